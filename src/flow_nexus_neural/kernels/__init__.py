@@ -1,0 +1,1 @@
+"""Formulas on numpy arrays. Pure functions of their arguments."""

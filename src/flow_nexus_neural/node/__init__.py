@@ -1,0 +1,1 @@
+"""What runs inside a node. The only package that imports torch."""

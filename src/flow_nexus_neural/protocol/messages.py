@@ -1,0 +1,269 @@
+"""What the engine may ask of a node and what a node may answer. The table is closed.
+
+A node answers; it never speaks first (its `Ready` answers its start). Arrays travel beside a message, in
+the frame's body, named and described by `ArrayLayout`; regions travel as descriptors with a `Grant`.
+
+Model state has at most four flat float32 vectors, in the order of the plan's tensors:
+`params` [n_params], `buffers` [n_buffers], and the client optimiser's moments `m` and `v` [n_params]
+(adam: both; rmsprop and adagrad: `v`; sgd: none), plus the integer `opt_step`.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from flow_nexus_neural.protocol.plan import Frozen, NetworkPlan
+
+Name = Annotated[str, Field(min_length=1, max_length=120)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
+Count = Annotated[int, Field(ge=0, lt=1 << 62)]
+Optimizer = Literal["adam", "sgd", "rmsprop", "adagrad"]
+DType = Literal["f4", "f8", "i8", "i4", "u1"]
+
+MOMENTS: dict[Optimizer, tuple[Literal["m", "v"], ...]] = {
+    "adam": ("m", "v"),
+    "sgd": (),
+    "rmsprop": ("v",),
+    "adagrad": ("v",),
+}
+"""Which moment vectors an optimiser keeps."""
+
+
+class ArrayLayout(Frozen):
+    """Where one array lies in a body or a region, in bytes from its start; little endian, C order."""
+
+    name: Name
+    dtype: DType
+    shape: Annotated[tuple[Count, ...], Field(max_length=4)]
+    offset: Count
+    nbytes: Count
+
+
+class Ping(Frozen):
+    """Are you there, and how far."""
+
+    kind: Literal["ping"] = "ping"
+
+
+class Cancel(Frozen):
+    """End the running long request at its next step; it then answers `Failed` with type `cancelled`."""
+
+    kind: Literal["cancel"] = "cancel"
+
+
+class Shutdown(Frozen):
+    """Answer `Done`, then exit with status 0."""
+
+    kind: Literal["shutdown"] = "shutdown"
+
+
+class Grant(Frozen):
+    """You may use this region. On Linux the descriptor rides on the frame; else the arrays are its body.
+
+    Attributes:
+        key: Name by which later requests refer to it; granting a held key replaces it.
+        writable: True only for the node's own publish buffer.
+    """
+
+    kind: Literal["grant"] = "grant"
+    key: Name
+    writable: bool
+    nbytes: Count
+    arrays: Annotated[tuple[ArrayLayout, ...], Field(max_length=64)]
+
+
+class Revoke(Frozen):
+    """Forget these regions."""
+
+    kind: Literal["revoke"] = "revoke"
+    keys: Annotated[tuple[Name, ...], Field(max_length=256)]
+
+
+class Build(Frozen):
+    """Make the network `network` from a plan, with weights drawn from `seed`.
+
+    Replaces one of that name.
+    """
+
+    kind: Literal["build"] = "build"
+    network: Name
+    plan: NetworkPlan
+    seed: Seed
+
+
+class GetWeights(Frozen):
+    """Send `params` and `buffers` of the network's serving copy."""
+
+    kind: Literal["get_weights"] = "get_weights"
+    network: Name
+
+
+class Load(Frozen):
+    """Make a region's `params` and `buffers` the network's serving copy; recompute its digest."""
+
+    kind: Literal["load"] = "load"
+    network: Name
+    region: Name
+
+
+class Pass(Frozen):
+    """A part of one pass over the shard.
+
+    The order of rows is `numpy.random.Generator(PCG64(order_seed)).permutation(rows)`, cut into batches
+    of `batch_size` (the last one may be shorter); steps `start` to `stop` (exclusive) of it are done.
+    `stop` None means to the end.
+    """
+
+    order_seed: Seed
+    start: Count = 0
+    stop: Count | None = None
+
+
+class Train(Frozen):
+    """Optimiser steps from a committed state over the node's shard; the new state goes to `publish`.
+
+    Attributes:
+        base: Region with `params`, `buffers` and the optimiser's moments.
+        opt_step: Steps that the base's moments have seen.
+        shard: Region with `x` [rows, *row_shape] f4 and `y` [rows] (f4; i8 for multiclass).
+        publish: Writable region with the arrays of the base's layout.
+        dropout_seed: Seed of everything drawn while training.
+        feature_dropout: Probability with which each feature group of a row is set to 0 (its mean).
+    """
+
+    kind: Literal["train"] = "train"
+    network: Name
+    base: Name
+    opt_step: Count
+    shard: Name
+    publish: Name
+    optimizer: Optimizer
+    learning_rate: Annotated[float, Field(ge=1e-7, le=10)]
+    batch_size: Annotated[int, Field(ge=1, le=4096)]
+    passes: Annotated[tuple[Pass, ...], Field(min_length=1, max_length=64)]
+    dropout_seed: Seed
+    feature_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class Infer(Frozen):
+    """Logits of a whole region under the weights of another, without touching the serving copy."""
+
+    kind: Literal["infer"] = "infer"
+    network: Name
+    weights: Name
+    data: Name
+
+
+class Predict(Frozen):
+    """Logits of the rows in array `x` [rows, *row_shape] f4 under the serving copy."""
+
+    kind: Literal["predict"] = "predict"
+    network: Name
+
+
+Request = Annotated[
+    Ping | Cancel | Shutdown | Grant | Revoke | Build | GetWeights | Load | Train | Infer | Predict,
+    Field(discriminator="kind"),
+]
+
+
+class Ready(Frozen):
+    """The node is confined and listens. Answers the start; carries call id 0.
+
+    Attributes:
+        steps: What each confinement step returned.
+        probes: What happened when the node tried what it must not be able to do.
+    """
+
+    kind: Literal["ready"] = "ready"
+    node_id: Name
+    incarnation: Count
+    runtime: Annotated[str, Field(max_length=200)]
+    steps: dict[Name, Annotated[str | int | bool | None, Field(union_mode="left_to_right")]]
+    probes: dict[Name, Annotated[str, Field(max_length=48)]]
+
+
+class Pong(Frozen):
+    """Alive.
+
+    `busy` names the long request in progress; `steps_done` counts optimiser steps ever done.
+    """
+
+    kind: Literal["pong"] = "pong"
+    busy: Annotated[str, Field(max_length=48)] | None
+    steps_done: Count
+    longest_step_ms: float
+
+
+class Done(Frozen):
+    """Accepted, nothing to report (Cancel, Shutdown, Grant, Revoke)."""
+
+    kind: Literal["done"] = "done"
+
+
+class Built(Frozen):
+    """The network exists; `digest` is that of its initial weights."""
+
+    kind: Literal["built"] = "built"
+    n_params: Count
+    n_buffers: Count
+    digest: Digest
+
+
+class Weights(Frozen):
+    """Arrays `params`, `buffers` come along."""
+
+    kind: Literal["weights"] = "weights"
+    digest: Digest
+
+
+class Loaded(Frozen):
+    """The serving copy has this digest."""
+
+    kind: Literal["loaded"] = "loaded"
+    digest: Digest
+
+
+class Trained(Frozen):
+    """The publish buffer holds the new state.
+
+    Attributes:
+        digest: Digest of the new `params` and `buffers`.
+        loss: Mean training loss over the rows seen; None when it was not finite.
+        steps: Optimiser steps done in this request.
+        cpu_s: CPU seconds they took.
+    """
+
+    kind: Literal["trained"] = "trained"
+    digest: Digest
+    loss: float | None
+    steps: Count
+    opt_step: Count
+    cpu_s: float
+
+
+class Outputs(Frozen):
+    """Array `y` [rows, n_outputs] f4 comes along: logits, or standardised values for regression."""
+
+    kind: Literal["outputs"] = "outputs"
+
+
+class Failed(Frozen):
+    """The operation raised; the node is fine.
+
+    `type` is the exception's class or `busy`, `cancelled`.
+    """
+
+    kind: Literal["failed"] = "failed"
+    type: Annotated[str, Field(max_length=80)]
+    message: Annotated[str, Field(max_length=2000)]
+
+
+Reply = Annotated[
+    Ready | Pong | Done | Built | Weights | Loaded | Trained | Outputs | Failed,
+    Field(discriminator="kind"),
+]
+
+REQUESTS: TypeAdapter[Request] = TypeAdapter(Request)
+REPLIES: TypeAdapter[Reply] = TypeAdapter(Reply)

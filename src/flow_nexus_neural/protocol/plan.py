@@ -1,0 +1,155 @@
+"""The shape of a network, as both sides of the wire know it.
+
+`networks.planner` makes a plan from a layer list; `node.network` builds exactly the plan; the engine reads
+from it how long every vector must be before it believes one.
+"""
+
+from math import prod
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+Task = Literal["binary", "multiclass", "regression"]
+Initializer = Literal["glorot_uniform", "orthogonal", "zeros", "ones", "lstm_bias"]
+Dim = Annotated[int, Field(ge=1, le=1 << 24)]
+Shape = Annotated[tuple[Dim, ...], Field(max_length=4)]
+
+
+class Frozen(BaseModel):
+    """Base of everything on the wire: immutable, strictly typed, no unknown field."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class InputSpec(Frozen):
+    """What one row of data looks like after scaling.
+
+    A row is stored as [flat_width] float32, the vector column first and the scalars after it, or as
+    [window, n_scalars] when `window` is set (then `vector_length` is 0).
+
+    Attributes:
+        vector_length: Steps of the one vector column; 0 when there is none.
+        n_scalars: Scalar columns, or channels per step when `window` is set.
+        window: Steps of a sequence of rows; None for plain rows.
+    """
+
+    vector_length: int = Field(ge=0, le=1 << 16)
+    n_scalars: int = Field(ge=0, le=1 << 16)
+    window: int | None = Field(default=None, ge=1, le=1 << 16)
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of a stored row."""
+        if self.window is not None:
+            return (self.window, self.n_scalars)
+        return (self.vector_length + self.n_scalars,)
+
+    @property
+    def flat_width(self) -> int:
+        """Width a dense-only network sees."""
+        return prod(self.row_shape)
+
+    @property
+    def sequence_shape(self) -> tuple[int, int]:
+        """[steps, channels] of a sequence network: vector as channel 0, scalars repeated."""
+
+        the vector as channel 0, each scalar repeated.
+        """
+        if self.window is not None:
+            return (self.window, self.n_scalars)
+        if self.vector_length:
+            return (self.vector_length, 1 + self.n_scalars)
+        return (1, self.n_scalars)
+
+
+class TensorSpec(Frozen):
+    """One named tensor of a network, in Keras shape order (kernel [in, out]).
+
+    Attributes:
+        name: `layers.<index>.<part>`, or `head.<part>` for an implied head; unique in the plan.
+        trainable: Whether the optimiser moves it. False for running statistics and frozen layers.
+    """
+
+    name: str = Field(min_length=1, max_length=120)
+    shape: Shape
+    init: Initializer
+    trainable: bool = True
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+
+class PlannedLayer(Frozen):
+    """One layer of a plan.
+
+    Attributes:
+        index: Position in the list that the caller gave; None for the implied head.
+        type: Canonical type name of the vocabulary.
+        args: Canonical arguments with every default filled in.
+        in_shape: Shape of its input without the batch axis: [features] or [steps, features].
+        out_shape: Shape of its output without the batch axis.
+        take_last_step: Its input sequence is first reduced to the last time step.
+        last_query_only: An attention layer of which only the last step's output is read.
+        tensors: Its tensors in canonical order.
+    """
+
+    index: int | None
+    type: str = Field(max_length=48)
+    args: dict[str, JsonValue]
+    in_shape: Shape
+    out_shape: Shape
+    take_last_step: bool = False
+    last_query_only: bool = False
+    tensors: tuple[TensorSpec, ...] = Field(default=(), max_length=256)
+
+
+class NetworkPlan(Frozen):
+    """A network that is known to work on an input, for a task.
+
+    Attributes:
+        view: `flat` for dense-only networks, `sequence` for all others.
+        n_outputs: Logits per row: 1 for binary and regression, the number of classes for multiclass.
+        implied_head: Whether the last layer was appended because none fitted the task.
+        layers: In order; the last one gives logits (its activation is inside the loss).
+    """
+
+    input: InputSpec
+    view: Literal["flat", "sequence"]
+    task: Task
+    n_outputs: int = Field(ge=1, le=1 << 16)
+    implied_head: bool
+    layers: tuple[PlannedLayer, ...] = Field(min_length=1, max_length=80)
+
+    @property
+    def tensors(self) -> tuple[TensorSpec, ...]:
+        """All tensors in canonical order."""
+        return tuple(tensor for layer in self.layers for tensor in layer.tensors)
+
+    @property
+    def trainable(self) -> tuple[TensorSpec, ...]:
+        """The tensors of the flat vector `params`, in its order."""
+        return tuple(tensor for tensor in self.tensors if tensor.trainable)
+
+    @property
+    def buffers(self) -> tuple[TensorSpec, ...]:
+        """The tensors of the flat vector `buffers`, in its order."""
+        return tuple(tensor for tensor in self.tensors if not tensor.trainable)
+
+    @property
+    def n_params(self) -> int:
+        """Elements of `params`."""
+        return sum(tensor.size for tensor in self.trainable)
+
+    @property
+    def n_buffers(self) -> int:
+        """Elements of `buffers`."""
+        return sum(tensor.size for tensor in self.buffers)
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        names = [tensor.name for tensor in self.tensors]
+        if len(names) != len(set(names)):
+            raise ValueError("tensor names repeat")
+        return self

@@ -1,0 +1,1 @@
+"""Where nodes live: one protocol, several implementations."""

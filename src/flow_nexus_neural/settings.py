@@ -1,0 +1,103 @@
+"""Frozen limits and places, read once at start and passed by argument."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from flow_nexus_neural.errors import InvalidArguments
+
+ENV_PREFIX = "FLOW_NEXUS_NEURAL_"
+
+IsolationRequirement = Literal["auto", "strict", "seccomp", "process"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+def default_state_dir() -> Path:
+    """The platform's user state directory for this program."""
+    import platformdirs
+
+    return Path(platformdirs.user_state_dir("flow-nexus-neural", appauthor=False))
+
+
+class Settings(BaseModel):
+    """What an operator may set. Every field has a flag and an environment variable of its name.
+
+    Attributes:
+        state_dir: Holds the journal, checkpoints and data; created with mode 0700.
+        data_dir: Root of relative data-set paths; None means `<state_dir>/data`.
+        start_dir: The directory in which the server was started; a data root too. None disables it.
+        allow_paths: Further roots from which data may be read.
+        max_nodes: Slots per cluster.
+        max_clusters: Live clusters per server.
+        node_memory_mb: Memory a node may allocate above its start size.
+        node_cpu_s: CPU seconds a node may use over its life.
+        node_ready_timeout_s: Time for a node to confine itself and report ready.
+        predict_deadline_ms: Time for one record to be predicted.
+        require_isolation: Lowest isolation level at which deploying still succeeds.
+        max_parameters: Parameters of one network.
+        max_rows: Rows of one data set.
+        checkpoint_keep: Recent checkpoints kept besides the best and the serving one.
+        read_only: Only status and predict are offered.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    state_dir: Path = Field(default_factory=default_state_dir)
+    data_dir: Path | None = None
+    start_dir: Path | None = None
+    allow_paths: tuple[Path, ...] = ()
+    max_nodes: int = Field(default=32, ge=1, le=256)
+    max_clusters: int = Field(default=8, ge=1, le=256)
+    node_memory_mb: int = Field(default=1024, ge=64)
+    node_cpu_s: int = Field(default=86_400, ge=10)
+    node_ready_timeout_s: float = Field(default=30.0, gt=0)
+    predict_deadline_ms: int = Field(default=80, ge=10, le=20_000)
+    require_isolation: IsolationRequirement = "auto"
+    max_parameters: int = Field(default=10_000_000, ge=1)
+    max_rows: int = Field(default=1_000_000, ge=30)
+    checkpoint_keep: int = Field(default=5, ge=1)
+    read_only: bool = False
+    log_level: LogLevel = "warning"
+    log_json: bool = False
+
+    @property
+    def data_root(self) -> Path:
+        """Where relative data-set paths are looked up first."""
+        return self.data_dir if self.data_dir is not None else self.state_dir / "data"
+
+    @property
+    def data_roots(self) -> tuple[Path, ...]:
+        """Every directory from which data may be read, in the order of look-up."""
+        started_in = () if self.start_dir is None else (self.start_dir,)
+        return (self.data_root, *started_in, *self.allow_paths)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str], **flags: object) -> Self:
+        """Read `FLOW_NEXUS_NEURAL_<FIELD>` variables; flags that are not None win.
+
+        Raises:
+            InvalidArguments: If a variable with the prefix names no field, or a value does not fit.
+        """
+        values: dict[str, object] = {}
+        for name, text in environ.items():
+            if not name.startswith(ENV_PREFIX):
+                continue
+            field = name.removeprefix(ENV_PREFIX).lower()
+            if field not in cls.model_fields:
+                raise InvalidArguments(
+                    f"environment variable {name} names no setting",
+                    hint="settings are " + ", ".join(sorted(cls.model_fields)),
+                )
+            values[field] = text.split(":") if field == "allow_paths" else text
+        values.update({name: value for name, value in flags.items() if value is not None})
+        try:
+            return cls.model_validate(values)
+        except ValidationError as failure:
+            first = failure.errors(include_url=False, include_input=True)[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise InvalidArguments(
+                f"setting {place}={first['input']!r} is not valid: {first['msg']}",
+                hint=f"change --{place.replace('_', '-')} or {ENV_PREFIX}{place.upper()}",
+            ) from failure
