@@ -78,10 +78,7 @@ class DatasetNotFound(InvalidRequest):
 
 
 class InvalidDataset(InvalidRequest):
-    """The data cannot be used:
-
-    unreadable, no usable column, one class only, a non-finite target.
-    """
+    """Data that cannot be used, for example one class only or a non-finite target."""
 
 
 class DataTooSmall(InvalidRequest):

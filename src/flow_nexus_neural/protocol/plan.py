@@ -51,9 +51,9 @@ class InputSpec(Frozen):
 
     @property
     def sequence_shape(self) -> tuple[int, int]:
-        """[steps, channels] of a sequence network: vector as channel 0, scalars repeated."""
+        """[steps, channels] of a sequence network's input.
 
-        the vector as channel 0, each scalar repeated.
+        The vector is channel 0 and each scalar is repeated as a further channel.
         """
         if self.window is not None:
             return (self.window, self.n_scalars)
