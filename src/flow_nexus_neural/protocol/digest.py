@@ -1,0 +1,83 @@
+"""Canonical bytes and their sha256: what equality claims rest on."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from flow_nexus_neural.protocol.plan import NetworkPlan
+
+
+def canonical_json(value: JsonValue) -> bytes:
+    """UTF-8, sorted keys, no spaces, floats in shortest round-trip form, NaN and infinities as null."""
+    return json.dumps(
+        _finite(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def json_digest(value: JsonValue) -> str:
+    """sha256 of the canonical JSON, in hex."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def state_digest(tensors: Mapping[str, NDArray[Any]]) -> str:
+    """sha256 over tensors sorted by name, each as name, dtype, shape and little-endian bytes.
+
+    Name, dtype and shape end with a zero byte, so no two different states share their bytes.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        array = np.asarray(tensors[name], order="C")
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        digest.update(f"{name}\0{little.dtype.str.lstrip('<|')}\0{little.shape}\0".encode())
+        digest.update(memoryview(little).cast("B") if little.size else b"")
+    return digest.hexdigest()
+
+
+def named_tensors(
+    plan: NetworkPlan, params: NDArray[np.float32], buffers: NDArray[np.float32]
+) -> dict[str, NDArray[np.float32]]:
+    """Views of the flat vectors under the plan's tensor names.
+
+    Args:
+        plan: Says names, shapes and order.
+        params: [n_params] float32.
+        buffers: [n_buffers] float32.
+
+    Raises:
+        ValueError: If a vector is not exactly as long as the plan says.
+    """
+    if params.shape != (plan.n_params,) or buffers.shape != (plan.n_buffers,):
+        raise ValueError(
+            f"vectors of {params.shape} and {buffers.shape} do not fit a plan of"
+            f" {plan.n_params} parameters and {plan.n_buffers} buffers"
+        )
+    named: dict[str, NDArray[np.float32]] = {}
+    for vector, specs in ((params, plan.trainable), (buffers, plan.buffers)):
+        start = 0
+        for spec in specs:
+            named[spec.name] = vector[start : start + spec.size].reshape(spec.shape)
+            start += spec.size
+    return named
+
+
+def weights_digest(
+    plan: NetworkPlan, params: NDArray[np.float32], buffers: NDArray[np.float32]
+) -> str:
+    """The state digest of a network's weights, as engine and node both compute it."""
+    return state_digest(named_tensors(plan, params, buffers))
+
+
+def _finite(value: JsonValue) -> JsonValue:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return value
