@@ -1,0 +1,95 @@
+"""Counters and windows that status reports. Nothing here is estimated."""
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from flow_nexus_neural.engine.reports import Communication, Latency
+from flow_nexus_neural.runtime.base import NodeHandle
+
+Category = Literal["train", "predict", "sync", "consensus"]
+WINDOW_S = 300.0
+WINDOW_CALLS = 1000
+
+
+@dataclass
+class Window:
+    """Values of the last five minutes, at most the last thousand."""
+
+    clock: Callable[[], float]
+    _values: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=WINDOW_CALLS))
+
+    def add(self, value: float) -> None:
+        """Record a value now."""
+        self._values.append((self.clock(), value))
+
+    def values(self) -> list[float]:
+        """The values still inside the window, oldest first."""
+        oldest = self.clock() - WINDOW_S
+        while self._values and self._values[0][0] < oldest:
+            self._values.popleft()
+        return [value for _, value in self._values]
+
+    def mean(self) -> float | None:
+        """Mean of the window; None when it is empty."""
+        values = self.values()
+        return math.fsum(values) / len(values) if values else None
+
+
+def percentile(values: list[float], share: float) -> float | None:
+    """The nearest-rank percentile: the smallest value that `share` of all do not exceed."""
+    if not values:
+        return None
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
+
+
+@dataclass
+class Metrics:
+    """What one cluster measured about itself.
+
+    Attributes:
+        predict_ms: End to end of predict inside the server.
+        node_calls: 0 for each node call that succeeded, 1 for each that failed.
+    """
+
+    clock: Callable[[], float]
+    bytes_by_category: dict[Category, int] = field(
+        default_factory=lambda: {"train": 0, "predict": 0, "sync": 0, "consensus": 0}
+    )
+    _attributed: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.predict_ms = Window(self.clock)
+        self.node_calls = Window(self.clock)
+
+    def count_payload(self, category: Category, nbytes: int) -> None:
+        """Count bytes that a process read from a region of another."""
+        self.bytes_by_category[category] += nbytes
+
+    def count_frames(self, category: Category, handle: NodeHandle) -> None:
+        """Attribute all frame bytes of a link that no call has claimed yet. The sum is exact."""
+        total = handle.bytes_sent + handle.bytes_received
+        node_id = handle.spec.node_id
+        self.bytes_by_category[category] += total - self._attributed.get(node_id, 0)
+        self._attributed[node_id] = total
+
+    def communication(self) -> Communication:
+        """Cumulative bytes by category."""
+        return Communication(**self.bytes_by_category)
+
+    @property
+    def communication_bytes(self) -> int:
+        """Cumulative bytes in all categories."""
+        return sum(self.bytes_by_category.values())
+
+    def latency(self) -> Latency:
+        """Percentiles of predict."""
+        values = self.predict_ms.values()
+        return Latency(
+            p50=percentile(values, 0.50),
+            p95=percentile(values, 0.95),
+            p99=percentile(values, 0.99),
+            n=len(values),
+        )
