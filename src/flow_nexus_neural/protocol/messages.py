@@ -244,9 +244,13 @@ class Trained(Frozen):
 
 
 class Outputs(Frozen):
-    """Array `y` [rows, n_outputs] f4 comes along: logits, or standardised values for regression."""
+    """Array `y` [rows, n_outputs] f4 comes along: logits, or standardised values for regression.
+
+    `digest` names the serving copy that answered a Predict; None for Infer, whose weights the engine chose.
+    """
 
     kind: Literal["outputs"] = "outputs"
+    digest: Digest | None
 
 
 class Failed(Frozen):
