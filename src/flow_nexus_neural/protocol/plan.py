@@ -16,9 +16,9 @@ Shape = Annotated[tuple[Dim, ...], Field(max_length=4)]
 
 
 class Frozen(BaseModel):
-    """Base of everything on the wire: immutable, strictly typed, no unknown field."""
+    """Base of everything on the wire: immutable, strictly typed, finite, no unknown field."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
 class InputSpec(Frozen):
