@@ -1,0 +1,234 @@
+"""Making stated probabilities match frequencies, and intervals that cover what they promise."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from flow_nexus_neural.errors import StoreCorrupt
+from flow_nexus_neural.kernels.probabilities import (
+    Float64s,
+    Floats,
+    class_log_probabilities,
+    log_softmax,
+    sigmoid,
+)
+
+Ints = NDArray[np.integer[Any]]
+Kind = Literal["identity", "temperature", "platt"]
+Fit = Callable[[Floats, Ints], "Calibrator"]
+
+MAX_STEPS = 100
+FOLDS = 5
+MIN_ROWS = 30
+"""Fewer rows than this cannot show that two parameters help."""
+SCALE_BOUNDS = (1e-2, 1e2)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrator:
+    """Maps logits to better logits: `scale * logits + offset`.
+
+    Attributes:
+        kind: `identity` changes nothing; `temperature` has offset 0 and scale 1 / T; `platt` has both
+            and is for single logits only.
+    """
+
+    kind: Kind
+    scale: float
+    offset: float
+
+    def apply(self, logits: Floats) -> Float64s:
+        """Calibrated logits, of the same shape, float64."""
+        calibrated: Float64s = np.asarray(logits, dtype=np.float64) * self.scale + self.offset
+        return calibrated
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """As a JSON object."""
+        return {"kind": self.kind, "scale": self.scale, "offset": self.offset}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, JsonValue]) -> "Calibrator":
+        """Read what `to_json` wrote.
+
+        Raises:
+            StoreCorrupt: If it is anything else.
+        """
+        kind, scale, offset = value.get("kind"), value.get("scale"), value.get("offset")
+        if (
+            kind not in {"identity", "temperature", "platt"}
+            or not isinstance(scale, int | float)
+            or not isinstance(offset, int | float)
+            or not (math.isfinite(scale) and scale > 0 and math.isfinite(offset))
+        ):
+            raise StoreCorrupt(f"a stored calibrator is {dict(value)!r}", hint="train again")
+        return cls(kind=kind, scale=float(scale), offset=float(offset))  # type: ignore[arg-type]
+
+
+IDENTITY = Calibrator("identity", 1.0, 0.0)
+
+
+def log_loss(logits: Floats, y: Ints) -> float:
+    """Mean negative log likelihood in nats; logits [n, 1] or [n, C], y [n] class indices."""
+    log_p = class_log_probabilities(logits)
+    return float(-log_p[np.arange(y.size), y].mean())
+
+
+def fit_temperature(logits: Floats, y: Ints) -> Calibrator:
+    """One scale for all logits, by Newton on the log loss.
+
+    The loss is convex in the scale, so the answer does not depend on a starting point. The scale is kept
+    in [0.01, 100]: where the rows are separable there is no finite optimum.
+
+    Args:
+        logits: [n, 1] for two classes or [n, C].
+        y: [n] class indices.
+
+    Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 4.2, with
+    scale = 1 / T. Departure: Newton with step halving instead of L-BFGS.
+    """
+    x = _as_pair(logits)  # [n, C]
+    rows = np.arange(y.size)
+
+    def loss(log_scale: Float64s) -> float:
+        return float(-log_softmax(x * math.exp(log_scale[0]))[rows, y].mean())
+
+    def derivatives(log_scale: Float64s) -> tuple[Float64s, Float64s]:
+        scale = math.exp(log_scale[0])
+        p = np.exp(log_softmax(x * scale))
+        mean = (p * x).sum(axis=1)
+        slope = float((mean - x[rows, y]).mean()) * scale
+        curvature = float(((p * x**2).sum(axis=1) - mean**2).mean()) * scale**2
+        return np.array([slope]), np.array([[curvature]])
+
+    bounds = (np.log([SCALE_BOUNDS[0]]), np.log([SCALE_BOUNDS[1]]))
+    best = _newton(loss, derivatives, np.zeros(1), bounds)
+    return Calibrator("temperature", float(np.exp(best[0])), 0.0)
+
+
+def fit_platt(logits: Floats, y: Ints) -> Calibrator:
+    """Scale and offset of a single logit, by Newton on the smoothed log loss.
+
+    Args:
+        logits: [n] or [n, 1].
+        y: [n] of 0 and 1.
+
+    Source: Platt, "Probabilistic Outputs for Support Vector Machines", 1999, targets of section 2.2;
+    Lin, Lin and Weng, "A note on Platt's probabilistic outputs", Machine Learning 2007, algorithm 1.
+    Departure: the scale is kept in [0.01, 100], so the order of the answers never turns round.
+    """
+    x = np.asarray(logits, dtype=np.float64).reshape(-1)
+    positives = int((y == 1).sum())
+    negatives = y.size - positives
+    target = np.where(y == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+
+    def loss(theta: Float64s) -> float:
+        z = theta[0] * x + theta[1]
+        return float((np.logaddexp(0.0, z) - target * z).mean())
+
+    def derivatives(theta: Float64s) -> tuple[Float64s, Float64s]:
+        p = sigmoid(theta[0] * x + theta[1])
+        error, spread = p - target, p * (1 - p)
+        gradient = np.array([(error * x).mean(), error.mean()])
+        cross = float((spread * x).mean())
+        hessian = np.array([[(spread * x**2).mean(), cross], [cross, spread.mean()]])
+        return gradient, hessian
+
+    bounds = (np.array([SCALE_BOUNDS[0], -1e3]), np.array([SCALE_BOUNDS[1], 1e3]))
+    best = _newton(loss, derivatives, np.array([1.0, 0.0]), bounds)
+    return Calibrator("platt", float(best[0]), float(best[1]))
+
+
+def gated(fit: Fit, logits: Floats, y: Ints, *, folds: int = FOLDS) -> Calibrator:
+    """The fitted calibrator if it lowers the log loss of rows it was not fitted on, else the identity.
+
+    Rows are dealt to folds by class in their given order, without chance. Each fold is scored under the
+    calibrator of the others; the returned one is fitted on all rows.
+
+    Args:
+        fit: `fit_temperature` or `fit_platt`.
+        logits: [n, 1] or [n, C], finite.
+        y: [n] class indices.
+        folds: Number of folds.
+
+    Returns:
+        `IDENTITY` too when there are fewer than 30 rows, or only one class occurs.
+    """
+    if y.size < MIN_ROWS or np.unique(y).size < 2 or not np.isfinite(logits).all():
+        return IDENTITY
+    fold = np.empty(y.size, dtype=np.int64)
+    fold[np.argsort(y, kind="stable")] = np.arange(y.size) % folds
+    held_out = np.empty(logits.shape, dtype=np.float64)
+    for k in range(folds):
+        out = fold == k
+        held_out[out] = fit(logits[~out], y[~out]).apply(logits[out])
+    if log_loss(held_out, y) < log_loss(logits, y):
+        return fit(logits, y)
+    return IDENTITY
+
+
+def conformal_quantile(residuals: Floats, level: float) -> float | None:
+    """Half width of an interval that covers the next target with probability >= `level`.
+
+    The k-th smallest absolute residual, k = ceil((n + 1) level), exact for exchangeable rows.
+
+    Args:
+        residuals: [n] of rows that the model was not fitted on; signs do not matter.
+        level: In (0, 1).
+
+    Returns:
+        None when n is too small for the level (k > n), for example below 9 rows at 0.9.
+
+    Raises:
+        ValueError: If the level is not in (0, 1).
+
+    Source: Lei et al., "Distribution-Free Predictive Inference for Regression", JASA 2018, algorithm 2
+    (split conformal).
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level {level} is not between 0 and 1")
+    n = residuals.size
+    # Rounding first: (n + 1) * level may lie just above the integer that it is.
+    k = math.ceil(round((n + 1) * level, 9))
+    if n == 0 or k > n or not np.isfinite(residuals).all():
+        return None
+    return float(np.sort(np.abs(np.asarray(residuals, dtype=np.float64)).reshape(-1))[k - 1])
+
+
+def _as_pair(logits: Floats) -> Float64s:
+    x = np.asarray(logits, dtype=np.float64)
+    if x.shape[1] == 1:
+        pair: Float64s = np.concatenate([np.zeros_like(x), x], axis=1)
+        return pair
+    return x
+
+
+def _newton(
+    loss: Callable[[Float64s], float],
+    derivatives: Callable[[Float64s], tuple[Float64s, Float64s]],
+    start: Float64s,
+    bounds: tuple[Float64s, Float64s],
+) -> Float64s:
+    """Minimise a smooth function in a box: Newton steps, halved until they do not go up."""
+    theta, best = start, loss(start)
+    for _ in range(MAX_STEPS):
+        gradient, hessian = derivatives(theta)
+        ridge = 1e-12 + 1e-10 * float(np.trace(hessian))
+        direction = -np.linalg.solve(hessian + ridge * np.eye(theta.size), gradient)
+        stride = 1.0
+        while stride > 1e-10:
+            candidate = np.clip(theta + stride * direction, *bounds)
+            value = loss(candidate)
+            if value < best:
+                break
+            stride /= 2
+        else:
+            return theta
+        if np.abs(candidate - theta).max() < 1e-12:
+            return candidate
+        theta, best = candidate, value
+    return theta

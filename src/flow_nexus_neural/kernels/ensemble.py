@@ -1,0 +1,277 @@
+"""Many answers to one question: how they are fused and how far they agree."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow_nexus_neural.errors import QuorumLost
+from flow_nexus_neural.kernels.metrics import decide
+from flow_nexus_neural.kernels.probabilities import (
+    EPSILON,
+    Float64s,
+    Floats,
+    class_log_probabilities,
+    logit,
+    sigmoid,
+    softmax,
+)
+
+Aggregation = Literal["mean", "majority", "weighted", "ensemble"]
+Task = Literal["binary", "multiclass", "regression"]
+Ints = NDArray[np.int64]
+
+LOSS_SHARPNESS = 10.0
+WEIGHT_FLOOR = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class TargetScale:
+    """Turns standardised outputs into the target's unit: `value * sd + mean`.
+
+    Attributes:
+        tau: Two values of regression within tau of each other, in the target's unit, agree even if their
+            signs differ.
+    """
+
+    mean: float = 0.0
+    sd: float = 1.0
+    tau: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """One answer per record, and the answers it was made of.
+
+    Attributes:
+        values: [R]. Binary: P(class 1) in [1e-6, 1 - 1e-6]. Multiclass: probability of the decided
+            class. Regression: the value in the target's unit.
+        probabilities: [R, C], rows sum to 1; None for regression.
+        decisions: [R] class index; None for regression.
+        consensus: [R] weight of the slots that decide as the fused answer, over the weight of all
+            expected slots, in [1e-6, 1]. A slot that did not answer does not agree.
+        node_agreement: [R] 1 - mean distance between two answers, in [1e-6, 1]; 1 for a single one.
+        node_values: [K, R], as `values`, of each slot.
+        node_probabilities: [K, R, C]; None for regression.
+        node_decisions: [K, R]; None for regression.
+    """
+
+    values: Float64s
+    probabilities: Float64s | None
+    decisions: Ints | None
+    consensus: Float64s
+    node_agreement: Float64s
+    node_values: Float64s
+    node_probabilities: Float64s | None
+    node_decisions: Ints | None
+
+
+def fuse(
+    aggregation: Aggregation,
+    logits: Floats,
+    weights: Sequence[float] | Floats,
+    task: Task,
+    *,
+    expected_weight: float | None = None,
+    scale: TargetScale | None = None,
+) -> Fused:
+    """Fuse the answers of K slots to R records.
+
+    With p_k the probability vector of slot k and w_k its weight, renormalised over the K that answered:
+
+    | aggregation | binary P(class 1) | multiclass probabilities | regression |
+    |---|---|---|---|
+    | mean | mean p_k | mean of vectors | mean |
+    | majority | share of votes p_k >= .5 | vote shares | median |
+    | weighted | sigmoid(sum w_k logit p_k) | softmax(sum w_k log p_k) | sum w_k y_k |
+    | ensemble | as weighted | as weighted | as weighted |
+
+    Logarithms are taken of probabilities clipped to 1e-6, so that no slot can outvote all others by one
+    huge logit. An even split of votes is decided by the mean probabilities; `values` stays the share.
+
+    Args:
+        aggregation: One row of the table. `ensemble` without a stacking network is `weighted`.
+        logits: [K, R, O]: O = 1 for binary and regression (standardised values), else one per class.
+        weights: [K], >= 0, in slot order; any common unit.
+        task: What the outputs mean.
+        expected_weight: Weight of every slot that was asked, in the unit of `weights`; None means that all
+            of them answered.
+        scale: Mean, sd and tolerance of a regression target.
+
+    Raises:
+        QuorumLost: If nobody answered, or nobody who answered carries weight.
+        ValueError: If shapes do not fit, a weight is negative, or a value is not finite.
+
+    Source: Ranjan and Gneiting, "Combining probability forecasts", JRSS B 2010 (the pooled forecast is
+    not calibrated; calibrate the result); Genest and Zidek, Statistical Science 1986, section 3, for
+    logarithmic pooling.
+    """
+    answers = np.asarray(logits, dtype=np.float64)
+    given = np.asarray(weights, dtype=np.float64)
+    _check(answers, given, task)
+    total = float(given.sum())
+    expected = total if expected_weight is None else max(expected_weight, total)
+    if task == "regression":
+        return _fuse_values(aggregation, answers[:, :, 0], given, expected, scale or TargetScale())
+    return _fuse_classes(aggregation, answers, given, expected)
+
+
+def loss_weights(
+    losses: Sequence[float | None], multipliers: Sequence[float] | None = None
+) -> Float64s:
+    """Weights of slots by their loss on rows that none of them was trained on.
+
+    w_k is proportional to exp(-10 (L_k - min L)) times its multiplier, at least min(.05, 1 / (2 K)), and
+    the weights sum to 1. A slot without a loss gets its equal share 1 / K and the others divide the rest;
+    a loss that is not finite counts as infinitely bad.
+
+    Args:
+        losses: K losses in slot order: log loss, or the mean squared error over the target's variance.
+        multipliers: K factors, for example 2 for slots that know the record's symbol.
+
+    Returns:
+        [K] float64; empty for K = 0.
+    """
+    n = len(losses)
+    if n == 0:
+        return np.empty(0, dtype=np.float64)
+    known = np.array([loss is not None for loss in losses])
+    values = np.array([np.nan if loss is None else float(loss) for loss in losses])
+    finite = np.isfinite(values)
+    share = np.zeros(n)
+    if finite.any():
+        share[finite] = np.exp(-LOSS_SHARPNESS * (values[finite] - values[finite].min()))
+        share *= known.sum() / n / share.sum()
+    else:
+        share[known] = 1.0 / n
+    share[~known] = 1.0 / n
+    if multipliers is not None:
+        share *= np.asarray(multipliers, dtype=np.float64)
+    share = np.maximum(share / share.sum(), min(WEIGHT_FLOOR, 1.0 / (2 * n)))
+    weights: Float64s = share / share.sum()
+    return weights
+
+
+def _check(answers: Float64s, weights: Float64s, task: Task) -> None:
+    if answers.ndim != 3 or weights.shape != answers.shape[:1]:
+        raise ValueError(f"answers {answers.shape} do not fit weights {weights.shape}")
+    if (answers.shape[2] == 1) != (task != "multiclass") or answers.shape[2] == 0:
+        raise ValueError(f"{answers.shape[2]} outputs per record do not fit task {task}")
+    if answers.shape[0] == 0:
+        raise QuorumLost("no node answered", hint="see neural_cluster_status for their state")
+    if not np.isfinite(answers).all() or not np.isfinite(weights).all() or (weights < 0).any():
+        raise ValueError("answers must be finite and weights finite and >= 0")
+    if not weights.sum() > 0:
+        raise QuorumLost(
+            "no node that answered carries weight",
+            hint="give a positive weight to a healthy node, or omit weights",
+        )
+
+
+def _fuse_classes(
+    aggregation: Aggregation, answers: Float64s, weights: Float64s, expected: float
+) -> Fused:
+    log_p = class_log_probabilities(answers)  # [K, R, C]
+    p = np.exp(log_p)
+    node_decisions = decide(p)
+    mean = p.mean(axis=0)
+    if aggregation == "mean":
+        fused, decisions = mean, decide(mean)
+    elif aggregation == "majority":
+        fused, decisions = _votes(node_decisions, mean)
+    else:
+        fused = _pool(p, weights)
+        decisions = decide(fused)
+    binary = p.shape[2] == 2
+    if binary:
+        one = np.clip(fused[:, 1], EPSILON, 1.0 - EPSILON)
+        fused = np.stack([1.0 - one, one], axis=1)
+    agrees = node_decisions == decisions
+    return Fused(
+        values=fused[:, 1] if binary else _at(fused, decisions),
+        probabilities=fused,
+        decisions=decisions,
+        consensus=_clipped(weights @ agrees / expected),
+        node_agreement=_clipped(1.0 - _mean_distance(p)),
+        node_values=p[:, :, 1] if binary else _at(p, node_decisions),
+        node_probabilities=p,
+        node_decisions=node_decisions,
+    )
+
+
+def _votes(node_decisions: Ints, mean: Float64s) -> tuple[Float64s, Ints]:
+    n_classes = mean.shape[1]
+    ballots = node_decisions[:, :, None] == np.arange(n_classes)  # [K, R, C]
+    counts = ballots.sum(axis=0)
+    leads = counts == counts.max(axis=1, keepdims=True)
+    if n_classes == 2:  # an even split, and only that, is decided as the mean would decide
+        decisions = np.where(leads.all(axis=1), decide(mean), counts.argmax(axis=1))
+    else:
+        decisions = np.where(leads, mean, -1.0).argmax(axis=1)
+    return counts / node_decisions.shape[0], decisions.astype(np.int64)
+
+
+def _pool(p: Float64s, weights: Float64s) -> Float64s:
+    share = weights / weights.sum()
+    if p.shape[2] == 2:
+        one = sigmoid(np.tensordot(share, logit(p[:, :, 1]), axes=1))
+        return np.stack([1.0 - one, one], axis=1)
+    return softmax(np.tensordot(share, np.log(np.maximum(p, EPSILON)), axes=1))
+
+
+def _fuse_values(
+    aggregation: Aggregation,
+    answers: Float64s,
+    weights: Float64s,
+    expected: float,
+    scale: TargetScale,
+) -> Fused:
+    if not scale.sd > 0 or scale.tau < 0:
+        raise ValueError(f"scale {scale} needs sd > 0 and tau >= 0")
+    nodes = answers * scale.sd + scale.mean  # [K, R]
+    if aggregation == "mean":
+        fused = nodes.mean(axis=0)
+    elif aggregation == "majority":
+        fused = np.median(nodes, axis=0)
+    else:
+        fused = weights @ nodes / weights.sum()
+    agrees = (np.sign(nodes) == np.sign(fused)) | (np.abs(nodes - fused) <= scale.tau)
+    first, second = np.triu_indices(nodes.shape[0], k=1)
+    gaps = np.minimum(np.abs(nodes[first] - nodes[second]) / (2 * scale.sd), 1.0)
+    distance = gaps.mean(axis=0) if first.size else np.zeros(nodes.shape[1])
+    return Fused(
+        values=fused,
+        probabilities=None,
+        decisions=None,
+        consensus=_clipped(weights @ agrees / expected),
+        node_agreement=_clipped(1.0 - distance),
+        node_values=nodes,
+        node_probabilities=None,
+        node_decisions=None,
+    )
+
+
+def _mean_distance(p: Float64s) -> Float64s:
+    """Mean total variation distance over pairs of slots, [K, R, C] to [R].
+
+    Sorted along the slots, the sum over pairs of |p_j - p_k| is sum (2 i - K + 1) p_(i): no K x K array.
+    """
+    n = p.shape[0]
+    if n == 1:
+        return np.zeros(p.shape[1])
+    coefficients = 2.0 * np.arange(n) - n + 1.0
+    sums = np.tensordot(coefficients, np.sort(p, axis=0), axes=1)  # [R, C]
+    distance: Float64s = sums.sum(axis=1) / 2 / (n * (n - 1) / 2)
+    return distance
+
+
+def _at(p: Float64s, index: Ints) -> Float64s:
+    picked: Float64s = np.take_along_axis(p, index[..., None], axis=-1)[..., 0]
+    return picked
+
+
+def _clipped(share: NDArray[Any]) -> Float64s:
+    clipped: Float64s = np.clip(share, EPSILON, 1.0)
+    return clipped

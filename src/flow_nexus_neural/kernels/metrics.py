@@ -1,0 +1,236 @@
+"""What a model is worth on rows that it has not seen; None where a number is not defined."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow_nexus_neural.kernels.probabilities import Float64s, Floats, class_log_probabilities
+
+Labels = NDArray[np.integer[Any]] | Floats
+
+CALIBRATION_BINS = 15
+Z_95 = 1.959963984540054
+
+
+@dataclass(frozen=True, slots=True)
+class ClassificationMetrics:
+    """A classifier on n rows.
+
+    Attributes:
+        n: Rows.
+        loss: Mean log loss in nats.
+        accuracy: Share of rows whose most probable class is right (binary: P(class 1) >= 0.5).
+        accuracy_interval: Wilson 95 % interval of the accuracy.
+        baseline_accuracy: Accuracy of always answering the most frequent class of these rows, the best
+            that any constant answer can reach on them.
+        balanced_accuracy: Mean recall over the classes that occur; None unless at least two do.
+        auc: Area under the ROC curve, ties counted half; None unless binary with both classes present.
+        brier: Mean squared error of the probabilities: of P(class 1) when binary, summed over the
+            classes otherwise.
+        ece: Expected calibration error of the most probable class, 15 bins of equal width.
+        confusion: [true][predicted] counts.
+    """
+
+    n: int
+    loss: float | None
+    accuracy: float | None
+    accuracy_interval: tuple[float, float] | None
+    baseline_accuracy: float | None
+    balanced_accuracy: float | None
+    auc: float | None
+    brier: float | None
+    ece: float | None
+    confusion: list[list[int]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class RegressionMetrics:
+    """A regressor on n rows.
+
+    Attributes:
+        n: Rows.
+        loss: Mean squared error in standardised units, as trained.
+        mae: Mean absolute error in the target's own unit.
+        rmse: Root of the mean squared error in the target's own unit.
+        r2: Share of these rows' variance that is explained; None when they have none.
+        directional_accuracy: Share of rows with a target other than 0 whose sign is right; None when all
+            targets have one sign, because then it says nothing.
+        directional_interval: Wilson 95 % interval of it.
+        baseline_directional_accuracy: The same for always answering the more frequent sign.
+    """
+
+    n: int
+    loss: float | None
+    mae: float | None
+    rmse: float | None
+    r2: float | None
+    directional_accuracy: float | None
+    directional_interval: tuple[float, float] | None
+    baseline_directional_accuracy: float | None
+
+
+def classification(logits: Floats, y: Labels, *, n_classes: int) -> ClassificationMetrics:
+    """Measure a classifier.
+
+    Args:
+        logits: [n, 1] for two classes, else [n, n_classes]; any finite size. With a value that is not
+            finite the model has no answer, and everything but the baseline is None.
+        y: [n] class indices in [0, n_classes), of any numeric type.
+        n_classes: Classes of the task, whether or not they occur here.
+
+    Raises:
+        ValueError: If shapes do not fit or a label is no class index.
+
+    Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 1927;
+    Brier, Monthly Weather Review 1950; Guo et al., "On Calibration of Modern Neural Networks", ICML 2017,
+    equation 3; the AUC is the Mann-Whitney statistic with midranks.
+    """
+    labels = _class_indices(y, n_classes)
+    n = labels.size
+    if logits.shape != (n, 1 if n_classes == 2 else n_classes):
+        raise ValueError(f"logits {logits.shape} do not fit {n} rows of {n_classes} classes")
+    counts = np.bincount(labels, minlength=n_classes)
+    baseline = float(counts.max() / n) if n else None
+    if n == 0 or not np.isfinite(logits).all():
+        return ClassificationMetrics(n, None, None, None, baseline, None, None, None, None, None)
+    log_p = class_log_probabilities(logits)
+    p = np.exp(log_p)
+    predicted = decide(p)
+    hits = predicted == labels
+    confusion = np.zeros((n_classes, n_classes), dtype=np.int64)
+    np.add.at(confusion, (labels, predicted), 1)
+    present = counts > 0
+    recalls = confusion.diagonal()[present] / counts[present]
+    return ClassificationMetrics(
+        n=n,
+        loss=float(-log_p[np.arange(n), labels].mean()),
+        accuracy=float(hits.mean()),
+        accuracy_interval=wilson_interval(int(hits.sum()), n),
+        baseline_accuracy=baseline,
+        balanced_accuracy=float(recalls.mean()) if present.sum() > 1 else None,
+        auc=area_under_curve(logits[:, 0], labels) if n_classes == 2 else None,
+        brier=_brier(p, labels),
+        ece=expected_calibration_error(p.max(axis=1), hits),
+        confusion=[[int(cell) for cell in row] for row in confusion],
+    )
+
+
+def regression(
+    values: Floats, y: Floats, *, sd: float = 1.0, mean: float = 0.0
+) -> RegressionMetrics:
+    """Measure a regressor.
+
+    Args:
+        values: [n] or [n, 1], standardised as the network gives them.
+        y: [n] targets, standardised by the same mean and sd.
+        sd: Standard deviation of the training targets, > 0.
+        mean: Mean of the training targets; signs are those of `value * sd + mean`.
+
+    Raises:
+        ValueError: If shapes do not fit, sd is not positive, or a target is not finite.
+    """
+    predicted = np.asarray(values, dtype=np.float64).reshape(-1)
+    target = np.asarray(y, dtype=np.float64).reshape(-1)
+    if predicted.shape != target.shape or not sd > 0 or not np.isfinite(target).all():
+        raise ValueError(
+            f"values {values.shape} and targets {y.shape} with sd {sd} cannot be compared"
+        )
+    n = target.size
+    if n == 0 or not np.isfinite(predicted).all():
+        return RegressionMetrics(n, None, None, None, None, None, None, None)
+    error = predicted - target
+    mse = float(np.mean(error**2))
+    spread = float(np.mean((target - target.mean()) ** 2))
+    direction = _direction(predicted * sd + mean, target * sd + mean)
+    return RegressionMetrics(
+        n=n,
+        loss=mse,
+        mae=float(np.mean(np.abs(error))) * sd,
+        rmse=math.sqrt(mse) * sd,
+        r2=1.0 - mse / spread if spread > 0 else None,
+        directional_accuracy=direction[0],
+        directional_interval=direction[1],
+        baseline_directional_accuracy=direction[2],
+    )
+
+
+def decide(probabilities: Float64s) -> NDArray[np.int64]:
+    """[n, C] probabilities to [n] class indices.
+
+    Two classes: 1 iff P(class 1) >= 0.5. More: the most probable one, the lowest index among equals.
+    """
+    if probabilities.shape[-1] == 2:
+        return (probabilities[..., 1] >= 0.5).astype(np.int64)
+    most_probable: NDArray[np.int64] = probabilities.argmax(axis=-1).astype(np.int64)
+    return most_probable
+
+
+def wilson_interval(successes: int, n: int, z: float = Z_95) -> tuple[float, float] | None:
+    """Wilson score interval of a proportion, 95 % by default; None without a trial."""
+    if n == 0:
+        return None
+    share = successes / n
+    centre = share + z * z / (2 * n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def area_under_curve(scores: Floats, labels: NDArray[np.integer[Any]]) -> float | None:
+    """Probability that a row of class 1 scores above a row of class 0, ties counted half.
+
+    None unless both classes occur. Only the order of the scores matters.
+    """
+    positives = int((labels == 1).sum())
+    negatives = labels.size - positives
+    if positives == 0 or negatives == 0:
+        return None
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    midranks = last - (counts - 1) / 2  # mean of the ranks that a tied group shares
+    rank_sum = float(midranks[inverse.reshape(-1)][labels == 1].sum())
+    return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
+
+
+def expected_calibration_error(
+    confidence: Float64s, hits: NDArray[np.bool_], bins: int = CALIBRATION_BINS
+) -> float | None:
+    """Mean gap between confidence and frequency over bins of equal width, weighted by their rows."""
+    if confidence.size == 0:
+        return None
+    index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    gaps = np.bincount(index, weights=confidence - hits, minlength=bins)
+    return float(np.abs(gaps).sum() / confidence.size)
+
+
+def _class_indices(y: Labels, n_classes: int) -> NDArray[np.int64]:
+    labels = np.asarray(y)
+    if labels.ndim != 1:
+        raise ValueError(f"labels must be one per row, got shape {labels.shape}")
+    indices = labels.astype(np.int64)
+    if n_classes < 2 or (indices != labels).any() or ((indices < 0) | (indices >= n_classes)).any():
+        raise ValueError(f"labels must be class indices below {n_classes}")
+    return indices
+
+
+def _brier(p: Float64s, labels: NDArray[np.int64]) -> float:
+    truth = np.zeros_like(p)
+    truth[np.arange(labels.size), labels] = 1.0
+    if p.shape[1] == 2:
+        return float(np.mean((p[:, 1] - truth[:, 1]) ** 2))
+    return float(np.mean(((p - truth) ** 2).sum(axis=1)))
+
+
+def _direction(
+    predicted: Float64s, target: Float64s
+) -> tuple[float | None, tuple[float, float] | None, float | None]:
+    moved = target != 0
+    up = int((target > 0).sum())
+    n = int(moved.sum())
+    if up in {0, n}:
+        return None, None, None
+    hits = int((np.sign(predicted[moved]) == np.sign(target[moved])).sum())
+    return hits / n, wilson_interval(hits, n), max(up, n - up) / n

@@ -1,0 +1,52 @@
+"""From logits to probabilities and back, without overflow."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating[Any]]
+Float64s = NDArray[np.float64]
+
+EPSILON = 1e-6
+"""Probabilities are kept this far from 0 and 1 where a logarithm of them is taken."""
+
+
+def sigmoid(logits: Floats) -> Float64s:
+    """1 / (1 + exp(-x)), elementwise, for logits of any size."""
+    x = np.asarray(logits, dtype=np.float64)
+    small = np.exp(-np.abs(x))
+    positive: Float64s = np.where(x >= 0, 1.0, small) / (1.0 + small)
+    return positive
+
+
+def logit(probabilities: Floats) -> Float64s:
+    """log(p / (1 - p)), elementwise, p clipped to [1e-6, 1 - 1e-6]."""
+    p = np.clip(np.asarray(probabilities, dtype=np.float64), EPSILON, 1.0 - EPSILON)
+    odds: Float64s = np.log(p) - np.log1p(-p)
+    return odds
+
+
+def log_softmax(logits: Floats) -> Float64s:
+    """Log probabilities over the last axis, for logits of any size."""
+    x = np.asarray(logits, dtype=np.float64)
+    shifted = x - x.max(axis=-1, keepdims=True)
+    log_p: Float64s = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return log_p
+
+
+def softmax(logits: Floats) -> Float64s:
+    """Probabilities over the last axis."""
+    p: Float64s = np.exp(log_softmax(logits))
+    return p
+
+
+def class_log_probabilities(logits: Floats) -> Float64s:
+    """[..., O] logits to [..., C] log probabilities: O = 1 means two classes with logits (0, x)."""
+    x = np.asarray(logits, dtype=np.float64)
+    if x.shape[-1] == 1:
+        log_one = -np.logaddexp(0.0, -x)
+        log_zero = -np.logaddexp(0.0, x)
+        pair: Float64s = np.concatenate([log_zero, log_one], axis=-1)
+        return pair
+    return log_softmax(x)
