@@ -1,0 +1,142 @@
+"""The network of a node that was deployed without layers, by architecture, model size and role.
+
+Heads are left to the planner, except the validator's, whose task is always binary. Budgets at 50 steps of
+4 channels: base 100 thousand parameters, large 500 thousand, xl 2.5 million.
+"""
+
+from copy import deepcopy
+from typing import Final
+
+from pydantic import JsonValue
+
+from flow_nexus_neural.errors import UnsupportedCombination
+
+Layers = list[dict[str, JsonValue]]
+
+DROPOUT: Final = 0.1
+"""Rate before the output layer of every default network."""
+
+_HYBRID: Final = ("rnn", "cnn", "transformer")
+"""Families of a hybrid cluster, in turn over the worker slots."""
+
+
+def default_layers(architecture: str, model: str, role: str, slot_number: int) -> Layers:
+    """The layer list of a node deployed without one.
+
+    Args:
+        architecture: transformer, cnn, rnn, gnn or hybrid; decides for workers only.
+        model: base, large or xl.
+        role: worker, parameter_server, aggregator or validator.
+        slot_number: The number in the slot's name; a hybrid cluster chooses the family by it.
+
+    Raises:
+        UnsupportedCombination: If the model is `custom`, which has no default network.
+        ValueError: If a name is unknown.
+    """
+    if model == "custom":
+        raise UnsupportedCombination(
+            "model 'custom' was asked for without layers",
+            hint="give layers, or choose model base, large or xl; then call neural_node_deploy again",
+        )
+    family = role
+    if role == "worker":
+        hybrid = architecture == "hybrid"
+        family = _HYBRID[slot_number % len(_HYBRID)] if hybrid else architecture
+    try:
+        return deepcopy(_NETWORKS[family][model])
+    except KeyError:
+        raise ValueError(f"no default network for {family!r} of size {model!r}") from None
+
+
+def _dense(units: int, activation: str = "relu") -> dict[str, JsonValue]:
+    return {"type": "dense", "units": units, "activation": activation}
+
+
+def _hidden(*units: int) -> Layers:
+    """Dense relu layers, then dropout before whatever gives the output."""
+    return [*(_dense(width) for width in units), {"type": "dropout", "rate": DROPOUT}]
+
+
+def _transformer(width: int, heads: int, depth: int, hidden: int) -> Layers:
+    encoder: dict[str, JsonValue] = {
+        "type": "transformer_encoder",
+        "heads": heads,
+        "ff_dim": 2 * width,
+        "depth": depth,
+    }
+    return [
+        _dense(width, "linear"),
+        {"type": "positional_encoding"},
+        encoder,
+        *_hidden(hidden),
+    ]
+
+
+def _cnn(*stages: tuple[int, int], hidden: int) -> Layers:
+    """Stages are (filters, kernel size)."""
+    convolutions: Layers = [
+        {
+            "type": "conv1d",
+            "filters": filters,
+            "kernel_size": kernel_size,
+            "padding": "same",
+            "activation": "relu",
+        }
+        for filters, kernel_size in stages
+    ]
+    return [*convolutions, {"type": "global_average_pooling1d"}, *_hidden(hidden)]
+
+
+def _rnn(*units: int, hidden: int) -> Layers:
+    last = len(units) - 1
+    cells: Layers = [
+        {"type": "lstm", "units": width, "return_sequences": position < last}
+        for position, width in enumerate(units)
+    ]
+    return [*cells, *_hidden(hidden)]
+
+
+def _gnn(*units: int, hidden: int) -> Layers:
+    graph: Layers = [{"type": "graph_conv", "units": width} for width in units]
+    return [*graph, {"type": "global_average_pooling1d"}, *_hidden(hidden)]
+
+
+def _aggregator(first: int, second: int) -> Layers:
+    return [_dense(first), {"type": "batch_normalization"}, *_hidden(second)]
+
+
+_VALIDATOR: Final = [*_hidden(64, 32), _dense(1, "sigmoid")]
+
+_NETWORKS: Final[dict[str, dict[str, Layers]]] = {
+    "transformer": {
+        "base": _transformer(64, heads=4, depth=2, hidden=32),
+        "large": _transformer(128, heads=8, depth=3, hidden=64),
+        "xl": _transformer(256, heads=8, depth=4, hidden=128),
+    },
+    "cnn": {
+        "base": _cnn((32, 5), (64, 3), hidden=32),
+        "large": _cnn((64, 7), (128, 5), (128, 3), hidden=64),
+        "xl": _cnn((128, 7), (256, 5), (256, 3), (256, 3), hidden=128),
+    },
+    "rnn": {
+        "base": _rnn(64, hidden=32),
+        "large": _rnn(128, 128, hidden=64),
+        "xl": _rnn(256, 256, 256, hidden=128),
+    },
+    "gnn": {
+        "base": _gnn(64, 64, hidden=32),
+        "large": _gnn(128, 128, 128, hidden=64),
+        "xl": _gnn(256, 256, 256, 256, hidden=128),
+    },
+    "parameter_server": {
+        "base": _hidden(128, 64),
+        "large": _hidden(256, 128),
+        "xl": _hidden(512, 256, 128),
+    },
+    "aggregator": {
+        "base": _aggregator(64, 32),
+        "large": _aggregator(128, 64),
+        "xl": _aggregator(256, 128),
+    },
+    "validator": {"base": _VALIDATOR, "large": _VALIDATOR, "xl": _VALIDATOR},
+}

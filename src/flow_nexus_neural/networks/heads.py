@@ -1,0 +1,73 @@
+"""How a network ends: which layer gives the logits, and what is appended when none does."""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from flow_nexus_neural.networks.signals import Signal
+from flow_nexus_neural.networks.vocabulary import LayerSpec
+from flow_nexus_neural.protocol.plan import Task
+
+_IN_LOSS: Final[dict[Task, str]] = {
+    "binary": "sigmoid",
+    "multiclass": "softmax",
+    "regression": "sigmoid",
+}
+"""The final activation that a task accepts besides linear; the plan makes it linear."""
+
+_OUTPUT_ACTIVATIONS: Final = frozenset({"sigmoid", "softmax"})
+
+
+@dataclass(frozen=True)
+class Head:
+    """The end of a network.
+
+    Attributes:
+        layers: The list, its last layer made linear if that one gives the logits.
+        implied: Whether dense(n_outputs, linear) has to be appended.
+    """
+
+    layers: tuple[LayerSpec, ...]
+    implied: bool
+    warnings: tuple[str, ...] = ()
+
+
+def find_head(layers: tuple[LayerSpec, ...], end: Signal, task: Task, n_outputs: int) -> Head:
+    """Decide whether the last layer gives the logits of the task.
+
+    It does when it is a dense or an activation layer of the right width whose activation is linear or the
+    one inside the task's loss: sigmoid for binary, softmax for multiclass. The loss works on logits, so
+    that activation is taken out of the plan. A regression has no bounded output: a final sigmoid becomes
+    linear, with a warning.
+
+    Args:
+        layers: Canonical layers; an `input` layer among them does not count.
+        end: The signal after the last layer.
+        task: What the target is.
+        n_outputs: Width that the task needs.
+    """
+    last = next((layer for layer in reversed(layers) if layer.type != "input"), None)
+    if last is None or last.type not in {"dense", "activation"}:
+        return Head(layers, implied=True)
+    activation = last.args["activation"]
+    if end.width != n_outputs or activation not in {"linear", _IN_LOSS[task]}:
+        return Head(layers, implied=True, warnings=_meant_as_output(last, end, task, n_outputs))
+    logits = replace(last, args={**last.args, "activation": "linear"})
+    warnings: tuple[str, ...] = ()
+    if task == "regression" and activation == "sigmoid":
+        warnings = (f"{last.where} activation sigmoid became linear: the target is a number",)
+    return Head(
+        tuple(logits if layer is last else layer for layer in layers),
+        implied=False,
+        warnings=warnings,
+    )
+
+
+def _meant_as_output(last: LayerSpec, end: Signal, task: Task, n_outputs: int) -> tuple[str, ...]:
+    """A warning when the last layer looks like an output layer of another task."""
+    if last.args["activation"] not in _OUTPUT_ACTIVATIONS:
+        return ()
+    sentence = (
+        f"{last.where} ({last.args['activation']}, width {end.width}) does not fit a {task} target;"
+        f" an output layer of width {n_outputs} follows it"
+    )
+    return (sentence,)
