@@ -1,0 +1,1 @@
+"""How a node gives up everything it does not need. Policy is data; ctypes only, no dependency."""

@@ -1,0 +1,126 @@
+"""Descriptors, environment and resource limits of a node. No privilege needed."""
+
+import contextlib
+import errno
+import os
+import resource
+from collections.abc import Collection
+from typing import Final
+
+from flow_nexus_neural.node.confinement import policy
+from flow_nexus_neural.node.confinement.libc import syscall, wipe_environment_strings
+
+_LAST_DESCRIPTOR: Final = 0xFFFF_FFFF
+_MB: Final = 1 << 20
+_SIZES: Final = frozenset({b"VmData", b"VmSize"})
+
+
+def close_descriptors(keep: Collection[int]) -> int:
+    """Close every descriptor that is not kept; 0 and 1 stay closed.
+
+    Returns:
+        The number of descriptors that are open afterwards.
+
+    Raises:
+        OSError: If a kept descriptor is not open, or closing is impossible.
+    """
+    kept = sorted(set(keep))
+    for descriptor in kept:
+        os.fstat(descriptor)
+    try:
+        first = 0
+        for descriptor in kept:
+            if descriptor > first:
+                syscall("close_range", first, descriptor - 1, 0)
+            first = descriptor + 1
+        syscall("close_range", first, _LAST_DESCRIPTOR, 0)
+    except OSError as failure:
+        if failure.errno != errno.ENOSYS:
+            raise
+        _close_one_by_one(frozenset(kept))
+    return len(kept)
+
+
+def _close_one_by_one(kept: frozenset[int]) -> None:
+    """For kernels before 5.9."""
+    for name in os.listdir("/proc/self/fd"):
+        descriptor = int(name)
+        if descriptor not in kept:
+            with contextlib.suppress(OSError):  # the listing's own descriptor is closed by now
+                os.close(descriptor)
+
+
+def scrub_environment() -> int:
+    """Forget every variable that the policy does not keep, in Python's and in C's memory.
+
+    Returns:
+        The number of variables left.
+    """
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in policy.ENVIRONMENT_NAMES or name.startswith(policy.ENVIRONMENT_PREFIXES)
+    }
+    wipe_environment_strings()
+    os.environ.clear()
+    if os.name == "posix":
+        import posix
+
+        posix.environ.clear()
+    os.environ.update(kept)
+    return len(kept)
+
+
+def set_rlimits(*, memory_mb: int, cpu_s: int, nofile: int) -> dict[str, int]:
+    """Lower every limit for good: soft and hard are equal, and nothing inside can raise them.
+
+    RLIMIT_DATA bounds private writable memory from what the process has now; RLIMIT_AS bounds what
+    else can be mapped (page tables cost memory too). The seccomp policy denies the two kinds of
+    mapping that RLIMIT_DATA does not count.
+
+    Args:
+        memory_mb: Private memory above the present, in MiB.
+        cpu_s: CPU seconds over the whole life.
+        nofile: Highest descriptor number plus one.
+
+    Returns:
+        Limits as set: `data_mb`, `address_space_mb`, `cpu_s`, `nofile`.
+
+    Raises:
+        OSError: If a limit cannot be set or the present size cannot be read.
+    """
+    present = _present_kb()
+    data_bytes = present[b"VmData"] * 1024 + memory_mb * _MB
+    space_bytes = present[b"VmSize"] * 1024 + (memory_mb + policy.ADDRESS_SPACE_SLACK_MB) * _MB
+    wanted = {
+        resource.RLIMIT_DATA: data_bytes,
+        resource.RLIMIT_AS: space_bytes,
+        resource.RLIMIT_CPU: cpu_s,
+        resource.RLIMIT_NOFILE: nofile,
+        resource.RLIMIT_STACK: policy.STACK_BYTES,
+        **dict.fromkeys(policy.ZERO_RLIMITS, 0),
+    }
+    done = {limit: _lower(limit, value) for limit, value in wanted.items()}
+    return {
+        "data_mb": done[resource.RLIMIT_DATA] // _MB,
+        "address_space_mb": done[resource.RLIMIT_AS] // _MB,
+        "cpu_s": done[resource.RLIMIT_CPU],
+        "nofile": done[resource.RLIMIT_NOFILE],
+    }
+
+
+def _lower(limit: int, value: int) -> int:
+    hard = resource.getrlimit(limit)[1]
+    lowered = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    try:
+        resource.setrlimit(limit, (lowered, lowered))
+    except ValueError as refused:
+        raise OSError(errno.EPERM, f"rlimit {limit} to {lowered}: {refused}") from refused
+    return lowered
+
+
+def _present_kb() -> dict[bytes, int]:
+    # Bytes, not text: a text file would import its codec, and nothing is imported after the fork.
+    with open("/proc/self/status", "rb") as status:
+        pairs = (line.split(b":", 1) for line in status)
+        return {name: int(value.split()[0]) for name, value in pairs if name in _SIZES}

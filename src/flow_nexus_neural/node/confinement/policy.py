@@ -1,0 +1,158 @@
+"""What a node may do. Data only: the modules beside this one apply it, tests read it.
+
+To extend the allow-list: find the call with strace, say beside it why a node needs it, and add an attack to
+tests/security that shows what it cannot be used for.
+"""
+
+import errno
+import resource
+from typing import Final, Literal, NamedTuple
+
+Hostile = Literal["errno", "kill"]
+"""What happens on a call that no honest node makes: an errno, or death by SIGSYS."""
+
+NODE_UID: Final = 65534
+NODE_GID: Final = 65534
+
+ENVIRONMENT_NAMES: Final = frozenset({"LANG", "TZ"})
+ENVIRONMENT_PREFIXES: Final = ("OMP_", "MKL_", "OPENBLAS_", "MALLOC_")
+
+ZERO_RLIMITS: Final = (
+    resource.RLIMIT_FSIZE,
+    resource.RLIMIT_CORE,
+    resource.RLIMIT_MEMLOCK,
+    resource.RLIMIT_MSGQUEUE,
+    resource.RLIMIT_NICE,
+    resource.RLIMIT_RTPRIO,
+)
+STACK_BYTES: Final = 8 << 20
+ADDRESS_SPACE_SLACK_MB: Final = 16 << 10
+"""What a node may map beyond its private memory: granted regions and libraries' reservations."""
+
+LANDLOCK_FS_BITS: Final = {1: 0x1FFF, 2: 0x3FFF, 3: 0x7FFF, 5: 0xFFFF}
+"""Every file-system right a Landlock ABI knows (REFER came with 2, TRUNCATE with 3, IOCTL_DEV with 5)."""
+LANDLOCK_NET_BITS: Final = {4: 0x3}
+"""Bind and connect of TCP."""
+LANDLOCK_SCOPE_BITS: Final = {6: 0x3}
+"""Abstract unix sockets and signals to processes outside."""
+
+OWN_PID: Final = -1
+"""Stands in a check for the process id of the node that installs the filter."""
+
+
+class Check(NamedTuple):
+    """Holds when the lower 32 bits of argument `argument`, masked, are one of `values`.
+
+    The kernel takes only the lower half of int arguments. For pointers `wide` demands an upper half of 0.
+    """
+
+    argument: int
+    values: tuple[int, ...]
+    mask: int = 0xFFFF_FFFF
+    wide: bool = False
+
+
+class Rule(NamedTuple):
+    """A call that is allowed when all checks hold, and fails with `otherwise` when one does not."""
+
+    checks: tuple[Check, ...]
+    otherwise: int = errno.EPERM
+
+
+ALLOWED: Final = (
+    # The engine's socket, the stderr pipe, and granted descriptors. Not sendmsg: it could pass one on.
+    *("read", "readv", "write", "writev", "recvfrom", "recvmsg", "sendto", "close", "shutdown"),
+    *("poll", "ppoll", "lseek", "fstat", "getsockname", "getpeername", "getsockopt"),
+    # Memory within the limits. mprotect may add EXEC: oneDNN's JIT needs it for every new shape, and code of
+    # its own gains an attacker nothing that the rest of this list does not already give.
+    *("munmap", "mremap", "brk", "mprotect", "madvise", "membarrier"),
+    # Locks and scheduling of the only thread.
+    *("futex", "rseq", "set_robust_list", "get_robust_list", "set_tid_address"),
+    *("sched_yield", "sched_getaffinity", "getcpu"),
+    # Clocks.
+    *("nanosleep", "clock_nanosleep", "clock_gettime", "clock_getres", "gettimeofday", "times"),
+    # Own signal handlers, and the end.
+    *("rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack", "restart_syscall"),
+    *("exit", "exit_group"),
+    # Facts about itself.
+    *(
+        "getpid",
+        "gettid",
+        "getppid",
+        "getuid",
+        "geteuid",
+        "getgid",
+        "getegid",
+        "getrusage",
+        "getrlimit",
+    ),
+    *("sysinfo", "uname", "getrandom"),
+)
+
+_PROT_EXEC: Final = 0x4
+_MAP_SHARED: Final = 0x01
+_MAP_ANONYMOUS: Final = 0x20
+_MAP_GROWSDOWN: Final = 0x0100
+_PR_SET_NAME: Final = 15
+_PR_GET_NAME: Final = 16
+_PR_CAPBSET_READ: Final = 23
+_PR_SET_VMA: Final = 0x53564D41
+_F_GETFD: Final = 1
+_F_SETFD: Final = 2
+_F_GETFL: Final = 3
+_F_SETFL: Final = 4
+_F_GET_SEALS: Final = 1034
+_TCGETS: Final = 0x5401
+_FIONREAD: Final = 0x541B
+_FIONBIO: Final = 0x5421
+_ARCH_XCOMP: Final = (0x1021, 0x1022, 0x1023)
+
+CHECKED: Final = {
+    # No executable mapping from the start; and neither of the two writable kinds that RLIMIT_DATA does not
+    # count: shared anonymous memory, and mappings that grow down like a stack.
+    "mmap": Rule(
+        (
+            Check(2, (0,), mask=_PROT_EXEC),
+            Check(3, (0,), mask=_MAP_GROWSDOWN),
+            Check(3, (0, _MAP_SHARED, _MAP_ANONYMOUS), mask=_MAP_SHARED | _MAP_ANONYMOUS),
+        )
+    ),
+    "prctl": Rule((Check(0, (_PR_SET_NAME, _PR_GET_NAME, _PR_CAPBSET_READ, _PR_SET_VMA)),)),
+    # Asking for tile registers before the first use of AMX kernels.
+    "arch_prctl": Rule((Check(0, _ARCH_XCOMP),)),
+    # No F_SETOWN (signals to others), no F_DUPFD, no F_ADD_SEALS, no F_SETPIPE_SZ, no locks.
+    "fcntl": Rule((Check(1, (_F_GETFD, _F_SETFD, _F_GETFL, _F_SETFL, _F_GET_SEALS)),)),
+    # ENOTTY is what isatty() and friends expect from a pipe.
+    "ioctl": Rule((Check(1, (_FIONBIO, _FIONREAD, _TCGETS)),), otherwise=errno.ENOTTY),
+    # Reading own limits only.
+    "prlimit64": Rule((Check(0, (0,)), Check(2, (0,), wide=True))),
+    # abort() and raise(); no other process, no group.
+    "kill": Rule((Check(0, (OWN_PID,)),)),
+    "tgkill": Rule((Check(0, (OWN_PID,)),)),
+}
+
+REFUSED: Final = {
+    # Files look absent, so that callers take their ordinary way around a missing file.
+    "open": errno.ENOENT,
+    "openat": errno.ENOENT,
+    # Flags behind a pointer cannot be checked; callers fall back to calls that can.
+    "openat2": errno.ENOSYS,
+    "clone3": errno.ENOSYS,
+    "io_uring_setup": errno.ENOSYS,
+    "io_uring_enter": errno.ENOSYS,
+    "io_uring_register": errno.ENOSYS,
+}
+"""Calls with an errno of their own. Everything that no table here names fails with `DEFAULT_ERRNO`."""
+
+DEFAULT_ERRNO: Final = errno.EPERM
+
+HOSTILE: Final = (
+    *("ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "kcmp", "pidfd_getfd"),
+    *("execve", "execveat", "fork", "vfork", "bpf", "perf_event_open", "userfaultfd", "seccomp"),
+    *("mount", "umount2", "pivot_root", "chroot", "unshare", "setns", "open_by_handle_at"),
+    *("open_tree", "move_mount", "fsopen", "fsconfig", "fsmount", "fspick", "mount_setattr"),
+    *("init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "reboot"),
+    *("swapon", "keyctl", "add_key", "request_key", "personality", "setuid", "capset"),
+    *("pidfd_send_signal", "process_mrelease", "memfd_secret"),
+)
+"""Calls that no library makes by way of trying: under `kill` they end the node with SIGSYS."""

@@ -1,0 +1,137 @@
+"""A node's self-test: it tries what it must not be able to do, and says what it got.
+
+Every probe is harmless where it succeeds. Where a call's arguments are such that an unfiltered kernel would
+refuse them too, it would do so with another errno, and that is what is reported.
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+import resource
+import signal
+from collections.abc import Callable
+from typing import Final
+
+from flow_nexus_neural.node.confinement import policy
+from flow_nexus_neural.node.confinement.libc import errno_name, syscall
+
+_AF_UNIX: Final = 1
+_AF_INET: Final = 2
+_SOCK_STREAM: Final = 1
+_AT_FDCWD: Final = -100
+_PAGE_BYTES: Final = 4096
+_PROT_READ_WRITE: Final = 3
+_PROT_READ_EXEC: Final = 5
+_MAP_SHARED_ANONYMOUS: Final = 0x21
+_MAP_PRIVATE_ANONYMOUS: Final = 0x22
+_MAP_STACK_LIKE: Final = 0x122
+_SCAN_DESCRIPTORS: Final = 1024
+_OWN_DESCRIPTORS: Final = 2
+"""The engine's socket and the stderr pipe: all that a node holds before its first grant."""
+
+
+class _ResourceLimit(ctypes.Structure):
+    _fields_ = (("soft", ctypes.c_uint64), ("hard", ctypes.c_uint64))
+
+
+def run_probes(*, hostile: policy.Hostile = "errno") -> dict[str, str]:
+    """Try everything once.
+
+    Args:
+        hostile: Under `kill` the probes that would end the node are left out.
+
+    Returns:
+        By probe: the errno's name, or `allowed`.
+    """
+    results: dict[str, str] = {}
+    for name, probe in _PROBES.items():
+        if hostile == "kill" and name in _FATAL_UNDER_KILL:
+            continue
+        results[name] = _outcome(probe)
+    return results
+
+
+def _outcome(probe: Callable[[], int | None]) -> str:
+    try:
+        probe()
+    except OSError as failure:
+        return errno_name(failure)
+    return "allowed"
+
+
+def _open() -> None:
+    os.close(os.open("/", os.O_RDONLY))
+
+
+def _socket() -> None:
+    os.close(syscall("socket", _AF_INET, _SOCK_STREAM, 0))
+
+
+def _socketpair() -> None:
+    pair = ctypes.create_string_buffer(8)
+    syscall("socketpair", _AF_UNIX, _SOCK_STREAM, 0, pair)
+    for end in (pair.raw[:4], pair.raw[4:]):
+        os.close(int.from_bytes(end, "little"))
+
+
+def _fork() -> None:
+    child = syscall("clone", signal.SIGCHLD, 0, 0, 0, 0)
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
+def _memfd() -> None:
+    os.close(syscall("memfd_create", b"probe\0", 0))
+
+
+def _raise_rlimit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # The present values again: without a filter a permitted no-op.
+    syscall("prlimit64", 0, resource.RLIMIT_NOFILE, _ResourceLimit(soft, hard), None)
+
+
+def _map(protection: int, flags: int) -> None:
+    address = syscall("mmap", 0, _PAGE_BYTES, protection, flags, -1, 0)
+    syscall("munmap", address, _PAGE_BYTES)
+
+
+def _hold_a_third_descriptor() -> None:
+    held = 0
+    for descriptor in range(_SCAN_DESCRIPTORS):
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_GETFD)
+        except OSError:
+            continue
+        held += 1
+    if held <= _OWN_DESCRIPTORS:
+        raise OSError(errno.EBADF, "nothing but the own two")
+
+
+_PROBES: Final[dict[str, Callable[[], int | None]]] = {
+    "open": _open,
+    "stat": lambda: syscall("newfstatat", _AT_FDCWD, b"/\0", ctypes.create_string_buffer(512), 0),
+    "socket": _socket,
+    "socketpair": _socketpair,
+    # A descriptor that does not exist: without a filter EBADF.
+    "sendmsg": lambda: syscall("sendmsg", -1, None, 0),
+    "fork": _fork,
+    # A null path: without a filter EFAULT.
+    "execve": lambda: syscall("execve", None, None, None),
+    "memfd_create": _memfd,
+    # Attach to process 0: without a filter ESRCH.
+    "ptrace": lambda: syscall("ptrace", 16, 0, 0, 0),
+    "kill_parent": lambda: syscall("kill", os.getppid(), 0),
+    "raise_rlimit": _raise_rlimit,
+    # No flag: without a filter a permitted no-op.
+    "unshare": lambda: syscall("unshare", 0),
+    "dumpable": lambda: syscall("prctl", 4, 1, 0, 0, 0),
+    "bpf": lambda: syscall("bpf", -1, None, 0),
+    "exec_memory": lambda: _map(_PROT_READ_EXEC, _MAP_PRIVATE_ANONYMOUS),
+    "shared_memory": lambda: _map(_PROT_READ_WRITE, _MAP_SHARED_ANONYMOUS),
+    "stack_memory": lambda: _map(_PROT_READ_WRITE, _MAP_STACK_LIKE),
+    "io_uring": lambda: syscall("io_uring_setup", 0, None),
+    "third_descriptor": _hold_a_third_descriptor,
+}
+_FATAL_UNDER_KILL: Final = frozenset({"execve", "ptrace", "unshare", "bpf"})

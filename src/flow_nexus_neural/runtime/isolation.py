@@ -1,0 +1,271 @@
+"""What confines a node, judged from outside.
+
+Three sources: the kernel's view of the node's process, what its confinement steps returned, and what its
+probes got. The kernel's word wins over the node's. The expectations here are written down a second time on
+purpose: a policy that was loosened by mistake must not loosen its own examination.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from flow_nexus_neural.errors import IsolationUnavailable
+from flow_nexus_neural.runtime.base import Isolation
+from flow_nexus_neural.settings import IsolationRequirement
+
+Step = str | int | bool | None
+
+RANKS: Final[Mapping[str, int]] = {
+    "none": 0,
+    "process": 1,
+    "job": 1,
+    "seatbelt": 1,
+    "seccomp": 2,
+    "strict": 3,
+}
+"""Levels by what they satisfy: a requirement of equal or lower rank."""
+
+EXPECTED_PROBES: Final[Mapping[str, frozenset[str]]] = {
+    "open": frozenset({"ENOENT"}),
+    "stat": frozenset({"EPERM"}),
+    "socket": frozenset({"EPERM"}),
+    "socketpair": frozenset({"EPERM"}),
+    "sendmsg": frozenset({"EPERM"}),
+    "fork": frozenset({"EPERM"}),
+    "execve": frozenset({"EPERM"}),
+    "memfd_create": frozenset({"EPERM"}),
+    "ptrace": frozenset({"EPERM"}),
+    "kill_parent": frozenset({"EPERM"}),
+    "raise_rlimit": frozenset({"EPERM"}),
+    "unshare": frozenset({"EPERM"}),
+    "dumpable": frozenset({"EPERM"}),
+    "bpf": frozenset({"EPERM"}),
+    "exec_memory": frozenset({"EPERM"}),
+    "shared_memory": frozenset({"EPERM"}),
+    "stack_memory": frozenset({"EPERM"}),
+    "io_uring": frozenset({"ENOSYS"}),
+    "third_descriptor": frozenset({"EBADF"}),
+}
+
+_NEVER_ENFORCED: Final = ("cpu_share", "total_memory")
+"""Limits on a whole cluster need a cgroup, which is not used."""
+
+_LIMIT_LINES: Final[Mapping[str, str]] = {
+    "Max data size": "data_bytes",
+    "Max address space": "address_space_bytes",
+    "Max cpu time": "cpu_s",
+    "Max open files": "nofile",
+    "Max file size": "file_bytes",
+    "Max core file size": "core_bytes",
+    "Max locked memory": "locked_bytes",
+}
+_MB: Final = 1 << 20
+_REQUIRABLE: Final = frozenset({"strict", "seccomp", "process"})
+_ROOT: Final = 0
+_SECCOMP_FILTER: Final = "2"
+_BOUNDED: Final = ("data_bytes", "address_space_bytes", "cpu_s", "nofile")
+_ZERO: Final = ("file_bytes", "core_bytes", "locked_bytes")
+
+
+def platform_name() -> str:
+    """`linux`, `macos`, `windows`, or what Python calls the platform."""
+    return {"darwin": "macos", "win32": "windows"}.get(sys.platform, sys.platform)
+
+
+def judge(
+    pid: int,
+    steps: Mapping[str, Step],
+    probes: Mapping[str, str],
+    requirement: IsolationRequirement,
+) -> Isolation:
+    """Compute the level a node has reached, and refuse it when that is below the required one.
+
+    Args:
+        pid: The node's process; it must have said ready and still be alive.
+        steps: What its confinement steps returned.
+        probes: What its probes got.
+        requirement: Lowest level accepted; `auto` accepts any.
+
+    Raises:
+        IsolationUnavailable: If the level is lower than required; names what is missing.
+    """
+    if sys.platform == "linux":
+        found = _judge_linux(pid, steps, probes)
+    else:
+        found = _judge_elsewhere(steps, probes)
+    if requirement != "auto" and RANKS[found.level] < RANKS[requirement]:
+        raise IsolationUnavailable(
+            f"isolation level {requirement!r} is required and node process {pid} reached"
+            f" {found.level!r}; missing: {', '.join(found.missing) or 'nothing that is known'}",
+            hint="run on Linux 5.13 or newer with seccomp and Landlock switched on, or start the server"
+            f" with --require-isolation {found.level if found.level in _REQUIRABLE else 'auto'}",
+            details={"required": requirement, "got": found.level, "missing": list(found.missing)},
+        )
+    return found
+
+
+def _judge_linux(pid: int, steps: Mapping[str, Step], probes: Mapping[str, str]) -> Isolation:
+    status = _fields(Path(f"/proc/{pid}/status"))
+    if status is None:
+        return Isolation("none", probes=dict(probes), missing=("kernel state: no such process",))
+    limits = _limits(pid)
+    layers = _layers(pid, status, limits, steps)
+    filter_gaps = _filter_gaps(layers, limits, steps, probes)
+    file_gaps = _file_gaps(layers, steps)
+    level = "process" if filter_gaps else "seccomp" if file_gaps else "strict"
+    return Isolation(
+        level,
+        layers=layers,
+        probes=dict(probes),
+        not_enforced=_NEVER_ENFORCED,
+        missing=(*filter_gaps, *file_gaps),
+    )
+
+
+def _layers(
+    pid: int,
+    status: Mapping[str, str],
+    limits: Mapping[str, int | None],
+    steps: Mapping[str, Step],
+) -> dict[str, Any]:
+    own_network = _has_other_network(pid)
+    proven = steps.get("landlock_before") == "allowed" and steps.get("landlock_after") == "EACCES"
+    data_bytes = limits.get("data_bytes")
+    return {
+        "no_new_privs": status.get("NoNewPrivs") == "1",
+        "seccomp": _seccomp(status, steps),
+        "landlock_abi": steps.get("landlock_abi") if proven else None,
+        "network_namespace": steps.get("network_namespace") is True
+        if own_network is None
+        else own_network,
+        "user_namespace": steps.get("user_namespace") is True,
+        "chroot": steps.get("chroot") is True,
+        "uid": _first_number(status.get("Uid")),
+        "capabilities": _capabilities(status, ("CapEff", "CapPrm", "CapInh", "CapAmb")),
+        "bounding_set": _capabilities(status, ("CapBnd",)),
+        "threads": _first_number(status.get("Threads")),
+        "rlimits": {
+            "data_mb": None if data_bytes is None else data_bytes // _MB,
+            "cpu_s": limits.get("cpu_s"),
+            "nofile": limits.get("nofile"),
+        },
+        "cgroup": None,
+    }
+
+
+def _filter_gaps(
+    layers: Mapping[str, Any],
+    limits: Mapping[str, int | None],
+    steps: Mapping[str, Step],
+    probes: Mapping[str, str],
+) -> list[str]:
+    """What keeps a node from the level `seccomp`."""
+    gaps = []
+    if not layers["no_new_privs"]:
+        gaps.append("no_new_privs")
+    filtered = layers["seccomp"] == "allow-list"
+    if not filtered:
+        gaps.append(f"seccomp ({steps.get('seccomp')})")
+    if layers["capabilities"] != "none":
+        gaps.append(f"capability drop (holds {layers['capabilities']})")
+    if layers["threads"] != 1:
+        gaps.append(f"one thread (has {layers['threads']})")
+    gaps += [f"rlimit {name}" for name in _BOUNDED if limits.get(name) is None]
+    gaps += [f"rlimit {name} = 0" for name in _ZERO if limits.get(name) != 0]
+    # Without the filter its probes succeed: that is one gap, not twenty.
+    examined = EXPECTED_PROBES if filtered else ("third_descriptor",)
+    for name in examined:
+        got = probes.get(name)
+        if got not in EXPECTED_PROBES[name]:
+            gaps.append(f"probe {name} ({got})")
+    return gaps
+
+
+def _file_gaps(layers: Mapping[str, Any], steps: Mapping[str, Step]) -> list[str]:
+    """What keeps a node with a complete filter from the level `strict`."""
+    gaps = []
+    if layers["landlock_abi"] is None:
+        gaps.append(f"landlock ({steps.get('landlock')}, kernel {os.uname().release})")
+    if layers["uid"] == _ROOT:
+        gaps.append(f"an unprivileged user id ({steps.get('uid')})")
+    return gaps
+
+
+def _seccomp(status: Mapping[str, str], steps: Mapping[str, Step]) -> str | None:
+    """`allow-list` when the node has a filter that this process does not have.
+
+    In a container every process may have one, so that the kernel's mode alone proves nothing.
+    """
+    if status.get("Seccomp") != _SECCOMP_FILTER:
+        return None
+    inherited = (_fields(Path("/proc/self/status")) or {}).get("Seccomp_filters")
+    filters = status.get("Seccomp_filters")
+    if filters is not None and inherited is not None and int(filters) <= int(inherited):
+        return "inherited"
+    return "allow-list" if steps.get("seccomp") == "allow-list" else "filter"
+
+
+def _capabilities(status: Mapping[str, str], sets: tuple[str, ...]) -> str:
+    """`none`, or the union of the sets in hexadecimal, or `unknown`."""
+    held = 0
+    for name in sets:
+        if name not in status:
+            return "unknown"
+        held |= int(status[name], 16)
+    return f"{held:#x}" if held else "none"
+
+
+def _has_other_network(pid: int) -> bool | None:
+    """Whether the node's network namespace is another than ours; None where we may not look."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net")
+    except OSError:
+        return None
+
+
+def _limits(pid: int) -> dict[str, int | None]:
+    """Hard limits in force; None for unlimited. Empty when they cannot be read."""
+    try:
+        lines = Path(f"/proc/{pid}/limits").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return {}
+    found: dict[str, int | None] = {}
+    for line in lines:
+        name, hard = line[:26].strip(), line[26:].split()[1]
+        if name in _LIMIT_LINES:
+            found[_LIMIT_LINES[name]] = int(hard) if hard.isdecimal() else None
+    return found
+
+
+def _fields(path: Path) -> dict[str, str] | None:
+    try:
+        text = path.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    pairs = (line.partition(":") for line in text.splitlines())
+    return {name: value.strip() for name, _, value in pairs}
+
+
+def _first_number(field: str | None) -> int | None:
+    return int(field.split()[0]) if field else None
+
+
+def _judge_elsewhere(steps: Mapping[str, Step], probes: Mapping[str, str]) -> Isolation:
+    """On macOS and Windows: what the steps say, believed as far as the probes bear it out."""
+    refused = {name: got for name, got in probes.items() if got == "allowed"}
+    walls = {"darwin": ("seatbelt", "seatbelt"), "win32": ("job_object", "job")}
+    step, level = walls.get(sys.platform, ("", "process"))
+    gaps = [f"probe {name} ({got})" for name, got in refused.items()]
+    if step and steps.get(step) is not True:
+        gaps.append(f"{step} ({steps.get(step)})")
+    if sys.platform == "win32":
+        gaps = [gap for gap in gaps if gap.startswith("job_object")]
+    return Isolation(
+        "process" if gaps else level,
+        layers={step: steps.get(step)} if step else {},
+        probes=dict(probes),
+        not_enforced=_NEVER_ENFORCED,
+        missing=tuple(gaps),
+    )
