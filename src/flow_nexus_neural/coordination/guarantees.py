@@ -1,0 +1,59 @@
+"""What a consensus mode promises at the present size: numbers, never adjectives."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Consensus = Literal["proof-of-learning", "byzantine", "raft", "gossip"]
+
+_CONDITIONS: dict[Consensus, str] = {
+    "proof-of-learning": "every admitted update has been re-executed to the same digest",
+    "byzantine": "n >= 3f+1 with f >= 1 under a robust rule",
+    "raft": "more than half of the voters are alive",
+    "gossip": "the graph of live nodes is connected and no node lies",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Guarantee:
+    """The mode in force.
+
+    Attributes:
+        n: Workers whose updates are averaged.
+        f_tolerated: Lying workers that cannot spoil a version.
+        condition: What the mode needs to hold.
+        holds: Whether the promise holds now.
+        trusted: Who is believed without a check.
+        notes: Which rule is in force, and what it leaves open.
+    """
+
+    mode: Consensus
+    n: int
+    f_tolerated: int
+    condition: str
+    holds: bool
+    trusted: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def guarantees(consensus: Consensus, n_workers: int) -> Guarantee:
+    """State what holds while every mode admits updates by the row-weighted average."""
+    notes = [
+        f"rule in force: row-weighted average; {consensus} admission is not part of this version",
+        (
+            "updates that are not finite or have the wrong shape are refused; one lying worker can still"
+            " spoil a version"
+        ),
+        "a worker that dies or is late is left out of the round and listed",
+        "data locality: a node process receives only its own shard and sends only updates",
+    ]
+    if consensus == "raft":
+        notes.append("durability: one disk")
+    return Guarantee(
+        mode=consensus,
+        n=n_workers,
+        f_tolerated=0,
+        condition=_CONDITIONS[consensus],
+        holds=False,
+        trusted=("engine",),
+        notes=tuple(notes),
+    )

@@ -1,0 +1,98 @@
+"""The states of a slot and how one may follow another."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from flow_nexus_neural.errors import InvalidState
+
+Role = Literal["worker", "parameter_server", "aggregator", "validator"]
+SlotState = Literal[
+    "declared",
+    "starting",
+    "syncing",
+    "healthy",
+    "suspect",
+    "failed",
+    "recovering",
+    "quarantined",
+    "failed_permanently",
+    "retired",
+]
+
+ROLE_ORDER: tuple[Role, ...] = ("parameter_server", "aggregator", "validator", "worker")
+"""The order of roles wherever slots of several roles are listed or linked."""
+
+TRANSITIONS: dict[SlotState, frozenset[SlotState]] = {
+    "declared": frozenset({"starting", "retired"}),
+    "starting": frozenset({"syncing", "failed", "retired"}),
+    "syncing": frozenset({"healthy", "failed", "retired"}),
+    "healthy": frozenset({"suspect", "failed", "recovering", "quarantined", "retired"}),
+    "suspect": frozenset({"healthy", "failed", "recovering", "quarantined", "retired"}),
+    "failed": frozenset({"recovering", "failed_permanently", "quarantined", "retired"}),
+    "recovering": frozenset({"syncing", "failed", "retired"}),
+    "quarantined": frozenset({"recovering", "retired"}),
+    "failed_permanently": frozenset({"recovering", "retired"}),
+    "retired": frozenset(),
+}
+"""Legal successors. `healthy -> recovering` replaces a running node on request; `quarantined` and
+`failed_permanently` are left only by an explicit replacement."""
+
+FAILED: frozenset[SlotState] = frozenset(
+    {"failed", "recovering", "failed_permanently", "quarantined"}
+)
+_SLOT = re.compile(r"^([a-z_]+)-(\d+)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Slots of a cluster: all but retired, healthy, and failed (or on the way back)."""
+
+    total: int
+    active: int
+    failed: int
+
+
+def advance(slot: str, state: SlotState, successor: SlotState) -> SlotState:
+    """The successor, if it may follow. Staying in a state is not a transition.
+
+    Raises:
+        InvalidState: If it may not.
+    """
+    if successor not in TRANSITIONS[state]:
+        allowed = ", ".join(sorted(TRANSITIONS[state])) or "nothing"
+        raise InvalidState(
+            f"slot {slot} cannot go from {state} to {successor}",
+            hint=f"from {state} it can go to {allowed}",
+            details={"slot": slot, "state": state, "successor": successor},
+        )
+    return successor
+
+
+def after_restart(state: SlotState) -> SlotState:
+    """The state of a slot when the server that ran its node is gone.
+
+    No process outlives the server, so whatever ran or was about to run has to come back.
+    """
+    if state in {"retired", "quarantined", "failed_permanently"}:
+        return state
+    return "recovering"
+
+
+def count(states: Iterable[SlotState]) -> Counts:
+    """Count slots by what they can do now."""
+    kept = [state for state in states if state != "retired"]
+    return Counts(
+        total=len(kept),
+        active=sum(state == "healthy" for state in kept),
+        failed=sum(state in FAILED for state in kept),
+    )
+
+
+def slot_order(slot: str) -> tuple[int, int, str]:
+    """Sort key of slot names: by role, then by number. Names of another form come last."""
+    match = _SLOT.match(slot)
+    if match is None or match[1] not in ROLE_ORDER:
+        return len(ROLE_ORDER), 0, slot
+    return ROLE_ORDER.index(match[1]), int(match[2]), slot

@@ -1,0 +1,246 @@
+"""Who is asked in a round, and when a round is over."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from statistics import median
+
+from flow_nexus_neural.coordination.membership import slot_order
+from flow_nexus_neural.coordination.quorum import round_quorum
+
+HISTORY = 20
+"""Completion times worth keeping; older ones describe another load."""
+MIN_HISTORY = 5
+SLACK_S = 1.0
+PATIENCE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A worker that may be asked.
+
+    Attributes:
+        group: Capability group, for example its symbol; equal text is one group.
+        last_round: Round in which it was last asked; None if never.
+    """
+
+    slot: str
+    group: str
+    last_round: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The round goes on; look again at `until_s`, on the clock of the events, or at the next event."""
+
+    until_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The round is over and these updates count, in slot order.
+
+    `excluded` maps every other selected slot to the reason: `late`, or why it was lost.
+    """
+
+    contributors: tuple[str, ...]
+    excluded: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """The round cannot be closed; nothing of it counts."""
+
+    reason: str
+    excluded: dict[str, str]
+
+
+Decision = Wait | Close | Fail
+
+
+def sample_clients(eligible: Sequence[Client], n: int, seed: int) -> list[str]:
+    """Choose the clients of one round: fair between groups and, inside a group, by turns.
+
+    Each group gets its largest-remainder share of n. Equal remainders go to the group that has waited
+    longer, so that 3 + 3 workers asked for 5 alternate between 3/2 and 2/3. Inside a group those who were
+    asked least recently come first. What is still equal is decided by hashing the seed with the slot.
+
+    Args:
+        eligible: In any order; slots are distinct.
+        n: Clients wanted, >= 1; all are taken when there are not more.
+        seed: Of this round, from `seed64(run, round, "", 0, "sample")`.
+
+    Returns:
+        min(n, len(eligible)) slots, in slot order.
+    """
+    if n >= len(eligible):
+        return sorted((client.slot for client in eligible), key=slot_order)
+    queue = sorted(eligible, key=lambda client: (client.group, *_turn(client, seed)))
+    groups = {name: list(members) for name, members in groupby(queue, lambda client: client.group)}
+    chosen: list[str] = []
+    for name, quota in _quotas(groups, n, seed).items():
+        chosen += [client.slot for client in groups[name][:quota]]
+    return sorted(chosen, key=slot_order)
+
+
+def deadline_s(history: Sequence[float]) -> float:
+    """Seconds after its start at which a round may be closed without the missing.
+
+    With the median and the median absolute deviation of the times that workers are expected to need:
+    min(3 med, max(med + 4 * 1.4826 mad, 1.25 med, med + 1 s)), but never before med + 1 s.
+
+    Args:
+        history: Expected times in seconds, at least one.
+
+    Source: the scaled MAD is a robust standard deviation (Rousseeuw and Croux, JASA 1993). The last bound
+    is ours: where a round takes milliseconds, a busy machine delays an honest worker by far more than 3
+    medians, and leaving it out would make the result depend on the machine's load.
+    """
+    middle = median(history)
+    spread = 1.4826 * median(abs(time - middle) for time in history)
+    limit = min(3 * middle, max(middle + 4 * spread, 1.25 * middle, middle + SLACK_S))
+    return max(limit, middle + SLACK_S)
+
+
+class Round:
+    """One round as a state machine: feed it events, obey its decisions.
+
+    Every event carries the time at which it happened, on any clock that does not run backwards, and
+    returns the decision as of then. Once it is `Close` or `Fail` it never changes: what arrives later is
+    late. Each selected slot counts once, whatever arrives how often.
+
+    Args:
+        selected: Slots that were asked.
+        min_contributors: Fewest updates worth a version.
+        started_s: When they were asked.
+        history: Expected completion times for this round's work in seconds, newest last; only the last 20
+            are used, and fewer than 5 are none.
+        wait_for_all: Wait for every live slot, so that time does not decide who contributes.
+        give_up_s: Seconds after which the round ends in any case, also when nobody ever answered.
+    """
+
+    def __init__(
+        self,
+        selected: Sequence[str],
+        *,
+        min_contributors: int,
+        started_s: float,
+        history: Sequence[float] = (),
+        wait_for_all: bool = False,
+        give_up_s: float = 900.0,
+    ) -> None:
+        self.quorum = round_quorum(len(selected), min_contributors)
+        self._started_s = started_s
+        self._now_s = started_s
+        self._wait_for_all = wait_for_all
+        self._give_up_s = give_up_s
+        self._history = list(history)[-HISTORY:] if len(history) >= MIN_HISTORY else []
+        self._outstanding = set(selected)
+        self._arrived: dict[str, float] = {}
+        self._excluded: dict[str, str] = {}
+        self._final: Close | Fail | None = None
+        if len(self._outstanding) != len(selected):
+            raise ValueError(f"slots repeat: {list(selected)}")
+
+    @property
+    def completions_s(self) -> dict[str, float]:
+        """Seconds from the start to each update that came in time, in slot order."""
+        return {slot: self._arrived[slot] for slot in sorted(self._arrived, key=slot_order)}
+
+    def answered(self, slot: str, at_s: float) -> Decision:
+        """An admissible update of `slot` has arrived. Repeated, late or unasked ones change nothing."""
+        self._advance(at_s)
+        if self._final is None and slot in self._outstanding:
+            self._outstanding.remove(slot)
+            self._arrived[slot] = self._now_s - self._started_s
+        return self._decide()
+
+    def lost(self, slot: str, at_s: float, reason: str = "died") -> Decision:
+        """`slot` will not answer. What it had already delivered still counts."""
+        self._advance(at_s)
+        if self._final is None and slot in self._outstanding:
+            self._outstanding.remove(slot)
+            self._excluded[slot] = reason
+        return self._decide()
+
+    def tick(self, at_s: float) -> Decision:
+        """Nothing happened but time."""
+        self._advance(at_s)
+        return self._decide()
+
+    def _advance(self, at_s: float) -> None:
+        # An event that happened after a deadline comes after the deadline's own decision.
+        self._now_s = max(self._now_s, at_s)
+        self._decide()
+
+    def _decide(self) -> Decision:
+        if self._final is None:
+            outcome = self._judge()
+            if isinstance(outcome, Wait):
+                return outcome
+            self._final = outcome
+        return self._final
+
+    def _judge(self) -> Decision:
+        arrived, possible = len(self._arrived), len(self._arrived) + len(self._outstanding)
+        if not self._outstanding and arrived >= self.quorum:
+            return self._close()
+        if possible < self.quorum:
+            return self._fail(f"{possible} of {self.quorum} needed updates are still possible")
+        soft_s, hard_s = self._limits()
+        # Compared as points in time: started + (due - started) need not be due in floating point.
+        due_s = self._started_s + (soft_s if arrived >= self.quorum else hard_s)
+        if self._now_s < due_s:
+            return Wait(due_s)
+        if arrived >= self.quorum:
+            return self._close()
+        return self._fail(f"{arrived} of {self.quorum} needed updates came within {hard_s:.1f} s")
+
+    def _limits(self) -> tuple[float, float]:
+        """Seconds from the start: close with a quorum, give up without one."""
+        if self._wait_for_all:
+            return self._give_up_s, self._give_up_s
+        times = self._history or list(self._arrived.values())
+        if not times:
+            return self._give_up_s, self._give_up_s
+        middle = median(times)
+        hard_s = min(max(10 * middle, PATIENCE_S), self._give_up_s)
+        # Without a history the first arrivals stand in for it; they are the fastest, hence the factor 2.
+        soft_s = deadline_s(times) if self._history else max(2 * middle, middle + SLACK_S)
+        return min(soft_s, hard_s), hard_s
+
+    def _close(self) -> Close:
+        late = dict.fromkeys(self._outstanding, "late")
+        return Close(tuple(self.completions_s), _in_slot_order({**self._excluded, **late}))
+
+    def _fail(self, reason: str) -> Fail:
+        late = dict.fromkeys(self._outstanding, "late")
+        return Fail(reason, _in_slot_order({**self._excluded, **late}))
+
+
+def _in_slot_order(reasons: dict[str, str]) -> dict[str, str]:
+    return {slot: reasons[slot] for slot in sorted(reasons, key=slot_order)}
+
+
+def _turn(client: Client, seed: int) -> tuple[int, str]:
+    return _asked(client), hashlib.sha256(f"{seed}:{client.slot}".encode()).hexdigest()
+
+
+def _asked(client: Client) -> int:
+    return -1 if client.last_round is None else client.last_round
+
+
+def _quotas(groups: dict[str, list[Client]], n: int, seed: int) -> dict[str, int]:
+    total = sum(len(members) for members in groups.values())
+    quotas = {name: n * len(members) // total for name, members in groups.items()}
+
+    def claim(name: str) -> tuple[int, list[int], str]:
+        members = groups[name]
+        waited = sorted(_asked(client) for client in members)
+        draw = hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
+        return -(n * len(members) % total), waited, draw
+
+    for name in sorted(groups, key=claim)[: n - sum(quotas.values())]:
+        quotas[name] += 1
+    return quotas

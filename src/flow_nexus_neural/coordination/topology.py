@@ -1,0 +1,279 @@
+"""Who is linked to whom, and what such a graph costs and is worth."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow_nexus_neural.coordination.membership import ROLE_ORDER, Role, slot_order
+from flow_nexus_neural.errors import InvalidTopology
+
+Topology = Literal["mesh", "ring", "star", "hierarchical"]
+Edge = tuple[str, str]
+
+ENGINE = "engine"
+"""Name of the vertex that stands for the engine where no parameter server can be the hub."""
+
+MESH_LIMIT = 32
+RING_ADVICE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Vertex:
+    """A healthy slot.
+
+    Attributes:
+        group: Capability group of a worker, for example its symbol; empty for none.
+    """
+
+    slot: str
+    role: Role
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """An undirected graph over the healthy slots.
+
+    Attributes:
+        vertices: In canonical order: `engine` first if it is a hub, then by role and number.
+        edges: Pairs, each in vertex order, sorted.
+        hub: Centre of a star or root of a hierarchy; `engine` or a slot; None for mesh and ring.
+        connected: Whether every vertex reaches every other.
+        diameter: Longest shortest path in edges; 0 for one vertex, None if not connected.
+        spectral_gap: 1 - |second eigenvalue| of `mixing`; None for one vertex.
+        mixing: [n, n] float64, symmetric and doubly stochastic, in vertex order.
+        advice: What is worth knowing about this shape at this size.
+    """
+
+    topology: Topology
+    vertices: tuple[str, ...]
+    edges: tuple[Edge, ...]
+    hub: str | None
+    connected: bool
+    diameter: int | None
+    spectral_gap: float | None
+    mixing: NDArray[np.float64]
+    advice: tuple[str, ...]
+
+    def neighbours(self, slot: str) -> tuple[str, ...]:
+        """Slots linked to this one, in vertex order."""
+        return tuple(
+            second if first == slot else first
+            for first, second in self.edges
+            if slot in (first, second)
+        )
+
+
+def plan(topology: Topology, vertices: Sequence[Vertex]) -> Graph:
+    """Link healthy slots in a topology. The same slots always give the same edges.
+
+    * mesh: all pairs.
+    * ring: a cycle in canonical order; two slots have one edge.
+    * star: everything to the first parameter server, else to the engine.
+    * hierarchical: root = first parameter server, its co-root and any further one below it; aggregators
+      below the root; each aggregator adopts one capability group in the order of names, and every other
+      worker goes to the aggregator with the fewest; validators at the root. Without aggregators the workers
+      hang on the root, without a parameter server the engine is the root, and without both it is a binary
+      tree in canonical order.
+
+    Args:
+        topology: Which of the four.
+        vertices: Healthy slots in any order.
+
+    Raises:
+        InvalidTopology: If there is no healthy slot, a slot repeats, or a mesh has more than 32.
+    """
+    if not vertices:
+        raise InvalidTopology(
+            "there is no healthy node to link",
+            hint="start one with neural_node_deploy, then connect again",
+        )
+    ordered = sorted(vertices, key=_canonical)
+    slots = [vertex.slot for vertex in ordered]
+    if len(set(slots)) != len(slots):
+        raise InvalidTopology(f"slots repeat: {', '.join(slots)}")
+    if topology == "mesh" and len(slots) > MESH_LIMIT:
+        raise InvalidTopology(
+            f"a mesh of {len(slots)} nodes would need {len(slots) * (len(slots) - 1) // 2} links",
+            hint=f"a mesh links at most {MESH_LIMIT} nodes; connect as star or hierarchical",
+            details={"nodes": len(slots), "limit": MESH_LIMIT},
+        )
+    links, hub = _SHAPES[topology](ordered)
+    names = [ENGINE, *slots] if hub == ENGINE else slots
+    return _measured(topology, names, links, hub)
+
+
+def mixing_matrix(n: int, edges: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
+    """Metropolis-Hastings weights of an undirected graph.
+
+    W_ij = 1 / (1 + max(deg_i, deg_j)) on edges and W_ii = 1 - sum: symmetric and doubly stochastic, so
+    repeated mixing keeps the mean and, on a connected graph, converges to it.
+
+    Args:
+        n: Vertices.
+        edges: Pairs of indices, no loops, none twice.
+
+    Returns:
+        [n, n] float64.
+
+    Source: Xiao and Boyd, "Fast linear iterations for distributed averaging", 2004, section 4.2.
+    """
+    degree = [0] * n
+    for first, second in edges:
+        degree[first] += 1
+        degree[second] += 1
+    mixing = np.zeros((n, n))
+    for first, second in edges:
+        mixing[first, second] = mixing[second, first] = 1 / (1 + max(degree[first], degree[second]))
+    mixing[np.diag_indices(n)] = 1 - mixing.sum(axis=1)
+    return mixing
+
+
+def spectral_gap(mixing: NDArray[np.float64]) -> float | None:
+    """1 - |second largest eigenvalue|: one mixing step shrinks disagreement by (1 - gap).
+
+    None for one vertex, which cannot disagree.
+    """
+    if mixing.shape[0] < 2:
+        return None
+    magnitudes = np.sort(np.abs(np.linalg.eigvalsh(mixing)))
+    # Eigenvalues carry rounding of about 1e-16 that differs between machines.
+    return min(1.0, max(0.0, round(1.0 - float(magnitudes[-2]), 12)))
+
+
+def _canonical(vertex: Vertex) -> tuple[int, tuple[int, int, str]]:
+    return ROLE_ORDER.index(vertex.role), slot_order(vertex.slot)
+
+
+def _mesh(ordered: Sequence[Vertex]) -> tuple[list[Edge], str | None]:
+    return list(combinations([vertex.slot for vertex in ordered], 2)), None
+
+
+def _ring(ordered: Sequence[Vertex]) -> tuple[list[Edge], str | None]:
+    slots = [vertex.slot for vertex in ordered]
+    links = list(pairwise(slots))
+    if len(slots) > 2:
+        links.append((slots[0], slots[-1]))
+    return links, None
+
+
+def _star(ordered: Sequence[Vertex]) -> tuple[list[Edge], str | None]:
+    hub = _first(ordered, "parameter_server") or ENGINE
+    return [(hub, vertex.slot) for vertex in ordered if vertex.slot != hub], hub
+
+
+def _hierarchical(ordered: Sequence[Vertex]) -> tuple[list[Edge], str | None]:
+    aggregators = [vertex.slot for vertex in ordered if vertex.role == "aggregator"]
+    server = _first(ordered, "parameter_server")
+    if server is None and not aggregators:
+        return _binary_tree(ordered)
+    root = server or ENGINE
+    parents = _adoptions([v for v in ordered if v.role == "worker"], aggregators)
+    links = [
+        (parents.get(vertex.slot, root), vertex.slot) for vertex in ordered if vertex.slot != root
+    ]
+    return links, root
+
+
+def _binary_tree(ordered: Sequence[Vertex]) -> tuple[list[Edge], str | None]:
+    slots = [vertex.slot for vertex in ordered]
+    return [(slots[(child - 1) // 2], slots[child]) for child in range(1, len(slots))], slots[0]
+
+
+def _adoptions(workers: Sequence[Vertex], aggregators: Sequence[str]) -> dict[str, str]:
+    """Parent of each worker; empty without aggregators."""
+    if not aggregators:
+        return {}
+    groups = sorted({worker.group for worker in workers if worker.group})
+    adopter = dict(zip(groups, aggregators, strict=False))
+    parents = {w.slot: adopter[w.group] for w in workers if w.group in adopter}
+    load = dict.fromkeys(aggregators, 0)
+    for parent in parents.values():
+        load[parent] += 1
+    for worker in workers:
+        if worker.slot not in parents:
+            lightest = min(aggregators, key=lambda name: load[name])  # the first among equals
+            parents[worker.slot] = lightest
+            load[lightest] += 1
+    return parents
+
+
+def _first(ordered: Sequence[Vertex], role: Role) -> str | None:
+    return next((vertex.slot for vertex in ordered if vertex.role == role), None)
+
+
+def _measured(
+    topology: Topology, names: Sequence[str], links: Sequence[Edge], hub: str | None
+) -> Graph:
+    place = {name: index for index, name in enumerate(names)}
+    pairs = sorted({(min(a, b), max(a, b)) for a, b in ((place[x], place[y]) for x, y in links)})
+    mixing = mixing_matrix(len(names), pairs)
+    gap = spectral_gap(mixing)
+    diameter = _diameter(len(names), pairs)
+    return Graph(
+        topology=topology,
+        vertices=tuple(names),
+        edges=tuple((names[first], names[second]) for first, second in pairs),
+        hub=hub,
+        connected=diameter is not None,
+        diameter=diameter,
+        spectral_gap=gap,
+        mixing=mixing,
+        advice=_advice(topology, len(names), gap),
+    )
+
+
+def _diameter(n: int, pairs: Sequence[tuple[int, int]]) -> int | None:
+    neighbours: list[list[int]] = [[] for _ in range(n)]
+    for first, second in pairs:
+        neighbours[first].append(second)
+        neighbours[second].append(first)
+    longest = 0
+    for source in range(n):
+        distance = {source: 0}
+        queue = deque([source])
+        while queue:
+            vertex = queue.popleft()
+            for other in neighbours[vertex]:
+                if other not in distance:
+                    distance[other] = distance[vertex] + 1
+                    queue.append(other)
+        if len(distance) < n:
+            return None
+        longest = max(longest, *distance.values())
+    return longest
+
+
+def _advice(topology: Topology, n: int, gap: float | None) -> tuple[str, ...]:
+    advice = []
+    if topology == "ring" and n > RING_ADVICE:
+        advice.append(
+            f"a ring of {n} nodes needs {2 * (n - 1)} steps per exchange; hierarchical needs"
+            " twice its depth"
+        )
+    if topology == "ring" and n > 2:
+        advice.append(
+            "on one machine a star or a mesh moves the same bytes in 2 steps; a ring pays on real"
+            " links with models above 1,000,000 parameters"
+        )
+    if topology == "mesh" and n > 11:
+        advice.append(f"a mesh of {n} nodes holds {n * (n - 1) // 2} links; a star holds {n - 1}")
+    if topology in {"star", "hierarchical"} and gap is not None and n > 3:
+        advice.append(
+            f"mixing between neighbours alone would shrink disagreement by {gap:.1%} per step here;"
+            " a mesh mixes in one step"
+        )
+    return tuple(advice)
+
+
+_SHAPES: dict[Topology, Callable[[Sequence[Vertex]], tuple[list[Edge], str | None]]] = {
+    "mesh": _mesh,
+    "ring": _ring,
+    "star": _star,
+    "hierarchical": _hierarchical,
+}
