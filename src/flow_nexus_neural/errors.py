@@ -46,7 +46,8 @@ class NeuralError(Exception):
 
     @override
     def __str__(self) -> str:
-        return f"{self.code}: {self.message}." + (f" {self.hint}." if self.hint else "")
+        stop = "" if self.message.endswith("?") else "."
+        return f"{self.code}: {self.message}{stop}" + (f" {self.hint}." if self.hint else "")
 
 
 class InvalidRequest(NeuralError):
