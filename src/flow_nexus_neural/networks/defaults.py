@@ -36,7 +36,7 @@ def default_layers(architecture: str, model: str, role: str, slot_number: int) -
     if model == "custom":
         raise UnsupportedCombination(
             "model 'custom' was asked for without layers",
-            hint="give layers, or choose model base, large or xl; then call neural_node_deploy again",
+            hint="Give layers, or choose model base, large or xl; then call neural_node_deploy again",
         )
     family = role
     if role == "worker":

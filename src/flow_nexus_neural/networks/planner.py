@@ -97,7 +97,7 @@ def _entry_signal(layers: Sequence[LayerSpec], rows: InputSpec) -> Signal:
     if rows.flat_width == 0:
         raise InvalidDataset(
             "the data has no feature column",
-            hint="give at least one numeric column besides the target",
+            hint="Give at least one numeric column besides the target",
         )
     if is_sequence_network(layers):
         steps, width = rows.sequence_shape
@@ -169,7 +169,7 @@ def _check_row_size(layer: LayerSpec, after: Signal) -> None:
     if values > MAX_VALUES_PER_ROW:
         raise LimitExceeded(
             f"{layer.where} gives {values:,} values per row; the limit is {MAX_VALUES_PER_ROW:,}",
-            hint="use fewer steps or features, or a pooling layer before it",
+            hint="Use fewer steps or features, or a pooling layer before it",
         )
 
 
@@ -180,14 +180,14 @@ def _check_parameters(plan: NetworkPlan, limit: int) -> None:
         name = "the implied head" if largest.index is None else f"layers[{largest.index}]"
         raise LimitExceeded(
             f"network has {total:,} parameters; the limit is {limit:,}",
-            hint=f"the largest layer is {name} {largest.type} with {_count(largest.tensors):,};"
+            hint=f"The largest layer is {name} {largest.type} with {_count(largest.tensors):,};"
             " make it smaller, or start the server with a higher --max-parameters",
             details={"parameters": total, "limit": limit},
         )
     if plan.n_params == 0:
         raise InvalidArchitecture(
             "layers have nothing to train: every layer is frozen or has no parameters",
-            hint="leave out trainable: false on at least one layer with parameters",
+            hint="Leave out trainable: false on at least one layer with parameters",
         )
 
 
@@ -200,7 +200,7 @@ def _check_input_layers(layers: Sequence[LayerSpec]) -> None:
         if layer.type == "input" and position > 0:
             raise InvalidArchitecture(
                 f"{layer.where} must come first",
-                hint="leave it out: the input shape comes from the data",
+                hint="Leave it out: the input shape comes from the data",
             )
 
 

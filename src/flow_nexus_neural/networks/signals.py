@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from flow_nexus_neural.errors import InvalidArchitecture
 from flow_nexus_neural.networks.vocabulary import LayerSpec
 
-_CORRECT = "call neural_node_deploy again with a corrected list"
+_CORRECT = "Call neural_node_deploy again with a corrected list"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +91,13 @@ def _no_sequence(layer: LayerSpec, signal: Signal) -> InvalidArchitecture:
         return InvalidArchitecture(f"{layer.where} needs a sequence", hint=_CORRECT)
     remedy = f"move it before {ender.type} or leave {ender.type} out"
     described = ender.where
-    if "return_sequences" in ender.args or ender.type == "bidirectional":
+    if ender.type == "bidirectional" or "return_sequences" in ender.args:
         described = f"layers[{ender.index}] ({ender.type}, return_sequences=false)"
-        remedy = "set return_sequences: true"
+        inside = " in its layer" if ender.type == "bidirectional" else ""
+        remedy = f"set return_sequences: true{inside}"
     return InvalidArchitecture(
         f"{layer.where} needs a sequence but {described} ends it; {remedy}",
-        hint=_CORRECT.capitalize(),
+        hint=_CORRECT,
     )
 
 
@@ -110,7 +111,7 @@ def _check_softmax(layer: LayerSpec, width: int | None) -> None:
     if layer.args["activation"] == "softmax" and width == 1:
         raise InvalidArchitecture(
             f"{layer.where} softmax over 1 value is always 1 and cannot learn",
-            hint="use sigmoid for two classes, linear for a number, or one unit per class",
+            hint="Use sigmoid for two classes, linear for a number, or one unit per class",
         )
 
 
@@ -144,7 +145,7 @@ def _encoder(layer: LayerSpec, signal: Signal) -> Signal:
     fitting = [str(n) for n in range(1, min(width, 64) + 1) if width % n == 0]
     raise InvalidArchitecture(
         f"{layer.where} heads={heads} does not divide its width {width}",
-        hint=f"heads may be {', '.join(fitting[:8])}; or put a dense layer of another width before it",
+        hint=f"Heads may be {', '.join(fitting[:8])}; or put a dense layer of another width before it",
     )
 
 
@@ -153,7 +154,7 @@ def _conv(layer: LayerSpec, signal: Signal) -> Signal:
     if strides > 1 and dilation > 1:
         raise InvalidArchitecture(
             f"{layer.where} strides={strides} and dilation_rate={dilation} exclude each other",
-            hint="set one of them to 1",
+            hint="Set one of them to 1",
         )
     if layer.args["padding"] == "valid":
         window = dilation * (integer(layer, "kernel_size") - 1) + 1
@@ -175,7 +176,7 @@ def _windows(layer: LayerSpec, steps: int | None, window: int, strides: int) -> 
     if window > steps:
         raise InvalidArchitecture(
             f"{layer.where} spans {window} steps but its input has {steps}",
-            hint="use a smaller window, padding 'same' where there is one, or data with more steps",
+            hint="Use a smaller window, padding 'same' where there is one, or data with more steps",
         )
     return (steps - window) // strides + 1
 

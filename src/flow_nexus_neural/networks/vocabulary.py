@@ -82,12 +82,12 @@ def parse_layers(raw: Sequence[Mapping[str, JsonValue]]) -> ParsedLayers:
     if not raw:
         raise InvalidArchitecture(
             "layers is an empty list",
-            hint=f"give 1-{MAX_LAYERS} layers such as {_EXAMPLE}, or leave layers out for the default",
+            hint=f"Give 1-{MAX_LAYERS} layers such as {_EXAMPLE}, or leave layers out for the default",
         )
     if len(raw) > MAX_LAYERS:
         raise InvalidArchitecture(
             f"layers has {len(raw)} entries; the limit is {MAX_LAYERS}",
-            hint="use fewer layers; transformer_encoder has 'depth' for repeated blocks",
+            hint="Use fewer layers; transformer_encoder has 'depth' for repeated blocks",
         )
     warnings: list[str] = []
     layers = tuple(_read_layer(entry, index, warnings) for index, entry in enumerate(raw))
@@ -120,18 +120,18 @@ def _read_inner(entry: JsonValue, place: str) -> JsonValue:
     if layer_type.name not in {"lstm", "gru"}:
         raise InvalidArchitecture(
             f"{place} type '{layer_type.name}' cannot run both ways",
-            hint="the inner layer is lstm or gru, for example {'type': 'lstm', 'units': 64}",
+            hint="The inner layer is lstm or gru, for example {'type': 'lstm', 'units': 64}",
         )
     if values["go_backwards"]:
         raise InvalidArchitecture(
             f"{place} {layer_type.name} go_backwards=true contradicts bidirectional",
-            hint="leave go_backwards out: bidirectional already reads both ways",
+            hint="Leave go_backwards out: bidirectional already reads both ways",
         )
     for common in ("name", "trainable"):
         if values.pop(common) not in (None, True):
             raise InvalidArchitecture(
                 f"{place} {layer_type.name}: '{common}' belongs to the outer layer",
-                hint=f"give '{common}' beside 'layer'",
+                hint=f"Give '{common}' beside 'layer'",
             )
     return {"type": layer_type.name, **values}
 
@@ -141,13 +141,13 @@ def _read_object(entry: object, place: str) -> tuple[LayerType, dict[str, JsonVa
     if not isinstance(entry, Mapping):
         raise InvalidArchitecture(
             f"{place} is {shown(entry)}, not an object",
-            hint=f"layers look like {_EXAMPLE}",
+            hint=f"Layers look like {_EXAMPLE}",
         )
     type_keys = [key for key in entry if fold(str(key)) == "type"]
     if len(type_keys) != 1:
         raise InvalidArchitecture(
             f"{place} has {'no' if not type_keys else 'more than one'} 'type'",
-            hint=f"layers look like {_EXAMPLE}. {_all_types()}",
+            hint=f"Layers look like {_EXAMPLE}. {_all_types()}",
         )
     written = entry[type_keys[0]]
     layer_type = _type_of(written, place)
@@ -163,7 +163,7 @@ def _type_of(written: object, place: str) -> LayerType:
     if not isinstance(written, str):
         raise InvalidArchitecture(
             f"{place} type={shown(written)} is not a name",
-            hint=f"layers look like {_EXAMPLE}. {_all_types()}",
+            hint=f"Layers look like {_EXAMPLE}. {_all_types()}",
         )
     found = layer_type_named(written)
     if found is not None:
@@ -202,7 +202,7 @@ def _read_arguments(
             raise InvalidArchitecture(
                 f"{subject}: '{argument.name}' is given twice, as {shown(read[argument.name])}"
                 f" and {shown(canonical)}",
-                hint=f"give it once. {_argument_list(layer_type)}",
+                hint=f"Give it once. {_argument_list(layer_type)}",
             )
     return {
         argument.name: _value_or_default(argument, read, subject, layer_type)
@@ -227,7 +227,7 @@ def _unknown_argument(layer_type: LayerType, spelling: str, subject: str) -> Inv
     if fold(spelling) in {fold(name) for name in _FROM_DATA}:
         return InvalidArchitecture(
             f"{subject}: unknown argument {shown(spelling)}",
-            hint=f"leave it out: the input shape comes from the data. {_argument_list(layer_type)}",
+            hint=f"Leave it out: the input shape comes from the data. {_argument_list(layer_type)}",
         )
     names = [name for argument in layer_type.accepted for name in argument.names]
     return InvalidArchitecture(
@@ -250,7 +250,7 @@ def _check_names(layers: Iterable[LayerSpec]) -> None:
         if layer.name in seen:
             raise InvalidArchitecture(
                 f"{layer.where} name={shown(layer.name)} is the name of layers[{seen[layer.name]}] too",
-                hint="give every layer its own name, or none",
+                hint="Give every layer its own name, or none",
             )
         seen[layer.name] = layer.index
 
