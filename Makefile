@@ -3,10 +3,21 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+CODE := src tests client_examples bench readme
+TEXTS := README.md ARCHITECTURE.md CHANGELOG.md SECURITY.md
 
-.PHONY: fmt check test demo bench clean
+.PHONY: help fmt check test examples fault security demo bench clean
+
+help:
+	@echo "make demo      install into .venv, then run the complete example over stdio"
+	@echo "make test      install into .venv, then run every test"
+	@echo "make check     formatting, ruff, mypy, import rules, spelling, README in sync"
+	@echo "make fmt       format and fix what can be fixed"
+	@echo "make bench     quick measurements into build/bench (about three minutes)"
+	@echo "make examples | fault | security     one part of the tests"
 
 $(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt "torch==2.13.0"
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
@@ -15,18 +26,29 @@ $(STAMP): pyproject.toml constraints.txt
 .venv: $(STAMP)
 
 fmt: $(STAMP)
-	$(BIN)/ruff format src tests client_examples bench
-	$(BIN)/ruff check --fix src tests client_examples bench
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
 
 check: $(STAMP)
-	$(BIN)/ruff format --check src tests client_examples bench
-	$(BIN)/ruff check src tests client_examples bench
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/codespell src tests client_examples bench README.md ARCHITECTURE.md CHANGELOG.md
+	$(BIN)/codespell $(CODE) $(TEXTS)
+	$(BIN)/python -m readme.tool_table --check
+	$(BIN)/python -m bench.report --check
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q
+
+examples: $(STAMP)
+	$(BIN)/python -m pytest -q tests/integration/test_examples.py
+
+fault: $(STAMP)
+	$(BIN)/python -m pytest -q tests/fault
+
+security: $(STAMP)
+	$(BIN)/python -m pytest -q tests/security
 
 demo: $(STAMP)
 	$(BIN)/python client_examples/06_trading_system.py
@@ -35,4 +57,4 @@ bench: $(STAMP)
 	$(BIN)/python -m bench.run --quick
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
