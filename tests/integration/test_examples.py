@@ -1,0 +1,91 @@
+"""Every example runs as a user would run it, and prints what its expected output promises."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "client_examples"
+RUNS = {
+    "01_first_cluster.py": ["--epochs=30"],
+    "02_neural_trader.py": [],
+    "03_federated_learning.py": ["--epochs=2"],
+    "04_live_inference.py": ["--epochs=2", "--hours=6", "--cycles=10"],
+    "05_kill_a_node.py": ["--epochs=1"],
+    "06_trading_system.py": ["--epochs=2", "--cycles=12"],
+}
+PLACEHOLDERS = {
+    "{int}": r"\d+",
+    "{float}": r"-?\d+(?:\.\d+)?(?:e-?\d+)?",
+    "{floats}": r"-?\d+\.\d+(?: -?\d+\.\d+)*",
+    "{id}": r"(?:dnc|node|trn)_[0-9a-f]{12}",
+    "{digest}": r"[0-9a-f]{16}",
+    "{word}": r"\w+",
+    "{text}": r".+",
+}
+REPEATS = {"* ": 0, "+ ": 1}
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("script", sorted(RUNS))
+def test_an_example_exits_well_and_prints_what_it_promises(script, tmp_path):
+    run = subprocess.run(
+        [sys.executable, str(EXAMPLES / script), *RUNS[script]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-3000:]
+    expected = (EXAMPLES / "expected" / f"{script[:2]}.txt").read_text().splitlines()
+    assert first_difference(expected, run.stdout.splitlines()) is None
+    assert list(tmp_path.iterdir()) == [], "the example left files behind"
+
+
+def test_every_script_of_the_folder_is_run():
+    assert sorted(path.name for path in EXAMPLES.glob("[0-9]*.py")) == sorted(RUNS)
+
+
+def test_a_quick_start_fits_on_a_page():
+    assert len((EXAMPLES / "01_first_cluster.py").read_text().splitlines()) < 40
+    assert len((EXAMPLES / "client.py").read_text().splitlines()) <= 60
+    assert all(len(path.read_text().splitlines()) <= 120 for path in EXAMPLES.glob("[0-9]*.py"))
+
+
+def test_the_comparison_notices_a_wrong_line_a_missing_line_and_a_further_line():
+    expected = ["seed {int}", "* round {int}", "+ loss {float}", "end"]
+    assert first_difference(expected, ["seed 1", "loss 0.5", "loss 0.25", "end"]) is None
+    assert first_difference(expected, ["seed 1", "round 1", "loss 0.5", "end"]) is None
+    assert first_difference(expected, ["seed x", "loss 0.5", "end"]) is not None
+    assert first_difference(expected, ["seed 1", "end"]) is not None
+    assert first_difference(expected, ["seed 1", "loss 0.5"]) is not None
+    assert first_difference(expected, ["seed 1", "loss 0.5", "end", "more"]) is not None
+
+
+def first_difference(expected: list[str], printed: list[str]) -> str | None:
+    """Compare line by line; `* ` and `+ ` begin a line that may repeat (from zero, from one)."""
+    rest = list(printed)
+    for number, line in enumerate(expected, start=1):
+        least = REPEATS.get(line[:2])
+        pattern = as_pattern(line if least is None else line[2:])
+        count = 0
+        while rest and pattern.fullmatch(rest[0]) and (least is not None or count == 0):
+            rest.pop(0)
+            count += 1
+        if count < (1 if least is None else least):
+            found = rest[0] if rest else "the end"
+            return f"expected line {number} {line!r}, printed {found!r}"
+    return f"printed further: {rest[0]!r}" if rest else None
+
+
+def as_pattern(line: str) -> re.Pattern[str]:
+    """The regular expression of an expected line; placeholders stand for values."""
+    text = re.escape(line)
+    for placeholder, pattern in PLACEHOLDERS.items():
+        text = text.replace(re.escape(placeholder), pattern)
+    return re.compile(text)

@@ -1,0 +1,110 @@
+"""What the trading classes compute by themselves, without a server."""
+
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "client_examples"))
+
+from trading import (
+    DistributedInferenceEngine,
+    FederatedTradingLearning,
+    NeuralClusterMonitor,
+    SyntheticMarket,
+)
+from trading.trader import NODE_GROUPS
+
+HEALTHY = {
+    "active_nodes": 11,
+    "total_nodes": 11,
+    "avg_latency": None,
+    "error_rate": None,
+    "memory_usage": None,
+}
+
+
+@pytest.fixture
+def engine():
+    return DistributedInferenceEngine(None, "dnc_0", SyntheticMarket(seed=1))
+
+
+def test_percentiles_are_members_of_the_sample(engine):
+    stats = engine.calculate_stats([5.0, 1.0, 3.0, 2.0, 4.0])
+    assert stats == {"mean": 3.0, "median": 3.0, "p95": 5.0, "p99": 5.0, "min": 1.0, "max": 5.0}
+
+
+def test_statistics_of_nothing_are_not_measured(engine):
+    assert set(engine.calculate_stats([]).values()) == {None}
+
+
+def test_the_better_node_gains_weight_and_no_weight_falls_below_its_floor(engine):
+    for _ in range(500):
+        engine.update_ensemble_weights({"node_predictions": {"good": 0.9, "bad": 0.2}}, expected=1)
+    assert engine.ensemble_weights == {"good": 1.0, "bad": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("value", "confidence", "action"),
+    [
+        (0.9, 0.8, "BUY"),
+        (0.1, 0.8, "SELL"),
+        (0.9, 0.6, "HOLD"),
+        (0.5, 0.9, "HOLD"),
+        (0.9, None, "HOLD"),
+    ],
+)
+def test_a_signal_needs_a_clear_value_and_confidence(engine, value, confidence, action):
+    reply = {"prediction": value, "confidence": confidence, "consensus": 1, "node_agreement": 1}
+    assert engine.interpret_prediction(reply).action == action
+
+
+def test_one_dead_node_of_eleven_hardly_moves_the_health_score():
+    monitor = NeuralClusterMonitor(None, "dnc_0")
+    assert monitor.calculate_health_score(HEALTHY) == 1.0
+    assert monitor.calculate_health_score(HEALTHY | {"active_nodes": 10}) == pytest.approx(
+        0.9773, abs=1e-4
+    )
+    assert monitor.calculate_health_score(HEALTHY | {"avg_latency": 500.0}) == 0.875
+
+
+def test_nodes_that_agree_are_consistent_and_others_are_less():
+    learning = FederatedTradingLearning(None, "dnc_0")
+    agree = {"node_predictions": {"a": [0.2, 0.8], "b": [0.2, 0.8]}}
+    differ = {"node_predictions": {"a": [0.0, 0.0], "b": [1.0, 1.0]}}
+    assert learning.calculate_model_consistency(agree) == 1.0
+    assert learning.calculate_model_consistency(differ) == 0.8
+    assert learning.calculate_model_consistency({"node_predictions": None}) == 1.0
+
+
+def test_accuracy_compares_directions():
+    learning = FederatedTradingLearning(None, "dnc_0")
+    assert learning.calculate_accuracy([0.9, 0.2, 0.6], [True, False, False]) == pytest.approx(
+        2 / 3
+    )
+
+
+def test_the_synthetic_feed_repeats_with_its_seed_and_tells_the_next_hour():
+    market, again, other = (SyntheticMarket(seed=seed) for seed in (3, 3, 4))
+    ticks = [market.tick("BTC") for _ in range(20)]
+    assert ticks == [again.tick("BTC") for _ in range(20)]
+    assert ticks[0] != other.tick("BTC")
+    for now, later in pairwise(ticks):
+        assert len(now.record["features"]) == 50
+        assert now.record["features"][1:] == later.record["features"][:-1]
+        assert now.went_up == (later.record["features"][-1] > 0)
+        assert np.sign(np.log(later.record["price"] / now.record["price"])) == np.sign(
+            later.record["features"][-1]
+        )
+
+
+def test_the_trader_deploys_eleven_nodes_in_four_roles():
+    assert sum(group.count for group in NODE_GROUPS) == 11
+    assert {group.role for group in NODE_GROUPS} == {
+        "parameter_server",
+        "worker",
+        "aggregator",
+        "validator",
+    }
