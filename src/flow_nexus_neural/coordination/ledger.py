@@ -1,6 +1,7 @@
 """An append-only, hash-linked list of what a cluster committed."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -72,7 +73,7 @@ def make_entry(prev_sha: str, fields: Mapping[str, JsonValue]) -> Entry:
     """
     if any(name in fields for name in _OWN):
         raise ValueError("prev_sha and entry_sha are computed, not given")
-    entry: Entry = {**fields, "prev_sha": prev_sha}
+    entry: Entry = json.loads(canonical_json({**fields, "prev_sha": prev_sha}))
     entry["entry_sha"] = _seal(prev_sha, entry)
     return entry
 

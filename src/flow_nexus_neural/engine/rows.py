@@ -1,0 +1,86 @@
+"""What the journal stores, as frozen rows. The open part of each is a JSON object."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from pydantic import JsonValue
+
+Json = Mapping[str, JsonValue]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRow:
+    """A cluster. `spec` never changes; `state` is what a restart needs besides the other tables."""
+
+    cluster_id: str
+    name: str
+    created_at: str
+    terminated_at: str | None
+    spec: Json
+    state: Json
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRow:
+    """A slot and its latest incarnation. `pid` None means that no process is known to run."""
+
+    cluster_id: str
+    slot: str
+    node_id: str
+    incarnation: int
+    pid: int | None
+    state: str
+    spec: Json
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRow:
+    """A training; `ordinal` counts those of its cluster and seeds them."""
+
+    training_id: str
+    cluster_id: str
+    ordinal: int
+    status: str
+    spec: Json
+    progress: Json
+    started_at: str
+    ended_at: str | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """One committed round of a training; `point` is the open part of its report."""
+
+    training_id: str
+    cluster_id: str
+    round_number: int
+    point: Json
+
+
+class BlobRow(NamedTuple):
+    """A file that some row names."""
+
+    sha: str
+    nbytes: int
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Everything the journal holds, in the order in which it was written.
+
+    Attributes:
+        ledgers: Entries per cluster, verified.
+        refused: Clusters whose ledger does not verify, and where it breaks. They must not be opened; the
+            others may.
+    """
+
+    clusters: tuple[ClusterRow, ...]
+    slots: tuple[SlotRow, ...]
+    trainings: tuple[TrainingRow, ...]
+    ledgers: Mapping[str, tuple[dict[str, JsonValue], ...]]
+    history: tuple[HistoryRow, ...]
+    blobs: tuple[BlobRow, ...]
+    refused: Mapping[str, str] = field(default_factory=dict)
