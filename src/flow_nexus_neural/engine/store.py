@@ -20,6 +20,8 @@ from flow_nexus_neural.engine.rows import (
     TrainingRow,
 )
 
+__all__ = ["ClusterRow", "HistoryRow", "SlotRow", "Store", "Stored", "TrainingRow"]
+
 T = TypeVar("T")
 
 
