@@ -1,0 +1,164 @@
+"""Convolution, pooling and graph convolution over the steps of a sequence, [n, t, c]."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from flow_nexus_neural.node.activations import Activation, activation_of
+from flow_nexus_neural.node.arguments import Arguments
+from flow_nexus_neural.node.layers import Noise, Parts
+from flow_nexus_neural.protocol.plan import PlannedLayer
+
+
+@dataclass(frozen=True, slots=True)
+class Conv1D:
+    """Correlation over time: [n, t, c] -> [n, t', filters]; kernel [k, c, filters]."""
+
+    strides: int
+    dilation: int
+    padding: tuple[int, int]
+    activation: Activation
+
+    @classmethod
+    def planned(cls, layer: PlannedLayer) -> Self:
+        """Build from a plan."""
+        arguments = Arguments.of(layer)
+        strides, dilation = arguments.integer("strides"), arguments.integer("dilation_rate")
+        reach = (arguments.integer("kernel_size") - 1) * dilation
+        padding = arguments.choice("padding", ("valid", "same", "causal"))
+        steps = layer.in_shape[0]
+        amounts = {
+            "valid": (0, 0),
+            "same": _same_padding(steps, reach, strides),
+            "causal": (reach, 0),
+        }
+        return cls(strides, dilation, amounts[padding], activation_of(arguments))
+
+    def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:  # noqa: ARG002 - deterministic
+        """Run the layer."""
+        channels_first = x.transpose(1, 2)  # [n, c, t]
+        if self.padding != (0, 0):
+            channels_first = functional.pad(channels_first, self.padding)
+        convolved = functional.conv1d(
+            channels_first,
+            parts["kernel"].permute(2, 1, 0),  # [filters, c, k]
+            parts.get("bias"),
+            stride=self.strides,
+            dilation=self.dilation,
+        )
+        return self.activation(convolved.transpose(1, 2))
+
+
+def _same_padding(steps: int, reach: int, strides: int) -> tuple[int, int]:
+    """Zeros before and after, so that ceil(steps / strides) steps come out; the odd one goes after."""
+    total = max((-(-steps // strides) - 1) * strides + reach + 1 - steps, 0)
+    return total // 2, total - total // 2
+
+
+def _window(layer: PlannedLayer) -> tuple[int, int]:
+    """Pool size and strides; no strides means windows that touch."""
+    arguments = Arguments.of(layer)
+    pool_size = arguments.integer("pool_size")
+    strides = pool_size if arguments.values.get("strides") is None else arguments.integer("strides")
+    return pool_size, strides
+
+
+@dataclass(frozen=True, slots=True)
+class MaxPooling:
+    """Largest value of each window of steps; an incomplete last window is dropped."""
+
+    pool_size: int
+    strides: int
+
+    @classmethod
+    def planned(cls, layer: PlannedLayer) -> Self:
+        """Build from a plan."""
+        return cls(*_window(layer))
+
+    def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:  # noqa: ARG002 - no weights
+        """Run the layer."""
+        pooled = functional.max_pool1d(x.transpose(1, 2), self.pool_size, self.strides)
+        return pooled.transpose(1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class AveragePooling:
+    """Mean of each window of steps; an incomplete last window is dropped."""
+
+    pool_size: int
+    strides: int
+
+    @classmethod
+    def planned(cls, layer: PlannedLayer) -> Self:
+        """Build from a plan."""
+        return cls(*_window(layer))
+
+    def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:  # noqa: ARG002 - no weights
+        """Run the layer."""
+        pooled = functional.avg_pool1d(x.transpose(1, 2), self.pool_size, self.strides)
+        return pooled.transpose(1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalAveragePooling:
+    """Mean over all steps: [n, t, c] -> [n, c]."""
+
+    @classmethod
+    def planned(cls, layer: PlannedLayer) -> Self:  # noqa: ARG003 - no arguments
+        """Build from a plan."""
+        return cls()
+
+    def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:  # noqa: ARG002 - no weights
+        """Run the layer."""
+        return x.mean(1)
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalMaxPooling:
+    """Maximum over all steps: [n, t, c] -> [n, c]."""
+
+    @classmethod
+    def planned(cls, layer: PlannedLayer) -> Self:  # noqa: ARG003 - no arguments
+        """Build from a plan."""
+        return cls()
+
+    def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:  # noqa: ARG002 - no weights
+        """Run the layer."""
+        return x.amax(1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GraphConvolution:
+    """`activation(A H W + b)` over the graph in which steps i and j are joined if |i - j| <= hops.
+
+    Source: Kipf and Welling, "Semi-Supervised Classification with Graph Convolutional Networks", ICLR 2017,
+    equation 2: A is the adjacency with self loops, normalised symmetrically by its degrees.
+    """
+
+    adjacency: Tensor
+    activation: Activation
+
+    @classmethod
+    def planned(cls, layer: PlannedLayer) -> Self:
+        """Build from a plan."""
+        arguments = Arguments.of(layer)
+        adjacency = band_adjacency(layer.in_shape[0], arguments.integer("hops"))
+        return cls(adjacency, activation_of(arguments))
+
+    def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:  # noqa: ARG002 - deterministic
+        """Run the layer."""
+        kernel, bias = parts["kernel"], parts["bias"]
+        if kernel.shape[0] < kernel.shape[1]:  # mix the narrower side
+            return self.activation(functional.linear(self.adjacency @ x, kernel.t(), bias))
+        return self.activation(self.adjacency @ (x @ kernel) + bias)
+
+
+def band_adjacency(steps: int, hops: int) -> Tensor:
+    """[steps, steps]: D^-1/2 (A + I) D^-1/2 of the band graph."""
+    position = torch.arange(steps)
+    joined = ((position[:, None] - position[None, :]).abs() <= hops).to(torch.float32)
+    scale = joined.sum(1).rsqrt()
+    return scale[:, None] * joined * scale[None, :]

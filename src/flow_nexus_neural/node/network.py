@@ -1,0 +1,138 @@
+"""A planned network, as a function of rows and weights."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from flow_nexus_neural.node.attention import Attention, PositionalEncoding, TransformerEncoder
+from flow_nexus_neural.node.convolution import (
+    AveragePooling,
+    Conv1D,
+    GlobalAveragePooling,
+    GlobalMaxPooling,
+    GraphConvolution,
+    MaxPooling,
+)
+from flow_nexus_neural.node.inputs import flat_view, sequence_view
+from flow_nexus_neural.node.layers import (
+    ActivationLayer,
+    Dense,
+    Dropout,
+    Flatten,
+    GaussianNoise,
+    Layer,
+    LeakyRelu,
+    Noise,
+    SpatialDropout,
+)
+from flow_nexus_neural.node.normalization import BatchNormalization, LayerNormalization
+from flow_nexus_neural.node.recurrent import Bidirectional, Recurrent
+from flow_nexus_neural.node.weights import Weights
+from flow_nexus_neural.protocol.plan import NetworkPlan, PlannedLayer
+
+LAYERS: dict[str, Callable[[PlannedLayer], Layer]] = {
+    "activation": ActivationLayer.planned,
+    "attention": Attention.planned,
+    "average_pooling1d": AveragePooling.planned,
+    "batch_normalization": BatchNormalization.planned,
+    "bidirectional": Bidirectional.planned,
+    "conv1d": Conv1D.planned,
+    "dense": Dense.planned,
+    "dropout": Dropout.planned,
+    "flatten": Flatten.planned,
+    "gaussian_noise": GaussianNoise.planned,
+    "global_average_pooling1d": GlobalAveragePooling.planned,
+    "global_max_pooling1d": GlobalMaxPooling.planned,
+    "graph_conv": GraphConvolution.planned,
+    "gru": Recurrent.planned,
+    "layer_normalization": LayerNormalization.planned,
+    "leaky_relu": LeakyRelu.planned,
+    "lstm": Recurrent.planned,
+    "max_pooling1d": MaxPooling.planned,
+    "positional_encoding": PositionalEncoding.planned,
+    "simple_rnn": Recurrent.planned,
+    "spatial_dropout1d": SpatialDropout.planned,
+    "transformer_encoder": TransformerEncoder.planned,
+}
+"""Canonical layer types and what builds them."""
+
+CHUNK_ROWS = 1024
+"""Rows of a flat network per forward pass."""
+
+CHUNK_STEPS = 3200
+"""Rows times steps of a sequence network per forward pass, so that a pass stays in milliseconds."""
+
+
+class Network:
+    """Computes logits. Holds no weights, so it may run with several settings in turn."""
+
+    def __init__(self, plan: NetworkPlan) -> None:
+        """Build every layer.
+
+        Raises:
+            ValueError: If a layer's type or arguments are not in the vocabulary.
+        """
+        self.plan = plan
+        self._layers = tuple(_built(layer) for layer in plan.layers)
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows per forward pass of an inference; a function of the plan, so that results repeat."""
+        if self.plan.view == "flat":
+            return CHUNK_ROWS
+        return max(CHUNK_STEPS // self.plan.input.sequence_shape[0], 1)
+
+    @property
+    def min_training_rows(self) -> int:
+        """2 if a batch norm would see one value per channel in a batch of one row, else 1."""
+        for planned in self.plan.layers:
+            steps = 1 if planned.take_last_step else planned.in_shape[0]
+            one_value = len(planned.in_shape) == 1 or steps == 1
+            is_frozen = not any(tensor.trainable for tensor in planned.tensors)
+            if planned.type == "batch_normalization" and one_value and not is_frozen:
+                return 2
+        return 1
+
+    def logits(self, rows: Tensor, weights: Weights, noise: Noise = None) -> Tensor:
+        """Run the network.
+
+        Args:
+            rows: [n, *row_shape] float32.
+            weights: A setting of the same plan; its running statistics move if `noise` is given.
+            noise: Source of dropout; None outside training.
+
+        Returns:
+            [n, n_outputs] float32.
+        """
+        x = flat_view(rows) if self.plan.view == "flat" else sequence_view(rows, self.plan.input)
+        for planned, layer, parts in zip(
+            self.plan.layers, self._layers, weights.layers, strict=True
+        ):
+            if planned.take_last_step and x.dim() == 3:
+                x = x[:, -1]
+            x = layer(x, parts, noise)
+        return x
+
+    def check(self, weights: Weights) -> None:
+        """Run one row of zeros through it.
+
+        Raises:
+            ValueError: If what comes out is not [1, n_outputs].
+            RuntimeError: If shapes inside do not fit.
+            KeyError: If a layer misses a tensor.
+        """
+        with torch.inference_mode():
+            logits = self.logits(torch.zeros(1, *self.plan.input.row_shape), weights)
+        if logits.shape != (1, self.plan.n_outputs):
+            raise ValueError(
+                f"the plan's last layer gives {tuple(logits.shape)} for one row,"
+                f" its task needs (1, {self.plan.n_outputs})"
+            )
+
+
+def _built(layer: PlannedLayer) -> Layer:
+    build = LAYERS.get(layer.type)
+    if build is None:
+        raise ValueError(f"layer type {layer.type!r} is unknown; known are {', '.join(LAYERS)}")
+    return build(layer)

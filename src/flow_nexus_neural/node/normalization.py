@@ -1,0 +1,89 @@
+"""Batch and layer normalisation with Keras' constants and running statistics."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from flow_nexus_neural.node.arguments import Arguments
+from flow_nexus_neural.node.layers import Noise, Parts
+from flow_nexus_neural.protocol.plan import PlannedLayer
+
+
+@dataclass(frozen=True, slots=True)
+class BatchNormalization:
+    """Normalises each channel by the batch while training, by running statistics otherwise.
+
+    Source: Ioffe and Szegedy, "Batch Normalization", ICML 2015, algorithms 1 and 2. Departures, as in Keras:
+    the running variance is the biased one, and a frozen layer uses its running statistics in training too.
+    """
+
+    momentum: float
+    epsilon: float
+    frozen: bool
+
+    @classmethod
+    def planned(cls, layer: PlannedLayer) -> Self:
+        """Build from a plan."""
+        arguments = Arguments.of(layer)
+        return cls(
+            arguments.number("momentum", below=1.0),
+            arguments.number("epsilon"),
+            frozen=not any(tensor.trainable for tensor in layer.tensors),
+        )
+
+    def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:
+        """Run the layer; a training batch updates `moving_mean` and `moving_variance` in place.
+
+        Raises:
+            ValueError: If training sees one value per channel only.
+        """
+        values = x.reshape(-1, x.shape[-1])  # [n * t, c]
+        gamma, beta = parts["gamma"], parts["beta"]
+        mean, variance = parts["moving_mean"], parts["moving_variance"]
+        if noise is None or self.frozen:
+            normal = functional.batch_norm(values, mean, variance, gamma, beta, eps=self.epsilon)
+            return normal.view(x.shape)
+        # With momentum 1 torch leaves the batch's own mean and unbiased variance in these two.
+        batch_mean, batch_variance = torch.zeros_like(mean), torch.zeros_like(variance)
+        normal = functional.batch_norm(
+            values,
+            batch_mean,
+            batch_variance,
+            gamma,
+            beta,
+            training=True,
+            momentum=1.0,
+            eps=self.epsilon,
+        )
+        with torch.no_grad():
+            count = values.shape[0]
+            mean.lerp_(batch_mean, 1.0 - self.momentum)
+            variance.lerp_(batch_variance * ((count - 1) / count), 1.0 - self.momentum)
+        return normal.view(x.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerNormalization:
+    """Normalises the last axis of every position on its own.
+
+    Source: Ba, Kiros and Hinton, "Layer Normalization", arXiv:1607.06450, equation 4.
+    """
+
+    epsilon: float
+
+    @classmethod
+    def planned(cls, layer: PlannedLayer) -> Self:
+        """Build from a plan."""
+        return cls(Arguments.of(layer).number("epsilon"))
+
+    def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:  # noqa: ARG002 - deterministic
+        """Run the layer."""
+        return layer_norm(x, parts["gamma"], parts["beta"], self.epsilon)
+
+
+def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> Tensor:
+    """`(x - mean) / sqrt(var + epsilon) * gamma + beta` over the last axis."""
+    return functional.layer_norm(x, (x.shape[-1],), gamma, beta, epsilon)

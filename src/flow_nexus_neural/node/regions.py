@@ -1,0 +1,99 @@
+"""Granted memory, and what must be true of it before it is used."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from flow_nexus_neural.node.trainer import Shard
+from flow_nexus_neural.protocol.messages import MOMENTS, Optimizer
+from flow_nexus_neural.protocol.plan import NetworkPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Arrays under one key.
+
+    Attributes:
+        writable: Whether it was granted for writing.
+    """
+
+    key: str
+    arrays: Mapping[str, NDArray[Any]]
+    writable: bool = False
+
+    def array(self, name: str, dtype: DTypeLike, shape: tuple[int | None, ...]) -> NDArray[Any]:
+        """An array of exactly this dtype and shape; None stands for any length.
+
+        Raises:
+            ValueError: If there is none, or another one.
+        """
+        found = self.arrays.get(name)
+        if found is None:
+            raise ValueError(f"{self.key!r} has no array {name!r}; it has {sorted(self.arrays)}")
+        fits = len(found.shape) == len(shape) and all(
+            wanted is None or wanted == length
+            for wanted, length in zip(shape, found.shape, strict=True)
+        )
+        if found.dtype != np.dtype(dtype) or not fits:
+            wanted_shape = ", ".join("any" if length is None else str(length) for length in shape)
+            raise ValueError(
+                f"array {name!r} of {self.key!r} is {found.dtype} {found.shape},"
+                f" needed is {np.dtype(dtype)} ({wanted_shape})"
+            )
+        return found
+
+
+def rows_of(region: Region, plan: NetworkPlan) -> NDArray[Any]:
+    """Array `x` [rows, *row_shape] float32.
+
+    Raises:
+        ValueError: If it is missing or does not fit the plan.
+    """
+    return region.array("x", np.float32, (None, *plan.input.row_shape))
+
+
+def shard_of(region: Region, plan: NetworkPlan) -> Shard:
+    """Arrays `x` and `y` of rows with targets.
+
+    Raises:
+        ValueError: If one is missing, does not fit the plan, or holds targets the task does not have.
+    """
+    x = rows_of(region, plan)
+    if len(x) == 0:
+        raise ValueError(f"{region.key!r} has no rows")
+    y = region.array("y", np.int64 if plan.task == "multiclass" else np.float32, (len(x),))
+    # torch takes class -100 as "ignore" and any number as a probability; neither is meant here.
+    highest = {"binary": 1, "multiclass": plan.n_outputs - 1, "regression": None}[plan.task]
+    if highest is not None and not (y.min() >= 0 and y.max() <= highest):
+        raise ValueError(f"targets of {region.key!r} leave the range 0 to {highest} of {plan.task}")
+    return Shard(x, y)
+
+
+def state_of(
+    region: Region, plan: NetworkPlan, optimizer: Optimizer | None = None
+) -> dict[str, NDArray[Any]]:
+    """Vectors `params` and `buffers`, and the moments of `optimizer`.
+
+    Raises:
+        ValueError: If one is missing or is not exactly as long as the plan says.
+    """
+    moments = () if optimizer is None else MOMENTS[optimizer]
+    lengths = {"params": plan.n_params, "buffers": plan.n_buffers} | dict.fromkeys(
+        moments, plan.n_params
+    )
+    return {name: region.array(name, np.float32, (size,)) for name, size in lengths.items()}
+
+
+def publish_to(region: Region, plan: NetworkPlan, optimizer: Optimizer) -> dict[str, NDArray[Any]]:
+    """The vectors of a region that may be written.
+
+    Raises:
+        ValueError: If it was granted for reading only, or as `state_of`.
+    """
+    state = state_of(region, plan, optimizer)
+    if not region.writable or not all(array.flags.writeable for array in state.values()):
+        raise ValueError(f"{region.key!r} was not granted for writing")
+    return state

@@ -1,0 +1,281 @@
+"""What a node can do: one method that answers every request and never raises.
+
+Memory is granted and taken back by the transport, which calls `attach` and `detach`. While a long request
+runs, `poll` is called between its steps; the transport may there call `handle` again with a quick request.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, assert_never
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from flow_nexus_neural.node.initializers import initial_weights
+from flow_nexus_neural.node.network import Network
+from flow_nexus_neural.node.regions import Region, publish_to, rows_of, shard_of, state_of
+from flow_nexus_neural.node.trainer import Workspace, train
+from flow_nexus_neural.node.weights import Weights
+from flow_nexus_neural.protocol.messages import (
+    Build,
+    Built,
+    Cancel,
+    Done,
+    Failed,
+    GetWeights,
+    Grant,
+    Infer,
+    Load,
+    Loaded,
+    Outputs,
+    Ping,
+    Pong,
+    Predict,
+    Reply,
+    Request,
+    Revoke,
+    Shutdown,
+    Train,
+    Trained,
+)
+from flow_nexus_neural.protocol.messages import Weights as WeightsReply
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_NETWORKS = 8
+
+Poll = Callable[[], bool]
+Arrays = Mapping[str, NDArray[Any]]
+Answer = tuple[Reply, dict[str, NDArray[Any]]]
+
+
+class _Cancelled(Exception):
+    """The engine asked to end the running request."""
+
+
+class _Busy(Exception):
+    """A long request came while another one runs."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """One network of the node: what serves, and what is needed to train and to judge it.
+
+    None of the three settings of weights shares memory with another.
+    """
+
+    network: Network
+    serving: Weights
+    digest: str
+    workspace: Workspace | None = None
+    candidate: Weights | None = None
+
+    def serve(self, state: Mapping[str, NDArray[Any]]) -> str:
+        """Make a state the serving copy and return its digest."""
+        self.serving.load(state["params"], state["buffers"])
+        self.digest = self.serving.digest()
+        return self.digest
+
+
+class NodeService:
+    """The networks of one node and everything that can be asked of them.
+
+    Args:
+        node_id: Names this incarnation; part of error messages.
+        incarnation: Of the slot.
+        seed: Seeds torch's global generator. Nothing here draws from it: it only keeps two nodes that were
+            forked from one process from ever drawing the same numbers.
+    """
+
+    def __init__(self, *, node_id: str, incarnation: int, seed: int) -> None:
+        self._name = f"{node_id} (incarnation {incarnation})"
+        self._held: dict[str, _Held] = {}
+        self._regions: dict[str, Region] = {}
+        self._running: str | None = None
+        self._cancelled = False
+        self._steps_done = 0
+        self._longest_step_ms = 0.0
+        torch.manual_seed(seed)
+
+    def attach(self, key: str, arrays: Arrays, *, writable: bool) -> None:
+        """Hold arrays under a key; replaces what the key held."""
+        self._regions[key] = Region(key, dict(arrays), writable)
+
+    def detach(self, keys: Sequence[str]) -> None:
+        """Forget keys; unknown ones are ignored. A running request keeps what it has begun to use."""
+        for key in keys:
+            self._regions.pop(key, None)
+
+    def handle(self, request: Request, arrays: Arrays, poll: Poll) -> Answer:
+        """Answer one request; whatever goes wrong becomes `Failed`, and the node goes on.
+
+        Args:
+            request: What is asked.
+            arrays: What came along, for Predict.
+            poll: Called between optimiser steps and batches of a long request; True ends it.
+        """
+        try:
+            return self._answer(request, arrays, poll)
+        except _Cancelled:
+            return Failed(type="cancelled", message=f"{self._name} was asked to stop"), {}
+        except _Busy as failure:
+            return Failed(type="busy", message=f"{self._name} is busy: {failure}"), {}
+        except Exception as failure:  # noqa: BLE001 - a node outlives every request; the engine is told
+            text = str(failure) or "no message"
+            return Failed(type=type(failure).__name__[:80], message=text[:2000]), {}
+
+    def _answer(self, request: Request, arrays: Arrays, poll: Poll) -> Answer:
+        match request:
+            case Ping():
+                return self._pong(), {}
+            case Predict():
+                return self._predict(request, arrays)
+            case Cancel():
+                self._cancelled = True
+                return Done(), {}
+            case Grant() | Revoke() | Shutdown():  # the transport has done what is to be done
+                return Done(), {}
+            case Build() | GetWeights() | Load() | Train() | Infer():
+                with self._long(request.kind):
+                    return self._answer_long(request, poll)
+            case _:
+                assert_never(request)
+
+    def _answer_long(
+        self, request: Build | GetWeights | Load | Train | Infer, poll: Poll
+    ) -> Answer:
+        match request:
+            case Build():
+                return self._build(request), {}
+            case GetWeights():
+                return self._weights(request)
+            case Load():
+                held = self._network(request.network)
+                state = state_of(self._region(request.region), held.network.plan)
+                return Loaded(digest=held.serve(state)), {}
+            case Train():
+                return self._train(request, poll), {}
+            case Infer():
+                return self._infer(request, poll)
+            case _:
+                assert_never(request)
+
+    @contextmanager
+    def _long(self, kind: str) -> "Iterator[None]":
+        """Mark a long request as running; one at a time."""
+        if self._running is not None:
+            raise _Busy(f"{self._running} runs, {kind} must wait for its reply")
+        self._running, self._cancelled = kind, False
+        try:
+            yield
+        finally:
+            self._running = None
+
+    def _pong(self) -> Pong:
+        return Pong(
+            busy=self._running,
+            steps_done=self._steps_done,
+            longest_step_ms=self._longest_step_ms,
+        )
+
+    def _build(self, request: Build) -> Built:
+        if request.network not in self._held and len(self._held) >= MAX_NETWORKS:
+            raise ValueError(f"{self._name} holds {MAX_NETWORKS} networks, the most it may")
+        plan = request.plan
+        network, serving = Network(plan), Weights(plan)
+        serving.load(*initial_weights(plan, request.seed))
+        network.check(serving)
+        digest = serving.digest()
+        self._held[request.network] = _Held(network, serving, digest)
+        return Built(n_params=plan.n_params, n_buffers=plan.n_buffers, digest=digest)
+
+    def _weights(self, request: GetWeights) -> Answer:
+        held = self._network(request.network)
+        copies = {name: array.copy() for name, array in held.serving.arrays().items()}
+        return WeightsReply(digest=held.digest), dict(copies)
+
+    def _train(self, request: Train, poll: Poll) -> Trained:
+        held = self._network(request.network)
+        plan = held.network.plan
+        shard = shard_of(self._region(request.shard), plan)
+        base = state_of(self._region(request.base), plan, request.optimizer)
+        publish = publish_to(self._region(request.publish), plan, request.optimizer)
+        if held.workspace is None:
+            held.workspace = Workspace(held.network)
+        held.workspace.load(base, request.optimizer)
+        self._longest_step_ms = 0.0
+
+        def watch(step_ms: float) -> None:
+            self._steps_done += 1
+            self._longest_step_ms = max(self._longest_step_ms, step_ms)
+            self._checkpoint(poll)
+
+        progress = train(held.network, held.workspace, shard, request, watch)
+        for name, vector in held.workspace.state(request.optimizer).items():
+            np.copyto(publish[name], vector)
+        return Trained(
+            digest=held.workspace.weights.digest(),
+            loss=progress.loss,
+            steps=progress.steps,
+            opt_step=progress.opt_step,
+            cpu_s=progress.cpu_s,
+        )
+
+    def _infer(self, request: Infer, poll: Poll) -> Answer:
+        held = self._network(request.network)
+        plan = held.network.plan
+        rows = rows_of(self._region(request.data), plan)
+        state = state_of(self._region(request.weights), plan)
+        if held.candidate is None:
+            held.candidate = Weights(plan)
+        held.candidate.load(state["params"], state["buffers"])
+        y = infer(held.network, held.candidate, rows, lambda: self._checkpoint(poll))
+        return Outputs(digest=None), {"y": y}
+
+    def _predict(self, request: Predict, arrays: Arrays) -> Answer:
+        held = self._network(request.network)
+        rows = rows_of(Region("the request", arrays), held.network.plan)
+        return Outputs(digest=held.digest), {"y": infer(held.network, held.serving, rows)}
+
+    def _checkpoint(self, poll: Poll) -> None:
+        """Let quick requests be served; end the running one if it shall end."""
+        if poll() or self._cancelled:
+            raise _Cancelled
+
+    def _network(self, name: str) -> _Held:
+        if name not in self._held:
+            raise LookupError(f"{self._name} has no network {name!r}; it has {sorted(self._held)}")
+        return self._held[name]
+
+    def _region(self, key: str) -> Region:
+        if key not in self._regions:
+            raise LookupError(f"{self._name} was granted no region {key!r}")
+        return self._regions[key]
+
+
+def infer(
+    network: Network,
+    weights: Weights,
+    rows: NDArray[Any],
+    between_chunks: Callable[[], None] = lambda: None,
+) -> NDArray[np.float32]:
+    """Logits [rows, n_outputs] float32, chunk by chunk; the first call of `between_chunks` is after one.
+
+    Args:
+        network: What is run.
+        weights: A setting of its plan.
+        rows: [rows, *row_shape] float32; may be read-only.
+        between_chunks: Called between two chunks; may raise.
+    """
+    outputs = np.empty((len(rows), network.plan.n_outputs), np.float32)
+    size = network.chunk_rows
+    for start in range(0, len(rows), size):
+        if start:
+            between_chunks()
+        chunk = torch.from_numpy(np.array(rows[start : start + size], np.float32, order="C"))
+        with torch.inference_mode():
+            outputs[start : start + size] = network.logits(chunk, weights).numpy()
+    return outputs

@@ -1,0 +1,166 @@
+"""Training: passes over a shard, from a committed state to a new one."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flow_nexus_neural.node.inputs import drop_features
+from flow_nexus_neural.node.losses import LOSSES
+from flow_nexus_neural.node.network import Network
+from flow_nexus_neural.node.optimizers import Descent
+from flow_nexus_neural.node.weights import Weights
+from flow_nexus_neural.protocol.messages import MOMENTS, Optimizer, Pass, Train
+
+StepWatch = Callable[[float], None]
+"""Told the duration of each optimiser step in ms; may raise to end the training."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The rows a node trains on.
+
+    Attributes:
+        x: [rows, *row_shape] float32.
+        y: [rows]; float32, or int64 class numbers.
+    """
+
+    x: NDArray[Any]
+    y: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a training did.
+
+    Attributes:
+        loss: Mean over the rows seen, each batch under the weights it met; None if not finite or no row.
+        cpu_s: CPU seconds of the optimiser steps alone.
+    """
+
+    loss: float | None
+    steps: int
+    opt_step: int
+    cpu_s: float
+
+
+class Workspace:
+    """The state that training moves: weights with gradients, and moments. Shares nothing with others."""
+
+    def __init__(self, network: Network) -> None:
+        self.weights = Weights(network.plan, trainable=True)
+        self._moments: dict[str, Tensor] = {}
+
+    def load(self, state: dict[str, NDArray[Any]], optimizer: Optimizer) -> None:
+        """Copy a state of flat vectors in."""
+        self.weights.load(state["params"], state["buffers"])
+        for name in MOMENTS[optimizer]:
+            moment = self._moments.setdefault(name, torch.empty_like(self.weights.params))
+            np.copyto(moment.numpy(), state[name])
+
+    def moments(self, optimizer: Optimizer) -> dict[str, Tensor]:
+        """The optimiser's moment vectors."""
+        return {name: self._moments[name] for name in MOMENTS[optimizer]}
+
+    def state(self, optimizer: Optimizer) -> dict[str, NDArray[np.float32]]:
+        """Views of every vector of the state."""
+        moments = {name: tensor.numpy() for name, tensor in self.moments(optimizer).items()}
+        return self.weights.arrays() | moments
+
+
+def train(
+    network: Network, workspace: Workspace, shard: Shard, request: Train, watch: StepWatch
+) -> Progress:
+    """Do the requested optimiser steps in place in `workspace`.
+
+    The same arguments give the same bytes on the same machine: rows, order and dropout come from the
+    request, and nothing is drawn from a global generator.
+
+    Raises:
+        ValueError: If a pass names steps that the shard does not have, or no batch is large enough for the
+            network's batch norm.
+        Exception: Whatever `watch` raises; the workspace is then worth nothing.
+    """
+    if request.batch_size < network.min_training_rows:
+        raise ValueError(
+            f"batch_size={request.batch_size} is too small for batch_normalization, which needs"
+            f" {network.min_training_rows} rows"
+        )
+    noise = torch.Generator().manual_seed(request.dropout_seed)
+    step = _Step(network, workspace, shard, request, noise)
+    total, rows_seen, steps, cpu_s = 0.0, 0, 0, 0.0
+    for rows in _batches(request.passes, len(shard.x), request.batch_size):
+        if len(rows) < network.min_training_rows:
+            continue
+        started, cpu_started = time.perf_counter(), time.thread_time()
+        steps += 1
+        total += step(rows, request.opt_step + steps) * len(rows)
+        rows_seen += len(rows)
+        cpu_s += time.thread_time() - cpu_started
+        watch((time.perf_counter() - started) * 1000.0)
+    mean = total / rows_seen if rows_seen else None
+    return Progress(
+        loss=mean if mean is not None and np.isfinite(mean) else None,
+        steps=steps,
+        opt_step=request.opt_step + steps,
+        cpu_s=cpu_s,
+    )
+
+
+def _batches(passes: Sequence[Pass], rows: int, batch_size: int) -> Iterator[NDArray[np.int64]]:
+    """Row numbers of every batch, in order."""
+    available = -(-rows // batch_size)
+    for part in passes:
+        stop = available if part.stop is None else part.stop
+        if stop > available or part.start > stop:
+            raise ValueError(
+                f"steps {part.start} to {stop} are not among the {available} of {rows} rows in batches"
+                f" of {batch_size}"
+            )
+        order = np.random.Generator(np.random.PCG64(part.order_seed)).permutation(rows)
+        for number in range(part.start, stop):
+            yield order[number * batch_size : (number + 1) * batch_size]
+
+
+class _Step:
+    """One optimiser step on given rows."""
+
+    def __init__(
+        self,
+        network: Network,
+        workspace: Workspace,
+        shard: Shard,
+        request: Train,
+        noise: torch.Generator,
+    ) -> None:
+        self._network = network
+        self._weights = workspace.weights
+        self._shard = shard
+        self._noise = noise
+        self._feature_dropout = request.feature_dropout
+        self._loss = LOSSES[network.plan.task]
+        self._descent = Descent(
+            request.optimizer,
+            request.learning_rate,
+            workspace.weights.params,
+            workspace.weights.grads,
+            workspace.moments(request.optimizer),
+        )
+
+    def __call__(self, rows: NDArray[np.int64], number: int) -> float:
+        """Returns the batch's mean loss before the step."""
+        # take() copies, so autograd never sees the shard's read-only memory.
+        x = torch.from_numpy(self._shard.x.take(rows, axis=0))
+        y = torch.from_numpy(self._shard.y.take(rows, axis=0))
+        if self._feature_dropout > 0.0:
+            x = drop_features(x, self._network.plan.input, self._feature_dropout, self._noise)
+        self._weights.grads.zero_()
+        loss = self._loss(self._network.logits(x, self._weights, self._noise), y)
+        torch.autograd.backward(loss)
+        self._descent.step(number)
+        return float(loss.item())

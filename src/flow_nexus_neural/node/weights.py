@@ -1,0 +1,80 @@
+"""The numbers of a network: two flat vectors and named views into them.
+
+Loading is one copy per vector, an optimiser works on whole vectors, and autograd adds each gradient to its
+place in a third one. Two settings of one plan share no memory.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flow_nexus_neural.node.layers import Parts
+from flow_nexus_neural.protocol.digest import weights_digest
+from flow_nexus_neural.protocol.plan import NetworkPlan, PlannedLayer, TensorSpec
+
+
+class Weights:
+    """One setting of a plan's tensors.
+
+    Attributes:
+        params: [n_params] float32, the trainable tensors in the plan's order.
+        buffers: [n_buffers] float32, the others.
+        grads: [n_params] float32 if trainable, else empty; `backward` adds to it, zero it before.
+        layers: Per layer of the plan, its tensors by part name, as views.
+    """
+
+    def __init__(self, plan: NetworkPlan, *, trainable: bool = False) -> None:
+        self._plan = plan
+        self.params = torch.zeros(plan.n_params)
+        self.buffers = torch.zeros(plan.n_buffers)
+        self.grads = torch.zeros(plan.n_params if trainable else 0)
+        views = _views(self.params, plan.trainable) | _views(self.buffers, plan.buffers)
+        if trainable:
+            grads = _views(self.grads, plan.trainable)
+            for name, grad in grads.items():
+                views[name].requires_grad_()
+                views[name].grad = grad
+        self.layers: tuple[Parts, ...] = tuple(_parts(layer, views) for layer in plan.layers)
+
+    def load(self, params: NDArray[Any], buffers: NDArray[Any]) -> None:
+        """Copy both vectors in.
+
+        Raises:
+            ValueError: If one is not exactly as long as the plan says.
+        """
+        # Through numpy: torch warns about read-only arrays, and mapped regions are read-only.
+        for mine, given in ((self.params.numpy(), params), (self.buffers.numpy(), buffers)):
+            if mine.shape != given.shape:
+                raise ValueError(f"a vector of {given.shape} does not fit a plan's {mine.shape}")
+            np.copyto(mine, given)
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Views of `params` and `buffers`."""
+        return {"params": self.params.numpy(), "buffers": self.buffers.numpy()}
+
+    def digest(self) -> str:
+        """The digest that the engine computes of the same weights."""
+        return weights_digest(self._plan, self.params.numpy(), self.buffers.numpy())
+
+
+def _views(vector: Tensor, specs: Sequence[TensorSpec]) -> dict[str, Tensor]:
+    views: dict[str, Tensor] = {}
+    start = 0
+    for spec in specs:
+        # .data: each view counts its own changes. Else one batch norm's new running mean would look to
+        # autograd like a change of every frozen kernel of the network.
+        views[spec.name] = vector[start : start + spec.size].view(spec.shape).data
+        start += spec.size
+    return views
+
+
+def _parts(layer: PlannedLayer, views: Parts) -> Parts:
+    prefix = "head." if layer.index is None else f"layers.{layer.index}."
+    for spec in layer.tensors:
+        if not spec.name.startswith(prefix):
+            raise ValueError(f"tensor {spec.name} of a plan is not named {prefix}<part>")
+    return {spec.name.removeprefix(prefix): views[spec.name] for spec in layer.tensors}
