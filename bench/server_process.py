@@ -60,12 +60,12 @@ class RawServer:
 
 
 @contextmanager
-def raw_server() -> Iterator[RawServer]:
+def raw_server(*flags: str) -> Iterator[RawServer]:
     """Launch a server on a temporary state directory; close its stdin at the end and wait for it."""
     with tempfile.TemporaryDirectory(prefix="flow-nexus-bench-") as state_dir:
         launched_s = time.monotonic()
         process = subprocess.Popen(
-            [sys.executable, "-m", "flow_nexus_neural", "--state-dir", state_dir],
+            [sys.executable, "-m", "flow_nexus_neural", "--state-dir", state_dir, *flags],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
