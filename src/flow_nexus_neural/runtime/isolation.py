@@ -6,6 +6,7 @@ purpose: a policy that was loosened by mistake must not loosen its own examinati
 """
 
 import os
+import platform
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,6 +50,15 @@ EXPECTED_PROBES: Final[Mapping[str, frozenset[str]]] = {
     "third_descriptor": frozenset({"EBADF"}),
 }
 
+_WALLS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
+    "darwin": ("seatbelt", "seatbelt", ("open", "bind", "fork")),
+    "win32": ("job", "job_object", ()),
+}
+"""By platform: the level its wall gives, the step that raises it, and the probes that must bear it out."""
+_NOT_ENFORCED_ELSEWHERE: Final[Mapping[str, tuple[str, ...]]] = {
+    "darwin": ("memory",),
+    "win32": ("files", "network"),
+}
 _NEVER_ENFORCED: Final = ("cpu_share", "total_memory")
 """Limits on a whole cluster need a cgroup, which is not used."""
 
@@ -187,7 +197,7 @@ def _file_gaps(layers: Mapping[str, Any], steps: Mapping[str, Step]) -> list[str
     """What keeps a node with a complete filter from the level `strict`."""
     gaps = []
     if layers["landlock_abi"] is None:
-        gaps.append(f"landlock ({steps.get('landlock')}, kernel {os.uname().release})")
+        gaps.append(f"landlock ({steps.get('landlock')}, kernel {platform.release()})")
     if layers["uid"] == _ROOT:
         gaps.append(f"an unprivileged user id ({steps.get('uid')})")
     return gaps
@@ -226,16 +236,17 @@ def _has_other_network(pid: int) -> bool | None:
 
 
 def _limits(pid: int) -> dict[str, int | None]:
-    """Hard limits in force; None for unlimited. Empty when they cannot be read."""
+    """Soft limits in force whose hard limits are finite too; None for unlimited. Empty if unreadable."""
     try:
         lines = Path(f"/proc/{pid}/limits").read_text(encoding="ascii").splitlines()
     except OSError:
         return {}
     found: dict[str, int | None] = {}
     for line in lines:
-        name, hard = line[:26].strip(), line[26:].split()[1]
+        name, values = line[:26].strip(), line[26:].split()[:2]
         if name in _LIMIT_LINES:
-            found[_LIMIT_LINES[name]] = int(hard) if hard.isdecimal() else None
+            finite = all(value.isdecimal() for value in values)
+            found[_LIMIT_LINES[name]] = int(values[0]) if finite else None
     return found
 
 
@@ -253,19 +264,17 @@ def _first_number(field: str | None) -> int | None:
 
 
 def _judge_elsewhere(steps: Mapping[str, Step], probes: Mapping[str, str]) -> Isolation:
-    """On macOS and Windows: what the steps say, believed as far as the probes bear it out."""
-    refused = {name: got for name, got in probes.items() if got == "allowed"}
-    walls = {"darwin": ("seatbelt", "seatbelt"), "win32": ("job_object", "job")}
-    step, level = walls.get(sys.platform, ("", "process"))
-    gaps = [f"probe {name} ({got})" for name, got in refused.items()]
-    if step and steps.get(step) is not True:
-        gaps.append(f"{step} ({steps.get(step)})")
-    if sys.platform == "win32":
-        gaps = [gap for gap in gaps if gap.startswith("job_object")]
+    """Other platforms: what the wall's step says, believed as far as the probes bear it out."""
+    wall = _WALLS.get(sys.platform)
+    if wall is None:
+        return Isolation("process", probes=dict(probes), missing=("a sandbox for this platform",))
+    level, step, expected = wall
+    gaps = [] if steps.get(step) is True else [f"{step} ({steps.get(step)})"]
+    gaps += [f"probe {n} ({probes.get(n)})" for n in expected if probes.get(n) != "EPERM"]
     return Isolation(
         "process" if gaps else level,
-        layers={step: steps.get(step)} if step else {},
+        layers={step: steps.get(step)},
         probes=dict(probes),
-        not_enforced=_NEVER_ENFORCED,
+        not_enforced=(*_NEVER_ENFORCED, *_NOT_ENFORCED_ELSEWHERE[sys.platform]),
         missing=tuple(gaps),
     )

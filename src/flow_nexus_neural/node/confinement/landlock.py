@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from flow_nexus_neural.node.confinement import policy
-from flow_nexus_neural.node.confinement.libc import errno_name, syscall
+from flow_nexus_neural.node.confinement.libc import syscall
+from flow_nexus_neural.node.confinement.steps import errno_name
 
 _GET_VERSION: Final = 1
 _ATTRIBUTE_BYTES: Final = {1: 8, 4: 16, 6: 24}

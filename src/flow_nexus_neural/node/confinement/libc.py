@@ -60,12 +60,6 @@ def prctl(option: int, *arguments: int) -> int:
     return syscall("prctl", option, *padded)
 
 
-def errno_name(failure: OSError) -> str:
-    """For example `EPERM`; `E<number>` for one without a name."""
-    code = failure.errno or 0
-    return errno.errorcode.get(code, f"E{code}")
-
-
 def wipe_environment_strings() -> None:
     """Zero the C strings of the environment, which `unsetenv` leaves in memory."""
     entries = ctypes.POINTER(ctypes.c_void_p).in_dll(_LIBC, "environ")

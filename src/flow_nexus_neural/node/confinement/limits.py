@@ -72,7 +72,7 @@ def scrub_environment() -> int:
 
 
 def set_rlimits(*, memory_mb: int, cpu_s: int, nofile: int) -> dict[str, int]:
-    """Lower every limit for good: soft and hard are equal, and nothing inside can raise them.
+    """Lower every limit for good: nothing inside can raise one again.
 
     RLIMIT_DATA bounds private writable memory from what the process has now; RLIMIT_AS bounds what
     else can be mapped (page tables cost memory too). The seccomp policy denies the two kinds of
@@ -93,30 +93,33 @@ def set_rlimits(*, memory_mb: int, cpu_s: int, nofile: int) -> dict[str, int]:
     data_bytes = present[b"VmData"] * 1024 + memory_mb * _MB
     space_bytes = present[b"VmSize"] * 1024 + (memory_mb + policy.ADDRESS_SPACE_SLACK_MB) * _MB
     wanted = {
-        resource.RLIMIT_DATA: data_bytes,
-        resource.RLIMIT_AS: space_bytes,
-        resource.RLIMIT_CPU: cpu_s,
-        resource.RLIMIT_NOFILE: nofile,
-        resource.RLIMIT_STACK: policy.STACK_BYTES,
-        **dict.fromkeys(policy.ZERO_RLIMITS, 0),
+        resource.RLIMIT_DATA: (data_bytes, data_bytes),
+        resource.RLIMIT_AS: (space_bytes, space_bytes),
+        # SIGXCPU names the reason; SIGKILL follows for a node that ignores it.
+        resource.RLIMIT_CPU: (cpu_s, cpu_s + policy.CPU_GRACE_S),
+        resource.RLIMIT_NOFILE: (nofile, nofile),
+        resource.RLIMIT_STACK: (policy.STACK_BYTES, policy.STACK_BYTES),
+        **{getattr(resource, f"RLIMIT_{name}"): (0, 0) for name in policy.ZERO_RLIMITS},
     }
-    done = {limit: _lower(limit, value) for limit, value in wanted.items()}
+    soft = {limit: _lower(limit, *pair) for limit, pair in wanted.items()}
     return {
-        "data_mb": done[resource.RLIMIT_DATA] // _MB,
-        "address_space_mb": done[resource.RLIMIT_AS] // _MB,
-        "cpu_s": done[resource.RLIMIT_CPU],
-        "nofile": done[resource.RLIMIT_NOFILE],
+        "data_mb": soft[resource.RLIMIT_DATA] // _MB,
+        "address_space_mb": soft[resource.RLIMIT_AS] // _MB,
+        "cpu_s": soft[resource.RLIMIT_CPU],
+        "nofile": soft[resource.RLIMIT_NOFILE],
     }
 
 
-def _lower(limit: int, value: int) -> int:
-    hard = resource.getrlimit(limit)[1]
-    lowered = value if hard == resource.RLIM_INFINITY else min(value, hard)
+def _lower(limit: int, soft: int, hard: int) -> int:
+    """Set a limit, or less where the present hard one is lower already. Returns the soft one."""
+    present = resource.getrlimit(limit)[1]
+    if present != resource.RLIM_INFINITY:
+        soft, hard = min(soft, present), min(hard, present)
     try:
-        resource.setrlimit(limit, (lowered, lowered))
+        resource.setrlimit(limit, (soft, hard))
     except ValueError as refused:
-        raise OSError(errno.EPERM, f"rlimit {limit} to {lowered}: {refused}") from refused
-    return lowered
+        raise OSError(errno.EPERM, f"rlimit {limit} to {hard}: {refused}") from refused
+    return soft
 
 
 def _present_kb() -> dict[bytes, int]:

@@ -3,7 +3,8 @@
 import os
 from typing import Final
 
-from flow_nexus_neural.node.confinement.libc import errno_name, syscall
+from flow_nexus_neural.node.confinement.libc import syscall
+from flow_nexus_neural.node.confinement.steps import errno_name
 
 _EMPTY_ROOT: Final = "/proc/self/fdinfo"
 

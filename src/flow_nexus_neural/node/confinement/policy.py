@@ -5,7 +5,6 @@ tests/security that shows what it cannot be used for.
 """
 
 import errno
-import resource
 from typing import Final, Literal, NamedTuple
 
 Hostile = Literal["errno", "kill"]
@@ -17,14 +16,8 @@ NODE_GID: Final = 65534
 ENVIRONMENT_NAMES: Final = frozenset({"LANG", "TZ"})
 ENVIRONMENT_PREFIXES: Final = ("OMP_", "MKL_", "OPENBLAS_", "MALLOC_")
 
-ZERO_RLIMITS: Final = (
-    resource.RLIMIT_FSIZE,
-    resource.RLIMIT_CORE,
-    resource.RLIMIT_MEMLOCK,
-    resource.RLIMIT_MSGQUEUE,
-    resource.RLIMIT_NICE,
-    resource.RLIMIT_RTPRIO,
-)
+ZERO_RLIMITS: Final = ("FSIZE", "CORE", "MEMLOCK", "MSGQUEUE", "NICE", "RTPRIO")
+CPU_GRACE_S: Final = 5
 STACK_BYTES: Final = 8 << 20
 ADDRESS_SPACE_SLACK_MB: Final = 16 << 10
 """What a node may map beyond its private memory: granted regions and libraries' reservations."""

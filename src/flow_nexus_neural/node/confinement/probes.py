@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import Final
 
 from flow_nexus_neural.node.confinement import policy
-from flow_nexus_neural.node.confinement.libc import errno_name, syscall
+from flow_nexus_neural.node.confinement.libc import syscall
+from flow_nexus_neural.node.confinement.steps import errno_name
 
 _AF_UNIX: Final = 1
 _AF_INET: Final = 2
@@ -35,7 +36,7 @@ class _ResourceLimit(ctypes.Structure):
     _fields_ = (("soft", ctypes.c_uint64), ("hard", ctypes.c_uint64))
 
 
-def run_probes(*, hostile: policy.Hostile = "errno") -> dict[str, str]:
+def run_linux_probes(*, hostile: policy.Hostile = "errno") -> dict[str, str]:
     """Try everything once.
 
     Args:

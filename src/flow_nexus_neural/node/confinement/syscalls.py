@@ -5,6 +5,7 @@ aarch64 uses. The x86_64 table is exercised by the test suite; the aarch64 table
 """
 
 import platform
+import sys
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -276,4 +277,4 @@ MACHINES: Final[Mapping[str, Machine]] = {
 
 def this_machine() -> Machine | None:
     """The machine this process runs on; None when there is no table for it."""
-    return MACHINES.get(platform.machine())
+    return MACHINES.get(platform.machine()) if sys.platform == "linux" else None
