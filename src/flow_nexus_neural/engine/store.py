@@ -1,6 +1,6 @@
 """Durable state, for the event loop: every write is on disk when its call returns."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -88,22 +88,23 @@ class Store:
 
     async def commit_version(
         self,
-        entry: Mapping[str, JsonValue],
-        training: TrainingRow | None = None,
-        history: HistoryRow | None = None,
+        entries: Sequence[Mapping[str, JsonValue]],
+        rows: Sequence[ClusterRow | SlotRow | TrainingRow | HistoryRow] = (),
         *,
         blobs: Iterable[tuple[str, int, str]] = (),
+        dropped: Iterable[str] = (),
     ) -> None:
-        """Commit a version: its ledger entry, the training's progress and the blobs it names, or nothing.
+        """Commit a version: its ledger entries, the rows that rest on it and the blobs it names, or nothing.
 
         Args:
-            entry: Sealed, with `cluster_id`; committing the last entry again adds nothing.
-            training: The training as of this version.
-            history: The round that made it.
+            entries: Sealed, with `cluster_id`, in order; committing the last entry again adds nothing.
+            rows: The cluster, training and round as of this version.
             blobs: (sha, bytes, kind) of files that are durable already.
+            dropped: Files that are not needed any more once this is committed.
         """
-        writes = [append(str(entry["cluster_id"]), entry), name_blobs(blobs)]
-        writes += [upsert(row) for row in (training, history) if row is not None]
+        writes = [append(str(entry["cluster_id"]), entry) for entry in entries]
+        writes += [upsert(row) for row in rows]
+        writes += [name_blobs(blobs), drop_blobs(dropped)]
         await self._run(partial(self._journal.write, *writes))
 
     async def name_blobs(self, blobs: Iterable[tuple[str, int, str]]) -> None:
