@@ -1,0 +1,71 @@
+"""What the README tells a newcomer to do works, and what it says of the server is what the server says."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import anyio
+import pytest
+from mcp import Client
+from mcp.client.stdio import StdioServerParameters
+
+from bench.report import README, RESULTS, load_records, render
+from flow_nexus_neural.settings import Settings
+from readme import tool_table
+from readme.markers import replace_between
+
+ROOT = README.parent
+PAGE = README.read_text()
+SNIPPETS = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)]
+
+
+def test_the_table_of_tools_is_the_servers_own():
+    replace_between(
+        README, "tools", tool_table.render(anyio.run(tool_table.listed_tools)), check=True
+    )
+
+
+def test_the_tables_of_measurements_come_from_the_committed_results():
+    replace_between(README, "bench", render(load_records(RESULTS)), check=True)
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda snippet: next(iter(snippet)))
+def test_a_clients_configuration_starts_the_server(snippet, tmp_path):
+    (servers,) = (value for key, value in snippet.items() if key in ("mcpServers", "servers"))
+    entry = servers["flow_nexus"]
+    assert entry["command"].endswith("/.venv/bin/flow-nexus-neural")
+    installed = Path(sys.executable).parent / "flow-nexus-neural"
+    server = StdioServerParameters(
+        command=str(installed), args=[*entry["args"], "--state-dir", str(tmp_path)]
+    )
+
+    async def names() -> list[str]:
+        async with Client(server) as client:
+            return [tool.name for tool in (await client.list_tools()).tools]
+
+    assert "neural_cluster_init" in anyio.run(names)
+
+
+def test_every_linked_file_exists():
+    targets = re.findall(r"\]\((?!http)([^)#]+)\)", PAGE)
+    assert targets
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_every_flag_of_the_table_is_a_setting_or_a_flag_of_the_server():
+    table = PAGE.partition("## Operating it")[2].partition("## Development")[0]
+    flags = {flag[2:].replace("-", "_") for flag in re.findall(r"`(--[a-z-]+)", table)}
+    known = set(Settings.model_fields) | {"allow_path", "http"}
+    assert flags
+    assert flags <= known
+
+
+def test_the_first_screen_says_how_to_run_and_test():
+    first_screen = PAGE.splitlines()[:25]
+    assert any(line.startswith("make demo") for line in first_screen)
+    assert any(line.startswith("make test") for line in first_screen)
+
+
+def test_the_architecture_fits_on_a_few_pages():
+    assert len((ROOT / "ARCHITECTURE.md").read_text().splitlines()) <= 150
