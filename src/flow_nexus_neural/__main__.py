@@ -1,0 +1,37 @@
+"""`flow-nexus-neural`, and `python -m flow_nexus_neural`."""
+
+import os
+import sys
+
+from flow_nexus_neural.cli.flags import PROGRAM, parse, read_settings
+from flow_nexus_neural.errors import NeuralError
+
+
+def main() -> int:
+    """Run what the command line asks for.
+
+    Returns:
+        The exit status: 0, 1 when a command found something wrong, 2 when it was typed wrong.
+    """
+    flags = parse()
+    try:
+        settings = read_settings(flags, os.environ)
+    except NeuralError as error:
+        sys.stderr.write(f"{PROGRAM}: {error}\n")
+        return 2
+    if flags.command == "doctor":
+        from flow_nexus_neural.cli.doctor import doctor
+
+        return doctor(settings)
+    if flags.command == "clusters":
+        from flow_nexus_neural.cli.clusters import clusters
+
+        return clusters(settings, flags.action, getattr(flags, "cluster_id", None))
+    from flow_nexus_neural.cli.serve import serve
+
+    serve(settings, flags.http)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

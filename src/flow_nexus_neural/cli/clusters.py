@@ -1,0 +1,59 @@
+"""`flow-nexus-neural clusters`: look after stored clusters when no client is connected."""
+
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+
+from flow_nexus_neural.cli.flags import PROGRAM
+from flow_nexus_neural.cli.logs import configure_logging
+from flow_nexus_neural.cli.serve import launch_zygote, open_engine
+from flow_nexus_neural.engine.requests import StatusRequest, TerminateRequest
+from flow_nexus_neural.engine.surface import EngineSurface
+from flow_nexus_neural.errors import NeuralError
+from flow_nexus_neural.server.errors import error_text
+from flow_nexus_neural.server.rounding import wire_json
+from flow_nexus_neural.server.schemas import StatusResult
+from flow_nexus_neural.settings import Settings
+
+
+def clusters(settings: Settings, action: str, cluster_id: str | None) -> int:
+    """List, show or remove clusters.
+
+    Returns:
+        0, or 1 when it was refused, for example because a running server holds the state directory.
+    """
+    configure_logging(settings)
+    try:
+        text = anyio.run(_act, settings, action, cluster_id or "")
+    except NeuralError as error:
+        sys.stderr.write(f"{PROGRAM}: {error_text(error)}\n")
+        return 1
+    sys.stdout.write(text + "\n")
+    return 0
+
+
+async def _act(settings: Settings, action: str, cluster_id: str) -> str:
+    async with _engine(settings) as engine:
+        match action:
+            case "show":
+                report = await engine.status(StatusRequest(cluster_id=cluster_id, detail="full"))
+                return json.dumps(wire_json(StatusResult.of(report)), indent=2, ensure_ascii=False)
+            case "remove":
+                request = TerminateRequest(cluster_id=cluster_id, delete_artifacts=True)
+                return (await engine.terminate(request)).message
+            case _:
+                lines = (await engine.clusters()).clusters
+                rows = [
+                    f"{line.cluster_id}  {line.status:<12}  {line.created_at}  {line.name}"
+                    for line in lines
+                ]
+                return "\n".join(rows) or f"no clusters in {settings.state_dir}"
+
+
+@asynccontextmanager
+async def _engine(settings: Settings) -> AsyncIterator[EngineSurface]:
+    async with open_engine(settings, launch_zygote()) as engine:
+        yield engine

@@ -1,0 +1,115 @@
+"""Command line flags. Each has an environment variable of its name; the flag wins."""
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from flow_nexus_neural import __version__
+from flow_nexus_neural.settings import Settings
+
+PROGRAM = "flow-nexus-neural"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of everything that can be typed."""
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="MCP server that builds, trains and serves clusters of sandboxed neural nodes on this "
+        "machine. Without a command it serves one client over standard input and output.",
+        epilog="Every flag that is a setting can be given as FLOW_NEXUS_NEURAL_<NAME> instead.",
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    parser.add_argument(
+        "--http", type=int, metavar="PORT", help="serve on http://127.0.0.1:PORT/mcp instead"
+    )
+    _add_settings(parser)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.add_parser("doctor", help="start a node, train a step, and say what works here")
+    clusters = commands.add_parser("clusters", help="list, show or remove stored clusters")
+    actions = clusters.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions.add_parser("list", help="ids, names and status")
+    for action, text in (
+        ("show", "one cluster in full, as JSON"),
+        ("remove", "end it and delete its files"),
+    ):
+        actions.add_parser(action, help=text).add_argument("cluster_id", metavar="ID")
+    return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("settings")
+    group.add_argument("--state-dir", metavar="DIR", help="journal, checkpoints and data")
+    group.add_argument(
+        "--data-dir", metavar="DIR", help="root of data files (default STATE_DIR/data)"
+    )
+    group.add_argument(
+        "--start-dir",
+        metavar="DIR",
+        help="second root of data files (default: the current directory)",
+    )
+    group.add_argument(
+        "--allow-path",
+        action="append",
+        metavar="DIR",
+        help="further root of data files; repeatable",
+    )
+    for name, text in _NUMBERS.items():
+        group.add_argument(f"--{name}", metavar="N", help=text)
+    group.add_argument(
+        "--require-isolation",
+        metavar="LEVEL",
+        help="lowest level at which nodes are started: auto, process, seccomp or strict (default auto)",
+    )
+    group.add_argument(
+        "--log-level", metavar="LEVEL", help="debug, info, warning or error (default warning)"
+    )
+    for name, text in (
+        ("--read-only", "offer status and predict only"),
+        ("--log-json", "log one JSON object per line"),
+    ):
+        group.add_argument(name, action=argparse.BooleanOptionalAction, help=text)
+
+
+def _number_help(text: str, field: str) -> str:
+    return f"{text} (default {Settings.model_fields[field].default})"
+
+
+_NUMBERS = {
+    field.replace("_", "-"): _number_help(text, field)
+    for field, text in {
+        "max_nodes": "nodes per cluster",
+        "max_clusters": "live clusters",
+        "node_memory_mb": "memory of one node above its start size",
+        "node_cpu_s": "CPU seconds of one node over its life",
+        "node_ready_timeout_s": "seconds for a node to come up",
+        "predict_deadline_ms": "milliseconds for one record",
+        "max_parameters": "parameters of one network",
+        "max_rows": "rows of one data set",
+        "checkpoint_keep": "recent checkpoints kept per cluster",
+    }.items()
+}
+
+
+def read_settings(flags: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
+    """Combine flags and environment.
+
+    The directory in which the server was started becomes a data root, except for `/` and the home directory:
+    clients start servers there when they have no better idea, and neither is a project.
+
+    Raises:
+        InvalidArguments: A flag or variable is not a valid setting.
+    """
+    given = {name: getattr(flags, name) for name in Settings.model_fields if hasattr(flags, name)}
+    given["allow_paths"] = flags.allow_path
+    settings = Settings.from_env(environ, **given)
+    if settings.start_dir is None:
+        started_in = Path.cwd()
+        if started_in not in (Path(started_in.anchor), Path(os.path.expanduser("~"))):
+            settings = settings.model_copy(update={"start_dir": started_in})
+    return settings
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line; ends the process on `--help`, `--version` and mistakes."""
+    return build_parser().parse_args(arguments)

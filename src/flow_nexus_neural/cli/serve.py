@@ -1,0 +1,80 @@
+"""Start the server: claim the streams, import, freeze, launch the zygote, serve.
+
+The order is the point. `initialize` must be answered in about half a second, so nothing that a client may
+never need (numpy, the engine, torch) is imported before it, and the zygote loads torch meanwhile in its
+own process.
+"""
+
+import gc
+import logging
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import TYPE_CHECKING
+
+from flow_nexus_neural.cli.logs import configure_logging
+from flow_nexus_neural.errors import NeuralError
+from flow_nexus_neural.settings import Settings
+
+if TYPE_CHECKING:
+    from flow_nexus_neural.engine.surface import EngineSurface
+    from flow_nexus_neural.runtime.zygote_process import ZygoteProcess
+
+log = logging.getLogger(__name__)
+
+
+def serve(settings: Settings, http_port: int | None) -> None:
+    """Serve clients; ends the process instead of returning."""
+    gc.disable()  # a collection during imports costs more than it frees
+    from flow_nexus_neural.server.wire import claim_wire
+
+    wire = claim_wire()
+    configure_logging(settings)
+
+    import anyio
+
+    from flow_nexus_neural.server.app import build_server
+    from flow_nexus_neural.server.host import EngineHost
+    from flow_nexus_neural.server.stdio import serve_stdio
+
+    zygote = launch_zygote()
+    host = EngineHost(partial(open_engine, settings, zygote))
+    server = build_server(host, settings)
+    _freeze()
+    if http_port is None:
+        anyio.run(serve_stdio, server, host, wire)
+    else:
+        from flow_nexus_neural.server.http import serve_http
+
+        anyio.run(serve_http, server, host, http_port)
+
+
+def launch_zygote() -> "ZygoteProcess | None":
+    """Start the process that forks nodes; from the main thread, whose death it is bound to.
+
+    Where it cannot be started, the server still lists its tools and the engine says why no node can be
+    deployed.
+    """
+    from flow_nexus_neural.runtime.zygote_process import ZygoteProcess
+
+    try:
+        return ZygoteProcess.launch()
+    except NeuralError as error:
+        log.warning("%s", error)
+        return None
+
+
+def open_engine(
+    settings: Settings, zygote: "ZygoteProcess | None"
+) -> "AbstractAsyncContextManager[EngineSurface]":
+    """Import and open the engine; both are put off until a tool is called."""
+    from flow_nexus_neural.engine.engine import Engine
+
+    _freeze()
+    return Engine.open(settings, zygote=zygote)
+
+
+def _freeze() -> None:
+    """Put what exists now out of the collector's sight: it lives as long as the process."""
+    gc.enable()
+    gc.collect()
+    gc.freeze()

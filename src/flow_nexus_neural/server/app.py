@@ -1,0 +1,42 @@
+"""Put the MCP server together: tools, resources, prompt, completions. No engine is loaded here."""
+
+from mcp.server.subscriptions import InMemorySubscriptionBus
+
+from flow_nexus_neural import __version__
+from flow_nexus_neural.server.completions import register_completions
+from flow_nexus_neural.server.host import EngineHost
+from flow_nexus_neural.server.neural_server import NeuralServer
+from flow_nexus_neural.server.prompts import register_prompts
+from flow_nexus_neural.server.resources import register_resources
+from flow_nexus_neural.server.strict_tool import StrictTool
+from flow_nexus_neural.server.subscriptions import ResourceUpdates
+from flow_nexus_neural.server.texts import INSTRUCTIONS
+from flow_nexus_neural.server.tools import READ_ONLY_TOOLS, TOOL_SPECS
+from flow_nexus_neural.settings import Settings
+
+
+def build_server(host: EngineHost, settings: Settings) -> NeuralServer:
+    """Make the server.
+
+    Its tools work while `host.running()` is entered. Building it and listing its tools loads neither
+    numpy nor the engine.
+    """
+    specs = [spec for spec in TOOL_SPECS if not settings.read_only or spec.name in READ_ONLY_TOOLS]
+    bus = InMemorySubscriptionBus()
+    server = NeuralServer(
+        name="flow-nexus-neural",
+        title="Flow Nexus Neural",
+        version=__version__,
+        instructions=INSTRUCTIONS,
+        tools=[StrictTool.build(spec, host) for spec in specs],
+        subscriptions=bus,
+        log_level="WARNING",
+    )
+    register_resources(server, host)
+    register_completions(server, host)
+    register_prompts(server)
+    updates = ResourceUpdates(bus)
+    updates.register(server)
+    host.on_change(updates.changed)
+    host.beside(updates.run)
+    return server

@@ -1,0 +1,104 @@
+"""Every spelling of an argument that is understood, and every known name that is not an argument.
+
+Callers come with names from several related products. A name is understood, answered by a warning because
+it has no effect here, or refused with the reason; it is never dropped in silence.
+"""
+
+from collections.abc import Mapping
+
+PUBLISHED = {"wasm_optimization": "wasmOptimization", "daa_enabled": "daaEnabled"}
+"""Fields whose published name is not their own."""
+
+_CLUSTER = {"id": "cluster_id"}
+_TRAINING = {"session_id": "training_id", "job_id": "training_id"}
+
+ALIASES: Mapping[str, Mapping[str, str]] = {
+    "neural_cluster_init": {},
+    "neural_node_deploy": {**_CLUSTER, "model_size": "model", "autonomy_level": "autonomy"},
+    "neural_cluster_connect": {**_CLUSTER, "wait": "wait_seconds"},
+    "neural_train_distributed": {
+        **_CLUSTER,
+        "target_column": "target",
+        "aggregation_rounds": "rounds",
+    },
+    "neural_cluster_status": {**_CLUSTER, **_TRAINING, "verbose": "detail"},
+    "neural_predict_distributed": {
+        **_CLUSTER,
+        "input": "input_data",
+        "aggregation_method": "aggregation",
+    },
+    "neural_cluster_terminate": {**_CLUSTER, **_TRAINING},
+}
+"""Other names of an argument, by tool, in snake_case."""
+
+INERT = {
+    "user_id": "there are no accounts",
+    "tier": "there are no tiers",
+    "metadata": "nothing is stored with a call",
+    "env_vars": "nodes run no code of the caller",
+    "resources": "limits are set when the server is started",
+    "ha_mode": "failed nodes are replaced according to `autonomy`",
+    "gpu_config": "nodes run on the CPU",
+    "auto_scaling": "nodes are deployed one by one",
+    "min_workers": "nodes are deployed one by one",
+    "max_workers": "nodes are deployed one by one",
+    "health_check_interval": "node exits are noticed at once",
+    "checkpoint_interval": "every committed round is durable",
+    "gradient_compression": "updates are exchanged in full",
+    "compression_ratio": "updates are exchanged in full",
+    "mixed_precision": "training is in float32",
+    "coordination_mode": "coordination follows `topology` and `consensus`",
+    "knowledge_sharing": "sharing follows `topology`",
+}
+"""Accepted, without effect, answered by one warning that says why."""
+
+_PRIVACY = (
+    "only data locality is offered: no differential privacy and no secure aggregation",
+    "Leave it out; shards stay on their node, and that is all the privacy there is",
+)
+NOT_AVAILABLE: Mapping[str, tuple[str, str]] = dict.fromkeys(
+    ("epsilon", "delta", "noise_multiplier", "clipping_norm", "secure_aggregation"), _PRIVACY
+)
+"""Known ideas that this version does not have: (reason, what to do)."""
+
+_FOLLOWS_TASK = "losses and metrics follow the task that the data sets"
+_FOLLOWS_AUTONOMY = "early stopping and learning-rate changes follow `autonomy`"
+REFUSED: Mapping[str, tuple[str, str]] = {
+    "replicas": (
+        "there is one node per call",
+        "Leave it out and call neural_node_deploy once per node",
+    ),
+    "loss": (_FOLLOWS_TASK, "Leave it out; `target` chooses the column and thereby the task"),
+    "metrics": (
+        _FOLLOWS_TASK,
+        "Leave it out; neural_cluster_status reports every metric of the task",
+    ),
+    "early_stopping": (_FOLLOWS_AUTONOMY, "Leave it out and set `autonomy` in neural_node_deploy"),
+    "reduce_lr_on_plateau": (
+        _FOLLOWS_AUTONOMY,
+        "Leave it out and set `autonomy` in neural_node_deploy",
+    ),
+}
+"""Names that would mislead if they were ignored: (reason, what to do)."""
+
+REFUSED_BY_TOOL: Mapping[str, Mapping[str, tuple[str, str]]] = {
+    "neural_cluster_init": {
+        "federated": (
+            "it belongs to a training, not to a cluster",
+            "Leave it out here and pass federated to neural_train_distributed",
+        )
+    }
+}
+
+
+def snake_case(name: str) -> str:
+    """`clusterId` -> `cluster_id`; a name in snake_case is its own."""
+    return "".join(f"_{char.lower()}" if char.isupper() else char for char in name).removeprefix(
+        "_"
+    )
+
+
+def camel_case(name: str) -> str:
+    """`cluster_id` -> `clusterId`."""
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)

@@ -1,0 +1,117 @@
+"""Read one argument's value leniently in form and strictly in meaning.
+
+Hosts send structures as JSON text, numbers and booleans as strings, enumerations in other spellings, and
+null for "not given". All of that is understood; nothing else is bent to fit.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Literal, Union, get_args, get_origin
+
+from pydantic import JsonValue
+from pydantic.fields import FieldInfo
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a field accepts, as far as reading needs it.
+
+    Attributes:
+        kinds: Some of "string", "number", "boolean", "array", "object".
+        choices: Values of an enumeration, else empty.
+        nullable: Whether null is a value of its own.
+        required: Whether the argument must be given.
+    """
+
+    kinds: frozenset[str]
+    choices: tuple[str, ...]
+    nullable: bool
+    required: bool
+
+    @classmethod
+    def of(cls, field: FieldInfo) -> "Expected":
+        """Read the annotation of a request's field."""
+        arms = _arms(field.annotation)
+        choices = tuple(
+            str(choice) for arm in arms if get_origin(arm) is Literal for choice in get_args(arm)
+        )
+        return cls(
+            kinds=frozenset(_kind(arm) for arm in arms if arm is not NoneType),
+            choices=choices,
+            nullable=NoneType in arms,
+            required=field.is_required(),
+        )
+
+    def words(self) -> str:
+        """Say in a few words what is accepted."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        names = {"array": "a list", "object": "an object", "boolean": "true or false"}
+        return " or ".join(sorted(names.get(kind, f"a {kind}") for kind in self.kinds))
+
+
+def _arms(annotation: object) -> list[object]:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _arms(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return [inner for arm in get_args(annotation) for inner in _arms(arm)]
+    return [annotation]
+
+
+def _kind(arm: object) -> str:
+    base = get_origin(arm) or arm
+    if base is bool:
+        return "boolean"
+    if base in (int, float):
+        return "number"
+    if base in (list, tuple):
+        return "array"
+    return "object" if base is dict else "string"
+
+
+def read_value(value: JsonValue, expected: Expected) -> JsonValue:
+    """Bring a value into the form its field expects.
+
+    Raises:
+        ValueError: If the value is of a kind that the field cannot mean; the text says what it expects.
+    """
+    if isinstance(value, str) and "string" not in expected.kinds:
+        value = _unquoted(value, expected)
+    if value is None:
+        return None
+    if expected.choices:
+        return _choice(value, expected)
+    if isinstance(value, str):
+        return value.strip() if "object" not in expected.kinds else value
+    if _kind(type(value)) not in expected.kinds:
+        raise ValueError(f"expected {expected.words()}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("expected a finite number")
+    return value
+
+
+def _unquoted(text: str, expected: Expected) -> JsonValue:
+    """The value that a text stands for where no text is meant: JSON, or a boolean in another case."""
+    if "boolean" in expected.kinds and text.strip().lower() in ("true", "false"):
+        return text.strip().lower() == "true"
+    try:
+        value: JsonValue = json.loads(text)
+    except (ValueError, RecursionError) as failure:
+        raise ValueError(f"expected {expected.words()}, or JSON text of it") from failure
+    return value
+
+
+def _choice(value: JsonValue, expected: Expected) -> str:
+    if isinstance(value, str):
+        wanted = _folded(value)
+        for choice in expected.choices:
+            if _folded(choice) == wanted:
+                return choice
+    raise ValueError(f"expected {expected.words()}")
+
+
+def _folded(text: str) -> str:
+    return text.strip().lower().replace("_", "-")

@@ -1,0 +1,55 @@
+"""Turn errors into the one text that a caller sees: code, what is wrong, what is valid, the next call."""
+
+import logging
+import secrets
+
+from flow_nexus_neural.errors import InternalError, NeuralError
+
+MAX_ERROR_CHARS = 999
+MAX_MESSAGE_CHARS = 600
+
+log = logging.getLogger(__name__)
+
+_HINTS = {
+    "cluster_not_found": "Create a cluster with neural_cluster_init",
+    "cluster_terminated": "Create a new cluster with neural_cluster_init",
+    "not_trained": "Call neural_train_distributed first",
+    "no_workers": "Deploy a worker with neural_node_deploy",
+    "training_running": "Wait for it with neural_cluster_status, or stop it with neural_cluster_terminate",
+    "shutting_down": "Start the server again",
+}
+_FALLBACK_HINT = "Look at the cluster with neural_cluster_status, then call again"
+_RETRY_HINT = "Calling again may work; look at the cluster with neural_cluster_status"
+
+
+def error_text(error: NeuralError) -> str:
+    """Word an error for the calling model: one line, under 1,000 characters, always with a next step."""
+    hint = one_line(error.hint).rstrip(".")
+    if not hint:
+        hint = _HINTS.get(error.code, _RETRY_HINT if error.retryable else _FALLBACK_HINT)
+    message = clip(one_line(error.message).rstrip(".") or "unexplained", MAX_MESSAGE_CHARS)
+    head = f"{error.code}: {message} " if message.endswith("?") else f"{error.code}: {message}. "
+    return head + clip(hint, MAX_ERROR_CHARS - len(head) - 1) + "."
+
+
+def internal_error(failure: BaseException, *, subject: str) -> InternalError:
+    """Log an unexpected failure with its traceback; the caller only sees where to look it up."""
+    incident = secrets.token_hex(2)
+    log.error("incident %s in %s", incident, subject, exc_info=failure)
+    return InternalError(
+        f"unexpected failure (incident {incident})",
+        hint="The server's log has the details under this incident. "
+        "See what is in force with neural_cluster_status before calling again",
+    )
+
+
+def one_line(text: str) -> str:
+    """Fold white space and replace what cannot be sent as UTF-8 (lone surrogates, control characters)."""
+    folded = " ".join(text.split())
+    printable = "".join(char if char.isprintable() else "?" for char in folded)
+    return printable.encode("utf-8", "replace").decode("utf-8")
+
+
+def clip(text: str, limit: int) -> str:
+    """Cut a text to `limit` characters, showing that it was cut."""
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -1,0 +1,93 @@
+"""End cleanly on everything that ends a server: end of input, a signal, the death of the client.
+
+Clients send SIGTERM two seconds after closing our input and SIGKILL soon after, so closing has a budget.
+Whatever happens in it, the process ends by `os._exit`: the SDK's reader sits in a blocking read that
+nothing can cancel. Nodes die with their zygote and the zygote with us, so even a cut-off closing leaves
+no process behind.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from typing import NoReturn
+
+import anyio
+
+from flow_nexus_neural.server.host import EngineHost
+
+PARENT_CHECK_INTERVAL_S = 0.5
+CLOSING_BUDGET_S = 1.7
+
+log = logging.getLogger(__name__)
+
+Serve = Callable[[anyio.Event], Awaitable[None]]
+"""Serves clients until it is done by itself or the event is set."""
+
+
+async def serve_until_stopped(host: EngineHost, serve: Serve) -> NoReturn:
+    """Run the host and a transport; end the process when either is done or somebody ends us.
+
+    Args:
+        host: Closed, with every node, before the process ends.
+        serve: The transport.
+    """
+    stop = anyio.Event()
+    status = 1
+    try:
+        async with anyio.create_task_group() as tasks:
+            try:
+                async with host.running():
+                    tasks.start_soon(_serve_then_stop, serve, stop)
+                    tasks.start_soon(_stop_on_signal, stop)
+                    tasks.start_soon(_stop_when_orphaned, stop)
+                    await stop.wait()
+                    _limit_closing()
+                status = 0
+            finally:
+                _exit(status)
+    finally:
+        _exit(status)
+
+
+async def _serve_then_stop(serve: Serve, stop: anyio.Event) -> None:
+    try:
+        await serve(stop)
+    except Exception:
+        log.exception("the transport failed")
+        raise
+    finally:
+        stop.set()
+
+
+async def _stop_on_signal(stop: anyio.Event) -> None:
+    names = ("SIGTERM", "SIGINT", "SIGHUP")
+    wanted = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    with anyio.open_signal_receiver(*wanted) as signals:
+        async for received in signals:
+            log.info("stopping on %s", signal.Signals(received).name)
+            stop.set()
+
+
+async def _stop_when_orphaned(stop: anyio.Event) -> None:
+    """A client that is killed while another process holds our pipe open sends no end of input."""
+    parent = os.getppid()
+    while os.getppid() == parent:  # noqa: ASYNC110 - the kernel offers no event for this
+        await anyio.sleep(PARENT_CHECK_INTERVAL_S)
+    log.info("stopping: the client's process is gone")
+    stop.set()
+
+
+def _limit_closing() -> None:
+    """End the process when closing takes too long, even if the event loop is stuck."""
+    timer = threading.Timer(CLOSING_BUDGET_S, _exit, (1,))
+    timer.daemon = True
+    timer.start()
+
+
+def _exit(status: int) -> NoReturn:
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(status)

@@ -1,0 +1,55 @@
+"""The SDK's server with our words for an unknown tool and the methods that it has no decorator for."""
+
+import difflib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from mcp.server.context import ServerRequestContext
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.shared._stream_protocols import ReadStream, WriteStream
+from mcp.shared.message import SessionMessage
+from mcp.types import CallToolResult, InputRequiredResult, RequestParams
+from typing_extensions import override
+
+from flow_nexus_neural.errors import InvalidArguments
+from flow_nexus_neural.server.errors import clip
+from flow_nexus_neural.server.strict_tool import failed
+
+
+class NeuralServer(MCPServer[Any]):
+    """An MCP server whose every tool call is answered in the form of `server.errors`."""
+
+    @override
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        """Call a tool; an unknown one is answered like any other wrong argument."""
+        names = [tool.name for tool in self._tool_manager.list_tools()]
+        if name in names:
+            return await super().call_tool(name, arguments, context)
+        near = difflib.get_close_matches(name[:80], names, n=1, cutoff=0.5)
+        question = f"; did you mean '{near[0]}'?" if near else ""
+        return failed(
+            InvalidArguments(
+                f"there is no tool '{clip(name, 80)}'{question}",
+                hint=f"Tools: {', '.join(names)}. Call one of them",
+            )
+        )
+
+    def handle(
+        self,
+        method: str,
+        params: type[RequestParams],
+        handler: Callable[[ServerRequestContext[Any, Any], Any], Awaitable[Any]],
+    ) -> None:
+        """Answer a method for which the SDK has no decorator."""
+        self._lowlevel_server.add_request_handler(method, params, handler)
+
+    async def serve_streams(
+        self,
+        incoming: ReadStream[SessionMessage | Exception],
+        outgoing: WriteStream[SessionMessage],
+    ) -> None:
+        """Serve one connection, of either protocol era, until its incoming side ends."""
+        options = self._lowlevel_server.create_initialization_options()
+        await self._lowlevel_server.run(incoming, outgoing, options)

@@ -1,0 +1,78 @@
+"""Clusters as resources: the list, one in full, and its whole training curve."""
+
+import json
+
+from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
+from pydantic import BaseModel
+
+from flow_nexus_neural.engine.requests import StatusRequest
+from flow_nexus_neural.errors import ClusterNotFound, NeuralError
+from flow_nexus_neural.server.errors import error_text
+from flow_nexus_neural.server.host import EngineHost
+from flow_nexus_neural.server.neural_server import NeuralServer
+from flow_nexus_neural.server.rounding import wire_json
+from flow_nexus_neural.server.schemas import StatusResult
+
+CLUSTERS_URI = "neural://clusters"
+CLUSTER_TEMPLATE = CLUSTERS_URI + "/{cluster_id}"
+HISTORY_TEMPLATE = CLUSTER_TEMPLATE + "/history"
+
+
+def cluster_uris(cluster_id: str) -> tuple[str, str, str]:
+    """The resources that a change of one cluster changes."""
+    cluster_uri = CLUSTER_TEMPLATE.format(cluster_id=cluster_id)
+    return CLUSTERS_URI, cluster_uri, HISTORY_TEMPLATE.format(cluster_id=cluster_id)
+
+
+def register_resources(server: NeuralServer, host: EngineHost) -> None:
+    """Offer the three resources."""
+
+    @server.resource(
+        CLUSTERS_URI,
+        name="clusters",
+        title="All clusters",
+        description="Ids, names and status of all clusters, newest last.",
+        mime_type="application/json",
+    )
+    async def clusters() -> str:
+        try:
+            return _json(await (await host.engine()).clusters())
+        except NeuralError as error:
+            raise resource_error(error) from error
+
+    @server.resource(
+        CLUSTER_TEMPLATE,
+        name="cluster",
+        title="One cluster",
+        description="The cluster's status in full detail, as neural_cluster_status reports it.",
+        mime_type="application/json",
+    )
+    async def cluster(cluster_id: str) -> str:
+        try:
+            request = StatusRequest(cluster_id=cluster_id, detail="full")
+            return _json(StatusResult.of(await (await host.engine()).status(request)))
+        except NeuralError as error:
+            raise resource_error(error) from error
+
+    @server.resource(
+        HISTORY_TEMPLATE,
+        name="history",
+        title="Training history",
+        description="Loss, accuracy, bytes and seconds of every committed round of the latest training.",
+        mime_type="application/json",
+    )
+    async def history(cluster_id: str) -> str:
+        try:
+            return _json(await (await host.engine()).history(cluster_id))
+        except NeuralError as error:
+            raise resource_error(error) from error
+
+
+def resource_error(error: NeuralError) -> ResourceError:
+    """The SDK's error for a failed read; an unknown cluster is an unknown resource."""
+    kind = ResourceNotFoundError if isinstance(error, ClusterNotFound) else ResourceError
+    return kind(error_text(error))
+
+
+def _json(report: BaseModel) -> str:
+    return json.dumps(wire_json(report), separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -1,0 +1,40 @@
+"""Prepare a result for the wire: floats rounded, everything that JSON cannot say turned into null.
+
+Six significant digits are more than any measurement here carries and keep the replies short.
+"""
+
+import math
+
+from pydantic import BaseModel, JsonValue
+
+SIGNIFICANT_DIGITS = 6
+
+
+def wire_json(result: BaseModel) -> dict[str, JsonValue]:
+    """Dump a result under its published names.
+
+    Integers and strings are exact. A float that is not finite means "not measured" and becomes None.
+    """
+    return {
+        name: _rounded(value)
+        for name, value in result.model_dump(mode="python", by_alias=True).items()
+    }
+
+
+def _rounded(value: JsonValue) -> JsonValue:
+    match value:
+        case float():
+            return round_float(value)
+        case str():
+            return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
+        case dict():
+            return {str(key): _rounded(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_rounded(item) for item in value]
+        case _:
+            return value
+
+
+def round_float(value: float) -> float | None:
+    """Round to six significant digits; None if the value is not finite."""
+    return float(f"{value:.{SIGNIFICANT_DIGITS}g}") if math.isfinite(value) else None

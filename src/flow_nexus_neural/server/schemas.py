@@ -1,0 +1,177 @@
+"""What clients get: the engine's reports under every name that clients already know.
+
+A result adds `success` and aliases (`id`, `sandbox_id`, `session_id`, ...) to a report and nothing else; it
+measures and decides nothing. No field has a default, so the published schema lists all of them as required.
+"""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from flow_nexus_neural.engine.reports import (
+    ClusterReport,
+    ConnectReport,
+    Edge,
+    NodeReport,
+    NodeStatus,
+    PredictionReport,
+    Report,
+    StatusReport,
+    TerminateReport,
+    TrainingReport,
+)
+
+
+class Succeeded(Report):
+    """Every result says that it succeeded; a failure is an error result instead."""
+
+    success: Literal[True]
+
+
+class _ClusterAlias(Succeeded):
+    id: str
+
+
+class InitResult(ClusterReport, _ClusterAlias):
+    """A cluster exists."""
+
+    @classmethod
+    def of(cls, report: ClusterReport) -> Self:
+        """Add the aliases."""
+        return cls(success=True, id=report.cluster_id, **dict(report))
+
+
+class _NodeAliases(Succeeded):
+    id: str
+    sandbox_id: str
+    model_size: str
+    autonomy_level: float
+
+
+class DeployResult(NodeReport, _NodeAliases):
+    """A node runs."""
+
+    @classmethod
+    def of(cls, report: NodeReport) -> Self:
+        """Add the aliases."""
+        return cls(
+            success=True,
+            id=report.node_id,
+            sandbox_id=report.node_id,
+            model_size=report.model,
+            autonomy_level=report.autonomy,
+            **dict(report),
+        )
+
+
+class EdgeLine(BaseModel):
+    """One undirected link between two slots."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True
+    )
+
+    from_slot: str = Field(alias="from")
+    to_slot: str = Field(alias="to")
+    latency_ms: float | None
+
+    @classmethod
+    def of(cls, edge: Edge) -> Self:
+        """Rename the ends."""
+        return cls.model_validate(dict(edge))
+
+
+class ConnectResult(ConnectReport, Succeeded):
+    """The nodes are linked, or will be at the next round."""
+
+    connections_established: int
+    edges: list[EdgeLine] | None  # type: ignore[assignment] # same field, ends renamed for the wire
+
+    @classmethod
+    def of(cls, report: ConnectReport) -> Self:
+        """Add the alias and rename the ends of the edges."""
+        edges = None if report.edges is None else [EdgeLine.of(edge) for edge in report.edges]
+        return cls(
+            success=True,
+            connections_established=report.connections,
+            **{**dict(report), "edges": edges},
+        )
+
+
+class _TrainingAliases(Succeeded):
+    id: str
+    session_id: str
+    job_id: str
+    total_epochs: int
+
+
+class TrainResult(TrainingReport, _TrainingAliases):
+    """A training runs."""
+
+    @classmethod
+    def of(cls, report: TrainingReport) -> Self:
+        """Add the aliases."""
+        return cls(
+            success=True,
+            id=report.training_id,
+            session_id=report.training_id,
+            job_id=report.training_id,
+            total_epochs=report.epochs,
+            **dict(report),
+        )
+
+
+class _NodeLineAliases(Report):
+    id: str
+    sandbox_id: str
+    type: str
+    state: str
+    model_size: str
+
+
+class NodeLine(NodeStatus, _NodeLineAliases):
+    """One slot, as it is now."""
+
+    @classmethod
+    def of(cls, node: NodeStatus) -> Self:
+        """Add the aliases."""
+        return cls(
+            id=node.node_id,
+            sandbox_id=node.node_id,
+            type=node.role,
+            state=node.status,
+            model_size=node.model,
+            **dict(node),
+        )
+
+
+class StatusResult(StatusReport, _ClusterAlias):
+    """A cluster, as it is now."""
+
+    nodes: list[NodeLine]  # type: ignore[assignment] # same field, each node with its aliases
+
+    @classmethod
+    def of(cls, report: StatusReport) -> Self:
+        """Add the aliases of the cluster and of its nodes."""
+        nodes = [NodeLine.of(node) for node in report.nodes]
+        return cls(success=True, id=report.cluster_id, **{**dict(report), "nodes": nodes})
+
+
+class PredictResult(PredictionReport, Succeeded):
+    """An answer of the serving nodes."""
+
+    aggregation_method: str
+
+    @classmethod
+    def of(cls, report: PredictionReport) -> Self:
+        """Add the alias."""
+        return cls(success=True, aggregation_method=report.aggregation, **dict(report))
+
+
+class TerminateResult(TerminateReport, Succeeded):
+    """A cluster or a training has ended."""
+
+    @classmethod
+    def of(cls, report: TerminateReport) -> Self:
+        """Say that it succeeded."""
+        return cls(success=True, **dict(report))

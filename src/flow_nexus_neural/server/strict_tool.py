@@ -1,0 +1,169 @@
+"""Tools that refuse what they do not understand.
+
+The SDK's own tool drops unknown arguments in silence, answers bad ones with the validator's raw text and
+sends every result twice, once indented. This one reads arguments itself (`argument_reader`), words every
+failure as
+`code: ...`, and sends compact JSON. It is the only module that relies on the SDK's tool internals.
+"""
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast, get_args
+
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.tools import Tool
+from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
+from mcp.types import CallToolResult, TextContent, ToolAnnotations
+from pydantic import BaseModel, PrivateAttr
+from typing_extensions import override
+
+from flow_nexus_neural.engine.requests import (
+    Aggregation,
+    Architecture,
+    Consensus,
+    EngineRequest,
+    ModelSize,
+    Optimizer,
+    Role,
+    Topology,
+)
+from flow_nexus_neural.engine.surface import EngineSurface, Progress
+from flow_nexus_neural.errors import NeuralError
+from flow_nexus_neural.server.argument_names import PUBLISHED
+from flow_nexus_neural.server.argument_reader import ArgumentReader
+from flow_nexus_neural.server.errors import error_text, internal_error
+from flow_nexus_neural.server.host import EngineHost
+from flow_nexus_neural.server.json_schema import (
+    Schema,
+    describe,
+    optional_without_null,
+    published_schema,
+    without_enum,
+)
+from flow_nexus_neural.server.progress import paced_progress
+from flow_nexus_neural.server.rounding import wire_json
+
+RequestT = TypeVar("RequestT", bound=EngineRequest)
+
+ECHOED = frozenset(
+    frozenset(get_args(choices))
+    for choices in (Aggregation, Architecture, Consensus, ModelSize, Optimizer, Role, Topology)
+)
+"""Enumerations of arguments that results repeat."""
+
+
+@dataclass(frozen=True)
+class ToolSpec(Generic[RequestT]):
+    """One tool, apart from the protocol.
+
+    Attributes:
+        call: What it does; its name and docstring are the tool's.
+        title: For people.
+        request: What it takes.
+        result: What it returns.
+        annotations: Hints for hosts.
+        arguments: One description per field of `request`.
+        outputs: Descriptions of fields of `result` whose name leaves meaning or unit open.
+        published: What is published instead of the schema of an argument, by field.
+    """
+
+    call: Callable[[EngineSurface, RequestT, Progress], Awaitable[BaseModel]]
+    title: str
+    request: type[RequestT]
+    result: type[BaseModel]
+    annotations: ToolAnnotations
+    arguments: dict[str, str]
+    outputs: dict[str, str]
+    published: dict[str, Schema]
+
+    @property
+    def name(self) -> str:
+        """The tool's name."""
+        return self.call.__name__
+
+    @property
+    def description(self) -> str:
+        """What the calling model reads: the function's docstring, unwrapped."""
+        return " ".join((self.call.__doc__ or "").split())
+
+    def input_schema(self) -> Schema:
+        """The published schema of the arguments; nothing but them is accepted."""
+        schema = published_schema(self.request, "validation")
+        optional_without_null(schema)
+        properties = cast(Schema, schema["properties"])
+        for field, replacement in self.published.items():
+            properties[field] = dict(replacement)
+        describe(schema, self.arguments)
+        schema["properties"] = {
+            PUBLISHED.get(name, name): body for name, body in properties.items()
+        }
+        schema["additionalProperties"] = False
+        return schema
+
+    def output_schema(self) -> Schema:
+        """The published schema of the result."""
+        schema = without_enum(published_schema(self.result, "serialization"), ECHOED)
+        describe(schema, self.outputs)
+        return schema
+
+
+class StrictTool(Tool):
+    """A tool whose every call ends in one result or one worded error."""
+
+    _spec: ToolSpec[Any] = PrivateAttr()
+    _host: EngineHost = PrivateAttr()
+    _reader: ArgumentReader[Any] = PrivateAttr()
+
+    @classmethod
+    def build(cls, spec: ToolSpec[RequestT], host: EngineHost) -> "StrictTool":
+        """Make the SDK's tool out of a specification."""
+        tool = cls(
+            fn=spec.call,
+            name=spec.name,
+            title=spec.title,
+            description=spec.description,
+            parameters=spec.input_schema(),
+            fn_metadata=FuncMetadata(arg_model=ArgModelBase, output_schema=spec.output_schema()),
+            is_async=True,
+            context_kwarg=None,
+            annotations=spec.annotations,
+        )
+        tool._spec = spec
+        tool._host = host
+        tool._reader = ArgumentReader(spec.name, spec.request)
+        return tool
+
+    @override
+    async def run(
+        self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
+    ) -> CallToolResult:
+        """Read the arguments, call the engine, word the outcome. Never raises but for cancellation."""
+        try:
+            read = self._reader.read(arguments)
+            engine = await self._host.engine()
+            result = await self._spec.call(engine, read.request, paced_progress(context))
+            return succeeded(_with_warnings(result, read.warnings))
+        except NeuralError as error:
+            return failed(error)
+        except Exception as failure:  # noqa: BLE001 - the tool boundary: the caller gets an incident id
+            return failed(internal_error(failure, subject=self.name))
+
+
+def succeeded(result: BaseModel) -> CallToolResult:
+    """The result as structured content, and the same JSON once as compact text."""
+    content = wire_json(result)
+    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=content)
+
+
+def failed(error: NeuralError) -> CallToolResult:
+    """An error as one text. No structured content: clients would check it against the output schema."""
+    return CallToolResult(content=[TextContent(type="text", text=error_text(error))], is_error=True)
+
+
+def _with_warnings(result: BaseModel, warnings: list[str]) -> BaseModel:
+    if not warnings:
+        return result
+    known: list[str] = getattr(result, "warnings", [])
+    return result.model_copy(update={"warnings": [*known, *warnings]})

@@ -1,0 +1,194 @@
+"""The seven tools. Each docstring is what the calling model reads."""
+
+from typing import Any
+
+from mcp.types import ToolAnnotations
+
+from flow_nexus_neural.engine.requests import (
+    ConnectRequest,
+    DeployRequest,
+    InitRequest,
+    PredictRequest,
+    StatusRequest,
+    TerminateRequest,
+    TrainRequest,
+)
+from flow_nexus_neural.engine.surface import EngineSurface, Progress
+from flow_nexus_neural.server import texts
+from flow_nexus_neural.server.schemas import (
+    ConnectResult,
+    DeployResult,
+    InitResult,
+    PredictResult,
+    StatusResult,
+    TerminateResult,
+    TrainResult,
+)
+from flow_nexus_neural.server.strict_tool import ToolSpec
+
+
+async def neural_cluster_init(
+    engine: EngineSurface, request: InitRequest, _: Progress
+) -> InitResult:
+    """Create an empty neural cluster.
+
+    Returns its id and effective settings; deploy nodes into it next with neural_node_deploy.
+    """
+    return InitResult.of(await engine.init_cluster(request))
+
+
+async def neural_node_deploy(
+    engine: EngineSurface, request: DeployRequest, _: Progress
+) -> DeployResult:
+    """Start one node as a sandboxed process, or replace a failed one.
+
+    Returns its ids, network and measured isolation. Deploy at least one worker, then call
+    neural_cluster_connect.
+    """
+    return DeployResult.of(await engine.deploy_node(request))
+
+
+async def neural_cluster_connect(
+    engine: EngineSurface, request: ConnectRequest, progress: Progress
+) -> ConnectResult:
+    """Link the deployed nodes, or change how they are linked.
+
+    As star it also averages all trained workers into a new model version. Returns the edges and that version;
+    call neural_train_distributed next.
+    """
+    return ConnectResult.of(await engine.connect(request, progress))
+
+
+async def neural_train_distributed(
+    engine: EngineSurface, request: TrainRequest, _: Progress
+) -> TrainResult:
+    """Start training the cluster's workers and return at once.
+
+    Returns the training id and how the data was understood; follow it with neural_cluster_status and
+    wait_seconds.
+    """
+    return TrainResult.of(await engine.train(request))
+
+
+async def neural_cluster_status(
+    engine: EngineSurface, request: StatusRequest, progress: Progress
+) -> StatusResult:
+    """Report a cluster: nodes, progress, loss, accuracy on unseen rows beside the baseline, bytes, memory.
+
+    With wait_seconds it waits for news. Next: neural_predict_distributed once training_status is completed.
+    """
+    return StatusResult.of(await engine.status(request, progress))
+
+
+async def neural_predict_distributed(
+    engine: EngineSurface, request: PredictRequest, _: Progress
+) -> PredictResult:
+    """Predict with every serving node of a trained cluster and combine their answers.
+
+    Returns prediction, calibrated confidence, agreement and each node's answer.
+    """
+    return PredictResult.of(await engine.predict(request))
+
+
+async def neural_cluster_terminate(
+    engine: EngineSurface, request: TerminateRequest, _: Progress
+) -> TerminateResult:
+    """Stop all nodes of a cluster, or with training_id only that training.
+
+    Returns the final metrics; checkpoints stay unless delete_artifacts is true.
+    """
+    return TerminateResult.of(await engine.terminate(request))
+
+
+def _hints(
+    *, reads: bool = False, destroys: bool = False, idempotent: bool = False
+) -> ToolAnnotations:
+    return ToolAnnotations(
+        read_only_hint=reads,
+        destructive_hint=destroys,
+        idempotent_hint=idempotent,
+        open_world_hint=False,
+    )
+
+
+TOOL_SPECS: tuple[ToolSpec[Any], ...] = (
+    ToolSpec(
+        call=neural_cluster_init,
+        title="Create a neural cluster",
+        request=InitRequest,
+        result=InitResult,
+        annotations=_hints(),
+        arguments=texts.INIT_ARGUMENTS,
+        outputs=texts.INIT_OUTPUTS,
+        published={},
+    ),
+    ToolSpec(
+        call=neural_node_deploy,
+        title="Deploy a neural node",
+        request=DeployRequest,
+        result=DeployResult,
+        annotations=_hints(),
+        arguments=texts.DEPLOY_ARGUMENTS,
+        outputs=texts.DEPLOY_OUTPUTS,
+        published={"node_type": {"type": "string"}},
+    ),
+    ToolSpec(
+        call=neural_cluster_connect,
+        title="Connect the nodes of a cluster",
+        request=ConnectRequest,
+        result=ConnectResult,
+        annotations=_hints(idempotent=True),
+        arguments=texts.CONNECT_ARGUMENTS,
+        outputs=texts.CONNECT_OUTPUTS,
+        published={},
+    ),
+    ToolSpec(
+        call=neural_train_distributed,
+        title="Train a cluster",
+        request=TrainRequest,
+        result=TrainResult,
+        annotations=_hints(),
+        arguments=texts.TRAIN_ARGUMENTS,
+        outputs=texts.TRAIN_OUTPUTS,
+        published={"dataset": {"type": ["string", "object", "array"], "items": {"type": "object"}}},
+    ),
+    ToolSpec(
+        call=neural_cluster_status,
+        title="Show a cluster",
+        request=StatusRequest,
+        result=StatusResult,
+        annotations=_hints(reads=True, idempotent=True),
+        arguments=texts.STATUS_ARGUMENTS,
+        outputs=texts.STATUS_OUTPUTS,
+        published={},
+    ),
+    ToolSpec(
+        call=neural_predict_distributed,
+        title="Predict with a cluster",
+        request=PredictRequest,
+        result=PredictResult,
+        annotations=_hints(reads=True, idempotent=True),
+        arguments=texts.PREDICT_ARGUMENTS,
+        outputs=texts.PREDICT_OUTPUTS,
+        published={
+            "input_data": {
+                "type": ["string", "object", "array"],
+                "items": {"type": ["object", "number", "array"]},
+            },
+            "weights": {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}},
+        },
+    ),
+    ToolSpec(
+        call=neural_cluster_terminate,
+        title="Terminate a cluster",
+        request=TerminateRequest,
+        result=TerminateResult,
+        annotations=_hints(destroys=True, idempotent=True),
+        arguments=texts.TERMINATE_ARGUMENTS,
+        outputs=texts.TERMINATE_OUTPUTS,
+        published={},
+    ),
+)
+"""In the order in which they are called."""
+
+READ_ONLY_TOOLS = ("neural_cluster_status", "neural_predict_distributed")
