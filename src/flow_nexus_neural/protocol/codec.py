@@ -94,7 +94,7 @@ class Gate(Protocol[M]):
         """Judge a prefix, before the header is allocated."""
         ...
 
-    def admit_header(self, header: Header[M], body_bytes: int) -> None:
+    def admit_header(self, header: Header[M]) -> None:
         """Judge a header, before the body is allocated."""
         ...
 
@@ -114,7 +114,7 @@ class Limits:
                 f" above the limits {self.header_bytes} and {self.body_bytes}"
             )
 
-    def admit_header(self, header: Header[Any], body_bytes: int) -> None:
+    def admit_header(self, header: Header[Any]) -> None:
         """Accept every message."""
 
 
@@ -294,7 +294,7 @@ class Decoder(Generic[M]):
             if not self._tolerant:
                 raise ProtocolViolation(f"a header is not valid: {reason}") from failure
             return _unreadable(text, reason)
-        self._gate.admit_header(header, self._body_bytes)
+        self._gate.admit_header(header)
         return header
 
 

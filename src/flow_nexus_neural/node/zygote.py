@@ -1,0 +1,288 @@
+"""The process that forks nodes: one thread, libraries imported and warmed up, no secrets.
+
+Started by `runtime.zygote_process` as `python -I -m flow_nexus_neural.node.zygote <control fd> <parent pid>`.
+It obeys one socket (SEQPACKET, one JSON message each):
+
+* in: `fork{id, node_id, incarnation, seed, memory_mb, cpu_s, nofile, header_bytes, body_bytes}` with two
+  descriptors, the node's stream socket and the writing end of its stderr pipe;
+* out: `hello{...}` once, `forked{id, pid}` with a pidfd, `refused{id, reason}`, and
+  `exit{pid, status, max_rss_bytes, cpu_s}` for every child.
+
+The end of the control socket ends the zygote, the end of the zygote ends every node (PDEATHSIG).
+
+A fork shares the warmed libraries copy-on-write: a node costs milliseconds and a few megabytes, and imports
+nothing afterwards. That needs a process which never runs a second thread, or a child would inherit locks that
+nobody holds any more.
+"""
+
+import gc
+import json
+import os
+import platform
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import FrameType, TracebackType
+from typing import Any, Final, Self
+
+from flow_nexus_neural.node.confinement.apply import (
+    ConfinementFailed,
+    confine,
+    run_probes,
+)
+from flow_nexus_neural.node.confinement.apply import Limits as ConfinementLimits
+from flow_nexus_neural.node.confinement.libc import PR_SET_PDEATHSIG, prctl
+from flow_nexus_neural.node.loop import NodeLoop
+from flow_nexus_neural.protocol.codec import Limits
+from flow_nexus_neural.protocol.dispatch import Service
+from flow_nexus_neural.protocol.messages import Ready
+
+NODE_BUG: Final = 70
+CONFINEMENT_FAILED: Final = 71
+_MAX_MESSAGE_BYTES: Final = 1 << 16
+_STDERR: Final = 2
+_NODE_SOCKET: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ForkOrder:
+    """What the runtime asks for; the field names are those of the message."""
+
+    id: int
+    node_id: str
+    incarnation: int
+    seed: int
+    memory_mb: int
+    cpu_s: int
+    nofile: int
+    header_bytes: int
+    body_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What warming up gives: how to make a node's service, and which libraries it will run on.
+
+    Attributes:
+        make_service: Called in the confined child.
+        reseed: Called in the child, so that no two nodes share an inherited generator.
+        versions: For `hello`; `python` and `torch` name the runtime of every node.
+        cpu_capability: Vector instructions that the tensor library uses, when it says.
+    """
+
+    make_service: Callable[[ForkOrder], Service]
+    reseed: Callable[[int], None]
+    versions: Mapping[str, str]
+    cpu_capability: str | None
+
+
+def prepare_torch() -> Preparation:
+    """Import and warm up the real node."""
+    import numpy as np
+    import torch
+
+    from flow_nexus_neural.node.service import NodeService
+    from flow_nexus_neural.node.warmup import warm_up
+
+    warm_up()
+
+    def make_service(order: ForkOrder) -> Service:
+        return NodeService(node_id=order.node_id, incarnation=order.incarnation, seed=order.seed)
+
+    def reseed(seed: int) -> None:
+        torch.manual_seed(seed)
+        # Everything in a node draws from counter-based generators. Libraries that might fall back on the
+        # global one must at least not repeat what a sibling drew.
+        np.random.seed(seed & 0xFFFF_FFFF)  # noqa: TID251, NPY002  # reseeds the inherited global
+
+    return Preparation(
+        make_service=make_service,
+        reseed=reseed,
+        versions={
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,
+        },
+        cpu_capability=torch.backends.cpu.get_cpu_capability(),
+    )
+
+
+def serve(control_fd: int, parent_pid: int, prepare: Callable[[], Preparation]) -> None:
+    """Run the zygote; ends by SystemExit."""
+    started = time.monotonic()
+    control = socket.socket(fileno=control_fd)
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:  # the parent died before the kernel was told to kill us with it
+        raise SystemExit(0)
+    preparation = prepare()
+    gc.collect()
+    gc.disable()
+    gc.freeze()  # a full collection in a child would otherwise write to, and so copy, every shared page
+    n_threads = len(os.listdir("/proc/self/task"))
+    if n_threads != 1:
+        raise SystemExit(f"the zygote runs {n_threads} threads; forking would not be safe")
+    zygote = _Zygote(control, preparation)
+    zygote.send(
+        {
+            "kind": "hello",
+            "pid": os.getpid(),
+            "boot_s": time.monotonic() - started,
+            "versions": dict(preparation.versions),
+            "cpu_capability": preparation.cpu_capability,
+            "modules": len(sys.modules),
+        }
+    )
+    zygote.run()
+
+
+class _Zygote:
+    def __init__(self, control: socket.socket, preparation: Preparation) -> None:
+        self._control = control
+        self._preparation = preparation
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._wake_read.settimeout(0)
+        self._wake_write.settimeout(0)
+        signal.signal(signal.SIGCHLD, _ignore)
+        signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
+
+    def run(self) -> None:
+        poller = select.poll()
+        poller.register(self._control, select.POLLIN)
+        poller.register(self._wake_read, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poller.poll()}
+            if self._wake_read.fileno() in ready:
+                self._drain_wake_ups()
+                self._reap()
+            if self._control.fileno() in ready:
+                self._obey()
+
+    def send(self, message: Mapping[str, Any], descriptors: tuple[int, ...] = ()) -> None:
+        data = json.dumps(message).encode()
+        try:
+            socket.send_fds(self._control, [data], descriptors)
+        except (BrokenPipeError, ConnectionResetError):
+            raise SystemExit(0) from None
+
+    def _drain_wake_ups(self) -> None:
+        try:
+            while self._wake_read.recv(4096):
+                pass
+        except BlockingIOError:
+            return
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status, usage = os.wait3(os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            self.send(
+                {
+                    "kind": "exit",
+                    "pid": pid,
+                    "status": os.waitstatus_to_exitcode(status),
+                    "max_rss_bytes": usage.ru_maxrss * 1024,
+                    "cpu_s": usage.ru_utime + usage.ru_stime,
+                }
+            )
+
+    def _obey(self) -> None:
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._control, _MAX_MESSAGE_BYTES, 2)
+        except ConnectionResetError:
+            raise SystemExit(0) from None
+        if not data:
+            raise SystemExit(0)
+        fields = json.loads(data)
+        del fields["kind"]
+        order = ForkOrder(**fields)
+        node_socket, stderr = descriptors
+        try:
+            self._fork(order, node_socket, stderr)
+        finally:
+            os.close(node_socket)
+            os.close(stderr)
+
+    def _fork(self, order: ForkOrder, node_socket: int, stderr: int) -> None:
+        zygote_pid = os.getpid()
+        try:
+            pid = os.fork()
+        except OSError as failure:
+            self.send({"kind": "refused", "id": order.id, "reason": str(failure)})
+            return
+        if pid == 0:
+            with _NeverReturns():
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                self._control.detach()
+                self._become_node(order, node_socket, stderr, zygote_pid)
+        pidfd = os.pidfd_open(pid)  # before anyone reaps: this number cannot have been reused
+        try:
+            self.send({"kind": "forked", "id": order.id, "pid": pid}, (pidfd,))
+        finally:
+            os.close(pidfd)
+
+    def _become_node(
+        self, order: ForkOrder, node_socket: int, stderr: int, zygote_pid: int
+    ) -> None:
+        os.dup2(stderr, _STDERR)
+        # The descriptors may themselves be number 2 or 3: out of the way first.
+        os.dup2(os.dup(node_socket), _NODE_SOCKET)
+        connection = socket.socket(fileno=_NODE_SOCKET)
+        steps = confine(
+            ConfinementLimits(memory_mb=order.memory_mb, cpu_s=order.cpu_s, nofile=order.nofile),
+            keep_fds=(_STDERR, _NODE_SOCKET),
+            expected_ppid=zygote_pid,
+        )
+        self._preparation.reseed(order.seed)
+        gc.enable()
+        service = self._preparation.make_service(order)
+        ready = Ready(
+            node_id=order.node_id,
+            incarnation=order.incarnation,
+            runtime="/".join(
+                f"{name}-{version}"
+                for name, version in self._preparation.versions.items()
+                if name in ("python", "torch")
+            ),
+            steps=steps,
+            probes=run_probes(),
+        )
+        limits = Limits(header_bytes=order.header_bytes, body_bytes=order.body_bytes)
+        NodeLoop(connection, service, order.incarnation, limits).serve(ready)
+
+
+class _NeverReturns:
+    """A block that ends the process however it ends: a child must not unwind into the zygote's frames."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(failure, SystemExit) and failure.code in (0, None):
+            os._exit(0)
+        if failure is not None:
+            traceback.print_exception(kind, failure, trace, file=sys.stderr)
+            sys.stderr.flush()
+        os._exit(CONFINEMENT_FAILED if isinstance(failure, ConfinementFailed) else NODE_BUG)
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    """SIGCHLD only has to wake the loop up."""
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]), int(sys.argv[2]), prepare_torch)

@@ -1,0 +1,203 @@
+"""The engine's end of the wire to one node: which calls wait, what they may be answered, how they end.
+
+No transport here: bytes to send leave through a function, bytes received come in through `receive`. Nothing
+in this module waits except `call`, and nothing it does can be half done by a cancellation: a call is queued
+whole or not at all, and giving up only marks it, so that its late reply is dropped by number.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+from numpy.typing import NDArray
+
+from flow_nexus_neural.errors import (
+    Fenced,
+    NeuralError,
+    NodeDied,
+    NodeFault,
+    NodeUnavailable,
+    ProtocolViolation,
+)
+from flow_nexus_neural.protocol.codec import (
+    MAX_HEADER_BYTES,
+    REPLY_HEADERS,
+    Decoder,
+    Frame,
+    Header,
+    Limits,
+    encode,
+)
+from flow_nexus_neural.protocol.dispatch import Arrays
+from flow_nexus_neural.protocol.messages import Failed, Grant, Ready, Reply, Request
+from flow_nexus_neural.runtime.awaited import READY, Awaited, Ledger
+from flow_nexus_neural.runtime.base import NodeExit, NodeSpec
+
+START_CALL = 0
+"""The call id of the answer to a start."""
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One request under way."""
+
+    request: Request | None
+    awaited: Awaited
+    answered: anyio.Event = field(default_factory=anyio.Event)
+    reply: Reply | None = None
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+    failure: NeuralError | None = None
+    given_up: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """An encoded frame, and the descriptor that rides on its first byte."""
+
+    buffers: list[bytes | memoryview]
+    descriptor: int | None
+
+
+class Conversation:
+    """Calls to one node and their replies; also the gate of its decoder.
+
+    Args:
+        spec: Whose incarnation every frame must carry.
+        send: Queues a frame; must not block and must keep the order.
+        limits: Longest request frames.
+    """
+
+    def __init__(self, spec: NodeSpec, send: Callable[[Outgoing], None], limits: Limits) -> None:
+        self.bytes_received = 0
+        self._spec = spec
+        self._send = send
+        self._limits = limits
+        self._decoder: Decoder[Reply] = Decoder(REPLY_HEADERS, self)
+        self._ledger = Ledger()
+        self._calls: dict[int, Call] = {START_CALL: Call(request=None, awaited=READY)}
+        self._last_id = START_CALL
+        self._exit: NodeExit | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Calls without an answer, given up or not."""
+        return len(self._calls)
+
+    async def ready(self) -> Ready:
+        """The answer to the start.
+
+        Raises:
+            NodeDied: The node ended before it was ready.
+            ProtocolViolation: It answered anything else.
+        """
+        call = self._calls[START_CALL]
+        await call.answered.wait()
+        if call.failure is not None:
+            raise call.failure
+        if not isinstance(call.reply, Ready):
+            raise ProtocolViolation(f"node {self._spec.slot} did not report ready")
+        return call.reply
+
+    async def call(
+        self, request: Request, arrays: Arrays | None = None, descriptor: int | None = None
+    ) -> tuple[Reply, dict[str, NDArray[Any]]]:
+        """As `NodeHandle.call`; a descriptor is duplicated by the send and stays the caller's."""
+        call = self._begin(request, arrays or {}, descriptor)
+        try:
+            await call.answered.wait()
+        except BaseException:
+            call.given_up = True
+            raise
+        if call.failure is not None:
+            raise call.failure
+        if call.reply is None:
+            raise ProtocolViolation(f"node {self._spec.slot} answered nothing")
+        if isinstance(call.reply, Failed):
+            raise self._fault(call.reply)
+        return call.reply, call.arrays
+
+    def receive(self, data: bytes | memoryview) -> None:
+        """Take bytes from the node.
+
+        Raises:
+            ProtocolViolation: The node must be killed.
+            Fenced: It spoke for another incarnation, and must be killed too.
+        """
+        self.bytes_received += len(data)
+        for frame in self._decoder.feed(data):
+            if isinstance(frame, Frame):
+                self._settle(frame)
+
+    def end(self, exit_: NodeExit, violation: NeuralError | None = None) -> None:
+        """Fail every call that still waits: the node is gone."""
+        self._exit = exit_
+        calls, self._calls = list(self._calls.values()), {}
+        for call in calls:
+            call.failure = violation or NodeDied(
+                f"node {self._spec.slot} is gone: {exit_.sentence}",
+                hint="the request may have run; call neural_cluster_status",
+                details={"slot": self._spec.slot, "reason": exit_.reason},
+            )
+            call.answered.set()
+
+    def admit_lengths(self, header_bytes: int, body_bytes: int) -> None:
+        """Refuse what is longer than every answer that is awaited."""
+        longest = max((call.awaited.body_bytes for call in self._calls.values()), default=0)
+        if not self._calls:
+            raise ProtocolViolation(f"node {self._spec.slot} spoke without being asked")
+        if header_bytes > MAX_HEADER_BYTES or body_bytes > longest:
+            raise ProtocolViolation(
+                f"node {self._spec.slot} announces {header_bytes} header bytes and {body_bytes}"
+                f" body bytes, where {MAX_HEADER_BYTES} and {longest} are awaited at most"
+            )
+
+    def admit_header(self, header: Header[Reply]) -> None:
+        """Refuse another incarnation, a number that is not under way, and any reply but the awaited one."""
+        if header.inc != self._spec.incarnation:
+            raise Fenced(
+                f"node {self._spec.slot} answers for incarnation {header.inc},"
+                f" not {self._spec.incarnation}",
+                details={"slot": self._spec.slot},
+            )
+        call = self._calls.get(header.id)
+        if call is None:
+            raise ProtocolViolation(f"node {self._spec.slot} answers call {header.id}, not asked")
+        call.awaited.check(header.msg, header.arrays)
+        if isinstance(header.msg, Ready) and header.msg.node_id != self._spec.node_id:
+            raise ProtocolViolation(f"node {header.msg.node_id} answers for {self._spec.node_id}")
+
+    def _begin(self, request: Request, arrays: Arrays, descriptor: int | None) -> Call:
+        if self._exit is not None:
+            raise NodeUnavailable(
+                f"node {self._spec.slot} is gone: {self._exit.sentence}",
+                hint="call neural_cluster_status; a failed node is replaced by neural_node_deploy",
+                details={"slot": self._spec.slot, "reason": self._exit.reason},
+            )
+        buffers = encode(
+            self._last_id + 1, self._spec.incarnation, request, arrays, limits=self._limits
+        )
+        carried = isinstance(request, Grant) and descriptor is None
+        call = Call(request, self._ledger.sent(request, arrays, carried=carried))
+        self._last_id += 1
+        self._calls[self._last_id] = call
+        self._send(Outgoing(buffers, descriptor))
+        return call
+
+    def _settle(self, frame: Frame[Reply]) -> None:
+        call = self._calls.pop(frame.call_id)
+        if call.request is not None:
+            self._ledger.answered(call.request, frame.message)
+        if call.given_up:
+            return
+        call.reply, call.arrays = frame.message, frame.arrays
+        call.answered.set()
+
+    def _fault(self, reply: Failed) -> NeuralError:
+        slot = self._spec.slot
+        if reply.type == "fenced":
+            return Fenced(f"node {slot} refused: {reply.message}", details={"slot": slot})
+        return NodeFault(
+            f"node {slot} could not do it: {reply.type}: {reply.message}",
+            details={"slot": slot, "type": reply.type},
+        )

@@ -1,0 +1,67 @@
+"""Puts the end of a node into words."""
+
+import signal
+from dataclasses import dataclass
+from typing import Final
+
+from flow_nexus_neural.runtime.base import NodeExit
+
+_CODES: Final = {
+    0: ("stopped", "ended by itself after it was asked to stop"),
+    70: ("node_bug", "ended by an error of its own program (status 70)"),
+    71: ("confinement_failed", "could not confine itself (status 71)"),
+}
+_SIGNALS: Final = {
+    signal.SIGKILL: "killed",
+    signal.SIGTERM: "killed",
+    signal.SIGSEGV: "crashed",
+    signal.SIGBUS: "crashed",
+    signal.SIGABRT: "crashed",
+    signal.SIGILL: "crashed",
+    signal.SIGFPE: "crashed",
+    signal.SIGXCPU: "cpu_limit",
+    signal.SIGSYS: "sandbox_violation",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ExitReport:
+    """What the process that waited for the node measured."""
+
+    returncode: int
+    max_rss_bytes: int
+    cpu_s: float
+
+
+def describe_exit(report: ExitReport | None, stderr_tail: str, cause: str | None) -> NodeExit:
+    """Why a node is gone.
+
+    Args:
+        report: None when the zygote died before it could wait for the node.
+        stderr_tail: The node's last words.
+        cause: Why this side killed it, as `reason: sentence`; None when it did not.
+    """
+    reason, sentence, signal_name = _words(report)
+    if cause is not None and reason in ("killed", "runtime_lost"):
+        reason, _, why = cause.partition(": ")
+        sentence = f"killed by SIGKILL: {why}"
+    return NodeExit(
+        reason=reason,
+        sentence=sentence,
+        returncode=None if report is None else report.returncode,
+        signal=signal_name,
+        stderr_tail=stderr_tail,
+        max_rss_bytes=None if report is None else report.max_rss_bytes,
+        cpu_s=None if report is None else report.cpu_s,
+    )
+
+
+def _words(report: ExitReport | None) -> tuple[str, str, str | None]:
+    if report is None:
+        return "runtime_lost", "ended together with the process that starts nodes", None
+    if report.returncode >= 0:
+        default = ("node_bug", f"ended with the unexpected status {report.returncode}")
+        return (*_CODES.get(report.returncode, default), None)
+    number = -report.returncode
+    name = signal.Signals(number).name if number in signal.valid_signals() else f"signal {number}"
+    return _SIGNALS.get(signal.Signals(number), "crashed"), f"killed by {name}", name

@@ -1,0 +1,39 @@
+"""Drains the stderr of a process: a full pipe would block it for ever."""
+
+import logging
+import os
+from typing import Final
+
+import anyio
+
+_LOG: Final = logging.getLogger(__name__)
+_KEPT_BYTES: Final = 4096
+_CHUNK_BYTES: Final = 1 << 16
+
+
+class LastWords:
+    """Keeps the last 4 KiB that a process wrote; everything goes to the log at level debug.
+
+    Args:
+        name: Of the process, for the log.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._kept = b""
+
+    @property
+    def text(self) -> str:
+        """What is kept, as text."""
+        return self._kept.decode("utf-8", "replace")
+
+    async def drain(self, fd: int) -> None:
+        """Read until every writer has closed its end."""
+        while True:
+            await anyio.wait_readable(fd)
+            data = os.read(fd, _CHUNK_BYTES)
+            if not data:
+                return
+            self._kept = (self._kept + data)[-_KEPT_BYTES:]
+            if _LOG.isEnabledFor(logging.DEBUG):
+                _LOG.debug("%s: %s", self._name, data.decode("utf-8", "replace").rstrip())

@@ -1,0 +1,294 @@
+"""Nodes as confined processes on this machine: the default runtime.
+
+Use it as a context manager: its tasks live inside, and none outlives the block. They are shielded from
+cancellation and end because what they watch ends, so a cancelled caller can lose neither node nor descriptor:
+
+    async with LocalRuntime(settings, ZygoteProcess.launch()) as runtime:
+        node = await runtime.start(spec)
+
+The thread of the event loop must be the process's main thread (see `zygote_process`).
+"""
+
+import os
+import resource
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import Final, Self
+
+import anyio
+from anyio.abc import TaskGroup
+
+from flow_nexus_neural.errors import (
+    Fenced,
+    NodeDied,
+    NodeStartFailed,
+    ProtocolViolation,
+    RuntimeUnavailable,
+)
+from flow_nexus_neural.protocol.codec import MAX_BODY_BYTES, Limits
+from flow_nexus_neural.protocol.dispatch import Arrays
+from flow_nexus_neural.runtime.base import Buffer, Isolation, NodeExit, NodeSpec, Region
+from flow_nexus_neural.runtime.isolation import judge, platform_name
+from flow_nexus_neural.runtime.local_node import LocalNode
+from flow_nexus_neural.runtime.memory import (
+    MEMORY_FILES,
+    CarriedBuffer,
+    CarriedRegion,
+    MemoryBuffer,
+    MemoryRegion,
+)
+from flow_nexus_neural.runtime.zygote_client import ZygoteClient, ZygoteInfo
+from flow_nexus_neural.runtime.zygote_process import ZygoteProcess
+from flow_nexus_neural.settings import Settings
+
+_BOOT_TIMEOUT_S: Final = 120.0
+_BACKOFF_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
+_BACKOFF_WINDOW_S: Final = 600.0
+_CARRIED_BODY_BYTES: Final = 1 << 30
+_EXTRA_DESCRIPTORS: Final = 16
+_DESCRIPTORS: Final = 1 << 16
+
+
+class LocalRuntime:
+    """Forks nodes from one warm zygote, and starts a new zygote when it died.
+
+    Args:
+        settings: `require_isolation` decides whether a weaker node is refused.
+        zygote: One that the main thread has already launched; None launches it on entry.
+        launch: Starts a replacement.
+        shared_memory: False makes arrays travel inside frames, as on systems without memory files.
+    """
+
+    name = "local"
+
+    def __init__(
+        self,
+        settings: Settings,
+        zygote: ZygoteProcess | None = None,
+        *,
+        launch: Callable[[], ZygoteProcess] = ZygoteProcess.launch,
+        shared_memory: bool = MEMORY_FILES,
+    ) -> None:
+        self.capabilities = frozenset(
+            {"sandbox", "shared_memory"} if shared_memory else {"sandbox"}
+        )
+        self._settings = settings
+        self._first = zygote
+        self._launch = launch
+        self._shared_memory = shared_memory
+        self._limits = Limits(body_bytes=MAX_BODY_BYTES if shared_memory else _CARRIED_BODY_BYTES)
+        self._tasks: TaskGroup | None = None
+        self._zygote: ZygoteClient | None = None
+        self._launching = anyio.Lock()
+        self._launches: deque[float] = deque()
+        self._nodes: set[LocalNode] = set()
+        self._closed = False
+        self._last_isolation: Isolation | None = None
+
+    async def __aenter__(self) -> Self:
+        _raise_descriptor_limit()
+        self._tasks = await anyio.create_task_group().__aenter__()
+        try:
+            self._adopt(self._first or self._launch())
+        except BaseException:
+            await self._tasks.__aexit__(*sys.exc_info())
+            raise
+        self._first = None
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        await self.aclose()
+        if self._tasks is None:
+            return None
+        return await self._tasks.__aexit__(kind, failure, trace)
+
+    async def start(self, spec: NodeSpec, *, ready_timeout_s: float = 30.0) -> LocalNode:
+        """Fork, confine and judge a node; see `base.NodeRuntime`."""
+        return await self._start(await self._warm_zygote(), spec, ready_timeout_s)
+
+    def share(self, key: str, arrays: Arrays) -> Region:
+        """Write arrays once into a sealed region; see `base.NodeRuntime`."""
+        return MemoryRegion.of(key, arrays) if self._shared_memory else CarriedRegion(key, arrays)
+
+    def buffer(self, key: str, layout: Sequence[tuple[str, str, tuple[int, ...]]]) -> Buffer:
+        """Make a zeroed buffer of (name, dtype, shape) arrays."""
+        return MemoryBuffer.of(key, layout) if self._shared_memory else CarriedBuffer(key, layout)
+
+    def zygote_info(self) -> ZygoteInfo | None:
+        """Of the process that starts nodes; None while it is not warm."""
+        return None if self._zygote is None else self._zygote.info()
+
+    def isolation_preview(self) -> Isolation:
+        """What nodes will get: what the last one got; `unknown` before the first."""
+        return self._last_isolation or Isolation(
+            level="unknown", layers={"platform": platform_name()}
+        )
+
+    async def aclose(self) -> None:
+        """Stop every node in whatever state, then the zygote. Idempotent; runs to its end when cancelled."""
+        self._closed = True
+        with anyio.CancelScope(shield=True):
+            async with anyio.create_task_group() as stopping:
+                for node in tuple(self._nodes):
+                    stopping.start_soon(_stop, node)
+            zygote, first = self._zygote, self._first
+            if first is not None:
+                self._first = None
+                first.close()
+            if zygote is not None:
+                zygote.kill()
+                await zygote.lost.wait()
+            for node in tuple(self._nodes):  # forked while the others stopped
+                await node.wait_exit()
+            self._nodes.clear()
+
+    async def _warm_zygote(self) -> ZygoteClient:
+        async with self._launching:
+            if self._closed or self._tasks is None:
+                raise RuntimeUnavailable("the runtime is not open")
+            if self._zygote is None or self._zygote.lost.is_set():
+                await self._relaunch()
+            zygote = self._zygote
+        if zygote is None:
+            raise RuntimeUnavailable("the runtime is not open")
+        patience_s = zygote.launched_s + _BOOT_TIMEOUT_S - time.monotonic()
+        with anyio.move_on_after(max(patience_s, 0.0)):
+            await zygote.warm.wait()
+        if not zygote.warm.is_set():
+            zygote.kill()
+        if zygote.info() is None:
+            raise RuntimeUnavailable(
+                f"the process that starts nodes (pid {zygote.pid}) did not come up",
+                hint="run `flow-nexus-neural doctor` to see what its libraries say",
+                details={"stderr_tail": zygote.stderr_tail},
+            )
+        return zygote
+
+    async def _relaunch(self) -> None:
+        now = time.monotonic()
+        while self._launches and self._launches[0] < now - _BACKOFF_WINDOW_S:
+            self._launches.popleft()
+        if len(self._launches) >= len(_BACKOFF_S):
+            raise RuntimeUnavailable(
+                f"the process that starts nodes died {len(self._launches)} times"
+                f" within {_BACKOFF_WINDOW_S:g} s",
+                hint="run `flow-nexus-neural doctor` to see why",
+            )
+        await anyio.sleep(_BACKOFF_S[len(self._launches)])
+        self._launches.append(time.monotonic())
+        if not self._closed:
+            self._adopt(self._launch())
+
+    async def _start(
+        self, zygote: ZygoteClient, spec: NodeSpec, ready_timeout_s: float
+    ) -> LocalNode:
+        deadline = anyio.current_time() + ready_timeout_s
+        node: LocalNode | None = None
+        with anyio.CancelScope(deadline=deadline):
+            node = await self._fork(zygote, spec)
+        if node is None:
+            zygote.kill()  # it forks within milliseconds, or never again
+            raise _late(spec, ready_timeout_s)
+        try:
+            with anyio.fail_after(deadline - anyio.current_time()):
+                await self._judge(node)
+        except TimeoutError:
+            await node.stop(grace_s=0)
+            raise _late(spec, ready_timeout_s) from None
+        except (NodeDied, ProtocolViolation, Fenced) as failure:
+            raise _start_failed(spec, await node.stop(grace_s=0)) from failure
+        except BaseException:
+            await node.stop(grace_s=0)
+            raise
+        return node
+
+    async def _judge(self, node: LocalNode) -> None:
+        ready = await node.ready()
+        node.runtime_version = ready.runtime
+        node.isolation = judge(
+            node.pid, ready.steps, ready.probes, self._settings.require_isolation
+        )
+        node.note_ready()
+        self._last_isolation = node.isolation
+
+    async def _fork(self, zygote: ZygoteClient, spec: NodeSpec) -> LocalNode:
+        ours, theirs = socket.socketpair()
+        stderr, their_stderr = os.pipe()
+        child = None
+        try:
+            child = await zygote.fork(self._order(spec), (theirs.fileno(), their_stderr))
+        finally:
+            theirs.close()
+            os.close(their_stderr)
+            if child is None:
+                ours.close()
+                os.close(stderr)
+        ours.settimeout(0)
+        node = LocalNode(spec, self._limits, child, ours, stderr)
+        self._nodes = {other for other in self._nodes if not other.gone}
+        self._nodes.add(node)
+        self._spawn(node.run)
+        return node
+
+    def _order(self, spec: NodeSpec) -> dict[str, int | str]:
+        return {
+            "node_id": spec.node_id,
+            "incarnation": spec.incarnation,
+            "seed": spec.seed,
+            "memory_mb": spec.memory_mb,
+            "cpu_s": spec.cpu_s,
+            "nofile": _EXTRA_DESCRIPTORS + spec.max_regions,
+            "header_bytes": self._limits.header_bytes,
+            "body_bytes": self._limits.body_bytes,
+        }
+
+    def _adopt(self, process: ZygoteProcess) -> None:
+        self._zygote = ZygoteClient(process)
+        self._spawn(self._zygote.run)
+
+    def _spawn(self, run: Callable[[], Awaitable[None]]) -> None:
+        if self._tasks is None:
+            raise RuntimeUnavailable("the runtime is not open")
+        self._tasks.start_soon(_to_its_end, run)
+
+
+async def _to_its_end(run: Callable[[], Awaitable[None]]) -> None:
+    with anyio.CancelScope(shield=True):
+        await run()
+
+
+async def _stop(node: LocalNode) -> None:
+    await node.stop()
+
+
+def _late(spec: NodeSpec, ready_timeout_s: float) -> NodeStartFailed:
+    return NodeStartFailed(
+        f"node {spec.slot} was not ready within {ready_timeout_s:g} s and has been killed",
+        hint="set node_ready_timeout_s higher when the machine is this busy",
+        details={"slot": spec.slot},
+    )
+
+
+def _start_failed(spec: NodeSpec, exit_: NodeExit) -> NodeStartFailed:
+    return NodeStartFailed(
+        f"node {spec.slot} ended before it was ready: {exit_.sentence}",
+        hint="details.stderr_tail has its last words",
+        details={"slot": spec.slot, "reason": exit_.reason, "stderr_tail": exit_.stderr_tail},
+    )
+
+
+def _raise_descriptor_limit() -> None:
+    """A node costs four descriptors here, a region one; the usual soft limit is 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,192 @@
+"""Memory that the engine shares with nodes.
+
+A *region* is written once by the engine, sealed, and then readable by every node that was granted it; a
+*buffer* has a fixed size, is written by one node, and is copied out by the engine before a byte of it is
+believed. Both are memory files (memfd) whose descriptor rides on the Grant frame. The engine maps neither: it
+writes and reads through the descriptor, so that nothing a node does to its own mapping can reach the engine.
+
+Where memory files do not exist, arrays travel inside frames instead (`CarriedRegion`, `CarriedBuffer`).
+"""
+
+import fcntl
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow_nexus_neural.errors import InvalidState
+from flow_nexus_neural.protocol.codec import DTYPES, Layouts, arrange, pack, raw_bytes
+from flow_nexus_neural.protocol.dispatch import Arrays
+
+ALIGNMENT: Final = 64
+MEMORY_FILES: Final = hasattr(os, "memfd_create")
+
+
+class _MemoryFile:
+    """One memory file of a fixed layout; at least one byte long, because nothing can map an empty file."""
+
+    writable: bool
+
+    def __init__(self, key: str, layout: Layouts, nbytes: int) -> None:
+        self.key = key
+        self.layout = layout
+        self.nbytes = nbytes
+        self._fd: int | None = os.memfd_create(
+            "flow-nexus-neural", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+        )
+        os.ftruncate(self._fd, max(nbytes, 1))
+
+    @property
+    def fd(self) -> int:
+        """The descriptor, while it is open."""
+        if self._fd is None:
+            raise InvalidState(f"region {self.key} has been given up")
+        return self._fd
+
+    def close(self) -> None:
+        """Give up the engine's reference. Idempotent."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_failure: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class MemoryRegion(_MemoryFile):
+    """Written once, then sealed against every change: size, content and the seals themselves."""
+
+    writable = False
+
+    @classmethod
+    def of(cls, key: str, arrays: Arrays) -> Self:
+        """Copy arrays into a new region. Costs one pass over them.
+
+        Raises:
+            ValueError: If an array has a dtype that is not on the wire.
+            OSError: If the kernel has no memory for it.
+        """
+        region = cls(key, *pack(arrays, ALIGNMENT))
+        try:
+            for layout, array in zip(region.layout, arrays.values(), strict=True):
+                _write(region.fd, raw_bytes(array, layout.dtype), layout.offset)
+            seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+            fcntl.fcntl(region.fd, fcntl.F_ADD_SEALS, seals)
+        except BaseException:
+            region.close()
+            raise
+        return region
+
+
+class MemoryBuffer(_MemoryFile):
+    """Zeroed memory of a fixed size for one node to write into.
+
+    The size is sealed: a node that could shrink the file would turn the engine's read into an error.
+    """
+
+    writable = True
+
+    @classmethod
+    def of(cls, key: str, specs: Sequence[tuple[str, str, tuple[int, ...]]]) -> Self:
+        """Make a buffer of (name, dtype, shape) arrays."""
+        buffer = cls(key, *arrange(specs, ALIGNMENT))
+        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+        fcntl.fcntl(buffer.fd, fcntl.F_ADD_SEALS, seals)
+        return buffer
+
+    def copy(self) -> dict[str, NDArray[np.float32]]:
+        """Private copies of every array; the node may still be writing, so nothing else may be judged."""
+        copies: dict[str, NDArray[Any]] = {}
+        for layout in self.layout:
+            private: NDArray[Any] = np.empty(layout.shape, DTYPES[layout.dtype])
+            if layout.nbytes:
+                _read(self.fd, private.reshape(-1).view(np.uint8).data, layout.offset)
+            copies[layout.name] = private
+        return cast("dict[str, NDArray[np.float32]]", copies)
+
+
+class CarriedRegion:
+    """Arrays that travel in the body of the Grant frame."""
+
+    writable = False
+
+    def __init__(self, key: str, arrays: Arrays) -> None:
+        self.key = key
+        self.layout, self.nbytes = pack(arrays)
+        self._arrays: Mapping[str, NDArray[Any]] | None = {
+            name: _frozen(np.array(array, order="C")) for name, array in arrays.items()
+        }
+
+    @property
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """What a grant carries."""
+        if self._arrays is None:
+            raise InvalidState(f"region {self.key} has been given up")
+        return self._arrays
+
+    def close(self) -> None:
+        """Give up the engine's copy. Idempotent."""
+        self._arrays = None
+
+
+class CarriedBuffer:
+    """What the node's reply brought last; zeros before the first."""
+
+    writable = True
+
+    def __init__(self, key: str, specs: Sequence[tuple[str, str, tuple[int, ...]]]) -> None:
+        self.key = key
+        self.layout, self.nbytes = arrange(specs)
+        self._arrays: Mapping[str, NDArray[Any]] | None = {
+            name: np.zeros(shape, DTYPES[dtype]) for name, dtype, shape in specs
+        }
+
+    @property
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """What a grant carries."""
+        if self._arrays is None:
+            raise InvalidState(f"buffer {self.key} has been given up")
+        return self._arrays
+
+    def store(self, arrays: Arrays) -> None:
+        """Keep what a reply brought; its layout has been checked. Ignored once closed."""
+        if self._arrays is not None:
+            self._arrays = arrays
+
+    def copy(self) -> dict[str, NDArray[np.float32]]:
+        """Private copies of every array."""
+        return {name: array.copy() for name, array in self.arrays.items()}
+
+    def close(self) -> None:
+        """Give up the engine's copy. Idempotent."""
+        self._arrays = None
+
+
+AnyRegion = MemoryRegion | MemoryBuffer | CarriedRegion | CarriedBuffer
+
+
+def _frozen(array: NDArray[Any]) -> NDArray[Any]:
+    array.flags.writeable = False
+    return array
+
+
+def _write(fd: int, data: memoryview, offset: int) -> None:
+    while len(data):
+        written = os.pwrite(fd, data, offset)
+        data, offset = data[written:], offset + written
+
+
+def _read(fd: int, target: memoryview, offset: int) -> None:
+    while len(target):
+        n_bytes = os.preadv(fd, [target], offset)
+        if n_bytes == 0:
+            raise OSError(f"a memory file ends at byte {offset}")
+        target, offset = target[n_bytes:], offset + n_bytes

@@ -1,0 +1,154 @@
+"""What every handle does alike, whatever carries its frames."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import anyio
+from numpy.typing import NDArray
+
+from flow_nexus_neural.errors import InternalError, NeuralError
+from flow_nexus_neural.protocol.codec import Limits
+from flow_nexus_neural.protocol.dispatch import Arrays
+from flow_nexus_neural.protocol.messages import (
+    Grant,
+    Ready,
+    Reply,
+    Request,
+    Revoke,
+    Shutdown,
+    Train,
+    Trained,
+)
+from flow_nexus_neural.runtime.base import (
+    Buffer,
+    Isolation,
+    MemoryReading,
+    NodeExit,
+    NodeSpec,
+    Region,
+)
+from flow_nexus_neural.runtime.conversation import Conversation, Outgoing
+from flow_nexus_neural.runtime.memory import (
+    CarriedBuffer,
+    CarriedRegion,
+    MemoryBuffer,
+    MemoryRegion,
+)
+
+
+class NodeEnd(ABC):
+    """The engine's end of one node; implements `base.NodeHandle` but for transport and killing.
+
+    Args:
+        spec: What the node is told.
+        limits: Longest frames it takes.
+    """
+
+    def __init__(self, spec: NodeSpec, limits: Limits) -> None:
+        self.spec = spec
+        self.isolation = Isolation(level="unknown")
+        self.runtime_version = ""
+        self.bytes_sent = 0
+        self._conversation = Conversation(spec, self._transmit, limits)
+        self._buffers: dict[str, CarriedBuffer] = {}
+        self._exit: NodeExit | None = None
+        self._gone = anyio.Event()
+
+    @property
+    def pid(self) -> int | None:
+        """Process id; None where the node has no process of its own."""
+        return None
+
+    @property
+    def gone(self) -> bool:
+        """Whether it has ended."""
+        return self._exit is not None
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes of frames received from it."""
+        return self._conversation.bytes_received
+
+    async def call(
+        self, request: Request, arrays: Arrays | None = None
+    ) -> tuple[Reply, dict[str, NDArray[Any]]]:
+        """One reply for one request; see `base.NodeHandle`."""
+        reply, brought = await self._conversation.call(request, arrays)
+        if isinstance(request, Train) and isinstance(reply, Trained) and brought:
+            self._buffers[request.publish].store(brought)
+            return reply, {}
+        return reply, brought
+
+    async def grant(self, region: Region | Buffer) -> None:
+        """Let the node use a region or a buffer; see `base.NodeHandle`."""
+        if not isinstance(region, MemoryRegion | MemoryBuffer | CarriedRegion | CarriedBuffer):
+            raise InternalError(f"region {region.key} was not made by a runtime")
+        grant = Grant(
+            key=region.key, writable=region.writable, nbytes=region.nbytes, arrays=region.layout
+        )
+        if isinstance(region, MemoryRegion | MemoryBuffer):
+            self._buffers.pop(region.key, None)
+            await self._conversation.call(grant, None, region.fd)
+            return
+        if isinstance(region, CarriedBuffer):
+            self._buffers[region.key] = region
+        await self._conversation.call(grant, region.arrays)
+
+    async def revoke(self, *keys: str) -> None:
+        """Make the node forget regions; see `base.NodeHandle`."""
+        if keys:
+            await self._conversation.call(Revoke(keys=keys))
+        for key in keys:
+            self._buffers.pop(key, None)
+
+    async def ready(self) -> Ready:
+        """The answer to the start; raises as `Conversation.ready`."""
+        return await self._conversation.ready()
+
+    async def wait_exit(self) -> NodeExit:
+        """Return once the node is gone, to every waiter, as often as asked."""
+        await self._gone.wait()
+        return self._ended()
+
+    async def stop(self, grace_s: float = 0.5) -> NodeExit:
+        """Ask, wait, kill; see `base.NodeHandle`."""
+        with anyio.CancelScope(shield=True):
+            if self._exit is None and grace_s > 0:
+                with anyio.move_on_after(grace_s):
+                    await self._ask_to_stop()
+            if self._exit is None:
+                late = f", after {grace_s:g} s of grace" if grace_s > 0 else ""
+                self._kill(f"killed: killed by the engine{late}")
+            await self._gone.wait()
+        return self._ended()
+
+    def memory(self) -> MemoryReading | None:
+        """Memory now, read from the system; None where it cannot be known."""
+        return None
+
+    async def _ask_to_stop(self) -> None:
+        try:
+            await self._conversation.call(Shutdown())
+        except NeuralError:
+            return  # gone meanwhile, or refusing: what follows ends it either way
+        await self._gone.wait()
+
+    def _settle(self, exit_: NodeExit, violation: NeuralError | None = None) -> None:
+        """The node is gone: tell everybody, once."""
+        self._exit = exit_
+        self._conversation.end(exit_, violation)
+        self._buffers.clear()
+        self._gone.set()
+
+    def _ended(self) -> NodeExit:
+        if self._exit is None:
+            raise InternalError(f"node {self.spec.slot} has no exit")
+        return self._exit
+
+    @abstractmethod
+    def _transmit(self, outgoing: Outgoing) -> None:
+        """Queue a frame; must not block, must keep the order."""
+
+    @abstractmethod
+    def _kill(self, cause: str) -> None:
+        """End the node at once. Idempotent; the first cause (`reason: sentence`) is the one told."""

@@ -1,0 +1,244 @@
+"""Talks to one zygote: its hello, forks, exit reports, last words, and its end."""
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import anyio
+
+from flow_nexus_neural.errors import NodeStartFailed, RuntimeUnavailable
+from flow_nexus_neural.runtime.exits import ExitReport
+from flow_nexus_neural.runtime.kernel_memory import resident_bytes
+from flow_nexus_neural.runtime.last_words import LastWords
+from flow_nexus_neural.runtime.zygote_process import ZygoteProcess
+
+_LOG: Final = logging.getLogger(__name__)
+_MAX_MESSAGE_BYTES: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class ZygoteInfo:
+    """What the zygote said of itself when it was warm, and what the system says of it now.
+
+    Attributes:
+        boot_s: Seconds from its start to its hello, as it measured them.
+        launch_s: The same as this side saw them, interpreter start included.
+        modules: Modules imported; the number no node exceeds.
+    """
+
+    pid: int
+    boot_s: float
+    launch_s: float
+    versions: Mapping[str, str]
+    cpu_capability: str | None
+    modules: int
+    rss_bytes: int | None
+
+
+@dataclass(slots=True, eq=False)
+class Child:
+    """A forked process.
+
+    Attributes:
+        pidfd: Refers to this process and no other, whatever becomes of its number; the owner closes it.
+        reported: Set once the zygote has waited for it, or can no longer.
+        report: What the zygote measured; None when it was lost first.
+    """
+
+    pid: int
+    pidfd: int
+    reported: anyio.Event = field(default_factory=anyio.Event)
+    report: ExitReport | None = None
+
+    def kill(self) -> None:
+        """SIGKILL. Does nothing once it is gone."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+
+@dataclass(slots=True, eq=False)
+class _Fork:
+    """A child that was ordered and has not been reported yet."""
+
+    answered: anyio.Event = field(default_factory=anyio.Event)
+    child: Child | None = None
+    refusal: str = ""
+    given_up: bool = False
+
+    def give_up(self) -> None:
+        """Nobody waits any more: a child that exists already, or comes later, is killed."""
+        self.given_up = True
+        if self.child is not None:
+            self.child.kill()
+            os.close(self.child.pidfd)
+            self.child = None
+
+
+class ZygoteClient:
+    """The server's end of one zygote. Run `run` in a task of its own; it ends when the zygote does."""
+
+    def __init__(self, process: ZygoteProcess) -> None:
+        self.warm = anyio.Event()
+        self.lost = anyio.Event()
+        self._process = process
+        self._hello: Mapping[str, Any] | None = None
+        self._launch_s = 0.0
+        self._forks: dict[int, _Fork] = {}
+        self._last_id = 0
+        self._children: dict[int, Child] = {}
+        self._last_words = LastWords("zygote")
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.process.pid
+
+    @property
+    def stderr_tail(self) -> str:
+        """Its last words."""
+        return self._last_words.text
+
+    @property
+    def launched_s(self) -> float:
+        """Monotonic time of its start."""
+        return self._process.launched_s
+
+    def info(self) -> ZygoteInfo | None:
+        """None before its hello and after its end."""
+        if self._hello is None or self.lost.is_set():
+            return None
+        hello = self._hello
+        return ZygoteInfo(
+            pid=int(hello["pid"]),
+            boot_s=float(hello["boot_s"]),
+            launch_s=self._launch_s,
+            versions=dict(hello["versions"]),
+            cpu_capability=hello["cpu_capability"],
+            modules=int(hello["modules"]),
+            rss_bytes=resident_bytes(self.pid),
+        )
+
+    def kill(self) -> None:
+        """End it, and with it all its nodes."""
+        self._process.kill()
+
+    async def run(self) -> None:
+        """Read until it is gone, then release it."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                stderr = self._process.process.stderr
+                if stderr is not None:
+                    tasks.start_soon(self._last_words.drain, stderr.fileno())
+                await self._read()
+                self._process.kill()
+        finally:
+            self._process.close()
+            self._lose()
+
+    async def fork(self, order: Mapping[str, int | str], descriptors: tuple[int, int]) -> Child:
+        """Have a node forked.
+
+        Cancelling gives up: should the child appear later, it is killed at once.
+
+        Args:
+            order: The fields of the message but its kind and id.
+            descriptors: The node's socket and the writing end of its stderr, which stay the caller's.
+
+        Raises:
+            RuntimeUnavailable: If the zygote is gone.
+            NodeStartFailed: If the system refused another process.
+        """
+        self._last_id += 1
+        fork = _Fork()
+        message = json.dumps({"kind": "fork", "id": self._last_id, **order}).encode()
+        await self._send(message, descriptors)
+        self._forks[self._last_id] = fork
+        try:
+            await fork.answered.wait()
+        except BaseException:
+            fork.give_up()
+            raise
+        if fork.refusal:
+            raise NodeStartFailed(f"no process for a node: {fork.refusal}")
+        if fork.child is None:
+            raise self._gone()
+        return fork.child
+
+    def _gone(self) -> RuntimeUnavailable:
+        return RuntimeUnavailable(
+            f"the process that starts nodes (pid {self.pid}) is gone",
+            hint="call again: it is started anew",
+            details={"stderr_tail": self.stderr_tail},
+        )
+
+    async def _send(self, message: bytes, descriptors: tuple[int, int]) -> None:
+        while not self.lost.is_set():
+            try:
+                socket.send_fds(self._process.control, [message], descriptors)
+            except BlockingIOError:
+                await anyio.wait_writable(self._process.control)
+            except OSError as failure:
+                raise self._gone() from failure
+            else:
+                return
+        raise self._gone()
+
+    async def _read(self) -> None:
+        while True:
+            await anyio.wait_readable(self._process.control)
+            try:
+                data, descriptors, _, _ = socket.recv_fds(
+                    self._process.control, _MAX_MESSAGE_BYTES, 1
+                )
+            except BlockingIOError:
+                continue
+            except OSError as failure:
+                _LOG.info("zygote %d: %s", self.pid, failure)
+                return
+            if not data:
+                return
+            self._take(json.loads(data), descriptors)
+
+    def _take(self, message: Mapping[str, Any], descriptors: list[int]) -> None:
+        match message["kind"]:
+            case "hello":
+                self._hello = message
+                self._launch_s = time.monotonic() - self._process.launched_s
+                self.warm.set()
+            case "forked":
+                fork = self._forks.pop(message["id"])
+                fork.child = Child(pid=message["pid"], pidfd=descriptors[0])
+                self._children[fork.child.pid] = fork.child
+                if fork.given_up:
+                    fork.give_up()
+                fork.answered.set()
+            case "refused":
+                fork = self._forks.pop(message["id"])
+                fork.refusal = str(message["reason"])
+                fork.answered.set()
+            case "exit":
+                child = self._children.pop(message["pid"])
+                child.report = ExitReport(
+                    returncode=int(message["status"]),
+                    max_rss_bytes=int(message["max_rss_bytes"]),
+                    cpu_s=float(message["cpu_s"]),
+                )
+                child.reported.set()
+
+    def _lose(self) -> None:
+        """It is gone: nobody needs to wait for it any more."""
+        self.lost.set()
+        self.warm.set()
+        for fork in self._forks.values():
+            fork.answered.set()
+        for child in self._children.values():
+            child.reported.set()
+        self._forks.clear()
+        self._children.clear()

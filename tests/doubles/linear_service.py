@@ -1,0 +1,175 @@
+"""A node that is a linear model in numpy: every message of the protocol, no tensor library."""
+
+import hashlib
+
+import numpy as np
+
+from flow_nexus_neural.protocol.digest import weights_digest
+from flow_nexus_neural.protocol.messages import (
+    Build,
+    Built,
+    Cancel,
+    Done,
+    Failed,
+    GetWeights,
+    Infer,
+    Load,
+    Loaded,
+    Outputs,
+    Ping,
+    Pong,
+    Predict,
+    Train,
+    Trained,
+    Weights,
+)
+from flow_nexus_neural.protocol.plan import InputSpec, NetworkPlan, PlannedLayer, TensorSpec
+
+
+def linear_plan(features=3, outputs=1):
+    """The plan of one dense layer without activation."""
+    return NetworkPlan(
+        input=InputSpec(vector_length=features, n_scalars=0),
+        view="flat",
+        task="regression",
+        n_outputs=outputs,
+        implied_head=True,
+        layers=(
+            PlannedLayer(
+                index=None,
+                type="dense",
+                args={"units": outputs, "activation": "linear"},
+                in_shape=(features,),
+                out_shape=(outputs,),
+                tensors=(
+                    TensorSpec(
+                        name="head.kernel", shape=(features, outputs), init="glorot_uniform"
+                    ),
+                    TensorSpec(name="head.bias", shape=(outputs,), init="zeros"),
+                ),
+            ),
+        ),
+    )
+
+
+class LinearService:
+    """Least squares by plain gradient steps; `steps_done` counts them."""
+
+    def __init__(self):
+        self.regions = {}
+        self.plans = {}
+        self.serving = {}
+        self.busy = None
+        self.steps_done = 0
+
+    def attach(self, key, arrays, *, writable):
+        self.regions[key] = arrays
+
+    def detach(self, keys):
+        for key in keys:
+            self.regions.pop(key, None)
+
+    def handle(self, request, arrays, poll):
+        quick = isinstance(request, Ping | Predict | Cancel)
+        if self.busy is not None and not quick:
+            return Failed(type="busy", message=f"{self.busy} runs"), {}
+        if quick:
+            return self.answer(request, arrays, poll)
+        self.busy = request.kind
+        try:
+            return self.answer(request, arrays, poll)
+        finally:
+            self.busy = None
+
+    def answer(self, request, arrays, poll):
+        try:
+            return getattr(self, f"on_{request.kind}")(request, arrays, poll)
+        except Exception as failure:
+            return Failed(type=type(failure).__name__, message=str(failure)), {}
+
+    def on_ping(self, request, arrays, poll):
+        return Pong(busy=self.busy, steps_done=self.steps_done, longest_step_ms=0.0), {}
+
+    def on_cancel(self, request, arrays, poll):
+        return Done(), {}
+
+    def on_build(self, request: Build, arrays, poll):
+        plan = request.plan
+        draw = np.random.Generator(np.random.PCG64(request.seed)).standard_normal(plan.n_params)
+        self.plans[request.network] = plan
+        self.serving[request.network] = draw.astype("f4")
+        return Built(
+            n_params=plan.n_params, n_buffers=0, digest=self.digest(request.network)
+        ), {}
+
+    def digest(self, network, params=None):
+        params = self.serving[network] if params is None else params
+        return weights_digest(self.plans[network], params, np.zeros(0, "f4"))
+
+    def on_get_weights(self, request: GetWeights, arrays, poll):
+        params = self.serving[request.network]
+        return Weights(digest=self.digest(request.network)), {
+            "params": params,
+            "buffers": np.zeros(0, "f4"),
+        }
+
+    def on_load(self, request: Load, arrays, poll):
+        self.serving[request.network] = np.array(self.regions[request.region]["params"])
+        return Loaded(digest=self.digest(request.network)), {}
+
+    def outputs(self, network, params, x):
+        plan = self.plans[network]
+        width = plan.input.flat_width
+        kernel = params[: width * plan.n_outputs].reshape(width, plan.n_outputs)
+        rows = np.asarray(x, "f4").reshape(len(x), width)
+        return (rows @ kernel + params[width * plan.n_outputs :]).astype("f4")
+
+    def on_predict(self, request: Predict, arrays, poll):
+        y = self.outputs(request.network, self.serving[request.network], arrays["x"])
+        return Outputs(digest=self.digest(request.network)), {"y": y}
+
+    def on_infer(self, request: Infer, arrays, poll):
+        params = self.regions[request.weights]["params"]
+        return Outputs(digest=None), {
+            "y": self.outputs(request.network, params, self.regions[request.data]["x"])
+        }
+
+    def on_train(self, request: Train, arrays, poll):
+        shard, base = self.regions[request.shard], self.regions[request.base]
+        params = np.array(base["params"])
+        steps, losses = 0, []
+        for part in request.passes:
+            order = np.random.Generator(np.random.PCG64(part.order_seed)).permutation(
+                len(shard["x"])
+            )
+            batches = [
+                order[start : start + request.batch_size]
+                for start in range(0, len(order), request.batch_size)
+            ]
+            for rows in batches[part.start : part.stop]:
+                if poll():
+                    return Failed(type="cancelled", message="as asked"), {}
+                losses.append(self.step(request, params, shard["x"][rows], shard["y"][rows]))
+                steps += 1
+                self.steps_done += 1
+        published = self.regions[request.publish]
+        published["params"][...] = params
+        return Trained(
+            digest=self.digest(request.network, params),
+            loss=float(np.mean(losses)),
+            steps=steps,
+            opt_step=request.opt_step + steps,
+            cpu_s=0.0,
+        ), {}
+
+    def step(self, request, params, x, y):
+        width = self.plans[request.network].input.flat_width
+        error = self.outputs(request.network, params, x)[:, 0] - y
+        params[:width] -= (request.learning_rate * 2 / len(x)) * (x.reshape(len(x), width).T @ error)
+        params[width:] -= request.learning_rate * 2 * error.mean()
+        return float(np.mean(error**2))
+
+
+def fingerprint(array):
+    """sha256 of an array's bytes."""
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
