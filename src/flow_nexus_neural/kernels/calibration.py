@@ -3,13 +3,13 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, TypeGuard, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from flow_nexus_neural.errors import StoreCorrupt
+from flow_nexus_neural.kernels.metrics import Labels
 from flow_nexus_neural.kernels.probabilities import (
     Float64s,
     Floats,
@@ -18,9 +18,8 @@ from flow_nexus_neural.kernels.probabilities import (
     sigmoid,
 )
 
-Ints = NDArray[np.integer[Any]]
 Kind = Literal["identity", "temperature", "platt"]
-Fit = Callable[[Floats, Ints], "Calibrator"]
+Fit = Callable[[Floats, Labels], "Calibrator"]
 
 MAX_STEPS = 100
 FOLDS = 5
@@ -59,26 +58,24 @@ class Calibrator:
             StoreCorrupt: If it is anything else.
         """
         kind, scale, offset = value.get("kind"), value.get("scale"), value.get("offset")
-        if (
-            kind not in {"identity", "temperature", "platt"}
-            or not isinstance(scale, int | float)
-            or not isinstance(offset, int | float)
-            or not (math.isfinite(scale) and scale > 0 and math.isfinite(offset))
-        ):
+        known = next((name for name in _KINDS if name == kind), None)
+        if known is None or not _is_number(scale) or not _is_number(offset) or scale <= 0:
             raise StoreCorrupt(f"a stored calibrator is {dict(value)!r}", hint="train again")
-        return cls(kind=kind, scale=float(scale), offset=float(offset))  # type: ignore[arg-type]
+        return cls(kind=known, scale=float(scale), offset=float(offset))
 
+
+_KINDS: tuple[Kind, ...] = get_args(Kind)
 
 IDENTITY = Calibrator("identity", 1.0, 0.0)
 
 
-def log_loss(logits: Floats, y: Ints) -> float:
+def log_loss(logits: Floats, y: Labels) -> float:
     """Mean negative log likelihood in nats; logits [n, 1] or [n, C], y [n] class indices."""
     log_p = class_log_probabilities(logits)
-    return float(-log_p[np.arange(y.size), y].mean())
+    return float(-log_p[np.arange(y.size), y.astype(np.int64)].mean())
 
 
-def fit_temperature(logits: Floats, y: Ints) -> Calibrator:
+def fit_temperature(logits: Floats, y: Labels) -> Calibrator:
     """One scale for all logits, by Newton on the log loss.
 
     The loss is convex in the scale, so the answer does not depend on a starting point. The scale is kept
@@ -92,16 +89,16 @@ def fit_temperature(logits: Floats, y: Ints) -> Calibrator:
     scale = 1 / T. Departure: Newton with step halving instead of L-BFGS.
     """
     x = _as_pair(logits)  # [n, C]
-    rows = np.arange(y.size)
+    rows, labels = np.arange(y.size), y.astype(np.int64)
 
     def loss(log_scale: Float64s) -> float:
-        return float(-log_softmax(x * math.exp(log_scale[0]))[rows, y].mean())
+        return float(-log_softmax(x * math.exp(log_scale[0]))[rows, labels].mean())
 
     def derivatives(log_scale: Float64s) -> tuple[Float64s, Float64s]:
         scale = math.exp(log_scale[0])
         p = np.exp(log_softmax(x * scale))
         mean = (p * x).sum(axis=1)
-        slope = float((mean - x[rows, y]).mean()) * scale
+        slope = float((mean - x[rows, labels]).mean()) * scale
         curvature = float(((p * x**2).sum(axis=1) - mean**2).mean()) * scale**2
         return np.array([slope]), np.array([[curvature]])
 
@@ -110,7 +107,7 @@ def fit_temperature(logits: Floats, y: Ints) -> Calibrator:
     return Calibrator("temperature", float(np.exp(best[0])), 0.0)
 
 
-def fit_platt(logits: Floats, y: Ints) -> Calibrator:
+def fit_platt(logits: Floats, y: Labels) -> Calibrator:
     """Scale and offset of a single logit, by Newton on the smoothed log loss.
 
     Args:
@@ -143,7 +140,7 @@ def fit_platt(logits: Floats, y: Ints) -> Calibrator:
     return Calibrator("platt", float(best[0]), float(best[1]))
 
 
-def gated(fit: Fit, logits: Floats, y: Ints, *, folds: int = FOLDS) -> Calibrator:
+def gated(fit: Fit, logits: Floats, y: Labels, *, folds: int = FOLDS) -> Calibrator:
     """The fitted calibrator if it lowers the log loss of rows it was not fitted on, else the identity.
 
     Rows are dealt to folds by class in their given order, without chance. Each fold is scored under the
@@ -197,6 +194,10 @@ def conformal_quantile(residuals: Floats, level: float) -> float | None:
     if n == 0 or k > n or not np.isfinite(residuals).all():
         return None
     return float(np.sort(np.abs(np.asarray(residuals, dtype=np.float64)).reshape(-1))[k - 1])
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _as_pair(logits: Floats) -> Float64s:

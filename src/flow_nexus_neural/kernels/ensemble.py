@@ -123,9 +123,9 @@ def loss_weights(
 ) -> Float64s:
     """Weights of slots by their loss on rows that none of them was trained on.
 
-    w_k is proportional to exp(-10 (L_k - min L)) times its multiplier, at least min(.05, 1 / (2 K)), and
-    the weights sum to 1. A slot without a loss gets its equal share 1 / K and the others divide the rest;
-    a loss that is not finite counts as infinitely bad.
+    w_k is proportional to exp(-10 (L_k - min L)) times its multiplier, raised to min(.05, 1 / (2 K)) where
+    it is below, and divided by the sum. A slot without a loss gets its equal share 1 / K and the others
+    divide the rest; a loss that is not finite counts as infinitely bad.
 
     Args:
         losses: K losses in slot order: log loss, or the mean squared error over the target's variance.

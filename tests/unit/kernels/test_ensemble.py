@@ -1,0 +1,234 @@
+import math
+
+import numpy as np
+import pytest
+
+from flow_nexus_neural.errors import QuorumLost
+from flow_nexus_neural.kernels.ensemble import TargetScale, fuse, loss_weights
+
+
+def logits(*per_slot):
+    """[K, R, 1] logits of probabilities given as one list per slot."""
+    p = np.array(per_slot, dtype=np.float64)
+    return np.log(p / (1 - p))[:, :, None]
+
+
+def log_vectors(*per_slot):
+    """[K, 1, C] logits of one probability vector per slot."""
+    return np.log(np.array(per_slot, dtype=np.float64))[:, None, :]
+
+
+EQUAL = (1.0, 1.0, 1.0)
+
+
+def test_mean_averages_probabilities():
+    fused = fuse("mean", logits([0.2], [0.4], [0.9]), EQUAL, "binary")
+    assert fused.values == pytest.approx([0.5])
+    assert fused.decisions.tolist() == [1]
+    assert fused.probabilities == pytest.approx(np.array([[0.5, 0.5]]))
+    assert fused.consensus == pytest.approx([1 / 3])
+    # pairs: .2, .7, .5
+    assert fused.node_agreement == pytest.approx([1 - 1.4 / 3])
+    assert fused.node_values == pytest.approx(np.array([[0.2], [0.4], [0.9]]))
+    assert fused.node_decisions.tolist() == [[0], [0], [1]]
+
+
+def test_majority_is_the_share_of_votes():
+    fused = fuse("majority", logits([0.45], [0.45], [0.99]), EQUAL, "binary")
+    assert fused.values == pytest.approx([1 / 3])  # although the mean is .63
+    assert fused.decisions.tolist() == [0]
+    assert fused.consensus == pytest.approx([2 / 3])
+
+
+def test_a_vote_of_exactly_one_half_is_for_class_one():
+    fused = fuse("majority", np.zeros((1, 1, 1)), [1.0], "binary")
+    assert fused.decisions.tolist() == [1]
+    assert fused.values == pytest.approx([1 - 1e-6])
+
+
+@pytest.mark.parametrize(("second", "decision"), [(0.7, 1), (0.51, 0)])
+def test_an_even_split_is_decided_by_the_mean_and_reported_as_one_half(second, decision):
+    fused = fuse("majority", logits([0.4], [second]), (1.0, 1.0), "binary")
+    assert fused.values.tolist() == [0.5]
+    assert fused.decisions.tolist() == [decision]
+
+
+def test_unanimous_votes_are_clipped_one_millionth_from_certainty():
+    fused = fuse("majority", logits([0.9, 0.1], [0.8, 0.2]), (1.0, 1.0), "binary")
+    assert fused.values.tolist() == [1 - 1e-6, 1e-6]
+
+
+@pytest.mark.parametrize("aggregation", ["weighted", "ensemble"])
+def test_weighted_pools_logits(aggregation):
+    fused = fuse(aggregation, logits([0.8], [0.4]), (3.0, 1.0), "binary")
+    pooled = 0.75 * math.log(4) + 0.25 * math.log(2 / 3)
+    assert fused.values == pytest.approx([1 / (1 + math.exp(-pooled))])
+    assert fused.consensus == pytest.approx([0.75])
+
+
+def test_one_huge_logit_cannot_outvote_the_others_for_ever():
+    answers = np.array([[[1e30]], [[-5.0]], [[-5.0]], [[-5.0]]])
+    fused = fuse("weighted", answers, (1.0,) * 4, "binary")
+    assert fused.values[0] < 0.5  # 13.8 - 15 < 0
+
+
+def test_a_weight_of_zero_silences_a_slot_in_the_weighted_answer():
+    alone = fuse("weighted", logits([0.3]), (1.0,), "binary")
+    beside = fuse("weighted", logits([0.3], [0.99]), (1.0, 0.0), "binary")
+    assert beside.values == pytest.approx(alone.values)
+
+
+def test_slots_that_did_not_answer_do_not_agree():
+    # Four slots of weight 1 were asked, three answered, two of them decide as the fused answer.
+    fused = fuse("mean", logits([0.2], [0.3], [0.6]), EQUAL, "binary", expected_weight=4.0)
+    assert fused.decisions.tolist() == [0]
+    assert fused.consensus == pytest.approx([0.5])
+    assert fused.values == pytest.approx([1.1 / 3])
+
+
+def test_a_single_slot_agrees_with_itself():
+    fused = fuse("mean", logits([0.2, 0.7]), [0.25], "binary")
+    assert fused.node_agreement.tolist() == [1.0, 1.0]
+    assert fused.consensus.tolist() == [1.0, 1.0]
+    assert fused.values == pytest.approx([0.2, 0.7])
+
+
+def test_consensus_and_agreement_never_fall_to_zero():
+    opposite = np.array([[[1e9]], [[-1e9]]])
+    fused = fuse("mean", opposite, (1.0, 1.0), "binary", expected_weight=1e9)
+    assert fused.node_agreement.tolist() == [1e-6]
+    assert fused.consensus.tolist() == [1e-6]
+
+
+def test_records_are_fused_independently():
+    both = fuse("mean", logits([0.2, 0.9], [0.4, 0.7]), (1.0, 1.0), "binary")
+    assert both.values == pytest.approx([0.3, 0.8])
+    assert both.decisions.tolist() == [0, 1]
+    assert both.node_agreement == pytest.approx([0.8, 0.8])
+
+
+def test_multiclass_mean_averages_the_vectors():
+    fused = fuse("mean", log_vectors([0.7, 0.2, 0.1], [0.1, 0.5, 0.4]), (1.0, 1.0), "multiclass")
+    assert fused.probabilities == pytest.approx(np.array([[0.4, 0.35, 0.25]]))
+    assert fused.decisions.tolist() == [0]
+    assert fused.values == pytest.approx([0.4])
+    assert fused.node_values == pytest.approx(np.array([[0.7], [0.5]]))
+    # half the L1 distance: (.6 + .3 + .3) / 2
+    assert fused.node_agreement == pytest.approx([0.4])
+
+
+def test_multiclass_votes_tie_by_the_mean_vector():
+    answers = log_vectors([0.6, 0.4, 0.0001], [0.1, 0.9, 0.0001])
+    fused = fuse("majority", answers, (1.0, 1.0), "multiclass")
+    assert fused.probabilities == pytest.approx(np.array([[0.5, 0.5, 0.0]]))
+    assert fused.decisions.tolist() == [1]
+    assert fused.values == pytest.approx([0.5])
+
+
+def test_a_class_without_votes_does_not_win_a_tie():
+    answers = log_vectors([0.4, 0.25, 0.35], [0.25, 0.4, 0.35])
+    fused = fuse("majority", answers, (1.0, 1.0), "multiclass")
+    assert fused.decisions.tolist() == [0]  # class 2 has the largest mean but no vote
+
+
+def test_multiclass_weighted_is_the_geometric_pool():
+    fused = fuse(
+        "weighted", log_vectors([0.7, 0.2, 0.1], [0.1, 0.5, 0.4]), (1.0, 3.0), "multiclass"
+    )
+    raw = np.array([0.7**0.25 * 0.1**0.75, 0.2**0.25 * 0.5**0.75, 0.1**0.25 * 0.4**0.75])
+    assert fused.probabilities == pytest.approx((raw / raw.sum())[None])
+
+
+def test_regression_values_come_in_the_targets_unit():
+    answers = np.array([[[0.0]], [[1.0]], [[5.0]]])
+    scale = TargetScale(mean=10.0, sd=2.0)
+    assert fuse("mean", answers, EQUAL, "regression", scale=scale).values == pytest.approx([14.0])
+    assert fuse("majority", answers, EQUAL, "regression", scale=scale).values.tolist() == [12.0]
+    weighted = fuse("weighted", answers, (1.0, 1.0, 2.0), "regression", scale=scale)
+    assert weighted.values == pytest.approx([15.5])  # (10 + 12 + 2 * 20) / 4
+    assert weighted.decisions is None
+    assert weighted.probabilities is None
+    assert weighted.node_values.tolist() == [[10.0], [12.0], [20.0]]
+
+
+def test_regression_agreement_is_the_distance_in_standard_deviations_cut_at_one():
+    answers = np.array([[[0.0]], [[1.0]], [[9.0]]])
+    fused = fuse("mean", answers, EQUAL, "regression", scale=TargetScale(sd=3.0))
+    # pairs: 1/2 sd-distance .5, cut 1, cut 1
+    assert fused.node_agreement == pytest.approx([1 - 2.5 / 3])
+
+
+def test_regression_consensus_needs_the_same_sign_or_closeness():
+    answers = np.array([[[1.0]], [[-0.1]], [[-2.0]], [[3.0]]])
+    scale = TargetScale(tau=0.7)
+    fused = fuse("mean", answers, (1.0,) * 4, "regression", scale=scale)
+    assert fused.values == pytest.approx([0.475])
+    assert fused.consensus == pytest.approx([0.75])  # -0.1 is within .7 of .475, -2 is not
+    strict = fuse("mean", answers, (1.0,) * 4, "regression")
+    assert strict.consensus == pytest.approx([0.5])
+
+
+def test_nobody_answering_is_an_error_that_can_be_retried():
+    with pytest.raises(QuorumLost):
+        fuse("mean", np.empty((0, 1, 1)), [], "binary")
+
+
+def test_answers_without_any_weight_are_an_error():
+    with pytest.raises(QuorumLost, match="weight"):
+        fuse("weighted", logits([0.4]), [0.0], "binary")
+
+
+@pytest.mark.parametrize(
+    ("answers", "weights", "task"),
+    [
+        (np.full((1, 1, 1), np.nan), [1.0], "binary"),
+        (np.full((1, 1, 1), np.inf), [1.0], "regression"),
+        (np.zeros((2, 1, 1)), [1.0], "binary"),
+        (np.zeros((1, 1, 1)), [-1.0], "binary"),
+        (np.zeros((1, 1, 1)), [np.nan], "binary"),
+        (np.zeros((1, 1, 3)), [1.0], "binary"),
+        (np.zeros((1, 1, 1)), [1.0], "multiclass"),
+        (np.zeros((1, 1)), [1.0], "binary"),
+    ],
+)
+def test_answers_that_make_no_sense_are_refused(answers, weights, task):
+    with pytest.raises(ValueError, match=r"fit|finite"):
+        fuse("mean", answers, weights, task)
+
+
+def test_weights_follow_the_exponential_of_the_loss():
+    weights = loss_weights([0.5, 0.6])
+    assert weights == pytest.approx([1 / (1 + math.exp(-1)), math.exp(-1) / (1 + math.exp(-1))])
+
+
+def test_equal_losses_give_equal_weights_and_so_does_knowing_nothing():
+    assert loss_weights([0.4] * 5) == pytest.approx([0.2] * 5)
+    assert loss_weights([None] * 5) == pytest.approx([0.2] * 5)
+    assert loss_weights([math.nan] * 5) == pytest.approx([0.2] * 5)
+
+
+def test_a_bad_slot_keeps_the_floor_before_renormalising():
+    weights = loss_weights([0.1, 99.0])
+    assert weights == pytest.approx([1 / 1.05, 0.05 / 1.05])
+    many = loss_weights([0.1] + [99.0] * 19)  # 1 / (2 K) = .025 < .05
+    assert many[1] == pytest.approx(0.025 / (1 + 19 * 0.025))
+
+
+def test_a_slot_without_a_loss_gets_its_equal_share():
+    weights = loss_weights([0.5, None, 0.6, 0.5])
+    assert weights[1] == pytest.approx(0.25)
+    assert weights[0] == weights[3] > weights[2]
+    assert weights.sum() == pytest.approx(1.0)
+
+
+def test_an_infinite_loss_is_worse_than_an_unknown_one():
+    weights = loss_weights([0.5, None, math.inf])
+    assert weights[2] < weights[1] < weights[0]
+
+
+def test_multipliers_favour_those_who_know_the_subject():
+    assert loss_weights([0.5, 0.5], [2.0, 1.0]) == pytest.approx([2 / 3, 1 / 3])
+
+
+def test_no_slots_have_no_weights():
+    assert loss_weights([]).shape == (0,)
