@@ -1,0 +1,457 @@
+"""Records to network input: names, aliases, alignment, imputation, scaling, and a report of all of it."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow_nexus_neural.data.columns import (
+    PRICE_NAMES,
+    SYMBOL_NAMES,
+    TIME_NAMES,
+    VOLUME_NAMES,
+    label_like,
+    step_of,
+)
+from flow_nexus_neural.data.normalise import ColumnSpec, scale
+from flow_nexus_neural.data.schema import Adapted
+from flow_nexus_neural.errors import InvalidRecord, NoKnownFeature
+
+if TYPE_CHECKING:
+    from flow_nexus_neural.data.schema import DataSchema
+
+MAX_RECORDS = 1_000
+MAX_TEXT_BYTES = 2_000_000
+MAX_VALUES = 16 * 1024 * 1024
+MAX_GIVEN = 65_536
+FORMS = (
+    "send an object, a list of objects, or a list of numbers in the order of the model's inputs;"
+    " every number finite, null where unknown"
+)
+
+Row = Mapping[str, object] | list[object]
+
+
+@dataclass(frozen=True)
+class _Request:
+    """Parsed input: per record its rows, oldest first (one row unless it is a window)."""
+
+    records: list[list[Row]]
+    is_list: bool
+    mode: str
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a name of a record goes: a column, and a step of it for a single value of a vector."""
+
+    column: int
+    step: int | None = None
+
+
+@dataclass
+class _Reading:
+    """What has been read so far.
+
+    Attributes:
+        values: Per column [records, steps, width] float64, NaN where nothing was given.
+        symbols: Per record, as given.
+        ignored: Reason by name.
+        invalid: Columns that were given a value without a meaning to their scaler.
+        warnings: In order, without repetition.
+    """
+
+    values: list[NDArray[np.float64]]
+    symbols: list[str | None]
+    ignored: dict[str, str] = field(default_factory=dict)
+    invalid: dict[str, None] = field(default_factory=dict)
+    warnings: dict[str, None] = field(default_factory=dict)
+
+
+def adapt(schema: "DataSchema", input_data: object) -> Adapted:
+    """Read records; see `DataSchema.adapt`."""
+    request = _parse(schema, input_data)
+    steps = schema.input.window or 1
+    if len(request.records) * schema.input.flat_width > MAX_VALUES:
+        raise InvalidRecord(
+            f"{len(request.records)} records of {schema.input.flat_width} inputs are too many at once",
+            hint=f"send at most {max(1, MAX_VALUES // schema.input.flat_width)} records",
+        )
+    reading = _Reading(
+        [np.full((len(request.records), steps, spec.width), np.nan) for spec in schema.columns],
+        [None] * len(request.records),
+    )
+    names = _names_of(schema)
+    for index, given in enumerate(request.records):
+        rows = given[-steps:]
+        if len(given) > steps:
+            reading.warnings[f"only the last {steps} rows of a longer window are used"] = None
+        elif len(given) < steps and isinstance(given[0], Mapping):
+            reading.warnings[f"windows shorter than {steps} rows are padded with the mean"] = None
+        for offset, row in enumerate(rows, start=steps - len(rows)):
+            _read_row(schema, names, reading, row, (index, offset))
+    _require_known(schema, reading)
+    return _scaled(schema, request, reading)
+
+
+def _parse(schema: "DataSchema", value: object) -> _Request:
+    if isinstance(value, str):
+        value = _from_text(value)
+    if isinstance(value, Mapping):
+        window = value.get("window")
+        if isinstance(window, list) and "window" not in _names_of(schema):
+            return _Request([_window(schema, value)], is_list=False, mode="window")
+        return _Request([[value]], is_list=False, mode="single")
+    if not isinstance(value, list):
+        raise InvalidRecord(f"input is a {type(value).__name__}, not a record", hint=FORMS)
+    if not value:
+        raise InvalidRecord("input is an empty list", hint=FORMS)
+    if not isinstance(value[0], (list, Mapping)):
+        return _Request([[value]], is_list=False, mode="single")
+    if _is_one_window(schema, value):
+        return _Request([value], is_list=False, mode="window")
+    if len(value) > MAX_RECORDS:
+        raise InvalidRecord(
+            f"{len(value)} records; at most {MAX_RECORDS} fit one call", hint="split the list"
+        )
+    records = [_record(schema, item, index) for index, item in enumerate(value)]
+    windows = any(isinstance(item, Mapping) and "window" in item for item in value)
+    return _Request(records, is_list=True, mode="window" if windows else "batch")
+
+
+def _from_text(text: str) -> object:
+    if len(text) > MAX_TEXT_BYTES:
+        raise InvalidRecord(
+            f"input has {len(text)} characters; at most {MAX_TEXT_BYTES} are read",
+            hint="send fewer records",
+        )
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as failure:
+        raise InvalidRecord(f"input is not valid JSON: {failure}"[:200], hint=FORMS) from None
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _is_one_window(schema: "DataSchema", value: list[object]) -> bool:
+    """A list of steps of numbers, for a model of sequences."""
+    steps, channels = schema.input.window, schema.input.n_scalars
+    if steps is None or channels == schema.input.flat_width:
+        return False
+    return all(isinstance(row, list) and len(row) == channels for row in value)
+
+
+def _record(schema: "DataSchema", item: object, index: int) -> list[Row]:
+    if isinstance(item, Mapping):
+        is_window = isinstance(item.get("window"), list) and "window" not in _names_of(schema)
+        return _window(schema, item) if is_window else [item]
+    if isinstance(item, list):
+        if schema.input.window is not None and item and isinstance(item[0], (list, Mapping)):
+            return _window(schema, {"window": item})
+        return [item]
+    raise InvalidRecord(f"record {index} is a {type(item).__name__}", hint=FORMS)
+
+
+def _window(schema: "DataSchema", record: Mapping[str, object]) -> list[Row]:
+    if schema.input.window is None:
+        raise InvalidRecord(
+            "input has a window, but the model was trained on single rows", hint=FORMS
+        )
+    rows = record["window"]
+    if not isinstance(rows, list) or not rows or len(rows) > MAX_GIVEN:
+        raise InvalidRecord("a window is an empty or very long list", hint="give its rows")
+    shared = {name: value for name, value in record.items() if name != "window"}
+    found: list[Row] = []
+    for row in rows:
+        if isinstance(row, Mapping):
+            found.append({**shared, **row})
+        elif isinstance(row, list):
+            found.append(row)
+        else:
+            raise InvalidRecord(f"a row of a window is a {type(row).__name__}", hint=FORMS)
+    return found
+
+
+def _names_of(schema: "DataSchema") -> dict[str, _Place]:
+    """Every spelling under which a column may be given, in lower case; exact names come first."""
+    names: dict[str, _Place] = {}
+    for index, spec in enumerate(schema.columns):
+        names.setdefault(spec.name.lower(), _Place(index))
+    for same in (PRICE_NAMES, VOLUME_NAMES):
+        place = next((names[name] for name in same if name in names), None)
+        if place is not None:
+            for name in same:
+                names.setdefault(name, place)
+    return names
+
+
+def _place_of(schema: "DataSchema", names: Mapping[str, _Place], name: str) -> _Place | None:
+    for index, spec in enumerate(schema.columns):
+        if spec.name == name:
+            return _Place(index)
+    place = names.get(name.lower())
+    if place is not None:
+        return place
+    split = step_of(name)
+    whole = None if split is None else names.get(split[0].lower())
+    if split is None or whole is None:
+        return None
+    spec = schema.columns[whole.column]
+    return (
+        _Place(whole.column, split[1]) if split[1] < spec.width and spec.kind == "vector" else None
+    )
+
+
+def _read_row(
+    schema: "DataSchema",
+    names: Mapping[str, _Place],
+    reading: _Reading,
+    row: Row,
+    at: tuple[int, int],
+) -> None:
+    if isinstance(row, list):
+        _read_positional(schema, reading, row, at)
+        return
+    lone = row.get("features")
+    if isinstance(lone, list) and "features" not in names and schema.columns[0].kind != "vector":
+        _read_positional(schema, reading, lone, at)
+        row = {name: value for name, value in row.items() if name != "features"}
+    exact = {spec.name for spec in schema.columns}
+    for name, value in sorted(row.items(), key=lambda item: item[0] in exact):
+        lowered = name.lower()
+        place = _place_of(schema, names, name)
+        if place is not None:
+            _read_value(schema.columns[place.column], place, reading, value, at)
+        elif lowered in SYMBOL_NAMES and schema.symbols:
+            reading.symbols[at[0]] = _symbol(schema, reading, value)
+        else:
+            reading.ignored.setdefault(name, _why_ignored(schema, name))
+
+
+def _why_ignored(schema: "DataSchema", name: str) -> str:
+    lowered = name.lower()
+    outcomes = {outcome.lower() for outcome in schema.outcome_names}
+    if label_like(name) or lowered in outcomes or name == schema.target_name:
+        return "label-like"
+    if lowered in TIME_NAMES:
+        return "time"
+    if lowered in SYMBOL_NAMES:
+        return "the model knows no symbols"
+    return "unknown"
+
+
+def _symbol(schema: "DataSchema", reading: _Reading, value: object) -> str | None:
+    if value is None:
+        return None
+    text = str(value).strip()
+    known = next((symbol for symbol in schema.symbols if symbol.lower() == text.lower()), None)
+    if known is None:
+        reading.warnings[f"symbol '{text[:40]}' is unknown: pooled statistics are used"] = None
+    return known or text[:40]
+
+
+def _read_value(
+    spec: ColumnSpec, place: _Place, reading: _Reading, value: object, at: tuple[int, int]
+) -> None:
+    cell = reading.values[place.column][at]
+    if value is None:
+        return
+    if place.step is not None:
+        cell[place.step] = _number(spec.name, value)
+    elif spec.kind == "vector":
+        _read_vector(spec, reading, value, cell)
+    elif spec.kind == "levels":
+        _read_level(spec, reading, value, cell)
+    else:
+        number = _number(spec.name, value)
+        if spec.medians is not None and number <= 0:
+            reading.invalid[spec.name] = None
+            reading.warnings[f"'{spec.name}' must be above 0: {number:g} counts as missing"] = None
+            number = math.nan
+        cell[0] = number
+
+
+def _number(name: str, value: object) -> float:
+    """A finite number, or NaN for a missing one.
+
+    Raises:
+        InvalidRecord: If the value is no finite number.
+    """
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return math.nan
+    number = math.nan
+    if isinstance(value, (bool, int, float, str)):
+        try:
+            number = float(value)
+        except (ValueError, OverflowError):
+            number = math.nan
+    if not math.isfinite(number):
+        shown = repr(value)[:40]
+        raise InvalidRecord(
+            f"'{name}' is {shown}, which is not a finite number", hint="give a number, or null"
+        )
+    return number
+
+
+def _read_vector(
+    spec: ColumnSpec, reading: _Reading, value: object, cell: NDArray[np.float64]
+) -> None:
+    if not isinstance(value, list) or len(value) > MAX_GIVEN:
+        raise InvalidRecord(
+            f"'{spec.name}' is no list of numbers",
+            hint=f"give up to {spec.width} numbers, the most recent last",
+        )
+    if len(value) > spec.width:
+        warning = f"only the last {spec.width} of {len(value)} values of '{spec.name}' are used"
+        reading.warnings[warning] = None
+    elif value and len(value) < spec.width:
+        warning = f"{spec.width - len(value)} of {spec.width} steps of '{spec.name}' were imputed"
+        reading.warnings[warning] = None
+    numbers = _numbers(spec.name, value)[-spec.width :]
+    if len(numbers):
+        cell[-len(numbers) :] = numbers
+
+
+def _numbers(name: str, values: Sequence[object]) -> NDArray[np.float64]:
+    if all(type(value) is float or type(value) is int for value in values):
+        try:
+            numbers = np.array(values, dtype=np.float64)
+        except OverflowError:
+            numbers = np.array([math.inf])
+        if np.isfinite(numbers).all():
+            return numbers
+    return np.array([_number(name, value) for value in values], dtype=np.float64)
+
+
+def _read_level(
+    spec: ColumnSpec, reading: _Reading, value: object, cell: NDArray[np.float64]
+) -> None:
+    if isinstance(value, (list, Mapping)):
+        raise InvalidRecord(
+            f"'{spec.name}' is a {type(value).__name__}", hint="give one text for a category"
+        )
+    text = str(value).strip()
+    levels = spec.levels or ()
+    cell[:] = [float(level == text) for level in levels]
+    if text not in levels:
+        reading.invalid[spec.name] = None
+        shown = ", ".join(levels[:8])
+        reading.warnings[f"'{spec.name}' has no category '{text[:40]}' (known: {shown})"] = None
+
+
+def _read_positional(
+    schema: "DataSchema", reading: _Reading, row: list[object], at: tuple[int, int]
+) -> None:
+    width = sum(spec.width for spec in schema.columns)
+    steps = schema.input.window or 1
+    if len(row) == width * steps and len(row) != width:
+        # A whole sequence in stored order.
+        numbers = _numbers("input", row).reshape(steps, width)
+        for column, part in zip(reading.values, _columns(schema, numbers), strict=True):
+            column[at[0]] = part
+        return
+    if len(row) != width:
+        whole = f" ({steps} rows of {width})" if steps > 1 else ""
+        raise InvalidRecord(
+            f"a record has {len(row)} numbers, the model reads {width * steps}{whole}",
+            hint="inputs in order: " + _inputs_in_order(schema),
+        )
+    numbers = _numbers("input", row).reshape(1, width)
+    for column, part in zip(reading.values, _columns(schema, numbers), strict=True):
+        column[at] = part[0]
+
+
+def _columns(schema: "DataSchema", rows: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    ends = np.cumsum([spec.width for spec in schema.columns])
+    return np.split(rows, ends[:-1], axis=1)
+
+
+def _inputs_in_order(schema: "DataSchema") -> str:
+    names = [
+        spec.name if spec.width == 1 else f"{spec.name}[{spec.width}]" for spec in schema.columns
+    ]
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _require_known(schema: "DataSchema", reading: _Reading) -> None:
+    given = np.zeros(len(reading.symbols), dtype=np.int64)
+    for column in reading.values:
+        given += np.isfinite(column).sum(axis=(1, 2))
+    empty = np.flatnonzero(given == 0)
+    if len(empty):
+        ignored = ", ".join(list(reading.ignored)[:8]) or "nothing usable"
+        raise NoKnownFeature(
+            f"record {empty[0]} gives none of the model's inputs (it has: {ignored})",
+            hint="inputs: " + _inputs_in_order(schema),
+        )
+
+
+def _scaled(schema: "DataSchema", request: _Request, reading: _Reading) -> Adapted:
+    count, steps = len(request.records), schema.input.window or 1
+    parts, ood, clipped = [], dict(reading.invalid), 0
+    present = np.zeros(count)
+    mapped, imputed = [], []
+    for spec, values in zip(schema.columns, reading.values, strict=True):
+        given = np.isfinite(values)
+        present += given.sum(axis=(1, 2))
+        if given.any():
+            mapped.append(spec.name)
+        if not given.all():
+            imputed.append(_missing_name(spec, given))
+        bases = _bases(spec, reading.symbols, steps)
+        scaled, outside = scale(spec, values.reshape(count * steps, spec.width), bases)
+        if outside.any():
+            ood[spec.name] = None
+            clipped += int(outside.sum())
+        parts.append(scaled.reshape(count, steps, spec.width))
+    if any(symbol is not None for symbol in reading.symbols):
+        mapped.insert(0, "symbol")
+    elif any(spec.medians is not None for spec in schema.columns) and len(schema.symbols) > 1:
+        reading.warnings["no symbol was given: pooled statistics are used for prices"] = None
+    return Adapted(
+        x=np.ascontiguousarray(np.concatenate(parts, axis=2)).reshape(
+            count, *schema.input.row_shape
+        ),
+        is_list=request.is_list,
+        symbols=reading.symbols,
+        coverage=present / schema.input.flat_width,
+        mode=request.mode,
+        mapped=mapped,
+        imputed=imputed,
+        ignored=[{"name": name, "reason": why} for name, why in reading.ignored.items()],
+        ood=list(ood),
+        clipped=clipped,
+        warnings=list(reading.warnings),
+    )
+
+
+def _bases(
+    spec: ColumnSpec, symbols: Sequence[str | None], steps: int
+) -> NDArray[np.float64] | None:
+    if spec.medians is None:
+        return None
+    per_record = [spec.medians.get(symbol or "", math.nan) for symbol in symbols]
+    return np.repeat(np.array(per_record), steps)
+
+
+def _missing_name(spec: ColumnSpec, given: NDArray[np.bool_]) -> str:
+    """The column, or the steps of a vector that some record lacks."""
+    if spec.kind != "vector":
+        return spec.name
+    missing = np.flatnonzero(~given.all(axis=(0, 1)))
+    if len(missing) == spec.width:
+        return spec.name
+    edges = np.flatnonzero(np.diff(missing) > 1)
+    starts = missing[np.r_[0, edges + 1]]
+    ends = missing[np.r_[edges, len(missing) - 1]]
+    runs = [
+        f"{first}..{last}" if last > first else f"{first}"
+        for first, last in zip(starts, ends, strict=True)
+    ]
+    return f"{spec.name}[{','.join(runs[:8])}]"

@@ -1,0 +1,358 @@
+"""JSON forms of data: X with labels, records, columns with rows, and clients.
+
+The same forms are read inline from a call and from a `.json` file.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow_nexus_neural.data.table import (
+    Column,
+    Numbers,
+    Table,
+    TextColumn,
+    blocks_of_records,
+    check_rows,
+    check_size,
+    columns_from_blocks,
+    matrix_columns,
+    numbers_from,
+    table_from,
+)
+from flow_nexus_neural.errors import InvalidDataset, LimitExceeded
+
+MAX_INLINE_BYTES = 5_000_000
+INPUT_KEYS = ("X", "x", "data", "features")
+LABEL_KEYS = ("y", "labels", "targets", "target")
+FORMS = (
+    'valid forms: {"X": [[...]], "y": [...]}, a list of records, {"columns": [...], "rows": [[...]]},'
+    ' or {"clients": {"a": {"X": ..., "y": ...}}}'
+)
+
+
+def parse_text(text: str, subject: str, max_bytes: int = MAX_INLINE_BYTES) -> object:
+    """Parse strict JSON.
+
+    Raises:
+        LimitExceeded: If the text is too long.
+        InvalidDataset: If it is not JSON, is nested too deeply, or holds NaN or Infinity.
+    """
+    if len(text) > max_bytes:
+        raise LimitExceeded(
+            f"{subject} has {len(text)} characters; the limit is {max_bytes}",
+            hint="put the data into a file in the data directory and pass its path",
+        )
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as failure:
+        raise InvalidDataset(f"{subject} is not valid JSON: {failure}"[:300], hint=FORMS) from None
+
+
+def check_inline_size(value: object) -> None:
+    """Apply to values what `parse_text` applies to text.
+
+    Raises:
+        LimitExceeded: If its JSON text would be too long.
+        InvalidDataset: If it holds NaN or Infinity, or something that is not JSON.
+    """
+    try:
+        length = len(json.dumps(value, allow_nan=False, separators=(",", ":")))
+    except (ValueError, TypeError, RecursionError) as failure:
+        raise InvalidDataset(
+            f"inline data are not valid JSON: {failure}"[:300],
+            hint="numbers must be finite; write null for a missing value",
+        ) from None
+    if length > MAX_INLINE_BYTES:
+        raise LimitExceeded(
+            f"inline data are {length} characters of JSON; the limit is {MAX_INLINE_BYTES}",
+            hint="put the data into a file in the data directory and pass its path",
+        )
+
+
+def table_of(value: object, subject: str, max_rows: int) -> tuple[Table, str | None]:
+    """Read any of the JSON forms.
+
+    Returns:
+        The table, and the name of its label column when the form has one.
+
+    Raises:
+        InvalidDataset: If the value has none of the forms, is ragged, or has no labels.
+        LimitExceeded: If it is too large.
+    """
+    if isinstance(value, list):
+        return _records(value, subject, max_rows), None
+    if not isinstance(value, dict):
+        raise InvalidDataset(f"{subject} is a {type(value).__name__}", hint=FORMS)
+    if isinstance(value.get("clients"), dict):
+        return _clients(value["clients"], subject, max_rows)
+    if isinstance(value.get("columns"), list) and isinstance(value.get("rows"), list):
+        return _rows(value["columns"], value["rows"], subject, max_rows), None
+    inputs = next((key for key in INPUT_KEYS if key in value), None)
+    if inputs is None:
+        if value and all(isinstance(column, list) for column in value.values()):
+            return _column_lists(value, subject, max_rows), None
+        keys = ", ".join(sorted(map(str, value))[:8]) or "none"
+        raise InvalidDataset(f"{subject} has no inputs (keys: {keys})", hint=FORMS)
+    if isinstance(value[inputs], list) and value[inputs] and isinstance(value[inputs][0], dict):
+        return _labelled_records(value, inputs, subject, max_rows)
+    return _inputs_and_labels(value, inputs, subject, max_rows)
+
+
+def label_key(value: Mapping[str, object], inputs: str, subject: str) -> str:
+    """The key that holds the labels.
+
+    Raises:
+        InvalidDataset: If there is none.
+    """
+    key = next((key for key in LABEL_KEYS if key in value), None)
+    if key is None:
+        raise InvalidDataset(
+            f"{subject} has inputs in '{inputs}' but no labels",
+            hint="add one of y, labels, targets, target with one label per row",
+        )
+    return key
+
+
+def columns_of_matrix(
+    inputs: Numbers, names: Sequence[str] | None, subject: str
+) -> dict[str, Column]:
+    """Columns of an input array: [rows], [rows, width] or [rows, steps, channels].
+
+    Raises:
+        InvalidDataset: If the array has another rank, or the names do not fit.
+        LimitExceeded: If it is too wide.
+    """
+    if inputs.ndim == 1:
+        inputs = inputs[:, None]
+    if inputs.ndim not in (2, 3) or 0 in inputs.shape:
+        raise InvalidDataset(
+            f"{subject}: inputs have shape {list(inputs.shape)}",
+            hint="inputs are [rows, columns] or [rows, steps, channels] with at least one of each",
+        )
+    width = inputs.shape[-1]
+    prefix = "f" if inputs.ndim == 2 else "c"
+    labels = list(names) if names is not None else [f"{prefix}{index}" for index in range(width)]
+    if len(labels) != width or len(set(labels)) != width:
+        raise InvalidDataset(
+            f"{subject}: {len(labels)} feature names for {width} columns, or a name given twice",
+            hint="give one distinct name per column",
+        )
+    check_size(len(inputs), int(np.prod(inputs.shape[1:])), subject)
+    if inputs.ndim == 3:
+        return {name: inputs[:, :, index] for index, name in enumerate(labels)}
+    return matrix_columns(inputs, labels)
+
+
+def labels_column(values: Sequence[object], subject: str) -> Column:
+    """A label column: numbers when all are, else text.
+
+    Raises:
+        InvalidDataset: If a label is a list or an object.
+    """
+    odd = next((value for value in values if isinstance(value, (list, dict))), None)
+    if odd is not None:
+        raise InvalidDataset(
+            f"{subject}: a label is a {type(odd).__name__}",
+            hint="give one number, text or boolean per row",
+        )
+    numbers = numbers_from(values)
+    if numbers is not None:
+        return numbers
+    levels: dict[str, int] = {}
+    codes = [
+        -1 if value is None else levels.setdefault(str(value), len(levels)) for value in values
+    ]
+    return TextColumn(np.asarray(codes, dtype=np.int32), tuple(levels))
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON; write null for a missing value")
+
+
+def _records(value: list[object], subject: str, max_rows: int) -> Table:
+    if not value:
+        raise InvalidDataset(f"{subject} is an empty list", hint=FORMS)
+    odd = next((index for index, record in enumerate(value) if not isinstance(record, dict)), None)
+    if odd is not None:
+        raise InvalidDataset(
+            f"{subject}: item {odd} is a {type(value[odd]).__name__}, not a record", hint=FORMS
+        )
+    records = [record for record in value if isinstance(record, dict)]
+    columns = columns_from_blocks(lambda: blocks_of_records(records), subject, max_rows)
+    return table_from(columns, subject)
+
+
+def _rows(names: list[object], rows: list[object], subject: str, max_rows: int) -> Table:
+    labels = [str(name) for name in names]
+    if len(set(labels)) != len(labels):
+        raise InvalidDataset(f"{subject} names a column twice", hint="name every column once")
+    lists: list[list[object]] = []
+    for index, row in enumerate(rows):
+        if not isinstance(row, list) or len(row) != len(labels):
+            size = len(row) if isinstance(row, list) else "no"
+            raise InvalidDataset(
+                f"{subject}: row {index} has {size} values, there are {len(labels)} columns",
+                hint="give every row one value per column",
+            )
+        lists.append(row)
+    records = [dict(zip(labels, row, strict=True)) for row in lists]
+    columns = columns_from_blocks(lambda: blocks_of_records(records), subject, max_rows)
+    return table_from(columns, subject)
+
+
+def _column_lists(value: Mapping[str, object], subject: str, max_rows: int) -> Table:
+    block = {str(name): column for name, column in value.items() if isinstance(column, list)}
+    if len({len(column) for column in block.values()}) > 1:
+        sizes = ", ".join(f"{name} {len(column)}" for name, column in list(block.items())[:8])
+        raise InvalidDataset(
+            f"{subject}: columns have different lengths ({sizes})",
+            hint="every column needs one value per row",
+        )
+    return table_from(columns_from_blocks(lambda: [block], subject, max_rows), subject)
+
+
+def _labelled_records(
+    value: Mapping[str, object], inputs: str, subject: str, max_rows: int
+) -> tuple[Table, str | None]:
+    records = value[inputs]
+    table = _records(records if isinstance(records, list) else [], subject, max_rows)
+    if not any(key in value for key in LABEL_KEYS):
+        return table, None
+    return _with_labels(table.columns, value, inputs, subject)
+
+
+def _inputs_and_labels(
+    value: Mapping[str, object], inputs: str, subject: str, max_rows: int
+) -> tuple[Table, str | None]:
+    array = _array(value[inputs], inputs, subject)
+    check_rows(len(array), max_rows, subject)
+    names = value.get("feature_names")
+    if names is not None and not isinstance(names, list):
+        raise InvalidDataset(f"{subject}: feature_names is not a list", hint=FORMS)
+    columns = columns_of_matrix(array, None if names is None else [str(n) for n in names], subject)
+    return _with_labels(columns, value, inputs, subject, channels=array.ndim == 3)
+
+
+def _with_labels(
+    columns: dict[str, Column],
+    value: Mapping[str, object],
+    inputs: str,
+    subject: str,
+    *,
+    channels: bool = False,
+) -> tuple[Table, str]:
+    key = label_key(value, inputs, subject)
+    labels = value[key]
+    if not isinstance(labels, list):
+        raise InvalidDataset(f"{subject}: '{key}' is not a list", hint=FORMS)
+    name = key
+    while name in columns:
+        name = f"{name}_label"
+    labelled = {**columns, name: labels_column(labels, subject)}
+    return table_from(labelled, subject, channels=channels), name
+
+
+def _array(value: object, key: str, subject: str) -> NDArray[np.float64]:
+    if not isinstance(value, list) or not value:
+        raise InvalidDataset(f"{subject}: '{key}' is empty or not a list", hint=FORMS)
+    try:
+        return np.asarray(value, dtype=np.float64)
+    except (ValueError, TypeError, OverflowError):
+        widths = {len(row) if isinstance(row, list) else 0 for row in value}
+        what = (
+            f"rows of different widths ({', '.join(map(str, sorted(widths)[:8]))})"
+            if len(widths) > 1
+            else "something else than numbers"
+        )
+        raise InvalidDataset(
+            f"{subject}: '{key}' has {what}",
+            hint="give equally long rows of numbers; use records for text columns",
+        ) from None
+
+
+def _clients(
+    clients: Mapping[str, object], subject: str, max_rows: int
+) -> tuple[Table, str | None]:
+    parts: dict[str, Table] = {}
+    label: str | None = None
+    for name in sorted(clients):
+        part, part_label = table_of(clients[name], f"{subject}, client '{name}'", max_rows)
+        if part.clients:
+            raise InvalidDataset(f"{subject}: client '{name}' holds clients", hint=FORMS)
+        if parts and part_label != label:
+            raise InvalidDataset(
+                f"{subject}: client '{name}' names its labels {part_label!r}, others {label!r}",
+                hint="use the same form for every client",
+            )
+        parts[name], label = part, part_label
+    return stack_clients(parts, subject, max_rows), label
+
+
+def stack_clients(parts: Mapping[str, Table], subject: str, max_rows: int) -> Table:
+    """One table of all clients, in the order of their sorted names.
+
+    Raises:
+        InvalidDataset: If there are no clients or their columns differ.
+        LimitExceeded: If they have too many rows together.
+    """
+    names = tuple(sorted(parts))
+    stacked = stack(
+        [parts[name] for name in names], [f"client '{name}'" for name in names], subject
+    )
+    check_rows(stacked.rows, max_rows, subject)
+    counts = [parts[name].rows for name in names]
+    client_of = np.repeat(np.arange(len(names), dtype=np.int32), counts)
+    return replace(stacked, clients=names, client_of=client_of)
+
+
+def stack(tables: Sequence[Table], titles: Sequence[str], subject: str) -> Table:
+    """Tables of equal columns, one below the other.
+
+    Raises:
+        InvalidDataset: If there are none, or columns differ in name, kind or width.
+    """
+    if not tables:
+        raise InvalidDataset(f"{subject} is empty", hint=FORMS)
+    first = tables[0]
+    for table, title in zip(tables[1:], titles[1:], strict=True):
+        if set(table.columns) != set(first.columns):
+            odd = sorted(set(table.columns) ^ set(first.columns))[:8]
+            raise InvalidDataset(
+                f"{subject}: {title} and {titles[0]} differ in columns {', '.join(odd)}",
+                hint="all parts need the same columns",
+            )
+    columns = {
+        name: _stack_column([table.columns[name] for table in tables], name, subject)
+        for name in first.columns
+    }
+    return table_from(columns, subject, channels=first.channels)
+
+
+def _stack_column(parts: Sequence[Column], name: str, subject: str) -> Column:
+    numbers = [part for part in parts if not isinstance(part, TextColumn)]
+    if len(numbers) == len(parts):
+        if len({part.shape[1:] for part in numbers}) > 1:
+            raise InvalidDataset(
+                f"{subject}: column '{name}' holds lists of different lengths",
+                hint="all parts need lists of the same length",
+            )
+        return np.concatenate(numbers)
+    levels: dict[str, int] = {}
+    codes = [_codes_in(part, levels) for part in parts]
+    return TextColumn(np.concatenate(codes), tuple(levels))
+
+
+def _codes_in(part: Column, levels: dict[str, int]) -> NDArray[np.int32]:
+    if not isinstance(part, TextColumn):
+        texts = ["" if np.isnan(value) else f"{value:g}" for value in part.ravel()]
+        own = TextColumn(np.arange(len(texts), dtype=np.int32), tuple(texts))
+        own.codes[[not text for text in texts]] = -1
+        return _codes_in(own, levels)
+    to_shared = np.asarray(
+        [levels.setdefault(level, len(levels)) for level in part.levels] or [-1], dtype=np.int32
+    )
+    return np.where(part.codes < 0, np.int32(-1), to_shared[part.codes])

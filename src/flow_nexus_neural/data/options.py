@@ -1,0 +1,177 @@
+"""A data request: what to train on, and the options that may stand behind the name after `#`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from urllib.parse import unquote
+
+from pydantic import JsonValue
+
+from flow_nexus_neural.errors import InvalidArguments
+
+MAX_SEED = 1 << 63
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """What to train on.
+
+    Attributes:
+        dataset: A name, a path, inline JSON text or inline values.
+        target: Label column.
+        time_column: Column of moments.
+        features: Columns to use; None means every usable one.
+        window: Consecutive rows that form one sequence.
+        horizon: Rows ahead from which the label is taken.
+        seed: Seed of the stratified draw of the split.
+    """
+
+    dataset: str | dict[str, JsonValue] | list[JsonValue]
+    target: str | None = None
+    time_column: str | None = None
+    features: tuple[str, ...] | None = None
+    window: int | None = None
+    horizon: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """Options that exist as a suffix only.
+
+    Attributes:
+        rows: Rows per symbol of a generator.
+        seed: Seed of a generator, or of the split of other data.
+        folds: Folds of a walk-forward split; None for the plain split.
+        embargo: Rows dropped after every cut.
+    """
+
+    rows: int | None = None
+    seed: int | None = None
+    folds: int | None = None
+    embargo: int = 0
+
+
+def read_options(request: DataRequest) -> tuple[DataRequest, SourceOptions]:
+    """Take the option suffix off a data set's name.
+
+    Returns:
+        The request with the suffix's options as if they had been arguments, and the others.
+
+    Raises:
+        InvalidArguments: If an option is unknown, out of range, or contradicts an argument.
+    """
+    check_range(request)
+    dataset = request.dataset
+    if not isinstance(dataset, str) or "#" not in dataset or dataset.lstrip()[:1] in ("{", "["):
+        return request, SourceOptions()
+    name, _, suffix = dataset.partition("#")
+    found: dict[str, object] = {}
+    for pair in filter(None, suffix.split("&")):
+        key, _, text = pair.partition("=")
+        key = ALIASES.get(key.strip(), key.strip())
+        if key not in OPTIONS:
+            raise InvalidArguments(
+                f"data set option '{key[:40]}' is unknown", hint="options: " + ", ".join(OPTIONS)
+            )
+        if key in found:
+            raise InvalidArguments(f"data set option '{key}' is given twice", hint="give it once")
+        found[key] = OPTIONS[key](key, unquote(text).strip())
+    merged = replace(request, dataset=name.strip(), **_merge(request, found))  # type: ignore[arg-type]
+    check_range(merged)
+    return merged, _source_options(found)
+
+
+def check_range(request: DataRequest) -> None:
+    """Refuse a window or horizon that cannot be.
+
+    Raises:
+        InvalidArguments: If one is out of range.
+    """
+    for name, value, low in (("window", request.window, 2), ("horizon", request.horizon, 0)):
+        if value is not None and not low <= value <= 512:
+            raise InvalidArguments(
+                f"{name}={value} is outside {low}-512", hint=f"give a {name} of {low} to 512 rows"
+            )
+    if request.features is not None and not request.features:
+        raise InvalidArguments("features is empty", hint="leave it out to use all columns")
+
+
+def _merge(request: DataRequest, found: dict[str, object]) -> dict[str, object]:
+    merged: dict[str, object] = {}
+    for key in ("target", "time_column", "features", "window", "horizon"):
+        if key not in found:
+            continue
+        argument = getattr(request, key)
+        if argument is not None and argument != found[key]:
+            raise InvalidArguments(
+                f"{key} is {argument!r} as an argument and {found[key]!r} behind the data set's name",
+                hint="give it once",
+            )
+        merged[key] = found[key]
+    return merged
+
+
+def _source_options(found: dict[str, object]) -> SourceOptions:
+    rows, seed, folds, embargo = (found.get(key) for key in ("rows", "seed", "folds", "embargo"))
+    walk_forward = found.get("split") == "walk_forward"
+    if folds is not None and not walk_forward:
+        raise InvalidArguments("folds without split=walk_forward", hint="add split=walk_forward")
+    if walk_forward and folds is None:
+        folds = 5
+    return SourceOptions(
+        rows=rows if isinstance(rows, int) else None,
+        seed=seed if isinstance(seed, int) else None,
+        folds=folds if isinstance(folds, int) else None,
+        embargo=embargo if isinstance(embargo, int) else 0,
+    )
+
+
+def _text(key: str, text: str) -> str:
+    if not text:
+        raise InvalidArguments(f"data set option '{key}' is empty", hint=f"write {key}=NAME")
+    return text
+
+
+def _names(key: str, text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise InvalidArguments(f"data set option '{key}' is empty", hint=f"write {key}=A,B")
+    return names
+
+
+def _split_kind(key: str, text: str) -> str:
+    kind = text.lower().replace("-", "_")
+    if kind not in ("walk_forward", "default"):
+        raise InvalidArguments(
+            f"data set option '{key}' is '{text[:40]}'", hint="valid: default, walk_forward"
+        )
+    return kind
+
+
+def _integer(low: int, high: int) -> Callable[[str, str], int]:
+    def read(key: str, text: str) -> int:
+        digits = text.removeprefix("-")
+        value = int(text) if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
+        if value is None or not low <= value <= high:
+            raise InvalidArguments(
+                f"data set option '{key}' is '{text[:40]}'",
+                hint=f"give a whole number from {low} to {high}",
+            )
+        return value
+
+    return read
+
+
+OPTIONS: dict[str, Callable[[str, str], object]] = {
+    "target": _text,
+    "features": _names,
+    "time_column": _text,
+    "window": _integer(2, 512),
+    "horizon": _integer(0, 512),
+    "rows": _integer(30, 1 << 40),
+    "seed": _integer(0, MAX_SEED - 1),
+    "split": _split_kind,
+    "folds": _integer(2, 50),
+    "embargo": _integer(0, 10_000),
+}
+ALIASES = {"time": "time_column"}

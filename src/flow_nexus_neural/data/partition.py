@@ -1,0 +1,305 @@
+"""Who trains on which rows: by capability, at random, by skewed labels, or by the source's own clients."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow_nexus_neural.data.rows import Rows
+from flow_nexus_neural.data.table import Indices
+from flow_nexus_neural.data.targets import Label
+from flow_nexus_neural.errors import InvalidArguments, InvalidDataset
+
+PARTITIONS = ("capability", "iid", "dirichlet", "client")
+DEFAULT_ALPHA = 0.5
+GENERAL = "general"
+EVERYONE = "all"
+QUOTES = ("usd", "usdt", "usdc", "busd", "eur", "gbp", "btc")
+ANALYSIS = "_analysis"
+MIN_SHARD_ROWS = 2
+DIRICHLET_TRIES = 20
+
+Slot = tuple[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """One slot's rows.
+
+    Attributes:
+        rows: Number of rows.
+        symbols: Symbols that occur, sorted as in the data.
+        label_balance: Share of every class, by label; None for regression.
+    """
+
+    rows: int
+    symbols: list[str]
+    label_balance: dict[str, float] | None
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The rows of every slot.
+
+    Attributes:
+        rows: [n] int64 indices into the training rows, by slot in slot order; every row is in one shard.
+        groups: Capability group of every slot, for sampling clients.
+        heterogeneity: Mean Jensen-Shannon divergence (base 2) of the shards' labels from the pool's, in
+            [0, 1]; None for regression.
+        report: What every shard holds.
+        warnings: What the caller should know.
+    """
+
+    rows: dict[str, Indices]
+    groups: dict[str, str]
+    heterogeneity: float | None
+    report: dict[str, ShardReport]
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Assignment:
+    rows: list[Indices]
+    groups: list[str]
+    warnings: list[str] = field(default_factory=list)
+
+
+def assign_shards(  # noqa: PLR0913 - three of them name what the indices in `train` mean
+    train: Rows,
+    slots: Sequence[Slot],
+    partition: str,
+    seed: int,
+    *,
+    symbols: Sequence[str],
+    classes: Sequence[Label] | None,
+    clients: Sequence[str],
+) -> Shards:
+    """Deal the training rows to the slots.
+
+    Args:
+        train: Training rows, in time order where they have one.
+        slots: (slot, capabilities), in slot order.
+        partition: `capability`, `iid`, `dirichlet`, `dirichlet:<alpha>` or `client`.
+        seed: Of every draw.
+        symbols: Names behind `train.symbols`.
+        classes: Labels by class index; None for regression.
+        clients: Names behind `train.clients`.
+
+    Raises:
+        InvalidArguments: If the partition is unknown.
+        InvalidDataset: If there are fewer rows, or fewer clients, than slots.
+    """
+    if len(train) < len(slots) or not slots:
+        raise InvalidDataset(
+            f"{len(train)} training rows for {len(slots)} workers",
+            hint="every worker needs rows: use more data or fewer workers",
+        )
+    rng = np.random.Generator(np.random.PCG64([seed, 2]))
+    kind, alpha = parse_partition(partition)
+    if kind == "client":
+        assigned = _by_client(train, slots, clients)
+    elif kind == "dirichlet":
+        assigned = _by_dirichlet(train, slots, alpha, rng, classes)
+    elif kind == "capability" and symbols and (train.symbols >= 0).any():
+        assigned = _by_capability(train, slots, symbols)
+    else:
+        assigned = _at_random(train, slots, rng)
+        if kind == "capability":
+            assigned.warnings.append(
+                "the data have no symbols: rows are dealt at random instead of by capability"
+            )
+    rows = dict(zip((slot for slot, _ in slots), assigned.rows, strict=True))
+    groups = dict(zip((slot for slot, _ in slots), assigned.groups, strict=True))
+    counts = {slot: _class_counts(train, own, classes) for slot, own in rows.items()}
+    report = {
+        slot: ShardReport(
+            len(own), _symbols_in(train, own, symbols), _balance(counts[slot], classes)
+        )
+        for slot, own in rows.items()
+    }
+    heterogeneity = None if classes is None else _heterogeneity(list(counts.values()))
+    warnings = [*assigned.warnings, *_empty_shards(rows)]
+    return Shards(rows, groups, heterogeneity, report, warnings)
+
+
+def parse_partition(partition: str) -> tuple[str, float]:
+    """The rule and, for `dirichlet`, its alpha.
+
+    Raises:
+        InvalidArguments: If the rule is unknown or alpha is no positive number.
+    """
+    kind, _, text = partition.strip().lower().partition(":")
+    if kind not in PARTITIONS or (text and kind != "dirichlet"):
+        raise InvalidArguments(
+            f"partition '{partition[:40]}' is unknown",
+            hint="valid: capability, iid, dirichlet, dirichlet:<alpha>, client",
+        )
+    try:
+        alpha = float(text) if text else DEFAULT_ALPHA
+    except ValueError:
+        alpha = 0.0
+    if not 1e-3 <= alpha <= 1e6:
+        raise InvalidArguments(
+            f"partition '{partition[:40]}' has no usable alpha",
+            hint="alpha is a number from 0.001 (skewed) to 1000000 (even)",
+        )
+    return kind, alpha
+
+
+def owned_symbols(capabilities: Sequence[str], symbols: Sequence[str]) -> list[int]:
+    """Indices of the symbols that tags such as `btc_analysis` claim.
+
+    A tag's word matches a symbol that is it, begins with it before a separator, or is it with a quote
+    currency: `btc` matches BTC, BTC-USD, BTC/EUR and BTCUSDT.
+    """
+    words = {
+        tag.lower().removesuffix(ANALYSIS) for tag in capabilities if tag.lower().endswith(ANALYSIS)
+    }
+    return [index for index, symbol in enumerate(symbols) if words & _spellings(symbol)]
+
+
+def _spellings(symbol: str) -> set[str]:
+    lowered = symbol.lower()
+    head = re.split(r"[^a-z0-9]+", lowered)[0]
+    bases = {head.removesuffix(quote) for quote in QUOTES if head.endswith(quote) and head != quote}
+    return {lowered, head, *bases}
+
+
+def _by_capability(train: Rows, slots: Sequence[Slot], symbols: Sequence[str]) -> _Assignment:
+    """Rows of a symbol go to its owners and to slots without a symbol, in contiguous blocks of time.
+
+    Rows of a symbol that nobody owns are spread over all slots.
+    """
+    owned = [owned_symbols(capabilities, symbols) for _, capabilities in slots]
+    shards: list[list[Indices]] = [[] for _ in slots]
+    warnings: list[str] = []
+    for index in [*range(len(symbols)), -1]:
+        rows = np.flatnonzero(train.symbols == index)
+        if not len(rows):
+            continue
+        claimants = [place for place, own in enumerate(owned) if index in own or not own]
+        if not any(index in own for own in owned):
+            claimants = list(range(len(slots)))
+        blocks = np.array_split(rows, len(claimants))
+        for place, block in zip(claimants, blocks, strict=True):
+            shards[place].append(block)
+    groups = ["+".join(symbols[index] for index in own) or GENERAL for own in owned]
+    if all(not own for own in owned):
+        warnings.append("no worker has a tag such as btc_analysis: symbols are spread over all")
+    return _Assignment([np.sort(_joined(parts)) for parts in shards], groups, warnings)
+
+
+def _at_random(train: Rows, slots: Sequence[Slot], rng: np.random.Generator) -> _Assignment:
+    shuffled = rng.permutation(len(train)).astype(np.int64)
+    shards = [np.sort(part) for part in np.array_split(shuffled, len(slots))]
+    return _Assignment(shards, [EVERYONE] * len(slots))
+
+
+def _by_dirichlet(
+    train: Rows,
+    slots: Sequence[Slot],
+    alpha: float,
+    rng: np.random.Generator,
+    classes: Sequence[Label] | None,
+) -> _Assignment:
+    """Every class is dealt by proportions drawn from Dirichlet(alpha) (Hsu, Qi and Brown 2019).
+
+    A regression target is cut into ten equally full bins first.
+    """
+    strata = _strata(train, classes)
+    wanted = min(MIN_SHARD_ROWS, len(train) // len(slots))
+    owner = np.zeros(len(train), dtype=np.int64)
+    for _ in range(DIRICHLET_TRIES):
+        for stratum in np.unique(strata):
+            rows = rng.permutation(np.flatnonzero(strata == stratum))
+            shares = np.cumsum(rng.dirichlet(np.full(len(slots), alpha)))[:-1]
+            cuts = np.round(shares * len(rows)).astype(np.int64)
+            for place, part in enumerate(np.split(rows, cuts)):
+                owner[part] = place
+        if np.bincount(owner, minlength=len(slots)).min() >= wanted:
+            break
+    warnings = _fill_up(owner, len(slots), wanted)
+    shards = [np.flatnonzero(owner == place) for place in range(len(slots))]
+    return _Assignment(shards, [EVERYONE] * len(slots), warnings)
+
+
+def _fill_up(owner: Indices, n_slots: int, wanted: int) -> list[str]:
+    """Move rows from the largest shard to those that are too small."""
+    moved = 0
+    for place in range(n_slots):
+        while (owner == place).sum() < wanted:
+            largest = int(np.argmax(np.bincount(owner, minlength=n_slots)))
+            owner[np.flatnonzero(owner == largest)[-1]] = place
+            moved += 1
+    return [f"{moved} rows were moved to shards that the draw left almost empty"] if moved else []
+
+
+def _strata(train: Rows, classes: Sequence[Label] | None) -> Indices:
+    if classes is not None:
+        return train.y.astype(np.int64)
+    edges = np.quantile(train.y, np.arange(1, 10) / 10)
+    return np.searchsorted(edges, train.y).astype(np.int64)
+
+
+def _by_client(train: Rows, slots: Sequence[Slot], clients: Sequence[str]) -> _Assignment:
+    """Whole clients, in the order of their names, to the slots in turn."""
+    present = [index for index in range(len(clients)) if (train.clients == index).any()]
+    if len(present) < len(slots):
+        raise InvalidDataset(
+            f"{len(present)} clients with training rows for {len(slots)} workers",
+            hint="use fewer workers, or another partition than client",
+        )
+    owner_of = np.full(len(clients) + 1, -1, dtype=np.int64)
+    owner_of[present] = np.arange(len(present)) % len(slots)
+    owner = owner_of[train.clients]
+    shards = [np.flatnonzero(owner == place) for place in range(len(slots))]
+    return _Assignment(shards, [EVERYONE] * len(slots))
+
+
+def _joined(parts: Sequence[Indices]) -> Indices:
+    return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+
+
+def _class_counts(
+    train: Rows, rows: Indices, classes: Sequence[Label] | None
+) -> NDArray[np.float64]:
+    if classes is None:
+        return np.empty(0)
+    return np.bincount(train.y[rows].astype(np.int64), minlength=len(classes)).astype(np.float64)
+
+
+def _balance(
+    counts: NDArray[np.float64], classes: Sequence[Label] | None
+) -> dict[str, float] | None:
+    if classes is None:
+        return None
+    total = max(float(counts.sum()), 1.0)
+    return {str(label): float(count / total) for label, count in zip(classes, counts, strict=True)}
+
+
+def _symbols_in(train: Rows, rows: Indices, symbols: Sequence[str]) -> list[str]:
+    return [symbols[index] for index in np.unique(train.symbols[rows]) if index >= 0]
+
+
+def _heterogeneity(counts: Sequence[NDArray[np.float64]]) -> float:
+    pool = np.sum(counts, axis=0)
+    divergences = [_jensen_shannon(own, pool) for own in counts if own.sum()]
+    return float(np.mean(divergences))
+
+
+def _jensen_shannon(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    p, q = first / first.sum(), second / second.sum()
+    middle = (p + q) / 2
+    return (_relative_entropy(p, middle) + _relative_entropy(q, middle)) / 2
+
+
+def _relative_entropy(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
+    some = p > 0
+    return max(0.0, float((p[some] * np.log2(p[some] / q[some])).sum()))
+
+
+def _empty_shards(rows: Mapping[str, Indices]) -> list[str]:
+    empty = [slot for slot, own in rows.items() if not len(own)]
+    return [f"{', '.join(empty[:8])} got no rows and cannot train"] if empty else []

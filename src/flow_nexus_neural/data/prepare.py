@@ -1,0 +1,279 @@
+"""From a request to scaled, split rows: the one entry of the data layer.
+
+Everything that is learnt from data (scaling, categories, medians) is learnt from training rows only.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow_nexus_neural.data.columns import ColumnChoice, Layout, label_like, lay_out
+from flow_nexus_neural.data.leakage import repeated_rows
+from flow_nexus_neural.data.market import with_lags
+from flow_nexus_neural.data.matrix import Matrix, scaled_matrix, without_leaks
+from flow_nexus_neural.data.options import DataRequest, SourceOptions, read_options
+from flow_nexus_neural.data.resolve import Source, resolve
+from flow_nexus_neural.data.rows import Rows
+from flow_nexus_neural.data.schema import DataSchema, Description
+from flow_nexus_neural.data.series import Series, require_windows, series_of, windows_in
+from flow_nexus_neural.data.splits import Split, SplitRule, split_by_time, split_stratified
+from flow_nexus_neural.data.table import Indices, check_size
+from flow_nexus_neural.data.targets import Labels, label_rows
+from flow_nexus_neural.errors import InvalidArguments, InvalidDataset
+from flow_nexus_neural.protocol.plan import InputSpec
+from flow_nexus_neural.settings import Settings
+
+__all__ = ["DataRequest", "PreparedData", "Rows", "prepare"]
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Data ready for training.
+
+    Attributes:
+        description: What the data were.
+        schema: How to read records later.
+        parts: Rows by part: train, select, meta, verify, calib, test; a part may be empty.
+        clients: Names of clients, when the source is divided by client.
+        warnings: What the caller should know.
+    """
+
+    description: Description
+    schema: DataSchema
+    parts: Mapping[str, Rows]
+    clients: tuple[str, ...]
+    warnings: list[str]
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """What is known of a data set before it is cut into parts."""
+
+    source: Source
+    layout: Layout
+    series: Series
+    labels: Labels
+    split: Split
+
+
+def prepare(request: DataRequest, settings: Settings) -> PreparedData:
+    """Read, check, split and scale a data set. Blocking; meant for a worker thread.
+
+    Raises:
+        InvalidArguments: If an option or a named column does not exist or contradicts another.
+        DatasetNotFound: If nothing has the name.
+        PathNotAllowed: If a path leads out of the data roots.
+        SourceUnavailable: If the data would have to be downloaded.
+        NotAvailable: If an optional library is missing.
+        InvalidDataset: If the data cannot be learnt from.
+        DataTooSmall: If there are fewer than 30 usable rows.
+        LimitExceeded: If the data are too large.
+    """
+    request, options = read_options(request)
+    source = _source(request, options, settings)
+    draft = _draft(source, request, options)
+    train = draft.split.rows["train"]
+    matrix = scaled_matrix(source.table, draft.layout, train)
+    matrix = without_leaks(matrix, draft.labels, train, request.features)
+    samples: Mapping[str, Indices] = draft.split.rows
+    if request.window is not None:
+        samples = _windowed(draft, matrix, request.window)
+    schema = _schema(draft, matrix, request.window)
+    parts = {name: _rows(rows, matrix.x, draft, schema) for name, rows in samples.items()}
+    return PreparedData(
+        description=_describe(draft, matrix, schema, parts),
+        schema=schema,
+        parts=parts,
+        clients=source.table.clients,
+        warnings=[
+            *source.warnings,
+            *draft.layout.warnings,
+            *draft.series.warnings,
+            *draft.split.warnings,
+            *matrix.warnings,
+            *_remarks(draft, matrix, samples),
+        ],
+    )
+
+
+def _source(request: DataRequest, options: SourceOptions, settings: Settings) -> Source:
+    source = resolve(request.dataset, settings, rows=options.rows, seed=options.seed)
+    if options.rows is not None and not source.synthetic:
+        raise InvalidArguments(
+            f"option rows={options.rows} is for generators; these data have {source.table.rows} rows",
+            hint="remove rows=",
+        )
+    if source.table.channels and request.window is not None:
+        raise InvalidArguments(
+            f"window={request.window}, but every row is a sequence already", hint="remove window"
+        )
+    if source.market and not source.synthetic:
+        table, notes = with_lags(source.table)
+        return replace(source, table=table, warnings=[*source.warnings, *notes])
+    return source
+
+
+def _draft(source: Source, request: DataRequest, options: SourceOptions) -> _Draft:
+    choice = ColumnChoice(
+        target=request.target,
+        time_column=request.time_column,
+        features=request.features,
+        horizon=request.horizon,
+        given_target=source.target,
+        given_reach=source.label_reach,
+    )
+    layout = lay_out(source.table, choice)
+    series = series_of(source.table, layout, request.window)
+    labels = label_rows(layout, series.order, series.of_row)
+    seed = request.seed if options.seed is None or source.synthetic else options.seed
+    rule = SplitRule(seed, labels.reach + (request.window or 1) - 1, options.embargo, options.folds)
+    split = _split(source, series, labels, rule)
+    _require_classes(labels, split)
+    return _Draft(source, layout, series, labels, split)
+
+
+def _split(source: Source, series: Series, labels: Labels, rule: SplitRule) -> Split:
+    usable = np.flatnonzero(labels.usable)
+    in_test = source.table.in_test
+    if series.ordered:
+        return split_by_time(usable, series.time, series.of_row, rule, in_test)
+    if rule.embargo:
+        raise InvalidArguments(
+            f"embargo={rule.embargo} needs rows in time order",
+            hint="name a time_column, or remove embargo",
+        )
+    strata = np.zeros(source.table.rows, dtype=np.int64)
+    if labels.classes is not None:
+        strata[usable] = labels.values[usable].astype(np.int64)
+    if source.table.client_of is not None:
+        strata += 64 * source.table.client_of.astype(np.int64)
+    return split_stratified(usable, strata, rule, in_test)
+
+
+def _require_classes(labels: Labels, split: Split) -> None:
+    if labels.classes is None:
+        return
+    present = set(np.unique(labels.values[split.rows["train"]]).astype(int).tolist())
+    missing = [repr(label) for index, label in enumerate(labels.classes) if index not in present]
+    if missing:
+        raise InvalidDataset(
+            f"{', '.join(missing[:8])} of target '{labels.name}' does not occur in the training rows",
+            hint="give more rows of every class, spread over the whole time",
+        )
+
+
+def _windowed(draft: _Draft, matrix: Matrix, window: int) -> dict[str, Indices]:
+    windows = {
+        name: windows_in(rows, draft.series, window) for name, rows in draft.split.rows.items()
+    }
+    require_windows(windows, window)
+    count = sum(len(rows) for rows in windows.values())
+    check_size(count * window, matrix.x.shape[1], "the data set in windows")
+    return windows
+
+
+def _schema(draft: _Draft, matrix: Matrix, window: int | None) -> DataSchema:
+    layout, labels = draft.layout, draft.labels
+    width = matrix.x.shape[-1]
+    steps = matrix.x.shape[1] if matrix.x.ndim == 3 else window
+    vector = 0
+    if steps is None and matrix.specs[0].kind == "vector":
+        vector = matrix.specs[0].width
+    mean, sd = 0.0, 1.0
+    if labels.task == "regression":
+        values = labels.values[draft.split.rows["train"]]
+        mean, sd = float(values.mean()), float(values.std())
+        if not (np.isfinite(sd) and sd > 0):
+            raise InvalidDataset(
+                f"target '{labels.name}' does not vary in the training rows",
+                hint="give rows with different values",
+            )
+    outcomes = [name for name in draft.source.table.columns if label_like(name)]
+    return DataSchema(
+        input=InputSpec(vector_length=vector, n_scalars=width - vector, window=steps),
+        task=labels.task,
+        classes=labels.classes,
+        columns=tuple(matrix.specs),
+        target=labels.name,
+        target_name=layout.target,
+        target_mean=mean,
+        target_sd=sd,
+        symbols=layout.symbols,
+        time_ordered=draft.series.ordered,
+        target_is_return=labels.is_return,
+        horizon=labels.reach,
+        outcome_names=tuple(outcomes),
+    )
+
+
+def _rows(rows: Indices, x: NDArray[np.float32], draft: _Draft, schema: DataSchema) -> Rows:
+    last = rows[:, -1] if rows.ndim == 2 else rows
+    values = draft.labels.values[last]
+    client_of = draft.source.table.client_of
+    no_client = np.full(len(last), -1, dtype=np.int32)
+    y: NDArray[np.float32] | NDArray[np.int64]
+    if schema.task == "multiclass":
+        y = values.astype(np.int64)
+    else:
+        y = ((values - schema.target_mean) / schema.target_sd).astype(np.float32)
+    return Rows(
+        x=np.ascontiguousarray(x[rows]),
+        y=y,
+        symbols=draft.layout.symbol_of[last],
+        clients=no_client if client_of is None else client_of[last],
+    )
+
+
+def _describe(
+    draft: _Draft, matrix: Matrix, schema: DataSchema, parts: Mapping[str, Rows]
+) -> Description:
+    source = draft.source
+    names = {
+        spec.name: f"{spec.name}[{spec.width}]" if spec.kind == "vector" else spec.name
+        for spec in matrix.specs
+    }
+    return Description(
+        name=source.name,
+        kind=source.kind,
+        source=source.origin,
+        rows=int(draft.labels.usable.sum()),
+        columns=[names[name] for name in draft.layout.features if name in names],
+        target=schema.target,
+        task=schema.task,
+        classes=schema.classes,
+        split={**{name: len(rows) for name, rows in parts.items()}, "purged": draft.split.purged},
+        synthetic=source.synthetic,
+        sha256=source.sha256,
+        symbols=list(schema.symbols),
+        excluded_columns=[*draft.layout.excluded, *matrix.excluded],
+    )
+
+
+def _remarks(draft: _Draft, matrix: Matrix, samples: Mapping[str, Indices]) -> list[str]:
+    remarks = []
+    constant = [spec.name for spec in matrix.specs if not any(spec.sd)]
+    if constant:
+        listed = ", ".join(constant[:8]) + (
+            f" and {len(constant) - 8} more" if len(constant) > 8 else ""
+        )
+        remarks.append(f"{len(constant)} columns are constant in training and count as 0: {listed}")
+    unlabelled = int(len(draft.labels.usable) - draft.labels.usable.sum())
+    if unlabelled:
+        remarks.append(
+            f"{unlabelled} rows at the end of their series have no label and are not used"
+        )
+    if samples is not draft.split.rows:
+        used = sum(len(rows) for rows in samples.values())
+        whole = sum(len(rows) for rows in draft.split.rows.values())
+        remarks.append(f"{whole - used} rows only serve as the beginning of windows")
+        return remarks
+    flat = matrix.x.reshape(len(matrix.x), -1)
+    repeated = repeated_rows(flat, samples["train"], samples["test"])
+    if repeated:
+        remarks.append(
+            f"{repeated} of {len(samples['test'])} test rows have the same inputs as a training row: the"
+            " test measures memory there"
+        )
+    return remarks

@@ -1,0 +1,277 @@
+"""From what a caller wrote to a table: inline data, a built-in name, or a path inside the data roots."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+from pydantic import JsonValue
+
+from flow_nexus_neural.data.bundled import NAMES as BUNDLED_NAMES
+from flow_nexus_neural.data.bundled import load_bundled
+from flow_nexus_neural.data.directory import read_directory
+from flow_nexus_neural.data.inline import check_inline_size, parse_text, stack, table_of
+from flow_nexus_neural.data.readers import READERS, data_suffix, read_file
+from flow_nexus_neural.data.synthetic import GENERATORS, MARKET_NAMES
+from flow_nexus_neural.data.table import Table, check_rows, digest_of
+from flow_nexus_neural.errors import (
+    DatasetNotFound,
+    InvalidDataset,
+    LimitExceeded,
+    PathNotAllowed,
+    SourceUnavailable,
+)
+from flow_nexus_neural.settings import Settings
+
+Kind = Literal["builtin", "file", "directory", "inline"]
+REMOTE_SCHEMES = (
+    "hf", "s3", "gs", "az", "yfinance", "ccxt", "http", "https", "ftp", "kaggle", "openml",
+)  # fmt: skip
+BUILTIN_HINT = (
+    "built-in names: "
+    + ", ".join([*MARKET_NAMES, "synthetic:linear", "synthetic:xor", "synthetic:sine"])
+    + ", "
+    + ", ".join(f"sklearn:{name}" for name in BUNDLED_NAMES)
+)
+SYNTHETIC_MARKET = (
+    "the data set is synthetic: results say nothing about real markets, whose next direction is far less"
+    " predictable (AUC about 0.5)"
+)
+MAX_GLOB_FILES = 1_000
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table and where it came from.
+
+    Attributes:
+        table: The columns as read.
+        name: What the caller called it.
+        kind: How it was found.
+        origin: One sentence for people.
+        sha256: Of the file's bytes; of the columns for inline and built-in data.
+        target: Name of the label column when the form says so.
+        label_reach: Rows ahead that the given label already looks.
+        synthetic: Whether it was generated.
+        market: Whether it stands for the built-in market data, so that lags may be derived.
+        warnings: What the caller should know.
+    """
+
+    table: Table
+    name: str
+    kind: Kind
+    origin: str
+    sha256: str
+    target: str | None = None
+    label_reach: int = 0
+    synthetic: bool = False
+    market: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+
+def resolve(
+    dataset: str | Mapping[str, JsonValue] | list[JsonValue],
+    settings: Settings,
+    *,
+    rows: int | None = None,
+    seed: int | None = None,
+) -> Source:
+    """Find the data.
+
+    Args:
+        dataset: Inline values, inline JSON text, a built-in name or a path, without option suffix.
+        settings: Gives the data roots and the limit of rows.
+        rows: Rows per symbol of a generator.
+        seed: Seed of a generator.
+
+    Raises:
+        DatasetNotFound: If nothing has this name.
+        PathNotAllowed: If a path leads out of the data roots.
+        SourceUnavailable: If it would have to be downloaded.
+        InvalidDataset: If what was found is no table.
+        LimitExceeded: If it is too large.
+    """
+    if not isinstance(dataset, str):
+        check_inline_size(dataset)
+        return _inline(dataset, settings)
+    text = dataset.strip()
+    if text[:1] in ("{", "["):
+        return _inline(parse_text(text, "inline data"), settings)
+    prefix, _, rest = text.partition(":")
+    if prefix.lower() in REMOTE_SCHEMES:
+        raise SourceUnavailable(
+            f"'{text[:80]}' would have to be downloaded, and nothing is downloaded",
+            hint="save the data as CSV or NPZ in the data directory and pass the file's name",
+        )
+    if prefix == "sklearn":
+        return _bundled(rest)
+    if prefix in ("builtin", "synthetic") and rest in GENERATORS:
+        return _generated(rest, text, settings, rows, seed)
+    found = _find(text, settings)
+    if found:
+        return _from_paths(text, found, settings)
+    if text in MARKET_NAMES:
+        return _generated(text, text, settings, rows, seed)
+    raise _not_found(text, settings)
+
+
+def _inline(value: object, settings: Settings) -> Source:
+    table, target = table_of(value, "inline data", settings.max_rows)
+    return Source(table, "inline", "inline", "inline data", digest_of(table), target)
+
+
+def _bundled(name: str) -> Source:
+    table, target, origin = load_bundled(name)
+    return Source(table, f"sklearn:{name}", "builtin", origin, digest_of(table), target)
+
+
+def _generated(
+    key: str, name: str, settings: Settings, rows: int | None, seed: int | None
+) -> Source:
+    generator = GENERATORS[key]
+    table = generator.table(rows, seed, settings.max_rows)
+    market = generator.symbols > 1
+    warnings = ["the data set is synthetic: results say nothing about real data"]
+    if market:
+        warnings = [SYNTHETIC_MARKET]
+    return Source(
+        table,
+        name,
+        "builtin",
+        generator.source,
+        digest_of(table),
+        generator.target,
+        label_reach=1 if market else 0,
+        synthetic=True,
+        market=market,
+        warnings=warnings,
+    )
+
+
+def _not_found(text: str, settings: Settings) -> DatasetNotFound:
+    return DatasetNotFound(
+        f"no built-in data set and no file or directory in {len(settings.data_roots)} data root(s) is"
+        f" called '{text[:120]}'",
+        hint=f"put the file into {settings.data_root} (set by --data-dir), or start the server with"
+        f" --allow-path DIR; {BUILTIN_HINT}",
+    )
+
+
+def _find(text: str, settings: Settings) -> list[Path]:
+    """Paths that the text names, resolved and inside a root; empty when there is none."""
+    wanted = _as_path(text)
+    roots = [root.resolve() for root in settings.data_roots]
+    if any(mark in str(wanted) for mark in "*?["):
+        return _find_glob(wanted, roots, text)
+    if wanted.is_absolute():
+        resolved = _resolved(wanted)
+        _check_root(resolved, roots, text)
+        return [resolved] if resolved.exists() else []
+    for root in roots:
+        for candidate in (wanted, *_with_suffixes(wanted)):
+            resolved = _resolved(root / candidate)
+            if resolved.exists():
+                _check_root(resolved, roots, text)
+                return [resolved]
+            if not resolved.is_relative_to(root) and ".." in candidate.parts:
+                _check_root(resolved, roots, text)
+    return []
+
+
+def _as_path(text: str) -> Path:
+    if "\0" in text or len(text) > 1_024:
+        raise DatasetNotFound("the data set's name is not a usable path", hint=BUILTIN_HINT)
+    if not text.startswith("file:"):
+        return Path(text)
+    url = urlsplit(text)
+    if url.netloc not in ("", "localhost"):
+        raise SourceUnavailable(
+            f"'{text[:80]}' names another host", hint="file:// URLs name files on this machine"
+        )
+    return Path(unquote(url.path))
+
+
+def _with_suffixes(wanted: Path) -> list[Path]:
+    """A bare stem finds the user's file of that name."""
+    if not wanted.name or wanted.suffix:
+        return []
+    return [wanted.with_name(wanted.name + suffix) for suffix in READERS]
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        raise PathNotAllowed(f"'{path.name}' cannot be resolved", hint="check its links") from None
+
+
+def _check_root(resolved: Path, roots: list[Path], text: str) -> None:
+    if not any(resolved.is_relative_to(root) for root in roots):
+        raise PathNotAllowed(
+            f"'{text[:120]}' lies, or leads by a link, outside the data roots",
+            hint="move it into the data directory (--data-dir), or start the server with --allow-path",
+        )
+
+
+def _find_glob(wanted: Path, roots: list[Path], text: str) -> list[Path]:
+    if ".." in wanted.parts:
+        raise PathNotAllowed(f"glob '{text[:120]}' holds '..'", hint="name files below a data root")
+    for root in roots:
+        pattern = wanted
+        if wanted.is_absolute():
+            if not wanted.is_relative_to(root):
+                continue
+            pattern = wanted.relative_to(root)
+        paths: set[Path] = set()
+        for path in root.glob(str(pattern)):
+            paths.add(path.resolve())
+            if len(paths) > MAX_GLOB_FILES:
+                raise LimitExceeded(
+                    f"glob '{text[:120]}' matches more than {MAX_GLOB_FILES} files",
+                    hint="make the pattern narrower",
+                )
+        files = sorted(path for path in paths if data_suffix(path) in READERS)
+        for path in files:
+            _check_root(path, roots, text)
+        if files:
+            return files
+    if wanted.is_absolute() and not any(wanted.is_relative_to(root) for root in roots):
+        _check_root(wanted, roots, text)
+    return []
+
+
+def _from_paths(text: str, paths: list[Path], settings: Settings) -> Source:
+    first = paths[0]
+    name = Path(text).name if len(paths) == 1 else text
+    if first.is_dir():
+        table, target, files = read_directory(first, settings)
+        return Source(
+            table, name, "directory", f"directory of {len(files)} files", _sha256(files), target
+        )
+    irregular = next((path for path in paths if not path.is_file()), None)
+    if irregular is not None:
+        raise InvalidDataset(
+            f"'{irregular.name}' is not a regular file", hint="pass a file or a directory"
+        )
+    reads = [read_file(path, settings.max_rows) for path in paths]
+    table, target = reads[0]
+    if len(reads) > 1:
+        table = stack([part for part, _ in reads], [path.name for path in paths], f"'{text}'")
+        check_rows(table.rows, settings.max_rows, f"'{text}'")
+    origin = f"file {first.name}" if len(paths) == 1 else f"{len(paths)} files in name order"
+    market = len(paths) == 1 and first.name.split(".")[0] in MARKET_NAMES
+    return Source(table, name, "file", origin, _sha256(paths), target, market=market)
+
+
+def _sha256(paths: list[Path]) -> str:
+    """Of the bytes of one file, or of the list of names and digests of several."""
+    digests = []
+    for path in paths:
+        with path.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    if len(digests) == 1:
+        return digests[0]
+    lines = (f"{path.name} {digest}\n" for path, digest in zip(paths, digests, strict=True))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -1,0 +1,26 @@
+"""Rows of one part of a data set, ready for training."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one part.
+
+    Attributes:
+        x: [n, *row_shape] float32, C-order.
+        y: [n] float32 0/1 (binary), float32 standardised (regression), or int64 class index (multiclass).
+        symbols: [n] int32 index into the description's symbols, or -1.
+        clients: [n] int32 index into the data's clients, or -1.
+    """
+
+    x: NDArray[np.float32]
+    y: NDArray[np.float32] | NDArray[np.int64]
+    symbols: NDArray[np.int32]
+    clients: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.x)

@@ -1,0 +1,139 @@
+"""What a model was trained on: enough to understand a record later, and to say what the data were."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from flow_nexus_neural.data.normalise import ColumnSpec
+from flow_nexus_neural.data.targets import Label
+from flow_nexus_neural.protocol.digest import json_digest
+from flow_nexus_neural.protocol.plan import InputSpec, Task
+
+
+@dataclass(frozen=True)
+class Description:
+    """The data as they were understood; the fields of the engine's report of a data set."""
+
+    name: str
+    kind: str
+    source: str
+    rows: int
+    columns: list[str]
+    target: str
+    task: Task
+    classes: list[Label] | None
+    split: dict[str, int]
+    synthetic: bool
+    sha256: str
+    symbols: list[str]
+    excluded_columns: list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """Records as a network reads them, and how they were understood.
+
+    Attributes:
+        x: [records, *row_shape] float32, scaled; missing values are 0.
+        is_list: The caller sent a list and expects a list.
+        symbols: Symbol of every record, in the schema's spelling where it is known.
+        coverage: [records] float64, share of the inputs that were given.
+        mode: How the input was read: `single`, `batch` or `window`.
+        mapped: Schema columns that some record gave.
+        imputed: Schema columns, or steps of a vector, that some record lacked.
+        ignored: Names that were not used, each with `name` and `reason`.
+        ood: Columns with a value beyond 6 standard deviations, or without a meaning to the scaler.
+        clipped: Number of clipped values.
+        warnings: What the caller should know.
+    """
+
+    x: NDArray[np.float32]
+    is_list: bool
+    symbols: list[str | None]
+    coverage: NDArray[np.float64]
+    mode: str
+    mapped: list[str]
+    imputed: list[str]
+    ignored: list[dict[str, str]]
+    ood: list[str]
+    clipped: int
+    warnings: list[str]
+
+
+class DataSchema(BaseModel):
+    """Input, output and scaling of a trained model. Immutable; equal schemas have equal digests.
+
+    Attributes:
+        input: Shape of a stored row.
+        task: What is predicted.
+        classes: Labels by class index; None for regression.
+        columns: Feature columns in stored order: the vector column first.
+        target: How people read the target.
+        target_name: Column of the label; None when it is the return of a price.
+        target_mean: Training mean of a regression target; 0 otherwise.
+        target_sd: Training standard deviation of a regression target; 1 otherwise.
+        symbols: Known symbols.
+        time_ordered: Rows came in time order.
+        target_is_return: The sign of the target is a direction.
+        horizon: Rows ahead that a label looks.
+        outcome_names: Columns of the source that are outcomes and are ignored in records.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input: InputSpec
+    task: Task
+    classes: list[Label] | None
+    columns: tuple[ColumnSpec, ...] = Field(min_length=1)
+    target: str
+    target_name: str | None
+    target_mean: float
+    target_sd: float = Field(gt=0)
+    symbols: tuple[str, ...]
+    time_ordered: bool
+    target_is_return: bool
+    horizon: int = Field(ge=0)
+    outcome_names: tuple[str, ...]
+
+    @property
+    def n_outputs(self) -> int:
+        """Width of the network's output: classes, or 1."""
+        return len(self.classes) if self.task == "multiclass" and self.classes else 1
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the canonical JSON."""
+        return json_digest(self.to_json())
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """JSON from which `from_json` makes an equal schema."""
+        result: dict[str, JsonValue] = self.model_dump(mode="json")
+        return result
+
+    @classmethod
+    def from_json(cls, value: JsonValue) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            pydantic.ValidationError: If the value is no schema.
+        """
+        return cls.model_validate(value)
+
+    def adapt(self, input_data: str | dict[str, JsonValue] | list[JsonValue]) -> Adapted:
+        """Read records to predict for.
+
+        Args:
+            input_data: JSON text or values: a record, a list of records, `{"window": [...]}`, a list of
+                numbers in stored order, or a list of such lists.
+
+        Raises:
+            InvalidRecord: If the input is not JSON, not finite, too large, or of the wrong width.
+            NoKnownFeature: If a record holds none of the model's features.
+        """
+        from flow_nexus_neural.data.adapter import adapt
+
+        return adapt(self, input_data)

@@ -1,0 +1,162 @@
+"""Labels: which task a target is, its classes, and from how many rows ahead it comes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow_nexus_neural.data.columns import Layout
+from flow_nexus_neural.data.table import Column, Indices, TextColumn
+from flow_nexus_neural.errors import InvalidDataset
+from flow_nexus_neural.protocol.plan import Task
+
+Label = str | int | float | bool
+MAX_CLASSES = 20
+POSITIVE_WORDS = frozenset({"true", "yes", "up", "1", "positive", "buy", "long", "rise"})
+RETURN_NAMES = ("return", "returns", "ret", "log_return")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The label of every row.
+
+    Attributes:
+        name: How people read it.
+        task: What is learnt.
+        classes: Labels by class index; None for regression.
+        values: [rows] float64 class index or value; NaN where `usable` is False.
+        usable: [rows] bool, rows that have a label.
+        reach: Rows ahead that a label looks.
+        is_return: The sign of the target is a direction.
+    """
+
+    name: str
+    task: Task
+    classes: list[Label] | None
+    values: NDArray[np.float64]
+    usable: NDArray[np.bool_]
+    reach: int
+    is_return: bool
+
+
+def rows_ahead(order: Indices, series: Indices, steps: int) -> Indices:
+    """[rows] index of the row `steps` later in the same series, -1 where there is none.
+
+    Args:
+        order: [rows] row indices sorted by series, then time.
+        series: [rows] series of every row.
+        steps: How far to look.
+    """
+    ahead = np.full(len(order), -1, dtype=np.int64)
+    if steps == 0:
+        return np.arange(len(order), dtype=np.int64)
+    now, later = order[:-steps], order[steps:]
+    same = series[now] == series[later]
+    ahead[now[same]] = later[same]
+    return ahead
+
+
+def label_rows(layout: Layout, order: Indices, series: Indices) -> Labels:
+    """Make the label of every row.
+
+    Raises:
+        InvalidDataset: If a label is missing or infinite, or there is one class or too many text classes.
+    """
+    ahead = rows_ahead(order, series, layout.horizon)
+    usable = ahead >= 0
+    if layout.target_column is None or layout.target is None:
+        return _price_direction(layout, ahead, usable)
+    name = layout.target + (f", {layout.horizon} row(s) ahead" if layout.horizon else "")
+    reach = layout.horizon + layout.given_reach
+    column = layout.target_column
+    if not isinstance(column, TextColumn) and column.ndim != 1:
+        raise InvalidDataset(
+            f"target '{layout.target}' holds lists", hint="a target is one value per row"
+        )
+    task, classes, values = _classify(column, layout.target)
+    shifted = np.where(usable, values[ahead], np.nan)
+    lowered = layout.target.lower()
+    is_return = task == "regression" and (
+        lowered in RETURN_NAMES or lowered.endswith(("_return", "_returns", "_ret"))
+    )
+    return Labels(name, task, classes, shifted, usable, reach, is_return)
+
+
+def _price_direction(layout: Layout, ahead: Indices, usable: NDArray[np.bool_]) -> Labels:
+    price = layout.price_column
+    if price is None or isinstance(price, TextColumn) or price.ndim != 1:
+        raise InvalidDataset(
+            "no target was named, and the price column cannot give one",
+            hint="name a target",
+        )
+    if not np.isfinite(price).all():
+        raise InvalidDataset(
+            f"'{layout.price}' has missing or infinite values, so its next return is unknown",
+            hint="remove these rows, or name a target",
+        )
+    values = np.where(usable, (price[ahead] > price).astype(np.float64), np.nan)
+    if len(np.unique(values[usable])) < 2:
+        raise InvalidDataset(
+            f"the return of '{layout.price}' has the same sign in every row", hint="name a target"
+        )
+    name = (
+        "next return > 0"
+        if layout.horizon == 1
+        else f"return over the next {layout.horizon} rows > 0"
+    )
+    return Labels(name, "binary", [0, 1], values, usable, layout.horizon, is_return=True)
+
+
+def _classify(column: Column, name: str) -> tuple[Task, list[Label] | None, NDArray[np.float64]]:
+    if isinstance(column, TextColumn):
+        return _text_classes(column, name)
+    bad = int(len(column) - np.isfinite(column).sum())
+    if bad:
+        raise InvalidDataset(
+            f"target '{name}' is missing or not finite in {bad} of {len(column)} rows",
+            hint="remove these rows or fill in their labels",
+        )
+    distinct = np.unique(column)
+    if len(distinct) < 2:
+        raise InvalidDataset(
+            f"target '{name}' has the value {distinct[0]:g} in every row",
+            hint="a target needs at least two different values",
+        )
+    whole = bool((distinct == np.round(distinct)).all())
+    if len(distinct) > 2 and not (whole and len(distinct) <= MAX_CLASSES):
+        return "regression", None, np.asarray(column, dtype=np.float64)
+    classes: list[Label] = [int(value) if whole else float(value) for value in distinct]
+    codes = np.searchsorted(distinct, column).astype(np.float64)
+    return ("binary" if len(classes) == 2 else "multiclass"), classes, codes
+
+
+def _text_classes(
+    column: TextColumn, name: str
+) -> tuple[Task, list[Label] | None, NDArray[np.float64]]:
+    missing = int((column.codes < 0).sum())
+    if missing:
+        raise InvalidDataset(
+            f"target '{name}' is missing in {missing} of {len(column.codes)} rows",
+            hint="remove these rows or fill in their labels",
+        )
+    used = [column.levels[code] for code in np.unique(column.codes)]
+    if not 2 <= len(used) <= MAX_CLASSES:
+        raise InvalidDataset(
+            f"target '{name}' is text with {len(used)} distinct values",
+            hint=f"2 to {MAX_CLASSES} classes are possible; name another target",
+        )
+    ordered = _class_order(used)
+    code_of = np.array(
+        [ordered.index(level) if level in ordered else -1 for level in column.levels]
+    )
+    classes: list[Label] = [*ordered]
+    values = code_of[column.codes].astype(np.float64)
+    return ("binary" if len(ordered) == 2 else "multiclass"), classes, values
+
+
+def _class_order(levels: Sequence[str]) -> list[str]:
+    """Sorted; of two, the one that says yes comes last and is class 1."""
+    ordered = sorted(levels)
+    says_yes = [level.lower() in POSITIVE_WORDS for level in ordered]
+    return ordered[::-1] if says_yes == [True, False] else ordered
