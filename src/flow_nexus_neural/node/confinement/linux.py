@@ -6,7 +6,6 @@ import sys
 from collections.abc import Collection, Iterator
 
 from flow_nexus_neural.node.confinement import landlock, limits, namespaces, privileges, seccomp
-from flow_nexus_neural.node.confinement.policy import Hostile
 from flow_nexus_neural.node.confinement.steps import (
     ORPHANED_STATUS,
     Limits,
@@ -14,7 +13,6 @@ from flow_nexus_neural.node.confinement.steps import (
     mandatory,
     opportunistic,
 )
-from flow_nexus_neural.node.confinement.syscalls import this_machine
 
 
 def confine_linux(granted: Limits, *, keep_fds: Collection[int], expected_ppid: int) -> Steps:
@@ -38,7 +36,7 @@ def confine_linux(granted: Limits, *, keep_fds: Collection[int], expected_ppid: 
         steps["chroot"] = opportunistic(namespaces.enter_empty_root)
         _drop_privileges(steps, as_root=as_root, expected_ppid=expected_ppid)
         steps |= _enter_landlock(root_directory)
-    steps["seccomp"] = opportunistic(lambda: _install_filter(granted.hostile))
+    steps["seccomp"] = opportunistic(lambda: seccomp.install_filter(hostile=granted.hostile))
     return steps
 
 
@@ -75,13 +73,6 @@ def _enter_landlock(root_directory: int | None) -> Steps:
         "landlock_before": before,
         "landlock_after": after,
     }
-
-
-def _install_filter(hostile: Hostile) -> str:
-    machine = this_machine()
-    if machine is None:
-        return "no table for this machine"
-    return seccomp.install_filter(machine, hostile=hostile)
 
 
 @contextlib.contextmanager

@@ -2,42 +2,68 @@
 
 import ctypes
 import os
-from typing import Final
+from struct import Struct, pack_into
+from typing import Final, NamedTuple
 
 from flow_nexus_neural.node.confinement import bpf, policy
 from flow_nexus_neural.node.confinement.libc import syscall
-from flow_nexus_neural.node.confinement.syscalls import Machine
+from flow_nexus_neural.node.confinement.syscalls import Machine, this_machine
 
 _SET_MODE_FILTER: Final = 1
 _FLAG_TSYNC: Final = 1
-
-
-class _Instruction(ctypes.Structure):
-    _fields_ = (
-        ("code", ctypes.c_uint16),
-        ("jt", ctypes.c_uint8),
-        ("jf", ctypes.c_uint8),
-        ("k", ctypes.c_uint32),
-    )
+_INSTRUCTION: Final = Struct("=HBBI")
+_K_OFFSET: Final = 4
+_UNKNOWN_PID: Final = 0xFFFF_FFFF
 
 
 class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
 
-def install_filter(machine: Machine, *, hostile: policy.Hostile) -> str:
+class _Template(NamedTuple):
+    """A filter that lacks only the process id, and where that goes; made before the fork."""
+
+    code: bytes
+    pid_offsets: tuple[int, ...]
+
+
+def _prepare(machine: Machine, hostile: policy.Hostile) -> _Template:
+    program = bpf.compile_policy(machine, own_pid=_UNKNOWN_PID, hostile=hostile)
+    return _Template(
+        b"".join(_INSTRUCTION.pack(*line) for line in program),
+        tuple(
+            index * _INSTRUCTION.size + _K_OFFSET
+            for index, line in enumerate(program)
+            if line.k == _UNKNOWN_PID
+        ),
+    )
+
+
+_MACHINE: Final = this_machine()
+_TEMPLATES: Final[dict[policy.Hostile, _Template]] = (
+    {}
+    if _MACHINE is None
+    else {"errno": _prepare(_MACHINE, "errno"), "kill": _prepare(_MACHINE, "kill")}
+)
+
+
+def install_filter(*, hostile: policy.Hostile) -> str:
     """Confine every thread of this process to the policy, for good.
 
     Returns:
-        `allow-list`.
+        `allow-list`, or why there is none for this machine.
 
     Raises:
         OSError: If the kernel has no seccomp filters or refuses this one.
     """
-    program = bpf.compile_policy(machine, own_pid=os.getpid(), hostile=hostile)
-    instructions = (_Instruction * len(program))(*(_Instruction(*line) for line in program))
-    header = _Program(len(program), ctypes.addressof(instructions))
-    straggler = syscall("seccomp", _SET_MODE_FILTER, _FLAG_TSYNC, header)
+    template = _TEMPLATES.get(hostile)
+    if template is None:
+        return "no table for this machine"
+    code = ctypes.create_string_buffer(template.code, len(template.code))
+    for offset in template.pid_offsets:
+        pack_into("=I", code, offset, os.getpid())
+    program = _Program(len(code) // _INSTRUCTION.size, ctypes.addressof(code))
+    straggler = syscall("seccomp", _SET_MODE_FILTER, _FLAG_TSYNC, program)
     if straggler:
         raise OSError(f"thread {straggler} could not be confined")
     return "allow-list"
