@@ -98,9 +98,7 @@ class LinearService:
         draw = np.random.Generator(np.random.PCG64(request.seed)).standard_normal(plan.n_params)
         self.plans[request.network] = plan
         self.serving[request.network] = draw.astype("f4")
-        return Built(
-            n_params=plan.n_params, n_buffers=0, digest=self.digest(request.network)
-        ), {}
+        return Built(n_params=plan.n_params, n_buffers=0, digest=self.digest(request.network)), {}
 
     def digest(self, network, params=None):
         params = self.serving[network] if params is None else params
@@ -165,7 +163,9 @@ class LinearService:
     def step(self, request, params, x, y):
         width = self.plans[request.network].input.flat_width
         error = self.outputs(request.network, params, x)[:, 0] - y
-        params[:width] -= (request.learning_rate * 2 / len(x)) * (x.reshape(len(x), width).T @ error)
+        params[:width] -= (request.learning_rate * 2 / len(x)) * (
+            x.reshape(len(x), width).T @ error
+        )
         params[width:] -= request.learning_rate * 2 * error.mean()
         return float(np.mean(error**2))
 

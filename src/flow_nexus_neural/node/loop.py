@@ -65,11 +65,16 @@ class NodeLoop:
             self._answer_next()
 
     def poll(self) -> bool:
-        """Answer what has arrived; True when the running request shall end."""
-        while self._frames or self._receive(socket.MSG_DONTWAIT):
+        """Answer what has arrived; True when the running request shall end.
+
+        What comes behind a Cancel waits for that end: it may be the next long request.
+        """
+        while not self._responder.cancelled:
             if self._frames:
                 self._answer_next()
-        return self._responder.cancelled
+            elif not self._receive(socket.MSG_DONTWAIT):
+                return False
+        return True
 
     def _answer_next(self) -> None:
         frame = self._frames.popleft()

@@ -132,11 +132,13 @@ class InprocNode(NodeEnd):
             anyio.from_thread.run_sync(self._kill, _STOPPED)
 
     def _poll(self) -> bool:
-        """In the worker thread, between steps of long work."""
+        """In the worker thread, between steps of long work; as `node.loop.NodeLoop.poll`."""
         responder = self._responder
-        while responder is not None and self._inbox and not self._ending:
+        while responder is not None and not responder.cancelled and not self._ending:
+            if not self._inbox:
+                return False
             self._answer_next(responder)
-        return self._ending or (responder is not None and responder.cancelled)
+        return True
 
     @property
     def _ending(self) -> bool:

@@ -1,0 +1,94 @@
+"""Opens each kind of runtime around the linear service."""
+
+import os
+import signal
+import sys
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import anyio
+import numpy as np
+
+from flow_nexus_neural.protocol.messages import Build, Pass, Train
+from flow_nexus_neural.runtime.base import NodeSpec
+from flow_nexus_neural.runtime.inproc import InprocRuntime
+from flow_nexus_neural.runtime.local import LocalRuntime
+from flow_nexus_neural.runtime.zygote_process import ZygoteProcess
+from flow_nexus_neural.settings import Settings
+from tests.doubles.linear_service import LinearService, linear_plan
+
+LIGHT_ZYGOTE = (sys.executable, "-I", str(Path(__file__).with_name("light_zygote.py")))
+KINDS = ("local", "local-torch", "local-carried", "inproc")
+
+launch_light = partial(ZygoteProcess.launch, LIGHT_ZYGOTE)
+
+
+@asynccontextmanager
+async def open_runtime(kind, faults=None):
+    if kind == "inproc":
+        runtime = InprocRuntime(lambda spec: LinearService(), faults)
+    elif kind == "local-torch":
+        runtime = LocalRuntime(Settings())
+    else:
+        runtime = LocalRuntime(
+            Settings(), launch=launch_light, shared_memory=kind != "local-carried"
+        )
+    async with runtime:
+        yield runtime
+
+
+def spec(slot="worker-0", incarnation=1, seed=7, **more):
+    return NodeSpec(f"{slot}#{incarnation}", slot, incarnation, seed, **more)
+
+
+def kill(node):
+    """End a node from outside, as the system might."""
+    if node.pid is None:
+        node._kill("killed: from outside")
+    else:
+        os.kill(node.pid, signal.SIGKILL)
+
+
+ROWS = 64
+TRAIN = Train(
+    network="net",
+    base="base",
+    opt_step=0,
+    shard="shard",
+    publish="publish",
+    optimizer="sgd",
+    learning_rate=0.01,
+    batch_size=8,
+    passes=(Pass(order_seed=5),),
+    dropout_seed=1,
+)
+LONG_TRAIN = TRAIN.model_copy(
+    update={"batch_size": 1, "passes": tuple(Pass(order_seed=i) for i in range(64))}
+)
+
+
+def training_data():
+    draw = np.random.Generator(np.random.PCG64(11))
+    x = draw.standard_normal((ROWS, 3)).astype("f4")
+    return {"x": x, "y": (x @ np.array([1, -2, 0.5], "f4")).astype("f4")}
+
+
+async def prepare(runtime, node, data=None):
+    """Build a network, grant data and base and buffer; gives the buffer and everything to close."""
+    await node.call(Build(network="net", plan=linear_plan(), seed=3))
+    shard = runtime.share("shard", data or training_data())
+    base = runtime.share("base", {"params": np.zeros(4, "f4"), "buffers": np.zeros(0, "f4")})
+    publish = runtime.buffer("publish", [("params", "f4", (4,)), ("buffers", "f4", (0,))])
+    for region in (shard, base, publish):
+        await node.grant(region)
+    shard.close()
+    base.close()
+    return publish
+
+
+async def until(condition, timeout_s=10):
+    """Wait until a condition of the outside world holds."""
+    with anyio.fail_after(timeout_s):
+        while not condition():
+            await anyio.sleep(0.005)
