@@ -12,7 +12,9 @@ from flow_nexus_neural.coordination.quorum import round_quorum
 HISTORY = 20
 """Completion times worth keeping; older ones describe another load."""
 MIN_HISTORY = 5
-SLACK_S = 1.0
+LEAST_S = 3.0
+"""No worker is late before this: on a busy machine an honest one is easily delayed by a second."""
+FIRST_SLACK_S = 5.0
 PATIENCE_S = 30.0
 
 
@@ -23,11 +25,13 @@ class Client:
     Attributes:
         group: Capability group, for example its symbol; equal text is one group.
         last_round: Round in which it was last asked; None if never.
+        times_asked: How often it has been asked; decides between equals.
     """
 
     slot: str
     group: str
     last_round: int | None
+    times_asked: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,8 @@ def sample_clients(eligible: Sequence[Client], n: int, seed: int) -> list[str]:
 
     Each group gets its largest-remainder share of n. Equal remainders go to the group that has waited
     longer, so that 3 + 3 workers asked for 5 alternate between 3/2 and 2/3. Inside a group those who were
-    asked least recently come first. What is still equal is decided by hashing the seed with the slot.
+    asked least recently come first, then those who were asked less often. What is still equal is decided by
+    hashing the seed with the slot.
 
     Args:
         eligible: In any order; slots are distinct.
@@ -88,7 +93,7 @@ def deadline_s(history: Sequence[float]) -> float:
     """Seconds after its start at which a round may be closed without the missing.
 
     With the median and the median absolute deviation of the times that workers are expected to need:
-    min(3 med, max(med + 4 * 1.4826 mad, 1.25 med, med + 1 s)), but never before med + 1 s.
+    min(3 med, max(med + 4 * 1.4826 mad, 1.25 med, med + 1 s)), but never less than 3 s.
 
     Args:
         history: Expected times in seconds, at least one.
@@ -99,8 +104,8 @@ def deadline_s(history: Sequence[float]) -> float:
     """
     middle = median(history)
     spread = 1.4826 * median(abs(time - middle) for time in history)
-    limit = min(3 * middle, max(middle + 4 * spread, 1.25 * middle, middle + SLACK_S))
-    return max(limit, middle + SLACK_S)
+    limit = min(3 * middle, max(middle + 4 * spread, 1.25 * middle, middle + 1.0))
+    return max(limit, LEAST_S)
 
 
 class Round:
@@ -206,8 +211,8 @@ class Round:
             return self._give_up_s, self._give_up_s
         middle = median(times)
         hard_s = min(max(10 * middle, PATIENCE_S), self._give_up_s)
-        # Without a history the first arrivals stand in for it; they are the fastest, hence the factor 2.
-        soft_s = deadline_s(times) if self._history else max(2 * middle, middle + SLACK_S)
+        # Without a history the first arrivals stand in for it; they are the fastest of all.
+        soft_s = deadline_s(times) if self._history else max(2 * middle, middle + FIRST_SLACK_S)
         return min(soft_s, hard_s), hard_s
 
     def _close(self) -> Close:
@@ -223,8 +228,12 @@ def _in_slot_order(reasons: dict[str, str]) -> dict[str, str]:
     return {slot: reasons[slot] for slot in sorted(reasons, key=slot_order)}
 
 
-def _turn(client: Client, seed: int) -> tuple[int, str]:
-    return _asked(client), hashlib.sha256(f"{seed}:{client.slot}".encode()).hexdigest()
+def _turn(client: Client, seed: int) -> tuple[int, int, str]:
+    return (
+        _asked(client),
+        client.times_asked,
+        hashlib.sha256(f"{seed}:{client.slot}".encode()).hexdigest(),
+    )
 
 
 def _asked(client: Client) -> int:

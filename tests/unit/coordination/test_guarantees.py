@@ -1,0 +1,40 @@
+from typing import get_args
+
+import pytest
+
+from flow_nexus_neural.coordination.guarantees import Consensus, guarantees
+from flow_nexus_neural.engine.reports import Guarantees
+
+
+@pytest.mark.parametrize("mode", get_args(Consensus))
+@pytest.mark.parametrize("n", [0, 3, 11])
+def test_no_mode_promises_what_the_plain_average_cannot_keep(mode, n):
+    stated = guarantees(mode, n)
+    assert stated.holds is False
+    assert stated.f_tolerated == 0
+    assert (stated.mode, stated.n) == (mode, n)
+    assert "row-weighted average" in stated.notes[0]
+    assert mode in stated.notes[0]
+
+
+def test_every_mode_names_its_own_condition():
+    conditions = {guarantees(mode, 4).condition for mode in get_args(Consensus)}
+    assert len(conditions) == 4
+    assert "3f+1" in guarantees("byzantine", 4).condition
+
+
+def test_only_a_replicated_log_speaks_of_durability():
+    assert "durability: one disk" in guarantees("raft", 5).notes
+    assert all("durability" not in note for note in guarantees("gossip", 5).notes)
+
+
+def test_no_adjective_replaces_a_number():
+    for mode in get_args(Consensus):
+        text = " ".join(guarantees(mode, 6).notes).lower()
+        for word in ("private", "secure", "fault tolerant", "sub-100"):
+            assert word not in text
+
+
+def test_the_fields_are_those_of_the_report():
+    stated = guarantees("byzantine", 6)
+    assert set(stated.__dataclass_fields__) == set(Guarantees.model_fields)
