@@ -141,7 +141,10 @@ class ArgumentReader(Generic[RequestT]):
             for part in detail["loc"][1:]
             if isinstance(part, int) or part in _names_in(values.get(field))
         )
-        raise self._wrong(given_as.get(field, field) + place, detail["input"], sentence(detail))
+        name = given_as.get(field, field) + place
+        if not place and self._expected[field].bounds and detail["type"] in _OUT_OF_RANGE:
+            raise self._wrong(name, detail["input"], f"expected {self._expected[field].words()}")
+        raise self._wrong(name, detail["input"], sentence(detail))
 
     def _wrong(self, name: str, value: JsonValue, expectation: str) -> InvalidArguments:
         return InvalidArguments(
@@ -197,6 +200,7 @@ def shown(value: object) -> str:
     return clip(text, MAX_SHOWN_CHARS)
 
 
+_OUT_OF_RANGE = ("greater_than_equal", "less_than_equal")
 _SENTENCES = {
     "greater_than_equal": "the least is {ge}",
     "greater_than": "it must be above {gt}",

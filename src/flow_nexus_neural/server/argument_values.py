@@ -21,12 +21,14 @@ class Expected:
     Attributes:
         kinds: Some of "string", "number", "boolean", "array", "object".
         choices: Values of an enumeration, else empty.
+        bounds: Of a number, in words.
         nullable: Whether null is a value of its own.
         required: Whether the argument must be given.
     """
 
     kinds: frozenset[str]
     choices: tuple[str, ...]
+    bounds: str
     nullable: bool
     required: bool
 
@@ -40,6 +42,7 @@ class Expected:
         return cls(
             kinds=frozenset(_kind(arm) for arm in arms if arm is not NoneType),
             choices=choices,
+            bounds=_bounds(field),
             nullable=NoneType in arms,
             required=field.is_required(),
         )
@@ -48,7 +51,12 @@ class Expected:
         """Say in a few words what is accepted."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
-        names = {"array": "a list", "object": "an object", "boolean": "true or false"}
+        names = {
+            "array": "a list",
+            "object": "an object",
+            "boolean": "true or false",
+            "number": f"a number{self.bounds}",
+        }
         return " or ".join(sorted(names.get(kind, f"a {kind}") for kind in self.kinds))
 
 
@@ -59,6 +67,33 @@ def _arms(annotation: object) -> list[object]:
     if origin in (Union, UnionType):
         return [inner for arm in get_args(annotation) for inner in _arms(arm)]
     return [annotation]
+
+
+def _bounds(field: FieldInfo) -> str:
+    """` from 1 to 1000`, wherever in the annotation pydantic keeps the bounds."""
+    constraints = [*field.metadata, *_constraints(field.annotation)]
+    low = next(
+        (one for one in (getattr(c, "ge", None) for c in constraints) if one is not None), None
+    )
+    high = next(
+        (one for one in (getattr(c, "le", None) for c in constraints) if one is not None), None
+    )
+    if low is None:
+        return ""
+    return f" from {low}" if high is None else f" from {low} to {high}"
+
+
+def _constraints(annotation: object) -> list[object]:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        inner, *metadata = get_args(annotation)
+        found: list[object] = []
+        for one in metadata:
+            found += one.metadata if isinstance(one, FieldInfo) else [one]
+        return [*found, *_constraints(inner)]
+    if origin in (Union, UnionType):
+        return [found for arm in get_args(annotation) for found in _constraints(arm)]
+    return []
 
 
 def _kind(arm: object) -> str:
@@ -100,7 +135,9 @@ def _unquoted(text: str, expected: Expected) -> JsonValue:
     try:
         value: JsonValue = json.loads(text)
     except (ValueError, RecursionError) as failure:
-        raise ValueError(f"expected {expected.words()}, or JSON text of it") from failure
+        structure = expected.kinds & {"array", "object"}
+        form = ", or JSON text of it" if structure else ""
+        raise ValueError(f"expected {expected.words()}{form}") from failure
     return value
 
 

@@ -28,7 +28,10 @@ def error_text(error: NeuralError) -> str:
     if not hint:
         hint = _HINTS.get(error.code, _RETRY_HINT if error.retryable else _FALLBACK_HINT)
     message = clip(one_line(error.message).rstrip(".") or "unexplained", MAX_MESSAGE_CHARS)
-    head = f"{error.code}: {message} " if message.endswith("?") else f"{error.code}: {message}. "
+    is_closed = (
+        message.endswith("?") and ". " in hint
+    )  # the form needs one full stop between sentences
+    head = f"{error.code}: {message} " if is_closed else f"{error.code}: {message}. "
     return head + clip(hint, MAX_ERROR_CHARS - len(head) - 1) + "."
 
 

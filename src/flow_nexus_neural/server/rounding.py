@@ -14,11 +14,27 @@ def wire_json(result: BaseModel) -> dict[str, JsonValue]:
     """Dump a result under its published names.
 
     Integers and strings are exact. A float that is not finite means "not measured" and becomes None.
+
+    Raises:
+        ValidationError: A float that is not finite stands where the result promises a number.
     """
-    return {
-        name: _rounded(value)
-        for name, value in result.model_dump(mode="python", by_alias=True).items()
-    }
+    dumped = result.model_dump(mode="python", by_alias=True)
+    content = {name: _rounded(value) for name, value in dumped.items()}
+    if not _is_finite(dumped):
+        type(result).model_validate(content)
+    return content
+
+
+def _is_finite(value: JsonValue) -> bool:
+    match value:
+        case float():
+            return math.isfinite(value)
+        case dict():
+            return all(_is_finite(item) for item in value.values())
+        case list() | tuple():
+            return all(_is_finite(item) for item in value)
+        case _:
+            return True
 
 
 def _rounded(value: JsonValue) -> JsonValue:

@@ -40,7 +40,7 @@ DEPLOY_ARGUMENTS = _CLUSTER_ID | {
     "autonomy": "0 observes, 1 acts",
     "template": "Echoed",
     "layers": 'Keras-like: [{"type":"dense","units":64,"activation":"relu"}]',
-    "replace_node_id": "Failed node id or slot",
+    "replace_node_id": "Failed node or slot",
     "replace": "false: a new slot",
 }
 CONNECT_ARGUMENTS = _CLUSTER_ID | {
@@ -53,7 +53,7 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
     "batch_size": "Per worker",
     "learning_rate": "Step size",
     "optimizer": "Of each worker",
-    "federated": "Local training per shard, averaged per round",
+    "federated": "Local training, averaged per round",
     "rounds": "Federated: instead of epochs",
     "local_epochs": "Federated: per round, default 1",
     "clients_per_round": "Federated: default min(5, workers)",
@@ -69,7 +69,7 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
 }
 STATUS_ARGUMENTS = _CLUSTER_ID | {
     "detail": "full adds history and events",
-    "wait_seconds": "Wait this long for `until`",
+    "wait_seconds": "Wait for `until`",
     "until": "any change, or the training's end",
     "training_id": "Default the latest",
 }

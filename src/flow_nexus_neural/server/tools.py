@@ -173,7 +173,7 @@ TOOL_SPECS: tuple[ToolSpec[Any], ...] = (
         published={
             "input_data": {
                 "type": ["string", "object", "array"],
-                "items": {"type": ["object", "number", "array"]},
+                "items": {"type": ["object", "number", "array"], "items": {"type": "number"}},
             },
             "weights": {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}},
         },

@@ -1,0 +1,175 @@
+"""The list of tools: a committed snapshot, byte budgets, annotations, and what listing must not load."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from flow_nexus_neural.server.tools import TOOL_SPECS
+from tests.integration.served import Served, text_of
+
+SNAPSHOT = Path(__file__).with_name("tools_list.json")
+UPDATE_VARIABLE = "UPDATE_TOOLS_SNAPSHOT"
+
+
+def listed(server: Served) -> list[dict[str, Any]]:
+    return [
+        tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in server.tools()
+    ]
+
+
+def n_bytes(value: Any) -> int:
+    return len(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
+
+
+def test_the_list_is_the_committed_one_in_both_eras(server: Served):
+    """Set UPDATE_TOOLS_SNAPSHOT=1 to write it anew, and read the difference before committing it."""
+    tools = listed(server)
+    if os.environ.get(UPDATE_VARIABLE):
+        SNAPSHOT.write_text(
+            json.dumps(tools, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+    assert tools == json.loads(SNAPSHOT.read_text(encoding="utf-8"))
+
+
+def test_the_tools_come_in_the_order_in_which_they_are_called(server: Served):
+    assert [tool["name"] for tool in listed(server)] == [
+        "neural_cluster_init",
+        "neural_node_deploy",
+        "neural_cluster_connect",
+        "neural_train_distributed",
+        "neural_cluster_status",
+        "neural_predict_distributed",
+        "neural_cluster_terminate",
+    ]
+
+
+def test_no_full_name_is_longer_than_clients_accept(server: Served):
+    longest = max(len(f"mcp__flow_nexus__{tool['name']}") for tool in listed(server))
+    assert longest == 43
+
+
+def test_the_list_keeps_its_byte_budgets(server: Served):
+    tools = listed(server)
+    assert sum(n_bytes(tool["inputSchema"]) for tool in tools) <= 6_000
+    assert n_bytes(tools) <= 34_000
+    assert n_bytes(server.client.instructions) <= 1_500
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "budget"),
+    [
+        ("neural_cluster_status", {}, 9_000),
+        ("neural_cluster_status", {"detail": "summary"}, 3_000),
+        ("neural_cluster_status", {"detail": "full"}, 24_000),
+        ("neural_predict_distributed", {}, 40_000),
+    ],
+)
+def test_a_result_of_eleven_nodes_keeps_its_byte_budget(
+    server: Served, tool: str, arguments: dict[str, Any], budget: int
+):
+    result = server.result(tool, **arguments)
+    assert n_bytes(result) <= budget
+
+
+def test_every_tool_and_every_argument_is_described(server: Served):
+    for tool in listed(server):
+        assert tool["title"]
+        assert 1 <= tool["description"].count(".") <= 4
+        assert tool["outputSchema"]["type"] == "object"
+        for name, schema in tool["inputSchema"]["properties"].items():
+            assert schema.get("description"), f"{tool['name']}.{name}"
+
+
+@pytest.mark.parametrize("spec", TOOL_SPECS, ids=lambda spec: spec.name)
+def test_every_description_describes_something_that_exists(spec: Any):
+    assert set(spec.arguments) == set(spec.request.model_fields)
+    output = json.dumps(spec.output_schema())
+    for name, text in spec.outputs.items():
+        assert f'"description": {json.dumps(text)}' in output, name
+
+
+def test_nothing_but_the_published_arguments_is_published(server: Served):
+    schemas = {tool["name"]: tool["inputSchema"] for tool in listed(server)}
+    for spec in TOOL_SPECS:
+        schema = schemas[spec.name]
+        assert schema["additionalProperties"] is False
+        assert len(schema["properties"]) == len(spec.request.model_fields)
+        jsonschema.Draft202012Validator.check_schema(schema)
+    assert "wasmOptimization" in schemas["neural_cluster_init"]["properties"]
+    assert "daaEnabled" in schemas["neural_cluster_init"]["properties"]
+
+
+def test_no_published_array_leaves_its_items_undescribed(server: Served):
+    def check(schema: Any, place: str) -> None:
+        if not isinstance(schema, dict):
+            return
+        kinds = schema.get("type", ())
+        if "array" in ([kinds] if isinstance(kinds, str) else kinds):
+            assert schema.get("items"), place
+        for name, inner in schema.items():
+            check(inner, f"{place}.{name}")
+
+    for tool in listed(server):
+        check(tool["inputSchema"], tool["name"])
+
+
+@pytest.mark.parametrize(
+    ("tool", "hints"),
+    [
+        ("neural_cluster_init", (False, False, False, False)),
+        ("neural_node_deploy", (False, False, False, False)),
+        ("neural_cluster_connect", (False, False, True, False)),
+        ("neural_train_distributed", (False, False, False, False)),
+        ("neural_cluster_status", (True, False, True, False)),
+        ("neural_predict_distributed", (True, False, True, False)),
+        ("neural_cluster_terminate", (False, True, True, False)),
+    ],
+)
+def test_the_hints_for_hosts_are_right(server: Served, tool: str, hints: tuple[bool, ...]):
+    (found,) = [one["annotations"] for one in listed(server) if one["name"] == tool]
+    names = ("readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint")
+    assert tuple(found[name] for name in names) == hints
+
+
+def test_the_instructions_name_every_tool_in_order(server: Served):
+    text = server.client.instructions
+    places = [text.index(spec.name) for spec in TOOL_SPECS]
+    assert places == sorted(places)
+
+
+def test_an_unknown_tool_is_answered_with_the_nearest_one(server: Served):
+    answer = server.call("neural_predict", {})
+    assert answer.is_error
+    assert "did you mean 'neural_predict_distributed'?" in text_of(answer)
+
+
+LISTING = """
+import sys
+import anyio
+from mcp import Client
+from flow_nexus_neural.server.app import build_server
+from flow_nexus_neural.server.host import EngineHost
+from flow_nexus_neural.settings import Settings
+
+async def list_tools():
+    host = EngineHost(None)
+    async with host.running(), Client(build_server(host, Settings()), mode="legacy") as client:
+        return len((await client.list_tools()).tools)
+
+count = anyio.run(list_tools)
+heavy = {"numpy", "torch", "safetensors", "sqlite3", "flow_nexus_neural.engine.engine"} & set(sys.modules)
+print(count, sorted(heavy))
+"""
+
+
+def test_listing_the_tools_loads_neither_torch_nor_numpy_nor_the_engine():
+    done = subprocess.run(
+        [sys.executable, "-c", LISTING], capture_output=True, text=True, timeout=50, check=True
+    )
+    assert done.stdout == "7 []\n"
