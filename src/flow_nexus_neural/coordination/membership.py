@@ -42,7 +42,7 @@ TRANSITIONS: dict[SlotState, frozenset[SlotState]] = {
 FAILED: frozenset[SlotState] = frozenset(
     {"failed", "recovering", "failed_permanently", "quarantined"}
 )
-_SLOT = re.compile(r"^([a-z_]+)-(\d+)$")
+_SLOT = re.compile(r"([a-z_]+)-([0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def count(states: Iterable[SlotState]) -> Counts:
 
 def slot_order(slot: str) -> tuple[int, int, str]:
     """Sort key of slot names: by role, then by number. Names of another form come last."""
-    match = _SLOT.match(slot)
+    match = _SLOT.fullmatch(slot)
     if match is None or match[1] not in ROLE_ORDER:
         return len(ROLE_ORDER), 0, slot
     return ROLE_ORDER.index(match[1]), int(match[2]), slot

@@ -33,7 +33,7 @@ TENSORS = ".safetensors"
 BYTES = ".bin"
 
 _METADATA_KEY = "flow_nexus_neural"
-_SHA = re.compile(r"^[0-9a-f]{64}$")
+_SHA = re.compile(r"[0-9a-f]{64}")
 
 
 class CheckpointFiles:
@@ -140,11 +140,11 @@ class CheckpointFiles:
                 yield from (
                     file
                     for file in folder.iterdir()
-                    if _SHA.match(file.stem) and file.suffix in {TENSORS, BYTES}
+                    if _SHA.fullmatch(file.stem) and file.suffix in {TENSORS, BYTES}
                 )
 
     def _place(self, sha: str, suffix: str) -> Path:
-        if not _SHA.match(sha):
+        if not _SHA.fullmatch(sha):
             raise StoreCorrupt(f"{sha!r} is no name of a blob", hint=_LOST)
         return self._blobs / sha[:2] / f"{sha}{suffix}"
 

@@ -163,28 +163,30 @@ def upsert(row: ClusterRow | SlotRow | TrainingRow | HistoryRow) -> Write:
 
 
 def append(cluster_id: str, entry: Mapping[str, JsonValue]) -> Write:
-    """Add a sealed ledger entry; the one that is already last is left as it is.
+    """Add a sealed ledger entry; one that is stored already is left as it is.
 
     The write raises `StoreCorrupt` if the entry does not continue the stored chain.
     """
 
     def write(connection: sqlite3.Connection) -> None:
+        same = "SELECT 1 FROM ledger WHERE cluster_id=? AND seq=? AND entry_sha=?"
+        key = (cluster_id, entry["seq"], entry["entry_sha"])
+        if connection.execute(same, key).fetchone() is not None:
+            return
         last = connection.execute(
             "SELECT seq, entry_sha FROM ledger WHERE cluster_id=? ORDER BY seq DESC LIMIT 1",
             (cluster_id,),
         ).fetchone()
         seq, prev_sha = (-1, GENESIS) if last is None else last
-        if entry["entry_sha"] == prev_sha:
-            return
         follows = entry["seq"] == seq + 1 and entry["prev_sha"] == prev_sha
         if not follows or entry["cluster_id"] != cluster_id:
             raise StoreCorrupt(
                 f"ledger entry {entry['seq']} of {cluster_id} does not continue entry {seq}",
-                hint="read the cluster's status and start the operation again",
+                hint=_START_AGAIN,
             )
         connection.execute(
             "INSERT INTO ledger (cluster_id, seq, entry_sha, body) VALUES (?, ?, ?, ?)",
-            (cluster_id, entry["seq"], entry["entry_sha"], _text(entry)),
+            (*key, _text(entry)),
         )
 
     return write
@@ -208,6 +210,8 @@ _RESTORE = (
     "move the state directory away or restore a copy; its checkpoints stay readable in blobs/"
 )
 
+_START_AGAIN = "read the cluster's state with neural_cluster_status and start the operation again"
+
 _TABLES: dict[type[Any], tuple[str, tuple[str, ...], frozenset[str]]] = {
     ClusterRow: ("clusters", ("cluster_id",), frozenset({"spec", "state"})),
     SlotRow: ("slots", ("cluster_id", "slot"), frozenset({"spec"})),
@@ -230,6 +234,10 @@ def _translated(action: str) -> Iterator[None]:
     except sqlite3.ProgrammingError as failure:
         raise ShuttingDown(
             f"could not {action}: {failure}", hint="start the server again"
+        ) from failure
+    except sqlite3.IntegrityError as failure:
+        raise StoreCorrupt(
+            f"could not {action}, the rows contradict what is stored: {failure}", hint=_START_AGAIN
         ) from failure
     except sqlite3.DatabaseError as failure:
         raise StoreCorrupt(f"could not {action}: {failure}", hint=_RESTORE) from failure

@@ -28,8 +28,8 @@ T = TypeVar("T")
 class Store:
     """The journal of a state directory, held by one server.
 
-    Calls are served one at a time in a worker thread. Cancelling one does not tear it: it is carried out
-    and waited for, and what it wrote is durable; only its result is not seen.
+    Calls are served one at a time in a worker thread, all from one event loop. Cancelling one does not tear
+    it: once begun it is carried out and waited for, and what it wrote is durable.
     """
 
     def __init__(self, lock: directory.StateDirLock, journal: Journal) -> None:
@@ -97,7 +97,7 @@ class Store:
         """Commit a version: its ledger entries, the rows that rest on it and the blobs it names, or nothing.
 
         Args:
-            entries: Sealed, with `cluster_id`, in order; committing the last entry again adds nothing.
+            entries: Sealed, with `cluster_id`, in order; committing one again adds nothing.
             rows: The cluster, training and round as of this version.
             blobs: (sha, bytes, kind) of files that are durable already.
             dropped: Files that are not needed any more once this is committed.
