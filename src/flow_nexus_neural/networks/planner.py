@@ -24,6 +24,10 @@ MAX_VALUES_PER_ROW: Final = 1 << 24
 """Values that one row may have between two layers."""
 
 
+_MIXES_STEPS: Final = frozenset({"attention", "transformer_encoder"})
+"""Layers that save work when only their last step is read; their last query is enough then."""
+
+
 @dataclass(frozen=True)
 class Planned:
     """A network and what its owner should know about it."""
@@ -132,7 +136,7 @@ def _plan_layers(layers: list[LayerSpec], signals: list[Signal]) -> tuple[Planne
                 in_shape=before.shape[-1:] if reduced and position != cut else before.shape,
                 out_shape=after.shape[-1:] if reduced else after.shape,
                 take_last_step=position == cut,
-                last_query_only=layer.type == "attention" and position + 1 == cut,
+                last_query_only=layer.type in _MIXES_STEPS and position + 1 == cut,
                 tensors=tensors_of(layer, width, _prefix(layer)),
             )
         )

@@ -91,7 +91,7 @@ class PlannedLayer(Frozen):
         in_shape: Shape of its input without the batch axis: [features] or [steps, features].
         out_shape: Shape of its output without the batch axis.
         take_last_step: Its input sequence is first reduced to the last time step.
-        last_query_only: An attention layer of which only the last step's output is read.
+        last_query_only: An attention or encoder layer of which only the last step's output is read.
         tensors: Its tensors in canonical order.
     """
 
