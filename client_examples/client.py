@@ -44,5 +44,11 @@ async def neural_server(*flags: str) -> AsyncIterator[Neural]:
             command=sys.executable,
             args=["-m", "flow_nexus_neural", "--state-dir", state_dir, *flags],
         )
+        refused: ToolFailed | None = None
         async with Client(server) as client:
-            yield Neural(client)
+            try:
+                yield Neural(client)
+            except ToolFailed as failure:  # raised again outside the client's task groups, as it is
+                refused = failure
+        if refused is not None:
+            raise refused
