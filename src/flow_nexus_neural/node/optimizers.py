@@ -1,7 +1,8 @@
 """Optimiser steps over whole flat vectors, in place.
 
-Formulas are torch's, hyper-parameters Keras' defaults. `torch.optim` is not used: importing it loads some
-eight hundred modules, which a node could neither afford nor, once confined, read.
+Formulas are torch's, hyper-parameters Keras' defaults. The classes of `torch.optim` are not used: making the
+first one loads `torch._dynamo` and some eight hundred modules with it, which every node would pay for and a
+confined one could not even read.
 
 Moments arrive with the committed state and leave with the published one; nothing is kept here. Adagrad's
 accumulator therefore starts at `ADAGRAD_INITIAL` because whoever makes the first state puts it there.

@@ -1,0 +1,5 @@
+"""One torch thread, as in a node."""
+
+import torch
+
+torch.set_num_threads(1)
