@@ -400,9 +400,10 @@ class Features(Report):
 
 
 class Serving(Report):
-    """What answers predictions."""
+    """What answers predictions. `files` has each cohort's weights, relative to the state directory."""
 
     bundle_sha: str
+    files: dict[str, str]
     effective_ensemble_size: int
     confidence_source: str
 

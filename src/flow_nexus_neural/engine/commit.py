@@ -1,0 +1,257 @@
+"""Committing a version: evaluate it, make it durable, then let it answer.
+
+Order: checkpoint files durable, then the ledger entries with every row that rests on them in one
+transaction, then the nodes' serving copies, then the bundle. Nobody is told of a version that a crash could
+take back, and a failure before the transaction leaves everything as it was.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pydantic import JsonValue
+
+from flow_nexus_neural.engine.cluster import Cluster
+from flow_nexus_neural.engine.committed import Committed, model_digest
+from flow_nexus_neural.engine.context import EngineContext
+from flow_nexus_neural.engine.exchange import Update
+from flow_nexus_neural.engine.judging import Judge
+from flow_nexus_neural.engine.model import Bundle, Cohort
+from flow_nexus_neural.engine.records import record
+from flow_nexus_neural.engine.reports import DatasetInfo, HistoryPoint
+from flow_nexus_neural.engine.rows import HistoryRow
+from flow_nexus_neural.engine.serving import load_everywhere
+from flow_nexus_neural.engine.trainings import Training
+
+if TYPE_CHECKING:
+    from flow_nexus_neural.data.schema import DataSchema
+
+Blobs = list[tuple[str, int, str]]
+RULE = "federated_averaging"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What a round made, before anybody believes it.
+
+    Attributes:
+        cohorts: All cohorts of the training, with the new weights where there are any.
+        renewed: Keys of those that have new weights.
+        excluded: Slots left out, with reasons.
+        began_s: When the round began.
+        bytes_before: Communication counted before it.
+    """
+
+    number: int
+    cohorts: Mapping[str, Cohort]
+    renewed: frozenset[str]
+    updates: Sequence[Update]
+    excluded: Mapping[str, str]
+    train_loss: float | None
+    began_s: float
+    bytes_before: int
+
+
+async def commit_round(
+    context: EngineContext,
+    cluster: Cluster,
+    training: Training,
+    candidate: Candidate,
+    judge: Judge,
+    data: "tuple[DataSchema, DatasetInfo]",
+) -> dict[str, Cohort]:
+    """Commit a round's candidate as the cluster's next version.
+
+    Args:
+        context: The engine's means.
+        cluster: Gets the version.
+        training: Gets the round.
+        candidate: What the round made.
+        judge: Measures it on rows that no node trained on.
+        data: Schema and description of what it was trained on.
+
+    Returns:
+        All cohorts of the candidate as committed.
+
+    Raises:
+        RoundFailed: The candidate's outputs are not finite; the former version stays.
+        StoreUnavailable: It could not be made durable; the former version stays.
+    """
+    verdict = await judge.round(candidate.cohorts)
+    cohorts, blobs = await store_blobs(context, cluster, candidate.cohorts, candidate.renewed)
+    point = HistoryPoint(
+        round=candidate.number,
+        train_loss=candidate.train_loss,
+        val_loss=verdict.validation.loss,
+        accuracy=verdict.validation.accuracy,
+        bytes=cluster.metrics.communication_bytes - candidate.bytes_before,
+        seconds=context.clock() - candidate.began_s,
+    )
+    digests = {key: cohort.digest or "" for key, cohort in cohorts.items()}
+    steps = sum(update.steps for update in candidate.updates)
+    advance = training.advance.after(point, steps, model_digest(digests))
+    former = cluster.committed
+    committed = Committed(
+        version=former.version + 1 if former else 1,
+        schema=data[0],
+        dataset=data[1],
+        cohorts=cohorts,
+        bundle=plain_bundle(cohorts, former.version + 1 if former else 1),
+        evaluation=verdict.evaluation,
+        accuracy=verdict.test.accuracy,
+        loss=verdict.test.loss,
+        recent=recent_files(former, cohorts, context.settings.checkpoint_keep),
+        best=_best(former, cohorts, is_best=advance.best_round == candidate.number),
+    )
+    history = HistoryRow(
+        training_id=training.training_id,
+        cluster_id=cluster.cluster_id,
+        round_number=point.round,
+        point=point.model_dump(mode="json"),
+    )
+    entries = [
+        _round_entry(cluster, training, candidate, cohorts[key], committed.version)
+        for key in sorted(candidate.renewed)
+    ]
+    await install(
+        context,
+        cluster,
+        committed,
+        entries,
+        [training.to_row(cluster.cluster_id, advance), history],
+        blobs,
+    )
+    training.advance = advance
+    training.history.append(point)
+    context.changed(cluster)
+    return dict(cohorts)
+
+
+async def install(
+    context: EngineContext,
+    cluster: Cluster,
+    committed: Committed,
+    entries: Sequence[Mapping[str, JsonValue]],
+    rows: Sequence[object],
+    blobs: Blobs,
+) -> None:
+    """Make a version durable, load it into the serving nodes, and put it in force.
+
+    Raises:
+        StoreUnavailable: Nothing was stored and nothing changed.
+    """
+    former = cluster.committed
+    dropped = sorted(former.blobs - committed.blobs) if former else []
+    await record(
+        context,
+        cluster,
+        entries,
+        [cluster.to_row(committed), *rows],  # type: ignore[list-item]  # rows of the journal
+        blobs=blobs,
+        dropped=dropped,
+    )
+    await load_everywhere(
+        context, cluster, list(committed.cohorts.values()), committed.bundle.parity
+    )
+    cluster.committed = committed
+    await context.delete_files(dropped)
+
+
+async def store_blobs(
+    context: EngineContext, cluster: Cluster, cohorts: Mapping[str, Cohort], renewed: frozenset[str]
+) -> tuple[dict[str, Cohort], Blobs]:
+    """Write weights and moments of renewed cohorts; all cohorts come back, those one version later.
+
+    Raises:
+        StoreUnavailable: The disk refuses.
+    """
+    stored = dict(cohorts)
+    blobs: Blobs = []
+    for key in sorted(renewed):
+        cohort = cohorts[key]
+        if cohort.state is None:
+            continue
+        metadata = {
+            "cluster_id": cluster.cluster_id,
+            "cohort": key,
+            "version": str(cohort.version + 1),
+            "weights_digest": cohort.digest or "",
+        }
+        write = context.checkpoints.write
+        blob, nbytes = await context.offload(write, cohort.tensors(cohort.state), metadata)
+        blobs.append((blob, nbytes, "weights"))
+        moments_blob = None
+        if cohort.state.moments:
+            moments_blob, nbytes = await context.offload(write, cohort.state.moments, metadata)
+            blobs.append((moments_blob, nbytes, "moments"))
+        stored[key] = replace(
+            cohort, blob=blob, moments_blob=moments_blob, version=cohort.version + 1
+        )
+    return stored, blobs
+
+
+def plain_bundle(cohorts: Mapping[str, Cohort], version: int) -> Bundle:
+    """A bundle before calibration: equal weights, nothing corrected."""
+    slots = [slot for cohort in cohorts.values() for slot in cohort.slots]
+    return Bundle(
+        version=version,
+        digests={key: cohort.digest or "" for key, cohort in cohorts.items()},
+        parity=version % 2,
+        slot_weights={slot: 1.0 / len(slots) for slot in slots},
+        weights_source="equal",
+        calibrators={},
+        residual_quantile=None,
+        residual_median=None,
+        error_correlation=None,
+    )
+
+
+def recent_files(
+    former: Committed | None, cohorts: Mapping[str, Cohort], keep: int
+) -> dict[str, tuple[str, ...]]:
+    """Checkpoint files of the last `keep` versions of each cohort, newest last."""
+    recent = {}
+    for key, cohort in cohorts.items():
+        before = former.recent.get(key, ()) if former else ()
+        files = [name for name in (*before, cohort.blob) if name is not None]
+        recent[key] = tuple(dict.fromkeys(files))[-keep:]
+    return recent
+
+
+def _best(
+    former: Committed | None, cohorts: Mapping[str, Cohort], *, is_best: bool
+) -> dict[str, str]:
+    if is_best or former is None:
+        return {key: cohort.blob for key, cohort in cohorts.items() if cohort.blob is not None}
+    return {key: name for key, name in former.best.items() if key in cohorts}
+
+
+def _round_entry(
+    cluster: Cluster, training: Training, candidate: Candidate, cohort: Cohort, version: int
+) -> dict[str, JsonValue]:
+    contributors: list[JsonValue] = [
+        {
+            "slot": update.slot,
+            "incarnation": cluster.slots[update.slot].incarnation,
+            "rows": update.rows,
+            "update_digest": update.digest,
+        }
+        for update in candidate.updates
+        if update.slot in cohort.slots
+    ]
+    return {
+        "kind": "version",
+        "cohort": cohort.key,
+        "version": cohort.version,
+        "parent": cohort.version - 1,
+        "model_version": version,
+        "round": candidate.number,
+        "training_id": training.training_id,
+        "rule": RULE,
+        "contributors": contributors,
+        "excluded": [{"slot": slot, "reason": why} for slot, why in candidate.excluded.items()],
+        "weights_digest": cohort.digest,
+        "blob": cohort.blob,
+        "topology_epoch": cluster.topology_epoch,
+        "train_loss": candidate.train_loss,
+    }

@@ -1,0 +1,186 @@
+"""Bringing a slot's process to life, and noticing its end."""
+
+import platform
+
+import anyio
+
+from flow_nexus_neural.engine.cluster import Cluster
+from flow_nexus_neural.engine.context import EngineContext, new_id, timestamp
+from flow_nexus_neural.engine.records import note_membership
+from flow_nexus_neural.engine.serving import serving_slots, synchronise
+from flow_nexus_neural.engine.slots import Slot
+from flow_nexus_neural.errors import ClusterTerminated, NeuralError, NodeError, ShuttingDown
+from flow_nexus_neural.kernels.seeds import seed64
+from flow_nexus_neural.runtime.base import Isolation, NodeExit, NodeHandle, NodeSpec
+
+RESPAWN_DELAYS_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+async def start(context: EngineContext, cluster: Cluster, slot: Slot) -> float | None:
+    """Start a slot's process and bring it to the committed version.
+
+    After return the slot is healthy, its row is durable and its end will be noticed. On failure no process
+    is left, the slot is `failed`, and the error is raised. Cancelling does not interrupt it half way.
+
+    Returns:
+        Milliseconds of the synchronisation; None when there was nothing to load.
+
+    Raises:
+        NodeError, IsolationUnavailable: The process did not come up or could not be synchronised.
+        ClusterTerminated: The cluster ended meanwhile.
+    """
+    sync_ms: float | None = None
+    with anyio.CancelScope(shield=True):
+        sync_ms = await _start(context, cluster, slot)
+    return sync_ms  # noqa: RET504  a cancel scope may swallow, so the return stands outside it
+
+
+async def _start(context: EngineContext, cluster: Cluster, slot: Slot) -> float | None:
+    if slot.state != "recovering":
+        slot.move("starting" if slot.state == "declared" else "recovering")
+    context.changed(cluster)
+    try:
+        handle = await context.runtime.start(
+            _spec(context, cluster, slot),
+            ready_timeout_s=context.settings.node_ready_timeout_s,
+        )
+    except NeuralError as failure:
+        await _failed(context, cluster, slot, str(failure))
+        raise
+    if cluster.terminated_at is not None:
+        await handle.stop(grace_s=0)
+        raise ClusterTerminated(
+            f"cluster {cluster.cluster_id} ended at {cluster.terminated_at}",
+            hint="create a cluster with neural_cluster_init",
+        )
+    slot.attach(handle)
+    context.tasks.start_soon(watch, context, cluster, slot, handle)
+    return await _synchronised(context, cluster, slot, handle)
+
+
+async def _synchronised(
+    context: EngineContext, cluster: Cluster, slot: Slot, handle: NodeHandle
+) -> float | None:
+    slot.move("syncing")
+    began = context.clock()
+    try:
+        loaded = await synchronise(context, cluster, slot)
+        slot.move("healthy")
+        # A version that was committed while this one was loading has not reached the slot yet.
+        while loaded and slot not in serving_slots(cluster):
+            loaded = await synchronise(context, cluster, slot)
+    except NodeError as failure:
+        slot.detach()
+        await handle.stop(grace_s=0)
+        await _failed(context, cluster, slot, str(failure))
+        raise
+    sync_ms = (context.clock() - began) * 1e3 if loaded else None
+    slot.deployed_at, slot.last_error = timestamp(), None
+    await note_membership(context, cluster, slot, "joined")
+    context.changed(cluster)
+    return sync_ms
+
+
+async def watch(context: EngineContext, cluster: Cluster, slot: Slot, handle: NodeHandle) -> None:
+    """Wait for the end of a process and tell the cluster.
+
+    A node whose runtime was lost did nothing wrong: it comes back by itself. One that died on its own stays
+    failed until it is replaced.
+    """
+    exit_ = await handle.wait_exit()
+    cluster.metrics.count_frames("sync", handle)
+    if slot.handle is not handle:
+        return
+    slot.detach()
+    if cluster.terminated_at is not None or slot.state == "retired":
+        return
+    await _failed(context, cluster, slot, f"node_died: {exit_.sentence}")
+    if exit_.reason == "runtime_lost":
+        await respawn(context, cluster, slot)
+
+
+async def respawn(context: EngineContext, cluster: Cluster, slot: Slot) -> None:
+    """Start a slot again under a new incarnation, with growing pauses; gives up into `failed`."""
+    for delay_s in RESPAWN_DELAYS_S:
+        await anyio.sleep(delay_s)
+        if slot.handle is not None or cluster.terminated_at is not None:
+            return
+        try:
+            await restart(context, cluster, slot)
+        except (ClusterTerminated, ShuttingDown):
+            return
+        except NeuralError as failure:
+            slot.last_error = str(failure)
+        else:
+            return
+
+
+async def restart(context: EngineContext, cluster: Cluster, slot: Slot) -> float | None:
+    """Give a slot without a process a new incarnation; joins a restart under way.
+
+    Returns:
+        As `start`; None too when somebody else's restart was joined.
+
+    Raises:
+        NodeError, IsolationUnavailable, ClusterTerminated: As `start`.
+    """
+    async with slot.restarting:
+        if slot.handle is not None:
+            return None
+        slot.incarnation += 1
+        slot.node_id = new_id("node")
+        sync_ms = await start(context, cluster, slot)
+        slot.recovered_at_s = context.clock()
+        return sync_ms
+
+
+async def revive(context: EngineContext, cluster: Cluster) -> None:
+    """Start every slot that lost its process because the server or the runtime ended.
+
+    Slots that cannot be started stay failed with their reason; the others serve.
+    """
+
+    async def revive_one(slot: Slot) -> None:
+        try:
+            await restart(context, cluster, slot)
+        except NeuralError as failure:
+            slot.last_error = str(failure)
+
+    async with cluster.reviving:
+        waiting = [s for s in cluster.slots if s.state == "recovering" and s.handle is None]
+        async with anyio.create_task_group() as group:
+            for slot in waiting:
+                group.start_soon(revive_one, slot)
+
+
+def isolation_warnings(isolation: Isolation) -> list[str]:
+    """What a caller should know about a level below the best that this platform can give."""
+    if platform.system() == "Linux" and isolation.level not in ("strict", "none"):
+        missing = ", ".join(isolation.missing) or "unknown"
+        return [f"isolation is {isolation.level!r}, not 'strict'; missing: {missing}"]
+    return []
+
+
+def describe_exit(exit_: NodeExit) -> str:
+    """An exit in one line, with the last words of the process."""
+    tail = exit_.stderr_tail.strip().splitlines()
+    return exit_.sentence + (f" (last words: {tail[-1][:200]})" if tail else "")
+
+
+async def _failed(context: EngineContext, cluster: Cluster, slot: Slot, reason: str) -> None:
+    slot.move("failed")
+    slot.last_error = reason[:400]
+    await note_membership(context, cluster, slot, "failed")
+    context.changed(cluster)
+
+
+def _spec(context: EngineContext, cluster: Cluster, slot: Slot) -> NodeSpec:
+    return NodeSpec(
+        node_id=slot.node_id,
+        slot=slot.name,
+        incarnation=slot.incarnation,
+        seed=seed64((cluster.spec.seed, 0), 0, slot.name, slot.incarnation, "init"),
+        memory_mb=context.settings.node_memory_mb,
+        cpu_s=context.settings.node_cpu_s,
+        max_regions=16 + 2 * (context.settings.max_nodes - 1),
+    )

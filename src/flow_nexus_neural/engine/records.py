@@ -1,0 +1,68 @@
+"""What happened to a cluster, made durable: ledger entries and the rows that go with them."""
+
+from collections.abc import Mapping, Sequence
+
+from pydantic import JsonValue
+
+from flow_nexus_neural.coordination.ledger import Entry, make_entry
+from flow_nexus_neural.engine.cluster import Cluster, LedgerHead
+from flow_nexus_neural.engine.context import EngineContext, timestamp
+from flow_nexus_neural.engine.rows import ClusterRow, HistoryRow, SlotRow, TrainingRow
+from flow_nexus_neural.engine.slots import Slot
+
+Row = ClusterRow | SlotRow | TrainingRow | HistoryRow
+
+
+async def record(
+    context: EngineContext,
+    cluster: Cluster,
+    entries: Sequence[Mapping[str, JsonValue]],
+    rows: Sequence[Row],
+    *,
+    blobs: Sequence[tuple[str, int, str]] = (),
+    dropped: Sequence[str] = (),
+) -> None:
+    """Append entries to a cluster's ledger, together with the rows that rest on them, or nothing.
+
+    Entries are sealed here, one writer at a time, so the chain cannot fork.
+
+    Raises:
+        StoreUnavailable, StoreCorrupt: Nothing was stored.
+    """
+    async with cluster.ledger_lock:
+        head = cluster.head
+        sealed: list[Entry] = []
+        for fields in entries:
+            entry = make_entry(
+                head.sha,
+                {"seq": head.seq, "cluster_id": cluster.cluster_id, "at": timestamp(), **fields},
+            )
+            sealed.append(entry)
+            head = LedgerHead(seq=head.seq + 1, sha=str(entry["entry_sha"]))
+        await context.store.commit_version(sealed, rows, blobs=blobs, dropped=dropped)
+        cluster.head = head
+
+
+async def note_membership(context: EngineContext, cluster: Cluster, slot: Slot, event: str) -> None:
+    """A slot's incarnation joined, failed or left."""
+    fields: dict[str, JsonValue] = {
+        "kind": "membership",
+        "event": event,
+        "slot": slot.name,
+        "node_id": slot.node_id,
+        "incarnation": slot.incarnation,
+        "reason": slot.last_error,
+    }
+    await record(context, cluster, [fields], [slot.to_row(cluster.cluster_id)])
+
+
+async def note_topology(context: EngineContext, cluster: Cluster) -> None:
+    """The nodes are linked in another way."""
+    links = cluster.links
+    fields: dict[str, JsonValue] = {
+        "kind": "topology",
+        "topology": cluster.topology,
+        "topology_epoch": cluster.topology_epoch,
+        "edges": [list(edge) for edge in links.graph.edges] if links else [],
+    }
+    await record(context, cluster, [fields], [cluster.to_row()])

@@ -1,0 +1,310 @@
+"""The status of a cluster, from one look at it. Nothing is computed that was not measured."""
+
+import math
+
+from flow_nexus_neural.coordination.guarantees import guarantees as promised
+from flow_nexus_neural.coordination.membership import count
+from flow_nexus_neural.engine import autonomy
+from flow_nexus_neural.engine.cluster import Cluster
+from flow_nexus_neural.engine.context import EngineContext
+from flow_nexus_neural.engine.reports import (
+    ClusterConfig,
+    ClusterLine,
+    DatasetShort,
+    Features,
+    Guarantees,
+    HistoryPoint,
+    IsolationPreview,
+    Limits,
+    NodeStatus,
+    Performance,
+    Serving,
+    StatusReport,
+    Wasm,
+)
+from flow_nexus_neural.engine.requests import StatusRequest
+from flow_nexus_neural.engine.serving import serving_slots
+from flow_nexus_neural.engine.slots import Slot
+from flow_nexus_neural.engine.trainings import Training
+from flow_nexus_neural.errors import TrainingNotFound
+from flow_nexus_neural.runtime.base import MemoryReading
+
+HISTORY_POINTS = 20
+MIN_POLL_MS, MAX_POLL_MS = 500, 10_000
+NO_WASM = "the WASM back end is not part of this version"
+
+
+def status_report(
+    context: EngineContext,
+    cluster: Cluster,
+    request: StatusRequest,
+    *,
+    changed: bool,
+    timed_out: bool,
+) -> StatusReport:
+    """A cluster as it is now.
+
+    Raises:
+        TrainingNotFound: `training_id` names no training of it.
+    """
+    full = request.detail == "full"
+    training = _training(cluster, request.training_id)
+    committed, metrics = cluster.committed, cluster.metrics
+    counts = count([slot.state for slot in cluster.slots])
+    memory = {s.name: s.handle.memory() for s in cluster.slots if s.handle is not None}
+    used, share, source = _memory(context, memory)
+    latency = metrics.latency()
+    return StatusReport(
+        cluster_id=cluster.cluster_id,
+        name=cluster.spec.name,
+        topology=cluster.topology,
+        declared_topology=cluster.spec.topology,
+        architecture=cluster.spec.architecture,
+        consensus=cluster.spec.consensus,
+        status=cluster_state(cluster),
+        created_at=cluster.created_at,
+        uptime=f"{int(cluster.uptime_s())}s",
+        uptime_seconds=int(cluster.uptime_s()),
+        active_nodes=counts.active,
+        total_nodes=counts.total,
+        failed_nodes=counts.failed,
+        training_status=training.status if training else "none",
+        training_progress=training.percent if training else 0.0,
+        training_error=training.error if training else None,
+        training=training.progress() if training else None,
+        global_accuracy=committed.accuracy if committed else None,
+        global_loss=committed.loss if committed else None,
+        evaluation=committed.evaluation if committed else None,
+        communication_bytes=metrics.communication_bytes,
+        communication_mb=metrics.communication_bytes / 1e6,
+        communication=metrics.communication(),
+        avg_latency=metrics.predict_ms.mean(),
+        latency=latency,
+        error_rate=metrics.node_calls.mean(),
+        memory_usage=share,
+        memory_bytes=used,
+        memory_source=source,
+        nodes=[]
+        if request.detail == "summary"
+        else [_node(context, cluster, slot, memory.get(slot.name)) for slot in cluster.slots],
+        guarantees=guarantees(cluster),
+        consensus_report=None,
+        daa=autonomy.report(cluster, events=full),
+        performance=Performance(throughput=_throughput(cluster), latency=metrics.predict_ms.mean()),
+        wasm=wasm(cluster),
+        features=Features(
+            daa_enabled=cluster.spec.daa_enabled,
+            wasm_enabled=False,
+            nodes_deployed=counts.total,
+            connections_active=_connections(cluster),
+            training_sessions=len(cluster.trainings),
+        ),
+        model_version=committed.version if committed else None,
+        serving=_serving(cluster),
+        dataset_info=DatasetShort(
+            name=committed.dataset.name,
+            rows=committed.dataset.rows,
+            synthetic=committed.dataset.synthetic,
+            task=committed.dataset.task,
+            target=committed.dataset.target,
+        )
+        if committed
+        else None,
+        history=thinned(training.history) if full and training else [],
+        training_sessions=[t.session() for t in cluster.trainings] if full else [],
+        timed_out=timed_out,
+        changed=changed,
+        poll_after_ms=poll_after_ms(training) if cluster.run is not None else None,
+        warnings=_warnings(cluster),
+    )
+
+
+def guarantees(cluster: Cluster) -> Guarantees:
+    """What the mode promises with the workers that are alive."""
+    found = promised(cluster.spec.consensus, len(cluster.slots.healthy("worker")))
+    return Guarantees(
+        mode=found.mode,
+        n=found.n,
+        f_tolerated=found.f_tolerated,
+        condition=found.condition,
+        holds=found.holds,
+        trusted=list(found.trusted),
+        notes=list(found.notes),
+    )
+
+
+def wasm(cluster: Cluster) -> Wasm:
+    """Whether a node runs WASM: none does."""
+    return Wasm(requested=cluster.spec.wasm_optimization, active=False, reason=NO_WASM)
+
+
+def cluster_config(context: EngineContext, cluster: Cluster) -> ClusterConfig:
+    """The effective configuration."""
+    return ClusterConfig(
+        architecture=cluster.spec.architecture,
+        topology=cluster.spec.topology,
+        consensus=cluster.spec.consensus,
+        daa_enabled=cluster.spec.daa_enabled,
+        wasm_optimization=wasm(cluster),
+        seed=cluster.spec.seed,
+        max_nodes=context.settings.max_nodes,
+        limits=Limits(
+            max_parameters=context.settings.max_parameters, max_rows=context.settings.max_rows
+        ),
+    )
+
+
+def isolation_preview(context: EngineContext) -> IsolationPreview:
+    """The level that nodes will get."""
+    import platform
+
+    return IsolationPreview(
+        level=context.runtime.isolation_preview().level, platform=platform.system().lower()
+    )
+
+
+def cluster_state(cluster: Cluster) -> str:
+    """One word for a cluster."""
+    states = [slot.state for slot in cluster.slots]
+    if cluster.terminated_at is not None:
+        return "terminated"
+    if cluster.is_training:
+        return "training"
+    if "recovering" in states:
+        return "recovering"
+    if count(states).failed:
+        return "degraded"
+    return "initialized" if cluster.links is None and cluster.committed is None else "ready"
+
+
+def cluster_line(cluster: Cluster) -> ClusterLine:
+    """A cluster in one line."""
+    return ClusterLine(
+        cluster_id=cluster.cluster_id,
+        name=cluster.spec.name,
+        status=cluster_state(cluster),
+        created_at=cluster.created_at,
+    )
+
+
+def poll_after_ms(training: Training | None) -> int:
+    """When it is worth asking again: after about a round."""
+    per_round = training.seconds_per_round if training else None
+    if per_round is None:
+        return 1000
+    return int(min(max(per_round * 1e3, MIN_POLL_MS), MAX_POLL_MS))
+
+
+def thinned(history: list[HistoryPoint], points: int = HISTORY_POINTS) -> list[HistoryPoint]:
+    """At most `points` points, evenly spread, the last one kept."""
+    if len(history) <= points:
+        return list(history)
+    step = (len(history) - 1) / (points - 1)
+    return [history[round(index * step)] for index in range(points)]
+
+
+def _training(cluster: Cluster, training_id: str | None) -> Training | None:
+    if training_id is None:
+        return cluster.latest_training
+    for training in cluster.trainings:
+        if training.training_id == training_id:
+            return training
+    known = ", ".join(t.training_id for t in cluster.trainings[-8:]) or "none"
+    raise TrainingNotFound(
+        f"cluster {cluster.cluster_id} has no training {training_id!r}; it has {known}",
+        hint="take the id from neural_train_distributed, or leave it out for the latest",
+    )
+
+
+def _memory(
+    context: EngineContext, readings: dict[str, MemoryReading | None]
+) -> tuple[int | None, float | None, str | None]:
+    """Bytes of all nodes, their percentage of the nodes' limits, and how they were read."""
+    known = [reading for reading in readings.values() if reading is not None]
+    if not known or len(known) < len(readings):
+        return None, None, None
+    used = sum(reading.nbytes for reading in known)
+    limit = len(known) * context.settings.node_memory_mb * 1_000_000
+    sources = {reading.source for reading in known}
+    return used, 100.0 * used / limit, sources.pop() if len(sources) == 1 else "mixed"
+
+
+def _node(
+    context: EngineContext, cluster: Cluster, slot: Slot, memory: MemoryReading | None
+) -> NodeStatus:
+    links = cluster.links
+    return NodeStatus(
+        node_id=slot.node_id,
+        slot=slot.name,
+        role=slot.spec.role,
+        status=slot.state,
+        healthy=slot.healthy,
+        model=slot.spec.model,
+        capabilities=list(slot.spec.capabilities),
+        autonomy=slot.spec.autonomy,
+        connections=len(links.graph.neighbours(slot.name)) if links and slot.healthy else 0,
+        incarnation=slot.incarnation,
+        rounds_done=slot.rounds_done,
+        loss=slot.loss,
+        rows=slot.rows,
+        memory_bytes=memory.nbytes if memory else None,
+        memory_limit_bytes=context.settings.node_memory_mb * 1_000_000,
+        parameters=slot.parameters,
+        backend="torch",
+        pid=slot.handle.pid if slot.handle else None,
+        isolation_level=slot.handle.isolation.level if slot.handle else "none",
+        pol=None,
+        last_error=slot.last_error,
+    )
+
+
+def _connections(cluster: Cluster) -> int:
+    """Links of which both ends are healthy."""
+    if cluster.links is None:
+        return 0
+    alive = {slot.name for slot in cluster.slots.healthy()} | {"engine"}
+    return sum(one in alive and other in alive for one, other in cluster.links.graph.edges)
+
+
+def _throughput(cluster: Cluster) -> float | None:
+    """Training rows per second in the latest round; None before the first."""
+    training = cluster.latest_training
+    if training is None or not training.history or cluster.run is None:
+        return None
+    rows = cluster.run.rows_last_round * training.config.local_epochs
+    seconds = training.history[-1].seconds
+    return rows / seconds if rows and seconds > 0 and math.isfinite(seconds) else None
+
+
+def _serving(cluster: Cluster) -> Serving | None:
+    committed = cluster.committed
+    if committed is None:
+        return None
+    answering = serving_slots(cluster)
+    cohorts = [committed.cohort_of(slot.name) for slot in answering]
+    return Serving(
+        bundle_sha=committed.bundle.sha,
+        files={
+            key: f"blobs/{cohort.blob[:2]}/{cohort.blob}.safetensors"
+            for key, cohort in committed.cohorts.items()
+            if cohort.blob is not None
+        },
+        effective_ensemble_size=len({cohort.digest for cohort in cohorts if cohort is not None}),
+        confidence_source="margin" if committed.schema.task != "regression" else "none",
+    )
+
+
+def _warnings(cluster: Cluster) -> list[str]:
+    warnings = []
+    if cluster.committed is not None and cluster.committed.dataset.synthetic:
+        warnings.append(
+            "the model was trained on synthetic data: results say nothing about markets"
+        )
+    failed = [slot for slot in cluster.slots if slot.state == "failed"]
+    if failed:
+        names = ", ".join(slot.name for slot in failed[:8])
+        warnings.append(
+            f"{names} failed; replace with neural_node_deploy (same role, model and capabilities,"
+            " no layers)"
+        )
+    return warnings

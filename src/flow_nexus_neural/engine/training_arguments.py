@@ -1,0 +1,158 @@
+"""From the arguments of a training to its effective configuration, or to one clear refusal."""
+
+from flow_nexus_neural.engine.reports import TrainingConfig
+from flow_nexus_neural.engine.requests import TrainRequest
+from flow_nexus_neural.errors import InvalidArguments, NotAvailable, NoWorkers
+
+DEFAULT_CLIENTS = 5
+LATER_METHODS = ("fedprox", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "scaffold")
+SYNCS_PER_EPOCH = 4
+MIN_SYNC_STEPS = 16
+
+
+def check_arguments(request: TrainRequest) -> None:
+    """Refuse what can be refused before any data is read.
+
+    Raises:
+        InvalidArguments: Arguments contradict each other or name nothing.
+        NotAvailable: A method that this version does not have.
+    """
+    if not request.federated:
+        given = [
+            name
+            for name in (
+                "rounds",
+                "local_epochs",
+                "clients_per_round",
+                "min_nodes_per_round",
+                "aggregation_method",
+            )
+            if getattr(request, name) is not None
+        ]
+        if given:
+            raise InvalidArguments(
+                f"{', '.join(given)} belongs to federated training, and federated is false",
+                hint="pass federated: true, or leave it out",
+            )
+    _check_method(request.aggregation_method)
+    _check_partition(request)
+    wanted, fewest = request.clients_per_round, request.min_nodes_per_round
+    if wanted is not None and fewest is not None and fewest > wanted:
+        raise InvalidArguments(
+            f"min_nodes_per_round={fewest} is above clients_per_round={wanted}",
+            hint="choose at most as many as take part in a round",
+        )
+
+
+def effective_config(
+    request: TrainRequest, *, eligible: int, partition: str, seed: int, largest_shard: int
+) -> TrainingConfig:
+    """Every argument as it will be used.
+
+    Args:
+        request: As checked by `check_arguments`.
+        eligible: Healthy workers that have rows to train on.
+        partition: As resolved for the data.
+        seed: Drawn or given.
+        largest_shard: Rows of the largest shard.
+
+    Raises:
+        InvalidArguments: More clients per round than eligible workers.
+        NoWorkers: Fewer eligible workers than a round needs.
+    """
+    clients = request.clients_per_round or min(DEFAULT_CLIENTS, eligible)
+    if clients > eligible:
+        raise InvalidArguments(
+            f"clients_per_round={clients} is above the {eligible} workers that can train",
+            hint="lower it, or deploy more workers with neural_node_deploy",
+        )
+    fewest = request.min_nodes_per_round or max(1, -(-4 * clients // 5))
+    if fewest > clients:
+        raise NoWorkers(
+            f"a round needs {fewest} workers and {clients} take part",
+            hint="deploy more workers with neural_node_deploy or lower min_nodes_per_round",
+        )
+    rounds = request.rounds if request.federated and request.rounds else request.epochs
+    single = not request.federated and eligible == 1
+    return TrainingConfig(
+        epochs=request.epochs if not request.federated else rounds,
+        batch_size=request.batch_size,
+        learning_rate=request.learning_rate,
+        optimizer=request.optimizer,
+        federated=request.federated,
+        rounds=rounds,
+        local_epochs=request.local_epochs or 1,
+        clients_per_round=clients if request.federated else None,
+        min_nodes_per_round=fewest if request.federated else None,
+        aggregation_method="federated_averaging",
+        partition=partition,
+        seed=seed,
+        strategy="federated"
+        if request.federated
+        else ("single_process" if single else "local_sgd"),
+        sync_every_steps=None
+        if request.federated or single
+        else sync_steps(largest_shard, request.batch_size),
+    )
+
+
+def sync_steps(largest_shard: int, batch_size: int) -> int:
+    """Optimiser steps between two averagings of data-parallel workers: about four times an epoch.
+
+    Local SGD with periodic averaging (Stich, ICLR 2019). A fixed rule, not a measured one, so that two runs
+    with one seed give the same bytes.
+    """
+    steps_per_epoch = -(-largest_shard // batch_size)
+    return max(MIN_SYNC_STEPS, -(-steps_per_epoch // SYNCS_PER_EPOCH))
+
+
+def resolve_partition(request: TrainRequest, *, has_clients: bool) -> str:
+    """The partition in force: the asked one, else by clients, capability or at random."""
+    if request.partition is not None:
+        return request.partition.strip().lower()
+    if not request.federated:
+        return "iid"
+    return "client" if has_clients else "capability"
+
+
+def _check_method(method: str | None) -> None:
+    if method is None:
+        return
+    name = method.strip().lower().replace("-", "_")
+    if name in ("federated_averaging", "fedavg"):
+        return
+    if name in LATER_METHODS:
+        raise NotAvailable(
+            f"aggregation_method {method!r} is not part of this version",
+            hint="use 'federated_averaging' (fedavg)",
+        )
+    raise InvalidArguments(
+        f"aggregation_method {method!r} is unknown",
+        hint="use 'federated_averaging' (fedavg)",
+    )
+
+
+def _check_partition(request: TrainRequest) -> None:
+    if request.partition is None:
+        return
+    name, _, alpha = request.partition.strip().lower().partition(":")
+    if name not in ("capability", "iid", "dirichlet", "client") or (alpha and name != "dirichlet"):
+        raise InvalidArguments(
+            f"partition {request.partition!r} is unknown",
+            hint="use capability, iid, dirichlet, dirichlet:<alpha> or client",
+        )
+    if alpha:
+        try:
+            value = float(alpha)
+        except ValueError:
+            value = 0.0
+        if not 0 < value <= 1000:
+            raise InvalidArguments(
+                f"partition {request.partition!r}: alpha must be a number above 0 and at most 1000",
+                hint="for example dirichlet:0.5",
+            )
+    if not request.federated and name != "iid":
+        raise InvalidArguments(
+            f"partition {request.partition!r} belongs to federated training, and federated is false",
+            hint="pass federated: true, or leave partition out",
+        )
