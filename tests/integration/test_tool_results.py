@@ -18,8 +18,9 @@ FIELDS = {
         model_size capabilities autonomy autonomy_level template runtime layers layers_source parameters
         implied_head incarnation replaces synced_version sync_ms deduplicated joins pid isolation deployed_at
         warnings""",
-    "neural_cluster_connect": """success cluster_id topology declared_topology previous_topology status pending
-        changed applied topology_epoch connections connections_established edges nodes_connected connected
+    "neural_cluster_connect": """success cluster_id topology declared_topology previous_topology status
+        pending changed applied topology_epoch connections connections_established edges nodes_connected
+        connected
         diameter spectral_gap aggregation rebalanced advice warnings""",
     "neural_train_distributed": """success id training_id session_id job_id cluster_id status nodes_training
         participating_nodes epochs total_epochs total_rounds config dataset_info networks guarantees
@@ -40,8 +41,8 @@ FIELDS = {
         message checkpoints_kept artifacts_path final_metrics terminated_at warnings""",
 }
 NODE_FIELDS = """id node_id sandbox_id slot role type status state healthy model model_size capabilities
-    autonomy connections incarnation rounds_done loss rows memory_bytes memory_limit_bytes parameters backend pol
-    last_error pid isolation_level"""
+    autonomy connections incarnation rounds_done loss rows memory_bytes memory_limit_bytes parameters backend
+    pol last_error pid isolation_level"""
 
 
 @pytest.mark.parametrize("tool", FIELDS)
