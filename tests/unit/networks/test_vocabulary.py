@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from flow_nexus_neural.errors import InvalidArchitecture
 from flow_nexus_neural.networks.layer_types import LAYER_TYPES, MAX_LAYERS
 from flow_nexus_neural.networks.vocabulary import parse_layers
+from tests.unit.networks.strategies import written_layers
 
 SEED_WORKER = [
     {"type": "lstm", "units": 256, "return_sequences": True},
@@ -252,30 +253,8 @@ def test_dropout_that_does_nothing_is_warned_about():
     assert parse_layers(SEED_WORKER).warnings == []
 
 
-def args_of(layer_type):
-    """One usable value or no value for every argument of a type."""
-    values = {
-        "Integer": st.integers(1, 8) | st.integers(1, 8).map(str),
-        "Real": st.floats(0.1, 0.9) | st.floats(0.1, 0.9).map(str),
-        "Flag": st.sampled_from([True, False, "true", "false"]),
-        "Choice": None,
-        "Text": st.sampled_from(["a", "b c"]),
-        "Dims": st.lists(st.integers(1, 9), min_size=1, max_size=3),
-        "Nested": st.just({"type": "gru", "units": 3}),
-    }
-    required, optional = {}, {}
-    for argument in layer_type.accepted:
-        strategy = values[type(argument.kind).__name__]
-        if strategy is None:
-            strategy = st.sampled_from(argument.kind.names)
-        spelt = st.sampled_from(argument.names)
-        (required if argument.required else optional)[argument.name] = st.tuples(spelt, strategy)
-    chosen = st.fixed_dictionaries(required, optional=optional)
-    return chosen.map(lambda pairs: {"type": layer_type.name, **dict(pairs.values())})
-
-
 @settings(derandomize=True, max_examples=200, deadline=None)
-@given(st.sampled_from(list(LAYER_TYPES.values())).flatmap(args_of))
+@given(st.sampled_from(list(LAYER_TYPES.values())).flatmap(written_layers))
 def test_reading_what_was_written_gives_the_same_layer(layer):
     spec = read_one(layer)
     assert read_one(spec.to_json()) == spec
