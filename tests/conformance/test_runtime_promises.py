@@ -9,6 +9,7 @@ import pytest
 
 from flow_nexus_neural.errors import (
     NodeDied,
+    NodeError,
     NodeFault,
     NodeStartFailed,
     NodeUnavailable,
@@ -48,7 +49,7 @@ async def begin(tasks, node, request, outcome):
     async def ask():
         try:
             outcome.append(await node.call(request))
-        except Exception as failure:
+        except NodeError as failure:
             outcome.append(failure)
 
     tasks.start_soon(ask)

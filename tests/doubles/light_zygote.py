@@ -6,7 +6,6 @@ Run as a script: `python -I light_zygote.py <control fd> <parent pid>`.
 import importlib.util
 import os
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
@@ -77,7 +76,7 @@ def prepare():
         if order.seed == STAYS_SILENT:
             time.sleep(3600)
         if order.seed == SPEAKS_FIRST:
-            socket.socket(fileno=3).sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            os.write(3, b"HTTP/1.1 200 OK\r\n\r\n")
         return RogueService()
 
     np.linalg.norm(np.ones(3))

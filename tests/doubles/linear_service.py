@@ -84,7 +84,7 @@ class LinearService:
     def answer(self, request, arrays, poll):
         try:
             return getattr(self, f"on_{request.kind}")(request, arrays, poll)
-        except Exception as failure:
+        except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as failure:
             return Failed(type=type(failure).__name__, message=str(failure)), {}
 
     def on_ping(self, request, arrays, poll):

@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -87,8 +87,26 @@ async def prepare(runtime, node, data=None):
     return publish
 
 
+def gone(pid):
+    """Whether a process has ended; one that nobody has waited for yet has."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True
+    return stat.rpartition(")")[2].split()[0] in "ZX"
+
+
+def descriptors():
+    """What this process has open, by number."""
+    links = {}
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            links[number] = os.readlink(f"/proc/self/fd/{number}")
+    return links
+
+
 async def until(condition, timeout_s=10):
     """Wait until a condition of the outside world holds."""
     with anyio.fail_after(timeout_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  # other processes set no event
             await anyio.sleep(0.005)

@@ -23,6 +23,7 @@ _CHUNK_BYTES: Final = 1 << 18
 _READS_PER_TURN: Final = 8
 _MAX_BUFFERS: Final = 512
 _LAST_BYTES_S: Final = 2.0
+_HUNG_UP_S: Final = 0.5
 _REPORT_S: Final = 2.0
 
 
@@ -104,7 +105,7 @@ class LocalNode(NodeEnd):
                 self._violation = violation
             self._kill(f"protocol_violation: {violation}")
             return
-        with anyio.move_on_after(_LAST_BYTES_S):
+        with anyio.move_on_after(_HUNG_UP_S):
             await self._dead.wait()
             return
         self._kill("protocol_violation: it closed its connection and lived on")

@@ -1,0 +1,263 @@
+"""Nodes that die, freeze, lie, or never come up: real processes."""
+
+import os
+import signal
+
+import anyio
+import numpy as np
+import pytest
+
+from flow_nexus_neural.errors import (
+    Fenced,
+    NodeDied,
+    NodeFault,
+    NodeStartFailed,
+    ProtocolViolation,
+)
+from flow_nexus_neural.protocol.codec import encode
+from flow_nexus_neural.protocol.messages import Build, Outputs, Ping, Pong, Predict
+from tests.doubles.linear_service import linear_plan
+from tests.doubles.runtimes import descriptors, gone, open_runtime, prepare, spec, until
+
+pytestmark = pytest.mark.anyio
+
+RAISES, EXITS, STAYS_SILENT, SPEAKS_FIRST = 9001, 9002, 9003, 9004
+NO_ROWS = {"x": np.zeros((0, 3), "f4")}
+
+
+async def ask(node, behaviour, arrays=NO_ROWS):
+    """Make the rogue do what the network's name says."""
+    with anyio.fail_after(20):
+        return await node.call(Predict(network=behaviour), arrays)
+
+
+async def test_an_exit_tells_signal_status_and_what_it_cost(node):
+    os.kill(node.pid, signal.SIGKILL)
+    exit_ = await node.wait_exit()
+    assert (exit_.reason, exit_.returncode, exit_.signal) == ("killed", -9, "SIGKILL")
+    assert exit_.sentence == "killed by SIGKILL"
+    assert exit_.cpu_s > 0
+    assert exit_.max_rss_bytes > 1 << 20
+
+
+async def test_a_crash_is_told_as_one_with_its_last_words(node):
+    with pytest.raises(NodeDied) as caught:
+        await ask(node, "talk")
+    exit_ = await node.wait_exit()
+    assert (exit_.reason, exit_.signal) == ("crashed", "SIGABRT")
+    assert caught.value.details["reason"] == "crashed"
+    assert exit_.stderr_tail.endswith("last words")
+    assert len(exit_.stderr_tail) == 4096
+
+
+@pytest.mark.parametrize("behaviour", ["stop_itself", "loop_for_ever"])
+async def test_a_frozen_node_is_stopped_by_force_after_its_grace(runtime, behaviour):
+    node = await runtime.start(spec("frozen"))
+    other = await runtime.start(spec("other"))
+    with anyio.move_on_after(0.05) as waiting:
+        await ask(node, behaviour)
+    assert waiting.cancelled_caught
+    assert not gone(node.pid)
+    assert (await other.call(Ping()))[0].kind == "pong"
+    exit_ = await node.stop(grace_s=0.05)
+    assert (exit_.reason, exit_.signal) == ("killed", "SIGKILL")
+    assert "grace" in exit_.sentence
+    assert gone(node.pid)
+    await other.stop()
+
+
+async def test_calls_that_wait_on_a_frozen_node_fail_when_it_is_killed(node):
+    outcome = []
+
+    async def wait():
+        with pytest.raises(NodeDied):
+            await ask(node, "stop_itself")
+        outcome.append("told")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wait)
+        await until(lambda: stopped(node.pid))
+        await node.stop(grace_s=0)
+    assert outcome == ["told"]
+
+
+def stopped(pid):
+    with open(f"/proc/{pid}/stat") as stat:
+        return stat.read().rpartition(")")[2].split()[0] == "T"
+
+
+async def test_garbage_kills_the_node_that_sent_it_and_no_other(runtime, node):
+    other = await runtime.start(spec("other"))
+    with pytest.raises(ProtocolViolation):
+        await ask(node, "garbage")
+    exit_ = await node.wait_exit()
+    assert (exit_.reason, exit_.signal) == ("protocol_violation", "SIGKILL")
+    assert gone(node.pid)
+    assert (await other.call(Ping()))[0].kind == "pong"
+    await other.stop()
+
+
+def reply(call_id, message, arrays=None, incarnation=1):
+    return b"".join(encode(call_id, incarnation, message, arrays or {}))
+
+
+# The rogue is asked by its second call: a Build makes the network `raw` known, then it is told what to send.
+LIES = {
+    "an old incarnation": (reply(2, Outputs(digest=None), incarnation=0), Fenced),
+    "a call never asked": (reply(3, Outputs(digest=None)), ProtocolViolation),
+    "a call already answered": (reply(1, Outputs(digest=None)), ProtocolViolation),
+    "another kind": (
+        reply(2, Pong(busy=None, steps_done=0, longest_step_ms=0.0)),
+        ProtocolViolation,
+    ),
+    "no arrays": (reply(2, Outputs(digest=None)), ProtocolViolation),
+    "more rows": (
+        reply(2, Outputs(digest=None), {"y": np.zeros((1 << 20, 1), "f4")}),
+        ProtocolViolation,
+    ),
+    "another type": (
+        reply(2, Outputs(digest=None), {"y": np.zeros((1, 1), "f8")}),
+        ProtocolViolation,
+    ),
+    "another name": (
+        reply(2, Outputs(digest=None), {"z": np.zeros((1, 1), "f4")}),
+        ProtocolViolation,
+    ),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+async def test_a_lying_node_is_killed(node, lie):
+    data, error = LIES[lie]
+    await node.call(Build(network="raw", plan=linear_plan(), seed=1))
+    with pytest.raises(error):
+        await ask(node, "raw", {"x": np.zeros((1, 3), "f4"), "raw": np.frombuffer(data, "u1")})
+    assert (await node.wait_exit()).reason == "protocol_violation"
+    assert gone(node.pid)
+
+
+async def test_the_truth_in_the_same_form_is_believed(node):
+    data = reply(2, Outputs(digest=None), {"y": np.full((1, 1), 7, "f4")})
+    await node.call(Build(network="raw", plan=linear_plan(), seed=1))
+    _, arrays = await ask(
+        node, "raw", {"x": np.zeros((1, 3), "f4"), "raw": np.frombuffer(data, "u1")}
+    )
+    assert arrays["y"].item() == 7
+
+
+async def test_half_a_frame_is_no_answer(node):
+    data = reply(2, Outputs(digest=None), {"y": np.full((1, 1), 7, "f4")})[:-1]
+    await node.call(Build(network="raw", plan=linear_plan(), seed=1))
+    with anyio.move_on_after(0.1) as waiting:
+        await ask(node, "raw", {"x": np.zeros((1, 3), "f4"), "raw": np.frombuffer(data, "u1")})
+    assert waiting.cancelled_caught
+    assert (await node.stop(grace_s=0)).reason == "killed"
+
+
+async def test_a_node_that_hangs_up_and_lives_on_is_killed(node):
+    with pytest.raises(NodeDied):
+        await ask(node, "hang_up")
+    assert (await node.wait_exit()).reason == "protocol_violation"
+    assert gone(node.pid)
+
+
+async def test_memory_above_the_limit_is_refused_and_the_node_lives(runtime):
+    node = await runtime.start(spec("small", memory_mb=64))
+    with pytest.raises(NodeFault) as caught:
+        await ask(node, "allocate")
+    assert "Memory" in caught.value.details["type"]
+    assert (await node.call(Ping()))[0].kind == "pong"
+    await node.stop()
+
+
+@pytest.mark.parametrize(
+    ("seed", "timeout_s", "reason", "words"),
+    [
+        (RAISES, 20, "node_bug", "refused to be born"),
+        (EXITS, 20, "node_bug", ""),
+        (STAYS_SILENT, 0.2, None, ""),
+        (SPEAKS_FIRST, 20, "protocol_violation", ""),
+    ],
+)
+async def test_a_failed_start_leaves_nothing_behind(runtime, seed, timeout_s, reason, words):
+    await (await runtime.start(spec())).stop()
+    before = descriptors()
+    with pytest.raises(NodeStartFailed) as caught:
+        await runtime.start(spec("stillborn", seed=seed), ready_timeout_s=timeout_s)
+    assert caught.value.details.get("reason") == reason
+    assert words in str(caught.value.details.get("stderr_tail", ""))
+    assert sorted(descriptors()) == sorted(before)
+    assert children(runtime.zygote_info().pid) == []
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as names:
+        return [child for child in names.read().split() if not gone(child)]
+
+
+async def test_a_cancelled_start_leaves_nothing_behind(runtime):
+    before = descriptors()
+    zygote = runtime.zygote_info().pid
+    for rounds in range(4):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(runtime.start, spec("unwanted", seed=STAYS_SILENT))
+            for _ in range(rounds):
+                await anyio.lowlevel.checkpoint()
+            if rounds == 3:
+                await until(lambda: children(zygote) != [])
+            tasks.cancel_scope.cancel()
+        await until(lambda: children(zygote) == [])
+        await until(lambda: sorted(descriptors()) == sorted(before))
+
+
+async def test_a_cancelled_owner_loses_no_node():
+    nodes = []
+    with anyio.CancelScope() as scope:
+        async with open_runtime("local") as runtime:
+            nodes += [await runtime.start(spec(f"worker-{n}")) for n in range(2)]
+            zygote = runtime.zygote_info().pid
+            with anyio.move_on_after(0.05):
+                await ask(nodes[1], "stop_itself")
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert [gone(node.pid) for node in nodes] == [True, True]
+    assert gone(zygote)
+
+
+async def test_thirty_starts_and_stops_leave_no_descriptor(runtime):
+    async def cycle(number):
+        node = await runtime.start(spec(f"worker-{number}"))
+        buffer = await prepare(runtime, node)
+        if number % 3 == 0:
+            os.kill(node.pid, signal.SIGKILL)
+            await node.wait_exit()
+        else:
+            await node.stop(grace_s=0.5 * (number % 2))
+        buffer.close()
+        return node.pid
+
+    await cycle(0)
+    before = descriptors()
+    pids = [await cycle(number) for number in range(30)]
+    after = descriptors()
+    assert sorted(after) == sorted(before)
+    assert not [link for link in after.values() if "memfd" in link]
+    assert all(gone(pid) for pid in pids)
+
+
+async def test_a_large_reply_and_a_large_request_pass_whole(node):
+    plan = linear_plan(features=60_000)
+    await node.call(Build(network="wide", plan=plan, seed=1))
+    x = np.ones((3, 60_000), "f4")
+    _, arrays = await node.call(Predict(network="wide"), {"x": x})
+    assert arrays["y"].shape == (3, 1)
+    assert node.bytes_sent > x.nbytes
+
+
+async def test_memory_of_a_node_is_read_from_the_system(runtime):
+    node = await runtime.start(spec())
+    reading = node.memory()
+    assert reading.source in ("pss", "rss_growth")
+    assert reading.nbytes >= 0
+    await node.stop()
+    assert node.memory() is None

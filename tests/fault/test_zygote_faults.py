@@ -1,0 +1,194 @@
+"""The process that starts nodes dies, freezes, or never comes up; and the server is killed above it."""
+
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import anyio
+import pytest
+
+from flow_nexus_neural.errors import NodeDied, NodeStartFailed, RuntimeUnavailable
+from flow_nexus_neural.protocol.messages import Ping, Predict
+from flow_nexus_neural.runtime import local
+from flow_nexus_neural.runtime.local import LocalRuntime
+from flow_nexus_neural.runtime.zygote_process import ENVIRONMENT, ZygoteProcess
+from flow_nexus_neural.settings import Settings
+from tests.doubles.runtimes import descriptors, gone, open_runtime, spec, until
+
+pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _short_backoff(monkeypatch):
+    monkeypatch.setattr(local, "_BACKOFF_S", (0.01,) * 5)
+
+
+async def test_when_the_zygote_dies_its_nodes_die_and_the_next_start_works():
+    async with open_runtime("local") as runtime:
+        nodes = [await runtime.start(spec(f"worker-{n}")) for n in range(3)]
+        first = runtime.zygote_info().pid
+        waiting = []
+
+        async def frozen():
+            with pytest.raises(NodeDied):
+                await nodes[0].call(Predict(network="loop_for_ever"), {})
+            waiting.append("told")
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(frozen)
+            await nodes[1].call(Ping())
+            os.kill(first, signal.SIGKILL)
+            exits = [await node.wait_exit() for node in nodes]
+        assert waiting == ["told"]
+        assert [exit_.reason for exit_ in exits] == ["runtime_lost"] * 3
+        assert [exit_.returncode for exit_ in exits] == [None] * 3
+        assert [gone(node.pid) for node in nodes] == [True] * 3
+        heir = await runtime.start(spec(incarnation=2))
+        assert (await heir.call(Ping()))[0].kind == "pong"
+        assert runtime.zygote_info().pid != first
+
+
+async def test_a_zygote_that_dies_too_often_makes_the_runtime_unavailable():
+    async with open_runtime("local") as runtime:
+        for incarnation in range(1, 7):
+            node = await runtime.start(spec(incarnation=incarnation))
+            os.kill(runtime.zygote_info().pid, signal.SIGKILL)
+            await node.wait_exit()
+            await until(lambda: runtime.zygote_info() is None)
+        with pytest.raises(RuntimeUnavailable, match="5 times"):
+            await runtime.start(spec(incarnation=7))
+
+
+async def test_a_frozen_zygote_is_replaced():
+    async with open_runtime("local") as runtime:
+        node = await runtime.start(spec())
+        first = runtime.zygote_info().pid
+        os.kill(first, signal.SIGSTOP)
+        with pytest.raises(NodeStartFailed):
+            await runtime.start(spec("late"), ready_timeout_s=0.2)
+        await node.wait_exit()
+        heir = await runtime.start(spec(incarnation=2))
+        assert runtime.zygote_info().pid != first
+        assert (await heir.call(Ping()))[0].kind == "pong"
+
+
+@pytest.mark.parametrize("code", ["raise RuntimeError('no library')", "import os; os.abort()"])
+async def test_a_zygote_that_does_not_come_up_is_told_with_its_last_words(code):
+    launch = partial(ZygoteProcess.launch, (sys.executable, "-I", "-c", code))
+    async with LocalRuntime(Settings(), launch=launch) as runtime:
+        with pytest.raises(RuntimeUnavailable) as caught:
+            await runtime.start(spec())
+        if "library" in code:
+            assert "no library" in caught.value.details["stderr_tail"]
+        assert runtime.zygote_info() is None
+
+
+async def test_a_runtime_closes_while_its_zygote_still_boots():
+    before = descriptors()
+    async with open_runtime("local-torch") as runtime:
+        pid = runtime._zygote.pid
+        assert runtime.zygote_info() is None
+    assert gone(pid)
+    assert sorted(descriptors()) == sorted(before)
+
+
+async def test_a_start_that_waits_for_the_zygote_ends_when_the_runtime_closes():
+    outcome = []
+
+    async with open_runtime("local-torch") as runtime, anyio.create_task_group() as tasks:
+
+        async def start():
+            with pytest.raises(RuntimeUnavailable):
+                await runtime.start(spec())
+            outcome.append("told")
+
+        tasks.start_soon(start)
+        await anyio.lowlevel.checkpoint()
+        await runtime.aclose()
+    assert outcome == ["told"]
+
+
+async def test_only_the_main_thread_may_launch_a_zygote():
+    with pytest.raises(RuntimeUnavailable, match="main thread"):
+        await anyio.to_thread.run_sync(ZygoteProcess.launch)
+
+
+async def test_the_zygote_and_its_nodes_know_nothing_of_the_servers_environment(monkeypatch):
+    monkeypatch.setenv("A_SECRET_TOKEN", "hunter2")
+    async with open_runtime("local") as runtime:
+        node = await runtime.start(spec())
+        assert environment_names(runtime.zygote_info().pid) == set(ENVIRONMENT)
+        assert len(os.listdir(f"/proc/{runtime.zygote_info().pid}/task")) == 1
+        assert (await node.call(Ping()))[0].kind == "pong"
+
+
+def environment_names(pid):
+    entries = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    return {entry.partition(b"=")[0].decode() for entry in entries if entry}
+
+
+async def test_the_real_zygote_has_one_thread_and_no_event_loop():
+    async with open_runtime("local-torch") as runtime:
+        node = await runtime.start(spec())
+        info = runtime.zygote_info()
+        assert len(os.listdir(f"/proc/{info.pid}/task")) == 1
+        assert len(os.listdir(f"/proc/{node.pid}/task")) == 1
+        assert info.versions["torch"] in node.runtime_version
+        assert info.rss_bytes > 50 << 20
+        assert 0 < info.boot_s < info.launch_s
+        assert runtime.isolation_preview() == node.isolation
+
+
+SERVER = """
+import anyio, sys
+sys.path.insert(0, {root!r})
+from flow_nexus_neural.protocol.messages import Predict
+from tests.doubles.runtimes import LONG_TRAIN, open_runtime, prepare, spec
+
+async def main():
+    async with open_runtime({kind!r}) as runtime:
+        print(runtime._zygote.pid, flush=True)
+        if {booting!r}:
+            await anyio.sleep_forever()
+        nodes = [await runtime.start(spec(f"worker-{{n}}")) for n in range(4)]
+        buffer = await prepare(runtime, nodes[0])
+        print(*(node.pid for node in nodes), flush=True)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(nodes[0].call, LONG_TRAIN)
+            tasks.start_soon(nodes[1].call, Predict(network="loop_for_ever"))
+            tasks.start_soon(nodes[2].call, Predict(network="stop_itself"))
+
+anyio.run(main)
+"""
+
+
+def start_server(code):
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "booting"), [("local", False), ("local", True), ("local-torch", True)]
+)
+async def test_no_process_outlives_a_killed_server(kind, booting):
+    code = SERVER.format(root=str(ROOT), kind=kind, booting=booting)
+    server = start_server(code)
+    try:
+        pids = [int(server.stdout.readline())]
+        if not booting:
+            pids += [int(pid) for pid in server.stdout.readline().split()]
+            await until(lambda: stopped(pids[3]))
+    finally:
+        server.kill()
+        server.wait()
+        server.stdout.close()
+    await until(lambda: all(gone(pid) for pid in pids), timeout_s=5)
+    assert len(pids) == (1 if booting else 5)
+
+
+def stopped(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
