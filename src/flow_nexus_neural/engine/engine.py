@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Self
 
 import anyio
@@ -89,37 +89,36 @@ class Engine:
         Args:
             settings: Limits and places.
             zygote: An already launched process that forks nodes; only used without `runtime`.
-            runtime: Where nodes live; local processes by default.
+            runtime: Where nodes live, opened by the caller; local processes by default.
 
         Raises:
             StateDirLocked, StoreUnavailable, StoreCorrupt: The state directory cannot be used.
         """
-        store = await anyio.to_thread.run_sync(Store.open, settings.state_dir)
-        try:
+        async with AsyncExitStack() as stack:
+            store = await anyio.to_thread.run_sync(Store.open, settings.state_dir)
+            stack.push_async_callback(_close_store, store)
             settings.data_root.mkdir(parents=True, exist_ok=True)
-            files = CheckpointFiles(settings.state_dir)
-            async with anyio.create_task_group() as tasks:
-                nodes = runtime or LocalRuntime(settings, zygote)
-                context = EngineContext(
+            if runtime is None:
+                runtime = await stack.enter_async_context(LocalRuntime(settings, zygote))
+            tasks = await stack.enter_async_context(anyio.create_task_group())
+            engine = cls(
+                EngineContext(
                     settings=settings,
-                    runtime=nodes,
+                    runtime=runtime,
                     store=store,
-                    checkpoints=files,
+                    checkpoints=CheckpointFiles(settings.state_dir),
                     tasks=tasks,
                     workers=anyio.CapacityLimiter(WORKER_THREADS),
                     listeners=[],
                 )
-                engine = cls(context)
-                try:
-                    await engine._restore()
-                    yield engine
-                finally:
-                    with anyio.CancelScope(shield=True):
-                        await engine._close()
-                    tasks.cancel_scope.cancel()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(store.close)
+            )
+            try:
+                await engine._restore()
+                yield engine
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await engine._close()
+                tasks.cancel_scope.cancel()
 
     async def init_cluster(self, request: InitRequest) -> ClusterReport:
         """Create a cluster; its row is durable when this returns."""
@@ -300,3 +299,8 @@ class Engine:
             created_at=cluster.created_at,
             warnings=warnings,
         )
+
+
+async def _close_store(store: Store) -> None:
+    with anyio.CancelScope(shield=True):
+        await anyio.to_thread.run_sync(store.close)

@@ -4,8 +4,9 @@ The committed version is read once at the start; an answer made with other weigh
 number of a reply belongs to one bundle.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import anyio
 import numpy as np
@@ -180,7 +181,7 @@ async def _gather(
 
 async def _ask_until(
     asked: Sequence[Slot],
-    ask: Callable[[Slot], Awaitable[None]],
+    ask: Callable[[Slot], Coroutine[Any, Any, None]],
     limit_s: float,
     answered: anyio.Event,
     patience_s: float | None,
