@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +66,7 @@ def report(cluster_id: str, answer: Answer) -> PredictionReport:
     probabilities = fused.probabilities if calibrated is None else calibrated
     values = raw if calibrated is None else _values(schema.task, fused, calibrated)
     labels = _labels(answer, probabilities, values)
-    confidence = _confidence(answer, probabilities)
+    confidence = _confidence(answer, _certainty(answer, probabilities))
     n_used, n_expected = len(answer.logits), len(answer.slots)
     verdict = prediction_quorum(n_expected, n_used)
     single = not answer.adapted.is_list
@@ -142,6 +142,25 @@ def _calibrated(answer: Answer, fused: Fused) -> Floats | None:
     return probabilities
 
 
+def _certainty(answer: Answer, probabilities: Floats | None) -> Floats | None:
+    """P(the decision is right) per row before missing inputs count; None for regression.
+
+    A share of votes is no probability, so a majority is as sure of its decision as the mean is of it.
+    """
+    if probabilities is None:
+        return None
+    chosen = _classes(answer, probabilities)
+    if answer.request.aggregation == "majority":
+        mean = replace(answer, request=answer.request.model_copy(update={"aggregation": "mean"}))
+        fused = _fused(mean)
+        calibrated = _calibrated(mean, fused)
+        probabilities = fused.probabilities if calibrated is None else calibrated
+    if probabilities is None:
+        return None
+    certainty: Floats = np.take_along_axis(probabilities, chosen[:, None], axis=1)[:, 0]
+    return certainty
+
+
 def _values(task: str, fused: Fused, probabilities: Floats | None) -> Floats:
     """One number per row: P(class 1), the decided class's probability, or the value."""
     if probabilities is None:
@@ -175,18 +194,19 @@ def _decisions(answer: Answer, probabilities: Floats | None) -> list[str] | None
     return [str(classes[index]) for index in _classes(answer, probabilities)]
 
 
-def _confidence(answer: Answer, probabilities: Floats | None) -> list[float | None]:
-    """P(the decision is right), drawn towards chance by missing inputs and missing nodes.
+def _confidence(answer: Answer, certainty: Floats | None) -> list[float | None]:
+    """Certainty drawn towards chance by missing inputs and missing nodes.
 
     c' = c0 + (c - c0) x coverage x K / N with c0 = 1 / classes: a documented heuristic, not a measurement.
     Regression has no decision whose probability was measured, so it has none.
     """
-    if probabilities is None:
+    classes = answer.committed.schema.classes
+    if certainty is None or not classes:
         return [None] * len(answer.adapted.x)
-    chance = 1.0 / probabilities.shape[1]
-    certain = np.clip(probabilities.max(axis=1), EPSILON, 1 - EPSILON)
+    chance = 1.0 / len(classes)
+    bounded = np.clip(certainty, EPSILON, 1 - EPSILON)
     present = answer.adapted.coverage * len(answer.logits) / max(1, len(answer.slots))
-    return [float(c) for c in chance + (certain - chance) * present]
+    return [float(c) for c in chance + (bounded - chance) * present]
 
 
 def _intervals(answer: Answer, values: Floats) -> list[Interval] | None:

@@ -90,7 +90,6 @@ def _report(
         for name in cohort.slots
         if prepared.shards.rows[name].size
     ]
-    synthetic = prepared.dataset.synthetic
     return TrainingReport(
         training_id=training.training_id,
         cluster_id=cluster.cluster_id,
@@ -106,12 +105,5 @@ def _report(
         poll_after_ms=FIRST_POLL_MS,
         estimated_seconds=None,
         started_at=training.started_at,
-        warnings=[
-            *(
-                ["the data are synthetic: results say nothing about real markets"]
-                if synthetic
-                else []
-            ),
-            *warnings,
-        ],
+        warnings=warnings,
     )

@@ -1,0 +1,94 @@
+"""A cluster: made, listed, ended."""
+
+from typing import Literal
+
+from flow_nexus_neural.engine.reports.base import Guarantees, Report, Wasm
+from flow_nexus_neural.engine.requests import Architecture, Consensus, Topology
+
+
+class Limits(Report):
+    """Caps that a client can run into."""
+
+    max_parameters: int
+    max_rows: int
+
+
+class ClusterConfig(Report):
+    """The effective configuration of a cluster."""
+
+    architecture: Architecture
+    topology: Topology
+    consensus: Consensus
+    daa_enabled: bool
+    wasm_optimization: Wasm
+    seed: int
+    max_nodes: int
+    limits: Limits
+
+
+class IsolationPreview(Report):
+    """The level nodes will get; `unknown` before the first one was measured."""
+
+    level: str
+    platform: str
+
+
+class ClusterReport(Report):
+    """A cluster exists."""
+
+    cluster_id: str
+    name: str
+    topology: Topology
+    architecture: Architecture
+    consensus: Consensus
+    status: Literal["initialized", "ready"]
+    created: bool
+    config: ClusterConfig
+    daa_enabled: bool
+    wasm_enabled: bool
+    guarantees: Guarantees
+    isolation: IsolationPreview
+    max_nodes: int
+    created_at: str
+    warnings: list[str]
+
+
+class FinalMetrics(Report):
+    """What a terminated cluster had reached."""
+
+    rounds: int | None
+    global_accuracy: float | None
+    global_loss: float | None
+    communication_bytes: int | None
+    uptime_seconds: int | None
+
+
+class TerminateReport(Report):
+    """A cluster or a training has ended."""
+
+    cluster_id: str
+    status: Literal["terminated", "training_stopped"]
+    already_terminated: bool
+    nodes_terminated: int
+    training_id: str | None
+    message: str
+    checkpoints_kept: int
+    artifacts_path: str | None
+    final_metrics: FinalMetrics
+    terminated_at: str | None
+    warnings: list[str]
+
+
+class ClusterLine(Report):
+    """A cluster in one line."""
+
+    cluster_id: str
+    name: str
+    status: str
+    created_at: str
+
+
+class ClusterList(Report):
+    """All clusters that this server knows, newest last."""
+
+    clusters: list[ClusterLine]

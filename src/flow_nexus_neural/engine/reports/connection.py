@@ -1,0 +1,59 @@
+"""The nodes' links."""
+
+from typing import Literal
+
+from flow_nexus_neural.engine.reports.base import Exclusion, Report
+from flow_nexus_neural.engine.requests import Topology
+
+
+class Edge(Report):
+    """One undirected link; `from_slot` and `to_slot` are slot names."""
+
+    from_slot: str
+    to_slot: str
+    latency_ms: float | None
+
+
+class AggregationReport(Report):
+    """The exact aggregation at a connect."""
+
+    performed: bool
+    reason: str | None
+    version: int | None
+    contributors: int | None
+    excluded: list[Exclusion]
+    weights_digest: str | None
+    accuracy_before: float | None
+    accuracy_after: float | None
+    bytes: int | None
+    ms: float | None
+
+
+class Rebalanced(Report):
+    """Shards that moved to another slot."""
+
+    moved_shards: int
+
+
+class ConnectReport(Report):
+    """The nodes are linked, or will be at the next round."""
+
+    cluster_id: str
+    topology: Topology
+    declared_topology: Topology
+    previous_topology: Topology | None
+    status: Literal["connected", "pending"]
+    pending: bool
+    changed: bool
+    applied: Literal["now", "next_round"]
+    topology_epoch: int
+    connections: int
+    edges: list[Edge] | None
+    nodes_connected: int
+    connected: bool
+    diameter: int | None
+    spectral_gap: float | None
+    aggregation: AggregationReport
+    rebalanced: Rebalanced
+    advice: list[str]
+    warnings: list[str]

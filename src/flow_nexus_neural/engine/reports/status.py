@@ -1,0 +1,176 @@
+"""A cluster as it is now."""
+
+from typing import Literal
+
+from pydantic import JsonValue
+
+from flow_nexus_neural.engine.reports.base import Guarantees, Report, Wasm
+from flow_nexus_neural.engine.reports.training import (
+    HistoryPoint,
+    TrainingProgress,
+    TrainingSession,
+)
+from flow_nexus_neural.engine.requests import Architecture, Consensus, ModelSize, Role, Topology
+
+
+class Evaluation(Report):
+    """The committed model on rows that no node trained on, beside the baseline."""
+
+    test_rows: int
+    accuracy_interval: list[float] | None
+    baseline_accuracy: float | None
+    ensemble_accuracy: float | None
+    balanced_accuracy: float | None
+    auc: float | None
+    brier: float | None
+    log_loss: float | None
+    ece: float | None
+    confusion: list[list[int]] | None
+    mae: float | None
+    rmse: float | None
+    r2: float | None
+    data_source: Literal["synthetic", "user"]
+
+
+class Communication(Report):
+    """Cumulative payload and framing bytes on node links."""
+
+    train: int
+    predict: int
+    sync: int
+    consensus: int
+
+
+class Latency(Report):
+    """Milliseconds of predict inside the server, last 5 minutes or 1,000 calls."""
+
+    p50: float | None
+    p95: float | None
+    p99: float | None
+    n: int
+
+
+class NodeStatus(Report):
+    """One slot, as it is now."""
+
+    node_id: str
+    slot: str
+    role: Role
+    status: str
+    healthy: bool
+    model: ModelSize
+    capabilities: list[str]
+    autonomy: float
+    connections: int
+    incarnation: int
+    rounds_done: int
+    loss: float | None
+    rows: int | None
+    memory_bytes: int | None
+    memory_limit_bytes: int
+    parameters: int | None
+    backend: str
+    pid: int | None
+    isolation_level: str
+    pol: dict[str, JsonValue] | None
+    last_error: str | None
+
+
+class DaaReport(Report):
+    """What autonomy did and would do."""
+
+    enabled: bool
+    level_effective: float | None
+    executed: int
+    recommended: int
+    suppressed: int
+    events: list[dict[str, JsonValue]]
+
+
+class Performance(Report):
+    """Rows per second of training and milliseconds of predict."""
+
+    throughput: float | None
+    latency: float | None
+
+
+class Features(Report):
+    """Switches and counts under their known names."""
+
+    daa_enabled: bool
+    wasm_enabled: bool
+    nodes_deployed: int
+    connections_active: int
+    training_sessions: int
+
+
+class Serving(Report):
+    """What answers predictions. `files` has each cohort's weights, relative to the state directory."""
+
+    bundle_sha: str
+    files: dict[str, str]
+    effective_ensemble_size: int
+    confidence_source: str
+
+
+class DatasetShort(Report):
+    """The data in one line."""
+
+    name: str
+    rows: int
+    synthetic: bool
+    task: str
+    target: str
+
+
+class StatusReport(Report):
+    """A cluster, as it is now.
+
+    `nodes` is empty in `summary`; history and sessions are for `full`.
+    """
+
+    cluster_id: str
+    name: str
+    topology: Topology
+    declared_topology: Topology
+    architecture: Architecture
+    consensus: Consensus
+    status: Literal["initialized", "ready", "training", "degraded", "recovering", "terminated"]
+    created_at: str
+    uptime: str
+    uptime_seconds: int
+    active_nodes: int
+    total_nodes: int
+    failed_nodes: int
+    training_status: Literal["none", "running", "completed", "early_stopped", "stopped", "failed"]
+    training_progress: float
+    training_error: str | None
+    training: TrainingProgress | None
+    global_accuracy: float | None
+    global_loss: float | None
+    evaluation: Evaluation | None
+    communication_bytes: int
+    communication_mb: float
+    communication: Communication
+    avg_latency: float | None
+    latency: Latency
+    error_rate: float | None
+    memory_usage: float | None
+    memory_bytes: int | None
+    memory_source: str | None
+    nodes: list[NodeStatus]
+    guarantees: Guarantees
+    consensus_report: dict[str, JsonValue] | None
+    daa: DaaReport
+    performance: Performance
+    wasm: Wasm
+    features: Features
+    model_version: int | None
+    serving: Serving | None
+    dataset_info: DatasetShort | None
+    history: list[HistoryPoint]
+    training_sessions: list[TrainingSession]
+    timed_out: bool
+    changed: bool
+    poll_after_ms: int | None
+    warnings: list[str]

@@ -1,0 +1,149 @@
+"""A training: what it was asked, what it runs on, how far it is."""
+
+from typing import Literal
+
+from flow_nexus_neural.engine.reports.base import Guarantees, Label, Report
+from flow_nexus_neural.engine.requests import Optimizer
+
+
+class TrainingConfig(Report):
+    """Every effective argument of a training."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    optimizer: Optimizer
+    federated: bool
+    rounds: int
+    local_epochs: int
+    clients_per_round: int | None
+    min_nodes_per_round: int | None
+    aggregation_method: str
+    partition: str
+    seed: int
+    strategy: Literal["federated", "all_reduce", "local_sgd", "single_process"]
+    sync_every_steps: int | None
+
+
+class ExcludedColumn(Report):
+    """A column that is not a feature, and why."""
+
+    name: str
+    reason: str
+
+
+class SplitSizes(Report):
+    """Rows per part; parts that this many rows do not allow are 0."""
+
+    train: int
+    select: int
+    meta: int
+    verify: int
+    calib: int
+    test: int
+    purged: int
+
+
+class DatasetInfo(Report):
+    """The data as it was understood."""
+
+    name: str
+    kind: Literal["builtin", "file", "directory", "inline"]
+    source: str
+    rows: int
+    columns: list[str]
+    target: str
+    task: Literal["binary", "multiclass", "regression"]
+    classes: list[Label] | None
+    split: SplitSizes
+    synthetic: bool
+    sha256: str
+    symbols: list[str]
+    excluded_columns: list[ExcludedColumn]
+
+
+class NetworkInfo(Report):
+    """One cohort: slots with the same network."""
+
+    cohort: str
+    slots: list[str]
+    parameters: int
+    input: list[int]
+    implied_head: bool
+    layers_source: str
+
+
+class TrainingReport(Report):
+    """A training runs."""
+
+    training_id: str
+    cluster_id: str
+    status: Literal["running"]
+    nodes_training: int
+    participating_nodes: list[str]
+    epochs: int
+    total_rounds: int
+    config: TrainingConfig
+    dataset_info: DatasetInfo
+    networks: list[NetworkInfo]
+    guarantees: Guarantees
+    poll_after_ms: int
+    estimated_seconds: float | None
+    started_at: str
+    warnings: list[str]
+
+
+class Evidence(Report):
+    """Proof that a training trains: optimiser steps, and the weights before and after."""
+
+    steps: int
+    weights_digest_before: str | None
+    weights_digest_after: str | None
+
+
+class TrainingProgress(Report):
+    """How far a training is."""
+
+    training_id: str
+    current_round: int
+    total_rounds: int
+    current_epoch: int
+    total_epochs: int
+    strategy: str
+    train_loss: float | None
+    val_loss: float | None
+    best_round: int | None
+    seconds_per_round: float | None
+    eta_seconds: float | None
+    evidence: Evidence
+
+
+class HistoryPoint(Report):
+    """One committed round."""
+
+    round: int
+    train_loss: float | None
+    val_loss: float | None
+    accuracy: float | None
+    bytes: int
+    seconds: float
+
+
+class TrainingSession(Report):
+    """One training of the cluster, past or running."""
+
+    training_id: str
+    status: str
+    rounds_done: int
+    total_rounds: int
+    started_at: str
+    ended_at: str | None
+    error: str | None
+
+
+class HistoryReport(Report):
+    """Every committed round of a cluster's latest training."""
+
+    cluster_id: str
+    training_id: str | None
+    rounds: list[HistoryPoint]
