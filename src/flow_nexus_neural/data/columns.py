@@ -368,7 +368,7 @@ def _unusable(name: str, column: Column) -> str | None:
         return None if column.levels else "empty"
     if not np.isfinite(column).any():
         return "empty"
-    is_counter = column.ndim == 1 and bool((column == np.arange(len(column))).all())
-    if name.lower().startswith("unnamed") and is_counter:
+    unnamed = name.lower().startswith("unnamed") and column.ndim == 1
+    if unnamed and (column == np.arange(len(column))).all():
         return "row number"
     return None

@@ -155,8 +155,11 @@ def _split(source: Source, series: Series, labels: Labels, rule: SplitRule) -> S
 def _require_classes(labels: Labels, split: Split) -> None:
     if labels.classes is None:
         return
-    present = set(np.unique(labels.values[split.rows["train"]]).astype(int).tolist())
-    missing = [repr(label) for index, label in enumerate(labels.classes) if index not in present]
+    codes = labels.values[split.rows["train"]].astype(np.int64)
+    counts = np.bincount(codes, minlength=len(labels.classes))
+    missing = [
+        repr(label) for label, count in zip(labels.classes, counts, strict=True) if not count
+    ]
     if missing:
         raise InvalidDataset(
             f"{', '.join(missing[:8])} of target '{labels.name}' does not occur in the training rows",

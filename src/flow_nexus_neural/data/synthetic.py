@@ -81,13 +81,11 @@ def regime_returns(rows: int, market: Market, rng: np.random.Generator) -> NDArr
     """[rows] returns of the three-state Markov regime (up, down, chop).
 
     `r_t = mu_z + phi_z r_(t-1) + s_z e_t`, e Student-t with 5 degrees of freedom scaled to variance 1. A
-    regime stays with probability 0.985 and is drawn anew from all three otherwise.
+    regime stays with probability 0.985 and moves to one of the two others otherwise.
     """
-    redraw = rng.random(rows) >= STAY
-    drawn = rng.integers(0, 3, rows)
-    redraw[0] = True
-    last_draw = np.maximum.accumulate(np.where(redraw, np.arange(rows), 0))
-    regime = drawn[last_draw]
+    moves = np.where(rng.random(rows) < STAY, 0, rng.integers(1, 3, rows))
+    moves[0] = rng.integers(0, 3)
+    regime = np.cumsum(moves) % 3
     noise = rng.standard_t(DEGREES, rows) * np.sqrt((DEGREES - 2) / DEGREES)
     shock = DRIFT[regime] + market.spread_factor * SPREAD[regime] * noise
     echo = ECHO[regime]
@@ -109,7 +107,7 @@ def regime_filter(returns: NDArray[np.float64], market: Market) -> NDArray[np.fl
     Returns:
         [rows] probabilities.
     """
-    stay = np.full((3, 3), (1 - STAY) / 3) + STAY * np.eye(3)
+    step_to = np.where(np.eye(3) > 0, STAY, (1 - STAY) / 2)
     spread = market.spread_factor * SPREAD * np.sqrt((DEGREES - 2) / DEGREES)
     belief = np.full(3, 1 / 3)
     previous = 0.0
@@ -117,10 +115,10 @@ def regime_filter(returns: NDArray[np.float64], market: Market) -> NDArray[np.fl
     for step, value in enumerate(returns):
         scaled = (value - DRIFT - ECHO * previous) / spread
         likelihood = (1 + scaled**2 / DEGREES) ** (-(DEGREES + 1) / 2) / spread
-        belief = (stay.T @ belief) * likelihood
+        belief = (belief @ step_to) * likelihood
         belief /= belief.sum()
         centre = (DRIFT + ECHO * value) / spread
-        result[step] = float((stay.T @ belief) @ _student5_cdf(centre))
+        result[step] = float((belief @ step_to) @ _student5_cdf(centre))
         previous = value
     return result
 
@@ -152,7 +150,7 @@ def lagged_returns(returns: NDArray[np.float64], steps: int = STEPS) -> NDArray[
 
 def _crypto_regime(rows: int, seed: int) -> Table:
     parts = [
-        _one_market(rows, market, np.random.Generator(np.random.PCG64([seed, index])))
+        _one_market(rows, market, np.random.Generator(np.random.PCG64([index, seed])))
         for index, market in enumerate(MARKETS)
     ]
     columns: dict[str, Column] = {

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow_nexus_neural.data.columns import Layout
-from flow_nexus_neural.data.table import Column, Indices, TextColumn
+from flow_nexus_neural.data.table import Column, Indices, Numbers, TextColumn
 from flow_nexus_neural.errors import InvalidDataset
 from flow_nexus_neural.protocol.plan import Task
 
@@ -57,6 +57,12 @@ def rows_ahead(order: Indices, series: Indices, steps: int) -> Indices:
     return ahead
 
 
+def distinct_values(values: Numbers) -> NDArray[np.float64]:
+    """Distinct values in order. Sorting releases the interpreter lock, `numpy.unique` need not."""
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    return ordered[np.r_[True, ordered[1:] != ordered[:-1]]] if len(ordered) else ordered
+
+
 def label_rows(layout: Layout, order: Indices, series: Indices) -> Labels:
     """Make the label of every row.
 
@@ -96,7 +102,7 @@ def _price_direction(layout: Layout, ahead: Indices, usable: NDArray[np.bool_]) 
             hint="remove these rows, or name a target",
         )
     values = np.where(usable, (price[ahead] > price).astype(np.float64), np.nan)
-    if len(np.unique(values[usable])) < 2:
+    if len(distinct_values(values[usable])) < 2:
         raise InvalidDataset(
             f"the return of '{layout.price}' has the same sign in every row", hint="name a target"
         )
@@ -117,7 +123,7 @@ def _classify(column: Column, name: str) -> tuple[Task, list[Label] | None, NDAr
             f"target '{name}' is missing or not finite in {bad} of {len(column)} rows",
             hint="remove these rows or fill in their labels",
         )
-    distinct = np.unique(column)
+    distinct = distinct_values(column)
     if len(distinct) < 2:
         raise InvalidDataset(
             f"target '{name}' has the value {distinct[0]:g} in every row",
