@@ -94,7 +94,13 @@ class RealServer:
         client.result("neural_cluster_connect", {"cluster_id": cluster_id})
         client.result(
             "neural_train_distributed",
-            {"cluster_id": cluster_id, "dataset": "synthetic:xor", "epochs": 1000},
+            {
+                "cluster_id": cluster_id,
+                "dataset": "synthetic:xor",
+                "federated": True,
+                "rounds": 1000,
+                "local_epochs": 20,
+            },
         )
         status = client.result(
             "neural_cluster_status", {"cluster_id": cluster_id, "wait_seconds": 20}
