@@ -10,31 +10,22 @@ from dataclasses import dataclass, field, replace
 import anyio
 from pydantic import JsonValue
 
-from flow_nexus_neural.coordination.rounds import Client, sample_clients
 from flow_nexus_neural.engine.cluster import Cluster
 from flow_nexus_neural.engine.commit import Candidate, commit_round
 from flow_nexus_neural.engine.committed import model_digest
 from flow_nexus_neural.engine.context import EngineContext, timestamp
 from flow_nexus_neural.engine.evaluation import Evaluator
-from flow_nexus_neural.engine.exchange import (
-    Exchange,
-    Recipe,
-    Update,
-    fold,
-    mean_loss,
-    revoke_base,
-)
+from flow_nexus_neural.engine.exchange import Exchange, Recipe, mean_loss
 from flow_nexus_neural.engine.incarnations import revive
 from flow_nexus_neural.engine.judging import Judge, with_ensemble
 from flow_nexus_neural.engine.model import Cohort, ModelState
 from flow_nexus_neural.engine.preparation import FEATURE_DROPOUT, Preparation, cut_shards
 from flow_nexus_neural.engine.records import record
-from flow_nexus_neural.engine.rounds import Pace, Task, collect, prepare_all
+from flow_nexus_neural.engine.rounds import Pace, prepare_all
 from flow_nexus_neural.engine.slots import Slot
+from flow_nexus_neural.engine.strategies import Frame, federated_round, local_sgd_round
 from flow_nexus_neural.engine.trainings import Training
 from flow_nexus_neural.errors import NeuralError, NoWorkers, RoundFailed, StoreError
-from flow_nexus_neural.kernels.seeds import seed64
-from flow_nexus_neural.protocol.messages import Pass
 
 ATTEMPTS = 3
 COMEBACK_S = 20.0
@@ -169,17 +160,15 @@ class TrainingRun:
                 "no healthy worker with a shard is left",
                 hint="deploy a worker with neural_node_deploy",
             )
-        if self.training.config.federated:
-            states, updates, excluded = await self._federated(number, members)
-        else:
-            states, updates, excluded = await self._local_sgd(number, members)
+        one_round = federated_round if self.training.config.federated else local_sgd_round
+        work = await one_round(self._frame(), number, members)
         candidate = Candidate(
             number=number,
-            cohorts={key: self._renewed(key, states) for key in self.cohorts},
-            renewed=frozenset(states),
-            updates=updates,
-            excluded=excluded,
-            train_loss=mean_loss(updates),
+            cohorts={key: self._renewed(key, work.states) for key in self.cohorts},
+            renewed=frozenset(work.states),
+            updates=work.updates,
+            excluded=work.excluded,
+            train_loss=mean_loss(work.updates),
             began_s=began_s,
             bytes_before=bytes_before,
         )
@@ -187,11 +176,21 @@ class TrainingRun:
         self.cohorts = await commit_round(
             context, cluster, self.training, candidate, self._judge, data
         )
-        self.rows_last_round = sum(update.rows for update in updates)
-        for update in updates:
+        self.rows_last_round = sum(update.rows for update in work.updates)
+        for update in work.updates:
             slot = cluster.slots[update.slot]
             slot.rounds_done += 1
             slot.loss, slot.rows = update.loss, update.rows
+
+    def _frame(self) -> Frame:
+        return Frame(
+            context=self.context,
+            exchange=self.exchange,
+            config=self.training.config,
+            run=self._run,
+            groups=self._groups,
+            pace=self._pace,
+        )
 
     def _renewed(self, key: str, states: Mapping[str, ModelState]) -> Cohort:
         cohort = self.cohorts[key]
@@ -217,120 +216,6 @@ class TrainingRun:
         await record(self.context, self.cluster, [fields], [self.cluster.to_row(finished)])
         self.cluster.committed = finished
         self.context.changed(self.cluster)
-
-    async def _federated(
-        self, number: int, members: Sequence[tuple[Slot, Cohort]]
-    ) -> tuple[dict[str, ModelState], list[Update], dict[str, str]]:
-        """Local epochs of sampled clients, averaged once."""
-        config = self.training.config
-        by_name = {slot.name: (slot, cohort) for slot, cohort in members}
-        clients = [
-            Client(slot.name, self._groups.get(slot.name, ""), slot.last_round)
-            for slot, _ in members
-        ]
-        chosen = sample_clients(
-            clients, config.clients_per_round or 1, seed64(self._run, number, "", 0, "sample")
-        )
-        fewest = min(config.min_nodes_per_round or 1, len(chosen))
-        states, updates, excluded = await self._exchange(
-            [by_name[name] for name in chosen],
-            passes=lambda slot: tuple(
-                Pass(order_seed=seed64(self._run, number, slot, epoch, "order"))
-                for epoch in range(config.local_epochs)
-            ),
-            dropout_seed=lambda slot: seed64(self._run, number, slot, 0, "dropout"),
-            min_contributors=fewest,
-        )
-        for name in chosen:
-            by_name[name][0].last_round = number
-        return states, updates, excluded
-
-    async def _local_sgd(
-        self, number: int, members: Sequence[tuple[Slot, Cohort]]
-    ) -> tuple[dict[str, ModelState], list[Update], dict[str, str]]:
-        """One epoch of all workers on their shards, averaged every `sync_every_steps` steps."""
-        config = self.training.config
-        longest = max(self.exchange.rows_of(slot.name) for slot, _ in members)
-        n_steps = -(-longest // config.batch_size)
-        stride = config.sync_every_steps or n_steps
-        committed = dict(self.cohorts)
-        total: dict[str, Update] = {}
-        excluded: dict[str, str] = {}
-        try:
-            for start in range(0, n_steps, stride):
-                going = [
-                    (slot, self.cohorts[cohort.key])
-                    for slot, cohort in members
-                    if slot.healthy and self.exchange.rows_of(slot.name) > start * config.batch_size
-                ]
-                states, updates, left_out = await self._exchange(
-                    going,
-                    passes=lambda slot, start=start: (  # type: ignore[misc]  # bound now
-                        Pass(
-                            order_seed=seed64(self._run, number, slot, 0, "order"),
-                            start=start,
-                            stop=start + stride,
-                        ),
-                    ),
-                    dropout_seed=lambda slot, start=start: seed64(  # type: ignore[misc]  # bound now
-                        self._run, number, slot, start, "dropout"
-                    ),
-                    min_contributors=1,
-                )
-                excluded |= left_out
-                for key, state in states.items():
-                    self.cohorts[key] = replace(self.cohorts[key], state=state)
-                for update in updates:
-                    total[update.slot] = _added(total.get(update.slot), update)
-            reached = {key: c.state for key, c in self.cohorts.items() if c.state is not None}
-        finally:
-            self.cohorts = committed
-        return reached, list(total.values()), excluded
-
-    async def _exchange(
-        self,
-        members: Sequence[tuple[Slot, Cohort]],
-        *,
-        passes: Callable[[str], tuple[Pass, ...]],
-        dropout_seed: Callable[[str], int],
-        min_contributors: int,
-    ) -> tuple[dict[str, ModelState], list[Update], dict[str, str]]:
-        """Publish base states, collect updates, fold each cohort's in slot order."""
-        bases = {}
-        for _, cohort in members:
-            if cohort.key not in bases and cohort.state is not None:
-                bases[cohort.key] = await self.exchange.publish(cohort, cohort.state)
-        tasks = [
-            Task(
-                slot=slot,
-                cohort=cohort,
-                base=bases[cohort.key],
-                opt_step=cohort.state.opt_step if cohort.state else 0,
-                passes=passes(slot.name),
-                dropout_seed=dropout_seed(slot.name),
-                work=float(self.exchange.rows_of(slot.name)),
-            )
-            for slot, cohort in members
-        ]
-        try:
-            collected = await collect(
-                self.exchange,
-                tasks,
-                min_contributors=min_contributors,
-                pace=self._pace,
-                clock=self.context.clock,
-            )
-        finally:
-            with anyio.CancelScope(shield=True):
-                for key, base in bases.items():
-                    slots = [slot for slot, cohort in members if cohort.key == key]
-                    await revoke_base(self.exchange, slots, base)
-        states = {}
-        for key in bases:
-            own = [u for u in collected.updates if u.slot in self.cohorts[key].slots]
-            if own:
-                states[key] = await self.context.offload(fold, own)
-        return states, collected.updates, collected.excluded
 
     async def _at_boundary(self) -> None:
         """Run queued changes, then give new or lost members their place."""
@@ -399,17 +284,3 @@ class TrainingRun:
             training.error = training.error or str(failure)
         self.ended.set()
         self.context.changed(cluster)
-
-
-def _added(one: Update | None, other: Update) -> Update:
-    """Two parts of one epoch of a worker, as one."""
-    if one is None:
-        return other
-    both = one.loss is not None and other.loss is not None
-    steps = one.steps + other.steps
-    loss = (
-        ((one.loss or 0.0) * one.steps + (other.loss or 0.0) * other.steps) / steps
-        if both and steps
-        else None
-    )
-    return replace(other, steps=steps, loss=loss, cpu_s=one.cpu_s + other.cpu_s)
