@@ -1,6 +1,7 @@
 """Nodes that die, freeze, lie, or never come up: real processes."""
 
 import os
+import resource
 import signal
 
 import anyio
@@ -261,3 +262,34 @@ async def test_memory_of_a_node_is_read_from_the_system(runtime):
     assert reading.nbytes >= 0
     await node.stop()
     assert node.memory() is None
+
+
+async def test_a_node_that_used_up_its_processor_time_says_so(runtime):
+    node = await runtime.start(spec("busy", cpu_s=1))
+    with pytest.raises(NodeDied):
+        await ask(node, "loop_for_ever")
+    exit_ = await node.wait_exit()
+    assert (exit_.reason, exit_.signal) == ("cpu_limit", "SIGXCPU")
+    assert exit_.cpu_s > 0.5
+
+
+async def test_starting_without_free_descriptors_fails_and_leaks_none(runtime):
+    before = descriptors()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for spare in range(6):
+        highest = max(int(number) for number in before)
+        blocked = [os.open("/dev/null", os.O_RDONLY) for _ in range(highest + 1 - len(before))]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1 + spare, hard))
+        try:
+            node = await runtime.start(spec("last"))
+        except NodeStartFailed:
+            node = None
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for descriptor in blocked:
+                os.close(descriptor)
+        if node is not None:
+            await node.stop()
+        await until(lambda: children(runtime.zygote_info().pid) == [])
+        assert sorted(descriptors()) == sorted(before)
+    assert node is not None

@@ -192,3 +192,23 @@ async def test_no_process_outlives_a_killed_server(kind, booting):
 
 def stopped(pid):
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+async def test_a_start_survives_the_death_of_the_zygote_under_it():
+    async with open_runtime("local") as runtime:
+        await runtime.start(spec())
+        first = runtime.zygote_info().pid
+        os.kill(first, signal.SIGKILL)
+        node = await runtime.start(spec("late"))
+        assert (await node.call(Ping()))[0].kind == "pong"
+        assert runtime.zygote_info().pid != first
+
+
+async def test_a_runtime_whose_zygote_cannot_be_launched_still_opens_and_says_so():
+    def refuse():
+        raise RuntimeUnavailable("no such system call")
+
+    async with LocalRuntime(Settings(), launch=refuse) as runtime:
+        assert runtime.isolation_preview().level == "unknown"
+        with pytest.raises(RuntimeUnavailable, match="no such system call"):
+            await runtime.start(spec())

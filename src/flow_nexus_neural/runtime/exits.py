@@ -1,6 +1,7 @@
 """Puts the end of a node into words."""
 
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,18 +34,27 @@ class ExitReport:
     cpu_s: float
 
 
-def describe_exit(report: ExitReport | None, stderr_tail: str, cause: str | None) -> NodeExit:
+def describe_exit(
+    report: ExitReport | None,
+    stderr_tail: str,
+    cause: str | None,
+    out_of_memory: Callable[[], bool] = lambda: False,
+) -> NodeExit:
     """Why a node is gone.
 
     Args:
         report: None when the zygote died before it could wait for the node.
         stderr_tail: The node's last words.
         cause: Why this side killed it, as `reason: sentence`; None when it did not.
+        out_of_memory: Asked only about a SIGKILL that this side did not send.
     """
     reason, sentence, signal_name = _words(report)
     if cause is not None and reason in ("killed", "runtime_lost"):
         reason, _, why = cause.partition(": ")
         sentence = f"killed by SIGKILL: {why}"
+    elif signal_name == "SIGKILL" and out_of_memory():
+        reason = "out_of_memory"
+        sentence = "killed by SIGKILL: the kernel reports that it was out of memory"
     return NodeExit(
         reason=reason,
         sentence=sentence,

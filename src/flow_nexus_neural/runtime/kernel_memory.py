@@ -1,5 +1,6 @@
 """Reads what the kernel says of another process's memory."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -22,3 +23,53 @@ def _kilobytes(pid: int, table: str, field: str) -> int | None:
         if line.startswith(field):
             return int(line.split()[1]) * 1024
     return None
+
+
+class OutOfMemoryKills:
+    """Counts the kernel's out-of-memory kills, so that an unexplained SIGKILL can be told from one.
+
+    The count is that of this process's memory cgroup, which nodes share; of the whole machine where that is
+    not readable. A kill is claimed once.
+
+    Args:
+        sources: Files with a line `oom_kill <count>`, best first.
+    """
+
+    def __init__(self, sources: Sequence[Path] | None = None) -> None:
+        self._sources = tuple(_count_files() if sources is None else sources)
+        self._claimed = self._count()
+
+    def claim(self) -> bool:
+        """Whether the kernel killed somebody for memory whom nobody has claimed yet."""
+        if self._count() <= self._claimed:
+            return False
+        self._claimed += 1
+        return True
+
+    def _count(self) -> int:
+        for source in self._sources:
+            try:
+                lines = source.read_text(encoding="ascii").splitlines()
+            except OSError:
+                continue
+            for line in lines:
+                name, _, count = line.partition(" ")
+                if name == "oom_kill":
+                    return int(count)
+        return 0
+
+
+def _count_files() -> list[Path]:
+    root = Path("/sys/fs/cgroup")
+    files = []
+    try:
+        memberships = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
+    except OSError:
+        memberships = []
+    for membership in memberships:
+        _, controllers, path = membership.split(":", 2)
+        if controllers == "":
+            files.append(root / path.lstrip("/") / "memory.events")
+        elif controllers == "memory":
+            files.append(root / "memory" / path.lstrip("/") / "memory.oom_control")
+    return [*files, Path("/proc/vmstat")]

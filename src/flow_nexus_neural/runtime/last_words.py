@@ -9,6 +9,7 @@ import anyio
 _LOG: Final = logging.getLogger(__name__)
 _KEPT_BYTES: Final = 4096
 _CHUNK_BYTES: Final = 1 << 16
+_FLOOD_PAUSE_S: Final = 0.01
 
 
 class LastWords:
@@ -35,5 +36,7 @@ class LastWords:
             if not data:
                 return
             self._kept = (self._kept + data)[-_KEPT_BYTES:]
+            if len(data) == _CHUNK_BYTES:  # a flood: the full pipe then slows its writer, not us
+                await anyio.sleep(_FLOOD_PAUSE_S)
             if _LOG.isEnabledFor(logging.DEBUG):
                 _LOG.debug("%s: %s", self._name, data.decode("utf-8", "replace").rstrip())

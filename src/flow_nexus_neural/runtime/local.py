@@ -12,10 +12,10 @@ The thread of the event loop must be the process's main thread (see `zygote_proc
 import os
 import resource
 import socket
-import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Final, Self
 
@@ -33,7 +33,8 @@ from flow_nexus_neural.protocol.codec import MAX_BODY_BYTES, Limits
 from flow_nexus_neural.protocol.dispatch import Arrays
 from flow_nexus_neural.runtime.base import Buffer, Isolation, NodeExit, NodeSpec, Region
 from flow_nexus_neural.runtime.isolation import judge, platform_name
-from flow_nexus_neural.runtime.local_node import LocalNode
+from flow_nexus_neural.runtime.kernel_memory import OutOfMemoryKills
+from flow_nexus_neural.runtime.local_node import Lines, LocalNode
 from flow_nexus_neural.runtime.memory import (
     MEMORY_FILES,
     CarriedBuffer,
@@ -88,15 +89,13 @@ class LocalRuntime:
         self._nodes: set[LocalNode] = set()
         self._closed = False
         self._last_isolation: Isolation | None = None
+        self._memory_kills = OutOfMemoryKills()
 
     async def __aenter__(self) -> Self:
         _raise_descriptor_limit()
         self._tasks = await anyio.create_task_group().__aenter__()
-        try:
+        with suppress(RuntimeUnavailable):  # told to whoever wants a node; the rest works without
             self._adopt(self._first or self._launch())
-        except BaseException:
-            await self._tasks.__aexit__(*sys.exc_info())
-            raise
         self._first = None
         return self
 
@@ -113,6 +112,12 @@ class LocalRuntime:
 
     async def start(self, spec: NodeSpec, *, ready_timeout_s: float = 30.0) -> LocalNode:
         """Fork, confine and judge a node; see `base.NodeRuntime`."""
+        zygote = await self._warm_zygote()
+        try:
+            return await self._start(zygote, spec, ready_timeout_s)
+        except RuntimeUnavailable:
+            zygote.kill()  # it died under this very request, which cannot have done anything
+            await zygote.lost.wait()
         return await self._start(await self._warm_zygote(), spec, ready_timeout_s)
 
     def share(self, key: str, arrays: Arrays) -> Region:
@@ -221,19 +226,23 @@ class LocalRuntime:
         self._last_isolation = node.isolation
 
     async def _fork(self, zygote: ZygoteClient, spec: NodeSpec) -> LocalNode:
-        ours, theirs = socket.socketpair()
-        stderr, their_stderr = os.pipe()
-        child = None
-        try:
-            child = await zygote.fork(self._order(spec), (theirs.fileno(), their_stderr))
-        finally:
-            theirs.close()
-            os.close(their_stderr)
-            if child is None:
-                ours.close()
-                os.close(stderr)
-        ours.settimeout(0)
-        node = LocalNode(spec, self._limits, child, ours, stderr)
+        with ExitStack() as theirs, ExitStack() as ours:
+            try:
+                connection, node_socket = socket.socketpair()
+                ours.callback(connection.close)
+                theirs.callback(node_socket.close)
+                stderr, node_stderr = os.pipe()
+            except OSError as failure:
+                raise NodeStartFailed(
+                    f"no descriptors for node {spec.slot}: {failure}"
+                ) from failure
+            ours.callback(os.close, stderr)
+            theirs.callback(os.close, node_stderr)
+            connection.settimeout(0)
+            child = await zygote.fork(self._order(spec), (node_socket.fileno(), node_stderr))
+            ours.pop_all()
+        lines = Lines(child, connection, stderr)
+        node = LocalNode(spec, self._limits, lines, self._memory_kills.claim)
         self._nodes = {other for other in self._nodes if not other.gone}
         self._nodes.add(node)
         self._spawn(node.run)

@@ -3,6 +3,8 @@
 import os
 import socket
 from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
@@ -19,7 +21,7 @@ from flow_nexus_neural.runtime.last_words import LastWords
 from flow_nexus_neural.runtime.node_end import NodeEnd
 from flow_nexus_neural.runtime.zygote_client import Child
 
-_CHUNK_BYTES: Final = 1 << 18
+_CHUNK_BYTES: Final = 1 << 17
 _READS_PER_TURN: Final = 8
 _MAX_BUFFERS: Final = 512
 _LAST_BYTES_S: Final = 2.0
@@ -27,20 +29,36 @@ _HUNG_UP_S: Final = 0.5
 _REPORT_S: Final = 2.0
 
 
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """What connects this side with one node: its process, a non-blocking socket, a pipe to read."""
+
+    child: Child
+    connection: socket.socket
+    stderr: int
+
+
 class LocalNode(NodeEnd):
     """Owns the socket, the stderr pipe and the pidfd of one forked node.
 
     `run` must run, shielded from cancellation, from the fork to the end: it notices the death, collects what
     is known of it, releases every descriptor and tells everybody.
+
+    Args:
+        spec: What it was started with.
+        limits: Longest frames that it takes.
+        lines: Owned from here on.
+        out_of_memory: Whether the kernel counted a kill for memory that nobody has explained yet.
     """
 
     def __init__(
-        self, spec: NodeSpec, limits: Limits, child: Child, connection: socket.socket, stderr: int
+        self, spec: NodeSpec, limits: Limits, lines: "Lines", out_of_memory: Callable[[], bool]
     ) -> None:
         super().__init__(spec, limits)
-        self._child = child
-        self._connection = connection
-        self._stderr = stderr
+        self._child = lines.child
+        self._connection = lines.connection
+        self._stderr = lines.stderr
+        self._out_of_memory = out_of_memory
         self._last_words = LastWords(spec.slot)
         self._outbox: deque[_Sending] = deque()
         self._blocked = anyio.Event()
@@ -90,7 +108,9 @@ class LocalNode(NodeEnd):
         finally:
             self._child.kill()
             self._release()
-            exit_ = describe_exit(self._child.report, self._last_words.text, self._cause)
+            exit_ = describe_exit(
+                self._child.report, self._last_words.text, self._cause, self._out_of_memory
+            )
             self._settle(exit_, self._violation)
 
     async def _read(self) -> None:

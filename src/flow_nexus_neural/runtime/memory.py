@@ -30,12 +30,11 @@ class _MemoryFile:
     writable: bool
 
     def __init__(self, key: str, layout: Layouts, nbytes: int) -> None:
+        self._fd: int | None = None
         self.key = key
         self.layout = layout
         self.nbytes = nbytes
-        self._fd: int | None = os.memfd_create(
-            "flow-nexus-neural", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-        )
+        self._fd = os.memfd_create("flow-nexus-neural", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self._fd, max(nbytes, 1))
 
     @property

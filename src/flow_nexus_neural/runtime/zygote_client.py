@@ -213,24 +213,31 @@ class ZygoteClient:
                 self._launch_s = time.monotonic() - self._process.launched_s
                 self.warm.set()
             case "forked":
-                fork = self._forks.pop(message["id"])
-                fork.child = Child(pid=message["pid"], pidfd=descriptors[0])
-                self._children[fork.child.pid] = fork.child
-                if fork.given_up:
-                    fork.give_up()
-                fork.answered.set()
+                self._take_child(self._forks.pop(message["id"]), message["pid"], descriptors)
             case "refused":
                 fork = self._forks.pop(message["id"])
                 fork.refusal = str(message["reason"])
                 fork.answered.set()
             case "exit":
-                child = self._children.pop(message["pid"])
-                child.report = ExitReport(
-                    returncode=int(message["status"]),
-                    max_rss_bytes=int(message["max_rss_bytes"]),
-                    cpu_s=float(message["cpu_s"]),
-                )
-                child.reported.set()
+                self._take_exit(self._children.pop(message["pid"], None), message)
+
+    def _take_exit(self, child: Child | None, message: Mapping[str, Any]) -> None:
+        if child is not None:
+            child.report = ExitReport(
+                returncode=int(message["status"]),
+                max_rss_bytes=int(message["max_rss_bytes"]),
+                cpu_s=float(message["cpu_s"]),
+            )
+            child.reported.set()
+
+    def _take_child(self, fork: _Fork, pid: int, descriptors: list[int]) -> None:
+        if descriptors:
+            fork.child = self._children[pid] = Child(pid=pid, pidfd=descriptors[0])
+            if fork.given_up:
+                fork.give_up()
+        else:  # no free descriptor here; without its socket's other end the child exits by itself
+            fork.refusal = "this process has no free file descriptor for another one"
+        fork.answered.set()
 
     def _lose(self) -> None:
         """It is gone: nobody needs to wait for it any more."""
