@@ -25,6 +25,8 @@ async def main(epochs: int) -> None:
             "timed_out"
         ]:
             evidence("trained", f"{status['training_progress']:.0f} %")
+        if status["training_error"]:
+            raise SystemExit(status["training_error"])
         evidence("accuracy, unseen points", number(status["global_accuracy"], 3))
         evidence("always the majority", number(status["evaluation"]["baseline_accuracy"], 3))
         reply = await server.call("neural_predict_distributed", **cluster, input_data=[0.1, 0.0])

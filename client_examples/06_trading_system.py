@@ -5,7 +5,7 @@ Takes under three minutes on two idle cores with the default of 8 rounds. All da
 
 import anyio
 
-from client import Neural, Reply, neural_server
+from client import Reply, neural_server
 from console import digest, evidence, flags, heading, number
 from killing import kill_node
 from trading import TradingSystem
@@ -32,10 +32,10 @@ async def main(epochs: int, cycles: int, seed: int) -> None:
 
         heading(f"5 live inference, {cycles} predictions at 100 ms, with health checks")
         await system.run(cycles)
-        await show_inference(server, system)
+        show_inference(system)
 
         heading("6 kill one worker, replace it")
-        await lose_and_recover(server, system)
+        await lose_and_recover(system)
 
         heading("7 terminate")
         ended = await system.terminate()
@@ -47,8 +47,7 @@ def show_cluster(system: TradingSystem) -> None:
     evidence("cluster", system.cluster_id)
     for slot, node in system.trader.nodes.items():
         evidence(slot, f"{node['id']} pid {node['pid']} isolation {node['isolation']['level']}")
-    graph = system.trader.connection
-    evidence("topology", f"{graph['topology']}, {graph['connections']} edges")
+    evidence("topology", "{topology}, {connections} edges".format(**system.trader.connection))
     evidence("byzantine guarantee holds", system.trader.cluster["guarantees"]["holds"])
 
 
@@ -57,15 +56,14 @@ async def show_training(system: TradingSystem, training: Reply) -> None:
     facts = training["dataset_info"]
     evidence("data", f"{facts['name']} (synthetic: {facts['synthetic']})")
     evidence("rows", f"{facts['split']['train']} train, {facts['split']['test']} test")
-    uri = f"neural://clusters/{system.cluster_id}/history"
-    rounds = (await system.server.read(uri))["rounds"]
-    evidence("train loss", " ".join(number(point["train_loss"]) for point in rounds))
-    evidence("validation loss", " ".join(number(point["val_loss"]) for point in rounds))
-    evidence("seconds per round", " ".join(f"{point['seconds']:.1f}" for point in rounds))
+    rounds = (await system.server.read(f"neural://clusters/{system.cluster_id}/history"))["rounds"]
+    for label, key in (("train loss", "train_loss"), ("validation loss", "val_loss")):
+        evidence(label, " ".join(number(point[key]) for point in rounds))
+    evidence("seconds per round", " ".join(number(point["seconds"], 1) for point in rounds))
     proof = system.federated.last_status["training"]["evidence"]
     evidence("optimiser steps", proof["steps"])
-    evidence("weights before", digest(proof["weights_digest_before"]))
-    evidence("weights after", digest(proof["weights_digest_after"]))
+    for when in ("before", "after"):
+        evidence(f"weights {when}", digest(proof[f"weights_digest_{when}"]))
 
 
 async def show_evaluation(system: TradingSystem) -> None:
@@ -75,42 +73,46 @@ async def show_evaluation(system: TradingSystem) -> None:
     evidence("held-out accuracy", f"{status['global_accuracy']:.3f} (95 %: {low:.3f}-{high:.3f})")
     evidence("majority baseline", number(status["evaluation"]["baseline_accuracy"], 3))
     fresh = await system.federated.evaluate_global_model()
-    evidence(
-        "100 new synthetic hours", f"{fresh['accuracy']:.3f}, majority {fresh['majority']:.3f}"
-    )
+    evidence("100 new hours, majority", f"{fresh['accuracy']:.3f}, {fresh['majority']:.3f}")
 
 
-async def show_inference(server: Neural, system: TradingSystem) -> None:
+def show_inference(system: TradingSystem) -> None:
     """Print latencies as client and server measured them, and the health beside."""
     report = system.inference.get_performance_report()
     evidence("predictions", f"{report['total_predictions']}, failed {report['failed_predictions']}")
-    client = report["latency"]
-    evidence(
-        "client ms", f"p50 {client['median']:.1f} p95 {client['p95']:.1f} p99 {client['p99']:.1f}"
-    )
-    status = await server.call("neural_cluster_status", cluster_id=system.cluster_id)
-    inside = status["latency"]
-    evidence(
-        "server ms", f"p50 {inside['p50']:.1f} p95 {inside['p95']:.1f} p99 {inside['p99']:.1f}"
-    )
+    for place, key in (("client", "latency"), ("server", "server_latency")):
+        stats = report[key]
+        values = " ".join(f"{name} {stats[name]:.1f}" for name in ("median", "p95", "p99"))
+        evidence(f"milliseconds, {place}", values)
     check = system.monitor.health_checks[-1]
     evidence("health", f"{check.score:.3f} of 1, {check.active_nodes} nodes active")
 
 
-async def lose_and_recover(server: Neural, system: TradingSystem) -> None:
-    """SIGKILL the first worker, see it missed, let the monitor replace it."""
-    status = await kill_node(server, system.cluster_id, "worker-0")
+async def lose_and_recover(system: TradingSystem) -> None:
+    """SIGKILL the first worker, predict without it, let the monitor replace it, predict with it."""
+    record = system.inference.market.tick("BTC").record
+    before = await system.inference.get_distributed_prediction(record)
+    evidence("before", answer(before))
+    status = await kill_node(system.server, system.cluster_id, "worker-0")
     dead = next(node for node in status["nodes"] if node["slot"] == "worker-0")
     evidence("killed", f"{dead['id']}: {dead['last_error']}; failed nodes {status['failed_nodes']}")
+    evidence("without it", answer(await system.inference.get_distributed_prediction(record)))
     await system.monitor.perform_health_check()
     for recovered in system.monitor.recoveries:
         evidence("replaced by", f"{recovered['id']} pid {recovered['pid']}")
         evidence("synced to version", f"{recovered['synced_version']} in {recovered['sync_ms']} ms")
     check = await system.monitor.perform_health_check()
-    if check is None or check.failed_nodes:
-        raise SystemExit("the worker was not replaced")
-    evidence("nodes active", check.active_nodes)
-    evidence("different models serving", check.distinct_models)
+    after = await system.inference.get_distributed_prediction(record)
+    evidence("after", answer(after))
+    if check is None or check.failed_nodes or after["bundle_sha"] != before["bundle_sha"]:
+        raise SystemExit("the worker was not replaced by one that serves the same model")
+    evidence("nodes active", f"{check.active_nodes}, different models {check.distinct_models}")
+
+
+def answer(reply: Reply) -> str:
+    """A prediction, who made it, and the model that it came from."""
+    nodes = f"{reply['nodes_used']} of {reply['nodes_expected']} nodes"
+    return f"P(up) {number(reply['prediction'])} by {nodes}, model {digest(reply['bundle_sha'])}"
 
 
 if __name__ == "__main__":
