@@ -6,8 +6,8 @@ keep the server from answering.
 
 import csv
 import gzip
-import io
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -77,7 +77,7 @@ def read_file(path: Path, max_rows: int) -> Read:
             f"'{path.name}' is not UTF-8: {failure.reason} at byte {failure.start}",
             hint="save the file as UTF-8",
         ) from None
-    except (OSError, EOFError) as failure:
+    except (OSError, EOFError, zlib.error) as failure:
         raise InvalidDataset(
             f"'{path.name}' cannot be read: {type(failure).__name__}",
             hint="check that the file is complete and readable by the server",
@@ -93,10 +93,10 @@ def data_suffix(path: Path) -> str:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    with path.open("rb") as file:
-        raw = gzip.GzipFile(fileobj=file) if path.suffix.lower() == ".gz" else file
-        size = 0
-        for line in io.TextIOWrapper(io.BufferedReader(raw), encoding="utf-8-sig", newline=""):
+    packed = path.suffix.lower() == ".gz"
+    size = 0
+    with (gzip.open if packed else open)(path, "rt", encoding="utf-8-sig", newline="") as file:
+        for line in file:
             size += len(line)
             if size > MAX_FILE_BYTES:
                 raise LimitExceeded(
