@@ -44,11 +44,11 @@ async def neural_server(*flags: str) -> AsyncIterator[Neural]:
             command=sys.executable,
             args=["-m", "flow_nexus_neural", "--state-dir", state_dir, *flags],
         )
-        refused: ToolFailed | None = None
+        ended_by: ToolFailed | SystemExit | None = None
         async with Client(server) as client:
             try:
                 yield Neural(client)
-            except ToolFailed as failure:  # raised again outside the client's task groups, as it is
-                refused = failure
-        if refused is not None:
-            raise refused
+            except (ToolFailed, SystemExit) as failure:  # raised as itself, outside task groups
+                ended_by = failure
+        if ended_by is not None:
+            raise ended_by
