@@ -2,18 +2,15 @@
 
 import json
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import anyio
 
 from flow_nexus_neural.cli.flags import PROGRAM
 from flow_nexus_neural.cli.logs import configure_logging
-from flow_nexus_neural.cli.serve import launch_zygote, open_engine
+from flow_nexus_neural.cli.no_nodes import NoNodes
+from flow_nexus_neural.engine.engine import Engine
 from flow_nexus_neural.engine.requests import StatusRequest, TerminateRequest
-from flow_nexus_neural.engine.surface import EngineSurface
-from flow_nexus_neural.errors import NeuralError
-from flow_nexus_neural.server.errors import error_text
+from flow_nexus_neural.server.errors import error_text, known_error
 from flow_nexus_neural.server.rounding import wire_json
 from flow_nexus_neural.server.schemas import StatusResult
 from flow_nexus_neural.settings import Settings
@@ -28,15 +25,15 @@ def clusters(settings: Settings, action: str, cluster_id: str | None) -> int:
     configure_logging(settings)
     try:
         text = anyio.run(_act, settings, action, cluster_id or "")
-    except NeuralError as error:
-        sys.stderr.write(f"{PROGRAM}: {error_text(error)}\n")
+    except Exception as failure:  # noqa: BLE001 - the command's boundary: every failure is worded
+        sys.stderr.write(f"{PROGRAM}: {error_text(known_error(failure, subject=action))}\n")
         return 1
     sys.stdout.write(text + "\n")
     return 0
 
 
 async def _act(settings: Settings, action: str, cluster_id: str) -> str:
-    async with _engine(settings) as engine:
+    async with Engine.open(settings, runtime=NoNodes()) as engine:
         match action:
             case "show":
                 report = await engine.status(StatusRequest(cluster_id=cluster_id, detail="full"))
@@ -51,9 +48,3 @@ async def _act(settings: Settings, action: str, cluster_id: str) -> str:
                     for line in lines
                 ]
                 return "\n".join(rows) or f"no clusters in {settings.state_dir}"
-
-
-@asynccontextmanager
-async def _engine(settings: Settings) -> AsyncIterator[EngineSurface]:
-    async with open_engine(settings, launch_zygote()) as engine:
-        yield engine

@@ -23,8 +23,8 @@ from flow_nexus_neural.engine.requests import (
     TrainRequest,
 )
 from flow_nexus_neural.engine.surface import EngineSurface
-from flow_nexus_neural.errors import NeuralError, NodeTimeout
-from flow_nexus_neural.server.errors import error_text
+from flow_nexus_neural.errors import NodeTimeout
+from flow_nexus_neural.server.errors import error_text, known_error
 from flow_nexus_neural.settings import Settings
 
 REQUIRED = ("mcp", "torch", "numpy", "pydantic", "anyio", "safetensors")
@@ -50,8 +50,8 @@ def doctor(settings: Settings) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="flow-nexus-neural-doctor-") as scratch:
             anyio.run(_trial, settings.model_copy(update={"state_dir": Path(scratch)}))
-    except NeuralError as error:
-        _say(f"FAILED       {error_text(error)}")
+    except Exception as failure:  # noqa: BLE001 - the command's boundary: every failure is worded
+        _say(f"FAILED       {error_text(known_error(failure, subject='doctor'))}")
         return 1
     _say("ok           a node was started, confined, trained and stopped")
     return 0
@@ -117,8 +117,7 @@ def _training_line(status: StatusReport) -> str:
     evidence = status.training.evidence
     return (
         f"training     {status.training_status}: {evidence.steps} steps, weights "
-        f"{(evidence.weights_digest_before or '?')[:8]} -> {(evidence.weights_digest_after or '?')[:8]}, "
-        f"accuracy {status.global_accuracy}"
+        f"{(evidence.weights_digest_before or '?')[:8]} -> {(evidence.weights_digest_after or '?')[:8]}"
     )
 
 

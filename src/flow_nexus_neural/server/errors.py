@@ -24,7 +24,7 @@ _RETRY_HINT = "Calling again may work; look at the cluster with neural_cluster_s
 
 def error_text(error: NeuralError) -> str:
     """Word an error for the calling model: one line, under 1,000 characters, always with a next step."""
-    hint = one_line(error.hint).rstrip(".")
+    hint = _capitalised(one_line(error.hint).rstrip("."))
     if not hint:
         hint = _HINTS.get(error.code, _RETRY_HINT if error.retryable else _FALLBACK_HINT)
     message = clip(one_line(error.message).rstrip(".") or "unexplained", MAX_MESSAGE_CHARS)
@@ -33,6 +33,17 @@ def error_text(error: NeuralError) -> str:
     )  # the form needs one full stop between sentences
     head = f"{error.code}: {message} " if is_closed else f"{error.code}: {message}. "
     return head + clip(hint, MAX_ERROR_CHARS - len(head) - 1) + "."
+
+
+def known_error(failure: Exception, *, subject: str) -> NeuralError:
+    """The error to tell a caller: the failure itself if it is one of ours, else an incident.
+
+    Task groups put groups around failures; a group of one counts as what is in it.
+    """
+    cause: BaseException = failure
+    while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
+        cause = cause.exceptions[0]
+    return cause if isinstance(cause, NeuralError) else internal_error(failure, subject=subject)
 
 
 def internal_error(failure: BaseException, *, subject: str) -> InternalError:
@@ -51,6 +62,12 @@ def one_line(text: str) -> str:
     folded = " ".join(text.split())
     printable = "".join(char if char.isprintable() else "?" for char in folded)
     return printable.encode("utf-8", "replace").decode("utf-8")
+
+
+def _capitalised(text: str) -> str:
+    """Begin a sentence with a capital, unless it begins with the name of a tool, file or argument."""
+    first_word = text.split(" ", 1)[0]
+    return text[:1].upper() + text[1:] if first_word.isalpha() else text
 
 
 def clip(text: str, limit: int) -> str:

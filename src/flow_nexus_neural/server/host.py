@@ -14,7 +14,7 @@ import anyio
 
 from flow_nexus_neural.engine.surface import EngineSurface
 from flow_nexus_neural.errors import NeuralError, ShuttingDown
-from flow_nexus_neural.server.errors import internal_error
+from flow_nexus_neural.server.errors import known_error
 
 OpenEngine = Callable[[], AbstractAsyncContextManager[EngineSurface]]
 Listener = Callable[[str], None]
@@ -114,10 +114,8 @@ class EngineHost:
                 opening.engine = engine
                 opening.done.set()
                 await stopping.wait()
-        except NeuralError as error:
-            opening.error = error
-        except Exception as failure:  # noqa: BLE001 - reported under an incident id, like any tool failure
-            opening.error = internal_error(failure, subject="opening the engine")
+        except Exception as failure:  # noqa: BLE001 - told to the waiting callers, like any tool failure
+            opening.error = known_error(failure, subject="opening the engine")
         finally:
             self._opening = None
             opening.done.set()

@@ -32,7 +32,7 @@ from flow_nexus_neural.engine.surface import EngineSurface, Progress
 from flow_nexus_neural.errors import NeuralError
 from flow_nexus_neural.server.argument_names import PUBLISHED
 from flow_nexus_neural.server.argument_reader import ArgumentReader
-from flow_nexus_neural.server.errors import error_text, internal_error
+from flow_nexus_neural.server.errors import error_text, known_error
 from flow_nexus_neural.server.host import EngineHost
 from flow_nexus_neural.server.json_schema import (
     Schema,
@@ -144,10 +144,8 @@ class StrictTool(Tool):
             engine = await self._host.engine()
             result = await self._spec.call(engine, read.request, paced_progress(context))
             return succeeded(_with_warnings(result, read.warnings))
-        except NeuralError as error:
-            return failed(error)
-        except Exception as failure:  # noqa: BLE001 - the tool boundary: the caller gets an incident id
-            return failed(internal_error(failure, subject=self.name))
+        except Exception as failure:  # noqa: BLE001 - the tool boundary: every failure is worded
+            return failed(known_error(failure, subject=self.name))
 
 
 def succeeded(result: BaseModel) -> CallToolResult:
