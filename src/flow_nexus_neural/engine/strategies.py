@@ -101,7 +101,7 @@ async def local_sgd_round(frame: Frame, number: int, members: Members) -> RoundW
         work = await _exchange(
             frame,
             going,
-            passes=_part_of_epoch(frame.run, number, start, start + stride),
+            passes=_part_of_epoch(frame, number, start, start + stride),
             dropout_seed=_dropout_seed(frame.run, number, start),
             min_contributors=1,
         )
@@ -167,11 +167,14 @@ async def _exchange(
 
 
 def _part_of_epoch(
-    run: tuple[int, int], number: int, start: int, stop: int
+    frame: Frame, number: int, start: int, stop: int
 ) -> Callable[[str], tuple[Pass, ...]]:
+    """Steps `start` to `stop` of each slot's own epoch; a smaller shard ends before a larger one."""
+
     def passes(slot: str) -> tuple[Pass, ...]:
-        order_seed = seed64(run, number, slot, 0, "order")
-        return (Pass(order_seed=order_seed, start=start, stop=stop),)
+        n_steps = -(-frame.exchange.rows_of(slot) // frame.config.batch_size)
+        order_seed = seed64(frame.run, number, slot, 0, "order")
+        return (Pass(order_seed=order_seed, start=start, stop=min(stop, n_steps)),)
 
     return passes
 
