@@ -66,7 +66,7 @@ def scaled_matrix(table: Table, layout: Layout, train: Indices) -> Matrix:
 
 
 def without_leaks(
-    matrix: Matrix, labels: Labels, train: Indices, chosen: tuple[str, ...] | None
+    matrix: Matrix, labels: Labels, train: Indices, chosen: tuple[str, ...]
 ) -> Matrix:
     """Leave out columns that are almost the label on training rows.
 
@@ -88,7 +88,7 @@ def without_leaks(
     for spec in matrix.specs:
         place = slice(start, start + spec.width)
         start += spec.width
-        if found[place].any() and spec.kind != "vector" and spec.name not in (chosen or ()):
+        if found[place].any() and spec.kind != "vector" and spec.name not in chosen:
             kept[place] = False
             excluded.append({"name": spec.name, "reason": "suspected leak"})
             warnings.append(

@@ -76,7 +76,7 @@ def prepare(request: DataRequest, settings: Settings) -> PreparedData:
     draft = _draft(source, request, options)
     train = draft.split.rows["train"]
     matrix = scaled_matrix(source.table, draft.layout, train)
-    matrix = without_leaks(matrix, draft.labels, train, request.features)
+    matrix = without_leaks(matrix, draft.labels, train, _kept_anyway(request, draft))
     samples: Mapping[str, Indices] = draft.split.rows
     if request.window is not None:
         samples = _windowed(draft, matrix, request.window)
@@ -132,6 +132,15 @@ def _draft(source: Source, request: DataRequest, options: SourceOptions) -> _Dra
     split = _split(source, series, labels, rule)
     _require_classes(labels, split)
     return _Draft(source, layout, series, labels, split)
+
+
+def _kept_anyway(request: DataRequest, draft: _Draft) -> tuple[str, ...]:
+    """Columns that are used even if they almost equal the label.
+
+    A slowly changing value resembles its own future; in a forecast that is no leak.
+    """
+    forecast = draft.labels.task == "regression" and draft.layout.horizon > 0
+    return tuple(draft.layout.features) if forecast else request.features or ()
 
 
 def _split(source: Source, series: Series, labels: Labels, rule: SplitRule) -> Split:

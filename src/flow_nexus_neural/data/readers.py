@@ -23,6 +23,7 @@ from flow_nexus_neural.data.inline import (
     table_of,
 )
 from flow_nexus_neural.data.table import (
+    ROLE_COLUMNS,
     Column,
     RawBlock,
     Table,
@@ -142,7 +143,7 @@ def _header(path: Path) -> tuple[list[str], str]:
         raise InvalidDataset(
             f"'{path.name}' names columns twice: {', '.join(twice)}", hint="name every column once"
         )
-    check_size(1, len(names), f"'{path.name}'")
+    check_size(1, max(1, len(names) - ROLE_COLUMNS), f"'{path.name}'")
     return names, delimiter
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from flow_nexus_neural.errors import InvalidDataset, LimitExceeded
 
 MAX_COLUMNS = 4_096
+ROLE_COLUMNS = 3  # target, time and symbol are not among the features that are counted
 MAX_CELLS = 64 * 1024 * 1024
 MAX_VECTOR = 4_096
 MISSING_WORDS = frozenset({"", "na", "n/a", "nan", "null", "none", "-", "?"})
@@ -85,7 +86,8 @@ def table_from(columns: dict[str, Column], subject: str, *, channels: bool = Fal
             f"{subject}: column '{odd}' has {lengths[odd]} rows, '{next(iter(lengths))}' has {rows}",
             hint="every column needs one value per row",
         )
-    check_size(rows, sum(width_of(column) for column in columns.values()), subject)
+    width = sum(width_of(column) for column in columns.values())
+    check_size(rows, max(1, width - ROLE_COLUMNS), subject)
     return Table(columns, rows, channels=channels)
 
 
@@ -295,7 +297,7 @@ def _read_once(
         height = len(next(iter(block.values()))) if block else 0
         for name in block:
             if name not in builders:
-                if len(builders) >= MAX_COLUMNS:
+                if len(builders) >= MAX_COLUMNS + ROLE_COLUMNS:
                     check_size(1, MAX_COLUMNS + 1, subject)
                 builders[name] = ColumnBuilder(name, text=name in forced)
                 if rows:
