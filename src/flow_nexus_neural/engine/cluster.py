@@ -14,6 +14,7 @@ from flow_nexus_neural.coordination.topology import Graph
 from flow_nexus_neural.engine.autonomy import AutonomyLog
 from flow_nexus_neural.engine.changes import Changes
 from flow_nexus_neural.engine.committed import Committed
+from flow_nexus_neural.engine.memory import MemoryWatch
 from flow_nexus_neural.engine.metrics import Metrics
 from flow_nexus_neural.engine.model import Bundle
 from flow_nexus_neural.engine.requests import Architecture, Consensus, InitRequest, Topology
@@ -111,6 +112,7 @@ class Cluster:
     run: "TrainingRun | None" = None
     reserved: bool = False
     predictions_waiting: int = 0
+    memory: MemoryWatch = field(default_factory=MemoryWatch)
     autonomy: AutonomyLog = field(default_factory=AutonomyLog)
     terminated_at: str | None = None
     final: dict[str, JsonValue] | None = None

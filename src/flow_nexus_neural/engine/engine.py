@@ -169,7 +169,9 @@ class Engine:
         """Report a cluster, optionally after waiting for a change."""
         cluster = self._find(request.cluster_id)
         changed, timed_out = await wait_for_change(cluster, request, progress)
-        return status_report(self._context, cluster, request, changed=changed, timed_out=timed_out)
+        return await status_report(
+            self._context, cluster, request, changed=changed, timed_out=timed_out
+        )
 
     async def predict(self, request: PredictRequest) -> PredictionReport:
         """Ask the serving nodes under a deadline."""

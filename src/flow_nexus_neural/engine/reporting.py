@@ -34,7 +34,7 @@ MIN_POLL_MS, MAX_POLL_MS = 500, 10_000
 NO_WASM = "the WASM back end is not part of this version"
 
 
-def status_report(
+async def status_report(
     context: EngineContext,
     cluster: Cluster,
     request: StatusRequest,
@@ -51,7 +51,7 @@ def status_report(
     training = _training(cluster, request.training_id)
     committed, metrics = cluster.committed, cluster.metrics
     counts = count([slot.state for slot in cluster.slots])
-    memory = {s.name: s.handle.memory() for s in cluster.slots if s.handle is not None}
+    memory = await cluster.memory.read(context, cluster.slots)
     used, share, source = _memory(context, memory)
     latency = metrics.latency()
     return StatusReport(
