@@ -9,10 +9,11 @@ from flow_nexus_neural.runtime.base import NodeExit
 
 _CODES: Final = {
     0: ("stopped", "ended by itself after it was asked to stop"),
+    9: ("orphaned", "its parent was gone before it was confined (status 9)"),
     70: ("node_bug", "ended by an error of its own program (status 70)"),
     71: ("confinement_failed", "could not confine itself (status 71)"),
 }
-_SIGNALS: Final = {
+_SIGNALS: Final[dict[int, str]] = {
     signal.SIGKILL: "killed",
     signal.SIGTERM: "killed",
     signal.SIGSEGV: "crashed",
@@ -73,5 +74,8 @@ def _words(report: ExitReport | None) -> tuple[str, str, str | None]:
         default = ("node_bug", f"ended with the unexpected status {report.returncode}")
         return (*_CODES.get(report.returncode, default), None)
     number = -report.returncode
-    name = signal.Signals(number).name if number in signal.valid_signals() else f"signal {number}"
-    return _SIGNALS.get(signal.Signals(number), "crashed"), f"killed by {name}", name
+    try:
+        name = signal.Signals(number).name
+    except ValueError:  # most real-time signals have no name
+        name = f"signal {number}"
+    return _SIGNALS.get(number, "crashed"), f"killed by {name}", name

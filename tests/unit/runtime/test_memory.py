@@ -1,0 +1,132 @@
+"""Regions are sealed, buffers keep their size, and the engine copies before it believes."""
+
+import errno
+import fcntl
+import mmap
+import os
+
+import numpy as np
+import pytest
+
+from flow_nexus_neural.errors import InvalidState
+from flow_nexus_neural.runtime.memory import (
+    CarriedBuffer,
+    CarriedRegion,
+    MemoryBuffer,
+    MemoryRegion,
+)
+from tests.doubles.runtimes import descriptors
+
+ARRAYS = {
+    "x": np.arange(6, dtype="f4").reshape(2, 3),
+    "y": np.array([1, 0], "i8"),
+    "empty": np.zeros((0, 3), "f4"),
+    "scalar": np.array(2.5),
+}
+LAYOUT = [("params", "f4", (5,)), ("buffers", "f4", (0,)), ("m", "f4", (2, 3))]
+
+
+def test_a_region_holds_its_arrays_where_its_layout_says():
+    with MemoryRegion.of("r", ARRAYS) as region:
+        assert [layout.name for layout in region.layout] == list(ARRAYS)
+        content = os.pread(region.fd, region.nbytes, 0)
+        for layout in region.layout:
+            assert layout.offset % 64 == 0
+            got = content[layout.offset : layout.offset + layout.nbytes]
+            assert got == ARRAYS[layout.name].tobytes()
+
+
+def refused(action):
+    with pytest.raises(OSError, match="not permitted") as caught:
+        action()
+    return caught.value.errno
+
+
+def test_nobody_can_change_a_region():
+    with MemoryRegion.of("r", ARRAYS) as region:
+        fd = region.fd
+        assert refused(lambda: os.pwrite(fd, b"x", 0)) == errno.EPERM
+        assert refused(lambda: os.ftruncate(fd, 0)) == errno.EPERM
+        assert refused(lambda: os.ftruncate(fd, 1 << 20)) == errno.EPERM
+        assert refused(lambda: mmap.mmap(fd, 0)) == errno.EPERM
+        assert refused(lambda: fcntl.fcntl(fd, fcntl.F_ADD_SEALS, 0)) == errno.EPERM
+        with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as readable:
+            assert readable[:4] == ARRAYS["x"].tobytes()[:4]
+
+
+def test_a_node_can_write_a_buffer_but_not_change_its_size():
+    with MemoryBuffer.of("b", LAYOUT) as buffer:
+        assert refused(lambda: os.ftruncate(buffer.fd, 0)) == errno.EPERM
+        assert refused(lambda: os.ftruncate(buffer.fd, 1 << 20)) == errno.EPERM
+        assert refused(lambda: fcntl.fcntl(buffer.fd, fcntl.F_ADD_SEALS, 0)) == errno.EPERM
+        with mmap.mmap(buffer.fd, 0) as theirs:
+            theirs[:20] = np.arange(5, dtype="f4").tobytes()
+            copied = buffer.copy()
+            theirs[:20] = bytes(20)
+    assert copied["params"].tolist() == [0, 1, 2, 3, 4]
+    assert copied["buffers"].shape == (0,)
+    assert copied["m"].shape == (2, 3)
+    copied["params"][0] = 9
+
+
+@pytest.mark.parametrize("make", [MemoryBuffer.of, CarriedBuffer])
+def test_a_new_buffer_is_zero(make):
+    buffer = make("b", LAYOUT)
+    for name, dtype, shape in LAYOUT:
+        copied = buffer.copy()[name]
+        assert (copied.shape, copied.dtype) == (shape, np.dtype(dtype))
+        assert not copied.any()
+    buffer.close()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: MemoryRegion.of("r", ARRAYS),
+        lambda: MemoryRegion.of("r", {}),
+        lambda: MemoryBuffer.of("b", LAYOUT),
+        lambda: CarriedRegion("r", ARRAYS),
+        lambda: CarriedBuffer("b", LAYOUT),
+    ],
+)
+def test_closing_is_idempotent_and_what_is_closed_refuses(make):
+    before = descriptors()
+    region = make()
+    region.close()
+    region.close()
+    assert sorted(descriptors()) == sorted(before)
+    with pytest.raises(InvalidState):
+        region.copy() if region.writable else getattr(region, "fd", None) or region.arrays
+
+
+def test_a_region_that_cannot_be_made_leaves_no_descriptor():
+    before = descriptors()
+    with pytest.raises(ValueError, match="complex"):
+        MemoryRegion.of("r", {"x": np.zeros(2, "complex64")})
+    assert sorted(descriptors()) == sorted(before)
+
+
+def test_a_forgotten_region_gives_its_descriptor_back():
+    before = descriptors()
+    region = MemoryRegion.of("r", ARRAYS)
+    assert len(descriptors()) == len(before) + 1
+    del region
+    assert sorted(descriptors()) == sorted(before)
+
+
+def test_a_carried_region_is_a_copy_that_nobody_can_write():
+    source = np.ones(3, "f4")
+    region = CarriedRegion("r", {"x": source})
+    source[0] = 9
+    assert region.arrays["x"].tolist() == [1, 1, 1]
+    assert not region.arrays["x"].flags.writeable
+
+
+def test_what_a_reply_brings_after_the_end_of_a_buffer_is_dropped():
+    buffer = CarriedBuffer("b", [("params", "f4", (2,))])
+    buffer.store({"params": np.ones(2, "f4")})
+    assert buffer.copy()["params"].tolist() == [1, 1]
+    buffer.close()
+    buffer.store({"params": np.ones(2, "f4")})
+    with pytest.raises(InvalidState):
+        buffer.copy()
