@@ -116,7 +116,7 @@ def test_the_order_of_the_slots_does_not_matter(case, aggregation, shuffler):
 
 
 @lean
-@given(answers(elements=st.floats(-20, 20)), AGGREGATIONS, st.floats(0.001, 1000))
+@given(answers(task="binary", elements=st.floats(-20, 20)), AGGREGATIONS, st.floats(0.001, 1000))
 def test_weights_have_no_unit(case, aggregation, unit):
     task, given_logits, weights = case
     one = fuse(aggregation, given_logits, weights, task, expected_weight=2 * weights.sum())
@@ -124,7 +124,8 @@ def test_weights_have_no_unit(case, aggregation, unit):
         aggregation, given_logits, unit * weights, task, expected_weight=2 * unit * weights.sum()
     )
     assert np.allclose(one.values, other.values)
-    assert np.allclose(one.consensus, other.consensus)
+    clear = np.abs(one.values - 0.5) > 1e-9  # on a tie rounding may decide
+    assert np.allclose(one.consensus[clear], other.consensus[clear])
 
 
 @lean

@@ -69,7 +69,7 @@ class CheckpointFiles:
             StoreUnavailable: If the disk refuses; nothing is left under a final name.
         """
         header = {_METADATA_KEY: canonical_json(dict(metadata)).decode()}
-        contiguous = {name: np.asarray(tensors[name], order="C") for name in sorted(tensors)}
+        contiguous = {name: np.asarray(tensors[name], order="C") for name in tensors}
         return self._publish(TENSORS, lambda path: save_file(contiguous, path, header))
 
     def read(self, sha: str) -> dict[str, NDArray[Any]]:

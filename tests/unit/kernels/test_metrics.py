@@ -143,6 +143,9 @@ def test_calibration_bins_include_their_upper_edge_and_both_ends():
     confidence = np.array([0.0, 1.0, 1 / 15])
     hits = np.array([False, True, False])
     assert expected_calibration_error(confidence, hits) == pytest.approx(1 / 15 / 3)
+    # 1/15 shares a bin with .05, so their errors of +1/15 and -.95 offset one another.
+    confidence, hits = np.array([0.05, 1 / 15]), np.array([True, False])
+    assert expected_calibration_error(confidence, hits) == pytest.approx((0.95 - 1 / 15) / 2)
 
 
 def test_a_regressor_is_measured_in_the_targets_own_unit():
