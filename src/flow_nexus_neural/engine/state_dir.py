@@ -44,12 +44,19 @@ def prepare(state_dir: Path) -> None:
 
 
 def empty_tmp(state_dir: Path) -> int:
-    """Remove what a killed server left unfinished; returns how many files. Needs the lock."""
+    """Remove what a killed server left unfinished; returns how many files. Needs the lock.
+
+    Raises:
+        StoreUnavailable: If one cannot be removed.
+    """
     removed = 0
-    for leftover in (state_dir / "tmp").iterdir():
-        if leftover.is_file() or leftover.is_symlink():
-            leftover.unlink(missing_ok=True)
-            removed += 1
+    try:
+        for leftover in (state_dir / "tmp").iterdir():
+            if leftover.is_file() or leftover.is_symlink():
+                leftover.unlink(missing_ok=True)
+                removed += 1
+    except OSError as failure:
+        raise unavailable("empty tmp/", failure) from failure
     return removed
 
 
@@ -105,10 +112,14 @@ class StateDirLock:
                 hint="stop that server, or give this one another --state-dir",
                 details={"pid": holder},
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
         self._descriptor = descriptor
+        try:
+            os.ftruncate(descriptor, 0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
+        except OSError as failure:
+            self.release()
+            raise unavailable("write LOCK", failure) from failure
 
     def release(self) -> None:
         """Give it back. Idempotent. The file stays: removing it would let two servers lock two files."""
