@@ -1,10 +1,8 @@
 """Records to network input: names, aliases, alignment, imputation, scaling, and a report of all of it."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,31 +16,13 @@ from flow_nexus_neural.data.columns import (
     step_of,
 )
 from flow_nexus_neural.data.normalise import ColumnSpec, scale
-from flow_nexus_neural.data.schema import Adapted
+from flow_nexus_neural.data.records import Records, Row, parse_records
+from flow_nexus_neural.data.schema import Adapted, DataSchema
 from flow_nexus_neural.errors import InvalidRecord, NoKnownFeature
 
-if TYPE_CHECKING:
-    from flow_nexus_neural.data.schema import DataSchema
-
-MAX_RECORDS = 1_000
-MAX_TEXT_BYTES = 2_000_000
 MAX_VALUES = 16 * 1024 * 1024
 MAX_GIVEN = 65_536
-FORMS = (
-    "send an object, a list of objects, or a list of numbers in the order of the model's inputs;"
-    " every number finite, null where unknown"
-)
-
-Row = Mapping[str, object] | list[object]
-
-
-@dataclass(frozen=True)
-class _Request:
-    """Parsed input: per record its rows, oldest first (one row unless it is a window)."""
-
-    records: list[list[Row]]
-    is_list: bool
-    mode: str
+MAX_LISTED = 64
 
 
 @dataclass(frozen=True)
@@ -72,21 +52,21 @@ class _Reading:
     warnings: dict[str, None] = field(default_factory=dict)
 
 
-def adapt(schema: "DataSchema", input_data: object) -> Adapted:
+def adapt(schema: DataSchema, input_data: object) -> Adapted:
     """Read records; see `DataSchema.adapt`."""
-    request = _parse(schema, input_data)
+    request = parse_records(schema, input_data)
     steps = schema.input.window or 1
-    if len(request.records) * schema.input.flat_width > MAX_VALUES:
+    if len(request.rows) * schema.input.flat_width > MAX_VALUES:
         raise InvalidRecord(
-            f"{len(request.records)} records of {schema.input.flat_width} inputs are too many at once",
+            f"{len(request.rows)} records of {schema.input.flat_width} inputs are too many at once",
             hint=f"send at most {max(1, MAX_VALUES // schema.input.flat_width)} records",
         )
     reading = _Reading(
-        [np.full((len(request.records), steps, spec.width), np.nan) for spec in schema.columns],
-        [None] * len(request.records),
+        [np.full((len(request.rows), steps, spec.width), np.nan) for spec in schema.columns],
+        [None] * len(request.rows),
     )
-    names = _names_of(schema)
-    for index, given in enumerate(request.records):
+    names = _Names(schema)
+    for index, given in enumerate(request.rows):
         rows = given[-steps:]
         if len(given) > steps:
             reading.warnings[f"only the last {steps} rows of a longer window are used"] = None
@@ -98,143 +78,62 @@ def adapt(schema: "DataSchema", input_data: object) -> Adapted:
     return _scaled(schema, request, reading)
 
 
-def _parse(schema: "DataSchema", value: object) -> _Request:
-    if isinstance(value, str):
-        value = _from_text(value)
-    if isinstance(value, Mapping):
-        window = value.get("window")
-        if isinstance(window, list) and "window" not in _names_of(schema):
-            return _Request([_window(schema, value)], is_list=False, mode="window")
-        return _Request([[value]], is_list=False, mode="single")
-    if not isinstance(value, list):
-        raise InvalidRecord(f"input is a {type(value).__name__}, not a record", hint=FORMS)
-    if not value:
-        raise InvalidRecord("input is an empty list", hint=FORMS)
-    if not isinstance(value[0], (list, Mapping)):
-        return _Request([[value]], is_list=False, mode="single")
-    if _is_one_window(schema, value):
-        return _Request([value], is_list=False, mode="window")
-    if len(value) > MAX_RECORDS:
-        raise InvalidRecord(
-            f"{len(value)} records; at most {MAX_RECORDS} fit one call", hint="split the list"
-        )
-    records = [_record(schema, item, index) for index, item in enumerate(value)]
-    windows = any(isinstance(item, Mapping) and "window" in item for item in value)
-    return _Request(records, is_list=True, mode="window" if windows else "batch")
+class _Names:
+    """Every spelling under which a model's columns may be given."""
 
+    def __init__(self, schema: DataSchema) -> None:
+        self.exact = {spec.name: _Place(index) for index, spec in enumerate(schema.columns)}
+        self.folded: dict[str, _Place] = {}
+        for name, place in self.exact.items():
+            self.folded.setdefault(name.lower(), place)
+        for same in (PRICE_NAMES, VOLUME_NAMES):
+            known = next((self.folded[name] for name in same if name in self.folded), None)
+            if known is not None:
+                self.folded.update({name: self.folded.get(name, known) for name in same})
+        self._columns = schema.columns
 
-def _from_text(text: str) -> object:
-    if len(text) > MAX_TEXT_BYTES:
-        raise InvalidRecord(
-            f"input has {len(text)} characters; at most {MAX_TEXT_BYTES} are read",
-            hint="send fewer records",
-        )
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as failure:
-        raise InvalidRecord(f"input is not valid JSON: {failure}"[:200], hint=FORMS) from None
+    def place_of(self, name: str) -> _Place | None:
+        """Where a value of this name goes; None if nowhere."""
+        place = self.exact.get(name) or self.folded.get(name.lower())
+        split = step_of(name) if place is None else None
+        if split is None:
+            return place
+        vector = self.folded.get(split[0].lower())
+        if vector is None or self._columns[vector.column].kind != "vector":
+            return None
+        within = split[1] < self._columns[vector.column].width
+        return _Place(vector.column, split[1]) if within else None
 
-
-def _refuse_constant(name: str) -> object:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _is_one_window(schema: "DataSchema", value: list[object]) -> bool:
-    """A list of steps of numbers, for a model of sequences."""
-    steps, channels = schema.input.window, schema.input.n_scalars
-    if steps is None or channels == schema.input.flat_width:
-        return False
-    return all(isinstance(row, list) and len(row) == channels for row in value)
-
-
-def _record(schema: "DataSchema", item: object, index: int) -> list[Row]:
-    if isinstance(item, Mapping):
-        is_window = isinstance(item.get("window"), list) and "window" not in _names_of(schema)
-        return _window(schema, item) if is_window else [item]
-    if isinstance(item, list):
-        if schema.input.window is not None and item and isinstance(item[0], (list, Mapping)):
-            return _window(schema, {"window": item})
-        return [item]
-    raise InvalidRecord(f"record {index} is a {type(item).__name__}", hint=FORMS)
-
-
-def _window(schema: "DataSchema", record: Mapping[str, object]) -> list[Row]:
-    if schema.input.window is None:
-        raise InvalidRecord(
-            "input has a window, but the model was trained on single rows", hint=FORMS
-        )
-    rows = record["window"]
-    if not isinstance(rows, list) or not rows or len(rows) > MAX_GIVEN:
-        raise InvalidRecord("a window is an empty or very long list", hint="give its rows")
-    shared = {name: value for name, value in record.items() if name != "window"}
-    found: list[Row] = []
-    for row in rows:
-        if isinstance(row, Mapping):
-            found.append({**shared, **row})
-        elif isinstance(row, list):
-            found.append(row)
-        else:
-            raise InvalidRecord(f"a row of a window is a {type(row).__name__}", hint=FORMS)
-    return found
-
-
-def _names_of(schema: "DataSchema") -> dict[str, _Place]:
-    """Every spelling under which a column may be given, in lower case; exact names come first."""
-    names: dict[str, _Place] = {}
-    for index, spec in enumerate(schema.columns):
-        names.setdefault(spec.name.lower(), _Place(index))
-    for same in (PRICE_NAMES, VOLUME_NAMES):
-        place = next((names[name] for name in same if name in names), None)
-        if place is not None:
-            for name in same:
-                names.setdefault(name, place)
-    return names
-
-
-def _place_of(schema: "DataSchema", names: Mapping[str, _Place], name: str) -> _Place | None:
-    for index, spec in enumerate(schema.columns):
-        if spec.name == name:
-            return _Place(index)
-    place = names.get(name.lower())
-    if place is not None:
-        return place
-    split = step_of(name)
-    whole = None if split is None else names.get(split[0].lower())
-    if split is None or whole is None:
-        return None
-    spec = schema.columns[whole.column]
-    return (
-        _Place(whole.column, split[1]) if split[1] < spec.width and spec.kind == "vector" else None
-    )
+    def lone_list(self, row: Mapping[str, object]) -> list[object] | None:
+        """The inputs of `{"features": [...]}` for a model without a column of that name."""
+        values = row.get("features")
+        if not isinstance(values, list) or any(self.place_of(str(name)) for name in row):
+            return None
+        return values
 
 
 def _read_row(
-    schema: "DataSchema",
-    names: Mapping[str, _Place],
-    reading: _Reading,
-    row: Row,
-    at: tuple[int, int],
+    schema: DataSchema, names: _Names, reading: _Reading, row: Row, at: tuple[int, int]
 ) -> None:
     if isinstance(row, list):
         _read_positional(schema, reading, row, at)
         return
-    lone = row.get("features")
-    if isinstance(lone, list) and "features" not in names and schema.columns[0].kind != "vector":
-        _read_positional(schema, reading, lone, at)
+    inputs = names.lone_list(row)
+    if inputs is not None:
+        _read_positional(schema, reading, inputs, at)
         row = {name: value for name, value in row.items() if name != "features"}
-    exact = {spec.name for spec in schema.columns}
-    for name, value in sorted(row.items(), key=lambda item: item[0] in exact):
-        lowered = name.lower()
-        place = _place_of(schema, names, name)
+    # Exact names are read last, so that they win over aliases and other spellings.
+    for name, value in sorted(row.items(), key=lambda item: item[0] in names.exact):
+        place = names.place_of(str(name))
         if place is not None:
             _read_value(schema.columns[place.column], place, reading, value, at)
-        elif lowered in SYMBOL_NAMES and schema.symbols:
+        elif str(name).lower() in SYMBOL_NAMES and schema.symbols:
             reading.symbols[at[0]] = _symbol(schema, reading, value)
-        else:
-            reading.ignored.setdefault(name, _why_ignored(schema, name))
+        elif len(reading.ignored) < MAX_LISTED:
+            reading.ignored.setdefault(str(name)[:80], _why_ignored(schema, str(name)))
 
 
-def _why_ignored(schema: "DataSchema", name: str) -> str:
+def _why_ignored(schema: DataSchema, name: str) -> str:
     lowered = name.lower()
     outcomes = {outcome.lower() for outcome in schema.outcome_names}
     if label_like(name) or lowered in outcomes or name == schema.target_name:
@@ -246,9 +145,11 @@ def _why_ignored(schema: "DataSchema", name: str) -> str:
     return "unknown"
 
 
-def _symbol(schema: "DataSchema", reading: _Reading, value: object) -> str | None:
+def _symbol(schema: DataSchema, reading: _Reading, value: object) -> str | None:
     if value is None:
         return None
+    if isinstance(value, (list, Mapping)):
+        raise InvalidRecord(f"the symbol is a {type(value).__name__}", hint="give a text")
     text = str(value).strip()
     known = next((symbol for symbol in schema.symbols if symbol.lower() == text.lower()), None)
     if known is None:
@@ -346,7 +247,7 @@ def _read_level(
 
 
 def _read_positional(
-    schema: "DataSchema", reading: _Reading, row: list[object], at: tuple[int, int]
+    schema: DataSchema, reading: _Reading, row: list[object], at: tuple[int, int]
 ) -> None:
     width = sum(spec.width for spec in schema.columns)
     steps = schema.input.window or 1
@@ -367,19 +268,19 @@ def _read_positional(
         column[at] = part[0]
 
 
-def _columns(schema: "DataSchema", rows: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+def _columns(schema: DataSchema, rows: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     ends = np.cumsum([spec.width for spec in schema.columns])
     return np.split(rows, ends[:-1], axis=1)
 
 
-def _inputs_in_order(schema: "DataSchema") -> str:
+def _inputs_in_order(schema: DataSchema) -> str:
     names = [
         spec.name if spec.width == 1 else f"{spec.name}[{spec.width}]" for spec in schema.columns
     ]
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
-def _require_known(schema: "DataSchema", reading: _Reading) -> None:
+def _require_known(schema: DataSchema, reading: _Reading) -> None:
     given = np.zeros(len(reading.symbols), dtype=np.int64)
     for column in reading.values:
         given += np.isfinite(column).sum(axis=(1, 2))
@@ -392,8 +293,8 @@ def _require_known(schema: "DataSchema", reading: _Reading) -> None:
         )
 
 
-def _scaled(schema: "DataSchema", request: _Request, reading: _Reading) -> Adapted:
-    count, steps = len(request.records), schema.input.window or 1
+def _scaled(schema: DataSchema, request: Records, reading: _Reading) -> Adapted:
+    count, steps = len(request.rows), schema.input.window or 1
     parts, ood, clipped = [], dict(reading.invalid), 0
     present = np.zeros(count)
     mapped, imputed = [], []
@@ -427,7 +328,7 @@ def _scaled(schema: "DataSchema", request: _Request, reading: _Reading) -> Adapt
         ignored=[{"name": name, "reason": why} for name, why in reading.ignored.items()],
         ood=list(ood),
         clipped=clipped,
-        warnings=list(reading.warnings),
+        warnings=list(reading.warnings)[:MAX_LISTED],
     )
 
 

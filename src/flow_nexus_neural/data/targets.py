@@ -83,9 +83,8 @@ def label_rows(layout: Layout, order: Indices, series: Indices) -> Labels:
     task, classes, values = _classify(column, layout.target)
     shifted = np.where(usable, values[ahead], np.nan)
     lowered = layout.target.lower()
-    is_return = task == "regression" and (
-        lowered in RETURN_NAMES or lowered.endswith(("_return", "_returns", "_ret"))
-    )
+    named_return = lowered in RETURN_NAMES or lowered.endswith(("_return", "_returns", "_ret"))
+    is_return = layout.given_reach > 0 or (task == "regression" and named_return)
     return Labels(name, task, classes, shifted, usable, reach, is_return)
 
 
