@@ -53,6 +53,7 @@ class NodeCalls:
                     hint="call neural_node_deploy to replace it",
                 )
             failed = 0.0
+            slot.heard_at_s = self._cluster.clock()
             return reply, reply_arrays
         finally:
             self._cluster.metrics.node_calls.add(failed)

@@ -9,6 +9,7 @@ from flow_nexus_neural.engine.context import EngineContext, new_id, timestamp
 from flow_nexus_neural.engine.records import note_membership
 from flow_nexus_neural.engine.serving import serving_slots, synchronise
 from flow_nexus_neural.engine.slots import Slot
+from flow_nexus_neural.engine.supervision import supervise
 from flow_nexus_neural.errors import ClusterTerminated, NeuralError, NodeError, ShuttingDown
 from flow_nexus_neural.kernels.seeds import seed64
 from flow_nexus_neural.runtime.base import Isolation, NodeExit, NodeHandle, NodeSpec
@@ -54,7 +55,9 @@ async def _start(context: EngineContext, cluster: Cluster, slot: Slot) -> float 
             hint="create a cluster with neural_cluster_init",
         )
     slot.attach(handle)
+    slot.heard_at_s = context.clock()
     context.tasks.start_soon(watch, context, cluster, slot, handle)
+    context.tasks.start_soon(supervise, context, cluster, slot, handle)
     return await _synchronised(context, cluster, slot, handle)
 
 
@@ -94,7 +97,9 @@ async def watch(context: EngineContext, cluster: Cluster, slot: Slot, handle: No
     slot.detach()
     if cluster.terminated_at is not None or slot.state == "retired":
         return
-    await _failed(context, cluster, slot, f"node_died: {exit_.sentence}")
+    frozen = slot.state == "suspect" and slot.last_error is not None
+    reason = slot.last_error if frozen else f"node_died: {describe_exit(exit_)}"
+    await _failed(context, cluster, slot, reason or exit_.sentence)
     if exit_.reason == "runtime_lost":
         await respawn(context, cluster, slot)
 

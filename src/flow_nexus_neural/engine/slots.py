@@ -72,6 +72,7 @@ class Slot:
         served: Weights digest of each serving copy in the living process.
         deployed_at: When the current incarnation became healthy.
         recovered_at_s: Monotonic time of the last replacement; None before the first.
+        heard_at_s: Monotonic time of the last reply.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Slot:
     served: dict[str, str] = field(default_factory=dict)
     deployed_at: str = ""
     recovered_at_s: float | None = None
+    heard_at_s: float = 0.0
     parameters: int | None = None
     implied_head: bool | None = None
     rounds_done: int = 0

@@ -1,0 +1,77 @@
+"""Telling a slow node from a frozen one.
+
+A process that ends is noticed by its handle. One that is stopped, spins or hangs says nothing: after some
+seconds of silence it is pinged, becomes `suspect` when it misses that, and is killed when it stays silent.
+"""
+
+import anyio
+
+from flow_nexus_neural.engine.cluster import Cluster
+from flow_nexus_neural.engine.context import EngineContext
+from flow_nexus_neural.engine.slots import Slot
+from flow_nexus_neural.errors import NodeError
+from flow_nexus_neural.protocol.messages import Ping, Pong
+from flow_nexus_neural.runtime.base import NodeHandle
+
+SILENCE_S = 5.0
+PING_S = 2.0
+MIN_GRACE_S = 1.0
+
+
+async def supervise(
+    context: EngineContext, cluster: Cluster, slot: Slot, handle: NodeHandle
+) -> None:
+    """Ping a node whenever it has been silent, until its process is gone; kill it when it is frozen.
+
+    A node answers a ping between two optimiser steps, so the grace after a missed one is three times the
+    longest step it ever reported.
+    """
+    longest_step_s = 0.0
+    while slot.handle is handle:
+        silent_s = context.clock() - slot.heard_at_s
+        if silent_s < SILENCE_S:
+            await anyio.sleep(SILENCE_S - silent_s)
+            continue
+        pong = await _ping(handle, PING_S)
+        if pong is None and slot.handle is handle:
+            pong = await _doubt(context, cluster, slot, handle, longest_step_s)
+        if pong is None:
+            return
+        slot.heard_at_s = context.clock()
+        longest_step_s = max(longest_step_s, pong.longest_step_ms / 1e3)
+
+
+async def _doubt(
+    context: EngineContext,
+    cluster: Cluster,
+    slot: Slot,
+    handle: NodeHandle,
+    longest_step_s: float,
+) -> Pong | None:
+    """A ping was missed: suspect the node, ask once more, kill it when it stays silent."""
+    suspected = slot.state == "healthy"
+    if suspected:
+        slot.move("suspect")
+        context.changed(cluster)
+    grace_s = max(MIN_GRACE_S, 3 * longest_step_s)
+    pong = await _ping(handle, grace_s)
+    if slot.handle is not handle:
+        return None
+    if pong is None:
+        slot.last_error = f"node_timeout: silent for {SILENCE_S + PING_S + grace_s:.1f} s, taken for frozen and killed"
+        await handle.stop(grace_s=0)
+        return None
+    if slot.state == "suspect":
+        slot.move("healthy")
+        context.changed(cluster)
+    return pong
+
+
+async def _ping(handle: NodeHandle, patience_s: float) -> Pong | None:
+    with anyio.move_on_after(patience_s):
+        try:
+            reply, _ = await handle.call(Ping())
+        except NodeError:
+            return None
+        return reply if isinstance(reply, Pong) else None
+    return None
