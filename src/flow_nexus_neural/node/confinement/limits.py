@@ -61,6 +61,8 @@ def scrub_environment() -> int:
         for name, value in os.environ.items()
         if name in policy.ENVIRONMENT_NAMES or name.startswith(policy.ENVIRONMENT_PREFIXES)
     }
+    if len(kept) == len(os.environ):
+        return len(kept)
     wipe_environment_strings()
     os.environ.clear()
     if os.name == "posix":

@@ -28,12 +28,31 @@ _MAP_SHARED_ANONYMOUS: Final = 0x21
 _MAP_PRIVATE_ANONYMOUS: Final = 0x22
 _MAP_STACK_LIKE: Final = 0x122
 _SCAN_DESCRIPTORS: Final = 1024
+_POLLED_AT_ONCE: Final = 32  # never more than RLIMIT_NOFILE
 _OWN_DESCRIPTORS: Final = 2
 """The engine's socket and the stderr pipe: all that a node holds before its first grant."""
 
 
 class _ResourceLimit(ctypes.Structure):
     _fields_ = (("soft", ctypes.c_uint64), ("hard", ctypes.c_uint64))
+
+
+def _pollers() -> list[tuple[range, select.poll]]:
+    """The cheapest way to tell closed descriptors apart: poll() names them, some at a time."""
+    pollers = []
+    for first in range(0, _SCAN_DESCRIPTORS, _POLLED_AT_ONCE):
+        descriptors = range(first, first + _POLLED_AT_ONCE)
+        poller = select.poll()
+        for descriptor in descriptors:
+            poller.register(descriptor, 0)
+        pollers.append((descriptors, poller))
+    return pollers
+
+
+# Made before the fork: a fresh ctypes array type or a thousand registrations cost a tenth of the start.
+_POLLERS: Final = _pollers()
+_PAIR: Final = ctypes.create_string_buffer(8)
+_STAT: Final = ctypes.create_string_buffer(512)
 
 
 def run_linux_probes(*, hostile: policy.Hostile = "errno") -> dict[str, str]:
@@ -70,9 +89,8 @@ def _socket() -> None:
 
 
 def _socketpair() -> None:
-    pair = ctypes.create_string_buffer(8)
-    syscall("socketpair", _AF_UNIX, _SOCK_STREAM, 0, pair)
-    for end in (pair.raw[:4], pair.raw[4:]):
+    syscall("socketpair", _AF_UNIX, _SOCK_STREAM, 0, _PAIR)
+    for end in (_PAIR.raw[:4], _PAIR.raw[4:]):
         os.close(int.from_bytes(end, "little"))
 
 
@@ -99,14 +117,8 @@ def _map(protection: int, flags: int) -> None:
 
 
 def _hold_a_third_descriptor() -> None:
-    # poll() tells closed descriptors apart, as many at a time as may be open.
-    at_once = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     held = 0
-    for first in range(0, _SCAN_DESCRIPTORS, at_once):
-        descriptors = range(first, min(first + at_once, _SCAN_DESCRIPTORS))
-        poller = select.poll()
-        for descriptor in descriptors:
-            poller.register(descriptor, 0)
+    for descriptors, poller in _POLLERS:
         closed = sum(1 for _, event in poller.poll(0) if event & select.POLLNVAL)
         held += len(descriptors) - closed
     if held <= _OWN_DESCRIPTORS:
@@ -115,7 +127,7 @@ def _hold_a_third_descriptor() -> None:
 
 _PROBES: Final[dict[str, Callable[[], int | None]]] = {
     "open": _open,
-    "stat": lambda: syscall("newfstatat", _AT_FDCWD, b"/\0", ctypes.create_string_buffer(512), 0),
+    "stat": lambda: syscall("newfstatat", _AT_FDCWD, b"/\0", _STAT, 0),
     "socket": _socket,
     "socketpair": _socketpair,
     # A descriptor that does not exist: without a filter EBADF.

@@ -21,16 +21,17 @@ class _Program(ctypes.Structure):
 
 
 class _Template(NamedTuple):
-    """A filter that lacks only the process id, and where that goes; made before the fork."""
+    """A filter that lacks only the process id; made before the fork, completed in the child's own copy."""
 
-    code: bytes
+    code: ctypes.Array[ctypes.c_char]
     pid_offsets: tuple[int, ...]
 
 
 def _prepare(machine: Machine, hostile: policy.Hostile) -> _Template:
     program = bpf.compile_policy(machine, own_pid=_UNKNOWN_PID, hostile=hostile)
+    packed = b"".join(_INSTRUCTION.pack(*line) for line in program)
     return _Template(
-        b"".join(_INSTRUCTION.pack(*line) for line in program),
+        ctypes.create_string_buffer(packed, len(packed)),
         tuple(
             index * _INSTRUCTION.size + _K_OFFSET
             for index, line in enumerate(program)
@@ -59,10 +60,9 @@ def install_filter(*, hostile: policy.Hostile) -> str:
     template = _TEMPLATES.get(hostile)
     if template is None:
         return "no table for this machine"
-    code = ctypes.create_string_buffer(template.code, len(template.code))
     for offset in template.pid_offsets:
-        pack_into("=I", code, offset, os.getpid())
-    program = _Program(len(code) // _INSTRUCTION.size, ctypes.addressof(code))
+        pack_into("=I", template.code, offset, os.getpid())
+    program = _Program(len(template.code) // _INSTRUCTION.size, ctypes.addressof(template.code))
     straggler = syscall("seccomp", _SET_MODE_FILTER, _FLAG_TSYNC, program)
     if straggler:
         raise OSError(f"thread {straggler} could not be confined")
