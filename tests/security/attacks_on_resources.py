@@ -69,7 +69,7 @@ RESOURCES = [
         "touch a gigabyte",
         lambda _: _touch(_GB, _PRIVATE),
         ("ENOMEM",),
-        control=lambda _: _touch(512 * _MB, _PRIVATE),
+        control=lambda _: _touch(320 * _MB, _PRIVATE),
     ),
     Attack(
         "resources",

@@ -10,7 +10,7 @@ from flow_nexus_neural.node.confinement.policy import HOSTILE
 from flow_nexus_neural.node.confinement.syscalls import this_machine
 from tests.security.attack import kernel
 from tests.security.harness import LIMITS, SUCCEEDED, Confinement, outcome_of
-from tests.security.test_escape_battery import ATTACKS
+from tests.security.test_escape_battery import ATTACKS, STRONGEST_USER
 
 KILL = replace(LIMITS, hostile="kill")
 KNOWN = sorted(set(HOSTILE) & set(this_machine().numbers if this_machine() else ()))
@@ -39,11 +39,13 @@ def test_the_same_calls_only_fail_by_default():
     assert outcome == SUCCEEDED
 
 
-def test_every_attack_stays_blocked(user, stage):
+def test_every_attack_stays_blocked(stage):
     through = {}
     for attack in ATTACKS:
         confinement = Confinement(KILL, keep_fds=attack.keep_fds(stage))
-        outcome = outcome_of(lambda a=attack: a.code(stage), user=user, confinement=confinement)
+        outcome = outcome_of(
+            lambda a=attack: a.code(stage), user=STRONGEST_USER, confinement=confinement
+        )
         if outcome not in {*attack.expected, "SIGSYS"}:
             through[attack.id] = outcome
     assert through == {}
