@@ -104,15 +104,15 @@ async def lose_and_recover(system: TradingSystem) -> None:
     check = await system.monitor.perform_health_check()
     after = await system.inference.get_distributed_prediction(record)
     evidence("after", answer(after))
-    if check is None or check.failed_nodes or after["bundle_sha"] != before["bundle_sha"]:
-        raise SystemExit("the worker was not replaced by one that serves the same model")
+    if check is None or check.failed_nodes or after["prediction"] != before["prediction"]:
+        raise SystemExit("the worker was not replaced by one that predicts the same")
     evidence("nodes active", f"{check.active_nodes}, different models {check.distinct_models}")
 
 
 def answer(reply: Reply) -> str:
-    """A prediction, who made it, and the model that it came from."""
+    """A prediction, who made it, and from which version of the model."""
     nodes = f"{reply['nodes_used']} of {reply['nodes_expected']} nodes"
-    return f"P(up) {number(reply['prediction'])} by {nodes}, model {digest(reply['bundle_sha'])}"
+    return f"P(up) {number(reply['prediction'], 6)} by {nodes}, version {reply['model_version']}"
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ PLACEHOLDERS = {
     "{id}": r"(?:dnc|node|trn)_[0-9a-f]{12}",
     "{digest}": r"[0-9a-f]{16}",
     "{word}": r"\w+",
-    "{text}": r".+",
+    "{note}": r"(?: \(confidence too low to act\))?",
 }
 REPEATS = {"* ": 0, "+ ": 1}
 
