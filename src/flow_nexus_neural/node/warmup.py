@@ -14,7 +14,6 @@ from pydantic import JsonValue
 from flow_nexus_neural.networks.planner import plan_network
 from flow_nexus_neural.networks.vocabulary import parse_layers
 from flow_nexus_neural.node.activations import ACTIVATIONS
-from flow_nexus_neural.node.optimizers import fused_adam_is_sound
 from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.protocol.messages import (
     MOMENTS,
@@ -68,6 +67,7 @@ SEQUENCE_LAYERS: Layers = [
 
 ENDINGS: dict[str, Layers] = {
     "last query": [{"type": "attention", "heads": 2, "key_dim": 3, "dropout": 0.1}],
+    "last block": [{"type": "transformer_encoder", "heads": 2}],
     "flatten": [{"type": "flatten"}],
     "average": [{"type": "global_average_pooling1d"}],
     "maximum": [{"type": "global_max_pooling1d"}],
@@ -102,7 +102,6 @@ def warm_up() -> None:
     torch.set_num_threads(1)
     if torch.get_num_interop_threads() != 1:
         torch.set_num_interop_threads(1)
-    fused_adam_is_sound()
     for plan, optimizer in _exercises():
         _exercise(plan, optimizer)
     _fail_once()

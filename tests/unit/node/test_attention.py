@@ -109,6 +109,16 @@ def test_a_transformer_encoder_is_pre_norm_attention_and_feed_forward_with_resid
     np.testing.assert_allclose(layer(torch.from_numpy(x), parts, None), expected, atol=1e-10)
 
 
+def test_an_encoder_of_which_the_last_step_is_read_computes_that_step_of_the_whole():
+    spec = {"type": "transformer_encoder", "heads": 2, "depth": 2}
+    whole, parts = layer_and_parts(spec, (STEPS, 4))
+    last, _ = layer_and_parts(spec, (STEPS, 4), last_query_only=True)
+    x = torch.from_numpy(X[..., :4])
+    found = last(x, parts, None)
+    assert found.shape == (4, 1, 4)
+    torch.testing.assert_close(found, whole(x, parts, None)[:, -1:], rtol=1e-10, atol=1e-12)
+
+
 def test_a_transformer_encoder_drops_out_only_while_training():
     layer, parts = layer_and_parts(
         {"type": "transformer_encoder", "heads": 2, "dropout": 0.5}, (6, 4)

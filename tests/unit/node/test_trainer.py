@@ -30,6 +30,10 @@ def _state(plan, seed=1):
     return {**weights.arrays(), "m": zeros, "v": zeros.copy()}
 
 
+def _vectors(state):
+    return state["params"], state["buffers"]
+
+
 def _run(plan, shard, watch=_nothing, state=None, **changes):
     network = Network(plan)
     workspace = Workspace(network)
@@ -197,6 +201,22 @@ def test_a_frozen_layer_does_not_move():
     _, after = _run(plan, shard)
     np.testing.assert_array_equal(after["buffers"], _state(plan)["buffers"])
     assert not np.array_equal(after["params"], _state(plan)["params"])
+
+
+def test_gradients_pass_through_a_frozen_layer_beside_moving_statistics():
+    # The frozen kernel and the moving statistics lie in one vector; autograd must not take a change of these
+    # for a change of that.
+    layers = [
+        {"type": "dense", "units": 4},
+        {"type": "dense", "units": 4, "trainable": False},
+        {"type": "batch_normalization"},
+    ]
+    plan, shard = plan_of(layers, FLAT), _binary_shard(16)
+    before = named_tensors(plan, *_vectors(_state(plan)))
+    _, state = _run(plan, shard)
+    after = named_tensors(plan, *_vectors(state))
+    moved = {name for name in after if not np.array_equal(before[name], after[name])}
+    assert moved == set(after) - {"layers.1.kernel", "layers.1.bias"}
 
 
 def test_dropout_and_feature_dropout_change_with_their_seed_and_with_nothing_else():

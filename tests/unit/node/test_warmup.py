@@ -54,7 +54,7 @@ def networks():
     for layer in SEQUENCE_LAYERS:
         yield [{"type": "dense", "units": 4}, layer, {"type": "lstm", "units": 3}]
     for ending in ENDINGS.values():
-        yield [{"type": "dense", "units": 5}, {"type": "positional_encoding"}, *ending]
+        yield [{"type": "dense", "units": 6}, {"type": "positional_encoding"}, *ending]
     yield flat_layers()
     for name in ACTIVATIONS:
         yield [{"type": "dense", "units": 7, "activation": name}]
