@@ -58,7 +58,8 @@ async def _doubt(
     if slot.handle is not handle:
         return None
     if pong is None:
-        slot.last_error = f"node_timeout: silent for {SILENCE_S + PING_S + grace_s:.1f} s, taken for frozen and killed"
+        silent_s = SILENCE_S + PING_S + grace_s
+        slot.last_error = f"node_timeout: silent for {silent_s:.1f} s, taken for frozen and killed"
         await handle.stop(grace_s=0)
         return None
     if slot.state == "suspect":
