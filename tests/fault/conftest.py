@@ -11,6 +11,7 @@ def anyio_backend():
 @pytest.fixture(scope="module")
 async def runtime(anyio_backend):
     async with open_runtime("local") as opened:
+        await (await opened.start(spec())).stop()  # its zygote is warm from here on
         yield opened
 
 

@@ -1,8 +1,10 @@
 """Nodes that die, freeze, lie, or never come up: real processes."""
 
+import gc
 import os
 import resource
 import signal
+from collections import Counter
 
 import anyio
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from flow_nexus_neural.errors import (
     Fenced,
     NodeDied,
+    NodeError,
     NodeFault,
     NodeStartFailed,
     ProtocolViolation,
@@ -18,7 +21,15 @@ from flow_nexus_neural.errors import (
 from flow_nexus_neural.protocol.codec import encode
 from flow_nexus_neural.protocol.messages import Build, Outputs, Ping, Pong, Predict
 from tests.doubles.linear_service import linear_plan
-from tests.doubles.runtimes import descriptors, gone, open_runtime, prepare, spec, until
+from tests.doubles.runtimes import (
+    LONG_TRAIN,
+    descriptors,
+    gone,
+    open_runtime,
+    prepare,
+    spec,
+    until,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -293,3 +304,48 @@ async def test_starting_without_free_descriptors_fails_and_leaks_none(runtime):
         await until(lambda: children(runtime.zygote_info().pid) == [])
         assert sorted(descriptors()) == sorted(before)
     assert node is not None
+
+
+async def test_a_storm_of_starts_kills_and_cancellations_leaves_nothing(runtime):
+    draw = np.random.Generator(np.random.PCG64(3))
+    before = descriptors()
+    zygote = runtime.zygote_info().pid
+    tally = Counter()
+
+    async def life(number, choices):
+        buffer = runtime.buffer("mine", [("params", "f4", (4,))])
+        try:
+            node = await runtime.start(spec(f"worker-{number}"))
+            await node.grant(buffer)
+            (await prepare(runtime, node)).close()
+            with anyio.move_on_after(0.02 * choices[0]):
+                await node.call(LONG_TRAIN)
+            if choices[1] == 0:
+                os.kill(node.pid, signal.SIGSTOP)
+            elif choices[1] == 1:
+                os.kill(node.pid, signal.SIGKILL)
+            elif choices[1] == 2:
+                await ask(node, "garbage")
+            exit_ = await node.stop(grace_s=0.1 * choices[2])
+            tally[exit_.reason] += 1
+        except NodeError as failure:
+            tally[failure.code] += 1
+        finally:
+            buffer.close()
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(24):
+            tasks.start_soon(life, number, draw.integers(4, size=3).tolist())
+            if number % 6 == 5:
+                with anyio.CancelScope() as scope:
+                    scope.cancel()
+                    await runtime.start(spec("unwanted"))
+        await until(lambda: tally.total() >= 12)
+        tasks.cancel_scope.cancel()
+    survivors = [node for node in runtime._nodes if not node.gone]
+    for node in survivors:
+        await node.stop(grace_s=0)
+    await until(lambda: children(zygote) == [])
+    gc.collect()
+    assert {n: link for n, link in descriptors().items() if n not in before} == {}
+    assert tally["killed"] > 0

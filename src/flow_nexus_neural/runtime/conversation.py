@@ -134,11 +134,7 @@ class Conversation:
         self._exit = exit_
         calls, self._calls = list(self._calls.values()), {}
         for call in calls:
-            call.failure = violation or NodeDied(
-                f"node {self._spec.slot} is gone: {exit_.sentence}",
-                hint="the request may have run; call neural_cluster_status",
-                details={"slot": self._spec.slot, "reason": exit_.reason},
-            )
+            call.failure = self._death(exit_, violation)
             call.answered.set()
 
     def admit_lengths(self, header_bytes: int, body_bytes: int) -> None:
@@ -166,6 +162,17 @@ class Conversation:
         call.awaited.check(header.msg, header.arrays)
         if isinstance(header.msg, Ready) and header.msg.node_id != self._spec.node_id:
             raise ProtocolViolation(f"node {header.msg.node_id} answers for {self._spec.node_id}")
+
+    def _death(self, exit_: NodeExit, violation: NeuralError | None) -> NeuralError:
+        """An error of its own for every call: one raised twice would hold the frames of both callers."""
+        if violation is not None:
+            details = {**violation.details, "slot": self._spec.slot, "reason": exit_.reason}
+            return type(violation)(violation.message, hint=violation.hint, details=details)
+        return NodeDied(
+            f"node {self._spec.slot} is gone: {exit_.sentence}",
+            hint="the request may have run; call neural_cluster_status",
+            details={"slot": self._spec.slot, "reason": exit_.reason},
+        )
 
     def _begin(self, request: Request, arrays: Arrays, descriptor: int | None) -> Call:
         if self._exit is not None:
