@@ -15,7 +15,7 @@ from flow_nexus_neural.data.columns import (
     label_like,
     step_of,
 )
-from flow_nexus_neural.data.normalise import ColumnSpec, scale
+from flow_nexus_neural.data.normalise import ColumnSpec
 from flow_nexus_neural.data.records import Records, Row, parse_records
 from flow_nexus_neural.data.schema import Adapted, DataSchema
 from flow_nexus_neural.errors import InvalidRecord, NoKnownFeature
@@ -38,18 +38,23 @@ class _Reading:
     """What has been read so far.
 
     Attributes:
-        values: Per column [records, steps, width] float64, NaN where nothing was given.
+        values: [records, rows, width] float64 in stored order, NaN where nothing was given.
         symbols: Per record, as given.
         ignored: Reason by name.
         invalid: Columns that were given a value without a meaning to their scaler.
         warnings: In order, without repetition.
     """
 
-    values: list[NDArray[np.float64]]
+    values: NDArray[np.float64]
     symbols: list[str | None]
     ignored: dict[str, str] = field(default_factory=dict)
     invalid: dict[str, None] = field(default_factory=dict)
     warnings: dict[str, None] = field(default_factory=dict)
+
+    def warn(self, sentence: str) -> None:
+        """Keep a warning once, and not too many of them."""
+        if len(self.warnings) < MAX_LISTED:
+            self.warnings[sentence] = None
 
 
 def adapt(schema: DataSchema, input_data: object) -> Adapted:
@@ -61,17 +66,17 @@ def adapt(schema: DataSchema, input_data: object) -> Adapted:
             f"{len(request.rows)} records of {schema.input.flat_width} inputs are too many at once",
             hint=f"send at most {max(1, MAX_VALUES // schema.input.flat_width)} records",
         )
+    width = schema.input.flat_width // steps
     reading = _Reading(
-        [np.full((len(request.rows), steps, spec.width), np.nan) for spec in schema.columns],
-        [None] * len(request.rows),
+        np.full((len(request.rows), steps, width), np.nan), [None] * len(request.rows)
     )
     names = _Names(schema)
     for index, given in enumerate(request.rows):
         rows = given[-steps:]
         if len(given) > steps:
-            reading.warnings[f"only the last {steps} rows of a longer window are used"] = None
+            reading.warn(f"only the last {steps} rows of a longer window are used")
         elif len(given) < steps and isinstance(given[0], Mapping):
-            reading.warnings[f"windows shorter than {steps} rows are padded with the mean"] = None
+            reading.warn(f"windows shorter than {steps} rows are padded with the mean")
         for offset, row in enumerate(rows, start=steps - len(rows)):
             _read_row(schema, names, reading, row, (index, offset))
     _require_known(schema, reading)
@@ -126,7 +131,9 @@ def _read_row(
     for name, value in sorted(row.items(), key=lambda item: item[0] in names.exact):
         place = names.place_of(str(name))
         if place is not None:
-            _read_value(schema.columns[place.column], place, reading, value, at)
+            spec, start = schema.columns[place.column], schema.scaler.starts[place.column]
+            cell = reading.values[at][start : start + spec.width]
+            _read_value(spec, place.step, reading, value, cell)
         elif str(name).lower() in SYMBOL_NAMES and schema.symbols:
             reading.symbols[at[0]] = _symbol(schema, reading, value)
         elif len(reading.ignored) < MAX_LISTED:
@@ -153,18 +160,21 @@ def _symbol(schema: DataSchema, reading: _Reading, value: object) -> str | None:
     text = str(value).strip()
     known = next((symbol for symbol in schema.symbols if symbol.lower() == text.lower()), None)
     if known is None:
-        reading.warnings[f"symbol '{text[:40]}' is unknown: pooled statistics are used"] = None
+        reading.warn(f"symbol '{text[:40]}' is unknown: pooled statistics are used")
     return known or text[:40]
 
 
 def _read_value(
-    spec: ColumnSpec, place: _Place, reading: _Reading, value: object, at: tuple[int, int]
+    spec: ColumnSpec,
+    step: int | None,
+    reading: _Reading,
+    value: object,
+    cell: NDArray[np.float64],
 ) -> None:
-    cell = reading.values[place.column][at]
     if value is None:
         return
-    if place.step is not None:
-        cell[place.step] = _number(spec.name, value)
+    if step is not None:
+        cell[step] = _number(spec.name, value)
     elif spec.kind == "vector":
         _read_vector(spec, reading, value, cell)
     elif spec.kind == "levels":
@@ -173,7 +183,7 @@ def _read_value(
         number = _number(spec.name, value)
         if spec.medians is not None and number <= 0:
             reading.invalid[spec.name] = None
-            reading.warnings[f"'{spec.name}' must be above 0: {number:g} counts as missing"] = None
+            reading.warn(f"'{spec.name}' must be above 0: {number:g} counts as missing")
             number = math.nan
         cell[0] = number
 
@@ -210,10 +220,10 @@ def _read_vector(
         )
     if len(value) > spec.width:
         warning = f"only the last {spec.width} of {len(value)} values of '{spec.name}' are used"
-        reading.warnings[warning] = None
+        reading.warn(warning)
     elif value and len(value) < spec.width:
         warning = f"{spec.width - len(value)} of {spec.width} steps of '{spec.name}' were imputed"
-        reading.warnings[warning] = None
+        reading.warn(warning)
     numbers = _numbers(spec.name, value)[-spec.width :]
     if len(numbers):
         cell[-len(numbers) :] = numbers
@@ -243,19 +253,16 @@ def _read_level(
     if text not in levels:
         reading.invalid[spec.name] = None
         shown = ", ".join(levels[:8])
-        reading.warnings[f"'{spec.name}' has no category '{text[:40]}' (known: {shown})"] = None
+        reading.warn(f"'{spec.name}' has no category '{text[:40]}' (known: {shown})")
 
 
 def _read_positional(
     schema: DataSchema, reading: _Reading, row: list[object], at: tuple[int, int]
 ) -> None:
-    width = sum(spec.width for spec in schema.columns)
-    steps = schema.input.window or 1
+    steps, width = reading.values.shape[1:]
     if len(row) == width * steps and len(row) != width:
         # A whole sequence in stored order.
-        numbers = _numbers("input", row).reshape(steps, width)
-        for column, part in zip(reading.values, _columns(schema, numbers), strict=True):
-            column[at[0]] = part
+        reading.values[at[0]] = _numbers("input", row).reshape(steps, width)
         return
     if len(row) != width:
         whole = f" ({steps} rows of {width})" if steps > 1 else ""
@@ -263,14 +270,7 @@ def _read_positional(
             f"a record has {len(row)} numbers, the model reads {width * steps}{whole}",
             hint="inputs in order: " + _inputs_in_order(schema),
         )
-    numbers = _numbers("input", row).reshape(1, width)
-    for column, part in zip(reading.values, _columns(schema, numbers), strict=True):
-        column[at] = part[0]
-
-
-def _columns(schema: DataSchema, rows: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    ends = np.cumsum([spec.width for spec in schema.columns])
-    return np.split(rows, ends[:-1], axis=1)
+    reading.values[at] = _numbers("input", row)
 
 
 def _inputs_in_order(schema: DataSchema) -> str:
@@ -281,10 +281,7 @@ def _inputs_in_order(schema: DataSchema) -> str:
 
 
 def _require_known(schema: DataSchema, reading: _Reading) -> None:
-    given = np.zeros(len(reading.symbols), dtype=np.int64)
-    for column in reading.values:
-        given += np.isfinite(column).sum(axis=(1, 2))
-    empty = np.flatnonzero(given == 0)
+    empty = np.flatnonzero(~np.isfinite(reading.values).any(axis=(1, 2)))
     if len(empty):
         ignored = ", ".join(list(reading.ignored)[:8]) or "nothing usable"
         raise NoKnownFeature(
@@ -294,58 +291,49 @@ def _require_known(schema: DataSchema, reading: _Reading) -> None:
 
 
 def _scaled(schema: DataSchema, request: Records, reading: _Reading) -> Adapted:
-    count, steps = len(request.rows), schema.input.window or 1
-    parts, ood, clipped = [], dict(reading.invalid), 0
-    present = np.zeros(count)
-    mapped, imputed = [], []
-    for spec, values in zip(schema.columns, reading.values, strict=True):
-        given = np.isfinite(values)
-        present += given.sum(axis=(1, 2))
-        if given.any():
-            mapped.append(spec.name)
-        if not given.all():
-            imputed.append(_missing_name(spec, given))
-        bases = _bases(spec, reading.symbols, steps)
-        scaled, outside = scale(spec, values.reshape(count * steps, spec.width), bases)
-        if outside.any():
-            ood[spec.name] = None
-            clipped += int(outside.sum())
-        parts.append(scaled.reshape(count, steps, spec.width))
+    given = np.isfinite(reading.values)
+    steps = given.shape[1]
+    symbols = [symbol for symbol in reading.symbols for _ in range(steps)]
+    x, outside = schema.scaler.scale(reading.values.reshape(len(symbols), -1), symbols)
+    starts = schema.scaler.starts
+    some = np.logical_or.reduceat(given.any(axis=(0, 1)), starts)
+    every = np.logical_and.reduceat(given.all(axis=(0, 1)), starts)
+    beyond = np.logical_or.reduceat(outside.any(axis=0), starts)
+    names = [spec.name for spec in schema.columns]
+    mapped = [names[column] for column in np.flatnonzero(some)]
+    imputed = [
+        _missing_name(schema.columns[column], given[:, :, starts[column] :])
+        for column in np.flatnonzero(~every)
+    ]
     if any(symbol is not None for symbol in reading.symbols):
         mapped.insert(0, "symbol")
     elif any(spec.medians is not None for spec in schema.columns) and len(schema.symbols) > 1:
-        reading.warnings["no symbol was given: pooled statistics are used for prices"] = None
+        reading.warn("no symbol was given: pooled statistics are used for prices")
     return Adapted(
-        x=np.ascontiguousarray(np.concatenate(parts, axis=2)).reshape(
-            count, *schema.input.row_shape
-        ),
+        x=x.reshape(len(given), *schema.input.row_shape),
         is_list=request.is_list,
         symbols=reading.symbols,
-        coverage=present / schema.input.flat_width,
+        coverage=given.sum(axis=(1, 2)) / schema.input.flat_width,
         mode=request.mode,
         mapped=mapped,
         imputed=imputed,
         ignored=[{"name": name, "reason": why} for name, why in reading.ignored.items()],
-        ood=list(ood),
-        clipped=clipped,
-        warnings=list(reading.warnings)[:MAX_LISTED],
+        ood=list(reading.invalid | {names[column]: None for column in np.flatnonzero(beyond)}),
+        clipped=int(outside.sum()),
+        warnings=list(reading.warnings),
     )
 
 
-def _bases(
-    spec: ColumnSpec, symbols: Sequence[str | None], steps: int
-) -> NDArray[np.float64] | None:
-    if spec.medians is None:
-        return None
-    per_record = [spec.medians.get(symbol or "", math.nan) for symbol in symbols]
-    return np.repeat(np.array(per_record), steps)
-
-
 def _missing_name(spec: ColumnSpec, given: NDArray[np.bool_]) -> str:
-    """The column, or the steps of a vector that some record lacks."""
+    """The column, or the steps of a vector that some record lacks.
+
+    Args:
+        spec: The column.
+        given: [records, rows, width or more] bool, the column's own values first.
+    """
     if spec.kind != "vector":
         return spec.name
-    missing = np.flatnonzero(~given.all(axis=(0, 1)))
+    missing = np.flatnonzero(~given[:, :, : spec.width].all(axis=(0, 1)))
     if len(missing) == spec.width:
         return spec.name
     edges = np.flatnonzero(np.diff(missing) > 1)

@@ -136,9 +136,45 @@ def scale(
     outside = np.abs(scaled) > CLIP
     if spec.kind == "levels":
         outside[:] = False
+    return _clipped(scaled), outside
+
+
+class RowScaler:
+    """Scales whole rows of all columns at once, as `scale` does column by column.
+
+    Attributes:
+        starts: [columns] place of every column's first value in a row.
+    """
+
+    def __init__(self, specs: Sequence[ColumnSpec]) -> None:
+        self._specs = specs
+        widths = np.array([spec.width for spec in specs])
+        self.starts = np.concatenate([[0], np.cumsum(widths)[:-1]])
+        self._mean = np.concatenate([spec.mean for spec in specs])
+        self._sd = np.concatenate([spec.sd for spec in specs])
+        self._counts = np.repeat([spec.kind != "levels" for spec in specs], widths)
+        self._ratios = [index for index, spec in enumerate(specs) if spec.medians is not None]
+
+    def scale(
+        self, values: NDArray[np.float64], symbols: Sequence[str | None]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Scale [n, width] raw values of rows of the given symbols; see `scale` for the result."""
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            scaled = _standard(values, self._mean, self._sd)
+            for index in self._ratios:
+                spec = self._specs[index]
+                place = slice(self.starts[index], self.starts[index] + 1)
+                medians = spec.medians or {}
+                bases = np.array([medians.get(symbol or "", np.nan) for symbol in symbols])
+                scaled[:, place] = _log_ratio(spec, values[:, place], bases)
+        outside = (np.abs(scaled) > CLIP) & self._counts
+        return _clipped(scaled), outside
+
+
+def _clipped(scaled: NDArray[np.float64]) -> NDArray[np.float32]:
     np.clip(scaled, -CLIP, CLIP, out=scaled)
     np.nan_to_num(scaled, copy=False, nan=0.0)
-    return scaled.astype(np.float32), outside
+    return scaled.astype(np.float32)
 
 
 def _standard(

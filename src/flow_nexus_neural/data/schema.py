@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from flow_nexus_neural.data.normalise import ColumnSpec
+from flow_nexus_neural.data.normalise import ColumnSpec, RowScaler
 from flow_nexus_neural.data.targets import Label
 from flow_nexus_neural.protocol.digest import json_digest
 from flow_nexus_neural.protocol.plan import InputSpec, Task
@@ -103,6 +103,11 @@ class DataSchema(BaseModel):
     def n_outputs(self) -> int:
         """Width of the network's output: classes, or 1."""
         return len(self.classes) if self.task == "multiclass" and self.classes else 1
+
+    @cached_property
+    def scaler(self) -> RowScaler:
+        """Scales raw rows in stored order."""
+        return RowScaler(self.columns)
 
     @cached_property
     def digest(self) -> str:
