@@ -133,6 +133,7 @@ ONLY_THE_FILTER_BLOCKS = {
     "privilege-kernel_timer",
     "privilege-keyring",
     "privilege-personality",
+    "signals-bind_the_server_to_a_core",
     "signals-let_another_process_get_SIGIO",
     "signals-signal_everybody",
     "signals-signal_the_group",
