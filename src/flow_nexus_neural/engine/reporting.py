@@ -47,76 +47,104 @@ async def status_report(
     Raises:
         TrainingNotFound: `training_id` names no training of it.
     """
-    full = request.detail == "full"
     training = _training(cluster, request.training_id)
-    committed, metrics = cluster.committed, cluster.metrics
-    counts = count([slot.state for slot in cluster.slots])
     memory = await cluster.memory.read(context, cluster.slots)
-    used, share, source = _memory(context, memory)
-    latency = metrics.latency()
-    return StatusReport(
-        cluster_id=cluster.cluster_id,
-        name=cluster.spec.name,
-        topology=cluster.topology,
-        declared_topology=cluster.spec.topology,
-        architecture=cluster.spec.architecture,
-        consensus=cluster.spec.consensus,
-        status=cluster_state(cluster),
-        created_at=cluster.created_at,
-        uptime=f"{int(cluster.uptime_s())}s",
-        uptime_seconds=int(cluster.uptime_s()),
-        active_nodes=counts.active,
-        total_nodes=counts.total,
-        failed_nodes=counts.failed,
-        training_status=training.status if training else "none",
-        training_progress=training.percent if training else 0.0,
-        training_error=training.error if training else None,
-        training=training.progress() if training else None,
-        global_accuracy=committed.accuracy if committed else None,
-        global_loss=committed.loss if committed else None,
-        evaluation=committed.evaluation if committed else None,
-        communication_bytes=metrics.communication_bytes,
-        communication_mb=metrics.communication_bytes / 1e6,
-        communication=metrics.communication(),
-        avg_latency=metrics.predict_ms.mean(),
-        latency=latency,
-        error_rate=metrics.node_calls.mean(),
-        memory_usage=share,
-        memory_bytes=used,
-        memory_source=source,
-        nodes=[]
-        if request.detail == "summary"
-        else [_node(context, cluster, slot, memory.get(slot.name)) for slot in cluster.slots],
-        guarantees=guarantees(cluster),
-        consensus_report=None,
-        daa=autonomy.report(cluster, events=full),
-        performance=Performance(throughput=_throughput(cluster), latency=metrics.predict_ms.mean()),
-        wasm=wasm(cluster),
-        features=Features(
+    full = request.detail == "full"
+    nodes = [] if request.detail == "summary" else list(cluster.slots)
+    # The parts are checked as a whole: a missing or unknown field is refused.
+    return StatusReport.model_validate(
+        {
+            **_identity(cluster),
+            **_training_part(cluster, training),
+            **_model_part(cluster),
+            **_traffic_part(cluster),
+            **_memory_part(context, memory),
+            "nodes": [_node(context, cluster, slot, memory.get(slot.name)) for slot in nodes],
+            "guarantees": guarantees(cluster),
+            "consensus_report": None,
+            "daa": autonomy.report(cluster, events=full),
+            "wasm": wasm(cluster),
+            "history": thinned(training.history) if full and training else [],
+            "training_sessions": [t.session() for t in cluster.trainings] if full else [],
+            "timed_out": timed_out,
+            "changed": changed,
+            "poll_after_ms": poll_after_ms(training) if cluster.run is not None else None,
+            "warnings": _warnings(cluster),
+        }
+    )
+
+
+def _identity(cluster: Cluster) -> dict[str, object]:
+    counts = count([slot.state for slot in cluster.slots])
+    uptime_s = int(cluster.uptime_s())
+    return {
+        "cluster_id": cluster.cluster_id,
+        "name": cluster.spec.name,
+        "topology": cluster.topology,
+        "declared_topology": cluster.spec.topology,
+        "architecture": cluster.spec.architecture,
+        "consensus": cluster.spec.consensus,
+        "status": cluster_state(cluster),
+        "created_at": cluster.created_at,
+        "uptime": f"{uptime_s}s",
+        "uptime_seconds": uptime_s,
+        "active_nodes": counts.active,
+        "total_nodes": counts.total,
+        "failed_nodes": counts.failed,
+        "features": Features(
             daa_enabled=cluster.spec.daa_enabled,
             wasm_enabled=False,
             nodes_deployed=counts.total,
             connections_active=_connections(cluster),
             training_sessions=len(cluster.trainings),
         ),
-        model_version=committed.version if committed else None,
-        serving=_serving(cluster),
-        dataset_info=DatasetShort(
-            name=committed.dataset.name,
-            rows=committed.dataset.rows,
-            synthetic=committed.dataset.synthetic,
-            task=committed.dataset.task,
-            target=committed.dataset.target,
-        )
-        if committed
-        else None,
-        history=thinned(training.history) if full and training else [],
-        training_sessions=[t.session() for t in cluster.trainings] if full else [],
-        timed_out=timed_out,
-        changed=changed,
-        poll_after_ms=poll_after_ms(training) if cluster.run is not None else None,
-        warnings=_warnings(cluster),
-    )
+    }
+
+
+def _training_part(cluster: Cluster, training: Training | None) -> dict[str, object]:
+    return {
+        "training_status": training.status if training else "none",
+        "training_progress": training.percent if training else 0.0,
+        "training_error": training.error if training else None,
+        "training": training.progress() if training else None,
+        "performance": Performance(
+            throughput=_throughput(cluster), latency=cluster.metrics.predict_ms.mean()
+        ),
+    }
+
+
+def _model_part(cluster: Cluster) -> dict[str, object]:
+    committed = cluster.committed
+    if committed is None:
+        names = ("global_accuracy", "global_loss", "evaluation", "model_version", "dataset_info")
+        return {**dict.fromkeys(names), "serving": None}
+    dataset = committed.dataset
+    return {
+        "global_accuracy": committed.accuracy,
+        "global_loss": committed.loss,
+        "evaluation": committed.evaluation,
+        "model_version": committed.version,
+        "serving": _serving(cluster),
+        "dataset_info": DatasetShort(
+            name=dataset.name,
+            rows=dataset.rows,
+            synthetic=dataset.synthetic,
+            task=dataset.task,
+            target=dataset.target,
+        ),
+    }
+
+
+def _traffic_part(cluster: Cluster) -> dict[str, object]:
+    metrics = cluster.metrics
+    return {
+        "communication_bytes": metrics.communication_bytes,
+        "communication_mb": metrics.communication_bytes / 1e6,
+        "communication": metrics.communication(),
+        "avg_latency": metrics.predict_ms.mean(),
+        "latency": metrics.latency(),
+        "error_rate": metrics.node_calls.mean(),
+    }
 
 
 def guarantees(cluster: Cluster) -> Guarantees:
@@ -216,17 +244,24 @@ def _training(cluster: Cluster, training_id: str | None) -> Training | None:
     )
 
 
-def _memory(
+def _memory_part(
     context: EngineContext, readings: dict[str, MemoryReading | None]
-) -> tuple[int | None, float | None, str | None]:
+) -> dict[str, object]:
     """Bytes of all nodes, their percentage of the nodes' limits, and how they were read."""
     known = [reading for reading in readings.values() if reading is not None]
     if not known or len(known) < len(readings):
-        return None, None, None
+        return dict.fromkeys(("memory_bytes", "memory_usage", "memory_source"))
     used = sum(reading.nbytes for reading in known)
-    limit = len(known) * context.settings.node_memory_mb * 1_000_000
     sources = {reading.source for reading in known}
-    return used, 100.0 * used / limit, sources.pop() if len(sources) == 1 else "mixed"
+    return {
+        "memory_bytes": used,
+        "memory_usage": 100.0 * used / (len(known) * _memory_limit_bytes(context)),
+        "memory_source": sources.pop() if len(sources) == 1 else "mixed",
+    }
+
+
+def _memory_limit_bytes(context: EngineContext) -> int:
+    return context.settings.node_memory_mb * 1_000_000
 
 
 def _node(
@@ -248,7 +283,7 @@ def _node(
         loss=slot.loss,
         rows=slot.rows,
         memory_bytes=memory.nbytes if memory else None,
-        memory_limit_bytes=context.settings.node_memory_mb * 1_000_000,
+        memory_limit_bytes=_memory_limit_bytes(context),
         parameters=slot.parameters,
         backend="torch",
         pid=slot.handle.pid if slot.handle else None,

@@ -1,0 +1,96 @@
+"""The shape of the code base: who may import whom, and how large a file or a function may grow."""
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "src" / "flow_nexus_neural"
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+
+OFFENCES = {
+    "layers": ("kernels/averaging.py", "import flow_nexus_neural.engine.changes"),
+    "torch": ("engine/changes.py", "import torch"),
+    "server-without-torch": ("runtime/exits.py", "import flow_nexus_neural.node.service"),
+    "pure": ("coordination/quorum.py", "import time"),
+    "mcp": ("engine/changes.py", "import mcp"),
+    "fork-safety": ("node/service.py", "import anyio"),
+    "extras": ("runtime/exits.py", "import pyarrow"),
+}
+
+
+def lint(source: Path, *contracts: str) -> subprocess.CompletedProcess[str]:
+    """Run the import contracts over a source tree."""
+    chosen = [argument for contract in contracts for argument in ("--contract", contract)]
+    return subprocess.run(
+        [
+            str(Path(sys.executable).with_name("lint-imports")),
+            "--config",
+            str(ROOT / "pyproject.toml"),
+            "--no-cache",
+            *chosen,
+        ],
+        env={**os.environ, "PYTHONPATH": str(source)},
+        cwd=source,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("contract", OFFENCES)
+def test_an_import_against_a_contract_breaks_it(contract, tmp_path):
+    source = tmp_path / "src"
+    shutil.copytree(PACKAGE, source / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+    file, line = OFFENCES[contract]
+    offender = source / PACKAGE.name / file
+    offender.write_text(offender.read_text() + f"\n{line}\n")
+    result = lint(source, contract)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "BROKEN" in result.stdout
+
+
+def test_the_code_keeps_all_contracts():
+    result = lint(PACKAGE.parent)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"{len(OFFENCES)} kept, 0 broken" in result.stdout
+
+
+def sources():
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def test_no_file_outgrows_its_limit():
+    long = {str(f.relative_to(ROOT)): len(f.read_text().splitlines()) for f in sources()}
+    assert {name: n for name, n in long.items() if n > MAX_FILE_LINES} == {}
+
+
+def test_no_function_outgrows_its_limit():
+    long = {}
+    for file in sources():
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                # The docstring explains; it does not make a function harder to follow.
+                doc = ast.get_docstring(node, clean=False)
+                lines -= len(doc.splitlines()) if doc else 0
+                if lines > MAX_FUNCTION_LINES:
+                    long[f"{file.relative_to(ROOT)}:{node.lineno} {node.name}"] = lines
+    assert long == {}
+
+
+def test_listing_tools_needs_neither_torch_nor_numpy():
+    script = (
+        "import sys, flow_nexus_neural.server.app, flow_nexus_neural.server.tools;"
+        "print([m for m in ('torch', 'numpy') if m in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
