@@ -137,7 +137,12 @@ def _read_row(
         elif str(name).lower() in SYMBOL_NAMES and schema.symbols:
             reading.symbols[at[0]] = _symbol(schema, reading, value)
         elif len(reading.ignored) < MAX_LISTED:
-            reading.ignored.setdefault(str(name)[:80], _why_ignored(schema, str(name)))
+            reading.ignored.setdefault(_shown(str(name), 80), _why_ignored(schema, str(name)))
+
+
+def _shown(text: str, length: int) -> str:
+    """Foreign text for a report: short, and without halves of characters that JSON cannot carry."""
+    return text[:length].encode("utf-8", "replace").decode()
 
 
 def _why_ignored(schema: DataSchema, name: str) -> str:
@@ -157,11 +162,11 @@ def _symbol(schema: DataSchema, reading: _Reading, value: object) -> str | None:
         return None
     if isinstance(value, (list, Mapping)):
         raise InvalidRecord(f"the symbol is a {type(value).__name__}", hint="give a text")
-    text = str(value).strip()
+    text = _shown(str(value).strip(), 40)
     known = next((symbol for symbol in schema.symbols if symbol.lower() == text.lower()), None)
     if known is None:
-        reading.warn(f"symbol '{text[:40]}' is unknown: pooled statistics are used")
-    return known or text[:40]
+        reading.warn(f"symbol '{text}' is unknown: pooled statistics are used")
+    return known or text
 
 
 def _read_value(
@@ -253,7 +258,7 @@ def _read_level(
     if text not in levels:
         reading.invalid[spec.name] = None
         shown = ", ".join(levels[:8])
-        reading.warn(f"'{spec.name}' has no category '{text[:40]}' (known: {shown})")
+        reading.warn(f"'{spec.name}' has no category '{_shown(text, 40)}' (known: {shown})")
 
 
 def _read_positional(

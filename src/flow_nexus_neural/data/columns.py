@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow_nexus_neural.data.table import Column, Numbers, Table, TextColumn
-from flow_nexus_neural.errors import InvalidArguments, InvalidDataset
+from flow_nexus_neural.errors import InvalidArguments, InvalidDataset, LimitExceeded
 
 TIME_NAMES = ("timestamp", "time", "date", "datetime")
 SYMBOL_NAMES = ("symbol", "ticker", "asset")
@@ -34,6 +34,7 @@ LABEL_LIKE = frozenset(
 )
 LABEL_LIKE_PREFIXES = ("future_", "next_")
 MAX_LEVELS = 16
+MAX_SYMBOLS = 1_024
 MIN_VECTOR = 4
 _STEP_NAME = re.compile(r"^(?P<name>.+?)(?:\[(?P<index>\d{1,4})\]|_(?P<tail>\d{1,4}))$")
 
@@ -88,6 +89,7 @@ def lay_out(table: Table, choice: ColumnChoice) -> Layout:
     """Give every column its role.
 
     Raises:
+        LimitExceeded: If there are more than 1,024 symbols.
         InvalidArguments: If a named column does not exist.
         InvalidDataset: If no label or no feature can be found, or times cannot be read.
     """
@@ -103,6 +105,11 @@ def lay_out(table: Table, choice: ColumnChoice) -> Layout:
     if symbol_name is not None and choice.features and symbol_name in choice.features:
         symbol_name = None
     symbols, symbol_of = _symbols(columns, symbol_name, table.rows)
+    if len(symbols) > MAX_SYMBOLS:
+        raise LimitExceeded(
+            f"column '{symbol_name}' names {len(symbols)} symbols; the limit is {MAX_SYMBOLS}",
+            hint="use fewer symbols, or rename the column if it is none",
+        )
     if symbol_name is not None:
         excluded.append({"name": symbol_name, "reason": "routing"})
     horizon = _horizon(choice, target, price)

@@ -229,12 +229,14 @@ def _all_positive(values: NDArray[np.float64]) -> bool:
 def _medians(
     values: NDArray[np.float64], symbols: Sequence[str], symbol_of: NDArray[np.int32]
 ) -> dict[str, float]:
-    medians: dict[str, float] = {}
-    for index, symbol in enumerate(symbols):
-        own = values[(symbol_of == index) & np.isfinite(values)]
-        if len(own):
-            medians[symbol] = float(np.median(own))
-    return medians
+    present = np.flatnonzero(np.isfinite(values) & (symbol_of >= 0))
+    order = present[np.lexsort((values[present], symbol_of[present]))]
+    ends = np.searchsorted(symbol_of[order], np.arange(len(symbols) + 1))
+    return {
+        symbol: float(np.median(values[order[first:last]]))
+        for symbol, first, last in zip(symbols, ends[:-1], ends[1:], strict=True)
+        if last > first
+    }
 
 
 def _bases(

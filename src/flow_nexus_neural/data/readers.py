@@ -40,7 +40,7 @@ from flow_nexus_neural.errors import InvalidDataset, LimitExceeded, NotAvailable
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
 MAX_JSON_BYTES = 64 * 1024 * 1024
-BLOCK_CELLS = 200_000
+BLOCK_CELLS = 100_000
 
 Read = tuple[Table, str | None]
 

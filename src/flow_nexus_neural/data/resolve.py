@@ -15,7 +15,7 @@ from flow_nexus_neural.data.directory import read_directory
 from flow_nexus_neural.data.inline import check_inline_size, parse_text, stack, table_of
 from flow_nexus_neural.data.readers import READERS, data_suffix, read_file
 from flow_nexus_neural.data.synthetic import GENERATORS, MARKET_NAMES
-from flow_nexus_neural.data.table import Table, check_rows, digest_of
+from flow_nexus_neural.data.table import Table, check_rows, digest_of, is_plain_text
 from flow_nexus_neural.errors import (
     DatasetNotFound,
     InvalidDataset,
@@ -39,6 +39,7 @@ SYNTHETIC_MARKET = (
     "the data set is synthetic: results say nothing about real markets, whose next direction is far less"
     " predictable (AUC about 0.5)"
 )
+MAX_NAME = 1_024
 MAX_GLOB_FILES = 1_000
 
 
@@ -168,11 +169,11 @@ def _find(text: str, settings: Settings) -> list[Path]:
     if wanted.is_absolute():
         resolved = _resolved(wanted)
         _check_root(resolved, roots, text)
-        return [resolved] if resolved.exists() else []
+        return [resolved] if _exists(resolved) else []
     for root in roots:
         for candidate in (wanted, *_with_suffixes(wanted)):
             resolved = _resolved(root / candidate)
-            if resolved.exists():
+            if _exists(resolved):
                 _check_root(resolved, roots, text)
                 return [resolved]
             if not resolved.is_relative_to(root) and ".." in candidate.parts:
@@ -181,8 +182,8 @@ def _find(text: str, settings: Settings) -> list[Path]:
 
 
 def _as_path(text: str) -> Path:
-    if "\0" in text or len(text) > 1_024:
-        raise DatasetNotFound("the data set's name is not a usable path", hint=BUILTIN_HINT)
+    if not text or len(text) > MAX_NAME or "\0" in text or not is_plain_text(text):
+        raise DatasetNotFound("the data set's name is empty or no usable path", hint=BUILTIN_HINT)
     if not text.startswith("file:"):
         return Path(text)
     url = urlsplit(text)
@@ -198,6 +199,13 @@ def _with_suffixes(wanted: Path) -> list[Path]:
     if not wanted.name or wanted.suffix:
         return []
     return [wanted.with_name(wanted.name + suffix) for suffix in READERS]
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _resolved(path: Path) -> Path:

@@ -14,6 +14,7 @@ MAX_COLUMNS = 4_096
 ROLE_COLUMNS = 3  # target, time and symbol are not among the features that are counted
 MAX_CELLS = 64 * 1024 * 1024
 MAX_VECTOR = 4_096
+MAX_COLUMN_NAME = 200
 MISSING_WORDS = frozenset({"", "na", "n/a", "nan", "null", "none", "-", "?"})
 
 Numbers = NDArray[np.floating[Any]]
@@ -73,7 +74,7 @@ def table_from(columns: dict[str, Column], subject: str, *, channels: bool = Fal
         channels: See `Table.channels`.
 
     Raises:
-        InvalidDataset: If there are no columns or rows, or lengths differ.
+        InvalidDataset: If there are no columns or rows, lengths differ, or a name cannot be shown.
         LimitExceeded: If there are too many columns or cells.
     """
     lengths = {name: rows_of(column) for name, column in columns.items()}
@@ -86,9 +87,34 @@ def table_from(columns: dict[str, Column], subject: str, *, channels: bool = Fal
             f"{subject}: column '{odd}' has {lengths[odd]} rows, '{next(iter(lengths))}' has {rows}",
             hint="every column needs one value per row",
         )
+    _check_texts(columns, subject)
     width = sum(width_of(column) for column in columns.values())
     check_size(rows, max(1, width - ROLE_COLUMNS), subject)
     return Table(columns, rows, channels=channels)
+
+
+def is_plain_text(text: str) -> bool:
+    """Whether a text can be written as UTF-8; JSON can smuggle in halves of characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_texts(columns: dict[str, Column], subject: str) -> None:
+    for name, column in columns.items():
+        if not 0 < len(name) <= MAX_COLUMN_NAME or not is_plain_text(name):
+            raise InvalidDataset(
+                f"{subject} has a column with an empty, overlong or broken name",
+                hint=f"name columns with 1 to {MAX_COLUMN_NAME} characters",
+            )
+        levels = column.levels if isinstance(column, TextColumn) else ()
+        if not is_plain_text("".join(levels)):
+            raise InvalidDataset(
+                f"{subject}: column '{name}' holds text that is no valid Unicode",
+                hint="remove lone surrogates",
+            )
 
 
 def width_of(column: Column) -> int:

@@ -254,3 +254,9 @@ def test_hostile_names_do_not_flood_the_report(plain):
     adapted = plain.adapt(record)
     assert len(adapted.ignored) <= 64
     assert max(len(item["name"]) for item in adapted.ignored) <= 80
+
+
+def test_halves_of_characters_never_reach_the_report(plain):
+    adapted = plain.adapt('{"a": 1, "\\ud800b": 2, "c": "\\udfff"}')
+    for text in (*adapted.warnings, *(item["name"] for item in adapted.ignored)):
+        text.encode()

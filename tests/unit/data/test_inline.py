@@ -87,3 +87,12 @@ def test_inline_data_beyond_the_limit_are_refused_as_text_and_as_values(settings
     for form in (text, long):
         with pytest.raises(LimitExceeded, match="limit is 5000000"):
             resolve(form, settings)
+
+
+@pytest.mark.parametrize(
+    "form", ['[{"\\ud800": 1}]', '[{"a": "\\ud800"}]', [{"n" * 201: 1}], [{"": 1}]]
+)
+def test_names_and_texts_that_cannot_be_shown_are_refused(settings, form):
+    with pytest.raises(InvalidDataset) as caught:
+        resolve(form, settings)
+    str(caught.value).encode()

@@ -1,5 +1,6 @@
 import gzip
 import json
+import sys
 import zipfile
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from flow_nexus_neural.data import readers
 from flow_nexus_neural.data.readers import read_file
 from flow_nexus_neural.data.table import TextColumn
-from flow_nexus_neural.errors import InvalidDataset, LimitExceeded
+from flow_nexus_neural.errors import InvalidDataset, LimitExceeded, NotAvailable
 
 ROWS = 1_000_000
 
@@ -186,3 +187,25 @@ def test_a_csv_cell_may_hold_a_vector(root):
     path = root / "a.csv"
     path.write_text('features,y\n"[1, 2, 3]",0\n"[4, 5, 6]",1\n')
     assert read_file(path, ROWS)[0].columns["features"].tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+def test_parquet_is_read_with_lists_texts_and_missing_values(root):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    path = root / "a.parquet"
+    columns = {"v": [[1.0, 2.0], [3.0, None]], "s": ["a", None], "x": [1, None]}
+    pq.write_table(pa.table(columns), path)
+    read = read_file(path, ROWS)[0].columns
+    assert read["v"].shape == (2, 2)
+    assert np.isnan([read["v"][1, 1], read["x"][1]]).all()
+    assert read["s"].codes.tolist() == [0, -1]
+
+
+def test_parquet_without_its_library_says_what_to_install(root, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    path = root / "a.parquet"
+    path.write_bytes(b"PAR1")
+    with pytest.raises(NotAvailable, match="needs pyarrow") as caught:
+        read_file(path, ROWS)
+    assert "[parquet]" in caught.value.hint

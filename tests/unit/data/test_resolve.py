@@ -148,3 +148,13 @@ def test_a_generator_respects_the_limit_of_rows(tmp_path):
     with pytest.raises(LimitExceeded):
         resolve("crypto_market_historical_data", settings)
     assert resolve("crypto_market_historical_data", settings, rows=100).table.rows == 200
+
+
+@pytest.mark.parametrize(
+    "name", ["", " ", "#target=y", "a" * 300, "x" * 2_000, "\ud800", "a\0b", "~"]
+)
+def test_a_name_that_cannot_be_a_file_is_not_found(root, settings, name):
+    (root / "a.csv").write_text(CSV)
+    with pytest.raises(DatasetNotFound) as caught:
+        resolve(name.partition("#")[0], settings)
+    str(caught.value).encode()
