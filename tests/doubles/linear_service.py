@@ -1,7 +1,5 @@
 """A node that is a linear model in numpy: every message of the protocol, no tensor library."""
 
-import hashlib
-
 import numpy as np
 
 from flow_nexus_neural.protocol.digest import weights_digest
@@ -168,8 +166,3 @@ class LinearService:
         )
         params[width:] -= request.learning_rate * 2 * error.mean()
         return float(np.mean(error**2))
-
-
-def fingerprint(array):
-    """sha256 of an array's bytes."""
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()

@@ -349,3 +349,10 @@ async def test_a_storm_of_starts_kills_and_cancellations_leaves_nothing(runtime)
     gc.collect()
     assert {n: link for n, link in descriptors().items() if n not in before} == {}
     assert tally["killed"] > 0
+
+
+async def test_a_node_that_cannot_confine_itself_does_not_start(runtime):
+    with pytest.raises(NodeStartFailed) as caught:
+        await runtime.start(spec("unbound", max_regions=-100))
+    assert caught.value.details["reason"] == "confinement_failed"
+    assert "rlimits" in caught.value.details["stderr_tail"]

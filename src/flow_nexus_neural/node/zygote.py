@@ -120,6 +120,7 @@ def serve(control_fd: int, parent_pid: int, prepare: Callable[[], Preparation]) 
     if os.getppid() != parent_pid:  # the parent died before the kernel was told to kill us with it
         raise SystemExit(0)
     preparation = prepare()
+    _rehearse_last_words()
     gc.collect()
     gc.disable()
     gc.freeze()  # a full collection in a child would otherwise write to, and so copy, every shared page
@@ -278,6 +279,14 @@ class _NeverReturns:
             traceback.print_exception(kind, failure, trace, file=sys.stderr)
             sys.stderr.flush()
         os._exit(CONFINEMENT_FAILED if isinstance(failure, ConfinementFailed) else NODE_BUG)
+
+
+def _rehearse_last_words() -> None:
+    """Import what a traceback needs: a confined node that fails could not any more."""
+    try:
+        json.loads("")
+    except ValueError as failure:
+        traceback.format_exception(failure)
 
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:

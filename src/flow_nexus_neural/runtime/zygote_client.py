@@ -138,6 +138,7 @@ class ZygoteClient:
                     tasks.start_soon(self._last_words.drain, stderr.fileno())
                 await self._read()
                 self._process.kill()
+                await self._ended()
         finally:
             self._process.close()
             self._lose()
@@ -177,6 +178,17 @@ class ZygoteClient:
             hint="call again: it is started anew",
             details={"stderr_tail": self.stderr_tail},
         )
+
+    async def _ended(self) -> None:
+        """Wait until the kernel has taken it apart, so that `close` need not."""
+        try:
+            pidfd = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return
+        try:
+            await anyio.wait_readable(pidfd)
+        finally:
+            os.close(pidfd)
 
     async def _send(self, message: bytes, descriptors: tuple[int, int]) -> None:
         while not self.lost.is_set():
