@@ -60,8 +60,9 @@ class Workspace:
         """Copy a state of flat vectors in."""
         self.weights.load(state["params"], state["buffers"])
         for name in MOMENTS[optimizer]:
-            moment = self._moments.setdefault(name, torch.empty_like(self.weights.params))
-            np.copyto(moment.numpy(), state[name])
+            if name not in self._moments:
+                self._moments[name] = torch.empty_like(self.weights.params)
+            np.copyto(self._moments[name].numpy(), state[name])
 
     def moments(self, optimizer: Optimizer) -> dict[str, Tensor]:
         """The optimiser's moment vectors."""
