@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 from safetensors import SafetensorError
 from safetensors.numpy import load, save_file
 
@@ -54,7 +55,7 @@ class CheckpointFiles:
         self._at = at
 
     def write(
-        self, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]
+        self, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, JsonValue]
     ) -> tuple[str, int]:
         """Store tensors as a safetensors file. Equal arguments give the same file.
 

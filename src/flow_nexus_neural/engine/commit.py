@@ -78,7 +78,9 @@ async def commit_round(
         StoreUnavailable: It could not be made durable; the former version stays.
     """
     verdict = await judge.round(candidate.cohorts)
-    cohorts, blobs = await store_blobs(context, cluster, candidate.cohorts, candidate.renewed)
+    cohorts, blobs = await store_blobs(
+        context, cluster, data[0], candidate.cohorts, candidate.renewed
+    )
     point = HistoryPoint(
         round=candidate.number,
         train_loss=candidate.train_loss,
@@ -158,9 +160,16 @@ async def install(
 
 
 async def store_blobs(
-    context: EngineContext, cluster: Cluster, cohorts: Mapping[str, Cohort], renewed: frozenset[str]
+    context: EngineContext,
+    cluster: Cluster,
+    schema: "DataSchema",
+    cohorts: Mapping[str, Cohort],
+    renewed: frozenset[str],
 ) -> tuple[dict[str, Cohort], Blobs]:
     """Write weights and moments of renewed cohorts; all cohorts come back, those one version later.
+
+    A file says in its header what its tensors compute and how rows are scaled, so that anybody can compute a
+    prediction again from the file alone.
 
     Raises:
         StoreUnavailable: The disk refuses.
@@ -171,14 +180,20 @@ async def store_blobs(
         cohort = cohorts[key]
         if cohort.state is None:
             continue
-        metadata = {
+        metadata: dict[str, JsonValue] = {
             "cluster_id": cluster.cluster_id,
             "cohort": key,
             "version": str(cohort.version + 1),
             "weights_digest": cohort.digest or "",
         }
+        recipe: dict[str, JsonValue] = {
+            "plan": cohort.plan.model_dump(mode="json"),
+            "schema": schema.to_json(),
+        }
         write = context.checkpoints.write
-        blob, nbytes = await context.offload(write, cohort.tensors(cohort.state), metadata)
+        blob, nbytes = await context.offload(
+            write, cohort.tensors(cohort.state), {**metadata, **recipe}
+        )
         blobs.append((blob, nbytes, "weights"))
         moments_blob = None
         if cohort.state.moments:

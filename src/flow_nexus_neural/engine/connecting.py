@@ -215,7 +215,7 @@ async def _aggregate(
         )
     version = committed.version + 1
     stored, blobs = await store_blobs(
-        context, cluster, {**committed.cohorts, **cohorts}, frozenset(cohorts)
+        context, cluster, committed.schema, {**committed.cohorts, **cohorts}, frozenset(cohorts)
     )
     digests = {key: cohort.digest or "" for key, cohort in stored.items()}
     same_weights = digests == committed.digests
