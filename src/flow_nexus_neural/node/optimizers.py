@@ -52,7 +52,8 @@ class Descent:
         missing = set(MOMENTS[self.optimizer]) - set(self.moments)
         if missing:
             raise ValueError(f"{self.optimizer} needs the moments {', '.join(sorted(missing))}")
-        self._scratch = torch.empty_like(self.params)
+        needs_scratch = self.optimizer in {"rmsprop", "adagrad"}
+        self._scratch = torch.empty_like(self.params if needs_scratch else self.params[:0])
 
     def step(self, number: int) -> None:
         """Move the parameters once; `number` counts from 1 over the moments' whole life."""

@@ -181,6 +181,7 @@ class NodeService:
             self._running = None
 
     def _pong(self) -> Pong:
+        """The longest step is that of the running or the latest training."""
         return Pong(
             busy=self._running,
             steps_done=self._steps_done,
