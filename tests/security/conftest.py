@@ -1,6 +1,7 @@
 """The stage of the attacks, and the rules of who runs what."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,14 @@ from tests.security.harness import IS_ROOT, USERS
 from tests.security.stage import Stage, revive
 
 collect_ignore_glob = [] if sys.platform == "linux" else ["test_*.py"]
+
+
+def pytest_collection_modifyitems(items):
+    # Newer interpreters warn of every fork in a process with threads, which other tests may have started.
+    quiet = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(quiet)
 
 
 @pytest.fixture(scope="session")

@@ -4,16 +4,17 @@ import json
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from flow_nexus_neural.errors import IsolationUnavailable
-from flow_nexus_neural.node.confinement import landlock, limits, privileges, seccomp
+from flow_nexus_neural.node.confinement import landlock, limits, namespaces, privileges, seccomp
 from flow_nexus_neural.node.confinement.apply import confine, run_probes
 from flow_nexus_neural.runtime import isolation
 from flow_nexus_neural.runtime.isolation import EXPECTED_PROBES, judge, platform_name
-from tests.security.harness import IS_ROOT, LIMITS, become_nobody, reap
+from tests.security.harness import IS_ROOT, LIMITS, become_nobody, reap, until
 
 
 class _Node:
@@ -32,7 +33,7 @@ class _Node:
                 steps = confine(LIMITS, keep_fds=(2, writer), expected_ppid=parent)
                 os.write(writer, json.dumps([steps, run_probes()]).encode())
                 while True:
-                    signal.sigwait({signal.SIGUSR1})
+                    time.sleep(60)
             finally:
                 os._exit(70)
         os.close(writer)
@@ -80,6 +81,10 @@ def test_a_fully_confined_node_is_strict(node_of, user):
     assert found.layers["threads"] == 1
     assert found.layers["uid"] != 0
     assert found.layers["network_namespace"] is True
+    assert found.layers["chroot"] is True
+    assert found.layers["user_namespace"] is (user == "unprivileged")
+    unseen = [] if IS_ROOT else ["network_namespace", "user_namespace", "chroot"]
+    assert found.layers["on_the_nodes_word"] == ["landlock_abi", *unseen]
     assert found.layers["rlimits"]["nofile"] == LIMITS.nofile
     assert found.layers["rlimits"]["cpu_s"] == LIMITS.cpu_s
     assert found.layers["rlimits"]["data_mb"] >= LIMITS.memory_mb
@@ -197,8 +202,6 @@ def test_landlock_that_changed_nothing_does_not_count(node_of):
 
 
 def test_namespaces_that_are_refused_are_reported_and_cost_no_level(node_of):
-    from flow_nexus_neural.node.confinement import namespaces
-
     def refuse():
         namespaces._attempt = lambda flag: "EPERM"
 
@@ -217,6 +220,33 @@ def test_a_process_that_is_gone_has_no_level(node_of):
     assert judge(gone, node.steps, node.probes, "auto").level == "none"
     with pytest.raises(IsolationUnavailable):
         judge(gone, node.steps, node.probes, "process")
+
+
+def test_a_process_that_has_ended_but_was_not_waited_for_has_no_level(node_of):
+    node = node_of()
+    os.kill(node.pid, signal.SIGKILL)
+    assert until(lambda: node.judge().level == "none")
+    assert node.judge().missing == ("kernel state (the process has ended)",)
+
+
+def test_a_hidden_process_has_no_more_than_a_process_of_its_own(node_of, monkeypatch):
+    node = node_of()
+    monkeypatch.setattr(isolation, "_fields", lambda path: None)
+    found = node.judge()
+    assert found.level == "process"
+    assert found.missing == (f"kernel state (/proc/{node.pid}/status cannot be read)",)
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root sees a node's namespaces: NOT tested")
+@pytest.mark.parametrize("layer", ["network_namespace", "user_namespace", "chroot"])
+def test_a_node_that_only_claims_a_namespace_is_not_believed(node_of, layer):
+    def stay():
+        namespaces._attempt = lambda flag: "EPERM"
+        namespaces.enter_empty_root = lambda: True
+
+    node = node_of(stay)
+    node.steps[layer] = True
+    assert node.judge().layers[layer] is False
 
 
 def test_the_judge_imports_nothing_from_the_node():

@@ -149,13 +149,16 @@ def test_an_unconfined_child_outlives_its_parent(nodes):
 
 def test_a_busy_node_gets_sigxcpu_at_its_limit(user):
     limits = replace(LIMITS, cpu_s=1)
-    assert outcome_of(_spin, user=user, confinement=Confinement(limits)) == "SIGXCPU"
+    outcome = outcome_of(_spin, user=user, confinement=Confinement(limits), deadline_s=50)
+    assert outcome == "SIGXCPU"
 
 
 def test_a_node_that_ignores_sigxcpu_is_killed_soon_after(monkeypatch):
     monkeypatch.setattr(policy, "CPU_GRACE_S", 1)
     limits = replace(LIMITS, cpu_s=1)
-    outcome = outcome_of(_spin_deaf, user="unprivileged", confinement=Confinement(limits))
+    outcome = outcome_of(
+        _spin_deaf, user="unprivileged", confinement=Confinement(limits), deadline_s=50
+    )
     assert outcome == "SIGKILL"
 
 

@@ -75,6 +75,7 @@ _MB: Final = 1 << 20
 _REQUIRABLE: Final = frozenset({"strict", "seccomp", "process"})
 _ROOT: Final = 0
 _SECCOMP_FILTER: Final = "2"
+_ENDED: Final = frozenset({"Z", "X"})
 _BOUNDED: Final = ("data_bytes", "address_space_bytes", "cpu_s", "nofile")
 _ZERO: Final = ("file_bytes", "core_bytes", "locked_bytes")
 
@@ -118,8 +119,8 @@ def judge(
 
 def _judge_linux(pid: int, steps: Mapping[str, Step], probes: Mapping[str, str]) -> Isolation:
     status = _fields(Path(f"/proc/{pid}/status"))
-    if status is None:
-        return Isolation("none", probes=dict(probes), missing=("kernel state: no such process",))
+    if status is None or status.get("State", "")[:1] in _ENDED:
+        return _unseen(pid, probes, ended=status is not None)
     limits = _limits(pid)
     layers = _layers(pid, status, limits, steps)
     filter_gaps = _filter_gaps(layers, limits, steps, probes)
@@ -134,24 +135,36 @@ def _judge_linux(pid: int, steps: Mapping[str, Step], probes: Mapping[str, str])
     )
 
 
+def _unseen(pid: int, probes: Mapping[str, str], *, ended: bool) -> Isolation:
+    """A /proc that hides other processes shows nothing of a live node either."""
+    alive = not ended and _is_there(pid)
+    reason = "the process has ended" if ended else f"/proc/{pid}/status cannot be read"
+    return Isolation(
+        "process" if alive else "none",
+        probes=dict(probes),
+        not_enforced=_NEVER_ENFORCED,
+        missing=(f"kernel state ({reason})",),
+    )
+
+
 def _layers(
     pid: int,
     status: Mapping[str, str],
     limits: Mapping[str, int | None],
     steps: Mapping[str, Step],
 ) -> dict[str, Any]:
-    own_network = _has_other_network(pid)
     proven = steps.get("landlock_before") == "allowed" and steps.get("landlock_after") == "EACCES"
     data_bytes = limits.get("data_bytes")
+    seen = {
+        "network_namespace": _differs(pid, "ns/net"),
+        "user_namespace": _differs(pid, "ns/user"),
+        "chroot": _differs(pid, "root"),
+    }
     return {
         "no_new_privs": status.get("NoNewPrivs") == "1",
         "seccomp": _seccomp(status, steps),
         "landlock_abi": steps.get("landlock_abi") if proven else None,
-        "network_namespace": steps.get("network_namespace") is True
-        if own_network is None
-        else own_network,
-        "user_namespace": steps.get("user_namespace") is True,
-        "chroot": steps.get("chroot") is True,
+        **{name: steps.get(name) is True if fact is None else fact for name, fact in seen.items()},
         "uid": _first_number(status.get("Uid")),
         "capabilities": _capabilities(status, ("CapEff", "CapPrm", "CapInh", "CapAmb")),
         "bounding_set": _capabilities(status, ("CapBnd",)),
@@ -162,6 +175,11 @@ def _layers(
             "nofile": limits.get("nofile"),
         },
         "cgroup": None,
+        # The kernel shows Landlock to nobody, and the others only to who may trace the node.
+        "on_the_nodes_word": [
+            "landlock_abi",
+            *(name for name, fact in seen.items() if fact is None),
+        ],
     }
 
 
@@ -227,12 +245,22 @@ def _capabilities(status: Mapping[str, str], sets: tuple[str, ...]) -> str:
     return f"{held:#x}" if held else "none"
 
 
-def _has_other_network(pid: int) -> bool | None:
-    """Whether the node's network namespace is another than ours; None where we may not look."""
+def _differs(pid: int, link: str) -> bool | None:
+    """Whether the node's namespace or root is another than ours; None where we may not look."""
     try:
-        return os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net")
+        return os.readlink(f"/proc/{pid}/{link}") != os.readlink(f"/proc/self/{link}")
     except OSError:
         return None
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _limits(pid: int) -> dict[str, int | None]:
