@@ -64,7 +64,8 @@ async def test_a_zygote_that_dies_too_often_makes_the_runtime_unavailable():
             await runtime.start(spec(incarnation=7))
 
 
-async def test_a_frozen_zygote_is_replaced():
+async def test_a_frozen_zygote_is_replaced(monkeypatch):
+    monkeypatch.setattr(local, "_HUNG_ZYGOTE_S", 0.1)
     async with open_runtime("local") as runtime:
         node = await runtime.start(spec())
         first = runtime.zygote_info().pid
@@ -194,6 +195,17 @@ def stopped(pid):
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
+async def test_a_start_that_is_merely_late_harms_no_other_node():
+    async with open_runtime("local") as runtime:
+        node = await runtime.start(spec())
+        zygote = runtime.zygote_info().pid
+        with pytest.raises(NodeStartFailed):
+            await runtime.start(spec("late"), ready_timeout_s=1e-6)
+        assert (await node.call(Ping()))[0].kind == "pong"
+        assert runtime.zygote_info().pid == zygote
+        await runtime.start(spec("next"))
+
+
 async def test_a_start_survives_the_death_of_the_zygote_under_it():
     async with open_runtime("local") as runtime:
         await runtime.start(spec())
@@ -210,5 +222,6 @@ async def test_a_runtime_whose_zygote_cannot_be_launched_still_opens_and_says_so
 
     async with LocalRuntime(Settings(), launch=refuse) as runtime:
         assert runtime.isolation_preview().level == "unknown"
-        with pytest.raises(RuntimeUnavailable, match="no such system call"):
-            await runtime.start(spec())
+        for _ in range(7):
+            with pytest.raises(RuntimeUnavailable, match="no such system call"):
+                await runtime.start(spec())

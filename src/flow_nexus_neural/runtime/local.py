@@ -47,6 +47,7 @@ from flow_nexus_neural.runtime.zygote_process import ZygoteProcess
 from flow_nexus_neural.settings import Settings
 
 _BOOT_TIMEOUT_S: Final = 120.0
+_HUNG_ZYGOTE_S: Final = 10.0
 _BACKOFF_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 _BACKOFF_WINDOW_S: Final = 600.0
 _CARRIED_BODY_BYTES: Final = 1 << 30
@@ -187,11 +188,12 @@ class LocalRuntime:
                 f"the process that starts nodes died {len(self._launches)} times"
                 f" within {_BACKOFF_WINDOW_S:g} s",
                 hint="run `flow-nexus-neural doctor` to see why",
+                details={"stderr_tail": "" if self._zygote is None else self._zygote.stderr_tail},
             )
         await anyio.sleep(_BACKOFF_S[len(self._launches)])
-        self._launches.append(time.monotonic())
         if not self._closed:
             self._adopt(self._launch())
+            self._launches.append(time.monotonic())
 
     async def _start(
         self, zygote: ZygoteClient, spec: NodeSpec, ready_timeout_s: float
@@ -201,7 +203,8 @@ class LocalRuntime:
         with anyio.CancelScope(deadline=deadline):
             node = await self._fork(zygote, spec)
         if node is None:
-            zygote.kill()  # it forks within milliseconds, or never again
+            if zygote.owes_a_fork_for_s() >= _HUNG_ZYGOTE_S:
+                zygote.kill()  # it forks within milliseconds, or never again
             raise _late(spec, ready_timeout_s)
         try:
             with anyio.fail_after(deadline - anyio.current_time()):

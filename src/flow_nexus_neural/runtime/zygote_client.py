@@ -67,6 +67,7 @@ class Child:
 class _Fork:
     """A child that was ordered and has not been reported yet."""
 
+    ordered_s: float = field(default_factory=time.monotonic)
     answered: anyio.Event = field(default_factory=anyio.Event)
     child: Child | None = None
     refusal: str = ""
@@ -93,6 +94,7 @@ class ZygoteClient:
         self._forks: dict[int, _Fork] = {}
         self._last_id = 0
         self._children: dict[int, Child] = {}
+        self._sending = anyio.Lock()
         self._last_words = LastWords("zygote")
 
     @property
@@ -124,6 +126,11 @@ class ZygoteClient:
             modules=int(hello["modules"]),
             rss_bytes=resident_bytes(self.pid),
         )
+
+    def owes_a_fork_for_s(self) -> float:
+        """Seconds since the oldest order that it has not answered; 0 when it has answered all."""
+        oldest = min((fork.ordered_s for fork in self._forks.values()), default=None)
+        return 0.0 if oldest is None else time.monotonic() - oldest
 
     def kill(self) -> None:
         """End it, and with it all its nodes."""
@@ -157,10 +164,10 @@ class ZygoteClient:
             NodeStartFailed: If the system refused another process.
         """
         self._last_id += 1
-        fork = _Fork()
-        message = json.dumps({"kind": "fork", "id": self._last_id, **order}).encode()
+        number, fork = self._last_id, _Fork()
+        message = json.dumps({"kind": "fork", "id": number, **order}).encode()
         await self._send(message, descriptors)
-        self._forks[self._last_id] = fork
+        self._forks[number] = fork
         try:
             await fork.answered.wait()
         except BaseException:
@@ -191,15 +198,16 @@ class ZygoteClient:
             os.close(pidfd)
 
     async def _send(self, message: bytes, descriptors: tuple[int, int]) -> None:
-        while not self.lost.is_set():
-            try:
-                socket.send_fds(self._process.control, [message], descriptors)
-            except BlockingIOError:
-                await anyio.wait_writable(self._process.control)
-            except OSError as failure:
-                raise self._gone() from failure
-            else:
-                return
+        async with self._sending:
+            while not self.lost.is_set():
+                try:
+                    socket.send_fds(self._process.control, [message], descriptors)
+                except BlockingIOError:
+                    await anyio.wait_writable(self._process.control)
+                except OSError as failure:
+                    raise self._gone() from failure
+                else:
+                    return
         raise self._gone()
 
     async def _read(self) -> None:
