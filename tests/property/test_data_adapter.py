@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flow_nexus_neural.data.inline import parse_text
 from flow_nexus_neural.data.prepare import DataRequest, prepare
 from flow_nexus_neural.data.schema import DataSchema
-from flow_nexus_neural.errors import InvalidDataset, InvalidRecord, NeuralError, NoKnownFeature
+from flow_nexus_neural.errors import InvalidRecord, NeuralError, NoKnownFeature
 from flow_nexus_neural.settings import Settings
 
 HERE = Settings(state_dir=Path("/nonexistent"))
@@ -124,13 +123,3 @@ def test_any_name_gives_an_error_of_the_tree_and_never_data(name):
     with pytest.raises(NeuralError) as caught:
         prepare(DataRequest(name), HERE)
     assert len(str(caught.value)) < 1000
-
-
-@few
-@given(st.text(max_size=20))
-def test_text_is_json_without_constants_or_is_refused(text):
-    try:
-        value = parse_text(text, "text")
-    except InvalidDataset:
-        return
-    assert json.loads(json.dumps(value, allow_nan=False)) == value

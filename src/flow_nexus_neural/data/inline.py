@@ -3,13 +3,13 @@
 The same forms are read inline from a call and from a `.json` file.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flow_nexus_neural.data.json_text import FORMS
 from flow_nexus_neural.data.table import (
     Column,
     Numbers,
@@ -23,54 +23,11 @@ from flow_nexus_neural.data.table import (
     numbers_from,
     table_from,
 )
-from flow_nexus_neural.errors import InvalidDataset, LimitExceeded
+from flow_nexus_neural.errors import InvalidDataset
 
-MAX_INLINE_BYTES = 5_000_000
+BLOCK_CELLS = 100_000
 INPUT_KEYS = ("X", "x", "data", "features")
 LABEL_KEYS = ("y", "labels", "targets", "target")
-FORMS = (
-    'valid forms: {"X": [[...]], "y": [...]}, a list of records, {"columns": [...], "rows": [[...]]},'
-    ' or {"clients": {"a": {"X": ..., "y": ...}}}'
-)
-
-
-def parse_text(text: str, subject: str, max_bytes: int = MAX_INLINE_BYTES) -> object:
-    """Parse strict JSON.
-
-    Raises:
-        LimitExceeded: If the text is too long.
-        InvalidDataset: If it is not JSON, is nested too deeply, or holds NaN or Infinity.
-    """
-    if len(text) > max_bytes:
-        raise LimitExceeded(
-            f"{subject} has {len(text)} characters; the limit is {max_bytes}",
-            hint="put the data into a file in the data directory and pass its path",
-        )
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as failure:
-        raise InvalidDataset(f"{subject} is not valid JSON: {failure}"[:300], hint=FORMS) from None
-
-
-def check_inline_size(value: object) -> None:
-    """Apply to values what `parse_text` applies to text.
-
-    Raises:
-        LimitExceeded: If its JSON text would be too long.
-        InvalidDataset: If it holds NaN or Infinity, or something that is not JSON.
-    """
-    try:
-        length = len(json.dumps(value, allow_nan=False, separators=(",", ":")))
-    except (ValueError, TypeError, RecursionError) as failure:
-        raise InvalidDataset(
-            f"inline data are not valid JSON: {failure}"[:300],
-            hint="numbers must be finite; write null for a missing value",
-        ) from None
-    if length > MAX_INLINE_BYTES:
-        raise LimitExceeded(
-            f"inline data are {length} characters of JSON; the limit is {MAX_INLINE_BYTES}",
-            hint="put the data into a file in the data directory and pass its path",
-        )
 
 
 def table_of(value: object, subject: str, max_rows: int) -> tuple[Table, str | None]:
@@ -169,10 +126,6 @@ def labels_column(values: Sequence[object], subject: str) -> Column:
     return TextColumn(np.asarray(codes, dtype=np.int32), tuple(levels))
 
 
-def _refuse_constant(name: str) -> object:
-    raise ValueError(f"{name} is not JSON; write null for a missing value")
-
-
 def _records(value: list[object], subject: str, max_rows: int) -> Table:
     if not value:
         raise InvalidDataset(f"{subject} is an empty list", hint=FORMS)
@@ -259,8 +212,15 @@ def _with_labels(
 def _array(value: object, key: str, subject: str) -> NDArray[np.float64]:
     if not isinstance(value, list) or not value:
         raise InvalidDataset(f"{subject}: '{key}' is empty or not a list", hint=FORMS)
+    width = len(value[0]) if isinstance(value[0], list) else 1
+    height = max(1, BLOCK_CELLS // max(1, width))
     try:
-        return np.asarray(value, dtype=np.float64)
+        # In blocks, since each conversion holds the interpreter lock.
+        blocks = [
+            np.asarray(value[start : start + height], dtype=np.float64)
+            for start in range(0, len(value), height)
+        ]
+        return np.concatenate(blocks)
     except (ValueError, TypeError, OverflowError):
         widths = {len(row) if isinstance(row, list) else 0 for row in value}
         what = (

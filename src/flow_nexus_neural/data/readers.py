@@ -19,9 +19,9 @@ from flow_nexus_neural.data.inline import (
     columns_of_matrix,
     label_key,
     labels_column,
-    parse_text,
     table_of,
 )
+from flow_nexus_neural.data.json_text import parse_text
 from flow_nexus_neural.data.table import (
     ROLE_COLUMNS,
     Column,

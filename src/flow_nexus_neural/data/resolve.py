@@ -12,7 +12,8 @@ from pydantic import JsonValue
 from flow_nexus_neural.data.bundled import NAMES as BUNDLED_NAMES
 from flow_nexus_neural.data.bundled import load_bundled
 from flow_nexus_neural.data.directory import read_directory
-from flow_nexus_neural.data.inline import check_inline_size, parse_text, stack, table_of
+from flow_nexus_neural.data.inline import stack, table_of
+from flow_nexus_neural.data.json_text import check_inline_size, parse_text
 from flow_nexus_neural.data.readers import READERS, data_suffix, read_file
 from flow_nexus_neural.data.synthetic import GENERATORS, MARKET_NAMES
 from flow_nexus_neural.data.table import Table, check_rows, digest_of, is_plain_text

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from flow_nexus_neural.data.inline import MAX_INLINE_BYTES
+from flow_nexus_neural.data.json_text import MAX_INLINE_BYTES
 from flow_nexus_neural.data.resolve import resolve
 from flow_nexus_neural.errors import InvalidDataset, LimitExceeded
 
@@ -85,7 +85,7 @@ def test_inline_data_beyond_the_limit_are_refused_as_text_and_as_values(settings
     text = json.dumps(long)
     assert len(text) > MAX_INLINE_BYTES
     for form in (text, long):
-        with pytest.raises(LimitExceeded, match="limit is 5000000"):
+        with pytest.raises(LimitExceeded, match="5000000"):
             resolve(form, settings)
 
 

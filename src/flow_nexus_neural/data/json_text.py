@@ -1,0 +1,161 @@
+"""Strict JSON, read and measured in small steps so that other threads are served in between.
+
+The standard decoder holds the interpreter lock for the whole text, which takes a second for 100 MB.
+"""
+
+import json
+import math
+import re
+
+from flow_nexus_neural.errors import InvalidDataset, LimitExceeded
+
+MAX_INLINE_BYTES = 5_000_000
+FORMS = (
+    'valid forms: {"X": [[...]], "y": [...]}, a list of records, {"columns": [...], "rows": [[...]]},'
+    ' or {"clients": {"a": {"X": ..., "y": ...}}}'
+)
+_space = re.compile(r"[ \t\n\r]*").match
+
+
+def parse_text(text: str, subject: str, max_bytes: int = MAX_INLINE_BYTES) -> object:
+    """Parse strict JSON.
+
+    Raises:
+        LimitExceeded: If the text is too long.
+        InvalidDataset: If it is not JSON, is nested too deeply, or holds NaN or Infinity.
+    """
+    if len(text) > max_bytes:
+        raise LimitExceeded(
+            f"{subject} has {len(text)} characters; the limit is {max_bytes}",
+            hint="put the data into a file in the data directory and pass its path",
+        )
+    try:
+        return decode_in_steps(text)
+    except (ValueError, RecursionError) as failure:
+        raise InvalidDataset(f"{subject} is not valid JSON: {failure}"[:300], hint=FORMS) from None
+
+
+def decode_in_steps(text: str) -> object:
+    """Decode JSON as `json.loads` does, item by item where the text is long.
+
+    Objects are taken apart down to the first list, and that list is decoded item by item.
+
+    Raises:
+        ValueError: If the text is not strict JSON.
+        RecursionError: If it is nested too deeply.
+    """
+    value, end = _Decoder(text).value(_skip(text, 0))
+    if end != len(text):
+        raise json.JSONDecodeError("Extra data", text, end)
+    return value
+
+
+def check_inline_size(value: object) -> None:
+    """Apply to values what `parse_text` applies to text.
+
+    Raises:
+        LimitExceeded: If its JSON text would be too long.
+        InvalidDataset: If it holds NaN or Infinity, or something that is not JSON.
+    """
+    length = 0
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            length += 2 + sum(len(str(key)) + 4 for key in item)
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            length += 2 + len(item)
+            pending.extend(item)
+        else:
+            length += _scalar_length(item)
+        if length > MAX_INLINE_BYTES:
+            raise LimitExceeded(
+                f"inline data are more than {MAX_INLINE_BYTES} characters of JSON",
+                hint="put the data into a file in the data directory and pass its path",
+            )
+
+
+def _scalar_length(value: object) -> int:
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidDataset(
+                f"inline data are not valid JSON: they hold {value}",
+                hint="numbers must be finite; write null for a missing value",
+            )
+        return len(repr(value))
+    if isinstance(value, str):
+        return len(value) + 2
+    if isinstance(value, int):
+        # Decimal digits of large integers are not worth writing out.
+        return 1 + value.bit_length() // 3
+    if value is None:
+        return 4
+    raise InvalidDataset(
+        f"inline data are not valid JSON: they hold a {type(value).__name__}", hint=FORMS
+    )
+
+
+def _skip(text: str, place: int) -> int:
+    found = _space(text, place)
+    return place if found is None else found.end()
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON; write null for a missing value")
+
+
+class _Decoder:
+    """Decodes one text. Every method takes a place and returns a value and the place behind it."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._whole = json.JSONDecoder(parse_constant=_refuse_constant).raw_decode
+
+    def value(self, place: int) -> tuple[object, int]:
+        """A value and the space behind it; lists inside are decoded item by item."""
+        if self._text[place : place + 1] == "{":
+            return self._object(place + 1)
+        if self._text[place : place + 1] == "[":
+            return self._list(place + 1)
+        return self._plain(place)
+
+    def _plain(self, place: int) -> tuple[object, int]:
+        value, end = self._whole(self._text, place)
+        return value, _skip(self._text, end)
+
+    def _list(self, place: int) -> tuple[list[object], int]:
+        items: list[object] = []
+        place = _skip(self._text, place)
+        if self._text[place : place + 1] == "]":
+            return items, _skip(self._text, place + 1)
+        while True:
+            item, place = self._plain(place)
+            items.append(item)
+            more, place = self._separator("]", place)
+            if not more:
+                return items, place
+
+    def _object(self, place: int) -> tuple[dict[str, object], int]:
+        members: dict[str, object] = {}
+        place = _skip(self._text, place)
+        if self._text[place : place + 1] == "}":
+            return members, _skip(self._text, place + 1)
+        while True:
+            if self._text[place : place + 1] != '"':
+                raise json.JSONDecodeError("Expecting property name", self._text, place)
+            key, place = self._plain(place)
+            if self._text[place : place + 1] != ":":
+                raise json.JSONDecodeError("Expecting ':' delimiter", self._text, place)
+            members[str(key)], place = self.value(_skip(self._text, place + 1))
+            more, place = self._separator("}", place)
+            if not more:
+                return members, place
+
+    def _separator(self, closing: str, place: int) -> tuple[bool, int]:
+        mark = self._text[place : place + 1]
+        if mark == closing:
+            return False, _skip(self._text, place + 1)
+        if mark != ",":
+            raise json.JSONDecodeError("Expecting ',' delimiter", self._text, place)
+        return True, _skip(self._text, place + 1)
