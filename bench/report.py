@@ -32,10 +32,11 @@ def render(records: list[Record]) -> str:
         return "Nothing has been measured yet: run `make bench`."
     of = {
         suite: [one for one in records if one.suite == suite]
-        for suite in ("startup", "spawn", "predict", "rounds", "launch")
+        for suite in ("startup", "spawn", "predict", "rounds", "launch", "overhead")
     }
     parts = [_start_table(of["startup"] + of["spawn"]), _predict_table(of["predict"])]
-    parts += [_rounds_table(of["rounds"], of["launch"]), _footer(records)]
+    parts += [_rounds_table(of["rounds"], of["launch"]), _overhead_table(of["overhead"])]
+    parts += [_footer(records)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -89,12 +90,25 @@ def _rounds_table(rounds: list[Record], launches: list[Record]) -> str:
     return _table(("training", "s/round", "/ plain", "launch to first round", "memory (PSS)"), rows)
 
 
+def _overhead_table(records: list[Record]) -> str:
+    rows = [
+        (
+            f"{one.work}: {one.contender}",
+            _quantity(one.median, one.unit),
+            "" if one.ratio_to_reference is None else f"{one.ratio_to_reference:.2f}",
+            str(one.samples),
+        )
+        for one in records
+    ]
+    return _table(("confinement", "median", "/ bare", "n"), rows)
+
+
 def _footer(records: list[Record]) -> str:
     first = records[0]
     spreads = [one.controls_spread for one in records if one.controls_spread is not None]
     control = (
-        f" Two series of the same plain loop differed by a factor of {_worst(spreads):.2f}: smaller"
-        " differences mean nothing."
+        f" Two series of the same thing differed by a factor of up to {_worst(spreads):.2f} in this run:"
+        " smaller differences mean nothing."
         if spreads
         else ""
     )

@@ -43,7 +43,7 @@ class RawServer:
         self.request("initialize", INITIALIZE)
         self._send({"method": "notifications/initialized"})
 
-    def tool(self, name: str, **arguments: Any) -> dict[str, Any]:
+    def tool(self, name: str, /, **arguments: Any) -> dict[str, Any]:
         """Call a tool; return its structured content."""
         result = self.request("tools/call", {"name": name, "arguments": arguments})
         content: dict[str, Any] = result["structuredContent"]

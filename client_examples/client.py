@@ -23,7 +23,7 @@ class Neural:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    async def call(self, tool: str, **arguments: Any) -> Reply:
+    async def call(self, tool: str, /, **arguments: Any) -> Reply:
         """Call a tool and return its structured result, or raise ToolFailed."""
         result = await self._client.call_tool(tool, arguments)
         if result.is_error or result.structured_content is None:
