@@ -85,6 +85,15 @@ def test_the_prompt_carries_the_goal_and_the_data(server: Served):
     assert "neural_cluster_init" in text
 
 
+@pytest.mark.parametrize(("name", "arguments"), [("no_such", {}), ("plan_cluster", {})])
+def test_a_wrong_prompt_is_the_callers_mistake(
+    server: Served, name: str, arguments: dict[str, str]
+):
+    with pytest.raises(MCPError) as caught:
+        server.portal.call(server.client.get_prompt, name, arguments)
+    assert caught.value.error.code == -32602
+
+
 async def test_a_listener_of_the_2026_protocol_hears_of_a_change():
     double = EngineDouble()
     async with connected("auto", double) as client:

@@ -7,12 +7,19 @@ from typing import Any
 from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.shared._stream_protocols import ReadStream, WriteStream
+from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
-from mcp.types import CallToolResult, InputRequiredResult, RequestParams
+from mcp.types import (
+    INVALID_PARAMS,
+    CallToolResult,
+    GetPromptResult,
+    InputRequiredResult,
+    RequestParams,
+)
 from typing_extensions import override
 
 from flow_nexus_neural.errors import InvalidArguments
-from flow_nexus_neural.server.errors import clip
+from flow_nexus_neural.server.errors import clip, one_line
 from flow_nexus_neural.server.strict_tool import failed
 
 
@@ -35,6 +42,19 @@ class NeuralServer(MCPServer[Any]):
                 hint=f"Tools: {', '.join(names)}. Call one of them",
             )
         )
+
+    @override
+    async def get_prompt(
+        self,
+        name: str,
+        arguments: dict[str, Any] | None = None,
+        context: Context[Any, Any] | None = None,
+    ) -> GetPromptResult | InputRequiredResult:
+        """Render a prompt; an unknown one or a missing argument is the caller's mistake, not a failure."""
+        try:
+            return await super().get_prompt(name, arguments, context)
+        except ValueError as failure:
+            raise MCPError(code=INVALID_PARAMS, message=one_line(str(failure))) from failure
 
     def handle(
         self,

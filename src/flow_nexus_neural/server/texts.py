@@ -74,7 +74,7 @@ STATUS_ARGUMENTS = _CLUSTER_ID | {
     "training_id": "Default the latest",
 }
 PREDICT_ARGUMENTS = _CLUSTER_ID | {
-    "input_data": "A record or a list of records",
+    "input_data": "A record or a list of them",
     "aggregation": "How answers are combined",
     "weights": "Node id or slot -> weight, for weighted",
     "deadline_ms": "Default 80, plus 5 per further record",

@@ -15,6 +15,7 @@ from flow_nexus_neural.engine.requests import (
 )
 from flow_nexus_neural.engine.surface import EngineSurface, Progress
 from flow_nexus_neural.server import texts
+from flow_nexus_neural.server.json_schema import Schema
 from flow_nexus_neural.server.schemas import (
     ConnectResult,
     DeployResult,
@@ -111,6 +112,17 @@ def _hints(
     )
 
 
+_TEXT_OR_JSON: Schema = {
+    "anyOf": [
+        {"type": "string"},
+        {"type": "object"},
+        {"type": "array", "items": {"type": "object"}},
+    ]
+}
+"""Narrower than what is understood: rows of bare numbers can always be sent as JSON text. Some hosts refuse
+tools whose schema has a list of types, or an array whose items are not described."""
+
+
 TOOL_SPECS: tuple[ToolSpec[Any], ...] = (
     ToolSpec(
         call=neural_cluster_init,
@@ -150,7 +162,7 @@ TOOL_SPECS: tuple[ToolSpec[Any], ...] = (
         annotations=_hints(),
         arguments=texts.TRAIN_ARGUMENTS,
         outputs=texts.TRAIN_OUTPUTS,
-        published={"dataset": {"type": ["string", "object", "array"], "items": {"type": "object"}}},
+        published={"dataset": _TEXT_OR_JSON},
     ),
     ToolSpec(
         call=neural_cluster_status,
@@ -170,13 +182,7 @@ TOOL_SPECS: tuple[ToolSpec[Any], ...] = (
         annotations=_hints(reads=True, idempotent=True),
         arguments=texts.PREDICT_ARGUMENTS,
         outputs=texts.PREDICT_OUTPUTS,
-        published={
-            "input_data": {
-                "type": ["string", "object", "array"],
-                "items": {"type": ["object", "number", "array"], "items": {"type": "number"}},
-            },
-            "weights": {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}},
-        },
+        published={"input_data": _TEXT_OR_JSON},
     ),
     ToolSpec(
         call=neural_cluster_terminate,
