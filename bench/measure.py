@@ -84,7 +84,7 @@ def machine() -> Machine:
         cores=os.cpu_count() or 1,
         flags=[flag for flag in INTERESTING_FLAGS if flag in present],
         mem_gb=None if memory is None else round(int(memory) / 2**20, 1),
-        kernel=f"{platform.system()} {platform.release()}",
+        kernel=f"{platform.system()} {platform.release().partition('-')[0]}",
     )
 
 

@@ -56,7 +56,7 @@ def test_every_linked_file_exists():
 def test_every_flag_of_the_table_is_a_setting_or_a_flag_of_the_server():
     table = PAGE.partition("## Operating it")[2].partition("## Development")[0]
     flags = {flag[2:].replace("-", "_") for flag in re.findall(r"`(--[a-z-]+)", table)}
-    known = set(Settings.model_fields) | {"allow_path", "http"}
+    known = set(Settings.model_fields) | {"allow_path", "http", "help"}
     assert flags
     assert flags <= known
 
