@@ -4,6 +4,9 @@ import gc
 import os
 import resource
 import signal
+import socket
+import subprocess
+import sys
 from collections import Counter
 
 import anyio
@@ -18,8 +21,10 @@ from flow_nexus_neural.errors import (
     NodeStartFailed,
     ProtocolViolation,
 )
-from flow_nexus_neural.protocol.codec import encode
-from flow_nexus_neural.protocol.messages import Build, Outputs, Ping, Pong, Predict
+from flow_nexus_neural.protocol.codec import Limits, encode
+from flow_nexus_neural.protocol.messages import Build, Outputs, Ping, Pong, Predict, Ready
+from flow_nexus_neural.runtime.local_node import Lines, LocalNode
+from flow_nexus_neural.runtime.zygote_client import Child
 from tests.doubles.linear_service import linear_plan
 from tests.doubles.runtimes import (
     LONG_TRAIN,
@@ -356,3 +361,55 @@ async def test_a_node_that_cannot_confine_itself_does_not_start(runtime):
         await runtime.start(spec("unbound", max_regions=-100))
     assert caught.value.details["reason"] == "confinement_failed"
     assert "rlimits" in caught.value.details["stderr_tail"]
+
+
+TRACER = """
+import ctypes, sys
+ptrace = ctypes.CDLL(None, use_errno=True).ptrace
+ptrace.argtypes = (ctypes.c_long,) * 4
+SEIZE, INTERRUPT = 0x4206, 0x4207
+for request in (SEIZE, INTERRUPT):
+    if ptrace(request, int(sys.argv[1]), 0, 0) == -1:
+        print("refused", ctypes.get_errno(), flush=True)
+        sys.exit()
+print("traced", flush=True)
+sys.stdin.read()
+"""
+
+
+def trace(pid):
+    return subprocess.Popen(
+        [sys.executable, "-c", TRACER, str(pid)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+async def test_a_node_stopped_by_a_tracer_is_killed_although_the_tracer_keeps_its_corpse(node):
+    with trace(node.pid) as tracer:
+        if tracer.stdout.readline() != "traced\n":
+            pytest.skip("the kernel refuses to trace a node here, which is what it should do")
+        with anyio.move_on_after(0.05) as waiting:
+            await node.call(Ping())
+        assert waiting.cancelled_caught
+        with anyio.fail_after(20):
+            exit_ = await node.stop(grace_s=0.05)
+        assert exit_.reason == "killed"
+        assert gone(node.pid)
+        tracer.kill()
+
+
+async def test_descriptors_that_a_node_sends_are_dropped():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(0)
+        child = Child(pid=0, pidfd=-1)
+        node = LocalNode(spec(), Limits(), Lines(child, ours, -1), lambda: False)
+        before = descriptors()
+        ready = Ready(node_id="worker-0#1", incarnation=1, runtime="r", steps={}, probes={})
+        frame = b"".join(encode(0, 1, ready))
+        socket.send_fds(theirs, [frame], [theirs.fileno()])
+        node._receive(memoryview(bytearray(1 << 16)))
+        assert await node.ready() == ready
+        assert sorted(descriptors()) == sorted(before)

@@ -75,7 +75,8 @@ class Conversation:
         self._limits = limits
         self._decoder: Decoder[Reply] = Decoder(REPLY_HEADERS, self)
         self._ledger = Ledger()
-        self._calls: dict[int, Call] = {START_CALL: Call(request=None, awaited=READY)}
+        self._start = Call(request=None, awaited=READY)
+        self._calls: dict[int, Call] = {START_CALL: self._start}
         self._last_id = START_CALL
         self._exit: NodeExit | None = None
 
@@ -91,7 +92,7 @@ class Conversation:
             NodeDied: The node ended before it was ready.
             ProtocolViolation: It answered anything else.
         """
-        call = self._calls[START_CALL]
+        call = self._start
         await call.answered.wait()
         if call.failure is not None:
             raise call.failure
