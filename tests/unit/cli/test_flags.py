@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import pytest
+
+from flow_nexus_neural.cli.flags import build_parser, parse, read_settings
+from flow_nexus_neural.errors import InvalidArguments
+from flow_nexus_neural.settings import Settings
+
+
+def test_every_setting_has_a_flag():
+    options = {option for action in build_parser()._actions for option in action.option_strings}
+    names = {f"--{name.replace('_', '-')}" for name in Settings.model_fields} - {"--allow-paths"}
+    assert names - options == set()
+    assert "--allow-path" in options
+
+
+@pytest.mark.parametrize("name", sorted(set(Settings.model_fields) - {"allow_paths"}))
+def test_a_flag_wins_over_its_variable(name: str, tmp_path: Path):
+    samples = {
+        "read_only": (True, ["--no-read-only"], False),
+        "log_json": (True, ["--no-log-json"], False),
+        "require_isolation": ("seccomp", ["--require-isolation", "process"], "process"),
+        "log_level": ("debug", ["--log-level", "error"], "error"),
+    }
+    is_path = name.endswith("_dir")
+    default = (
+        ("/a", [f"--{name.replace('_', '-')}", "/b"], Path("/b"))
+        if is_path
+        else ("500", [f"--{name.replace('_', '-')}", "200"], 200)
+    )
+    if name in ("max_nodes", "max_clusters"):
+        default = ("50", [f"--{name.replace('_', '-')}", "20"], 20)
+    variable, flags, meant = samples.get(name, default)
+    environ = {f"FLOW_NEXUS_NEURAL_{name.upper()}": str(variable)}
+    from_variable = getattr(read_settings(parse([]), environ), name)
+    assert str(from_variable).lower() == str(variable).lower() or float(from_variable) == float(
+        variable
+    )
+    assert getattr(read_settings(parse(flags), environ), name) == meant
+
+
+def test_allow_path_can_be_repeated():
+    settings = read_settings(parse(["--allow-path", "/a", "--allow-path", "/b"]), {})
+    assert settings.allow_paths == (Path("/a"), Path("/b"))
+
+
+def test_the_directory_of_the_start_is_a_data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    settings = read_settings(parse(["--data-dir", "/data"]), {})
+    assert settings.data_roots == (Path("/data"), tmp_path)
+
+
+@pytest.mark.parametrize("place", ["root", "home"])
+def test_neither_the_root_nor_the_home_directory_becomes_a_data_root(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir("/" if place == "root" else tmp_path)
+    assert read_settings(parse([]), {}).start_dir is None
+
+
+def test_a_variable_that_names_no_setting_is_refused():
+    with pytest.raises(InvalidArguments, match="FLOW_NEXUS_NEURAL_MAXNODES"):
+        read_settings(parse([]), {"FLOW_NEXUS_NEURAL_MAXNODES": "3"})
+
+
+def test_a_value_that_does_not_fit_is_refused_with_its_flag_and_variable():
+    with pytest.raises(InvalidArguments) as caught:
+        read_settings(parse(["--max-nodes", "many"]), {})
+    assert "--max-nodes" in caught.value.hint
+    assert "FLOW_NEXUS_NEURAL_MAX_NODES" in caught.value.hint
