@@ -204,7 +204,8 @@ def _number(name: str, value: object) -> float:
     number = math.nan
     if isinstance(value, (bool, int, float, str)):
         try:
-            number = float(value)
+            truth = str(value).strip().lower()
+            number = float(truth == "true") if truth in ("true", "false") else float(value)
         except (ValueError, OverflowError):
             number = math.nan
     if not math.isfinite(number):

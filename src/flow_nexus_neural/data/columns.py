@@ -36,6 +36,7 @@ LABEL_LIKE_PREFIXES = ("future_", "next_")
 MAX_LEVELS = 16
 MAX_SYMBOLS = 1_024
 MIN_VECTOR = 4
+_DATE = re.compile(r"^\d{4}-\d{2}-\d{2}(?:[T ]\d|$)")
 _STEP_NAME = re.compile(r"^(?P<name>.+?)(?:\[(?P<index>\d{1,4})\]|_(?P<tail>\d{1,4}))$")
 
 
@@ -350,6 +351,7 @@ def _usable(
             )
     features: dict[str, Column] = {}
     excluded: list[dict[str, str]] = []
+    warnings.extend(_overlooked_dates(columns))
     for name, column in columns.items():
         chosen = wanted is not None and name in wanted
         reason = "not chosen" if wanted is not None and not chosen else None
@@ -366,6 +368,16 @@ def _usable(
         else:
             excluded.append({"name": name, "reason": reason})
     return features, excluded
+
+
+def _overlooked_dates(columns: dict[str, Column]) -> list[str]:
+    return [
+        f"'{name}' looks like dates: name it as time_column if the split should follow time"
+        for name, column in columns.items()
+        if isinstance(column, TextColumn)
+        and len(column.levels) > MAX_LEVELS
+        and _DATE.match(column.levels[0])
+    ]
 
 
 def _unusable(name: str, column: Column) -> str | None:

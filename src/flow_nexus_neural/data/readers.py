@@ -8,6 +8,7 @@ import csv
 import gzip
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -83,6 +84,10 @@ def read_file(path: Path, max_rows: int) -> Read:
             f"'{path.name}' cannot be read: {type(failure).__name__}",
             hint="check that the file is complete and readable by the server",
         ) from None
+    except MemoryError:
+        raise LimitExceeded(
+            f"'{path.name}' does not fit the memory", hint="use a part of it"
+        ) from None
 
 
 def data_suffix(path: Path) -> str:
@@ -138,12 +143,12 @@ def _header(path: Path) -> tuple[list[str], str]:
             f"'{path.name}' has no header: its first line holds numbers only",
             hint="add a first line with column names",
         )
-    twice = sorted({name for name in names if names.count(name) > 1})[:8]
+    check_size(1, max(1, len(names) - ROLE_COLUMNS), f"'{path.name}'")
+    twice = [name[:40] for name, count in Counter(names).items() if count > 1][:8]
     if twice:
         raise InvalidDataset(
             f"'{path.name}' names columns twice: {', '.join(twice)}", hint="name every column once"
         )
-    check_size(1, max(1, len(names) - ROLE_COLUMNS), f"'{path.name}'")
     return names, delimiter
 
 
@@ -262,7 +267,8 @@ def _read_npy(path: Path, max_rows: int) -> Read:
 
 def _load_array(path: Path, subject: str) -> NDArray[np.generic]:
     try:
-        loaded = np.load(path, allow_pickle=False)
+        # Mapping first compares the size that the header claims with the file's.
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError as failure:
         raise InvalidDataset(
             f"{subject} is not a plain array file: {failure}"[:200],
@@ -270,7 +276,7 @@ def _load_array(path: Path, subject: str) -> NDArray[np.generic]:
         ) from None
     if not isinstance(loaded, np.ndarray):
         raise InvalidDataset(f"{subject} is not a .npy file", hint="name archives .npz")
-    return loaded
+    return np.array(loaded)
 
 
 def _read_npz(path: Path, max_rows: int) -> Read:
@@ -305,7 +311,7 @@ def _load_archive(path: Path, subject: str) -> dict[str, NDArray[np.generic]]:
             )
         with np.load(path, allow_pickle=False) as loaded:
             return {name: loaded[name] for name in loaded.files}
-    except (ValueError, zipfile.BadZipFile) as failure:
+    except (ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as failure:
         raise InvalidDataset(
             f"{subject} is not an archive of plain arrays: {failure}"[:200],
             hint="save it with numpy.savez(X=..., y=...), without objects",

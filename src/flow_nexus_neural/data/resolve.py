@@ -111,9 +111,15 @@ def resolve(
         return _bundled(rest)
     if prefix in ("builtin", "synthetic") and rest in GENERATORS:
         return _generated(rest, text, settings, rows, seed)
-    found = _find(text, settings)
-    if found:
-        return _from_paths(text, found, settings)
+    try:
+        found = _find(text, settings)
+        if found:
+            return _from_paths(text, found, settings)
+    except OSError as failure:
+        raise InvalidDataset(
+            f"'{text[:120]}' cannot be read: {type(failure).__name__}",
+            hint="check that the server may read it",
+        ) from None
     if text in MARKET_NAMES:
         return _generated(text, text, settings, rows, seed)
     raise _not_found(text, settings)
@@ -225,8 +231,11 @@ def _check_root(resolved: Path, roots: list[Path], text: str) -> None:
 
 
 def _find_glob(wanted: Path, roots: list[Path], text: str) -> list[Path]:
-    if ".." in wanted.parts:
-        raise PathNotAllowed(f"glob '{text[:120]}' holds '..'", hint="name files below a data root")
+    if ".." in wanted.parts or "**" in str(wanted):
+        raise PathNotAllowed(
+            f"glob '{text[:120]}' holds '..' or '**'",
+            hint="name files below a data root, one directory at a time",
+        )
     for root in roots:
         pattern = wanted
         if wanted.is_absolute():

@@ -351,6 +351,7 @@ def blocks_of_records(
 
 def _columns_of(records: Sequence[Mapping[str, object]]) -> RawBlock:
     names = dict.fromkeys(name for record in records for name in record)
+    check_size(1, max(1, len(names) - ROLE_COLUMNS), "a list of records")
     return {name: [record.get(name) for record in records] for name in names}
 
 

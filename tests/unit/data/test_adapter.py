@@ -260,3 +260,12 @@ def test_halves_of_characters_never_reach_the_report(plain):
     adapted = plain.adapt('{"a": 1, "\\ud800b": 2, "c": "\\udfff"}')
     for text in (*adapted.warnings, *(item["name"] for item in adapted.ignored)):
         text.encode()
+
+
+def test_truth_is_read_from_words_as_it_was_in_training(load, labelled):
+    for index, record in enumerate(labelled):
+        record["open"] = "true" if index % 2 else "false"
+    schema = load(labelled).schema
+    assert schema.input.flat_width == 3
+    for said, meant in (("true", True), ("False", 0)):
+        assert (schema.adapt({"open": said}).x == schema.adapt({"open": meant}).x).all()

@@ -435,3 +435,22 @@ def test_the_request_is_what_the_engine_hands_over(tmp_path):
         assert rows.x.flags["C_CONTIGUOUS"]
         assert (rows.x.dtype, rows.symbols.dtype, rows.clients.dtype) == ("f4", "i4", "i4")
         assert set(rows.clients.tolist()) | set(rows.symbols.tolist()) == {-1}
+
+
+def test_dates_in_a_column_of_another_name_are_pointed_out(load, labelled):
+    for index, record in enumerate(labelled):
+        record["day"] = str(np.datetime64("2024-01-01") + index)
+    assert any("'day' looks like dates" in warning for warning in load(labelled).warnings)
+    assert load(labelled, time_column="day").schema.time_ordered
+
+
+def test_records_with_ever_new_keys_are_refused_before_they_fill_the_memory(load):
+    records = [{f"k{index}_{key}": 1 for key in range(100)} for index in range(100)]
+    with pytest.raises(LimitExceeded, match="9997 columns"):
+        load(records)
+
+
+def test_a_column_that_claims_to_be_one_symbol_per_row_is_refused(load):
+    records = [{"symbol": f"s{index}", "a": index % 5, "y": index % 2} for index in range(2_000)]
+    with pytest.raises(LimitExceeded, match="2000 symbols"):
+        load(records)

@@ -209,3 +209,19 @@ def test_parquet_without_its_library_says_what_to_install(root, monkeypatch):
     with pytest.raises(NotAvailable, match="needs pyarrow") as caught:
         read_file(path, ROWS)
     assert "[parquet]" in caught.value.hint
+
+
+def test_an_array_that_claims_more_than_its_file_holds_is_refused(root):
+    path = root / "a.npy"
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000, 3), }"
+    header = header.ljust(117) + b"\n"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + b"\0" * 64)
+    with pytest.raises((InvalidDataset, LimitExceeded)):
+        read_file(path, ROWS)
+
+
+def test_a_header_of_a_million_columns_is_refused_at_once(root):
+    path = root / "a.csv"
+    path.write_text(",".join(f"c{index}" for index in range(1_000_000)) + "\n1\n")
+    with pytest.raises(LimitExceeded, match="999997 columns"):
+        read_file(path, ROWS)

@@ -158,3 +158,9 @@ def test_a_name_that_cannot_be_a_file_is_not_found(root, settings, name):
     with pytest.raises(DatasetNotFound) as caught:
         resolve(name.partition("#")[0], settings)
     str(caught.value).encode()
+
+
+def test_a_glob_never_walks_the_whole_tree(root, settings):
+    for name in ("**/a.csv", "a**.csv", "../*.csv"):
+        with pytest.raises(PathNotAllowed):
+            resolve(name, settings)
