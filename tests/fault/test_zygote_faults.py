@@ -10,7 +10,12 @@ from pathlib import Path
 import anyio
 import pytest
 
-from flow_nexus_neural.errors import NodeDied, NodeStartFailed, RuntimeUnavailable
+from flow_nexus_neural.errors import (
+    IsolationUnavailable,
+    NodeDied,
+    NodeStartFailed,
+    RuntimeUnavailable,
+)
 from flow_nexus_neural.protocol.messages import Ping, Predict
 from flow_nexus_neural.runtime import local
 from flow_nexus_neural.runtime.local import LocalRuntime
@@ -225,3 +230,45 @@ async def test_a_runtime_whose_zygote_cannot_be_launched_still_opens_and_says_so
         for _ in range(7):
             with pytest.raises(RuntimeUnavailable, match="no such system call"):
                 await runtime.start(spec())
+
+
+async def test_orders_that_a_frozen_zygote_never_read_fail_when_it_is_killed():
+    async with open_runtime("local") as runtime:
+        await (await runtime.start(spec())).stop()
+        zygote = runtime._zygote
+        os.kill(zygote.pid, signal.SIGSTOP)
+        before = descriptors()
+        spare = os.open("/dev/null", os.O_RDONLY)
+        outcome = []
+
+        async def order():
+            with pytest.raises(RuntimeUnavailable):
+                await zygote.fork({"filler": "x" * 8000}, (spare, spare))
+            outcome.append("told")
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(100):
+                tasks.start_soon(order)
+            await anyio.wait_all_tasks_blocked()
+            assert zygote._sending.locked()
+            zygote.kill()
+        os.close(spare)
+        assert len(outcome) == 100
+        assert len(descriptors()) < len(before)
+
+
+async def test_a_node_that_is_not_confined_enough_is_killed(monkeypatch):
+    seen = []
+
+    def refuse(pid, steps, probes, requirement):
+        seen.append((pid, requirement))
+        raise IsolationUnavailable("got 'process', required 'strict'")
+
+    monkeypatch.setattr(local, "judge", refuse)
+    async with open_runtime("local") as runtime:
+        with pytest.raises(IsolationUnavailable):
+            await runtime.start(spec())
+        ((pid, requirement),) = seen
+        assert requirement == "auto"
+        await until(lambda: gone(pid))
+        assert runtime.isolation_preview().level == "unknown"

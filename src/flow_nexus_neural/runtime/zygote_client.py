@@ -147,6 +147,7 @@ class ZygoteClient:
                 self._process.kill()
                 await self._ended()
         finally:
+            anyio.notify_closing(self._process.control)
             self._process.close()
             self._lose()
 
@@ -203,12 +204,17 @@ class ZygoteClient:
                 try:
                     socket.send_fds(self._process.control, [message], descriptors)
                 except BlockingIOError:
-                    await anyio.wait_writable(self._process.control)
+                    await self._room_to_send()
                 except OSError as failure:
                     raise self._gone() from failure
                 else:
                     return
         raise self._gone()
+
+    async def _room_to_send(self) -> None:
+        """Wait for a slow zygote, or for its end."""
+        with contextlib.suppress(anyio.ClosedResourceError):
+            await anyio.wait_writable(self._process.control)
 
     async def _read(self) -> None:
         while True:
