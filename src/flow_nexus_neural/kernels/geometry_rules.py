@@ -1,0 +1,179 @@
+"""Robust rules that see vectors only through their inner products, and answer with one weight a row.
+
+Every function takes G, the [n, n] float64 Gram matrix of the rows centred on their mean, and returns [n]
+weights that sum to 1. Equal scores are decided for the lower index.
+"""
+
+from collections.abc import Callable
+from itertools import combinations, islice
+from math import comb
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow_nexus_neural.errors import InvalidRequest
+from flow_nexus_neural.kernels.gram import Float64s, squared_distances
+
+MAX_SUBSETS = 20_000
+GM_STEPS = 100
+GM_TOLERANCE = 1e-9
+GM_FLOOR = 1e-6
+
+
+def krum(gram: Float64s, f: int) -> Float64s:
+    """The row that is nearest to its n - f - 1 nearest others.
+
+    Source: Blanchard et al., "Machine Learning with Adversaries", NeurIPS 2017, section 4. Departure: the
+    paper sums n - f - 2 distances; one more is the convention of the ByzFL library.
+    """
+    return _uniform(gram.shape[0], _by_score(gram, f)[:1])
+
+
+def multi_krum(gram: Float64s, f: int) -> Float64s:
+    """The mean of the n - f rows with the best Krum scores."""
+    n = gram.shape[0]
+    return _uniform(n, _by_score(gram, f)[: n - f])
+
+
+def geometric_median(gram: Float64s, _f: int = 0) -> Float64s:
+    """The point of least summed distance, by Weiszfeld's iteration on weights.
+
+    Until no weight moves by 1e-9, at most 100 steps, distances floored at 1e-6 of the rows' spread.
+
+    Source: Weiszfeld 1937; Pillutla et al., "Robust Aggregation for Federated Learning", IEEE TSP 2022,
+    algorithm 2 (the smoothed iteration). Departure: the floor has the rows' own unit.
+    """
+    n = gram.shape[0]
+    floor = GM_FLOOR * float(np.sqrt(max(np.trace(gram) / n, 0.0)))
+    weights = np.full(n, 1.0 / n)
+    if floor == 0.0:
+        return weights
+    for _ in range(GM_STEPS):
+        reach = gram @ weights
+        squares = gram.diagonal() - 2 * reach + weights @ reach
+        inverse = 1.0 / np.maximum(np.sqrt(np.maximum(squares, 0.0)), floor)
+        moved = inverse / inverse.sum()
+        settled = bool(np.abs(moved - weights).max() < GM_TOLERANCE)
+        weights = moved
+        if settled:
+            break
+    return weights
+
+
+def least_diameter(gram: Float64s, f: int) -> Float64s:
+    """The mean of the n - f rows whose largest distance to one another is least (MDA).
+
+    Raises:
+        InvalidRequest: If there are more than 20,000 such subsets.
+
+    Source: Rousseeuw, "Multivariate estimation with high breakdown point", 1985, as minimum diameter
+    averaging in El Mhamdi et al., "Collaborative Learning in the Jungle", NeurIPS 2021.
+    """
+    n = gram.shape[0]
+    distances = squared_distances(gram)
+    return _best_subset(n, f, lambda s: distances[s[:, :, None], s[:, None, :]].max(axis=(1, 2)))
+
+
+def least_variance(gram: Float64s, f: int) -> Float64s:
+    """The mean of the n - f rows whose covariance has the least top eigenvalue (SMEA), exactly.
+
+    Raises:
+        InvalidRequest: If there are more than 20,000 such subsets.
+
+    Source: Allouah et al., "Robust Distributed Learning: Tight Error Bounds and Breakdown Point under Data
+    Heterogeneity", NeurIPS 2023, definition of SMEA.
+    """
+    n = gram.shape[0]
+
+    def top_eigenvalues(subsets: NDArray[np.int64]) -> Float64s:
+        blocks = gram[subsets[:, :, None], subsets[:, None, :]]
+        blocks = blocks - blocks.mean(axis=1, keepdims=True)
+        blocks = blocks - blocks.mean(axis=2, keepdims=True)
+        top: Float64s = np.linalg.eigvalsh(blocks)[:, -1]
+        return top
+
+    return _best_subset(n, f, top_eigenvalues)
+
+
+def nearest_to(gram: Float64s, f: int, trusted: int) -> Float64s:
+    """The mean of the n - f rows nearest to one that is trusted (MoNNA).
+
+    Source: Farhadkhani et al., "Robust Collaborative Learning with Linear Gradient Overhead", ICML 2023.
+    """
+    order = np.argsort(squared_distances(gram)[trusted], kind="stable")
+    return _uniform(gram.shape[0], order[: gram.shape[0] - f])
+
+
+def filtered(gram: Float64s, f: int) -> Float64s:
+    """The covariance-bound agnostic filter (CAF): the mean under which the rows vary least.
+
+    Rows are weighed down in proportion to how far they lie along the direction of greatest variance, until
+    their weights sum to n - 2 f or less; of all weightings met on the way the one of least top variance wins.
+    At least one row loses all its weight in every step, so at most 2 f + 1 steps are made.
+
+    Source: Allouah et al., "Towards Trustworthy Federated Learning with Untrusted Participants", ICML 2025,
+    algorithm 2. Departures: an exact eigenvector instead of power steps from a random start, and the
+    maximum is taken over rows that still have weight; over all rows the loop need not end.
+    """
+    n = gram.shape[0]
+    active = np.ones(n)
+    answer, least = np.full(n, 1.0 / n), np.inf
+    while active.sum() > n - 2 * f:
+        p = active / active.sum()
+        centred = gram - (gram @ p)[None, :]
+        centred = centred - (centred @ p)[:, None]
+        root = np.sqrt(p)
+        values, vectors = np.linalg.eigh(root[:, None] * centred * root[None, :])
+        if values[-1] < least:
+            least, answer = float(values[-1]), p
+        spread = (centred @ (vectors[:, -1] * root)) ** 2
+        largest = float(spread[active > 0].max())
+        if largest <= 0 or values[-1] <= 1e-12 * max(values.sum(), 0.0):
+            break
+        active = active * np.maximum(0.0, 1.0 - spread / largest)
+    return answer
+
+
+def nearest_neighbour_mixing(gram: Float64s, f: int) -> Float64s:
+    """[n, n] matrix that replaces each row by the mean of its n - f nearest rows, itself included (NNM).
+
+    For a geometric rule afterwards use its Gram matrix `W G W'` and final weights `W' w`.
+
+    Source: Allouah et al., "Fixing by Mixing: A Recipe for Optimal Byzantine ML under Heterogeneity",
+    AISTATS 2023, algorithm 2.
+    """
+    n = gram.shape[0]
+    order = np.argsort(squared_distances(gram), axis=1, kind="stable")[:, : n - f]
+    mixing = np.zeros((n, n))
+    np.put_along_axis(mixing, order, 1.0 / (n - f), axis=1)
+    return mixing
+
+
+def _by_score(gram: Float64s, f: int) -> NDArray[np.int64]:
+    n = gram.shape[0]
+    nearest = np.sort(squared_distances(gram), axis=1)[:, 1 : n - f]  # column 0 is the row itself
+    order: NDArray[np.int64] = np.argsort(nearest.sum(axis=1), kind="stable")
+    return order
+
+
+def _uniform(n: int, chosen: NDArray[np.int64]) -> Float64s:
+    weights = np.zeros(n)
+    weights[chosen] = 1.0 / len(chosen)
+    return weights
+
+
+def _best_subset(n: int, f: int, scores: Callable[[NDArray[np.int64]], Float64s]) -> Float64s:
+    """Uniform weights on the (n - f)-subset of least score, the first among equals."""
+    if comb(n, f) > MAX_SUBSETS:
+        raise InvalidRequest(
+            f"this rule would compare {comb(n, f)} subsets of {n} updates, its limit is {MAX_SUBSETS}",
+            hint="use the covariance filter or the geometric median",
+        )
+    subsets = combinations(range(n), n - f)
+    best, least = np.arange(n - f), np.inf
+    while chunk := list(islice(subsets, 1000)):
+        candidates = np.array(chunk, dtype=np.int64)
+        found = scores(candidates)
+        if found.min() < least:
+            least, best = float(found.min()), candidates[int(found.argmin())]
+    return _uniform(n, best)

@@ -1,0 +1,237 @@
+"""Robust aggregation: an average that a minority of arbitrary vectors cannot carry away.
+
+Every rule starts with the guard of `kernels.gram`: rows that are not finite are left out and count as faulty,
+rows of absurd length are shortened. Geometric rules then choose weights from inner products; coordinate rules
+look at each coordinate by itself.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow_nexus_neural.errors import QuorumLost
+from flow_nexus_neural.kernels import geometry_rules as geometry
+from flow_nexus_neural.kernels.gram import (
+    Float32s,
+    Float64s,
+    Rows,
+    centred_gram,
+    guarded,
+    plain_gram,
+    weighted_sum,
+)
+from flow_nexus_neural.kernels.sorting import sorted_rows
+
+GeometryRule = Literal["krum", "multi_krum", "geometric_median", "mda", "smea", "caf"]
+CoordinateRule = Literal["median", "trimmed_mean", "meamed"]
+Rule = Literal["mean"] | GeometryRule | CoordinateRule
+
+_GEOMETRY: dict[str, Callable[[Float64s, int], Float64s]] = {
+    "krum": geometry.krum,
+    "multi_krum": geometry.multi_krum,
+    "geometric_median": geometry.geometric_median,
+    "mda": geometry.least_diameter,
+    "smea": geometry.least_variance,
+    "caf": geometry.filtered,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """What a rule made of the vectors.
+
+    Attributes:
+        vector: [d] float32.
+        weights: [n] weight of each vector given; None for coordinate rules, which have none.
+        dropped: Positions of vectors that were not finite.
+        shortened: Positions of vectors that the norm guard scaled down.
+    """
+
+    vector: Float32s
+    weights: Float64s | None
+    dropped: tuple[int, ...]
+    shortened: tuple[int, ...]
+
+
+def auto_rule(n: int) -> tuple[Rule, int]:
+    """The rule for n vectors of which less than a third may lie, and how many that are.
+
+    The filter from 5 on, the trimmed mean for 4, the median for 3; below that nothing can be tolerated.
+    """
+    if n >= 5:
+        return "caf", (n - 1) // 3
+    return {4: ("trimmed_mean", 1), 3: ("median", 1)}.get(n, ("mean", 0))  # type: ignore[return-value]
+
+
+def aggregate(
+    vectors: Sequence[NDArray[Any]], rule: Rule, f: int, *, mix: bool = False
+) -> Aggregate:
+    """Aggregate vectors of which up to f may be anything.
+
+    Args:
+        vectors: n arrays [d] float32, in slot order. Not modified.
+        rule: `mean` resists nothing. See `kernels.geometry_rules` for those with weights. `median` is the
+            coordinate median (mean of the two middle values when n is even); `trimmed_mean` leaves out the f
+            lowest and f highest of each coordinate; `meamed` averages the n - f entries nearest the median.
+        f: Vectors that may be faulty, those that are not finite included.
+        mix: Replace each row by the mean of its n - f nearest ones first (NNM).
+
+    Returns:
+        Cost: O(n^2 d) for geometric rules, O(n log^2 n d) for coordinate rules; memory for the result and
+        a block of 1 MiB.
+
+    Raises:
+        QuorumLost: If not more than 2 f vectors are finite.
+        ValueError: If there is no vector, shapes differ, or f is negative.
+
+    Source: Yin et al., "Byzantine-Robust Distributed Learning", ICML 2018 (median, trimmed mean); Xie et
+    al., "Generalized Byzantine-tolerant SGD", 2018 (meamed).
+    """
+    rows = guarded(vectors)
+    _check(rows, f)
+    if rule in {"median", "trimmed_mean", "meamed"}:
+        mixing = geometry.nearest_neighbour_mixing(centred_gram(rows), f) if mix else None
+        vector = _by_coordinate(rows, rule, f, mixing)
+        return Aggregate(vector, None, rows.dropped, rows.shortened)
+    weights = _weights(rows, rule, f, mix=mix)
+    everyone = np.zeros(len(vectors))
+    everyone[list(rows.kept)] = weights
+    return Aggregate(weighted_sum(rows, weights), everyone, rows.dropped, rows.shortened)
+
+
+def nearest_to_trusted(vectors: Sequence[NDArray[Any]], f: int, trusted: int) -> Aggregate:
+    """The mean of the n - f vectors nearest to the one at position `trusted`.
+
+    Raises:
+        QuorumLost: If not more than 2 f vectors are finite, or the trusted one is not.
+    """
+    rows = guarded(vectors)
+    _check(rows, f)
+    if trusted not in rows.kept:
+        raise QuorumLost("the trusted update is not finite", hint="choose another one")
+    weights = geometry.nearest_to(centred_gram(rows), f, rows.kept.index(trusted))
+    everyone = np.zeros(len(vectors))
+    everyone[list(rows.kept)] = weights
+    return Aggregate(weighted_sum(rows, weights), everyone, rows.dropped, rows.shortened)
+
+
+def centred_clipping(vectors: Sequence[NDArray[Any]], tau: float, steps: int = 3) -> Float32s:
+    """Z += mean((x_i - z) min(1, tau / |x_i - z|)), `steps` times from 0.
+
+    Every step moves by tau at most, however long the vectors are, so no norm guard is needed.
+
+    Raises:
+        QuorumLost: If no vector is finite.
+        ValueError: If tau is not positive.
+
+    Source: Karimireddy et al., "Learning from History for Byzantine Robust Optimization", ICML 2021,
+    equation CC. Departure: nothing is kept between calls; z is carried as weights of the rows.
+    """
+    if not tau > 0:
+        raise ValueError(f"tau {tau} is not positive")
+    rows = guarded(vectors)
+    _check(rows, 0)
+    gram = plain_gram(rows)
+    weights = np.zeros(rows.n)
+    for _ in range(steps):
+        reach = gram @ weights
+        squares = np.maximum(gram.diagonal() - 2 * reach + weights @ reach, 0.0)
+        shrink = np.minimum(1.0, tau / np.maximum(np.sqrt(squares), 1e-300))
+        weights = (1.0 - shrink.mean()) * weights + shrink / rows.n
+    return weighted_sum(rows, weights)
+
+
+def adaptive_clipping(vectors: Sequence[NDArray[Any]], f: int) -> Float64s:
+    """[n] factors that clip the floor(2 (f / n) (n - f)) longest rows to the longest of the others (ARC).
+
+    Rows that are not finite get 0.
+
+    Source: Allouah et al., "Adaptive Gradient Clipping for Robust Federated Learning", ICLR 2025.
+    """
+    rows = guarded(vectors, limit_norms=False)
+    _check(rows, f)
+    n_clipped = 2 * f * (rows.n - f) // rows.n
+    threshold = float(np.sort(rows.norms)[rows.n - n_clipped - 1])
+    factors = np.zeros(len(vectors))
+    longer = rows.norms > threshold
+    kept = np.ones(rows.n)
+    kept[longer] = threshold / rows.norms[longer]
+    factors[list(rows.kept)] = kept
+    return factors
+
+
+def _check(rows: Rows, f: int) -> None:
+    if f < 0:
+        raise ValueError(f"f {f} is negative")
+    if rows.n <= 2 * f:
+        raise QuorumLost(
+            f"{rows.n} finite updates cannot outvote {f} faulty ones",
+            hint=f"more than {2 * f} are needed; deploy more workers or assume fewer faults",
+            details={"finite": rows.n, "f": f},
+        )
+
+
+def _weights(rows: Rows, rule: str, f: int, *, mix: bool) -> Float64s:
+    if rule == "mean":
+        return np.full(rows.n, 1.0 / rows.n)
+    gram = centred_gram(rows)
+    if not mix:
+        return _GEOMETRY[rule](gram, f)
+    mixing = geometry.nearest_neighbour_mixing(gram, f)
+    mixed: Float64s = _GEOMETRY[rule](mixing @ gram @ mixing.T, f) @ mixing
+    return mixed
+
+
+def _by_coordinate(rows: Rows, rule: str, f: int, mixing: Float64s | None) -> Float32s:
+    result = np.empty(rows.d, dtype=np.float32)
+    mixing32 = None if mixing is None else mixing.astype(np.float32)
+    for place, block in rows.blocks():
+        values = block if mixing32 is None else mixing32 @ block
+        spare = np.empty_like(values[0])
+        result[place] = _COORDINATE[rule](values, f, spare)
+    return result
+
+
+def _median(block: Float32s, _f: int, spare: Float32s) -> Float64s:
+    n = block.shape[0]
+    middle = {(n - 1) // 2, n // 2}
+    ordered = sorted_rows(block, middle, spare)
+    return _mean([ordered[k] for k in sorted(middle)])
+
+
+def _trimmed_mean(block: Float32s, f: int, spare: Float32s) -> Float64s:
+    kept = range(f, block.shape[0] - f)
+    ordered = sorted_rows(block, kept, spare)
+    return _mean([ordered[k] for k in kept])
+
+
+def _meamed(block: Float32s, f: int, spare: Float32s) -> Float64s:
+    n = block.shape[0]
+    ordered = sorted_rows(block, range(n), spare)
+    median = _mean([ordered[k] for k in sorted({(n - 1) // 2, n // 2})])
+    window = n - f
+    total: Float64s = _mean(ordered[:window]) * window
+    # The nearest entries are neighbours in order: slide the window up while that brings it nearer.
+    for k in range(f):
+        low, high = ordered[k].astype(np.float64), ordered[k + window].astype(np.float64)
+        total += np.where(high - median < median - low, high - low, 0.0)
+    total /= window
+    return total
+
+
+def _mean(rows: Sequence[Float32s]) -> Float64s:
+    total: Float64s = rows[0].astype(np.float64)
+    for row in rows[1:]:
+        total += row
+    total /= len(rows)
+    return total
+
+
+_COORDINATE: dict[str, Callable[[Float32s, int, Float32s], Float64s]] = {
+    "median": _median,
+    "trimmed_mean": _trimmed_mean,
+    "meamed": _meamed,
+}

@@ -1,0 +1,64 @@
+"""Sorting networks: the order of a few rows, coordinate by coordinate, without sorting."""
+
+from collections.abc import Collection
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Comparator = tuple[int, int]
+
+
+@lru_cache(maxsize=256)
+def network(n: int, needed: frozenset[int]) -> tuple[Comparator, ...]:
+    """Comparators (low, high) that put the needed ranks of n values in their places.
+
+    Each comparator puts the smaller value at `low` and the larger at `high`. Those that no needed rank
+    depends on are left out.
+
+    Source: Batcher, "Sorting networks and their applications", AFIPS 1968, as Algorithm M (merge exchange) of
+    Knuth, "The Art of Computer Programming" volume 3, section 5.2.2.
+    """
+    kept: list[Comparator] = []
+    wanted = set(needed)
+    for low, high in reversed(_merge_exchange(n)):
+        if low in wanted or high in wanted:
+            kept.append((low, high))
+            wanted |= {low, high}
+    return tuple(reversed(kept))
+
+
+def sorted_rows(
+    block: NDArray[np.float32], needed: Collection[int], spare: NDArray[np.float32]
+) -> list[NDArray[np.float32]]:
+    """Views in which row k holds the k-th smallest value of every column, for each needed k.
+
+    Args:
+        block: [n, columns] float32; its content is overwritten.
+        needed: Ranks wanted, from 0; the other rows hold anything.
+        spare: [columns] float32, overwritten.
+
+    Returns:
+        n views of `block` and `spare`.
+    """
+    rows = list(block)
+    for low, high in network(len(rows), frozenset(needed)):
+        np.minimum(rows[low], rows[high], out=spare)
+        np.maximum(rows[low], rows[high], out=rows[high])
+        rows[low], spare = spare, rows[low]
+    return rows
+
+
+def _merge_exchange(n: int) -> list[Comparator]:
+    pairs: list[Comparator] = []
+    top = 1 << max(0, (n - 1).bit_length() - 1)
+    p = top if n > 1 else 0
+    while p > 0:
+        q, r, d = top, 0, p
+        while True:
+            pairs += [(i, i + d) for i in range(n - d) if i & p == r]
+            if q == p:
+                break
+            q, r, d = q // 2, p, q - p
+        p //= 2
+    return pairs
