@@ -94,7 +94,6 @@ class InprocNode(NodeEnd):
             tasks.start_soon(self._serve)
             await self._dying.wait()
             tasks.cancel_scope.cancel()
-        self._inbox.clear()
         self._settle(_exit(self._cause), self._violation)
 
     async def _serve(self) -> None:
