@@ -6,6 +6,7 @@ keep the server from answering.
 
 import csv
 import gzip
+import tokenize
 import zipfile
 import zlib
 from collections import Counter
@@ -42,6 +43,17 @@ from flow_nexus_neural.errors import InvalidDataset, LimitExceeded, NotAvailable
 MAX_FILE_BYTES = 256 * 1024 * 1024
 MAX_JSON_BYTES = 64 * 1024 * 1024
 BLOCK_CELLS = 100_000
+ARRAY_DEFECTS = (
+    ValueError,
+    TypeError,
+    KeyError,
+    OverflowError,
+    RuntimeError,
+    SyntaxError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+)
+"""What numpy and zipfile raise on damaged headers and members."""
 
 Read = tuple[Table, str | None]
 
@@ -269,7 +281,7 @@ def _load_array(path: Path, subject: str) -> NDArray[np.generic]:
     try:
         # Mapping first compares the size that the header claims with the file's.
         loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as failure:
+    except ARRAY_DEFECTS as failure:
         raise InvalidDataset(
             f"{subject} is not a plain array file: {failure}"[:200],
             hint="save numbers with numpy.save or numpy.savez, without objects",
@@ -311,7 +323,7 @@ def _load_archive(path: Path, subject: str) -> dict[str, NDArray[np.generic]]:
             )
         with np.load(path, allow_pickle=False) as loaded:
             return {name: loaded[name] for name in loaded.files}
-    except (ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as failure:
+    except ARRAY_DEFECTS as failure:
         raise InvalidDataset(
             f"{subject} is not an archive of plain arrays: {failure}"[:200],
             hint="save it with numpy.savez(X=..., y=...), without objects",

@@ -225,3 +225,14 @@ def test_a_header_of_a_million_columns_is_refused_at_once(root):
     path.write_text(",".join(f"c{index}" for index in range(1_000_000)) + "\n1\n")
     with pytest.raises(LimitExceeded, match="999997 columns"):
         read_file(path, ROWS)
+
+
+@pytest.mark.parametrize("damage", [b"]", b'"', b"(", b"\xff"])
+def test_a_damaged_array_header_is_refused(root, damage):
+    path = root / "a.npy"
+    np.save(path, np.arange(6.0).reshape(3, 2))
+    content = path.read_bytes()
+    for place in (20, 40, 90):
+        path.write_bytes(content[:place] + damage + content[place + 1 :])
+        with pytest.raises(InvalidDataset, match="plain array"):
+            read_file(path, ROWS)
