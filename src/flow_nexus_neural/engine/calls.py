@@ -44,6 +44,7 @@ class NodeCalls:
         """
         handle = living(slot)
         failed = 1.0
+        slot.calls += 1
         try:
             reply, reply_arrays = await ask(handle, request, deadline, arrays)
             if not isinstance(reply, expected):
@@ -56,11 +57,12 @@ class NodeCalls:
             slot.heard_at_s = self._cluster.clock()
             return reply, reply_arrays
         finally:
+            slot.calls -= 1
             self._cluster.metrics.node_calls.add(failed)
             self._cluster.metrics.count_frames(self._category, handle)
 
     async def grant(self, slot: Slot, region: Region | Buffer) -> None:
-        """Let a slot's process use a region. Raises `NodeError`."""
+        """Let a slot's process use a region; supervision ends one that never answers. Raises `NodeError`."""
         handle = living(slot)
         await handle.grant(region)
         self._cluster.metrics.count_frames(self._category, handle)

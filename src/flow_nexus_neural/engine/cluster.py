@@ -3,13 +3,14 @@
 What predict and status read of the model is one value that is replaced as a whole, so they take no lock.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
 from pydantic import JsonValue
 
+from flow_nexus_neural.coordination.ledger import GENESIS
 from flow_nexus_neural.coordination.topology import Graph
 from flow_nexus_neural.engine.autonomy import AutonomyLog
 from flow_nexus_neural.engine.changes import Changes
@@ -21,6 +22,7 @@ from flow_nexus_neural.engine.requests import Architecture, Consensus, InitReque
 from flow_nexus_neural.engine.rows import ClusterRow
 from flow_nexus_neural.engine.slots import SlotBook
 from flow_nexus_neural.engine.trainings import Training
+from flow_nexus_neural.errors import ClusterTerminated, TrainingNotFound
 
 if TYPE_CHECKING:
     from flow_nexus_neural.engine.training import TrainingRun
@@ -75,7 +77,8 @@ class LedgerHead:
     """Where the next ledger entry goes."""
 
     seq: int = 0
-    sha: str = "0" * 64
+    sha: str = GENESIS
+    versions: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -83,13 +86,17 @@ class Cluster:
     """A cluster and everything the engine knows of it.
 
     Attributes:
+        changing: Held while links change or a training is prepared, so that no two rest on one version.
+        ending: Held while the cluster is terminated.
         head: Where the next ledger entry goes; moved under `ledger_lock`.
         links: None before the first connect.
         committed: What serves and is reported; None before the first version.
+        installing: A version that is durable and on its way into the nodes; it will be `committed`.
         cohorts_made: Cohorts that ever were; a new network gets a key that no other had.
         run: The training in progress; None between trainings.
         reserved: A training is being prepared; no other may start.
         predictions_waiting: Predictions being answered now.
+        end_recorded: That it was terminated is durable.
         final: What a terminated cluster had reached.
     """
 
@@ -102,11 +109,13 @@ class Cluster:
     changes: Changes = field(default_factory=Changes)
     reviving: anyio.Lock = field(default_factory=anyio.Lock)
     ledger_lock: anyio.Lock = field(default_factory=anyio.Lock)
-    connecting: anyio.Lock = field(default_factory=anyio.Lock)
+    changing: anyio.Lock = field(default_factory=anyio.Lock)
+    ending: anyio.Lock = field(default_factory=anyio.Lock)
     head: LedgerHead = field(default_factory=LedgerHead)
     links: Links | None = None
     topology_epoch: int = 0
     committed: Committed | None = None
+    installing: Committed | None = None
     cohorts_made: int = 0
     trainings: list[Training] = field(default_factory=list)
     run: "TrainingRun | None" = None
@@ -115,6 +124,7 @@ class Cluster:
     memory: MemoryWatch = field(default_factory=MemoryWatch)
     autonomy: AutonomyLog = field(default_factory=AutonomyLog)
     terminated_at: str | None = None
+    end_recorded: bool = False
     final: dict[str, JsonValue] | None = None
 
     def __post_init__(self) -> None:
@@ -135,6 +145,21 @@ class Cluster:
         """The newest training, running or past."""
         return self.trainings[-1] if self.trainings else None
 
+    def training(self, training_id: str) -> Training:
+        """A training by its id.
+
+        Raises:
+            TrainingNotFound: The cluster has none of this id.
+        """
+        for training in self.trainings:
+            if training.training_id == training_id:
+                return training
+        known = ", ".join(t.training_id for t in self.trainings[-8:]) or "none"
+        raise TrainingNotFound(
+            f"cluster {self.cluster_id} has no training {training_id!r}; it has {known}",
+            hint="take the id from neural_train_distributed or neural_cluster_status",
+        )
+
     @property
     def is_training(self) -> bool:
         """Whether a training runs or is being prepared."""
@@ -150,7 +175,7 @@ class Cluster:
         Args:
             committed: A version that is about to be committed, in place of the one in force.
         """
-        model = committed or self.committed
+        model = committed or self.installing or self.committed
         spec: dict[str, JsonValue] = {
             "topology": self.spec.topology,
             "architecture": self.spec.architecture,
@@ -174,4 +199,17 @@ class Cluster:
             terminated_at=self.terminated_at,
             spec=spec,
             state=state,
+        )
+
+
+def refuse_ended(cluster: Cluster) -> None:
+    """Stop what must not go on in a terminated cluster.
+
+    Raises:
+        ClusterTerminated: It is one.
+    """
+    if cluster.terminated_at is not None:
+        raise ClusterTerminated(
+            f"cluster {cluster.cluster_id} was terminated at {cluster.terminated_at}",
+            hint="create a cluster with neural_cluster_init",
         )

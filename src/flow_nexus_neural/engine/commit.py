@@ -7,8 +7,10 @@ take back, and a failure before the transaction leaves everything as it was.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
+import anyio
 from pydantic import JsonValue
 
 from flow_nexus_neural.engine.cluster import Cluster
@@ -17,10 +19,10 @@ from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.exchange import Update
 from flow_nexus_neural.engine.judging import Judge
 from flow_nexus_neural.engine.model import Bundle, Cohort
-from flow_nexus_neural.engine.records import record
+from flow_nexus_neural.engine.records import LateRow, record
 from flow_nexus_neural.engine.reports import DatasetInfo, HistoryPoint
 from flow_nexus_neural.engine.rows import HistoryRow
-from flow_nexus_neural.engine.serving import load_everywhere
+from flow_nexus_neural.engine.serving import catch_up, load_everywhere
 from flow_nexus_neural.engine.trainings import Training
 
 if TYPE_CHECKING:
@@ -115,17 +117,13 @@ async def commit_round(
         _round_entry(cluster, training, candidate, cohorts[key], committed.version)
         for key in sorted(candidate.renewed)
     ]
-    await install(
-        context,
-        cluster,
-        committed,
-        entries,
-        [training.to_row(cluster.cluster_id, advance), history],
-        blobs,
-    )
-    training.advance = advance
-    training.history.append(point)
-    context.changed(cluster)
+    rows: list[LateRow] = [training.to_row(cluster.cluster_id, advance), history]
+    # A round that has begun to be durable is carried through, also when the training is being stopped.
+    with anyio.CancelScope(shield=True):
+        await install(context, cluster, committed, entries, rows, blobs)
+        training.advance = advance
+        training.history.append(point)
+        context.changed(cluster)
     return dict(cohorts)
 
 
@@ -134,29 +132,37 @@ async def install(
     cluster: Cluster,
     committed: Committed,
     entries: Sequence[Mapping[str, JsonValue]],
-    rows: Sequence[object],
+    rows: Sequence[LateRow],
     blobs: Blobs,
 ) -> None:
     """Make a version durable, load it into the serving nodes, and put it in force.
 
+    Once begun it is carried through. Slots that came to serve the former version serve this one too.
+
     Raises:
         StoreUnavailable: Nothing was stored and nothing changed.
     """
-    former = cluster.committed
-    dropped = sorted(former.blobs - committed.blobs) if former else []
-    await record(
-        context,
-        cluster,
-        entries,
-        [cluster.to_row(committed), *rows],  # type: ignore[list-item]  # rows of the journal
-        blobs=blobs,
-        dropped=dropped,
-    )
-    await load_everywhere(
-        context, cluster, list(committed.cohorts.values()), committed.bundle.parity
-    )
-    cluster.committed = committed
-    await context.delete_files(dropped)
+    with anyio.CancelScope(shield=True):
+        former = cluster.committed
+        committed = committed.with_slots_of(former)
+        dropped = sorted(former.blobs - committed.blobs) if former else []
+        await record(
+            context,
+            cluster,
+            entries,
+            [partial(cluster.to_row, committed), *rows],
+            blobs=blobs,
+            dropped=dropped,
+        )
+        cluster.installing = committed
+        try:
+            cohorts = list(committed.cohorts.values())
+            await load_everywhere(context, cluster, cohorts, committed.bundle.parity)
+        finally:
+            cluster.committed = committed.with_slots_of(cluster.committed)
+            cluster.installing = None
+        await catch_up(context, cluster, {slot for cohort in cohorts for slot in cohort.slots})
+        await context.delete_files(dropped)
 
 
 async def store_blobs(

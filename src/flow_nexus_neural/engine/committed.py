@@ -67,6 +67,41 @@ class Committed:
         bundle = replace(self.bundle, slot_weights={**self.bundle.slot_weights, slot: share})
         return replace(self, cohorts={**self.cohorts, key: widened}, bundle=bundle)
 
+    def newest(self, cohort: Cohort) -> Cohort:
+        """A training's view of a cohort, moved on to this version when that is a later one of it."""
+        own = self.cohorts.get(cohort.key)
+        if own is None or own.state is None or own.version <= cohort.version:
+            return cohort
+        state = own.state
+        if cohort.state is not None:
+            state = replace(cohort.state, params=state.params, buffers=state.buffers)
+        return replace(
+            cohort,
+            state=state,
+            digest=own.digest,
+            blob=own.blob,
+            moments_blob=own.moments_blob if cohort.moments_blob is not None else None,
+            version=own.version,
+        )
+
+    def with_slots_of(self, other: "Committed | None") -> Self:
+        """The same version served by the slots of another one of the same networks, too."""
+        widened = self
+        for key, cohort in (other.cohorts if other else {}).items():
+            for slot in cohort.slots:
+                if key in widened.cohorts and widened.cohort_of(slot) is None:
+                    widened = widened.with_slot(slot, key)
+        return widened
+
+    def without_slot(self, slot: str) -> Self:
+        """The same version without a slot."""
+        cohorts = {
+            key: replace(cohort, slots=tuple(name for name in cohort.slots if name != slot))
+            for key, cohort in self.cohorts.items()
+        }
+        weights = {name: w for name, w in self.bundle.slot_weights.items() if name != slot}
+        return replace(self, cohorts=cohorts, bundle=replace(self.bundle, slot_weights=weights))
+
     def to_json(self) -> dict[str, JsonValue]:
         """Everything but the vectors, which are in the checkpoint files."""
         return {

@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from flow_nexus_neural.coordination.topology import Graph, Vertex, plan
 from flow_nexus_neural.engine.calls import NodeCalls
-from flow_nexus_neural.engine.cluster import Cluster, Links
+from flow_nexus_neural.engine.cluster import Cluster, Links, refuse_ended
 from flow_nexus_neural.engine.commit import install, recent_files, store_blobs
 from flow_nexus_neural.engine.committed import Committed
 from flow_nexus_neural.engine.context import EngineContext
@@ -27,7 +27,7 @@ from flow_nexus_neural.engine.requests import ConnectRequest, Topology
 from flow_nexus_neural.engine.serving import serving_name, serving_slots
 from flow_nexus_neural.engine.slots import Slot
 from flow_nexus_neural.engine.surface import Progress
-from flow_nexus_neural.errors import NodeError, NoWorkers, RoundFailed
+from flow_nexus_neural.errors import NeuralError, NodeError, NoWorkers, RoundFailed
 from flow_nexus_neural.kernels.averaging import federated_average
 from flow_nexus_neural.protocol.messages import GetWeights, Weights
 
@@ -76,12 +76,12 @@ async def connect(
     await revive(context, cluster)
     graph = _graph(cluster, topology)
     previous = cluster.links.topology if cluster.links else None
-    if cluster.run is None:
-        async with cluster.connecting:
-            applied = await _apply(context, cluster, topology)
-        return _report(cluster, topology, applied, pending=False)
     waiting = _Waiting(context, cluster, topology)
-    cluster.run.boundary.append(waiting.apply)
+    async with cluster.changing:
+        if cluster.run is None:
+            applied = await _apply(context, cluster, topology)
+            return _report(cluster, topology, applied, pending=False)
+        cluster.run.boundary.append(waiting.apply)
     with anyio.move_on_after(request.wait_seconds):
         await _wait(cluster, waiting, progress)
     if waiting.failure is not None:
@@ -98,11 +98,10 @@ def replace_reason(reason: str) -> AggregationReport:
 
 
 async def connect_for_training(context: EngineContext, cluster: Cluster) -> list[str]:
-    """Connect as declared when nobody did; returns what the caller should know."""
+    """Connect as declared when nobody did; returns what the caller should know. Needs `changing`."""
     if cluster.links is not None:
         return []
-    async with cluster.connecting:
-        await _apply(context, cluster, cluster.spec.topology)
+    await _apply(context, cluster, cluster.spec.topology)
     return [f"the nodes were not connected; they are now, as {cluster.spec.topology}"]
 
 
@@ -112,14 +111,15 @@ class _Waiting:
     def __init__(self, context: EngineContext, cluster: Cluster, topology: Topology) -> None:
         self._context, self._cluster, self._topology = context, cluster, topology
         self.applied: Applied | None = None
-        self.failure: Exception | None = None
+        self.failure: NeuralError | None = None
         self.done = anyio.Event()
 
     async def apply(self) -> None:
         """Run at the boundary; a failure belongs to the caller, not to the training."""
         try:
+            refuse_ended(self._cluster)
             self.applied = await _apply(self._context, self._cluster, self._topology)
-        except (NoWorkers, RoundFailed, NodeError) as failure:
+        except NeuralError as failure:
             self.failure = failure
         self.done.set()
 

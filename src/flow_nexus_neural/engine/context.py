@@ -1,7 +1,8 @@
 """What every part of the engine shares: limits, places, clocks, and who may block."""
 
+import logging
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from flow_nexus_neural.engine.cluster import Cluster
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -47,6 +50,20 @@ class EngineContext:
         """Seconds of a monotonic clock."""
         return anyio.current_time()
 
+    def spawn(self, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        """Run work that outlives the call; should it fail in a way nobody foresaw, only it ends.
+
+        One cluster's watcher or training must not take the others, or the server, with it.
+        """
+
+        async def run() -> None:
+            try:
+                await work(*arguments)
+            except Exception:  # the wall between one cluster's work and all others
+                log.exception("incident %s in %s", incident(), work.__name__)
+
+        self.tasks.start_soon(run)
+
     async def delete_files(self, names: Collection[str]) -> None:
         """Delete checkpoint files that no row names any more, whatever their age."""
 
@@ -67,6 +84,11 @@ class EngineContext:
 def timestamp() -> str:
     """Now, as ISO 8601 in UTC to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def incident() -> str:
+    """A short name under which a failure that nobody foresaw is logged."""
+    return secrets.token_hex(2)
 
 
 def new_id(prefix: str) -> str:

@@ -123,12 +123,13 @@ async def _new_slot(
         layers_source=source,
     )
     slot = Slot(name=cluster.slots.next_name(role), spec=spec, node_id=new_id("node"))
-    _adopt_cohort(cluster, slot)
     cluster.slots.add(slot)
     try:
         sync_ms = await start(context, cluster, slot)
     except NeuralError:
         cluster.slots.remove(slot)
+        if cluster.committed is not None:
+            cluster.committed = cluster.committed.without_slot(slot.name)
         context.changed(cluster)
         raise
     return Outcome(slot=slot, source=source, sync_ms=sync_ms, warnings=warnings)
@@ -160,20 +161,6 @@ def _network(
     number = int(cluster.slots.next_name(role).rsplit("-", 1)[1])
     raw = default_layers(cluster.spec.architecture, request.model, role, number)
     return [layer.to_json() for layer in parse_layers(raw).layers], "default", []
-
-
-def _adopt_cohort(cluster: Cluster, slot: Slot) -> None:
-    """Let a new worker serve a network that is already trained."""
-    committed = cluster.committed
-    if committed is None or slot.spec.role != "worker":
-        return
-    for key, cohort in committed.cohorts.items():
-        twins = [twin for twin in cluster.slots.of_role("worker") if twin.name in cohort.slots]
-        if any(twin.spec.layers == slot.spec.layers for twin in twins):
-            cluster.committed = committed.with_slot(slot.name, key)
-            slot.parameters = cohort.plan.n_params
-            slot.implied_head = cohort.plan.implied_head
-            return
 
 
 def _role_warnings(request: DeployRequest, role: Role) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 import anyio
 
 from flow_nexus_neural.engine.checkpoints import CheckpointFiles
-from flow_nexus_neural.engine.cluster import Cluster, ClusterSpec
+from flow_nexus_neural.engine.cluster import Cluster, ClusterSpec, refuse_ended
 from flow_nexus_neural.engine.connecting import connect
 from flow_nexus_neural.engine.context import EngineContext, new_id, timestamp
 from flow_nexus_neural.engine.deploying import deploy
@@ -51,7 +51,6 @@ from flow_nexus_neural.errors import (
     AmbiguousCluster,
     ClusterExists,
     ClusterNotFound,
-    ClusterTerminated,
     LimitExceeded,
     StoreCorrupt,
 )
@@ -72,6 +71,7 @@ class Engine:
         self._context = context
         self._clusters: dict[str, Cluster] = {}
         self._refused: dict[str, str] = {}
+        self._creating = anyio.Lock()
 
     @classmethod
     @asynccontextmanager
@@ -122,6 +122,10 @@ class Engine:
 
     async def init_cluster(self, request: InitRequest) -> ClusterReport:
         """Create a cluster; its row is durable when this returns."""
+        async with self._creating:
+            return await self._init_cluster(request)
+
+    async def _init_cluster(self, request: InitRequest) -> ClusterReport:
         twins = [c for c in self._live() if c.spec.name == request.name]
         if request.reuse and twins:
             return self._reused(twins[-1], request)
@@ -213,6 +217,7 @@ class Engine:
         """Stop trainings and nodes; stored rows keep saying what ran."""
         for cluster in self._live():
             if cluster.run is not None:
+                cluster.run.interrupted = True
                 cluster.run.scope.cancel()
         async with anyio.create_task_group() as group:
             for cluster in self._live():
@@ -245,11 +250,7 @@ class Engine:
 
     def _find_live(self, text: str) -> Cluster:
         cluster = self._find(text)
-        if cluster.terminated_at is not None:
-            raise ClusterTerminated(
-                f"cluster {cluster.cluster_id} was terminated at {cluster.terminated_at}",
-                hint="create a cluster with neural_cluster_init",
-            )
+        refuse_ended(cluster)
         return cluster
 
     def _unknown(self, text: str) -> ClusterNotFound:

@@ -63,16 +63,17 @@ class Evaluator:
 
         Raises:
             NoWorkers: No node is left that could infer.
-            UpdateRejected: The outputs have the wrong shape or are not finite.
         """
         weights = await share_weights(self.context, cohort, "evaluate")
         try:
+            failed: list[Slot] = []
             for _ in range(ATTEMPTS):
-                slot = self.evaluator()
+                slot = self.evaluator(failed)
                 try:
                     return await self._infer_on(slot, cohort, weights, parts)
-                except NodeError as failure:
+                except (NodeError, UpdateRejected) as failure:
                     slot.last_error = str(failure)
+                    failed.append(slot)
         finally:
             weights.close()
         raise NoWorkers(
@@ -80,8 +81,8 @@ class Evaluator:
             hint="see neural_cluster_status; deploy a worker or a validator with neural_node_deploy",
         )
 
-    def evaluator(self) -> Slot:
-        """The first healthy validator, else the first healthy worker.
+    def evaluator(self, failed: Sequence[Slot] = ()) -> Slot:
+        """The first healthy validator, else the first healthy worker, that has not failed just now.
 
         Raises:
             NoWorkers: There is neither.
@@ -90,12 +91,13 @@ class Evaluator:
             *self.cluster.slots.healthy("validator"),
             *self.cluster.slots.healthy("worker"),
         ]
-        if not candidates:
+        untried = [slot for slot in candidates if slot not in failed]
+        if not untried:
             raise NoWorkers(
                 "no healthy node is left to evaluate the model",
                 hint="deploy a worker with neural_node_deploy",
             )
-        return candidates[0]
+        return untried[0]
 
     def close(self) -> None:
         """Give up the regions of all parts."""

@@ -112,6 +112,10 @@ class Exchange:
                 region.close()
         return len(moved)
 
+    def is_ready(self, slot: Slot) -> bool:
+        """Whether the slot's living process has its network, shard and buffer."""
+        return self._prepared.get(slot.name) == slot.node_id
+
     async def prepare(self, slot: Slot, cohort: Cohort) -> str | None:
         """Build the network in a worker and grant it its shard and buffer; once per process.
 
@@ -121,7 +125,7 @@ class Exchange:
         Raises:
             NodeError: The node failed.
         """
-        if self._prepared.get(slot.name) == slot.node_id:
+        if self.is_ready(slot):
             return None
         built, _ = await self._setup.ask(
             slot,
@@ -186,7 +190,8 @@ class Exchange:
 
         Raises:
             NodeError: The node failed.
-            UpdateRejected: The update is not finite or does not have the digest that came with it.
+            UpdateRejected: The update is not finite, does not have the digest that came with it, or claims
+                steps that it was not asked for.
         """
         buffer = self._buffers[slot.name]
         await self.calls.grant(slot, base)
@@ -212,6 +217,10 @@ class Exchange:
             moments={name: arrays[name] for name in MOMENTS[cohort.optimizer]},
             opt_step=reply.opt_step,
         )
+        if reply.opt_step != request.opt_step + reply.steps or reply.steps > self._steps(
+            slot, passes
+        ):
+            raise UpdateRejected(f"the update of {slot.name} claims {reply.steps} steps")
         await self._context.offload(_admit, slot.name, cohort, state, reply.digest)
         return Update(
             slot=slot.name,
@@ -240,6 +249,11 @@ class Exchange:
         self._shards.clear()
         self._buffers.clear()
         self._prepared.clear()
+
+    def _steps(self, slot: Slot, passes: Sequence[Pass]) -> int:
+        """Optimiser steps that passes over a slot's shard can have."""
+        whole = -(-self.rows_of(slot.name) // self._recipe.batch_size)
+        return sum((whole if p.stop is None else p.stop) - p.start for p in passes)
 
     def _init_seed(self, cohort: Cohort) -> int:
         from flow_nexus_neural.kernels.seeds import seed64

@@ -1,20 +1,28 @@
 """Bringing a slot's process to life, and noticing its end."""
 
+import logging
 import platform
 
 import anyio
 
-from flow_nexus_neural.engine.cluster import Cluster
+from flow_nexus_neural.engine.cluster import Cluster, refuse_ended
 from flow_nexus_neural.engine.context import EngineContext, new_id, timestamp
 from flow_nexus_neural.engine.records import note_membership
-from flow_nexus_neural.engine.serving import serving_slots, synchronise
+from flow_nexus_neural.engine.serving import adopt, serving_slots, synchronise
 from flow_nexus_neural.engine.slots import Slot
 from flow_nexus_neural.engine.supervision import supervise
-from flow_nexus_neural.errors import ClusterTerminated, NeuralError, NodeError, ShuttingDown
+from flow_nexus_neural.errors import (
+    ClusterTerminated,
+    NeuralError,
+    ShuttingDown,
+    StoreError,
+)
 from flow_nexus_neural.kernels.seeds import seed64
 from flow_nexus_neural.runtime.base import Isolation, NodeExit, NodeHandle, NodeSpec
 
 RESPAWN_DELAYS_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+
+log = logging.getLogger(__name__)
 
 
 async def start(context: EngineContext, cluster: Cluster, slot: Slot) -> float | None:
@@ -28,6 +36,7 @@ async def start(context: EngineContext, cluster: Cluster, slot: Slot) -> float |
 
     Raises:
         NodeError, IsolationUnavailable: The process did not come up or could not be synchronised.
+        StoreUnavailable: That it joined could not be made durable.
         ClusterTerminated: The cluster ended meanwhile.
     """
     sync_ms: float | None = None
@@ -39,6 +48,7 @@ async def start(context: EngineContext, cluster: Cluster, slot: Slot) -> float |
 async def _start(context: EngineContext, cluster: Cluster, slot: Slot) -> float | None:
     if slot.state != "recovering":
         slot.move("starting" if slot.state == "declared" else "recovering")
+    adopt(cluster, slot)
     context.changed(cluster)
     try:
         handle = await context.runtime.start(
@@ -48,39 +58,40 @@ async def _start(context: EngineContext, cluster: Cluster, slot: Slot) -> float 
     except NeuralError as failure:
         await _failed(context, cluster, slot, str(failure))
         raise
-    if cluster.terminated_at is not None:
-        await handle.stop(grace_s=0)
-        raise ClusterTerminated(
-            f"cluster {cluster.cluster_id} ended at {cluster.terminated_at}",
-            hint="create a cluster with neural_cluster_init",
-        )
-    slot.attach(handle)
-    slot.heard_at_s = context.clock()
-    context.tasks.start_soon(watch, context, cluster, slot, handle)
-    context.tasks.start_soon(supervise, context, cluster, slot, handle)
-    return await _synchronised(context, cluster, slot, handle)
-
-
-async def _synchronised(
-    context: EngineContext, cluster: Cluster, slot: Slot, handle: NodeHandle
-) -> float | None:
-    slot.move("syncing")
-    began = context.clock()
+    joined = False
     try:
-        loaded = await synchronise(context, cluster, slot)
-        slot.move("healthy")
-        # A version that was committed while this one was loading has not reached the slot yet.
-        while loaded and slot not in serving_slots(cluster):
-            loaded = await synchronise(context, cluster, slot)
-    except NodeError as failure:
-        slot.detach()
-        await handle.stop(grace_s=0)
+        refuse_ended(cluster)
+        slot.attach(handle)
+        slot.heard_at_s = context.clock()
+        context.spawn(supervise, context, cluster, slot, handle)
+        sync_ms = await _synchronised(context, cluster, slot)
+        refuse_ended(cluster)
+        joined = True
+    except NeuralError as failure:
         await _failed(context, cluster, slot, str(failure))
         raise
+    finally:
+        if not joined:
+            slot.detach()
+            await handle.stop(grace_s=0)
+    # Only now, so that one that ends while it starts has one place that tells it: the call that started it.
+    context.spawn(watch, context, cluster, slot, handle)
+    context.changed(cluster)
+    return sync_ms
+
+
+async def _synchronised(context: EngineContext, cluster: Cluster, slot: Slot) -> float | None:
+    slot.move("syncing")
+    began = context.clock()
+    loaded = await synchronise(context, cluster, slot)
+    refuse_ended(cluster)
+    slot.move("healthy")
+    # A version that was committed while this one was loading has not reached the slot yet.
+    while loaded and slot not in serving_slots(cluster):
+        loaded = await synchronise(context, cluster, slot)
     sync_ms = (context.clock() - began) * 1e3 if loaded else None
     slot.deployed_at, slot.last_error = timestamp(), None
     await note_membership(context, cluster, slot, "joined")
-    context.changed(cluster)
     return sync_ms
 
 
@@ -97,11 +108,16 @@ async def watch(context: EngineContext, cluster: Cluster, slot: Slot, handle: No
     slot.detach()
     if cluster.terminated_at is not None or slot.state == "retired":
         return
+    slot.returning = exit_.reason == "runtime_lost"
     frozen = slot.state == "suspect" and slot.last_error is not None
     reason = slot.last_error if frozen else f"node_died: {describe_exit(exit_)}"
     await _failed(context, cluster, slot, reason or exit_.sentence)
-    if exit_.reason == "runtime_lost":
-        await respawn(context, cluster, slot)
+    if slot.returning:
+        try:
+            await respawn(context, cluster, slot)
+        finally:
+            slot.returning = False
+            context.changed(cluster)
 
 
 async def respawn(context: EngineContext, cluster: Cluster, slot: Slot) -> None:
@@ -173,10 +189,17 @@ def describe_exit(exit_: NodeExit) -> str:
 
 
 async def _failed(context: EngineContext, cluster: Cluster, slot: Slot, reason: str) -> None:
-    slot.move("failed")
+    """A slot has no process any more. True whether or not it can be recorded."""
     slot.last_error = reason[:400]
-    await note_membership(context, cluster, slot, "failed")
+    if slot.state not in ("failed", "retired"):
+        slot.move("failed")
     context.changed(cluster)
+    try:
+        await note_membership(context, cluster, slot, "failed")
+    except StoreError as failure:
+        log.warning(
+            "that %s of %s failed is not recorded: %s", slot.name, cluster.cluster_id, failure
+        )
 
 
 def _spec(context: EngineContext, cluster: Cluster, slot: Slot) -> NodeSpec:

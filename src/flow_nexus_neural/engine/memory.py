@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import anyio.to_thread
+
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.slots import SlotBook
 from flow_nexus_neural.runtime.base import MemoryReading, NodeHandle
@@ -22,7 +24,8 @@ class MemoryWatch:
         """Readings of the living nodes, at most a second old."""
         living = {slot.name: slot.handle for slot in slots if slot.handle is not None}
         if context.clock() - self.read_at_s > MAX_AGE_S or living.keys() - self.readings.keys():
-            self.readings = await context.offload(_read, living)
+            # Not on the engine's worker threads: they may be busy for seconds with somebody's data.
+            self.readings = await anyio.to_thread.run_sync(_read, living)
             self.read_at_s = context.clock()
         return {name: self.readings.get(name) for name in living}
 

@@ -34,6 +34,10 @@ from flow_nexus_neural.errors import (
 from flow_nexus_neural.protocol.messages import Outputs, Predict
 
 QUEUE = 64
+VERSIONS = 3
+"""A training of milliseconds a round may replace a version twice before a node gets to answer with it."""
+COMEBACK_S = 30.0
+"""How long nodes that must be started first are waited for, by callers without a deadline of their own."""
 MS_PER_FURTHER_RECORD = 5
 MAX_DEADLINE_MS = 20_000
 LATE_ANSWER_S = 5.0
@@ -82,27 +86,72 @@ async def predict(
     cluster.predictions_waiting += 1
     try:
         adapted = committed.schema.adapt(request.input_data)
-        weights = _weights(cluster, committed, request)
-        if any(slot.state == "recovering" for slot in expected_slots(cluster)):
-            await revive(context, cluster)
-            began_s = context.clock()
-        gathered = await _gather(context, cluster, committed, request, adapted)
-        answer = Answer(
-            committed=committed,
-            request=request,
-            adapted=adapted,
-            slots=expected_slots(cluster),
-            logits=gathered.logits,
-            latency_ms=gathered.latency_ms,
-            excluded=gathered.excluded,
-            weights=weights,
-            elapsed_ms=(context.clock() - began_s) * 1e3,
-        )
-        made = report(cluster.cluster_id, answer)
+        await _bring_back(context, cluster, request)
+        made = await _answer(context, cluster, request, (committed, adapted), began_s)
     finally:
         cluster.predictions_waiting -= 1
     cluster.metrics.predict_ms.add(made.latency_ms)
     return made
+
+
+async def _answer(
+    context: EngineContext,
+    cluster: Cluster,
+    request: PredictRequest,
+    read: tuple[Committed, Adapted],
+    began_s: float,
+) -> PredictionReport:
+    """Answer with the version in force; with the next one when that has replaced it in the nodes."""
+    committed, adapted = read
+    for _ in range(VERSIONS):
+        weights = _weights(cluster, committed, request)
+        try:
+            gathered = await _gather(context, cluster, committed, request, adapted)
+            break
+        except NoServingNode:
+            newer = cluster.committed
+            if newer is None or newer is committed:
+                raise
+            committed, adapted = newer, newer.schema.adapt(request.input_data)
+    else:
+        raise NoServingNode(
+            f"{VERSIONS} versions were replaced before a node could answer with them",
+            hint="call neural_predict_distributed again",
+        )
+    answer = Answer(
+        committed=committed,
+        request=request,
+        adapted=adapted,
+        slots=expected_slots(cluster, committed),
+        logits=gathered.logits,
+        latency_ms=gathered.latency_ms,
+        excluded=gathered.excluded,
+        weights=weights,
+        elapsed_ms=(context.clock() - began_s) * 1e3,
+    )
+    return report(cluster.cluster_id, answer)
+
+
+async def _bring_back(context: EngineContext, cluster: Cluster, request: PredictRequest) -> None:
+    """Start serving nodes whose processes ended with the server or the runtime.
+
+    Waited for only where nobody else could answer, and no longer than the caller's own deadline.
+    """
+    if not any(slot.state == "recovering" for slot in expected_slots(cluster)):
+        return
+    done = anyio.Event()
+
+    async def bring_back() -> None:
+        try:
+            await revive(context, cluster)
+        finally:
+            done.set()
+
+    context.spawn(bring_back)
+    if not serving_slots(cluster):
+        own_s = None if request.deadline_ms is None else request.deadline_ms / 1e3
+        with anyio.move_on_after(COMEBACK_S if own_s is None else own_s):
+            await done.wait()
 
 
 def deadline_s(context: EngineContext, request: PredictRequest, rows: int) -> float:
@@ -147,7 +196,7 @@ async def _gather(
 ) -> Gathered:
     """Ask every serving node at once and stop waiting at the deadline."""
     gathered = Gathered()
-    asked, expected = serving_slots(cluster), expected_slots(cluster)
+    asked, expected = serving_slots(cluster, committed), expected_slots(cluster, committed)
     for slot in expected:
         if slot not in asked:
             gathered.excluded[slot.name] = slot.last_error or slot.state

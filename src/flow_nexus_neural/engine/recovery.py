@@ -54,10 +54,11 @@ def _cluster(context: EngineContext, stored: Stored, row: ClusterRow) -> Cluster
         clock=context.clock,
         created_at_s=0.0,
         terminated_at=row.terminated_at,
+        end_recorded=row.terminated_at is not None,
     )
     _restore_state(context, cluster, state)
     end = head(stored.ledgers.get(row.cluster_id, ()))
-    cluster.head = LedgerHead(seq=end.next_seq, sha=end.prev_sha)
+    cluster.head = LedgerHead(seq=end.next_seq, sha=end.prev_sha, versions=end.versions)
     for slot_row in stored.slots:
         if slot_row.cluster_id == row.cluster_id:
             cluster.slots.add(Slot.from_row(slot_row))
@@ -95,10 +96,6 @@ def _restore_state(
 
 
 def _mark_interrupted(training: Training) -> None:
-    done, total = training.advance.rounds_done, training.config.rounds
     training.status = "stopped"
     training.ended_at = ""
-    training.error = (
-        f"interrupted: the server ended after round {done} of {total}; the committed version serves."
-        " Call neural_train_distributed to go on from it"
-    )
+    training.error = training.interruption

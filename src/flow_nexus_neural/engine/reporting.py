@@ -26,7 +26,6 @@ from flow_nexus_neural.engine.requests import StatusRequest
 from flow_nexus_neural.engine.serving import serving_slots
 from flow_nexus_neural.engine.slots import Slot
 from flow_nexus_neural.engine.trainings import Training
-from flow_nexus_neural.errors import TrainingNotFound
 from flow_nexus_neural.runtime.base import MemoryReading
 
 HISTORY_POINTS = 20
@@ -47,7 +46,8 @@ async def status_report(
     Raises:
         TrainingNotFound: `training_id` names no training of it.
     """
-    training = _training(cluster, request.training_id)
+    asked = request.training_id
+    training = cluster.latest_training if asked is None else cluster.training(asked)
     memory = await cluster.memory.read(context, cluster.slots)
     full = request.detail == "full"
     nodes = [] if request.detail == "summary" else list(cluster.slots)
@@ -229,19 +229,6 @@ def thinned(history: list[HistoryPoint], points: int = HISTORY_POINTS) -> list[H
         return list(history)
     step = (len(history) - 1) / (points - 1)
     return [history[round(index * step)] for index in range(points)]
-
-
-def _training(cluster: Cluster, training_id: str | None) -> Training | None:
-    if training_id is None:
-        return cluster.latest_training
-    for training in cluster.trainings:
-        if training.training_id == training_id:
-            return training
-    known = ", ".join(t.training_id for t in cluster.trainings[-8:]) or "none"
-    raise TrainingNotFound(
-        f"cluster {cluster.cluster_id} has no training {training_id!r}; it has {known}",
-        hint="take the id from neural_train_distributed, or leave it out for the latest",
-    )
 
 
 def _memory_part(

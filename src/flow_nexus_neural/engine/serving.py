@@ -4,12 +4,13 @@ A node keeps two serving copies of a cohort's network. A new version is loaded i
 in force does not use, so predictions go on undisturbed and every reply rests on one bundle.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import anyio
 
 from flow_nexus_neural.engine.calls import NodeCalls
 from flow_nexus_neural.engine.cluster import Cluster
+from flow_nexus_neural.engine.committed import Committed
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.deadlines import BUILD, LOAD
 from flow_nexus_neural.engine.model import Cohort
@@ -101,9 +102,43 @@ async def synchronise(context: EngineContext, cluster: Cluster, slot: Slot) -> b
     return True
 
 
-def serving_slots(cluster: Cluster) -> list[Slot]:
-    """Healthy slots that hold the bundle in force, in slot order."""
+def adopt(cluster: Cluster, slot: Slot) -> None:
+    """Let a worker that serves nothing yet serve a network of its layers that is already trained."""
     committed = cluster.committed
+    if committed is None or slot.spec.role != "worker" or committed.cohort_of(slot.name):
+        return
+    for key, cohort in committed.cohorts.items():
+        twins = [twin for twin in cluster.slots.of_role("worker") if twin.name in cohort.slots]
+        if any(twin.spec.layers == slot.spec.layers for twin in twins):
+            cluster.committed = committed.with_slot(slot.name, key)
+            slot.parameters = cohort.plan.n_params
+            slot.implied_head = cohort.plan.implied_head
+            return
+
+
+async def catch_up(context: EngineContext, cluster: Cluster, known: Collection[str]) -> None:
+    """Load the bundle in force into slots that came while it was being installed in the known ones."""
+    serving = serving_slots(cluster)
+    late = [
+        slot
+        for slot in expected_slots(cluster)
+        if slot.healthy and slot.name not in known and slot not in serving
+    ]
+
+    async def bring(slot: Slot) -> None:
+        try:
+            await synchronise(context, cluster, slot)
+        except NodeError as failure:
+            slot.last_error = str(failure)
+
+    async with anyio.create_task_group() as group:
+        for slot in late:
+            group.start_soon(bring, slot)
+
+
+def serving_slots(cluster: Cluster, committed: Committed | None = None) -> list[Slot]:
+    """Healthy slots that hold a committed version (the one in force unless given), in slot order."""
+    committed = committed or cluster.committed
     if committed is None:
         return []
     name = serving_name(committed.bundle.parity)
@@ -115,9 +150,9 @@ def serving_slots(cluster: Cluster) -> list[Slot]:
     ]
 
 
-def expected_slots(cluster: Cluster) -> list[Slot]:
-    """Slots that would answer if all were well, in slot order."""
-    committed = cluster.committed
+def expected_slots(cluster: Cluster, committed: Committed | None = None) -> list[Slot]:
+    """Slots that would answer with a committed version if all were well, in slot order."""
+    committed = committed or cluster.committed
     if committed is None:
         return []
     workers = cluster.slots.of_role("worker")

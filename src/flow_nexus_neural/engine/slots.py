@@ -73,6 +73,8 @@ class Slot:
         deployed_at: When the current incarnation became healthy.
         recovered_at_s: Monotonic time of the last replacement; None before the first.
         heard_at_s: Monotonic time of the last reply.
+        calls: Requests that it has been sent and not answered yet.
+        returning: It lost its process without any fault of its own and is being started again.
     """
 
     name: str
@@ -86,6 +88,8 @@ class Slot:
     deployed_at: str = ""
     recovered_at_s: float | None = None
     heard_at_s: float = 0.0
+    calls: int = 0
+    returning: bool = False
     parameters: int | None = None
     implied_head: bool | None = None
     rounds_done: int = 0
@@ -177,6 +181,10 @@ class SlotBook:
     def __len__(self) -> int:
         """Slots that are not retired."""
         return sum(1 for _ in self)
+
+    def with_retired(self) -> list[Slot]:
+        """All slots that ever were healthy."""
+        return list(self._slots.values())
 
     def __getitem__(self, name: str) -> Slot:
         """The slot of this name."""

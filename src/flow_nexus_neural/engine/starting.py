@@ -1,6 +1,8 @@
 """Starting a training: prepare, make it durable, and hand it to the engine's tasks."""
 
-from flow_nexus_neural.engine.cluster import Cluster
+from dataclasses import replace
+
+from flow_nexus_neural.engine.cluster import Cluster, refuse_ended
 from flow_nexus_neural.engine.connecting import connect_for_training
 from flow_nexus_neural.engine.context import EngineContext, new_id, timestamp
 from flow_nexus_neural.engine.incarnations import revive
@@ -32,19 +34,21 @@ async def start_training(
     try:
         await revive(context, cluster)
         healthy_workers(cluster)
-        prepared = await prepare_training(context, cluster, request, len(cluster.trainings))
-        notes = await connect_for_training(context, cluster)
-        training = Training(
-            training_id=new_id("trn"),
-            ordinal=len(cluster.trainings),
-            config=prepared.config,
-            started_at=timestamp(),
-        )
-        await context.store.put_training(training.to_row(cluster.cluster_id))
-        run = _install(context, cluster, training, prepared)
+        async with cluster.changing:
+            prepared = await prepare_training(context, cluster, request, len(cluster.trainings))
+            notes = await connect_for_training(context, cluster)
+            refuse_ended(cluster)
+            training = Training(
+                training_id=new_id("trn"),
+                ordinal=len(cluster.trainings),
+                config=prepared.config,
+                started_at=timestamp(),
+            )
+            await context.store.put_training(training.to_row(cluster.cluster_id))
+            run = _install(context, cluster, training, prepared)
     finally:
         cluster.reserved = False
-    context.tasks.start_soon(run.run)
+    context.spawn(run.run)
     context.changed(cluster)
     return _report(cluster, training, prepared, [*notes, *prepared.warnings])
 
@@ -68,6 +72,10 @@ def _refuse_second(cluster: Cluster) -> None:
 def _install(
     context: EngineContext, cluster: Cluster, training: Training, prepared: Preparation
 ) -> TrainingRun:
+    if cluster.committed is not None:  # connecting may have committed a version
+        newest = cluster.committed.newest
+        cohorts = {key: newest(cohort) for key, cohort in prepared.cohorts.items()}
+        prepared = replace(prepared, cohorts=cohorts)
     run = TrainingRun(context, cluster, training, prepared)
     cluster.trainings.append(training)
     cluster.cohorts_made += sum(cohort.version == 0 for cohort in prepared.cohorts.values())

@@ -16,6 +16,8 @@ from flow_nexus_neural.runtime.base import NodeHandle
 SILENCE_S = 5.0
 PING_S = 2.0
 MIN_GRACE_S = 1.0
+FIRST_STEP_S = 10.0
+"""Grace of a node at work whose steps nobody has timed yet: the first one of a large network is long."""
 
 
 async def supervise(
@@ -32,9 +34,12 @@ async def supervise(
         if silent_s < SILENCE_S:
             await anyio.sleep(SILENCE_S - silent_s)
             continue
-        pong = await _ping(handle, PING_S)
-        if pong is None and slot.handle is handle:
-            pong = await _doubt(context, cluster, slot, handle, longest_step_s)
+        try:
+            pong = await _ping(handle, PING_S)
+            if pong is None and slot.handle is handle:
+                pong = await _doubt(context, cluster, slot, handle, longest_step_s)
+        except NodeError:
+            return  # it is gone, and whoever waits for its end tells
         if pong is None:
             return
         slot.heard_at_s = context.clock()
@@ -53,7 +58,8 @@ async def _doubt(
     if suspected:
         slot.move("suspect")
         context.changed(cluster)
-    grace_s = max(MIN_GRACE_S, 3 * longest_step_s)
+    untimed = slot.calls > 0 and longest_step_s == 0
+    grace_s = max(FIRST_STEP_S if untimed else MIN_GRACE_S, 3 * longest_step_s)
     pong = await _ping(handle, grace_s)
     if slot.handle is not handle:
         return None
@@ -69,10 +75,8 @@ async def _doubt(
 
 
 async def _ping(handle: NodeHandle, patience_s: float) -> Pong | None:
+    """The answer, or None when there was none in time. Raises `NodeError` when the node is gone."""
     with anyio.move_on_after(patience_s):
-        try:
-            reply, _ = await handle.call(Ping())
-        except NodeError:
-            return None
+        reply, _ = await handle.call(Ping())
         return reply if isinstance(reply, Pong) else None
     return None

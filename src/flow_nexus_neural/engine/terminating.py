@@ -1,5 +1,7 @@
 """Ending a cluster, or one of its trainings."""
 
+from functools import partial
+
 import anyio
 from pydantic import JsonValue
 
@@ -9,8 +11,7 @@ from flow_nexus_neural.engine.records import record
 from flow_nexus_neural.engine.reports import FinalMetrics, TerminateReport
 from flow_nexus_neural.engine.requests import TerminateRequest
 from flow_nexus_neural.engine.slots import Slot
-from flow_nexus_neural.engine.trainings import Training
-from flow_nexus_neural.errors import TrainingNotFound
+from flow_nexus_neural.errors import StoreError
 
 STOP_TRAINING_S = 30.0
 
@@ -25,17 +26,17 @@ async def terminate(
     Raises:
         TrainingNotFound: The cluster has no training of this id.
     """
-    already, stopped = cluster.terminated_at is not None, 0
+    if request.training_id is not None:
+        with anyio.CancelScope(shield=True):
+            was_over = await _stop_training(cluster, request.training_id)
+        return _training_report(cluster, request.training_id, already=was_over)
     with anyio.CancelScope(shield=True):
-        if request.training_id is not None:
-            already = await _stop_training(cluster, request.training_id)
-        else:
+        async with cluster.ending:
+            already, stopped = cluster.end_recorded, 0
             if not already:
                 stopped = await _stop_everything(context, cluster)
             if request.delete_artifacts:
                 await _delete_artifacts(context, cluster)
-    if request.training_id is not None:
-        return _training_report(cluster, request.training_id, already=already)
     return _report(cluster, already=already, stopped=stopped)
 
 
@@ -57,7 +58,7 @@ async def stop_nodes(cluster: Cluster) -> int:
 
 async def _stop_training(cluster: Cluster, training_id: str) -> bool:
     """Stop one training; returns whether it had already ended."""
-    training = _training(cluster, training_id)
+    training = cluster.training(training_id)
     run = cluster.run
     if run is None or run.training is not training:
         return True
@@ -67,28 +68,20 @@ async def _stop_training(cluster: Cluster, training_id: str) -> bool:
     return False
 
 
-def _training(cluster: Cluster, training_id: str) -> Training:
-    training = next((t for t in cluster.trainings if t.training_id == training_id), None)
-    if training is None:
-        known = ", ".join(t.training_id for t in cluster.trainings[-8:]) or "none"
-        raise TrainingNotFound(
-            f"cluster {cluster.cluster_id} has no training {training_id!r}; it has {known}",
-            hint="take the id from neural_train_distributed or neural_cluster_status",
-        )
-    return training
-
-
 def _training_report(cluster: Cluster, training_id: str, *, already: bool) -> TerminateReport:
-    training = _training(cluster, training_id)
+    training = cluster.training(training_id)
+    message = f"Training {training_id} of cluster {cluster.spec.name} stopped"
+    if already:
+        message = f"Training {training_id} had already ended: {training.status}"
+    elif training.ended_at is None:
+        message = f"Training {training_id} was told to stop; it still waits for a node"
     return TerminateReport(
         cluster_id=cluster.cluster_id,
         status="training_stopped",
         already_terminated=already,
         nodes_terminated=0,
         training_id=training_id,
-        message=f"Training {training_id} had already ended: {training.status}"
-        if already
-        else f"Training {training_id} of cluster {cluster.spec.name} stopped",
+        message=message,
         checkpoints_kept=_checkpoints(cluster),
         artifacts_path=_artifacts_path(cluster),
         final_metrics=_metrics(cluster),
@@ -98,7 +91,8 @@ def _training_report(cluster: Cluster, training_id: str, *, already: bool) -> Te
 
 
 async def _stop_everything(context: EngineContext, cluster: Cluster) -> int:
-    cluster.terminated_at = timestamp()
+    """End a cluster; what an earlier call could not make durable is made so now."""
+    cluster.terminated_at = cluster.terminated_at or timestamp()
     if cluster.run is not None:
         run = cluster.run
         run.scope.cancel()
@@ -108,10 +102,11 @@ async def _stop_everything(context: EngineContext, cluster: Cluster) -> int:
     stopped = await stop_nodes(cluster)
     for slot in list(cluster.slots):
         slot.move("retired")
-        await context.store.put_slot(slot.to_row(cluster.cluster_id))
-    fields: dict[str, JsonValue] = {"kind": "control", "event": "terminated"}
-    await record(context, cluster, [fields], [cluster.to_row()])
     context.changed(cluster)
+    rows = [partial(slot.to_row, cluster.cluster_id) for slot in cluster.slots.with_retired()]
+    fields: dict[str, JsonValue] = {"kind": "control", "event": "terminated"}
+    await record(context, cluster, [fields], [*rows, cluster.to_row])
+    cluster.end_recorded = True
     return stopped
 
 
@@ -122,7 +117,12 @@ async def _delete_artifacts(context: EngineContext, cluster: Cluster) -> None:
         return
     cluster.committed = None
     fields: dict[str, JsonValue] = {"kind": "control", "event": "artifacts_deleted"}
-    await record(context, cluster, [fields], [cluster.to_row()], dropped=sorted(committed.blobs))
+    try:
+        dropped = sorted(committed.blobs)
+        await record(context, cluster, [fields], [cluster.to_row], dropped=dropped)
+    except StoreError:
+        cluster.committed = committed
+        raise
     await context.delete_files(committed.blobs)
 
 

@@ -4,8 +4,10 @@ It belongs to the engine's tasks, not to the call that started it. Between two r
 which queued changes of topology and new members take effect.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import anyio
 from pydantic import JsonValue
@@ -13,7 +15,7 @@ from pydantic import JsonValue
 from flow_nexus_neural.engine.cluster import Cluster
 from flow_nexus_neural.engine.commit import Candidate, commit_round
 from flow_nexus_neural.engine.committed import model_digest
-from flow_nexus_neural.engine.context import EngineContext, timestamp
+from flow_nexus_neural.engine.context import EngineContext, incident, timestamp
 from flow_nexus_neural.engine.evaluation import Evaluator
 from flow_nexus_neural.engine.exchange import Exchange, Recipe, mean_loss
 from flow_nexus_neural.engine.incarnations import revive
@@ -24,11 +26,13 @@ from flow_nexus_neural.engine.records import record
 from flow_nexus_neural.engine.rounds import Pace, prepare_all
 from flow_nexus_neural.engine.slots import Slot
 from flow_nexus_neural.engine.strategies import Frame, federated_round, local_sgd_round
-from flow_nexus_neural.engine.trainings import Training
+from flow_nexus_neural.engine.trainings import Training, TrainingStatus
 from flow_nexus_neural.errors import NeuralError, NoWorkers, RoundFailed, StoreError
 
 ATTEMPTS = 3
 COMEBACK_S = 20.0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -37,6 +41,7 @@ class TrainingRun:
 
     Attributes:
         boundary: Changes that wait for the next round boundary; run in order.
+        interrupted: The server is ending, which nobody meant as an end of this training.
         scope: Cancelled to stop the training.
         ended: Set when the training's row is durable.
     """
@@ -46,6 +51,7 @@ class TrainingRun:
     training: Training
     preparation: Preparation
     boundary: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    interrupted: bool = False
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     ended: anyio.Event = field(default_factory=anyio.Event)
 
@@ -78,14 +84,18 @@ class TrainingRun:
 
         Never raises: whatever happens ends up in the training's status.
         """
-        status, error = "completed", None
+        status: TrainingStatus = "stopped"
+        error: str | None = None
         try:
             with self.scope:
                 await self._rounds()
-            if self.scope.cancelled_caught:
-                status, error = "stopped", None
+                status = "completed"
         except NeuralError as failure:
             status, error = "failed", str(failure)
+        except Exception:  # whatever it is, it ends this training and nothing else
+            name = incident()
+            log.exception("incident %s in training %s", name, self.training.training_id)
+            status, error = "failed", f"internal_error: unexpected failure (incident {name})"
         finally:
             with anyio.CancelScope(shield=True):
                 await self._end(status, error)
@@ -154,7 +164,9 @@ class TrainingRun:
         began_s, bytes_before = context.clock(), cluster.metrics.communication_bytes
         members = self._members()
         await prepare_all(self.exchange, members)
-        members = [(slot, cohort) for slot, cohort in members if slot.healthy]
+        members = [
+            (slot, c) for slot, c in members if slot.healthy and self.exchange.is_ready(slot)
+        ]
         if not members:
             raise NoWorkers(
                 "no healthy worker with a shard is left",
@@ -196,31 +208,40 @@ class TrainingRun:
         cohort = self.cohorts[key]
         if key not in states:
             return cohort
-        return replace(cohort, state=states[key], digest=cohort.digest_of(states[key]))
+        rows = {slot: self.exchange.rows_of(slot) for slot in cohort.slots}
+        return replace(cohort, state=states[key], digest=cohort.digest_of(states[key]), rows=rows)
 
     async def _finish(self) -> None:
         """After the last round: ensemble weights, calibration and the final evaluation."""
-        committed = self.cluster.committed
-        if committed is None:
+        former = self.cluster.committed
+        if former is None:
             return
-        bundle, accuracy = await self._judge.finish(committed.cohorts, committed.bundle)
-        finished = replace(
-            committed, bundle=bundle, evaluation=with_ensemble(committed.evaluation, accuracy)
-        )
+        bundle, accuracy = await self._judge.finish(former.cohorts, former.bundle)
+        evaluation = with_ensemble(former.evaluation, accuracy)
+        finished = replace(former, bundle=bundle, evaluation=evaluation)
+        finished = finished.with_slots_of(self.cluster.committed)
         fields: dict[str, JsonValue] = {
             "kind": "bundle",
             "model_version": finished.version,
-            "bundle_sha": bundle.sha,
-            "digests": dict(bundle.digests),
+            "bundle_sha": finished.bundle.sha,
+            "digests": dict(finished.bundle.digests),
         }
-        await record(self.context, self.cluster, [fields], [self.cluster.to_row(finished)])
-        self.cluster.committed = finished
+        with anyio.CancelScope(shield=True):
+            row = partial(self.cluster.to_row, finished)
+            await record(self.context, self.cluster, [fields], [row])
+            self.cluster.committed = finished.with_slots_of(self.cluster.committed)
         self.context.changed(self.cluster)
 
     async def _at_boundary(self) -> None:
         """Run queued changes, then give new or lost members their place."""
         while self.boundary:
-            await self.boundary.pop(0)()
+            await self.boundary[
+                0
+            ]()  # it stays in the queue until it is done, should this be stopped
+            self.boundary.pop(0)
+        if self.cluster.committed is not None:
+            newest = self.cluster.committed.newest
+            self.cohorts = {key: newest(cohort) for key, cohort in self.cohorts.items()}
         workers = [
             slot
             for slot in self.cluster.slots.of_role("worker")
@@ -256,31 +277,36 @@ class TrainingRun:
         """Give nodes that are coming back some time before the round is tried again."""
         await revive(self.context, self.cluster)
         with anyio.move_on_after(COMEBACK_S):
-            while not self._members() and any(
-                slot.restarting.locked() or slot.state == "recovering"
+            while any(
+                slot.returning
+                or slot.restarting.locked()
+                or slot.state in ("recovering", "suspect")
                 for slot in self.cluster.slots.of_role("worker")
             ):
                 await self.cluster.changes.wait_beyond(self.cluster.changes.count)
 
-    async def _end(self, status: str, error: str | None) -> None:
+    async def _end(self, status: TrainingStatus, error: str | None) -> None:
         """Stop what still computes, close the books, tell everybody."""
         training, cluster = self.training, self.cluster
+        if status == "stopped" and self.interrupted:
+            error = training.interruption
         if status != "completed":
             async with anyio.create_task_group() as group:
                 for slot, _ in self._members():
                     group.start_soon(self.exchange.cancel, slot)
         self.exchange.close()
         self._judge.evaluator.close()
-        training.status, training.error = status, error  # type: ignore[assignment]  # one of the literals
+        training.status, training.error = status, error
         training.ended_at = timestamp()
         cluster.run = None
         pending, self.boundary = self.boundary, []
-        for change in pending:
-            await change()
+        async with cluster.changing:
+            for change in pending:
+                await change()
+        row = partial(training.to_row, cluster.cluster_id)
         try:
-            await self.context.store.put_training(training.to_row(cluster.cluster_id))
-            await self.context.store.put_cluster(cluster.to_row())
+            await record(self.context, cluster, [], [row, cluster.to_row])
         except StoreError as failure:
-            training.error = training.error or str(failure)
+            training.error = training.error or f"its end is not recorded: {failure}"
         self.ended.set()
         self.context.changed(cluster)

@@ -107,6 +107,15 @@ class Training:
             ),
         )
 
+    @property
+    def interruption(self) -> str:
+        """What to say when the server ended while this ran."""
+        return (
+            f"interrupted: the server ended after round {self.advance.rounds_done} of"
+            f" {self.config.rounds}; the committed version serves."
+            " Call neural_train_distributed to go on from it"
+        )
+
     def session(self) -> TrainingSession:
         """In one line."""
         return TrainingSession(

@@ -10,23 +10,31 @@ from flow_nexus_neural.engine.surface import Progress
 async def wait_for_change(
     cluster: Cluster, request: StatusRequest, progress: Progress | None
 ) -> tuple[bool, bool]:
-    """Wait until a cluster changes, or until its training ends, at most `wait_seconds`.
+    """Wait until a cluster changes, or until a training ends (the asked one, else the running one).
+
+    At most `wait_seconds`.
 
     Returns:
         (changed, timed_out); both False when nothing was to be waited for.
+
+    Raises:
+        TrainingNotFound: `training_id` names no training of the cluster.
     """
-    if request.wait_seconds == 0:
+    asked = cluster.training(request.training_id) if request.training_id is not None else None
+
+    def is_done() -> bool:
+        return not cluster.is_training if asked is None else asked.status != "running"
+
+    if request.wait_seconds == 0 or (request.until == "done" and is_done()):
         return False, False
     start = cluster.changes.count
-    if request.until == "done" and not cluster.is_training:
-        return False, False
     with anyio.move_on_after(request.wait_seconds):
         seen = start
         while True:
             await _tell(cluster, progress)
             await cluster.changes.wait_beyond(seen)
             seen = cluster.changes.count
-            if request.until == "change" or not cluster.is_training:
+            if request.until == "change" or is_done():
                 break
         await _tell(cluster, progress)
         return True, False
