@@ -8,7 +8,7 @@ import pytest
 
 from flow_nexus_neural import errors
 from flow_nexus_neural.server.errors import error_text
-from tests.doubles.engine_double import CLUSTER
+from tests.doubles.engine_double import CLUSTER, EngineDouble
 from tests.integration.served import GOOD_CALLS, Served, connected, text_of
 
 ERROR_FORM = re.compile(r"^[a-z_]+: .+\. .+")
@@ -67,9 +67,22 @@ def test_an_unexpected_failure_shows_an_incident_number_and_the_log_has_the_trac
     server.result("neural_cluster_status")
 
 
-async def test_a_cancelled_wait_frees_at_once_and_the_next_call_is_answered():
-    from tests.doubles.engine_double import EngineDouble
+async def test_a_call_is_answered_while_another_one_waits():
+    for mode in ("auto", "legacy"):
+        double = EngineDouble()
+        double.progress_steps = -1
+        async with connected(mode, double) as client, anyio.create_task_group() as tasks:
+            tasks.start_soon(client.call_tool, "neural_cluster_status", {"cluster_id": CLUSTER})
+            with anyio.fail_after(5):
+                await double.waiting.wait()
+                answer = await client.call_tool(
+                    "neural_predict_distributed", {"cluster_id": CLUSTER, "input_data": {"a": 1}}
+                )
+            assert not answer.is_error
+            tasks.cancel_scope.cancel()
 
+
+async def test_a_cancelled_wait_frees_at_once_and_the_next_call_is_answered():
     for mode in ("auto", "legacy"):
         double = EngineDouble()
         double.progress_steps = -1

@@ -113,6 +113,34 @@ async def test_an_unexpected_failure_of_the_opening_becomes_an_incident():
     assert "secret" not in caught.value.message
 
 
+async def test_an_engine_that_breaks_is_replaced_at_the_next_call():
+    broken = anyio.Event()
+    opened = []
+
+    @asynccontextmanager
+    async def open_fragile() -> AsyncIterator[EngineDouble]:
+        engine = EngineDouble()
+        opened.append(engine)
+
+        async def break_down() -> None:
+            await broken.wait()
+            raise RuntimeError("a task of the engine failed")
+
+        async with anyio.create_task_group() as tasks:
+            if len(opened) == 1:
+                tasks.start_soon(break_down)
+            yield engine
+            tasks.cancel_scope.cancel()
+
+    async with EngineHost(open_fragile).running() as host:
+        with anyio.fail_after(5):
+            assert await host.engine() is opened[0]
+            broken.set()
+            while host.loaded is not None:
+                await anyio.lowlevel.checkpoint()
+            assert await host.engine() is opened[1]
+
+
 async def test_the_engine_is_closed_to_its_end_even_if_the_host_is_cancelled():
     openings = Openings()
     with anyio.CancelScope() as scope:
