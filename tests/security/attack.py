@@ -19,6 +19,7 @@ _X86_64 = {
     "creat": 85,
     "dup2": 33,
     "init_module": 175,
+    "getsockopt": 55,
     "ioprio_set": 251,
     "kexec_load": 246,
     "link": 86,

@@ -6,7 +6,6 @@ Run as a script: `python -I attacking_zygote.py <control fd> <parent pid>`.
 
 import json
 import os
-import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -49,15 +48,13 @@ class ObedientService:
         stage.udp_address = tuple(stage.udp_address)
         stage.abstract_name = stage.abstract_name.encode()
         stage.victim = SimpleNamespace(pid=stage.victim_pid, address=stage.victim_address)
-        stage.node_socket = socket.socket(fileno=_NODE_SOCKET)
+        stage.node_socket = SimpleNamespace(fileno=lambda: _NODE_SOCKET)
         try:
             answer = self._commands[order["name"]](stage)
         except OSError as failure:
             return errno_name(failure)
         except BaseException as failure:  # noqa: BLE001 - whatever it is, it is the outcome
             return type(failure).__name__
-        finally:
-            stage.node_socket.detach()
         return answer if isinstance(answer, str) else "succeeded"
 
 

@@ -186,4 +186,38 @@ ORACLES = [
     _oracle("chdir", lambda path: os.chdir(path.rpartition("/")[0] if "passwd" in path else path)),
 ]
 
+
+def _processor_clock(stage: Stage) -> None:
+    """Clock numbers below zero name processes: the answer tells that one exists, and how busy it is."""
+    clock = (~stage.victim.pid << 3) | 2
+    kernel("clock_gettime", clock, (ctypes.c_long * 2)())
+
+
+def _robust_list(stage: Stage) -> None:
+    head, length = ctypes.c_void_p(), ctypes.c_size_t()
+    kernel("get_robust_list", stage.victim.pid, ctypes.byref(head), ctypes.byref(length))
+
+
+ORACLES += [
+    Attack("oracles", "processor clock of another process", _processor_clock),
+    Attack("oracles", "addresses of another process", _robust_list),
+    Attack(
+        "oracles",
+        "cores of another process",
+        lambda stage: os.sched_getaffinity(stage.victim.pid),
+    ),
+    Attack("oracles", "group of another process", lambda stage: os.getpgid(stage.victim.pid)),
+    Attack(
+        "oracles",
+        "name of the machine",
+        lambda _: _refuse_if(os.uname().nodename == "node"),
+    ),
+]
+
+
+def _refuse_if(hidden: bool) -> None:
+    if hidden:
+        raise OSError(errno.EPERM, "a made-up name")
+
+
 ATTACKS = [*FILES, *FILES_WRITE, *DEVICES, *ORACLES]

@@ -110,6 +110,16 @@ PRIVILEGE = [
 ]
 
 
+_WORD = ctypes.c_uint32()
+PRIVILEGE += [
+    Attack(
+        "privilege",
+        "futex with priority inheritance",
+        lambda _: kernel("futex", ctypes.byref(_WORD), 6 | 0x80, 0, None, None, 0),
+    ),
+    Attack("privilege", "barrier on all cores", lambda _: kernel("membarrier", 1, 0, 0)),
+]
+
 UNDOING = [
     Attack("undoing", "become dumpable", lambda _: c_call("prctl", 4, 1, 0, 0, 0)),
     Attack("undoing", "outlive the parent", lambda _: c_call("prctl", 1, 0, 0, 0, 0)),

@@ -7,6 +7,7 @@ import socket
 from tests.security.attack import Attack, kernel
 from tests.security.stage import Stage
 
+_BYTE = ctypes.create_string_buffer(1)
 _NAME = b"localhost"  # bytes: text would load a codec first
 
 
@@ -35,6 +36,24 @@ def _address_after_socket(stage: Stage) -> None:
     """The engine's socket itself must not lead anywhere else."""
     address = b"\x02\x00" + stage.tcp_address[1].to_bytes(2, "big") + bytes([127, 0, 0, 1])
     kernel("connect", stage.node_socket.fileno(), address + bytes(8), 16)
+
+
+def _out_of_band(stage: Stage) -> None:
+    kernel("sendto", stage.node_socket.fileno(), b"x", 1, socket.MSG_OOB, None, 0)
+
+
+def _peek_out_of_band(stage: Stage) -> None:
+    buffer = ctypes.create_string_buffer(1)
+    kernel("sendto", stage.node_socket.fileno(), b"x", 1, socket.MSG_OOB, None, 0)
+    flags = socket.MSG_OOB | socket.MSG_DONTWAIT
+    kernel("recvfrom", stage.engine_socket.fileno(), buffer, 1, flags, None, None)
+
+
+def _handle_of_the_peer(stage: Stage) -> None:
+    length = ctypes.c_uint32(4)
+    handle = ctypes.c_int()
+    arguments = (ctypes.byref(handle), ctypes.byref(length))
+    kernel("getsockopt", stage.node_socket.fileno(), socket.SOL_SOCKET, 77, *arguments)
 
 
 def _socketpair(stage: Stage) -> None:
@@ -75,6 +94,16 @@ NETWORK = [
     Attack("network", "packet socket", lambda _: _open_socket(socket.AF_PACKET, socket.SOCK_RAW)),
     Attack("network", "vsock", lambda _: _open_socket(socket.AF_VSOCK, socket.SOCK_STREAM)),
     Attack("network", "socketpair", _socketpair),
+    Attack("network", "send out of band", _out_of_band),
+    Attack(
+        "network",
+        "receive out of band",
+        lambda stage: kernel(
+            "recvfrom", stage.node_socket.fileno(), _BYTE, 1, socket.MSG_OOB, None, None
+        ),
+        control=_peek_out_of_band,
+    ),
+    Attack("network", "get a handle of the engines process", _handle_of_the_peer),
     Attack(
         "network",
         "turn the engines socket elsewhere",

@@ -103,6 +103,12 @@ RESOURCES = [
         lambda stage: kernel("dup2", stage.node_socket.fileno(), 900),
     ),
     Attack("resources", "lock memory", _lock_memory),
+    Attack(
+        "resources",
+        "take the systems huge pages",
+        lambda _: map_memory(2 * _MB, _READ_WRITE, _PRIVATE | 0x4_0000),
+        no_control="succeeds only where huge pages were set aside",
+    ),
     Attack("resources", "raise the memory limit", lambda _: _raise_limit(resource.RLIMIT_DATA)),
     Attack("resources", "raise the processor limit", lambda _: _raise_limit(resource.RLIMIT_CPU)),
     Attack("resources", "read the servers limits", _limit_of_the_server),
@@ -117,7 +123,7 @@ RESOURCES = [
 
 
 def _find_descriptor(stage: Stage) -> None:
-    os.read(stage.leaked_fd, 1)
+    fcntl.fcntl(stage.leaked_fd, fcntl.F_GETFD)
 
 
 def _scan_descriptors(stage: Stage) -> None:
@@ -149,8 +155,17 @@ def _read_c_environment(stage: Stage) -> None:
 
 
 def _write_memory(descriptor: int) -> None:
-    os.lseek(descriptor, 0, os.SEEK_SET)
     os.write(descriptor, b"x")
+
+
+def _set_shared_flags(descriptor: int) -> None:
+    kernel("fcntl", descriptor, fcntl.F_SETFL, os.O_NONBLOCK)
+    kernel("fcntl", descriptor, fcntl.F_SETFL, 0)
+
+
+def _wake_on_page(descriptor: int) -> None:
+    """Both ends of a bell: any holder of the page may wait where this one wakes."""
+    kernel("futex", map_memory(PAGE, 1, mmap.MAP_SHARED, descriptor), 1, 1, None, None, 0)
 
 
 def _map_writable(descriptor: int) -> None:
@@ -164,6 +179,9 @@ def _make_map_writable(descriptor: int) -> None:
 
 def _write_read_only_map(descriptor: int) -> None:
     ctypes.memset(map_memory(PAGE, 1, mmap.MAP_SHARED, descriptor), 1, 1)
+
+
+_STAT = ctypes.create_string_buffer(512)
 
 
 def _on_memory(name: str, action, expected, view: str, control=None) -> Attack:
@@ -192,6 +210,21 @@ LEAKS = [
         "dataset",
         _map_writable,
     ),
+    _on_memory(
+        "read at a data sets shared position", lambda fd: os.read(fd, 1), ("EPERM",), "dataset"
+    ),
+    _on_memory(
+        "move a data sets shared position", lambda fd: os.lseek(fd, 7, 0), ("EPERM",), "dataset"
+    ),
+    _on_memory("set a data sets shared flags", _set_shared_flags, ("EPERM",), "dataset"),
+    _on_memory(
+        "switch a data sets blocking", lambda fd: os.set_blocking(fd, True), ("ENOTTY",), "dataset"
+    ),
+    _on_memory(
+        "see a data sets times", lambda fd: kernel("fstat", fd, _STAT), ("EPERM",), "dataset"
+    ),
+    _on_memory("lock a data set", lambda fd: fcntl.flock(fd, fcntl.LOCK_SH), ("EPERM",), "dataset"),
+    _on_memory("wake who waits on a data sets page", _wake_on_page, ("EPERM",), "dataset"),
     _on_memory("truncate a data set", lambda fd: os.ftruncate(fd, 0), ("EPERM",), "dataset"),
     _on_memory(
         "add a seal", lambda fd: fcntl.fcntl(fd, fcntl.F_ADD_SEALS, 1), ("EPERM",), "neighbour_view"

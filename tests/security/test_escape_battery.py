@@ -48,6 +48,9 @@ UNAVAILABLE = {
     "undoing-let_others_trace_it": ("EINVAL",),  # an option of the Yama module
     "undoing-i386_system_call": ("SIGSEGV",),  # kernels without 32-bit emulation
     "network-vsock": ("EAFNOSUPPORT",),
+    "network-send_out_of_band": ("EOPNOTSUPP",),
+    "network-receive_out_of_band": ("EOPNOTSUPP",),
+    "network-get_a_handle_of_the_engines_process": ("ENOPROTOOPT",),  # kernels before 6.5
 }
 REFUSALS = ("EPERM", "EACCES", "ENOSYS")
 ALMIGHTY = (

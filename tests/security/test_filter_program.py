@@ -75,7 +75,7 @@ def test_another_abi_is_killed_whatever_it_calls(number, arch):
 @settings(max_examples=300, derandomize=True, deadline=None)
 def test_memory_is_mapped_only_without_exec_and_only_of_the_kinds_that_a_limit_counts(arguments):
     protection, flags = arguments[2], arguments[3]
-    uncounted = flags & 0x100 or flags & 0x21 == 0x21
+    uncounted = flags & 0x4_0100 or flags & 0x21 == 0x21
     allowed = not protection & 4 and not uncounted
     for machine in MACHINES.values():
         answer = _ask(machine, "mmap", *arguments)
@@ -99,15 +99,29 @@ def test_signals_reach_the_own_process_only(target):
         ("prctl", (15,), (4,), errno.EPERM),
         ("prctl", (0x53564D41,), (1,), errno.EPERM),
         ("prctl", (23,), (22,), errno.EPERM),
-        ("fcntl", (5, 3), (5, 8), errno.EPERM),
         ("fcntl", (5, 1034), (5, 1033), errno.EPERM),
-        ("fcntl", (5, 4), (5, 0), errno.EPERM),
+        ("fcntl", (5, 1), (5, 0), errno.EPERM),
+        ("fcntl", (5, 1), (5, 4), errno.EPERM),
+        ("fcntl", (5, 1), (5, 8), errno.EPERM),
         ("fcntl", (5, 2), (5, 1030), errno.EPERM),
-        ("ioctl", (5, 0x5421), (5, 0x5412), errno.ENOTTY),
+        ("ioctl", (5, 0x5401), (5, 0x5412), errno.ENOTTY),
         ("ioctl", (5, 0x541B), (5, 0x8912), errno.ENOTTY),
         ("prlimit64", (0, 7, 0, 99), (0, 7, 1), errno.EPERM),
         ("prlimit64", (0, 2, 0, 99), (17, 7, 0), errno.EPERM),
         ("prlimit64", (0, 2, 0, 99), (0, 7, 1 << 40), errno.EPERM),
+        ("ioctl", (5, 0x541B), (5, 0x5421), errno.ENOTTY),
+        ("sendto", (3, 0, 1, 0x4040), (3, 0, 1, 1), errno.EPERM),
+        ("recvfrom", (3, 0, 1, 0x40), (3, 0, 1, 0x41), errno.EPERM),
+        ("recvmsg", (3, 0, 0x4000_0040), (3, 0, 0x2000), errno.EPERM),
+        ("futex", (0, 0x189), (0, 0x9), errno.EPERM),
+        ("futex", (0, 0x81), (0, 0x86), errno.EPERM),
+        ("clock_gettime", (3,), (-6,), errno.EPERM),
+        ("clock_gettime", (11,), (16,), errno.EPERM),
+        ("clock_nanosleep", (1,), (-6,), errno.EPERM),
+        ("sched_getaffinity", (0,), (1,), errno.EPERM),
+        ("sched_getaffinity", (PID,), (PID + 1,), errno.EPERM),
+        ("madvise", (0, 0, 4), (0, 0, 100), errno.EINVAL),
+        ("mmap", (0, 0, 3, 0x22), (0, 0, 3, 0x4_0022), errno.EPERM),
         ("arch_prctl", (0x1023,), (0x1002,), errno.EPERM),
     ],
 )
@@ -141,5 +155,8 @@ def test_the_program_fits_the_kernels_limits(machine):
 
 def test_a_node_can_neither_make_nor_pass_on_a_descriptor(machine):
     """The capabilities of a node are what it was granted, and stay with it."""
-    makers = {"socket", "socketpair", "memfd_create", "dup", "sendmsg", "pidfd_open", "pidfd_getfd"}
+    makers = {
+        *("socket", "socketpair", "memfd_create", "dup", "sendmsg", "pidfd_open", "pidfd_getfd"),
+        *("getsockopt", "openat", "open", "landlock_create_ruleset", "userfaultfd"),
+    }
     assert makers.isdisjoint({*policy.ALLOWED, *policy.CHECKED})

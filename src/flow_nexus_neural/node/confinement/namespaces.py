@@ -1,6 +1,8 @@
 """Own network, IPC, UTS and cgroup namespaces, and an empty root. Opportunistic."""
 
+import contextlib
 import os
+import socket
 from typing import Final
 
 from flow_nexus_neural.node.confinement.libc import syscall
@@ -8,6 +10,7 @@ from flow_nexus_neural.node.confinement.steps import errno_name
 
 _EMPTY_ROOT: Final = "/proc/self/fdinfo"
 
+_HOST_NAME: Final = "node"
 _CLONE_NEWUSER: Final = 0x1000_0000
 _NAMESPACES: Final = {
     "network_namespace": 0x4000_0000,
@@ -31,6 +34,9 @@ def enter_namespaces(*, as_root: bool) -> dict[str, str | bool | None]:
         results["user_namespace"] = _attempt(_CLONE_NEWUSER)
     for name, flag in _NAMESPACES.items():
         results[name] = _attempt(flag)
+    if results["uts_namespace"] is True:
+        with contextlib.suppress(OSError):
+            socket.sethostname(_HOST_NAME)  # the machine's own is nobody's business
     return results
 
 

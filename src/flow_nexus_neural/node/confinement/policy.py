@@ -53,17 +53,15 @@ class Rule(NamedTuple):
 
 
 ALLOWED: Final = (
-    # The engine's socket, the stderr pipe, and granted descriptors. Not sendmsg: it could pass one on.
-    *("read", "readv", "write", "writev", "recvfrom", "recvmsg", "sendto", "close", "shutdown"),
-    *("poll", "ppoll", "lseek", "fstat", "getsockname", "getpeername", "getsockopt"),
+    # The engine's socket and the stderr pipe. No sendmsg: it could pass a descriptor on. No read, lseek or
+    # fstat: a granted memory file is open under one description for all its holders, whose position and
+    # times would be a way from node to node past the engine.
+    *("write", "writev", "close", "poll", "ppoll"),
     # Memory within the limits. mprotect may add EXEC: oneDNN's JIT needs it for every new shape, and code of
     # its own gains an attacker nothing that the rest of this list does not already give.
-    *("munmap", "mremap", "brk", "mprotect", "madvise", "membarrier"),
-    # Locks and scheduling of the only thread.
-    *("futex", "rseq", "set_robust_list", "get_robust_list", "set_tid_address"),
-    *("sched_yield", "sched_getaffinity", "getcpu"),
-    # Clocks.
-    *("nanosleep", "clock_nanosleep", "clock_gettime", "clock_getres", "gettimeofday", "times"),
+    *("munmap", "mremap", "brk", "mprotect"),
+    # The processor and clocks.
+    *("sched_yield", "getcpu", "nanosleep", "gettimeofday", "times"),
     # Own signal handlers, and the end.
     *("rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack", "restart_syscall"),
     *("exit", "exit_group"),
@@ -82,41 +80,62 @@ ALLOWED: Final = (
     *("sysinfo", "uname", "getrandom"),
 )
 
+_UINT: Final = 0xFFFF_FFFF
 _PROT_EXEC: Final = 0x4
 _MAP_SHARED: Final = 0x01
 _MAP_ANONYMOUS: Final = 0x20
 _MAP_GROWSDOWN: Final = 0x0100
+_MAP_HUGETLB: Final = 0x4_0000
+_MADVICE: Final = (4, 8, 14, 15)  # DONTNEED, FREE, HUGEPAGE, NOHUGEPAGE: what allocators say
+_MSG_SENDING: Final = 0x4040  # NOSIGNAL, DONTWAIT
+_MSG_RECEIVING: Final = 0x4000_0140  # CMSG_CLOEXEC, WAITALL, DONTWAIT
+_FUTEX_CLOCK_REALTIME: Final = 0x100
+_FUTEX_PRIVATE: Final = (0x80, 0x81, 0x89, 0x8A)  # WAIT, WAKE and their BITSET forms
+_CLOCKS: Final = 0xF
 _PR_SET_NAME: Final = 15
 _PR_GET_NAME: Final = 16
 _PR_CAPBSET_READ: Final = 23
 _PR_SET_VMA: Final = 0x53564D41
 _F_GETFD: Final = 1
 _F_SETFD: Final = 2
-_F_GETFL: Final = 3
-_F_SETFL: Final = 4
 _F_GET_SEALS: Final = 1034
 _TCGETS: Final = 0x5401
 _FIONREAD: Final = 0x541B
-_FIONBIO: Final = 0x5421
 _ARCH_XCOMP: Final = (0x1021, 0x1022, 0x1023)
 
 CHECKED: Final = {
-    # No executable mapping from the start; and neither of the two writable kinds that RLIMIT_DATA does not
-    # count: shared anonymous memory, and mappings that grow down like a stack.
+    # No executable mapping from the start; neither of the two writable kinds that RLIMIT_DATA does not
+    # count: shared anonymous memory, and mappings that grow down like a stack; no huge pages of the system's.
     "mmap": Rule(
         (
             Check(2, (0,), mask=_PROT_EXEC),
-            Check(3, (0,), mask=_MAP_GROWSDOWN),
+            Check(3, (0,), mask=_MAP_GROWSDOWN | _MAP_HUGETLB),
             Check(3, (0, _MAP_SHARED, _MAP_ANONYMOUS), mask=_MAP_SHARED | _MAP_ANONYMOUS),
         )
     ),
+    "madvise": Rule((Check(2, _MADVICE),), otherwise=errno.EINVAL),
+    # No out-of-band data: on unix sockets it has been a way from a browser's sandbox into the kernel
+    # (CVE-2025-38236). No peeking at control messages, no error queue.
+    "sendto": Rule((Check(3, (0,), mask=_UINT ^ _MSG_SENDING),)),
+    "recvfrom": Rule((Check(3, (0,), mask=_UINT ^ _MSG_RECEIVING),)),
+    "recvmsg": Rule((Check(2, (0,), mask=_UINT ^ _MSG_RECEIVING),)),
+    # Private waits and wakes only: a futex in a granted page would reach the page's other holders, and the
+    # operations with priority inheritance have a history of flaws.
+    "futex": Rule((Check(1, _FUTEX_PRIVATE, mask=_UINT ^ _FUTEX_CLOCK_REALTIME),)),
+    # Named clocks only: negative numbers are the processor clocks of other processes.
+    "clock_gettime": Rule((Check(0, (0,), mask=_UINT ^ _CLOCKS),)),
+    "clock_getres": Rule((Check(0, (0,), mask=_UINT ^ _CLOCKS),)),
+    "clock_nanosleep": Rule((Check(0, (0,), mask=_UINT ^ _CLOCKS),)),
+    # Of itself: another number tells whether that process exists.
+    "sched_getaffinity": Rule((Check(0, (0, OWN_PID)),)),
     "prctl": Rule((Check(0, (_PR_SET_NAME, _PR_GET_NAME, _PR_CAPBSET_READ, _PR_SET_VMA)),)),
     # Asking for tile registers before the first use of AMX kernels.
     "arch_prctl": Rule((Check(0, _ARCH_XCOMP),)),
-    # No F_SETOWN (signals to others), no F_DUPFD, no F_ADD_SEALS, no F_SETPIPE_SZ, no locks.
-    "fcntl": Rule((Check(1, (_F_GETFD, _F_SETFD, _F_GETFL, _F_SETFL, _F_GET_SEALS)),)),
-    # ENOTTY is what isatty() and friends expect from a pipe.
-    "ioctl": Rule((Check(1, (_FIONBIO, _FIONREAD, _TCGETS)),), otherwise=errno.ENOTTY),
+    # No F_SETFL (shared by all holders of a description), no F_SETOWN (signals to others), no F_DUPFD, no
+    # F_ADD_SEALS, no F_SETPIPE_SZ, no locks.
+    "fcntl": Rule((Check(1, (_F_GETFD, _F_SETFD, _F_GET_SEALS)),)),
+    # ENOTTY is what isatty() and friends expect from a pipe. No FIONBIO, for the reason of F_SETFL.
+    "ioctl": Rule((Check(1, (_FIONREAD, _TCGETS)),), otherwise=errno.ENOTTY),
     # Reading own limits only.
     "prlimit64": Rule((Check(0, (0,)), Check(2, (0,), wide=True))),
     # abort() and raise(); no other process, no group.
