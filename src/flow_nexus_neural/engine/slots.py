@@ -93,7 +93,6 @@ class Slot:
     parameters: int | None = None
     implied_head: bool | None = None
     rounds_done: int = 0
-    last_round: int | None = None
     loss: float | None = None
     rows: int | None = None
     last_error: str | None = None

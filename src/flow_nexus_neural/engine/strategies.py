@@ -1,7 +1,8 @@
 """How a round's work is divided: local epochs of sampled clients, or local SGD of all workers."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import anyio
 
@@ -18,6 +19,23 @@ from flow_nexus_neural.protocol.messages import Pass
 Members = Sequence[tuple[Slot, Cohort]]
 
 
+@dataclass
+class Turns:
+    """Who was asked when, in one training."""
+
+    _last: dict[str, int] = field(default_factory=dict)
+    _times: Counter[str] = field(default_factory=Counter)
+
+    def client(self, slot: str, group: str) -> Client:
+        """A slot as a candidate of the next round."""
+        return Client(slot, group, self._last.get(slot), self._times[slot])
+
+    def asked(self, slots: Sequence[str], number: int) -> None:
+        """These slots took part in a round."""
+        self._times.update(slots)
+        self._last.update(dict.fromkeys(slots, number))
+
+
 @dataclass(frozen=True)
 class Frame:
     """What stays the same from round to round.
@@ -32,6 +50,7 @@ class Frame:
     config: TrainingConfig
     run: tuple[int, int]
     groups: Mapping[str, str]
+    turns: Turns
     pace: Pace
 
 
@@ -56,7 +75,7 @@ async def federated_round(frame: Frame, number: int, members: Members) -> RoundW
     config = frame.config
     by_name = {slot.name: (slot, cohort) for slot, cohort in members}
     clients = [
-        Client(slot.name, frame.groups.get(slot.name, ""), slot.last_round) for slot, _ in members
+        frame.turns.client(slot.name, frame.groups.get(slot.name, "")) for slot, _ in members
     ]
     seed = seed64(frame.run, number, "", 0, "sample")
     chosen = sample_clients(clients, config.clients_per_round or 1, seed)
@@ -70,8 +89,7 @@ async def federated_round(frame: Frame, number: int, members: Members) -> RoundW
         dropout_seed=lambda slot: seed64(frame.run, number, slot, 0, "dropout"),
         min_contributors=min(config.min_nodes_per_round or 1, len(chosen)),
     )
-    for name in chosen:
-        by_name[name][0].last_round = number
+    frame.turns.asked(chosen, number)
     return work
 
 

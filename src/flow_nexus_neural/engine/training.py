@@ -25,7 +25,7 @@ from flow_nexus_neural.engine.preparation import FEATURE_DROPOUT, Preparation, c
 from flow_nexus_neural.engine.records import record
 from flow_nexus_neural.engine.rounds import Pace, prepare_all
 from flow_nexus_neural.engine.slots import Slot
-from flow_nexus_neural.engine.strategies import Frame, federated_round, local_sgd_round
+from flow_nexus_neural.engine.strategies import Frame, Turns, federated_round, local_sgd_round
 from flow_nexus_neural.engine.trainings import Training, TrainingStatus
 from flow_nexus_neural.errors import NeuralError, NoWorkers, RoundFailed, StoreError
 
@@ -76,6 +76,7 @@ class TrainingRun:
         )
         self._groups = dict(prepared.shards.groups)
         self._pace = Pace()
+        self._turns = Turns()
         self.rows_last_round = 0
         self._run = (config.seed, self.training.ordinal)
 
@@ -201,6 +202,7 @@ class TrainingRun:
             config=self.training.config,
             run=self._run,
             groups=self._groups,
+            turns=self._turns,
             pace=self._pace,
         )
 
