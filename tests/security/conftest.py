@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(items):
             item.add_marker(quiet)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def whole_stage():
     stage = Stage()
     yield stage
