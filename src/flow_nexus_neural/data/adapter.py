@@ -96,6 +96,11 @@ class _Names:
             if known is not None:
                 self.folded.update({name: self.folded.get(name, known) for name in same})
         self._columns = schema.columns
+        self._dissolved: dict[str, dict[int, int]] = {}
+        for index, spec in enumerate(schema.columns):
+            split = step_of(spec.name)
+            if split is not None and spec.name.endswith("]"):
+                self._dissolved.setdefault(split[0].lower(), {})[split[1]] = index
 
     def place_of(self, name: str) -> _Place | None:
         """Where a value of this name goes; None if nowhere."""
@@ -109,10 +114,15 @@ class _Names:
         within = split[1] < self._columns[vector.column].width
         return _Place(vector.column, split[1]) if within else None
 
+    def steps_of(self, name: str) -> dict[int, int]:
+        """Columns of a list that is used step by step: step to column; empty if it is none."""
+        return self._dissolved.get(name.lower(), {})
+
     def lone_list(self, row: Mapping[str, object]) -> list[object] | None:
         """The inputs of `{"features": [...]}` for a model without a column of that name."""
         values = row.get("features")
-        if not isinstance(values, list) or any(self.place_of(str(name)) for name in row):
+        known = (self.place_of(str(name)) or self.steps_of(str(name)) for name in row)
+        if not isinstance(values, list) or any(known):
             return None
         return values
 
@@ -134,6 +144,8 @@ def _read_row(
             spec, start = schema.columns[place.column], schema.scaler.starts[place.column]
             cell = reading.values[at][start : start + spec.width]
             _read_value(spec, place.step, reading, value, cell)
+        elif isinstance(value, list) and (steps := names.steps_of(str(name))):
+            _read_steps(schema, steps, reading.values[at], str(name), value)
         elif str(name).lower() in SYMBOL_NAMES and schema.symbols:
             reading.symbols[at[0]] = _symbol(schema, reading, value)
         elif len(reading.ignored) < MAX_LISTED:
@@ -214,6 +226,22 @@ def _number(name: str, value: object) -> float:
             f"'{name}' is {shown}, which is not a finite number", hint="give a number, or null"
         )
     return number
+
+
+def _read_steps(
+    schema: DataSchema,
+    steps: Mapping[int, int],
+    row: NDArray[np.float64],
+    name: str,
+    values: Sequence[object],
+) -> None:
+    if len(values) <= max(steps):
+        raise InvalidRecord(
+            f"'{name}' has {len(values)} values, the model reads {max(steps) + 1}",
+            hint="give the whole list, null where unknown",
+        )
+    for step, column in steps.items():
+        row[schema.scaler.starts[column]] = _number(name, values[step])
 
 
 def _read_vector(

@@ -269,3 +269,16 @@ def test_truth_is_read_from_words_as_it_was_in_training(load, labelled):
     assert schema.input.flat_width == 3
     for said, meant in (("true", True), ("False", 0)):
         assert (schema.adapt({"open": said}).x == schema.adapt({"open": meant}).x).all()
+
+
+def test_lists_that_are_used_step_by_step_are_given_as_lists(load, labelled):
+    for index, record in enumerate(labelled):
+        record["u"] = [index % 3, index % 5]
+        record["w"] = [index % 4, index % 7, index % 2]
+    schema = load(labelled).schema
+    listed = schema.adapt({"u": [1, 2], "w": [3, 4, None]})
+    named = schema.adapt({"u[0]": 1, "u[1]": 2, "w[0]": 3, "w[1]": 4})
+    assert (listed.x == named.x).all()
+    assert listed.coverage == pytest.approx([4 / 7])
+    with pytest.raises(InvalidRecord, match="'w' has 2 values, the model reads 3"):
+        schema.adapt({"u": [1, 2], "w": [1, 2]})

@@ -10,6 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from flow_nexus_neural.data.prepare import DataRequest, prepare
 from flow_nexus_neural.data.schema import DataSchema
+from flow_nexus_neural.data.synthetic import GENERATORS
 from flow_nexus_neural.engine.reports import DatasetInfo
 from flow_nexus_neural.errors import (
     DataTooSmall,
@@ -454,3 +455,33 @@ def test_a_column_that_claims_to_be_one_symbol_per_row_is_refused(load):
     records = [{"symbol": f"s{index}", "a": index % 5, "y": index % 2} for index in range(2_000)]
     with pytest.raises(LimitExceeded, match="2000 symbols"):
         load(records)
+
+
+def test_walk_forward_and_embargo_are_options_of_any_ordered_data(load, write_csv):
+    rows = [(t, (t * 7) % 11, (t // 3) % 2) for t in range(500)]
+    write_csv("a.csv", ["time", "a", "y"], rows)
+    data = load("a.csv#split=walk-forward&folds=4&embargo=5&horizon=2")
+    assert data.description.rows == 498
+    assert data.description.split["purged"] == 2 + 5
+    assert len(data.parts["test"]) == pytest.approx(498 / 5 - 5, abs=1)
+    assert any("earlier folds are not trained one by one" in text for text in data.warnings)
+    write_csv("b.csv", ["a", "y"], [row[1:] for row in rows])
+    for suffix in ("split=walk_forward", "embargo=3"):
+        with pytest.raises(InvalidArguments, match="time order"):
+            load("b.csv#" + suffix)
+
+
+def test_a_window_of_records_reads_as_the_same_window_of_the_data(load):
+    name = "crypto_market_historical_data"
+    data = load(f"{name}#rows=400", window=3)
+    table = GENERATORS[name].make(400, 20240101)
+    columns = ("price", "volume", "volatility", "features")
+    for start in (0, 50, 410):
+        rows = [
+            {column: np.asarray(table.columns[column][row]).tolist() for column in columns}
+            for row in range(start, start + 3)
+        ]
+        adapted = data.schema.adapt({"symbol": "BTC" if start < 400 else "ETH", "window": rows})
+        assert adapted.coverage.tolist() == [1.0]
+        distance = np.abs(data.parts["train"].x - adapted.x[0]).max(axis=(1, 2))
+        assert distance.min() < 1e-5
