@@ -14,7 +14,16 @@ from flow_nexus_neural.node.confinement import landlock, limits, namespaces, pri
 from flow_nexus_neural.node.confinement.apply import confine, run_probes
 from flow_nexus_neural.runtime import isolation
 from flow_nexus_neural.runtime.isolation import EXPECTED_PROBES, judge, platform_name
-from tests.security.harness import IS_ROOT, LIMITS, become_nobody, reap, until
+from tests.security.harness import (
+    BARE,
+    IS_ROOT,
+    LIMITS,
+    SUCCEEDED,
+    become_nobody,
+    outcome_of,
+    reap,
+    until,
+)
 
 
 class _Node:
@@ -247,6 +256,17 @@ def test_a_node_that_only_claims_a_namespace_is_not_believed(node_of, layer):
     node = node_of(stay)
     node.steps[layer] = True
     assert node.judge().layers[layer] is False
+
+
+def test_every_probe_gets_something_else_without_confinement():
+    def probe():
+        got = run_probes()
+        same = {name for name, expected in EXPECTED_PROBES.items() if got[name] in expected}
+        if same - {"io_uring"}:  # which a kernel may be built without
+            raise AssertionError(same)
+
+    user = "root" if IS_ROOT else "unprivileged"
+    assert outcome_of(probe, user=user, confinement=BARE) == SUCCEEDED
 
 
 def test_the_judge_imports_nothing_from_the_node():

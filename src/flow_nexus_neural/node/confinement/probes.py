@@ -24,6 +24,9 @@ _AT_FDCWD: Final = -100
 _PAGE_BYTES: Final = 4096
 _PROT_READ_WRITE: Final = 3
 _PROT_READ_EXEC: Final = 5
+_MSG_OOB: Final = 1
+_CLONE_THREAD: Final = 0x1_0000
+_FUTEX_WAKE: Final = 1
 _MAP_SHARED_ANONYMOUS: Final = 0x21
 _MAP_PRIVATE_ANONYMOUS: Final = 0x22
 _MAP_STACK_LIKE: Final = 0x122
@@ -53,6 +56,8 @@ def _pollers() -> list[tuple[range, select.poll]]:
 _POLLERS: Final = _pollers()
 _PAIR: Final = ctypes.create_string_buffer(8)
 _STAT: Final = ctypes.create_string_buffer(512)
+_WORD: Final = ctypes.create_string_buffer(4)
+_WORDS: Final = ctypes.create_string_buffer(16)
 
 
 def run_linux_probes(*, hostile: policy.Hostile = "errno") -> dict[str, str]:
@@ -130,9 +135,16 @@ _PROBES: Final[dict[str, Callable[[], int | None]]] = {
     "stat": lambda: syscall("newfstatat", _AT_FDCWD, b"/\0", _STAT, 0),
     "socket": _socket,
     "socketpair": _socketpair,
-    # A descriptor that does not exist: without a filter EBADF.
+    # Descriptors that do not exist: without a filter EBADF.
     "sendmsg": lambda: syscall("sendmsg", -1, None, 0),
     "fork": _fork,
+    "out_of_band": lambda: syscall("sendto", -1, None, 0, _MSG_OOB, None, 0),
+    "shared_position": lambda: syscall("lseek", -1, 0, 0),
+    # Flags that contradict each other: without a filter EINVAL.
+    "thread": lambda: syscall("clone", _CLONE_THREAD, 0, 0, 0, 0),
+    # A wake that finds nobody: without a filter a permitted no-op.
+    "shared_futex": lambda: syscall("futex", _WORD, _FUTEX_WAKE, 1, None, None, 0),
+    "clock_of_parent": lambda: syscall("clock_gettime", (~os.getppid() << 3) | 2, _WORDS),
     # A null path: without a filter EFAULT.
     "execve": lambda: syscall("execve", None, None, None),
     "memfd_create": _memfd,
