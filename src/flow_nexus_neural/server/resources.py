@@ -12,6 +12,7 @@ from flow_nexus_neural.server.host import EngineHost
 from flow_nexus_neural.server.neural_server import NeuralServer
 from flow_nexus_neural.server.rounding import wire_json
 from flow_nexus_neural.server.schemas import StatusResult
+from flow_nexus_neural.server.status_size import short_enough
 
 CLUSTERS_URI = "neural://clusters"
 CLUSTER_TEMPLATE = CLUSTERS_URI + "/{cluster_id}"
@@ -50,7 +51,8 @@ def register_resources(server: NeuralServer, host: EngineHost) -> None:
     async def cluster(cluster_id: str) -> str:
         try:
             request = StatusRequest(cluster_id=cluster_id, detail="full")
-            return _json(StatusResult.of(await (await host.engine()).status(request)))
+            report = await (await host.engine()).status(request)
+            return _json(short_enough(StatusResult.of(report)))
         except NeuralError as error:
             raise resource_error(error) from error
 

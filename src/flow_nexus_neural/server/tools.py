@@ -25,6 +25,7 @@ from flow_nexus_neural.server.schemas import (
     TerminateResult,
     TrainResult,
 )
+from flow_nexus_neural.server.status_size import short_enough
 from flow_nexus_neural.server.strict_tool import ToolSpec
 
 
@@ -78,7 +79,7 @@ async def neural_cluster_status(
 
     With wait_seconds it waits for news. Next: neural_predict_distributed once training_status is completed.
     """
-    return StatusResult.of(await engine.status(request, progress))
+    return short_enough(StatusResult.of(await engine.status(request, progress)))
 
 
 async def neural_predict_distributed(

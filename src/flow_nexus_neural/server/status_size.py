@@ -1,0 +1,58 @@
+"""Keep a status short enough for a model to read, and say what was left out."""
+
+import json
+from collections.abc import Callable
+
+from flow_nexus_neural.server.rounding import wire_json
+from flow_nexus_neural.server.schemas import StatusResult
+
+MAX_STATUS_BYTES = 24_000
+N_POINTS = 5
+N_SESSIONS = 5
+
+
+def short_enough(status: StatusResult) -> StatusResult:
+    """Leave out what can be had elsewhere, step by step, until the status fits into 24,000 bytes.
+
+    A status of the usual size is returned as it is.
+    """
+    steps: tuple[tuple[Callable[[StatusResult], StatusResult], str], ...] = (
+        (_with_short_history, "history was thinned; the resource {uri}/history has every round"),
+        (_with_short_nodes, "`pol` and `last_error` of nodes were left out to keep this short"),
+        (_with_last_sessions, f"only the last {N_SESSIONS} training sessions are listed"),
+    )
+    for shorten, notice in steps:
+        if _n_bytes(status) <= MAX_STATUS_BYTES:
+            break
+        shorter = shorten(status)
+        if shorter is not status:
+            uri = f"neural://clusters/{status.cluster_id}"
+            warnings = [*shorter.warnings, notice.format(uri=uri)]
+            status = shorter.model_copy(update={"warnings": warnings})
+    return status
+
+
+def _n_bytes(status: StatusResult) -> int:
+    text = json.dumps(wire_json(status), separators=(",", ":"), ensure_ascii=False)
+    return len(text.encode())
+
+
+def _with_short_history(status: StatusResult) -> StatusResult:
+    points = status.history
+    if len(points) <= N_POINTS:
+        return status
+    last = len(points) - 1
+    kept = [points[round(i * last / (N_POINTS - 1))] for i in range(N_POINTS)]
+    return status.model_copy(update={"history": kept})
+
+
+def _with_short_nodes(status: StatusResult) -> StatusResult:
+    nodes = [node.model_copy(update={"pol": None, "last_error": None}) for node in status.nodes]
+    return status if nodes == status.nodes else status.model_copy(update={"nodes": nodes})
+
+
+def _with_last_sessions(status: StatusResult) -> StatusResult:
+    sessions = status.training_sessions
+    if len(sessions) <= N_SESSIONS:
+        return status
+    return status.model_copy(update={"training_sessions": sessions[-N_SESSIONS:]})
