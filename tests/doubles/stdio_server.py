@@ -18,6 +18,7 @@ WIRE = claim_wire()
 
 import anyio  # noqa: E402 - the streams are claimed before anything else is imported, as in the product
 
+from flow_nexus_neural.cli.logs import configure_logging  # noqa: E402
 from flow_nexus_neural.engine.reports import ClusterReport  # noqa: E402
 from flow_nexus_neural.engine.requests import InitRequest  # noqa: E402
 from flow_nexus_neural.server.app import build_server  # noqa: E402
@@ -54,5 +55,6 @@ async def open_noisy(marker: Path) -> AsyncIterator[NoisyEngine]:
         marker.write_text("closed")  # noqa: ASYNC240 - a few bytes
 
 
+configure_logging(Settings())  # before the server exists, whose constructor would do it otherwise
 host = EngineHost(lambda: open_noisy(Path(sys.argv[1])))
 anyio.run(serve_stdio, build_server(host, Settings()), host, WIRE)

@@ -198,6 +198,30 @@ def test_the_death_of_the_client_ends_the_server_and_its_children(
         running.assert_gone(PROMISED_WHEN_ORPHANED_S)
 
 
+def test_a_client_that_no_longer_reads_standard_error_does_not_keep_the_server_alive(
+    tmp_path: Path,
+):
+    program = DoubleServer(tmp_path)
+    reader, writer = os.pipe()
+    server = subprocess.Popen(
+        program.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=writer, cwd=ROOT
+    )
+    os.close(writer)
+    try:
+        client = PipeClient(server.stdin.fileno(), server.stdout.fileno())
+        program.put_to_work(client)
+        running = Running(server.pid, descendants(server.pid), program.marker)
+        os.close(reader)
+        assert client.call("neural_cluster_init", {"name": "c"})["isError"] is True
+        server.stdin.close()
+        running.assert_gone(PROMISED_S)
+    finally:
+        server.kill()
+        server.wait()
+        server.stdin.close()
+        server.stdout.close()
+
+
 def test_nodes_do_not_outlive_a_server_that_is_killed_and_the_next_one_starts(tmp_path: Path):
     program = RealServer(tmp_path)
     with at_work(program, tmp_path) as (server, running):

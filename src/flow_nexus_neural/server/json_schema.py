@@ -4,7 +4,8 @@ The result accepts and refuses the same values, except that an object may gain f
 nested free JSON is not described further.
 """
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from typing import cast
 
 from pydantic import BaseModel, JsonValue
@@ -15,6 +16,10 @@ Schema = dict[str, JsonValue]
 MAX_EXACT_INTEGER = 2**53
 """Integers above are not exact in every client, so that a bound there helps nobody."""
 
+MIN_SHARED = 3
+"""A definition of its own saves bytes from here on."""
+
+_NULL: Schema = {"type": "null"}
 _NOISE = ("title", "description", "additionalProperties")
 
 
@@ -35,12 +40,16 @@ def published_schema(model: type[BaseModel], mode: JsonSchemaMode) -> Schema:
 
 def without_enum(schema: Schema, echoed: Collection[frozenset[str]]) -> Schema:
     """Drop enumerations that only echo an argument: its input schema lists the values already."""
-    slim: Schema = {}
-    for key, value in schema.items():
-        if key == "enum" and frozenset(cast(list[str], value)) - {None} in echoed:
-            continue
-        slim[key] = without_enum(value, echoed) if isinstance(value, dict) else value
-    return slim
+
+    def slim(value: JsonValue) -> JsonValue:
+        if isinstance(value, list):
+            return [slim(one) for one in value]
+        if not isinstance(value, dict):
+            return value
+        is_echo = "enum" in value and frozenset(cast(list[str], value["enum"])) in echoed
+        return {key: slim(one) for key, one in value.items() if not (is_echo and key == "enum")}
+
+    return cast(Schema, slim(schema))
 
 
 def optional_without_null(schema: Schema) -> None:
@@ -52,12 +61,24 @@ def optional_without_null(schema: Schema) -> None:
         field = cast(Schema, body)
         if "default" in field and field["default"] is None:
             del field["default"]
-            types = [kind for kind in cast(list[JsonValue], field["type"]) if kind != "null"]
-            field["type"] = types[0] if len(types) == 1 else types
-            if "enum" in field:
-                field["enum"] = [
-                    value for value in cast(list[JsonValue], field["enum"]) if value is not None
-                ]
+            arms = [arm for arm in cast(list[Schema], field.pop("anyOf")) if arm != _NULL]
+            field.update(arms[0] if len(arms) == 1 else {"anyOf": cast(list[JsonValue], arms)})
+
+
+def share_nullables(schema: Schema) -> None:
+    """Write `number or null` and its like once, as a definition, where a schema repeats it.
+
+    A list of types (`["number", "null"]`) would be shorter still, but clients that translate schemas into a
+    dialect with one type per value refuse it or drop it.
+    """
+    unions = [node for node in _nodes(schema) if _shared_name(node)]
+    counts = Counter(_shared_name(node) for node in unions)
+    definitions = cast(Schema, schema.setdefault("$defs", {}))
+    for node in unions:
+        name = _shared_name(node)
+        if counts[name] >= MIN_SHARED:
+            definitions[name] = {"anyOf": node.pop("anyOf")}
+            node["$ref"] = f"#/$defs/{name}"
 
 
 def describe(schema: Schema, texts: Mapping[str, str]) -> None:
@@ -84,9 +105,7 @@ def _compact(schema: Schema) -> Schema:
             if item:
                 compacted[key] = item
         elif key == "anyOf":
-            compacted.update(
-                _union([_compact(cast(Schema, arm)) for arm in cast(list[JsonValue], value)])
-            )
+            compacted[key] = [_compact(cast(Schema, arm)) for arm in cast(list[JsonValue], value)]
         elif key == "exclusiveMaximum" and cast(float, value) > MAX_EXACT_INTEGER:
             continue
         else:
@@ -94,20 +113,35 @@ def _compact(schema: Schema) -> Schema:
     return {} if compacted.get("$ref") == "#/$defs/JsonValue" else compacted
 
 
-def _union(arms: list[Schema]) -> Schema:
-    """Write `T or null` and unions of plain types as one schema with a list of types."""
-    if not all(isinstance(arm.get("type"), str) for arm in arms):
-        return {"anyOf": cast(list[JsonValue], arms)}
-    bodies = [arm for arm in arms if arm["type"] != "null"]
-    nullable = len(bodies) < len(arms)
-    constrained = [arm for arm in bodies if set(arm) != {"type"}]
-    if len(bodies) > 1 and constrained:
-        return {"anyOf": cast(list[JsonValue], arms)}
-    merged: Schema = dict(bodies[0])
-    types: list[JsonValue] = [arm["type"] for arm in bodies]
-    if nullable:
-        types.append("null")
-        if "enum" in merged:
-            merged["enum"] = [*cast(list[JsonValue], merged["enum"]), None]
-    merged["type"] = types[0] if len(types) == 1 else types
-    return merged
+def inline_single_uses(schema: Schema) -> None:
+    """Put a definition that is used once where it is used: fewer bytes, and one place to read."""
+    counts = Counter(node["$ref"] for node in _nodes(schema) if "$ref" in node)
+    definitions = cast(Schema, schema.get("$defs", {}))
+    for node in list(_nodes(schema)):
+        reference = node.get("$ref")
+        if isinstance(reference, str) and counts[reference] == 1:
+            del node["$ref"]
+            node.update(cast(Schema, definitions.pop(reference.rsplit("/", 1)[1])))
+    if not definitions:
+        schema.pop("$defs", None)
+
+
+def _nodes(value: JsonValue) -> Iterator[Schema]:
+    """Every object of a schema, outermost first."""
+    if isinstance(value, dict):
+        yield value
+        for inner in value.values():
+            yield from _nodes(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _nodes(inner)
+
+
+def _shared_name(node: Schema) -> str:
+    """`NumberOrNull` for the union of the bare types number and null; empty for any other schema."""
+    arms = node.get("anyOf")
+    if not isinstance(arms, list):
+        return ""
+    if not all(isinstance(arm, dict) and set(arm) == {"type"} for arm in arms):
+        return ""
+    return "Or".join(str(cast(Schema, arm)["type"]).capitalize() for arm in arms)

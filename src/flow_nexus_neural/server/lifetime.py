@@ -6,6 +6,7 @@ nothing can cancel. Nodes die with their zygote and the zygote with us, so even 
 no process behind.
 """
 
+import contextlib
 import logging
 import os
 import signal
@@ -88,6 +89,9 @@ def _limit_closing() -> None:
 
 
 def _exit(status: int) -> NoReturn:
-    logging.shutdown()
-    sys.stderr.flush()
+    with contextlib.suppress(
+        OSError, ValueError
+    ):  # a client that is gone no longer reads our last words
+        logging.shutdown()
+        sys.stderr.flush()
     os._exit(status)

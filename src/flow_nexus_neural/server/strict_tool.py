@@ -37,8 +37,10 @@ from flow_nexus_neural.server.host import EngineHost
 from flow_nexus_neural.server.json_schema import (
     Schema,
     describe,
+    inline_single_uses,
     optional_without_null,
     published_schema,
+    share_nullables,
     without_enum,
 )
 from flow_nexus_neural.server.progress import paced_progress
@@ -105,6 +107,8 @@ class ToolSpec(Generic[RequestT]):
         """The published schema of the result."""
         schema = without_enum(published_schema(self.result, "serialization"), ECHOED)
         describe(schema, self.outputs)
+        share_nullables(schema)
+        inline_single_uses(schema)
         return schema
 
 
