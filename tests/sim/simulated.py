@@ -1,0 +1,142 @@
+"""The whole engine over nodes in this process: the real service, planned faults, tiny networks."""
+
+from contextlib import asynccontextmanager
+
+import anyio
+import numpy as np
+
+from flow_nexus_neural.engine.engine import Engine
+from flow_nexus_neural.engine.requests import (
+    ConnectRequest,
+    DeployRequest,
+    InitRequest,
+    PredictRequest,
+    StatusRequest,
+    TerminateRequest,
+    TrainRequest,
+)
+from flow_nexus_neural.node.service import NodeService
+from flow_nexus_neural.runtime.inproc import InprocRuntime
+from flow_nexus_neural.settings import Settings
+
+LAYERS = ({"type": "dense", "units": 6, "activation": "relu"}, {"type": "dense", "units": 1})
+LIMIT_S = 40
+
+
+def blobs(rows=120, seed=0, features=3):
+    """Two overlapping clouds, as inline data."""
+    draw = np.random.Generator(np.random.PCG64(seed))
+    y = np.arange(rows) % 2
+    x = draw.standard_normal((rows, features)) + 1.5 * y[:, None]
+    return {"X": np.round(x, 4).tolist(), "y": y.tolist()}
+
+
+DATA = blobs()
+RECORD = [1.0, 1.0, 1.0]
+
+
+def honest(spec):
+    return NodeService(node_id=spec.node_id, incarnation=spec.incarnation, seed=spec.seed)
+
+
+class World:
+    """An open engine and short words for what tests do with it."""
+
+    def __init__(self, engine, runtime, faults):
+        self.engine, self.runtime, self.faults = engine, runtime, faults
+
+    async def cluster(self, workers=3, *, layers=LAYERS, seed=1, topology="star", **more):
+        report = await self.engine.init_cluster(
+            InitRequest(name="sim", topology=topology, seed=seed, **more)
+        )
+        for _ in range(workers):
+            await self.deploy(report.cluster_id, layers=layers)
+        return report.cluster_id
+
+    async def deploy(self, cluster_id, role="worker", *, layers=LAYERS, **more):
+        request = DeployRequest(cluster_id=cluster_id, role=role, layers=layers, **more)
+        return await self.engine.deploy_node(request)
+
+    async def connect(self, cluster_id, topology=None, **more):
+        return await self.engine.connect(
+            ConnectRequest(cluster_id=cluster_id, topology=topology, **more)
+        )
+
+    async def start(self, cluster_id, data=None, *, federated=True, epochs=3, **more):
+        request = TrainRequest(
+            cluster_id=cluster_id,
+            dataset=DATA if data is None else data,
+            federated=federated,
+            epochs=epochs,
+            batch_size=8,
+            learning_rate=0.02,
+            **more,
+        )
+        return await self.engine.train(request)
+
+    async def train(self, cluster_id, data=None, **more):
+        """Start a training and wait for its end."""
+        await self.start(cluster_id, data, **more)
+        return await self.done(cluster_id)
+
+    async def status(self, cluster_id, **more):
+        return await self.engine.status(
+            StatusRequest(cluster_id=cluster_id, **{"detail": "full", **more})
+        )
+
+    async def done(self, cluster_id):
+        with anyio.fail_after(LIMIT_S):
+            status = await self.status(cluster_id, wait_seconds=25, until="done")
+            while status.training_status == "running":
+                status = await self.status(cluster_id, wait_seconds=25, until="done")
+        return status
+
+    async def until(self, cluster_id, condition, limit_s=20):
+        """Wait for a condition of the status, at every change."""
+        with anyio.fail_after(limit_s):
+            status = await self.status(cluster_id)
+            while not condition(status):
+                status = await self.status(cluster_id, wait_seconds=1)
+        return status
+
+    async def rounds(self, cluster_id, n):
+        """Wait until so many rounds are committed."""
+        return await self.until(cluster_id, lambda s: s.training.current_round >= n)
+
+    async def predict(self, cluster_id, record=RECORD, *, deadline_ms=5000, **more):
+        return await self.engine.predict(
+            PredictRequest(
+                cluster_id=cluster_id, input_data=record, deadline_ms=deadline_ms, **more
+            )
+        )
+
+    async def terminate(self, cluster_id, **more):
+        return await self.engine.terminate(TerminateRequest(cluster_id=cluster_id, **more))
+
+    async def stored(self):
+        return await self.engine._context.store.load()
+
+    async def versions(self, cluster_id):
+        """Version entries of a cluster's ledger, which has been verified."""
+        stored = await self.stored()
+        assert stored.refused == {}
+        ledger = stored.ledgers.get(cluster_id, ())
+        return [entry for entry in ledger if entry["kind"] == "version"]
+
+    def node(self, slot):
+        """The living node of a slot."""
+        (node,) = [n for n in self.runtime._nodes if n.spec.slot == slot and not n.gone]
+        return node
+
+    def kill(self, slot):
+        self.node(slot)._kill("killed: from outside")
+
+
+@asynccontextmanager
+async def world(state_dir, faults=None, service=honest, **settings):
+    runtime = InprocRuntime(service, faults)
+    async with (
+        runtime,
+        Engine.open(Settings(state_dir=state_dir, **settings), runtime=runtime) as engine,
+    ):
+        yield World(engine, runtime, faults)
