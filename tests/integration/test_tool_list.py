@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -117,6 +118,31 @@ def test_no_published_array_leaves_its_items_undescribed(server: Served):
 
     for tool in listed(server):
         check(tool["inputSchema"], tool["name"])
+
+
+def test_no_published_schema_gives_one_value_a_list_of_types(server: Served):
+    """Clients that translate schemas into a dialect with one type per value refuse or drop such lists."""
+
+    def check(schema: Any, place: str) -> None:
+        if isinstance(schema, dict):
+            assert not isinstance(schema.get("type"), list), place
+            for name, inner in schema.items():
+                check(inner, f"{place}.{name}")
+        elif isinstance(schema, list):
+            for number, inner in enumerate(schema):
+                check(inner, f"{place}[{number}]")
+
+    for tool in listed(server):
+        check(tool["inputSchema"], tool["name"])
+        check(tool["outputSchema"], tool["name"])
+
+
+@pytest.mark.parametrize("spec", TOOL_SPECS, ids=lambda spec: spec.name)
+def test_every_reference_of_a_published_schema_is_defined_and_used_more_than_once(spec: Any):
+    schema = spec.output_schema()
+    uses = re.findall(r'"\$ref": "#/\$defs/(\w+)"', json.dumps(schema))
+    assert set(uses) == set(schema.get("$defs", {}))
+    assert all(uses.count(name) > 1 for name in uses)
 
 
 @pytest.mark.parametrize(
