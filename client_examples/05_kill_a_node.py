@@ -54,10 +54,9 @@ async def main(epochs: int) -> None:
 
 
 async def predict(server: Neural, cluster_id: str, record: Reply) -> Reply:
-    """Predict one record and print who answered with what."""
-    reply = await server.call(
-        "neural_predict_distributed", cluster_id=cluster_id, input_data=record
-    )
+    """Predict one record, with time for every node, and print who answered with what."""
+    question = {"cluster_id": cluster_id, "input_data": record, "deadline_ms": 5000}
+    reply = await server.call("neural_predict_distributed", **question)
     evidence("P(up)", reply["prediction"])
     evidence("answered", f"{reply['nodes_used']} of {reply['nodes_expected']} nodes")
     evidence("degraded", reply["degraded"])

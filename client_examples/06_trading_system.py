@@ -38,8 +38,9 @@ async def main(epochs: int, cycles: int, seed: int) -> None:
         await lose_and_recover(system)
 
         heading("7 terminate")
-        ended = await system.terminate()
-        evidence("stopped", f"{ended['nodes_terminated']} nodes; {ended['message']}")
+        evidence(
+            "stopped", "{nodes_terminated} nodes; {message}".format(**await system.terminate())
+        )
 
 
 def show_cluster(system: TradingSystem) -> None:
@@ -91,28 +92,29 @@ def show_inference(system: TradingSystem) -> None:
 async def lose_and_recover(system: TradingSystem) -> None:
     """SIGKILL the first worker, predict without it, let the monitor replace it, predict with it."""
     record = system.inference.market.tick("BTC").record
-    before = await system.inference.get_distributed_prediction(record)
-    evidence("before", answer(before))
+    before = await ask(system, "before", record)
     status = await kill_node(system.server, system.cluster_id, "worker-0")
     dead = next(node for node in status["nodes"] if node["slot"] == "worker-0")
     evidence("killed", f"{dead['id']}: {dead['last_error']}; failed nodes {status['failed_nodes']}")
-    evidence("without it", answer(await system.inference.get_distributed_prediction(record)))
+    await ask(system, "without it", record)
     await system.monitor.perform_health_check()
     for recovered in system.monitor.recoveries:
         evidence("replaced by", f"{recovered['id']} pid {recovered['pid']}")
         evidence("synced to version", f"{recovered['synced_version']} in {recovered['sync_ms']} ms")
     check = await system.monitor.perform_health_check()
-    after = await system.inference.get_distributed_prediction(record)
-    evidence("after", answer(after))
+    after = await ask(system, "after", record)
     if check is None or check.failed_nodes or after["prediction"] != before["prediction"]:
         raise SystemExit("the worker was not replaced by one that predicts the same")
     evidence("nodes active", f"{check.active_nodes}, different models {check.distinct_models}")
 
 
-def answer(reply: Reply) -> str:
-    """A prediction, who made it, and from which version of the model."""
-    nodes = f"{reply['nodes_used']} of {reply['nodes_expected']} nodes"
-    return f"P(up) {number(reply['prediction'], 6)} by {nodes}, version {reply['model_version']}"
+async def ask(system: TradingSystem, when: str, record: Reply) -> Reply:
+    """Predict with time for every node; print the answer, who gave it, and the model's version."""
+    question = {"cluster_id": system.cluster_id, "input_data": record, "deadline_ms": 5000}
+    reply = await system.server.call("neural_predict_distributed", **question)
+    who = f"{reply['nodes_used']} of {reply['nodes_expected']} nodes, version {reply['model_version']}"
+    evidence(when, f"P(up) {number(reply['prediction'], 6)} by {who}")
+    return reply
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """Every example runs as a user would run it, and prints what its expected output promises."""
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from readme.expected_output import first_difference
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "client_examples"
 RUNS = {
@@ -17,16 +18,6 @@ RUNS = {
     "05_kill_a_node.py": ["--epochs=1"],
     "06_trading_system.py": ["--epochs=2", "--cycles=12"],
 }
-PLACEHOLDERS = {
-    "{int}": r"\d+",
-    "{float}": r"-?\d+(?:\.\d+)?(?:e-?\d+)?",
-    "{floats}": r"-?\d+\.\d+(?: -?\d+\.\d+)*",
-    "{id}": r"(?:dnc|node|trn)_[0-9a-f]{12}",
-    "{digest}": r"[0-9a-f]{16}",
-    "{word}": r"\w+",
-    "{note}": r"(?: \(confidence too low to act\))?",
-}
-REPEATS = {"* ": 0, "+ ": 1}
 
 
 @pytest.mark.timeout(120)
@@ -65,27 +56,3 @@ def test_the_comparison_notices_a_wrong_line_a_missing_line_and_a_further_line()
     assert first_difference(expected, ["seed 1", "end"]) is not None
     assert first_difference(expected, ["seed 1", "loss 0.5"]) is not None
     assert first_difference(expected, ["seed 1", "loss 0.5", "end", "more"]) is not None
-
-
-def first_difference(expected: list[str], printed: list[str]) -> str | None:
-    """Compare line by line; `* ` and `+ ` begin a line that may repeat (from zero, from one)."""
-    rest = list(printed)
-    for number, line in enumerate(expected, start=1):
-        least = REPEATS.get(line[:2])
-        pattern = as_pattern(line if least is None else line[2:])
-        count = 0
-        while rest and pattern.fullmatch(rest[0]) and (least is not None or count == 0):
-            rest.pop(0)
-            count += 1
-        if count < (1 if least is None else least):
-            found = rest[0] if rest else "the end"
-            return f"expected line {number} {line!r}, printed {found!r}"
-    return f"printed further: {rest[0]!r}" if rest else None
-
-
-def as_pattern(line: str) -> re.Pattern[str]:
-    """The regular expression of an expected line; placeholders stand for values."""
-    text = re.escape(line)
-    for placeholder, pattern in PLACEHOLDERS.items():
-        text = text.replace(re.escape(placeholder), pattern)
-    return re.compile(text)

@@ -13,6 +13,7 @@ from mcp.client.stdio import StdioServerParameters
 from bench.report import README, RESULTS, load_records, render
 from flow_nexus_neural.settings import Settings
 from readme import tool_table
+from readme.expected_output import first_difference
 from readme.markers import replace_between
 
 ROOT = README.parent
@@ -24,6 +25,13 @@ def test_the_table_of_tools_is_the_servers_own():
     replace_between(
         README, "tools", tool_table.render(anyio.run(tool_table.listed_tools)), check=True
     )
+
+
+def test_the_transcript_is_what_the_demo_prints_today():
+    block = PAGE.partition("<!-- transcript:begin -->")[2].partition("<!-- transcript:end -->")[0]
+    printed = block.partition("$ make demo")[2].partition("```")[0].rstrip().splitlines()
+    expected = (ROOT / "client_examples" / "expected" / "06.txt").read_text().splitlines()
+    assert first_difference(expected, printed) is None
 
 
 def test_the_tables_of_measurements_come_from_the_committed_results():
