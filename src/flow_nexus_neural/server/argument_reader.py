@@ -25,7 +25,6 @@ from flow_nexus_neural.server.argument_values import Expected, read_value
 from flow_nexus_neural.server.errors import clip
 
 MAX_SHOWN_CHARS = 80
-MAX_LISTED = 8
 
 RequestT = TypeVar("RequestT", bound=EngineRequest)
 

@@ -1,7 +1,7 @@
 """Publish pydantic's JSON schemas without their noise: hosts put every byte of them before the model.
 
-The result accepts and refuses the same values, except that an object may gain fields later (outputs) and that
-nested free JSON is not described further.
+The result accepts and refuses the same values, except that an object may gain fields later. What results and
+optional arguments further do without is said at the functions that leave it out.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ MIN_SHARED = 3
 """A definition of its own saves bytes from here on."""
 
 _NULL: Schema = {"type": "null"}
-_NOISE = ("title", "description", "additionalProperties")
+_NOISE = ("title", "description")
 
 
 def published_schema(model: type[BaseModel], mode: JsonSchemaMode) -> Schema:
@@ -100,10 +100,10 @@ def _compact(schema: Schema) -> Schema:
             compacted[key] = {
                 name: _compact(cast(Schema, body)) for name, body in cast(Schema, value).items()
             }
-        elif key == "items" and value != {}:
-            item = _compact(cast(Schema, value))
-            if item:
-                compacted[key] = item
+        elif key in ("items", "additionalProperties"):
+            inner = _compact(value) if isinstance(value, dict) else {}
+            if inner:
+                compacted[key] = inner
         elif key == "anyOf":
             compacted[key] = [_compact(cast(Schema, arm)) for arm in cast(list[JsonValue], value)]
         elif key == "exclusiveMaximum" and cast(float, value) > MAX_EXACT_INTEGER:

@@ -64,7 +64,7 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
     "time_column": "Orders the rows",
     "features": "Columns",
     "window": "Rows per sequence",
-    "horizon": "Rows ahead of the target",
+    "horizon": "Rows ahead",
     "seed": "Default from the cluster's",
 }
 STATUS_ARGUMENTS = _CLUSTER_ID | {
