@@ -31,8 +31,10 @@ class Settings(BaseModel):
         allow_paths: Further roots from which data may be read.
         max_nodes: Slots per cluster.
         max_clusters: Live clusters per server.
-        node_memory_mb: Memory a node may allocate above its start size.
-        node_cpu_s: CPU seconds a node may use over its life.
+        node_memory_mb: MiB that a `large` node may allocate above its start size; `base` gets half,
+            `xl` and `custom` twice as much.
+        node_cpu_s: CPU seconds that a `base` or `large` node may use over its life; `xl` and `custom`
+            get twice as many.
         node_ready_timeout_s: Time for a node to confine itself and report ready.
         predict_deadline_ms: Time for one record to be predicted.
         require_isolation: Lowest isolation level at which deploying still succeeds.

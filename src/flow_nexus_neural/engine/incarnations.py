@@ -7,6 +7,7 @@ import anyio
 
 from flow_nexus_neural.engine.cluster import Cluster, refuse_ended
 from flow_nexus_neural.engine.context import EngineContext, new_id, timestamp
+from flow_nexus_neural.engine.node_limits import cpu_s, memory_mb
 from flow_nexus_neural.engine.records import note_membership
 from flow_nexus_neural.engine.serving import adopt, serving_slots, synchronise
 from flow_nexus_neural.engine.slots import Slot
@@ -208,7 +209,7 @@ def _spec(context: EngineContext, cluster: Cluster, slot: Slot) -> NodeSpec:
         slot=slot.name,
         incarnation=slot.incarnation,
         seed=seed64((cluster.spec.seed, 0), 0, slot.name, slot.incarnation, "init"),
-        memory_mb=context.settings.node_memory_mb,
-        cpu_s=context.settings.node_cpu_s,
+        memory_mb=memory_mb(context.settings, slot.spec.model),
+        cpu_s=cpu_s(context.settings, slot.spec.model),
         max_regions=16 + 2 * (context.settings.max_nodes - 1),
     )

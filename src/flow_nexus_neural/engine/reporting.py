@@ -7,6 +7,7 @@ from flow_nexus_neural.coordination.membership import count
 from flow_nexus_neural.engine import autonomy
 from flow_nexus_neural.engine.cluster import Cluster
 from flow_nexus_neural.engine.context import EngineContext
+from flow_nexus_neural.engine.node_limits import memory_mb
 from flow_nexus_neural.engine.reports import (
     ClusterConfig,
     ClusterLine,
@@ -58,7 +59,7 @@ async def status_report(
             **_training_part(cluster, training),
             **_model_part(cluster),
             **_traffic_part(cluster),
-            **_memory_part(context, memory),
+            **_memory_part(context, cluster, memory),
             "nodes": [_node(context, cluster, slot, memory.get(slot.name)) for slot in nodes],
             "guarantees": guarantees(cluster),
             "consensus_report": None,
@@ -232,23 +233,24 @@ def thinned(history: list[HistoryPoint], points: int = HISTORY_POINTS) -> list[H
 
 
 def _memory_part(
-    context: EngineContext, readings: dict[str, MemoryReading | None]
+    context: EngineContext, cluster: Cluster, readings: dict[str, MemoryReading | None]
 ) -> dict[str, object]:
     """Bytes of all nodes, their percentage of the nodes' limits, and how they were read."""
     known = [reading for reading in readings.values() if reading is not None]
     if not known or len(known) < len(readings):
         return dict.fromkeys(("memory_bytes", "memory_usage", "memory_source"))
     used = sum(reading.nbytes for reading in known)
+    limit = sum(_memory_limit_bytes(context, cluster.slots[name]) for name in readings)
     sources = {reading.source for reading in known}
     return {
         "memory_bytes": used,
-        "memory_usage": 100.0 * used / (len(known) * _memory_limit_bytes(context)),
+        "memory_usage": 100.0 * used / limit,
         "memory_source": sources.pop() if len(sources) == 1 else "mixed",
     }
 
 
-def _memory_limit_bytes(context: EngineContext) -> int:
-    return context.settings.node_memory_mb * 1_000_000
+def _memory_limit_bytes(context: EngineContext, slot: Slot) -> int:
+    return memory_mb(context.settings, slot.spec.model) << 20
 
 
 def _node(
@@ -270,7 +272,7 @@ def _node(
         loss=slot.loss,
         rows=slot.rows,
         memory_bytes=memory.nbytes if memory else None,
-        memory_limit_bytes=_memory_limit_bytes(context),
+        memory_limit_bytes=_memory_limit_bytes(context, slot),
         parameters=slot.parameters,
         backend="torch",
         pid=slot.handle.pid if slot.handle else None,
