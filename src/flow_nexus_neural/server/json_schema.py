@@ -94,7 +94,7 @@ def describe(schema: Schema, texts: Mapping[str, str]) -> None:
 def _compact(schema: Schema) -> Schema:
     compacted: Schema = {}
     for key, value in schema.items():
-        if key in _NOISE:
+        if key in _NOISE or (key == "type" and "const" in schema):
             continue
         if key == "properties":
             compacted[key] = {
