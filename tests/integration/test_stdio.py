@@ -93,6 +93,17 @@ def shared_pipe(tmp_path_factory: pytest.TempPathFactory):
         yield server
 
 
+def test_a_server_started_without_standard_error_serves_all_the_same(tmp_path: Path):
+    marker = tmp_path / "closed"
+    python = f"exec {sys.executable} -m tests.doubles.stdio_server {marker} 2>&-"
+    with ServerProcess(["/bin/sh", "-c", python], ROOT, tmp_path / "stderr") as server:
+        server.client.initialize()
+        assert server.client.result("neural_cluster_init", {"name": "c"})["success"] is True
+        server.process.stdin.close()
+        assert server.process.wait(10) == 0
+        assert marker.read_text() == "closed"
+
+
 def test_the_command_line_tells_its_version_and_refuses_wrong_settings(tmp_path: Path):
     def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
