@@ -63,7 +63,7 @@ def test_another_failure_is_not_passed_off_as_an_unknown_resource(server: Served
 
 
 @pytest.mark.parametrize(
-    ("typed", "found"), [("dnc_", [CLUSTER]), ("", [CLUSTER]), ("DOUB", [CLUSTER]), ("zz", [])]
+    ("typed", "found"), [("dnc_", [CLUSTER]), ("", [CLUSTER]), ("OUBLE", [CLUSTER]), ("zz", [])]
 )
 def test_a_cluster_id_is_completed_by_id_and_by_name(server: Served, typed: str, found: list[str]):
     for reference in (

@@ -36,7 +36,7 @@ def test_every_line_of_standard_output_is_protocol_whatever_is_printed(tmp_path:
             assert era in discovered["supportedVersions"]
         assert len(client.request("tools/list", more)["result"]["tools"]) == 7
         assert client.result("neural_cluster_init", {"name": "c"}, **more)["success"] is True
-        assert client.call("neural_cluster_init", {"nam": "c"}, **more)["isError"] is True
+        assert client.call("neural_cluster_init", {"naem": "c"}, **more)["isError"] is True
         for line in client.lines:
             assert json.loads(line)["jsonrpc"] == "2.0"
         server.process.stdin.close()
