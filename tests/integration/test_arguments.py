@@ -148,7 +148,7 @@ def test_federated_on_init_points_to_the_training(server: Served):
         ("neural_train_distributed", "bath_size", "batch_size"),
         ("neural_train_distributed", "learningrate", "learning_rate"),
         ("neural_cluster_init", "topolgy", "topology"),
-        ("neural_cluster_init", "architectur", "architecture"),
+        ("neural_cluster_init", "achitekture", "architecture"),
         ("neural_node_deploy", "capability", "capabilities"),
         ("neural_predict_distributed", "aggregtion", "aggregation"),
         ("neural_cluster_status", "wait_second", "wait_seconds"),
