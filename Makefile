@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 CODE := src tests client_examples bench readme
 TEXTS := README.md ARCHITECTURE.md CHANGELOG.md SECURITY.md
 
-.PHONY: help fmt check test examples fault security demo bench clean
+.PHONY: help fmt check test examples fault security clients conformance demo bench clean
 
 help:
 	@echo "make demo      install into .venv, then run the complete example over stdio"
@@ -14,6 +14,7 @@ help:
 	@echo "make check     formatting, ruff, mypy, import rules, spelling, README in sync"
 	@echo "make fmt       format and fix what can be fixed"
 	@echo "make bench     quick measurements into build/bench (about three minutes)"
+	@echo "make clients | conformance     other MCP clients and the official suite; downloads them, needs npm"
 	@echo "make examples | fault | security     one part of the tests"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -49,6 +50,16 @@ fault: $(STAMP)
 
 security: $(STAMP)
 	$(BIN)/python -m pytest -q tests/security
+
+build/clients/.installed: tests/integration/clients/install.sh
+	PYTHON=$(PYTHON) tests/integration/clients/install.sh build/clients
+	touch $@
+
+clients: $(STAMP) build/clients/.installed
+	CLIENTS_DIR=build/clients $(BIN)/python -m pytest -q tests/integration/clients
+
+conformance: $(STAMP) build/clients/.installed
+	PATH="$(CURDIR)/build/clients/node_modules/.bin:$$PATH" $(BIN)/python -m pytest -q tests/integration/mcp_suite
 
 demo: $(STAMP)
 	$(BIN)/python client_examples/06_trading_system.py

@@ -1,0 +1,127 @@
+"""Other people's clients against the product over stdio: `make clients` installs them and runs this.
+
+Without the directory of clients in CLIENTS_DIR (see install.sh) everything here is skipped.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+CLIENTS = Path(os.environ.get("CLIENTS_DIR", "")).resolve()
+SERVER = Path(sys.executable).parent / "flow-nexus-neural"
+
+pytestmark = [
+    pytest.mark.skipif(
+        not os.environ.get("CLIENTS_DIR"), reason="other clients are tried by `make clients` only"
+    ),
+    pytest.mark.timeout(180),
+]
+
+
+def run(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    path = f"{CLIENTS / 'node_modules' / '.bin'}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "PATH": path},
+        timeout=150,
+        check=False,
+    )
+
+
+def served(tmp_path: Path) -> list[str]:
+    return [str(SERVER), "--state-dir", str(tmp_path / "state")]
+
+
+def outcome(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def programs() -> Path:
+    """The programs beside the packages that they import: Node looks for packages upwards from a file."""
+    folder = CLIENTS / "programs"
+    folder.mkdir(exist_ok=True)
+    for program in HERE.glob("*.mjs"):
+        shutil.copy(program, folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [
+        (["typescript_sdk_1.mjs"], {"server": "flow-nexus-neural"}),
+        (["typescript_client_2.mjs", "default"], {"protocol": "2025-11-25"}),
+        (["typescript_client_2.mjs", "auto"], {"protocol": "2026-07-28"}),
+    ],
+    ids=" ".join,
+)
+def test_a_typescript_client_lives_through_a_whole_cluster(
+    programs: Path, tmp_path: Path, program: list[str], expected: dict[str, str]
+):
+    name, *options = program
+    done = outcome(run(["node", str(programs / name), *options, *served(tmp_path)], tmp_path))
+    assert done["accuracy"] > 0.9
+    assert {key: done[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize("mode", ["1", "auto", "legacy"])
+def test_a_python_client_lives_through_a_whole_cluster(tmp_path: Path, mode: str):
+    python = str(CLIENTS / "mcp1" / "bin" / "python") if mode == "1" else sys.executable
+    program = str(HERE / "python_client.py")
+    assert outcome(run([python, program, mode, *served(tmp_path)], tmp_path))["accuracy"] > 0.9
+
+
+def inspect(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return run(["mcp-inspector", "--cli", *served(tmp_path), *words], tmp_path)
+
+
+def test_the_inspector_finds_nothing_in_the_tools_even_strictly(tmp_path: Path):
+    done = inspect(tmp_path, "--method", "tools/list", "--strict")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(json.loads(done.stdout)["tools"]) == 7
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["initialize"], "protocolVersion"),
+        (["resources/list"], "neural://clusters"),
+        (["resources/templates/list"], "neural://clusters/{cluster_id}/history"),
+        (["resources/read", "--uri", "neural://clusters"], "clusters"),
+        (["prompts/list"], "plan_cluster"),
+        (["prompts/get", "--prompt-name", "plan_cluster", "--prompt-args", "goal=G"], "Goal: G"),
+        (
+            ["tools/call", "--tool-name", "neural_cluster_init", "--tool-arg", "name=seen"],
+            '"status": "initialized"',
+        ),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_the_inspector_reads_every_method(tmp_path: Path, words: list[str], expected: str):
+    done = inspect(tmp_path, "--method", *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert expected in done.stdout
+
+
+def test_the_inspector_shows_the_text_of_an_error_and_exits_with_5(tmp_path: Path):
+    call = ["--tool-name", "neural_cluster_status", "--tool-arg", "cluster_id=x"]
+    done = inspect(tmp_path, "--method", "tools/call", *call)
+    assert done.returncode == 5
+    assert "cluster_not_found: no cluster 'x'. Known: none. Create one with" in done.stdout
+
+
+def test_the_inspector_meets_the_modern_era(tmp_path: Path):
+    words = ["--protocol-era", "modern", "--method", "initialize", "--format", "json", "-q"]
+    done = inspect(tmp_path, *words)
+    assert json.loads(done.stdout)["result"]["protocolVersion"] == "2026-07-28"
