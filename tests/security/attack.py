@@ -26,6 +26,8 @@ _X86_64 = {
     "mknod": 133,
     "mlock": 149,
     "mq_open": 240,
+    "mq_unlink": 241,
+    "msgctl": 71,
     "msgget": 68,
     "name_to_handle_at": 303,
     "pipe2": 293,
@@ -33,9 +35,11 @@ _X86_64 = {
     "reboot": 169,
     "rt_sigqueueinfo": 129,
     "sched_setaffinity": 203,
+    "semctl": 66,
     "semget": 64,
     "sendmmsg": 307,
     "setpriority": 141,
+    "shmctl": 31,
     "statx": 332,
     "swapon": 167,
     "syslog": 103,
@@ -58,6 +62,7 @@ class Attack:
         control: Code that must succeed without confinement; None: the attack's own code.
         no_control: Why nothing is run without confinement.
         keep_fds: Descriptors it holds inside, besides its report.
+        by_namespaces: Only namespaces block it, so that it gets through where they cannot be had.
     """
 
     kind: str
@@ -67,6 +72,8 @@ class Attack:
     control: Code | None = None
     no_control: str = ""
     keep_fds: Callable[[Stage], Collection[int]] = field(default=lambda stage: stage.granted)
+
+    by_namespaces: bool = False
 
     @property
     def id(self) -> str:

@@ -211,6 +211,7 @@ ORACLES += [
         "oracles",
         "name of the machine",
         lambda _: _refuse_if(os.uname().nodename == "node"),
+        by_namespaces=True,
     ),
 ]
 

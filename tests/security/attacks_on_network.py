@@ -116,6 +116,22 @@ NETWORK = [
 def _mq_open(stage: Stage) -> None:
     name = f"fnn-{os.getpid()}".encode()
     kernel("mq_open", name, os.O_CREAT | os.O_RDWR, 0o600, None)
+    kernel("mq_unlink", name)
+
+
+_IPC_REMOVE = 0
+
+
+def _shared_memory(stage: Stage) -> None:
+    kernel("shmctl", kernel("shmget", 0, 4096, 0o1600), _IPC_REMOVE, None)
+
+
+def _semaphore(stage: Stage) -> None:
+    kernel("semctl", kernel("semget", 0, 1, 0o1600), 0, _IPC_REMOVE, 0)
+
+
+def _message_queue(stage: Stage) -> None:
+    kernel("msgctl", kernel("msgget", 0, 0o1600), _IPC_REMOVE, None)
 
 
 def _big_memory_file(stage: Stage) -> None:
@@ -123,9 +139,9 @@ def _big_memory_file(stage: Stage) -> None:
 
 
 IPC = [
-    Attack("ipc", "sysv shared memory", lambda _: kernel("shmget", 0, 4096, 0o1600)),
-    Attack("ipc", "sysv semaphore", lambda _: kernel("semget", 0, 1, 0o1600)),
-    Attack("ipc", "sysv message queue", lambda _: kernel("msgget", 0, 0o1600)),
+    Attack("ipc", "sysv shared memory", _shared_memory),
+    Attack("ipc", "sysv semaphore", _semaphore),
+    Attack("ipc", "sysv message queue", _message_queue),
     Attack("ipc", "posix message queue", _mq_open),
     Attack("ipc", "memory file of a gigabyte", _big_memory_file),
     Attack("ipc", "pipe", lambda _: os.pipe()),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.security.harness import IS_ROOT, USERS
+from tests.security.harness import IS_ROOT, USERS, has_landlock
 from tests.security.stage import Stage, revive
 
 collect_ignore_glob = [] if sys.platform == "linux" else ["test_*.py"]
@@ -37,3 +37,9 @@ def user(request):
     if request.param == "root" and not IS_ROOT:
         pytest.skip("the suite does not run as root: the variant that drops its ids was NOT tested")
     return request.param
+
+
+@pytest.fixture
+def needs_landlock():
+    if not has_landlock():
+        pytest.skip("this kernel has no Landlock: the level strict was NOT tested")

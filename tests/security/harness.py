@@ -14,9 +14,14 @@ import signal
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import cache
+
+import pytest
 
 from flow_nexus_neural.node.confinement.apply import ConfinementFailed, Limits, confine
+from flow_nexus_neural.node.confinement.landlock import landlock_abi
 from flow_nexus_neural.node.confinement.libc import syscall
+from flow_nexus_neural.node.confinement.namespaces import enter_empty_root, enter_namespaces
 
 NOBODY = 65534
 SUCCEEDED = "succeeded"
@@ -41,6 +46,7 @@ class Confinement:
 
 
 BARE = None
+STRONGEST_USER = "root" if IS_ROOT else "unprivileged"
 
 
 def become_nobody() -> None:
@@ -140,6 +146,38 @@ def _enter_throw_away_namespaces() -> None:
     with contextlib.suppress(PermissionError):  # root of a container
         syscall("unshare", 0x0002_0000 | 0x0400_0000 | 0x0800_0000)  # mount, UTS, IPC
         syscall("mount", b"none\0", b"/\0", None, 0x4000 | 0x4_0000, None)  # MS_REC | MS_PRIVATE
+
+
+def is_blocked(outcome: str) -> bool:
+    """Refused, raised or killed: not got through, and not that the child never came so far."""
+    return outcome not in (SUCCEEDED, TIMED_OUT) and not outcome.startswith("exit")
+
+
+@cache
+def namespaces_work(user: str) -> bool:
+    """Whether this machine lets such a user have namespaces of its own; many containers do not."""
+
+    def enter() -> None:
+        steps = enter_namespaces(as_root=user == "root")
+        if False in {entered in (True, None) for entered in steps.values()}:
+            raise OSError(errno.EPERM, "namespaces")
+        enter_empty_root()
+
+    return outcome_of(enter, user=user, confinement=BARE) == SUCCEEDED
+
+
+def skip_without_namespaces(user: str) -> None:
+    if not namespaces_work(user):
+        pytest.skip(f"this machine gives {user} no namespaces: that layer was NOT tested")
+
+
+@cache
+def has_landlock() -> bool:
+    """Whether this kernel has Landlock."""
+    try:
+        return landlock_abi() >= 1
+    except OSError:
+        return False
 
 
 def until(condition: Callable[[], bool], deadline_s: float = 10.0) -> bool:

@@ -13,7 +13,14 @@ from tests.security import (
     attacks_on_resources,
 )
 from tests.security.attack import Attack
-from tests.security.harness import BARE, IS_ROOT, SUCCEEDED, Confinement, outcome_of
+from tests.security.harness import (
+    BARE,
+    STRONGEST_USER,
+    SUCCEEDED,
+    Confinement,
+    outcome_of,
+    skip_without_namespaces,
+)
 from tests.security.stage import revive
 
 ATTACKS: list[Attack] = [
@@ -24,7 +31,6 @@ ATTACKS: list[Attack] = [
     *attacks_on_resources.ATTACKS,
 ]
 CONTROLLED = [attack for attack in ATTACKS if not attack.no_control]
-STRONGEST_USER = "root" if IS_ROOT else "unprivileged"
 
 AT_LEAST = {
     "files": 6,
@@ -64,6 +70,8 @@ def _ids(attack: Attack) -> str:
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=_ids)
 def test_a_node_cannot(attack, user, stage):
+    if attack.by_namespaces:
+        skip_without_namespaces(user)
     confinement = Confinement(keep_fds=attack.keep_fds(stage))
     outcome = outcome_of(lambda: attack.code(stage), user=user, confinement=confinement)
     assert outcome in attack.expected

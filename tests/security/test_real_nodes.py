@@ -28,6 +28,7 @@ from flow_nexus_neural.runtime.local import LocalRuntime
 from flow_nexus_neural.runtime.zygote_process import ZygoteProcess
 from flow_nexus_neural.settings import Settings
 from tests.doubles.runtimes import spec
+from tests.security.harness import STRONGEST_USER, has_landlock, skip_without_namespaces
 from tests.security.real_nodes import ANSWER_CHARACTERS, ATTACKS_OF_A_NODE, WORK_THAT_MUST_FAIL
 
 pytestmark = pytest.mark.anyio
@@ -88,7 +89,7 @@ def anyio_backend():
 
 @pytest.fixture(scope="module")
 async def runtime(anyio_backend):
-    settings = Settings(require_isolation="strict")
+    settings = Settings(require_isolation="strict" if has_landlock() else "seccomp")
     launch = partial(ZygoteProcess.launch, COMMAND)
     async with LocalRuntime(settings, launch=launch) as opened:
         yield opened
@@ -155,6 +156,8 @@ def _plan(layers, task):
 
 @pytest.mark.parametrize("attack", ATTACKS_OF_A_NODE, ids=lambda attack: attack.id)
 async def test_a_fresh_node_cannot(runtime, stage, attack):
+    if attack.by_namespaces:
+        skip_without_namespaces(STRONGEST_USER)
     node = await runtime.start(spec(memory_mb=256, cpu_s=60))
     try:
         outcome = await command(node, attack.id, stage)
@@ -165,7 +168,8 @@ async def test_a_fresh_node_cannot(runtime, stage, attack):
     assert outcome in attack.expected
 
 
-async def test_eleven_nodes_are_strict_by_the_kernels_own_word(runtime):
+async def test_eleven_nodes_are_strict_by_the_kernels_own_word(runtime, needs_landlock):
+    skip_without_namespaces(STRONGEST_USER)
     nodes = [await runtime.start(spec(slot=f"worker-{i}")) for i in range(11)]
     try:
         readings = [_status(node.pid) for node in nodes]
