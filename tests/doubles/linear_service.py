@@ -4,6 +4,7 @@ import numpy as np
 
 from flow_nexus_neural.protocol.digest import weights_digest
 from flow_nexus_neural.protocol.messages import (
+    Announce,
     Build,
     Built,
     Cancel,
@@ -13,10 +14,13 @@ from flow_nexus_neural.protocol.messages import (
     Infer,
     Load,
     Loaded,
+    Observe,
+    Observed,
     Outputs,
     Ping,
     Pong,
     Predict,
+    Sight,
     Train,
     Trained,
     Weights,
@@ -68,7 +72,7 @@ class LinearService:
             self.regions.pop(key, None)
 
     def handle(self, request, arrays, poll):
-        quick = isinstance(request, Ping | Predict | Cancel)
+        quick = isinstance(request, Ping | Predict | Cancel | Announce | Observe)
         if self.busy is not None and not quick:
             return Failed(type="busy", message=f"{self.busy} runs"), {}
         if quick:
@@ -129,6 +133,16 @@ class LinearService:
         return Outputs(digest=None), {
             "y": self.outputs(request.network, params, self.regions[request.data]["x"])
         }
+
+    def on_announce(self, request: Announce, arrays, poll):
+        self.regions[request.key]["token"][0] = request.token
+        return Done(), {}
+
+    def on_observe(self, request: Observe, arrays, poll):
+        held = [self.regions.get(key) for key in request.keys]
+        return Observed(
+            sights=tuple(r and Sight(token=int(r["token"][0]), read_ms=0.0) for r in held)
+        ), {}
 
     def on_train(self, request: Train, arrays, poll):
         shard, base = self.regions[request.shard], self.regions[request.base]

@@ -34,6 +34,10 @@ class NoNodes:
         """Refuse: there is nobody to write into it."""
         raise RuntimeUnavailable(f"there are no nodes to fill the {len(layout)} arrays of {key}")
 
+    def view(self, buffer: Buffer) -> Region:
+        """Refuse: there is nobody to read it."""
+        raise RuntimeUnavailable(f"there are no nodes to read buffer {buffer.key}")
+
     def isolation_preview(self) -> Isolation:
         """Unknown, as no node is started."""
         return Isolation(level="unknown")

@@ -14,11 +14,13 @@ import torch
 from numpy.typing import NDArray
 
 from flow_nexus_neural.node.initializers import initial_weights
+from flow_nexus_neural.node.links import announce, observe
 from flow_nexus_neural.node.network import Network
 from flow_nexus_neural.node.regions import Region, publish_to, rows_of, shard_of, state_of
 from flow_nexus_neural.node.trainer import Workspace, train
 from flow_nexus_neural.node.weights import Weights
 from flow_nexus_neural.protocol.messages import (
+    Announce,
     Build,
     Built,
     Cancel,
@@ -29,6 +31,8 @@ from flow_nexus_neural.protocol.messages import (
     Infer,
     Load,
     Loaded,
+    Observe,
+    Observed,
     Outputs,
     Ping,
     Pong,
@@ -142,6 +146,8 @@ class NodeService:
             case Cancel():
                 self._cancelled = True
                 return Done(), {}
+            case Announce() | Observe():
+                return self._exercise_links(request), {}
             case Grant() | Revoke() | Shutdown():  # the transport has done what is to be done
                 return Done(), {}
             case Build() | GetWeights() | Load() | Train() | Infer():
@@ -246,6 +252,15 @@ class NodeService:
         held = self._network(request.network)
         rows = rows_of(Region("the request", arrays), held.network.plan)
         return Outputs(digest=held.digest), {"y": infer(held.network, held.serving, rows)}
+
+    def _exercise_links(self, request: Announce | Observe) -> Done | Observed:
+        if isinstance(request, Announce):
+            announce(self._region(request.key), request.token)
+            return Done()
+        views = [self._regions.get(key) for key in request.keys]
+        return Observed(
+            sights=tuple(None if view is None else observe(view, request.reads) for view in views)
+        )
 
     def _checkpoint(self, poll: Poll) -> None:
         """Let quick requests be served; end the running one if it shall end."""

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from flow_nexus_neural.errors import LimitExceeded
 from flow_nexus_neural.protocol.codec import DTYPES, Frame, Limits, Unreadable, encode
 from flow_nexus_neural.protocol.messages import (
+    Announce,
     Cancel,
     Done,
     Failed,
@@ -122,6 +123,8 @@ class Responder:
         reply, brought = self._service.handle(request, arrays, poll)
         if isinstance(request, Train) and isinstance(reply, Trained):
             return reply, self._carried.get(request.publish, brought)
+        if isinstance(request, Announce) and isinstance(reply, Done):
+            return reply, self._carried.get(request.key, brought)
         return reply, brought
 
     def _revoke(self, keys: Sequence[str]) -> Done:

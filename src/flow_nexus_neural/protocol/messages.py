@@ -21,6 +21,9 @@ Count = Annotated[int, Field(ge=0, lt=1 << 62)]
 Optimizer = Literal["adam", "sgd", "rmsprop", "adagrad"]
 DType = Literal["f4", "f8", "i8", "i4", "u1"]
 
+LINK_LAYOUT: tuple[tuple[str, DType, tuple[int, ...]], ...] = (("token", "i8", (1,)),)
+"""Arrays of a link buffer, which one node writes and its neighbours read: (name, dtype, shape)."""
+
 MOMENTS: dict[Optimizer, tuple[Literal["m", "v"], ...]] = {
     "adam": ("m", "v"),
     "sgd": (),
@@ -63,7 +66,7 @@ class Grant(Frozen):
 
     Attributes:
         key: Name by which later requests refer to it; granting a held key replaces it.
-        writable: True only for the node's own publish buffer.
+        writable: True only for the node's own publish and link buffers.
     """
 
     kind: Literal["grant"] = "grant"
@@ -162,8 +165,36 @@ class Predict(Frozen):
     network: Name
 
 
+class Announce(Frozen):
+    """Write `token` into your own link buffer."""
+
+    kind: Literal["announce"] = "announce"
+    key: Name
+    token: Seed
+
+
+class Observe(Frozen):
+    """Read the tokens in these views of your neighbours' link buffers, each one `reads` times."""
+
+    kind: Literal["observe"] = "observe"
+    keys: Annotated[tuple[Name, ...], Field(max_length=256)]
+    reads: Annotated[int, Field(ge=1, le=64)]
+
+
 Request = Annotated[
-    Ping | Cancel | Shutdown | Grant | Revoke | Build | GetWeights | Load | Train | Infer | Predict,
+    Ping
+    | Cancel
+    | Shutdown
+    | Grant
+    | Revoke
+    | Build
+    | GetWeights
+    | Load
+    | Train
+    | Infer
+    | Predict
+    | Announce
+    | Observe,
     Field(discriminator="kind"),
 ]
 
@@ -197,7 +228,7 @@ class Pong(Frozen):
 
 
 class Done(Frozen):
-    """Accepted, nothing to report (Cancel, Shutdown, Grant, Revoke)."""
+    """Accepted, nothing to report (Cancel, Shutdown, Grant, Revoke, Announce)."""
 
     kind: Literal["done"] = "done"
 
@@ -253,6 +284,25 @@ class Outputs(Frozen):
     digest: Digest | None
 
 
+class Sight(Frozen):
+    """What one view showed.
+
+    Attributes:
+        token: As read last, whatever its publisher may have written.
+        read_ms: Median time of one read.
+    """
+
+    token: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
+    read_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Observed(Frozen):
+    """One sight per key that was asked for, in that order; None where no such view is held."""
+
+    kind: Literal["observed"] = "observed"
+    sights: Annotated[tuple[Sight | None, ...], Field(max_length=256)]
+
+
 class Failed(Frozen):
     """The operation raised; the node is fine.
 
@@ -265,7 +315,7 @@ class Failed(Frozen):
 
 
 Reply = Annotated[
-    Ready | Pong | Done | Built | Weights | Loaded | Trained | Outputs | Failed,
+    Ready | Pong | Done | Built | Weights | Loaded | Trained | Outputs | Observed | Failed,
     Field(discriminator="kind"),
 ]
 

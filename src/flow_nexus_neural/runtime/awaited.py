@@ -12,12 +12,15 @@ from flow_nexus_neural.errors import ProtocolViolation
 from flow_nexus_neural.protocol.codec import DTYPES, Layouts
 from flow_nexus_neural.protocol.dispatch import Arrays
 from flow_nexus_neural.protocol.messages import (
+    Announce,
     Build,
     Built,
     Failed,
     GetWeights,
     Grant,
     Infer,
+    Observe,
+    Observed,
     Predict,
     Reply,
     Request,
@@ -41,6 +44,8 @@ _REPLY_KINDS = {
     "train": "trained",
     "infer": "outputs",
     "predict": "outputs",
+    "announce": "done",
+    "observe": "observed",
 }
 
 
@@ -52,11 +57,13 @@ class Awaited:
         kind: Of the reply, unless it is `failed`, which carries no arrays.
         alternatives: Array lists that are right; several only while a Build is under way.
         sizes: (n_params, n_buffers) that a `built` reply must report.
+        n_sights: Sights that an `observed` reply must have.
     """
 
     kind: str
     alternatives: tuple[Described, ...] = ((),)
     sizes: tuple[int, int] | None = None
+    n_sights: int = 0
 
     @property
     def body_bytes(self) -> int:
@@ -84,6 +91,10 @@ class Awaited:
             raise ProtocolViolation(
                 f"a network of {reply.n_params} parameters and {reply.n_buffers} buffers was built"
                 f" where the plan says {self.sizes}"
+            )
+        if isinstance(reply, Observed) and len(reply.sights) != self.n_sights:
+            raise ProtocolViolation(
+                f"{len(reply.sights)} views were observed where {self.n_sights} were asked for"
             )
 
 
@@ -142,6 +153,7 @@ class Ledger:
         plans = () if not hasattr(request, "network") else self._plans.get(request.network, ())
         alternatives: Iterable[Described] = ((),)
         sizes = None
+        n_sights = 0
         match request:
             case Build(plan=plan):
                 sizes = (plan.n_params, plan.n_buffers)
@@ -155,7 +167,11 @@ class Ledger:
                 alternatives = (_outputs(rows, plan) for plan in plans)
             case Train(publish=publish):
                 alternatives = (self._carried.get(publish, ()),)
-        return Awaited(_REPLY_KINDS[request.kind], tuple(alternatives), sizes)
+            case Announce(key=key):
+                alternatives = (self._carried.get(key, ()),)
+            case Observe(keys=keys):
+                n_sights = len(keys)
+        return Awaited(_REPLY_KINDS[request.kind], tuple(alternatives), sizes, n_sights)
 
 
 def describe(layouts: Layouts) -> Described:

@@ -230,6 +230,18 @@ class NodeRuntime(Protocol):
         """Make a zeroed buffer of (name, dtype, shape) arrays."""
         ...
 
+    def view(self, buffer: Buffer) -> Region:
+        """A buffer as its writer's neighbours may be granted it: for reading only, under the buffer's key.
+
+        Whoever maps it sees what the writer writes from then on, and sees nothing of a later buffer. Without
+        `shared_memory` among the capabilities the engine's end relays: each Observe is preceded by what the
+        writer's last reply brought.
+
+        Raises:
+            OSError: If there is no descriptor left.
+        """
+        ...
+
     def isolation_preview(self) -> Isolation:
         """What nodes will get, from the platform and past nodes; its level is `unknown` before the first."""
         ...

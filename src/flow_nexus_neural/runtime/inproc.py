@@ -37,7 +37,7 @@ from flow_nexus_neural.protocol.messages import Grant, Ready, Request
 from flow_nexus_neural.runtime.base import Buffer, Isolation, NodeExit, NodeSpec, Region
 from flow_nexus_neural.runtime.conversation import Outgoing
 from flow_nexus_neural.runtime.fault_plan import FaultPlan, PlannedFault
-from flow_nexus_neural.runtime.memory import CarriedBuffer, CarriedRegion
+from flow_nexus_neural.runtime.memory import CarriedBuffer, CarriedRegion, view_of
 from flow_nexus_neural.runtime.node_end import NodeEnd
 
 _BODY_BYTES: Final = 1 << 30
@@ -244,6 +244,10 @@ class InprocRuntime:
     def buffer(self, key: str, layout: Sequence[tuple[str, str, tuple[int, ...]]]) -> Buffer:
         """Make a zeroed buffer of (name, dtype, shape) arrays."""
         return CarriedBuffer(key, layout)
+
+    def view(self, buffer: Buffer) -> Region:
+        """Let a neighbour of a buffer's writer read it; see `base.NodeRuntime`."""
+        return view_of(buffer)
 
     def isolation_preview(self) -> Isolation:
         """None, ever."""

@@ -41,6 +41,7 @@ from flow_nexus_neural.runtime.memory import (
     CarriedRegion,
     MemoryBuffer,
     MemoryRegion,
+    view_of,
 )
 from flow_nexus_neural.runtime.zygote_client import ZygoteClient, ZygoteInfo
 from flow_nexus_neural.runtime.zygote_process import ZygoteProcess
@@ -128,6 +129,10 @@ class LocalRuntime:
     def buffer(self, key: str, layout: Sequence[tuple[str, str, tuple[int, ...]]]) -> Buffer:
         """Make a zeroed buffer of (name, dtype, shape) arrays."""
         return MemoryBuffer.of(key, layout) if self._shared_memory else CarriedBuffer(key, layout)
+
+    def view(self, buffer: Buffer) -> Region:
+        """Let a neighbour of a buffer's writer read it; see `base.NodeRuntime`."""
+        return view_of(buffer)
 
     def zygote_info(self) -> ZygoteInfo | None:
         """Of the process that starts nodes; None while it is not warm."""

@@ -4,8 +4,10 @@ A *region* is written once by the engine, sealed, and then readable by every nod
 *buffer* has a fixed size, is written by one node, and is copied out by the engine before a byte of it is
 believed. Both are memory files (memfd) whose descriptor rides on the Grant frame. The engine maps neither: it
 writes and reads through the descriptor, so that nothing a node does to its own mapping can reach the engine.
+A *view* of a buffer is the same file opened once more, for reading only: what a neighbour of its writer gets.
 
-Where memory files do not exist, arrays travel inside frames instead (`CarriedRegion`, `CarriedBuffer`).
+Where memory files do not exist, arrays travel inside frames instead (`CarriedRegion`, `CarriedBuffer`), and
+what a neighbour may read is relayed by the engine (`CarriedView`).
 """
 
 import fcntl
@@ -16,26 +18,28 @@ from typing import Any, Final, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from flow_nexus_neural.errors import InvalidState
+from flow_nexus_neural.errors import InternalError, InvalidState
 from flow_nexus_neural.protocol.codec import DTYPES, Layouts, arrange, pack, raw_bytes
 from flow_nexus_neural.protocol.dispatch import Arrays
+from flow_nexus_neural.runtime.base import Buffer
 
 ALIGNMENT: Final = 64
 MEMORY_FILES: Final = hasattr(os, "memfd_create")
 
 
 class _MemoryFile:
-    """One memory file of a fixed layout; at least one byte long, because nothing can map an empty file."""
+    """One memory file of a fixed layout, from its creation or opened once more."""
 
     writable: bool
 
-    def __init__(self, key: str, layout: Layouts, nbytes: int) -> None:
-        self._fd: int | None = None
+    def __init__(self, key: str, layout: Layouts, nbytes: int, fd: int | None = None) -> None:
+        self._fd = fd
         self.key = key
         self.layout = layout
         self.nbytes = nbytes
-        self._fd = os.memfd_create("flow-nexus-neural", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(self._fd, max(nbytes, 1))
+        if fd is None:
+            self._fd = os.memfd_create("flow-nexus-neural", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            os.ftruncate(self._fd, max(nbytes, 1))  # nothing can map an empty file
 
     @property
     def fd(self) -> int:
@@ -112,6 +116,26 @@ class MemoryBuffer(_MemoryFile):
         return cast("dict[str, NDArray[np.float32]]", copies)
 
 
+class MemoryView(_MemoryFile):
+    """A buffer's file, opened for reading only.
+
+    A description of its own for every reader: nobody can write through it, map it writable or make a mapping
+    of it writable, and readers share no file position.
+    """
+
+    writable = False
+
+    @classmethod
+    def of(cls, buffer: MemoryBuffer) -> Self:
+        """Open a buffer once more.
+
+        Raises:
+            OSError: If there is no descriptor left.
+        """
+        fd = os.open(f"/proc/self/fd/{buffer.fd}", os.O_RDONLY | os.O_CLOEXEC)
+        return cls(buffer.key, buffer.layout, buffer.nbytes, fd)
+
+
 class CarriedRegion:
     """Arrays that travel in the body of the Grant frame."""
 
@@ -155,6 +179,11 @@ class CarriedBuffer:
             raise InvalidState(f"buffer {self.key} has been given up")
         return self._arrays
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it has not been given up."""
+        return self._arrays is not None
+
     def store(self, arrays: Arrays) -> None:
         """Keep what a reply brought; its layout has been checked. Ignored once closed."""
         if self._arrays is not None:
@@ -169,7 +198,41 @@ class CarriedBuffer:
         self._arrays = None
 
 
-AnyRegion = MemoryRegion | MemoryBuffer | CarriedRegion | CarriedBuffer
+class CarriedView:
+    """What a buffer held when its writer spoke last; every Observe is preceded by a grant of that."""
+
+    writable = False
+
+    def __init__(self, source: CarriedBuffer) -> None:
+        self.key = source.key
+        self.layout, self.nbytes = source.layout, source.nbytes
+        self.source = source
+
+    @property
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """What a grant carries."""
+        return self.source.arrays
+
+    def close(self) -> None:
+        """Nothing to give up: the buffer belongs to whoever made it."""
+
+
+AnyRegion = MemoryRegion | MemoryBuffer | MemoryView | CarriedRegion | CarriedBuffer | CarriedView
+InMemory = MemoryRegion | MemoryBuffer | MemoryView
+
+
+def view_of(buffer: Buffer) -> MemoryView | CarriedView:
+    """What a neighbour of a buffer's writer may be granted.
+
+    Raises:
+        InternalError: If no runtime made the buffer.
+        OSError: If there is no descriptor left.
+    """
+    if isinstance(buffer, MemoryBuffer):
+        return MemoryView.of(buffer)
+    if isinstance(buffer, CarriedBuffer):
+        return CarriedView(buffer)
+    raise InternalError(f"buffer {buffer.key} was not made by a runtime")
 
 
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:

@@ -10,7 +10,9 @@ from flow_nexus_neural.errors import InternalError, NeuralError
 from flow_nexus_neural.protocol.codec import Limits
 from flow_nexus_neural.protocol.dispatch import Arrays
 from flow_nexus_neural.protocol.messages import (
+    Announce,
     Grant,
+    Observe,
     Ready,
     Reply,
     Request,
@@ -29,10 +31,10 @@ from flow_nexus_neural.runtime.base import (
 )
 from flow_nexus_neural.runtime.conversation import Conversation, Outgoing
 from flow_nexus_neural.runtime.memory import (
+    AnyRegion,
     CarriedBuffer,
-    CarriedRegion,
-    MemoryBuffer,
-    MemoryRegion,
+    CarriedView,
+    InMemory,
 )
 
 
@@ -51,6 +53,7 @@ class NodeEnd(ABC):
         self.bytes_sent = 0
         self._conversation = Conversation(spec, self._transmit, limits)
         self._buffers: dict[str, CarriedBuffer] = {}
+        self._relayed: dict[str, CarriedView] = {}
         self._exit: NodeExit | None = None
         self._gone = anyio.Event()
 
@@ -73,25 +76,35 @@ class NodeEnd(ABC):
         self, request: Request, arrays: Arrays | None = None
     ) -> tuple[Reply, dict[str, NDArray[Any]]]:
         """One reply for one request; see `base.NodeHandle`."""
+        if isinstance(request, Observe):
+            await self._relay(request)
         reply, brought = await self._conversation.call(request, arrays)
-        if isinstance(request, Train) and isinstance(reply, Trained) and brought:
+        if not brought:
+            return reply, brought
+        if isinstance(request, Train) and isinstance(reply, Trained):
             self._buffers[request.publish].store(brought)
+            return reply, {}
+        if isinstance(request, Announce):
+            self._buffers[request.key].store(brought)
             return reply, {}
         return reply, brought
 
     async def grant(self, region: Region | Buffer) -> None:
         """Let the node use a region or a buffer; see `base.NodeHandle`."""
-        if not isinstance(region, MemoryRegion | MemoryBuffer | CarriedRegion | CarriedBuffer):
+        if not isinstance(region, AnyRegion):
             raise InternalError(f"region {region.key} was not made by a runtime")
         grant = Grant(
             key=region.key, writable=region.writable, nbytes=region.nbytes, arrays=region.layout
         )
-        if isinstance(region, MemoryRegion | MemoryBuffer):
-            self._buffers.pop(region.key, None)
+        self._buffers.pop(region.key, None)
+        self._relayed.pop(region.key, None)
+        if isinstance(region, InMemory):
             await self._conversation.call(grant, None, region.fd)
             return
         if isinstance(region, CarriedBuffer):
             self._buffers[region.key] = region
+        if isinstance(region, CarriedView):
+            self._relayed[region.key] = region
         await self._conversation.call(grant, region.arrays)
 
     async def revoke(self, *keys: str) -> None:
@@ -100,6 +113,7 @@ class NodeEnd(ABC):
             await self._conversation.call(Revoke(keys=keys))
         for key in keys:
             self._buffers.pop(key, None)
+            self._relayed.pop(key, None)
 
     async def ready(self) -> Ready:
         """The answer to the start; raises as `Conversation.ready`."""
@@ -126,6 +140,13 @@ class NodeEnd(ABC):
         """Memory now, read from the system; None where it cannot be known."""
         return None
 
+    async def _relay(self, request: Observe) -> None:
+        """Bring the node what its neighbours wrote last, where it cannot see that by itself."""
+        for key in request.keys:
+            view = self._relayed.get(key)
+            if view is not None and view.source.is_open:
+                await self.grant(view)
+
     async def _ask_to_stop(self) -> None:
         try:
             await self._conversation.call(Shutdown())
@@ -138,6 +159,7 @@ class NodeEnd(ABC):
         self._exit = exit_
         self._conversation.end(exit_, violation)
         self._buffers.clear()
+        self._relayed.clear()
         self._gone.set()
 
     def _ended(self) -> NodeExit:
