@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, TypeVar
 
-from flow_nexus_neural.engine.cluster import Cluster
 from flow_nexus_neural.engine.deadlines import Deadline, ask
 from flow_nexus_neural.engine.metrics import Category
 from flow_nexus_neural.engine.slots import Slot
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from flow_nexus_neural.engine.cluster import Cluster
     from flow_nexus_neural.runtime.base import Arrays
 
 R = TypeVar("R", bound=Reply)
@@ -23,7 +23,7 @@ R = TypeVar("R", bound=Reply)
 class NodeCalls:
     """Calls to the nodes of one cluster, counted under one category of traffic."""
 
-    def __init__(self, cluster: Cluster, category: Category) -> None:
+    def __init__(self, cluster: "Cluster", category: Category) -> None:
         self._cluster = cluster
         self._category = category
 
@@ -69,12 +69,15 @@ class NodeCalls:
 
     async def revoke(self, slot: Slot, *keys: str) -> None:
         """Make a slot's process forget regions; a process that is gone has forgotten them."""
-        if slot.handle is None or not keys:
+        handle = slot.handle
+        if handle is None or not keys:
             return
         try:
-            await slot.handle.revoke(*keys)
+            await handle.revoke(*keys)
         except NodeError:
             return
+        finally:
+            self._cluster.metrics.count_frames(self._category, handle)
 
     def pulled(self, nbytes: int) -> None:
         """A process read this many bytes from a region of another."""

@@ -42,6 +42,7 @@ async def supervise(
             return  # it is gone, and whoever waits for its end tells
         if pong is None:
             return
+        cluster.metrics.count_frames("sync", handle)
         slot.heard_at_s = context.clock()
         longest_step_s = max(longest_step_s, pong.longest_step_ms / 1e3)
 
