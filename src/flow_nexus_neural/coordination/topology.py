@@ -1,7 +1,7 @@
 """Who is linked to whom, and what such a graph costs and is worth."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import Literal
@@ -67,6 +67,11 @@ class Graph:
             for first, second in self.edges
             if slot in (first, second)
         )
+
+    def reduced_to(self, edges: Collection[Edge]) -> "Graph":
+        """The same vertices with only those of its edges that are in `edges`, measured anew."""
+        left = [edge for edge in self.edges if edge in edges]
+        return _measured(self.topology, self.vertices, left, self.hub)
 
 
 def plan(topology: Topology, vertices: Sequence[Vertex]) -> Graph:

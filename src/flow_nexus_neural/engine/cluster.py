@@ -13,8 +13,10 @@ from pydantic import JsonValue
 from flow_nexus_neural.coordination.ledger import GENESIS
 from flow_nexus_neural.coordination.topology import Graph
 from flow_nexus_neural.engine.autonomy import AutonomyLog
+from flow_nexus_neural.engine.calls import NodeCalls
 from flow_nexus_neural.engine.changes import Changes
 from flow_nexus_neural.engine.committed import Committed
+from flow_nexus_neural.engine.links import Wiring
 from flow_nexus_neural.engine.memory import MemoryWatch
 from flow_nexus_neural.engine.metrics import Metrics
 from flow_nexus_neural.engine.model import Bundle
@@ -90,6 +92,7 @@ class Cluster:
         ending: Held while the cluster is terminated.
         head: Where the next ledger entry goes; moved under `ledger_lock`.
         links: None before the first connect.
+        wiring: Who may read whose link buffer, and which edges work.
         committed: What serves and is reported; None before the first version.
         installing: A version that is durable and on its way into the nodes; it will be `committed`.
         cohorts_made: Cohorts that ever were; a new network gets a key that no other had.
@@ -129,6 +132,7 @@ class Cluster:
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.clock)
+        self.wiring = Wiring(self.slots, NodeCalls(self, "sync"))
 
     @property
     def topology(self) -> Topology:

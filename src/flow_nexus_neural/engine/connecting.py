@@ -32,6 +32,7 @@ from flow_nexus_neural.kernels.averaging import federated_average
 from flow_nexus_neural.protocol.messages import GetWeights, Weights
 
 MAX_EDGES_SHOWN = 16
+MAX_FAULTS_TOLD = 8
 SKIPPED = AggregationReport(
     performed=False,
     reason="not_trained",
@@ -80,16 +81,16 @@ async def connect(
     async with cluster.changing:
         if cluster.run is None:
             applied = await _apply(context, cluster, topology)
-            return _report(cluster, topology, applied, pending=False)
+            return _report(context, cluster, topology, applied)
         cluster.run.boundary.append(waiting.apply)
     with anyio.move_on_after(request.wait_seconds):
         await _wait(cluster, waiting, progress)
     if waiting.failure is not None:
         raise waiting.failure
     if waiting.applied is not None:
-        return _report(cluster, topology, waiting.applied, pending=False, next_round=True)
+        return _report(context, cluster, topology, waiting.applied, next_round=True)
     queued = Applied(previous, previous != topology, replace_reason("queued"), 0)
-    return _report(cluster, topology, queued, pending=True, graph=graph)
+    return _report(context, cluster, topology, queued, planned=graph)
 
 
 def replace_reason(reason: str) -> AggregationReport:
@@ -155,7 +156,7 @@ async def _apply(context: EngineContext, cluster: Cluster, topology: Topology) -
     former = cluster.links
     members = tuple(slot.name for slot in cluster.slots.healthy())
     same = former is not None and former.topology == topology and former.members == members
-    if same and topology != "star":
+    if same and topology != "star" and not cluster.wiring.faults():
         return Applied(
             topology, changed=False, aggregation=replace_reason("unchanged"), moved_shards=0
         )
@@ -163,9 +164,11 @@ async def _apply(context: EngineContext, cluster: Cluster, topology: Topology) -
     if cluster.committed is not None:
         aggregation = await _aggregate(context, cluster, cluster.committed)
     moved = await _rebalance(cluster)
-    cluster.topology_epoch += 1
-    cluster.links = Links(topology, cluster.topology_epoch, graph, members)
-    await note_topology(context, cluster)
+    with anyio.CancelScope(shield=True):  # links that are half made would be reported as whole
+        cluster.topology_epoch += 1
+        cluster.links = Links(topology, cluster.topology_epoch, graph, members)
+        await cluster.wiring.rewire(context, graph, cluster.topology_epoch)
+        await note_topology(context, cluster)
     context.changed(cluster)
     return Applied(
         previous=former.topology if former else None,
@@ -308,27 +311,36 @@ def _entry(
 
 
 def _report(
+    context: EngineContext,
     cluster: Cluster,
     topology: Topology,
     applied: Applied,
     *,
-    pending: bool,
     next_round: bool = False,
-    graph: Graph | None = None,
+    planned: Graph | None = None,
 ) -> ConnectReport:
-    shown = graph or (cluster.links.graph if cluster.links else _graph(cluster, topology))
+    """What is linked and works; with a `planned` graph, what is going to be."""
+    graph = planned or (cluster.links.graph if cluster.links else _graph(cluster, topology))
+    shown = graph if planned else graph.reduced_to(cluster.wiring.working())
     edges = None
     if len(shown.vertices) <= MAX_EDGES_SHOWN:
-        edges = [Edge(from_slot=one, to_slot=other, latency_ms=None) for one, other in shown.edges]
+        edges = [
+            Edge(
+                from_slot=edge[0],
+                to_slot=edge[1],
+                latency_ms=None if planned else cluster.wiring.latency_ms(edge),
+            )
+            for edge in shown.edges
+        ]
     return ConnectReport(
         cluster_id=cluster.cluster_id,
         topology=topology,
         declared_topology=cluster.spec.topology,
         previous_topology=applied.previous,
-        status="pending" if pending else "connected",
-        pending=pending,
+        status="pending" if planned else "connected",
+        pending=planned is not None,
         changed=applied.changed,
-        applied="next_round" if pending or next_round else "now",
+        applied="next_round" if planned or next_round else "now",
         topology_epoch=cluster.topology_epoch,
         connections=len(shown.edges),
         edges=edges,
@@ -339,8 +351,21 @@ def _report(
         aggregation=applied.aggregation,
         rebalanced=Rebalanced(moved_shards=applied.moved_shards),
         advice=list(shown.advice),
-        warnings=[
-            "links are planned and reported; in this version weights pass through the engine",
-            *(["the change waits for the end of the running round"] if pending else []),
-        ],
+        warnings=_warnings(context, cluster, planned=planned is not None),
     )
+
+
+def _warnings(context: EngineContext, cluster: Cluster, *, planned: bool) -> list[str]:
+    if planned:
+        return ["the change waits for the end of the running round"]
+    warnings = ["in this version weights pass through the engine, not over the links"]
+    if "shared_memory" not in context.runtime.capabilities:
+        warnings.append(
+            "nodes cannot share memory here: the engine relays what they tell each other"
+        )
+    faults = cluster.wiring.faults()
+    for (one, other), why in list(faults.items())[:MAX_FAULTS_TOLD]:
+        warnings.append(f"the link {one} - {other} does not work: {why}")
+    if len(faults) > MAX_FAULTS_TOLD:
+        warnings.append(f"{len(faults) - MAX_FAULTS_TOLD} more links do not work")
+    return warnings

@@ -77,6 +77,7 @@ async def _start(context: EngineContext, cluster: Cluster, slot: Slot) -> float 
             await handle.stop(grace_s=0)
     # Only now, so that one that ends while it starts has one place that tells it: the call that started it.
     context.spawn(watch, context, cluster, slot, handle)
+    await cluster.wiring.join(context, slot)
     context.changed(cluster)
     return sync_ms
 
@@ -113,6 +114,7 @@ async def watch(context: EngineContext, cluster: Cluster, slot: Slot, handle: No
     frozen = slot.state == "suspect" and slot.last_error is not None
     reason = slot.last_error if frozen else f"node_died: {describe_exit(exit_)}"
     await _failed(context, cluster, slot, reason or exit_.sentence)
+    await cluster.wiring.leave(context, slot, handle.spec.node_id)
     if slot.returning:
         try:
             await respawn(context, cluster, slot)

@@ -96,7 +96,7 @@ def _identity(cluster: Cluster) -> dict[str, object]:
             daa_enabled=cluster.spec.daa_enabled,
             wasm_enabled=False,
             nodes_deployed=counts.total,
-            connections_active=_connections(cluster),
+            connections_active=len(cluster.wiring.working()),
             training_sessions=len(cluster.trainings),
         ),
     }
@@ -256,7 +256,6 @@ def _memory_limit_bytes(context: EngineContext, slot: Slot) -> int:
 def _node(
     context: EngineContext, cluster: Cluster, slot: Slot, memory: MemoryReading | None
 ) -> NodeStatus:
-    links = cluster.links
     return NodeStatus(
         node_id=slot.node_id,
         slot=slot.name,
@@ -266,7 +265,7 @@ def _node(
         model=slot.spec.model,
         capabilities=list(slot.spec.capabilities),
         autonomy=slot.spec.autonomy,
-        connections=len(links.graph.neighbours(slot.name)) if links and slot.healthy else 0,
+        connections=cluster.wiring.degree(slot.name),
         incarnation=slot.incarnation,
         rounds_done=slot.rounds_done,
         loss=slot.loss,
@@ -280,14 +279,6 @@ def _node(
         pol=None,
         last_error=slot.last_error,
     )
-
-
-def _connections(cluster: Cluster) -> int:
-    """Links of which both ends are healthy."""
-    if cluster.links is None:
-        return 0
-    alive = {slot.name for slot in cluster.slots.healthy()} | {"engine"}
-    return sum(one in alive and other in alive for one, other in cluster.links.graph.edges)
 
 
 def _throughput(cluster: Cluster) -> float | None:

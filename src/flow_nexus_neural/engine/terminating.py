@@ -53,6 +53,7 @@ async def stop_nodes(cluster: Cluster) -> int:
     async with anyio.create_task_group() as group:
         for slot in living:
             group.start_soon(stop, slot)
+    cluster.wiring.close()
     return len(living)
 
 
