@@ -15,6 +15,8 @@ from flow_nexus_neural.data.columns import (
     label_like,
     step_of,
 )
+from flow_nexus_neural.data.example import example_record, inputs_in_order
+from flow_nexus_neural.data.json_text import json_kind
 from flow_nexus_neural.data.normalise import ColumnSpec
 from flow_nexus_neural.data.records import Records, Row, parse_records
 from flow_nexus_neural.data.schema import Adapted, DataSchema
@@ -58,7 +60,16 @@ class _Reading:
 
 
 def adapt(schema: DataSchema, input_data: object) -> Adapted:
-    """Read records; see `DataSchema.adapt`."""
+    """Read records; see `DataSchema.adapt`. Every refusal shows the inputs and one record that would do."""
+    try:
+        return _adapt(schema, input_data)
+    except (InvalidRecord, NoKnownFeature) as refusal:
+        inputs = f"inputs: {inputs_in_order(schema)}; for example {example_record(schema)}"
+        hint = f"{refusal.hint}; {inputs}" if refusal.hint else inputs
+        raise type(refusal)(refusal.message, hint=hint) from None
+
+
+def _adapt(schema: DataSchema, input_data: object) -> Adapted:
     request = parse_records(schema, input_data)
     steps = schema.input.window or 1
     if len(request.rows) * schema.input.flat_width > MAX_VALUES:
@@ -79,7 +90,7 @@ def adapt(schema: DataSchema, input_data: object) -> Adapted:
             reading.warn(f"windows shorter than {steps} rows are padded with the mean")
         for offset, row in enumerate(rows, start=steps - len(rows)):
             _read_row(schema, names, reading, row, (index, offset))
-    _require_known(schema, reading)
+    _require_known(reading)
     return _scaled(schema, request, reading)
 
 
@@ -131,11 +142,11 @@ def _read_row(
     schema: DataSchema, names: _Names, reading: _Reading, row: Row, at: tuple[int, int]
 ) -> None:
     if isinstance(row, list):
-        _read_positional(schema, reading, row, at)
+        _read_positional(reading, row, at)
         return
     inputs = names.lone_list(row)
     if inputs is not None:
-        _read_positional(schema, reading, inputs, at)
+        _read_positional(reading, inputs, at)
         row = {name: value for name, value in row.items() if name != "features"}
     # Exact names are read last, so that they win over aliases and other spellings.
     for name, value in sorted(row.items(), key=lambda item: item[0] in names.exact):
@@ -173,7 +184,7 @@ def _symbol(schema: DataSchema, reading: _Reading, value: object) -> str | None:
     if value is None:
         return None
     if isinstance(value, (list, Mapping)):
-        raise InvalidRecord(f"the symbol is a {type(value).__name__}", hint="give a text")
+        raise InvalidRecord(f"the symbol is {json_kind(value)}", hint="give a text")
     text = _shown(str(value).strip(), 40)
     known = next((symbol for symbol in schema.symbols if symbol.lower() == text.lower()), None)
     if known is None:
@@ -279,7 +290,7 @@ def _read_level(
 ) -> None:
     if isinstance(value, (list, Mapping)):
         raise InvalidRecord(
-            f"'{spec.name}' is a {type(value).__name__}", hint="give one text for a category"
+            f"'{spec.name}' is {json_kind(value)}", hint="give one text for a category"
         )
     text = str(value).strip()
     levels = spec.levels or ()
@@ -290,9 +301,7 @@ def _read_level(
         reading.warn(f"'{spec.name}' has no category '{_shown(text, 40)}' (known: {shown})")
 
 
-def _read_positional(
-    schema: DataSchema, reading: _Reading, row: list[object], at: tuple[int, int]
-) -> None:
+def _read_positional(reading: _Reading, row: list[object], at: tuple[int, int]) -> None:
     steps, width = reading.values.shape[1:]
     if len(row) == width * steps and len(row) != width:
         # A whole sequence in stored order.
@@ -302,25 +311,17 @@ def _read_positional(
         whole = f" ({steps} rows of {width})" if steps > 1 else ""
         raise InvalidRecord(
             f"a record has {len(row)} numbers, the model reads {width * steps}{whole}",
-            hint="inputs in order: " + _inputs_in_order(schema),
+            hint="give the inputs in this order",
         )
     reading.values[at] = _numbers("input", row)
 
 
-def _inputs_in_order(schema: DataSchema) -> str:
-    names = [
-        spec.name if spec.width == 1 else f"{spec.name}[{spec.width}]" for spec in schema.columns
-    ]
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-
-
-def _require_known(schema: DataSchema, reading: _Reading) -> None:
+def _require_known(reading: _Reading) -> None:
     empty = np.flatnonzero(~np.isfinite(reading.values).any(axis=(1, 2)))
     if len(empty):
         ignored = ", ".join(list(reading.ignored)[:8]) or "nothing usable"
         raise NoKnownFeature(
-            f"record {empty[0]} gives none of the model's inputs (it has: {ignored})",
-            hint="inputs: " + _inputs_in_order(schema),
+            f"record {empty[0]} gives none of the model's inputs (it has: {ignored})"
         )
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from flow_nexus_neural.data.json_text import FORMS
+from flow_nexus_neural.data.json_text import FORMS, json_kind
 from flow_nexus_neural.data.table import (
     Column,
     Numbers,
@@ -43,7 +43,7 @@ def table_of(value: object, subject: str, max_rows: int) -> tuple[Table, str | N
     if isinstance(value, list):
         return _records(value, subject, max_rows), None
     if not isinstance(value, dict):
-        raise InvalidDataset(f"{subject} is a {type(value).__name__}", hint=FORMS)
+        raise InvalidDataset(f"{subject} is {json_kind(value)}", hint=FORMS)
     if isinstance(value.get("clients"), dict):
         return _clients(value["clients"], subject, max_rows)
     if isinstance(value.get("columns"), list) and isinstance(value.get("rows"), list):
@@ -113,7 +113,7 @@ def labels_column(values: Sequence[object], subject: str) -> Column:
     odd = next((value for value in values if isinstance(value, (list, dict))), None)
     if odd is not None:
         raise InvalidDataset(
-            f"{subject}: a label is a {type(odd).__name__}",
+            f"{subject}: a label is {json_kind(odd)}",
             hint="give one number, text or boolean per row",
         )
     numbers = numbers_from(values)
@@ -132,7 +132,7 @@ def _records(value: list[object], subject: str, max_rows: int) -> Table:
     odd = next((index for index, record in enumerate(value) if not isinstance(record, dict)), None)
     if odd is not None:
         raise InvalidDataset(
-            f"{subject}: item {odd} is a {type(value[odd]).__name__}, not a record", hint=FORMS
+            f"{subject}: item {odd} is {json_kind(value[odd])}, not a record", hint=FORMS
         )
     records = [record for record in value if isinstance(record, dict)]
     columns = columns_from_blocks(lambda: blocks_of_records(records), subject, max_rows)

@@ -14,6 +14,7 @@ FORMS = (
     'valid forms: {"X": [[...]], "y": [...]}, a list of records, {"columns": [...], "rows": [[...]]},'
     ' or {"clients": {"a": {"X": ..., "y": ...}}}'
 )
+_KINDS = {bool: "a boolean", int: "a number", float: "a number", str: "a text", list: "a list"}
 _space = re.compile(r"[ \t\n\r]*").match
 
 
@@ -92,7 +93,7 @@ def _scalar_length(value: object) -> int:
     if value is None:
         return 4
     raise InvalidDataset(
-        f"inline data are not valid JSON: they hold a {type(value).__name__}", hint=FORMS
+        f"inline data are not valid JSON: they hold {json_kind(value)}", hint=FORMS
     )
 
 
@@ -159,3 +160,10 @@ class _Decoder:
         if mark != ",":
             raise json.JSONDecodeError("Expecting ',' delimiter", self._text, place)
         return True, _skip(self._text, place + 1)
+
+
+def json_kind(value: object) -> str:
+    """What JSON calls a value, with its article, for a text: `a number`, `an object`, `null`."""
+    if value is None:
+        return "null"
+    return "an object" if isinstance(value, dict) else _KINDS.get(type(value), "no JSON value")

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from flow_nexus_neural.data.json_text import json_kind
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.errors import InvalidRecord
 
@@ -46,7 +47,7 @@ def parse_records(schema: DataSchema, value: object) -> Records:
             return Records([_window(schema, value)], is_list=False, mode="window")
         return Records([[value]], is_list=False, mode="single")
     if not isinstance(value, list):
-        raise InvalidRecord(f"input is a {type(value).__name__}, not a record", hint=FORMS)
+        raise InvalidRecord(f"input is {json_kind(value)}, not a record", hint=FORMS)
     if not value:
         raise InvalidRecord("input is an empty list", hint=FORMS)
     if not isinstance(value[0], (list, Mapping)):
@@ -93,7 +94,7 @@ def _record(schema: DataSchema, item: object, index: int) -> list[Row]:
         if schema.input.window is not None and item and isinstance(item[0], (list, Mapping)):
             return _window(schema, {"window": item})
         return [item]
-    raise InvalidRecord(f"record {index} is a {type(item).__name__}", hint=FORMS)
+    raise InvalidRecord(f"record {index} is {json_kind(item)}", hint=FORMS)
 
 
 def _has_window(schema: DataSchema, record: Mapping[str, object]) -> bool:
@@ -117,5 +118,5 @@ def _window(schema: DataSchema, record: Mapping[str, object]) -> list[Row]:
         elif isinstance(row, list):
             found.append(row)
         else:
-            raise InvalidRecord(f"a row of a window is a {type(row).__name__}", hint=FORMS)
+            raise InvalidRecord(f"a row of a window is {json_kind(row)}", hint=FORMS)
     return found

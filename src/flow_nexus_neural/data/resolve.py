@@ -226,7 +226,8 @@ def _check_root(resolved: Path, roots: list[Path], text: str) -> None:
     if not any(resolved.is_relative_to(root) for root in roots):
         raise PathNotAllowed(
             f"'{text[:120]}' lies, or leads by a link, outside the data roots",
-            hint="move it into the data directory (--data-dir), or start the server with --allow-path",
+            hint=f"move it into the data directory {roots[0]} (set by --data-dir), or start the server"
+            " with --allow-path DIR",
         )
 
 

@@ -72,7 +72,7 @@ class Generator:
         if wanted * self.symbols > max_rows:
             raise LimitExceeded(
                 f"rows={wanted} for {self.symbols} symbols exceeds the limit of {max_rows}",
-                hint="ask for fewer rows",
+                hint="ask for fewer with the suffix #rows=N, or raise --max-rows",
             )
         return self.make(wanted, self.seed if seed is None else seed)
 

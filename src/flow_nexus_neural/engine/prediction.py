@@ -4,7 +4,7 @@ The committed version is read once at the start; an answer made with other weigh
 number of a reply belongs to one bundle.
 """
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -220,12 +220,18 @@ async def _gather(
             gathered.excluded.setdefault(slot.name, "no answer before the deadline")
     if not gathered.logits:
         raise NoServingNode(
-            f"none of {len(expected)} serving nodes answered ({len(asked)} asked)"
-            f" within {(context.clock() - began_s) * 1e3:.0f} ms",
+            f"0 of {len(expected)} serving nodes answered ({len(asked)} asked, deadline"
+            f" {limit_s * 1e3:.0f} ms): {_told(gathered.excluded)}",
             hint="call neural_cluster_status for their state; deploy a replacement with"
             " neural_node_deploy, or raise deadline_ms",
         )
     return gathered
+
+
+def _told(excluded: Mapping[str, str]) -> str:
+    """Why slots did not answer, a few of them."""
+    told = [f"{slot}: {reason[:80]}" for slot, reason in list(excluded.items())[:4]]
+    return "; ".join(told) + (f" and {len(excluded) - 4} more" if len(excluded) > 4 else "")
 
 
 async def _ask_until(

@@ -195,11 +195,11 @@ def test_null_is_missing_and_becomes_the_mean(plain):
         ({"a": {"b": 1}}, "not a finite number"),
         ({"c": ["x"], "a": 1}, "'c' is a list"),
         ([], "empty list"),
-        ("7", "a int"),
-        ("null", "NoneType"),
+        ("7", "is a number, not a record"),
+        ("null", "is null, not a record"),
         ([1, 2], "2 numbers, the model reads 5"),
         ([[1, 2, 3, 4, 5], [1, 2]], "2 numbers"),
-        ([{"a": 1}, 7], "record 1 is a int"),
+        ([{"a": 1}, 7], "record 1 is a number"),
         ([1, 2, float("nan"), 4, 5], "not a finite number"),
         ({"window": [{"a": 1}]}, "trained on single rows"),
         ([{"a": 1}] * 1001, "1001 records"),
@@ -210,7 +210,18 @@ def test_null_is_missing_and_becomes_the_mean(plain):
 def test_input_that_cannot_be_read_is_refused_with_its_defect(plain, value, words):
     with pytest.raises(InvalidRecord, match=words) as caught:
         plain.adapt(value)
+    assert "a, b, c[3]; for example {" in caught.value.hint
     assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("name", ["market", "plain", "windowed"])
+def test_the_record_that_a_refusal_shows_can_be_predicted_for(request, name):
+    schema = request.getfixturevalue(name)
+    with pytest.raises(NoKnownFeature) as caught:
+        schema.adapt({"nothing": 1})
+    adapted = schema.adapt(caught.value.hint.partition("for example ")[2])
+    assert (adapted.ignored, adapted.ood, adapted.clipped) == ([], [], 0)
+    assert np.isfinite(adapted.x).all()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,49 @@
+"""Show a caller what a model reads: its inputs and one record, in a line."""
+
+import json
+
+from pydantic import JsonValue
+
+from flow_nexus_neural.data.normalise import ColumnSpec
+from flow_nexus_neural.data.schema import DataSchema
+
+MAX_LISTED = 8
+MAX_SHOWN = 4
+MAX_NAME_CHARS = 40
+
+
+def inputs_in_order(schema: DataSchema) -> str:
+    """The names of the inputs in stored order, `name[width]` for a list."""
+    names = [
+        _shown(spec.name) if spec.width == 1 else f"{_shown(spec.name)}[{spec.width}]"
+        for spec in schema.columns
+    ]
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(names[:MAX_LISTED]) + more
+
+
+def example_record(schema: DataSchema) -> str:
+    """A record of typical training values, as JSON; inputs may be left out, so it is kept short."""
+    record: dict[str, JsonValue] = {"symbol": schema.symbols[0]} if schema.symbols else {}
+    record |= {_shown(spec.name): _typical(spec, schema) for spec in schema.columns[:MAX_SHOWN]}
+    shown: JsonValue = {"window": [record]} if schema.input.window else record
+    return json.dumps(shown, ensure_ascii=False)
+
+
+def _typical(spec: ColumnSpec, schema: DataSchema) -> JsonValue:
+    if spec.levels:
+        return _shown(spec.levels[0])
+    if spec.medians:
+        return _rounded(spec.medians.get(next(iter(schema.symbols), ""), 1.0))
+    if spec.kind == "vector":
+        return [_rounded(value) for value in spec.mean[-2:]]
+    return _rounded(spec.mean[0])
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+def _shown(name: str) -> str:
+    """A name of the caller's data for a text: short, and without halves of characters."""
+    return name[:MAX_NAME_CHARS].encode("utf-8", "replace").decode()
