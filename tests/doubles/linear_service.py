@@ -1,5 +1,7 @@
 """A node that is a linear model in numpy: every message of the protocol, no tensor library."""
 
+import time
+
 import numpy as np
 
 from flow_nexus_neural.protocol.digest import weights_digest
@@ -140,9 +142,12 @@ class LinearService:
 
     def on_observe(self, request: Observe, arrays, poll):
         held = [self.regions.get(key) for key in request.keys]
-        return Observed(
-            sights=tuple(r and Sight(token=int(r["token"][0]), read_ms=0.0) for r in held)
-        ), {}
+        return Observed(sights=tuple(region and self.sight(region) for region in held)), {}
+
+    def sight(self, region):
+        began_s = time.perf_counter()
+        token = int(region["token"][0])
+        return Sight(token=token, read_ms=(time.perf_counter() - began_s) * 1e3)
 
     def on_train(self, request: Train, arrays, poll):
         shard, base = self.regions[request.shard], self.regions[request.base]
