@@ -11,10 +11,10 @@ from readme.expected_output import first_difference
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "client_examples"
 RUNS = {
-    "01_first_cluster.py": ["--epochs=30"],
+    "01_first_cluster.py": ["--epochs=10"],
     "02_neural_trader.py": [],
-    "03_federated_learning.py": ["--epochs=2"],
-    "04_live_inference.py": ["--epochs=2", "--hours=6", "--cycles=10"],
+    "03_federated_learning.py": ["--epochs=1"],
+    "04_live_inference.py": ["--epochs=1", "--hours=6", "--cycles=10"],
     "05_kill_a_node.py": ["--epochs=1"],
     "06_trading_system.py": ["--epochs=2", "--cycles=12"],
 }
