@@ -139,7 +139,8 @@ def _graph(cluster: Cluster, topology: Topology) -> Graph:
     healthy = cluster.slots.healthy()
     if not healthy:
         raise NoWorkers(
-            f"cluster {cluster.cluster_id} has no healthy node to connect ({len(cluster.slots)} nodes)",
+            f"connecting needs at least 1 healthy node and 0 are present; healthy nodes:"
+            f" {cluster.slots.census()}",
             hint="deploy nodes with neural_node_deploy, then connect",
         )
     return plan(topology, [Vertex(s.name, s.spec.role, _group(s)) for s in healthy])

@@ -19,7 +19,8 @@ from flow_nexus_neural.errors import (
     StoreError,
 )
 from flow_nexus_neural.kernels.seeds import seed64
-from flow_nexus_neural.runtime.base import Isolation, NodeExit, NodeHandle, NodeSpec
+from flow_nexus_neural.runtime.base import Isolation, NodeHandle, NodeSpec
+from flow_nexus_neural.runtime.exits import with_last_words
 
 RESPAWN_DELAYS_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 
@@ -112,7 +113,8 @@ async def watch(context: EngineContext, cluster: Cluster, slot: Slot, handle: No
         return
     slot.returning = exit_.reason == "runtime_lost"
     frozen = slot.state == "suspect" and slot.last_error is not None
-    reason = slot.last_error if frozen else f"node_died: {describe_exit(exit_)}"
+    words = with_last_words(exit_.sentence, exit_.stderr_tail)
+    reason = slot.last_error if frozen else f"node_died: {words}"
     await _failed(context, cluster, slot, reason or exit_.sentence)
     await cluster.wiring.leave(context, slot, handle.spec.node_id)
     if slot.returning:
@@ -183,12 +185,6 @@ def isolation_warnings(isolation: Isolation) -> list[str]:
         missing = ", ".join(isolation.missing) or "unknown"
         return [f"isolation is {isolation.level!r}, not 'strict'; missing: {missing}"]
     return []
-
-
-def describe_exit(exit_: NodeExit) -> str:
-    """An exit in one line, with the last words of the process."""
-    tail = exit_.stderr_tail.strip().splitlines()
-    return exit_.sentence + (f" (last words: {tail[-1][:200]})" if tail else "")
 
 
 async def _failed(context: EngineContext, cluster: Cluster, slot: Slot, reason: str) -> None:

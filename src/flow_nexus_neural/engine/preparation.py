@@ -106,10 +106,9 @@ def healthy_workers(cluster: Cluster) -> list[Slot]:
     workers = cluster.slots.healthy("worker")
     if workers:
         return workers
-    counts = {role: len(cluster.slots.of_role(role)) for role in ("worker", "parameter_server")}
     raise NoWorkers(
-        f"training needs at least 1 healthy worker; the cluster has 0 healthy of {counts['worker']}"
-        f" workers among {len(cluster.slots)} nodes",
+        "training needs at least 1 healthy worker and 0 are present; healthy nodes:"
+        f" {cluster.slots.census()}",
         hint="deploy one with neural_node_deploy (role: worker)",
     )
 

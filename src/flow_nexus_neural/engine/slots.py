@@ -222,6 +222,15 @@ class SlotBook:
         """Slots of these roles, in slot order."""
         return sorted((s for s in self if s.spec.role in roles), key=vertex_order)
 
+    def census(self) -> str:
+        """Healthy of all slots, by role, for a text: `1 of 2 workers, 1 of 1 validators`."""
+        counts = {
+            role: (len(self.healthy(role)), len(self.of_role(role)))
+            for role in ("worker", "parameter_server", "aggregator", "validator")
+        }
+        told = [f"{ok} of {n} {role}s" for role, (ok, n) in counts.items() if n]
+        return ", ".join(told) or "no nodes"
+
     def healthy(self, *roles: Role) -> list[Slot]:
         """Healthy slots of these roles (all roles when none is named), in slot order."""
         chosen = [s for s in self if s.healthy and (not roles or s.spec.role in roles)]

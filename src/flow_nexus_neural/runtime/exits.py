@@ -26,6 +26,15 @@ _SIGNALS: Final[dict[int, str]] = {
 }
 
 
+MAX_LAST_WORDS: Final = 200
+
+
+def with_last_words(sentence: str, stderr_tail: str) -> str:
+    """A sentence about a process, and the last line it wrote, if it wrote one."""
+    lines = stderr_tail.strip().splitlines()
+    return f"{sentence} (last words: {lines[-1][:MAX_LAST_WORDS]})" if lines else sentence
+
+
 @dataclass(frozen=True, slots=True)
 class ExitReport:
     """What the process that waited for the node measured."""

@@ -32,6 +32,7 @@ from flow_nexus_neural.errors import (
 from flow_nexus_neural.protocol.codec import MAX_BODY_BYTES, Limits
 from flow_nexus_neural.protocol.dispatch import Arrays
 from flow_nexus_neural.runtime.base import Buffer, Isolation, NodeExit, NodeSpec, Region
+from flow_nexus_neural.runtime.exits import with_last_words
 from flow_nexus_neural.runtime.isolation import judge, platform_name
 from flow_nexus_neural.runtime.kernel_memory import OutOfMemoryKills
 from flow_nexus_neural.runtime.local_node import Lines, LocalNode
@@ -178,7 +179,10 @@ class LocalRuntime:
             zygote.kill()
         if zygote.info() is None:
             raise RuntimeUnavailable(
-                f"the process that starts nodes (pid {zygote.pid}) did not come up",
+                with_last_words(
+                    f"the process that starts nodes (pid {zygote.pid}) did not come up",
+                    zygote.stderr_tail,
+                ),
                 hint="run `flow-nexus-neural doctor` to see what its libraries say",
                 details={"stderr_tail": zygote.stderr_tail},
             )
@@ -190,8 +194,11 @@ class LocalRuntime:
             self._launches.popleft()
         if len(self._launches) >= len(_BACKOFF_S):
             raise RuntimeUnavailable(
-                f"the process that starts nodes died {len(self._launches)} times"
-                f" within {_BACKOFF_WINDOW_S:g} s",
+                with_last_words(
+                    f"the process that starts nodes died {len(self._launches)} times"
+                    f" within {_BACKOFF_WINDOW_S:g} s",
+                    "" if self._zygote is None else self._zygote.stderr_tail,
+                ),
                 hint="run `flow-nexus-neural doctor` to see why",
                 details={"stderr_tail": "" if self._zygote is None else self._zygote.stderr_tail},
             )
@@ -297,8 +304,9 @@ def _late(spec: NodeSpec, ready_timeout_s: float) -> NodeStartFailed:
 
 def _start_failed(spec: NodeSpec, exit_: NodeExit) -> NodeStartFailed:
     return NodeStartFailed(
-        f"node {spec.slot} ended before it was ready: {exit_.sentence}",
-        hint="details.stderr_tail has its last words",
+        f"node {spec.slot} ended before it was ready:"
+        f" {with_last_words(exit_.sentence, exit_.stderr_tail)}",
+        hint="call neural_node_deploy again; `flow-nexus-neural doctor` shows what works on this machine",
         details={"slot": spec.slot, "reason": exit_.reason, "stderr_tail": exit_.stderr_tail},
     )
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import anyio
 
 from flow_nexus_neural.errors import NodeStartFailed, RuntimeUnavailable
-from flow_nexus_neural.runtime.exits import ExitReport
+from flow_nexus_neural.runtime.exits import ExitReport, with_last_words
 from flow_nexus_neural.runtime.kernel_memory import resident_bytes
 from flow_nexus_neural.runtime.last_words import LastWords
 from flow_nexus_neural.runtime.zygote_process import ZygoteProcess
@@ -182,7 +182,9 @@ class ZygoteClient:
 
     def _gone(self) -> RuntimeUnavailable:
         return RuntimeUnavailable(
-            f"the process that starts nodes (pid {self.pid}) is gone",
+            with_last_words(
+                f"the process that starts nodes (pid {self.pid}) is gone", self.stderr_tail
+            ),
             hint="call again: it is started anew",
             details={"stderr_tail": self.stderr_tail},
         )
