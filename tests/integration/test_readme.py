@@ -77,3 +77,22 @@ def test_the_first_screen_says_how_to_run_and_test():
 
 def test_the_architecture_fits_on_a_few_pages():
     assert len((ROOT / "ARCHITECTURE.md").read_text().splitlines()) <= 150
+
+
+def test_every_module_on_the_code_map_exists():
+    table = (
+        (ROOT / "ARCHITECTURE.md").read_text().partition("### Code map")[2].partition("## How")[0]
+    )
+    source = ROOT / "src" / "flow_nexus_neural"
+    missing, named = [], 0
+    for line in table.splitlines():
+        package = ""
+        for name in re.findall(r"`([\w.*]+)`", line.split("|")[1] if line.startswith("|") else ""):
+            package = name.partition(".")[0] if "." in name else package
+            module = name.rpartition(".")[2]
+            named += 1
+            places = [source / package / f"{module}.py", source / package / module, source / module]
+            if not any(list(place.parent.glob(place.name)) for place in places):
+                missing.append(f"{package}.{module}")
+    assert named > 40
+    assert missing == []
