@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CODE := src tests client_examples bench readme
-TEXTS := README.md ARCHITECTURE.md CHANGELOG.md SECURITY.md
+TEXTS := README.md ARCHITECTURE.md CHANGELOG.md SECURITY.md docs
 
 .PHONY: help fmt check test examples fault security clients conformance demo bench clean
 
