@@ -63,14 +63,9 @@ class World:
         )
 
     async def start(self, cluster_id, data=None, *, federated=True, epochs=3, **more):
+        options = {"federated": federated, "epochs": epochs, "batch_size": 8, "learning_rate": 0.02}
         request = TrainRequest(
-            cluster_id=cluster_id,
-            dataset=DATA if data is None else data,
-            federated=federated,
-            epochs=epochs,
-            batch_size=8,
-            learning_rate=0.02,
-            **more,
+            cluster_id=cluster_id, dataset=DATA if data is None else data, **options | more
         )
         return await self.engine.train(request)
 

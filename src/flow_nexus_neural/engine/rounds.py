@@ -12,7 +12,7 @@ from flow_nexus_neural.coordination.rounds import Close, Decision, Fail, Round, 
 from flow_nexus_neural.engine.exchange import Exchange, Update
 from flow_nexus_neural.engine.model import Cohort
 from flow_nexus_neural.engine.slots import Slot
-from flow_nexus_neural.errors import NeuralError, NodeError, RoundFailed, UpdateRejected
+from flow_nexus_neural.errors import NeuralError, RoundFailed, UpdateRejected
 from flow_nexus_neural.protocol.messages import Pass
 from flow_nexus_neural.runtime.base import Region
 
@@ -94,19 +94,18 @@ async def collect(
             )
         except UpdateRejected as refusal:
             send.send_nowait((name, refusal.message))
-        except NodeError as failure:
+        except NeuralError as failure:
             send.send_nowait((name, f"{failure.code}: {failure.message}"))
         else:
             pace.add(clock() - began_s, task.work)
             send.send_nowait((name, None))
 
-    async with anyio.create_task_group() as group:
-        for task in tasks:
-            group.start_soon(ask, task)
-        decision = await _decide(round_, receive, clock)
-        group.cancel_scope.cancel()
-    send.close()
-    receive.close()
+    with send, receive:
+        async with anyio.create_task_group() as group:
+            for task in tasks:
+                group.start_soon(ask, task)
+            decision = await _decide(round_, receive, clock)
+            group.cancel_scope.cancel()
     await _stop_late(exchange, tasks, decision)
     if isinstance(decision, Fail):
         reasons = "; ".join(f"{slot}: {why}" for slot, why in list(decision.excluded.items())[:4])

@@ -1,0 +1,264 @@
+"""Real nodes killed and stopped under the engine, in training and in prediction; full disks; nothing left."""
+
+import errno
+import gc
+import os
+import signal
+from contextlib import contextmanager
+
+import anyio
+import pytest
+
+from flow_nexus_neural.coordination import rounds
+from flow_nexus_neural.engine import supervision
+from flow_nexus_neural.engine.engine import Engine
+from flow_nexus_neural.engine.state_dir import nothing_fails
+from flow_nexus_neural.errors import NoServingNode, StoreUnavailable
+from flow_nexus_neural.settings import Settings
+from tests.doubles.runtimes import descriptors, gone, until
+from tests.sim.simulated import World, blobs
+
+DATA = blobs(300)
+LONG = 400
+SMALL = (
+    {"type": "dense", "units": 16, "activation": "relu"},
+    {"type": "dense", "units": 1, "activation": "sigmoid"},
+)
+
+
+@pytest.fixture(scope="module")
+async def w(anyio_backend, tmp_path_factory):
+    state_dir = tmp_path_factory.mktemp("state")
+    async with Engine.open(Settings(state_dir=state_dir)) as engine:
+        yield World(engine, engine._context.runtime, None)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(supervision, "SILENCE_S", 0.5)
+    monkeypatch.setattr(supervision, "PING_S", 1.0)
+    monkeypatch.setattr(supervision, "MIN_GRACE_S", 1.0)
+    monkeypatch.setattr(supervision, "FIRST_STEP_S", 1.0)
+    monkeypatch.setattr(rounds, "FIRST_SLACK_S", 1.5)
+    monkeypatch.setattr(rounds, "LEAST_S", 1.5)
+
+
+@pytest.fixture
+def full_journal(w):
+    """While this is open, nothing can be recorded."""
+
+    @contextmanager
+    def full():
+        def refuse(point):
+            raise StoreUnavailable("could not write to the journal: database or disk is full")
+
+        w.engine._context.store._journal._at = refuse
+        try:
+            yield
+        finally:
+            w.engine._context.store._journal._at = nothing_fails
+
+    return full
+
+
+@pytest.fixture
+async def cluster(w):
+    made = await w.cluster(3, layers=SMALL)
+    yield made
+    await w.terminate(made)
+
+
+async def pid_of(w, cluster, slot):
+    return next(node.pid for node in (await w.status(cluster)).nodes if node.slot == slot)
+
+
+async def node_of(w, cluster, slot):
+    return next(node for node in (await w.status(cluster)).nodes if node.slot == slot)
+
+
+async def test_a_worker_killed_in_training_is_missed_named_and_replaceable(w, cluster):
+    await w.start(cluster, DATA, epochs=25, min_nodes_per_round=1)
+    await w.rounds(cluster, 3)
+    pid = await pid_of(w, cluster, "worker-1")
+    os.kill(pid, signal.SIGKILL)
+    status = await w.done(cluster)
+    assert status.training_status == "completed", status.training_error
+    assert gone(pid)
+    node = await node_of(w, cluster, "worker-1")
+    assert (node.status, node.healthy) == ("failed", False)
+    assert "SIGKILL" in node.last_error
+    assert (status.status, status.active_nodes, status.failed_nodes) == ("degraded", 2, 1)
+    last = (await w.versions(cluster))[-1]
+    assert [member["slot"] for member in last["contributors"]] == ["worker-0", "worker-2"]
+    report = await w.deploy(cluster, layers=None)
+    assert (report.slot, report.incarnation, report.replaces) == ("worker-1", 2, node.node_id)
+    assert report.synced_version == status.model_version
+    answer = await w.predict(cluster)
+    assert (answer.nodes_used, answer.degraded) == (3, False)
+    assert len(set(answer.node_predictions.values())) == 1
+
+
+async def test_a_burst_of_predictions_survives_the_death_of_a_worker(w, cluster):
+    await w.train(cluster, DATA)
+    expected = (await w.predict(cluster)).prediction
+    pid = await pid_of(w, cluster, "worker-2")
+    answers = []
+
+    async def ask():
+        for _ in range(25):
+            answers.append(await w.predict(cluster))  # noqa: PERF401  counted while they come
+
+    async with anyio.create_task_group() as group:
+        for _ in range(4):
+            group.start_soon(ask)
+        await until(lambda: len(answers) > 20)
+        os.kill(pid, signal.SIGKILL)
+    assert len(answers) == 100
+    assert {answer.prediction for answer in answers} == {expected}
+    assert {answer.nodes_used for answer in answers} == {3, 2}
+    assert all(answer.latency_ms < 5000 for answer in answers)
+    status = await w.status(cluster)
+    assert (status.active_nodes, status.failed_nodes) == (2, 1)
+
+
+async def test_when_all_workers_are_killed_calls_end_and_the_cluster_can_be_mended(w, cluster):
+    status = await w.train(cluster, DATA)
+    before = await w.predict(cluster)
+    for node in status.nodes:
+        os.kill(node.pid, signal.SIGKILL)
+    status = await w.until(cluster, lambda s: s.failed_nodes == 3)
+    with pytest.raises(NoServingNode, match="of 3 serving nodes answered"):
+        await w.predict(cluster)
+    for _ in range(3):
+        await w.deploy(cluster, layers=None)
+    assert (await w.status(cluster)).total_nodes == 3
+    after = await w.predict(cluster)
+    assert (after.nodes_used, after.prediction) == (3, before.prediction)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_stopped_worker_is_answered_without_then_suspected_then_ended(w, cluster):
+    await w.train(cluster, DATA)
+    pid = await pid_of(w, cluster, "worker-0")
+    os.kill(pid, signal.SIGSTOP)
+    with anyio.fail_after(5):
+        answer = await w.predict(cluster, deadline_ms=400)
+    assert (answer.nodes_used, answer.nodes_expected, answer.degraded) == (2, 3, True)
+    (excluded,) = answer.excluded_nodes
+    assert excluded.reason == "no answer before the deadline"
+    await until(lambda: gone(pid))
+    status = await w.until(cluster, lambda s: s.failed_nodes == 1)
+    assert "frozen" in (await node_of(w, cluster, "worker-0")).last_error
+    assert status.active_nodes == 2
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_worker_stopped_in_training_does_not_stop_the_training(w, cluster):
+    await w.start(cluster, DATA, epochs=12, min_nodes_per_round=1)
+    await w.rounds(cluster, 2)
+    pid = await pid_of(w, cluster, "worker-1")
+    os.kill(pid, signal.SIGSTOP)
+    status = await w.done(cluster)
+    assert status.training_status == "completed", status.training_error
+    excluded = [member for e in await w.versions(cluster) for member in e["excluded"]]
+    assert {member["slot"] for member in excluded} <= {"worker-1"}
+    await until(lambda: gone(pid))
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_cluster_with_a_stopped_worker_ends_at_once(w):
+    cluster = await w.cluster(3, layers=SMALL)
+    await w.start(cluster, DATA, epochs=LONG)
+    await w.rounds(cluster, 1)
+    pids = [node.pid for node in (await w.status(cluster)).nodes]
+    os.kill(pids[1], signal.SIGSTOP)
+    with anyio.fail_after(12):
+        report = await w.terminate(cluster)
+    assert not report.already_terminated
+    assert all(gone(pid) for pid in pids)
+    assert (await w.status(cluster)).training_status == "stopped"
+
+
+async def test_nodes_come_back_by_themselves_when_the_process_that_forks_them_dies(w, cluster):
+    await w.train(cluster, DATA)
+    before = await w.predict(cluster)
+    old = {node.node_id for node in (await w.status(cluster)).nodes}
+    os.kill(w.runtime.zygote_info().pid, signal.SIGKILL)
+    await w.until(cluster, lambda s: s.active_nodes < 3)
+    status = await w.until(cluster, lambda s: s.active_nodes == 3, limit_s=40)
+    assert not old & {node.node_id for node in status.nodes}
+    assert [node.incarnation for node in status.nodes] == [2, 2, 2]
+    after = await w.predict(cluster)
+    assert (after.prediction, after.nodes_used) == (before.prediction, 3)
+
+
+async def test_a_training_outlives_the_process_that_forks_its_nodes(w, cluster):
+    await w.start(cluster, DATA, epochs=40)
+    await w.rounds(cluster, 5)
+    os.kill(w.runtime.zygote_info().pid, signal.SIGKILL)
+    status = await w.done(cluster)
+    assert status.training_status == "completed", status.training_error
+    assert status.training.current_round == 40 == len(await w.versions(cluster))
+    assert [node.incarnation for node in status.nodes] == [2, 2, 2]
+
+
+async def test_a_full_disk_fails_the_training_and_predictions_go_on(w, cluster, monkeypatch):
+    await w.train(cluster, DATA)
+    before = await w.predict(cluster)
+
+    def full(point):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(w.engine._context.checkpoints, "_at", full)
+    status = await w.train(cluster, DATA)
+    assert status.training_status == "failed"
+    assert status.training_error.startswith("store_unavailable")
+    assert "No space left" in status.training_error
+    assert status.model_version == before.model_version
+    after = await w.predict(cluster)
+    assert (after.prediction, after.bundle_sha) == (before.prediction, before.bundle_sha)
+    monkeypatch.undo()
+    status = await w.train(cluster, DATA)
+    assert status.training_status == "completed"
+    assert status.model_version == before.model_version + 3
+
+
+async def test_a_training_that_cannot_be_recorded_does_not_run(w, cluster, full_journal):
+    await w.train(cluster, DATA)
+    version = (await w.predict(cluster)).model_version
+    with full_journal(), pytest.raises(StoreUnavailable):
+        await w.start(cluster, DATA)
+    status = await w.status(cluster)
+    assert (status.training_status, len(status.training_sessions)) == ("completed", 1)
+    assert (await w.predict(cluster)).model_version == version
+    assert (await w.train(cluster, DATA)).training_status == "completed"
+
+
+async def test_a_node_that_dies_when_nothing_can_be_recorded_harms_nobody(w, cluster, full_journal):
+    await w.train(cluster, DATA)
+    with full_journal():
+        os.kill(await pid_of(w, cluster, "worker-0"), signal.SIGKILL)
+        await w.until(cluster, lambda s: s.failed_nodes == 1)
+        assert (await w.predict(cluster)).nodes_used == 2
+        with pytest.raises(StoreUnavailable):
+            await w.deploy(cluster, layers=None)
+        assert len([node for node in w.runtime._nodes if not node.gone]) == 2
+    await w.deploy(cluster, layers=None)
+    assert (await w.predict(cluster)).nodes_used == 3
+
+
+async def test_an_engine_leaves_no_process_and_no_descriptor(tmp_path):
+    gc.collect()
+    before = descriptors()
+    async with Engine.open(Settings(state_dir=tmp_path)) as engine:
+        w = World(engine, engine._context.runtime, None)
+        cluster = await w.cluster(3, layers=SMALL)
+        await w.train(cluster, DATA)
+        pids = [node.pid for node in (await w.status(cluster)).nodes]
+        os.kill(pids[0], signal.SIGKILL)
+        await w.start(cluster, DATA, epochs=LONG)
+        await w.rounds(cluster, 1)
+        pids.append(w.runtime.zygote_info().pid)
+    assert all(gone(pid) for pid in pids)
+    gc.collect()
+    assert set(descriptors()) - set(before) == set()
