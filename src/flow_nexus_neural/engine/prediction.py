@@ -12,6 +12,7 @@ import anyio
 import numpy as np
 from numpy.typing import NDArray
 
+from flow_nexus_neural.data.adapter import adapt
 from flow_nexus_neural.data.schema import Adapted
 from flow_nexus_neural.engine.answer import Answer, report
 from flow_nexus_neural.engine.calls import NodeCalls
@@ -85,7 +86,7 @@ async def predict(
         )
     cluster.predictions_waiting += 1
     try:
-        adapted = committed.schema.adapt(request.input_data)
+        adapted = adapt(committed.schema, request.input_data)
         await _bring_back(context, cluster, request)
         made = await _answer(context, cluster, request, (committed, adapted), began_s)
     finally:
@@ -112,7 +113,7 @@ async def _answer(
             newer = cluster.committed
             if newer is None or newer is committed:
                 raise
-            committed, adapted = newer, newer.schema.adapt(request.input_data)
+            committed, adapted = newer, adapt(newer.schema, request.input_data)
     else:
         raise NoServingNode(
             f"{VERSIONS} versions were replaced before a node could answer with them",
