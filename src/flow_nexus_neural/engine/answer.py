@@ -29,6 +29,7 @@ MAX_NODE_VALUES = 4000
 LEVEL = 0.9
 
 Floats = NDArray[np.float64]
+Classes = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,9 @@ def report(cluster_id: str, answer: Answer) -> PredictionReport:
     calibrated = _calibrated(answer, fused)
     probabilities = fused.probabilities if calibrated is None else calibrated
     values = raw if calibrated is None else _values(schema.task, fused, calibrated)
-    labels = _labels(answer, probabilities, values)
-    confidence = _confidence(answer, _certainty(answer, probabilities))
+    chosen = _chosen(answer, fused, calibrated)
+    labels = _labels(answer, chosen, values)
+    confidence = _confidence(answer, _certainty(answer, probabilities, chosen))
     n_used, n_expected = len(answer.logits), len(answer.slots)
     verdict = prediction_quorum(n_expected, n_used)
     single = not answer.adapted.is_list
@@ -82,11 +84,11 @@ def report(cluster_id: str, answer: Answer) -> PredictionReport:
         confidences=list(confidence),
         probabilities=_rows(probabilities) if schema.task == "multiclass" else None,
         interval=_intervals(answer, values),
-        raw_prediction=_labels(answer, fused.probabilities, raw)[0] if single else None,
+        raw_prediction=_labels(answer, fused.decisions, raw)[0] if single else None,
         calibrated=calibrated is not None,
         classes=list(schema.classes) if schema.classes is not None else None,
-        decision=_decisions(answer, probabilities),
-        consensus=float(fused.consensus.mean()),
+        decision=_decisions(answer, chosen),
+        consensus=float(_consensus(answer, fused, chosen).mean()),
         node_agreement=float(fused.node_agreement.mean()),
         effective_ensemble_size=len({_digest(answer, slot) for slot in answer.answered}),
         error_correlation=bundle.error_correlation,
@@ -142,14 +144,37 @@ def _calibrated(answer: Answer, fused: Fused) -> Floats | None:
     return probabilities
 
 
-def _certainty(answer: Answer, probabilities: Floats | None) -> Floats | None:
+def _chosen(answer: Answer, fused: Fused, calibrated: Floats | None) -> Classes | None:
+    """Class index per row: as fused, where ties are settled, or of the calibrated probabilities."""
+    if calibrated is None:
+        return fused.decisions
+    if answer.committed.schema.task == "binary":
+        return (calibrated[:, 1] >= 0.5).astype(np.int64)
+    best: Classes = calibrated.argmax(axis=1).astype(np.int64)
+    return best
+
+
+def _consensus(answer: Answer, fused: Fused, chosen: Classes | None) -> Floats:
+    """Weighted share of the expected slots that decide as the answer does; calibration may move that."""
+    if chosen is None or fused.decisions is None or fused.node_decisions is None:
+        return fused.consensus
+    if bool((chosen == fused.decisions).all()):
+        return fused.consensus
+    weights = np.array([answer.weights[slot.name] for slot in answer.answered])
+    expected = sum(answer.weights[slot.name] for slot in answer.slots)
+    share: Floats = np.clip(weights @ (fused.node_decisions == chosen) / expected, EPSILON, 1.0)
+    return share
+
+
+def _certainty(
+    answer: Answer, probabilities: Floats | None, chosen: Classes | None
+) -> Floats | None:
     """P(the decision is right) per row before missing inputs count; None for regression.
 
     A share of votes is no probability, so a majority is as sure of its decision as the mean is of it.
     """
-    if probabilities is None:
+    if probabilities is None or chosen is None:
         return None
-    chosen = _classes(answer, probabilities)
     if answer.request.aggregation == "majority":
         mean = replace(answer, request=answer.request.model_copy(update={"aggregation": "mean"}))
         fused = _fused(mean)
@@ -172,26 +197,19 @@ def _values(task: str, fused: Fused, probabilities: Floats | None) -> Floats:
     return most
 
 
-def _classes(answer: Answer, probabilities: Floats) -> NDArray[np.int64]:
-    if answer.committed.schema.task == "binary":
-        return (probabilities[:, 1] >= 0.5).astype(np.int64)
-    best: NDArray[np.int64] = probabilities.argmax(axis=1).astype(np.int64)
-    return best
-
-
-def _labels(answer: Answer, probabilities: Floats | None, values: Floats) -> list[Label | None]:
+def _labels(answer: Answer, chosen: Classes | None, values: Floats) -> list[Label | None]:
     """What `predictions` lists: a probability, a class label, or a value."""
     schema = answer.committed.schema
-    if schema.task == "multiclass" and probabilities is not None and schema.classes is not None:
-        return [schema.classes[index] for index in _classes(answer, probabilities)]
+    if schema.task == "multiclass" and chosen is not None and schema.classes is not None:
+        return [schema.classes[index] for index in chosen]
     return [float(value) for value in values]
 
 
-def _decisions(answer: Answer, probabilities: Floats | None) -> list[str] | None:
+def _decisions(answer: Answer, chosen: Classes | None) -> list[str] | None:
     classes = answer.committed.schema.classes
-    if probabilities is None or classes is None:
+    if chosen is None or classes is None:
         return None
-    return [str(classes[index]) for index in _classes(answer, probabilities)]
+    return [str(classes[index]) for index in chosen]
 
 
 def _confidence(answer: Answer, certainty: Floats | None) -> list[float | None]:
