@@ -31,6 +31,7 @@ class Preparation:
     Attributes:
         cohorts: With the committed state of the same network where there is one.
         continues: Whether at least one cohort starts from a committed version.
+        least_workers: Fewest workers of a round that the caller insists on; 1 when nothing was asked.
     """
 
     data: PreparedData
@@ -40,6 +41,7 @@ class Preparation:
     networks: list[NetworkInfo]
     dataset: DatasetInfo
     continues: bool
+    least_workers: int
     warnings: list[str]
 
 
@@ -93,6 +95,7 @@ async def prepare_training(
         networks=[describe_network(cohort) for cohort in cohorts.values()],
         dataset=describe_data(data),
         continues=continues,
+        least_workers=request.min_nodes_per_round or 1,
         warnings=[*data.warnings, *shards.warnings, *warnings],
     )
 

@@ -111,7 +111,8 @@ async def collect(
         reasons = "; ".join(f"{slot}: {why}" for slot, why in list(decision.excluded.items())[:4])
         raise RoundFailed(
             f"{decision.reason} ({reasons})",
-            hint="see neural_cluster_status for the nodes; lower learning_rate if updates were not finite",
+            hint="see neural_cluster_status for the nodes; lower learning_rate if updates were not finite;"
+            " what was committed before keeps answering neural_predict_distributed",
         )
     chosen = [updates[name] for name in sorted(decision.contributors, key=slot_order)]
     return Collected(updates=chosen, excluded=decision.excluded)

@@ -13,6 +13,7 @@ from flow_nexus_neural.engine.model import Cohort, ModelState
 from flow_nexus_neural.engine.reports import TrainingConfig
 from flow_nexus_neural.engine.rounds import Pace, Task, collect
 from flow_nexus_neural.engine.slots import Slot
+from flow_nexus_neural.errors import NoWorkers
 from flow_nexus_neural.kernels.seeds import seed64
 from flow_nexus_neural.protocol.messages import Pass
 
@@ -41,6 +42,7 @@ class Frame:
     """What stays the same from round to round.
 
     Attributes:
+        least_workers: Fewest workers of a federated round that the caller insists on.
         run: Root of every seed of the training.
         groups: Capability group of each slot.
     """
@@ -48,6 +50,7 @@ class Frame:
     context: EngineContext
     exchange: Exchange
     config: TrainingConfig
+    least_workers: int
     run: tuple[int, int]
     groups: Mapping[str, str]
     turns: Turns
@@ -66,7 +69,11 @@ class RoundWork:
 async def federated_round(frame: Frame, number: int, members: Members) -> RoundWork:
     """Local epochs of sampled clients, averaged once.
 
+    Where nodes were lost and the caller did not insist on a number of workers, a round that can no longer
+    have its usual minimum needs every worker that is left.
+
     Raises:
+        NoWorkers: Fewer are left than the caller insists on.
         RoundFailed: Too few clients delivered.
 
     Source: McMahan et al., AISTATS 2017, Algorithm 1. Departure: clients are sampled in turn inside their
@@ -79,6 +86,13 @@ async def federated_round(frame: Frame, number: int, members: Members) -> RoundW
     ]
     seed = seed64(frame.run, number, "", 0, "sample")
     chosen = sample_clients(clients, config.clients_per_round or 1, seed)
+    if len(chosen) < frame.least_workers:
+        raise NoWorkers(
+            f"a round needs {frame.least_workers} workers (min_nodes_per_round) and {len(chosen)}"
+            " can train",
+            hint="deploy more with neural_node_deploy, or train with a lower min_nodes_per_round;"
+            " what was committed before keeps answering neural_predict_distributed",
+        )
     work = await _exchange(
         frame,
         [by_name[name] for name in chosen],

@@ -200,6 +200,7 @@ class TrainingRun:
             context=self.context,
             exchange=self.exchange,
             config=self.training.config,
+            least_workers=self.preparation.least_workers,
             run=self._run,
             groups=self._groups,
             turns=self._turns,
