@@ -35,6 +35,8 @@ class Settings(BaseModel):
             `xl` and `custom` twice as much.
         node_cpu_s: CPU seconds that a `base` or `large` node may use over its life; `xl` and `custom`
             get twice as many.
+        node_nice: Steps of scheduling priority by which nodes stand behind the server, so that it answers
+            while they train.
         node_ready_timeout_s: Time for a node to confine itself and report ready.
         predict_deadline_ms: Time for one record to be predicted.
         require_isolation: Lowest isolation level at which deploying still succeeds.
@@ -54,6 +56,7 @@ class Settings(BaseModel):
     max_clusters: int = Field(default=8, ge=1, le=256)
     node_memory_mb: int = Field(default=1024, ge=64)
     node_cpu_s: int = Field(default=86_400, ge=10)
+    node_nice: int = Field(default=5, ge=0, le=19)
     node_ready_timeout_s: float = Field(default=30.0, gt=0)
     predict_deadline_ms: int = Field(default=80, ge=10, le=20_000)
     require_isolation: IsolationRequirement = "auto"

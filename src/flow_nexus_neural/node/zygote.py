@@ -3,8 +3,8 @@
 Started by `runtime.zygote_process` as `python -I -m flow_nexus_neural.node.zygote <control fd> <parent pid>`.
 It obeys one socket (SEQPACKET, one JSON message each):
 
-* in: `fork{id, node_id, incarnation, seed, memory_mb, cpu_s, nofile, header_bytes, body_bytes}` with two
-  descriptors, the node's stream socket and the writing end of its stderr pipe;
+* in: `fork{id, node_id, incarnation, seed, memory_mb, cpu_s, nice, nofile, header_bytes, body_bytes}` with
+  two descriptors, the node's stream socket and the writing end of its stderr pipe;
 * out: `hello{...}` once, `forked{id, pid}` with a pidfd, `refused{id, reason}`, and
   `exit{pid, status, max_rss_bytes, cpu_s}` for every child.
 
@@ -59,6 +59,7 @@ class ForkOrder:
     seed: int
     memory_mb: int
     cpu_s: int
+    nice: int
     nofile: int
     header_bytes: int
     body_bytes: int
@@ -234,6 +235,7 @@ class _Zygote:
     def _become_node(
         self, order: ForkOrder, node_socket: int, stderr: int, zygote_pid: int
     ) -> None:
+        os.nice(order.nice)  # for good: RLIMIT_NICE will be 0
         os.dup2(stderr, _STDERR)
         # The descriptors may themselves be number 2 or 3: out of the way first.
         os.dup2(os.dup(node_socket), _NODE_SOCKET)

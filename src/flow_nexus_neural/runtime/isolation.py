@@ -174,6 +174,7 @@ def _layers(
         "capabilities": _capabilities(status, ("CapEff", "CapPrm", "CapInh", "CapAmb")),
         "bounding_set": _capabilities(status, ("CapBnd",)),
         "threads": _first_number(status.get("Threads")),
+        "nice": _nice(pid),
         "rlimits": {
             "data_mb": None if data_bytes is None else data_bytes // _MB,
             "cpu_s": limits.get("cpu_s"),
@@ -266,6 +267,14 @@ def _is_there(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def _nice(pid: int) -> int | None:
+    """Scheduling priority, from -20 (first) to 19 (last)."""
+    try:
+        return os.getpriority(os.PRIO_PROCESS, pid)
+    except OSError:
+        return None
 
 
 def _limits(pid: int) -> dict[str, int | None]:

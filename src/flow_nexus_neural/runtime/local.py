@@ -270,6 +270,7 @@ class LocalRuntime:
             "seed": spec.seed,
             "memory_mb": spec.memory_mb,
             "cpu_s": spec.cpu_s,
+            "nice": self._settings.node_nice,
             "nofile": _EXTRA_DESCRIPTORS + spec.max_regions,
             "header_bytes": self._limits.header_bytes,
             "body_bytes": self._limits.body_bytes,

@@ -21,6 +21,7 @@ def test_a_flag_wins_over_its_variable(name: str, tmp_path: Path):
         "log_json": (True, ["--no-log-json"], False),
         "require_isolation": ("seccomp", ["--require-isolation", "process"], "process"),
         "log_level": ("debug", ["--log-level", "error"], "error"),
+        "node_nice": ("7", ["--node-nice", "3"], 3),
     }
     is_path = name.endswith("_dir")
     default = (
