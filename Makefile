@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 CODE := src tests client_examples bench readme
 TEXTS := README.md ARCHITECTURE.md CHANGELOG.md SECURITY.md docs
 
-.PHONY: help fmt check test examples fault security clients conformance demo bench clean
+.PHONY: help fmt check test examples fault security clients conformance demo bench soak clean
 
 help:
 	@echo "make demo      install into .venv, then run the complete example over stdio"
@@ -14,6 +14,7 @@ help:
 	@echo "make check     formatting, ruff, mypy, import rules, spelling, README in sync"
 	@echo "make fmt       format and fix what can be fixed"
 	@echo "make bench     quick measurements into build/bench (about three minutes)"
+	@echo "make soak      kill processes at random under load for ten minutes, and check everything"
 	@echo "make clients | conformance     other MCP clients and the official suite; downloads them, needs npm"
 	@echo "make examples | fault | security     one part of the tests"
 
@@ -66,6 +67,9 @@ demo: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m bench.run --quick
+
+soak: $(STAMP)
+	$(BIN)/python -m bench.soak --minutes 10
 
 clean:
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -90,7 +90,11 @@ DEPLOY_OUTPUTS = {
     "slot": "stable across replacements",
     "parameters": "null until the input is known",
 }
-CONNECT_OUTPUTS = {"edges": "null above 16 nodes", "ms": "milliseconds"}
+CONNECT_OUTPUTS = {
+    "edges": "that work; null above 16 nodes",
+    "latency_ms": "of one read",
+    "ms": "milliseconds",
+}
 TRAIN_OUTPUTS = {"strategy": "what really runs", "purged": "rows dropped against leakage"}
 STATUS_OUTPUTS = {
     "training_progress": "percent; 100 only when completed or early stopped",
