@@ -35,6 +35,9 @@ class Settings(BaseModel):
             `xl` and `custom` twice as much.
         node_cpu_s: CPU seconds that a `base` or `large` node may use over its life; `xl` and `custom`
             get twice as many.
+        total_memory_mb: MiB that all nodes together may use; None is three quarters of what the server may.
+            Only in force with a control group.
+        cgroup: Put all nodes into a control group of their own, where the system lets the server make one.
         node_nice: Steps of scheduling priority by which nodes stand behind the server, so that it answers
             while they train.
         node_ready_timeout_s: Time for a node to confine itself and report ready.
@@ -56,6 +59,8 @@ class Settings(BaseModel):
     max_clusters: int = Field(default=8, ge=1, le=256)
     node_memory_mb: int = Field(default=1024, ge=64)
     node_cpu_s: int = Field(default=86_400, ge=10)
+    total_memory_mb: int | None = Field(default=None, ge=256)
+    cgroup: bool = True
     node_nice: int = Field(default=5, ge=0, le=19)
     node_ready_timeout_s: float = Field(default=30.0, gt=0)
     predict_deadline_ms: int = Field(default=80, ge=10, le=20_000)

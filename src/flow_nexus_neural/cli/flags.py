@@ -57,6 +57,12 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     for name, text in _NUMBERS.items():
         group.add_argument(f"--{name}", metavar="N", help=text)
     group.add_argument(
+        "--total-memory-mb",
+        metavar="N",
+        help="memory of all nodes together (default: three quarters of what the server may use);"
+        " needs a control group",
+    )
+    group.add_argument(
         "--require-isolation",
         metavar="LEVEL",
         help="lowest level at which nodes are started: auto, process, seccomp or strict (default auto)",
@@ -65,6 +71,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         "--log-level", metavar="LEVEL", help="debug, info, warning or error (default warning)"
     )
     for name, text in (
+        ("--cgroup", "put all nodes into a control group where possible (default: yes)"),
         ("--read-only", "offer status and predict only"),
         ("--log-json", "log one JSON object per line"),
     ):

@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,8 +65,9 @@ _NOT_ENFORCED_ELSEWHERE: Final[Mapping[str, tuple[str, ...]]] = {
     "darwin": ("memory",),
     "win32": ("files", "network"),
 }
-_NEVER_ENFORCED: Final = ("cpu_share", "total_memory")
-"""Limits on a whole cluster need a cgroup, which is not used."""
+_BY_GROUP: Final[Mapping[str, str]] = {"cpu_share": "cpu_percent", "total_memory": "memory_mb"}
+"""Limits on all nodes together need a control group; each with the number that shows it."""
+_WITHOUT_GROUP: Final = tuple(_BY_GROUP)
 
 _LIMIT_LINES: Final[Mapping[str, str]] = {
     "Max data size": "data_bytes",
@@ -122,6 +124,23 @@ def judge(
     return found
 
 
+def with_group(found: Isolation, limits: Mapping[str, int | None] | None) -> Isolation:
+    """Add what limits all nodes together.
+
+    Args:
+        found: What confines the node by itself.
+        limits: As of `cgroups.NodeGroup.limits_on`; None when the node is in no group.
+    """
+    if limits is None:
+        return found
+    enforced = {name for name, number in _BY_GROUP.items() if limits.get(number) is not None}
+    return replace(
+        found,
+        layers={**found.layers, "cgroup": dict(limits)},
+        not_enforced=tuple(name for name in found.not_enforced if name not in enforced),
+    )
+
+
 def _judge_linux(pid: int, steps: Mapping[str, Step], probes: Mapping[str, str]) -> Isolation:
     status = _fields(Path(f"/proc/{pid}/status"))
     if status is None or status.get("State", "")[:1] in _ENDED:
@@ -135,7 +154,7 @@ def _judge_linux(pid: int, steps: Mapping[str, Step], probes: Mapping[str, str])
         level,
         layers=layers,
         probes=dict(probes),
-        not_enforced=_NEVER_ENFORCED,
+        not_enforced=_WITHOUT_GROUP,
         missing=(*filter_gaps, *file_gaps),
     )
 
@@ -147,7 +166,7 @@ def _unseen(pid: int, probes: Mapping[str, str], *, ended: bool) -> Isolation:
     return Isolation(
         "process" if alive else "none",
         probes=dict(probes),
-        not_enforced=_NEVER_ENFORCED,
+        not_enforced=_WITHOUT_GROUP,
         missing=(f"kernel state ({reason})",),
     )
 
@@ -317,6 +336,6 @@ def _judge_elsewhere(steps: Mapping[str, Step], probes: Mapping[str, str]) -> Is
         "process" if gaps else level,
         layers={step: steps.get(step)},
         probes=dict(probes),
-        not_enforced=(*_NEVER_ENFORCED, *_NOT_ENFORCED_ELSEWHERE[sys.platform]),
+        not_enforced=(*_WITHOUT_GROUP, *_NOT_ENFORCED_ELSEWHERE[sys.platform]),
         missing=tuple(gaps),
     )

@@ -9,6 +9,7 @@ cancellation and end because what they watch ends, so a cancelled caller can los
 The thread of the event loop must be the process's main thread (see `zygote_process`).
 """
 
+import logging
 import os
 import resource
 import socket
@@ -32,8 +33,9 @@ from flow_nexus_neural.errors import (
 from flow_nexus_neural.protocol.codec import MAX_BODY_BYTES, Limits
 from flow_nexus_neural.protocol.dispatch import Arrays
 from flow_nexus_neural.runtime.base import Buffer, Isolation, NodeExit, NodeSpec, Region
+from flow_nexus_neural.runtime.cgroups import GroupLimits, NodeGroup
 from flow_nexus_neural.runtime.exits import with_last_words
-from flow_nexus_neural.runtime.isolation import judge, platform_name
+from flow_nexus_neural.runtime.isolation import judge, platform_name, with_group
 from flow_nexus_neural.runtime.kernel_memory import OutOfMemoryKills
 from flow_nexus_neural.runtime.local_node import Lines, LocalNode
 from flow_nexus_neural.runtime.memory import (
@@ -48,10 +50,13 @@ from flow_nexus_neural.runtime.zygote_client import ZygoteClient, ZygoteInfo
 from flow_nexus_neural.runtime.zygote_process import ZygoteProcess
 from flow_nexus_neural.settings import Settings
 
+_LOG: Final = logging.getLogger(__name__)
 _BOOT_TIMEOUT_S: Final = 120.0
 _HUNG_ZYGOTE_S: Final = 10.0
 _BACKOFF_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 _BACKOFF_WINDOW_S: Final = 600.0
+_REMOVAL_S: Final = 0.5
+_REMOVAL_PAUSE_S: Final = 0.005
 _CARRIED_BODY_BYTES: Final = 1 << 30
 _EXTRA_DESCRIPTORS: Final = 16
 _DESCRIPTORS: Final = 1 << 16
@@ -61,7 +66,7 @@ class LocalRuntime:
     """Forks nodes from one warm zygote, and starts a new zygote when it died.
 
     Args:
-        settings: `require_isolation` decides whether a weaker node is refused.
+        settings: What one node and all together may use, and whether a weaker node is refused.
         zygote: One that the main thread has already launched; None launches it on entry.
         launch: Starts a replacement.
         shared_memory: False makes arrays travel inside frames, as on systems without memory files.
@@ -92,6 +97,8 @@ class LocalRuntime:
         self._nodes: set[LocalNode] = set()
         self._closed = False
         self._last_isolation: Isolation | None = None
+        self._group: NodeGroup | None = None
+        self._grouping = anyio.Lock()
         self._memory_kills = OutOfMemoryKills()
 
     async def __aenter__(self) -> Self:
@@ -101,6 +108,33 @@ class LocalRuntime:
             self._adopt(self._first or self._launch())
         self._first = None
         return self
+
+    async def _gather(self, zygote: ZygoteClient) -> None:
+        """Before its first fork: put the zygote, and so every node, behind us and into one group."""
+        async with self._grouping:
+            if zygote.grouped:
+                return
+            zygote.grouped = True
+            await anyio.to_thread.run_sync(self._gather_blocking, zygote)
+
+    def _gather_blocking(self, zygote: ZygoteClient) -> None:
+        zygote.stand_back(self._settings.node_nice)
+        if not self._settings.cgroup:
+            return
+        if self._group is None:
+            limits = GroupLimits(
+                memory_mb=self._settings.total_memory_mb,
+                nodes=self._settings.max_clusters * self._settings.max_nodes,
+            )
+            self._group = NodeGroup.create(limits, ours=(os.getpid(), zygote.pid))
+            if self._group is not None:
+                self._memory_kills = OutOfMemoryKills(self._group.kill_counters)
+        if self._group is None:
+            return
+        try:
+            self._group.add(zygote.pid)
+        except OSError as refusal:  # its nodes' reports then say that nothing limits them together
+            _LOG.warning("zygote %d is in no control group: %s", zygote.pid, refusal)
 
     async def __aexit__(
         self,
@@ -162,6 +196,10 @@ class LocalRuntime:
             for node in tuple(self._nodes):  # forked while the others stopped
                 await node.wait_exit()
             self._nodes.clear()
+            if self._group is not None:
+                with anyio.move_on_after(_REMOVAL_S):
+                    while not self._group.close():  # noqa: ASYNC110  # the kernel sets no event
+                        await anyio.sleep(_REMOVAL_PAUSE_S)
 
     async def _warm_zygote(self) -> ZygoteClient:
         async with self._launching:
@@ -186,6 +224,7 @@ class LocalRuntime:
                 hint="run `flow-nexus-neural doctor` to see what its libraries say",
                 details={"stderr_tail": zygote.stderr_tail},
             )
+        await self._gather(zygote)
         return zygote
 
     async def _relaunch(self) -> None:
@@ -234,8 +273,9 @@ class LocalRuntime:
     async def _judge(self, node: LocalNode) -> None:
         ready = await node.ready()
         node.runtime_version = ready.runtime
-        node.isolation = judge(
-            node.pid, ready.steps, ready.probes, self._settings.require_isolation
+        found = judge(node.pid, ready.steps, ready.probes, self._settings.require_isolation)
+        node.isolation = with_group(
+            found, None if self._group is None else self._group.limits_on(node.pid)
         )
         node.note_ready()
         self._last_isolation = node.isolation

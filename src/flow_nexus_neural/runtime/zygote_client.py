@@ -83,11 +83,16 @@ class _Fork:
 
 
 class ZygoteClient:
-    """The server's end of one zygote. Run `run` in a task of its own; it ends when the zygote does."""
+    """The server's end of one zygote. Run `run` in a task of its own; it ends when the zygote does.
+
+    Attributes:
+        grouped: Whether its owner has put it where its nodes shall run.
+    """
 
     def __init__(self, process: ZygoteProcess) -> None:
         self.warm = anyio.Event()
         self.lost = anyio.Event()
+        self.grouped = False
         self._process = process
         self._hello: Mapping[str, Any] | None = None
         self._launch_s = 0.0
@@ -131,6 +136,15 @@ class ZygoteClient:
         """Seconds since the oldest order that it has not answered; 0 when it has answered all."""
         oldest = min((fork.ordered_s for fork in self._forks.values()), default=None)
         return 0.0 if oldest is None else time.monotonic() - oldest
+
+    def stand_back(self, steps: int) -> None:
+        """Let it and its nodes wait for a processor behind this process.
+
+        It has a session of its own, and Linux shares processors among sessions first ("autogroup"): without
+        this, the priority of a node would only count against other nodes. No effect where that is off.
+        """
+        with contextlib.suppress(OSError), open(f"/proc/{self.pid}/autogroup", "w") as file:
+            file.write(str(steps))
 
     def kill(self) -> None:
         """End it, and with it all its nodes."""

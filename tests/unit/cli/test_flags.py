@@ -18,6 +18,8 @@ def test_every_setting_has_a_flag():
 def test_a_flag_wins_over_its_variable(name: str, tmp_path: Path):
     samples = {
         "read_only": (True, ["--no-read-only"], False),
+        "cgroup": (True, ["--no-cgroup"], False),
+        "total_memory_mb": ("500", ["--total-memory-mb", "300"], 300),
         "log_json": (True, ["--no-log-json"], False),
         "require_isolation": ("seccomp", ["--require-isolation", "process"], "process"),
         "log_level": ("debug", ["--log-level", "error"], "error"),

@@ -31,6 +31,7 @@ def confine_linux(granted: Limits, *, keep_fds: Collection[int], expected_ppid: 
         steps |= limits.set_rlimits(
             memory_mb=granted.memory_mb, cpu_s=granted.cpu_s, nofile=granted.nofile
         )
+    steps["oom_score"] = opportunistic(limits.die_first)
     with _witness() as root_directory:
         steps |= namespaces.enter_namespaces(as_root=as_root)
         steps["chroot"] = opportunistic(namespaces.enter_empty_root)

@@ -18,6 +18,7 @@ ENVIRONMENT_PREFIXES: Final = ("OMP_", "MKL_", "OPENBLAS_", "MALLOC_")
 
 ZERO_RLIMITS: Final = ("FSIZE", "CORE", "MEMLOCK", "MSGQUEUE", "NICE", "RTPRIO")
 CPU_GRACE_S: Final = 5
+OOM_SCORE: Final = 1000
 STACK_BYTES: Final = 8 << 20
 ADDRESS_SPACE_SLACK_MB: Final = 16 << 10
 """What a node may map beyond its private memory: granted regions and libraries' reservations."""
