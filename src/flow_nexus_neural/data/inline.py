@@ -45,8 +45,10 @@ def table_of(value: object, subject: str, max_rows: int) -> tuple[Table, str | N
     if not isinstance(value, dict):
         raise InvalidDataset(f"{subject} is {json_kind(value)}", hint=FORMS)
     if isinstance(value.get("clients"), dict):
+        _refuse_others(value, ("clients",), subject)
         return _clients(value["clients"], subject, max_rows)
     if isinstance(value.get("columns"), list) and isinstance(value.get("rows"), list):
+        _refuse_others(value, ("columns", "rows"), subject)
         return _rows(value["columns"], value["rows"], subject, max_rows), None
     inputs = next((key for key in INPUT_KEYS if key in value), None)
     if inputs is None:
@@ -54,9 +56,22 @@ def table_of(value: object, subject: str, max_rows: int) -> tuple[Table, str | N
             return _column_lists(value, subject, max_rows), None
         keys = ", ".join(sorted(map(str, value))[:8]) or "none"
         raise InvalidDataset(f"{subject} has no inputs (keys: {keys})", hint=FORMS)
+    label = next((key for key in LABEL_KEYS if key in value), "y")
+    _refuse_others(value, (inputs, label, "feature_names"), subject)
     if isinstance(value[inputs], list) and value[inputs] and isinstance(value[inputs][0], dict):
         return _labelled_records(value, inputs, subject, max_rows)
     return _inputs_and_labels(value, inputs, subject, max_rows)
+
+
+def _refuse_others(value: Mapping[str, object], known: Sequence[str], subject: str) -> None:
+    """A key that would not be used is a mistake of the caller, or labels given twice."""
+    others = [str(key) for key in value if key not in known]
+    if others:
+        shown = ", ".join(f"'{key[:40]}'" for key in others[:8])
+        raise InvalidDataset(
+            f"{subject} holds {shown}, which has no use beside {', '.join(known)}",
+            hint=f"leave it out; {FORMS}",
+        )
 
 
 def label_key(value: Mapping[str, object], inputs: str, subject: str) -> str:
