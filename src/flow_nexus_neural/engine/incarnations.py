@@ -114,9 +114,10 @@ async def watch(context: EngineContext, cluster: Cluster, slot: Slot, handle: No
     slot.returning = exit_.reason == "runtime_lost"
     frozen = slot.state == "suspect" and slot.last_error is not None
     words = with_last_words(exit_.sentence, exit_.stderr_tail)
-    reason = slot.last_error if frozen else f"node_died: {words}"
+    code = "sandbox_violation" if exit_.reason == "sandbox_violation" else "node_died"
+    reason = slot.last_error if frozen else f"{code}: {words}"
     await _failed(context, cluster, slot, reason or exit_.sentence)
-    await cluster.wiring.leave(context, slot, handle.spec.node_id)
+    context.spawn(cluster.wiring.leave, context, slot, handle.spec.node_id)
     if slot.returning:
         try:
             await respawn(context, cluster, slot)

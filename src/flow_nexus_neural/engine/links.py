@@ -38,6 +38,8 @@ READS = 5
 """Reads of which a latency is the median."""
 LINK = Deadline(5.0, None)
 """A node answers between two steps; one that is frozen is found out by supervision."""
+MAX_OPEN_VIEWS = 128
+"""A view is a descriptor of the server until the node has it; a mesh of 32 nodes has 992."""
 _KEYS_PER_REVOKE = 256
 
 
@@ -82,6 +84,7 @@ class Wiring:
         self._slots = slots
         self._calls = calls
         self._changing = anyio.Lock()
+        self._open_views = anyio.CapacityLimiter(MAX_OPEN_VIEWS)
         self._epoch = self._serial = 0
         self._publishers: dict[str, _Publisher] = {}
         self._holdings: dict[str, _Holdings] = {}
@@ -220,12 +223,13 @@ class Wiring:
 
     async def _equip(self, context: EngineContext, slot: Slot) -> None:
         """Revoke what a node must not hold, grant what it should, let it announce in a new buffer."""
+        held, wanted = self._held(slot), self._wanted(slot)
         with anyio.move_on_after(LINK.answer_s) as patience:
-            try:
-                await self._revoke(slot, sorted(self._held(slot) - self._wanted(slot).keys()))
-                await self._grant(context, slot)
-            except (NodeError, OSError) as failure:
-                self._faults[slot.name] = str(failure)
+            # All at once, so that the node wakes up once or twice and not for every edge.
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._revoke, slot, sorted(held - wanted.keys()))
+                for key in wanted.keys() - held:
+                    group.start_soon(self._grant, context, slot, wanted[key])
         if patience.cancelled_caught:
             self._faults[slot.name] = f"{slot.name} did not take its links in {LINK.answer_s:g} s"
 
@@ -235,22 +239,30 @@ class Wiring:
             await self._calls.revoke(slot, *some)
             self._held(slot).difference_update(some)
 
-    async def _grant(self, context: EngineContext, slot: Slot) -> None:
-        held = self._held(slot)
-        for key, name in self._wanted(slot).items():
-            publisher = self._publishers.get(name)
-            if key in held or publisher is None:
-                continue
+    async def _grant(self, context: EngineContext, slot: Slot, name: str) -> None:
+        """Grant a slot its own link buffer, or its view of a neighbour's."""
+        publisher, held = self._publishers.get(name), self._held(slot)
+        if publisher is None:
+            return
+        try:
             if name == slot.name:
                 await self._calls.grant(slot, publisher.buffer)
-                await self._calls.ask(slot, Announce(key=key, token=publisher.token), Done, LINK)
+                announce = Announce(key=publisher.buffer.key, token=publisher.token)
+                await self._calls.ask(slot, announce, Done, LINK)
             else:
-                view = context.runtime.view(publisher.buffer)
-                try:
-                    await self._calls.grant(slot, view)
-                finally:
-                    view.close()
-            held.add(key)
+                await self._grant_view(context, slot, publisher.buffer)
+        except (NodeError, OSError) as failure:
+            self._faults.setdefault(slot.name, str(failure))
+        else:
+            held.add(publisher.buffer.key)
+
+    async def _grant_view(self, context: EngineContext, slot: Slot, buffer: Buffer) -> None:
+        async with self._open_views:
+            view = context.runtime.view(buffer)
+            try:
+                await self._calls.grant(slot, view)
+            finally:
+                view.close()
 
     async def _try(self, context: EngineContext, slot: Slot, ways: Mapping[str, str]) -> None:
         """Read the neighbours whose buffers are new to this slot."""
