@@ -238,9 +238,8 @@ class TrainingRun:
     async def _at_boundary(self) -> None:
         """Run queued changes, then give new or lost members their place."""
         while self.boundary:
-            await self.boundary[
-                0
-            ]()  # it stays in the queue until it is done, should this be stopped
+            change = self.boundary[0]
+            await change()  # it stays in the queue until it is done, should this be stopped
             self.boundary.pop(0)
         if self.cluster.committed is not None:
             newest = self.cluster.committed.newest
