@@ -11,6 +11,8 @@ from flow_nexus_neural.errors import InvalidArguments
 ENV_PREFIX = "FLOW_NEXUS_NEURAL_"
 
 IsolationRequirement = Literal["auto", "strict", "seccomp", "process"]
+Hostile = Literal["errno", "kill"]
+"""What happens on a call that no honest node makes: an errno, or death by SIGSYS."""
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -43,6 +45,7 @@ class Settings(BaseModel):
         node_ready_timeout_s: Time for a node to confine itself and report ready.
         predict_deadline_ms: Time for one record to be predicted.
         require_isolation: Lowest isolation level at which deploying still succeeds.
+        hostile: What a node gets for a system call that no honest node makes: an error, or its end.
         max_parameters: Parameters of one network.
         max_rows: Rows of one data set.
         checkpoint_keep: Recent checkpoints kept besides the best and the serving one.
@@ -65,6 +68,7 @@ class Settings(BaseModel):
     node_ready_timeout_s: float = Field(default=30.0, gt=0)
     predict_deadline_ms: int = Field(default=80, ge=10, le=20_000)
     require_isolation: IsolationRequirement = "auto"
+    hostile: Hostile = "errno"
     max_parameters: int = Field(default=10_000_000, ge=1)
     max_rows: int = Field(default=1_000_000, ge=30)
     checkpoint_keep: int = Field(default=5, ge=1)

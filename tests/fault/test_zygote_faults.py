@@ -260,7 +260,7 @@ async def test_orders_that_a_frozen_zygote_never_read_fail_when_it_is_killed():
 async def test_a_node_that_is_not_confined_enough_is_killed(monkeypatch):
     seen = []
 
-    def refuse(pid, steps, probes, requirement):
+    def refuse(pid, steps, probes, requirement, hostile):
         seen.append((pid, requirement))
         raise IsolationUnavailable("got 'process', required 'strict'")
 

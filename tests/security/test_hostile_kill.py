@@ -1,23 +1,35 @@
 """Under `hostile="kill"` a call that no honest node makes ends the node by SIGSYS; nothing else changes."""
 
 import ctypes
+import sys
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pytest
 
+from flow_nexus_neural.engine.engine import Engine
+from flow_nexus_neural.engine.requests import DeployRequest, InitRequest, StatusRequest
+from flow_nexus_neural.errors import NodeDied
 from flow_nexus_neural.node.confinement.apply import run_probes
 from flow_nexus_neural.node.confinement.policy import HOSTILE
 from flow_nexus_neural.node.confinement.syscalls import this_machine
+from flow_nexus_neural.runtime.local import LocalRuntime
+from flow_nexus_neural.runtime.zygote_process import ZygoteProcess
+from flow_nexus_neural.settings import Settings
+from tests.doubles.runtimes import until
 from tests.security.attack import kernel
 from tests.security.harness import (
     LIMITS,
     STRONGEST_USER,
     SUCCEEDED,
     Confinement,
+    has_landlock,
     namespaces_work,
     outcome_of,
 )
 from tests.security.test_escape_battery import ATTACKS
+from tests.security.test_real_nodes import command
 
 KILL = replace(LIMITS, hostile="kill")
 KNOWN = sorted(set(HOSTILE) & set(this_machine().numbers if this_machine() else ()))
@@ -78,3 +90,35 @@ def test_a_signal_handler_does_not_save_the_node():
 
     outcome = outcome_of(ignore_and_call, user="unprivileged", confinement=Confinement(KILL))
     assert outcome == "SIGSYS"
+
+
+COMMAND = (sys.executable, "-I", str(Path(__file__).with_name("attacking_zygote.py")))
+FORBIDDEN = "memory-ptrace_attach"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("hostile", ["errno", "kill"])
+async def test_the_operator_decides_and_status_tells(tmp_path, stage, hostile):
+    settings = Settings(state_dir=tmp_path, hostile=hostile)
+    launch = partial(ZygoteProcess.launch, COMMAND)
+    async with (
+        LocalRuntime(settings, launch=launch) as runtime,
+        Engine.open(settings, runtime=runtime) as engine,
+    ):
+        cluster_id = (await engine.init_cluster(InitRequest(name="hostile"))).cluster_id
+        report = await engine.deploy_node(DeployRequest(cluster_id=cluster_id))
+        assert report.isolation.level == ("strict" if has_landlock() else "seccomp")
+        slot = engine._clusters[cluster_id].slots["worker-0"]
+        handle = slot.handle
+        if hostile == "errno":
+            assert await command(handle, FORBIDDEN, stage) == "EPERM"
+            assert slot.handle is handle
+            return
+        with pytest.raises(NodeDied, match="forbidden"):
+            await command(handle, FORBIDDEN, stage)
+        exit_ = await handle.wait_exit()
+        assert (exit_.reason, exit_.signal) == ("sandbox_violation", "SIGSYS")
+        await until(lambda: slot.state == "failed")
+        (node,) = (await engine.status(StatusRequest(cluster_id=cluster_id))).nodes
+        assert node.status == "failed"
+        assert node.last_error.startswith("sandbox_violation: killed by SIGSYS")

@@ -68,6 +68,12 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         help="lowest level at which nodes are started: auto, process, seccomp or strict (default auto)",
     )
     group.add_argument(
+        "--hostile",
+        metavar="HOW",
+        help="what a node gets for a system call that no honest node makes: errno, or kill, which ends it"
+        " (default errno)",
+    )
+    group.add_argument(
         "--log-level", metavar="LEVEL", help="debug, info, warning or error (default warning)"
     )
     for name, text in (

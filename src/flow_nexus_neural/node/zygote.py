@@ -3,8 +3,8 @@
 Started by `runtime.zygote_process` as `python -I -m flow_nexus_neural.node.zygote <control fd> <parent pid>`.
 It obeys one socket (SEQPACKET, one JSON message each):
 
-* in: `fork{id, node_id, incarnation, seed, memory_mb, cpu_s, nice, nofile, header_bytes, body_bytes}` with
-  two descriptors, the node's stream socket and the writing end of its stderr pipe;
+* in: `fork{id, node_id, incarnation, seed, memory_mb, cpu_s, nice, nofile, hostile, header_bytes,
+  body_bytes}` with two descriptors, the node's stream socket and the writing end of its stderr pipe;
 * out: `hello{...}` once, `forked{id, pid}` with a pidfd, `refused{id, reason}`, and
   `exit{pid, status, max_rss_bytes, cpu_s}` for every child.
 
@@ -41,6 +41,7 @@ from flow_nexus_neural.node.loop import NodeLoop
 from flow_nexus_neural.protocol.codec import Limits
 from flow_nexus_neural.protocol.dispatch import Service
 from flow_nexus_neural.protocol.messages import Ready
+from flow_nexus_neural.settings import Hostile
 
 NODE_BUG: Final = 70
 CONFINEMENT_FAILED: Final = 71
@@ -61,6 +62,7 @@ class ForkOrder:
     cpu_s: int
     nice: int
     nofile: int
+    hostile: Hostile
     header_bytes: int
     body_bytes: int
 
@@ -241,7 +243,12 @@ class _Zygote:
         os.dup2(os.dup(node_socket), _NODE_SOCKET)
         connection = socket.socket(fileno=_NODE_SOCKET)
         steps = confine(
-            ConfinementLimits(memory_mb=order.memory_mb, cpu_s=order.cpu_s, nofile=order.nofile),
+            ConfinementLimits(
+                memory_mb=order.memory_mb,
+                cpu_s=order.cpu_s,
+                nofile=order.nofile,
+                hostile=order.hostile,
+            ),
             keep_fds=(_STDERR, _NODE_SOCKET),
             expected_ppid=zygote_pid,
         )
@@ -257,7 +264,7 @@ class _Zygote:
                 if name in ("python", "torch")
             ),
             steps=steps,
-            probes=run_probes(),
+            probes=run_probes(hostile=order.hostile),
         )
         limits = Limits(header_bytes=order.header_bytes, body_bytes=order.body_bytes)
         NodeLoop(connection, service, order.incarnation, limits).serve(ready)

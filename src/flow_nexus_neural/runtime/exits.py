@@ -22,7 +22,6 @@ _SIGNALS: Final[dict[int, str]] = {
     signal.SIGILL: "crashed",
     signal.SIGFPE: "crashed",
     signal.SIGXCPU: "cpu_limit",
-    signal.SIGSYS: "sandbox_violation",
 }
 
 
@@ -83,6 +82,12 @@ def _words(report: ExitReport | None) -> tuple[str, str, str | None]:
         default = ("node_bug", f"ended with the unexpected status {report.returncode}")
         return (*_CODES.get(report.returncode, default), None)
     number = -report.returncode
+    if number == signal.SIGSYS:
+        return (
+            "sandbox_violation",
+            "killed by SIGSYS: it made a system call that is forbidden",
+            "SIGSYS",
+        )
     try:
         name = signal.Signals(number).name
     except ValueError:  # most real-time signals have no name

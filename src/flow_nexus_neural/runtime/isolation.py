@@ -8,14 +8,14 @@ purpose: a policy that was loosened by mistake must not loosen its own examinati
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from flow_nexus_neural.errors import IsolationUnavailable
 from flow_nexus_neural.runtime.base import Isolation
-from flow_nexus_neural.settings import IsolationRequirement
+from flow_nexus_neural.settings import Hostile, IsolationRequirement
 
 Step = str | int | bool | None
 
@@ -55,6 +55,9 @@ EXPECTED_PROBES: Final[Mapping[str, frozenset[str]]] = {
     "io_uring": frozenset({"ENOSYS"}),
     "third_descriptor": frozenset({"EBADF"}),
 }
+
+_FATAL_PROBES: Final = frozenset({"execve", "ptrace", "unshare", "bpf"})
+"""Where hostile calls kill, trying one of these would be the node's end."""
 
 _WALLS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
     "darwin": ("seatbelt", "seatbelt", ("open", "bind", "fork")),
@@ -97,6 +100,8 @@ def judge(
     steps: Mapping[str, Step],
     probes: Mapping[str, str],
     requirement: IsolationRequirement,
+    *,
+    hostile: Hostile = "errno",
 ) -> Isolation:
     """Compute the level a node has reached, and refuse it when that is below the required one.
 
@@ -105,12 +110,14 @@ def judge(
         steps: What its confinement steps returned.
         probes: What its probes got.
         requirement: Lowest level accepted; `auto` accepts any.
+        hostile: Under `kill` a node cannot have tried what would have ended it.
 
     Raises:
         IsolationUnavailable: If the level is lower than required; names what is missing.
     """
     if sys.platform == "linux":
-        found = _judge_linux(pid, steps, probes)
+        examined = EXPECTED_PROBES.keys() - (_FATAL_PROBES if hostile == "kill" else ())
+        found = _judge_linux(pid, steps, probes, examined)
     else:
         found = _judge_elsewhere(steps, probes)
     if requirement != "auto" and RANKS[found.level] < RANKS[requirement]:
@@ -141,13 +148,15 @@ def with_group(found: Isolation, limits: Mapping[str, int | None] | None) -> Iso
     )
 
 
-def _judge_linux(pid: int, steps: Mapping[str, Step], probes: Mapping[str, str]) -> Isolation:
+def _judge_linux(
+    pid: int, steps: Mapping[str, Step], probes: Mapping[str, str], examined: Collection[str]
+) -> Isolation:
     status = _fields(Path(f"/proc/{pid}/status"))
     if status is None or status.get("State", "")[:1] in _ENDED:
         return _unseen(pid, probes, ended=status is not None)
     limits = _limits(pid)
     layers = _layers(pid, status, limits, steps)
-    filter_gaps = _filter_gaps(layers, limits, steps, probes)
+    filter_gaps = _filter_gaps(layers, limits, steps) + _probe_gaps(layers, probes, examined)
     file_gaps = _file_gaps(layers, steps)
     level = "process" if filter_gaps else "seccomp" if file_gaps else "strict"
     return Isolation(
@@ -212,14 +221,12 @@ def _filter_gaps(
     layers: Mapping[str, Any],
     limits: Mapping[str, int | None],
     steps: Mapping[str, Step],
-    probes: Mapping[str, str],
 ) -> list[str]:
     """What keeps a node from the level `seccomp`."""
     gaps = []
     if not layers["no_new_privs"]:
         gaps.append("no_new_privs")
-    filtered = layers["seccomp"] == "allow-list"
-    if not filtered:
+    if layers["seccomp"] != "allow-list":
         gaps.append(f"seccomp ({steps.get('seccomp')})")
     if layers["capabilities"] != "none":
         gaps.append(f"capability drop (holds {layers['capabilities']})")
@@ -227,13 +234,19 @@ def _filter_gaps(
         gaps.append(f"one thread (has {layers['threads']})")
     gaps += [f"rlimit {name}" for name in _BOUNDED if limits.get(name) is None]
     gaps += [f"rlimit {name} = 0" for name in _ZERO if limits.get(name) != 0]
-    # Without the filter its probes succeed: that is one gap, not twenty.
-    examined = EXPECTED_PROBES if filtered else ("third_descriptor",)
-    for name in examined:
-        got = probes.get(name)
-        if got not in EXPECTED_PROBES[name]:
-            gaps.append(f"probe {name} ({got})")
     return gaps
+
+
+def _probe_gaps(
+    layers: Mapping[str, Any], probes: Mapping[str, str], examined: Collection[str]
+) -> list[str]:
+    # Without the filter its probes succeed: that is one gap, not twenty.
+    names = sorted(examined) if layers["seccomp"] == "allow-list" else ("third_descriptor",)
+    return [
+        f"probe {name} ({probes.get(name)})"
+        for name in names
+        if probes.get(name) not in EXPECTED_PROBES[name]
+    ]
 
 
 def _file_gaps(layers: Mapping[str, Any], steps: Mapping[str, Step]) -> list[str]:

@@ -273,7 +273,13 @@ class LocalRuntime:
     async def _judge(self, node: LocalNode) -> None:
         ready = await node.ready()
         node.runtime_version = ready.runtime
-        found = judge(node.pid, ready.steps, ready.probes, self._settings.require_isolation)
+        found = judge(
+            node.pid,
+            ready.steps,
+            ready.probes,
+            self._settings.require_isolation,
+            hostile=self._settings.hostile,
+        )
         node.isolation = with_group(
             found, None if self._group is None else self._group.limits_on(node.pid)
         )
@@ -311,6 +317,7 @@ class LocalRuntime:
             "memory_mb": spec.memory_mb,
             "cpu_s": spec.cpu_s,
             "nice": self._settings.node_nice,
+            "hostile": self._settings.hostile,
             "nofile": _EXTRA_DESCRIPTORS + spec.max_regions,
             "header_bytes": self._limits.header_bytes,
             "body_bytes": self._limits.body_bytes,

@@ -22,6 +22,7 @@ def test_a_flag_wins_over_its_variable(name: str, tmp_path: Path):
         "total_memory_mb": ("500", ["--total-memory-mb", "300"], 300),
         "log_json": (True, ["--no-log-json"], False),
         "require_isolation": ("seccomp", ["--require-isolation", "process"], "process"),
+        "hostile": ("kill", ["--hostile", "errno"], "errno"),
         "log_level": ("debug", ["--log-level", "error"], "error"),
         "node_nice": ("7", ["--node-nice", "3"], 3),
     }

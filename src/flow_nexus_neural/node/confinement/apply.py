@@ -8,13 +8,13 @@ computes from outside is lower. Everything is imported here: after the fork noth
 import sys
 from collections.abc import Collection
 
-from flow_nexus_neural.node.confinement.policy import Hostile
 from flow_nexus_neural.node.confinement.steps import (
     ORPHANED_STATUS,
     ConfinementFailed,
     Limits,
     Steps,
 )
+from flow_nexus_neural.settings import Hostile
 
 if sys.platform == "linux":
     from flow_nexus_neural.node.confinement.linux import confine_linux as _confine

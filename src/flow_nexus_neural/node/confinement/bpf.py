@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from flow_nexus_neural.node.confinement import policy
 from flow_nexus_neural.node.confinement.syscalls import Machine
+from flow_nexus_neural.settings import Hostile
 
 LOAD: Final = 0x20  # BPF_LD | BPF_W | BPF_ABS
 AND: Final = 0x54  # BPF_ALU | BPF_AND | BPF_K
@@ -34,7 +35,7 @@ class Instruction(NamedTuple):
     k: int
 
 
-def compile_policy(machine: Machine, *, own_pid: int, hostile: policy.Hostile) -> list[Instruction]:
+def compile_policy(machine: Machine, *, own_pid: int, hostile: Hostile) -> list[Instruction]:
     """Translate the policy's tables for one machine and one process.
 
     Names that the machine has no number for are left out: what is not named is refused.

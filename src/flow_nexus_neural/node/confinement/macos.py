@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable, Collection
 from typing import Final
 
-from flow_nexus_neural.node.confinement.policy import Hostile
 from flow_nexus_neural.node.confinement.steps import (
     ORPHANED_STATUS,
     Limits,
@@ -24,6 +23,7 @@ from flow_nexus_neural.node.confinement.steps import (
     mandatory,
     opportunistic,
 )
+from flow_nexus_neural.settings import Hostile
 
 _PROFILE: Final = b"""(version 1)
 (deny default)

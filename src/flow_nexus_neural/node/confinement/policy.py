@@ -5,10 +5,7 @@ tests/security that shows what it cannot be used for.
 """
 
 import errno
-from typing import Final, Literal, NamedTuple
-
-Hostile = Literal["errno", "kill"]
-"""What happens on a call that no honest node makes: an errno, or death by SIGSYS."""
+from typing import Final, NamedTuple
 
 NODE_UID: Final = 65534
 NODE_GID: Final = 65534

@@ -13,9 +13,9 @@ import signal
 from collections.abc import Callable
 from typing import Final
 
-from flow_nexus_neural.node.confinement import policy
 from flow_nexus_neural.node.confinement.libc import syscall
 from flow_nexus_neural.node.confinement.steps import errno_name
+from flow_nexus_neural.settings import Hostile
 
 _AF_UNIX: Final = 1
 _AF_INET: Final = 2
@@ -60,7 +60,7 @@ _WORD: Final = ctypes.create_string_buffer(4)
 _WORDS: Final = ctypes.create_string_buffer(16)
 
 
-def run_linux_probes(*, hostile: policy.Hostile = "errno") -> dict[str, str]:
+def run_linux_probes(*, hostile: Hostile = "errno") -> dict[str, str]:
     """Try everything once.
 
     Args:

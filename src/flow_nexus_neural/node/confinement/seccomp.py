@@ -5,9 +5,10 @@ import os
 from struct import Struct, pack_into
 from typing import Final, NamedTuple
 
-from flow_nexus_neural.node.confinement import bpf, policy
+from flow_nexus_neural.node.confinement import bpf
 from flow_nexus_neural.node.confinement.libc import syscall
 from flow_nexus_neural.node.confinement.syscalls import Machine, this_machine
+from flow_nexus_neural.settings import Hostile
 
 _SET_MODE_FILTER: Final = 1
 _FLAG_TSYNC: Final = 1
@@ -27,7 +28,7 @@ class _Template(NamedTuple):
     pid_offsets: tuple[int, ...]
 
 
-def _prepare(machine: Machine, hostile: policy.Hostile) -> _Template:
+def _prepare(machine: Machine, hostile: Hostile) -> _Template:
     program = bpf.compile_policy(machine, own_pid=_UNKNOWN_PID, hostile=hostile)
     packed = b"".join(_INSTRUCTION.pack(*line) for line in program)
     return _Template(
@@ -41,14 +42,14 @@ def _prepare(machine: Machine, hostile: policy.Hostile) -> _Template:
 
 
 _MACHINE: Final = this_machine()
-_TEMPLATES: Final[dict[policy.Hostile, _Template]] = (
+_TEMPLATES: Final[dict[Hostile, _Template]] = (
     {}
     if _MACHINE is None
     else {"errno": _prepare(_MACHINE, "errno"), "kill": _prepare(_MACHINE, "kill")}
 )
 
 
-def install_filter(*, hostile: policy.Hostile) -> str:
+def install_filter(*, hostile: Hostile) -> str:
     """Confine every thread of this process to the policy, for good.
 
     Returns:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from flow_nexus_neural.node.confinement.policy import Hostile
+from flow_nexus_neural.settings import Hostile
 
 ORPHANED_STATUS: Final = 9
 """Exit status of a node whose parent was gone before it could ask to die with it."""

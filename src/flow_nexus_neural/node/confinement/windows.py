@@ -11,8 +11,8 @@ import sys
 from collections.abc import Collection
 from typing import Final
 
-from flow_nexus_neural.node.confinement.policy import Hostile
 from flow_nexus_neural.node.confinement.steps import ORPHANED_STATUS, Limits, Steps, opportunistic
+from flow_nexus_neural.settings import Hostile
 
 _EXTENDED_LIMIT_INFORMATION: Final = 9
 _LIMIT_PROCESS_TIME: Final = 0x0002
