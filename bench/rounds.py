@@ -25,7 +25,8 @@ CONFIGS = {
     "ours, nodes": "one confined process per client, fresh moments each round",
     "ours, through the tools": "MCP, evaluation and durable commit each round, averaged moments",
 }
-QUICK_ROUNDS = {"W1": 15, "W2": 2, "W3": 6}
+ROUNDS = {"W1": 15, "W2": 3, "W3": 6}
+"""Rounds per repeat: the first is reported apart, the others are the samples."""
 
 
 @dataclass
@@ -37,11 +38,11 @@ class _Series:
     pooled_loss: float | None = None
 
 
-def measure_rounds(work: str, *, rounds: int, repeats: int) -> list[Record]:
+def measure_rounds(work: str, *, repeats: int) -> list[Record]:
     """Run all contenders as fresh processes, interleaved."""
     load_start = load()
     series = {name: _Series() for name in CONTENDERS}
-    interleave(CONTENDERS, repeats, lambda name: _run(name, work, rounds, series[name]))
+    interleave(CONTENDERS, repeats, lambda name: _run(name, work, series[name]))
     reference = series[REFERENCE]
     spread = _median(series["plain-control"].steady_s) / _median(reference.steady_s)
     records = []
@@ -88,11 +89,18 @@ def same_work(loss: float | None, reference: float | None) -> bool:
     return loss is not None and reference is not None and abs(loss / reference - 1) <= 1e-5
 
 
-def _run(name: str, work: str, rounds: int, series: _Series) -> None:
+def _run(name: str, work: str, series: _Series) -> None:
     module, *flags = CONTENDERS[name]
     launched_s = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-m", f"bench.contenders.{module}", work, f"--rounds={rounds}", *flags],
+        [
+            sys.executable,
+            "-m",
+            f"bench.contenders.{module}",
+            work,
+            f"--rounds={ROUNDS[work]}",
+            *flags,
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -12,9 +12,8 @@ from typing import Protocol
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from bench.measure import QUIET_LOAD, Record, load
-from bench.rounds import QUICK_ROUNDS, measure_rounds
+from bench.rounds import measure_rounds
 from bench.serving import measure_predict, measure_spawn, measure_startup
-from bench.work import WORKS
 
 
 class Suite(Protocol):
@@ -39,14 +38,13 @@ def rounds(*, quick: bool) -> list[Record]:
     """Training rounds; the sequence model only in a full run."""
     records = []
     for name in ("W1", "W3") if quick else ("W1", "W2", "W3"):
-        count = QUICK_ROUNDS[name] if quick else WORKS[name].rounds
-        records += measure_rounds(name, rounds=count, repeats=2 if quick else 5)
+        records += measure_rounds(name, repeats=2 if quick else 5)
     return records
 
 
 def predict(*, quick: bool) -> list[Record]:
     """Latency of predictions."""
-    return measure_predict(calls=200 if quick else 2000)
+    return measure_predict(calls=200 if quick else 1000)
 
 
 SUITES: dict[str, Suite] = {

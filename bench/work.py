@@ -29,7 +29,6 @@ class Work:
     name: str
     clients: int
     rows: int
-    rounds: int
     steps: int
     hidden: tuple[tuple[int, str], ...]
     recurrent: bool = False
@@ -38,9 +37,9 @@ class Work:
 WORKS = {
     work.name: work
     for work in (
-        Work("W1", 8, 1000, 50, 50, ((64, "relu"), (32, "relu"))),
-        Work("W2", 6, 256, 3, 50, ((128, "relu"), (64, "tanh")), recurrent=True),
-        Work("W3", 32, 500, 20, 50, ((512, "relu"), (256, "relu"))),
+        Work("W1", 8, 1000, 50, ((64, "relu"), (32, "relu"))),
+        Work("W2", 6, 256, 50, ((128, "relu"), (64, "tanh")), recurrent=True),
+        Work("W3", 32, 500, 50, ((512, "relu"), (256, "relu"))),
     )
 }
 
