@@ -102,7 +102,7 @@ class NodeService:
         self._cancelled = False
         self._steps_done = 0
         self._longest_step_ms = 0.0
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
 
     def attach(self, key: str, arrays: Arrays, *, writable: bool) -> None:
         """Hold arrays under a key; replaces what the key held."""
