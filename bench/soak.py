@@ -58,11 +58,13 @@ IN_TIME_S = {
 EXPECTED = {
     "neural_predict_distributed": {"no_serving_node"},
     "neural_cluster_status": set[str](),
+    # The last one when a node came back by itself before it was replaced.
     "neural_node_deploy": {
         "node_start_failed",
         "node_died",
         "node_unavailable",
         "runtime_unavailable",
+        "invalid_arguments",
     },
     "neural_cluster_connect": {"no_workers", "round_failed"},
     "neural_train_distributed": {"no_workers", "already_training", "node_died", "node_unavailable"},
