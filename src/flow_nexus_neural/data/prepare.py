@@ -19,7 +19,7 @@ from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.data.schema import DataSchema, Description
 from flow_nexus_neural.data.series import Series, require_windows, series_of, windows_in
 from flow_nexus_neural.data.splits import Split, SplitRule, split_by_time, split_stratified
-from flow_nexus_neural.data.table import Indices, check_size
+from flow_nexus_neural.data.table import Column, Indices, TextColumn, check_size
 from flow_nexus_neural.data.targets import Labels, label_rows
 from flow_nexus_neural.errors import InvalidArguments, InvalidDataset
 from flow_nexus_neural.protocol.plan import InputSpec
@@ -263,8 +263,30 @@ def _describe(
     )
 
 
+def _gaps(features: Mapping[str, Column]) -> list[str]:
+    """Values that are missing, or infinite and so treated as missing: scaled, they count as the mean."""
+    missing: dict[str, int] = {}
+    infinite: dict[str, int] = {}
+    for name, column in features.items():
+        if isinstance(column, TextColumn):
+            missing[name] = int((column.codes < 0).sum())
+        else:
+            missing[name] = int(np.isnan(column).sum())
+            infinite[name] = int(np.isinf(column).sum())
+    return [
+        f"{sum(counts.values())} values are {what} and count as unknown: {_counted(counts)}"
+        for what, counts in (("missing", missing), ("infinite", infinite))
+        if any(counts.values())
+    ]
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    told = [f"{name} {count}" for name, count in counts.items() if count]
+    return ", ".join(told[:8]) + (f" and {len(told) - 8} more columns" if len(told) > 8 else "")
+
+
 def _remarks(draft: _Draft, matrix: Matrix, samples: Mapping[str, Indices]) -> list[str]:
-    remarks = []
+    remarks = _gaps(draft.layout.features)
     constant = [spec.name for spec in matrix.specs if not any(spec.sd)]
     if constant:
         listed = ", ".join(constant[:8]) + (

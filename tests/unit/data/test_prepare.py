@@ -170,6 +170,7 @@ def test_categories_become_one_input_per_training_level_and_missing_values_the_m
     assert lone.sum() == sum(1 for r in records if r["c"] is None)
     assert (x[:, 3] == 0).sum() >= sum(1 for r in records if r["a"] is None)
     assert np.isfinite(x).all()
+    assert "22 values are missing and count as unknown: c 9, a 13" in data.warnings
 
 
 def test_columns_that_are_no_features_are_listed_with_the_reason(load, labelled):
@@ -226,6 +227,7 @@ def test_infinite_features_count_as_missing(load, root, labelled):
     x = np.concatenate([data.parts["train"].x, data.parts["test"].x])
     assert np.isfinite(x).all()
     assert (x == 0).sum() == 2
+    assert "2 values are infinite and count as unknown: a 1, b 1" in data.warnings
 
 
 def test_the_users_market_file_gets_lags_and_loses_the_label_synthetic(load, write_csv):
