@@ -98,9 +98,8 @@ def prepare_torch() -> Preparation:
         return NodeService(node_id=order.node_id, incarnation=order.incarnation, seed=order.seed)
 
     def reseed(seed: int) -> None:
-        torch.default_generator.manual_seed(
-            seed
-        )  # `torch.manual_seed` asks for accelerators first: 60 times the cost
+        # Not `torch.manual_seed`, which looks for accelerators first, at sixty times the cost.
+        torch.default_generator.manual_seed(seed)
         # Everything in a node draws from counter-based generators. Libraries that might fall back on the
         # global one must at least not repeat what a sibling drew.
         np.random.seed(seed & 0xFFFF_FFFF)  # noqa: TID251, NPY002  # reseeds the inherited global
