@@ -168,7 +168,15 @@ class Conversation:
         """An error of its own for every call: one raised twice would hold the frames of both callers."""
         if violation is not None:
             details = {**violation.details, "slot": self._spec.slot, "reason": exit_.reason}
-            return type(violation)(violation.message, hint=violation.hint, details=details)
+            name = f"node {self._spec.slot}"
+            said = violation.message
+            return type(violation)(
+                said
+                if said.startswith(name)
+                else f"{name} broke the protocol and was killed: {said}",
+                hint=violation.hint or "call neural_node_deploy to replace it",
+                details=details,
+            )
         return NodeDied(
             f"node {self._spec.slot} is gone: {exit_.sentence}",
             hint="the request may have run; call neural_cluster_status",

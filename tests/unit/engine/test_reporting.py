@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from flow_nexus_neural.engine.reporting import poll_after_ms, thinned
@@ -43,7 +45,7 @@ def test_a_history_is_thinned_evenly_and_keeps_both_ends(n):
     assert found == sorted(set(found))
     if n:
         assert (found[0], found[-1]) == (1, n)
-    gaps = {after - before for before, after in zip(found, found[1:], strict=False)}
+    gaps = {after - before for before, after in itertools.pairwise(found)}
     assert not gaps or max(gaps) - min(gaps) <= 1
 
 

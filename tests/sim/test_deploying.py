@@ -1,0 +1,225 @@
+"""Which slot a deploy means, which network it gets, and what is left when it fails."""
+
+import anyio
+import pytest
+
+from flow_nexus_neural.engine import deploying
+from flow_nexus_neural.errors import (
+    InvalidArchitecture,
+    InvalidArguments,
+    LimitExceeded,
+    NeuralError,
+    NodeNotFound,
+    UnsupportedCombination,
+)
+from flow_nexus_neural.runtime.fault_plan import FaultPlan
+from tests.sim.simulated import LAYERS, honest, world
+
+ROLES = ("worker", "parameter_server", "aggregator", "validator")
+
+
+async def fail(w, cluster, *slots):
+    for slot in slots:
+        w.kill(slot)
+    await w.until(cluster, lambda s: s.failed_nodes == len(slots))
+
+
+async def test_role_wins_over_node_type_and_both_over_the_default(tmp_path):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(0)
+        for role in ROLES:
+            report = await w.deploy(cluster, None, node_type=role, layers=None)
+            assert (report.role, report.node_type, report.slot) == (role, role, f"{role}-0")
+        report = await w.deploy(cluster, None, layers=None)
+        assert (report.role, report.slot) == ("worker", "worker-1")
+        report = await w.deploy(cluster, "validator", node_type="worker", layers=None)
+        assert (report.role, report.node_type) == ("validator", "worker")
+        assert any("wins over node_type" in warning for warning in report.warnings)
+        status = await w.status(cluster)
+        assert (status.total_nodes, status.active_nodes) == (6, 6)
+
+
+async def test_the_network_is_given_else_of_a_peer_else_the_default(tmp_path):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(0, architecture="cnn")
+        default = await w.deploy(cluster, layers=None)
+        assert (default.layers_source, default.parameters) == ("default", None)
+        assert (await w.deploy(cluster, layers=None)).layers_source == "default"
+        given = await w.deploy(cluster, capabilities=("btc_analysis",))
+        assert given.layers_source == "given"
+        assert [layer["units"] for layer in given.layers] == [6, 1]
+        assert any("layers win over model" in warning for warning in given.warnings)
+        peer = await w.deploy(cluster, layers=None, capabilities=("btc_analysis",))
+        assert (peer.layers_source, peer.layers) == ("peer", given.layers)
+        other = await w.deploy(cluster, layers=None, capabilities=("eth_analysis",))
+        assert other.layers_source == "default"
+        # Two networks among the peers name none.
+        await w.deploy(cluster, layers=LAYERS[:1], capabilities=("btc_analysis",))
+        again = await w.deploy(cluster, layers=None, capabilities=("btc_analysis",))
+        assert again.layers_source == "default"
+        assert len(await w.versions(cluster)) == 0
+
+
+async def test_impossible_requests_start_nothing(tmp_path):
+    async with world(tmp_path, max_nodes=2) as w:
+        cluster = await w.cluster(1)
+        for more, failure in (
+            ({"model": "custom", "layers": None}, UnsupportedCombination),
+            ({"layers": ({"type": "dens", "units": 3},)}, InvalidArchitecture),
+            ({"replace_node_id": "worker-9"}, NodeNotFound),
+            ({"replace_node_id": "worker-0"}, InvalidArguments),
+        ):
+            with pytest.raises(failure):
+                await w.deploy(cluster, **more)
+        await w.deploy(cluster)
+        with pytest.raises(LimitExceeded, match="the limit is 2"):
+            await w.deploy(cluster)
+        assert len(w.runtime._nodes) == 2
+        assert (await w.status(cluster)).total_nodes == 2
+
+
+async def test_concurrent_deploys_respect_the_limit(tmp_path):
+    async with world(tmp_path, max_nodes=3) as w:
+        cluster = await w.cluster(0)
+        refused = []
+
+        async def deploy():
+            try:
+                await w.deploy(cluster)
+            except LimitExceeded as refusal:
+                refused.append(refusal)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(5):
+                group.start_soon(deploy)
+        assert len(refused) == 2
+        slots = [node.slot for node in (await w.status(cluster)).nodes]
+        assert slots == ["worker-0", "worker-1", "worker-2"]
+
+
+async def test_a_deploy_without_layers_replaces_a_failed_slot_of_its_kind(tmp_path):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(3)
+        await w.deploy(cluster, "validator")
+        former = {node.slot: node for node in (await w.status(cluster)).nodes}
+        await fail(w, cluster, "worker-1", "validator-0")
+        report = await w.deploy(cluster, layers=None)
+        assert (report.slot, report.incarnation) == ("worker-1", 2)
+        assert report.replaces == former["worker-1"].node_id != report.node_id
+        assert report.layers_source == "inherited"
+        report = await w.deploy(cluster, "validator", layers=None)
+        assert (report.slot, report.incarnation) == ("validator-0", 2)
+        assert (await w.status(cluster)).total_nodes == 4
+
+
+@pytest.mark.parametrize(
+    "more", [{"layers": LAYERS}, {"replace": False}, {"capabilities": ("x",)}, {"model": "large"}]
+)
+async def test_another_kind_or_wish_opens_a_new_slot(tmp_path, more):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(1)
+        await fail(w, cluster, "worker-0")
+        report = await w.deploy(cluster, **{"layers": None} | more)
+        assert (report.slot, report.replaces) == ("worker-1", None)
+
+
+async def test_a_failed_node_is_replaced_by_its_id(tmp_path):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(3)
+        former = {node.slot: node.node_id for node in (await w.status(cluster)).nodes}
+        await fail(w, cluster, "worker-1", "worker-2")
+        report = await w.deploy(cluster, layers=None, replace_node_id=former["worker-2"])
+        assert (report.slot, report.replaces) == ("worker-2", former["worker-2"])
+
+
+async def test_concurrent_recoveries_of_one_node_start_one(tmp_path):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(2)
+        await fail(w, cluster, "worker-0")
+        reports = []
+
+        async def recover():
+            reports.append(await w.deploy(cluster, layers=None))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(4):
+                group.start_soon(recover)
+        assert len({report.node_id for report in reports}) == 1
+        assert {report.incarnation for report in reports} == {2}
+        assert [report.deduplicated for report in reports].count(False) == 1
+        assert len([n for n in w.runtime._nodes if n.spec.slot == "worker-0"]) <= 2
+
+
+async def test_a_monitor_that_repeats_itself_gets_the_same_node_for_ten_seconds(
+    tmp_path, monkeypatch
+):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(2)
+        await fail(w, cluster, "worker-0")
+        first = await w.deploy(cluster, layers=None)
+        second = await w.deploy(cluster, layers=None)
+        assert (second.node_id, second.deduplicated) == (first.node_id, True)
+        assert not first.deduplicated
+        monkeypatch.setattr(deploying, "DEDUPLICATION_S", 0.0)
+        third = await w.deploy(cluster, layers=None)
+        assert (third.slot, third.deduplicated) == ("worker-2", False)
+
+
+async def test_a_start_that_fails_leaves_no_slot_and_no_process(tmp_path):
+    broken = set()
+
+    def service(spec):
+        if spec.slot in broken:
+            raise RuntimeError("no luck")
+        return honest(spec)
+
+    async with world(tmp_path, service=service) as w:
+        cluster = await w.cluster(1)
+        broken.add("worker-1")
+        with pytest.raises(NeuralError, match="worker-1 did not start"):
+            await w.deploy(cluster)
+        status = await w.status(cluster)
+        assert (status.total_nodes, status.status) == (1, "initialized")
+        assert all(n.gone for n in w.runtime._nodes if n.spec.slot == "worker-1")
+        report = await w.deploy(cluster)
+        assert report.slot == "worker-2"  # a name is never used twice
+        await w.train(cluster)
+        await fail(w, cluster, "worker-2")
+        broken.add("worker-2")
+        with pytest.raises(NeuralError, match="worker-2 did not start"):
+            await w.deploy(cluster, layers=None)
+        status = await w.status(cluster)
+        assert (status.total_nodes, status.failed_nodes) == (2, 1)
+        broken.clear()
+        assert (await w.deploy(cluster, layers=None)).slot == "worker-2"
+
+
+@pytest.mark.parametrize("fault", ["kill", "garbage"])
+@pytest.mark.parametrize("kind", ["build", "load", "grant"])
+async def test_a_node_that_cannot_be_synchronised_is_never_healthy(tmp_path, kind, fault):
+    faults = FaultPlan()
+    async with world(tmp_path, faults) as w:
+        cluster = await w.cluster(2)
+        await w.train(cluster)
+        await fail(w, cluster, "worker-1")
+        getattr(faults, fault)("worker-1", kind, nth=faults._seen["worker-1", kind] + 1)
+        with pytest.raises(NeuralError, match="worker-1"):
+            await w.deploy(cluster, layers=None)
+        node = next(n for n in (await w.status(cluster)).nodes if n.slot == "worker-1")
+        assert (node.status, node.healthy) == ("failed", False)
+        assert all(n.gone for n in w.runtime._nodes if n.spec.slot == "worker-1")
+        assert (await w.predict(cluster)).nodes_used == 1
+        assert (await w.deploy(cluster, layers=None)).synced_version == 3
+        assert (await w.predict(cluster)).nodes_used == 2
+
+
+async def test_a_cancelled_deploy_is_finished_or_leaves_nothing(tmp_path):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(0)
+        async with anyio.create_task_group() as group:
+            group.start_soon(w.deploy, cluster)
+            await anyio.wait_all_tasks_blocked()
+            group.cancel_scope.cancel()
+        status = await w.status(cluster)
+        living = [node for node in w.runtime._nodes if not node.gone]
+        assert status.total_nodes == status.active_nodes == len(living)
