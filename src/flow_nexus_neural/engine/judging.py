@@ -50,6 +50,11 @@ class Judge:
             NoWorkers: Nobody is left to compute them.
         """
         logits = await self._infer(cohorts, ("select", "test"))
+        return await self.evaluator.context.offload(self._verdict, cohorts, logits)
+
+    def _verdict(
+        self, cohorts: Mapping[str, Cohort], logits: Mapping[str, Mapping[str, Logits]]
+    ) -> Verdict:
         answers = self._answers(cohorts, logits)
         parts = self.data.parts
         return Verdict(
@@ -74,6 +79,14 @@ class Judge:
             NoWorkers: Nobody is left to compute them.
         """
         logits = await self._infer(cohorts, ("meta", "calib", "test"))
+        return await self.evaluator.context.offload(self._finished, cohorts, bundle, logits)
+
+    def _finished(
+        self,
+        cohorts: Mapping[str, Cohort],
+        bundle: Bundle,
+        logits: Mapping[str, Mapping[str, Logits]],
+    ) -> tuple[Bundle, float | None]:
         slots = slot_cohorts(cohorts)
         finished = calibrated_bundle(bundle, self.schema, slots, logits, self.data.parts)
         weights = [finished.slot_weights[slot] for slot in slots]
@@ -90,6 +103,11 @@ class Judge:
             RoundFailed, NoWorkers: As `round`.
         """
         logits = await self._infer(cohorts, ("test",))
+        return await self.evaluator.context.offload(self._accuracy, cohorts, logits)
+
+    def _accuracy(
+        self, cohorts: Mapping[str, Cohort], logits: Mapping[str, Mapping[str, Logits]]
+    ) -> Score:
         answers = self._answers(cohorts, logits)["test"]
         return evaluation.score(self.schema, answers, self.data.parts["test"])
 
