@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import anyio
 import numpy as np
 import torch
-from flow_nexus_neural.runtime.local import LocalRuntime
 from torch import nn
 
 from bench.contenders.result import Stopwatch, arguments, report
@@ -34,6 +33,7 @@ from flow_nexus_neural.protocol.digest import weights_digest
 from flow_nexus_neural.protocol.messages import Build, Pass, Train, Trained
 from flow_nexus_neural.protocol.plan import InputSpec, NetworkPlan
 from flow_nexus_neural.runtime.base import Buffer, NodeHandle, NodeSpec, Region
+from flow_nexus_neural.runtime.local import LocalRuntime
 from flow_nexus_neural.runtime.zygote_process import ZygoteProcess
 from flow_nexus_neural.settings import Settings
 
