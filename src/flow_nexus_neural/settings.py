@@ -1,5 +1,6 @@
 """Frozen limits and places, read once at start and passed by argument."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
@@ -91,6 +92,8 @@ class Settings(BaseModel):
     def from_env(cls, environ: Mapping[str, str], **flags: object) -> Self:
         """Read `FLOW_NEXUS_NEURAL_<FIELD>` variables; flags that are not None win.
 
+        Several paths are separated as in PATH.
+
         Raises:
             InvalidArguments: If a variable with the prefix names no field, or a value does not fit.
         """
@@ -104,7 +107,7 @@ class Settings(BaseModel):
                     f"environment variable {name} names no setting",
                     hint="settings are " + ", ".join(sorted(cls.model_fields)),
                 )
-            values[field] = text.split(":") if field == "allow_paths" else text
+            values[field] = text.split(os.pathsep) if field == "allow_paths" else text
         values.update({name: value for name, value in flags.items() if value is not None})
         try:
             return cls.model_validate(values)

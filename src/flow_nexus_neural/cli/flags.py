@@ -9,6 +9,7 @@ from flow_nexus_neural import __version__
 from flow_nexus_neural.settings import Settings
 
 PROGRAM = "flow-nexus-neural"
+MAX_PORT = 65_535
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -21,7 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     parser.add_argument(
-        "--http", type=int, metavar="PORT", help="serve on http://127.0.0.1:PORT/mcp instead"
+        "--http", type=_port, metavar="PORT", help="serve on http://127.0.0.1:PORT/mcp instead"
     )
     _add_settings(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
@@ -35,6 +36,16 @@ def build_parser() -> argparse.ArgumentParser:
     ):
         actions.add_parser(action, help=text).add_argument("cluster_id", metavar="ID")
     return parser
+
+
+def _port(text: str) -> int:
+    try:
+        port = int(text)
+    except ValueError:
+        port = 0
+    if not 1 <= port <= MAX_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; expected 1 to {MAX_PORT}")
+    return port
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:

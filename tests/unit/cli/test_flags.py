@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,17 @@ def test_a_flag_wins_over_its_variable(name: str, tmp_path: Path):
 def test_allow_path_can_be_repeated():
     settings = read_settings(parse(["--allow-path", "/a", "--allow-path", "/b"]), {})
     assert settings.allow_paths == (Path("/a"), Path("/b"))
+    environ = {"FLOW_NEXUS_NEURAL_ALLOW_PATHS": os.pathsep.join(["/c", "/d"])}
+    assert read_settings(parse([]), environ).allow_paths == (Path("/c"), Path("/d"))
+    assert read_settings(parse(["--allow-path", "/a"]), environ).allow_paths == (Path("/a"),)
+
+
+@pytest.mark.parametrize("port", ["0", "-1", "65536", "http", "", "1.5"])
+def test_what_is_no_port_is_a_typing_mistake(port: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        parse(["--http", port])
+    assert ended.value.code == 2
+    assert "expected 1 to 65535" in capsys.readouterr().err
 
 
 def test_the_directory_of_the_start_is_a_data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
