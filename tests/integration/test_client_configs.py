@@ -1,4 +1,4 @@
-"""Configurations that the repository hands out name a command that starts, under the key that users expect."""
+"""Configurations that the repository hands out start the server, under the key that users expect."""
 
 import json
 import os
