@@ -190,3 +190,15 @@ def test_a_slot_cannot_be_linked_twice():
 def test_a_long_ring_is_advised_against():
     assert any("33" in line for line in plan("ring", workers(33)).advice)
     assert not any("hierarchical" in line for line in plan("ring", workers(32)).advice)
+
+
+def test_a_graph_without_some_of_its_edges_is_measured_anew():
+    ring = plan("ring", workers(4))
+    line = ring.reduced_to(ring.edges[1:])
+    assert (ring.diameter, line.diameter) == (2, 3)
+    assert line.edges == ring.edges[1:]
+    assert line.vertices == ring.vertices
+    assert line.spectral_gap < ring.spectral_gap
+    apart = ring.reduced_to([("worker-0", "worker-1"), ("worker-0", "worker-2")])
+    assert (len(apart.edges), apart.connected, apart.diameter) == (1, False, None)
+    assert ring.reduced_to(ring.edges).mixing.tolist() == ring.mixing.tolist()

@@ -8,12 +8,13 @@ import os
 import numpy as np
 import pytest
 
-from flow_nexus_neural.errors import InvalidState
+from flow_nexus_neural.errors import InternalError, InvalidState
 from flow_nexus_neural.runtime.memory import (
     CarriedBuffer,
     CarriedRegion,
     MemoryBuffer,
     MemoryRegion,
+    view_of,
 )
 from tests.doubles.runtimes import descriptors
 
@@ -130,3 +131,52 @@ def test_what_a_reply_brings_after_the_end_of_a_buffer_is_dropped():
     buffer.store({"params": np.ones(2, "f4")})
     with pytest.raises(InvalidState):
         buffer.copy()
+
+
+def test_a_view_shows_what_is_written_later_and_cannot_write():
+    with MemoryBuffer.of("b", LAYOUT) as buffer, view_of(buffer) as view:
+        assert (view.key, view.layout, view.nbytes, view.writable) == (
+            "b",
+            buffer.layout,
+            buffer.nbytes,
+            False,
+        )
+        os.pwrite(buffer.fd, b"news", 64)
+        assert os.pread(view.fd, 4, 64) == b"news"
+        for attempt in (
+            lambda: os.pwrite(view.fd, b"lies", 64),
+            lambda: os.ftruncate(view.fd, 0),
+            lambda: mmap.mmap(
+                view.fd, view.nbytes, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE
+            ),
+        ):
+            with pytest.raises(OSError, match=r"Bad file|denied|Invalid"):
+                attempt()
+        assert os.pread(buffer.fd, 4, 64) == b"news"
+
+
+def test_views_share_no_position_and_outlive_the_buffer():
+    with MemoryBuffer.of("b", LAYOUT) as buffer, view_of(buffer) as one, view_of(buffer) as other:
+        os.lseek(one.fd, 8, os.SEEK_SET)
+        assert os.lseek(other.fd, 0, os.SEEK_CUR) == 0
+        buffer.close()
+        assert os.pread(other.fd, 4, 0) == bytes(4)
+        with pytest.raises(InvalidState):
+            view_of(buffer)
+
+
+def test_a_carried_view_holds_what_was_stored_last():
+    buffer = CarriedBuffer("b", LAYOUT)
+    view = view_of(buffer)
+    buffer.store({name: np.full(shape, 3, dtype) for name, dtype, shape in LAYOUT})
+    assert view.arrays["params"].tolist() == [3] * 5
+    view.close()
+    assert buffer.is_open
+    buffer.close()
+    with pytest.raises(InvalidState):
+        view.arrays  # noqa: B018
+
+
+def test_only_a_buffer_of_a_runtime_has_views():
+    with MemoryRegion.of("r", ARRAYS) as region, pytest.raises(InternalError):
+        view_of(region)
