@@ -505,3 +505,45 @@ async def test_concurrent_creations_respect_the_limit_of_clusters(tmp_path):
         assert (len(made), len(refused)) == (2, 2)
         await w.terminate(made[0])
         await w.cluster(0)
+
+
+def held(w):
+    """Regions that living nodes hold, by slot."""
+    return {
+        node.spec.slot: sorted(node._responder._service._regions)
+        for node in w.runtime._nodes
+        if not node.gone
+    }
+
+
+async def test_no_row_outlives_its_training_in_a_node(tmp_path):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(2)
+        await w.deploy(cluster, "validator")
+        report = await w.start(cluster, epochs=LONG)
+        await w.rounds(cluster, 1)
+        during = held(w)
+        assert "shard:worker-0" in during["worker-0"]
+        assert "part:test" in during["validator-0"]
+        assert not any("worker-1" in key for key in during["worker-0"] if "link" not in key)
+        await w.terminate(cluster, training_id=report.training_id)
+        after = [key for keys in held(w).values() for key in keys if not key.startswith("link:")]
+        assert after == []
+        assert (await w.train(cluster)).training_status == "completed"
+
+
+async def test_an_ended_cluster_keeps_its_files_and_no_weights_in_memory(tmp_path):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(2)
+        status = await w.train(cluster)
+        await w.terminate(cluster)
+        kept = w.engine._clusters[cluster].committed
+        assert [c.state for c in kept.cohorts.values()] == [None]
+        (file,) = status.serving.files.values()
+    async with world(tmp_path) as w:
+        kept = w.engine._clusters[cluster].committed
+        assert [c.state for c in kept.cohorts.values()] == [None]
+        assert (await w.status(cluster)).global_accuracy == status.global_accuracy
+        assert (tmp_path / file).exists()
+        assert (await w.terminate(cluster, delete_artifacts=True)).checkpoints_kept == 0
+        assert not (tmp_path / file).exists()

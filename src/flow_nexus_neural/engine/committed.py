@@ -93,6 +93,11 @@ class Committed:
                     widened = widened.with_slot(slot, key)
         return widened
 
+    def without_weights(self) -> Self:
+        """The same version for reports only: its weights are in the checkpoint files."""
+        cohorts = {key: replace(cohort, state=None) for key, cohort in self.cohorts.items()}
+        return replace(self, cohorts=cohorts)
+
     def without_slot(self, slot: str) -> Self:
         """The same version without a slot."""
         cohorts = {
@@ -125,8 +130,10 @@ def model_digest(digests: Mapping[str, str]) -> str:
     return json_digest(dict(digests))
 
 
-def load_committed(stored: Mapping[str, JsonValue], files: CheckpointFiles) -> Committed:
+def load_committed(stored: Mapping[str, JsonValue], files: CheckpointFiles | None) -> Committed:
     """Read a committed version back, every checkpoint verified. Blocking.
+
+    Without `files` it comes without weights, for a cluster that nobody can ask any more.
 
     Raises:
         StoreCorrupt: A checkpoint is missing, altered, or does not hold what the journal says.

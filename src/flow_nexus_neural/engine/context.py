@@ -60,7 +60,7 @@ class EngineContext:
             try:
                 await work(*arguments)
             except Exception:  # the wall between one cluster's work and all others
-                log.exception("incident %s in %s", incident(), work.__name__)
+                log.exception("incident %s in %s", incident(), getattr(work, "__qualname__", work))
 
         self.tasks.start_soon(run)
 

@@ -7,6 +7,7 @@ computes every number from them.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import anyio
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +29,7 @@ from flow_nexus_neural.runtime.base import Region
 
 Logits = NDArray[np.float32]
 ATTEMPTS = 3
+RELEASE_S = 2.0
 NAMES = 4
 """Networks that an evaluating node keeps; with more cohorts than that it builds them in turn."""
 
@@ -98,6 +100,13 @@ class Evaluator:
                 hint="deploy a worker with neural_node_deploy",
             )
         return untried[0]
+
+    async def release(self) -> None:
+        """Make the nodes that evaluated forget the rows."""
+        with anyio.move_on_after(RELEASE_S):
+            for slot in self.cluster.slots:
+                parts = self._granted.get(slot.node_id, set())
+                await self._calls.revoke(slot, *(self._regions[part].key for part in sorted(parts)))
 
     def close(self) -> None:
         """Give up the regions of all parts."""

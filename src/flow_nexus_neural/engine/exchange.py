@@ -36,6 +36,8 @@ from flow_nexus_neural.runtime.base import Buffer, Region
 
 TRAINING = "train"
 """Name of the network that a worker trains."""
+RELEASE_S = 2.0
+"""A node that takes longer to forget is left to supervision."""
 NEVER = Deadline(float("inf"), None)
 """Training answers when it is done; the round's own rule decides how long that may take."""
 
@@ -241,6 +243,15 @@ class Exchange:
                 await slot.handle.stop(grace_s=0)
         except NodeError:
             return
+
+    async def release(self, slots: Sequence[Slot]) -> None:
+        """Make workers forget their shards and buffers, so that no row outlives its training in a node."""
+        with anyio.move_on_after(RELEASE_S):
+            async with anyio.create_task_group() as group:
+                for slot in slots:
+                    if self.is_ready(slot):
+                        keys = [self._shards[slot.name].key, self._buffers[slot.name].key]
+                        group.start_soon(self._setup.revoke, slot, *keys)
 
     def close(self) -> None:
         """Give up every region and buffer."""

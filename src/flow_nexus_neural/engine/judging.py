@@ -96,21 +96,6 @@ class Judge:
         pooled = evaluation.pooled(self.schema, answers)
         return finished, evaluation.score(self.schema, pooled, test).accuracy
 
-    async def accuracy(self, cohorts: Mapping[str, Cohort]) -> Score:
-        """Loss and accuracy on test rows.
-
-        Raises:
-            RoundFailed, NoWorkers: As `round`.
-        """
-        logits = await self._infer(cohorts, ("test",))
-        return await self.evaluator.context.offload(self._accuracy, cohorts, logits)
-
-    def _accuracy(
-        self, cohorts: Mapping[str, Cohort], logits: Mapping[str, Mapping[str, Logits]]
-    ) -> Score:
-        answers = self._answers(cohorts, logits)["test"]
-        return evaluation.score(self.schema, answers, self.data.parts["test"])
-
     async def _infer(
         self, cohorts: Mapping[str, Cohort], parts: Sequence[str]
     ) -> dict[str, dict[str, Logits]]:

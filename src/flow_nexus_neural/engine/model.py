@@ -112,8 +112,8 @@ class Cohort:
         }
 
 
-def load_cohort(stored: Mapping[str, JsonValue], files: CheckpointFiles) -> Cohort:
-    """Read a cohort back, with its committed state when it has one.
+def load_cohort(stored: Mapping[str, JsonValue], files: CheckpointFiles | None) -> Cohort:
+    """Read a cohort back, with its committed state when it has one and there are files to read it from.
 
     Raises:
         StoreCorrupt: A checkpoint is missing, altered, or does not hold what the plan says.
@@ -122,7 +122,7 @@ def load_cohort(stored: Mapping[str, JsonValue], files: CheckpointFiles) -> Coho
     opt_step = values.pop("opt_step")
     plan = NetworkPlan.model_validate_json(_dumps(values.pop("plan")))
     cohort = Cohort(plan=plan, **{**values, "slots": tuple(values["slots"])})  # type: ignore[arg-type]  # JSON that we wrote
-    if cohort.blob is None:
+    if cohort.blob is None or files is None:
         return cohort
     weights = files.read(cohort.blob)
     moments = files.read(cohort.moments_blob) if cohort.moments_blob is not None else {}

@@ -82,7 +82,8 @@ def _restore_state(
 ) -> None:
     committed = state.get("committed")
     if isinstance(committed, dict):
-        cluster.committed = load_committed(committed, context.checkpoints)
+        files = None if cluster.end_recorded else context.checkpoints
+        cluster.committed = load_committed(committed, files)
     epoch, made = state.get("topology_epoch"), state.get("cohorts_made")
     cluster.topology_epoch = epoch if isinstance(epoch, int) else 0
     cluster.cohorts_made = made if isinstance(made, int) else 0

@@ -108,6 +108,8 @@ async def _stop_everything(context: EngineContext, cluster: Cluster) -> int:
     fields: dict[str, JsonValue] = {"kind": "control", "event": "terminated"}
     await record(context, cluster, [fields], [*rows, cluster.to_row])
     cluster.end_recorded = True
+    if cluster.committed is not None:  # nobody will ask for them again
+        cluster.committed = cluster.committed.without_weights()
     return stopped
 
 

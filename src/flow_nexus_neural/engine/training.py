@@ -296,6 +296,9 @@ class TrainingRun:
             async with anyio.create_task_group() as group:
                 for slot, _ in self._members():
                     group.start_soon(self.exchange.cancel, slot)
+        if not self.interrupted:  # else the nodes are ending anyway
+            await self.exchange.release(list(cluster.slots))
+            await self._judge.evaluator.release()
         self.exchange.close()
         self._judge.evaluator.close()
         training.status, training.error = status, error
