@@ -168,7 +168,7 @@ async def test_the_end_of_an_old_incarnation_takes_nothing_from_its_successor(fi
 
 
 async def test_a_frozen_node_costs_a_connect_its_deadline_and_its_own_edges(five, monkeypatch):
-    monkeypatch.setattr(links, "LINK", Deadline(0.3, None))
+    monkeypatch.setattr(links, "LINK", Deadline(1.0, None))
     five.signal("worker-3", signal.SIGSTOP)
     report = await five.connect("mesh")
     assert report.connections == 6
@@ -176,6 +176,20 @@ async def test_a_frozen_node_costs_a_connect_its_deadline_and_its_own_edges(five
     assert len(broken) == sum("worker-3" in warning for warning in broken) == 4
     five.signal("worker-3", signal.SIGCONT)
     assert (await five.connect("mesh")).connections == 10
+
+
+async def test_a_neighbour_that_was_frozen_once_takes_later_links(five, monkeypatch):
+    monkeypatch.setattr(links, "LINK", Deadline(1.0, None))
+    await five.connect("mesh")
+    for name in ("worker-1", "worker-2"):
+        await five.kill(name)
+    five.signal("worker-3", signal.SIGSTOP)
+    await five.deploy()
+    assert near(await five.status(), 0, 2, 2, 3, 3)
+    five.signal("worker-3", signal.SIGCONT)
+    await five.deploy()
+    # What was missed is granted and tried now too; nothing waits for the next connect.
+    assert near(await five.status(), 4, 4, 4, 4, 4)
 
 
 async def test_fifty_changes_of_topology_leave_as_many_descriptors_as_one(five):

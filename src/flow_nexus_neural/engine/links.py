@@ -198,6 +198,8 @@ class Wiring:
             self._publish(context, slot)
         affected = [s for s in self._members() if self._wanted(s).keys() != self._held(s)]
         fresh = {s.name: self._wanted(s).keys() - self._held(s) for s in affected}
+        for slot in affected:
+            self._faults.pop(slot.name, None)
         async with anyio.create_task_group() as group:
             for slot in affected:
                 group.start_soon(self._equip, context, slot)
@@ -205,10 +207,8 @@ class Wiring:
             for slot in affected:
                 ways = {k: n for k, n in self._wanted(slot).items() if k in fresh[slot.name]}
                 group.start_soon(self._try, context, slot, ways)
-        for (
-            slot
-        ) in affected:  # one after the other, or each would measure the others' replies as well
-            if ENGINE in self._neighbours(slot.name) and slot in renewed:
+        for slot in renewed:  # one by one, or each would measure the others' replies as well
+            if ENGINE in self._neighbours(slot.name) and slot.name not in self._faults:
                 await self._try_engine(context, slot)
 
     def _publish(self, context: EngineContext, slot: Slot) -> None:
