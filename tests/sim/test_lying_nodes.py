@@ -3,11 +3,14 @@
 import json
 import math
 
+import anyio
 import numpy as np
 import pytest
 
-from flow_nexus_neural.engine import deadlines, supervision
+from flow_nexus_neural.engine import supervision
 from flow_nexus_neural.engine.calls import NodeCalls
+from flow_nexus_neural.engine.deadlines import Deadline
+from flow_nexus_neural.errors import NodeTimeout
 from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.protocol.messages import Failed, Outputs, Ping, Pong, Predict, Train, Trained
 from flow_nexus_neural.runtime.fault_plan import FaultPlan
@@ -194,9 +197,7 @@ async def test_claiming_endless_steps_buys_no_endless_patience(tmp_path, impatie
 
 
 async def test_a_node_that_answers_pings_and_withholds_a_grant_is_killed(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "flow_nexus_neural.engine.calls.GRANT", deadlines.Deadline(0.1, 0.1), raising=True
-    )
+    monkeypatch.setattr("flow_nexus_neural.engine.calls.GRANT", Deadline(0.1, 0.1))
     async with world(tmp_path) as w:
         cluster = await w.cluster(2)
         slot = w.engine._clusters[cluster].slots[LIAR]
@@ -204,12 +205,12 @@ async def test_a_node_that_answers_pings_and_withholds_a_grant_is_killed(tmp_pat
 
         async def never(*_given):
             forgotten.append(True)
-            await deadlines.anyio.sleep_forever()
+            await anyio.sleep_forever()
 
         monkeypatch.setattr(handle, "grant", never)
         monkeypatch.setattr(handle, "revoke", never)
         calls = NodeCalls(w.engine._clusters[cluster], "sync")
-        with pytest.raises(deadlines.NodeTimeout, match=r"grant .* was killed"):
+        with pytest.raises(NodeTimeout, match=r"grant .* was killed"):
             await calls.grant(slot, w.runtime.share("region", {"x": np.zeros(3, "f4")}))
         assert forgotten
         assert (await handle.wait_exit()).reason == "killed"
