@@ -69,6 +69,9 @@ def prepare():
         def do_allocate(self, arrays):
             return len(np.ones(1 << 31, "u1"))
 
+        def do_leave(self, arrays):
+            os._exit(int(arrays["status"][0]))
+
         def do_keep_mb(self, arrays):
             self.kept = np.ones(int(arrays["mb"][0]) << 20, "u1")  # every page written
             return Outputs(digest=None), {"y": arrays["x"][:, :1]}

@@ -57,6 +57,15 @@ async def test_an_exit_tells_signal_status_and_what_it_cost(node):
     assert exit_.max_rss_bytes > 1 << 20
 
 
+@pytest.mark.parametrize("status", [0, 9, 70, 71])
+async def test_a_node_cannot_choose_how_its_end_is_told(node, status):
+    with pytest.raises(NodeDied):
+        await ask(node, "leave", {**NO_ROWS, "status": np.array([status], "i4")})
+    exit_ = await node.wait_exit()
+    assert (exit_.reason, exit_.returncode) == ("node_bug", status)
+    assert "after it was asked" not in exit_.sentence
+
+
 async def test_a_crash_is_told_as_one_with_its_last_words(node):
     with pytest.raises(NodeDied) as caught:
         await ask(node, "talk")

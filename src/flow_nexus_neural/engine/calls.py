@@ -1,8 +1,9 @@
 """Asking a slot: deadlines, the expected kind of reply, and the counters, in one place."""
 
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from flow_nexus_neural.engine.deadlines import Deadline, ask
+from flow_nexus_neural.engine.deadlines import GRANT, Deadline, ask, in_time
 from flow_nexus_neural.engine.metrics import Category
 from flow_nexus_neural.engine.slots import Slot
 from flow_nexus_neural.errors import NodeError, NodeUnavailable, ProtocolViolation
@@ -62,9 +63,9 @@ class NodeCalls:
             self._cluster.metrics.count_frames(self._category, handle)
 
     async def grant(self, slot: Slot, region: Region | Buffer) -> None:
-        """Let a slot's process use a region; supervision ends one that never answers. Raises `NodeError`."""
+        """Let a slot's process use a region; one that does not answer is killed. Raises `NodeError`."""
         handle = living(slot)
-        await handle.grant(region)
+        await in_time(handle, "grant", GRANT, partial(handle.grant, region))
         self._cluster.metrics.count_frames(self._category, handle)
 
     async def revoke(self, slot: Slot, *keys: str) -> None:
@@ -73,7 +74,7 @@ class NodeCalls:
         if handle is None or not keys:
             return
         try:
-            await handle.revoke(*keys)
+            await in_time(handle, "revoke", GRANT, partial(handle.revoke, *keys))
         except NodeError:
             return
         finally:

@@ -4,8 +4,10 @@ Two deadlines per request: after *answer* the caller stops waiting and the node 
 is taken for frozen and killed through its handle.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from flow_nexus_neural.runtime.base import Arrays
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,8 @@ class Deadline:
 PING = Deadline(2.0, None)
 BUILD = Deadline(10.0, 30.0)
 LOAD = Deadline(10.0, 30.0)
+GRANT = Deadline(30.0, 30.0)
+"""Answered between two steps. Supervision would not notice a node that answers pings but never this."""
 INFER = Deadline(300.0, 600.0)
 CANCEL = Deadline(5.0, None)
 
@@ -50,15 +56,22 @@ async def ask(
         NodeTimeout: No answer within `answer_s` (or `hang_s` when that is shorter).
         NodeError: As `NodeHandle.call`.
     """
+    return await in_time(handle, request.kind, deadline, partial(handle.call, request, arrays))
+
+
+async def in_time(
+    handle: NodeHandle, name: str, deadline: Deadline, call: Callable[[], Awaitable[T]]
+) -> T:
+    """Wait for any call to a node as `ask` does, under a name for the error."""
     with anyio.move_on_after(deadline.answer_s):
-        return await handle.call(request, arrays)
+        return await call()
     hung = deadline.hang_s is not None and deadline.hang_s <= deadline.answer_s
     if deadline.hang_s is not None and not hung:
         hung = await _stays_silent(handle, deadline.hang_s - deadline.answer_s)
     if hung:
         await handle.stop(grace_s=0)
     raise NodeTimeout(
-        f"node {handle.spec.slot} did not answer {request.kind} within {deadline.answer_s:g} s"
+        f"node {handle.spec.slot} did not answer {name} within {deadline.answer_s:g} s"
         + (" and was killed" if hung else ""),
         hint="call neural_cluster_status to see the node's state",
         details={"slot": handle.spec.slot, "killed": hung},

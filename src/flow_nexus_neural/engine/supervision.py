@@ -9,13 +9,15 @@ import anyio
 from flow_nexus_neural.engine.cluster import Cluster
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.slots import Slot
-from flow_nexus_neural.errors import NodeError
+from flow_nexus_neural.errors import NodeError, NodeFault
 from flow_nexus_neural.protocol.messages import Ping, Pong
 from flow_nexus_neural.runtime.base import NodeHandle
 
 SILENCE_S = 5.0
 PING_S = 2.0
 MIN_GRACE_S = 1.0
+MAX_GRACE_S = 60.0
+"""Steps are timed by the node itself, which may say anything."""
 FIRST_STEP_S = 10.0
 """Grace of a node at work whose steps nobody has timed yet: the first one of a large network is long."""
 
@@ -26,7 +28,7 @@ async def supervise(
     """Ping a node whenever it has been silent, until its process is gone; kill it when it is frozen.
 
     A node answers a ping between two optimiser steps, so the grace after a missed one is three times the
-    longest step it ever reported.
+    longest step it ever reported, up to a minute.
     """
     longest_step_s = 0.0
     while slot.handle is handle:
@@ -38,6 +40,10 @@ async def supervise(
             pong = await _ping(handle, PING_S)
             if pong is None and slot.handle is handle:
                 pong = await _doubt(context, cluster, slot, handle, longest_step_s)
+        except NodeFault as failure:
+            # No honest node fails at this; one that did once would not be looked after any more.
+            await _end(slot, handle, f"protocol_violation: a ping failed: {failure.message}")
+            return
         except NodeError:
             return  # it is gone, and whoever waits for its end tells
         if pong is None:
@@ -60,19 +66,29 @@ async def _doubt(
         slot.move("suspect")
         context.changed(cluster)
     untimed = slot.calls > 0 and longest_step_s == 0
-    grace_s = max(FIRST_STEP_S if untimed else MIN_GRACE_S, 3 * longest_step_s)
+    grace_s = max(FIRST_STEP_S if untimed else MIN_GRACE_S, min(3 * longest_step_s, MAX_GRACE_S))
     pong = await _ping(handle, grace_s)
     if slot.handle is not handle:
         return None
     if pong is None:
         silent_s = SILENCE_S + PING_S + grace_s
-        slot.last_error = f"node_timeout: silent for {silent_s:.1f} s, taken for frozen and killed"
-        await handle.stop(grace_s=0)
+        await _end(
+            slot, handle, f"node_timeout: silent for {silent_s:.1f} s, taken for frozen and killed"
+        )
         return None
     if slot.state == "suspect":
         slot.move("healthy")
         context.changed(cluster)
     return pong
+
+
+async def _end(slot: Slot, handle: NodeHandle, reason: str) -> None:
+    """Kill a node that is to blame; the reason is the one that is told."""
+    if slot.handle is handle:
+        if slot.state == "healthy":
+            slot.move("suspect")
+        slot.last_error = reason
+    await handle.stop(grace_s=0)
 
 
 async def _ping(handle: NodeHandle, patience_s: float) -> Pong | None:

@@ -14,6 +14,12 @@ from pydantic import Field, TypeAdapter
 
 from flow_nexus_neural.protocol.plan import Frozen, NetworkPlan
 
+MAX_LOSS = 3.5e38
+"""The mean of losses that are each a float32."""
+MAX_ROUNDING = 1e-3
+"""Every loss that is trained on is at least 0, but for rounding."""
+MAX_CPU_S = 1e9
+
 Name = Annotated[str, Field(min_length=1, max_length=120)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
@@ -224,7 +230,7 @@ class Pong(Frozen):
     kind: Literal["pong"] = "pong"
     busy: Annotated[str, Field(max_length=48)] | None
     steps_done: Count
-    longest_step_ms: float
+    longest_step_ms: Annotated[float, Field(ge=0)]
 
 
 class Done(Frozen):
@@ -268,10 +274,10 @@ class Trained(Frozen):
 
     kind: Literal["trained"] = "trained"
     digest: Digest
-    loss: float | None
+    loss: Annotated[float, Field(ge=-MAX_ROUNDING, le=MAX_LOSS)] | None
     steps: Count
     opt_step: Count
-    cpu_s: float
+    cpu_s: Annotated[float, Field(ge=0, le=MAX_CPU_S)]
 
 
 class Outputs(Frozen):

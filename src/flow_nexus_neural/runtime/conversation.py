@@ -33,7 +33,10 @@ from flow_nexus_neural.protocol.dispatch import Arrays
 from flow_nexus_neural.protocol.messages import Failed, Grant, Ready, Reply, Request
 from flow_nexus_neural.runtime.awaited import READY, Awaited, Ledger
 from flow_nexus_neural.runtime.base import NodeExit, NodeSpec
+from flow_nexus_neural.runtime.exits import plain
 
+MAX_FAULT_WORDS = 300
+MAX_FAULT_TYPE = 80
 START_CALL = 0
 """The call id of the answer to a start."""
 
@@ -210,10 +213,10 @@ class Conversation:
         call.answered.set()
 
     def _fault(self, reply: Failed) -> NeuralError:
-        slot = self._spec.slot
-        if reply.type == "fenced":
-            return Fenced(f"node {slot} refused: {reply.message}", details={"slot": slot})
+        slot, kind = self._spec.slot, plain(reply.type, MAX_FAULT_TYPE)
+        why = plain(reply.message, MAX_FAULT_WORDS)
+        if kind == "fenced":
+            return Fenced(f"node {slot} refused: {why}", details={"slot": slot})
         return NodeFault(
-            f"node {slot} could not do it: {reply.type}: {reply.message}",
-            details={"slot": slot, "type": reply.type},
+            f"node {slot} could not do it: {kind}: {why}", details={"slot": slot, "type": kind}
         )

@@ -26,12 +26,26 @@ _SIGNALS: Final[dict[int, str]] = {
 
 
 MAX_LAST_WORDS: Final = 200
+_UNASKED: Final = ("node_bug", "ended by itself without being asked to (status 0)")
+_CONFINED: Final = frozenset({9, 71})
+"""What only a node says that has not been ready yet: afterwards the number is its own invention."""
 
 
 def with_last_words(sentence: str, stderr_tail: str) -> str:
-    """A sentence about a process, and the last line it wrote, if it wrote one."""
+    """A sentence about a process, and the last line it wrote, if it wrote one.
+
+    The line may be made for whoever reads it: nothing in it can look like a line or a command of its own.
+    """
     lines = stderr_tail.strip().splitlines()
-    return f"{sentence} (last words: {lines[-1][:MAX_LAST_WORDS]})" if lines else sentence
+    return f"{sentence} (last words: {plain(lines[-1], MAX_LAST_WORDS)!r})" if lines else sentence
+
+
+def plain(text: str, longest: int) -> str:
+    """What a node wrote, for people and models to read: printable, on one line, of limited length."""
+    kept = "".join(
+        char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:longest]
+    )
+    return kept + ("..." if len(text) > longest else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +62,9 @@ def describe_exit(
     stderr_tail: str,
     cause: str | None,
     out_of_memory: Callable[[], bool] = lambda: False,
+    *,
+    was_ready: bool = False,
+    asked: bool = True,
 ) -> NodeExit:
     """Why a node is gone.
 
@@ -56,8 +73,10 @@ def describe_exit(
         stderr_tail: The node's last words.
         cause: Why this side killed it, as `reason: sentence`; None when it did not.
         out_of_memory: Asked only about a SIGKILL that this side did not send.
+        was_ready: Whether it had said that it is ready.
+        asked: Whether it had been asked to end, or could have thought so.
     """
-    reason, sentence, signal_name = _words(report)
+    reason, sentence, signal_name = _words(report, was_ready=was_ready, asked=asked)
     if cause is not None and reason in ("killed", "runtime_lost"):
         reason, _, why = cause.partition(": ")
         sentence = f"killed by SIGKILL: {why}"
@@ -75,12 +94,18 @@ def describe_exit(
     )
 
 
-def _words(report: ExitReport | None) -> tuple[str, str, str | None]:
+def _words(
+    report: ExitReport | None, *, was_ready: bool, asked: bool
+) -> tuple[str, str, str | None]:
     if report is None:
         return "runtime_lost", "ended together with the process that starts nodes", None
     if report.returncode >= 0:
-        default = ("node_bug", f"ended with the unexpected status {report.returncode}")
-        return (*_CODES.get(report.returncode, default), None)
+        known = _CODES.get(report.returncode)
+        if report.returncode == 0 and not asked:
+            known = _UNASKED
+        elif known is None or (was_ready and report.returncode in _CONFINED):
+            known = ("node_bug", f"ended with the unexpected status {report.returncode}")
+        return (*known, None)
     number = -report.returncode
     if number == signal.SIGSYS:
         return (

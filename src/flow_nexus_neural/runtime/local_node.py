@@ -65,7 +65,7 @@ class LocalNode(NodeEnd):
         self._dead = anyio.Event()
         self._cause: str | None = None
         self._violation: NeuralError | None = None
-        self._rss_when_ready = 0
+        self._rss_when_ready: int | None = None
 
     @property
     @override
@@ -87,7 +87,9 @@ class LocalNode(NodeEnd):
             return MemoryReading(pss, "pss")
         rss = resident_bytes(self.pid)
         return (
-            None if rss is None else MemoryReading(max(rss - self._rss_when_ready, 0), "rss_growth")
+            None
+            if rss is None
+            else MemoryReading(max(rss - (self._rss_when_ready or 0), 0), "rss_growth")
         )
 
     async def run(self) -> None:
@@ -109,7 +111,12 @@ class LocalNode(NodeEnd):
             self._child.kill()
             self._release()
             exit_ = describe_exit(
-                self._child.report, self._last_words.text, self._cause, self._out_of_memory
+                self._child.report,
+                self._last_words.text,
+                self._cause,
+                self._out_of_memory,
+                was_ready=self._rss_when_ready is not None,
+                asked=self._asked_to_stop,
             )
             self._settle(exit_, self._violation)
 

@@ -54,6 +54,7 @@ class NodeEnd(ABC):
         self._conversation = Conversation(spec, self._transmit, limits)
         self._buffers: dict[str, CarriedBuffer] = {}
         self._relayed: dict[str, CarriedView] = {}
+        self._asked_to_stop = False
         self._exit: NodeExit | None = None
         self._gone = anyio.Event()
 
@@ -78,6 +79,7 @@ class NodeEnd(ABC):
         """One reply for one request; see `base.NodeHandle`."""
         if isinstance(request, Observe):
             await self._relay(request)
+        self._asked_to_stop |= isinstance(request, Shutdown)
         reply, brought = await self._conversation.call(request, arrays)
         if not brought:
             return reply, brought
@@ -149,7 +151,7 @@ class NodeEnd(ABC):
 
     async def _ask_to_stop(self) -> None:
         try:
-            await self._conversation.call(Shutdown())
+            await self.call(Shutdown())
         except NeuralError:
             return  # gone meanwhile, or refusing: what follows ends it either way
         await self._gone.wait()

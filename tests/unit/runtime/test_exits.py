@@ -2,7 +2,7 @@
 
 import pytest
 
-from flow_nexus_neural.runtime.exits import ExitReport, describe_exit
+from flow_nexus_neural.runtime.exits import ExitReport, describe_exit, with_last_words
 from flow_nexus_neural.runtime.kernel_memory import (
     OutOfMemoryKills,
     proportional_bytes,
@@ -39,6 +39,24 @@ def test_a_status_becomes_a_reason(returncode, reason, signal):
     assert (exit_.returncode, exit_.stderr_tail) == (returncode, "last")
     assert (exit_.max_rss_bytes, exit_.cpu_s) == (1000, 1.5)
     assert exit_.sentence
+
+
+@pytest.mark.parametrize(
+    ("tail", "told"),
+    [
+        ("", "gone"),
+        ("  \n", "gone"),
+        ("one\ntwo\n", "gone (last words: 'two')"),
+        ("x\x1b[2J\u202eevil", "gone (last words: 'x\ufffd[2J\ufffdevil')"),
+        ('it\'s (all) "well"', "gone (last words: 'it\\'s (all) \"well\"')"),
+    ],
+)
+def test_last_words_stay_words(tail, told):
+    assert with_last_words("gone", tail) == told
+
+
+def test_last_words_are_cut():
+    assert len(with_last_words("gone", "y" * 4096)) < 300
 
 
 def test_a_kill_of_ours_tells_why():
