@@ -551,7 +551,7 @@ async def another_server_has_the_directory(folder: Path) -> str:
             return await second.error("cluster_init", name="late")
 
 
-@case("store_unavailable", "state directory", "[Nn]ot a directory|File exists", "permissions")
+@case("store_unavailable", "state directory", "Not a directory|File exists", "permissions")
 async def the_state_directory_is_a_file(folder: Path) -> str:
     (folder / "state").write_text("")
     async with product(folder / "state") as it:

@@ -351,12 +351,12 @@ def test_options_behind_the_name_are_arguments(load, write_csv):
 
 
 def test_a_misspelt_column_gets_a_suggestion(load, labelled):
-    for option in ({"target": "lable"}, {"features": ("a", "bb")}, {"time_column": "tiem"}):
+    for option in ({"target": "labell"}, {"features": ("a", "bb")}, {"time_column": "timme"}):
         with pytest.raises(InvalidArguments) as caught:
             load(labelled, **option)
         assert "columns: a, b, label" in caught.value.hint
     with pytest.raises(InvalidArguments) as caught:
-        load(labelled, target="lable")
+        load(labelled, target="labell")
     assert "did you mean 'label'" in caught.value.hint
 
 
