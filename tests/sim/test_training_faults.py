@@ -9,6 +9,7 @@ from flow_nexus_neural.errors import NoServingNode
 from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.protocol.messages import Train
 from flow_nexus_neural.runtime.fault_plan import FaultPlan
+from flow_nexus_neural.runtime.inproc import InprocNode
 from tests.sim.simulated import honest, world
 
 
@@ -248,3 +249,22 @@ async def test_a_node_that_dies_while_it_is_idle_is_noticed(tmp_path):
         assert status.status == "degraded"
         assert "planned" not in (node_of(status, "worker-0").last_error or "")
         assert "node_died: from outside" in node_of(status, "worker-0").last_error
+
+
+async def test_a_runtime_that_dies_again_and_again_in_one_round_only_delays_it(
+    tmp_path, monkeypatch
+):
+    def lose_the_runtime(node, fault):
+        node._kill("runtime_lost: the runtime ended")
+
+    monkeypatch.setattr(InprocNode, "_fail", lose_the_runtime)
+    faults = FaultPlan()
+    for slot in ("worker-0", "worker-1"):
+        for nth in range(3, 8):
+            faults.kill(slot, "train", nth=nth)
+    async with world(tmp_path, faults) as w:
+        cluster = await w.cluster(2)
+        status = await w.train(cluster, epochs=4)
+        assert status.training_status == "completed", status.training_error
+        assert [node.incarnation for node in status.nodes] == [6, 6]
+        assert len(await w.versions(cluster)) == 4

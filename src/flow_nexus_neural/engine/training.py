@@ -105,16 +105,22 @@ class TrainingRun:
         await self._start()
         for number in range(self.training.advance.rounds_done + 1, self.training.config.rounds + 1):
             await self._at_boundary()
-            for attempt in range(1, ATTEMPTS + 1):
-                try:
-                    await self._round(number)
-                except (RoundFailed, NoWorkers):
-                    if attempt == ATTEMPTS:
-                        raise
-                    await self._wait_for_workers()
-                else:
-                    break
+            await self._persistently(number)
         await self._finish()
+
+    async def _persistently(self, number: int) -> None:
+        """A round, tried again with whoever is left; a try that lost its runtime is nobody's failure."""
+        failures = 0
+        while True:
+            try:
+                await self._round(number)
+            except (RoundFailed, NoWorkers):
+                failures += not any(slot.returning for slot in self.cluster.slots)
+                if failures == ATTEMPTS:
+                    raise
+                await self._wait_for_workers()
+            else:
+                return
 
     async def _start(self) -> None:
         """Bring workers to the starting state: the committed one, or the drawn initial weights."""
