@@ -8,6 +8,7 @@ import pytest
 from tests.security import (
     attacks_on_files,
     attacks_on_kernel,
+    attacks_on_neighbours,
     attacks_on_network,
     attacks_on_processes,
     attacks_on_resources,
@@ -28,11 +29,13 @@ ATTACKS: list[Attack] = [
     *attacks_on_processes.ATTACKS,
     *attacks_on_network.ATTACKS,
     *attacks_on_kernel.ATTACKS,
+    *attacks_on_neighbours.ATTACKS,
     *attacks_on_resources.ATTACKS,
 ]
 CONTROLLED = [attack for attack in ATTACKS if not attack.no_control]
 
 AT_LEAST = {
+    "channels": 10,
     "files": 6,
     "files-write": 7,
     "devices": 3,
@@ -53,6 +56,9 @@ UNAVAILABLE = {
     "undoing-x32_system_call": ("ENOSYS",),  # kernels are mostly built without
     "undoing-let_others_trace_it": ("EINVAL",),  # an option of the Yama module
     "undoing-i386_system_call": ("SIGSEGV",),  # kernels without 32-bit emulation
+    "channels-wake_a_neighbour_by_the_newer_futex_call": ("ENOSYS",),  # kernels before 6.7
+    "channels-wait_for_a_neighbour_by_the_newer_futex_call": ("ENOSYS",),  # kernels before 5.16
+    "undoing-a_key_for_memory_protection": ("ENOSYS",),
     "network-vsock": ("EAFNOSUPPORT",),
     "network-send_out_of_band": ("EOPNOTSUPP",),
     "network-receive_out_of_band": ("EOPNOTSUPP",),
