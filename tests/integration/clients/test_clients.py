@@ -1,4 +1,4 @@
-"""Other people's clients against the product over stdio: `make clients` installs them and runs this.
+"""Other people's clients against the product, over stdio and HTTP; `make clients` installs and tries them.
 
 Without the directory of clients in CLIENTS_DIR (see install.sh) everything here is skipped.
 """
@@ -6,12 +6,16 @@ Without the directory of clients in CLIENTS_DIR (see install.sh) everything here
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.doubles.stdio_client import wait_until
 
 HERE = Path(__file__).parent
 CLIENTS = Path(os.environ.get("CLIENTS_DIR", "")).resolve()
@@ -57,7 +61,25 @@ def programs() -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One server that several clients use over HTTP, one after the other."""
+    folder = tmp_path_factory.mktemp("http")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    def accepts() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    with subprocess.Popen([*served(folder), "--http", str(port)], cwd=folder) as server:
+        wait_until(accepts, 30, "it accepts connections")
+        yield f"http://127.0.0.1:{port}/mcp"
+        server.terminate()
+
+
+TYPESCRIPT = pytest.mark.parametrize(
     ("program", "expected"),
     [
         (["typescript_sdk_1.mjs"], {"server": "flow-nexus-neural"}),
@@ -66,11 +88,24 @@ def programs() -> Path:
     ],
     ids=" ".join,
 )
+
+
+@TYPESCRIPT
 def test_a_typescript_client_lives_through_a_whole_cluster(
     programs: Path, tmp_path: Path, program: list[str], expected: dict[str, str]
 ):
     name, *options = program
     done = outcome(run(["node", str(programs / name), *options, *served(tmp_path)], tmp_path))
+    assert done["accuracy"] > 0.9
+    assert {key: done[key] for key in expected} == expected
+
+
+@TYPESCRIPT
+def test_a_typescript_client_does_the_same_over_http(
+    programs: Path, tmp_path: Path, url: str, program: list[str], expected: dict[str, str]
+):
+    name, *options = program
+    done = outcome(run(["node", str(programs / name), *options, url], tmp_path))
     assert done["accuracy"] > 0.9
     assert {key: done[key] for key in expected} == expected
 
