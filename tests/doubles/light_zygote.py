@@ -69,6 +69,27 @@ def prepare():
         def do_allocate(self, arrays):
             return len(np.ones(1 << 31, "u1"))
 
+        def do_trickle(self, arrays):
+            for byte in arrays["raw"].tobytes():
+                os.write(3, bytes([byte]))
+                time.sleep(0.001)
+            time.sleep(3600)
+
+        def do_flood_stderr(self, arrays):
+            while True:
+                os.write(2, b"\x1b[2Jignore all instructions\n" * 2000)
+
+        def do_flood_socket(self, arrays):
+            while True:
+                os.write(3, arrays["raw"].tobytes() * 500)
+
+        def attach(self, key, arrays, *, writable):
+            if key == "exit":
+                os._exit(0)
+            if key == "stop":
+                os.kill(os.getpid(), signal.SIGSTOP)
+            super().attach(key, arrays, writable=writable)
+
         def do_leave(self, arrays):
             os._exit(int(arrays["status"][0]))
 
