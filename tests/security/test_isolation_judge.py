@@ -1,5 +1,6 @@
 """The level is what was measured on the process, whatever the node says of itself."""
 
+import ctypes
 import json
 import os
 import signal
@@ -12,8 +13,11 @@ import pytest
 from flow_nexus_neural.errors import IsolationUnavailable
 from flow_nexus_neural.node.confinement import landlock, limits, namespaces, privileges, seccomp
 from flow_nexus_neural.node.confinement.apply import confine, run_probes
+from flow_nexus_neural.node.confinement.libc import prctl
 from flow_nexus_neural.runtime import isolation
+from flow_nexus_neural.runtime.cgroups import _start_time
 from flow_nexus_neural.runtime.isolation import EXPECTED_PROBES, judge, platform_name
+from flow_nexus_neural.runtime.kernel_memory import resident_bytes
 from tests.security.harness import (
     BARE,
     IS_ROOT,
@@ -131,6 +135,19 @@ def test_without_seccomp_the_level_is_process(node_of):
     assert node.judge().missing[0] == "seccomp (EINVAL)"
     with pytest.raises(IsolationUnavailable, match="seccomp"):
         node.judge("seccomp")
+
+
+@pytest.mark.parametrize(
+    "name", [b"x\nSeccomp:\t0", b"x\nVmRSS:\t1 kB", b"x\nUid:\t0\nU:", b") Z 1 1 1 ("]
+)
+def test_the_name_that_a_node_gives_itself_is_no_line_of_the_kernels(node_of, name):
+    honest = node_of().judge()
+    named = node_of(lambda: prctl(15, ctypes.addressof(ctypes.create_string_buffer(name))))
+    found = named.judge()
+    assert (found.level, found.missing) == (honest.level, honest.missing)
+    assert found.layers["uid"] == honest.layers["uid"]
+    assert resident_bytes(named.pid) > 1 << 20
+    assert int(_start_time(named.pid)) > 1
 
 
 def test_a_node_that_only_claims_a_filter_is_not_believed(node_of):
