@@ -12,7 +12,8 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from bench.measure import Record, interleave, load, record
+from bench.starts import measure_starts
 from flow_nexus_neural.networks.planner import plan_network
 from flow_nexus_neural.networks.vocabulary import parse_layers
 from flow_nexus_neural.node.confinement.apply import Limits, confine, run_probes
@@ -30,6 +32,7 @@ from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.node.warmup import warm_up
 from flow_nexus_neural.protocol.messages import Build, Pass, Train
 from flow_nexus_neural.protocol.plan import InputSpec
+from flow_nexus_neural.runtime.zygote_process import ENVIRONMENT
 
 BARE, CONTROL, CONFINED = "bare fork", "bare fork, again", "confined"
 CONTENDERS = (BARE, CONTROL, CONFINED)
@@ -61,16 +64,30 @@ def measure_overhead(*, spawns: int, trainings: int) -> list[Record]:
     started = load()
     starts: dict[str, list[Sample]] = {name: [] for name in CONTENDERS}
     trained: dict[str, list[Sample]] = {name: [] for name in CONTENDERS}
-    interleave(CONTENDERS, spawns, lambda name: starts[name].append(_in_child(name, _nothing)))
-    interleave(
-        CONTENDERS, trainings, lambda name: trained[name].append(_in_child(name, _ms_per_step))
-    )
+    with _environment_of_a_zygote():
+        interleave(CONTENDERS, spawns, lambda name: starts[name].append(_in_child(name, _nothing)))
+        interleave(
+            CONTENDERS, trainings, lambda name: trained[name].append(_in_child(name, _ms_per_step))
+        )
     given = {"load_start": started, "repeats": spawns}
     return [
         *_records("time to a ready node", starts, "ready_ms", **given),
         *_records("processor time to a ready node", starts, "cpu_ms", **given),
         *_records("optimiser step", trained, "work_ms", load_start=started, repeats=trainings),
     ]
+
+
+@contextmanager
+def _environment_of_a_zygote() -> Iterator[None]:
+    """Nodes find few variables, and none to remove."""
+    ours = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(ENVIRONMENT)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(ours)
 
 
 def _records(work: str, samples: dict[str, list[Sample]], field: str, **more: Any) -> list[Record]:
@@ -164,15 +181,17 @@ def main() -> None:
     given = parser.parse_args()
     records = measure_overhead(
         spawns=30 if given.quick else 200, trainings=8 if given.quick else 60
-    )
+    ) + measure_starts(repeats=5 if given.quick else 30)
     given.out.mkdir(parents=True, exist_ok=True)
     path = given.out / "overhead.json"
     path.write_text(json.dumps([one.model_dump() for one in records], indent=1) + "\n")
     for one in records:
-        print(
-            f"{one.work}, {one.contender}: median {one.median:.3f} ms, x{one.ratio_to_reference:.3f},"
-            f" controls x{one.controls_spread:.3f}"
+        ratio = (
+            ""
+            if one.ratio_to_reference is None
+            else f", x{one.ratio_to_reference:.3f}, controls x{one.controls_spread:.3f}"
         )
+        print(f"{one.work}, {one.contender}: median {one.median:.3f} ms{ratio}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
 """Run suites and write one JSON file of records per suite.
 
-python -m bench.run [--suite startup|spawn|rounds|predict] [--quick] [--out DIRECTORY]
+python -m bench.run [--suite startup|spawn|rounds|predict|overhead] [--quick] [--out DIRECTORY]
 """
 
 import argparse
 import json
 import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Protocol
 
@@ -47,11 +50,21 @@ def predict(*, quick: bool) -> list[Record]:
     return measure_predict(calls=200 if quick else 1000)
 
 
+def overhead(*, quick: bool) -> list[Record]:
+    """Cost of confinement and of eleven starts, in a process of its own: it forks, so it must be alone."""
+    with tempfile.TemporaryDirectory() as out:
+        command = [sys.executable, "-m", "bench.overhead", "--out", out]
+        subprocess.run([*command, "--quick"] if quick else command, check=True)
+        found = json.loads((Path(out) / "overhead.json").read_text())
+    return [Record.model_validate(one) for one in found]
+
+
 SUITES: dict[str, Suite] = {
     "startup": startup,
     "spawn": spawn,
     "rounds": rounds,
     "predict": predict,
+    "overhead": overhead,
 }
 
 
