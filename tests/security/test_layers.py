@@ -153,6 +153,8 @@ ONLY_THE_FILTER_BLOCKS = {
     "privilege-keyring",
     "privilege-personality",
     "signals-bind_the_server_to_a_core",
+    "signals-choose_the_signal_of_a_descriptor",
+    "signals-interval_timer",
     "signals-let_another_process_get_SIGIO",
     "signals-signal_everybody",
     "signals-signal_the_group",

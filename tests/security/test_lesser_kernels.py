@@ -69,9 +69,9 @@ async def test_a_requirement_that_cannot_be_met_fails_closed(
     pids = []
     judge = local.judge
 
-    def noting(pid, *more):
+    def noting(pid, *more, **named):
         pids.append(pid)
-        return judge(pid, *more)
+        return judge(pid, *more, **named)
 
     monkeypatch.setattr(local, "judge", noting)
     async with open_on(refused, requirement) as runtime:
