@@ -17,6 +17,7 @@ from flow_nexus_neural.runtime.local import LocalRuntime
 from flow_nexus_neural.settings import Settings
 from tests.doubles.linear_service import linear_plan
 from tests.doubles.runtimes import gone, launch_light, spec, until
+from tests.security.harness import BARE, SUCCEEDED, outcome_of
 
 pytestmark = pytest.mark.anyio
 
@@ -99,6 +100,32 @@ async def test_the_group_is_gone_when_the_runtime_has_closed(homes):
         await runtime.start(spec())
         assert groups(homes, os.getpid()) != []
     assert groups(homes, os.getpid()) == []
+
+
+async def test_two_runtimes_of_one_process_have_a_group_each(homes):
+    async with grouped() as one, grouped() as other:
+        first, second = await one.start(spec("worker-0")), await other.start(spec("worker-1"))
+        assert first.isolation.layers["cgroup"] == second.isolation.layers["cgroup"] is not None
+        memberships = {_groups_of(node.pid) for node in (first, second)}
+        assert len(memberships) == 2
+    assert groups(homes, os.getpid()) == []
+
+
+def _groups_of(pid):
+    return Path(f"/proc/{pid}/cgroup").read_text()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_user_who_may_write_no_group_makes_none_and_leaves_none():
+    def try_to():
+        if any(os.access(hierarchy.home, os.W_OK) for hierarchy in hierarchies()):
+            raise FileExistsError
+        assert NodeGroup.create(GroupLimits(memory_mb=None, nodes=1), ours=()) is None
+
+    outcome = outcome_of(try_to, user="unprivileged", confinement=BARE)
+    if outcome == "FileExistsError":
+        pytest.skip("an ordinary user may make groups here: that they may not was NOT tested")
+    assert outcome == SUCCEEDED
 
 
 async def test_nodes_of_a_new_zygote_are_in_the_group_too(homes, monkeypatch):

@@ -17,14 +17,16 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Final, Self
 
 _LOG: Final = logging.getLogger(__name__)
 
 _PREFIX: Final = "flow-nexus-neural"
-_NAME: Final = re.compile(rf"{_PREFIX}-(?:nodes|server)-(\d+)-(\d+)")
+_NAME: Final = re.compile(rf"{_PREFIX}-(?:nodes|server)-(\d+)-(\d+)-\d+")
 """Kind, process id and start time of the server: a group is stale once that process is gone."""
+_SERIAL: Final = count(1)
 _CONTROLLERS: Final = ("memory", "cpu", "pids")
 _FILES: Final[Mapping[int, Mapping[str, str]]] = {
     1: {"memory": "memory.limit_in_bytes", "cpu": "cpu.shares", "pids": "pids.max"},
@@ -322,7 +324,8 @@ def _sweep(home: Path) -> None:
 
 
 def _name(kind: str) -> str:
-    return f"{_PREFIX}-{kind}-{os.getpid()}-{_start_time(os.getpid())}"
+    pid = os.getpid()
+    return f"{_PREFIX}-{kind}-{pid}-{_start_time(pid)}-{next(_SERIAL)}"
 
 
 def _start_time(pid: int) -> str | None:

@@ -6,6 +6,8 @@ from typing import Final
 
 import anyio
 
+from flow_nexus_neural.runtime.exits import plain
+
 _LOG: Final = logging.getLogger(__name__)
 _KEPT_BYTES: Final = 4096
 _CHUNK_BYTES: Final = 1 << 16
@@ -39,4 +41,5 @@ class LastWords:
             if len(data) == _CHUNK_BYTES:  # a flood: the full pipe then slows its writer, not us
                 await anyio.sleep(_FLOOD_PAUSE_S)
             if _LOG.isEnabledFor(logging.DEBUG):
-                _LOG.debug("%s: %s", self._name, data.decode("utf-8", "replace").rstrip())
+                for line in data.decode("utf-8", "replace").splitlines():
+                    _LOG.debug("%s: %s", self._name, plain(line, _KEPT_BYTES))
