@@ -349,6 +349,7 @@ def _scaled(schema: DataSchema, request: Records, reading: _Reading) -> Adapted:
         is_list=request.is_list,
         symbols=reading.symbols,
         coverage=given.sum(axis=(1, 2)) / schema.input.flat_width,
+        familiar=(given & ~outside.reshape(given.shape)).sum(axis=(1, 2)) / schema.input.flat_width,
         mode=request.mode,
         mapped=mapped,
         imputed=imputed,

@@ -42,6 +42,8 @@ class Adapted:
         is_list: The caller sent a list and expects a list.
         symbols: Symbol of every record, in the schema's spelling where it is known.
         coverage: [records] float64, share of the inputs that were given.
+        familiar: [records] float64, share of the inputs that were given and lie within 6 standard deviations
+            of the training rows.
         mode: How the input was read: `single`, `batch` or `window`.
         mapped: Schema columns that some record gave.
         imputed: Schema columns, or steps of a vector, that some record lacked.
@@ -55,6 +57,7 @@ class Adapted:
     is_list: bool
     symbols: list[str | None]
     coverage: NDArray[np.float64]
+    familiar: NDArray[np.float64]
     mode: str
     mapped: list[str]
     imputed: list[str]

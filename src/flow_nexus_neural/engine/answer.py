@@ -213,9 +213,10 @@ def _decisions(answer: Answer, chosen: Classes | None) -> list[str] | None:
 
 
 def _confidence(answer: Answer, certainty: Floats | None) -> list[float | None]:
-    """Certainty drawn towards chance by missing inputs and missing nodes.
+    """Certainty drawn towards chance by missing nodes and by inputs missing or unlike the training rows.
 
-    c' = c0 + (c - c0) x coverage x K / N with c0 = 1 / classes: a documented heuristic, not a measurement.
+    c' = c0 + (c - c0) x familiar x K / N with c0 = 1 / classes: a documented heuristic, not a measurement.
+    Calibration was measured on rows like the training rows; it says nothing about others.
     Regression has no decision whose probability was measured, so it has none.
     """
     classes = answer.committed.schema.classes
@@ -223,7 +224,7 @@ def _confidence(answer: Answer, certainty: Floats | None) -> list[float | None]:
         return [None] * len(answer.adapted.x)
     chance = 1.0 / len(classes)
     bounded = np.clip(certainty, EPSILON, 1 - EPSILON)
-    present = answer.adapted.coverage * len(answer.logits) / max(1, len(answer.slots))
+    present = answer.adapted.familiar * len(answer.logits) / max(1, len(answer.slots))
     return [float(c) for c in chance + (bounded - chance) * present]
 
 

@@ -18,12 +18,13 @@ def logit(p):
     return math.log(p / (1 - p))
 
 
-def adapted(rows=1, is_list=False, coverage=1.0):
+def adapted(rows=1, is_list=False, coverage=1.0, familiar=None):
     return Adapted(
         x=np.zeros((rows, 2), "f4"),
         is_list=is_list,
         symbols=[None] * rows,
         coverage=np.full(rows, coverage),
+        familiar=np.full(rows, coverage if familiar is None else familiar),
         mode="batch" if is_list else "single",
         mapped=["f0"],
         imputed=["f1"],
@@ -120,6 +121,14 @@ def test_inputs_that_were_not_given_lower_confidence_and_nothing_else():
     assert made.input_report.imputed == ["f1"]
     assert made.input_report.ignored[0].name == "z"
     assert "from the adapter" in made.warnings
+
+
+def test_inputs_unlike_the_training_rows_draw_confidence_towards_chance_though_all_were_given():
+    sure = answer(binary(0.9, 0.9))
+    strange = answer(binary(0.9, 0.9), given=adapted(coverage=1.0, familiar=0.0))
+    assert sure.confidence == pytest.approx(0.9)
+    assert strange.confidence == pytest.approx(0.5)
+    assert strange.input_report.coverage == 1.0
 
 
 @pytest.mark.parametrize(("extreme", "expected"), [(80.0, 1 - 1e-6), (-80.0, 1e-6)])
