@@ -58,7 +58,7 @@ def test_no_full_name_is_longer_than_clients_accept(server: Served):
 def test_the_list_keeps_its_byte_budgets(server: Served):
     tools = listed(server)
     assert sum(n_bytes(tool["inputSchema"]) for tool in tools) <= 6_000
-    assert n_bytes(tools) <= 34_000
+    assert n_bytes(tools) <= 32_000
     assert n_bytes(server.client.instructions) <= 1_500
 
 

@@ -21,6 +21,8 @@ MIN_SHARED = 3
 
 _NULL: Schema = {"type": "null"}
 _NOISE = ("title", "description")
+_INTEGER: Schema = {"type": "integer"}
+_NUMBER: Schema = {"type": "number"}
 
 
 def published_schema(model: type[BaseModel], mode: JsonSchemaMode) -> Schema:
@@ -65,29 +67,51 @@ def optional_without_null(schema: Schema) -> None:
             field.update(arms[0] if len(arms) == 1 else {"anyOf": cast(list[JsonValue], arms)})
 
 
-def share_nullables(schema: Schema) -> None:
-    """Write `number or null` and its like once, as a definition, where a schema repeats it.
+def without_enum_types(schema: Schema) -> Schema:
+    """Drop `type` beside an enumeration: the values say it.
 
+    For results only: some hosts, which translate the schemas of arguments, look for the type.
+    """
+
+    def slim(value: JsonValue) -> JsonValue:
+        if isinstance(value, list):
+            return [slim(one) for one in value]
+        if not isinstance(value, dict):
+            return value
+        is_enum = isinstance(value.get("enum"), list)
+        return {key: slim(one) for key, one in value.items() if not (is_enum and key == "type")}
+
+    return cast(Schema, slim(schema))
+
+
+def share_repeats(schema: Schema) -> None:
+    """Write a union of bare types and a list of such values once, as a definition, where a schema repeats it.
+
+    Their names are short, as each is written at every use: `N` for a number or null, `LS` for a list of
+    strings, `SNBv` for a value that is one of three and never null.
     A list of types (`["number", "null"]`) would be shorter still, but clients that translate schemas into a
     dialect with one type per value refuse it or drop it.
     """
-    unions = [node for node in _nodes(schema) if _shared_name(node)]
-    counts = Counter(_shared_name(node) for node in unions)
-    definitions = cast(Schema, schema.setdefault("$defs", {}))
-    for node in unions:
-        name = _shared_name(node)
-        if counts[name] >= MIN_SHARED:
-            definitions[name] = {"anyOf": node.pop("anyOf")}
-            node["$ref"] = f"#/$defs/{name}"
+    for shared_name in (_union_name, _list_name):
+        found = [(name, node) for node in _nodes(schema) if (name := shared_name(node))]
+        counts = Counter(name for name, _ in found)
+        definitions = cast(Schema, schema.setdefault("$defs", {}))
+        for name, node in found:
+            if counts[name] >= MIN_SHARED:
+                body = {key: node.pop(key) for key in _SHARED_KEYS if key in node}
+                definitions.setdefault(name, body)
+                node["$ref"] = f"#/$defs/{name}"
 
 
 def describe(schema: Schema, texts: Mapping[str, str]) -> None:
-    """Write descriptions into the properties of a schema and of its definitions, by field name."""
-    definitions = cast(Schema, schema.get("$defs", {}))
-    for node in (schema, *definitions.values()):
-        properties = cast(Schema, cast(Schema, node).get("properties", {}))
-        for name, body in properties.items():
-            if name in texts:
+    """Write descriptions into the properties of a schema, by field name.
+
+    A text whose field the schema itself does not have belongs to its definitions.
+    """
+    own = cast(Schema, schema["properties"])
+    for node in (schema, *cast(Schema, schema.get("$defs", {})).values()):
+        for name, body in cast(Schema, cast(Schema, node).get("properties", {})).items():
+            if name in texts and (node is schema or name not in own):
                 cast(Schema, body)["description"] = texts[name]
 
 
@@ -105,7 +129,9 @@ def _compact(schema: Schema) -> Schema:
             if inner:
                 compacted[key] = inner
         elif key == "anyOf":
-            compacted[key] = [_compact(cast(Schema, arm)) for arm in cast(list[JsonValue], value)]
+            arms = [_compact(cast(Schema, arm)) for arm in cast(list[JsonValue], value)]
+            whole: JsonValue = [arm for arm in arms if arm != _INTEGER or _NUMBER not in arms]
+            compacted[key] = whole
         elif key == "exclusiveMaximum" and cast(float, value) > MAX_EXACT_INTEGER:
             continue
         else:
@@ -137,11 +163,27 @@ def _nodes(value: JsonValue) -> Iterator[Schema]:
             yield from _nodes(inner)
 
 
-def _shared_name(node: Schema) -> str:
-    """`NumberOrNull` for the union of the bare types number and null; empty for any other schema."""
+_SHARED_KEYS = ("anyOf", "items", "type")
+
+
+def _union_name(node: Schema) -> str:
+    """The initials of the bare types of a union: `N` with null, `Nv` without; empty for any other schema."""
     arms = node.get("anyOf")
     if not isinstance(arms, list):
         return ""
     if not all(isinstance(arm, dict) and set(arm) == {"type"} for arm in arms):
         return ""
-    return "Or".join(str(cast(Schema, arm)["type"]).capitalize() for arm in arms)
+    initials = "".join(str(cast(Schema, arm)["type"])[0] for arm in arms if arm != _NULL).upper()
+    return initials if _NULL in arms else f"{initials}v"
+
+
+def _list_name(node: Schema) -> str:
+    """`LS` for a list of bare strings and its like; empty for any other schema."""
+    items = node.get("items")
+    if (
+        not isinstance(items, dict)
+        or set(items) != {"type"}
+        or set(node) - set(_SHARED_KEYS) - {"description"}
+    ):
+        return ""
+    return "L" + str(items["type"])[0].upper()

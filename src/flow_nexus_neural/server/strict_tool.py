@@ -40,8 +40,9 @@ from flow_nexus_neural.server.json_schema import (
     inline_single_uses,
     optional_without_null,
     published_schema,
-    share_nullables,
+    share_repeats,
     without_enum,
+    without_enum_types,
 )
 from flow_nexus_neural.server.progress import paced_progress
 from flow_nexus_neural.server.rounding import wire_json
@@ -106,8 +107,9 @@ class ToolSpec(Generic[RequestT]):
     def output_schema(self) -> Schema:
         """The published schema of the result."""
         schema = without_enum(published_schema(self.result, "serialization"), ECHOED)
+        schema = without_enum_types(schema)
         describe(schema, self.outputs)
-        share_nullables(schema)
+        share_repeats(schema)
         inline_single_uses(schema)
         return schema
 

@@ -26,9 +26,9 @@ INIT_ARGUMENTS = {
     "name": "Label",
     "topology": "How nodes are linked",
     "architecture": "Default network; hybrid: several",
-    "consensus": "How updates are admitted",
+    "consensus": "Recorded; the rule is averaging",
     "wasm_optimization": "A wish",
-    "daa_enabled": "false: autonomy only recommends",
+    "daa_enabled": "Recorded; nothing acts on its own",
     "reuse": "Return a live equal",
     "seed": "Root of all randomness",
 }
@@ -37,7 +37,7 @@ DEPLOY_ARGUMENTS = _CLUSTER_ID | {
     "role": "Default worker",
     "model": "Size; custom needs layers",
     "capabilities": "Free tags",
-    "autonomy": "0 observes, 1 acts",
+    "autonomy": "Recorded, not acted on",
     "template": "Echoed",
     "layers": 'Keras-like: [{"type":"dense","units":64,"activation":"relu"}]',
     "replace_node_id": "Failed node or slot",
@@ -45,7 +45,7 @@ DEPLOY_ARGUMENTS = _CLUSTER_ID | {
 }
 CONNECT_ARGUMENTS = _CLUSTER_ID | {
     "topology": "Default declared; star also aggregates",
-    "wait_seconds": "For the round to end during a training",
+    "wait_seconds": "For a running round to end",
 }
 TRAIN_ARGUMENTS = _CLUSTER_ID | {
     "dataset": "Built-in name, file path or inline data",
@@ -70,7 +70,7 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
 STATUS_ARGUMENTS = _CLUSTER_ID | {
     "detail": "full adds history and events",
     "wait_seconds": "Wait for `until`",
-    "until": "any change, or the training's end",
+    "until": "News, or the training's end",
     "training_id": "Default the latest",
 }
 PREDICT_ARGUMENTS = _CLUSTER_ID | {
@@ -93,19 +93,18 @@ DEPLOY_OUTPUTS = {
 CONNECT_OUTPUTS = {
     "edges": "that work; null above 16 nodes",
     "latency_ms": "of one read",
-    "ms": "milliseconds",
 }
 TRAIN_OUTPUTS = {"strategy": "what really runs", "purged": "rows dropped against leakage"}
 STATUS_OUTPUTS = {
-    "training_progress": "percent; 100 only when completed or early stopped",
+    "training_progress": "percent; 100: completed or early stopped",
     "global_accuracy": "on test rows; of the direction for regression",
     "accuracy_interval": "Wilson 95 %",
     "baseline_accuracy": "of the majority class",
     "communication_bytes": "on node links, cumulative",
-    "avg_latency": "milliseconds of predict",
+    "avg_latency": "ms of predict",
     "error_rate": "0-1",
     "memory_usage": "percent of the nodes' limits",
-    "throughput": "training rows/s",
+    "performance": "training rows/s, ms of predict",
     "latency": "milliseconds",
 }
 PREDICT_OUTPUTS = {

@@ -34,7 +34,7 @@ async def neural_cluster_init(
 ) -> InitResult:
     """Create an empty neural cluster.
 
-    Returns its id and effective settings; deploy nodes into it next with neural_node_deploy.
+    Returns its id and effective settings. Next: neural_node_deploy.
     """
     return InitResult.of(await engine.init_cluster(request))
 
@@ -44,8 +44,7 @@ async def neural_node_deploy(
 ) -> DeployResult:
     """Start one node as a sandboxed process, or replace a failed one.
 
-    Returns its ids, network and measured isolation. Deploy at least one worker, then call
-    neural_cluster_connect.
+    Returns its ids, network and measured isolation. Next, after at least one worker: neural_cluster_connect.
     """
     return DeployResult.of(await engine.deploy_node(request))
 
@@ -55,8 +54,8 @@ async def neural_cluster_connect(
 ) -> ConnectResult:
     """Link the deployed nodes, or change how they are linked.
 
-    As star it also averages all trained workers into a new model version. Returns the edges and that version;
-    call neural_train_distributed next.
+    As star it also averages all trained workers into a new model version. Returns the edges and that version.
+    Next: neural_train_distributed.
     """
     return ConnectResult.of(await engine.connect(request, progress))
 
@@ -66,8 +65,7 @@ async def neural_train_distributed(
 ) -> TrainResult:
     """Start training the cluster's workers and return at once.
 
-    Returns the training id and how the data was understood; follow it with neural_cluster_status and
-    wait_seconds.
+    Returns the training id and how the data was understood. Next: neural_cluster_status with wait_seconds.
     """
     return TrainResult.of(await engine.train(request))
 
@@ -77,7 +75,7 @@ async def neural_cluster_status(
 ) -> StatusResult:
     """Report a cluster: nodes, progress, loss, accuracy on unseen rows beside the baseline, bytes, memory.
 
-    With wait_seconds it waits for news. Next: neural_predict_distributed once training_status is completed.
+    Waits if asked. Next: neural_predict_distributed once training_status is completed.
     """
     return short_enough(StatusResult.of(await engine.status(request, progress)))
 
@@ -87,7 +85,7 @@ async def neural_predict_distributed(
 ) -> PredictResult:
     """Predict with every serving node of a trained cluster and combine their answers.
 
-    Returns prediction, calibrated confidence, agreement and each node's answer.
+    Returns prediction, confidence, agreement and each node's answer.
     """
     return PredictResult.of(await engine.predict(request))
 
@@ -147,7 +145,7 @@ TOOL_SPECS: tuple[ToolSpec[Any], ...] = (
     ),
     ToolSpec(
         call=neural_cluster_connect,
-        title="Connect the nodes of a cluster",
+        title="Connect the nodes",
         request=ConnectRequest,
         result=ConnectResult,
         annotations=_hints(idempotent=True),

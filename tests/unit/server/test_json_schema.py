@@ -8,7 +8,12 @@ from typing import Any
 import jsonschema
 import pytest
 
-from flow_nexus_neural.server.json_schema import published_schema, without_enum
+from flow_nexus_neural.server.json_schema import (
+    describe,
+    published_schema,
+    share_repeats,
+    without_enum,
+)
 from flow_nexus_neural.server.rounding import wire_json
 from flow_nexus_neural.server.schemas import PredictResult, StatusResult
 from flow_nexus_neural.server.strict_tool import ECHOED
@@ -69,3 +74,29 @@ def test_making_a_schema_leaves_the_models_own_alone():
     before = copy.deepcopy(StatusResult.model_json_schema(mode="serialization"))
     published_schema(StatusResult, "serialization")
     assert StatusResult.model_json_schema(mode="serialization") == before
+
+
+def test_repeats_are_written_once_and_mean_what_they_meant():
+    nullable = {"anyOf": [{"type": "number"}, {"type": "null"}]}
+    texts = {"items": {"type": "string"}, "type": "array"}
+    value = {"anyOf": [{"type": "string"}, {"type": "number"}]}
+    once = {"anyOf": [{"type": "boolean"}, {"type": "null"}]}
+    properties = {
+        f"{name}{number}": copy.deepcopy(body)
+        for name, body in (("nullable", nullable), ("texts", texts), ("value", value))
+        for number in range(3)
+    }
+    schema: Any = {"properties": {**properties, "once": copy.deepcopy(once)}}
+    share_repeats(schema)
+    assert schema["$defs"] == {"N": nullable, "SNv": value, "LS": texts}
+    assert schema["properties"]["texts2"] == {"$ref": "#/$defs/LS"}
+    assert schema["properties"]["once"] == once
+
+
+def test_a_description_belongs_to_the_outermost_field_of_its_name():
+    inner: Any = {"properties": {"latency": {"type": "number"}, "ms": {"type": "number"}}}
+    schema: Any = {"properties": {"latency": {"type": "object"}}, "$defs": {"Inner": inner}}
+    describe(schema, {"latency": "outer", "ms": "inner"})
+    assert schema["properties"]["latency"]["description"] == "outer"
+    assert "description" not in inner["properties"]["latency"]
+    assert inner["properties"]["ms"]["description"] == "inner"
