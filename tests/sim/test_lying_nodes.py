@@ -12,7 +12,16 @@ from flow_nexus_neural.engine.calls import NodeCalls
 from flow_nexus_neural.engine.deadlines import Deadline
 from flow_nexus_neural.errors import NodeTimeout
 from flow_nexus_neural.node.service import NodeService
-from flow_nexus_neural.protocol.messages import Failed, Outputs, Ping, Pong, Predict, Train, Trained
+from flow_nexus_neural.protocol.messages import (
+    Failed,
+    GetWeights,
+    Outputs,
+    Ping,
+    Pong,
+    Predict,
+    Train,
+    Trained,
+)
 from flow_nexus_neural.runtime.fault_plan import FaultPlan
 from tests.sim.simulated import world
 
@@ -115,6 +124,25 @@ async def test_an_update_that_contradicts_itself_is_left_out_with_the_reason(tmp
             (excluded,) = version["excluded"]
             assert excluded["slot"] == LIAR
             assert word in excluded["reason"]
+
+
+async def test_a_worker_that_holds_other_weights_has_no_part_in_an_aggregation(tmp_path):
+    def lie(service, request, reply, arrays):
+        if isinstance(request, GetWeights) and request.network.startswith("serve"):
+            arrays = {**arrays, "params": arrays["params"] + np.float32(0.5)}
+        return reply, arrays
+
+    async with world(tmp_path, service=lying(lie)) as w:
+        cluster = await w.cluster(3)
+        before = await w.train(cluster, epochs=2)
+        (former,) = {entry["weights_digest"] for entry in (await w.versions(cluster))[-1:]}
+        aggregation = (await w.connect(cluster, "star")).aggregation
+        assert aggregation.contributors == 2
+        (excluded,) = aggregation.excluded
+        assert excluded.node_id == (await node_of(w, cluster)).node_id
+        assert "other weights" in excluded.reason
+        assert aggregation.weights_digest == former
+        assert aggregation.accuracy_after == before.global_accuracy
 
 
 async def test_weights_of_denormal_numbers_are_numbers_and_break_nothing(tmp_path):

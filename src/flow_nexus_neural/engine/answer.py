@@ -70,7 +70,6 @@ def report(cluster_id: str, answer: Answer) -> PredictionReport:
     labels = _labels(answer, chosen, values)
     confidence = _confidence(answer, _certainty(answer, probabilities, chosen))
     n_used, n_expected = len(answer.logits), len(answer.slots)
-    verdict = prediction_quorum(n_expected, n_used)
     single = not answer.adapted.is_list
     per_node, individual, node_warnings = _node_answers(answer, fused)
     warnings = [*answer.adapted.warnings, *node_warnings, *_remarks(answer)]
@@ -107,10 +106,7 @@ def report(cluster_id: str, answer: Answer) -> PredictionReport:
         stacker="fallback" if answer.request.aggregation == "ensemble" else None,
         degraded=n_used < n_expected,
         stale=False,
-        degraded_reason=None
-        if n_used == n_expected
-        else f"{n_used} of {n_expected} nodes answered"
-        + ("" if verdict.met else f"; {verdict.needed} are wanted"),
+        degraded_reason=_shortage(n_used, n_expected),
         model_version=answer.committed.version,
         bundle_sha=bundle.sha,
         input_report=_input_report(answer.adapted),
@@ -119,6 +115,15 @@ def report(cluster_id: str, answer: Answer) -> PredictionReport:
         feedback_recorded=False,
         warnings=warnings,
     )
+
+
+def _shortage(n_used: int, n_expected: int) -> str | None:
+    """How many nodes are missing; None when all answered."""
+    if n_used == n_expected:
+        return None
+    verdict = prediction_quorum(n_expected, n_used)
+    wanted = "" if verdict.met else f"; {verdict.needed} are wanted"
+    return f"{n_used} of {n_expected} nodes answered{wanted}"
 
 
 def _fused(answer: Answer) -> Fused:

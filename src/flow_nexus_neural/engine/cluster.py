@@ -170,8 +170,12 @@ class Cluster:
         return self.run is not None or self.reserved
 
     def uptime_s(self) -> float:
-        """Seconds since the cluster was created or, after a restart of the server, read back."""
-        return self.clock() - self.created_at_s
+        """Seconds since the cluster was created or, after a restart of the server, read back.
+
+        They stand still once it is terminated.
+        """
+        final_s = (self.final or {}).get("uptime_seconds")
+        return final_s if isinstance(final_s, int) else self.clock() - self.created_at_s
 
     def to_row(self, committed: Committed | None = None) -> ClusterRow:
         """The durable part: everything but slots, trainings and ledger, which have rows of their own.

@@ -17,7 +17,7 @@ from flow_nexus_neural.engine.cluster import Cluster
 from flow_nexus_neural.engine.committed import Committed, model_digest
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.exchange import Update
-from flow_nexus_neural.engine.judging import Judge
+from flow_nexus_neural.engine.judging import Judge, Verdict
 from flow_nexus_neural.engine.model import Bundle, Cohort
 from flow_nexus_neural.engine.records import LateRow, record
 from flow_nexus_neural.engine.reports import DatasetInfo, HistoryPoint
@@ -91,40 +91,54 @@ async def commit_round(
         bytes=cluster.metrics.communication_bytes - candidate.bytes_before,
         seconds=context.clock() - candidate.began_s,
     )
-    digests = {key: cohort.digest or "" for key, cohort in cohorts.items()}
-    steps = sum(update.steps for update in candidate.updates)
-    advance = training.advance.after(point, steps, model_digest(digests))
-    former = cluster.committed
-    committed = Committed(
-        version=former.version + 1 if former else 1,
-        schema=data[0],
-        dataset=data[1],
-        cohorts=cohorts,
-        bundle=plain_bundle(cohorts, former.version + 1 if former else 1),
-        evaluation=verdict.evaluation,
-        accuracy=verdict.test.accuracy,
-        loss=verdict.test.loss,
-        recent=recent_files(former, cohorts, context.settings.checkpoint_keep),
-        best=_best(former, cohorts, is_best=advance.best_round == candidate.number),
-    )
+    digest = model_digest({key: cohort.digest or "" for key, cohort in cohorts.items()})
+    advance = training.advance.after(point, sum(u.steps for u in candidate.updates), digest)
+    keep, is_best = context.settings.checkpoint_keep, advance.best_round == candidate.number
+    committed = _successor(cluster.committed, cohorts, verdict, data, keep=keep, is_best=is_best)
+    entries = [
+        _round_entry(cluster, training, candidate, cohorts[key], committed.version)
+        for key in sorted(candidate.renewed)
+    ]
     history = HistoryRow(
         training_id=training.training_id,
         cluster_id=cluster.cluster_id,
         round_number=point.round,
         point=point.model_dump(mode="json"),
     )
-    entries = [
-        _round_entry(cluster, training, candidate, cohorts[key], committed.version)
-        for key in sorted(candidate.renewed)
-    ]
     rows: list[LateRow] = [training.to_row(cluster.cluster_id, advance), history]
     # A round that has begun to be durable is carried through, also when the training is being stopped.
     with anyio.CancelScope(shield=True):
         await install(context, cluster, committed, entries, rows, blobs)
         training.advance = advance
         training.history.append(point)
+        training.round_s.append(context.clock() - candidate.began_s)
         context.changed(cluster)
     return dict(cohorts)
+
+
+def _successor(
+    former: Committed | None,
+    cohorts: Mapping[str, Cohort],
+    verdict: Verdict,
+    data: "tuple[DataSchema, DatasetInfo]",
+    *,
+    keep: int,
+    is_best: bool,
+) -> Committed:
+    """The version after `former`, with what was measured of it."""
+    version = former.version + 1 if former else 1
+    return Committed(
+        version=version,
+        schema=data[0],
+        dataset=data[1],
+        cohorts=cohorts,
+        bundle=plain_bundle(cohorts, version),
+        evaluation=verdict.evaluation,
+        accuracy=verdict.test.accuracy,
+        loss=verdict.test.loss,
+        recent=recent_files(former, cohorts, keep),
+        best=_best(former, cohorts, is_best=is_best),
+    )
 
 
 async def install(

@@ -93,6 +93,10 @@ class Committed:
                     widened = widened.with_slot(slot, key)
         return widened
 
+    def unmeasured(self) -> Self:
+        """The same version without anything that was measured of its weights, for weights that differ."""
+        return replace(self, evaluation=None, accuracy=None, loss=None)
+
     def without_weights(self) -> Self:
         """The same version for reports only: its weights are in the checkpoint files."""
         cohorts = {key: replace(cohort, state=None) for key, cohort in self.cohorts.items()}

@@ -194,7 +194,11 @@ async def _rebalance(cluster: Cluster) -> int:
 async def _aggregate(
     context: EngineContext, cluster: Cluster, committed: Committed
 ) -> AggregationReport:
-    """Average the weights that the serving workers hold, by rows, and commit the result."""
+    """Average the weights that the serving workers hold, by rows, and commit the result.
+
+    Between trainings an honest worker holds the committed weights and nothing else, so that their average has
+    the accuracy of the former version; a worker with others is left out and told of.
+    """
     began_s, bytes_before = context.clock(), cluster.metrics.communication_bytes
     serving = serving_slots(cluster)
     held, excluded = await _deliver(cluster, committed, serving)
@@ -222,10 +226,9 @@ async def _aggregate(
         context, cluster, committed.schema, {**committed.cohorts, **cohorts}, frozenset(cohorts)
     )
     digests = {key: cohort.digest or "" for key, cohort in stored.items()}
-    same_weights = digests == committed.digests
     bundle = replace(committed.bundle, version=version, digests=digests, parity=version % 2)
     aggregated = replace(
-        committed,
+        committed if digests == committed.digests else committed.unmeasured(),
         version=version,
         cohorts=stored,
         bundle=bundle,
@@ -244,8 +247,7 @@ async def _aggregate(
         ],
         weights_digest=next(iter(digests.values())) if len(digests) == 1 else bundle.sha,
         accuracy_before=committed.accuracy,
-        # Equal weights give equal answers; other weights have not been measured yet.
-        accuracy_after=committed.accuracy if same_weights else None,
+        accuracy_after=aggregated.accuracy,
         bytes=cluster.metrics.communication_bytes - bytes_before,
         ms=(context.clock() - began_s) * 1e3,
     )
@@ -278,8 +280,8 @@ async def _deliver(
             excluded[slot.name] = "its weights have the wrong shape"
             return
         state = ModelState(params, buffers, {}, 0)
-        if not state.is_finite:
-            excluded[slot.name] = "its weights are not finite"
+        if cohort.digest_of(state) != cohort.digest:
+            excluded[slot.name] = f"it holds other weights than version {committed.version}"
             return
         held[slot.name] = state
 

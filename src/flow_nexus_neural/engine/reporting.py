@@ -284,10 +284,9 @@ def _node(
 def _throughput(cluster: Cluster) -> float | None:
     """Training rows per second in the latest round; None before the first."""
     training = cluster.latest_training
-    if training is None or not training.history or cluster.run is None:
+    if training is None or not training.round_s or cluster.run is None:
         return None
-    rows = cluster.run.rows_last_round * training.config.local_epochs
-    seconds = training.history[-1].seconds
+    rows, seconds = cluster.run.rows_last_round, training.round_s[-1]
     return rows / seconds if rows and seconds > 0 and math.isfinite(seconds) else None
 
 

@@ -17,7 +17,7 @@ from flow_nexus_neural.engine.commit import Candidate, commit_round
 from flow_nexus_neural.engine.committed import model_digest
 from flow_nexus_neural.engine.context import EngineContext, incident, timestamp
 from flow_nexus_neural.engine.evaluation import Evaluator
-from flow_nexus_neural.engine.exchange import Exchange, Recipe, mean_loss
+from flow_nexus_neural.engine.exchange import Exchange, Recipe, Update, mean_loss
 from flow_nexus_neural.engine.incarnations import revive
 from flow_nexus_neural.engine.judging import Judge, with_ensemble
 from flow_nexus_neural.engine.model import Cohort, ModelState
@@ -195,11 +195,16 @@ class TrainingRun:
         self.cohorts = await commit_round(
             context, cluster, self.training, candidate, self._judge, data
         )
-        self.rows_last_round = sum(update.rows for update in work.updates)
+        self.rows_last_round = sum(self._rows_trained(update) for update in work.updates)
         for update in work.updates:
             slot = cluster.slots[update.slot]
             slot.rounds_done += 1
             slot.loss, slot.rows = update.loss, update.rows
+
+    def _rows_trained(self, update: Update) -> int:
+        """Rows that an update's steps went through; fewer than its shard where it was cut short."""
+        config = self.training.config
+        return min(update.steps * config.batch_size, update.rows * config.local_epochs)
 
     def _frame(self) -> Frame:
         return Frame(

@@ -58,6 +58,8 @@ class Training:
 
     Attributes:
         ordinal: 0 for the cluster's first training; part of every seed.
+        history: One point per committed round; its seconds end before the version is made durable.
+        round_s: Whole rounds, until the version answers predictions; of this server's life only.
     """
 
     training_id: str
@@ -69,6 +71,7 @@ class Training:
     error: str | None = None
     advance: Advance = field(default_factory=Advance)
     history: list[HistoryPoint] = field(default_factory=list)
+    round_s: list[float] = field(default_factory=list)
 
     @property
     def percent(self) -> float:
@@ -80,7 +83,7 @@ class Training:
     @property
     def seconds_per_round(self) -> float | None:
         """Median of the last nine rounds."""
-        recent = sorted(point.seconds for point in self.history[-9:])
+        recent = sorted(self.round_s[-9:] or (point.seconds for point in self.history[-9:]))
         return recent[len(recent) // 2] if recent else None
 
     def progress(self) -> TrainingProgress:

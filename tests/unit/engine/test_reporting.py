@@ -2,6 +2,7 @@ import itertools
 
 import pytest
 
+from flow_nexus_neural.engine.cluster import Cluster, ClusterSpec
 from flow_nexus_neural.engine.reporting import poll_after_ms, thinned
 from flow_nexus_neural.engine.reports import HistoryPoint, TrainingConfig
 from flow_nexus_neural.engine.trainings import Training
@@ -84,6 +85,23 @@ def test_progress_estimates_from_measured_rounds_only():
     assert (running.current_round, running.current_epoch, running.total_epochs) == (3, 6, 20)
     assert running.evidence.steps == 15
     assert training(seconds=[1.0], status="failed").progress().eta_seconds is None
+
+
+def test_the_seconds_of_a_round_count_until_its_version_answers():
+    made = training(seconds=[1.0, 1.0], round_s=[1.5, 1.7, 1.6])
+    assert made.progress().seconds_per_round == 1.6
+
+
+def test_uptime_stands_still_once_a_cluster_is_terminated():
+    now = [100.0]
+    spec = ClusterSpec(
+        "c", "mesh", "cnn", "raft", wasm_optimization=False, daa_enabled=False, seed=1
+    )
+    cluster = Cluster("dnc_1", spec, "2026-01-01T00:00:00Z", lambda: now[0], created_at_s=90.0)
+    assert cluster.uptime_s() == 10.0
+    cluster.final = {"uptime_seconds": 10}
+    now[0] = 500.0
+    assert cluster.uptime_s() == 10.0
 
 
 def test_the_best_round_is_the_first_with_the_lowest_validation_loss():
