@@ -43,7 +43,7 @@ def render(records: list[Record]) -> str:
 def _start_table(records: list[Record]) -> str:
     rows = [
         (
-            f"{one.work}: {one.contender}",
+            one.contender if one.suite == "startup" else f"{one.work}: {one.contender}",
             _quantity(one.median, one.unit),
             f"{_quantity(one.min, one.unit)} to {_quantity(one.max, one.unit)}",
             str(one.samples),
