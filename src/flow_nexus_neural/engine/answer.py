@@ -139,10 +139,21 @@ def _fused(answer: Answer) -> Fused:
     )
 
 
+def _as_measured(answer: Answer) -> bool:
+    """Whether calibration was measured of answers mixed like this one.
+
+    One model gives one answer, however often and with what weights it is counted. Of several models another
+    mix, by the caller's weights or without some nodes, has not been measured.
+    """
+    one_model = len({_digest(answer, slot) for slot in answer.slots}) == 1
+    as_committed = answer.request.weights is None and len(answer.logits) == len(answer.slots)
+    return one_model or as_committed
+
+
 def _calibrated(answer: Answer, fused: Fused) -> Floats | None:
     """Calibrated class probabilities [rows, classes]; None where the mode has no calibrator."""
     calibrator = answer.committed.bundle.calibrators.get(answer.request.aggregation)
-    if calibrator is None or fused.probabilities is None:
+    if calibrator is None or fused.probabilities is None or not _as_measured(answer):
         return None
     logits = evaluation.pooled(answer.committed.schema, fused)
     probabilities: Floats = np.exp(class_log_probabilities(calibrator.apply(logits)))
@@ -234,8 +245,8 @@ def _confidence(answer: Answer, certainty: Floats | None) -> list[float | None]:
 
 
 def _intervals(answer: Answer, values: Floats) -> list[Interval] | None:
-    half = answer.committed.bundle.residual_quantile
-    if answer.committed.schema.task != "regression" or half is None:
+    half = answer.committed.bundle.residual_quantiles.get(answer.request.aggregation)
+    if answer.committed.schema.task != "regression" or half is None or not _as_measured(answer):
         return None
     return [Interval(low=float(v) - half, high=float(v) + half, level=LEVEL) for v in values]
 

@@ -23,6 +23,7 @@ from flow_nexus_neural.kernels.ensemble import Aggregation, loss_weights
 
 CALIBRATED_MODES: tuple[Aggregation, ...] = ("mean", "weighted", "ensemble")
 """`majority` stays the share of votes."""
+INTERVAL_MODES: tuple[Aggregation, ...] = (*CALIBRATED_MODES, "majority")
 LEVEL = 0.9
 
 
@@ -52,14 +53,18 @@ def calibrated_bundle(
     on_calib = {key: outputs["calib"] for key, outputs in logits.items()}
     order = list(slots.values())
     if schema.task == "regression":
-        answers = evaluation.fused("weighted", on_calib, order, weights, schema)
         target = rows.y * schema.target_sd + schema.target_mean
-        residuals = np.abs(answers.values - target)
+        fused = {
+            mode: evaluation.fused(mode, on_calib, order, weights, schema)
+            for mode in INTERVAL_MODES
+        }
+        residuals = {mode: np.abs(answers.values - target) for mode, answers in fused.items()}
+        quantiles = {mode: conformal_quantile(found, LEVEL) for mode, found in residuals.items()}
         return replace(
             finished,
-            residual_quantile=conformal_quantile(residuals, LEVEL),
-            residual_median=float(np.median(residuals)),
-            error_correlation=_error_correlation(answers.node_values - target),
+            residual_quantiles={mode: q for mode, q in quantiles.items() if q is not None},
+            residual_median=float(np.median(residuals["weighted"])),
+            error_correlation=_error_correlation(fused["weighted"].node_values - target),
         )
     labels = rows.y.astype(np.int64)
     calibrators: dict[str, Calibrator] = {}

@@ -235,7 +235,7 @@ def plain_bundle(cohorts: Mapping[str, Cohort], version: int) -> Bundle:
         slot_weights={slot: 1.0 / len(slots) for slot in slots},
         weights_source="equal",
         calibrators={},
-        residual_quantile=None,
+        residual_quantiles={},
         residual_median=None,
         error_correlation=None,
     )

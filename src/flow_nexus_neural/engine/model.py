@@ -159,8 +159,8 @@ class Bundle:
         slot_weights: Normalised weight per slot for `weighted` and `ensemble`.
         weights_source: `validation loss` or `equal`.
         calibrators: Per aggregation mode; a mode without one reports uncalibrated values.
-        residual_quantile: 90 % quantile of absolute errors on calibration rows (regression).
-        residual_median: Their median, the tolerance of agreement (regression).
+        residual_quantiles: 90 % quantile of absolute errors on calibration rows, per mode (regression).
+        residual_median: Median of them for `weighted`, the tolerance of agreement (regression).
         error_correlation: Mean pairwise correlation of the slots' errors on calibration rows.
     """
 
@@ -170,7 +170,7 @@ class Bundle:
     slot_weights: Mapping[str, float]
     weights_source: str
     calibrators: Mapping[str, Calibrator]
-    residual_quantile: float | None
+    residual_quantiles: Mapping[str, float]
     residual_median: float | None
     error_correlation: float | None
 
@@ -188,7 +188,7 @@ class Bundle:
             "slot_weights": dict(self.slot_weights),
             "weights_source": self.weights_source,
             "calibrators": {mode: c.to_json() for mode, c in self.calibrators.items()},
-            "residual_quantile": self.residual_quantile,
+            "residual_quantiles": dict(self.residual_quantiles),
             "residual_median": self.residual_median,
             "error_correlation": self.error_correlation,
         }

@@ -78,7 +78,7 @@ def bundle(slot_weights, **more):
         "slot_weights": slot_weights,
         "weights_source": "equal",
         "calibrators": {},
-        "residual_quantile": None,
+        "residual_quantiles": {},
         "residual_median": None,
         "error_correlation": None,
     }

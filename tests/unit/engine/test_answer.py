@@ -35,18 +35,38 @@ def adapted(rows=1, is_list=False, coverage=1.0, familiar=None):
     )
 
 
-def answer(logits, aggregation="mean", task="binary", *, given=None, n_expected=None, **bundled):
-    """The reply when the first slots answered with these logits, [slots][rows][outputs]."""
+def answer(
+    logits,
+    aggregation="mean",
+    task="binary",
+    *,
+    given=None,
+    n_expected=None,
+    mixed=False,
+    asked=None,
+    **bundled,
+):
+    """The reply when the first slots answered with these logits, [slots][rows][outputs].
+
+    `mixed` gives every slot a model of its own; `asked` are weights of the caller's.
+    """
     names = NAMES[: n_expected or len(logits)]
     weights = bundled.pop("weights", dict.fromkeys(names, 1 / len(names)))
-    model = committed([cohort(slots=names, task=task)], bundle(weights, **bundled), task)
+    cohorts = [cohort(slots=names, task=task)]
+    if mixed:
+        cohorts = [cohort(f"c{k}", (name,), task, f"d{k}") for k, name in enumerate(names)]
+    model = committed(cohorts, bundle(weights, **bundled), task)
     detail = bundled.get("detail", "default")
     return report(
         "dnc_1",
         Answer(
             committed=model,
             request=PredictRequest(
-                cluster_id="dnc_1", input_data=[0, 0], aggregation=aggregation, detail=detail
+                cluster_id="dnc_1",
+                input_data=[0, 0],
+                aggregation=aggregation,
+                detail=detail,
+                weights=asked,
             ),
             adapted=given or adapted(),
             slots=[slot(name) for name in names],
@@ -166,6 +186,31 @@ def test_a_calibrator_belongs_to_its_mode():
     assert not answer(binary(0.9, 0.9), "weighted", calibrators=calibrators).calibrated
 
 
+CALIBRATORS = {"weighted": Calibrator("platt", 0.5, 0.25)}
+
+
+@pytest.mark.parametrize("more", [{"asked": {"worker-0": 1.0}}, {"n_expected": 3}])
+def test_a_mix_of_models_that_was_not_measured_is_neither_calibrated_nor_given_an_interval(more):
+    def whole(logits, task, **others):
+        return answer(
+            logits,
+            "weighted",
+            task,
+            calibrators=CALIBRATORS,
+            residual_quantiles={"weighted": 1.5},
+            **others,
+        )
+
+    values = [[[1.0]], [[2.0]]]
+    assert whole(binary(0.9, 0.9), "binary", mixed=True).calibrated
+    assert not whole(binary(0.9, 0.9), "binary", mixed=True, **more).calibrated
+    assert whole(values, "regression", mixed=True).interval is not None
+    assert whole(values, "regression", mixed=True, **more).interval is None
+    # One model gives one answer, however it is counted.
+    assert whole(binary(0.9, 0.9), "binary", **more).calibrated
+    assert whole(values, "regression", **more).interval is not None
+
+
 def test_classes_are_answered_by_label_with_all_probabilities():
     logs = [[np.log([0.7, 0.2, 0.1])], [np.log([0.1, 0.5, 0.4])]]
     made = answer(logs, task="multiclass")
@@ -181,7 +226,7 @@ def test_values_have_an_interval_and_no_confidence():
     made = answer(
         [[[1.0]], [[2.0]], [[4.5]]],
         task="regression",
-        residual_quantile=1.5,
+        residual_quantiles={"mean": 1.5},
         residual_median=0.5,
         error_correlation=0.4,
     )

@@ -9,6 +9,7 @@ from flow_nexus_neural.kernels.calibration import conformal_quantile, log_loss
 from flow_nexus_neural.kernels.ensemble import loss_weights
 from tests.unit.engine.building import bundle, schema
 
+PARTS = ("meta", "calib")
 SLOTS = {"worker-0": "c0", "worker-1": "c1"}
 
 
@@ -98,7 +99,33 @@ def test_values_get_an_interval_from_their_residuals():
         plain(), schema("regression"), SLOTS, both, {"meta": EMPTY, "calib": rows(y.astype("f4"))}
     )
     in_units = np.abs((outputs[:, 0] - y.astype("f4")) * 2.0)
-    assert found.residual_quantile == pytest.approx(conformal_quantile(in_units, 0.9), rel=1e-5)
+    quantile = pytest.approx(conformal_quantile(in_units, 0.9), rel=1e-5)
+    assert found.residual_quantiles == dict.fromkeys(
+        ("mean", "weighted", "ensemble", "majority"), quantile
+    )
     assert found.residual_median == pytest.approx(np.median(in_units), rel=1e-5)
     assert found.calibrators == {}
+
+
+def test_each_way_to_combine_has_the_interval_of_its_own_residuals():
+    y = draw(4).normal(0, 1, 199)
+    logits = {
+        key: {part: (y + sd * draw(seed).normal(0, 1, 199))[:, None].astype("f4") for part in PARTS}
+        for key, sd, seed in (("c0", 0.1, 5), ("c1", 2.0, 6))
+    }
+    of = dict.fromkeys(PARTS, rows(y.astype("f4")))
+    found = calibrated_bundle(plain(), schema("regression"), SLOTS, logits, of)
+    good, bad = (logits[key]["calib"][:, 0] for key in ("c0", "c1"))
+    middle = conformal_quantile(2.0 * ((good + bad) / 2 - y), 0.9)
+    assert found.residual_quantiles["mean"] == pytest.approx(middle, rel=1e-4)
+    assert found.residual_quantiles["weighted"] < 0.5 * middle
+
+
+def test_values_that_err_alike_are_known_to():
+    outputs = draw(2).normal(0, 1, (199, 1)).astype("f4")
+    both = {"c0": {"calib": outputs}, "c1": {"calib": outputs}}
+    y = rows(np.zeros(199, "f4"))
+    found = calibrated_bundle(
+        plain(), schema("regression"), SLOTS, both, {"meta": EMPTY, "calib": y}
+    )
     assert found.error_correlation == pytest.approx(1.0)

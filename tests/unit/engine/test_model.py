@@ -86,7 +86,7 @@ def test_the_bundle_is_named_by_what_shapes_an_answer_and_nothing_else():
         {"digests": {"c0": "d1"}},
         {"slot_weights": {"worker-0": 0.5}},
         {"calibrators": {"mean": Calibrator("temperature", 2.0, 0.0)}},
-        {"residual_quantile": 1.0},
+        {"residual_quantiles": {"mean": 1.0}},
     ):
         assert replace(one, **change).sha != one.sha
 
