@@ -24,6 +24,17 @@ async def fail(w, cluster, *slots):
     await w.until(cluster, lambda s: s.failed_nodes == len(slots))
 
 
+async def test_a_capability_that_changes_nothing_is_named(tmp_path):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(0)
+        asked = ("btc_analysis", "training", "real_time_inference", "x")
+        report = await w.deploy(cluster, capabilities=asked)
+        (warning,) = [text for text in report.warnings if "without an effect" in text]
+        assert warning.endswith(": real_time_inference, x")
+        plain = await w.deploy(cluster, capabilities=("training", "eth_analysis"))
+        assert not any("without an effect" in text for text in plain.warnings)
+
+
 async def test_role_wins_over_node_type_and_both_over_the_default(tmp_path):
     async with world(tmp_path) as w:
         cluster = await w.cluster(0)

@@ -22,16 +22,8 @@ from flow_nexus_neural.networks.planner import check_structure
 from flow_nexus_neural.networks.vocabulary import parse_layers
 from flow_nexus_neural.runtime.base import Isolation
 
-KNOWN_CAPABILITIES = frozenset(
-    {
-        "gradient_aggregation",
-        "model_synchronization",
-        "ensemble_prediction",
-        "confidence_estimation",
-    }
-    | {"model_validation", "prediction_verification", "pattern_recognition", "real_time_inference"}
-    | {"training", "inference"}
-)
+EVERY_WORKERS = frozenset({"training", "inference"})
+"""Tags that say what every worker does anyway; the default."""
 
 
 @dataclass
@@ -175,12 +167,10 @@ def _role_warnings(request: DeployRequest, role: Role) -> list[str]:
 
 
 def _capability_warnings(capabilities: Sequence[str]) -> list[str]:
-    unknown = [
-        c for c in capabilities if c not in KNOWN_CAPABILITIES and not c.endswith("_analysis")
-    ]
-    if not unknown:
+    inert = [c for c in capabilities if c not in EVERY_WORKERS and not c.endswith("_analysis")]
+    if not inert:
         return []
-    return [f"capabilities without an effect are stored only: {', '.join(unknown)}"]
+    return [f"capabilities without an effect in this version are stored only: {', '.join(inert)}"]
 
 
 def _report(cluster: Cluster, request: DeployRequest, outcome: Outcome) -> NodeReport:

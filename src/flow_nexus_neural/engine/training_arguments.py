@@ -97,7 +97,7 @@ def effective_config(
 
 
 def sync_steps(largest_shard: int, batch_size: int) -> int:
-    """Optimiser steps between two averagings of data-parallel workers: about four times an epoch.
+    """Optimiser steps between two averagings of data-parallel workers: at most four times an epoch.
 
     Local SGD with periodic averaging (Stich, ICLR 2019). A fixed rule, not a measured one, so that two runs
     with one seed give the same bytes.

@@ -139,7 +139,8 @@ def test_values_far_away_are_clipped_counted_and_named(market):
     adapted = market.adapt({"volatility": 1e300, "features": [1e6, -1e6], "symbol": "ETH"})
     assert (adapted.clipped, adapted.ood) == (3, ["features", "volatility"])
     assert np.abs(adapted.x).max() == 6
-    assert (adapted.coverage[0] > 0) and adapted.familiar[0] == 0
+    assert adapted.coverage[0] > 0
+    assert adapted.familiar[0] == 0
 
 
 def test_a_price_that_cannot_be_counts_as_missing_and_is_named(market):
