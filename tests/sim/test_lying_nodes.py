@@ -243,3 +243,11 @@ async def test_a_node_that_answers_pings_and_withholds_a_grant_is_killed(tmp_pat
         assert forgotten
         assert (await handle.wait_exit()).reason == "killed"
         await w.until(cluster, lambda s: s.failed_nodes == 1)
+
+
+async def test_the_node_whose_outputs_are_evaluated_is_told_to_be_trusted(tmp_path):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(2)
+        assert (await w.status(cluster)).guarantees.trusted == ["engine", "worker-0"]
+        await w.deploy(cluster, "validator", layers=None)
+        assert (await w.status(cluster)).guarantees.trusted == ["engine", "validator-0"]

@@ -35,8 +35,14 @@ class Guarantee:
     notes: tuple[str, ...]
 
 
-def guarantees(consensus: Consensus, n_workers: int) -> Guarantee:
-    """State what holds while every mode admits updates by the row-weighted average."""
+def guarantees(consensus: Consensus, n_workers: int, evaluator: str | None = None) -> Guarantee:
+    """State what holds while every mode admits updates by the row-weighted average.
+
+    Args:
+        consensus: The declared mode.
+        n_workers: Living workers.
+        evaluator: The slot that computes a model's outputs on rows kept from training; None without any.
+    """
     notes = [
         f"rule in force: row-weighted average; {consensus} admission is not part of this version",
         (
@@ -44,8 +50,13 @@ def guarantees(consensus: Consensus, n_workers: int) -> Guarantee:
             " spoil a version"
         ),
         "a worker that dies or is late is left out of the round and listed",
-        "data locality: a node process receives only its own shard and sends only updates",
+        "data locality: a worker receives no training rows but its own shard and sends only updates",
     ]
+    if evaluator is not None:
+        notes.append(
+            f"{evaluator} receives the held-out rows; the engine computes loss and accuracy from its outputs,"
+            " which nobody checks"
+        )
     if consensus == "raft":
         notes.append("durability: one disk")
     return Guarantee(
@@ -54,6 +65,6 @@ def guarantees(consensus: Consensus, n_workers: int) -> Guarantee:
         f_tolerated=0,
         condition=_CONDITIONS[consensus],
         holds=False,
-        trusted=("engine",),
+        trusted=("engine",) if evaluator is None else ("engine", evaluator),
         notes=tuple(notes),
     )

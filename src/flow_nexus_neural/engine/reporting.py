@@ -150,7 +150,10 @@ def _traffic_part(cluster: Cluster) -> dict[str, object]:
 
 def guarantees(cluster: Cluster) -> Guarantees:
     """What the mode promises with the workers that are alive."""
-    found = promised(cluster.spec.consensus, len(cluster.slots.healthy("worker")))
+    workers = cluster.slots.healthy("worker")
+    evaluators = cluster.slots.healthy("validator") or workers
+    evaluator = evaluators[0].name if evaluators else None
+    found = promised(cluster.spec.consensus, len(workers), evaluator)
     return Guarantees(
         mode=found.mode,
         n=found.n,

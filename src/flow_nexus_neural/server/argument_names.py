@@ -37,7 +37,7 @@ INERT = {
     "metadata": "nothing is stored with a call",
     "env_vars": "nodes run no code of the caller",
     "resources": "limits are set when the server is started",
-    "ha_mode": "failed nodes are replaced according to `autonomy`",
+    "ha_mode": "a failed node is replaced when neural_node_deploy is called",
     "gpu_config": "nodes run on the CPU",
     "auto_scaling": "nodes are deployed one by one",
     "min_workers": "nodes are deployed one by one",
@@ -47,14 +47,14 @@ INERT = {
     "gradient_compression": "updates are exchanged in full",
     "compression_ratio": "updates are exchanged in full",
     "mixed_precision": "training is in float32",
-    "coordination_mode": "coordination follows `topology` and `consensus`",
-    "knowledge_sharing": "sharing follows `topology`",
+    "coordination_mode": "the engine coordinates every round",
+    "knowledge_sharing": "workers share by averaging their weights",
 }
 """Accepted, without effect, answered by one warning that says why."""
 
 _PRIVACY = (
     "only data locality is offered: no differential privacy and no secure aggregation",
-    "Leave it out; shards stay on their node, and that is all the privacy there is",
+    "Leave it out; a node gets its own rows and no other node's, and that is all the privacy there is",
 )
 NOT_AVAILABLE: Mapping[str, tuple[str, str]] = dict.fromkeys(
     ("epsilon", "delta", "noise_multiplier", "clipping_norm", "secure_aggregation"), _PRIVACY
@@ -62,7 +62,11 @@ NOT_AVAILABLE: Mapping[str, tuple[str, str]] = dict.fromkeys(
 """Known ideas that this version does not have: (reason, what to do)."""
 
 _FOLLOWS_TASK = "losses and metrics follow the task that the data sets"
-_FOLLOWS_AUTONOMY = "early stopping and learning-rate changes follow `autonomy`"
+_AS_PLANNED = "in this version a training runs all its rounds at one learning rate"
+_STOP_OR_GO_ON = (
+    "Leave it out; follow val_loss with neural_cluster_status, stop with neural_cluster_terminate"
+    " (training_id), and train again to go on from there"
+)
 REFUSED: Mapping[str, tuple[str, str]] = {
     "replicas": (
         "there is one node per call",
@@ -73,11 +77,8 @@ REFUSED: Mapping[str, tuple[str, str]] = {
         _FOLLOWS_TASK,
         "Leave it out; neural_cluster_status reports every metric of the task",
     ),
-    "early_stopping": (_FOLLOWS_AUTONOMY, "Leave it out and set `autonomy` in neural_node_deploy"),
-    "reduce_lr_on_plateau": (
-        _FOLLOWS_AUTONOMY,
-        "Leave it out and set `autonomy` in neural_node_deploy",
-    ),
+    "early_stopping": (_AS_PLANNED, _STOP_OR_GO_ON),
+    "reduce_lr_on_plateau": (_AS_PLANNED, _STOP_OR_GO_ON),
 }
 """Names that would mislead if they were ignored: (reason, what to do)."""
 

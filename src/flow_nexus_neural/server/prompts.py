@@ -14,7 +14,8 @@ Data: {data}
 {start}
 1. Say which column is predicted, whether it is a class or a number, and what a trivial baseline would reach.
 2. Choose topology, architecture, consensus and the nodes (role, model size, capabilities), with one reason \
-each. Start small: two or three workers of model "base".
+each; consensus and autonomy are only recorded in this version. Start small: two or three workers of model \
+"base".
 3. Build it: neural_node_deploy once per node, neural_cluster_connect, neural_train_distributed, then \
 neural_cluster_status with wait_seconds=20 until training_status is no longer "running".
 4. Judge it by global_accuracy beside evaluation.baseline_accuracy and accuracy_interval. If the interval \

@@ -28,6 +28,13 @@ def test_only_a_replicated_log_speaks_of_durability():
     assert all("durability" not in note for note in guarantees("gossip", 5).notes)
 
 
+def test_whoever_evaluates_is_named_among_those_who_are_believed():
+    stated = guarantees("gossip", 2, "validator-0")
+    assert stated.trusted == ("engine", "validator-0")
+    assert any("validator-0" in note and "nobody checks" in note for note in stated.notes)
+    assert guarantees("gossip", 0).trusted == ("engine",)
+
+
 def test_no_adjective_replaces_a_number():
     for mode in get_args(Consensus):
         text = " ".join(guarantees(mode, 6).notes).lower()
