@@ -30,8 +30,7 @@ from flow_nexus_neural.protocol.digest import canonical_json
 MIN_AGE_S = 60.0
 """A file younger than this may be about to be named."""
 
-TENSORS = ".safetensors"
-BYTES = ".bin"
+SUFFIX = ".safetensors"
 
 _METADATA_KEY = "flow_nexus_neural"
 _SHA = re.compile(r"[0-9a-f]{64}")
@@ -71,7 +70,7 @@ class CheckpointFiles:
         """
         header = {_METADATA_KEY: canonical_json(dict(metadata)).decode()}
         contiguous = {name: np.asarray(tensors[name], order="C") for name in tensors}
-        return self._publish(TENSORS, lambda path: save_file(contiguous, path, header))
+        return self._publish(lambda path: save_file(contiguous, path, header))
 
     def read(self, sha: str) -> dict[str, NDArray[Any]]:
         """The tensors of a stored file, as private arrays.
@@ -80,28 +79,9 @@ class CheckpointFiles:
             StoreCorrupt: If the file is missing, its hash differs, or it is not a safetensors file.
         """
         try:
-            return load(self._content(sha, TENSORS))
+            return load(self._content(sha))
         except SafetensorError as failure:
             raise StoreCorrupt(f"blob {sha} holds no tensors", hint=_LOST) from failure
-
-    def put_bytes(self, content: bytes) -> tuple[str, int]:
-        """Store bytes, for example a schema or the rows kept for testing.
-
-        Returns:
-            (sha256, length), durable.
-
-        Raises:
-            StoreUnavailable: If the disk refuses.
-        """
-        return self._publish(BYTES, lambda path: path.write_bytes(content))
-
-    def get_bytes(self, sha: str) -> bytes:
-        """What `put_bytes` stored under this name.
-
-        Raises:
-            StoreCorrupt: If the file is missing or its hash differs.
-        """
-        return self._content(sha, BYTES)
 
     def path(self, sha: str) -> Path:
         """Where the tensors of this name are, or would be.
@@ -109,7 +89,7 @@ class CheckpointFiles:
         Raises:
             StoreCorrupt: If it is no sha256.
         """
-        return self._place(sha, TENSORS)
+        return self._place(sha)
 
     def sweep(self, keep: AbstractSet[str], now_s: float) -> list[str]:
         """Remove files that nobody names any more.
@@ -141,16 +121,16 @@ class CheckpointFiles:
                 yield from (
                     file
                     for file in folder.iterdir()
-                    if _SHA.fullmatch(file.stem) and file.suffix in {TENSORS, BYTES}
+                    if _SHA.fullmatch(file.stem) and file.suffix == SUFFIX
                 )
 
-    def _place(self, sha: str, suffix: str) -> Path:
+    def _place(self, sha: str) -> Path:
         if not _SHA.fullmatch(sha):
             raise StoreCorrupt(f"{sha!r} is no name of a blob", hint=_LOST)
-        return self._blobs / sha[:2] / f"{sha}{suffix}"
+        return self._blobs / sha[:2] / f"{sha}{SUFFIX}"
 
-    def _content(self, sha: str, suffix: str) -> bytes:
-        place = self._place(sha, suffix)
+    def _content(self, sha: str) -> bytes:
+        place = self._place(sha)
         try:
             content = place.read_bytes()
         except OSError as failure:
@@ -166,15 +146,15 @@ class CheckpointFiles:
             )
         return content
 
-    def _publish(self, suffix: str, write: Callable[[Path], object]) -> tuple[str, int]:
-        unfinished = self._tmp / f"{uuid4().hex}{suffix}"
+    def _publish(self, write: Callable[[Path], object]) -> tuple[str, int]:
+        unfinished = self._tmp / f"{uuid4().hex}{SUFFIX}"
         try:
             self._at("before_write")
             write(unfinished)
             self._at("written")
             sha, nbytes = _sync(unfinished)
             self._at("synced")
-            place = self._place(sha, suffix)
+            place = self._place(sha)
             place.parent.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
             unfinished.replace(place)
             self._at("renamed")

@@ -83,7 +83,6 @@ def test_what_is_read_is_private(files):
 
 def test_files_and_directories_are_private_to_the_user(files, tmp_path):
     sha, _ = files.write(STATE, META)
-    files.put_bytes(b"rows")
     for path in [files.path(sha), *stored(tmp_path)]:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     for folder in [tmp_path / "blobs", tmp_path / "tmp", files.path(sha).parent]:
@@ -139,22 +138,12 @@ def test_a_name_that_is_no_hash_reaches_no_file(files, name):
         files.path(name)
 
 
-def test_bytes_come_back_and_are_verified(files):
-    sha, nbytes = files.put_bytes(b'{"schema": 1}')
-    assert (sha, nbytes) == (hashlib.sha256(b'{"schema": 1}').hexdigest(), 13)
-    assert files.get_bytes(sha) == b'{"schema": 1}'
-    assert files.put_bytes(b"")[1] == 0
-    with pytest.raises(StoreCorrupt):
-        files.get_bytes("0" * 64)
-
-
 def test_a_sweep_removes_what_nobody_names_and_nothing_young(files, tmp_path):
     kept, _ = files.write(STATE, META)
     dropped, _ = files.write(STATE, {})
-    dropped_bytes, _ = files.put_bytes(b"old rows")
     now = files.path(kept).stat().st_mtime
     assert files.sweep({kept}, now + 59.0) == []
-    assert files.sweep({kept}, now + 61.0) == sorted([dropped, dropped_bytes])
+    assert files.sweep({kept}, now + 61.0) == [dropped]
     assert [path.stem for path in stored(tmp_path)] == [kept]
 
 
@@ -166,7 +155,7 @@ def test_writing_a_swept_content_again_makes_it_young_again(files):
 
 
 def test_a_sweep_touches_no_file_of_another_name(files, tmp_path):
-    files.put_bytes(b"x")
+    files.write(STATE, META)
     stray = next((tmp_path / "blobs").iterdir()) / "notes.txt"
     stray.write_text("mine")
     files.sweep(set(), 4e9)
@@ -183,8 +172,6 @@ def test_nothing_unfinished_is_left_and_nothing_is_named_when_the_disk_refuses(t
         failing = CheckpointFiles(tmp_path, at=full)
         with pytest.raises(StoreUnavailable, match="No space left"):
             failing.write(STATE, META)
-        with pytest.raises(StoreUnavailable, match="No space left"):
-            failing.put_bytes(b"rows")
         assert stored(tmp_path) == []
         assert list((tmp_path / "tmp").iterdir()) == []
 
