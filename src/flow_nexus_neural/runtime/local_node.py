@@ -65,6 +65,7 @@ class LocalNode(NodeEnd):
         self._dead = anyio.Event()
         self._cause: str | None = None
         self._violation: NeuralError | None = None
+        self._was_ready = False
         self._rss_when_ready: int | None = None
 
     @property
@@ -75,7 +76,8 @@ class LocalNode(NodeEnd):
 
     def note_ready(self) -> None:
         """Measure what it holds before it is given anything."""
-        self._rss_when_ready = resident_bytes(self.pid) or 0
+        self._was_ready = True
+        self._rss_when_ready = resident_bytes(self.pid)
 
     @override
     def memory(self) -> MemoryReading | None:
@@ -85,12 +87,10 @@ class LocalNode(NodeEnd):
         pss = proportional_bytes(self.pid)
         if pss is not None:
             return MemoryReading(pss, "pss")
-        rss = resident_bytes(self.pid)
-        return (
-            None
-            if rss is None
-            else MemoryReading(max(rss - (self._rss_when_ready or 0), 0), "rss_growth")
-        )
+        rss, before = resident_bytes(self.pid), self._rss_when_ready
+        if rss is None or before is None:
+            return None
+        return MemoryReading(max(rss - before, 0), "rss_growth")
 
     async def run(self) -> None:
         """Serve the node until it is gone and everything of it is released."""
@@ -115,7 +115,7 @@ class LocalNode(NodeEnd):
                 self._last_words.text,
                 self._cause,
                 self._out_of_memory,
-                was_ready=self._rss_when_ready is not None,
+                was_ready=self._was_ready,
                 asked=self._asked_to_stop,
             )
             self._settle(exit_, self._violation)
