@@ -284,7 +284,10 @@ async def test_memory_of_a_node_is_read_from_the_system(runtime):
     node = await runtime.start(spec())
     reading = node.memory()
     assert reading.source in ("pss", "rss_growth")
-    assert reading.nbytes >= 0
+    await node.call(Build(network="keep_mb", plan=linear_plan(), seed=1))
+    await ask(node, "keep_mb", {"mb": np.array([40], "f4"), "x": np.zeros((1, 3), "f4")})
+    grown = node.memory().nbytes - reading.nbytes
+    assert 40 << 20 <= grown < 60 << 20
     await node.stop()
     assert node.memory() is None
 
