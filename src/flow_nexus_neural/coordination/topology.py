@@ -19,7 +19,6 @@ ENGINE = "engine"
 """Name of the vertex that stands for the engine where no parameter server can be the hub."""
 
 MESH_LIMIT = 32
-RING_ADVICE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,15 +255,10 @@ def _diameter(n: int, pairs: Sequence[tuple[int, int]]) -> int | None:
 
 def _advice(topology: Topology, n: int, gap: float | None) -> tuple[str, ...]:
     advice = []
-    if topology == "ring" and n > RING_ADVICE:
-        advice.append(
-            f"a ring of {n} nodes needs {2 * (n - 1)} steps per exchange; hierarchical needs"
-            " twice its depth"
-        )
     if topology == "ring" and n > 2:
         advice.append(
-            "on one machine a star or a mesh moves the same bytes in 2 steps; a ring pays on real"
-            " links with models above 1,000,000 parameters"
+            f"if weights travelled along the links, a ring of {n} nodes would need {2 * (n - 1)} steps per"
+            " exchange where a star needs 2"
         )
     if topology == "mesh" and n > 11:
         advice.append(f"a mesh of {n} nodes holds {n * (n - 1) // 2} links; a star holds {n - 1}")
