@@ -13,6 +13,7 @@ from anyio.abc import TaskGroup
 from flow_nexus_neural.engine.autonomy import observe
 from flow_nexus_neural.engine.checkpoints import CheckpointFiles
 from flow_nexus_neural.engine.store import Store
+from flow_nexus_neural.engine.turns import TrainingTurns
 from flow_nexus_neural.runtime.base import NodeRuntime
 from flow_nexus_neural.settings import Settings
 
@@ -31,6 +32,7 @@ class EngineContext:
     Attributes:
         tasks: Outlives every call; trainings and watchers run here.
         workers: At most so many threads compute for the engine at one time.
+        turns: Lets as many nodes train at one time as there are cores, over all clusters.
         listeners: Called with a cluster id whenever its status changed.
     """
 
@@ -40,6 +42,7 @@ class EngineContext:
     checkpoints: CheckpointFiles
     tasks: TaskGroup
     workers: anyio.CapacityLimiter
+    turns: TrainingTurns
     listeners: list[Callable[[str], None]]
 
     async def offload(self, function: Callable[..., T], *arguments: object) -> T:

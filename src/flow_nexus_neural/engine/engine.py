@@ -1,5 +1,6 @@
 """The engine: clusters by id, and the seven operations on them."""
 
+import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
@@ -46,6 +47,7 @@ from flow_nexus_neural.engine.starting import start_training
 from flow_nexus_neural.engine.store import Store
 from flow_nexus_neural.engine.surface import Progress
 from flow_nexus_neural.engine.terminating import stop_nodes, terminate
+from flow_nexus_neural.engine.turns import TrainingTurns
 from flow_nexus_neural.engine.waiting import wait_for_change
 from flow_nexus_neural.errors import (
     AmbiguousCluster,
@@ -109,6 +111,7 @@ class Engine:
                     checkpoints=CheckpointFiles(settings.state_dir),
                     tasks=tasks,
                     workers=anyio.CapacityLimiter(WORKER_THREADS),
+                    turns=TrainingTurns(_cores()),
                     listeners=[],
                 )
             )
@@ -302,6 +305,11 @@ class Engine:
             created_at=cluster.created_at,
             warnings=warnings,
         )
+
+
+def _cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 async def _close_store(store: Store) -> None:

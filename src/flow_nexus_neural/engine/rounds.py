@@ -12,6 +12,7 @@ from flow_nexus_neural.coordination.rounds import Close, Decision, Fail, Round, 
 from flow_nexus_neural.engine.exchange import Exchange, Update
 from flow_nexus_neural.engine.model import Cohort
 from flow_nexus_neural.engine.slots import Slot
+from flow_nexus_neural.engine.turns import TrainingTurns, patience
 from flow_nexus_neural.errors import NeuralError, RoundFailed, UpdateRejected
 from flow_nexus_neural.protocol.messages import Pass
 from flow_nexus_neural.runtime.base import Region
@@ -67,8 +68,11 @@ async def collect(
     min_contributors: int,
     pace: Pace,
     clock: Callable[[], float],
+    turns: TrainingTurns,
 ) -> Collected:
     """Ask every worker of an exchange and close it by the round's rule.
+
+    Workers train in turns, as many at one time as `turns` allows.
 
     Workers that are still computing when it closes are told to stop; one that does not obey is killed.
 
@@ -86,19 +90,25 @@ async def collect(
     )
     send, receive = anyio.create_memory_object_stream[tuple[str, str | None]](len(tasks))
 
+    patience_s = patience(pace.expected_s(tasks))
+
     async def ask(task: Task) -> None:
-        name = task.slot.name
+        name, refusal = task.slot.name, None
+        turn = await turns.take()
+        group.start_soon(turn.give_back_after, patience_s)
         try:
+            seeds = (task.dropout_seed, task.opt_step)
             updates[name] = await exchange.train(
-                task.slot, task.cohort, task.base, task.passes, (task.dropout_seed, task.opt_step)
+                task.slot, task.cohort, task.base, task.passes, seeds
             )
-        except UpdateRejected as refusal:
-            send.send_nowait((name, refusal.message))
-        except NeuralError as failure:
-            send.send_nowait((name, f"{failure.code}: {failure.message}"))
-        else:
             pace.add(clock() - began_s, task.work)
-            send.send_nowait((name, None))
+        except UpdateRejected as rejection:
+            refusal = rejection.message
+        except NeuralError as failure:
+            refusal = f"{failure.code}: {failure.message}"
+        finally:
+            turn.give_back()
+        send.send_nowait((name, refusal))
 
     with send, receive:
         async with anyio.create_task_group() as group:
@@ -108,14 +118,18 @@ async def collect(
             group.cancel_scope.cancel()
     await _stop_late(exchange, tasks, decision)
     if isinstance(decision, Fail):
-        reasons = "; ".join(f"{slot}: {why}" for slot, why in list(decision.excluded.items())[:4])
-        raise RoundFailed(
-            f"{decision.reason} ({reasons})",
-            hint="see neural_cluster_status for the nodes; lower learning_rate if updates were not finite;"
-            " what was committed before keeps answering neural_predict_distributed",
-        )
+        raise _failed(decision)
     chosen = [updates[name] for name in sorted(decision.contributors, key=slot_order)]
     return Collected(updates=chosen, excluded=decision.excluded)
+
+
+def _failed(decision: Fail) -> RoundFailed:
+    reasons = "; ".join(f"{slot}: {why}" for slot, why in list(decision.excluded.items())[:4])
+    return RoundFailed(
+        f"{decision.reason} ({reasons})",
+        hint="see neural_cluster_status for the nodes; lower learning_rate if updates were not finite;"
+        " what was committed before keeps answering neural_predict_distributed",
+    )
 
 
 async def _decide(

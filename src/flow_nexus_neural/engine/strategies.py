@@ -184,6 +184,7 @@ async def _exchange(
             min_contributors=min_contributors,
             pace=frame.pace,
             clock=frame.context.clock,
+            turns=frame.context.turns,
         )
     finally:
         with anyio.CancelScope(shield=True):
