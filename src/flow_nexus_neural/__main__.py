@@ -16,6 +16,10 @@ def main() -> int:
     flags = parse()
     try:
         settings = read_settings(flags, os.environ)
+        if flags.http is not None:
+            from flow_nexus_neural.server.http import check_http
+
+            check_http(settings)
     except NeuralError as error:
         sys.stderr.write(f"{PROGRAM}: {error}\n")
         return 2

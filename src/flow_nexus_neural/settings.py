@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from flow_nexus_neural.errors import InvalidArguments
 
 ENV_PREFIX = "FLOW_NEXUS_NEURAL_"
+SECRETS = frozenset({"http_token"})
+"""Settings that have no flag and are never shown."""
 
 IsolationRequirement = Literal["auto", "strict", "seccomp", "process"]
 Hostile = Literal["errno", "kill"]
@@ -51,6 +53,9 @@ class Settings(BaseModel):
         max_rows: Rows of one data set.
         checkpoint_keep: Recent checkpoints kept besides the best and the serving one.
         read_only: Only status and predict are offered.
+        http_host: Address that HTTP is served on; one that is not loopback needs `http_token`.
+        http_token: Bearer token that every HTTP request must carry; given by the environment alone, because
+            other users can read a command line.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,6 +79,8 @@ class Settings(BaseModel):
     max_rows: int = Field(default=1_000_000, ge=30)
     checkpoint_keep: int = Field(default=5, ge=1)
     read_only: bool = False
+    http_host: str = "127.0.0.1"
+    http_token: SecretStr | None = Field(default=None, min_length=16)
     log_level: LogLevel = "warning"
     log_json: bool = False
 
@@ -114,7 +121,10 @@ class Settings(BaseModel):
         except ValidationError as failure:
             first = failure.errors(include_url=False, include_input=True)[0]
             place = ".".join(str(part) for part in first["loc"])
+            variable = f"{ENV_PREFIX}{place.upper()}"
+            secret = place in SECRETS
             raise InvalidArguments(
-                f"setting {place}={first['input']!r} is not valid: {first['msg']}",
-                hint=f"change --{place.replace('_', '-')} or {ENV_PREFIX}{place.upper()}",
+                f"setting {place}{'' if secret else '=' + repr(first['input'])} is not valid:"
+                f" {first['msg']}",
+                hint=f"change {variable if secret else '--' + place.replace('_', '-') + ' or ' + variable}",
             ) from failure

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 from mcp import Client
 
+from flow_nexus_neural.server.http import check_http
+from flow_nexus_neural.settings import Settings
 from tests.doubles.stdio_client import descendants, is_alive, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -28,18 +31,22 @@ INITIALIZE = {
 }
 
 
-@pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    folder = tmp_path_factory.mktemp("http")
+TOKEN = "a-secret-of-many-characters"
+
+
+def serving(folder: Path, address: str = "127.0.0.1", **environment: str) -> Iterator[int]:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((address, 0))
         number = probe.getsockname()[1]
     command = [sys.executable, "-m", "flow_nexus_neural", "--http", str(number)]
     server = subprocess.Popen(
-        [*command, "--state-dir", str(folder / "state")], stdout=subprocess.PIPE, cwd=folder
+        [*command, "--http-host", address, "--state-dir", str(folder / "state")],
+        stdout=subprocess.PIPE,
+        cwd=folder,
+        env={**os.environ, **environment},
     )
     try:
-        wait_until(lambda: accepts("127.0.0.1", number), 30, "it accepts connections")
+        wait_until(lambda: accepts(address, number), 30, "it accepts connections")
         yield number
         children = descendants(server.pid)
         server.send_signal(signal.SIGTERM)
@@ -53,14 +60,25 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         server.stdout.close()
 
 
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    yield from serving(tmp_path_factory.mktemp("http"))
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    folder = tmp_path_factory.mktemp("guarded")
+    yield from serving(folder, "127.0.0.2", FLOW_NEXUS_NEURAL_HTTP_TOKEN=TOKEN)
+
+
 def accepts(address: str, port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex((address, port)) == 0
 
 
-def status_of(port: int, **headers: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+def status_of(port: int, address: str = "127.0.0.1", **headers: str) -> int:
+    connection = http.client.HTTPConnection(address, port, timeout=10)
     standard = {
         "Content-Type": "application/json",
         "Accept": "application/json, text/event-stream",
@@ -92,3 +110,49 @@ def test_only_the_loopback_interface_is_bound(port: int):
     bound = [line.split()[1] for line in lines if line.split()[3] == "0A"]
     mine = [address for address in bound if int(address.split(":")[1], 16) == port]
     assert mine == [f"0100007F:{port:04X}"]
+
+
+def test_a_token_is_asked_of_every_request_once_there_is_one(guarded: int):
+    assert status_of(guarded, "127.0.0.2") == 401
+    assert status_of(guarded, "127.0.0.2", Authorization=f"Bearer {TOKEN}x") == 401
+    assert status_of(guarded, "127.0.0.2", Authorization=f"Basic {TOKEN}") == 401
+    assert status_of(guarded, "127.0.0.2", Authorization=f"Bearer {TOKEN}") == 200
+
+
+def test_the_token_does_not_replace_the_host_check(guarded: int):
+    allowed = {"Authorization": f"Bearer {TOKEN}"}
+    assert status_of(guarded, "127.0.0.2", Host="evil.example", **allowed) == 421
+    assert status_of(guarded, "127.0.0.2", Origin="http://evil.example", **allowed) == 403
+
+
+@pytest.mark.parametrize(
+    ("address", "token", "names"),
+    [
+        ("192.0.2.7", None, "FLOW_NEXUS_NEURAL_HTTP_TOKEN"),
+        ("0.0.0.0", TOKEN, "every address"),
+        ("::", TOKEN, "every address"),
+        ("example.org", TOKEN, "not an address"),
+        ("127.0.0.1", "short", "http_token"),
+    ],
+)
+def test_an_address_that_would_open_the_tools_to_others_is_refused_at_start(address, token, names):
+    environment = dict(os.environ)
+    if token is not None:
+        environment["FLOW_NEXUS_NEURAL_HTTP_TOKEN"] = token
+    done = subprocess.run(
+        [sys.executable, "-m", "flow_nexus_neural", "--http", "8931", "--http-host", address],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "invalid_arguments" in done.stderr
+    assert names in done.stderr
+    assert TOKEN not in done.stderr
+
+
+def test_another_address_is_allowed_with_a_token():
+    check_http(Settings(http_host="192.0.2.7", http_token=TOKEN))
+    check_http(Settings(http_host="::1"))

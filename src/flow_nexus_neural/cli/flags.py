@@ -22,7 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     parser.add_argument(
-        "--http", type=_port, metavar="PORT", help="serve on http://127.0.0.1:PORT/mcp instead"
+        "--http", type=_port, metavar="PORT", help="serve on http://HTTP_HOST:PORT/mcp instead"
     )
     _add_settings(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
@@ -83,6 +83,12 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         metavar="HOW",
         help="what a node gets for a system call that no honest node makes: errno, or kill, which ends it"
         " (default errno)",
+    )
+    group.add_argument(
+        "--http-host",
+        metavar="ADDRESS",
+        help="address for --http (default 127.0.0.1); one that is not loopback needs a token of 16 or more"
+        " characters in FLOW_NEXUS_NEURAL_HTTP_TOKEN",
     )
     group.add_argument(
         "--log-level", metavar="LEVEL", help="debug, info, warning or error (default warning)"

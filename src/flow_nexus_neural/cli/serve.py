@@ -45,7 +45,7 @@ def serve(settings: Settings, http_port: int | None) -> None:
     else:
         from flow_nexus_neural.server.http import serve_http
 
-        anyio.run(serve_http, server, host, http_port)
+        anyio.run(serve_http, server, host, settings, http_port)
 
 
 def launch_zygote() -> "ZygoteProcess | None":

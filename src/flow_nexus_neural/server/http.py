@@ -1,21 +1,27 @@
-"""Serve over HTTP on the loopback interface, for tests and for hosts that cannot start a process.
+"""Serve over HTTP, for tests and for hosts that cannot start a process.
 
-There is no authentication: whoever can connect may call the tools. So only loopback is bound, and
-requests whose Host or Origin is not loopback are refused, which keeps web pages out.
+By default only loopback is bound, and requests whose Host or Origin is foreign are refused, which keeps web
+pages out. Another address is bound only with a token, which every request must then carry.
 """
 
+import hmac
+import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import anyio
 import uvicorn
+from mcp.server.transport_security import TransportSecuritySettings
+from pydantic import SecretStr
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import override
 
+from flow_nexus_neural.errors import InvalidArguments
 from flow_nexus_neural.server.host import EngineHost
 from flow_nexus_neural.server.lifetime import serve_until_stopped
 from flow_nexus_neural.server.neural_server import NeuralServer
-
-LOOPBACK = "127.0.0.1"
+from flow_nexus_neural.settings import Settings
 
 
 class _Server(uvicorn.Server):
@@ -27,11 +33,75 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve_http(server: NeuralServer, host: EngineHost, port: int) -> None:
-    """Serve on `http://127.0.0.1:PORT/mcp` until a signal comes; then end the process."""
+class TokenRequired:
+    """Lets only requests through that carry the bearer token.
+
+    Args:
+        app: What answers them.
+        token: Compared in constant time.
+    """
+
+    def __init__(self, app: ASGIApp, token: SecretStr) -> None:
+        self._app = app
+        self._expected = f"Bearer {token.get_secret_value()}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 401 to everything without the token; the application's own start-up passes."""
+        if scope["type"] != "lifespan":
+            given = dict(scope["headers"]).get(b"authorization", b"")
+            if not hmac.compare_digest(given, self._expected):
+                refusal = PlainTextResponse(
+                    "a bearer token is required", 401, {"WWW-Authenticate": "Bearer"}
+                )
+                await refusal(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def check_http(settings: Settings) -> None:
+    """Refuse an address that would open the tools to others without a token.
+
+    Raises:
+        InvalidArguments: The address is none, stands for all addresses, or needs a token.
+    """
+    try:
+        address = ipaddress.ip_address(settings.http_host)
+    except ValueError as failure:
+        raise InvalidArguments(
+            f"--http-host {settings.http_host!r} is not an address",
+            hint="Give one address of this machine, for example 127.0.0.1",
+        ) from failure
+    if address.is_unspecified:
+        raise InvalidArguments(
+            f"--http-host {address} stands for every address of this machine",
+            hint="Name the one that is meant: requests for other hosts are refused",
+        )
+    if not address.is_loopback and settings.http_token is None:
+        raise InvalidArguments(
+            f"--http-host {address} is not loopback: whoever reaches it could call the tools",
+            hint="Set FLOW_NEXUS_NEURAL_HTTP_TOKEN to a secret of 16 or more characters, or use 127.0.0.1",
+        )
+
+
+def http_app(server: NeuralServer, settings: Settings, port: int) -> ASGIApp:
+    """The application: host and origin checks always, the token when there is one."""
+    host = f"[{settings.http_host}]" if ":" in settings.http_host else settings.http_host
+    names = [host] if host != "127.0.0.1" else [host, "localhost"]
+    app: ASGIApp = server.streamable_http_app(
+        host=settings.http_host,
+        transport_security=TransportSecuritySettings(
+            allowed_hosts=[f"{name}:{port}" for name in names],
+            allowed_origins=[f"http://{name}:{port}" for name in names],
+        ),
+    )
+    return app if settings.http_token is None else TokenRequired(app, settings.http_token)
+
+
+async def serve_http(server: NeuralServer, host: EngineHost, settings: Settings, port: int) -> None:
+    """Serve on `http://HTTP_HOST:PORT/mcp` until a signal comes; then end the process."""
     config = uvicorn.Config(
-        server.streamable_http_app(host=LOOPBACK),
-        host=LOOPBACK,
+        http_app(server, settings, port),
+        host=settings.http_host,
         port=port,
         log_config=None,  # our logging is set up already, on standard error
         access_log=False,

@@ -5,17 +5,17 @@ import pytest
 
 from flow_nexus_neural.cli.flags import build_parser, parse, read_settings
 from flow_nexus_neural.errors import InvalidArguments
-from flow_nexus_neural.settings import Settings
+from flow_nexus_neural.settings import SECRETS, Settings
 
 
-def test_every_setting_has_a_flag():
+def test_every_setting_has_a_flag_except_secrets():
     options = {option for action in build_parser()._actions for option in action.option_strings}
     names = {f"--{name.replace('_', '-')}" for name in Settings.model_fields} - {"--allow-paths"}
-    assert names - options == set()
+    assert names - options == {f"--{name.replace('_', '-')}" for name in SECRETS}
     assert "--allow-path" in options
 
 
-@pytest.mark.parametrize("name", sorted(set(Settings.model_fields) - {"allow_paths"}))
+@pytest.mark.parametrize("name", sorted(set(Settings.model_fields) - {"allow_paths"} - SECRETS))
 def test_a_flag_wins_over_its_variable(name: str, tmp_path: Path):
     samples = {
         "read_only": (True, ["--no-read-only"], False),
@@ -25,6 +25,7 @@ def test_a_flag_wins_over_its_variable(name: str, tmp_path: Path):
         "require_isolation": ("seccomp", ["--require-isolation", "process"], "process"),
         "hostile": ("kill", ["--hostile", "errno"], "errno"),
         "log_level": ("debug", ["--log-level", "error"], "error"),
+        "http_host": ("127.0.0.2", ["--http-host", "::1"], "::1"),
         "node_nice": ("7", ["--node-nice", "3"], 3),
     }
     is_path = name.endswith("_dir")
@@ -85,3 +86,14 @@ def test_a_value_that_does_not_fit_is_refused_with_its_flag_and_variable():
         read_settings(parse(["--max-nodes", "many"]), {})
     assert "--max-nodes" in caught.value.hint
     assert "FLOW_NEXUS_NEURAL_MAX_NODES" in caught.value.hint
+
+
+def test_a_secret_is_read_from_its_variable_and_never_shown():
+    environ = {"FLOW_NEXUS_NEURAL_HTTP_TOKEN": "a-secret-of-many-characters"}
+    settings = read_settings(parse([]), environ)
+    assert settings.http_token.get_secret_value() == "a-secret-of-many-characters"
+    assert "a-secret" not in repr(settings)
+    with pytest.raises(InvalidArguments) as refusal:
+        read_settings(parse([]), {"FLOW_NEXUS_NEURAL_HTTP_TOKEN": "too-short"})
+    assert "too-short" not in str(refusal.value)
+    assert "--http-token" not in str(refusal.value)
