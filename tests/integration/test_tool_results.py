@@ -139,4 +139,5 @@ def test_a_read_only_server_offers_status_and_predict_only():
         answer = reader.call("neural_cluster_terminate", {"cluster_id": CLUSTER})
         assert answer.is_error
         assert text_of(answer).startswith("invalid_arguments: there is no tool")
+        assert "--read-only. Tools: neural_cluster_status" in text_of(answer)
         assert reader.double.asked == []

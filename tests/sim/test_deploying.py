@@ -5,6 +5,7 @@ import pytest
 
 from flow_nexus_neural.engine import deploying
 from flow_nexus_neural.errors import (
+    ClusterTerminated,
     InvalidArchitecture,
     InvalidArguments,
     LimitExceeded,
@@ -159,6 +160,59 @@ async def test_concurrent_recoveries_of_one_node_start_one(tmp_path):
         assert {report.incarnation for report in reports} == {2}
         assert [report.deduplicated for report in reports].count(False) == 1
         assert len([n for n in w.runtime._nodes if n.spec.slot == "worker-0"]) <= 2
+
+
+async def test_concurrent_recoveries_replace_every_failed_node_before_they_join_one(tmp_path):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(4)
+        await fail(w, cluster, "worker-0", "worker-1", "worker-3")
+        reports = []
+
+        async def recover():
+            reports.append(await w.deploy(cluster, layers=None))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(5):
+                group.start_soon(recover)
+        fresh = [report.slot for report in reports if not report.deduplicated]
+        assert sorted(fresh) == ["worker-0", "worker-1", "worker-3"]
+        assert (await w.status(cluster)).active_nodes == 4
+
+
+async def test_a_full_cluster_points_to_its_failed_nodes(tmp_path):
+    async with world(tmp_path, max_nodes=2) as w:
+        cluster = await w.cluster(2)
+        await fail(w, cluster, "worker-1")
+        with pytest.raises(LimitExceeded) as caught:
+            await w.deploy(cluster)
+        assert "replace_node_id 'worker-1'" in caught.value.hint
+        await w.deploy(cluster, replace_node_id="worker-1")
+        with pytest.raises(LimitExceeded) as caught:
+            await w.deploy(cluster)
+        assert "replace" not in caught.value.hint
+
+
+@pytest.mark.parametrize("head_start", range(0, 40, 2))
+async def test_a_deploy_that_meets_the_end_of_its_cluster_says_so(tmp_path, head_start):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(1)
+        await w.train(cluster)
+        refusals = []
+
+        async def deploy():
+            try:
+                await w.deploy(cluster)
+            except NeuralError as refusal:
+                refusals.append(refusal)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(4):
+                group.start_soon(deploy)
+            for _ in range(head_start):
+                await anyio.lowlevel.checkpoint()
+            await w.terminate(cluster)
+        assert {type(refusal) for refusal in refusals} <= {ClusterTerminated}
+        assert all(node.gone for node in w.runtime._nodes)
 
 
 async def test_a_monitor_that_repeats_itself_gets_the_same_node_for_ten_seconds(

@@ -87,7 +87,9 @@ def _adapt(schema: DataSchema, input_data: object) -> Adapted:
         if len(given) > steps:
             reading.warn(f"only the last {steps} rows of a longer window are used")
         elif len(given) < steps and isinstance(given[0], Mapping):
-            reading.warn(f"windows shorter than {steps} rows are padded with the mean")
+            apart = request.mode == "batch" and len(request.rows) > 1
+            whole = '; one window of many rows is {"window": [...]}' if apart else ""
+            reading.warn(f"windows shorter than {steps} rows are padded with the mean{whole}")
         for offset, row in enumerate(rows, start=steps - len(rows)):
             _read_row(schema, names, reading, row, (index, offset))
     _require_known(reading)

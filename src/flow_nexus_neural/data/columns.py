@@ -367,6 +367,12 @@ def _usable(
             features[name] = column
         else:
             excluded.append({"name": name, "reason": reason})
+    outcomes = [f"'{column['name']}'" for column in excluded if column["reason"] == "label-like"]
+    if outcomes:
+        warnings.append(
+            f"left out, being named like an outcome: {', '.join(outcomes)};"
+            " name the columns in features to use them"
+        )
     return features, excluded
 
 

@@ -72,9 +72,10 @@ async def _replacement(
         return None
     kind = (role, request.model, frozenset(request.capabilities))
     same_kind = [slot for slot in cluster.slots.of_role(role) if slot.spec.kind == kind]
-    for slot in same_kind:
-        if slot.state in REPLACEABLE or slot.restarting.locked():
-            return await _replaced(context, cluster, slot)
+    restarting = [slot for slot in same_kind if slot.restarting.locked()]
+    failed = [s for s in same_kind if s.state in REPLACEABLE and s not in restarting]
+    for slot in (*failed, *restarting):
+        return await _replaced(context, cluster, slot)
     now_s = context.clock()
     for slot in same_kind:
         if slot.recovered_at_s is not None and now_s - slot.recovered_at_s < DEDUPLICATION_S:
@@ -99,10 +100,12 @@ async def _new_slot(
 ) -> Outcome:
     layers, source, warnings = _network(cluster, request, role)
     if len(cluster.slots) >= context.settings.max_nodes:
+        lost = next((slot.name for slot in cluster.slots if slot.state in REPLACEABLE), None)
+        instead = f"replace a failed node (replace_node_id {lost!r}), " if lost else ""
         raise LimitExceeded(
             f"cluster {cluster.cluster_id} has {len(cluster.slots)} nodes;"
             f" the limit is {context.settings.max_nodes}",
-            hint="start the server with a larger --max-nodes, or terminate the cluster",
+            hint=f"{instead}start the server with a larger --max-nodes, or terminate the cluster",
         )
     spec = SlotSpec(
         role=role,

@@ -59,6 +59,7 @@ async def _start(context: EngineContext, cluster: Cluster, slot: Slot) -> float 
         )
     except NeuralError as failure:
         await _failed(context, cluster, slot, str(failure))
+        refuse_ended(cluster)  # says more than what the end did to the process
         raise
     joined = False
     try:
@@ -71,6 +72,7 @@ async def _start(context: EngineContext, cluster: Cluster, slot: Slot) -> float 
         joined = True
     except NeuralError as failure:
         await _failed(context, cluster, slot, str(failure))
+        refuse_ended(cluster)  # says more than what the end did to the process
         raise
     finally:
         if not joined:

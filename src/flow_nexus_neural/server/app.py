@@ -32,6 +32,7 @@ def build_server(host: EngineHost, settings: Settings) -> NeuralServer:
         subscriptions=bus,
         log_level="WARNING",
     )
+    server.withheld = frozenset(spec.name for spec in TOOL_SPECS) - {spec.name for spec in specs}
     register_resources(server, host)
     register_completions(server, host)
     register_prompts(server)

@@ -26,6 +26,9 @@ from flow_nexus_neural.server.strict_tool import failed
 class NeuralServer(MCPServer[Any]):
     """An MCP server whose every tool call is answered in the form of `server.errors`."""
 
+    withheld: frozenset[str] = frozenset()
+    """Tools that exist and are not offered, because the server only reads."""
+
     @override
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
@@ -36,6 +39,8 @@ class NeuralServer(MCPServer[Any]):
             return await super().call_tool(name, arguments, context)
         near = difflib.get_close_matches(name[:80], names, n=1, cutoff=0.5)
         question = f"; did you mean '{near[0]}'?" if near else ""
+        if name in self.withheld:
+            question = " on this server, which was started with --read-only"
         return failed(
             InvalidArguments(
                 f"there is no tool '{clip(name, 80)}'{question}",

@@ -243,7 +243,10 @@ def test_a_window_is_one_record_and_short_ones_are_padded_on_the_left(windowed):
     assert (short.x[0, :2] == 0).all()
     assert (short.x[0, 2:] == whole.x[0, 2:]).all()
     assert short.coverage == pytest.approx([0.5])
-    assert any("padded" in warning for warning in short.warnings)
+    assert any(warning.endswith("padded with the mean") for warning in short.warnings)
+    apart = windowed.adapt(rows)
+    assert (apart.mode, apart.x.shape) == ("batch", (4, 4, 2))
+    assert any('is {"window": [...]}' in warning for warning in apart.warnings)
     numbers = [[row["a"], row["b"]] for row in rows]
     for form in (
         numbers,

@@ -184,13 +184,15 @@ def test_columns_that_are_no_features_are_listed_with_the_reason(load, labelled)
                 "Unnamed: 0": index,
             }
         )
-    assert excluded(load(labelled)) == {
+    data = load(labelled)
+    assert excluded(data) == {
         "id": "text with 60 distinct values",
         "trend": "label-like",
         "future_price": "label-like",
         "nothing": "empty",
         "Unnamed: 0": "row number",
     }
+    assert any("named like an outcome: 'trend', 'future_price';" in text for text in data.warnings)
 
 
 def test_a_copy_of_the_target_is_left_out_unless_it_is_asked_for(load, labelled):
