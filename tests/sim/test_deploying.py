@@ -90,6 +90,14 @@ async def test_impossible_requests_start_nothing(tmp_path):
         assert (await w.status(cluster)).total_nodes == 2
 
 
+async def test_a_network_that_does_not_fit_the_data_is_named_by_its_workers(tmp_path):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(1)
+        await w.deploy(cluster, layers=({"type": "conv1d", "filters": 2, "kernel_size": 9},))
+        with pytest.raises(InvalidArchitecture, match=r"worker-1: layers\[0\] conv1d spans 9"):
+            await w.train(cluster)
+
+
 async def test_concurrent_deploys_respect_the_limit(tmp_path):
     async with world(tmp_path, max_nodes=3) as w:
         cluster = await w.cluster(0)

@@ -292,7 +292,9 @@ def _remarks(draft: _Draft, matrix: Matrix, samples: Mapping[str, Indices]) -> l
         listed = ", ".join(constant[:8]) + (
             f" and {len(constant) - 8} more" if len(constant) > 8 else ""
         )
-        remarks.append(f"{len(constant)} columns are constant in training and count as 0: {listed}")
+        remarks.append(
+            f"{len(constant)} columns do not vary measurably in training and count as 0: {listed}"
+        )
     unlabelled = int(len(draft.labels.usable) - draft.labels.usable.sum())
     if unlabelled:
         remarks.append(

@@ -13,6 +13,8 @@ from flow_nexus_neural.protocol.plan import Task
 
 Label = str | int | float | bool
 MAX_CLASSES = 20
+MAX_TARGET = 1e100
+"""Above it, squares and differences of a target to be scaled may overflow."""
 POSITIVE_WORDS = frozenset({"true", "yes", "up", "1", "positive", "buy", "long", "rise"})
 RETURN_NAMES = ("return", "returns", "ret", "log_return")
 
@@ -130,6 +132,12 @@ def _classify(column: Column, name: str) -> tuple[Task, list[Label] | None, NDAr
         )
     whole = bool((distinct == np.round(distinct)).all())
     if len(distinct) > 2 and not (whole and len(distinct) <= MAX_CLASSES):
+        largest = float(np.abs(distinct).max())
+        if largest > MAX_TARGET:
+            raise InvalidDataset(
+                f"target '{name}' has values as large as {largest:g}, which cannot be scaled",
+                hint=f"use a unit in which they stay below {MAX_TARGET:g}",
+            )
         return "regression", None, np.asarray(column, dtype=np.float64)
     classes: list[Label] = [int(value) if whole else float(value) for value in distinct]
     codes = np.searchsorted(distinct, column).astype(np.float64)

@@ -15,7 +15,7 @@ from flow_nexus_neural.engine.reports import DatasetInfo, NetworkInfo, TrainingC
 from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.engine.slots import Slot
 from flow_nexus_neural.engine.training_arguments import effective_config, resolve_partition
-from flow_nexus_neural.errors import DataTooSmall, NoWorkers
+from flow_nexus_neural.errors import DataTooSmall, InvalidArchitecture, LimitExceeded, NoWorkers
 from flow_nexus_neural.kernels.seeds import seed64
 from flow_nexus_neural.networks.planner import plan_network
 from flow_nexus_neural.networks.vocabulary import parse_layers
@@ -149,13 +149,19 @@ def plan_cohorts(
         members.setdefault(repr(slot.spec.layers), []).append(slot)
     cohorts: dict[str, Cohort] = {}
     for slots in members.values():
-        planned = plan_network(
-            parse_layers(slots[0].spec.layers).layers,
-            input=schema.input,
-            task=schema.task,
-            n_outputs=schema.n_outputs,
-            max_parameters=context.settings.max_parameters,
-        )
+        try:
+            planned = plan_network(
+                parse_layers(slots[0].spec.layers).layers,
+                input=schema.input,
+                task=schema.task,
+                n_outputs=schema.n_outputs,
+                max_parameters=context.settings.max_parameters,
+            )
+        except (InvalidArchitecture, LimitExceeded) as refusal:
+            whose = ", ".join(slot.name for slot in slots[:8])
+            raise type(refusal)(
+                f"{whose}: {refusal.message}", hint=refusal.hint, details=refusal.details
+            ) from None
         warnings += [f"{slots[0].name}: {warning}" for warning in planned.warnings]
         cohort = Cohort(
             key=f"c{cluster.cohorts_made + len(cohorts)}",

@@ -72,7 +72,7 @@ def test_digits_inline_are_standardised_like_scikit_learn_does(load):
     raw = digits.data[[places[tuple(np.round(row, 4))] for row in train.x]]
     expected = np.clip(StandardScaler().fit_transform(raw), -6, 6)
     assert train.x == pytest.approx(expected, abs=1e-4)
-    assert any("constant" in warning and "f0" in warning for warning in data.warnings)
+    assert any("do not vary" in warning and "f0" in warning for warning in data.warnings)
     assert data.schema.input.flat_width == 64
 
 
@@ -360,6 +360,12 @@ def test_a_misspelt_column_gets_a_suggestion(load, labelled):
     with pytest.raises(InvalidArguments) as caught:
         load(labelled, target="labell")
     assert "did you mean 'label'" in caught.value.hint
+
+
+def test_a_target_too_large_to_scale_is_refused_as_that(load):
+    records = [{"a": i % 7, "y": 1e300 * i} for i in range(60)]
+    with pytest.raises(InvalidDataset, match=r"'y' has values as large as 5\.9e\+301"):
+        load(records)
 
 
 def test_dates_that_cannot_be_read_are_refused(load):
