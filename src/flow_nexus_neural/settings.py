@@ -71,7 +71,7 @@ class Settings(BaseModel):
     total_memory_mb: int | None = Field(default=None, ge=256)
     cgroup: bool = True
     node_nice: int = Field(default=5, ge=0, le=19)
-    node_ready_timeout_s: float = Field(default=30.0, gt=0)
+    node_ready_timeout_s: float = Field(default=20.0, gt=0)
     predict_deadline_ms: int = Field(default=80, ge=10, le=20_000)
     require_isolation: IsolationRequirement = "auto"
     hostile: Hostile = "errno"

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow_nexus_neural.data.prepare import Rows
-from flow_nexus_neural.data.schema import DataSchema
+from flow_nexus_neural.data.schema import DataSchema, Description
 from flow_nexus_neural.engine.calls import NodeCalls
 from flow_nexus_neural.engine.cluster import Cluster
 from flow_nexus_neural.engine.context import EngineContext
@@ -211,10 +211,11 @@ def report(
     rows: Rows,
     ensemble_accuracy: float | None,
     *,
-    synthetic: bool,
+    description: Description,
 ) -> Evaluation:
     """Everything that status says about the model on test rows."""
-    source = "synthetic" if synthetic else "user"
+    bundled = "builtin" if description.kind == "builtin" else "user"
+    source = "synthetic" if description.synthetic else bundled
     nothing: dict[str, object] = dict.fromkeys(Evaluation.model_fields)
     nothing |= {"test_rows": len(rows.y), "data_source": source}
     if schema.task == "regression":

@@ -65,7 +65,7 @@ class Judge:
                 answers["test"],
                 parts["test"],
                 None,
-                synthetic=self.data.description.synthetic,
+                description=self.data.description,
             ),
         )
 

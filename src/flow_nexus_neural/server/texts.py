@@ -103,7 +103,7 @@ STATUS_OUTPUTS = {
     "communication_bytes": "on node links, cumulative",
     "avg_latency": "ms of predict",
     "error_rate": "0-1",
-    "memory_usage": "percent of the nodes' limits",
+    "memory_usage": "percent of limits",
     "performance": "training rows/s, ms of predict",
     "latency": "milliseconds",
 }

@@ -29,7 +29,7 @@ class Evaluation(Report):
     mae: float | None
     rmse: float | None
     r2: float | None
-    data_source: Literal["synthetic", "user"]
+    data_source: Literal["synthetic", "user", "builtin"]
 
 
 class Communication(Report):
