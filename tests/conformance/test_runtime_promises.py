@@ -344,7 +344,7 @@ async def test_arrays_of_a_reply_are_private(node):
     np.testing.assert_array_equal(second["params"], kept)
 
 
-@pytest.mark.parametrize("kind", ["local", "local-carried", "inproc"])
+@pytest.mark.parametrize("kind", ["local", "local-carried", "exec", "exec-port", "inproc"])
 async def test_closing_with_nodes_in_every_state_ends_them_all(kind):
     async with open_runtime(kind) as runtime:
         idle, training, dead, stopped = [

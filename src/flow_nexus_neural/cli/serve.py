@@ -52,10 +52,12 @@ def launch_zygote() -> "ZygoteProcess | None":
     """Start the process that forks nodes; from the main thread, whose death it is bound to.
 
     Where it cannot be started, the server still lists its tools and the engine says why no node can be
-    deployed.
+    deployed. Where the system has no such process, nodes are started one by one when they are deployed.
     """
-    from flow_nexus_neural.runtime.zygote_process import ZygoteProcess
+    from flow_nexus_neural.runtime.zygote_process import ZygoteProcess, can_fork_nodes
 
+    if not can_fork_nodes():
+        return None
     try:
         return ZygoteProcess.launch()
     except NeuralError as error:

@@ -57,7 +57,7 @@ from flow_nexus_neural.errors import (
     StoreCorrupt,
 )
 from flow_nexus_neural.runtime.base import NodeRuntime
-from flow_nexus_neural.runtime.local import LocalRuntime
+from flow_nexus_neural.runtime.choice import runtime_of_this_system
 from flow_nexus_neural.settings import Settings
 
 if TYPE_CHECKING:
@@ -101,7 +101,8 @@ class Engine:
             stack.push_async_callback(_close_store, store)
             settings.data_root.mkdir(parents=True, exist_ok=True)
             if runtime is None:
-                runtime = await stack.enter_async_context(LocalRuntime(settings, zygote))
+                opened = runtime_of_this_system(settings, zygote)
+                runtime = await stack.enter_async_context(opened)
             tasks = await stack.enter_async_context(anyio.create_task_group())
             engine = cls(
                 EngineContext(

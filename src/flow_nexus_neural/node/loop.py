@@ -6,12 +6,12 @@ answered in place, so a prediction waits for one step at most.
 
 import os
 import socket
+import sys
 from collections import deque
 from typing import Any, Final
 
 from numpy.typing import NDArray
 
-from flow_nexus_neural.node.shared import map_region
 from flow_nexus_neural.protocol.codec import (
     REQUEST_HEADERS,
     Decoder,
@@ -23,10 +23,15 @@ from flow_nexus_neural.protocol.codec import (
 from flow_nexus_neural.protocol.dispatch import Responder, Service
 from flow_nexus_neural.protocol.messages import Grant, Ready, Request
 
+if sys.platform != "win32":
+    from flow_nexus_neural.node.shared import map_region
+
 _CHUNK_BYTES: Final = 1 << 18
 _DESCRIPTOR_BYTES: Final = 4
-_ROOM_FOR_DESCRIPTORS: Final = socket.CMSG_SPACE(8 * _DESCRIPTOR_BYTES)
+_DESCRIPTORS_AT_ONCE: Final = 8
 _MAX_BUFFERS: Final = 512
+
+Ancillary = tuple[int, int, bytes]
 
 
 class NodeLoop:
@@ -60,7 +65,7 @@ class NodeLoop:
         self._send(encode(0, self._incarnation, ready))
         while True:
             while not self._frames:
-                self._receive(0)
+                self._receive(wait=True)
             self._responder.cancelled = False
             self._answer_next()
 
@@ -72,7 +77,7 @@ class NodeLoop:
         while not self._responder.cancelled:
             if self._frames:
                 self._answer_next()
-            elif not self._receive(socket.MSG_DONTWAIT):
+            elif not self._receive(wait=False):
                 return False
         return True
 
@@ -89,15 +94,13 @@ class NodeLoop:
         if self._responder.closing:
             raise SystemExit(0)
 
-    def _receive(self, flags: int) -> bool:
+    def _receive(self, *, wait: bool) -> bool:
         """Read once; False when nothing was there."""
         try:
-            n_bytes, ancillary, _, _ = self._connection.recvmsg_into(
-                [self._buffer], _ROOM_FOR_DESCRIPTORS, flags
-            )
+            n_bytes, ancillary = self._read(self._buffer, wait=wait)
         except BlockingIOError:
             return False
-        except ConnectionResetError:
+        except ConnectionError:
             n_bytes, ancillary = 0, []
         for _, _, data in ancillary:
             self._descriptors.extend(memoryview(data).cast("i"))
@@ -117,10 +120,23 @@ class NodeLoop:
         try:
             while pending:
                 window = [pending[index] for index in range(min(len(pending), _MAX_BUFFERS))]
-                written = os.writev(self._connection.fileno(), window)
+                written = self._write(window)
                 while pending and written >= len(pending[0]):
                     written -= len(pending.popleft())
                 if written:
                     pending[0] = pending[0][written:]
-        except (BrokenPipeError, ConnectionResetError):
+        except ConnectionError:
             raise SystemExit(0) from None
+
+    def _read(self, buffer: bytearray, *, wait: bool) -> tuple[int, list[Ancillary]]:
+        """Bytes read, with what rode on them; raises BlockingIOError when it may not wait for some."""
+        n_bytes, ancillary, _, _ = self._connection.recvmsg_into(
+            [buffer],
+            socket.CMSG_SPACE(_DESCRIPTORS_AT_ONCE * _DESCRIPTOR_BYTES),
+            0 if wait else socket.MSG_DONTWAIT,
+        )
+        return n_bytes, ancillary
+
+    def _write(self, window: list[memoryview]) -> int:
+        """Bytes written of these buffers; at least one."""
+        return os.writev(self._connection.fileno(), window)

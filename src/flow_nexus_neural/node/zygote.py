@@ -18,102 +18,26 @@ nobody holds any more.
 import gc
 import json
 import os
-import platform
 import select
 import signal
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from types import FrameType, TracebackType
-from typing import Any, Final, Self
+from types import FrameType
+from typing import Any, Final
 
-from flow_nexus_neural.node.confinement.apply import (
-    ConfinementFailed,
-    confine,
-    run_probes,
-)
 from flow_nexus_neural.node.confinement.apply import Limits as ConfinementLimits
+from flow_nexus_neural.node.confinement.apply import confine, run_probes
 from flow_nexus_neural.node.confinement.libc import PR_SET_PDEATHSIG, prctl
+from flow_nexus_neural.node.ending import NeverReturns, rehearse_last_words
 from flow_nexus_neural.node.loop import NodeLoop
+from flow_nexus_neural.node.preparation import ForkOrder, Preparation, prepare_torch, ready_of
 from flow_nexus_neural.protocol.codec import Limits
-from flow_nexus_neural.protocol.dispatch import Service
-from flow_nexus_neural.protocol.messages import Ready
-from flow_nexus_neural.settings import Hostile
 
-NODE_BUG: Final = 70
-CONFINEMENT_FAILED: Final = 71
 _MAX_MESSAGE_BYTES: Final = 1 << 16
 _STDERR: Final = 2
 _NODE_SOCKET: Final = 3
-
-
-@dataclass(frozen=True, slots=True)
-class ForkOrder:
-    """What the runtime asks for; the field names are those of the message."""
-
-    id: int
-    node_id: str
-    incarnation: int
-    seed: int
-    memory_mb: int
-    cpu_s: int
-    nice: int
-    nofile: int
-    hostile: Hostile
-    header_bytes: int
-    body_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Preparation:
-    """What warming up gives: how to make a node's service, and which libraries it will run on.
-
-    Attributes:
-        make_service: Called in the confined child.
-        reseed: Called in the child, so that no two nodes share an inherited generator.
-        versions: For `hello`; `python` and `torch` name the runtime of every node.
-        cpu_capability: Vector instructions that the tensor library uses, when it says.
-    """
-
-    make_service: Callable[[ForkOrder], Service]
-    reseed: Callable[[int], None]
-    versions: Mapping[str, str]
-    cpu_capability: str | None
-
-
-def prepare_torch() -> Preparation:
-    """Import and warm up the real node."""
-    import numpy as np
-    import torch
-
-    from flow_nexus_neural.node.service import NodeService
-    from flow_nexus_neural.node.warmup import warm_up
-
-    warm_up()
-
-    def make_service(order: ForkOrder) -> Service:
-        return NodeService(node_id=order.node_id, incarnation=order.incarnation, seed=order.seed)
-
-    def reseed(seed: int) -> None:
-        # Not `torch.manual_seed`, which looks for accelerators first, at sixty times the cost.
-        torch.default_generator.manual_seed(seed)
-        # Everything in a node draws from counter-based generators. Libraries that might fall back on the
-        # global one must at least not repeat what a sibling drew.
-        np.random.seed(seed & 0xFFFF_FFFF)  # noqa: TID251, NPY002  # reseeds the inherited global
-
-    return Preparation(
-        make_service=make_service,
-        reseed=reseed,
-        versions={
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-            "numpy": np.__version__,
-        },
-        cpu_capability=torch.backends.cpu.get_cpu_capability(),
-    )
 
 
 def serve(control_fd: int, parent_pid: int, prepare: Callable[[], Preparation]) -> None:
@@ -124,7 +48,7 @@ def serve(control_fd: int, parent_pid: int, prepare: Callable[[], Preparation]) 
     if os.getppid() != parent_pid:  # the parent died before the kernel was told to kill us with it
         raise SystemExit(0)
     preparation = prepare()
-    _rehearse_last_words()
+    rehearse_last_words()
     gc.collect()
     gc.disable()
     gc.freeze()  # a full collection in a child would otherwise write to, and so copy, every shared page
@@ -224,7 +148,7 @@ class _Zygote:
             self.send({"kind": "refused", "id": order.id, "reason": str(failure)})
             return
         if pid == 0:
-            with _NeverReturns():
+            with NeverReturns():
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 self._control.detach()
@@ -256,47 +180,10 @@ class _Zygote:
         self._preparation.reseed(order.seed)
         gc.enable()
         service = self._preparation.make_service(order)
-        ready = Ready(
-            node_id=order.node_id,
-            incarnation=order.incarnation,
-            runtime="/".join(
-                f"{name}-{version}"
-                for name, version in self._preparation.versions.items()
-                if name in ("python", "torch")
-            ),
-            steps=steps,
-            probes=run_probes(hostile=order.hostile),
-        )
+        probes = run_probes(hostile=order.hostile)
+        ready = ready_of(order, self._preparation, steps, probes)
         limits = Limits(header_bytes=order.header_bytes, body_bytes=order.body_bytes)
         NodeLoop(connection, service, order.incarnation, limits).serve(ready)
-
-
-class _NeverReturns:
-    """A block that ends the process however it ends: a child must not unwind into the zygote's frames."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        failure: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if isinstance(failure, SystemExit) and failure.code in (0, None):
-            os._exit(0)
-        if failure is not None:
-            traceback.print_exception(kind, failure, trace, file=sys.stderr)
-            sys.stderr.flush()
-        os._exit(CONFINEMENT_FAILED if isinstance(failure, ConfinementFailed) else NODE_BUG)
-
-
-def _rehearse_last_words() -> None:
-    """Import what a traceback needs: a confined node that fails could not any more."""
-    try:
-        json.loads("")
-    except ValueError as failure:
-        traceback.format_exception(failure)
 
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:

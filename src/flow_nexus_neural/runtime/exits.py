@@ -14,15 +14,20 @@ _CODES: Final = {
     71: ("confinement_failed", "could not confine itself (status 71)"),
 }
 _SIGNALS: Final[dict[int, str]] = {
-    signal.SIGKILL: "killed",
-    signal.SIGTERM: "killed",
-    signal.SIGSEGV: "crashed",
-    signal.SIGBUS: "crashed",
-    signal.SIGABRT: "crashed",
-    signal.SIGILL: "crashed",
-    signal.SIGFPE: "crashed",
-    signal.SIGXCPU: "cpu_limit",
+    int(getattr(signal, name)): reason
+    for name, reason in {
+        "SIGKILL": "killed",
+        "SIGTERM": "killed",
+        "SIGSEGV": "crashed",
+        "SIGBUS": "crashed",
+        "SIGABRT": "crashed",
+        "SIGILL": "crashed",
+        "SIGFPE": "crashed",
+        "SIGXCPU": "cpu_limit",
+    }.items()
+    if hasattr(signal, name)  # Windows knows a few of them
 }
+_SIGSYS: Final = getattr(signal, "SIGSYS", None)
 
 
 MAX_LAST_WORDS: Final = 200
@@ -50,11 +55,11 @@ def plain(text: str, longest: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ExitReport:
-    """What the process that waited for the node measured."""
+    """What the process that waited for the node measured; None for what it could not."""
 
     returncode: int
-    max_rss_bytes: int
-    cpu_s: float
+    max_rss_bytes: int | None
+    cpu_s: float | None
 
 
 def describe_exit(
@@ -107,7 +112,7 @@ def _words(
             known = ("node_bug", f"ended with the unexpected status {report.returncode}")
         return (*known, None)
     number = -report.returncode
-    if number == signal.SIGSYS:
+    if number == _SIGSYS:
         return (
             "sandbox_violation",
             "killed by SIGSYS: it made a system call that is forbidden",

@@ -5,6 +5,7 @@ import os
 from typing import Final
 
 import anyio
+from anyio.abc import ByteReceiveStream
 
 from flow_nexus_neural.runtime.exits import plain
 
@@ -37,9 +38,17 @@ class LastWords:
             data = os.read(fd, _CHUNK_BYTES)
             if not data:
                 return
-            self._kept = (self._kept + data)[-_KEPT_BYTES:]
-            if len(data) == _CHUNK_BYTES:  # a flood: the full pipe then slows its writer, not us
-                await anyio.sleep(_FLOOD_PAUSE_S)
-            if _LOG.isEnabledFor(logging.DEBUG):
-                for line in data.decode("utf-8", "replace").splitlines():
-                    _LOG.debug("%s: %s", self._name, plain(line, _KEPT_BYTES))
+            await self._take(data)
+
+    async def drain_stream(self, stream: ByteReceiveStream) -> None:
+        """The same where the event loop reads the pipe."""
+        async for data in stream:
+            await self._take(data)
+
+    async def _take(self, data: bytes) -> None:
+        self._kept = (self._kept + data)[-_KEPT_BYTES:]
+        if len(data) >= _CHUNK_BYTES:  # a flood: the full pipe then slows its writer, not us
+            await anyio.sleep(_FLOOD_PAUSE_S)
+        if _LOG.isEnabledFor(logging.DEBUG):
+            for line in data.decode("utf-8", "replace").splitlines():
+                _LOG.debug("%s: %s", self._name, plain(line, _KEPT_BYTES))

@@ -23,16 +23,10 @@ from typing import Final, Self
 import anyio
 from anyio.abc import TaskGroup
 
-from flow_nexus_neural.errors import (
-    Fenced,
-    NodeDied,
-    NodeStartFailed,
-    ProtocolViolation,
-    RuntimeUnavailable,
-)
+from flow_nexus_neural.errors import NodeStartFailed, RuntimeUnavailable
 from flow_nexus_neural.protocol.codec import MAX_BODY_BYTES, Limits
 from flow_nexus_neural.protocol.dispatch import Arrays
-from flow_nexus_neural.runtime.base import Buffer, Isolation, NodeExit, NodeSpec, Region
+from flow_nexus_neural.runtime.base import Buffer, Isolation, NodeSpec, Region
 from flow_nexus_neural.runtime.cgroups import GroupLimits, NodeGroup
 from flow_nexus_neural.runtime.exits import with_last_words
 from flow_nexus_neural.runtime.isolation import judge, platform_name, with_group
@@ -46,6 +40,8 @@ from flow_nexus_neural.runtime.memory import (
     MemoryRegion,
     view_of,
 )
+from flow_nexus_neural.runtime.orders import CARRIED_BODY_BYTES, order_of
+from flow_nexus_neural.runtime.readiness import late, until_ready
 from flow_nexus_neural.runtime.zygote_client import ZygoteClient, ZygoteInfo
 from flow_nexus_neural.runtime.zygote_process import ZygoteProcess
 from flow_nexus_neural.settings import Settings
@@ -57,8 +53,6 @@ _BACKOFF_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 _BACKOFF_WINDOW_S: Final = 600.0
 _REMOVAL_S: Final = 0.5
 _REMOVAL_PAUSE_S: Final = 0.005
-_CARRIED_BODY_BYTES: Final = 1 << 30
-_EXTRA_DESCRIPTORS: Final = 16
 _DESCRIPTORS: Final = 1 << 16
 
 
@@ -89,7 +83,7 @@ class LocalRuntime:
         self._first = zygote
         self._launch = launch
         self._shared_memory = shared_memory
-        self._limits = Limits(body_bytes=MAX_BODY_BYTES if shared_memory else _CARRIED_BODY_BYTES)
+        self._limits = Limits(body_bytes=MAX_BODY_BYTES if shared_memory else CARRIED_BODY_BYTES)
         self._tasks: TaskGroup | None = None
         self._zygote: ZygoteClient | None = None
         self._launching = anyio.Lock()
@@ -256,18 +250,8 @@ class LocalRuntime:
         if node is None:
             if zygote.owes_a_fork_for_s() >= _HUNG_ZYGOTE_S:
                 zygote.kill()  # it forks within milliseconds, or never again
-            raise _late(spec, ready_timeout_s)
-        try:
-            with anyio.fail_after(deadline - anyio.current_time()):
-                await self._judge(node)
-        except TimeoutError:
-            await node.stop(grace_s=0)
-            raise _late(spec, ready_timeout_s) from None
-        except (NodeDied, ProtocolViolation, Fenced) as failure:
-            raise _start_failed(spec, await node.stop(grace_s=0)) from failure
-        except BaseException:
-            await node.stop(grace_s=0)
-            raise
+            raise late(spec, ready_timeout_s)
+        await until_ready(node, self._judge, deadline, ready_timeout_s)
         return node
 
     async def _judge(self, node: LocalNode) -> None:
@@ -300,7 +284,9 @@ class LocalRuntime:
             ours.callback(os.close, stderr)
             theirs.callback(os.close, node_stderr)
             connection.settimeout(0)
-            child = await zygote.fork(self._order(spec), (node_socket.fileno(), node_stderr))
+            child = await zygote.fork(
+                order_of(spec, self._settings, self._limits), (node_socket.fileno(), node_stderr)
+            )
             ours.pop_all()
         lines = Lines(child, connection, stderr)
         node = LocalNode(spec, self._limits, lines, self._memory_kills.claim)
@@ -308,20 +294,6 @@ class LocalRuntime:
         self._nodes.add(node)
         self._spawn(node.run)
         return node
-
-    def _order(self, spec: NodeSpec) -> dict[str, int | str]:
-        return {
-            "node_id": spec.node_id,
-            "incarnation": spec.incarnation,
-            "seed": spec.seed,
-            "memory_mb": spec.memory_mb,
-            "cpu_s": spec.cpu_s,
-            "nice": self._settings.node_nice,
-            "hostile": self._settings.hostile,
-            "nofile": _EXTRA_DESCRIPTORS + spec.max_regions,
-            "header_bytes": self._limits.header_bytes,
-            "body_bytes": self._limits.body_bytes,
-        }
 
     def _adopt(self, process: ZygoteProcess) -> None:
         self._zygote = ZygoteClient(process)
@@ -340,23 +312,6 @@ async def _to_its_end(run: Callable[[], Awaitable[None]]) -> None:
 
 async def _stop(node: LocalNode) -> None:
     await node.stop()
-
-
-def _late(spec: NodeSpec, ready_timeout_s: float) -> NodeStartFailed:
-    return NodeStartFailed(
-        f"node {spec.slot} was not ready within {ready_timeout_s:g} s and has been killed",
-        hint="set node_ready_timeout_s higher when the machine is this busy",
-        details={"slot": spec.slot},
-    )
-
-
-def _start_failed(spec: NodeSpec, exit_: NodeExit) -> NodeStartFailed:
-    return NodeStartFailed(
-        f"node {spec.slot} ended before it was ready:"
-        f" {with_last_words(exit_.sentence, exit_.stderr_tail)}",
-        hint="call neural_node_deploy again; `flow-nexus-neural doctor` shows what works on this machine",
-        details={"slot": spec.slot, "reason": exit_.reason, "stderr_tail": exit_.stderr_tail},
-    )
 
 
 def _raise_descriptor_limit() -> None:

@@ -1,31 +1,21 @@
-"""A node in a process of its own: its socket, its last words, its end."""
+"""A node that was forked: its last words, its end."""
 
 import os
 import socket
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final
 
 import anyio
 from typing_extensions import override
 
-from flow_nexus_neural.errors import NeuralError
 from flow_nexus_neural.protocol.codec import Limits
-from flow_nexus_neural.runtime.base import MemoryReading, NodeSpec
-from flow_nexus_neural.runtime.conversation import Outgoing
+from flow_nexus_neural.runtime.base import NodeSpec
 from flow_nexus_neural.runtime.exits import describe_exit
-from flow_nexus_neural.runtime.kernel_memory import proportional_bytes, resident_bytes
-from flow_nexus_neural.runtime.last_words import LastWords
-from flow_nexus_neural.runtime.node_end import NodeEnd
+from flow_nexus_neural.runtime.socket_node import SocketNode
 from flow_nexus_neural.runtime.zygote_client import Child
 
-_CHUNK_BYTES: Final = 1 << 17
-_READS_PER_TURN: Final = 8
-_MAX_BUFFERS: Final = 512
 _LAST_BYTES_S: Final = 2.0
-_HUNG_UP_S: Final = 0.5
 _REPORT_S: Final = 2.0
 
 
@@ -38,7 +28,7 @@ class Lines:
     stderr: int
 
 
-class LocalNode(NodeEnd):
+class LocalNode(SocketNode):
     """Owns the socket, the stderr pipe and the pidfd of one forked node.
 
     `run` must run, shielded from cancellation, from the fork to the end: it notices the death, collects what
@@ -54,43 +44,10 @@ class LocalNode(NodeEnd):
     def __init__(
         self, spec: NodeSpec, limits: Limits, lines: "Lines", out_of_memory: Callable[[], bool]
     ) -> None:
-        super().__init__(spec, limits)
+        super().__init__(spec, limits, lines.child.pid, lines.connection)
         self._child = lines.child
-        self._connection = lines.connection
         self._stderr = lines.stderr
         self._out_of_memory = out_of_memory
-        self._last_words = LastWords(spec.slot)
-        self._outbox: deque[_Sending] = deque()
-        self._blocked = anyio.Event()
-        self._dead = anyio.Event()
-        self._cause: str | None = None
-        self._violation: NeuralError | None = None
-        self._was_ready = False
-        self._rss_when_ready: int | None = None
-
-    @property
-    @override
-    def pid(self) -> int:
-        """Process id."""
-        return self._child.pid
-
-    def note_ready(self) -> None:
-        """Measure what it holds before it is given anything."""
-        self._was_ready = True
-        self._rss_when_ready = resident_bytes(self.pid)
-
-    @override
-    def memory(self) -> MemoryReading | None:
-        """PSS where the system lets us read it, else the growth of VmRSS since it was ready."""
-        if self._exit is not None:
-            return None
-        pss = proportional_bytes(self.pid)
-        if pss is not None:
-            return MemoryReading(pss, "pss")
-        rss, before = resident_bytes(self.pid), self._rss_when_ready
-        if rss is None or before is None:
-            return None
-        return MemoryReading(max(rss - before, 0), "rss_growth")
 
     async def run(self) -> None:
         """Serve the node until it is gone and everything of it is released."""
@@ -120,69 +77,6 @@ class LocalNode(NodeEnd):
             )
             self._settle(exit_, self._violation)
 
-    async def _read(self) -> None:
-        buffer = memoryview(bytearray(_CHUNK_BYTES))
-        try:
-            while True:
-                await anyio.wait_readable(self._connection)
-                if not self._receive(buffer):
-                    break
-        except (NeuralError, MemoryError) as violation:
-            if isinstance(violation, NeuralError):
-                self._violation = violation
-            self._kill(f"protocol_violation: {violation}")
-            return
-        with anyio.move_on_after(_HUNG_UP_S):
-            await self._dead.wait()
-            return
-        self._kill("protocol_violation: it closed its connection and lived on")
-
-    def _receive(self, buffer: memoryview) -> bool:
-        """Read what is there, within bounds; False at the end of the stream."""
-        for _ in range(_READS_PER_TURN):
-            try:
-                n_bytes = self._connection.recv_into(buffer)
-            except BlockingIOError:
-                return True
-            except OSError:
-                return False
-            if n_bytes == 0:
-                return False
-            self._conversation.receive(buffer[:n_bytes])
-            if n_bytes < len(buffer):
-                return True
-        return True
-
-    async def _write(self) -> None:
-        """Send what did not fit into the socket when it was queued."""
-        while True:
-            await self._blocked.wait()
-            await anyio.wait_writable(self._connection)
-            self._blocked = anyio.Event()
-            self._flush()
-
-    @override
-    def _transmit(self, outgoing: Outgoing) -> None:
-        descriptor = None if outgoing.descriptor is None else os.dup(outgoing.descriptor)
-        self._outbox.append(_Sending(outgoing.buffers, descriptor))
-        if not self._blocked.is_set():
-            self._flush()
-
-    def _flush(self) -> None:
-        try:
-            while self._outbox:
-                self.bytes_sent += self._outbox[0].send(self._connection)
-                if self._outbox[0].done:
-                    self._outbox.popleft()
-        except BlockingIOError:
-            self._blocked.set()
-        except OSError:
-            self._drop_outbox()  # it is gone; the pidfd tells so too
-
-    def _drop_outbox(self) -> None:
-        while self._outbox:
-            self._outbox.popleft().close()
-
     @override
     def _kill(self, cause: str) -> None:
         if self._cause is None:
@@ -190,39 +84,6 @@ class LocalNode(NodeEnd):
         self._child.kill()
 
     def _release(self) -> None:
-        self._drop_outbox()
-        self._connection.close()
+        self._hang_up()
         os.close(self._stderr)
         os.close(self._child.pidfd)
-
-
-class _Sending:
-    """A frame on its way out; the descriptor rides on its first byte."""
-
-    def __init__(self, buffers: list[bytes | memoryview], descriptor: int | None) -> None:
-        self._rest = deque(memoryview(buffer) for buffer in buffers)
-        self._descriptor = descriptor
-
-    @property
-    def done(self) -> bool:
-        return not self._rest
-
-    def send(self, connection: socket.socket) -> int:
-        """Send some of it, without waiting."""
-        rides = () if self._descriptor is None else (self._descriptor,)
-        window = list(islice(self._rest, _MAX_BUFFERS))
-        sent = left = (
-            socket.send_fds(connection, window, rides) if rides else connection.sendmsg(window)
-        )
-        self.close()
-        while self._rest and left >= len(self._rest[0]):
-            left -= len(self._rest.popleft())
-        if left:
-            self._rest[0] = self._rest[0][left:]
-        return sent
-
-    def close(self) -> None:
-        """Release the descriptor's duplicate."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None

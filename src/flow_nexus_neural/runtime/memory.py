@@ -10,8 +10,8 @@ Where memory files do not exist, arrays travel inside frames instead (`CarriedRe
 what a neighbour may read is relayed by the engine (`CarriedView`).
 """
 
-import fcntl
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Self, cast
 
@@ -22,6 +22,9 @@ from flow_nexus_neural.errors import InternalError, InvalidState
 from flow_nexus_neural.protocol.codec import DTYPES, Layouts, arrange, pack, raw_bytes
 from flow_nexus_neural.protocol.dispatch import Arrays
 from flow_nexus_neural.runtime.base import Buffer
+
+if sys.platform != "win32":
+    import fcntl
 
 ALIGNMENT: Final = 64
 MEMORY_FILES: Final = hasattr(os, "memfd_create")

@@ -39,6 +39,11 @@ ENVIRONMENT = {
 }
 
 
+def can_fork_nodes() -> bool:
+    """Whether this system has what a zygote needs: a socket that keeps messages apart, and pidfds."""
+    return hasattr(socket, "SOCK_SEQPACKET") and hasattr(os, "pidfd_open")
+
+
 @dataclass(slots=True)
 class ZygoteProcess:
     """A started zygote, which may still be importing.
@@ -64,7 +69,7 @@ class ZygoteProcess:
         Raises:
             RuntimeUnavailable: If this platform lacks what the zygote needs, or refuses to start it.
         """
-        if not (hasattr(socket, "SOCK_SEQPACKET") and hasattr(os, "pidfd_open")):
+        if not can_fork_nodes():
             raise RuntimeUnavailable(
                 f"local nodes need SOCK_SEQPACKET and pidfd_open, which {sys.platform} lacks",
                 hint="run the server on Linux 5.3 or later",

@@ -1,0 +1,27 @@
+"""What the process of a node is told before it becomes one."""
+
+from typing import Final
+
+from flow_nexus_neural.protocol.codec import Limits
+from flow_nexus_neural.runtime.base import NodeSpec
+from flow_nexus_neural.settings import Settings
+
+CARRIED_BODY_BYTES: Final = 1 << 30
+"""Longest body of a frame where arrays travel inside frames."""
+_EXTRA_DESCRIPTORS: Final = 16
+
+
+def order_of(spec: NodeSpec, settings: Settings, limits: Limits) -> dict[str, int | str]:
+    """The fields of `node.preparation.ForkOrder`, but for the number of the order."""
+    return {
+        "node_id": spec.node_id,
+        "incarnation": spec.incarnation,
+        "seed": spec.seed,
+        "memory_mb": spec.memory_mb,
+        "cpu_s": spec.cpu_s,
+        "nice": settings.node_nice,
+        "hostile": settings.hostile,
+        "nofile": _EXTRA_DESCRIPTORS + spec.max_regions,
+        "header_bytes": limits.header_bytes,
+        "body_bytes": limits.body_bytes,
+    }
