@@ -5,6 +5,7 @@ import pytest
 
 from flow_nexus_neural.engine import commit
 from flow_nexus_neural.errors import (
+    ClusterNotFound,
     ClusterTerminated,
     LimitExceeded,
     NoServingNode,
@@ -247,6 +248,16 @@ async def test_terminating_is_idempotent_and_ends_everything(tmp_path):
     async with world(tmp_path) as w:
         assert (await w.status(cluster)).status == "terminated"
         assert (await w.terminate(cluster)).terminated_at == reports[0].terminated_at
+
+
+async def test_the_name_of_an_ended_cluster_leads_to_its_id(tmp_path):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(1)
+        name = (await w.status(cluster)).name
+        await w.terminate(cluster)
+        with pytest.raises(ClusterNotFound) as refusal:
+            await w.status(name)
+        assert f"ended with this name: {cluster}" in str(refusal.value)
 
 
 async def test_cancelling_a_terminate_keeps_no_node_alive(tmp_path):

@@ -265,6 +265,12 @@ class Engine:
                     f"{text!r} is a node or training of cluster {cluster.cluster_id}, not a cluster",
                     hint=f"pass cluster_id {cluster.cluster_id}",
                 )
+        ended = [c.cluster_id for c in self._clusters.values() if c.spec.name == text]
+        if ended:
+            return ClusterNotFound(
+                f"no live cluster is named {text[:80]!r}; ended with this name: {', '.join(ended[-8:])}",
+                hint="pass the id of one that has ended, or create a cluster with neural_cluster_init",
+            )
         known = [f"{c.cluster_id} ({c.spec.name})" for c in self._live()]
         more = f" and {len(known) - 8} more" if len(known) > 8 else ""
         return ClusterNotFound(
