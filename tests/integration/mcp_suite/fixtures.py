@@ -240,12 +240,13 @@ async def _accept_level(_: Any, params: SetLevelRequestParams) -> EmptyResult:
 async def main(port: int) -> None:
     double = EngineDouble()
     host = EngineHost(lambda: opened(double))
-    server = build_server(host, Settings())
+    settings = Settings()
+    server = build_server(host, settings)
     mount_tools(server)
     mount_back_channel_tools(server)
     mount_resources_and_prompts(server)
     server.handle("logging/setLevel", SetLevelRequestParams, _accept_level)
-    await serve_http(server, host, port)
+    await serve_http(server, host, settings, port)
 
 
 if __name__ == "__main__":
