@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from flow_nexus_neural.engine import commit
+from flow_nexus_neural.engine.versions import commit
 from flow_nexus_neural.errors import (
     ClusterNotFound,
     ClusterTerminated,

@@ -4,10 +4,10 @@ import numpy as np
 
 from flow_nexus_neural.data.normalise import ColumnSpec
 from flow_nexus_neural.data.schema import DataSchema
-from flow_nexus_neural.engine.committed import Committed
-from flow_nexus_neural.engine.model import Bundle, Cohort, ModelState
 from flow_nexus_neural.engine.reports import DatasetInfo, SplitSizes
-from flow_nexus_neural.engine.slots import Slot, SlotSpec
+from flow_nexus_neural.engine.state.network_groups import Bundle, Cohort, ModelState
+from flow_nexus_neural.engine.state.slots import Slot, SlotSpec
+from flow_nexus_neural.engine.state.version import Committed
 from flow_nexus_neural.networks.planner import plan_network
 from flow_nexus_neural.networks.vocabulary import parse_layers
 from flow_nexus_neural.protocol.plan import InputSpec

@@ -1,0 +1,159 @@
+"""Putting a committed version into the nodes that answer predictions.
+
+A node keeps two serving copies of a cohort's network. A new version is loaded into the copy that the bundle
+in force does not use, so predictions go on undisturbed and every reply rests on one bundle.
+"""
+
+from collections.abc import Collection, Sequence
+
+import anyio
+
+from flow_nexus_neural.engine.calls.calls import NodeCalls
+from flow_nexus_neural.engine.calls.deadlines import BUILD, LOAD
+from flow_nexus_neural.engine.context import EngineContext
+from flow_nexus_neural.engine.state.cluster import Cluster
+from flow_nexus_neural.engine.state.network_groups import Cohort
+from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.state.version import Committed
+from flow_nexus_neural.errors import NodeError, SyncMismatch
+from flow_nexus_neural.protocol.messages import Build, Built, Load, Loaded
+from flow_nexus_neural.runtime.base import Region
+
+
+def serving_name(parity: int) -> str:
+    """Name of a serving copy inside a node."""
+    return f"serve{parity}"
+
+
+async def share_weights(context: EngineContext, cohort: Cohort, purpose: str) -> Region:
+    """Write a cohort's committed weights into a sealed region."""
+    state = cohort.state
+    if state is None:
+        raise ValueError(f"cohort {cohort.key} has no weights to share")
+    arrays = {"params": state.params, "buffers": state.buffers}
+    return await context.offload(context.runtime.share, f"{purpose}:{cohort.key}", arrays)
+
+
+async def load(calls: NodeCalls, slot: Slot, cohort: Cohort, parity: int, region: Region) -> None:
+    """Load a region's weights into one serving copy of a node and check what the node then holds.
+
+    Raises:
+        SyncMismatch: The node's copy has another digest than the committed one.
+        NodeError: The node failed.
+    """
+    name = serving_name(parity)
+    if slot.built.get(name) != cohort.plan_digest:
+        await calls.ask(slot, Build(network=name, plan=cohort.plan, seed=0), Built, BUILD)
+        slot.built[name] = cohort.plan_digest
+    await calls.grant(slot, region)
+    reply, _ = await calls.ask(slot, Load(network=name, region=region.key), Loaded, LOAD)
+    calls.pulled(region.nbytes)
+    await calls.revoke(slot, region.key)
+    if reply.digest != cohort.digest:
+        raise SyncMismatch(
+            f"node {slot.name} holds weights {reply.digest[:12]} after loading"
+            f" {(cohort.digest or 'none')[:12]}",
+            hint="call neural_node_deploy to replace it",
+        )
+    slot.served[name] = reply.digest
+
+
+async def load_everywhere(
+    context: EngineContext, cluster: Cluster, cohorts: Sequence[Cohort], parity: int
+) -> None:
+    """Load committed cohorts into every healthy worker of theirs.
+
+    A node that fails here keeps no copy of the version and is not asked under it; its failure is noted.
+    """
+    calls = NodeCalls(cluster, "sync")
+
+    async def load_one(slot: Slot, cohort: Cohort, region: Region) -> None:
+        try:
+            await load(calls, slot, cohort, parity, region)
+        except NodeError as failure:
+            slot.last_error = str(failure)
+
+    for cohort in cohorts:
+        region = await share_weights(context, cohort, "serve")
+        try:
+            async with anyio.create_task_group() as group:
+                for slot in cluster.slots.healthy("worker"):
+                    if slot.name in cohort.slots:
+                        group.start_soon(load_one, slot, cohort, region)
+        finally:
+            region.close()
+
+
+async def synchronise(context: EngineContext, cluster: Cluster, slot: Slot) -> bool:
+    """Bring a new process of a serving slot to the bundle in force; False when there is nothing to load.
+
+    Raises:
+        NodeError: The node failed or does not reproduce the committed weights.
+    """
+    committed = cluster.committed
+    cohort = committed.cohort_of(slot.name) if committed else None
+    if committed is None or cohort is None or cohort.state is None:
+        return False
+    region = await share_weights(context, cohort, "sync")
+    try:
+        await load(NodeCalls(cluster, "sync"), slot, cohort, committed.bundle.parity, region)
+    finally:
+        region.close()
+    return True
+
+
+def adopt(cluster: Cluster, slot: Slot) -> None:
+    """Let a worker that serves nothing yet serve a network of its layers that is already trained."""
+    committed = cluster.committed
+    if committed is None or slot.spec.role != "worker" or committed.cohort_of(slot.name):
+        return
+    for key, cohort in committed.cohorts.items():
+        twins = [twin for twin in cluster.slots.of_role("worker") if twin.name in cohort.slots]
+        if any(twin.spec.layers == slot.spec.layers for twin in twins):
+            cluster.committed = committed.with_slot(slot.name, key)
+            slot.parameters = cohort.plan.n_params
+            slot.implied_head = cohort.plan.implied_head
+            return
+
+
+async def catch_up(context: EngineContext, cluster: Cluster, known: Collection[str]) -> None:
+    """Load the bundle in force into slots that came while it was being installed in the known ones."""
+    serving = serving_slots(cluster)
+    late = [
+        slot
+        for slot in expected_slots(cluster)
+        if slot.healthy and slot.name not in known and slot not in serving
+    ]
+
+    async def bring(slot: Slot) -> None:
+        try:
+            await synchronise(context, cluster, slot)
+        except NodeError as failure:
+            slot.last_error = str(failure)
+
+    async with anyio.create_task_group() as group:
+        for slot in late:
+            group.start_soon(bring, slot)
+
+
+def serving_slots(cluster: Cluster, committed: Committed | None = None) -> list[Slot]:
+    """Healthy slots that hold a committed version (the one in force unless given), in slot order."""
+    committed = committed or cluster.committed
+    if committed is None:
+        return []
+    name = serving_name(committed.bundle.parity)
+    return [
+        slot
+        for slot in cluster.slots.healthy("worker")
+        if (cohort := committed.cohort_of(slot.name)) is not None
+        and slot.served.get(name) == cohort.digest
+    ]
+
+
+def expected_slots(cluster: Cluster, committed: Committed | None = None) -> list[Slot]:
+    """Slots that would answer with a committed version if all were well, in slot order."""
+    committed = committed or cluster.committed
+    if committed is None:
+        return []
+    workers = cluster.slots.of_role("worker")
+    return [slot for slot in workers if committed.cohort_of(slot.name) is not None]
