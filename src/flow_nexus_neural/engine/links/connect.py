@@ -20,7 +20,7 @@ from flow_nexus_neural.engine.reports import (
 )
 from flow_nexus_neural.engine.requests import ConnectRequest, Topology
 from flow_nexus_neural.engine.state.cluster import Cluster, Links, refuse_ended
-from flow_nexus_neural.engine.state.network_groups import Cohort, ModelState
+from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.version import Committed
 from flow_nexus_neural.engine.storage.ledger_writer import note_topology
@@ -184,7 +184,7 @@ async def _rebalance(cluster: Cluster) -> int:
     run = cluster.run
     if run is None:
         return 0
-    healthy = [s for s in cluster.slots.healthy("worker") if run.cohort_of(s.name) is not None]
+    healthy = [s for s in cluster.slots.healthy("worker") if run.network_of(s.name) is not None]
     owners = {name for name, rows in run.exchange.shards.items() if rows.size}
     if not healthy or owners <= {slot.name for slot in healthy}:
         return 0
@@ -202,39 +202,39 @@ async def _aggregate(
     began_s, bytes_before = context.clock(), cluster.metrics.communication_bytes
     serving = serving_slots(cluster)
     held, excluded = await _deliver(cluster, committed, serving)
-    cohorts: dict[str, Cohort] = {}
-    for key, cohort in committed.cohorts.items():
+    networks: dict[str, NetworkGroup] = {}
+    for key, network in committed.networks.items():
         own = {
             slot.name: held[slot.name]
             for slot in serving
-            if slot.name in held and slot.name in cohort.slots
+            if slot.name in held and slot.name in network.slots
         }
-        if not own or cohort.state is None:
+        if not own or network.state is None:
             continue
-        rows = [max(1, cohort.rows.get(name, 1)) for name in own]
+        rows = [max(1, network.rows.get(name, 1)) for name in own]
         params = await context.offload(federated_average, [s.params for s in own.values()], rows)
         buffers = await context.offload(federated_average, [s.buffers for s in own.values()], rows)
-        state = replace(cohort.state, params=params, buffers=buffers)
-        cohorts[key] = replace(cohort, state=state, digest=cohort.digest_of(state))
-    if not cohorts:
+        state = replace(network.state, params=params, buffers=buffers)
+        networks[key] = replace(network, state=state, digest=network.digest_of(state))
+    if not networks:
         raise RoundFailed(
             f"none of {len(serving)} serving workers delivered its weights; the former links stay",
             hint="call neural_cluster_status for the nodes' errors",
         )
     version = committed.version + 1
     stored, blobs = await store_blobs(
-        context, cluster, committed.schema, {**committed.cohorts, **cohorts}, frozenset(cohorts)
+        context, cluster, committed.schema, {**committed.networks, **networks}, frozenset(networks)
     )
-    digests = {key: cohort.digest or "" for key, cohort in stored.items()}
+    digests = {key: network.digest or "" for key, network in stored.items()}
     bundle = replace(committed.bundle, version=version, digests=digests, parity=version % 2)
     aggregated = replace(
         committed if digests == committed.digests else committed.unmeasured(),
         version=version,
-        cohorts=stored,
+        networks=stored,
         bundle=bundle,
         recent=recent_files(committed, stored, context.settings.checkpoint_keep),
     )
-    entries = [_entry(cluster, stored[key], version, held, excluded) for key in sorted(cohorts)]
+    entries = [_entry(cluster, stored[key], version, held, excluded) for key in sorted(networks)]
     await install(context, cluster, aggregated, entries, [], blobs)
     return AggregationReport(
         performed=True,
@@ -262,7 +262,7 @@ async def _deliver(
     excluded: dict[str, str] = {}
 
     async def deliver(slot: Slot) -> None:
-        cohort = committed.cohort_of(slot.name)
+        network = committed.network_of(slot.name)
         request = GetWeights(network=serving_name(committed.bundle.parity))
         try:
             _, arrays = await calls.ask(slot, request, Weights, LOAD)
@@ -271,16 +271,16 @@ async def _deliver(
             return
         params, buffers = arrays.get("params"), arrays.get("buffers")
         if (
-            cohort is None
+            network is None
             or params is None
             or buffers is None
-            or params.shape != (cohort.plan.n_params,)
-            or buffers.shape != (cohort.plan.n_buffers,)
+            or params.shape != (network.plan.n_params,)
+            or buffers.shape != (network.plan.n_buffers,)
         ):
             excluded[slot.name] = "its weights have the wrong shape"
             return
         state = ModelState(params, buffers, {}, 0)
-        if cohort.digest_of(state) != cohort.digest:
+        if network.digest_of(state) != network.digest:
             excluded[slot.name] = f"it holds other weights than version {committed.version}"
             return
         held[slot.name] = state
@@ -293,22 +293,22 @@ async def _deliver(
 
 def _entry(
     cluster: Cluster,
-    cohort: Cohort,
+    network: NetworkGroup,
     version: int,
     held: dict[str, ModelState],
     excluded: dict[str, str],
 ) -> dict[str, JsonValue]:
     return {
         "kind": "version",
-        "cohort": cohort.key,
-        "version": cohort.version,
-        "parent": cohort.version - 1,
+        "cohort": network.key,
+        "version": network.version,
+        "parent": network.version - 1,
         "model_version": version,
         "rule": "exact_aggregation",
-        "contributors": [{"slot": name} for name in held if name in cohort.slots],
+        "contributors": [{"slot": name} for name in held if name in network.slots],
         "excluded": [{"slot": slot, "reason": why} for slot, why in excluded.items()],
-        "weights_digest": cohort.digest,
-        "blob": cohort.blob,
+        "weights_digest": network.digest,
+        "blob": network.blob,
         "topology_epoch": cluster.topology_epoch,
     }
 

@@ -180,7 +180,7 @@ def _report(cluster: Cluster, request: DeployRequest, outcome: Outcome) -> NodeR
     slot = outcome.slot
     isolation = slot.handle.isolation if slot.handle else Isolation(level="unknown")
     committed = cluster.committed
-    serves = committed is not None and committed.cohort_of(slot.name) is not None
+    serves = committed is not None and committed.network_of(slot.name) is not None
     return NodeReport(
         node_id=slot.node_id,
         cluster_id=cluster.cluster_id,

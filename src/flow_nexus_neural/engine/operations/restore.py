@@ -86,7 +86,7 @@ def _restore_state(
         cluster.committed = load_committed(committed, files)
     epoch, made = state.get("topology_epoch"), state.get("cohorts_made")
     cluster.topology_epoch = epoch if isinstance(epoch, int) else 0
-    cluster.cohorts_made = made if isinstance(made, int) else 0
+    cluster.networks_made = made if isinstance(made, int) else 0
     counted = state.get("communication")
     if isinstance(counted, dict):
         for category in cluster.metrics.bytes_by_category:

@@ -298,15 +298,17 @@ def _serving(cluster: Cluster) -> Serving | None:
     if committed is None:
         return None
     answering = serving_slots(cluster)
-    cohorts = [committed.cohort_of(slot.name) for slot in answering]
+    networks = [committed.network_of(slot.name) for slot in answering]
     return Serving(
         bundle_sha=committed.bundle.sha,
         files={
-            key: f"blobs/{cohort.blob[:2]}/{cohort.blob}.safetensors"
-            for key, cohort in committed.cohorts.items()
-            if cohort.blob is not None
+            key: f"blobs/{network.blob[:2]}/{network.blob}.safetensors"
+            for key, network in committed.networks.items()
+            if network.blob is not None
         },
-        effective_ensemble_size=len({cohort.digest for cohort in cohorts if cohort is not None}),
+        effective_ensemble_size=len(
+            {network.digest for network in networks if network is not None}
+        ),
         confidence_source="margin" if committed.schema.task != "regression" else "none",
     )
 

@@ -266,8 +266,8 @@ async def _ask_one(
     calls: NodeCalls, slot: Slot, committed: Committed, adapted: Adapted, gathered: Gathered
 ) -> str | None:
     """Take one node's answer; returns why there is none."""
-    cohort = committed.cohort_of(slot.name)
-    if cohort is None:
+    network = committed.network_of(slot.name)
+    if network is None:
         return "serves no network of this version"
     request = Predict(network=serving_name(committed.bundle.parity))
     patience = Deadline(MAX_DEADLINE_MS / 1e3, None)
@@ -276,9 +276,9 @@ async def _ask_one(
     except NodeError as failure:
         return f"{failure.code}: {failure.message}"
     outputs = arrays.get("y")
-    if outputs is None or outputs.shape != (len(adapted.x), cohort.plan.n_outputs):
+    if outputs is None or outputs.shape != (len(adapted.x), network.plan.n_outputs):
         return "its answer has the wrong shape"
-    if reply.digest != cohort.digest:
+    if reply.digest != network.digest:
         return "it answered with weights of another version"
     if not bool(np.isfinite(outputs).all()):
         return "its answer is not finite"

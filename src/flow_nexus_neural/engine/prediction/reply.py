@@ -302,8 +302,8 @@ def _remarks(answer: Answer) -> list[str]:
 
 
 def _digest(answer: Answer, slot: Slot) -> str | None:
-    cohort = answer.committed.cohort_of(slot.name)
-    return cohort.digest if cohort else None
+    network = answer.committed.network_of(slot.name)
+    return network.digest if network else None
 
 
 def _input_report(adapted: Adapted) -> InputReport:

@@ -95,7 +95,7 @@ class Cluster:
         wiring: Who may read whose link buffer, and which edges work.
         committed: What serves and is reported; None before the first version.
         installing: A version that is durable and on its way into the nodes; it will be `committed`.
-        cohorts_made: Cohorts that ever were; a new network gets a key that no other had.
+        networks_made: Networks that ever were; a new network gets a key that no other had.
         run: The training in progress; None between trainings.
         reserved: A training is being prepared; no other may start.
         predictions_waiting: Predictions being answered now.
@@ -119,7 +119,7 @@ class Cluster:
     topology_epoch: int = 0
     committed: Committed | None = None
     installing: Committed | None = None
-    cohorts_made: int = 0
+    networks_made: int = 0
     trainings: list[Training] = field(default_factory=list)
     run: "TrainingRun | None" = None
     reserved: bool = False
@@ -195,7 +195,7 @@ class Cluster:
         state: dict[str, JsonValue] = {
             "topology": self.links.topology if self.links else None,
             "topology_epoch": self.topology_epoch,
-            "cohorts_made": self.cohorts_made,
+            "cohorts_made": self.networks_made,
             "committed": model.to_json() if model else None,
             "communication": self.metrics.communication().model_dump(mode="json"),
             "final": self.final,

@@ -1,4 +1,4 @@
-"""The committed model of a cluster: per cohort the weights, and the bundle that answers predictions."""
+"""The committed model of a cluster: per network the weights, and the bundle that answers predictions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -22,7 +22,7 @@ ADAGRAD_START = 0.1
 
 @dataclass(frozen=True)
 class ModelState:
-    """Weights and client-optimiser moments of one cohort, as flat vectors in plan order.
+    """Weights and client-optimiser moments of one network, as flat vectors in plan order.
 
     Attributes:
         params: [n_params] float32.
@@ -56,7 +56,7 @@ class ModelState:
 
 
 @dataclass(frozen=True)
-class Cohort:
+class NetworkGroup:
     """Slots with one network, and its committed state.
 
     Attributes:
@@ -66,7 +66,7 @@ class Cohort:
         digest: State digest of the committed weights.
         blob: sha256 of the checkpoint file that holds the weights under their tensor names.
         moments_blob: The same for the optimiser's moments; None when it keeps none.
-        version: Versions of this cohort that the ledger holds.
+        version: Versions of this network that the ledger holds.
         rows: Rows of each slot's shard, in the last training.
     """
 
@@ -112,8 +112,10 @@ class Cohort:
         }
 
 
-def load_cohort(stored: Mapping[str, JsonValue], files: CheckpointFiles | None) -> Cohort:
-    """Read a cohort back, with its committed state when it has one and there are files to read it from.
+def load_network_group(
+    stored: Mapping[str, JsonValue], files: CheckpointFiles | None
+) -> NetworkGroup:
+    """Read a network back, with its committed state when it has one and there are files to read it from.
 
     Raises:
         StoreCorrupt: A checkpoint is missing, altered, or does not hold what the plan says.
@@ -121,31 +123,31 @@ def load_cohort(stored: Mapping[str, JsonValue], files: CheckpointFiles | None) 
     values = dict(stored)
     opt_step = values.pop("opt_step")
     plan = NetworkPlan.model_validate_json(_dumps(values.pop("plan")))
-    cohort = Cohort(plan=plan, **{**values, "slots": tuple(values["slots"])})  # type: ignore[arg-type]  # JSON that we wrote
-    if cohort.blob is None or files is None:
-        return cohort
-    weights = files.read(cohort.blob)
-    moments = files.read(cohort.moments_blob) if cohort.moments_blob is not None else {}
+    network = NetworkGroup(plan=plan, **{**values, "slots": tuple(values["slots"])})  # type: ignore[arg-type]  # JSON that we wrote
+    if network.blob is None or files is None:
+        return network
+    weights = files.read(network.blob)
+    moments = files.read(network.moments_blob) if network.moments_blob is not None else {}
     try:
         state = ModelState(
             params=_joined(weights, [tensor.name for tensor in plan.trainable]),
             buffers=_joined(weights, [tensor.name for tensor in plan.buffers]),
-            moments={name: moments[name] for name in MOMENTS[cohort.optimizer]} if moments else {},
+            moments={name: moments[name] for name in MOMENTS[network.optimizer]} if moments else {},
             opt_step=int(opt_step),  # type: ignore[arg-type]  # JSON that we wrote
         )
-        found = cohort.digest_of(state)
+        found = network.digest_of(state)
     except (KeyError, ValueError) as failure:
         raise StoreCorrupt(
-            f"checkpoint {cohort.blob[:12]} does not hold the tensors of its network",
+            f"checkpoint {network.blob[:12]} does not hold the tensors of its network",
             hint="restore the state directory from a copy, or train the cluster again",
         ) from failure
-    if found != cohort.digest:
+    if found != network.digest:
         raise StoreCorrupt(
-            f"checkpoint {cohort.blob[:12]} has weights {found[:12]}, the journal says"
-            f" {(cohort.digest or 'none')[:12]}",
+            f"checkpoint {network.blob[:12]} has weights {found[:12]}, the journal says"
+            f" {(network.digest or 'none')[:12]}",
             hint="restore the state directory from a copy, or train the cluster again",
         )
-    return replace(cohort, state=state)
+    return replace(network, state=state)
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ class Bundle:
 
     Attributes:
         version: Committed version of the cluster.
-        digests: Weights digest per cohort.
+        digests: Weights digest per network.
         parity: 0 or 1: which of a node's two serving copies holds these weights.
         slot_weights: Normalised weight per slot for `weighted` and `ensemble`.
         weights_source: `validation loss` or `equal`.

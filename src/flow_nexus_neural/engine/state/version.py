@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.reports import DatasetInfo, Evaluation
-from flow_nexus_neural.engine.state.network_groups import Bundle, Cohort, load_cohort
+from flow_nexus_neural.engine.state.network_groups import Bundle, NetworkGroup, load_network_group
 from flow_nexus_neural.engine.storage.checkpoints import CheckpointFiles
 from flow_nexus_neural.protocol.digest import json_digest
 
@@ -22,17 +22,17 @@ class Committed:
 
     Attributes:
         version: Counts commits of the cluster, from 1.
-        cohorts: With their weights, by key.
+        networks: With their weights, by key.
         accuracy: On test rows; directional for regression.
         loss: On the same rows.
-        recent: Checkpoint files of the last versions, newest last, by cohort.
-        best: Checkpoint file of the best round of the latest training, by cohort.
+        recent: Checkpoint files of the last versions, newest last, by network.
+        best: Checkpoint file of the best round of the latest training, by network.
     """
 
     version: int
     schema: DataSchema
     dataset: DatasetInfo
-    cohorts: Mapping[str, Cohort]
+    networks: Mapping[str, NetworkGroup]
     bundle: Bundle
     evaluation: Evaluation | None
     accuracy: float | None
@@ -42,54 +42,54 @@ class Committed:
 
     @property
     def digests(self) -> dict[str, str]:
-        """Weights digest of every cohort."""
-        return {key: cohort.digest or "" for key, cohort in self.cohorts.items()}
+        """Weights digest of every network."""
+        return {key: network.digest or "" for key, network in self.networks.items()}
 
     @property
     def blobs(self) -> frozenset[str]:
         """Checkpoint files that must stay."""
-        current = [name for c in self.cohorts.values() for name in (c.blob, c.moments_blob)]
+        current = [name for c in self.networks.values() for name in (c.blob, c.moments_blob)]
         recent = [name for names in self.recent.values() for name in names]
         return frozenset(n for n in (*current, *recent, *self.best.values()) if n is not None)
 
-    def cohort_of(self, slot: str) -> Cohort | None:
-        """The cohort in which a slot serves; None when it serves in none."""
-        for cohort in self.cohorts.values():
-            if slot in cohort.slots:
-                return cohort
+    def network_of(self, slot: str) -> NetworkGroup | None:
+        """The network in which a slot serves; None when it serves in none."""
+        for network in self.networks.values():
+            if slot in network.slots:
+                return network
         return None
 
     def with_slot(self, slot: str, key: str) -> Self:
-        """The same version with one more slot serving a cohort."""
-        cohort = self.cohorts[key]
-        widened = replace(cohort, slots=(*cohort.slots, slot))
+        """The same version with one more slot serving a network."""
+        network = self.networks[key]
+        widened = replace(network, slots=(*network.slots, slot))
         share = min(self.bundle.slot_weights.values(), default=1.0)
         bundle = replace(self.bundle, slot_weights={**self.bundle.slot_weights, slot: share})
-        return replace(self, cohorts={**self.cohorts, key: widened}, bundle=bundle)
+        return replace(self, networks={**self.networks, key: widened}, bundle=bundle)
 
-    def newest(self, cohort: Cohort) -> Cohort:
-        """A training's view of a cohort, moved on to this version when that is a later one of it."""
-        own = self.cohorts.get(cohort.key)
-        if own is None or own.state is None or own.version <= cohort.version:
-            return cohort
+    def newest(self, network: NetworkGroup) -> NetworkGroup:
+        """A training's view of a network, moved on to this version when that is a later one of it."""
+        own = self.networks.get(network.key)
+        if own is None or own.state is None or own.version <= network.version:
+            return network
         state = own.state
-        if cohort.state is not None:
-            state = replace(cohort.state, params=state.params, buffers=state.buffers)
+        if network.state is not None:
+            state = replace(network.state, params=state.params, buffers=state.buffers)
         return replace(
-            cohort,
+            network,
             state=state,
             digest=own.digest,
             blob=own.blob,
-            moments_blob=own.moments_blob if cohort.moments_blob is not None else None,
+            moments_blob=own.moments_blob if network.moments_blob is not None else None,
             version=own.version,
         )
 
     def with_slots_of(self, other: "Committed | None") -> Self:
         """The same version served by the slots of another one of the same networks, too."""
         widened = self
-        for key, cohort in (other.cohorts if other else {}).items():
-            for slot in cohort.slots:
-                if key in widened.cohorts and widened.cohort_of(slot) is None:
+        for key, network in (other.networks if other else {}).items():
+            for slot in network.slots:
+                if key in widened.networks and widened.network_of(slot) is None:
                     widened = widened.with_slot(slot, key)
         return widened
 
@@ -99,17 +99,17 @@ class Committed:
 
     def without_weights(self) -> Self:
         """The same version for reports only: its weights are in the checkpoint files."""
-        cohorts = {key: replace(cohort, state=None) for key, cohort in self.cohorts.items()}
-        return replace(self, cohorts=cohorts)
+        networks = {key: replace(network, state=None) for key, network in self.networks.items()}
+        return replace(self, networks=networks)
 
     def without_slot(self, slot: str) -> Self:
         """The same version without a slot."""
-        cohorts = {
-            key: replace(cohort, slots=tuple(name for name in cohort.slots if name != slot))
-            for key, cohort in self.cohorts.items()
+        networks = {
+            key: replace(network, slots=tuple(name for name in network.slots if name != slot))
+            for key, network in self.networks.items()
         }
         weights = {name: w for name, w in self.bundle.slot_weights.items() if name != slot}
-        return replace(self, cohorts=cohorts, bundle=replace(self.bundle, slot_weights=weights))
+        return replace(self, networks=networks, bundle=replace(self.bundle, slot_weights=weights))
 
     def to_json(self) -> dict[str, JsonValue]:
         """Everything but the vectors, which are in the checkpoint files."""
@@ -117,7 +117,7 @@ class Committed:
             "version": self.version,
             "schema": self.schema.to_json(),
             "dataset": self.dataset.model_dump(mode="json"),
-            "cohorts": {key: cohort.to_json() for key, cohort in self.cohorts.items()},
+            "cohorts": {key: network.to_json() for key, network in self.networks.items()},
             "bundle": self.bundle.to_json(),
             "evaluation": self.evaluation.model_dump(mode="json") if self.evaluation else None,
             "accuracy": self.accuracy,
@@ -128,7 +128,7 @@ class Committed:
 
 
 def model_digest(digests: Mapping[str, str]) -> str:
-    """One digest for the model of a cluster: the cohort's own when there is one cohort."""
+    """One digest for the model of a cluster: the network's own when there is one network."""
     if len(digests) == 1:
         return next(iter(digests.values()))
     return json_digest(dict(digests))
@@ -148,9 +148,9 @@ def load_committed(stored: Mapping[str, JsonValue], files: CheckpointFiles | Non
         version=_int(values["version"]),
         schema=DataSchema.from_json(_object(values["schema"])),
         dataset=DatasetInfo.model_validate(values["dataset"]),
-        cohorts={
-            key: load_cohort(_object(cohort), files)
-            for key, cohort in _object(values["cohorts"]).items()
+        networks={
+            key: load_network_group(_object(network), files)
+            for key, network in _object(values["cohorts"]).items()
         },
         bundle=Bundle.from_json(_object(values["bundle"])),
         evaluation=Evaluation.model_validate(evaluation) if evaluation is not None else None,

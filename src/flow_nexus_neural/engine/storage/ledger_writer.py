@@ -32,7 +32,7 @@ async def record(
 
     Raises:
         StoreUnavailable, StoreCorrupt: Nothing was stored.
-        UpdateRejected: A version entry does not follow its cohort's current version. Nothing was stored.
+        UpdateRejected: A version entry does not follow its network's current version. Nothing was stored.
     """
     async with cluster.ledger_lock:
         head = cluster.head
@@ -40,9 +40,9 @@ async def record(
         sealed: list[Entry] = []
         for fields in entries:
             if fields["kind"] == "version":
-                cohort, parent = str(fields["cohort"]), int(str(fields["parent"]))
+                network, parent = str(fields["cohort"]), int(str(fields["parent"]))
                 at = Head(prev_sha=head.sha, next_seq=head.seq, versions=versions)
-                versions[cohort] = check_commit(at, cohort, parent)
+                versions[network] = check_commit(at, network, parent)
             entry = make_entry(
                 head.sha,
                 {"seq": head.seq, "cluster_id": cluster.cluster_id, "at": timestamp(), **fields},

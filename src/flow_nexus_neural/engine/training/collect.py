@@ -10,7 +10,7 @@ from anyio.abc import ObjectReceiveStream
 from flow_nexus_neural.coordination.membership import slot_order
 from flow_nexus_neural.coordination.rounds import Close, Decision, Fail, Round, Wait
 from flow_nexus_neural.engine.calls.core_slots import TrainingTurns, patience
-from flow_nexus_neural.engine.state.network_groups import Cohort
+from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.training.exchange import Exchange, Update
 from flow_nexus_neural.errors import NeuralError, RoundFailed, UpdateRejected
@@ -29,7 +29,7 @@ class Task:
     """
 
     slot: Slot
-    cohort: Cohort
+    network: NetworkGroup
     base: Region
     opt_step: int
     passes: tuple[Pass, ...]
@@ -99,7 +99,7 @@ async def collect(
         try:
             seeds = (task.dropout_seed, task.opt_step)
             updates[name] = await exchange.train(
-                task.slot, task.cohort, task.base, task.passes, seeds
+                task.slot, task.network, task.base, task.passes, seeds
             )
             pace.add(clock() - began_s, task.work)
         except UpdateRejected as rejection:
@@ -159,7 +159,9 @@ async def _stop_late(exchange: Exchange, tasks: Sequence[Task], decision: Close 
             group.start_soon(exchange.cancel, slot)
 
 
-async def prepare_all(exchange: Exchange, members: Sequence[tuple[Slot, Cohort]]) -> dict[str, str]:
+async def prepare_all(
+    exchange: Exchange, members: Sequence[tuple[Slot, NetworkGroup]]
+) -> dict[str, str]:
     """Build and grant whatever workers still lack; failures are noted on the slot and skipped.
 
     Returns:
@@ -167,9 +169,9 @@ async def prepare_all(exchange: Exchange, members: Sequence[tuple[Slot, Cohort]]
     """
     digests: dict[str, str] = {}
 
-    async def prepare(slot: Slot, cohort: Cohort) -> None:
+    async def prepare(slot: Slot, network: NetworkGroup) -> None:
         try:
-            digest = await exchange.prepare(slot, cohort)
+            digest = await exchange.prepare(slot, network)
         except NeuralError as failure:
             slot.last_error = str(failure)
         else:
@@ -177,6 +179,6 @@ async def prepare_all(exchange: Exchange, members: Sequence[tuple[Slot, Cohort]]
                 digests[slot.name] = digest
 
     async with anyio.create_task_group() as group:
-        for slot, cohort in members:
-            group.start_soon(prepare, slot, cohort)
+        for slot, network in members:
+            group.start_soon(prepare, slot, network)
     return digests

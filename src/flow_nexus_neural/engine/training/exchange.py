@@ -16,7 +16,7 @@ from flow_nexus_neural.engine.calls.calls import NodeCalls
 from flow_nexus_neural.engine.calls.deadlines import BUILD, CANCEL, Deadline
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.state.cluster import Cluster
-from flow_nexus_neural.engine.state.network_groups import Cohort, ModelState
+from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.errors import NodeError, NodeTimeout, UpdateRejected
 from flow_nexus_neural.kernels.averaging import averaged_step, federated_average
@@ -118,7 +118,7 @@ class Exchange:
         """Whether the slot's living process has its network, shard and buffer."""
         return self._prepared.get(slot.name) == slot.node_id
 
-    async def prepare(self, slot: Slot, cohort: Cohort) -> str | None:
+    async def prepare(self, slot: Slot, network: NetworkGroup) -> str | None:
         """Build the network in a worker and grant it its shard and buffer; once per process.
 
         Returns:
@@ -131,19 +131,19 @@ class Exchange:
             return None
         built, _ = await self._setup.ask(
             slot,
-            Build(network=TRAINING, plan=cohort.plan, seed=self._init_seed(cohort)),
+            Build(network=TRAINING, plan=network.plan, seed=self._init_seed(network)),
             Built,
             BUILD,
         )
-        slot.built[TRAINING] = cohort.plan_digest
+        slot.built[TRAINING] = network.plan_digest
         region = await self._shard(slot.name)
         await self._setup.grant(slot, region)
         self._setup.pulled(region.nbytes)
-        await self._setup.grant(slot, self._buffer(slot, cohort))
+        await self._setup.grant(slot, self._buffer(slot, network))
         self._prepared[slot.name] = slot.node_id
         return built.digest
 
-    async def initial_state(self, slot: Slot, cohort: Cohort) -> ModelState:
+    async def initial_state(self, slot: Slot, network: NetworkGroup) -> ModelState:
         """The weights that a worker drew from the seed, before any step.
 
         Raises:
@@ -156,27 +156,29 @@ class Exchange:
         if (
             params is None
             or buffers is None
-            or params.shape != (cohort.plan.n_params,)
-            or buffers.shape != (cohort.plan.n_buffers,)
+            or params.shape != (network.plan.n_params,)
+            or buffers.shape != (network.plan.n_buffers,)
             or params.dtype != np.float32
             or buffers.dtype != np.float32
         ):
             raise UpdateRejected(f"node {slot.name} sent weights that do not fit its network")
-        state = ModelState(params, buffers, {}, 0).with_fresh_moments(cohort.optimizer)
-        if not state.is_finite or cohort.digest_of(state) != reply.digest:
+        state = ModelState(params, buffers, {}, 0).with_fresh_moments(network.optimizer)
+        if not state.is_finite or network.digest_of(state) != reply.digest:
             raise UpdateRejected(f"node {slot.name} sent weights that do not have their digest")
         return state
 
-    async def publish(self, cohort: Cohort, state: ModelState, purpose: str = "base") -> Region:
+    async def publish(
+        self, network: NetworkGroup, state: ModelState, purpose: str = "base"
+    ) -> Region:
         """Write a state once, sealed, for any number of readers."""
         return await self._context.offload(
-            self._context.runtime.share, f"{purpose}:{cohort.key}", state.arrays
+            self._context.runtime.share, f"{purpose}:{network.key}", state.arrays
         )
 
     async def train(
         self,
         slot: Slot,
-        cohort: Cohort,
+        network: NetworkGroup,
         base: Region,
         passes: Sequence[Pass],
         seeds: tuple[int, int],
@@ -185,7 +187,7 @@ class Exchange:
 
         Args:
             slot: The worker.
-            cohort: Its network.
+            network: Its network.
             base: Region with the base state.
             passes: Which steps over its shard.
             seeds: Of everything drawn while training, and the base's optimiser step.
@@ -203,7 +205,7 @@ class Exchange:
             opt_step=seeds[1],
             shard=self._shards[slot.name].key,
             publish=buffer.key,
-            optimizer=cohort.optimizer,
+            optimizer=network.optimizer,
             learning_rate=self._recipe.learning_rate,
             batch_size=self._recipe.batch_size,
             passes=tuple(passes),
@@ -216,14 +218,14 @@ class Exchange:
         state = ModelState(
             params=arrays["params"],
             buffers=arrays["buffers"],
-            moments={name: arrays[name] for name in MOMENTS[cohort.optimizer]},
+            moments={name: arrays[name] for name in MOMENTS[network.optimizer]},
             opt_step=reply.opt_step,
         )
         if reply.opt_step != request.opt_step + reply.steps or reply.steps > self._steps(
             slot, passes
         ):
             raise UpdateRejected(f"the update of {slot.name} claims {reply.steps} steps")
-        await self._context.offload(_admit, slot.name, cohort, state, reply.digest)
+        await self._context.offload(_admit, slot.name, network, state, reply.digest)
         return Update(
             slot=slot.name,
             state=state,
@@ -266,10 +268,10 @@ class Exchange:
         whole = -(-self.rows_of(slot.name) // self._recipe.batch_size)
         return sum((whole if p.stop is None else p.stop) - p.start for p in passes)
 
-    def _init_seed(self, cohort: Cohort) -> int:
+    def _init_seed(self, network: NetworkGroup) -> int:
         from flow_nexus_neural.kernels.seeds import seed64
 
-        return seed64((self._cluster.spec.seed, 0), 0, cohort.key, 0, "init")
+        return seed64((self._cluster.spec.seed, 0), 0, network.key, 0, "init")
 
     async def _shard(self, slot: str) -> Region:
         if slot not in self._shards:
@@ -282,14 +284,14 @@ class Exchange:
             self._shards[slot] = await self._context.offload(cut)
         return self._shards[slot]
 
-    def _buffer(self, slot: Slot, cohort: Cohort) -> Buffer:
+    def _buffer(self, slot: Slot, network: NetworkGroup) -> Buffer:
         former = self._buffers.pop(slot.name, None)
         if former is not None:
             former.close()
         layout = [
-            ("params", "f4", (cohort.plan.n_params,)),
-            ("buffers", "f4", (cohort.plan.n_buffers,)),
-            *((name, "f4", (cohort.plan.n_params,)) for name in MOMENTS[cohort.optimizer]),
+            ("params", "f4", (network.plan.n_params,)),
+            ("buffers", "f4", (network.plan.n_buffers,)),
+            *((name, "f4", (network.plan.n_params,)) for name in MOMENTS[network.optimizer]),
         ]
         self._buffers[slot.name] = self._context.runtime.buffer(f"publish:{slot.name}", layout)
         return self._buffers[slot.name]
@@ -329,10 +331,10 @@ async def revoke_base(exchange: Exchange, slots: Sequence[Slot], base: Region) -
     base.close()
 
 
-def _admit(slot: str, cohort: Cohort, state: ModelState, digest: str) -> None:
+def _admit(slot: str, network: NetworkGroup, state: ModelState, digest: str) -> None:
     if not state.is_finite:
         raise UpdateRejected(f"the update of {slot} is not finite")
-    if cohort.digest_of(state) != digest:
+    if network.digest_of(state) != digest:
         raise UpdateRejected(f"the update of {slot} does not have the digest that came with it")
     second = state.moments.get("v")
     if second is not None and second.size and float(second.min()) < 0:

@@ -12,7 +12,7 @@ from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.reports import DatasetInfo, NetworkInfo, TrainingConfig
 from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.engine.state.cluster import Cluster
-from flow_nexus_neural.engine.state.network_groups import Cohort
+from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.training.arguments import effective_config, resolve_partition
 from flow_nexus_neural.errors import DataTooSmall, InvalidArchitecture, LimitExceeded, NoWorkers
@@ -29,16 +29,16 @@ class Preparation:
     """A training that can start.
 
     Attributes:
-        cohorts: With the committed state of the same network where there is one.
-        continues: Whether at least one cohort starts from a committed version.
+        networks: With the committed state of the same network where there is one.
+        continues: Whether at least one network starts from a committed version.
         least_workers: Fewest workers of a round that the caller insists on; 1 when nothing was asked.
     """
 
     data: PreparedData
     shards: Shards
-    cohorts: dict[str, Cohort]
+    networks: dict[str, NetworkGroup]
     config: TrainingConfig
-    networks: list[NetworkInfo]
+    network_infos: list[NetworkInfo]
     dataset: DatasetInfo
     continues: bool
     least_workers: int
@@ -74,7 +74,7 @@ async def prepare_training(
             f"no worker gets a row of the {len(data.parts['train'].y)} training rows",
             hint="give more rows, or deploy fewer workers",
         )
-    cohorts, warnings = plan_cohorts(context, cluster, request, data, workers)
+    networks, warnings = plan_networks(context, cluster, request, data, workers)
     config = effective_config(
         request,
         eligible=len(eligible),
@@ -82,7 +82,7 @@ async def prepare_training(
         seed=seed,
         largest_shard=max(int(shards.rows[slot.name].size) for slot in eligible),
     )
-    continues = any(cohort.state is not None for cohort in cohorts.values())
+    continues = any(network.state is not None for network in networks.values())
     if cluster.bundle is not None and not continues:
         warnings.append(
             "the data or the networks differ from the trained ones: this training starts a new lineage"
@@ -90,9 +90,9 @@ async def prepare_training(
     return Preparation(
         data=data,
         shards=shards,
-        cohorts=cohorts,
+        networks=networks,
         config=config,
-        networks=[describe_network(cohort) for cohort in cohorts.values()],
+        network_infos=[describe_network(network) for network in networks.values()],
         dataset=describe_data(data),
         continues=continues,
         least_workers=request.min_nodes_per_round or 1,
@@ -131,13 +131,13 @@ def cut_shards(
     )
 
 
-def plan_cohorts(
+def plan_networks(
     context: EngineContext,
     cluster: Cluster,
     request: TrainRequest,
     data: PreparedData,
     workers: list[Slot],
-) -> tuple[dict[str, Cohort], list[str]]:
+) -> tuple[dict[str, NetworkGroup], list[str]]:
     """Group workers by network and give each group its plan, and its committed state if it has one.
 
     Raises:
@@ -147,7 +147,7 @@ def plan_cohorts(
     members: dict[str, list[Slot]] = {}
     for slot in workers:
         members.setdefault(repr(slot.spec.layers), []).append(slot)
-    cohorts: dict[str, Cohort] = {}
+    networks: dict[str, NetworkGroup] = {}
     for slots in members.values():
         try:
             planned = plan_network(
@@ -163,30 +163,30 @@ def plan_cohorts(
                 f"{whose}: {refusal.message}", hint=refusal.hint, details=refusal.details
             ) from None
         warnings += [f"{slots[0].name}: {warning}" for warning in planned.warnings]
-        cohort = Cohort(
-            key=f"c{cluster.cohorts_made + len(cohorts)}",
+        network = NetworkGroup(
+            key=f"c{cluster.networks_made + len(networks)}",
             plan=planned.plan,
             slots=tuple(slot.name for slot in slots),
             layers_source=slots[0].spec.layers_source,
             optimizer=request.optimizer,
         )
-        cohort = _continued(cluster, cohort, schema)
-        cohorts[cohort.key] = cohort
-    return cohorts, warnings
+        network = _continued(cluster, network, schema)
+        networks[network.key] = network
+    return networks, warnings
 
 
-def _continued(cluster: Cluster, cohort: Cohort, schema: DataSchema) -> Cohort:
-    """The cohort with the committed state of the same network on the same kind of input, if any."""
+def _continued(cluster: Cluster, network: NetworkGroup, schema: DataSchema) -> NetworkGroup:
+    """The network with the committed state of the same network on the same kind of input, if any."""
     committed = cluster.committed
     if committed is None or _lineage(committed.schema) != _lineage(schema):
-        return cohort
-    for former in committed.cohorts.values():
-        if former.plan_digest != cohort.plan_digest or former.state is None:
+        return network
+    for former in committed.networks.values():
+        if former.plan_digest != network.plan_digest or former.state is None:
             continue
-        same = former.optimizer == cohort.optimizer
-        state = former.state if same else former.state.with_fresh_moments(cohort.optimizer)
+        same = former.optimizer == network.optimizer
+        state = former.state if same else former.state.with_fresh_moments(network.optimizer)
         return replace(
-            cohort,
+            network,
             key=former.key,
             state=state,
             digest=former.digest,
@@ -194,7 +194,7 @@ def _continued(cluster: Cluster, cohort: Cohort, schema: DataSchema) -> Cohort:
             moments_blob=former.moments_blob if same else None,
             version=former.version,
         )
-    return cohort
+    return network
 
 
 def _lineage(schema: DataSchema) -> tuple[object, ...]:
@@ -203,17 +203,17 @@ def _lineage(schema: DataSchema) -> tuple[object, ...]:
     return (schema.input, schema.task, tuple(schema.classes or ()), names, schema.target_name)
 
 
-def describe_network(cohort: Cohort) -> NetworkInfo:
-    """A cohort as the reply names it."""
-    plan = cohort.plan
+def describe_network(network: NetworkGroup) -> NetworkInfo:
+    """A network as the reply names it."""
+    plan = network.plan
     shape = plan.input.sequence_shape if plan.view == "sequence" else (plan.input.flat_width,)
     return NetworkInfo(
-        cohort=cohort.key,
-        slots=list(cohort.slots),
+        cohort=network.key,
+        slots=list(network.slots),
         parameters=plan.n_params,
         input=list(shape),
         implied_head=plan.implied_head,
-        layers_source=cohort.layers_source,
+        layers_source=network.layers_source,
     )
 
 

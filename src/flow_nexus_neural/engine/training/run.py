@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from flow_nexus_neural.engine.context import EngineContext, incident, timestamp
 from flow_nexus_neural.engine.nodes.lifecycle import revive
 from flow_nexus_neural.engine.state.cluster import Cluster
-from flow_nexus_neural.engine.state.network_groups import Cohort, ModelState
+from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training, TrainingStatus
 from flow_nexus_neural.engine.state.version import model_digest
@@ -62,7 +62,7 @@ class TrainingRun:
 
     def __post_init__(self) -> None:
         prepared, config = self.preparation, self.preparation.config
-        self.cohorts = dict(prepared.cohorts)
+        self.networks = dict(prepared.networks)
         self.exchange = Exchange(
             self.context,
             self.cluster,
@@ -129,45 +129,45 @@ class TrainingRun:
 
     async def _start(self) -> None:
         """Bring workers to the starting state: the committed one, or the drawn initial weights."""
-        for key, cohort in list(self.cohorts.items()):
+        for key, network in list(self.networks.items()):
             members = [slot for slot, own in self._members() if own.key == key]
-            digests = await prepare_all(self.exchange, [(slot, cohort) for slot in members])
-            if cohort.state is None:
-                state = await self._initial(members, cohort, digests)
-                self.cohorts[key] = replace(cohort, state=state, digest=cohort.digest_of(state))
-        digests = {key: cohort.digest or "" for key, cohort in self.cohorts.items()}
+            digests = await prepare_all(self.exchange, [(slot, network) for slot in members])
+            if network.state is None:
+                state = await self._initial(members, network, digests)
+                self.networks[key] = replace(network, state=state, digest=network.digest_of(state))
+        digests = {key: network.digest or "" for key, network in self.networks.items()}
         self.training.advance = replace(self.training.advance, digest_before=model_digest(digests))
 
     async def _initial(
-        self, members: Sequence[Slot], cohort: Cohort, digests: dict[str, str]
+        self, members: Sequence[Slot], network: NetworkGroup, digests: dict[str, str]
     ) -> ModelState:
         """The state before any step: every worker drew it from one seed, so one of them sends it."""
         for slot in members:
             if slot.name not in digests or not slot.healthy:
                 continue
             try:
-                return await self.exchange.initial_state(slot, cohort)
+                return await self.exchange.initial_state(slot, network)
             except NeuralError as failure:
                 slot.last_error = str(failure)
         raise NoWorkers(
-            f"no worker of cohort {cohort.key} could build its network",
+            f"no worker of network {network.key} could build its network",
             hint="see neural_cluster_status for the nodes' errors",
         )
 
-    def cohort_of(self, slot: str) -> Cohort | None:
-        """The cohort in which a slot trains; None when it does not."""
-        for cohort in self.cohorts.values():
-            if slot in cohort.slots:
-                return cohort
+    def network_of(self, slot: str) -> NetworkGroup | None:
+        """The network in which a slot trains; None when it does not."""
+        for network in self.networks.values():
+            if slot in network.slots:
+                return network
         return None
 
-    def _members(self) -> list[tuple[Slot, Cohort]]:
-        """Healthy workers with a shard, in slot order, each with its cohort."""
+    def _members(self) -> list[tuple[Slot, NetworkGroup]]:
+        """Healthy workers with a shard, in slot order, each with its network."""
         members = []
         for slot in self.cluster.slots.healthy("worker"):
-            cohort = self.cohort_of(slot.name)
-            if cohort is not None and self.exchange.rows_of(slot.name) > 0:
-                members.append((slot, cohort))
+            network = self.network_of(slot.name)
+            if network is not None and self.exchange.rows_of(slot.name) > 0:
+                members.append((slot, network))
         return members
 
     async def _round(self, number: int) -> None:
@@ -188,7 +188,7 @@ class TrainingRun:
         work = await one_round(self._frame(), number, members)
         candidate = Candidate(
             number=number,
-            cohorts={key: self._renewed(key, work.states) for key in self.cohorts},
+            networks={key: self._renewed(key, work.states) for key in self.networks},
             renewed=frozenset(work.states),
             updates=work.updates,
             excluded=work.excluded,
@@ -197,7 +197,7 @@ class TrainingRun:
             bytes_before=bytes_before,
         )
         data = (self.preparation.data.schema, self.preparation.dataset)
-        self.cohorts = await commit_round(
+        self.networks = await commit_round(
             context, cluster, self.training, candidate, self._judge, data
         )
         self.rows_last_round = sum(self._rows_trained(update) for update in work.updates)
@@ -223,19 +223,19 @@ class TrainingRun:
             pace=self._pace,
         )
 
-    def _renewed(self, key: str, states: Mapping[str, ModelState]) -> Cohort:
-        cohort = self.cohorts[key]
+    def _renewed(self, key: str, states: Mapping[str, ModelState]) -> NetworkGroup:
+        network = self.networks[key]
         if key not in states:
-            return cohort
-        rows = {slot: self.exchange.rows_of(slot) for slot in cohort.slots}
-        return replace(cohort, state=states[key], digest=cohort.digest_of(states[key]), rows=rows)
+            return network
+        rows = {slot: self.exchange.rows_of(slot) for slot in network.slots}
+        return replace(network, state=states[key], digest=network.digest_of(states[key]), rows=rows)
 
     async def _finish(self) -> None:
         """After the last round: ensemble weights, calibration and the final evaluation."""
         former = self.cluster.committed
         if former is None:
             return
-        bundle, accuracy = await self._judge.finish(former.cohorts, former.bundle)
+        bundle, accuracy = await self._judge.finish(former.networks, former.bundle)
         evaluation = with_ensemble(former.evaluation, accuracy)
         finished = replace(former, bundle=bundle, evaluation=evaluation)
         finished = finished.with_slots_of(self.cluster.committed)
@@ -259,7 +259,7 @@ class TrainingRun:
             self.boundary.pop(0)
         if self.cluster.committed is not None:
             newest = self.cluster.committed.newest
-            self.cohorts = {key: newest(cohort) for key, cohort in self.cohorts.items()}
+            self.networks = {key: newest(network) for key, network in self.networks.items()}
         workers = [
             slot
             for slot in self.cluster.slots.of_role("worker")
@@ -269,13 +269,13 @@ class TrainingRun:
             await self.reshard(workers)
 
     def _joins(self, slot: Slot) -> bool:
-        """Whether a worker trains here; one that was deployed with a cohort's layers joins that cohort."""
-        if self.cohort_of(slot.name) is not None:
+        """Whether a worker trains here; one that was deployed with a network's layers joins that network."""
+        if self.network_of(slot.name) is not None:
             return True
-        for key, cohort in self.cohorts.items():
-            twins = [t for t in self.cluster.slots.of_role("worker") if t.name in cohort.slots]
+        for key, network in self.networks.items():
+            twins = [t for t in self.cluster.slots.of_role("worker") if t.name in network.slots]
             if any(twin.spec.layers == slot.spec.layers for twin in twins):
-                self.cohorts[key] = replace(cohort, slots=(*cohort.slots, slot.name))
+                self.networks[key] = replace(network, slots=(*network.slots, slot.name))
                 return True
         return False
 

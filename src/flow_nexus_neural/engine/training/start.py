@@ -78,17 +78,17 @@ def _install(
 ) -> TrainingRun:
     if cluster.committed is not None:  # connecting may have committed a version
         newest = cluster.committed.newest
-        cohorts = {key: newest(cohort) for key, cohort in prepared.cohorts.items()}
-        prepared = replace(prepared, cohorts=cohorts)
+        networks = {key: newest(network) for key, network in prepared.networks.items()}
+        prepared = replace(prepared, networks=networks)
     run = TrainingRun(context, cluster, training, prepared)
     cluster.trainings.append(training)
-    cluster.cohorts_made += sum(cohort.version == 0 for cohort in prepared.cohorts.values())
+    cluster.networks_made += sum(network.version == 0 for network in prepared.networks.values())
     cluster.run = run
-    for cohort in prepared.cohorts.values():
-        for name in cohort.slots:
+    for network in prepared.networks.values():
+        for name in network.slots:
             slot = cluster.slots[name]
-            slot.parameters = cohort.plan.n_params
-            slot.implied_head = cohort.plan.implied_head
+            slot.parameters = network.plan.n_params
+            slot.implied_head = network.plan.implied_head
             slot.rows = run.exchange.rows_of(name)
     return run
 
@@ -98,8 +98,8 @@ def _report(
 ) -> TrainingReport:
     taking_part = [
         cluster.slots[name]
-        for cohort in prepared.cohorts.values()
-        for name in cohort.slots
+        for network in prepared.networks.values()
+        for name in network.slots
         if prepared.shards.rows[name].size
     ]
     return TrainingReport(
@@ -112,7 +112,7 @@ def _report(
         total_rounds=training.config.rounds,
         config=training.config,
         dataset_info=prepared.dataset,
-        networks=prepared.networks,
+        networks=prepared.network_infos,
         guarantees=guarantees(cluster),
         poll_after_ms=FIRST_POLL_MS,
         estimated_seconds=None,

@@ -9,7 +9,7 @@ import anyio
 from flow_nexus_neural.coordination.rounds import Client, sample_clients
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.reports import TrainingConfig
-from flow_nexus_neural.engine.state.network_groups import Cohort, ModelState
+from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.training.collect import Pace, Task, collect
 from flow_nexus_neural.engine.training.exchange import Exchange, Update, fold, revoke_base
@@ -17,7 +17,7 @@ from flow_nexus_neural.errors import NoWorkers
 from flow_nexus_neural.kernels.seeds import seed64
 from flow_nexus_neural.protocol.messages import Pass
 
-Members = Sequence[tuple[Slot, Cohort]]
+Members = Sequence[tuple[Slot, NetworkGroup]]
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class RoundWork:
-    """What a round made: new states by cohort, updates in slot order, slots left out with reasons."""
+    """What a round made: new states by network, updates in slot order, slots left out with reasons."""
 
     states: dict[str, ModelState]
     updates: list[Update]
@@ -80,7 +80,7 @@ async def federated_round(frame: Frame, number: int, members: Members) -> RoundW
     capability groups, and the optimiser's moments are averaged with the weights.
     """
     config = frame.config
-    by_name = {slot.name: (slot, cohort) for slot, cohort in members}
+    by_name = {slot.name: (slot, network) for slot, network in members}
     clients = [
         frame.turns.client(slot.name, frame.groups.get(slot.name, "")) for slot, _ in members
     ]
@@ -119,13 +119,13 @@ async def local_sgd_round(frame: Frame, number: int, members: Members) -> RoundW
     rows_of = frame.exchange.rows_of
     n_steps = -(-max(rows_of(slot.name) for slot, _ in members) // config.batch_size)
     stride = config.sync_every_steps or n_steps
-    current = {cohort.key: cohort for _, cohort in members}
+    current = {network.key: network for _, network in members}
     total: dict[str, Update] = {}
     excluded: dict[str, str] = {}
     for start in range(0, n_steps, stride):
         going = [
-            (slot, current[cohort.key])
-            for slot, cohort in members
+            (slot, current[network.key])
+            for slot, network in members
             if slot.healthy and rows_of(slot.name) > start * config.batch_size
         ]
         if not going:
@@ -143,9 +143,9 @@ async def local_sgd_round(frame: Frame, number: int, members: Members) -> RoundW
         for update in work.updates:
             total[update.slot] = _added(total.get(update.slot), update)
     reached = {
-        key: cohort.state
-        for key, cohort in current.items()
-        if cohort.state is not None and any(slot in cohort.slots for slot in total)
+        key: network.state
+        for key, network in current.items()
+        if network.state is not None and any(slot in network.slots for slot in total)
     }
     return RoundWork(reached, list(total.values()), excluded)
 
@@ -158,24 +158,24 @@ async def _exchange(
     dropout_seed: Callable[[str], int],
     min_contributors: int,
 ) -> RoundWork:
-    """Publish base states, collect updates, fold each cohort's in slot order."""
-    cohorts = {cohort.key: cohort for _, cohort in members}
+    """Publish base states, collect updates, fold each network's in slot order."""
+    networks = {network.key: network for _, network in members}
     bases = {
-        key: await frame.exchange.publish(cohort, cohort.state)
-        for key, cohort in cohorts.items()
-        if cohort.state is not None
+        key: await frame.exchange.publish(network, network.state)
+        for key, network in networks.items()
+        if network.state is not None
     }
     tasks = [
         Task(
             slot=slot,
-            cohort=cohort,
-            base=bases[cohort.key],
-            opt_step=cohort.state.opt_step if cohort.state else 0,
+            network=network,
+            base=bases[network.key],
+            opt_step=network.state.opt_step if network.state else 0,
             passes=passes(slot.name),
             dropout_seed=dropout_seed(slot.name),
             work=float(frame.exchange.rows_of(slot.name)),
         )
-        for slot, cohort in members
+        for slot, network in members
     ]
     try:
         collected = await collect(
@@ -189,11 +189,11 @@ async def _exchange(
     finally:
         with anyio.CancelScope(shield=True):
             for key, base in bases.items():
-                slots = [slot for slot, cohort in members if cohort.key == key]
+                slots = [slot for slot, network in members if network.key == key]
                 await revoke_base(frame.exchange, slots, base)
     states = {}
-    for key, cohort in cohorts.items():
-        own = [update for update in collected.updates if update.slot in cohort.slots]
+    for key, network in networks.items():
+        own = [update for update in collected.updates if update.slot in network.slots]
         if own:
             states[key] = await frame.context.offload(fold, own)
     return RoundWork(states, collected.updates, collected.excluded)

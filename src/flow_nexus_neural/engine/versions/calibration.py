@@ -39,8 +39,8 @@ def calibrated_bundle(
     Args:
         bundle: With equal weights and no calibration.
         schema: Of the data.
-        slots: Cohort of every slot, in slot order.
-        logits: Outputs per cohort and part; `meta` and `calib` may be missing when the data were few.
+        slots: NetworkGroup of every slot, in slot order.
+        logits: Outputs per network and part; `meta` and `calib` may be missing when the data were few.
         parts: The rows behind them.
     """
     weights, source = _weights(schema, slots, logits, parts["meta"])

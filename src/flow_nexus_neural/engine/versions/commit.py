@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.reports import DatasetInfo, HistoryPoint
 from flow_nexus_neural.engine.state.cluster import Cluster
-from flow_nexus_neural.engine.state.network_groups import Bundle, Cohort
+from flow_nexus_neural.engine.state.network_groups import Bundle, NetworkGroup
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.state.version import Committed, model_digest
 from flow_nexus_neural.engine.storage.ledger_writer import LateRow, record
@@ -37,7 +37,7 @@ class Candidate:
     """What a round made, before anybody believes it.
 
     Attributes:
-        cohorts: All cohorts of the training, with the new weights where there are any.
+        networks: All networks of the training, with the new weights where there are any.
         renewed: Keys of those that have new weights.
         excluded: Slots left out, with reasons.
         began_s: When the round began.
@@ -45,7 +45,7 @@ class Candidate:
     """
 
     number: int
-    cohorts: Mapping[str, Cohort]
+    networks: Mapping[str, NetworkGroup]
     renewed: frozenset[str]
     updates: Sequence[Update]
     excluded: Mapping[str, str]
@@ -61,7 +61,7 @@ async def commit_round(
     candidate: Candidate,
     judge: Judge,
     data: "tuple[DataSchema, DatasetInfo]",
-) -> dict[str, Cohort]:
+) -> dict[str, NetworkGroup]:
     """Commit a round's candidate as the cluster's next version.
 
     Args:
@@ -73,15 +73,15 @@ async def commit_round(
         data: Schema and description of what it was trained on.
 
     Returns:
-        All cohorts of the candidate as committed.
+        All networks of the candidate as committed.
 
     Raises:
         RoundFailed: The candidate's outputs are not finite; the former version stays.
         StoreUnavailable: It could not be made durable; the former version stays.
     """
-    verdict = await judge.round(candidate.cohorts)
-    cohorts, blobs = await store_blobs(
-        context, cluster, data[0], candidate.cohorts, candidate.renewed
+    verdict = await judge.round(candidate.networks)
+    networks, blobs = await store_blobs(
+        context, cluster, data[0], candidate.networks, candidate.renewed
     )
     point = HistoryPoint(
         round=candidate.number,
@@ -91,12 +91,12 @@ async def commit_round(
         bytes=cluster.metrics.communication_bytes - candidate.bytes_before,
         seconds=context.clock() - candidate.began_s,
     )
-    digest = model_digest({key: cohort.digest or "" for key, cohort in cohorts.items()})
+    digest = model_digest({key: network.digest or "" for key, network in networks.items()})
     advance = training.advance.after(point, sum(u.steps for u in candidate.updates), digest)
     keep, is_best = context.settings.checkpoint_keep, advance.best_round == candidate.number
-    committed = _successor(cluster.committed, cohorts, verdict, data, keep=keep, is_best=is_best)
+    committed = _successor(cluster.committed, networks, verdict, data, keep=keep, is_best=is_best)
     entries = [
-        _round_entry(cluster, training, candidate, cohorts[key], committed.version)
+        _round_entry(cluster, training, candidate, networks[key], committed.version)
         for key in sorted(candidate.renewed)
     ]
     history = HistoryRow(
@@ -113,12 +113,12 @@ async def commit_round(
         training.history.append(point)
         training.round_s.append(context.clock() - candidate.began_s)
         context.changed(cluster)
-    return dict(cohorts)
+    return dict(networks)
 
 
 def _successor(
     former: Committed | None,
-    cohorts: Mapping[str, Cohort],
+    networks: Mapping[str, NetworkGroup],
     verdict: Verdict,
     data: "tuple[DataSchema, DatasetInfo]",
     *,
@@ -131,13 +131,13 @@ def _successor(
         version=version,
         schema=data[0],
         dataset=data[1],
-        cohorts=cohorts,
-        bundle=plain_bundle(cohorts, version),
+        networks=networks,
+        bundle=plain_bundle(networks, version),
         evaluation=verdict.evaluation,
         accuracy=verdict.test.accuracy,
         loss=verdict.test.loss,
-        recent=recent_files(former, cohorts, keep),
-        best=_best(former, cohorts, is_best=is_best),
+        recent=recent_files(former, networks, keep),
+        best=_best(former, networks, is_best=is_best),
     )
 
 
@@ -170,12 +170,12 @@ async def install(
         )
         cluster.installing = committed
         try:
-            cohorts = list(committed.cohorts.values())
-            await load_everywhere(context, cluster, cohorts, committed.bundle.parity)
+            networks = list(committed.networks.values())
+            await load_everywhere(context, cluster, networks, committed.bundle.parity)
         finally:
             cluster.committed = committed.with_slots_of(cluster.committed)
             cluster.installing = None
-        await catch_up(context, cluster, {slot for cohort in cohorts for slot in cohort.slots})
+        await catch_up(context, cluster, {slot for network in networks for slot in network.slots})
         await context.delete_files(dropped)
 
 
@@ -183,10 +183,10 @@ async def store_blobs(
     context: EngineContext,
     cluster: Cluster,
     schema: "DataSchema",
-    cohorts: Mapping[str, Cohort],
+    networks: Mapping[str, NetworkGroup],
     renewed: frozenset[str],
-) -> tuple[dict[str, Cohort], Blobs]:
-    """Write weights and moments of renewed cohorts; all cohorts come back, those one version later.
+) -> tuple[dict[str, NetworkGroup], Blobs]:
+    """Write weights and moments of renewed networks; all networks come back, those one version later.
 
     A file says in its header what its tensors compute and how rows are scaled, so that anybody can compute a
     prediction again from the file alone.
@@ -194,43 +194,43 @@ async def store_blobs(
     Raises:
         StoreUnavailable: The disk refuses.
     """
-    stored = dict(cohorts)
+    stored = dict(networks)
     blobs: Blobs = []
     for key in sorted(renewed):
-        cohort = cohorts[key]
-        if cohort.state is None:
+        network = networks[key]
+        if network.state is None:
             continue
         metadata: dict[str, JsonValue] = {
             "cluster_id": cluster.cluster_id,
             "cohort": key,
-            "version": str(cohort.version + 1),
-            "weights_digest": cohort.digest or "",
+            "version": str(network.version + 1),
+            "weights_digest": network.digest or "",
         }
         recipe: dict[str, JsonValue] = {
-            "plan": cohort.plan.model_dump(mode="json"),
+            "plan": network.plan.model_dump(mode="json"),
             "schema": schema.to_json(),
         }
         write = context.checkpoints.write
         blob, nbytes = await context.offload(
-            write, cohort.tensors(cohort.state), {**metadata, **recipe}
+            write, network.tensors(network.state), {**metadata, **recipe}
         )
         blobs.append((blob, nbytes, "weights"))
         moments_blob = None
-        if cohort.state.moments:
-            moments_blob, nbytes = await context.offload(write, cohort.state.moments, metadata)
+        if network.state.moments:
+            moments_blob, nbytes = await context.offload(write, network.state.moments, metadata)
             blobs.append((moments_blob, nbytes, "moments"))
         stored[key] = replace(
-            cohort, blob=blob, moments_blob=moments_blob, version=cohort.version + 1
+            network, blob=blob, moments_blob=moments_blob, version=network.version + 1
         )
     return stored, blobs
 
 
-def plain_bundle(cohorts: Mapping[str, Cohort], version: int) -> Bundle:
+def plain_bundle(networks: Mapping[str, NetworkGroup], version: int) -> Bundle:
     """A bundle before calibration: equal weights, nothing corrected."""
-    slots = [slot for cohort in cohorts.values() for slot in cohort.slots]
+    slots = [slot for network in networks.values() for slot in network.slots]
     return Bundle(
         version=version,
-        digests={key: cohort.digest or "" for key, cohort in cohorts.items()},
+        digests={key: network.digest or "" for key, network in networks.items()},
         parity=version % 2,
         slot_weights={slot: 1.0 / len(slots) for slot in slots},
         weights_source="equal",
@@ -242,27 +242,27 @@ def plain_bundle(cohorts: Mapping[str, Cohort], version: int) -> Bundle:
 
 
 def recent_files(
-    former: Committed | None, cohorts: Mapping[str, Cohort], keep: int
+    former: Committed | None, networks: Mapping[str, NetworkGroup], keep: int
 ) -> dict[str, tuple[str, ...]]:
-    """Checkpoint files of the last `keep` versions of each cohort, newest last."""
+    """Checkpoint files of the last `keep` versions of each network, newest last."""
     recent = {}
-    for key, cohort in cohorts.items():
+    for key, network in networks.items():
         before = former.recent.get(key, ()) if former else ()
-        files = [name for name in (*before, cohort.blob) if name is not None]
+        files = [name for name in (*before, network.blob) if name is not None]
         recent[key] = tuple(dict.fromkeys(files))[-keep:]
     return recent
 
 
 def _best(
-    former: Committed | None, cohorts: Mapping[str, Cohort], *, is_best: bool
+    former: Committed | None, networks: Mapping[str, NetworkGroup], *, is_best: bool
 ) -> dict[str, str]:
     if is_best or former is None:
-        return {key: cohort.blob for key, cohort in cohorts.items() if cohort.blob is not None}
-    return {key: name for key, name in former.best.items() if key in cohorts}
+        return {key: network.blob for key, network in networks.items() if network.blob is not None}
+    return {key: name for key, name in former.best.items() if key in networks}
 
 
 def _round_entry(
-    cluster: Cluster, training: Training, candidate: Candidate, cohort: Cohort, version: int
+    cluster: Cluster, training: Training, candidate: Candidate, network: NetworkGroup, version: int
 ) -> dict[str, JsonValue]:
     contributors: list[JsonValue] = [
         {
@@ -272,21 +272,21 @@ def _round_entry(
             "update_digest": update.digest,
         }
         for update in candidate.updates
-        if update.slot in cohort.slots
+        if update.slot in network.slots
     ]
     return {
         "kind": "version",
-        "cohort": cohort.key,
-        "version": cohort.version,
-        "parent": cohort.version - 1,
+        "cohort": network.key,
+        "version": network.version,
+        "parent": network.version - 1,
         "model_version": version,
         "round": candidate.number,
         "training_id": training.training_id,
         "rule": RULE,
         "contributors": contributors,
         "excluded": [{"slot": slot, "reason": why} for slot, why in candidate.excluded.items()],
-        "weights_digest": cohort.digest,
-        "blob": cohort.blob,
+        "weights_digest": network.digest,
+        "blob": network.blob,
         "topology_epoch": cluster.topology_epoch,
         "train_loss": candidate.train_loss,
     }

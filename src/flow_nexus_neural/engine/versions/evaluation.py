@@ -18,7 +18,7 @@ from flow_nexus_neural.engine.calls.deadlines import BUILD, INFER
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.reports import Evaluation
 from flow_nexus_neural.engine.state.cluster import Cluster
-from flow_nexus_neural.engine.state.network_groups import Cohort
+from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.versions.loading import share_weights
 from flow_nexus_neural.errors import NodeError, NoWorkers, UpdateRejected
@@ -31,7 +31,7 @@ Logits = NDArray[np.float32]
 ATTEMPTS = 3
 RELEASE_S = 2.0
 NAMES = 4
-"""Networks that an evaluating node keeps; with more cohorts than that it builds them in turn."""
+"""Networks that an evaluating node keeps; with more networks than that it builds them in turn."""
 
 
 @dataclass(frozen=True)
@@ -60,19 +60,19 @@ class Evaluator:
     def __post_init__(self) -> None:
         self._calls = NodeCalls(self.cluster, "sync")
 
-    async def infer(self, cohort: Cohort, parts: Sequence[str]) -> dict[str, Logits]:
-        """Outputs [rows, n_outputs] of a cohort's weights for each named part.
+    async def infer(self, network: NetworkGroup, parts: Sequence[str]) -> dict[str, Logits]:
+        """Outputs [rows, n_outputs] of a network's weights for each named part.
 
         Raises:
             NoWorkers: No node is left that could infer.
         """
-        weights = await share_weights(self.context, cohort, "evaluate")
+        weights = await share_weights(self.context, network, "evaluate")
         try:
             failed: list[Slot] = []
             for _ in range(ATTEMPTS):
                 slot = self.evaluator(failed)
                 try:
-                    return await self._infer_on(slot, cohort, weights, parts)
+                    return await self._infer_on(slot, network, weights, parts)
                 except (NodeError, UpdateRejected) as failure:
                     slot.last_error = str(failure)
                     failed.append(slot)
@@ -115,12 +115,14 @@ class Evaluator:
         self._regions.clear()
 
     async def _infer_on(
-        self, slot: Slot, cohort: Cohort, weights: Region, parts: Sequence[str]
+        self, slot: Slot, network: NetworkGroup, weights: Region, parts: Sequence[str]
     ) -> dict[str, Logits]:
-        name = self._names.setdefault(cohort.key, f"evaluate{len(self._names) % NAMES}")
-        if slot.built.get(name) != cohort.plan_digest:
-            await self._calls.ask(slot, Build(network=name, plan=cohort.plan, seed=0), Built, BUILD)
-            slot.built[name] = cohort.plan_digest
+        name = self._names.setdefault(network.key, f"evaluate{len(self._names) % NAMES}")
+        if slot.built.get(name) != network.plan_digest:
+            await self._calls.ask(
+                slot, Build(network=name, plan=network.plan, seed=0), Built, BUILD
+            )
+            slot.built[name] = network.plan_digest
         await self._calls.grant(slot, weights)
         self._calls.pulled(weights.nbytes)
         outputs: dict[str, Logits] = {}
@@ -128,7 +130,7 @@ class Evaluator:
             region = await self._part(slot, part)
             request = Infer(network=name, weights=weights.key, data=region.key)
             _, arrays = await self._calls.ask(slot, request, Outputs, INFER)
-            outputs[part] = _checked(arrays.get("y"), len(self.parts[part].y), cohort, slot)
+            outputs[part] = _checked(arrays.get("y"), len(self.parts[part].y), network, slot)
         await self._calls.revoke(slot, weights.key)
         return outputs
 
@@ -147,8 +149,8 @@ class Evaluator:
         return region
 
 
-def _checked(y: NDArray[np.float32] | None, rows: int, cohort: Cohort, slot: Slot) -> Logits:
-    if y is None or y.shape != (rows, cohort.plan.n_outputs) or y.dtype != np.float32:
+def _checked(y: NDArray[np.float32] | None, rows: int, network: NetworkGroup, slot: Slot) -> Logits:
+    if y is None or y.shape != (rows, network.plan.n_outputs) or y.dtype != np.float32:
         raise UpdateRejected(f"node {slot.name} sent outputs of the wrong shape")
     return y
 
@@ -160,20 +162,20 @@ def target_scale(schema: DataSchema, tolerance: float | None = None) -> TargetSc
     return TargetScale(mean=schema.target_mean, sd=schema.target_sd, tau=tolerance or 0.0)
 
 
-def stacked(logits: Mapping[str, Logits], slot_cohorts: Sequence[str]) -> NDArray[np.float64]:
-    """[slots, rows, n_outputs]: each slot answers as its cohort does."""
-    return np.stack([np.asarray(logits[key], dtype=np.float64) for key in slot_cohorts])
+def stacked(logits: Mapping[str, Logits], slot_networks: Sequence[str]) -> NDArray[np.float64]:
+    """[slots, rows, n_outputs]: each slot answers as its network does."""
+    return np.stack([np.asarray(logits[key], dtype=np.float64) for key in slot_networks])
 
 
 def fused(
     aggregation: Aggregation,
     logits: Mapping[str, Logits],
-    slot_cohorts: Sequence[str],
+    slot_networks: Sequence[str],
     weights: Sequence[float],
     schema: DataSchema,
 ) -> Fused:
-    """The answer of all slots to rows that the evaluator inferred once per cohort."""
-    answers = stacked(logits, slot_cohorts)
+    """The answer of all slots to rows that the evaluator inferred once per network."""
+    answers = stacked(logits, slot_networks)
     return fuse(aggregation, answers, weights, schema.task, scale=target_scale(schema))
 
 

@@ -1,6 +1,6 @@
 """Putting a committed version into the nodes that answer predictions.
 
-A node keeps two serving copies of a cohort's network. A new version is loaded into the copy that the bundle
+A node keeps two serving copies of a network's network. A new version is loaded into the copy that the bundle
 in force does not use, so predictions go on undisturbed and every reply rests on one bundle.
 """
 
@@ -12,7 +12,7 @@ from flow_nexus_neural.engine.calls.calls import NodeCalls
 from flow_nexus_neural.engine.calls.deadlines import BUILD, LOAD
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.state.cluster import Cluster
-from flow_nexus_neural.engine.state.network_groups import Cohort
+from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.version import Committed
 from flow_nexus_neural.errors import NodeError, SyncMismatch
@@ -25,16 +25,18 @@ def serving_name(parity: int) -> str:
     return f"serve{parity}"
 
 
-async def share_weights(context: EngineContext, cohort: Cohort, purpose: str) -> Region:
-    """Write a cohort's committed weights into a sealed region."""
-    state = cohort.state
+async def share_weights(context: EngineContext, network: NetworkGroup, purpose: str) -> Region:
+    """Write a network's committed weights into a sealed region."""
+    state = network.state
     if state is None:
-        raise ValueError(f"cohort {cohort.key} has no weights to share")
+        raise ValueError(f"network {network.key} has no weights to share")
     arrays = {"params": state.params, "buffers": state.buffers}
-    return await context.offload(context.runtime.share, f"{purpose}:{cohort.key}", arrays)
+    return await context.offload(context.runtime.share, f"{purpose}:{network.key}", arrays)
 
 
-async def load(calls: NodeCalls, slot: Slot, cohort: Cohort, parity: int, region: Region) -> None:
+async def load(
+    calls: NodeCalls, slot: Slot, network: NetworkGroup, parity: int, region: Region
+) -> None:
     """Load a region's weights into one serving copy of a node and check what the node then holds.
 
     Raises:
@@ -42,44 +44,44 @@ async def load(calls: NodeCalls, slot: Slot, cohort: Cohort, parity: int, region
         NodeError: The node failed.
     """
     name = serving_name(parity)
-    if slot.built.get(name) != cohort.plan_digest:
-        await calls.ask(slot, Build(network=name, plan=cohort.plan, seed=0), Built, BUILD)
-        slot.built[name] = cohort.plan_digest
+    if slot.built.get(name) != network.plan_digest:
+        await calls.ask(slot, Build(network=name, plan=network.plan, seed=0), Built, BUILD)
+        slot.built[name] = network.plan_digest
     await calls.grant(slot, region)
     reply, _ = await calls.ask(slot, Load(network=name, region=region.key), Loaded, LOAD)
     calls.pulled(region.nbytes)
     await calls.revoke(slot, region.key)
-    if reply.digest != cohort.digest:
+    if reply.digest != network.digest:
         raise SyncMismatch(
             f"node {slot.name} holds weights {reply.digest[:12]} after loading"
-            f" {(cohort.digest or 'none')[:12]}",
+            f" {(network.digest or 'none')[:12]}",
             hint="call neural_node_deploy to replace it",
         )
     slot.served[name] = reply.digest
 
 
 async def load_everywhere(
-    context: EngineContext, cluster: Cluster, cohorts: Sequence[Cohort], parity: int
+    context: EngineContext, cluster: Cluster, networks: Sequence[NetworkGroup], parity: int
 ) -> None:
-    """Load committed cohorts into every healthy worker of theirs.
+    """Load committed networks into every healthy worker of theirs.
 
     A node that fails here keeps no copy of the version and is not asked under it; its failure is noted.
     """
     calls = NodeCalls(cluster, "sync")
 
-    async def load_one(slot: Slot, cohort: Cohort, region: Region) -> None:
+    async def load_one(slot: Slot, network: NetworkGroup, region: Region) -> None:
         try:
-            await load(calls, slot, cohort, parity, region)
+            await load(calls, slot, network, parity, region)
         except NodeError as failure:
             slot.last_error = str(failure)
 
-    for cohort in cohorts:
-        region = await share_weights(context, cohort, "serve")
+    for network in networks:
+        region = await share_weights(context, network, "serve")
         try:
             async with anyio.create_task_group() as group:
                 for slot in cluster.slots.healthy("worker"):
-                    if slot.name in cohort.slots:
-                        group.start_soon(load_one, slot, cohort, region)
+                    if slot.name in network.slots:
+                        group.start_soon(load_one, slot, network, region)
         finally:
             region.close()
 
@@ -91,12 +93,12 @@ async def synchronise(context: EngineContext, cluster: Cluster, slot: Slot) -> b
         NodeError: The node failed or does not reproduce the committed weights.
     """
     committed = cluster.committed
-    cohort = committed.cohort_of(slot.name) if committed else None
-    if committed is None or cohort is None or cohort.state is None:
+    network = committed.network_of(slot.name) if committed else None
+    if committed is None or network is None or network.state is None:
         return False
-    region = await share_weights(context, cohort, "sync")
+    region = await share_weights(context, network, "sync")
     try:
-        await load(NodeCalls(cluster, "sync"), slot, cohort, committed.bundle.parity, region)
+        await load(NodeCalls(cluster, "sync"), slot, network, committed.bundle.parity, region)
     finally:
         region.close()
     return True
@@ -105,14 +107,14 @@ async def synchronise(context: EngineContext, cluster: Cluster, slot: Slot) -> b
 def adopt(cluster: Cluster, slot: Slot) -> None:
     """Let a worker that serves nothing yet serve a network of its layers that is already trained."""
     committed = cluster.committed
-    if committed is None or slot.spec.role != "worker" or committed.cohort_of(slot.name):
+    if committed is None or slot.spec.role != "worker" or committed.network_of(slot.name):
         return
-    for key, cohort in committed.cohorts.items():
-        twins = [twin for twin in cluster.slots.of_role("worker") if twin.name in cohort.slots]
+    for key, network in committed.networks.items():
+        twins = [twin for twin in cluster.slots.of_role("worker") if twin.name in network.slots]
         if any(twin.spec.layers == slot.spec.layers for twin in twins):
             cluster.committed = committed.with_slot(slot.name, key)
-            slot.parameters = cohort.plan.n_params
-            slot.implied_head = cohort.plan.implied_head
+            slot.parameters = network.plan.n_params
+            slot.implied_head = network.plan.implied_head
             return
 
 
@@ -145,8 +147,8 @@ def serving_slots(cluster: Cluster, committed: Committed | None = None) -> list[
     return [
         slot
         for slot in cluster.slots.healthy("worker")
-        if (cohort := committed.cohort_of(slot.name)) is not None
-        and slot.served.get(name) == cohort.digest
+        if (network := committed.network_of(slot.name)) is not None
+        and slot.served.get(name) == network.digest
     ]
 
 
@@ -156,4 +158,4 @@ def expected_slots(cluster: Cluster, committed: Committed | None = None) -> list
     if committed is None:
         return []
     workers = cluster.slots.of_role("worker")
-    return [slot for slot in workers if committed.cohort_of(slot.name) is not None]
+    return [slot for slot in workers if committed.network_of(slot.name) is not None]

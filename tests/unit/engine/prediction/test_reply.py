@@ -9,7 +9,7 @@ from flow_nexus_neural.data.schema import Adapted
 from flow_nexus_neural.engine.prediction.reply import Answer, report
 from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.kernels.calibration import Calibrator
-from tests.unit.engine.building import bundle, cohort, committed, slot
+from tests.unit.engine.building import bundle, committed, network, slot
 
 NAMES = ("worker-0", "worker-1", "worker-2", "worker-3")
 
@@ -52,10 +52,10 @@ def answer(
     """
     names = NAMES[: n_expected or len(logits)]
     weights = bundled.pop("weights", dict.fromkeys(names, 1 / len(names)))
-    cohorts = [cohort(slots=names, task=task)]
+    networks = [network(slots=names, task=task)]
     if mixed:
-        cohorts = [cohort(f"c{k}", (name,), task, f"d{k}") for k, name in enumerate(names)]
-    model = committed(cohorts, bundle(weights, **bundled), task)
+        networks = [network(f"c{k}", (name,), task, f"d{k}") for k, name in enumerate(names)]
+    model = committed(networks, bundle(weights, **bundled), task)
     detail = bundled.get("detail", "default")
     return report(
         "dnc_1",

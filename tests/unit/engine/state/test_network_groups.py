@@ -12,28 +12,28 @@ from flow_nexus_neural.engine.storage.checkpoints import CheckpointFiles
 from flow_nexus_neural.engine.versions.commit import recent_files
 from flow_nexus_neural.errors import StoreCorrupt
 from flow_nexus_neural.kernels.calibration import Calibrator
-from tests.unit.engine.building import bundle, cohort, committed, plan, state
+from tests.unit.engine.building import bundle, committed, network, plan, state
 
 
 def stored_model(tmp_path):
-    """A version with two cohorts, its files written."""
+    """A version with two networks, its files written."""
     files = CheckpointFiles(tmp_path)
-    cohorts = []
+    networks = []
     for key, slots, seed in (("c0", ("worker-0", "worker-1"), 1), ("c1", ("worker-2",), 2)):
-        made = cohort(key, slots, state=state(plan(), seed), version=4, rows={slots[0]: 31})
+        made = network(key, slots, state=state(plan(), seed), version=4, rows={slots[0]: 31})
         blob, _ = files.write(made.tensors(made.state), {})
         moments, _ = files.write(made.state.moments, {})
         digest = made.digest_of(made.state)
-        cohorts.append(replace(made, blob=blob, moments_blob=moments, digest=digest))
+        networks.append(replace(made, blob=blob, moments_blob=moments, digest=digest))
     of_bundle = bundle(
         {"worker-0": 0.5, "worker-1": 0.3, "worker-2": 0.2},
-        digests={c.key: c.digest for c in cohorts},
+        digests={c.key: c.digest for c in networks},
         calibrators={"mean": Calibrator("platt", 1.25, -0.5)},
         error_correlation=0.3,
     )
-    recent = recent_files(None, {c.key: c for c in cohorts}, 5)
-    best = {c.key: c.blob for c in cohorts}
-    return files, committed(cohorts, of_bundle, recent=recent, best=best)
+    recent = recent_files(None, {c.key: c for c in networks}, 5)
+    best = {c.key: c.blob for c in networks}
+    return files, committed(networks, of_bundle, recent=recent, best=best)
 
 
 def through_json(model):
@@ -46,8 +46,8 @@ def test_a_version_reads_back_as_it_was(tmp_path):
     assert again.to_json() == model.to_json()
     assert again.bundle == model.bundle
     assert again.bundle.sha == model.bundle.sha
-    for key, one in model.cohorts.items():
-        other = again.cohorts[key]
+    for key, one in model.networks.items():
+        other = again.networks[key]
         assert other.state.opt_step == 7
         for name, array in one.state.arrays.items():
             assert np.array_equal(array, other.state.arrays[name])
@@ -60,14 +60,14 @@ def test_altered_missing_or_foreign_checkpoints_are_not_served(tmp_path):
     files, model = stored_model(tmp_path)
     stored = through_json(model)
     foreign = through_json(model)
-    foreign["cohorts"]["c0"]["blob"] = model.cohorts["c1"].blob
+    foreign["cohorts"]["c0"]["blob"] = model.networks["c1"].blob
     with pytest.raises(StoreCorrupt, match="the journal says"):
         load_committed(foreign, files)
     moments = through_json(model)
-    moments["cohorts"]["c0"]["blob"] = model.cohorts["c0"].moments_blob
+    moments["cohorts"]["c0"]["blob"] = model.networks["c0"].moments_blob
     with pytest.raises(StoreCorrupt, match="does not hold the tensors"):
         load_committed(moments, files)
-    file = files.path(model.cohorts["c0"].blob)
+    file = files.path(model.networks["c0"].blob)
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(bytes(content))
@@ -111,17 +111,17 @@ def test_a_state_with_one_bad_value_is_not_finite():
 
 
 def test_the_last_files_are_kept_in_order_without_repeats():
-    former = committed([cohort()], bundle({}), recent={"c0": ("a", "b", "c")})
+    former = committed([network()], bundle({}), recent={"c0": ("a", "b", "c")})
     for blob, keep, expected in (
         ("d", 3, ("b", "c", "d")),
         ("c", 3, ("a", "b", "c")),
         ("d", 9, ("a", "b", "c", "d")),
     ):
-        assert recent_files(former, {"c0": cohort(blob=blob)}, keep) == {"c0": expected}
-    assert recent_files(former, {"c1": cohort("c1", blob="x")}, 3) == {"c1": ("x",)}
+        assert recent_files(former, {"c0": network(blob=blob)}, keep) == {"c0": expected}
+    assert recent_files(former, {"c1": network("c1", blob="x")}, 3) == {"c1": ("x",)}
 
 
-def test_one_cohort_is_the_model_and_several_are_named_together():
+def test_one_network_is_the_model_and_several_are_named_together():
     assert model_digest({"c0": "d0"}) == "d0"
     both = model_digest({"c0": "d0", "c1": "d1"})
     assert both not in ("d0", "d1")
@@ -129,33 +129,33 @@ def test_one_cohort_is_the_model_and_several_are_named_together():
 
 
 def test_slots_join_and_leave_a_version():
-    one = committed([cohort(slots=("worker-0",))], bundle({"worker-0": 1.0}))
+    one = committed([network(slots=("worker-0",))], bundle({"worker-0": 1.0}))
     two = one.with_slot("worker-1", "c0")
-    assert two.cohort_of("worker-1").key == "c0"
+    assert two.network_of("worker-1").key == "c0"
     assert two.bundle.slot_weights == {"worker-0": 1.0, "worker-1": 1.0}
-    assert one.cohort_of("worker-1") is None
+    assert one.network_of("worker-1") is None
     back = two.without_slot("worker-1")
-    assert back.cohort_of("worker-1") is None
+    assert back.network_of("worker-1") is None
     assert back.bundle.sha == one.bundle.sha
 
 
 def test_the_next_version_keeps_the_slots_that_came_meanwhile():
-    former = committed([cohort(slots=("worker-0", "worker-3"))], bundle({"worker-3": 1.0}))
-    following = committed([cohort(slots=("worker-0",))], bundle({"worker-0": 1.0}), version=4)
+    former = committed([network(slots=("worker-0", "worker-3"))], bundle({"worker-3": 1.0}))
+    following = committed([network(slots=("worker-0",))], bundle({"worker-0": 1.0}), version=4)
     merged = following.with_slots_of(former)
-    assert (merged.version, merged.cohorts["c0"].slots) == (4, ("worker-0", "worker-3"))
-    other = committed([cohort("c9", slots=("worker-7",))], bundle({"worker-7": 1.0}))
+    assert (merged.version, merged.networks["c0"].slots) == (4, ("worker-0", "worker-3"))
+    other = committed([network("c9", slots=("worker-7",))], bundle({"worker-7": 1.0}))
     assert following.with_slots_of(other) == following
     assert following.with_slots_of(None) == following
 
 
 def test_a_training_moves_on_to_what_was_committed_beside_it():
-    trained = cohort(state=state(plan(), 1), version=3, moments_blob="m3")
-    beside = cohort(state=state(plan(), 2), version=4, digest="d4", blob="b4", moments_blob="m4")
+    trained = network(state=state(plan(), 1), version=3, moments_blob="m3")
+    beside = network(state=state(plan(), 2), version=4, digest="d4", blob="b4", moments_blob="m4")
     newest = committed([beside], bundle({})).newest(trained)
     assert (newest.version, newest.digest, newest.blob) == (4, "d4", "b4")
     assert newest.moments_blob == "m4"
     assert np.array_equal(newest.state.params, beside.state.params)
     assert np.array_equal(newest.state.moments["m"], trained.state.moments["m"])
     assert committed([trained], bundle({})).newest(beside) is beside
-    assert committed([cohort("c9")], bundle({})).newest(trained) is trained
+    assert committed([network("c9")], bundle({})).newest(trained) is trained
