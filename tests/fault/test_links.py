@@ -147,7 +147,7 @@ async def test_a_living_node_that_is_taken_out_sees_nothing_new(five):
     await five.connect("mesh")
     outcast = five.slot("worker-1")
     before = five.key("worker-0")
-    await five.wiring.leave(five.engine._context, outcast, outcast.node_id)
+    await five.wiring.leave(outcast, outcast.node_id)
     keys = [five.key(name) for name in ("worker-0", "worker-2", "worker-3", "worker-4")]
     assert before not in keys
     assert await five.sights("worker-1", *keys, before) == [None] * 5
@@ -163,7 +163,7 @@ async def test_the_end_of_an_old_incarnation_takes_nothing_from_its_successor(fi
     former = five.slot("worker-2").node_id
     await five.kill("worker-2")
     await five.deploy()
-    await five.wiring.leave(five.engine._context, five.slot("worker-2"), former)
+    await five.wiring.leave(five.slot("worker-2"), former)
     assert near(await five.status(), 4, 4, 4, 4, 4)
 
 

@@ -199,11 +199,11 @@ async def test_a_stop_in_the_middle_of_a_commit_loses_nothing_that_is_durable(
     arrived, go_on = anyio.Event(), anyio.Event()
     load_everywhere = commit.load_everywhere
 
-    async def held(context, cluster, networks, parity):
+    async def held(cluster, networks, parity):
         if cluster.committed is not None and cluster.committed.version == 2:
             arrived.set()
             await go_on.wait()
-        await load_everywhere(context, cluster, networks, parity)
+        await load_everywhere(cluster, networks, parity)
 
     monkeypatch.setattr(commit, "load_everywhere", held)
     async with world(tmp_path) as w:
@@ -339,11 +339,11 @@ async def test_a_worker_that_comes_while_the_last_version_is_installed_serves_it
     arrived, go_on = anyio.Event(), anyio.Event()
     load_everywhere = commit.load_everywhere
 
-    async def held(context, cluster, networks, parity):
+    async def held(cluster, networks, parity):
         if cluster.committed is not None and cluster.committed.version == 2:
             arrived.set()
             await go_on.wait()
-        await load_everywhere(context, cluster, networks, parity)
+        await load_everywhere(cluster, networks, parity)
 
     monkeypatch.setattr(commit, "load_everywhere", held)
     async with world(tmp_path) as w:

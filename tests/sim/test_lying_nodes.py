@@ -7,7 +7,6 @@ import anyio
 import numpy as np
 import pytest
 
-from flow_nexus_neural.engine.calls.calls import NodeCalls
 from flow_nexus_neural.engine.calls.deadlines import Deadline
 from flow_nexus_neural.engine.nodes import supervision
 from flow_nexus_neural.errors import NodeTimeout
@@ -237,7 +236,7 @@ async def test_a_node_that_answers_pings_and_withholds_a_grant_is_killed(tmp_pat
 
         monkeypatch.setattr(handle, "grant", never)
         monkeypatch.setattr(handle, "revoke", never)
-        calls = NodeCalls(w.engine._clusters[cluster], "sync")
+        calls = w.engine._clusters[cluster].calls("sync")
         with pytest.raises(NodeTimeout, match=r"grant .* was killed"):
             await calls.grant(slot, w.runtime.share("region", {"x": np.zeros(3, "f4")}))
         assert forgotten

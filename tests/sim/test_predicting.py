@@ -65,12 +65,12 @@ async def test_a_version_replaced_in_the_nodes_is_answered_with_its_successor(
         await w.train(cluster)
         gather, replaced = prediction._gather, []
 
-        async def overtaken(context, of, committed, request, adapted):
+        async def overtaken(of, committed, request, adapted):
             if len(replaced) < times:
                 replaced.append(committed.version)
-                of.committed = replace(of.committed, accuracy=float(len(replaced)))
+                of.state.commit(replace(of.committed, accuracy=float(len(replaced))))
                 raise NoServingNode("overtaken")
-            return await gather(context, of, committed, request, adapted)
+            return await gather(of, committed, request, adapted)
 
         monkeypatch.setattr(prediction, "_gather", overtaken)
         times = 2

@@ -1,7 +1,6 @@
 """The engine: clusters by id, and the seven operations on them."""
 
 import os
-import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -9,20 +8,26 @@ from typing import TYPE_CHECKING, Self
 
 import anyio
 
+from flow_nexus_neural.engine.autonomy.observe import attend
+from flow_nexus_neural.engine.calls.calls import NodeCalls
 from flow_nexus_neural.engine.calls.core_slots import TrainingTurns
-from flow_nexus_neural.engine.context import EngineContext, new_id, timestamp
+from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.links.connect import connect
+from flow_nexus_neural.engine.links.grants import Wiring
+from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.deploy import deploy
-from flow_nexus_neural.engine.operations.restore import restore
+from flow_nexus_neural.engine.nodes.guarantees import guarantees
+from flow_nexus_neural.engine.operations.restore import files_in_use, restore
 from flow_nexus_neural.engine.operations.status import (
     cluster_config,
     cluster_line,
-    guarantees,
     isolation_preview,
     status_report,
+    unreadable_line,
 )
 from flow_nexus_neural.engine.operations.terminate import stop_nodes, terminate
 from flow_nexus_neural.engine.operations.wait import wait_for_change
+from flow_nexus_neural.engine.ports import REAL_PORTS, Offload, Ports
 from flow_nexus_neural.engine.prediction.predict import predict
 from flow_nexus_neural.engine.reports import (
     ClusterList,
@@ -44,8 +49,9 @@ from flow_nexus_neural.engine.requests import (
     TerminateRequest,
     TrainRequest,
 )
-from flow_nexus_neural.engine.state.cluster import Cluster, ClusterSpec, refuse_ended
+from flow_nexus_neural.engine.state.cluster import ClusterSpec, ClusterState
 from flow_nexus_neural.engine.storage.checkpoints import CheckpointFiles
+from flow_nexus_neural.engine.storage.cluster_rows import present_cluster_row
 from flow_nexus_neural.engine.storage.store import Store
 from flow_nexus_neural.engine.surface import Progress
 from flow_nexus_neural.engine.training.start import start_training
@@ -71,7 +77,7 @@ class Engine:
 
     def __init__(self, context: EngineContext) -> None:
         self._context = context
-        self._clusters: dict[str, Cluster] = {}
+        self._clusters: dict[str, LiveCluster] = {}
         self._refused: dict[str, str] = {}
         self._creating = anyio.Lock()
 
@@ -83,6 +89,7 @@ class Engine:
         *,
         zygote: "ZygoteProcess | None" = None,
         runtime: NodeRuntime | None = None,
+        ports: Ports = REAL_PORTS,
     ) -> AsyncIterator[Self]:
         """Lock the state directory, read the clusters back, and serve until the block ends.
 
@@ -92,13 +99,15 @@ class Engine:
             settings: Limits and places.
             zygote: An already launched process that forks nodes; only used without `runtime`.
             runtime: Where nodes live, opened by the caller; local processes by default.
+            ports: Time, ids, threads and fail points; those of the system by default.
 
         Raises:
             StateDirLocked, StoreUnavailable, StoreCorrupt: The state directory cannot be used.
         """
         async with AsyncExitStack() as stack:
-            store = await anyio.to_thread.run_sync(Store.open, settings.state_dir)
-            stack.push_async_callback(_close_store, store)
+            offload = ports.offload(WORKER_THREADS)
+            store = await offload(Store.open, settings.state_dir, ports)
+            stack.push_async_callback(_close_store, store, offload)
             settings.data_root.mkdir(parents=True, exist_ok=True)
             if runtime is None:
                 opened = runtime_of_this_system(settings, zygote)
@@ -109,9 +118,11 @@ class Engine:
                     settings=settings,
                     runtime=runtime,
                     store=store,
-                    checkpoints=CheckpointFiles(settings.state_dir),
+                    checkpoints=CheckpointFiles(settings.state_dir, ports.fail_point),
+                    ports=ports,
                     tasks=tasks,
-                    workers=anyio.CapacityLimiter(WORKER_THREADS),
+                    offload=offload,
+                    offload_reading=ports.offload(WORKER_THREADS),
                     turns=TrainingTurns(_cores()),
                     listeners=[],
                 )
@@ -139,17 +150,18 @@ class Engine:
                 f" the limit is {self._context.settings.max_clusters}",
                 hint="end one with neural_cluster_terminate, or start the server with --max-clusters",
             )
-        seed = request.seed if request.seed is not None else secrets.randbits(48)
-        cluster = Cluster(
-            cluster_id=new_id("dnc"),
+        context = self._context
+        seed = request.seed if request.seed is not None else context.ports.random_bits(48)
+        state = ClusterState(
+            cluster_id=context.new_id("dnc"),
             spec=ClusterSpec.of(request, seed),
-            created_at=timestamp(),
-            clock=self._context.clock,
-            created_at_s=self._context.clock(),
+            created_at=context.timestamp(),
+            clock=context.clock,
+            created_at_s=context.clock(),
         )
-        await self._context.store.put_cluster(cluster.to_row())
-        self._clusters[cluster.cluster_id] = cluster
-        self._context.changed(cluster)
+        await context.store.put(present_cluster_row(state))
+        cluster = self._add(state)
+        cluster.changed()
         warnings = []
         if twins:
             ids = ", ".join(twin.cluster_id for twin in twins[:8])
@@ -158,18 +170,17 @@ class Engine:
 
     async def deploy_node(self, request: DeployRequest) -> NodeReport:
         """Start a node; it is healthy and its row durable when this returns."""
-        return await deploy(self._context, self._find_live(request.cluster_id), request)
+        return await deploy(self._find_live(request.cluster_id), request)
 
     async def connect(
         self, request: ConnectRequest, progress: Progress | None = None
     ) -> ConnectReport:
         """Link the nodes; during a training at the next round boundary."""
-        cluster = self._find_live(request.cluster_id)
-        return await connect(self._context, cluster, request, progress)
+        return await connect(self._find_live(request.cluster_id), request, progress)
 
     async def train(self, request: TrainRequest) -> TrainingReport:
         """Start a training and return at once; it outlives the call."""
-        return await start_training(self._context, self._find_live(request.cluster_id), request)
+        return await start_training(self._find_live(request.cluster_id), request)
 
     async def status(
         self, request: StatusRequest, progress: Progress | None = None
@@ -177,26 +188,25 @@ class Engine:
         """Report a cluster, optionally after waiting for a change."""
         cluster = self._find(request.cluster_id)
         changed, timed_out = await wait_for_change(cluster, request, progress)
-        return await status_report(
-            self._context, cluster, request, changed=changed, timed_out=timed_out
-        )
+        return await status_report(cluster, request, changed=changed, timed_out=timed_out)
 
     async def predict(self, request: PredictRequest) -> PredictionReport:
         """Ask the serving nodes under a deadline."""
-        return await predict(self._context, self._find_live(request.cluster_id), request)
+        return await predict(self._find_live(request.cluster_id), request)
 
     async def terminate(self, request: TerminateRequest) -> TerminateReport:
         """Stop every node of a cluster, or one training. Idempotent; shielded from cancellation."""
-        return await terminate(self._context, self._find(request.cluster_id), request)
+        return await terminate(self._find(request.cluster_id), request)
 
     async def clusters(self) -> ClusterList:
         """All clusters, in the order in which they were created."""
-        return ClusterList(clusters=[cluster_line(c) for c in self._clusters.values()])
+        lines = [cluster_line(cluster) for cluster in self._clusters.values()]
+        return ClusterList(clusters=lines + [unreadable_line(name) for name in self._refused])
 
     async def history(self, cluster_id: str) -> HistoryReport:
         """Every committed round of the latest training."""
         cluster = self._find(cluster_id)
-        training = cluster.latest_training
+        training = cluster.state.latest_training
         return HistoryReport(
             cluster_id=cluster.cluster_id,
             training_id=training.training_id if training else None,
@@ -208,30 +218,38 @@ class Engine:
         self._context.listeners.append(listener)
 
     async def _restore(self) -> None:
-        clusters, self._refused = await restore(self._context)
-        now_s = self._context.clock()
-        for cluster in clusters:
-            cluster.created_at_s = now_s
-            self._clusters[cluster.cluster_id] = cluster
-        keep = {name for c in clusters if c.committed for name in c.committed.blobs}
+        states, self._refused = await restore(self._context)
+        for state in states:
+            state.restart_clock()
+            self._add(state)
         if not self._refused:
-            await self._context.offload(self._context.checkpoints.sweep, keep, time.time())  # noqa: TID251  compared with file times
+            used = files_in_use(states)
+            await self._context.offload(self._context.checkpoints.sweep, used, time.time())  # noqa: TID251  compared with file times
+
+    def _add(self, state: ClusterState) -> LiveCluster:
+        """A cluster that is new or was read back, with the parts that act on it."""
+        context = self._context
+        calls = NodeCalls(state.metrics, context.clock, "sync")
+        cluster = LiveCluster(context, state, wiring=Wiring(context, state.slots, calls))
+        self._clusters[state.cluster_id] = cluster
+        if state.terminated_at is None:
+            context.spawn(attend, cluster)
+        return cluster
 
     async def _close(self) -> None:
         """Stop trainings and nodes; stored rows keep saying what ran."""
         for cluster in self._live():
             if cluster.run is not None:
-                cluster.run.interrupted = True
-                cluster.run.scope.cancel()
+                cluster.run.interrupt()
         async with anyio.create_task_group() as group:
             for cluster in self._live():
                 group.start_soon(stop_nodes, cluster)
             group.start_soon(self._context.runtime.aclose)
 
-    def _live(self) -> list[Cluster]:
-        return [c for c in self._clusters.values() if c.terminated_at is None]
+    def _live(self) -> list[LiveCluster]:
+        return [c for c in self._clusters.values() if c.state.terminated_at is None]
 
-    def _find(self, text: str) -> Cluster:
+    def _find(self, text: str) -> LiveCluster:
         """A cluster by id, or by its name when exactly one live cluster has it."""
         if text in self._clusters:
             return self._clusters[text]
@@ -252,14 +270,16 @@ class Engine:
             )
         raise self._unknown(text)
 
-    def _find_live(self, text: str) -> Cluster:
+    def _find_live(self, text: str) -> LiveCluster:
         cluster = self._find(text)
-        refuse_ended(cluster)
+        cluster.state.refuse_ended()
         return cluster
 
     def _unknown(self, text: str) -> ClusterNotFound:
         for cluster in self._clusters.values():
-            ids = [s.node_id for s in cluster.slots] + [t.training_id for t in cluster.trainings]
+            ids = [s.node_id for s in cluster.slots] + [
+                t.training_id for t in cluster.state.trainings
+            ]
             if text in ids:
                 return ClusterNotFound(
                     f"{text!r} is a node or training of cluster {cluster.cluster_id}, not a cluster",
@@ -278,7 +298,7 @@ class Engine:
             hint="create one with neural_cluster_init",
         )
 
-    def _reused(self, cluster: Cluster, request: InitRequest) -> ClusterReport:
+    def _reused(self, cluster: LiveCluster, request: InitRequest) -> ClusterReport:
         differences = cluster.spec.differences(request)
         if differences:
             listed = ", ".join(
@@ -292,9 +312,9 @@ class Engine:
         return self._cluster_report(cluster, created=False, warnings=[])
 
     def _cluster_report(
-        self, cluster: Cluster, *, created: bool, warnings: list[str]
+        self, cluster: LiveCluster, *, created: bool, warnings: list[str]
     ) -> ClusterReport:
-        config = cluster_config(self._context, cluster)
+        config = cluster_config(cluster)
         return ClusterReport(
             cluster_id=cluster.cluster_id,
             name=cluster.spec.name,
@@ -309,7 +329,7 @@ class Engine:
             guarantees=guarantees(cluster),
             isolation=isolation_preview(self._context),
             max_nodes=self._context.settings.max_nodes,
-            created_at=cluster.created_at,
+            created_at=cluster.state.created_at,
             warnings=warnings,
         )
 
@@ -319,6 +339,6 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-async def _close_store(store: Store) -> None:
+async def _close_store(store: Store, offload: Offload) -> None:
     with anyio.CancelScope(shield=True):
-        await anyio.to_thread.run_sync(store.close)
+        await offload(store.close)

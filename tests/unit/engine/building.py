@@ -1,13 +1,19 @@
 """Small models, bundles and slots, by hand."""
 
+from types import SimpleNamespace
+
 import numpy as np
 
 from flow_nexus_neural.data.normalise import ColumnSpec
 from flow_nexus_neural.data.schema import DataSchema
-from flow_nexus_neural.engine.reports import DatasetInfo, SplitSizes
-from flow_nexus_neural.engine.state.network_groups import Bundle, ModelState, NetworkGroup
+from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.reports import DatasetInfo, HistoryPoint, SplitSizes, TrainingConfig
+from flow_nexus_neural.engine.requests import InitRequest
+from flow_nexus_neural.engine.state.cluster import ClusterSpec, ClusterState
+from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot, SlotSpec
-from flow_nexus_neural.engine.state.version import Committed
+from flow_nexus_neural.engine.state.training_record import Training
+from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion
 from flow_nexus_neural.networks.planner import plan_network
 from flow_nexus_neural.networks.vocabulary import parse_layers
 from flow_nexus_neural.protocol.plan import InputSpec
@@ -114,7 +120,7 @@ def committed(networks, of_bundle, task="binary", **more):
         "accuracy": 0.75,
         "loss": 0.5,
     }
-    return Committed(**values | more)
+    return CommittedVersion(**values | more)
 
 
 def slot(name, **more):
@@ -130,3 +136,50 @@ def slot(name, **more):
         layers_source="given",
     )
     return Slot(name=name, spec=spec, node_id=f"node_{name}", **more)
+
+
+def cluster_state(clock=lambda: 0.0, **more):
+    """A cluster without slots; `more` is what its init request says besides the name."""
+    return ClusterState(
+        cluster_id="dnc_1",
+        spec=ClusterSpec.of(InitRequest(name="x", **more), 1),
+        created_at="2026-01-01T00:00:00Z",
+        clock=clock,
+        created_at_s=0.0,
+    )
+
+
+def live(of_state, at="now"):
+    """A cluster that runs in nothing: no runtime, no store, no links."""
+    context = SimpleNamespace(store=None, listeners=[], clock=of_state.clock, timestamp=lambda: at)
+    return LiveCluster(context, of_state, wiring=None)
+
+
+def point(number, seconds=1.0, val_loss=0.5):
+    return HistoryPoint(
+        round=number, train_loss=0.5, val_loss=val_loss, accuracy=None, bytes=1, seconds=seconds
+    )
+
+
+def training(rounds=10, seconds=(), **more):
+    config = TrainingConfig(
+        epochs=rounds,
+        batch_size=8,
+        learning_rate=0.1,
+        optimizer="adam",
+        federated=True,
+        rounds=rounds,
+        local_epochs=2,
+        clients_per_round=1,
+        min_nodes_per_round=1,
+        aggregation_method="federated_averaging",
+        partition="iid",
+        seed=1,
+        strategy="federated",
+        sync_every_steps=None,
+    )
+    made = Training("trn_1", 0, config, "2026-01-01T00:00:00Z", **more)
+    for number, one in enumerate(seconds, 1):
+        made.history.append(point(number, one))
+        made.advance = made.advance.after(made.history[-1], 5, f"d{number}")
+    return made

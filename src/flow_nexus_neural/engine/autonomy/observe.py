@@ -1,65 +1,41 @@
-"""Autonomy in this version: it watches, it says what it would do, it does nothing."""
-
-from collections import deque
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-from pydantic import JsonValue
+"""Autonomy in this version: it watches a cluster and says what it would do; it does nothing."""
 
 from flow_nexus_neural.coordination.autonomy import (
-    Memory,
     Observation,
     SlotObservation,
     effective_level,
     plan,
 )
+from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.reports import DaaReport
 
-if TYPE_CHECKING:
-    from flow_nexus_neural.engine.state.cluster import Cluster
-
-EVENTS_KEPT = 50
 EVENTS_SHOWN = 20
 
 
-@dataclass
-class AutonomyLog:
-    """Recommendations of one cluster, and since when each slot has been failed."""
+async def attend(cluster: LiveCluster) -> None:
+    """Look at a cluster after every change until it is terminated.
 
-    memory: Memory = field(default_factory=dict)
-    events: deque[dict[str, JsonValue]] = field(default_factory=lambda: deque(maxlen=EVENTS_KEPT))
-    recommended: int = 0
-    failed_since_s: dict[str, float] = field(default_factory=dict)
-
-
-def observe(cluster: "Cluster", at: str) -> None:
-    """Look at a cluster now and log what has become advisable.
-
-    Args:
-        cluster: The cluster; only its autonomy log changes.
-        at: Timestamp for the log.
+    A task of its own: what is planned here can act on the cluster like any client, without re-entering the
+    operation whose change it saw.
     """
-    log = cluster.autonomy
-    actions, log.memory = plan(_observation(cluster), log.memory)
-    for action in actions:
-        log.recommended += 1
-        log.events.append(
-            {
-                "at": at,
-                "rule": action.kind,
-                "scope": action.scope,
-                "target": action.target,
-                "level_required": action.level_required,
-                "level_effective": action.level_effective,
-                "decision": action.decision,
-                "evidence": dict(action.evidence),
-            }
-        )
+    while cluster.state.terminated_at is None:
+        seen = cluster.changes.count
+        observe(cluster)
+        await cluster.changes.wait_beyond(seen)
 
 
-def report(cluster: "Cluster", *, events: bool) -> DaaReport:
+def observe(cluster: LiveCluster) -> None:
+    """Look at a cluster now and log what has become advisable; only its autonomy log changes."""
+    log = cluster.state.autonomy
+    failed = [slot.name for slot in cluster.slots if slot.state == "failed"]
+    log.see_failed(failed, cluster.clock())
+    actions, memory = plan(_observation(cluster), log.memory)
+    log.record(actions, memory, cluster.context.timestamp())
+
+
+def report(cluster: LiveCluster, *, events: bool) -> DaaReport:
     """What status says; the last events only when asked for."""
-    log = cluster.autonomy
+    log = cluster.state.autonomy
     return DaaReport(
         enabled=cluster.spec.daa_enabled,
         level_effective=effective_level(_observation(cluster)),
@@ -70,16 +46,11 @@ def report(cluster: "Cluster", *, events: bool) -> DaaReport:
     )
 
 
-def _observation(cluster: "Cluster") -> Observation:
-    now_s, since = cluster.clock(), cluster.autonomy.failed_since_s
-    for slot in cluster.slots:
-        if slot.state == "failed":
-            since.setdefault(slot.name, now_s)
-        else:
-            since.pop(slot.name, None)
-    training = cluster.latest_training if cluster.run is not None else None
+def _observation(cluster: LiveCluster) -> Observation:
+    since = cluster.state.autonomy.failed_since_s
+    training = cluster.state.latest_training if cluster.run is not None else None
     return Observation(
-        at_s=now_s,
+        at_s=cluster.clock(),
         daa_enabled=cluster.spec.daa_enabled,
         slots=[
             SlotObservation(

@@ -1,10 +1,11 @@
 """Asking a slot: deadlines, the expected kind of reply, and the counters, in one place."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from flow_nexus_neural.engine.calls.deadlines import GRANT, Deadline, ask, in_time
-from flow_nexus_neural.engine.state.metrics import Category
+from flow_nexus_neural.engine.state.metrics import Category, Metrics
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.errors import NodeError, NodeUnavailable, ProtocolViolation
 from flow_nexus_neural.protocol.messages import Reply, Request
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from flow_nexus_neural.engine.state.cluster import Cluster
     from flow_nexus_neural.runtime.base import Arrays
 
 R = TypeVar("R", bound=Reply)
@@ -24,8 +24,9 @@ R = TypeVar("R", bound=Reply)
 class NodeCalls:
     """Calls to the nodes of one cluster, counted under one category of traffic."""
 
-    def __init__(self, cluster: "Cluster", category: Category) -> None:
-        self._cluster = cluster
+    def __init__(self, metrics: Metrics, clock: Callable[[], float], category: Category) -> None:
+        self._metrics = metrics
+        self._clock = clock
         self._category = category
 
     async def ask(
@@ -45,7 +46,7 @@ class NodeCalls:
         """
         handle = living(slot)
         failed = 1.0
-        slot.calls += 1
+        slot.begin_call()
         try:
             reply, reply_arrays = await ask(handle, request, deadline, arrays)
             if not isinstance(reply, expected):
@@ -55,18 +56,18 @@ class NodeCalls:
                     hint="call neural_node_deploy to replace it",
                 )
             failed = 0.0
-            slot.heard_at_s = self._cluster.clock()
+            slot.heard(self._clock())
             return reply, reply_arrays
         finally:
-            slot.calls -= 1
-            self._cluster.metrics.node_calls.add(failed)
-            self._cluster.metrics.count_frames(self._category, handle)
+            slot.end_call()
+            self._metrics.node_calls.add(failed)
+            self._metrics.count_frames(self._category, handle)
 
     async def grant(self, slot: Slot, region: Region | Buffer) -> None:
         """Let a slot's process use a region; one that does not answer is killed. Raises `NodeError`."""
         handle = living(slot)
         await in_time(handle, "grant", GRANT, partial(handle.grant, region))
-        self._cluster.metrics.count_frames(self._category, handle)
+        self._metrics.count_frames(self._category, handle)
 
     async def revoke(self, slot: Slot, *keys: str) -> None:
         """Make a slot's process forget regions; a process that is gone has forgotten them."""
@@ -78,11 +79,11 @@ class NodeCalls:
         except NodeError:
             return
         finally:
-            self._cluster.metrics.count_frames(self._category, handle)
+            self._metrics.count_frames(self._category, handle)
 
     def pulled(self, nbytes: int) -> None:
         """A process read this many bytes from a region of another."""
-        self._cluster.metrics.count_payload(self._category, nbytes)
+        self._metrics.count_payload(self._category, nbytes)
 
 
 def living(slot: Slot) -> NodeHandle:

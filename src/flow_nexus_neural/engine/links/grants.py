@@ -9,7 +9,6 @@ former neighbours get new buffers: what it may still have mapped never changes a
 took its mappings with it.
 """
 
-import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -75,12 +74,14 @@ class Wiring:
         graph: What is meant to be linked; None before the first connect.
 
     Args:
+        context: The engine's means.
         slots: The cluster's.
         calls: Asks the cluster's nodes.
     """
 
-    def __init__(self, slots: SlotBook, calls: NodeCalls) -> None:
+    def __init__(self, context: EngineContext, slots: SlotBook, calls: NodeCalls) -> None:
         self.graph: Graph | None = None
+        self._context = context
         self._slots = slots
         self._calls = calls
         self._changing = anyio.Lock()
@@ -91,23 +92,23 @@ class Wiring:
         self._trials: dict[tuple[str, str], _Trial] = {}
         self._faults: dict[str, str] = {}
 
-    async def rewire(self, context: EngineContext, graph: Graph, epoch: int) -> None:
+    async def rewire(self, graph: Graph, epoch: int) -> None:
         """Link the nodes in another way, each with a new buffer; what does not work is told by `faults`."""
         async with self._changing:
             self.graph, self._epoch = graph, epoch
             self._trials.clear()
             self._forget(list(self._publishers))
-            await self._stitch(context, list(self._members()))
+            await self._stitch(list(self._members()))
 
-    async def join(self, context: EngineContext, slot: Slot) -> None:
+    async def join(self, slot: Slot) -> None:
         """Give a slot's new process the edges of its slot; nothing when the slot has none."""
         if self.graph is None or slot.name not in self.graph.vertices:
             return
         async with self._changing:
             if slot.healthy:
-                await self._stitch(context, [slot])
+                await self._stitch([slot])
 
-    async def leave(self, context: EngineContext, slot: Slot, node_id: str) -> None:
+    async def leave(self, slot: Slot, node_id: str) -> None:
         """Take the edges of one incarnation away; if it lives on, its neighbours move to new buffers."""
         async with self._changing:
             publisher = self._publishers.get(slot.name)
@@ -116,7 +117,7 @@ class Wiring:
             lives_on = slot.handle is not None and slot.node_id == node_id
             names = self._neighbours(slot.name) if lives_on else ()
             self._forget([slot.name])
-            await self._stitch(context, [s for s in self._members() if s.name in names])
+            await self._stitch([s for s in self._members() if s.name in names])
 
     def close(self) -> None:
         """Give up every buffer; for when the processes are gone."""
@@ -191,37 +192,39 @@ class Wiring:
             holdings = self._holdings[slot.name] = _Holdings(slot.node_id)
         return holdings.keys
 
-    async def _stitch(self, context: EngineContext, renewed: Sequence[Slot]) -> None:
+    async def _stitch(self, renewed: Sequence[Slot]) -> None:
         """Give slots new buffers, bring what nodes hold in line with the graph, try every way that is new."""
         for slot in renewed:
             self._forget([slot.name])
-            self._publish(context, slot)
+            self._publish(slot)
         affected = [s for s in self._members() if self._wanted(s).keys() != self._held(s)]
         fresh = {s.name: self._wanted(s).keys() - self._held(s) for s in affected}
         for slot in affected:
             self._faults.pop(slot.name, None)
         async with anyio.create_task_group() as group:
             for slot in affected:
-                group.start_soon(self._equip, context, slot)
+                group.start_soon(self._equip, slot)
         async with anyio.create_task_group() as group:
             for slot in affected:
                 ways = {k: n for k, n in self._wanted(slot).items() if k in fresh[slot.name]}
-                group.start_soon(self._try, context, slot, ways)
+                group.start_soon(self._try, slot, ways)
         for slot in renewed:  # one by one, or each would measure the others' replies as well
             if ENGINE in self._neighbours(slot.name) and slot.name not in self._faults:
-                await self._try_engine(context, slot)
+                await self._try_engine(slot)
 
-    def _publish(self, context: EngineContext, slot: Slot) -> None:
+    def _publish(self, slot: Slot) -> None:
         self._serial += 1
         key = f"link:{self._epoch}.{self._serial}:{slot.name}"
         try:
-            buffer = context.runtime.buffer(key, LINK_LAYOUT)
+            buffer = self._context.runtime.buffer(key, LINK_LAYOUT)
         except OSError as failure:
             self._faults[slot.name] = f"there is no link buffer for {slot.name}: {failure}"
             return
-        self._publishers[slot.name] = _Publisher(slot.node_id, buffer, secrets.randbits(63))
+        self._publishers[slot.name] = _Publisher(
+            slot.node_id, buffer, self._context.ports.random_bits(63)
+        )
 
-    async def _equip(self, context: EngineContext, slot: Slot) -> None:
+    async def _equip(self, slot: Slot) -> None:
         """Revoke what a node must not hold, grant what it should, let it announce in a new buffer."""
         held, wanted = self._held(slot), self._wanted(slot)
         with anyio.move_on_after(LINK.answer_s) as patience:
@@ -229,7 +232,7 @@ class Wiring:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._revoke, slot, sorted(held - wanted.keys()))
                 for key in wanted.keys() - held:
-                    group.start_soon(self._grant, context, slot, wanted[key])
+                    group.start_soon(self._grant, slot, wanted[key])
         if patience.cancelled_caught:
             self._faults[slot.name] = f"{slot.name} did not take its links in {LINK.answer_s:g} s"
 
@@ -239,7 +242,7 @@ class Wiring:
             await self._calls.revoke(slot, *some)
             self._held(slot).difference_update(some)
 
-    async def _grant(self, context: EngineContext, slot: Slot, name: str) -> None:
+    async def _grant(self, slot: Slot, name: str) -> None:
         """Grant a slot its own link buffer, or its view of a neighbour's."""
         publisher, held = self._publishers.get(name), self._held(slot)
         if publisher is None:
@@ -250,34 +253,33 @@ class Wiring:
                 announce = Announce(key=publisher.buffer.key, token=publisher.token)
                 await self._calls.ask(slot, announce, Done, LINK)
             else:
-                await self._grant_view(context, slot, publisher.buffer)
+                await self._grant_view(slot, publisher.buffer)
         except (NodeError, OSError) as failure:
             self._faults.setdefault(slot.name, str(failure))
         else:
             held.add(publisher.buffer.key)
 
-    async def _grant_view(self, context: EngineContext, slot: Slot, buffer: Buffer) -> None:
+    async def _grant_view(self, slot: Slot, buffer: Buffer) -> None:
         async with self._open_views:
-            view = context.runtime.view(buffer)
+            view = self._context.runtime.view(buffer)
             try:
                 await self._calls.grant(slot, view)
             finally:
                 view.close()
 
-    async def _try(self, context: EngineContext, slot: Slot, ways: Mapping[str, str]) -> None:
+    async def _try(self, slot: Slot, ways: Mapping[str, str]) -> None:
         """Read the neighbours whose buffers are new to this slot."""
         if slot.name in self._faults:
             return
         others = {key: name for key, name in ways.items() if name != slot.name}
-        if "shared_memory" in context.runtime.capabilities:
-            await self._observe(context, slot, others)
+        if "shared_memory" in self._context.runtime.capabilities:
+            await self._observe(slot, others)
             return
         for key, name in others.items():
-            await self._observe(context, slot, {key: name}, relayed=True)
+            await self._observe(slot, {key: name}, relayed=True)
 
     async def _observe(
         self,
-        context: EngineContext,
         slot: Slot,
         ways: Mapping[str, str],
         *,
@@ -286,7 +288,7 @@ class Wiring:
         """Compare what a node reads of its neighbours with what those were told to announce."""
         if not ways:
             return
-        began_s = context.clock()
+        began_s = self._context.clock()
         sights: tuple[Sight | None, ...]
         try:
             request = Observe(keys=tuple(ways), reads=READS)
@@ -294,7 +296,7 @@ class Wiring:
             sights, fault = reply.sights, None
         except NodeError as failure:
             sights, fault = (None,) * len(ways), str(failure)
-        elapsed_ms = (context.clock() - began_s) * 1e3
+        elapsed_ms = (self._context.clock() - began_s) * 1e3
         for name, sight in zip(ways.values(), sights, strict=True):
             publisher = self._publishers.get(name)
             if publisher is None:
@@ -308,15 +310,15 @@ class Wiring:
                 why,
             )
 
-    async def _try_engine(self, context: EngineContext, slot: Slot) -> None:
+    async def _try_engine(self, slot: Slot) -> None:
         """The edge to the engine is the socket that every request goes through."""
         round_trips_ms: list[float] = []
         fault = None
         try:
             for _ in range(READS):
-                began_s = context.clock()
+                began_s = self._context.clock()
                 await self._calls.ask(slot, Ping(), Pong, LINK)
-                round_trips_ms.append((context.clock() - began_s) * 1e3)
+                round_trips_ms.append((self._context.clock() - began_s) * 1e3)
         except NodeError as failure:
             fault = str(failure)
         latency_ms = median(round_trips_ms) if fault is None else None

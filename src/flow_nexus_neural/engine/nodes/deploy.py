@@ -5,11 +5,10 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from flow_nexus_neural.engine.context import EngineContext, new_id
+from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.lifecycle import isolation_warnings, restart, start
 from flow_nexus_neural.engine.reports import IsolationReport, NodeReport
 from flow_nexus_neural.engine.requests import DeployRequest, Role
-from flow_nexus_neural.engine.state.cluster import Cluster
 from flow_nexus_neural.engine.state.slots import DEDUPLICATION_S, REPLACEABLE, Slot, SlotSpec
 from flow_nexus_neural.errors import (
     InvalidArguments,
@@ -38,7 +37,7 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
 
 
-async def deploy(context: EngineContext, cluster: Cluster, request: DeployRequest) -> NodeReport:
+async def deploy(cluster: LiveCluster, request: DeployRequest) -> NodeReport:
     """Start a node, or replace one; it is healthy and its row durable when this returns.
 
     Raises:
@@ -48,16 +47,14 @@ async def deploy(context: EngineContext, cluster: Cluster, request: DeployReques
     """
     role = request.role or request.node_type or "worker"
     warnings = _role_warnings(request, role)
-    outcome = await _replacement(context, cluster, request, role)
+    outcome = await _replacement(cluster, request, role)
     if outcome is None:
-        outcome = await _new_slot(context, cluster, request, role)
+        outcome = await _new_slot(cluster, request, role)
     outcome.warnings = warnings + outcome.warnings
     return _report(cluster, request, outcome)
 
 
-async def _replacement(
-    context: EngineContext, cluster: Cluster, request: DeployRequest, role: Role
-) -> Outcome | None:
+async def _replacement(cluster: LiveCluster, request: DeployRequest, role: Role) -> Outcome | None:
     """Replace a slot when the request means one; None when it means a new slot."""
     if request.replace_node_id is not None:
         slot = cluster.slots.find(request.replace_node_id)
@@ -67,7 +64,7 @@ async def _replacement(
                 " replaced",
                 hint="leave replace_node_id out to deploy a further node",
             )
-        return await _replaced(context, cluster, slot)
+        return await _replaced(cluster, slot)
     if request.layers is not None or not request.replace:
         return None
     kind = (role, request.model, frozenset(request.capabilities))
@@ -75,17 +72,17 @@ async def _replacement(
     restarting = [slot for slot in same_kind if slot.restarting.locked()]
     failed = [s for s in same_kind if s.state in REPLACEABLE and s not in restarting]
     for slot in (*failed, *restarting):
-        return await _replaced(context, cluster, slot)
-    now_s = context.clock()
+        return await _replaced(cluster, slot)
+    now_s = cluster.clock()
     for slot in same_kind:
         if slot.recovered_at_s is not None and now_s - slot.recovered_at_s < DEDUPLICATION_S:
             return Outcome(slot=slot, source="inherited", deduplicated=True)
     return None
 
 
-async def _replaced(context: EngineContext, cluster: Cluster, slot: Slot) -> Outcome:
+async def _replaced(cluster: LiveCluster, slot: Slot) -> Outcome:
     former, joined = slot.node_id, slot.restarting.locked()
-    sync_ms = await restart(context, cluster, slot)
+    sync_ms = await restart(cluster, slot)
     return Outcome(
         slot=slot,
         source="inherited",
@@ -95,16 +92,14 @@ async def _replaced(context: EngineContext, cluster: Cluster, slot: Slot) -> Out
     )
 
 
-async def _new_slot(
-    context: EngineContext, cluster: Cluster, request: DeployRequest, role: Role
-) -> Outcome:
+async def _new_slot(cluster: LiveCluster, request: DeployRequest, role: Role) -> Outcome:
     layers, source, warnings = _network(cluster, request, role)
-    if len(cluster.slots) >= context.settings.max_nodes:
+    if len(cluster.slots) >= cluster.context.settings.max_nodes:
         lost = next((slot.name for slot in cluster.slots if slot.state in REPLACEABLE), None)
         instead = f"replace a failed node (replace_node_id {lost!r}), " if lost else ""
         raise LimitExceeded(
             f"cluster {cluster.cluster_id} has {len(cluster.slots)} nodes;"
-            f" the limit is {context.settings.max_nodes}",
+            f" the limit is {cluster.context.settings.max_nodes}",
             hint=f"{instead}start the server with a larger --max-nodes, or terminate the cluster",
         )
     spec = SlotSpec(
@@ -117,21 +112,21 @@ async def _new_slot(
         layers=tuple(layers),
         layers_source=source,
     )
-    slot = Slot(name=cluster.slots.next_name(role), spec=spec, node_id=new_id("node"))
+    slot = Slot(
+        name=cluster.slots.next_name(role), spec=spec, node_id=cluster.context.new_id("node")
+    )
     cluster.slots.add(slot)
     try:
-        sync_ms = await start(context, cluster, slot)
+        sync_ms = await start(cluster, slot)
     except NeuralError:
-        cluster.slots.remove(slot)
-        if cluster.committed is not None:
-            cluster.committed = cluster.committed.without_slot(slot.name)
-        context.changed(cluster)
+        cluster.state.remove_slot(slot)
+        cluster.changed()
         raise
     return Outcome(slot=slot, source=source, sync_ms=sync_ms, warnings=warnings)
 
 
 def _network(
-    cluster: Cluster, request: DeployRequest, role: Role
+    cluster: LiveCluster, request: DeployRequest, role: Role
 ) -> tuple[Sequence[Mapping[str, JsonValue]], str, list[str]]:
     """Canonical layers of a new slot, where they come from, and what to warn of."""
     if request.layers is not None:
@@ -176,7 +171,7 @@ def _capability_warnings(capabilities: Sequence[str]) -> list[str]:
     return [f"capabilities without an effect in this version are stored only: {', '.join(inert)}"]
 
 
-def _report(cluster: Cluster, request: DeployRequest, outcome: Outcome) -> NodeReport:
+def _report(cluster: LiveCluster, request: DeployRequest, outcome: Outcome) -> NodeReport:
     slot = outcome.slot
     isolation = slot.handle.isolation if slot.handle else Isolation(level="unknown")
     committed = cluster.committed

@@ -6,8 +6,7 @@ seconds of silence it is pinged, becomes `suspect` when it misses that, and is k
 
 import anyio
 
-from flow_nexus_neural.engine.context import EngineContext
-from flow_nexus_neural.engine.state.cluster import Cluster
+from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.errors import NodeError, NodeFault
 from flow_nexus_neural.protocol.messages import Ping, Pong
@@ -22,9 +21,7 @@ FIRST_STEP_S = 10.0
 """Grace of a node at work whose steps nobody has timed yet: the first one of a large network is long."""
 
 
-async def supervise(
-    context: EngineContext, cluster: Cluster, slot: Slot, handle: NodeHandle
-) -> None:
+async def supervise(cluster: LiveCluster, slot: Slot, handle: NodeHandle) -> None:
     """Ping a node whenever it has been silent, until its process is gone; kill it when it is frozen.
 
     A node answers a ping between two optimiser steps, so the grace after a missed one is three times the
@@ -32,14 +29,14 @@ async def supervise(
     """
     longest_step_s = 0.0
     while slot.handle is handle:
-        silent_s = context.clock() - slot.heard_at_s
+        silent_s = cluster.clock() - slot.heard_at_s
         if silent_s < SILENCE_S:
             await anyio.sleep(SILENCE_S - silent_s)
             continue
         try:
             pong = await _ping(handle, PING_S)
             if pong is None and slot.handle is handle:
-                pong = await _doubt(context, cluster, slot, handle, longest_step_s)
+                pong = await _doubt(cluster, slot, handle, longest_step_s)
         except NodeFault as failure:
             # No honest node fails at this; one that did once would not be looked after any more.
             await _end(slot, handle, f"protocol_violation: a ping failed: {failure.message}")
@@ -49,13 +46,12 @@ async def supervise(
         if pong is None:
             return
         cluster.metrics.count_frames("sync", handle)
-        slot.heard_at_s = context.clock()
+        slot.heard(cluster.clock())
         longest_step_s = max(longest_step_s, pong.longest_step_ms / 1e3)
 
 
 async def _doubt(
-    context: EngineContext,
-    cluster: Cluster,
+    cluster: LiveCluster,
     slot: Slot,
     handle: NodeHandle,
     longest_step_s: float,
@@ -64,7 +60,7 @@ async def _doubt(
     suspected = slot.state == "healthy"
     if suspected:
         slot.move("suspect")
-        context.changed(cluster)
+        cluster.changed()
     untimed = slot.calls > 0 and longest_step_s == 0
     grace_s = max(FIRST_STEP_S if untimed else MIN_GRACE_S, min(3 * longest_step_s, MAX_GRACE_S))
     pong = await _ping(handle, grace_s)
@@ -78,16 +74,14 @@ async def _doubt(
         return None
     if slot.state == "suspect":
         slot.move("healthy")
-        context.changed(cluster)
+        cluster.changed()
     return pong
 
 
 async def _end(slot: Slot, handle: NodeHandle, reason: str) -> None:
     """Kill a node that is to blame; the reason is the one that is told."""
     if slot.handle is handle:
-        if slot.state == "healthy":
-            slot.move("suspect")
-        slot.last_error = reason
+        slot.condemn(reason)
     await handle.stop(grace_s=0)
 
 

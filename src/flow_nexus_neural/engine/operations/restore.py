@@ -1,35 +1,40 @@
 """Reading the clusters back when a server starts on a state directory that has some."""
 
-from collections.abc import Mapping
-
-from pydantic import JsonValue
+import logging
 
 from flow_nexus_neural.coordination.ledger import head
-from flow_nexus_neural.engine.context import EngineContext, timestamp
-from flow_nexus_neural.engine.reports import HistoryPoint
-from flow_nexus_neural.engine.state.cluster import Cluster, ClusterSpec, LedgerHead
-from flow_nexus_neural.engine.state.slots import Slot
-from flow_nexus_neural.engine.state.training_record import Training
-from flow_nexus_neural.engine.state.version import load_committed
+from flow_nexus_neural.engine.context import EngineContext
+from flow_nexus_neural.engine.state.cluster import ClusterState
+from flow_nexus_neural.engine.storage.cluster_rows import (
+    cluster_spec,
+    restore_state,
+    slot_of,
+    training_of,
+    training_row,
+)
 from flow_nexus_neural.engine.storage.rows import ClusterRow, Stored
 from flow_nexus_neural.errors import StoreCorrupt
 
+log = logging.getLogger(__name__)
 
-async def restore(context: EngineContext) -> tuple[list[Cluster], dict[str, str]]:
+
+async def restore(context: EngineContext) -> tuple[list[ClusterState], dict[str, str]]:
     """Read everything that is stored.
 
     Slots whose processes ended with the former server are `recovering`; they start on first use. A training
-    that was running is reported as stopped at its last committed round.
+    that was running is reported as stopped at its last committed round. A cluster that cannot be read is left
+    out, named, and costs no other cluster.
 
     Returns:
-        The clusters, and for those that do not verify the reason, by id.
+        The clusters, and for those that cannot be read the reason, by id.
 
     Raises:
-        StoreCorrupt: The journal cannot be read at all.
+        StoreCorrupt: The journal itself cannot be read.
+        StoreUnavailable: That a training was interrupted could not be made durable.
     """
     stored = await context.store.load()
     refused = dict(stored.refused)
-    clusters: list[Cluster] = []
+    clusters: list[ClusterState] = []
     for row in stored.clusters:
         if row.cluster_id in refused:
             continue
@@ -39,64 +44,41 @@ async def restore(context: EngineContext) -> tuple[list[Cluster], dict[str, str]
             refused[row.cluster_id] = failure.message
     for cluster in clusters:
         for training in cluster.trainings:
-            if training.ended_at == "":
-                training.ended_at = timestamp()
-                await context.store.put_training(training.to_row(cluster.cluster_id))
+            if training.status == "running":
+                training.interrupt(context.timestamp())
+                await context.store.put(training_row(cluster.cluster_id, training))
+    for cluster_id, reason in refused.items():
+        log.error("cluster %s cannot be read and is left out: %s", cluster_id, reason)
     return clusters, refused
 
 
-def _cluster(context: EngineContext, stored: Stored, row: ClusterRow) -> Cluster:
-    spec, state = dict(row.spec), dict(row.state)
-    cluster = Cluster(
+def files_in_use(clusters: list[ClusterState]) -> set[str]:
+    """Files that these clusters need: checkpoints, and the rows of each one's latest training."""
+    used = {name for cluster in clusters if cluster.committed for name in cluster.committed.blobs}
+    for cluster in clusters:
+        latest = cluster.latest_training
+        if latest is not None and latest.data is not None:
+            used.add(latest.data.sha256)
+    return used
+
+
+def _cluster(context: EngineContext, stored: Stored, row: ClusterRow) -> ClusterState:
+    state = ClusterState(
         cluster_id=row.cluster_id,
-        spec=ClusterSpec(name=row.name, **spec),  # type: ignore[arg-type]  # JSON that we wrote
+        spec=cluster_spec(row),
         created_at=row.created_at,
         clock=context.clock,
         created_at_s=0.0,
         terminated_at=row.terminated_at,
         end_recorded=row.terminated_at is not None,
     )
-    _restore_state(context, cluster, state)
-    end = head(stored.ledgers.get(row.cluster_id, ()))
-    cluster.head = LedgerHead(seq=end.next_seq, sha=end.prev_sha, versions=end.versions)
+    restore_state(row, state, None if state.end_recorded else context.checkpoints)
+    state.advance_ledger(head(stored.ledgers.get(row.cluster_id, ())))
     for slot_row in stored.slots:
         if slot_row.cluster_id == row.cluster_id:
-            cluster.slots.add(Slot.from_row(slot_row))
-    for training_row in stored.trainings:
-        if training_row.cluster_id != row.cluster_id:
-            continue
-        history = [
-            HistoryPoint.model_validate(point.point)
-            for point in stored.history
-            if point.training_id == training_row.training_id
-        ]
-        training = Training.from_row(training_row, history)
-        if training.status == "running":
-            _mark_interrupted(training)
-        cluster.trainings.append(training)
-    return cluster
-
-
-def _restore_state(
-    context: EngineContext, cluster: Cluster, state: Mapping[str, JsonValue]
-) -> None:
-    committed = state.get("committed")
-    if isinstance(committed, dict):
-        files = None if cluster.end_recorded else context.checkpoints
-        cluster.committed = load_committed(committed, files)
-    epoch, made = state.get("topology_epoch"), state.get("cohorts_made")
-    cluster.topology_epoch = epoch if isinstance(epoch, int) else 0
-    cluster.networks_made = made if isinstance(made, int) else 0
-    counted = state.get("communication")
-    if isinstance(counted, dict):
-        for category in cluster.metrics.bytes_by_category:
-            value = counted.get(category)
-            cluster.metrics.bytes_by_category[category] = value if isinstance(value, int) else 0
-    final = state.get("final")
-    cluster.final = final if isinstance(final, dict) else None
-
-
-def _mark_interrupted(training: Training) -> None:
-    training.status = "stopped"
-    training.ended_at = ""
-    training.error = training.interruption
+            state.slots.add(slot_of(slot_row))
+    for training_row_ in stored.trainings:
+        if training_row_.cluster_id == row.cluster_id:
+            mine = [p for p in stored.history if p.training_id == training_row_.training_id]
+            state.restore_training(training_of(training_row_, mine))
+    return state

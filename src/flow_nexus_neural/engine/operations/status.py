@@ -2,17 +2,18 @@
 
 import math
 
-from flow_nexus_neural.coordination.guarantees import guarantees as promised
 from flow_nexus_neural.coordination.membership import count
 from flow_nexus_neural.engine.autonomy import observe as autonomy
 from flow_nexus_neural.engine.context import EngineContext
+from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.nodes.guarantees import guarantees
 from flow_nexus_neural.engine.nodes.limits import memory_mb
+from flow_nexus_neural.engine.nodes.memory_readings import read_memory
 from flow_nexus_neural.engine.reports import (
     ClusterConfig,
     ClusterLine,
     DatasetShort,
     Features,
-    Guarantees,
     HistoryPoint,
     IsolationPreview,
     Limits,
@@ -23,7 +24,6 @@ from flow_nexus_neural.engine.reports import (
     Wasm,
 )
 from flow_nexus_neural.engine.requests import StatusRequest
-from flow_nexus_neural.engine.state.cluster import Cluster
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.versions.loading import serving_slots
@@ -35,8 +35,7 @@ NO_WASM = "the WASM back end is not part of this version"
 
 
 async def status_report(
-    context: EngineContext,
-    cluster: Cluster,
+    cluster: LiveCluster,
     request: StatusRequest,
     *,
     changed: bool,
@@ -48,8 +47,8 @@ async def status_report(
         TrainingNotFound: `training_id` names no training of it.
     """
     asked = request.training_id
-    training = cluster.latest_training if asked is None else cluster.training(asked)
-    memory = await cluster.memory.read(context, cluster.slots)
+    training = cluster.state.latest_training if asked is None else cluster.state.training(asked)
+    memory = await read_memory(cluster)
     full = request.detail == "full"
     nodes = [] if request.detail == "summary" else list(cluster.slots)
     # The parts are checked as a whole: a missing or unknown field is refused.
@@ -59,14 +58,14 @@ async def status_report(
             **_training_part(cluster, training),
             **_model_part(cluster),
             **_traffic_part(cluster),
-            **_memory_part(context, cluster, memory),
-            "nodes": [_node(context, cluster, slot, memory.get(slot.name)) for slot in nodes],
+            **_memory_part(cluster, memory),
+            "nodes": [_node(cluster, slot, memory.get(slot.name)) for slot in nodes],
             "guarantees": guarantees(cluster),
             "consensus_report": None,
             "daa": autonomy.report(cluster, events=full),
             "wasm": wasm(cluster),
             "history": thinned(training.history) if full and training else [],
-            "training_sessions": [t.session() for t in cluster.trainings] if full else [],
+            "training_sessions": [t.session() for t in cluster.state.trainings] if full else [],
             "timed_out": timed_out,
             "changed": changed,
             "poll_after_ms": poll_after_ms(training) if cluster.run is not None else None,
@@ -75,18 +74,18 @@ async def status_report(
     )
 
 
-def _identity(cluster: Cluster) -> dict[str, object]:
+def _identity(cluster: LiveCluster) -> dict[str, object]:
     counts = count([slot.state for slot in cluster.slots])
-    uptime_s = int(cluster.uptime_s())
+    uptime_s = int(cluster.state.uptime_s())
     return {
         "cluster_id": cluster.cluster_id,
         "name": cluster.spec.name,
-        "topology": cluster.topology,
+        "topology": cluster.state.topology,
         "declared_topology": cluster.spec.topology,
         "architecture": cluster.spec.architecture,
         "consensus": cluster.spec.consensus,
         "status": cluster_state(cluster),
-        "created_at": cluster.created_at,
+        "created_at": cluster.state.created_at,
         "uptime": f"{uptime_s}s",
         "uptime_seconds": uptime_s,
         "active_nodes": counts.active,
@@ -97,12 +96,12 @@ def _identity(cluster: Cluster) -> dict[str, object]:
             wasm_enabled=False,
             nodes_deployed=counts.total,
             connections_active=len(cluster.wiring.working()),
-            training_sessions=len(cluster.trainings),
+            training_sessions=len(cluster.state.trainings),
         ),
     }
 
 
-def _training_part(cluster: Cluster, training: Training | None) -> dict[str, object]:
+def _training_part(cluster: LiveCluster, training: Training | None) -> dict[str, object]:
     return {
         "training_status": training.status if training else "none",
         "training_progress": training.percent if training else 0.0,
@@ -114,7 +113,7 @@ def _training_part(cluster: Cluster, training: Training | None) -> dict[str, obj
     }
 
 
-def _model_part(cluster: Cluster) -> dict[str, object]:
+def _model_part(cluster: LiveCluster) -> dict[str, object]:
     committed = cluster.committed
     if committed is None:
         names = ("global_accuracy", "global_loss", "evaluation", "model_version", "dataset_info")
@@ -136,7 +135,7 @@ def _model_part(cluster: Cluster) -> dict[str, object]:
     }
 
 
-def _traffic_part(cluster: Cluster) -> dict[str, object]:
+def _traffic_part(cluster: LiveCluster) -> dict[str, object]:
     metrics = cluster.metrics
     return {
         "communication_bytes": metrics.communication_bytes,
@@ -148,29 +147,12 @@ def _traffic_part(cluster: Cluster) -> dict[str, object]:
     }
 
 
-def guarantees(cluster: Cluster) -> Guarantees:
-    """What the mode promises with the workers that are alive."""
-    workers = cluster.slots.healthy("worker")
-    evaluators = cluster.slots.healthy("validator") or workers
-    evaluator = evaluators[0].name if evaluators else None
-    found = promised(cluster.spec.consensus, len(workers), evaluator)
-    return Guarantees(
-        mode=found.mode,
-        n=found.n,
-        f_tolerated=found.f_tolerated,
-        condition=found.condition,
-        holds=found.holds,
-        trusted=list(found.trusted),
-        notes=list(found.notes),
-    )
-
-
-def wasm(cluster: Cluster) -> Wasm:
+def wasm(cluster: LiveCluster) -> Wasm:
     """Whether a node runs WASM: none does."""
     return Wasm(requested=cluster.spec.wasm_optimization, active=False, reason=NO_WASM)
 
 
-def cluster_config(context: EngineContext, cluster: Cluster) -> ClusterConfig:
+def cluster_config(cluster: LiveCluster) -> ClusterConfig:
     """The effective configuration."""
     return ClusterConfig(
         architecture=cluster.spec.architecture,
@@ -179,9 +161,10 @@ def cluster_config(context: EngineContext, cluster: Cluster) -> ClusterConfig:
         daa_enabled=cluster.spec.daa_enabled,
         wasm_optimization=wasm(cluster),
         seed=cluster.spec.seed,
-        max_nodes=context.settings.max_nodes,
+        max_nodes=cluster.context.settings.max_nodes,
         limits=Limits(
-            max_parameters=context.settings.max_parameters, max_rows=context.settings.max_rows
+            max_parameters=cluster.context.settings.max_parameters,
+            max_rows=cluster.context.settings.max_rows,
         ),
     )
 
@@ -195,10 +178,10 @@ def isolation_preview(context: EngineContext) -> IsolationPreview:
     )
 
 
-def cluster_state(cluster: Cluster) -> str:
+def cluster_state(cluster: LiveCluster) -> str:
     """One word for a cluster."""
     states = [slot.state for slot in cluster.slots]
-    if cluster.terminated_at is not None:
+    if cluster.state.terminated_at is not None:
         return "terminated"
     if cluster.is_training:
         return "training"
@@ -206,17 +189,22 @@ def cluster_state(cluster: Cluster) -> str:
         return "recovering"
     if count(states).failed:
         return "degraded"
-    return "initialized" if cluster.links is None and cluster.committed is None else "ready"
+    return "initialized" if cluster.state.links is None and cluster.committed is None else "ready"
 
 
-def cluster_line(cluster: Cluster) -> ClusterLine:
+def cluster_line(cluster: LiveCluster) -> ClusterLine:
     """A cluster in one line."""
     return ClusterLine(
         cluster_id=cluster.cluster_id,
         name=cluster.spec.name,
         status=cluster_state(cluster),
-        created_at=cluster.created_at,
+        created_at=cluster.state.created_at,
     )
+
+
+def unreadable_line(cluster_id: str) -> ClusterLine:
+    """A stored cluster that could not be read back, in one line."""
+    return ClusterLine(cluster_id=cluster_id, name="", status="unreadable", created_at="")
 
 
 def poll_after_ms(training: Training | None) -> int:
@@ -236,14 +224,14 @@ def thinned(history: list[HistoryPoint], points: int = HISTORY_POINTS) -> list[H
 
 
 def _memory_part(
-    context: EngineContext, cluster: Cluster, readings: dict[str, MemoryReading | None]
+    cluster: LiveCluster, readings: dict[str, MemoryReading | None]
 ) -> dict[str, object]:
     """Bytes of all nodes, their percentage of the nodes' limits, and how they were read."""
     known = [reading for reading in readings.values() if reading is not None]
     if not known or len(known) < len(readings):
         return dict.fromkeys(("memory_bytes", "memory_usage", "memory_source"))
     used = sum(reading.nbytes for reading in known)
-    limit = sum(_memory_limit_bytes(context, cluster.slots[name]) for name in readings)
+    limit = sum(_memory_limit_bytes(cluster, cluster.slots[name]) for name in readings)
     sources = {reading.source for reading in known}
     return {
         "memory_bytes": used,
@@ -252,13 +240,11 @@ def _memory_part(
     }
 
 
-def _memory_limit_bytes(context: EngineContext, slot: Slot) -> int:
-    return memory_mb(context.settings, slot.spec.model) << 20
+def _memory_limit_bytes(cluster: LiveCluster, slot: Slot) -> int:
+    return memory_mb(cluster.context.settings, slot.spec.model) << 20
 
 
-def _node(
-    context: EngineContext, cluster: Cluster, slot: Slot, memory: MemoryReading | None
-) -> NodeStatus:
+def _node(cluster: LiveCluster, slot: Slot, memory: MemoryReading | None) -> NodeStatus:
     return NodeStatus(
         node_id=slot.node_id,
         slot=slot.name,
@@ -274,7 +260,7 @@ def _node(
         loss=slot.loss,
         rows=slot.rows,
         memory_bytes=memory.nbytes if memory else None,
-        memory_limit_bytes=_memory_limit_bytes(context, slot),
+        memory_limit_bytes=_memory_limit_bytes(cluster, slot),
         parameters=slot.parameters,
         backend="torch",
         pid=slot.handle.pid if slot.handle else None,
@@ -284,16 +270,16 @@ def _node(
     )
 
 
-def _throughput(cluster: Cluster) -> float | None:
+def _throughput(cluster: LiveCluster) -> float | None:
     """Training rows per second in the latest round; None before the first."""
-    training = cluster.latest_training
+    training = cluster.state.latest_training
     if training is None or not training.round_s or cluster.run is None:
         return None
     rows, seconds = cluster.run.rows_last_round, training.round_s[-1]
     return rows / seconds if rows and seconds > 0 and math.isfinite(seconds) else None
 
 
-def _serving(cluster: Cluster) -> Serving | None:
+def _serving(cluster: LiveCluster) -> Serving | None:
     committed = cluster.committed
     if committed is None:
         return None
@@ -313,7 +299,7 @@ def _serving(cluster: Cluster) -> Serving | None:
     )
 
 
-def _warnings(cluster: Cluster) -> list[str]:
+def _warnings(cluster: LiveCluster) -> list[str]:
     warnings = []
     if cluster.committed is not None and cluster.committed.dataset.synthetic:
         warnings.append(

@@ -5,20 +5,17 @@ from functools import partial
 import anyio
 from pydantic import JsonValue
 
-from flow_nexus_neural.engine.context import EngineContext, timestamp
+from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.reports import FinalMetrics, TerminateReport
 from flow_nexus_neural.engine.requests import TerminateRequest
-from flow_nexus_neural.engine.state.cluster import Cluster
 from flow_nexus_neural.engine.state.slots import Slot
-from flow_nexus_neural.engine.storage.ledger_writer import record
-from flow_nexus_neural.errors import StoreError
+from flow_nexus_neural.engine.storage.cluster_rows import cluster_row, present_cluster_row, slot_row
+from flow_nexus_neural.engine.storage.ledger_writer import LateRow
 
 STOP_TRAINING_S = 30.0
 
 
-async def terminate(
-    context: EngineContext, cluster: Cluster, request: TerminateRequest
-) -> TerminateReport:
+async def terminate(cluster: LiveCluster, request: TerminateRequest) -> TerminateReport:
     """Stop a training, or every node of a cluster; the durable row is written before this returns.
 
     Calling it again gives the same report. Cancelling does not keep nodes alive.
@@ -32,15 +29,15 @@ async def terminate(
         return _training_report(cluster, request.training_id, already=was_over)
     with anyio.CancelScope(shield=True):
         async with cluster.ending:
-            already, stopped = cluster.end_recorded, 0
+            already, stopped = cluster.state.end_recorded, 0
             if not already:
-                stopped = await _stop_everything(context, cluster)
+                stopped = await _stop_everything(cluster)
             if request.delete_artifacts:
-                await _delete_artifacts(context, cluster)
+                await _delete_artifacts(cluster)
     return _report(cluster, already=already, stopped=stopped)
 
 
-async def stop_nodes(cluster: Cluster) -> int:
+async def stop_nodes(cluster: LiveCluster) -> int:
     """Stop every process of a cluster at once; returns how many there were."""
     living = [slot for slot in cluster.slots if slot.handle is not None]
 
@@ -57,20 +54,20 @@ async def stop_nodes(cluster: Cluster) -> int:
     return len(living)
 
 
-async def _stop_training(cluster: Cluster, training_id: str) -> bool:
+async def _stop_training(cluster: LiveCluster, training_id: str) -> bool:
     """Stop one training; returns whether it had already ended."""
-    training = cluster.training(training_id)
+    training = cluster.state.training(training_id)
     run = cluster.run
     if run is None or run.training is not training:
         return True
-    run.scope.cancel()
+    run.stop()
     with anyio.move_on_after(STOP_TRAINING_S):
         await run.ended.wait()
     return False
 
 
-def _training_report(cluster: Cluster, training_id: str, *, already: bool) -> TerminateReport:
-    training = cluster.training(training_id)
+def _training_report(cluster: LiveCluster, training_id: str, *, already: bool) -> TerminateReport:
+    training = cluster.state.training(training_id)
     message = f"Training {training_id} of cluster {cluster.spec.name} stopped"
     if already:
         message = f"Training {training_id} had already ended: {training.status}"
@@ -91,66 +88,65 @@ def _training_report(cluster: Cluster, training_id: str, *, already: bool) -> Te
     )
 
 
-async def _stop_everything(context: EngineContext, cluster: Cluster) -> int:
+async def _stop_everything(cluster: LiveCluster) -> int:
     """End a cluster; what an earlier call could not make durable is made so now."""
-    cluster.terminated_at = cluster.terminated_at or timestamp()
+    cluster.state.end(cluster.context.timestamp())
     if cluster.run is not None:
         run = cluster.run
-        run.scope.cancel()
+        run.stop()
         with anyio.move_on_after(STOP_TRAINING_S):
             await run.ended.wait()
-    cluster.final = _metrics(cluster).model_dump(mode="json")
+    cluster.state.record_final(_metrics(cluster))
     stopped = await stop_nodes(cluster)
     for slot in list(cluster.slots):
         slot.move("retired")
-    context.changed(cluster)
-    rows = [partial(slot.to_row, cluster.cluster_id) for slot in cluster.slots.with_retired()]
+    cluster.changed()
+    state = cluster.state
+    rows: list[LateRow] = [
+        partial(slot_row, cluster.cluster_id, slot) for slot in cluster.slots.with_retired()
+    ]
     fields: dict[str, JsonValue] = {"kind": "control", "event": "terminated"}
-    await record(context, cluster, [fields], [*rows, cluster.to_row])
-    cluster.end_recorded = True
-    if cluster.committed is not None:  # nobody will ask for them again
-        cluster.committed = cluster.committed.without_weights()
+    await cluster.ledger.record([fields], [*rows, partial(present_cluster_row, state)])
+    state.forget_weights()
     return stopped
 
 
-async def _delete_artifacts(context: EngineContext, cluster: Cluster) -> None:
-    """Forget the model and let its checkpoint files be swept."""
-    committed = cluster.committed
-    if committed is None:
+async def _delete_artifacts(cluster: LiveCluster) -> None:
+    """Forget the model and the prepared rows, and delete their files."""
+    state = cluster.state
+    prepared = [t.data.sha256 for t in state.trainings if t.data is not None]
+    files = sorted({*prepared, *(state.committed.blobs if state.committed else ())})
+    if not files:
         return
-    cluster.committed = None
     fields: dict[str, JsonValue] = {"kind": "control", "event": "artifacts_deleted"}
-    try:
-        dropped = sorted(committed.blobs)
-        await record(context, cluster, [fields], [cluster.to_row], dropped=dropped)
-    except StoreError:
-        cluster.committed = committed
-        raise
-    await context.delete_files(committed.blobs)
+    row = partial(cluster_row, state, None)
+    await cluster.ledger.record([fields], [row], dropped=files)
+    state.forget_model()
+    await cluster.context.delete_files(files)
 
 
-def _checkpoints(cluster: Cluster) -> int:
+def _checkpoints(cluster: LiveCluster) -> int:
     return len(cluster.committed.blobs) if cluster.committed else 0
 
 
-def _artifacts_path(cluster: Cluster) -> str | None:
+def _artifacts_path(cluster: LiveCluster) -> str | None:
     return "blobs" if cluster.committed else None
 
 
-def _metrics(cluster: Cluster) -> FinalMetrics:
-    if cluster.final is not None:
-        return FinalMetrics.model_validate(cluster.final)
-    committed, training = cluster.committed, cluster.latest_training
+def _metrics(cluster: LiveCluster) -> FinalMetrics:
+    if cluster.state.final is not None:
+        return cluster.state.final
+    committed, training = cluster.committed, cluster.state.latest_training
     return FinalMetrics(
         rounds=training.advance.rounds_done if training else None,
         global_accuracy=committed.accuracy if committed else None,
         global_loss=committed.loss if committed else None,
         communication_bytes=cluster.metrics.communication_bytes,
-        uptime_seconds=int(cluster.uptime_s()),
+        uptime_seconds=int(cluster.state.uptime_s()),
     )
 
 
-def _report(cluster: Cluster, *, already: bool, stopped: int) -> TerminateReport:
+def _report(cluster: LiveCluster, *, already: bool, stopped: int) -> TerminateReport:
     return TerminateReport(
         cluster_id=cluster.cluster_id,
         status="terminated",
@@ -161,6 +157,6 @@ def _report(cluster: Cluster, *, already: bool, stopped: int) -> TerminateReport
         checkpoints_kept=_checkpoints(cluster),
         artifacts_path=_artifacts_path(cluster),
         final_metrics=_metrics(cluster),
-        terminated_at=cluster.terminated_at,
+        terminated_at=cluster.state.terminated_at,
         warnings=[],
     )

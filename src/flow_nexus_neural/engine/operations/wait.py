@@ -2,13 +2,13 @@
 
 import anyio
 
+from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.requests import StatusRequest
-from flow_nexus_neural.engine.state.cluster import Cluster
 from flow_nexus_neural.engine.surface import Progress
 
 
 async def wait_for_change(
-    cluster: Cluster, request: StatusRequest, progress: Progress | None
+    cluster: LiveCluster, request: StatusRequest, progress: Progress | None
 ) -> tuple[bool, bool]:
     """Wait until a cluster changes, or until a training ends (the asked one, else the running one).
 
@@ -20,7 +20,7 @@ async def wait_for_change(
     Raises:
         TrainingNotFound: `training_id` names no training of the cluster.
     """
-    asked = cluster.training(request.training_id) if request.training_id is not None else None
+    asked = cluster.state.training(request.training_id) if request.training_id is not None else None
 
     def is_done() -> bool:
         return not cluster.is_training if asked is None else asked.status != "running"
@@ -41,8 +41,8 @@ async def wait_for_change(
     return cluster.changes.count > start, True
 
 
-async def _tell(cluster: Cluster, progress: Progress | None) -> None:
-    training = cluster.latest_training
+async def _tell(cluster: LiveCluster, progress: Progress | None) -> None:
+    training = cluster.state.latest_training
     if progress is None or training is None:
         return
     done, total = training.advance.rounds_done, training.config.rounds

@@ -17,13 +17,13 @@ from flow_nexus_neural.data.schema import Adapted
 from flow_nexus_neural.engine.calls.calls import NodeCalls
 from flow_nexus_neural.engine.calls.deadlines import Deadline
 from flow_nexus_neural.engine.context import EngineContext
+from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.lifecycle import revive
 from flow_nexus_neural.engine.prediction.reply import Answer, report
 from flow_nexus_neural.engine.reports import PredictionReport
 from flow_nexus_neural.engine.requests import PredictRequest
-from flow_nexus_neural.engine.state.cluster import Cluster
 from flow_nexus_neural.engine.state.slots import Slot
-from flow_nexus_neural.engine.state.version import Committed
+from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.engine.versions.loading import expected_slots, serving_name, serving_slots
 from flow_nexus_neural.errors import (
     InvalidArguments,
@@ -60,9 +60,7 @@ class Gathered:
     excluded: dict[str, str] = field(default_factory=dict)
 
 
-async def predict(
-    context: EngineContext, cluster: Cluster, request: PredictRequest
-) -> PredictionReport:
+async def predict(cluster: LiveCluster, request: PredictRequest) -> PredictionReport:
     """Answer one request.
 
     Raises:
@@ -71,7 +69,7 @@ async def predict(
         Overloaded: 64 predictions are being answered.
         NoServingNode: Nobody answered in time.
     """
-    began_s = context.clock()
+    began_s = cluster.clock()
     committed = cluster.committed
     if committed is None:
         raise NotTrained(
@@ -79,27 +77,23 @@ async def predict(
             + ("; its first round is not committed" if cluster.is_training else ""),
             hint="call neural_train_distributed, then neural_cluster_status with wait_seconds",
         )
-    if cluster.predictions_waiting >= QUEUE:
+    if cluster.state.predictions_waiting >= QUEUE:
         raise Overloaded(
             f"{QUEUE} predictions are being answered by this cluster",
             hint="call neural_predict_distributed again after 100 ms, or send records as one list",
         )
-    cluster.predictions_waiting += 1
-    try:
+    with cluster.state.answering():
         adapted = adapt(committed.schema, request.input_data)
-        await _bring_back(context, cluster, request)
-        made = await _answer(context, cluster, request, (committed, adapted), began_s)
-    finally:
-        cluster.predictions_waiting -= 1
+        await _bring_back(cluster, request)
+        made = await _answer(cluster, request, (committed, adapted), began_s)
     cluster.metrics.predict_ms.add(made.latency_ms)
     return made
 
 
 async def _answer(
-    context: EngineContext,
-    cluster: Cluster,
+    cluster: LiveCluster,
     request: PredictRequest,
-    read: tuple[Committed, Adapted],
+    read: tuple[CommittedVersion, Adapted],
     began_s: float,
 ) -> PredictionReport:
     """Answer with the version in force; with the next one when that has replaced it in the nodes."""
@@ -107,7 +101,7 @@ async def _answer(
     for _ in range(VERSIONS):
         weights = _weights(cluster, committed, request)
         try:
-            gathered = await _gather(context, cluster, committed, request, adapted)
+            gathered = await _gather(cluster, committed, request, adapted)
             break
         except NoServingNode:
             newer = cluster.committed
@@ -128,12 +122,12 @@ async def _answer(
         latency_ms=gathered.latency_ms,
         excluded=gathered.excluded,
         weights=weights,
-        elapsed_ms=(context.clock() - began_s) * 1e3,
+        elapsed_ms=(cluster.clock() - began_s) * 1e3,
     )
     return report(cluster.cluster_id, answer)
 
 
-async def _bring_back(context: EngineContext, cluster: Cluster, request: PredictRequest) -> None:
+async def _bring_back(cluster: LiveCluster, request: PredictRequest) -> None:
     """Start serving nodes whose processes ended with the server or the runtime.
 
     Waited for only where nobody else could answer, and no longer than the caller's own deadline.
@@ -144,11 +138,11 @@ async def _bring_back(context: EngineContext, cluster: Cluster, request: Predict
 
     async def bring_back() -> None:
         try:
-            await revive(context, cluster)
+            await revive(cluster)
         finally:
             done.set()
 
-    context.spawn(bring_back)
+    cluster.context.spawn(bring_back)
     if not serving_slots(cluster):
         own_s = None if request.deadline_ms is None else request.deadline_ms / 1e3
         with anyio.move_on_after(COMEBACK_S if own_s is None else own_s):
@@ -163,7 +157,9 @@ def deadline_s(context: EngineContext, request: PredictRequest, rows: int) -> fl
     return min(default_ms, MAX_DEADLINE_MS) / 1e3
 
 
-def _weights(cluster: Cluster, committed: Committed, request: PredictRequest) -> dict[str, float]:
+def _weights(
+    cluster: LiveCluster, committed: CommittedVersion, request: PredictRequest
+) -> dict[str, float]:
     """Weight per slot: the bundle's, or the caller's where given."""
     if request.weights is None:
         return dict(committed.bundle.slot_weights)
@@ -189,9 +185,8 @@ def _weights(cluster: Cluster, committed: Committed, request: PredictRequest) ->
 
 
 async def _gather(
-    context: EngineContext,
-    cluster: Cluster,
-    committed: Committed,
+    cluster: LiveCluster,
+    committed: CommittedVersion,
     request: PredictRequest,
     adapted: Adapted,
 ) -> Gathered:
@@ -201,20 +196,20 @@ async def _gather(
     for slot in expected:
         if slot not in asked:
             gathered.excluded[slot.name] = slot.last_error or slot.state
-    calls = NodeCalls(cluster, "predict")
-    began_s = context.clock()
+    calls = cluster.calls("predict")
+    began_s = cluster.clock()
     answered = anyio.Event()
 
     async def ask(slot: Slot) -> None:
         reason = await _ask_one(calls, slot, committed, adapted, gathered)
         if reason is None:
-            gathered.latency_ms[slot.name] = (context.clock() - began_s) * 1e3
+            gathered.latency_ms[slot.name] = (cluster.clock() - began_s) * 1e3
             answered.set()
         else:
             gathered.excluded[slot.name] = reason
 
     patience_s = None if request.deadline_ms is not None else LATE_ANSWER_S
-    limit_s = deadline_s(context, request, len(adapted.x))
+    limit_s = deadline_s(cluster.context, request, len(adapted.x))
     await _ask_until(asked, ask, limit_s, answered, patience_s)
     for slot in asked:
         if slot.name not in gathered.logits:
@@ -263,7 +258,7 @@ async def _ask_until(
 
 
 async def _ask_one(
-    calls: NodeCalls, slot: Slot, committed: Committed, adapted: Adapted, gathered: Gathered
+    calls: NodeCalls, slot: Slot, committed: CommittedVersion, adapted: Adapted, gathered: Gathered
 ) -> str | None:
     """Take one node's answer; returns why there is none."""
     network = committed.network_of(slot.name)

@@ -20,7 +20,7 @@ from flow_nexus_neural.engine.reports import (
 )
 from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.engine.state.slots import Slot
-from flow_nexus_neural.engine.state.version import Committed
+from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.engine.versions import evaluation
 from flow_nexus_neural.kernels.ensemble import Fused, fuse
 from flow_nexus_neural.kernels.probabilities import EPSILON, class_log_probabilities
@@ -42,7 +42,7 @@ class Answer:
         weights: By slot, of all expected ones.
     """
 
-    committed: Committed
+    committed: CommittedVersion
     request: PredictRequest
     adapted: Adapted
     slots: Sequence[Slot]

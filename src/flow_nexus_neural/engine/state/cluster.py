@@ -1,33 +1,23 @@
-"""One cluster: what it was declared to be, what it is now, and the order in which it may change.
+"""What a cluster was declared to be and what it is now.
 
-What predict and status read of the model is one value that is replaced as a whole, so they take no lock.
+Only the methods here change it. What predict and status read of the model is one value that is replaced as a
+whole, so they take no lock.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-import anyio
-from pydantic import JsonValue
-
-from flow_nexus_neural.coordination.ledger import GENESIS
+from flow_nexus_neural.coordination.ledger import GENESIS, Head
 from flow_nexus_neural.coordination.topology import Graph
-from flow_nexus_neural.engine.autonomy.observe import AutonomyLog
-from flow_nexus_neural.engine.calls.calls import NodeCalls
-from flow_nexus_neural.engine.links.grants import Wiring
-from flow_nexus_neural.engine.nodes.memory_readings import MemoryWatch
+from flow_nexus_neural.engine.reports import FinalMetrics
 from flow_nexus_neural.engine.requests import Architecture, Consensus, InitRequest, Topology
-from flow_nexus_neural.engine.state.changes import Changes
+from flow_nexus_neural.engine.state.autonomy_log import AutonomyLog
 from flow_nexus_neural.engine.state.metrics import Metrics
-from flow_nexus_neural.engine.state.network_groups import Bundle
-from flow_nexus_neural.engine.state.slots import SlotBook
+from flow_nexus_neural.engine.state.slots import Slot, SlotBook
 from flow_nexus_neural.engine.state.training_record import Training
-from flow_nexus_neural.engine.state.version import Committed
-from flow_nexus_neural.engine.storage.rows import ClusterRow
+from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion
 from flow_nexus_neural.errors import ClusterTerminated, TrainingNotFound
-
-if TYPE_CHECKING:
-    from flow_nexus_neural.engine.training.run import TrainingRun
 
 
 @dataclass(frozen=True)
@@ -74,30 +64,24 @@ class Links:
     members: tuple[str, ...]
 
 
-@dataclass
-class LedgerHead:
-    """Where the next ledger entry goes."""
-
-    seq: int = 0
-    sha: str = GENESIS
-    versions: Mapping[str, int] = field(default_factory=dict)
+def _genesis() -> Head:
+    return Head(prev_sha=GENESIS, next_seq=0, versions={})
 
 
 @dataclass
-class Cluster:
-    """A cluster and everything the engine knows of it.
+class ClusterState:
+    """Everything the engine knows of a cluster, apart from what runs.
 
     Attributes:
-        changing: Held while links change or a training is prepared, so that no two rest on one version.
-        ending: Held while the cluster is terminated.
-        head: Where the next ledger entry goes; moved under `ledger_lock`.
+        clock: Seconds of a monotonic clock.
+        created_at_s: Monotonic time of its creation or, after a restart of the server, of reading it back.
+        ledger_head: Where the next ledger entry goes.
         links: None before the first connect.
-        wiring: Who may read whose link buffer, and which edges work.
+        topology_epoch: Counts changes of the links.
         committed: What serves and is reported; None before the first version.
-        installing: A version that is durable and on its way into the nodes; it will be `committed`.
-        networks_made: Networks that ever were; a new network gets a key that no other had.
-        run: The training in progress; None between trainings.
-        reserved: A training is being prepared; no other may start.
+        installing: A version that is durable and being loaded into the nodes; it will be `committed`.
+        networks_made: Network groups that ever were; a new one gets a key that no other had.
+        preparing: A training is being prepared; no other may start.
         predictions_waiting: Predictions being answered now.
         end_recorded: That it was terminated is durable.
         final: What a terminated cluster had reached.
@@ -109,30 +93,22 @@ class Cluster:
     clock: Callable[[], float]
     created_at_s: float
     slots: SlotBook = field(default_factory=SlotBook)
-    changes: Changes = field(default_factory=Changes)
-    reviving: anyio.Lock = field(default_factory=anyio.Lock)
-    ledger_lock: anyio.Lock = field(default_factory=anyio.Lock)
-    changing: anyio.Lock = field(default_factory=anyio.Lock)
-    ending: anyio.Lock = field(default_factory=anyio.Lock)
-    head: LedgerHead = field(default_factory=LedgerHead)
+    ledger_head: Head = field(default_factory=_genesis)
     links: Links | None = None
     topology_epoch: int = 0
-    committed: Committed | None = None
-    installing: Committed | None = None
+    committed: CommittedVersion | None = None
+    installing: CommittedVersion | None = None
     networks_made: int = 0
     trainings: list[Training] = field(default_factory=list)
-    run: "TrainingRun | None" = None
-    reserved: bool = False
+    preparing: bool = False
     predictions_waiting: int = 0
-    memory: MemoryWatch = field(default_factory=MemoryWatch)
     autonomy: AutonomyLog = field(default_factory=AutonomyLog)
     terminated_at: str | None = None
     end_recorded: bool = False
-    final: dict[str, JsonValue] | None = None
+    final: FinalMetrics | None = None
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.clock)
-        self.wiring = Wiring(self.slots, NodeCalls(self, "sync"))
 
     @property
     def topology(self) -> Topology:
@@ -143,6 +119,11 @@ class Cluster:
     def bundle(self) -> Bundle | None:
         """What answers predictions."""
         return self.committed.bundle if self.committed else None
+
+    @property
+    def durable_version(self) -> CommittedVersion | None:
+        """The newest version that the ledger holds; it may not serve yet."""
+        return self.installing or self.committed
 
     @property
     def latest_training(self) -> Training | None:
@@ -164,60 +145,127 @@ class Cluster:
             hint="take the id from neural_train_distributed or neural_cluster_status",
         )
 
-    @property
-    def is_training(self) -> bool:
-        """Whether a training runs or is being prepared."""
-        return self.run is not None or self.reserved
-
     def uptime_s(self) -> float:
-        """Seconds since the cluster was created or, after a restart of the server, read back.
+        """Seconds since the cluster was created or read back; they stand still once it is terminated."""
+        final_s = self.final.uptime_seconds if self.final else None
+        return final_s if final_s is not None else self.clock() - self.created_at_s
 
-        They stand still once it is terminated.
+    def refuse_ended(self) -> None:
+        """Stop what must not go on in a terminated cluster.
+
+        Raises:
+            ClusterTerminated: It is one.
         """
-        final_s = (self.final or {}).get("uptime_seconds")
-        return final_s if isinstance(final_s, int) else self.clock() - self.created_at_s
+        if self.terminated_at is not None:
+            raise ClusterTerminated(
+                f"cluster {self.cluster_id} was terminated at {self.terminated_at}",
+                hint="create a cluster with neural_cluster_init",
+            )
 
-    def to_row(self, committed: Committed | None = None) -> ClusterRow:
-        """The durable part: everything but slots, trainings and ledger, which have rows of their own.
+    def with_current_members(self, version: CommittedVersion) -> CommittedVersion:
+        """A version as it has to serve now: slots that joined since it was made, none that was removed."""
+        joined = self.committed.members if self.committed else {}
+        return version.with_members(joined, self.slots.names())
 
-        Args:
-            committed: A version that is about to be committed, in place of the one in force.
-        """
-        model = committed or self.installing or self.committed
-        spec: dict[str, JsonValue] = {
-            "topology": self.spec.topology,
-            "architecture": self.spec.architecture,
-            "consensus": self.spec.consensus,
-            "wasm_optimization": self.spec.wasm_optimization,
-            "daa_enabled": self.spec.daa_enabled,
-            "seed": self.spec.seed,
-        }
-        state: dict[str, JsonValue] = {
-            "topology": self.links.topology if self.links else None,
-            "topology_epoch": self.topology_epoch,
-            "cohorts_made": self.networks_made,
-            "committed": model.to_json() if model else None,
-            "communication": self.metrics.communication().model_dump(mode="json"),
-            "final": self.final,
-        }
-        return ClusterRow(
-            cluster_id=self.cluster_id,
-            name=self.spec.name,
-            created_at=self.created_at,
-            terminated_at=self.terminated_at,
-            spec=spec,
-            state=state,
-        )
+    def begin_install(self, version: CommittedVersion) -> CommittedVersion:
+        """A version is durable and about to be loaded into the nodes; returns it as it has to serve."""
+        self.installing = self.with_current_members(version)
+        return self.installing
 
+    def finish_install(self) -> None:
+        """The version being installed is in force."""
+        if self.installing is not None:
+            self.committed, self.installing = self.installing, None
 
-def refuse_ended(cluster: Cluster) -> None:
-    """Stop what must not go on in a terminated cluster.
+    def commit(self, version: CommittedVersion) -> None:
+        """Put a version in force whose weights the nodes hold already."""
+        self.committed = self.with_current_members(version)
 
-    Raises:
-        ClusterTerminated: It is one.
-    """
-    if cluster.terminated_at is not None:
-        raise ClusterTerminated(
-            f"cluster {cluster.cluster_id} was terminated at {cluster.terminated_at}",
-            hint="create a cluster with neural_cluster_init",
-        )
+    def serve(self, slot: str, key: str) -> None:
+        """Let a slot serve a network group, in the version in force and in one being installed."""
+        if self.committed is not None and self.committed.network_of(slot) is None:
+            self.committed = self.committed.with_slot(slot, key)
+        installing = self.installing
+        if installing is None or key not in installing.networks:
+            return
+        if installing.network_of(slot) is None:
+            self.installing = installing.with_slot(slot, key)
+
+    def remove_slot(self, slot: Slot) -> None:
+        """Forget a slot that never came up: it has no name, serves nothing, and does not come back."""
+        self.slots.remove(slot)
+        if self.committed is not None:
+            self.committed = self.committed.without_slot(slot.name)
+        if self.installing is not None:
+            self.installing = self.installing.without_slot(slot.name)
+
+    def link(self, topology: Topology, graph: Graph, members: tuple[str, ...]) -> int:
+        """The healthy nodes are to be linked in this way; returns the new epoch."""
+        self.topology_epoch += 1
+        self.links = Links(topology, self.topology_epoch, graph, members)
+        return self.topology_epoch
+
+    def restore(
+        self,
+        *,
+        topology_epoch: int,
+        networks_made: int,
+        committed: CommittedVersion | None,
+        final: FinalMetrics | None,
+    ) -> None:
+        """Bring a cluster that was just read back to what was stored of it."""
+        self.topology_epoch, self.networks_made = topology_epoch, networks_made
+        self.committed, self.final = committed, final
+
+    def advance_ledger(self, head: Head) -> None:
+        """Entries were made durable; the next one continues here."""
+        self.ledger_head = head
+
+    @contextmanager
+    def preparing_training(self) -> Iterator[None]:
+        """Keep other trainings from starting while one is prepared."""
+        self.preparing = True
+        try:
+            yield
+        finally:
+            self.preparing = False
+
+    def restore_training(self, training: Training) -> None:
+        """A training that was stored."""
+        self.trainings.append(training)
+
+    def restart_clock(self) -> None:
+        """Count the uptime from now, when the cluster was read back."""
+        self.created_at_s = self.clock()
+
+    def add_training(self, training: Training, *, new_networks: int) -> None:
+        """A training starts that brings so many network groups that the cluster never had."""
+        self.trainings.append(training)
+        self.networks_made += new_networks
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Count a prediction while it is being answered."""
+        self.predictions_waiting += 1
+        try:
+            yield
+        finally:
+            self.predictions_waiting -= 1
+
+    def end(self, at: str) -> None:
+        """It is terminated; when it was first ended counts."""
+        self.terminated_at = self.terminated_at or at
+
+    def record_final(self, final: FinalMetrics) -> None:
+        """Keep what it had reached."""
+        self.final = final
+
+    def forget_weights(self) -> None:
+        """That it ended is durable; nobody will ask for its weights again."""
+        self.end_recorded = True
+        if self.committed is not None:
+            self.committed = self.committed.without_weights()
+
+    def forget_model(self) -> None:
+        """Its checkpoint files are given up."""
+        self.committed = None

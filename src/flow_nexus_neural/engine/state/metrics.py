@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -74,6 +74,11 @@ class Metrics:
         node_id = handle.spec.node_id
         self.bytes_by_category[category] += total - self._attributed.get(node_id, 0)
         self._attributed[node_id] = total
+
+    def restore(self, counted: Mapping[str, int]) -> None:
+        """Go on counting from what a former server had counted."""
+        for category in self.bytes_by_category:
+            self.bytes_by_category[category] = counted.get(category, 0)
 
     def communication(self) -> Communication:
         """Cumulative bytes by category."""

@@ -1,16 +1,13 @@
-"""The committed model of a cluster: per network the weights, and the bundle that answers predictions."""
+"""Network groups: the slots of a cluster that have one network, and the weights of that network."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import JsonValue
 
-from flow_nexus_neural.engine.storage.checkpoints import CheckpointFiles
-from flow_nexus_neural.errors import StoreCorrupt
-from flow_nexus_neural.kernels.calibration import Calibrator
 from flow_nexus_neural.protocol.digest import json_digest, named_tensors, weights_digest
 from flow_nexus_neural.protocol.messages import MOMENTS, Optimizer
 from flow_nexus_neural.protocol.plan import NetworkPlan
@@ -60,7 +57,7 @@ class NetworkGroup:
     """Slots with one network, and its committed state.
 
     Attributes:
-        key: `c0`, `c1` ...; names the networks inside the nodes.
+        key: `c0`, `c1` ...; unique in a cluster for ever.
         slots: Names in slot order.
         state: None until the initial weights are known.
         digest: State digest of the committed weights.
@@ -82,7 +79,7 @@ class NetworkGroup:
     version: int = 0
     rows: Mapping[str, int] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def plan_digest(self) -> str:
         """Identifies the network, whatever its weights."""
         return json_digest(self.plan.model_dump(mode="json"))
@@ -95,124 +92,6 @@ class NetworkGroup:
         """State digest of a state's weights."""
         return weights_digest(self.plan, state.params, state.buffers)
 
-    def to_json(self) -> dict[str, JsonValue]:
-        """Everything but the vectors."""
-        return {
-            "key": self.key,
-            "plan": self.plan.model_dump(mode="json"),
-            "slots": list(self.slots),
-            "layers_source": self.layers_source,
-            "optimizer": self.optimizer,
-            "digest": self.digest,
-            "blob": self.blob,
-            "moments_blob": self.moments_blob,
-            "version": self.version,
-            "opt_step": self.state.opt_step if self.state else 0,
-            "rows": dict(self.rows),
-        }
-
-
-def load_network_group(
-    stored: Mapping[str, JsonValue], files: CheckpointFiles | None
-) -> NetworkGroup:
-    """Read a network back, with its committed state when it has one and there are files to read it from.
-
-    Raises:
-        StoreCorrupt: A checkpoint is missing, altered, or does not hold what the plan says.
-    """
-    values = dict(stored)
-    opt_step = values.pop("opt_step")
-    plan = NetworkPlan.model_validate_json(_dumps(values.pop("plan")))
-    network = NetworkGroup(plan=plan, **{**values, "slots": tuple(values["slots"])})  # type: ignore[arg-type]  # JSON that we wrote
-    if network.blob is None or files is None:
-        return network
-    weights = files.read(network.blob)
-    moments = files.read(network.moments_blob) if network.moments_blob is not None else {}
-    try:
-        state = ModelState(
-            params=_joined(weights, [tensor.name for tensor in plan.trainable]),
-            buffers=_joined(weights, [tensor.name for tensor in plan.buffers]),
-            moments={name: moments[name] for name in MOMENTS[network.optimizer]} if moments else {},
-            opt_step=int(opt_step),  # type: ignore[arg-type]  # JSON that we wrote
-        )
-        found = network.digest_of(state)
-    except (KeyError, ValueError) as failure:
-        raise StoreCorrupt(
-            f"checkpoint {network.blob[:12]} does not hold the tensors of its network",
-            hint="restore the state directory from a copy, or train the cluster again",
-        ) from failure
-    if found != network.digest:
-        raise StoreCorrupt(
-            f"checkpoint {network.blob[:12]} has weights {found[:12]}, the journal says"
-            f" {(network.digest or 'none')[:12]}",
-            hint="restore the state directory from a copy, or train the cluster again",
-        )
-    return replace(network, state=state)
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """What answers predictions: all numbers of one reply belong to one bundle.
-
-    Attributes:
-        version: Committed version of the cluster.
-        digests: Weights digest per network.
-        parity: 0 or 1: which of a node's two serving copies holds these weights.
-        slot_weights: Normalised weight per slot for `weighted` and `ensemble`.
-        weights_source: `validation loss` or `equal`.
-        calibrators: Per aggregation mode; a mode without one reports uncalibrated values.
-        residual_quantiles: 90 % quantile of absolute errors on calibration rows, per mode (regression).
-        residual_median: Median of them for `weighted`, the tolerance of agreement (regression).
-        error_correlation: Mean pairwise correlation of the slots' errors on calibration rows.
-    """
-
-    version: int
-    digests: Mapping[str, str]
-    parity: int
-    slot_weights: Mapping[str, float]
-    weights_source: str
-    calibrators: Mapping[str, Calibrator]
-    residual_quantiles: Mapping[str, float]
-    residual_median: float | None
-    error_correlation: float | None
-
-    @property
-    def sha(self) -> str:
-        """sha256 over everything that shapes an answer."""
-        return json_digest({**self.to_json(), "parity": None})
-
-    def to_json(self) -> dict[str, JsonValue]:
-        """All fields as JSON."""
-        return {
-            "version": self.version,
-            "digests": dict(self.digests),
-            "parity": self.parity,
-            "slot_weights": dict(self.slot_weights),
-            "weights_source": self.weights_source,
-            "calibrators": {mode: c.to_json() for mode, c in self.calibrators.items()},
-            "residual_quantiles": dict(self.residual_quantiles),
-            "residual_median": self.residual_median,
-            "error_correlation": self.error_correlation,
-        }
-
-    @classmethod
-    def from_json(cls, stored: Mapping[str, JsonValue]) -> Self:
-        """Read back what `to_json` wrote."""
-        values = dict(stored)
-        calibrators = values.pop("calibrators")
-        return cls(
-            calibrators={m: Calibrator.from_json(c) for m, c in calibrators.items()},  # type: ignore[union-attr,arg-type]  # JSON that we wrote
-            **values,  # type: ignore[arg-type]  # JSON that we wrote
-        )
-
-
-def _joined(tensors: Mapping[str, Vector], names: list[str]) -> Vector:
-    if not names:
-        return np.zeros(0, dtype=np.float32)
-    return np.concatenate([tensors[name].ravel() for name in names])
-
-
-def _dumps(value: JsonValue) -> str:
-    import json
-
-    return json.dumps(value)
+    def with_state(self, state: ModelState) -> Self:
+        """The same group with other weights, whose digest is computed here."""
+        return replace(self, state=state, digest=self.digest_of(state))

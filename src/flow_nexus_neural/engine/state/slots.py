@@ -1,26 +1,24 @@
-"""Slots and their incarnations: the stable names of a cluster and the processes behind them."""
+"""Slots and their incarnations: the stable names of a cluster and the processes behind them.
+
+Only the methods here change a slot, so that what must hold of it is written in one place.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import anyio
 from pydantic import JsonValue
 
-from flow_nexus_neural.coordination.membership import (
-    SlotState,
-    advance,
-    after_restart,
-    slot_order,
-)
+from flow_nexus_neural.coordination.membership import SlotState, advance, slot_order
 from flow_nexus_neural.engine.requests import ModelSize, Role
-from flow_nexus_neural.engine.storage.rows import SlotRow
 from flow_nexus_neural.errors import NodeNotFound
 from flow_nexus_neural.runtime.base import NodeHandle
 
-Source = str
+LayersSource = str
 REPLACEABLE: frozenset[SlotState] = frozenset({"failed", "recovering", "failed_permanently"})
 DEDUPLICATION_S = 10.0
+"""A deploy that would fit a slot restarted within this time is taken for a repeated request for it."""
+MAX_ERROR_LENGTH = 400
 
 
 @dataclass(frozen=True)
@@ -39,25 +37,12 @@ class SlotSpec:
     autonomy: float
     template: str
     layers: tuple[Mapping[str, JsonValue], ...]
-    layers_source: Source
+    layers_source: LayersSource
 
     @property
     def kind(self) -> tuple[str, str, frozenset[str]]:
         """What makes two slots interchangeable for a replacement."""
         return (self.role, self.model, frozenset(self.capabilities))
-
-    def to_json(self) -> dict[str, JsonValue]:
-        """All fields as JSON."""
-        return {
-            "role": self.role,
-            "node_type": self.node_type,
-            "model": self.model,
-            "capabilities": list(self.capabilities),
-            "autonomy": self.autonomy,
-            "template": self.template,
-            "layers": [dict(layer) for layer in self.layers],
-            "layers_source": self.layers_source,
-        }
 
 
 @dataclass
@@ -73,8 +58,12 @@ class Slot:
         deployed_at: When the current incarnation became healthy.
         recovered_at_s: Monotonic time of the last replacement; None before the first.
         heard_at_s: Monotonic time of the last reply.
-        calls: Requests that it has been sent and not answered yet.
-        returning: It lost its process without any fault of its own and is being started again.
+        calls: Requests sent to the process and not yet answered.
+        returning: Its process ended with the runtime, through no fault of its own, and is being restarted.
+        rounds_done: Committed rounds that rest on an update of this slot.
+        loss: Its training loss in the last of them.
+        rows: Rows of its shard in the latest training.
+        last_error: Why it failed, or the last error that it answered with.
     """
 
     name: str
@@ -111,59 +100,91 @@ class Slot:
         """
         self.state = advance(self.name, self.state, state)
 
-    def attach(self, handle: NodeHandle) -> None:
+    def begin_start(self) -> None:
+        """A process is about to be started for this slot."""
+        if self.state != "recovering":
+            self.move("starting" if self.state == "declared" else "recovering")
+
+    def begin_incarnation(self, node_id: str) -> None:
+        """The next process of this slot is a new incarnation with a node id of its own."""
+        self.incarnation += 1
+        self.node_id = node_id
+
+    def attach(self, handle: NodeHandle, at_s: float) -> None:
         """A new process is this slot's incarnation; it holds no network yet."""
         self.handle, self.built, self.served = handle, {}, {}
+        self.heard_at_s = at_s
 
     def detach(self) -> None:
         """The process is gone."""
         self.handle, self.built, self.served = None, {}, {}
 
-    def to_row(self, cluster_id: str) -> SlotRow:
-        """The durable part."""
-        return SlotRow(
-            cluster_id=cluster_id,
-            slot=self.name,
-            node_id=self.node_id,
-            incarnation=self.incarnation,
-            pid=self.handle.pid if self.handle else None,
-            state=self.state,
-            spec={
-                **self.spec.to_json(),
-                "parameters": self.parameters,
-                "implied_head": self.implied_head,
-                "rounds_done": self.rounds_done,
-                "rows": self.rows,
-                "deployed_at": self.deployed_at,
-                "last_error": self.last_error,
-            },
-        )
+    def become_healthy(self, at: str) -> None:
+        """The process holds what it should and can be asked from now on."""
+        self.move("healthy")
+        self.deployed_at, self.last_error = at, None
 
-    @classmethod
-    def from_row(cls, row: SlotRow) -> "Slot":
-        """A slot as it was stored; its process is gone with the server that ran it."""
-        spec: dict[str, Any] = dict(row.spec)
-        own = {
-            name: spec.pop(name)
-            for name in (
-                "parameters",
-                "implied_head",
-                "rounds_done",
-                "rows",
-                "deployed_at",
-                "last_error",
-            )
-        }
-        spec["capabilities"] = tuple(spec["capabilities"])
-        spec["layers"] = tuple(spec["layers"])
-        return cls(
-            name=row.slot,
-            spec=SlotSpec(**spec),
-            node_id=row.node_id,
-            incarnation=row.incarnation,
-            state=after_restart(row.state),  # type: ignore[arg-type]  # stored states are legal
-            **own,
-        )
+    def note_restart(self, at_s: float) -> None:
+        """A restart succeeded at this monotonic time."""
+        self.recovered_at_s = at_s
+
+    def fail(self, reason: str) -> None:
+        """The slot has no process any more, for this reason."""
+        self.note_error(reason)
+        if self.state not in ("failed", "retired"):
+            self.move("failed")
+
+    def condemn(self, reason: str) -> None:
+        """Its process is about to be killed for this reason, which outlives the process."""
+        if self.state == "healthy":
+            self.move("suspect")
+        self.last_error = reason
+
+    @property
+    def condemned(self) -> bool:
+        """Whether its process was killed because of what `last_error` says."""
+        return self.state == "suspect" and self.last_error is not None
+
+    def await_return(self, *, expected: bool) -> None:
+        """Note whether a lost process is being restarted without anybody's request."""
+        self.returning = expected
+
+    def note_error(self, reason: str) -> None:
+        """Keep the latest error for status; a reason that is too long is cut."""
+        self.last_error = reason[:MAX_ERROR_LENGTH]
+
+    def begin_call(self) -> None:
+        """A request was sent to the process."""
+        self.calls += 1
+
+    def end_call(self) -> None:
+        """A request was answered or given up."""
+        self.calls -= 1
+
+    def heard(self, at_s: float) -> None:
+        """The process answered something at this monotonic time."""
+        self.heard_at_s = at_s
+
+    def note_built(self, network: str, plan_digest: str) -> None:
+        """The living process has built a network under this name."""
+        self.built[network] = plan_digest
+
+    def note_served(self, network: str, weights_digest: str) -> None:
+        """A serving copy of the living process holds these weights."""
+        self.served[network] = weights_digest
+
+    def assign_network(self, parameters: int, *, implied_head: bool) -> None:
+        """The slot trains or serves a network of this size."""
+        self.parameters, self.implied_head = parameters, implied_head
+
+    def assign_rows(self, rows: int) -> None:
+        """The slot has a shard of this many rows."""
+        self.rows = rows
+
+    def finish_round(self, loss: float | None, rows: int) -> None:
+        """A committed round rests on this slot's update."""
+        self.rounds_done += 1
+        self.loss, self.rows = loss, rows
 
 
 class SlotBook:
@@ -180,6 +201,10 @@ class SlotBook:
     def __len__(self) -> int:
         """Slots that are not retired."""
         return sum(1 for _ in self)
+
+    def names(self) -> frozenset[str]:
+        """Names of all slots that are not retired."""
+        return frozenset(slot.name for slot in self)
 
     def with_retired(self) -> list[Slot]:
         """All slots that ever were healthy."""

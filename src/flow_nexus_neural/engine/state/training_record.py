@@ -1,7 +1,10 @@
 """The record of a training: what was asked, how far it is, and what it measured."""
 
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
+
+from pydantic import JsonValue
 
 from flow_nexus_neural.engine.reports import (
     Evidence,
@@ -10,7 +13,6 @@ from flow_nexus_neural.engine.reports import (
     TrainingProgress,
     TrainingSession,
 )
-from flow_nexus_neural.engine.storage.rows import TrainingRow
 
 TrainingStatus = Literal["running", "completed", "early_stopped", "stopped", "failed"]
 
@@ -52,12 +54,24 @@ class Advance:
         )
 
 
+@dataclass(frozen=True)
+class PreparedDataRef:
+    """Where the prepared rows of a training are: a checkpoint file, by its sha256."""
+
+    sha256: str
+    nbytes: int
+
+
 @dataclass
 class Training:
     """One training of a cluster, running or past.
 
     Attributes:
         ordinal: 0 for the cluster's first training; part of every seed.
+        config: Every argument as it takes effect.
+        request: The arguments as they were given, without inline data; None where it was not stored.
+        data: The rows it trains on, as prepared; None where they were not stored.
+        error: Why it failed or was stopped.
         history: One point per committed round; its seconds end before the version is made durable.
         round_s: Whole rounds, until the version answers predictions; of this server's life only.
     """
@@ -66,12 +80,36 @@ class Training:
     ordinal: int
     config: TrainingConfig
     started_at: str
+    request: Mapping[str, JsonValue] | None = None
+    data: PreparedDataRef | None = None
     status: TrainingStatus = "running"
     ended_at: str | None = None
     error: str | None = None
     advance: Advance = field(default_factory=Advance)
     history: list[HistoryPoint] = field(default_factory=list)
     round_s: list[float] = field(default_factory=list)
+
+    def begin_from(self, digest: str) -> None:
+        """The first round starts from weights with this digest."""
+        self.advance = replace(self.advance, digest_before=digest)
+
+    def commit_round(self, advance: Advance, point: HistoryPoint, seconds: float) -> None:
+        """A round is durable and its version answers predictions after this many seconds."""
+        self.advance = advance
+        self.history.append(point)
+        self.round_s.append(seconds)
+
+    def end(self, status: TrainingStatus, error: str | None, at: str) -> None:
+        """It has ended."""
+        self.status, self.error, self.ended_at = status, error, at
+
+    def interrupt(self, at: str) -> None:
+        """The server ended while it ran."""
+        self.end("stopped", self.interruption, at)
+
+    def note_unrecorded_end(self, reason: str) -> None:
+        """Its end could not be made durable; an error that it already has says more."""
+        self.error = self.error or f"its end is not recorded: {reason}"
 
     @property
     def percent(self) -> float:
@@ -129,38 +167,4 @@ class Training:
             started_at=self.started_at,
             ended_at=self.ended_at,
             error=self.error,
-        )
-
-    def to_row(self, cluster_id: str, advance: Advance | None = None) -> TrainingRow:
-        """The durable part, without the history, which has rows of its own.
-
-        Args:
-            cluster_id: Of its cluster.
-            advance: A round that is about to be committed, in place of the committed ones.
-        """
-        return TrainingRow(
-            training_id=self.training_id,
-            cluster_id=cluster_id,
-            ordinal=self.ordinal,
-            status=self.status,
-            spec=self.config.model_dump(mode="json"),
-            progress=asdict(advance or self.advance),
-            started_at=self.started_at,
-            ended_at=self.ended_at,
-            error=self.error,
-        )
-
-    @classmethod
-    def from_row(cls, row: TrainingRow, history: list[HistoryPoint]) -> "Training":
-        """A training as it was stored."""
-        return cls(
-            training_id=row.training_id,
-            ordinal=row.ordinal,
-            config=TrainingConfig.model_validate(row.spec),
-            started_at=row.started_at,
-            status=row.status,  # type: ignore[arg-type]  # stored statuses are legal
-            ended_at=row.ended_at,
-            error=row.error,
-            advance=Advance(**row.progress),  # type: ignore[arg-type]  # JSON that we wrote
-            history=history,
         )

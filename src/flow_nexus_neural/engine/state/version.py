@@ -1,9 +1,9 @@
-"""The committed state of a cluster's model, replaced as a whole and never altered.
+"""A committed version of a cluster's model, replaced as a whole and never altered.
 
 Predict and status read one such value without a lock, so all they report belongs together.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -11,22 +11,76 @@ from pydantic import JsonValue
 
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.reports import DatasetInfo, Evaluation
-from flow_nexus_neural.engine.state.network_groups import Bundle, NetworkGroup, load_network_group
-from flow_nexus_neural.engine.storage.checkpoints import CheckpointFiles
+from flow_nexus_neural.engine.state.network_groups import NetworkGroup
+from flow_nexus_neural.kernels.calibration import Calibrator
 from flow_nexus_neural.protocol.digest import json_digest
 
 
 @dataclass(frozen=True)
-class Committed:
+class Bundle:
+    """What answers predictions: all numbers of one reply belong to one bundle.
+
+    Attributes:
+        version: Committed version of the cluster.
+        digests: Weights digest per network group.
+        parity: 0 or 1: which of a node's two serving copies holds these weights.
+        slot_weights: Weight per slot for `weighted` and `ensemble`; they sum to 1.
+        weights_source: `validation loss` or `equal`.
+        calibrators: Per aggregation mode; a mode without one reports uncalibrated values.
+        residual_quantiles: 90 % quantile of absolute errors on calibration rows, per mode (regression).
+        residual_median: Median of them for `weighted`, the tolerance of agreement (regression).
+        error_correlation: Mean pairwise correlation of the slots' errors on calibration rows.
+    """
+
+    version: int
+    digests: Mapping[str, str]
+    parity: int
+    slot_weights: Mapping[str, float]
+    weights_source: str
+    calibrators: Mapping[str, Calibrator]
+    residual_quantiles: Mapping[str, float]
+    residual_median: float | None
+    error_correlation: float | None
+
+    @property
+    def sha(self) -> str:
+        """sha256 over everything that shapes an answer; the parity does not."""
+        shaping: dict[str, JsonValue] = {
+            "version": self.version,
+            "digests": dict(self.digests),
+            "parity": None,
+            "slot_weights": dict(self.slot_weights),
+            "weights_source": self.weights_source,
+            "calibrators": {mode: c.to_json() for mode, c in self.calibrators.items()},
+            "residual_quantiles": dict(self.residual_quantiles),
+            "residual_median": self.residual_median,
+            "error_correlation": self.error_correlation,
+        }
+        return json_digest(shaping)
+
+    def with_slot(self, slot: str) -> Self:
+        """One more slot, with the smallest weight that any slot has; all weights still sum to 1."""
+        weights = dict(self.slot_weights)
+        weights[slot] = min(weights.values(), default=1.0)
+        return replace(self, slot_weights=_normalised(weights))
+
+    def without_slot(self, slot: str) -> Self:
+        """One slot less; the weights of the others sum to 1 again."""
+        weights = {name: weight for name, weight in self.slot_weights.items() if name != slot}
+        return replace(self, slot_weights=_normalised(weights))
+
+
+@dataclass(frozen=True)
+class CommittedVersion:
     """One version of a cluster's model and everything that is known of it.
 
     Attributes:
         version: Counts commits of the cluster, from 1.
-        networks: With their weights, by key.
+        networks: Network groups with their weights, by key.
         accuracy: On test rows; directional for regression.
         loss: On the same rows.
-        recent: Checkpoint files of the last versions, newest last, by network.
-        best: Checkpoint file of the best round of the latest training, by network.
+        recent: Checkpoint files of the last versions, newest last, by network group.
+        best: Checkpoint file of the best round of the latest training, by network group.
     """
 
     version: int
@@ -42,33 +96,66 @@ class Committed:
 
     @property
     def digests(self) -> dict[str, str]:
-        """Weights digest of every network."""
+        """Weights digest of every network group."""
         return {key: network.digest or "" for key, network in self.networks.items()}
 
     @property
     def blobs(self) -> frozenset[str]:
         """Checkpoint files that must stay."""
-        current = [name for c in self.networks.values() for name in (c.blob, c.moments_blob)]
+        current = [name for n in self.networks.values() for name in (n.blob, n.moments_blob)]
         recent = [name for names in self.recent.values() for name in names]
         return frozenset(n for n in (*current, *recent, *self.best.values()) if n is not None)
 
+    @property
+    def members(self) -> dict[str, str]:
+        """Key of the network group of every serving slot."""
+        return {slot: key for key, network in self.networks.items() for slot in network.slots}
+
     def network_of(self, slot: str) -> NetworkGroup | None:
-        """The network in which a slot serves; None when it serves in none."""
+        """The network group in which a slot serves; None when it serves in none."""
         for network in self.networks.values():
             if slot in network.slots:
                 return network
         return None
 
     def with_slot(self, slot: str, key: str) -> Self:
-        """The same version with one more slot serving a network."""
+        """The same version with one more slot serving a network group."""
         network = self.networks[key]
         widened = replace(network, slots=(*network.slots, slot))
-        share = min(self.bundle.slot_weights.values(), default=1.0)
-        bundle = replace(self.bundle, slot_weights={**self.bundle.slot_weights, slot: share})
-        return replace(self, networks={**self.networks, key: widened}, bundle=bundle)
+        return replace(
+            self,
+            networks={**self.networks, key: widened},
+            bundle=self.bundle.with_slot(slot),
+        )
+
+    def without_slot(self, slot: str) -> Self:
+        """The same version without a slot."""
+        if self.network_of(slot) is None:
+            return self
+        networks = {
+            key: replace(network, slots=tuple(name for name in network.slots if name != slot))
+            for key, network in self.networks.items()
+        }
+        return replace(self, networks=networks, bundle=self.bundle.without_slot(slot))
+
+    def with_members(self, also: Mapping[str, str], existing: Collection[str]) -> Self:
+        """The same version served by the slots that are members now.
+
+        Args:
+            also: Slots that came to serve a network group since this version was made, with its key.
+            existing: All slots of the cluster; one that was removed meanwhile must not come back.
+        """
+        version = self
+        for slot in self.members:
+            if slot not in existing:
+                version = version.without_slot(slot)
+        for slot, key in also.items():
+            if slot in existing and key in version.networks and version.network_of(slot) is None:
+                version = version.with_slot(slot, key)
+        return version
 
     def newest(self, network: NetworkGroup) -> NetworkGroup:
-        """A training's view of a network, moved on to this version when that is a later one of it."""
+        """A training's view of a network group, moved on to this version when that is a later one of it."""
         own = self.networks.get(network.key)
         if own is None or own.state is None or own.version <= network.version:
             return network
@@ -84,15 +171,6 @@ class Committed:
             version=own.version,
         )
 
-    def with_slots_of(self, other: "Committed | None") -> Self:
-        """The same version served by the slots of another one of the same networks, too."""
-        widened = self
-        for key, network in (other.networks if other else {}).items():
-            for slot in network.slots:
-                if key in widened.networks and widened.network_of(slot) is None:
-                    widened = widened.with_slot(slot, key)
-        return widened
-
     def unmeasured(self) -> Self:
         """The same version without anything that was measured of its weights, for weights that differ."""
         return replace(self, evaluation=None, accuracy=None, loss=None)
@@ -102,79 +180,16 @@ class Committed:
         networks = {key: replace(network, state=None) for key, network in self.networks.items()}
         return replace(self, networks=networks)
 
-    def without_slot(self, slot: str) -> Self:
-        """The same version without a slot."""
-        networks = {
-            key: replace(network, slots=tuple(name for name in network.slots if name != slot))
-            for key, network in self.networks.items()
-        }
-        weights = {name: w for name, w in self.bundle.slot_weights.items() if name != slot}
-        return replace(self, networks=networks, bundle=replace(self.bundle, slot_weights=weights))
-
-    def to_json(self) -> dict[str, JsonValue]:
-        """Everything but the vectors, which are in the checkpoint files."""
-        return {
-            "version": self.version,
-            "schema": self.schema.to_json(),
-            "dataset": self.dataset.model_dump(mode="json"),
-            "cohorts": {key: network.to_json() for key, network in self.networks.items()},
-            "bundle": self.bundle.to_json(),
-            "evaluation": self.evaluation.model_dump(mode="json") if self.evaluation else None,
-            "accuracy": self.accuracy,
-            "loss": self.loss,
-            "recent": {key: list(names) for key, names in self.recent.items()},
-            "best": dict(self.best),
-        }
-
 
 def model_digest(digests: Mapping[str, str]) -> str:
-    """One digest for the model of a cluster: the network's own when there is one network."""
+    """One digest for the model of a cluster: the network group's own when there is only one."""
     if len(digests) == 1:
         return next(iter(digests.values()))
     return json_digest(dict(digests))
 
 
-def load_committed(stored: Mapping[str, JsonValue], files: CheckpointFiles | None) -> Committed:
-    """Read a committed version back, every checkpoint verified. Blocking.
-
-    Without `files` it comes without weights, for a cluster that nobody can ask any more.
-
-    Raises:
-        StoreCorrupt: A checkpoint is missing, altered, or does not hold what the journal says.
-    """
-    values: dict[str, JsonValue] = dict(stored)
-    evaluation = values["evaluation"]
-    return Committed(
-        version=_int(values["version"]),
-        schema=DataSchema.from_json(_object(values["schema"])),
-        dataset=DatasetInfo.model_validate(values["dataset"]),
-        networks={
-            key: load_network_group(_object(network), files)
-            for key, network in _object(values["cohorts"]).items()
-        },
-        bundle=Bundle.from_json(_object(values["bundle"])),
-        evaluation=Evaluation.model_validate(evaluation) if evaluation is not None else None,
-        accuracy=_number(values["accuracy"]),
-        loss=_number(values["loss"]),
-        recent={
-            key: tuple(str(name) for name in _list(names))
-            for key, names in _object(values["recent"]).items()
-        },
-        best={key: str(name) for key, name in _object(values["best"]).items()},
-    )
-
-
-def _object(value: JsonValue) -> dict[str, JsonValue]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: JsonValue) -> list[JsonValue]:
-    return value if isinstance(value, list) else []
-
-
-def _int(value: JsonValue) -> int:
-    return value if isinstance(value, int) else 0
-
-
-def _number(value: JsonValue) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+def _normalised(weights: Mapping[str, float]) -> dict[str, float]:
+    total = sum(weights.values())
+    if not total > 0:
+        return {name: 1.0 / len(weights) for name in weights}
+    return {name: weight / total for name, weight in weights.items()}

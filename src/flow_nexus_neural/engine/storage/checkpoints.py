@@ -1,6 +1,7 @@
 """Files named by the sha256 of their content. Blocking: call them from a worker thread."""
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -15,11 +16,10 @@ from pydantic import JsonValue
 from safetensors import SafetensorError
 from safetensors.numpy import load, save_file
 
+from flow_nexus_neural.engine.ports import FailPoint, nothing_fails
 from flow_nexus_neural.engine.storage.state_dir import (
     DIRECTORY_MODE,
     FILE_MODE,
-    FailPoint,
-    nothing_fails,
     prepare,
     sync_directory,
     unavailable,
@@ -78,10 +78,21 @@ class CheckpointFiles:
         Raises:
             StoreCorrupt: If the file is missing, its hash differs, or it is not a safetensors file.
         """
+        return _tensors(sha, self._content(sha))
+
+    def read_with_metadata(self, sha: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """The tensors of a stored file and the metadata that were written with them. Raises as `read`."""
+        content = self._content(sha)
+        tensors = _tensors(sha, content)  # first, for it checks the header that is read below
+        length = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + length]).get("__metadata__", {})
         try:
-            return load(self._content(sha))
-        except SafetensorError as failure:
-            raise StoreCorrupt(f"blob {sha} holds no tensors", hint=_LOST) from failure
+            metadata = json.loads(header[_METADATA_KEY])
+        except (KeyError, ValueError) as failure:
+            raise StoreCorrupt(f"blob {sha} holds no metadata", hint=_LOST) from failure
+        if not isinstance(metadata, dict):
+            raise StoreCorrupt(f"blob {sha} holds no metadata", hint=_LOST)
+        return tensors, metadata
 
     def path(self, sha: str) -> Path:
         """Where the tensors of this name are, or would be.
@@ -174,6 +185,13 @@ class CheckpointFiles:
 
 
 _LOST = "train the cluster again, or restore the state directory from a copy"
+
+
+def _tensors(sha: str, content: bytes) -> dict[str, NDArray[Any]]:
+    try:
+        return load(content)
+    except SafetensorError as failure:
+        raise StoreCorrupt(f"blob {sha} holds no tensors", hint=_LOST) from failure
 
 
 def _sync(path: Path) -> tuple[str, int]:

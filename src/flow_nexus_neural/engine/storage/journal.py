@@ -8,11 +8,12 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import JsonValue
 
 from flow_nexus_neural.coordination.ledger import GENESIS, verify_chain
+from flow_nexus_neural.engine.ports import FailPoint, nothing_fails
 from flow_nexus_neural.engine.storage.rows import (
     BlobRow,
     ClusterRow,
@@ -21,7 +22,7 @@ from flow_nexus_neural.engine.storage.rows import (
     Stored,
     TrainingRow,
 )
-from flow_nexus_neural.engine.storage.state_dir import FILE_MODE, FailPoint, nothing_fails
+from flow_nexus_neural.engine.storage.state_dir import FILE_MODE
 from flow_nexus_neural.errors import ShuttingDown, StoreCorrupt, StoreUnavailable
 from flow_nexus_neural.protocol.digest import canonical_json
 
@@ -56,6 +57,7 @@ CREATE TABLE blobs (sha TEXT PRIMARY KEY, nbytes INTEGER NOT NULL, kind TEXT NOT
 """
 
 Write = Callable[[sqlite3.Connection], None]
+R = TypeVar("R")
 
 
 class Journal:
@@ -108,20 +110,22 @@ class Journal:
     def load(self) -> Stored:
         """Read everything and verify every ledger.
 
+        A row that cannot be read is left out, and its cluster is refused.
+
         Raises:
-            StoreCorrupt: If a row cannot be read at all.
+            StoreCorrupt: If the file itself cannot be read.
         """
         with _translated("read the journal"):
             self._connection.execute("BEGIN")
             try:
                 ledgers, refused = _ledgers(self._connection)
                 return Stored(
-                    clusters=tuple(_rows(self._connection, ClusterRow)),
-                    slots=tuple(_rows(self._connection, SlotRow)),
-                    trainings=tuple(_rows(self._connection, TrainingRow)),
+                    clusters=_rows(self._connection, ClusterRow, refused),
+                    slots=_rows(self._connection, SlotRow, refused),
+                    trainings=_rows(self._connection, TrainingRow, refused),
                     ledgers=ledgers,
-                    history=tuple(_rows(self._connection, HistoryRow)),
-                    blobs=tuple(_rows(self._connection, BlobRow)),
+                    history=_rows(self._connection, HistoryRow, refused),
+                    blobs=_rows(self._connection, BlobRow, refused),
                     refused=refused,
                 )
             finally:
@@ -243,15 +247,22 @@ def _translated(action: str) -> Iterator[None]:
         raise StoreCorrupt(f"could not {action}: {failure}", hint=_RESTORE) from failure
 
 
-def _rows(connection: sqlite3.Connection, kind: type[Any]) -> Iterator[Any]:
+def _rows(connection: sqlite3.Connection, kind: type[R], refused: dict[str, str]) -> tuple[R, ...]:
+    """All readable rows of a kind; the cluster of one that is not readable goes to `refused`."""
     table, _, open_parts = _TABLES[kind]
     columns = _columns(kind)
     statement = f"SELECT {', '.join(columns)} FROM {table} ORDER BY rowid"  # noqa: S608
+    rows: list[R] = []
     for values in connection.execute(statement):
         fields = dict(zip(columns, values, strict=True))
-        for name in open_parts:
-            fields[name] = _object(fields[name], f"{table}.{name}")
-        yield kind(**fields)
+        try:
+            for name in open_parts:
+                fields[name] = _object(fields[name], f"{table}.{name}")
+        except StoreCorrupt as unreadable:
+            refused.setdefault(str(fields["cluster_id"]), unreadable.message)
+        else:
+            rows.append(kind(**fields))
+    return tuple(rows)
 
 
 def _ledgers(

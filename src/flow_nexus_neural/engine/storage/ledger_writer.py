@@ -3,79 +3,108 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+import anyio
 from pydantic import JsonValue
 
 from flow_nexus_neural.coordination.ledger import Entry, Head, check_commit, make_entry
-from flow_nexus_neural.engine.context import EngineContext, timestamp
-from flow_nexus_neural.engine.state.cluster import Cluster, LedgerHead
+from flow_nexus_neural.engine.state.cluster import ClusterState
 from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.storage.cluster_rows import present_cluster_row, slot_row
 from flow_nexus_neural.engine.storage.rows import ClusterRow, HistoryRow, SlotRow, TrainingRow
+from flow_nexus_neural.engine.storage.store import Store
 
 Row = ClusterRow | SlotRow | TrainingRow | HistoryRow
 LateRow = Row | Callable[[], Row]
 """A row, or how to make it when its turn to be written has come."""
 
 
-async def record(
-    context: EngineContext,
-    cluster: Cluster,
-    entries: Sequence[Mapping[str, JsonValue]],
-    rows: Sequence[LateRow],
-    *,
-    blobs: Sequence[tuple[str, int, str]] = (),
-    dropped: Sequence[str] = (),
-) -> None:
-    """Append entries to a cluster's ledger, together with the rows that rest on them, or nothing.
+class LedgerWriter:
+    """Appends to the ledger of one cluster, one writer at a time, so that the chain cannot fork.
 
-    Entries are sealed here, one writer at a time, so the chain cannot fork. A row that may change while
-    others write (the cluster's own) is given as the function that makes it.
-
-    Raises:
-        StoreUnavailable, StoreCorrupt: Nothing was stored.
-        UpdateRejected: A version entry does not follow its network's current version. Nothing was stored.
+    Args:
+        store: Where entries and rows become durable.
+        state: The cluster's; its ledger head moves on with every entry.
+        timestamp: Now, as ISO 8601 in UTC.
     """
-    async with cluster.ledger_lock:
-        head = cluster.head
+
+    def __init__(self, store: Store, state: ClusterState, timestamp: Callable[[], str]) -> None:
+        self._store = store
+        self._state = state
+        self._timestamp = timestamp
+        self._writing = anyio.Lock()
+
+    async def record(
+        self,
+        entries: Sequence[Mapping[str, JsonValue]],
+        rows: Sequence[LateRow],
+        *,
+        blobs: Sequence[tuple[str, int, str]] = (),
+        dropped: Sequence[str] = (),
+    ) -> None:
+        """Append entries, together with the rows that rest on them, or nothing.
+
+        Args:
+            entries: Not yet sealed; a `version` entry has `cohort` (its network group) and `parent`.
+            rows: One that may change while others write (the cluster's own) is given as the function that
+                makes it.
+            blobs: (sha, bytes, kind) of files that are durable already.
+            dropped: Files that nothing needs once this is durable.
+
+        Raises:
+            StoreUnavailable, StoreCorrupt: Nothing was stored.
+            UpdateRejected: A version does not follow its network group's current one. Nothing was stored.
+        """
+        async with self._writing:
+            head = self._state.ledger_head
+            sealed: list[Entry] = []
+            for fields in entries:
+                entry, head = self._sealed(fields, head)
+                sealed.append(entry)
+            made = [row() if callable(row) else row for row in rows]
+            await self._store.commit_version(sealed, made, blobs=blobs, dropped=dropped)
+            self._state.advance_ledger(head)
+
+    async def record_membership(self, slot: Slot, event: str) -> None:
+        """Record that a slot's incarnation joined, failed or left. Raises as `record`."""
+        fields: dict[str, JsonValue] = {
+            "kind": "membership",
+            "event": event,
+            "slot": slot.name,
+            "node_id": slot.node_id,
+            "incarnation": slot.incarnation,
+            "reason": slot.last_error,
+        }
+        rows: list[LateRow] = [partial(slot_row, self._state.cluster_id, slot)]
+        version = self._state.durable_version
+        if version is not None and version.network_of(slot.name) is not None:
+            # Only a slot that serves can have changed the cluster's own row, which is long.
+            rows.append(partial(present_cluster_row, self._state))
+        await self.record([fields], rows)
+
+    async def record_topology(self) -> None:
+        """Record that the nodes are linked in another way. Raises as `record`."""
+        links = self._state.links
+        fields: dict[str, JsonValue] = {
+            "kind": "topology",
+            "topology": self._state.topology,
+            "topology_epoch": self._state.topology_epoch,
+            "edges": [list(edge) for edge in links.graph.edges] if links else [],
+        }
+        await self.record([fields], [partial(present_cluster_row, self._state)])
+
+    def _sealed(self, fields: Mapping[str, JsonValue], head: Head) -> tuple[Entry, Head]:
+        """An entry that continues the chain at `head`, and the head after it."""
         versions = dict(head.versions)
-        sealed: list[Entry] = []
-        for fields in entries:
-            if fields["kind"] == "version":
-                network, parent = str(fields["cohort"]), int(str(fields["parent"]))
-                at = Head(prev_sha=head.sha, next_seq=head.seq, versions=versions)
-                versions[network] = check_commit(at, network, parent)
-            entry = make_entry(
-                head.sha,
-                {"seq": head.seq, "cluster_id": cluster.cluster_id, "at": timestamp(), **fields},
-            )
-            sealed.append(entry)
-            head = LedgerHead(head.seq + 1, str(entry["entry_sha"]), versions)
-        made = [row() if callable(row) else row for row in rows]
-        await context.store.commit_version(sealed, made, blobs=blobs, dropped=dropped)
-        cluster.head = head
-
-
-async def note_membership(context: EngineContext, cluster: Cluster, slot: Slot, event: str) -> None:
-    """A slot's incarnation joined, failed or left."""
-    fields: dict[str, JsonValue] = {
-        "kind": "membership",
-        "event": event,
-        "slot": slot.name,
-        "node_id": slot.node_id,
-        "incarnation": slot.incarnation,
-        "reason": slot.last_error,
-    }
-    row = partial(slot.to_row, cluster.cluster_id)
-    # A worker that joins may have joined what serves, too.
-    await record(context, cluster, [fields], [row, cluster.to_row])
-
-
-async def note_topology(context: EngineContext, cluster: Cluster) -> None:
-    """The nodes are linked in another way."""
-    links = cluster.links
-    fields: dict[str, JsonValue] = {
-        "kind": "topology",
-        "topology": cluster.topology,
-        "topology_epoch": cluster.topology_epoch,
-        "edges": [list(edge) for edge in links.graph.edges] if links else [],
-    }
-    await record(context, cluster, [fields], [cluster.to_row])
+        if fields["kind"] == "version":
+            network, parent = str(fields["cohort"]), int(str(fields["parent"]))
+            versions[network] = check_commit(head, network, parent)
+        entry = make_entry(
+            head.prev_sha,
+            {
+                "seq": head.next_seq,
+                "cluster_id": self._state.cluster_id,
+                "at": self._timestamp(),
+                **fields,
+            },
+        )
+        return entry, Head(str(entry["entry_sha"]), head.next_seq + 1, versions)

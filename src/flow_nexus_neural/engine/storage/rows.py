@@ -73,8 +73,8 @@ class Stored:
 
     Attributes:
         ledgers: Entries per cluster, verified.
-        refused: Clusters whose ledger does not verify, and where it breaks. They must not be opened; the
-            others may.
+        refused: Clusters whose ledger does not verify or of which a row cannot be read, and why. They must
+            not be opened; the others may.
     """
 
     clusters: tuple[ClusterRow, ...]

@@ -10,23 +10,15 @@ Local disks only: neither file locks nor the journal's shared memory work on net
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from flow_nexus_neural.errors import StateDirLocked, StoreUnavailable
-
-FailPoint = Callable[[str], None]
-"""Called with the name of a point in a durable write; tests end the process there."""
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
 
 _LOCKED_BYTE = 1 << 30
 """Windows locks are mandatory: the locked byte lies beyond the process id, so that one stays readable."""
-
-
-def nothing_fails(_point: str) -> None:
-    """The fail point of every real server."""
 
 
 def prepare(state_dir: Path) -> None:

@@ -1,15 +1,13 @@
 """Durable state, for the event loop: every write is on disk when its call returns."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
-import anyio
-import anyio.to_thread
 from pydantic import JsonValue
 
+from flow_nexus_neural.engine.ports import REAL_PORTS, Offload, Ports
 from flow_nexus_neural.engine.storage import state_dir as directory
 from flow_nexus_neural.engine.storage.journal import Journal, append, drop_blobs, name_blobs, upsert
 from flow_nexus_neural.engine.storage.rows import (
@@ -22,28 +20,27 @@ from flow_nexus_neural.engine.storage.rows import (
 
 __all__ = ["ClusterRow", "HistoryRow", "SlotRow", "Store", "Stored", "TrainingRow"]
 
-T = TypeVar("T")
-
 
 class Store:
     """The journal of a state directory, held by one server.
 
-    Calls are served one at a time in a worker thread, all from one event loop. Cancelling one does not tear
-    it: once begun it is carried out and waited for, and what it wrote is durable.
+    Calls are served one at a time, all from one event loop. Cancelling one does not tear it: once begun it
+    is carried out and waited for, and what it wrote is durable.
     """
 
-    def __init__(self, lock: directory.StateDirLock, journal: Journal) -> None:
+    def __init__(self, lock: directory.StateDirLock, journal: Journal, run: Offload) -> None:
         self._lock = lock
         self._journal = journal
-        self._writer = anyio.CapacityLimiter(1)
+        self._run = run
 
     @classmethod
-    def open(cls, state_dir: Path, at: directory.FailPoint = directory.nothing_fails) -> Self:
+    def open(cls, state_dir: Path, ports: Ports = REAL_PORTS) -> Self:
         """Lock the directory, check the journal, remove unfinished files. Blocking.
 
         Args:
             state_dir: Made with mode 0700 if it is not there.
-            at: Called at `before_commit` and `after_commit` of every transaction.
+            ports: Where its blocking work runs; the fail point is called at `before_commit` and
+                `after_commit` of every transaction.
 
         Raises:
             StateDirLocked: If another server has it.
@@ -56,7 +53,8 @@ class Store:
         with ExitStack() as undo:
             undo.callback(lock.release)
             directory.empty_tmp(state_dir)
-            store = cls(lock, Journal(state_dir / "state.db", at))
+            journal = Journal(state_dir / "state.db", ports.fail_point)
+            store = cls(lock, journal, ports.offload(1))
             undo.pop_all()
         return store
 
@@ -65,26 +63,14 @@ class Store:
         self._journal.close()
         self._lock.release()
 
-    async def put_cluster(self, row: ClusterRow) -> None:
-        """Insert or overwrite a cluster.
+    async def put(self, row: ClusterRow | SlotRow | TrainingRow) -> None:
+        """Insert or overwrite a row; a slot or a training needs its cluster to be stored.
 
-        This and every other write raises:
+        Raises:
             StoreUnavailable: If the disk refuses; nothing of the call is stored.
             StoreCorrupt: If it contradicts what is stored; nothing of the call is stored.
         """
-        await self._run(partial(self._journal.write, upsert(row)))
-
-    async def put_slot(self, row: SlotRow) -> None:
-        """Insert or overwrite a slot of a stored cluster."""
-        await self._run(partial(self._journal.write, upsert(row)))
-
-    async def put_training(self, row: TrainingRow) -> None:
-        """Insert or overwrite a training of a stored cluster."""
-        await self._run(partial(self._journal.write, upsert(row)))
-
-    async def append_ledger(self, cluster_id: str, entry: Mapping[str, JsonValue]) -> None:
-        """Append a sealed entry that continues the cluster's chain."""
-        await self._run(partial(self._journal.write, append(cluster_id, entry)))
+        await self._run(self._journal.write, upsert(row))
 
     async def commit_version(
         self,
@@ -101,27 +87,19 @@ class Store:
             rows: The cluster, training and round as of this version.
             blobs: (sha, bytes, kind) of files that are durable already.
             dropped: Files that are not needed any more once this is committed.
+
+        Raises:
+            StoreUnavailable, StoreCorrupt: As `put`.
         """
         writes = [append(str(entry["cluster_id"]), entry) for entry in entries]
         writes += [upsert(row) for row in rows]
         writes += [name_blobs(blobs), drop_blobs(dropped)]
-        await self._run(partial(self._journal.write, *writes))
-
-    async def name_blobs(self, blobs: Iterable[tuple[str, int, str]]) -> None:
-        """Record files (sha, bytes, kind) that are needed outside a version, for example a data schema."""
-        await self._run(partial(self._journal.write, name_blobs(blobs)))
-
-    async def drop_blobs(self, shas: Iterable[str]) -> None:
-        """Record that files are not needed any more; only then may a sweep remove them."""
-        await self._run(partial(self._journal.write, drop_blobs(shas)))
+        await self._run(self._journal.write, *writes)
 
     async def load(self) -> Stored:
         """Read everything that is stored, every ledger verified.
 
         Raises:
-            StoreCorrupt: If a row outside the ledgers cannot be read.
+            StoreCorrupt: If the journal itself cannot be read.
         """
         return await self._run(self._journal.load)
-
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await anyio.to_thread.run_sync(work, limiter=self._writer)

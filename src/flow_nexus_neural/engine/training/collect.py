@@ -12,7 +12,8 @@ from flow_nexus_neural.coordination.rounds import Close, Decision, Fail, Round, 
 from flow_nexus_neural.engine.calls.core_slots import TrainingTurns, patience
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
-from flow_nexus_neural.engine.training.exchange import Exchange, Update
+from flow_nexus_neural.engine.state.update import Update
+from flow_nexus_neural.engine.training.exchange import Exchange
 from flow_nexus_neural.errors import NeuralError, RoundFailed, UpdateRejected
 from flow_nexus_neural.protocol.messages import Pass
 from flow_nexus_neural.runtime.base import Region
@@ -173,7 +174,7 @@ async def prepare_all(
         try:
             digest = await exchange.prepare(slot, network)
         except NeuralError as failure:
-            slot.last_error = str(failure)
+            slot.note_error(str(failure))
         else:
             if digest is not None:
                 digests[slot.name] = digest

@@ -12,14 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow_nexus_neural.data.prepare import Rows
-from flow_nexus_neural.engine.calls.calls import NodeCalls
 from flow_nexus_neural.engine.calls.deadlines import BUILD, CANCEL, Deadline
-from flow_nexus_neural.engine.context import EngineContext
-from flow_nexus_neural.engine.state.cluster import Cluster
+from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.errors import NodeError, NodeTimeout, UpdateRejected
-from flow_nexus_neural.kernels.averaging import averaged_step, federated_average
 from flow_nexus_neural.protocol.messages import (
     MOMENTS,
     Build,
@@ -43,24 +41,6 @@ NEVER = Deadline(float("inf"), None)
 
 
 @dataclass(frozen=True)
-class Update:
-    """A worker's new state, copied and checked.
-
-    Attributes:
-        rows: Rows of its shard that it trained on, counted by the engine.
-        loss: Its mean training loss; None when that was not finite.
-    """
-
-    slot: str
-    state: ModelState
-    digest: str
-    rows: int
-    steps: int
-    loss: float | None
-    cpu_s: float
-
-
-@dataclass(frozen=True)
 class Recipe:
     """How every worker of a training trains."""
 
@@ -77,21 +57,20 @@ class Exchange:
 
     def __init__(
         self,
-        context: EngineContext,
-        cluster: Cluster,
+        cluster: LiveCluster,
         train_rows: Rows,
         shards: Mapping[str, NDArray[np.int64]],
         recipe: Recipe,
     ) -> None:
-        self._context = context
+        self._context = cluster.context
         self._cluster = cluster
         self._rows = train_rows
         self._recipe = recipe
         self._prepared: dict[str, str] = {}
         self._shards: dict[str, Region] = {}
         self._buffers: dict[str, Buffer] = {}
-        self.calls = NodeCalls(cluster, "train")
-        self._setup = NodeCalls(cluster, "sync")
+        self.calls = cluster.calls("train")
+        self._setup = cluster.calls("sync")
         self.shards = dict(shards)
 
     def rows_of(self, slot: str) -> int:
@@ -135,7 +114,7 @@ class Exchange:
             Built,
             BUILD,
         )
-        slot.built[TRAINING] = network.plan_digest
+        slot.note_built(TRAINING, network.plan_digest)
         region = await self._shard(slot.name)
         await self._setup.grant(slot, region)
         self._setup.pulled(region.nbytes)
@@ -295,24 +274,6 @@ class Exchange:
         ]
         self._buffers[slot.name] = self._context.runtime.buffer(f"publish:{slot.name}", layout)
         return self._buffers[slot.name]
-
-
-def fold(updates: Sequence[Update]) -> ModelState:
-    """The row-weighted average of updates in slot order: weights, running statistics and moments alike.
-
-    Source: McMahan et al., AISTATS 2017, Algorithm 1, applied to the optimiser's moments as well.
-    """
-    rows = [update.rows for update in updates]
-    states = [update.state for update in updates]
-    return ModelState(
-        params=federated_average([state.params for state in states], rows),
-        buffers=federated_average([state.buffers for state in states], rows),
-        moments={
-            name: federated_average([state.moments[name] for state in states], rows)
-            for name in states[0].moments
-        },
-        opt_step=averaged_step([state.opt_step for state in states], rows),
-    )
 
 
 def mean_loss(updates: Sequence[Update]) -> float | None:

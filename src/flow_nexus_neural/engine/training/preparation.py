@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from flow_nexus_neural.data.partition import Shards, assign_shards
 from flow_nexus_neural.data.prepare import DataRequest, PreparedData, prepare
 from flow_nexus_neural.data.schema import DataSchema
-from flow_nexus_neural.engine.context import EngineContext
+from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.reports import DatasetInfo, NetworkInfo, TrainingConfig
 from flow_nexus_neural.engine.requests import TrainRequest
-from flow_nexus_neural.engine.state.cluster import Cluster
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.training.arguments import effective_config, resolve_partition
@@ -46,7 +45,7 @@ class Preparation:
 
 
 async def prepare_training(
-    context: EngineContext, cluster: Cluster, request: TrainRequest, ordinal: int
+    cluster: LiveCluster, request: TrainRequest, ordinal: int
 ) -> Preparation:
     """Read the data, plan the networks, cut the shards.
 
@@ -64,17 +63,17 @@ async def prepare_training(
         # One split per cluster, whatever is trained later: a test row never becomes a training row.
         seed=seed64((cluster.spec.seed, 0), 0, "", 0, "partition"),
     )
-    data = await context.offload(prepare, asked, context.settings)
+    data = await cluster.context.offload(prepare, asked, cluster.context.settings)
     seed = request.seed if request.seed is not None else cluster.spec.seed
     partition = resolve_partition(request, has_clients=bool(data.clients))
-    shards = await context.offload(cut_shards, data, workers, partition, (seed, ordinal))
+    shards = await cluster.context.offload(cut_shards, data, workers, partition, (seed, ordinal))
     eligible = [slot for slot in workers if shards.rows[slot.name].size > 0]
     if not eligible:
         raise DataTooSmall(
             f"no worker gets a row of the {len(data.parts['train'].y)} training rows",
             hint="give more rows, or deploy fewer workers",
         )
-    networks, warnings = plan_networks(context, cluster, request, data, workers)
+    networks, warnings = plan_networks(cluster, request, data, workers)
     config = effective_config(
         request,
         eligible=len(eligible),
@@ -83,7 +82,7 @@ async def prepare_training(
         largest_shard=max(int(shards.rows[slot.name].size) for slot in eligible),
     )
     continues = any(network.state is not None for network in networks.values())
-    if cluster.bundle is not None and not continues:
+    if cluster.state.bundle is not None and not continues:
         warnings.append(
             "the data or the networks differ from the trained ones: this training starts a new lineage"
         )
@@ -100,7 +99,7 @@ async def prepare_training(
     )
 
 
-def healthy_workers(cluster: Cluster) -> list[Slot]:
+def healthy_workers(cluster: LiveCluster) -> list[Slot]:
     """Workers that can train, in slot order.
 
     Raises:
@@ -132,8 +131,7 @@ def cut_shards(
 
 
 def plan_networks(
-    context: EngineContext,
-    cluster: Cluster,
+    cluster: LiveCluster,
     request: TrainRequest,
     data: PreparedData,
     workers: list[Slot],
@@ -155,7 +153,7 @@ def plan_networks(
                 input=schema.input,
                 task=schema.task,
                 n_outputs=schema.n_outputs,
-                max_parameters=context.settings.max_parameters,
+                max_parameters=cluster.context.settings.max_parameters,
             )
         except (InvalidArchitecture, LimitExceeded) as refusal:
             whose = ", ".join(slot.name for slot in slots[:8])
@@ -164,7 +162,7 @@ def plan_networks(
             ) from None
         warnings += [f"{slots[0].name}: {warning}" for warning in planned.warnings]
         network = NetworkGroup(
-            key=f"c{cluster.networks_made + len(networks)}",
+            key=f"c{cluster.state.networks_made + len(networks)}",
             plan=planned.plan,
             slots=tuple(slot.name for slot in slots),
             layers_source=slots[0].spec.layers_source,
@@ -175,7 +173,7 @@ def plan_networks(
     return networks, warnings
 
 
-def _continued(cluster: Cluster, network: NetworkGroup, schema: DataSchema) -> NetworkGroup:
+def _continued(cluster: LiveCluster, network: NetworkGroup, schema: DataSchema) -> NetworkGroup:
     """The network with the committed state of the same network on the same kind of input, if any."""
     committed = cluster.committed
     if committed is None or _lineage(committed.schema) != _lineage(schema):

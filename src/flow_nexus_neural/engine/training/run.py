@@ -10,27 +10,30 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import anyio
-from pydantic import JsonValue
+import numpy as np
+from numpy.typing import NDArray
 
-from flow_nexus_neural.engine.context import EngineContext, incident, timestamp
+from flow_nexus_neural.coordination.consensus.registry import AVERAGING, find_policy
+from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.lifecycle import revive
-from flow_nexus_neural.engine.state.cluster import Cluster
 from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training, TrainingStatus
+from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.state.version import model_digest
-from flow_nexus_neural.engine.storage.ledger_writer import record
+from flow_nexus_neural.engine.storage.cluster_rows import present_cluster_row, training_row
+from flow_nexus_neural.engine.storage.ledger_writer import LateRow
 from flow_nexus_neural.engine.training.collect import Pace, prepare_all
-from flow_nexus_neural.engine.training.exchange import Exchange, Recipe, Update, mean_loss
+from flow_nexus_neural.engine.training.exchange import Exchange, Recipe, mean_loss
 from flow_nexus_neural.engine.training.preparation import FEATURE_DROPOUT, Preparation, cut_shards
 from flow_nexus_neural.engine.training.strategies import (
-    Frame,
-    Turns,
+    ClientHistory,
+    RoundSetting,
     federated_round,
     local_sgd_round,
 )
 from flow_nexus_neural.engine.versions.candidate import Judge, with_ensemble
-from flow_nexus_neural.engine.versions.commit import Candidate, commit_round
+from flow_nexus_neural.engine.versions.commit import Candidate, commit_bundle, commit_round
 from flow_nexus_neural.engine.versions.evaluation import Evaluator
 from flow_nexus_neural.errors import NeuralError, NoWorkers, RoundFailed, StoreError
 
@@ -51,8 +54,7 @@ class TrainingRun:
         ended: Set when the training's row is durable.
     """
 
-    context: EngineContext
-    cluster: Cluster
+    cluster: LiveCluster
     training: Training
     preparation: Preparation
     boundary: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
@@ -61,10 +63,10 @@ class TrainingRun:
     ended: anyio.Event = field(default_factory=anyio.Event)
 
     def __post_init__(self) -> None:
+        self.context = self.cluster.context
         prepared, config = self.preparation, self.preparation.config
         self.networks = dict(prepared.networks)
         self.exchange = Exchange(
-            self.context,
             self.cluster,
             prepared.data.parts["train"],
             prepared.shards.rows,
@@ -76,12 +78,11 @@ class TrainingRun:
                 else 0.0,
             ),
         )
-        self._judge = Judge(
-            Evaluator(self.context, self.cluster, prepared.data.parts), prepared.data
-        )
+        self._judge = Judge(Evaluator(self.cluster, prepared.data.parts), prepared.data)
         self._groups = dict(prepared.shards.groups)
         self._pace = Pace()
-        self._turns = Turns()
+        self._policy = find_policy(config.aggregation_method) or AVERAGING
+        self._asked = ClientHistory()
         self.rows_last_round = 0
         self._run = (config.seed, self.training.ordinal)
 
@@ -99,12 +100,30 @@ class TrainingRun:
         except NeuralError as failure:
             status, error = "failed", str(failure)
         except Exception:  # whatever it is, it ends this training and nothing else
-            name = incident()
+            name = self.context.incident()
             log.exception("incident %s in training %s", name, self.training.training_id)
             status, error = "failed", f"internal_error: unexpected failure (incident {name})"
         finally:
             with anyio.CancelScope(shield=True):
                 await self._end(status, error)
+
+    def stop(self) -> None:
+        """End it; a round that has begun to be durable is carried through first."""
+        self.scope.cancel()
+
+    def interrupt(self) -> None:
+        """End it because the server ends; it is then reported as interrupted."""
+        self.interrupted = True
+        self.scope.cancel()
+
+    def at_next_boundary(self, change: Callable[[], Awaitable[None]]) -> None:
+        """Run a change between two rounds, after those that wait already."""
+        self.boundary.append(change)
+
+    @property
+    def shards(self) -> Mapping[str, NDArray[np.int64]]:
+        """Row numbers of every slot's shard."""
+        return self.exchange.shards
 
     async def _rounds(self) -> None:
         await self._start()
@@ -114,7 +133,7 @@ class TrainingRun:
         await self._finish()
 
     async def _persistently(self, number: int) -> None:
-        """A round, tried again with whoever is left; a try that lost its runtime is nobody's failure."""
+        """A round, tried again with the workers that are left; a try that lost the runtime does not count."""
         failures = 0
         while True:
             try:
@@ -134,9 +153,9 @@ class TrainingRun:
             digests = await prepare_all(self.exchange, [(slot, network) for slot in members])
             if network.state is None:
                 state = await self._initial(members, network, digests)
-                self.networks[key] = replace(network, state=state, digest=network.digest_of(state))
+                self.networks[key] = network.with_state(state)
         digests = {key: network.digest or "" for key, network in self.networks.items()}
-        self.training.advance = replace(self.training.advance, digest_before=model_digest(digests))
+        self.training.begin_from(model_digest(digests))
 
     async def _initial(
         self, members: Sequence[Slot], network: NetworkGroup, digests: dict[str, str]
@@ -148,7 +167,7 @@ class TrainingRun:
             try:
                 return await self.exchange.initial_state(slot, network)
             except NeuralError as failure:
-                slot.last_error = str(failure)
+                slot.note_error(str(failure))
         raise NoWorkers(
             f"no worker of network {network.key} could build its network",
             hint="see neural_cluster_status for the nodes' errors",
@@ -172,8 +191,8 @@ class TrainingRun:
 
     async def _round(self, number: int) -> None:
         """One round: ask, fold, evaluate, commit."""
-        context, cluster = self.context, self.cluster
-        began_s, bytes_before = context.clock(), cluster.metrics.communication_bytes
+        cluster = self.cluster
+        began_s, bytes_before = cluster.clock(), cluster.metrics.communication_bytes
         members = self._members()
         await prepare_all(self.exchange, members)
         members = [
@@ -185,42 +204,41 @@ class TrainingRun:
                 hint="deploy a worker with neural_node_deploy",
             )
         one_round = federated_round if self.training.config.federated else local_sgd_round
-        work = await one_round(self._frame(), number, members)
+        work = await one_round(self._setting(), number, members)
         candidate = Candidate(
             number=number,
             networks={key: self._renewed(key, work.states) for key in self.networks},
             renewed=frozenset(work.states),
             updates=work.updates,
             excluded=work.excluded,
+            rule=self._policy.name,
+            evidence=work.evidence,
             train_loss=mean_loss(work.updates),
             began_s=began_s,
             bytes_before=bytes_before,
         )
         data = (self.preparation.data.schema, self.preparation.dataset)
-        self.networks = await commit_round(
-            context, cluster, self.training, candidate, self._judge, data
-        )
+        self.networks = await commit_round(cluster, self.training, candidate, self._judge, data)
         self.rows_last_round = sum(self._rows_trained(update) for update in work.updates)
         for update in work.updates:
-            slot = cluster.slots[update.slot]
-            slot.rounds_done += 1
-            slot.loss, slot.rows = update.loss, update.rows
+            cluster.slots[update.slot].finish_round(update.loss, update.rows)
 
     def _rows_trained(self, update: Update) -> int:
         """Rows that an update's steps went through; fewer than its shard where it was cut short."""
         config = self.training.config
         return min(update.steps * config.batch_size, update.rows * config.local_epochs)
 
-    def _frame(self) -> Frame:
-        return Frame(
+    def _setting(self) -> RoundSetting:
+        return RoundSetting(
             context=self.context,
             exchange=self.exchange,
             config=self.training.config,
             least_workers=self.preparation.least_workers,
             run=self._run,
             groups=self._groups,
-            turns=self._turns,
+            asked=self._asked,
             pace=self._pace,
+            policy=self._policy,
         )
 
     def _renewed(self, key: str, states: Mapping[str, ModelState]) -> NetworkGroup:
@@ -228,7 +246,7 @@ class TrainingRun:
         if key not in states:
             return network
         rows = {slot: self.exchange.rows_of(slot) for slot in network.slots}
-        return replace(network, state=states[key], digest=network.digest_of(states[key]), rows=rows)
+        return replace(network.with_state(states[key]), rows=rows)
 
     async def _finish(self) -> None:
         """After the last round: ensemble weights, calibration and the final evaluation."""
@@ -238,18 +256,7 @@ class TrainingRun:
         bundle, accuracy = await self._judge.finish(former.networks, former.bundle)
         evaluation = with_ensemble(former.evaluation, accuracy)
         finished = replace(former, bundle=bundle, evaluation=evaluation)
-        finished = finished.with_slots_of(self.cluster.committed)
-        fields: dict[str, JsonValue] = {
-            "kind": "bundle",
-            "model_version": finished.version,
-            "bundle_sha": finished.bundle.sha,
-            "digests": dict(finished.bundle.digests),
-        }
-        with anyio.CancelScope(shield=True):
-            row = partial(self.cluster.to_row, finished)
-            await record(self.context, self.cluster, [fields], [row])
-            self.cluster.committed = finished.with_slots_of(self.cluster.committed)
-        self.context.changed(self.cluster)
+        await commit_bundle(self.cluster, self.cluster.state.with_current_members(finished))
 
     async def _at_boundary(self) -> None:
         """Run queued changes, then give new or lost members their place."""
@@ -293,7 +300,7 @@ class TrainingRun:
 
     async def _wait_for_workers(self) -> None:
         """Give nodes that are coming back some time before the round is tried again."""
-        await revive(self.context, self.cluster)
+        await revive(self.cluster)
         with anyio.move_on_after(COMEBACK_S):
             while any(
                 slot.returning
@@ -317,17 +324,19 @@ class TrainingRun:
             await self._judge.evaluator.release()
         self.exchange.close()
         self._judge.evaluator.close()
-        training.status, training.error = status, error
-        training.ended_at = timestamp()
-        cluster.run = None
+        training.end(status, error, self.context.timestamp())
+        cluster.end_run()
         pending, self.boundary = self.boundary, []
         async with cluster.changing:
             for change in pending:
                 await change()
-        row = partial(training.to_row, cluster.cluster_id)
+        rows: list[LateRow] = [
+            partial(training_row, cluster.cluster_id, training),
+            partial(present_cluster_row, cluster.state),
+        ]
         try:
-            await record(self.context, cluster, [], [row, cluster.to_row])
+            await cluster.ledger.record([], rows)
         except StoreError as failure:
-            training.error = training.error or f"its end is not recorded: {failure}"
+            training.note_unrecorded_end(str(failure))
         self.ended.set()
-        self.context.changed(cluster)
+        cluster.changed()

@@ -2,14 +2,19 @@
 
 from dataclasses import replace
 
-from flow_nexus_neural.engine.context import EngineContext, new_id, timestamp
 from flow_nexus_neural.engine.links.connect import connect_for_training
+from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.nodes.guarantees import guarantees
 from flow_nexus_neural.engine.nodes.lifecycle import revive
-from flow_nexus_neural.engine.operations.status import guarantees
 from flow_nexus_neural.engine.reports import TrainingReport
 from flow_nexus_neural.engine.requests import TrainRequest
-from flow_nexus_neural.engine.state.cluster import Cluster, refuse_ended
 from flow_nexus_neural.engine.state.training_record import Training
+from flow_nexus_neural.engine.storage.cluster_rows import training_row
+from flow_nexus_neural.engine.storage.prepared_data import (
+    PREPARED_DATA,
+    stored_request,
+    write_prepared,
+)
 from flow_nexus_neural.engine.training.arguments import check_arguments
 from flow_nexus_neural.engine.training.preparation import (
     Preparation,
@@ -22,9 +27,7 @@ from flow_nexus_neural.errors import TrainingRunning
 FIRST_POLL_MS = 1000
 
 
-async def start_training(
-    context: EngineContext, cluster: Cluster, request: TrainRequest
-) -> TrainingReport:
+async def start_training(cluster: LiveCluster, request: TrainRequest) -> TrainingReport:
     """Start a training; its row is durable when this returns, and it outlives the call.
 
     Raises:
@@ -34,33 +37,48 @@ async def start_training(
     """
     _refuse_second(cluster)
     check_arguments(request)
-    cluster.reserved = True
-    try:
-        await revive(context, cluster)
+    with cluster.state.preparing_training():
+        await revive(cluster)
         healthy_workers(cluster)
         async with cluster.changing:
-            prepared = await prepare_training(context, cluster, request, len(cluster.trainings))
-            notes = await connect_for_training(context, cluster)
-            refuse_ended(cluster)
-            training = Training(
-                training_id=new_id("trn"),
-                ordinal=len(cluster.trainings),
-                config=prepared.config,
-                started_at=timestamp(),
-            )
-            await context.store.put_training(training.to_row(cluster.cluster_id))
-            run = _install(context, cluster, training, prepared)
-    finally:
-        cluster.reserved = False
-    context.spawn(run.run)
-    context.changed(cluster)
+            prepared = await prepare_training(cluster, request, len(cluster.state.trainings))
+            notes = await connect_for_training(cluster)
+            cluster.state.refuse_ended()
+            training = await _recorded(cluster, request, prepared)
+            run = _install(cluster, training, prepared)
+    cluster.context.spawn(run.run)
+    cluster.changed()
     return _report(cluster, training, prepared, [*notes, *prepared.warnings])
 
 
-def _refuse_second(cluster: Cluster) -> None:
+async def _recorded(cluster: LiveCluster, request: TrainRequest, prepared: Preparation) -> Training:
+    """The training with its request and its prepared rows, durable. Raises `StoreUnavailable`."""
+    context, former = cluster.context, cluster.state.latest_training
+    data = await context.offload(
+        write_prepared, context.checkpoints, cluster.cluster_id, prepared.data
+    )
+    training = Training(
+        training_id=context.new_id("trn"),
+        ordinal=len(cluster.state.trainings),
+        config=prepared.config,
+        started_at=context.timestamp(),
+        request=stored_request(request),
+        data=data,
+    )
+    # Only the latest training can be resumed, so only its rows are kept.
+    old = {former.data.sha256} if former is not None and former.data is not None else set()
+    dropped = sorted(old - {data.sha256})
+    row = training_row(cluster.cluster_id, training)
+    named = [(data.sha256, data.nbytes, PREPARED_DATA)]
+    await context.store.commit_version([], [row], blobs=named, dropped=dropped)
+    await context.delete_files(dropped)
+    return training
+
+
+def _refuse_second(cluster: LiveCluster) -> None:
     if not cluster.is_training:
         return
-    training = cluster.latest_training
+    training = cluster.state.latest_training
     running = (
         f"training {training.training_id} is at {training.percent:.0f} %"
         if cluster.run is not None and training is not None
@@ -73,28 +91,25 @@ def _refuse_second(cluster: Cluster) -> None:
     )
 
 
-def _install(
-    context: EngineContext, cluster: Cluster, training: Training, prepared: Preparation
-) -> TrainingRun:
+def _install(cluster: LiveCluster, training: Training, prepared: Preparation) -> TrainingRun:
     if cluster.committed is not None:  # connecting may have committed a version
         newest = cluster.committed.newest
         networks = {key: newest(network) for key, network in prepared.networks.items()}
         prepared = replace(prepared, networks=networks)
-    run = TrainingRun(context, cluster, training, prepared)
-    cluster.trainings.append(training)
-    cluster.networks_made += sum(network.version == 0 for network in prepared.networks.values())
-    cluster.run = run
+    run = TrainingRun(cluster, training, prepared)
+    new = sum(network.version == 0 for network in prepared.networks.values())
+    cluster.state.add_training(training, new_networks=new)
+    cluster.begin_run(run)
     for network in prepared.networks.values():
         for name in network.slots:
             slot = cluster.slots[name]
-            slot.parameters = network.plan.n_params
-            slot.implied_head = network.plan.implied_head
-            slot.rows = run.exchange.rows_of(name)
+            slot.assign_network(network.plan.n_params, implied_head=network.plan.implied_head)
+            slot.assign_rows(run.exchange.rows_of(name))
     return run
 
 
 def _report(
-    cluster: Cluster, training: Training, prepared: Preparation, warnings: list[str]
+    cluster: LiveCluster, training: Training, prepared: Preparation, warnings: list[str]
 ) -> TrainingReport:
     taking_part = [
         cluster.slots[name]

@@ -5,14 +5,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import anyio
+from pydantic import JsonValue
 
+from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
 from flow_nexus_neural.coordination.rounds import Client, sample_clients
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.reports import TrainingConfig
 from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.collect import Pace, Task, collect
-from flow_nexus_neural.engine.training.exchange import Exchange, Update, fold, revoke_base
+from flow_nexus_neural.engine.training.exchange import Exchange, revoke_base
+from flow_nexus_neural.engine.versions.aggregate import Aggregated, aggregate
 from flow_nexus_neural.errors import NoWorkers
 from flow_nexus_neural.kernels.seeds import seed64
 from flow_nexus_neural.protocol.messages import Pass
@@ -21,8 +25,8 @@ Members = Sequence[tuple[Slot, NetworkGroup]]
 
 
 @dataclass
-class Turns:
-    """Who was asked when, in one training."""
+class ClientHistory:
+    """In which rounds each client of one training was asked."""
 
     _last: dict[str, int] = field(default_factory=dict)
     _times: Counter[str] = field(default_factory=Counter)
@@ -38,13 +42,14 @@ class Turns:
 
 
 @dataclass(frozen=True)
-class Frame:
-    """What stays the same from round to round.
+class RoundSetting:
+    """What stays the same from round to round of a training.
 
     Attributes:
         least_workers: Fewest workers of a federated round that the caller insists on.
         run: Root of every seed of the training.
         groups: Capability group of each slot.
+        policy: How the updates of a network group become its next state.
     """
 
     context: EngineContext
@@ -53,20 +58,38 @@ class Frame:
     least_workers: int
     run: tuple[int, int]
     groups: Mapping[str, str]
-    turns: Turns
+    asked: ClientHistory
     pace: Pace
+    policy: AggregationPolicy
 
 
 @dataclass(frozen=True)
 class RoundWork:
-    """What a round made: new states by network, updates in slot order, slots left out with reasons."""
+    """What a round made.
+
+    Attributes:
+        states: New state of each network group that has one, by key.
+        updates: Those that the states rest on, in slot order.
+        excluded: Slots left out, with reasons.
+        evidence: Numbers behind the aggregation, by network group.
+    """
 
     states: dict[str, ModelState]
     updates: list[Update]
     excluded: dict[str, str]
+    evidence: dict[str, Mapping[str, JsonValue]] = field(default_factory=dict)
+
+    def with_aggregated(self, key: str, made: Aggregated) -> "RoundWork":
+        """The same work with the next state of one network group."""
+        return RoundWork(
+            states={**self.states, key: made.state},
+            updates=[update for update in self.updates if update.slot not in made.excluded],
+            excluded={**self.excluded, **made.excluded},
+            evidence={**self.evidence, key: made.evidence} if made.evidence else self.evidence,
+        )
 
 
-async def federated_round(frame: Frame, number: int, members: Members) -> RoundWork:
+async def federated_round(setting: RoundSetting, number: int, members: Members) -> RoundWork:
     """Local epochs of sampled clients, averaged once.
 
     Where nodes were lost and the caller did not insist on a number of workers, a round that can no longer
@@ -79,35 +102,35 @@ async def federated_round(frame: Frame, number: int, members: Members) -> RoundW
     Source: McMahan et al., AISTATS 2017, Algorithm 1. Departure: clients are sampled in turn inside their
     capability groups, and the optimiser's moments are averaged with the weights.
     """
-    config = frame.config
+    config = setting.config
     by_name = {slot.name: (slot, network) for slot, network in members}
     clients = [
-        frame.turns.client(slot.name, frame.groups.get(slot.name, "")) for slot, _ in members
+        setting.asked.client(slot.name, setting.groups.get(slot.name, "")) for slot, _ in members
     ]
-    seed = seed64(frame.run, number, "", 0, "sample")
+    seed = seed64(setting.run, number, "", 0, "sample")
     chosen = sample_clients(clients, config.clients_per_round or 1, seed)
-    if len(chosen) < frame.least_workers:
+    if len(chosen) < setting.least_workers:
         raise NoWorkers(
-            f"a round needs {frame.least_workers} workers (min_nodes_per_round) and {len(chosen)}"
+            f"a round needs {setting.least_workers} workers (min_nodes_per_round) and {len(chosen)}"
             " can train",
             hint="deploy more with neural_node_deploy, or train with a lower min_nodes_per_round;"
             " what was committed before keeps answering neural_predict_distributed",
         )
     work = await _exchange(
-        frame,
+        setting,
         [by_name[name] for name in chosen],
         passes=lambda slot: tuple(
-            Pass(order_seed=seed64(frame.run, number, slot, epoch, "order"))
+            Pass(order_seed=seed64(setting.run, number, slot, epoch, "order"))
             for epoch in range(config.local_epochs)
         ),
-        dropout_seed=lambda slot: seed64(frame.run, number, slot, 0, "dropout"),
+        dropout_seed=lambda slot: seed64(setting.run, number, slot, 0, "dropout"),
         min_contributors=min(config.min_nodes_per_round or 1, len(chosen)),
     )
-    frame.turns.asked(chosen, number)
+    setting.asked.asked(chosen, number)
     return work
 
 
-async def local_sgd_round(frame: Frame, number: int, members: Members) -> RoundWork:
+async def local_sgd_round(setting: RoundSetting, number: int, members: Members) -> RoundWork:
     """One epoch of all workers on their shards, averaged every `sync_every_steps` steps.
 
     Raises:
@@ -115,13 +138,14 @@ async def local_sgd_round(frame: Frame, number: int, members: Members) -> RoundW
 
     Source: Stich, "Local SGD Converges Fast and Communicates Little", ICLR 2019.
     """
-    config = frame.config
-    rows_of = frame.exchange.rows_of
+    config = setting.config
+    rows_of = setting.exchange.rows_of
     n_steps = -(-max(rows_of(slot.name) for slot, _ in members) // config.batch_size)
     stride = config.sync_every_steps or n_steps
     current = {network.key: network for _, network in members}
     total: dict[str, Update] = {}
     excluded: dict[str, str] = {}
+    evidence: dict[str, Mapping[str, JsonValue]] = {}
     for start in range(0, n_steps, stride):
         going = [
             (slot, current[network.key])
@@ -131,13 +155,14 @@ async def local_sgd_round(frame: Frame, number: int, members: Members) -> RoundW
         if not going:
             continue
         work = await _exchange(
-            frame,
+            setting,
             going,
-            passes=_part_of_epoch(frame, number, start, start + stride),
-            dropout_seed=_dropout_seed(frame.run, number, start),
+            passes=_part_of_epoch(setting, number, start, start + stride),
+            dropout_seed=_dropout_seed(setting.run, number, start),
             min_contributors=1,
         )
         excluded |= work.excluded
+        evidence |= work.evidence
         for key, state in work.states.items():
             current[key] = replace(current[key], state=state)
         for update in work.updates:
@@ -147,11 +172,11 @@ async def local_sgd_round(frame: Frame, number: int, members: Members) -> RoundW
         for key, network in current.items()
         if network.state is not None and any(slot in network.slots for slot in total)
     }
-    return RoundWork(reached, list(total.values()), excluded)
+    return RoundWork(reached, list(total.values()), excluded, evidence)
 
 
 async def _exchange(
-    frame: Frame,
+    setting: RoundSetting,
     members: Members,
     *,
     passes: Callable[[str], tuple[Pass, ...]],
@@ -161,7 +186,7 @@ async def _exchange(
     """Publish base states, collect updates, fold each network's in slot order."""
     networks = {network.key: network for _, network in members}
     bases = {
-        key: await frame.exchange.publish(network, network.state)
+        key: await setting.exchange.publish(network, network.state)
         for key, network in networks.items()
         if network.state is not None
     }
@@ -173,40 +198,41 @@ async def _exchange(
             opt_step=network.state.opt_step if network.state else 0,
             passes=passes(slot.name),
             dropout_seed=dropout_seed(slot.name),
-            work=float(frame.exchange.rows_of(slot.name)),
+            work=float(setting.exchange.rows_of(slot.name)),
         )
         for slot, network in members
     ]
     try:
         collected = await collect(
-            frame.exchange,
+            setting.exchange,
             tasks,
             min_contributors=min_contributors,
-            pace=frame.pace,
-            clock=frame.context.clock,
-            turns=frame.context.turns,
+            pace=setting.pace,
+            clock=setting.context.clock,
+            turns=setting.context.turns,
         )
     finally:
         with anyio.CancelScope(shield=True):
             for key, base in bases.items():
                 slots = [slot for slot, network in members if network.key == key]
-                await revoke_base(frame.exchange, slots, base)
-    states = {}
+                await revoke_base(setting.exchange, slots, base)
+    work = RoundWork({}, collected.updates, collected.excluded)
     for key, network in networks.items():
         own = [update for update in collected.updates if update.slot in network.slots]
-        if own:
-            states[key] = await frame.context.offload(fold, own)
-    return RoundWork(states, collected.updates, collected.excluded)
+        if own and network.state is not None:
+            made = await setting.context.offload(aggregate, network.state, own, setting.policy)
+            work = work.with_aggregated(key, made)
+    return work
 
 
 def _part_of_epoch(
-    frame: Frame, number: int, start: int, stop: int
+    setting: RoundSetting, number: int, start: int, stop: int
 ) -> Callable[[str], tuple[Pass, ...]]:
     """Steps `start` to `stop` of each slot's own epoch; a smaller shard ends before a larger one."""
 
     def passes(slot: str) -> tuple[Pass, ...]:
-        n_steps = -(-frame.exchange.rows_of(slot) // frame.config.batch_size)
-        order_seed = seed64(frame.run, number, slot, 0, "order")
+        n_steps = -(-setting.exchange.rows_of(slot) // setting.config.batch_size)
+        order_seed = seed64(setting.run, number, slot, 0, "order")
         return (Pass(order_seed=order_seed, start=start, stop=min(stop, n_steps)),)
 
     return passes

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from flow_nexus_neural.data.prepare import Rows
 from flow_nexus_neural.data.schema import DataSchema
-from flow_nexus_neural.engine.state.network_groups import Bundle
+from flow_nexus_neural.engine.state.version import Bundle
 from flow_nexus_neural.engine.versions import evaluation
 from flow_nexus_neural.engine.versions.evaluation import Logits
 from flow_nexus_neural.kernels.calibration import (

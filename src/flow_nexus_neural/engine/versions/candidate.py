@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from flow_nexus_neural.data.prepare import PreparedData
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.reports import Evaluation
-from flow_nexus_neural.engine.state.network_groups import Bundle, NetworkGroup
+from flow_nexus_neural.engine.state.network_groups import NetworkGroup
+from flow_nexus_neural.engine.state.version import Bundle
 from flow_nexus_neural.engine.versions import evaluation
 from flow_nexus_neural.engine.versions.calibration import calibrated_bundle
 from flow_nexus_neural.engine.versions.evaluation import Evaluator, Logits, Score
@@ -50,7 +51,7 @@ class Judge:
             NoWorkers: Nobody is left to compute them.
         """
         logits = await self._infer(networks, ("select", "test"))
-        return await self.evaluator.context.offload(self._verdict, networks, logits)
+        return await self.evaluator.cluster.context.offload(self._verdict, networks, logits)
 
     def _verdict(
         self, networks: Mapping[str, NetworkGroup], logits: Mapping[str, Mapping[str, Logits]]
@@ -79,7 +80,9 @@ class Judge:
             NoWorkers: Nobody is left to compute them.
         """
         logits = await self._infer(networks, ("meta", "calib", "test"))
-        return await self.evaluator.context.offload(self._finished, networks, bundle, logits)
+        return await self.evaluator.cluster.context.offload(
+            self._finished, networks, bundle, logits
+        )
 
     def _finished(
         self,

@@ -7,29 +7,24 @@ take back, and a failure before the transaction leaves everything as it was.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING
 
 import anyio
 from pydantic import JsonValue
 
-from flow_nexus_neural.engine.context import EngineContext
+from flow_nexus_neural.data.schema import DataSchema
+from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.reports import DatasetInfo, HistoryPoint
-from flow_nexus_neural.engine.state.cluster import Cluster
-from flow_nexus_neural.engine.state.network_groups import Bundle, NetworkGroup
+from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.training_record import Training
-from flow_nexus_neural.engine.state.version import Committed, model_digest
-from flow_nexus_neural.engine.storage.ledger_writer import LateRow, record
-from flow_nexus_neural.engine.storage.rows import HistoryRow
-from flow_nexus_neural.engine.training.exchange import Update
+from flow_nexus_neural.engine.state.update import Update
+from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion, model_digest
+from flow_nexus_neural.engine.storage.cluster_rows import cluster_row, history_row, training_row
+from flow_nexus_neural.engine.storage.ledger_writer import LateRow
+from flow_nexus_neural.engine.storage.rows import ClusterRow
 from flow_nexus_neural.engine.versions.candidate import Judge, Verdict
 from flow_nexus_neural.engine.versions.loading import catch_up, load_everywhere
 
-if TYPE_CHECKING:
-    from flow_nexus_neural.data.schema import DataSchema
-
 Blobs = list[tuple[str, int, str]]
-RULE = "federated_averaging"
 
 
 @dataclass(frozen=True)
@@ -40,6 +35,8 @@ class Candidate:
         networks: All networks of the training, with the new weights where there are any.
         renewed: Keys of those that have new weights.
         excluded: Slots left out, with reasons.
+        rule: Name of the aggregation policy.
+        evidence: Numbers behind the aggregation, by network group.
         began_s: When the round began.
         bytes_before: Communication counted before it.
     """
@@ -49,23 +46,23 @@ class Candidate:
     renewed: frozenset[str]
     updates: Sequence[Update]
     excluded: Mapping[str, str]
+    rule: str
+    evidence: Mapping[str, Mapping[str, JsonValue]]
     train_loss: float | None
     began_s: float
     bytes_before: int
 
 
 async def commit_round(
-    context: EngineContext,
-    cluster: Cluster,
+    cluster: LiveCluster,
     training: Training,
     candidate: Candidate,
     judge: Judge,
-    data: "tuple[DataSchema, DatasetInfo]",
+    data: tuple[DataSchema, DatasetInfo],
 ) -> dict[str, NetworkGroup]:
     """Commit a round's candidate as the cluster's next version.
 
     Args:
-        context: The engine's means.
         cluster: Gets the version.
         training: Gets the round.
         candidate: What the round made.
@@ -80,54 +77,47 @@ async def commit_round(
         StoreUnavailable: It could not be made durable; the former version stays.
     """
     verdict = await judge.round(candidate.networks)
-    networks, blobs = await store_blobs(
-        context, cluster, data[0], candidate.networks, candidate.renewed
-    )
+    networks, blobs = await store_blobs(cluster, data[0], candidate.networks, candidate.renewed)
     point = HistoryPoint(
         round=candidate.number,
         train_loss=candidate.train_loss,
         val_loss=verdict.validation.loss,
         accuracy=verdict.validation.accuracy,
         bytes=cluster.metrics.communication_bytes - candidate.bytes_before,
-        seconds=context.clock() - candidate.began_s,
+        seconds=cluster.clock() - candidate.began_s,
     )
     digest = model_digest({key: network.digest or "" for key, network in networks.items()})
     advance = training.advance.after(point, sum(u.steps for u in candidate.updates), digest)
-    keep, is_best = context.settings.checkpoint_keep, advance.best_round == candidate.number
+    keep, is_best = cluster.context.settings.checkpoint_keep, advance.best_round == candidate.number
     committed = _successor(cluster.committed, networks, verdict, data, keep=keep, is_best=is_best)
     entries = [
         _round_entry(cluster, training, candidate, networks[key], committed.version)
         for key in sorted(candidate.renewed)
     ]
-    history = HistoryRow(
-        training_id=training.training_id,
-        cluster_id=cluster.cluster_id,
-        round_number=point.round,
-        point=point.model_dump(mode="json"),
-    )
-    rows: list[LateRow] = [training.to_row(cluster.cluster_id, advance), history]
+    rows: list[LateRow] = [
+        training_row(cluster.cluster_id, training, advance),
+        history_row(cluster.cluster_id, training.training_id, point),
+    ]
     # A round that has begun to be durable is carried through, also when the training is being stopped.
     with anyio.CancelScope(shield=True):
-        await install(context, cluster, committed, entries, rows, blobs)
-        training.advance = advance
-        training.history.append(point)
-        training.round_s.append(context.clock() - candidate.began_s)
-        context.changed(cluster)
+        await install(cluster, committed, entries, rows, blobs)
+        training.commit_round(advance, point, cluster.clock() - candidate.began_s)
+        cluster.changed()
     return dict(networks)
 
 
 def _successor(
-    former: Committed | None,
+    former: CommittedVersion | None,
     networks: Mapping[str, NetworkGroup],
     verdict: Verdict,
-    data: "tuple[DataSchema, DatasetInfo]",
+    data: tuple[DataSchema, DatasetInfo],
     *,
     keep: int,
     is_best: bool,
-) -> Committed:
+) -> CommittedVersion:
     """The version after `former`, with what was measured of it."""
     version = former.version + 1 if former else 1
-    return Committed(
+    return CommittedVersion(
         version=version,
         schema=data[0],
         dataset=data[1],
@@ -142,9 +132,8 @@ def _successor(
 
 
 async def install(
-    context: EngineContext,
-    cluster: Cluster,
-    committed: Committed,
+    cluster: LiveCluster,
+    committed: CommittedVersion,
     entries: Sequence[Mapping[str, JsonValue]],
     rows: Sequence[LateRow],
     blobs: Blobs,
@@ -156,33 +145,53 @@ async def install(
     Raises:
         StoreUnavailable: Nothing was stored and nothing changed.
     """
+    state = cluster.state
+
+    def row() -> ClusterRow:
+        """Made when its turn to be written has come: slots may join or go until then."""
+        return cluster_row(state, state.with_current_members(committed))
+
     with anyio.CancelScope(shield=True):
         former = cluster.committed
-        committed = committed.with_slots_of(former)
         dropped = sorted(former.blobs - committed.blobs) if former else []
-        await record(
-            context,
-            cluster,
-            entries,
-            [partial(cluster.to_row, committed), *rows],
-            blobs=blobs,
-            dropped=dropped,
-        )
-        cluster.installing = committed
+        # Durable before any node holds it: a version that answered once must survive a crash.
+        await cluster.ledger.record(entries, [row, *rows], blobs=blobs, dropped=dropped)
+        installing = state.begin_install(committed)
         try:
-            networks = list(committed.networks.values())
-            await load_everywhere(context, cluster, networks, committed.bundle.parity)
+            networks = list(installing.networks.values())
+            await load_everywhere(cluster, networks, installing.bundle.parity)
         finally:
-            cluster.committed = committed.with_slots_of(cluster.committed)
-            cluster.installing = None
-        await catch_up(context, cluster, {slot for network in networks for slot in network.slots})
-        await context.delete_files(dropped)
+            state.finish_install()
+        await catch_up(cluster, installing.members.keys())
+        await cluster.context.delete_files(dropped)  # last: no row names them any more
+
+
+async def commit_bundle(cluster: LiveCluster, finished: CommittedVersion) -> None:
+    """Put a version in force that differs from the present one only in what combines its answers.
+
+    The nodes hold its weights already.
+
+    Raises:
+        StoreUnavailable: It could not be made durable; the former bundle stays.
+    """
+    state = cluster.state
+    fields: dict[str, JsonValue] = {
+        "kind": "bundle",
+        "model_version": finished.version,
+        "bundle_sha": finished.bundle.sha,
+        "digests": dict(finished.bundle.digests),
+    }
+    with anyio.CancelScope(shield=True):
+        await cluster.ledger.record(
+            [fields], [lambda: cluster_row(state, state.with_current_members(finished))]
+        )
+        state.commit(finished)
+    cluster.changed()
 
 
 async def store_blobs(
-    context: EngineContext,
-    cluster: Cluster,
-    schema: "DataSchema",
+    cluster: LiveCluster,
+    schema: DataSchema,
     networks: Mapping[str, NetworkGroup],
     renewed: frozenset[str],
 ) -> tuple[dict[str, NetworkGroup], Blobs]:
@@ -210,14 +219,16 @@ async def store_blobs(
             "plan": network.plan.model_dump(mode="json"),
             "schema": schema.to_json(),
         }
-        write = context.checkpoints.write
-        blob, nbytes = await context.offload(
+        write = cluster.context.checkpoints.write
+        blob, nbytes = await cluster.context.offload(
             write, network.tensors(network.state), {**metadata, **recipe}
         )
         blobs.append((blob, nbytes, "weights"))
         moments_blob = None
         if network.state.moments:
-            moments_blob, nbytes = await context.offload(write, network.state.moments, metadata)
+            moments_blob, nbytes = await cluster.context.offload(
+                write, network.state.moments, metadata
+            )
             blobs.append((moments_blob, nbytes, "moments"))
         stored[key] = replace(
             network, blob=blob, moments_blob=moments_blob, version=network.version + 1
@@ -242,7 +253,7 @@ def plain_bundle(networks: Mapping[str, NetworkGroup], version: int) -> Bundle:
 
 
 def recent_files(
-    former: Committed | None, networks: Mapping[str, NetworkGroup], keep: int
+    former: CommittedVersion | None, networks: Mapping[str, NetworkGroup], keep: int
 ) -> dict[str, tuple[str, ...]]:
     """Checkpoint files of the last `keep` versions of each network, newest last."""
     recent = {}
@@ -254,7 +265,7 @@ def recent_files(
 
 
 def _best(
-    former: Committed | None, networks: Mapping[str, NetworkGroup], *, is_best: bool
+    former: CommittedVersion | None, networks: Mapping[str, NetworkGroup], *, is_best: bool
 ) -> dict[str, str]:
     if is_best or former is None:
         return {key: network.blob for key, network in networks.items() if network.blob is not None}
@@ -262,7 +273,11 @@ def _best(
 
 
 def _round_entry(
-    cluster: Cluster, training: Training, candidate: Candidate, network: NetworkGroup, version: int
+    cluster: LiveCluster,
+    training: Training,
+    candidate: Candidate,
+    network: NetworkGroup,
+    version: int,
 ) -> dict[str, JsonValue]:
     contributors: list[JsonValue] = [
         {
@@ -282,11 +297,11 @@ def _round_entry(
         "model_version": version,
         "round": candidate.number,
         "training_id": training.training_id,
-        "rule": RULE,
+        "rule": candidate.rule,
         "contributors": contributors,
         "excluded": [{"slot": slot, "reason": why} for slot, why in candidate.excluded.items()],
         "weights_digest": network.digest,
         "blob": network.blob,
-        "topology_epoch": cluster.topology_epoch,
+        "topology_epoch": cluster.state.topology_epoch,
         "train_loss": candidate.train_loss,
     }

@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 
 from flow_nexus_neural.data.prepare import Rows
 from flow_nexus_neural.data.schema import DataSchema, Description
-from flow_nexus_neural.engine.calls.calls import NodeCalls
 from flow_nexus_neural.engine.calls.deadlines import BUILD, INFER
-from flow_nexus_neural.engine.context import EngineContext
+from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.reports import Evaluation
-from flow_nexus_neural.engine.state.cluster import Cluster
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.versions.loading import share_weights
@@ -50,15 +48,14 @@ class Evaluator:
         parts: Rows by name; regions are made on first use and closed by `close`.
     """
 
-    context: EngineContext
-    cluster: Cluster
+    cluster: LiveCluster
     parts: Mapping[str, Rows]
     _regions: dict[str, Region] = field(default_factory=dict)
     _names: dict[str, str] = field(default_factory=dict)
     _granted: dict[str, set[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._calls = NodeCalls(self.cluster, "sync")
+        self._calls = self.cluster.calls("sync")
 
     async def infer(self, network: NetworkGroup, parts: Sequence[str]) -> dict[str, Logits]:
         """Outputs [rows, n_outputs] of a network's weights for each named part.
@@ -66,7 +63,7 @@ class Evaluator:
         Raises:
             NoWorkers: No node is left that could infer.
         """
-        weights = await share_weights(self.context, network, "evaluate")
+        weights = await share_weights(self.cluster.context, network, "evaluate")
         try:
             failed: list[Slot] = []
             for _ in range(ATTEMPTS):
@@ -74,7 +71,7 @@ class Evaluator:
                 try:
                     return await self._infer_on(slot, network, weights, parts)
                 except (NodeError, UpdateRejected) as failure:
-                    slot.last_error = str(failure)
+                    slot.note_error(str(failure))
                     failed.append(slot)
         finally:
             weights.close()
@@ -122,7 +119,7 @@ class Evaluator:
             await self._calls.ask(
                 slot, Build(network=name, plan=network.plan, seed=0), Built, BUILD
             )
-            slot.built[name] = network.plan_digest
+            slot.note_built(name, network.plan_digest)
         await self._calls.grant(slot, weights)
         self._calls.pulled(weights.nbytes)
         outputs: dict[str, Logits] = {}
@@ -137,8 +134,8 @@ class Evaluator:
     async def _part(self, slot: Slot, part: str) -> Region:
         if part not in self._regions:
             arrays = {"x": self.parts[part].x}
-            self._regions[part] = await self.context.offload(
-                self.context.runtime.share, f"part:{part}", arrays
+            self._regions[part] = await self.cluster.context.offload(
+                self.cluster.context.runtime.share, f"part:{part}", arrays
             )
         region = self._regions[part]
         held = self._granted.setdefault(slot.node_id, set())

@@ -11,10 +11,10 @@ import anyio
 from flow_nexus_neural.engine.calls.calls import NodeCalls
 from flow_nexus_neural.engine.calls.deadlines import BUILD, LOAD
 from flow_nexus_neural.engine.context import EngineContext
-from flow_nexus_neural.engine.state.cluster import Cluster
+from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
-from flow_nexus_neural.engine.state.version import Committed
+from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.errors import NodeError, SyncMismatch
 from flow_nexus_neural.protocol.messages import Build, Built, Load, Loaded
 from flow_nexus_neural.runtime.base import Region
@@ -46,7 +46,7 @@ async def load(
     name = serving_name(parity)
     if slot.built.get(name) != network.plan_digest:
         await calls.ask(slot, Build(network=name, plan=network.plan, seed=0), Built, BUILD)
-        slot.built[name] = network.plan_digest
+        slot.note_built(name, network.plan_digest)
     await calls.grant(slot, region)
     reply, _ = await calls.ask(slot, Load(network=name, region=region.key), Loaded, LOAD)
     calls.pulled(region.nbytes)
@@ -57,26 +57,26 @@ async def load(
             f" {(network.digest or 'none')[:12]}",
             hint="call neural_node_deploy to replace it",
         )
-    slot.served[name] = reply.digest
+    slot.note_served(name, reply.digest)
 
 
 async def load_everywhere(
-    context: EngineContext, cluster: Cluster, networks: Sequence[NetworkGroup], parity: int
+    cluster: LiveCluster, networks: Sequence[NetworkGroup], parity: int
 ) -> None:
     """Load committed networks into every healthy worker of theirs.
 
     A node that fails here keeps no copy of the version and is not asked under it; its failure is noted.
     """
-    calls = NodeCalls(cluster, "sync")
+    calls = cluster.calls("sync")
 
     async def load_one(slot: Slot, network: NetworkGroup, region: Region) -> None:
         try:
             await load(calls, slot, network, parity, region)
         except NodeError as failure:
-            slot.last_error = str(failure)
+            slot.note_error(str(failure))
 
     for network in networks:
-        region = await share_weights(context, network, "serve")
+        region = await share_weights(cluster.context, network, "serve")
         try:
             async with anyio.create_task_group() as group:
                 for slot in cluster.slots.healthy("worker"):
@@ -86,7 +86,7 @@ async def load_everywhere(
             region.close()
 
 
-async def synchronise(context: EngineContext, cluster: Cluster, slot: Slot) -> bool:
+async def synchronise(cluster: LiveCluster, slot: Slot) -> bool:
     """Bring a new process of a serving slot to the bundle in force; False when there is nothing to load.
 
     Raises:
@@ -96,15 +96,15 @@ async def synchronise(context: EngineContext, cluster: Cluster, slot: Slot) -> b
     network = committed.network_of(slot.name) if committed else None
     if committed is None or network is None or network.state is None:
         return False
-    region = await share_weights(context, network, "sync")
+    region = await share_weights(cluster.context, network, "sync")
     try:
-        await load(NodeCalls(cluster, "sync"), slot, network, committed.bundle.parity, region)
+        await load(cluster.calls("sync"), slot, network, committed.bundle.parity, region)
     finally:
         region.close()
     return True
 
 
-def adopt(cluster: Cluster, slot: Slot) -> None:
+def adopt(cluster: LiveCluster, slot: Slot) -> None:
     """Let a worker that serves nothing yet serve a network of its layers that is already trained."""
     committed = cluster.committed
     if committed is None or slot.spec.role != "worker" or committed.network_of(slot.name):
@@ -112,13 +112,12 @@ def adopt(cluster: Cluster, slot: Slot) -> None:
     for key, network in committed.networks.items():
         twins = [twin for twin in cluster.slots.of_role("worker") if twin.name in network.slots]
         if any(twin.spec.layers == slot.spec.layers for twin in twins):
-            cluster.committed = committed.with_slot(slot.name, key)
-            slot.parameters = network.plan.n_params
-            slot.implied_head = network.plan.implied_head
+            cluster.state.serve(slot.name, key)
+            slot.assign_network(network.plan.n_params, implied_head=network.plan.implied_head)
             return
 
 
-async def catch_up(context: EngineContext, cluster: Cluster, known: Collection[str]) -> None:
+async def catch_up(cluster: LiveCluster, known: Collection[str]) -> None:
     """Load the bundle in force into slots that came while it was being installed in the known ones."""
     serving = serving_slots(cluster)
     late = [
@@ -129,16 +128,16 @@ async def catch_up(context: EngineContext, cluster: Cluster, known: Collection[s
 
     async def bring(slot: Slot) -> None:
         try:
-            await synchronise(context, cluster, slot)
+            await synchronise(cluster, slot)
         except NodeError as failure:
-            slot.last_error = str(failure)
+            slot.note_error(str(failure))
 
     async with anyio.create_task_group() as group:
         for slot in late:
             group.start_soon(bring, slot)
 
 
-def serving_slots(cluster: Cluster, committed: Committed | None = None) -> list[Slot]:
+def serving_slots(cluster: LiveCluster, committed: CommittedVersion | None = None) -> list[Slot]:
     """Healthy slots that hold a committed version (the one in force unless given), in slot order."""
     committed = committed or cluster.committed
     if committed is None:
@@ -152,7 +151,7 @@ def serving_slots(cluster: Cluster, committed: Committed | None = None) -> list[
     ]
 
 
-def expected_slots(cluster: Cluster, committed: Committed | None = None) -> list[Slot]:
+def expected_slots(cluster: LiveCluster, committed: CommittedVersion | None = None) -> list[Slot]:
     """Slots that would answer with a committed version if all were well, in slot order."""
     committed = committed or cluster.committed
     if committed is None:

@@ -2,10 +2,9 @@ import anyio
 import pytest
 
 from flow_nexus_neural.engine.operations.wait import wait_for_change
-from flow_nexus_neural.engine.requests import InitRequest, StatusRequest
-from flow_nexus_neural.engine.state.cluster import Cluster, ClusterSpec
+from flow_nexus_neural.engine.requests import StatusRequest
 from flow_nexus_neural.errors import TrainingNotFound
-from tests.unit.engine.operations.test_status import point, training
+from tests.unit.engine.building import cluster_state, live, point, training
 
 
 @pytest.fixture
@@ -15,13 +14,7 @@ def anyio_backend():
 
 @pytest.fixture
 async def cluster(anyio_backend):
-    return Cluster(
-        cluster_id="dnc_1",
-        spec=ClusterSpec.of(InitRequest(name="x"), 1),
-        created_at="",
-        clock=anyio.current_time,
-        created_at_s=0.0,
-    )
+    return live(cluster_state(anyio.current_time))
 
 
 def request(wait_seconds=20, **more):
@@ -49,9 +42,9 @@ async def test_without_patience_nothing_is_waited_for(cluster):
 
 async def test_the_end_of_nothing_is_not_waited_for(cluster):
     assert await wait_for_change(cluster, request(until="done"), None) == (False, False)
-    cluster.trainings.append(training(status="completed"))
+    cluster.state.trainings.append(training(status="completed"))
     asked = request(until="done", training_id="trn_1")
-    cluster.reserved = True  # another one is being prepared; the asked one has ended
+    cluster.state.preparing = True  # another one is being prepared; the asked one has ended
     assert await wait_for_change(cluster, asked, None) == (False, False)
 
 
@@ -64,15 +57,15 @@ async def test_a_change_ends_the_wait_at_once(cluster):
 
 
 async def test_changes_that_are_no_end_do_not_end_the_wait_for_the_end(cluster):
-    cluster.trainings.append(training())
-    cluster.reserved = True
+    cluster.state.trainings.append(training())
+    cluster.state.preparing = True
 
     async def act(result):
         for _ in range(3):
             cluster.changes.bump()
             await anyio.wait_all_tasks_blocked()
         assert result == []
-        cluster.reserved = False
+        cluster.state.preparing = False
         cluster.changes.bump()
 
     assert await waited(cluster, request(until="done"), act) == (True, False)
@@ -80,8 +73,8 @@ async def test_changes_that_are_no_end_do_not_end_the_wait_for_the_end(cluster):
 
 async def test_a_wait_that_runs_out_says_so_and_whether_anything_happened(cluster):
     assert await wait_for_change(cluster, request(0.01), None) == (False, True)
-    cluster.trainings.append(training())
-    cluster.reserved = True
+    cluster.state.trainings.append(training())
+    cluster.state.preparing = True
 
     async def act(result):
         cluster.changes.bump()
@@ -100,16 +93,16 @@ async def test_a_waiter_is_told_the_rounds_and_their_loss(cluster):
     async def progress(done, total, message):
         told.append((done, total, message))
 
-    cluster.trainings.append(training())
-    cluster.reserved = True
+    cluster.state.trainings.append(training())
+    cluster.state.preparing = True
 
     async def act(result):
         for number in (1, 2):
-            made = cluster.trainings[0]
+            made = cluster.state.trainings[0]
             made.advance = made.advance.after(point(number, val_loss=0.5 / number), 1, "d")
             cluster.changes.bump()
             await anyio.wait_all_tasks_blocked()
-        cluster.reserved = False
+        cluster.state.preparing = False
         cluster.changes.bump()
 
     await waited(cluster, request(until="done"), act, progress)

@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from flow_nexus_neural.coordination.ledger import GENESIS, head, make_entry
+from flow_nexus_neural.engine.ports import Ports
 from flow_nexus_neural.engine.storage.rows import BlobRow
 from flow_nexus_neural.engine.storage.store import (
     ClusterRow,
@@ -53,8 +54,8 @@ def opened(tmp_path):
 
 
 async def begin(store):
-    await store.put_cluster(CLUSTER)
-    await store.put_training(TRAINING)
+    await store.put(CLUSTER)
+    await store.put(TRAINING)
 
 
 async def again(store, tmp_path):
@@ -92,7 +93,7 @@ async def test_a_new_store_is_empty(opened):
 
 async def test_everything_comes_back_after_a_restart(opened, tmp_path):
     await begin(opened)
-    await opened.put_slot(SLOT)
+    await opened.put(SLOT)
     point = HistoryRow("t1", "c1", 1, {"train_loss": 0.5})
     await opened.commit_version([entry(0)], [TRAINING, point], blobs=[("ab" * 32, 10, "state")])
     stored = await again(opened, tmp_path)
@@ -106,11 +107,11 @@ async def test_everything_comes_back_after_a_restart(opened, tmp_path):
 
 async def test_a_row_put_again_replaces_the_one_with_its_key(opened):
     await begin(opened)
-    await opened.put_slot(SLOT)
+    await opened.put(SLOT)
     newer = SlotRow("c1", "worker-0", "node_2", 2, None, "recovering", {"layers": [1]})
-    await opened.put_slot(newer)
+    await opened.put(newer)
     ended = ClusterRow("c1", "trading", CLUSTER.created_at, "2026-02-01", {}, {})
-    await opened.put_cluster(ended)
+    await opened.put(ended)
     stored = await opened.load()
     assert stored.slots == (newer,)
     assert stored.clusters == (ended,)
@@ -119,8 +120,8 @@ async def test_a_row_put_again_replaces_the_one_with_its_key(opened):
 
 async def test_rows_come_back_in_the_order_in_which_they_were_first_written(opened):
     for name in ("z", "a", "m"):
-        await opened.put_cluster(ClusterRow(name, name, "now", None, {}, {}))
-    await opened.put_cluster(ClusterRow("z", "again", "now", None, {}, {}))
+        await opened.put(ClusterRow(name, name, "now", None, {}, {}))
+    await opened.put(ClusterRow("z", "again", "now", None, {}, {}))
     assert [row.cluster_id for row in (await opened.load()).clusters] == ["z", "a", "m"]
 
 
@@ -148,13 +149,13 @@ async def test_an_entry_that_does_not_continue_the_chain_is_refused(opened):
     await begin(opened)
     first, second = chain(2)
     with pytest.raises(StoreCorrupt, match="does not continue"):
-        await opened.append_ledger("c1", second)
-    await opened.append_ledger("c1", first)
+        await opened.commit_version([second])
+    await opened.commit_version([first])
     forged = entry(1, "ab" * 32)
     for bad in (entry(0, metrics={}), forged, entry(2, first["entry_sha"])):
         with pytest.raises(StoreCorrupt, match="does not continue"):
-            await opened.append_ledger("c1", bad)
-    await opened.append_ledger("c1", second)
+            await opened.commit_version([bad])
+    await opened.commit_version([second])
     assert head((await opened.load()).ledgers["c1"]).next_seq == 2
 
 
@@ -186,33 +187,33 @@ async def test_the_second_of_two_entries_being_wrong_keeps_the_first_out_too(ope
 async def test_an_entry_of_another_cluster_is_refused(opened):
     await begin(opened)
     with pytest.raises(StoreCorrupt):
-        await opened.append_ledger("c1", entry(0, cluster_id="c2"))
+        await opened.commit_version([entry(0, cluster_id="c2")])
 
 
 async def test_rows_of_an_unknown_cluster_are_refused(opened):
     with pytest.raises(StoreCorrupt, match="FOREIGN KEY"):
-        await opened.put_slot(SLOT)
+        await opened.put(SLOT)
 
 
 async def test_a_training_ordinal_is_used_once(opened):
     await begin(opened)
     twin = TrainingRow("t2", "c1", 0, "running", {}, {}, "now", None, None)
     with pytest.raises(StoreCorrupt, match="UNIQUE"):
-        await opened.put_training(twin)
+        await opened.put(twin)
 
 
 async def test_blobs_are_named_once_and_dropped(opened):
-    await opened.name_blobs([("aa" * 32, 1, "schema"), ("bb" * 32, 2, "rows")])
-    await opened.name_blobs([("aa" * 32, 1, "schema")])
-    await opened.drop_blobs(["aa" * 32, "cc" * 32])
+    await opened.commit_version([], blobs=[("aa" * 32, 1, "schema"), ("bb" * 32, 2, "rows")])
+    await opened.commit_version([], blobs=[("aa" * 32, 1, "schema")])
+    await opened.commit_version([], dropped=["aa" * 32, "cc" * 32])
     assert (await opened.load()).blobs == (BlobRow("bb" * 32, 2, "rows"),)
 
 
 async def test_a_damaged_ledger_refuses_its_cluster_and_no_other(opened, tmp_path):
     for cluster_id in ("c1", "c2"):
-        await opened.put_cluster(ClusterRow(cluster_id, "n", "now", None, {}, {}))
+        await opened.put(ClusterRow(cluster_id, "n", "now", None, {}, {}))
         for sealed in chain(3, cluster_id):
-            await opened.append_ledger(cluster_id, sealed)
+            await opened.commit_version([sealed])
     opened.close()
     ((body,),) = rows_of(tmp_path, "SELECT body FROM ledger WHERE cluster_id='c1' AND seq=1")
     changed = {**json.loads(body), "cohort": "b"}
@@ -234,7 +235,7 @@ async def test_a_damaged_ledger_refuses_its_cluster_and_no_other(opened, tmp_pat
 async def test_a_ledger_entry_that_is_no_object_is_named(opened, tmp_path, text):
     await begin(opened)
     for sealed in chain(2):
-        await opened.append_ledger("c1", sealed)
+        await opened.commit_version([sealed])
     damage(tmp_path, "UPDATE ledger SET body=? WHERE seq=1", text)
     assert "ledger entry 1" in (await opened.load()).refused["c1"]
 
@@ -242,7 +243,7 @@ async def test_a_ledger_entry_that_is_no_object_is_named(opened, tmp_path, text)
 async def test_a_hole_in_a_ledger_is_named(opened, tmp_path):
     await begin(opened)
     for sealed in chain(3):
-        await opened.append_ledger("c1", sealed)
+        await opened.commit_version([sealed])
     damage(tmp_path, "DELETE FROM ledger WHERE seq=1")
     assert "ledger entry 1 has seq 2 instead of 1" in (await opened.load()).refused["c1"]
 
@@ -318,7 +319,7 @@ def test_a_file_that_is_no_journal_is_refused_and_the_lock_given_back(tmp_path):
 def test_a_damaged_page_is_found_at_the_start(opened, tmp_path):
     for number in range(50):
         anyio.run(
-            opened.put_cluster,
+            opened.put,
             ClusterRow(f"c{number}", "n" * 200, "now", None, {"x": "y" * 500}, {}),
         )
     opened.close()
@@ -345,7 +346,7 @@ async def test_a_closed_store_says_so(opened):
     with pytest.raises(ShuttingDown):
         await opened.load()
     with pytest.raises(ShuttingDown):
-        await opened.put_cluster(CLUSTER)
+        await opened.put(CLUSTER)
 
 
 async def test_a_full_disk_stores_nothing_of_the_call_and_the_store_goes_on(opened):
@@ -355,11 +356,11 @@ async def test_a_full_disk_stores_nothing_of_the_call_and_the_store_goes_on(open
     connection.execute(f"PRAGMA max_page_count={pages + 1}")
     large = ClusterRow("c2", "n", "now", None, {"x": "y" * 100_000}, {})
     with pytest.raises(StoreUnavailable, match="full") as refusal:
-        await opened.put_cluster(large)
+        await opened.put(large)
     assert refusal.value.retryable
     assert (await opened.load()).clusters == (CLUSTER,)
     connection.execute("PRAGMA max_page_count=1000000")
-    await opened.put_cluster(large)
+    await opened.put(large)
     assert len((await opened.load()).clusters) == 2
 
 
@@ -371,14 +372,14 @@ async def test_a_write_that_is_cancelled_while_it_runs_is_finished_first(tmp_pat
             entered.set()
             assert go_on.wait(timeout=20)
 
-    store = Store.open(tmp_path, at=pause)
+    store = Store.open(tmp_path, Ports(fail_point=pause))
     with anyio.fail_after(20):
         async with anyio.create_task_group() as group:
-            group.start_soon(store.put_cluster, CLUSTER)
+            group.start_soon(store.put, CLUSTER)
             await anyio.to_thread.run_sync(entered.wait)
             group.cancel_scope.cancel()
             go_on.set()
-        await store.put_slot(SLOT)
+        await store.put(SLOT)
         stored = await store.load()
     store.close()
     assert stored.clusters == (CLUSTER,)
@@ -388,22 +389,22 @@ async def test_a_write_that_is_cancelled_while_it_runs_is_finished_first(tmp_pat
 async def test_a_write_that_is_cancelled_before_it_begins_stores_nothing(opened):
     with anyio.CancelScope() as scope:
         scope.cancel()
-        await opened.put_cluster(CLUSTER)
+        await opened.put(CLUSTER)
     assert (await opened.load()).clusters == ()
 
 
 async def test_writes_of_many_tasks_are_all_kept(opened):
-    await opened.put_cluster(CLUSTER)
+    await opened.put(CLUSTER)
     async with anyio.create_task_group() as group:
         for number in range(20):
             slot = SlotRow("c1", f"worker-{number}", f"n{number}", 1, None, "healthy", {})
-            group.start_soon(opened.put_slot, slot)
+            group.start_soon(opened.put, slot)
     assert len((await opened.load()).slots) == 20
 
 
 async def test_the_points_of_a_transaction_come_in_order(tmp_path):
     points = []
-    store = Store.open(tmp_path, at=points.append)
-    await store.put_cluster(CLUSTER)
+    store = Store.open(tmp_path, Ports(fail_point=points.append))
+    await store.put(CLUSTER)
     store.close()
     assert points == ["before_commit", "after_commit"]

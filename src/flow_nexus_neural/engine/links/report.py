@@ -1,0 +1,125 @@
+"""What a connect reports: the graph as it works, and what was averaged."""
+
+from dataclasses import dataclass
+
+from flow_nexus_neural.coordination.topology import Graph, Vertex, plan
+from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.reports import AggregationReport, ConnectReport, Edge, Rebalanced
+from flow_nexus_neural.engine.requests import Topology
+from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.errors import NoWorkers
+
+MAX_EDGES_SHOWN = 16
+MAX_FAULTS_TOLD = 8
+SKIPPED = AggregationReport(
+    performed=False,
+    reason="not_trained",
+    version=None,
+    contributors=None,
+    excluded=[],
+    weights_digest=None,
+    accuracy_before=None,
+    accuracy_after=None,
+    bytes=None,
+    ms=None,
+)
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a connect did."""
+
+    previous: Topology | None
+    changed: bool
+    aggregation: AggregationReport
+    moved_shards: int
+
+
+def not_performed(reason: str) -> AggregationReport:
+    """An aggregation that was not performed, and why."""
+    return SKIPPED.model_copy(update={"reason": reason})
+
+
+def planned_graph(cluster: LiveCluster, topology: Topology) -> Graph:
+    """The graph of a topology over the healthy nodes.
+
+    Raises:
+        NoWorkers: There is no healthy node.
+        InvalidTopology: This many nodes cannot form it.
+    """
+    healthy = cluster.slots.healthy()
+    if not healthy:
+        raise NoWorkers(
+            f"connecting needs at least 1 healthy node and 0 are present; healthy nodes:"
+            f" {cluster.slots.census()}",
+            hint="deploy nodes with neural_node_deploy, then connect",
+        )
+    return plan(topology, [Vertex(s.name, s.spec.role, _group(s)) for s in healthy])
+
+
+def _group(slot: Slot) -> str:
+    """Capability group of a slot: the symbol that it analyses, if any."""
+    tags = sorted(tag for tag in slot.spec.capabilities if tag.endswith("_analysis"))
+    return tags[0].removesuffix("_analysis") if tags else ""
+
+
+def connect_report(
+    cluster: LiveCluster,
+    topology: Topology,
+    applied: Applied,
+    *,
+    next_round: bool = False,
+    planned: Graph | None = None,
+) -> ConnectReport:
+    """The reply to a connect: what is linked and works; with a `planned` graph, what is going to be."""
+    graph = planned or (
+        cluster.state.links.graph if cluster.state.links else planned_graph(cluster, topology)
+    )
+    shown = graph if planned else graph.reduced_to(cluster.wiring.working())
+    edges = None
+    if len(shown.vertices) <= MAX_EDGES_SHOWN:
+        edges = [
+            Edge(
+                from_slot=edge[0],
+                to_slot=edge[1],
+                latency_ms=None if planned else cluster.wiring.latency_ms(edge),
+            )
+            for edge in shown.edges
+        ]
+    return ConnectReport(
+        cluster_id=cluster.cluster_id,
+        topology=topology,
+        declared_topology=cluster.spec.topology,
+        previous_topology=applied.previous,
+        status="pending" if planned else "connected",
+        pending=planned is not None,
+        changed=applied.changed,
+        applied="next_round" if planned or next_round else "now",
+        topology_epoch=cluster.state.topology_epoch,
+        connections=len(shown.edges),
+        edges=edges,
+        nodes_connected=len(cluster.slots.healthy()),
+        connected=shown.connected,
+        diameter=shown.diameter,
+        spectral_gap=shown.spectral_gap,
+        aggregation=applied.aggregation,
+        rebalanced=Rebalanced(moved_shards=applied.moved_shards),
+        advice=list(shown.advice),
+        warnings=_warnings(cluster, planned=planned is not None),
+    )
+
+
+def _warnings(cluster: LiveCluster, *, planned: bool) -> list[str]:
+    if planned:
+        return ["the change waits for the end of the running round"]
+    warnings = ["in this version weights pass through the engine, not over the links"]
+    if "shared_memory" not in cluster.context.runtime.capabilities:
+        warnings.append(
+            "nodes cannot share memory here: the engine relays what they tell each other"
+        )
+    faults = cluster.wiring.faults()
+    for (one, other), why in list(faults.items())[:MAX_FAULTS_TOLD]:
+        warnings.append(f"the link {one} - {other} does not work: {why}")
+    if len(faults) > MAX_FAULTS_TOLD:
+        warnings.append(f"{len(faults) - MAX_FAULTS_TOLD} more links do not work")
+    return warnings

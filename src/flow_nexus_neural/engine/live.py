@@ -1,0 +1,187 @@
+"""A cluster while the server runs: its state, and what acts on it.
+
+The rooms above (nodes, links, training) put their part into it; what the rooms below need of such a part is
+said here as a protocol, so that no import points upwards.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import anyio
+import numpy as np
+from numpy.typing import NDArray
+
+from flow_nexus_neural.coordination.topology import Edge, Graph
+from flow_nexus_neural.engine.calls.calls import NodeCalls
+from flow_nexus_neural.engine.context import EngineContext
+from flow_nexus_neural.engine.state.changes import Changes
+from flow_nexus_neural.engine.state.cluster import ClusterSpec, ClusterState
+from flow_nexus_neural.engine.state.metrics import Category, Metrics
+from flow_nexus_neural.engine.state.network_groups import NetworkGroup
+from flow_nexus_neural.engine.state.slots import Slot, SlotBook
+from flow_nexus_neural.engine.state.training_record import Training
+from flow_nexus_neural.engine.state.version import CommittedVersion
+from flow_nexus_neural.engine.storage.ledger_writer import LedgerWriter
+from flow_nexus_neural.runtime.base import MemoryReading
+
+
+class LinkTable(Protocol):
+    """The links of a cluster, as the rest of the engine sees them; `links.grants.Wiring` is the real one."""
+
+    async def rewire(self, graph: Graph, epoch: int) -> None:
+        """Link the nodes in another way."""
+        ...
+
+    async def join(self, slot: Slot) -> None:
+        """Give a slot's new process the edges of its slot."""
+        ...
+
+    async def leave(self, slot: Slot, node_id: str) -> None:
+        """Take the edges of one incarnation away."""
+        ...
+
+    def close(self) -> None:
+        """Give up every buffer; for when the processes are gone."""
+        ...
+
+    def working(self) -> list[Edge]:
+        """Edges whose ends both live and were seen to read each other."""
+        ...
+
+    def degree(self, name: str) -> int:
+        """Working edges of one slot."""
+        ...
+
+    def latency_ms(self, edge: Edge) -> float | None:
+        """Time in which one end reads the other; None where that is not known."""
+        ...
+
+    def faults(self) -> Mapping[Edge, str]:
+        """Edges that do not work, and why."""
+        ...
+
+
+class RunningTraining(Protocol):
+    """A training in progress as the rest of the engine sees it; really `training.run.TrainingRun`."""
+
+    training: Training
+    ended: anyio.Event
+    rows_last_round: int
+
+    def stop(self) -> None:
+        """End it after what is being committed."""
+        ...
+
+    def interrupt(self) -> None:
+        """End it because the server ends; it is then reported as interrupted."""
+        ...
+
+    def at_next_boundary(self, change: Callable[[], Awaitable[None]]) -> None:
+        """Run a change between two rounds, after those that wait already."""
+        ...
+
+    def network_of(self, slot: str) -> NetworkGroup | None:
+        """The network group in which a slot trains; None when it does not."""
+        ...
+
+    @property
+    def shards(self) -> Mapping[str, NDArray[np.int64]]:
+        """Row numbers of every slot's shard."""
+        ...
+
+    async def reshard(self, workers: Sequence[Slot]) -> int:
+        """Divide the training rows anew among these workers; returns how many shards changed."""
+        ...
+
+
+@dataclass(frozen=True)
+class MemoryReadings:
+    """The last readings of the nodes' memory, by slot, and when they were made."""
+
+    read_at_s: float = float("-inf")
+    by_slot: dict[str, MemoryReading | None] = field(default_factory=dict)
+
+
+@dataclass
+class LiveCluster:
+    """A cluster and what acts on it.
+
+    Attributes:
+        wiring: Which node may read whose link buffer, and which edges work.
+        run: The training in progress; None between trainings.
+        memory: What the nodes occupied when last looked at.
+        changes: Wakes calls that wait for a change.
+        reviving: Held while slots without a process are started again.
+        changing: Held while links change or a training is prepared, so that no two rest on one version.
+        ending: Held while the cluster is terminated.
+    """
+
+    context: EngineContext
+    state: ClusterState
+    wiring: LinkTable
+    run: RunningTraining | None = None
+    memory: MemoryReadings = field(default_factory=MemoryReadings)
+    changes: Changes = field(default_factory=Changes)
+    reviving: anyio.Lock = field(default_factory=anyio.Lock)
+    changing: anyio.Lock = field(default_factory=anyio.Lock)
+    ending: anyio.Lock = field(default_factory=anyio.Lock)
+
+    def __post_init__(self) -> None:
+        self.ledger = LedgerWriter(self.context.store, self.state, self.context.timestamp)
+
+    @property
+    def cluster_id(self) -> str:
+        """Its id."""
+        return self.state.cluster_id
+
+    @property
+    def spec(self) -> ClusterSpec:
+        """What it was declared to be."""
+        return self.state.spec
+
+    @property
+    def slots(self) -> SlotBook:
+        """Its slots."""
+        return self.state.slots
+
+    @property
+    def metrics(self) -> Metrics:
+        """What it measured about itself."""
+        return self.state.metrics
+
+    @property
+    def committed(self) -> CommittedVersion | None:
+        """What serves and is reported; None before the first version."""
+        return self.state.committed
+
+    @property
+    def is_training(self) -> bool:
+        """Whether a training runs or is being prepared."""
+        return self.run is not None or self.state.preparing
+
+    def calls(self, category: Category) -> NodeCalls:
+        """Calls to its nodes, counted under one category of traffic."""
+        return NodeCalls(self.metrics, self.context.clock, category)
+
+    def clock(self) -> float:
+        """Seconds of a monotonic clock."""
+        return self.context.clock()
+
+    def begin_run(self, run: RunningTraining) -> None:
+        """A training is in progress."""
+        self.run = run
+
+    def end_run(self) -> None:
+        """No training is in progress any more."""
+        self.run = None
+
+    def keep_memory(self, readings: MemoryReadings) -> None:
+        """Remember what the nodes occupied."""
+        self.memory = readings
+
+    def changed(self) -> None:
+        """Wake whoever waits for a change of this cluster, and tell the listeners."""
+        self.changes.bump()
+        for listener in self.context.listeners:
+            listener(self.cluster_id)

@@ -1,0 +1,83 @@
+"""What the engine takes from the world outside: time, ids, threads, and points at which tests make it fail.
+
+A real server uses `REAL_PORTS`. A simulation passes others, so that a seed alone decides what happens.
+"""
+
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol, TypeVar
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+
+T = TypeVar("T")
+
+FailPoint = Callable[[str], None]
+"""Called with the name of a point in a durable write; tests end the process or raise there."""
+
+
+class Offload(Protocol):
+    """Runs blocking work so that the event loop keeps answering."""
+
+    def __call__(self, function: Callable[..., T], /, *arguments: object) -> Awaitable[T]:
+        """The function's result. Once begun it is carried out, also when the caller is cancelled."""
+        ...
+
+
+def in_threads(n_threads: int) -> Offload:
+    """Run work in worker threads, at most so many at one time."""
+    limiter = anyio.CapacityLimiter(n_threads)
+
+    async def offload(function: Callable[..., T], /, *arguments: object) -> T:
+        return await anyio.to_thread.run_sync(function, *arguments, limiter=limiter)
+
+    return offload
+
+
+def inline(_n_threads: int) -> Offload:
+    """Run work on the event loop itself, for schedules that a seed decides."""
+
+    async def offload(function: Callable[..., T], /, *arguments: object) -> T:
+        await anyio.lowlevel.checkpoint()
+        return function(*arguments)
+
+    return offload
+
+
+def nothing_fails(_point: str) -> None:
+    """The fail point of every real server."""
+
+
+def system_timestamp() -> str:
+    """Now, as ISO 8601 in UTC to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The outside world as the engine uses it.
+
+    Attributes:
+        clock: Seconds of a monotonic clock. Waiting (`anyio.sleep`, deadlines) follows the event loop's
+            clock, which must be the same one.
+        timestamp: Now, as ISO 8601 in UTC, for people.
+        random_bits: A non-negative integer of so many random bits, for ids and tokens.
+        offload: Makes a place for blocking work with so many threads.
+        fail_point: Called at every point of a durable write.
+    """
+
+    clock: Callable[[], float] = anyio.current_time
+    timestamp: Callable[[], str] = system_timestamp
+    random_bits: Callable[[int], int] = secrets.randbits
+    offload: Callable[[int], Offload] = in_threads
+    fail_point: FailPoint = nothing_fails
+
+    def new_id(self, prefix: str) -> str:
+        """A fresh id such as `dnc_4f1c09a7be21`."""
+        return f"{prefix}_{self.random_bits(48):012x}"
+
+
+REAL_PORTS = Ports()

@@ -1,0 +1,189 @@
+"""Between what the engine holds of a cluster and what is stored of it."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from flow_nexus_neural.coordination.membership import after_restart
+from flow_nexus_neural.engine.reports import FinalMetrics, HistoryPoint, TrainingConfig
+from flow_nexus_neural.engine.state.cluster import ClusterSpec, ClusterState
+from flow_nexus_neural.engine.state.slots import Slot, SlotSpec
+from flow_nexus_neural.engine.state.training_record import Advance, PreparedDataRef, Training
+from flow_nexus_neural.engine.state.version import CommittedVersion
+from flow_nexus_neural.engine.storage import persisted
+from flow_nexus_neural.engine.storage.checkpoints import CheckpointFiles
+from flow_nexus_neural.engine.storage.rows import ClusterRow, HistoryRow, SlotRow, TrainingRow
+from flow_nexus_neural.engine.storage.version_rows import load_version, stored_version
+
+
+def cluster_row(state: ClusterState, version: CommittedVersion | None) -> ClusterRow:
+    """The durable part of a cluster: everything but slots, trainings and ledger, which have their own rows.
+
+    Args:
+        state: What the cluster is.
+        version: The version that is in force once the row is durable; None for none.
+    """
+    spec = persisted.StoredCluster.model_validate(
+        {name: value for name, value in asdict(state.spec).items() if name != "name"}
+    )
+    stored = persisted.StoredState(
+        topology=state.links.topology if state.links else None,
+        topology_epoch=state.topology_epoch,
+        networks_made=state.networks_made,
+        committed=stored_version(version) if version else None,
+        communication=state.metrics.communication().model_dump(mode="json"),
+        final=persisted.StoredFinal.model_validate(state.final.model_dump())
+        if state.final
+        else None,
+    )
+    return ClusterRow(
+        cluster_id=state.cluster_id,
+        name=state.spec.name,
+        created_at=state.created_at,
+        terminated_at=state.terminated_at,
+        spec=spec.to_json(),
+        state=stored.to_json(),
+    )
+
+
+def present_cluster_row(state: ClusterState) -> ClusterRow:
+    """The durable part of a cluster with the newest durable version."""
+    return cluster_row(state, state.durable_version)
+
+
+def cluster_spec(row: ClusterRow) -> ClusterSpec:
+    """What a stored cluster was declared to be. Raises `StoreCorrupt`."""
+    stored = persisted.read(persisted.StoredCluster, row.spec)
+    return ClusterSpec(name=row.name, **stored.model_dump())
+
+
+def restore_state(row: ClusterRow, state: ClusterState, files: CheckpointFiles | None) -> None:
+    """Bring a cluster to its stored state, every checkpoint verified. Blocking.
+
+    Without `files` the version comes without weights, for a cluster that nobody can ask any more.
+
+    Raises:
+        StoreCorrupt: The row cannot be understood, or a checkpoint is missing, altered, or does not hold what
+            the row says.
+    """
+    stored = persisted.read(persisted.StoredState, row.state)
+    version = load_version(stored.committed, files) if stored.committed else None
+    final = FinalMetrics.model_validate(stored.final.model_dump()) if stored.final else None
+    state.restore(
+        topology_epoch=stored.topology_epoch,
+        networks_made=stored.networks_made,
+        committed=version,
+        final=final,
+    )
+    state.metrics.restore(stored.communication)
+
+
+def slot_row(cluster_id: str, slot: Slot) -> SlotRow:
+    """The durable part of a slot."""
+    stored = persisted.StoredSlot.model_validate(
+        {
+            **asdict(slot.spec),
+            "layers": [dict(layer) for layer in slot.spec.layers],
+            "parameters": slot.parameters,
+            "implied_head": slot.implied_head,
+            "rounds_done": slot.rounds_done,
+            "rows": slot.rows,
+            "deployed_at": slot.deployed_at,
+            "last_error": slot.last_error,
+        }
+    )
+    return SlotRow(
+        cluster_id=cluster_id,
+        slot=slot.name,
+        node_id=slot.node_id,
+        incarnation=slot.incarnation,
+        pid=slot.handle.pid if slot.handle else None,
+        state=slot.state,
+        spec=stored.to_json(),
+    )
+
+
+def slot_of(row: SlotRow) -> Slot:
+    """A slot as it was stored; its process is gone with the server that ran it. Raises `StoreCorrupt`."""
+    stored = persisted.read(persisted.StoredSlot, row.spec)
+    spec = SlotSpec(
+        role=stored.role,  # type: ignore[arg-type]  # checked by the name
+        node_type=stored.node_type,
+        model=stored.model,  # type: ignore[arg-type]  # a label
+        capabilities=stored.capabilities,
+        autonomy=stored.autonomy,
+        template=stored.template,
+        layers=stored.layers,
+        layers_source=stored.layers_source,
+    )
+    return Slot(
+        name=row.slot,
+        spec=spec,
+        node_id=row.node_id,
+        incarnation=row.incarnation,
+        state=after_restart(row.state),  # type: ignore[arg-type]  # stored states are legal
+        deployed_at=stored.deployed_at,
+        parameters=stored.parameters,
+        implied_head=stored.implied_head,
+        rounds_done=stored.rounds_done,
+        rows=stored.rows,
+        last_error=stored.last_error,
+    )
+
+
+def training_row(
+    cluster_id: str, training: Training, advance: Advance | None = None
+) -> TrainingRow:
+    """The durable part of a training, without the history, which has rows of its own.
+
+    Args:
+        cluster_id: Of its cluster.
+        training: The training.
+        advance: A round that is about to be committed, in place of the committed ones.
+    """
+    stored = persisted.StoredTraining(
+        config=persisted.StoredConfig.model_validate(training.config.model_dump()),
+        request=dict(training.request) if training.request is not None else None,
+        data=persisted.StoredData(**asdict(training.data)) if training.data else None,
+    )
+    progress = persisted.StoredProgress(**asdict(advance or training.advance))
+    return TrainingRow(
+        training_id=training.training_id,
+        cluster_id=cluster_id,
+        ordinal=training.ordinal,
+        status=training.status,
+        spec=stored.to_json(),
+        progress=progress.to_json(),
+        started_at=training.started_at,
+        ended_at=training.ended_at,
+        error=training.error,
+    )
+
+
+def training_of(row: TrainingRow, history: Sequence[HistoryRow]) -> Training:
+    """A training as it was stored. Raises `StoreCorrupt`."""
+    stored = persisted.read(persisted.StoredTraining, row.spec)
+    progress = persisted.read(persisted.StoredProgress, row.progress)
+    points = [persisted.read(persisted.StoredRound, point.point) for point in history]
+    return Training(
+        training_id=row.training_id,
+        ordinal=row.ordinal,
+        config=persisted.report(TrainingConfig, stored.config.model_dump()),
+        request=stored.request,
+        data=PreparedDataRef(**stored.data.model_dump()) if stored.data else None,
+        started_at=row.started_at,
+        status=row.status,  # type: ignore[arg-type]  # stored statuses are legal
+        ended_at=row.ended_at,
+        error=row.error,
+        advance=Advance(**progress.model_dump()),
+        history=[persisted.report(HistoryPoint, point.model_dump()) for point in points],
+    )
+
+
+def history_row(cluster_id: str, training_id: str, point: HistoryPoint) -> HistoryRow:
+    """The durable part of a committed round."""
+    return HistoryRow(
+        training_id=training_id,
+        cluster_id=cluster_id,
+        round_number=point.round,
+        point=persisted.StoredRound.model_validate(point.model_dump()).to_json(),
+    )

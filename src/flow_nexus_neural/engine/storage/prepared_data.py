@@ -1,0 +1,87 @@
+"""The rows of a training as they were prepared, in one file named by its sha256.
+
+With the request, the seed and this file a training can be done again to the byte, whatever became of the data
+that the client named.
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from flow_nexus_neural.data.prepare import PreparedData
+from flow_nexus_neural.data.rows import Rows
+from flow_nexus_neural.data.schema import DataSchema, Description
+from flow_nexus_neural.engine.requests import TrainRequest
+from flow_nexus_neural.engine.state.training_record import PreparedDataRef
+from flow_nexus_neural.engine.storage.checkpoints import CheckpointFiles
+from flow_nexus_neural.errors import StoreCorrupt
+
+PREPARED_DATA = "prepared data"
+"""Kind of such a file in the journal."""
+MAX_STORED_DATASET = 1000
+ARRAYS = ("x", "y", "symbols", "clients")
+
+
+def stored_request(request: TrainRequest) -> dict[str, JsonValue]:
+    """The arguments of a training as its row keeps them; inline data are in the file of prepared rows."""
+    values: dict[str, JsonValue] = request.model_dump(mode="json", exclude={"cluster_id"})
+    dataset = request.dataset
+    named = isinstance(dataset, str) and len(dataset) <= MAX_STORED_DATASET
+    if not named or str(dataset).lstrip()[:1] in ("{", "["):
+        values["dataset"] = None
+    return values
+
+
+def write_prepared(files: CheckpointFiles, cluster_id: str, data: PreparedData) -> PreparedDataRef:
+    """Store prepared data. Blocking; costs one pass and an fsync.
+
+    Equal data of one cluster give the same file; two clusters never share one, so that each can drop its own.
+
+    Raises:
+        StoreUnavailable: The disk refuses; nothing is left.
+    """
+    tensors: dict[str, NDArray[Any]] = {}
+    for part, rows in data.parts.items():
+        for name in ARRAYS:
+            tensors[f"{part}.{name}"] = getattr(rows, name)
+    sha, nbytes = files.write(
+        tensors,
+        {
+            "cluster_id": cluster_id,
+            "description": asdict(data.description),
+            "schema": data.schema.to_json(),
+            "parts": list(data.parts),
+            "clients": list(data.clients),
+            "warnings": list(data.warnings),
+        },
+    )
+    return PreparedDataRef(sha, nbytes)
+
+
+def read_prepared(files: CheckpointFiles, ref: PreparedDataRef) -> PreparedData:
+    """Prepared data as they were stored, verified. Blocking.
+
+    Raises:
+        StoreCorrupt: The file is missing, altered, or holds something else.
+    """
+    tensors, metadata = files.read_with_metadata(ref.sha256)
+    try:
+        return PreparedData(
+            description=Description(**metadata["description"]),
+            schema=DataSchema.from_json(metadata["schema"]),
+            parts={part: _rows(tensors, part) for part in metadata["parts"]},
+            clients=tuple(metadata["clients"]),
+            warnings=list(metadata["warnings"]),
+        )
+    except (KeyError, TypeError, ValueError) as failure:
+        raise StoreCorrupt(
+            f"file {ref.sha256[:12]} holds no prepared data: {failure}",
+            hint="train the cluster again, or restore the state directory from a copy",
+        ) from failure
+
+
+def _rows(tensors: dict[str, NDArray[Any]], part: str) -> Rows:
+    return Rows(**{name: np.asarray(tensors[f"{part}.{name}"]) for name in ARRAYS})

@@ -1,0 +1,158 @@
+"""Between a committed version and what is stored of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from pydantic import JsonValue
+
+from flow_nexus_neural.data.normalise import ColumnSpec
+from flow_nexus_neural.data.schema import DataSchema
+from flow_nexus_neural.engine.reports import DatasetInfo, Evaluation
+from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup, Vector
+from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion
+from flow_nexus_neural.engine.storage import persisted
+from flow_nexus_neural.engine.storage.checkpoints import CheckpointFiles
+from flow_nexus_neural.errors import StoreCorrupt
+from flow_nexus_neural.kernels.calibration import Calibrator
+from flow_nexus_neural.protocol.messages import MOMENTS
+from flow_nexus_neural.protocol.plan import NetworkPlan
+
+TRAIN_AGAIN = "restore the state directory from a copy, or train the cluster again"
+
+
+def load_version(
+    stored: persisted.StoredVersion, files: CheckpointFiles | None
+) -> CommittedVersion:
+    """A committed version, with weights where there are files to read them from. Raises `StoreCorrupt`."""
+    evaluation = stored.evaluation
+    return CommittedVersion(
+        version=stored.version,
+        schema=_schema(stored.data_schema),
+        dataset=persisted.report(DatasetInfo, stored.dataset.model_dump(mode="json")),
+        networks={key: load_network(own, files) for key, own in stored.networks.items()},
+        bundle=_bundle(stored.bundle),
+        evaluation=persisted.report(Evaluation, evaluation) if evaluation is not None else None,
+        accuracy=stored.accuracy,
+        loss=stored.loss,
+        recent=stored.recent,
+        best=stored.best,
+    )
+
+
+def load_network(stored: persisted.StoredNetwork, files: CheckpointFiles | None) -> NetworkGroup:
+    """A network group, with its committed weights when it has some and there are files to read them from.
+
+    Raises:
+        StoreCorrupt: A checkpoint is missing, altered, or does not hold what the plan says.
+    """
+    plan = persisted.understood(NetworkPlan, "network plan", stored.plan)
+    network = NetworkGroup(
+        key=stored.key,
+        plan=plan,
+        slots=stored.slots,
+        layers_source=stored.layers_source,
+        optimizer=stored.optimizer,  # type: ignore[arg-type]  # checked below, where moments are read
+        digest=stored.digest,
+        blob=stored.blob,
+        moments_blob=stored.moments_blob,
+        version=stored.version,
+        rows=stored.rows,
+    )
+    if stored.optimizer not in MOMENTS:
+        raise StoreCorrupt(f"optimizer {stored.optimizer!r} is unknown", hint=TRAIN_AGAIN)
+    if network.blob is None or files is None:
+        return network
+    weights = files.read(network.blob)
+    moments = files.read(network.moments_blob) if network.moments_blob is not None else {}
+    try:
+        state = ModelState(
+            params=_joined(weights, [tensor.name for tensor in plan.trainable]),
+            buffers=_joined(weights, [tensor.name for tensor in plan.buffers]),
+            moments={name: moments[name] for name in MOMENTS[network.optimizer]} if moments else {},
+            opt_step=stored.opt_step,
+        )
+        found = network.digest_of(state)
+    except (KeyError, ValueError) as failure:
+        raise StoreCorrupt(
+            f"checkpoint {network.blob[:12]} does not hold the tensors of its network",
+            hint=TRAIN_AGAIN,
+        ) from failure
+    if found != network.digest:
+        raise StoreCorrupt(
+            f"checkpoint {network.blob[:12]} has weights {found[:12]}, the journal says"
+            f" {(network.digest or 'none')[:12]}",
+            hint=TRAIN_AGAIN,
+        )
+    return replace(network, state=state)
+
+
+def stored_version(version: CommittedVersion) -> persisted.StoredVersion:
+    """Everything of a version but the vectors, which are in the checkpoint files."""
+    return persisted.StoredVersion(
+        version=version.version,
+        data_schema=version.schema.to_json(),
+        dataset=persisted.StoredDataset.model_validate(version.dataset.model_dump()),
+        networks={key: stored_network(network) for key, network in version.networks.items()},
+        bundle=_stored_bundle(version.bundle),
+        evaluation=version.evaluation.model_dump(mode="json") if version.evaluation else None,
+        accuracy=version.accuracy,
+        loss=version.loss,
+        recent=dict(version.recent),
+        best=dict(version.best),
+    )
+
+
+def stored_network(network: NetworkGroup) -> persisted.StoredNetwork:
+    """Everything of a network group but the vectors, which are in the checkpoint files."""
+    return persisted.StoredNetwork(
+        key=network.key,
+        plan=network.plan.model_dump(mode="json"),
+        slots=network.slots,
+        layers_source=network.layers_source,
+        optimizer=network.optimizer,
+        digest=network.digest,
+        blob=network.blob,
+        moments_blob=network.moments_blob,
+        version=network.version,
+        opt_step=network.state.opt_step if network.state else 0,
+        rows=dict(network.rows),
+    )
+
+
+def _stored_bundle(bundle: Bundle) -> persisted.StoredBundle:
+    return persisted.StoredBundle(
+        version=bundle.version,
+        digests=dict(bundle.digests),
+        parity=bundle.parity,
+        slot_weights=dict(bundle.slot_weights),
+        weights_source=bundle.weights_source,
+        calibrators={mode: c.to_json() for mode, c in bundle.calibrators.items()},
+        residual_quantiles=dict(bundle.residual_quantiles),
+        residual_median=bundle.residual_median,
+        error_correlation=bundle.error_correlation,
+    )
+
+
+def _bundle(stored: persisted.StoredBundle) -> Bundle:
+    calibrators = {mode: Calibrator.from_json(c) for mode, c in stored.calibrators.items()}
+    return Bundle(**{**dict(stored), "calibrators": calibrators})
+
+
+def _schema(stored: Mapping[str, JsonValue]) -> DataSchema:
+    """The schema of a version's data, without fields that this version of it does not have."""
+    known = {name: value for name, value in stored.items() if name in DataSchema.model_fields}
+    columns = known.get("columns")
+    if isinstance(columns, list):
+        known["columns"] = [
+            {name: value for name, value in column.items() if name in ColumnSpec.model_fields}
+            for column in columns
+            if isinstance(column, dict)
+        ]
+    return persisted.understood(DataSchema, "data schema", known)
+
+
+def _joined(tensors: Mapping[str, Vector], names: Sequence[str]) -> Vector:
+    if not names:
+        return np.zeros(0, dtype=np.float32)
+    return np.concatenate([tensors[name].ravel() for name in names])

@@ -1,0 +1,68 @@
+"""The one place where the updates of a round become a state, for trainings and for connect."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pydantic import JsonValue
+
+from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
+from flow_nexus_neural.engine.state.network_groups import ModelState
+from flow_nexus_neural.engine.state.update import Update
+from flow_nexus_neural.errors import RoundFailed
+from flow_nexus_neural.kernels.averaging import averaged_step
+
+
+@dataclass(frozen=True)
+class Aggregated:
+    """A state made of updates, and how.
+
+    Attributes:
+        weights: Weight of each slot's update; None where the policy gives an update no single weight.
+        excluded: Slots whose updates the policy left out, with reasons.
+        evidence: Numbers behind the decision, for the ledger.
+    """
+
+    state: ModelState
+    weights: Mapping[str, float] | None
+    excluded: Mapping[str, str]
+    evidence: Mapping[str, JsonValue]
+
+
+def aggregate(base: ModelState, updates: Sequence[Update], policy: AggregationPolicy) -> Aggregated:
+    """Combine admitted updates of one network group. Blocking; costs some passes over every update.
+
+    Arrays that the updates do not bring stay as they are in the base: a node that only serves has no moments.
+
+    Args:
+        base: The state from which the updates started.
+        updates: In slot order; the result is a function of that order.
+        policy: How to combine them.
+
+    Raises:
+        QuorumLost: Too few updates for what the policy promises.
+        RoundFailed: There is no update, or the policy left all of them out.
+    """
+    if not updates:
+        raise RoundFailed("no worker delivered an update", hint="see neural_cluster_status")
+    rows = [update.rows for update in updates]
+    combined = policy.combine(base.arrays, [update.state.arrays for update in updates], rows)
+    excluded = {updates[k].slot: reason for k, reason in combined.excluded.items()}
+    used = [update for update in updates if update.slot not in excluded]
+    if not used:
+        reasons = "; ".join(f"{slot}: {why}" for slot, why in list(excluded.items())[:4])
+        raise RoundFailed(
+            f"{policy.name} left out every update ({reasons})", hint="see neural_cluster_status"
+        )
+    vectors = combined.vectors
+    moments = {name: vectors.get(name, array) for name, array in base.moments.items()}
+    state = replace(base, params=vectors["params"], buffers=vectors["buffers"], moments=moments)
+    step = averaged_step([u.state.opt_step for u in used], [u.rows for u in used])
+    weights = combined.weights
+    return Aggregated(
+        state=replace(state, opt_step=step),
+        weights=None
+        if weights is None
+        else {update.slot: weights[k] for k, update in enumerate(updates)},
+        excluded=excluded,
+        evidence=combined.evidence,
+    )

@@ -1,0 +1,166 @@
+"""The aggregation that goes with a connect: the mean of the weights that the serving workers really hold.
+
+Between trainings an honest worker holds the committed weights and nothing else, so that their average has the
+accuracy of the former version; a worker with other weights is left out and named.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import anyio
+from pydantic import JsonValue
+
+from flow_nexus_neural.coordination.consensus.registry import AVERAGING
+from flow_nexus_neural.engine.calls.calls import NodeCalls
+from flow_nexus_neural.engine.calls.deadlines import LOAD
+from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.reports import AggregationReport, Exclusion
+from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
+from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.state.update import Update
+from flow_nexus_neural.engine.state.version import CommittedVersion
+from flow_nexus_neural.engine.versions.aggregate import aggregate
+from flow_nexus_neural.engine.versions.commit import install, recent_files, store_blobs
+from flow_nexus_neural.engine.versions.loading import serving_name, serving_slots
+from flow_nexus_neural.errors import NodeError, RoundFailed, UpdateRejected
+from flow_nexus_neural.protocol.messages import GetWeights, Weights
+
+RULE = "exact_aggregation"
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What the serving workers hold, in slot order, and why some did not deliver."""
+
+    updates: Sequence[Update]
+    excluded: Mapping[str, str]
+
+
+async def aggregate_exactly(cluster: LiveCluster, committed: CommittedVersion) -> AggregationReport:
+    """Average the weights that the serving workers hold, by rows, and commit the result.
+
+    Raises:
+        RoundFailed: Nobody delivered; the former version stays.
+        StoreUnavailable: It could not be made durable; the former version stays.
+    """
+    began_s, bytes_before = cluster.clock(), cluster.metrics.communication_bytes
+    delivered = await _delivered(cluster, committed, serving_slots(cluster))
+    renewed = await _renewed(cluster, committed, delivered)
+    version = committed.version + 1
+    stored, blobs = await store_blobs(
+        cluster, committed.schema, {**committed.networks, **renewed}, frozenset(renewed)
+    )
+    digests = {key: network.digest or "" for key, network in stored.items()}
+    bundle = replace(committed.bundle, version=version, digests=digests, parity=version % 2)
+    aggregated = replace(
+        committed if digests == committed.digests else committed.unmeasured(),
+        version=version,
+        networks=stored,
+        bundle=bundle,
+        recent=recent_files(committed, stored, cluster.context.settings.checkpoint_keep),
+    )
+    entries = [_entry(cluster, stored[key], version, delivered) for key in sorted(renewed)]
+    await install(cluster, aggregated, entries, [], blobs)
+    return AggregationReport(
+        performed=True,
+        reason=None,
+        version=version,
+        contributors=len(delivered.updates),
+        excluded=[
+            Exclusion(node_id=cluster.slots[name].node_id, reason=why)
+            for name, why in delivered.excluded.items()
+        ],
+        weights_digest=next(iter(digests.values())) if len(digests) == 1 else bundle.sha,
+        accuracy_before=committed.accuracy,
+        accuracy_after=aggregated.accuracy,
+        bytes=cluster.metrics.communication_bytes - bytes_before,
+        ms=(cluster.clock() - began_s) * 1e3,
+    )
+
+
+async def _renewed(
+    cluster: LiveCluster, committed: CommittedVersion, delivered: Delivered
+) -> dict[str, NetworkGroup]:
+    """Every network group of which a worker delivered, with the average of what was delivered."""
+    renewed: dict[str, NetworkGroup] = {}
+    for key, network in committed.networks.items():
+        own = [update for update in delivered.updates if update.slot in network.slots]
+        if own and network.state is not None:
+            made = await cluster.context.offload(aggregate, network.state, own, AVERAGING)
+            renewed[key] = network.with_state(made.state)
+    if not renewed:
+        raise RoundFailed(
+            f"none of {len(serving_slots(cluster))} serving workers delivered its weights;"
+            " the former links stay",
+            hint="call neural_cluster_status for the nodes' errors",
+        )
+    return renewed
+
+
+async def _delivered(
+    cluster: LiveCluster, committed: CommittedVersion, serving: Sequence[Slot]
+) -> Delivered:
+    """The weights that each serving worker really holds."""
+    calls = cluster.calls("train")
+    held: dict[str, Update] = {}
+    excluded: dict[str, str] = {}
+
+    async def deliver(slot: Slot) -> None:
+        try:
+            held[slot.name] = await _held(calls, slot, committed)
+        except UpdateRejected as rejection:
+            excluded[slot.name] = rejection.message
+        except NodeError as failure:
+            excluded[slot.name] = f"{failure.code}: {failure.message}"
+
+    async with anyio.create_task_group() as group:
+        for slot in serving:
+            group.start_soon(deliver, slot)
+    return Delivered([held[slot.name] for slot in serving if slot.name in held], excluded)
+
+
+async def _held(calls: NodeCalls, slot: Slot, committed: CommittedVersion) -> Update:
+    """The weights of one worker, if they are those that it should hold. Raises `UpdateRejected`."""
+    network = committed.network_of(slot.name)
+    request = GetWeights(network=serving_name(committed.bundle.parity))
+    _, arrays = await calls.ask(slot, request, Weights, LOAD)
+    params, buffers = arrays.get("params"), arrays.get("buffers")
+    if (
+        network is None
+        or network.state is None
+        or params is None
+        or buffers is None
+        or params.shape != (network.plan.n_params,)
+        or buffers.shape != (network.plan.n_buffers,)
+    ):
+        raise UpdateRejected("its weights have the wrong shape")
+    state = ModelState(params, buffers, {}, network.state.opt_step)
+    digest = network.digest_of(state)
+    if digest != network.digest:
+        raise UpdateRejected(f"it holds other weights than version {committed.version}")
+    rows = max(1, network.rows.get(slot.name, 1))
+    return Update(slot.name, state, digest, rows=rows, steps=0, loss=None, cpu_s=0.0)
+
+
+def _entry(
+    cluster: LiveCluster, network: NetworkGroup, version: int, delivered: Delivered
+) -> dict[str, JsonValue]:
+    contributors: list[JsonValue] = [
+        {"slot": update.slot} for update in delivered.updates if update.slot in network.slots
+    ]
+    excluded: list[JsonValue] = [
+        {"slot": slot, "reason": why} for slot, why in delivered.excluded.items()
+    ]
+    return {
+        "kind": "version",
+        "cohort": network.key,
+        "version": network.version,
+        "parent": network.version - 1,
+        "model_version": version,
+        "rule": RULE,
+        "contributors": contributors,
+        "excluded": excluded,
+        "weights_digest": network.digest,
+        "blob": network.blob,
+        "topology_epoch": cluster.state.topology_epoch,
+    }

@@ -1,0 +1,65 @@
+"""How far a training is, and what of it is reported."""
+
+import pytest
+
+from tests.unit.engine.building import point, training
+
+
+@pytest.mark.parametrize(
+    ("status", "rounds_done", "expected"),
+    [
+        ("running", 0, 0.0),
+        ("running", 4, 40.0),
+        ("running", 10, 99.99),
+        ("failed", 10, 99.99),
+        ("stopped", 4, 40.0),
+        ("completed", 10, 100.0),
+        ("early_stopped", 4, 100.0),
+    ],
+)
+def test_only_what_ended_well_is_at_100_percent(status, rounds_done, expected):
+    made = training(seconds=[1.0] * rounds_done, status=status)
+    assert made.percent == pytest.approx(expected)
+
+
+def test_progress_estimates_from_measured_rounds_only():
+    fresh = training().progress()
+    assert fresh.seconds_per_round is fresh.eta_seconds is fresh.train_loss is fresh.best_round
+    assert fresh.best_round is None
+    running = training(seconds=[1.0, 3.0, 2.0]).progress()
+    assert (running.seconds_per_round, running.eta_seconds) == (2.0, 14.0)
+    assert (running.current_round, running.current_epoch, running.total_epochs) == (3, 6, 20)
+    assert running.evidence.steps == 15
+    assert training(seconds=[1.0], status="failed").progress().eta_seconds is None
+
+
+def test_the_seconds_of_a_round_count_until_its_version_answers():
+    made = training(seconds=[1.0, 1.0], round_s=[1.5, 1.7, 1.6])
+    assert made.progress().seconds_per_round == 1.6
+
+
+def test_the_best_round_is_the_first_with_the_lowest_validation_loss():
+    made = training()
+    for number, loss in enumerate((0.9, 0.4, None, 0.4, 0.6), 1):
+        made.advance = made.advance.after(point(number, val_loss=loss), 1, "d")
+    assert (made.advance.best_round, made.advance.best_loss) == (2, 0.4)
+    assert (made.advance.rounds_done, made.advance.val_loss) == (5, 0.6)
+
+
+def test_an_interrupted_training_says_how_far_it_came_and_what_to_call():
+    made = training(rounds=10, seconds=[1.0, 1.0])
+    made.interrupt("then")
+    assert (made.status, made.ended_at) == ("stopped", "then")
+    assert "after round 2 of 10" in made.error
+    assert "neural_train_distributed" in made.error
+
+
+def test_an_end_that_was_not_recorded_does_not_hide_why_it_ended():
+    made = training()
+    made.end("failed", "no workers", "then")
+    made.note_unrecorded_end("disk full")
+    assert made.error == "no workers"
+    other = training()
+    other.end("completed", None, "then")
+    other.note_unrecorded_end("disk full")
+    assert "disk full" in other.error

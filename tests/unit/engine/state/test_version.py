@@ -1,0 +1,82 @@
+"""A committed version: what it is named by, and who serves it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from flow_nexus_neural.engine.state.version import model_digest
+from flow_nexus_neural.kernels.calibration import Calibrator
+from tests.unit.engine.building import bundle, committed, network, plan, state
+
+
+def test_the_bundle_is_named_by_what_shapes_an_answer_and_nothing_else():
+    one = bundle({"worker-0": 1.0})
+    assert replace(one, parity=0).sha == one.sha
+    for change in (
+        {"version": 4},
+        {"digests": {"c0": "d1"}},
+        {"slot_weights": {"worker-0": 0.5}},
+        {"calibrators": {"mean": Calibrator("temperature", 2.0, 0.0)}},
+        {"residual_quantiles": {"mean": 1.0}},
+    ):
+        assert replace(one, **change).sha != one.sha
+
+
+def test_one_network_is_the_model_and_several_are_named_together():
+    assert model_digest({"c0": "d0"}) == "d0"
+    both = model_digest({"c0": "d0", "c1": "d1"})
+    assert both not in ("d0", "d1")
+    assert both != model_digest({"c0": "d1", "c1": "d0"})
+
+
+def test_a_training_moves_on_to_what_was_committed_beside_it():
+    trained = network(state=state(plan(), 1), version=3, moments_blob="m3")
+    beside = network(state=state(plan(), 2), version=4, digest="d4", blob="b4", moments_blob="m4")
+    newest = committed([beside], bundle({})).newest(trained)
+    assert (newest.version, newest.digest, newest.blob) == (4, "d4", "b4")
+    assert newest.moments_blob == "m4"
+    assert np.array_equal(newest.state.params, beside.state.params)
+    assert np.array_equal(newest.state.moments["m"], trained.state.moments["m"])
+    assert committed([trained], bundle({})).newest(beside) is beside
+    assert committed([network("c9")], bundle({})).newest(trained) is trained
+
+
+def test_serving_weights_sum_to_one_whoever_joins_or_leaves():
+    one = committed(
+        [network(slots=("worker-0", "worker-1"))], bundle({"worker-0": 0.75, "worker-1": 0.25})
+    )
+    three = one.with_slot("worker-2", "c0")
+    assert three.network_of("worker-2").key == "c0"
+    assert three.bundle.slot_weights == pytest.approx(
+        {"worker-0": 0.6, "worker-1": 0.2, "worker-2": 0.2}
+    )
+    assert one.network_of("worker-2") is None
+    two = three.without_slot("worker-0")
+    assert two.network_of("worker-0") is None
+    assert two.bundle.slot_weights == pytest.approx({"worker-1": 0.5, "worker-2": 0.5})
+    assert two.without_slot("worker-9") is two
+    nobody = two.without_slot("worker-1").without_slot("worker-2")
+    assert nobody.bundle.slot_weights == {}
+
+
+def test_slots_of_which_the_caller_gave_weight_zero_share_what_is_left_equally():
+    one = committed(
+        [network(slots=("worker-0", "worker-1"))], bundle({"worker-0": 0.0, "worker-1": 1.0})
+    )
+    assert one.without_slot("worker-1").bundle.slot_weights == {"worker-0": 1.0}
+
+
+def test_a_version_is_served_by_the_slots_that_joined_and_not_by_those_that_were_removed():
+    following = committed(
+        [network(slots=("worker-0", "worker-1"))],
+        bundle({"worker-0": 0.5, "worker-1": 0.5}),
+        version=4,
+    )
+    existing = {"worker-0", "worker-3", "worker-7"}
+    merged = following.with_members(
+        {"worker-0": "c0", "worker-3": "c0", "worker-7": "c9"}, existing
+    )
+    assert (merged.version, merged.networks["c0"].slots) == (4, ("worker-0", "worker-3"))
+    assert sum(merged.bundle.slot_weights.values()) == pytest.approx(1)
+    assert following.with_members({}, {"worker-0", "worker-1"}) == following
