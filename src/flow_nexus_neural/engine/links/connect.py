@@ -18,7 +18,7 @@ from flow_nexus_neural.engine.reports import (
     Exclusion,
     Rebalanced,
 )
-from flow_nexus_neural.engine.requests import ConnectRequest, Topology
+from flow_nexus_neural.engine.requests import ConnectRequest
 from flow_nexus_neural.engine.state.cluster import Cluster, Links, refuse_ended
 from flow_nexus_neural.engine.state.network_groups import Cohort, ModelState
 from flow_nexus_neural.engine.state.slots import Slot
@@ -30,6 +30,7 @@ from flow_nexus_neural.engine.versions.loading import serving_name, serving_slot
 from flow_nexus_neural.errors import NeuralError, NodeError, NoWorkers, RoundFailed
 from flow_nexus_neural.kernels.averaging import federated_average
 from flow_nexus_neural.protocol.messages import GetWeights, Weights
+from flow_nexus_neural.vocabulary import Topology, symbols_of
 
 MAX_EDGES_SHOWN = 16
 MAX_FAULTS_TOLD = 8
@@ -148,8 +149,7 @@ def _graph(cluster: Cluster, topology: Topology) -> Graph:
 
 def _group(slot: Slot) -> str:
     """Capability group of a slot: the symbol that it analyses, if any."""
-    tags = sorted(tag for tag in slot.spec.capabilities if tag.endswith("_analysis"))
-    return tags[0].removesuffix("_analysis") if tags else ""
+    return next(iter(symbols_of(slot.spec.capabilities)), "")
 
 
 async def _apply(context: EngineContext, cluster: Cluster, topology: Topology) -> Applied:

@@ -16,7 +16,7 @@ from flow_nexus_neural.engine.autonomy.observe import AutonomyLog
 from flow_nexus_neural.engine.calls.calls import NodeCalls
 from flow_nexus_neural.engine.links.grants import Wiring
 from flow_nexus_neural.engine.nodes.memory_readings import MemoryWatch
-from flow_nexus_neural.engine.requests import Architecture, Consensus, InitRequest, Topology
+from flow_nexus_neural.engine.requests import InitRequest
 from flow_nexus_neural.engine.state.changes import Changes
 from flow_nexus_neural.engine.state.metrics import Metrics
 from flow_nexus_neural.engine.state.network_groups import Bundle
@@ -25,6 +25,7 @@ from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.state.version import Committed
 from flow_nexus_neural.engine.storage.rows import ClusterRow
 from flow_nexus_neural.errors import ClusterTerminated, TrainingNotFound
+from flow_nexus_neural.vocabulary import Architecture, Consensus, Topology
 
 if TYPE_CHECKING:
     from flow_nexus_neural.engine.training.run import TrainingRun

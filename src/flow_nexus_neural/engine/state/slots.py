@@ -1,6 +1,6 @@
 """Slots and their incarnations: the stable names of a cluster and the processes behind them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,14 +13,20 @@ from flow_nexus_neural.coordination.membership import (
     after_restart,
     slot_order,
 )
-from flow_nexus_neural.engine.requests import ModelSize, Role
 from flow_nexus_neural.engine.storage.rows import SlotRow
 from flow_nexus_neural.errors import NodeNotFound
 from flow_nexus_neural.runtime.base import NodeHandle
+from flow_nexus_neural.vocabulary import ModelSize, Role, capability_names
 
 Source = str
+SlotKind = tuple[Role, ModelSize, frozenset[str]]
 REPLACEABLE: frozenset[SlotState] = frozenset({"failed", "recovering", "failed_permanently"})
 DEDUPLICATION_S = 10.0
+
+
+def kind_of(role: Role, model: ModelSize, capabilities: Iterable[str]) -> SlotKind:
+    """What makes two slots interchangeable; tags that mean the same count as the same."""
+    return (role, model, capability_names(capabilities))
 
 
 @dataclass(frozen=True)
@@ -42,9 +48,9 @@ class SlotSpec:
     layers_source: Source
 
     @property
-    def kind(self) -> tuple[str, str, frozenset[str]]:
+    def kind(self) -> SlotKind:
         """What makes two slots interchangeable for a replacement."""
-        return (self.role, self.model, frozenset(self.capabilities))
+        return kind_of(self.role, self.model, self.capabilities)
 
     def to_json(self) -> dict[str, JsonValue]:
         """All fields as JSON."""

@@ -1,7 +1,6 @@
 """The record of a training: what was asked, how far it is, and what it measured."""
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import Literal
 
 from flow_nexus_neural.engine.reports import (
     Evidence,
@@ -11,8 +10,7 @@ from flow_nexus_neural.engine.reports import (
     TrainingSession,
 )
 from flow_nexus_neural.engine.storage.rows import TrainingRow
-
-TrainingStatus = Literal["running", "completed", "early_stopped", "stopped", "failed"]
+from flow_nexus_neural.vocabulary import TrainingStatus
 
 
 @dataclass(frozen=True)

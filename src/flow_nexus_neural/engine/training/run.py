@@ -17,7 +17,7 @@ from flow_nexus_neural.engine.nodes.lifecycle import revive
 from flow_nexus_neural.engine.state.cluster import Cluster
 from flow_nexus_neural.engine.state.network_groups import Cohort, ModelState
 from flow_nexus_neural.engine.state.slots import Slot
-from flow_nexus_neural.engine.state.training_record import Training, TrainingStatus
+from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.state.version import model_digest
 from flow_nexus_neural.engine.storage.ledger_writer import record
 from flow_nexus_neural.engine.training.collect import Pace, prepare_all
@@ -33,6 +33,7 @@ from flow_nexus_neural.engine.versions.candidate import Judge, with_ensemble
 from flow_nexus_neural.engine.versions.commit import Candidate, commit_round
 from flow_nexus_neural.engine.versions.evaluation import Evaluator
 from flow_nexus_neural.errors import NeuralError, NoWorkers, RoundFailed, StoreError
+from flow_nexus_neural.vocabulary import TrainingStatus
 
 ATTEMPTS = 3
 COMEBACK_S = 20.0
