@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from flow_nexus_neural.errors import InvalidArguments
+from flow_nexus_neural.vocabulary import DEADLINE_MS, MIN_ROWS
 
 ENV_PREFIX = "FLOW_NEXUS_NEURAL_"
 SECRETS = frozenset({"http_token"})
@@ -72,11 +73,11 @@ class Settings(BaseModel):
     cgroup: bool = True
     node_nice: int = Field(default=5, ge=0, le=19)
     node_ready_timeout_s: float = Field(default=20.0, gt=0)
-    predict_deadline_ms: int = Field(default=80, ge=10, le=20_000)
+    predict_deadline_ms: int = Field(default=80, ge=DEADLINE_MS.low, le=DEADLINE_MS.high)
     require_isolation: IsolationRequirement = "auto"
     hostile: Hostile = "errno"
     max_parameters: int = Field(default=10_000_000, ge=1)
-    max_rows: int = Field(default=1_000_000, ge=30)
+    max_rows: int = Field(default=1_000_000, ge=MIN_ROWS)
     checkpoint_keep: int = Field(default=5, ge=1)
     read_only: bool = False
     http_host: str = "127.0.0.1"

@@ -36,6 +36,35 @@ async def test_a_capability_that_changes_nothing_is_named(tmp_path):
         assert not any("without an effect" in text for text in plain.warnings)
 
 
+@pytest.mark.parametrize("tag", ["btc_analysis", "BTC_analysis", "BTC_Analysis"])
+async def test_a_tag_means_the_same_in_any_case(tmp_path, tag):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(0, topology="hierarchical")
+        for _ in range(2):
+            await w.deploy(cluster, "aggregator", layers=None)
+        for asked in ("eth_analysis", "btc_analysis", "Eth_Analysis", tag):
+            report = await w.deploy(cluster, capabilities=(asked,))
+            assert report.capabilities == [asked]
+            assert not any("without an effect" in text for text in report.warnings)
+        # One aggregator adopts the workers of one symbol.
+        edges = {(edge.from_slot, edge.to_slot) for edge in (await w.connect(cluster)).edges}
+        workers = {("aggregator-0", "worker-1"), ("aggregator-0", "worker-3")}
+        workers |= {("aggregator-1", "worker-0"), ("aggregator-1", "worker-2")}
+        assert {edge for edge in edges if edge[1].startswith("worker")} == workers
+        # The failed node is meant, however its tag is written.
+        await fail(w, cluster, "worker-1")
+        again = await w.deploy(cluster, layers=None, capabilities=(tag.upper(),))
+        assert (again.slot, again.incarnation) == ("worker-1", 2)
+
+
+@pytest.mark.parametrize("alpha", ["0.0001", "5000"])
+async def test_an_alpha_that_cannot_be_is_refused_before_the_data_are_looked_for(tmp_path, alpha):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(2)
+        with pytest.raises(InvalidArguments, match=r"from 0\.001 to 1000"):
+            await w.start(cluster, "no_such_file.csv", partition=f"dirichlet:{alpha}")
+
+
 async def test_role_wins_over_node_type_and_both_over_the_default(tmp_path):
     async with world(tmp_path) as w:
         cluster = await w.cluster(0)

@@ -1,9 +1,8 @@
 """What a consensus mode promises at the present size: numbers, never adjectives."""
 
 from dataclasses import dataclass
-from typing import Literal
 
-Consensus = Literal["proof-of-learning", "byzantine", "raft", "gossip"]
+from flow_nexus_neural.vocabulary import Consensus
 
 _CONDITIONS: dict[Consensus, str] = {
     "proof-of-learning": "every admitted update has been re-executed to the same digest",

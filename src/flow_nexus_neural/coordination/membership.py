@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from flow_nexus_neural.errors import InvalidState
+from flow_nexus_neural.vocabulary import Role
 
-Role = Literal["worker", "parameter_server", "aggregator", "validator"]
 SlotState = Literal[
     "declared",
     "starting",

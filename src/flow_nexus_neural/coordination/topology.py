@@ -4,15 +4,14 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flow_nexus_neural.coordination.membership import ROLE_ORDER, Role, slot_order
+from flow_nexus_neural.coordination.membership import ROLE_ORDER, slot_order
 from flow_nexus_neural.errors import InvalidTopology
+from flow_nexus_neural.vocabulary import Role, Topology
 
-Topology = Literal["mesh", "ring", "star", "hierarchical"]
 Edge = tuple[str, str]
 
 ENGINE = "engine"

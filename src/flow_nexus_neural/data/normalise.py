@@ -18,6 +18,8 @@ from flow_nexus_neural.data.table import Column, Indices, Numbers, TextColumn
 CLIP = 6.0
 RELATIVE_ZERO = 1e-12
 
+ColumnKind = Literal["number", "vector", "levels"]
+
 
 class ColumnSpec(BaseModel):
     """A feature column and how it is scaled.
@@ -36,7 +38,7 @@ class ColumnSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    kind: Literal["number", "vector", "levels"]
+    kind: ColumnKind
     mean: tuple[float, ...] = Field(min_length=1)
     sd: tuple[float, ...] = Field(min_length=1)
     medians: dict[str, float] | None = None
@@ -69,7 +71,7 @@ def fit_column(
         ratios: Whether prices and volumes are scaled relative to their symbol.
     """
     levels: tuple[str, ...] | None = None
-    kind: Literal["number", "vector", "levels"] = "number"
+    kind: ColumnKind = "number"
     if isinstance(column, TextColumn):
         kind, levels = "levels", _levels(column, train)
     elif column.ndim > 1:

@@ -7,8 +7,7 @@ from urllib.parse import unquote
 from pydantic import JsonValue
 
 from flow_nexus_neural.errors import InvalidArguments
-
-MAX_SEED = 1 << 63
+from flow_nexus_neural.vocabulary import HORIZON, MIN_ROWS, SEED_LIMIT, WINDOW
 
 
 @dataclass(frozen=True)
@@ -87,10 +86,14 @@ def check_range(request: DataRequest) -> None:
     Raises:
         InvalidArguments: If one is out of range.
     """
-    for name, value, low in (("window", request.window, 2), ("horizon", request.horizon, 0)):
-        if value is not None and not low <= value <= 512:
+    for name, value, bounds in (
+        ("window", request.window, WINDOW),
+        ("horizon", request.horizon, HORIZON),
+    ):
+        if value is not None and not bounds.low <= value <= bounds.high:
             raise InvalidArguments(
-                f"{name}={value} is outside {low}-512", hint=f"give a {name} of {low} to 512 rows"
+                f"{name}={value} is outside {bounds.low}-{bounds.high}",
+                hint=f"give a {name} of {bounds.low} to {bounds.high} rows",
             )
     if request.features is not None and not request.features:
         raise InvalidArguments("features is empty", hint="leave it out to use all columns")
@@ -166,10 +169,10 @@ OPTIONS: dict[str, Callable[[str, str], object]] = {
     "target": _text,
     "features": _names,
     "time_column": _text,
-    "window": _integer(2, 512),
-    "horizon": _integer(0, 512),
-    "rows": _integer(30, 1 << 40),
-    "seed": _integer(0, MAX_SEED - 1),
+    "window": _integer(*WINDOW),
+    "horizon": _integer(*HORIZON),
+    "rows": _integer(MIN_ROWS, 1 << 40),
+    "seed": _integer(0, SEED_LIMIT - 1),
     "split": _split_kind,
     "folds": _integer(2, 50),
     "embargo": _integer(0, 10_000),

@@ -9,15 +9,12 @@ from numpy.typing import NDArray
 
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.data.table import Indices
-from flow_nexus_neural.data.targets import Label
-from flow_nexus_neural.errors import InvalidArguments, InvalidDataset
+from flow_nexus_neural.errors import InvalidDataset
+from flow_nexus_neural.vocabulary import Label, parse_partition, symbols_of
 
-PARTITIONS = ("capability", "iid", "dirichlet", "client")
-DEFAULT_ALPHA = 0.5
 GENERAL = "general"
 EVERYONE = "all"
 QUOTES = ("usd", "usdt", "usdc", "busd", "eur", "gbp", "btc")
-ANALYSIS = "_analysis"
 MIN_SHARD_ROWS = 2
 DIRICHLET_TRIES = 20
 
@@ -88,7 +85,7 @@ def assign_shards(  # noqa: PLR0913 - three of them name what the indices in `tr
         clients: Names behind `train.clients`.
 
     Raises:
-        InvalidArguments: If the partition is unknown.
+        InvalidArguments: If `parse_partition` refuses the partition.
         InvalidDataset: If there are fewer rows, or fewer clients, than slots.
     """
     if len(train) < len(slots) or not slots:
@@ -124,40 +121,16 @@ def assign_shards(  # noqa: PLR0913 - three of them name what the indices in `tr
     return Shards(rows, groups, heterogeneity, report, warnings)
 
 
-def parse_partition(partition: str) -> tuple[str, float]:
-    """The rule and, for `dirichlet`, its alpha.
-
-    Raises:
-        InvalidArguments: If the rule is unknown or alpha is no positive number.
-    """
-    kind, _, text = partition.strip().lower().partition(":")
-    if kind not in PARTITIONS or (text and kind != "dirichlet"):
-        raise InvalidArguments(
-            f"partition '{partition[:40]}' is unknown",
-            hint="valid: capability, iid, dirichlet, dirichlet:<alpha>, client",
-        )
-    try:
-        alpha = float(text) if text else DEFAULT_ALPHA
-    except ValueError:
-        alpha = 0.0
-    if not 1e-3 <= alpha <= 1e6:
-        raise InvalidArguments(
-            f"partition '{partition[:40]}' has no usable alpha",
-            hint="alpha is a number from 0.001 (skewed) to 1000000 (even)",
-        )
-    return kind, alpha
-
-
 def owned_symbols(capabilities: Sequence[str], symbols: Sequence[str]) -> list[int]:
     """Indices of the symbols that tags such as `btc_analysis` claim.
 
     A tag's word matches a symbol that is it, begins with it before a separator, or is it with a quote
-    currency: `btc` matches BTC, BTC-USD, BTC/EUR and BTCUSDT.
+    currency, in any case: `btc` matches BTC, BTC-USD, BTC/EUR and BTCUSDT.
     """
-    words = {
-        tag.lower().removesuffix(ANALYSIS) for tag in capabilities if tag.lower().endswith(ANALYSIS)
-    }
-    return [index for index, symbol in enumerate(symbols) if words & _spellings(symbol)]
+    words = symbols_of(capabilities)
+    return [
+        index for index, symbol in enumerate(symbols) if not _spellings(symbol).isdisjoint(words)
+    ]
 
 
 def _spellings(symbol: str) -> set[str]:

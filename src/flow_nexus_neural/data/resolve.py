@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from pydantic import JsonValue
@@ -25,8 +24,8 @@ from flow_nexus_neural.errors import (
     SourceUnavailable,
 )
 from flow_nexus_neural.settings import Settings
+from flow_nexus_neural.vocabulary import SourceKind
 
-Kind = Literal["builtin", "file", "directory", "inline"]
 REMOTE_SCHEMES = (
     "hf", "s3", "gs", "az", "yfinance", "ccxt", "http", "https", "ftp", "kaggle", "openml",
 )  # fmt: skip
@@ -63,7 +62,7 @@ class Source:
 
     table: Table
     name: str
-    kind: Kind
+    kind: SourceKind
     origin: str
     sha256: str
     target: str | None = None

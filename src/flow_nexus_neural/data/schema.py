@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from flow_nexus_neural.data.normalise import ColumnSpec, RowScaler
-from flow_nexus_neural.data.targets import Label
 from flow_nexus_neural.protocol.digest import json_digest
-from flow_nexus_neural.protocol.plan import InputSpec, Task
+from flow_nexus_neural.protocol.plan import InputSpec
+from flow_nexus_neural.vocabulary import Label, Task
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from flow_nexus_neural.data.table import Indices
 from flow_nexus_neural.errors import DataTooSmall, InvalidArguments, InvalidDataset
+from flow_nexus_neural.vocabulary import MIN_ROWS
 
 PARTS = ("train", "select", "meta", "verify", "calib", "test")
 SHARES = (62, 8, 10, 7, 5, 8)
 SMALL_SHARES = (80, 0, 0, 0, 0, 20)
 FULL_ROWS = 2_000
-MIN_ROWS = 30
 
 
 @dataclass(frozen=True)

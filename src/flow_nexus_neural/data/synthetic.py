@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from flow_nexus_neural.data.table import Column, Table, TextColumn, table_from
 from flow_nexus_neural.errors import InvalidArguments, LimitExceeded
+from flow_nexus_neural.vocabulary import MIN_ROWS
 
 STEPS = 50
 WARM_UP = 100
@@ -67,8 +68,10 @@ class Generator:
             LimitExceeded: If more rows than the server allows are asked for.
         """
         wanted = self.rows if rows is None else rows
-        if wanted < 30:
-            raise InvalidArguments(f"rows={wanted} is below 30", hint="ask for 30 rows or more")
+        if wanted < MIN_ROWS:
+            raise InvalidArguments(
+                f"rows={wanted} is below {MIN_ROWS}", hint=f"ask for {MIN_ROWS} rows or more"
+            )
         if wanted * self.symbols > max_rows:
             raise LimitExceeded(
                 f"rows={wanted} for {self.symbols} symbols exceeds the limit of {max_rows}",

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow_nexus_neural.errors import InvalidDataset, LimitExceeded
+from flow_nexus_neural.vocabulary import MIN_ROWS
 
 MAX_COLUMNS = 4_096
 ROLE_COLUMNS = 3  # target, time and symbol are not among the features that are counted
@@ -79,7 +80,9 @@ def table_from(columns: dict[str, Column], subject: str, *, channels: bool = Fal
     """
     lengths = {name: rows_of(column) for name, column in columns.items()}
     if not lengths or not max(lengths.values()):
-        raise InvalidDataset(f"{subject} has no rows", hint="give at least 30 rows of data")
+        raise InvalidDataset(
+            f"{subject} has no rows", hint=f"give at least {MIN_ROWS} rows of data"
+        )
     rows = next(iter(lengths.values()))
     odd = next((name for name, length in lengths.items() if length != rows), None)
     if odd is not None:

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 from flow_nexus_neural.data.columns import Layout
 from flow_nexus_neural.data.table import Column, Indices, Numbers, TextColumn
 from flow_nexus_neural.errors import InvalidDataset
-from flow_nexus_neural.protocol.plan import Task
+from flow_nexus_neural.vocabulary import Label, Task
 
-Label = str | int | float | bool
 MAX_CLASSES = 20
 MAX_TARGET = 1e100
 """Above it, squares and differences of a target to be scaled may overflow."""

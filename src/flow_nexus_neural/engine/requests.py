@@ -3,21 +3,42 @@
 Importing this module loads neither numpy nor the engine.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-Topology = Literal["mesh", "ring", "star", "hierarchical"]
-Architecture = Literal["transformer", "cnn", "rnn", "gnn", "hybrid"]
-Consensus = Literal["proof-of-learning", "byzantine", "raft", "gossip"]
-Role = Literal["worker", "parameter_server", "aggregator", "validator"]
-ModelSize = Literal["base", "large", "xl", "custom"]
-Optimizer = Literal["adam", "sgd", "rmsprop", "adagrad"]
-Aggregation = Literal["mean", "majority", "weighted", "ensemble"]
-Detail = Literal["summary", "nodes", "full"]
-Until = Literal["change", "done"]
+from flow_nexus_neural.vocabulary import (
+    BATCH_SIZE,
+    CAPABILITY_PATTERN,
+    CLIENTS,
+    CLUSTER_NAME_LENGTH,
+    DEADLINE_MS,
+    EPOCHS,
+    HORIZON,
+    LEARNING_RATE,
+    LOCAL_EPOCHS,
+    MAX_CAPABILITIES,
+    SEED_LIMIT,
+    WAIT_S,
+    WINDOW,
+    Aggregation,
+    AnswerDetail,
+    Architecture,
+    Consensus,
+    Detail,
+    ModelSize,
+    Optimizer,
+    Role,
+    Topology,
+    Until,
+)
+
 Probability = Annotated[float, Field(ge=0, le=1)]
-Capability = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,48}$")]
+CapabilityTag = Annotated[str, Field(pattern=CAPABILITY_PATTERN)]
+Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
+Epochs = Annotated[int, Field(ge=EPOCHS.low, le=EPOCHS.high)]
+Clients = Annotated[int, Field(ge=CLIENTS.low, le=CLIENTS.high)]
+WaitSeconds = Annotated[float, Field(ge=WAIT_S.low, le=WAIT_S.high)]
 
 
 class EngineRequest(BaseModel):
@@ -29,14 +50,16 @@ class EngineRequest(BaseModel):
 class InitRequest(EngineRequest):
     """Create a cluster."""
 
-    name: Annotated[str, Field(min_length=1, max_length=64)]
+    name: Annotated[
+        str, Field(min_length=CLUSTER_NAME_LENGTH.low, max_length=CLUSTER_NAME_LENGTH.high)
+    ]
     topology: Topology = "mesh"
     architecture: Architecture = "transformer"
     consensus: Consensus = "proof-of-learning"
     wasm_optimization: bool = True
     daa_enabled: bool = True
     reuse: bool = False
-    seed: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
+    seed: Seed | None = None
 
 
 class DeployRequest(EngineRequest):
@@ -46,7 +69,7 @@ class DeployRequest(EngineRequest):
     node_type: Role | None = None
     role: Role | None = None
     model: ModelSize = "base"
-    capabilities: Annotated[tuple[Capability, ...], Field(max_length=16)] = (
+    capabilities: Annotated[tuple[CapabilityTag, ...], Field(max_length=MAX_CAPABILITIES)] = (
         "training",
         "inference",
     )
@@ -62,7 +85,7 @@ class ConnectRequest(EngineRequest):
 
     cluster_id: str
     topology: Topology | None = None
-    wait_seconds: Annotated[float, Field(ge=0, le=25)] = 20
+    wait_seconds: WaitSeconds = 20
 
 
 class TrainRequest(EngineRequest):
@@ -70,23 +93,23 @@ class TrainRequest(EngineRequest):
 
     cluster_id: str
     dataset: str | dict[str, JsonValue] | list[JsonValue]
-    epochs: Annotated[int, Field(ge=1, le=1000)] = 10
-    batch_size: Annotated[int, Field(ge=1, le=512)] = 32
-    learning_rate: Annotated[float, Field(ge=1e-5, le=1)] = 1e-3
+    epochs: Epochs = 10
+    batch_size: Annotated[int, Field(ge=BATCH_SIZE.low, le=BATCH_SIZE.high)] = 32
+    learning_rate: Annotated[float, Field(ge=LEARNING_RATE.low, le=LEARNING_RATE.high)] = 1e-3
     optimizer: Optimizer = "adam"
     federated: bool = False
-    rounds: Annotated[int, Field(ge=1, le=1000)] | None = None
-    local_epochs: Annotated[int, Field(ge=1, le=50)] | None = None
-    clients_per_round: Annotated[int, Field(ge=1, le=64)] | None = None
-    min_nodes_per_round: Annotated[int, Field(ge=1, le=64)] | None = None
+    rounds: Epochs | None = None
+    local_epochs: Annotated[int, Field(ge=LOCAL_EPOCHS.low, le=LOCAL_EPOCHS.high)] | None = None
+    clients_per_round: Clients | None = None
+    min_nodes_per_round: Clients | None = None
     aggregation_method: str | None = None
     partition: str | None = None
     target: str | None = None
     time_column: str | None = None
     features: tuple[str, ...] | None = None
-    window: Annotated[int, Field(ge=2, le=512)] | None = None
-    horizon: Annotated[int, Field(ge=0, le=512)] | None = None
-    seed: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
+    window: Annotated[int, Field(ge=WINDOW.low, le=WINDOW.high)] | None = None
+    horizon: Annotated[int, Field(ge=HORIZON.low, le=HORIZON.high)] | None = None
+    seed: Seed | None = None
 
 
 class StatusRequest(EngineRequest):
@@ -94,7 +117,7 @@ class StatusRequest(EngineRequest):
 
     cluster_id: str
     detail: Detail = "nodes"
-    wait_seconds: Annotated[float, Field(ge=0, le=25)] = 0
+    wait_seconds: WaitSeconds = 0
     until: Until = "change"
     training_id: str | None = None
 
@@ -109,8 +132,8 @@ class PredictRequest(EngineRequest):
     input_data: str | dict[str, JsonValue] | list[JsonValue]
     aggregation: Aggregation = "mean"
     weights: dict[str, Annotated[float, Field(ge=0)]] | None = None
-    deadline_ms: Annotated[int, Field(ge=10, le=20_000)] | None = None
-    detail: Literal["default", "full"] = "default"
+    deadline_ms: Annotated[int, Field(ge=DEADLINE_MS.low, le=DEADLINE_MS.high)] | None = None
+    detail: AnswerDetail = "default"
 
 
 class TerminateRequest(EngineRequest):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,8 @@ from flow_nexus_neural.kernels.probabilities import (
     sigmoid,
     softmax,
 )
+from flow_nexus_neural.vocabulary import Aggregation, Task
 
-Aggregation = Literal["mean", "majority", "weighted", "ensemble"]
-Task = Literal["binary", "multiclass", "regression"]
 Ints = NDArray[np.int64]
 
 LOSS_SHARPNESS = 10.0

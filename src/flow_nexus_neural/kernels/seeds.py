@@ -4,6 +4,8 @@ import hashlib
 import json
 from typing import Literal
 
+from flow_nexus_neural.vocabulary import SEED_LIMIT
+
 Purpose = Literal[
     "init",
     "order",
@@ -42,4 +44,4 @@ def seed64(run: tuple[int, int], round_number: int, slot: str, step: int, purpos
         [list(run), round_number, slot, step, purpose], separators=(",", ":"), ensure_ascii=False
     )
     head = hashlib.sha256(b"fnn-rng-1" + key.encode()).digest()[:8]
-    return int.from_bytes(head, "little") & ((1 << 63) - 1)
+    return int.from_bytes(head, "little") & (SEED_LIMIT - 1)

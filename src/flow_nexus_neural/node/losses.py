@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.nn import functional
 
-from flow_nexus_neural.protocol.plan import Task
+from flow_nexus_neural.vocabulary import Task
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Logits [n, n_outputs] and targets [n] to a scalar."""

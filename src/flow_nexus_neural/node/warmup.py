@@ -21,14 +21,14 @@ from flow_nexus_neural.protocol.messages import (
     GetWeights,
     Infer,
     Load,
-    Optimizer,
     Pass,
     Ping,
     Predict,
     Request,
     Train,
 )
-from flow_nexus_neural.protocol.plan import InputSpec, NetworkPlan, Task
+from flow_nexus_neural.protocol.plan import InputSpec, NetworkPlan
+from flow_nexus_neural.vocabulary import Optimizer, Task
 
 _STEPS, _ROWS = 6, 5
 _INPUT = InputSpec(vector_length=_STEPS, n_scalars=2)

@@ -12,19 +12,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from flow_nexus_neural.protocol.plan import Frozen, NetworkPlan
+from flow_nexus_neural.protocol.plan import Frozen, Name, NetworkPlan
+from flow_nexus_neural.vocabulary import SEED_LIMIT, Bounds, Optimizer
 
 MAX_LOSS = 3.5e38
 """The mean of losses that are each a float32."""
 MAX_ROUNDING = 1e-3
 """Every loss that is trained on is at least 0, but for rounding."""
 MAX_CPU_S = 1e9
+NODE_LEARNING_RATE = Bounds(1e-7, 10)
+NODE_BATCH_SIZE = Bounds(1, 4096)
+"""What a node takes is wider than what a caller may ask for: a schedule may leave the latter."""
 
-Name = Annotated[str, Field(min_length=1, max_length=120)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
+Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
 Count = Annotated[int, Field(ge=0, lt=1 << 62)]
-Optimizer = Literal["adam", "sgd", "rmsprop", "adagrad"]
 DType = Literal["f4", "f8", "i8", "i4", "u1"]
 
 LINK_LAYOUT: tuple[tuple[str, DType, tuple[int, ...]], ...] = (("token", "i8", (1,)),)
@@ -148,8 +150,8 @@ class Train(Frozen):
     shard: Name
     publish: Name
     optimizer: Optimizer
-    learning_rate: Annotated[float, Field(ge=1e-7, le=10)]
-    batch_size: Annotated[int, Field(ge=1, le=4096)]
+    learning_rate: Annotated[float, Field(ge=NODE_LEARNING_RATE.low, le=NODE_LEARNING_RATE.high)]
+    batch_size: Annotated[int, Field(ge=NODE_BATCH_SIZE.low, le=NODE_BATCH_SIZE.high)]
     passes: Annotated[tuple[Pass, ...], Field(min_length=1, max_length=64)]
     dropout_seed: Seed
     feature_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0

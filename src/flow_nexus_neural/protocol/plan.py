@@ -9,7 +9,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-Task = Literal["binary", "multiclass", "regression"]
+from flow_nexus_neural.vocabulary import PROTOCOL_NAME_LENGTH
+from flow_nexus_neural.vocabulary import Task as Task  # noqa: PLC0414 - also read from here
+
+Name = Annotated[
+    str, Field(min_length=PROTOCOL_NAME_LENGTH.low, max_length=PROTOCOL_NAME_LENGTH.high)
+]
 Initializer = Literal["glorot_uniform", "orthogonal", "zeros", "ones", "lstm_bias"]
 Dim = Annotated[int, Field(ge=1, le=1 << 24)]
 Shape = Annotated[tuple[Dim, ...], Field(max_length=4)]
@@ -70,7 +75,7 @@ class TensorSpec(Frozen):
         trainable: Whether the optimiser moves it. False for running statistics and frozen layers.
     """
 
-    name: str = Field(min_length=1, max_length=120)
+    name: Name
     shape: Shape
     init: Initializer
     trainable: bool = True

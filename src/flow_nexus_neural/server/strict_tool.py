@@ -18,16 +18,7 @@ from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, PrivateAttr
 from typing_extensions import override
 
-from flow_nexus_neural.engine.requests import (
-    Aggregation,
-    Architecture,
-    Consensus,
-    EngineRequest,
-    ModelSize,
-    Optimizer,
-    Role,
-    Topology,
-)
+from flow_nexus_neural.engine.requests import EngineRequest
 from flow_nexus_neural.engine.surface import EngineSurface, Progress
 from flow_nexus_neural.errors import NeuralError
 from flow_nexus_neural.server.argument_names import PUBLISHED
@@ -46,6 +37,15 @@ from flow_nexus_neural.server.json_schema import (
 )
 from flow_nexus_neural.server.progress import paced_progress
 from flow_nexus_neural.server.rounding import wire_json
+from flow_nexus_neural.vocabulary import (
+    Aggregation,
+    Architecture,
+    Consensus,
+    ModelSize,
+    Optimizer,
+    Role,
+    Topology,
+)
 
 RequestT = TypeVar("RequestT", bound=EngineRequest)
 

@@ -2,8 +2,9 @@ from typing import get_args
 
 import pytest
 
-from flow_nexus_neural.coordination.guarantees import Consensus, guarantees
+from flow_nexus_neural.coordination.guarantees import guarantees
 from flow_nexus_neural.engine.reports import Guarantees
+from flow_nexus_neural.vocabulary import Consensus
 
 
 @pytest.mark.parametrize("mode", get_args(Consensus))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from flow_nexus_neural.data.partition import assign_shards, owned_symbols, parse_partition
+from flow_nexus_neural.data.partition import assign_shards, owned_symbols
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.errors import InvalidArguments, InvalidDataset
 
@@ -60,6 +60,15 @@ def test_rows_of_a_symbol_that_nobody_owns_are_spread_over_all():
 @pytest.mark.parametrize("symbol", ["BTC", "btc", "BTC-USD", "BTC/EUR", "BTCUSDT"])
 def test_a_tag_finds_its_symbol_in_every_usual_spelling(symbol):
     assert owned_symbols(BTC, ("ETH", symbol, "BTCX")) == [1]
+
+
+@pytest.mark.parametrize("tag", ["btc_analysis", "BTC_analysis", "BTC_Analysis"])
+def test_the_case_of_a_tag_does_not_change_who_gets_which_rows(tag):
+    train = rows(np.arange(60) % 2, symbols=np.arange(60) % 2)
+    shards = deal(train, [(tag,), ETH], "capability", symbols=("BTC", "ETH"))
+    assert shards.rows["worker-0"].tolist() == list(range(0, 60, 2))
+    assert shards.groups == {"worker-0": "BTC", "worker-1": "ETH"}
+    assert shards.warnings == []
 
 
 def test_data_without_symbols_are_dealt_at_random_and_it_is_said():
@@ -133,7 +142,7 @@ def test_the_report_counts_what_the_shard_holds():
 )
 def test_an_unknown_partition_lists_the_valid_ones(text):
     with pytest.raises(InvalidArguments):
-        parse_partition(text)
+        deal(rows(np.arange(40) % 2), [()] * 2, text)
 
 
 def test_more_workers_than_rows_are_refused():

@@ -11,10 +11,11 @@ from flow_nexus_neural.engine.links.report import (
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.lifecycle import revive
 from flow_nexus_neural.engine.reports import ConnectReport
-from flow_nexus_neural.engine.requests import ConnectRequest, Topology
+from flow_nexus_neural.engine.requests import ConnectRequest
 from flow_nexus_neural.engine.surface import Progress
 from flow_nexus_neural.engine.versions.exact_aggregation import aggregate_exactly
 from flow_nexus_neural.errors import NeuralError
+from flow_nexus_neural.vocabulary import Topology
 
 
 async def connect(

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from flow_nexus_neural.coordination.topology import Graph, Vertex, plan
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.reports import AggregationReport, ConnectReport, Edge, Rebalanced
-from flow_nexus_neural.engine.requests import Topology
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.errors import NoWorkers
+from flow_nexus_neural.vocabulary import Topology, symbols_of
 
 MAX_EDGES_SHOWN = 16
 MAX_FAULTS_TOLD = 8
@@ -59,8 +59,7 @@ def planned_graph(cluster: LiveCluster, topology: Topology) -> Graph:
 
 def _group(slot: Slot) -> str:
     """Capability group of a slot: the symbol that it analyses, if any."""
-    tags = sorted(tag for tag in slot.spec.capabilities if tag.endswith("_analysis"))
-    return tags[0].removesuffix("_analysis") if tags else ""
+    return next(iter(symbols_of(slot.spec.capabilities)), "")
 
 
 def connect_report(

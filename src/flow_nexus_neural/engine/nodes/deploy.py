@@ -8,8 +8,14 @@ from pydantic import JsonValue
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.lifecycle import isolation_warnings, restart, start
 from flow_nexus_neural.engine.reports import IsolationReport, NodeReport
-from flow_nexus_neural.engine.requests import DeployRequest, Role
-from flow_nexus_neural.engine.state.slots import DEDUPLICATION_S, REPLACEABLE, Slot, SlotSpec
+from flow_nexus_neural.engine.requests import DeployRequest
+from flow_nexus_neural.engine.state.slots import (
+    DEDUPLICATION_S,
+    REPLACEABLE,
+    Slot,
+    SlotSpec,
+    kind_of,
+)
 from flow_nexus_neural.errors import (
     InvalidArguments,
     LimitExceeded,
@@ -20,9 +26,7 @@ from flow_nexus_neural.networks.defaults import default_layers
 from flow_nexus_neural.networks.planner import check_structure
 from flow_nexus_neural.networks.vocabulary import parse_layers
 from flow_nexus_neural.runtime.base import Isolation
-
-EVERY_WORKERS = frozenset({"training", "inference"})
-"""Tags that say what every worker does anyway; the default."""
+from flow_nexus_neural.vocabulary import Role, parse_capability
 
 
 @dataclass
@@ -67,7 +71,7 @@ async def _replacement(cluster: LiveCluster, request: DeployRequest, role: Role)
         return await _replaced(cluster, slot)
     if request.layers is not None or not request.replace:
         return None
-    kind = (role, request.model, frozenset(request.capabilities))
+    kind = kind_of(role, request.model, request.capabilities)
     same_kind = [slot for slot in cluster.slots.of_role(role) if slot.spec.kind == kind]
     restarting = [slot for slot in same_kind if slot.restarting.locked()]
     failed = [s for s in same_kind if s.state in REPLACEABLE and s not in restarting]
@@ -143,7 +147,7 @@ def _network(
             "model 'custom' needs layers, and none were given",
             hint="pass layers, or use model 'base', 'large' or 'xl'",
         )
-    kind = (role, request.model, frozenset(request.capabilities))
+    kind = kind_of(role, request.model, request.capabilities)
     peers = [s for s in cluster.slots.healthy(role) if s.spec.kind == kind]
     networks = {repr(slot.spec.layers) for slot in peers}
     if len(networks) == 1 and peers[0].spec.layers_source != "default":
@@ -165,7 +169,7 @@ def _role_warnings(request: DeployRequest, role: Role) -> list[str]:
 
 
 def _capability_warnings(capabilities: Sequence[str]) -> list[str]:
-    inert = [c for c in capabilities if c not in EVERY_WORKERS and not c.endswith("_analysis")]
+    inert = [tag for tag in capabilities if not parse_capability(tag).has_effect]
     if not inert:
         return []
     return [f"capabilities without an effect in this version are stored only: {', '.join(inert)}"]

@@ -1,7 +1,7 @@
 """What one node may use: the operator's setting, scaled by the size that the node was declared with."""
 
-from flow_nexus_neural.engine.requests import ModelSize
 from flow_nexus_neural.settings import Settings
+from flow_nexus_neural.vocabulary import ModelSize
 
 MEMORY_SHARE: dict[ModelSize, float] = {"base": 0.5, "large": 1.0, "xl": 2.0, "custom": 2.0}
 """Share of `node_memory_mb`: a default network of twice the budget needs about twice the memory."""

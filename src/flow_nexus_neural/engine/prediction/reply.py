@@ -15,7 +15,6 @@ from flow_nexus_neural.engine.reports import (
     IndividualPrediction,
     InputReport,
     Interval,
-    Label,
     PredictionReport,
 )
 from flow_nexus_neural.engine.requests import PredictRequest
@@ -24,6 +23,7 @@ from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.engine.versions import evaluation
 from flow_nexus_neural.kernels.ensemble import Fused, fuse
 from flow_nexus_neural.kernels.probabilities import EPSILON, class_log_probabilities
+from flow_nexus_neural.vocabulary import Label
 
 MAX_NODE_VALUES = 4000
 LEVEL = 0.9

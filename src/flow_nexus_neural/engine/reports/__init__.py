@@ -4,7 +4,7 @@ The server adds the aliases that clients know (`id`, `sandbox_id`, `session_id`,
 Importing this package loads neither numpy nor the engine.
 """
 
-from flow_nexus_neural.engine.reports.base import Exclusion, Guarantees, Label, Report, Wasm
+from flow_nexus_neural.engine.reports.base import Exclusion, Guarantees, Report, Wasm
 from flow_nexus_neural.engine.reports.cluster import (
     ClusterConfig,
     ClusterLine,
@@ -83,7 +83,6 @@ __all__ = [
     "Interval",
     "IsolationPreview",
     "IsolationReport",
-    "Label",
     "Latency",
     "Limits",
     "NetworkInfo",

@@ -2,8 +2,6 @@
 
 from pydantic import BaseModel, ConfigDict
 
-Label = str | int | float | bool
-
 
 class Report(BaseModel):
     """Base: immutable, complete, no unknown field."""

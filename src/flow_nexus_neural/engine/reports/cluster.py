@@ -3,7 +3,7 @@
 from typing import Literal
 
 from flow_nexus_neural.engine.reports.base import Guarantees, Report, Wasm
-from flow_nexus_neural.engine.requests import Architecture, Consensus, Topology
+from flow_nexus_neural.vocabulary import Architecture, Consensus, Topology
 
 
 class Limits(Report):

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from flow_nexus_neural.engine.reports.base import Exclusion, Report
-from flow_nexus_neural.engine.requests import Topology
+from flow_nexus_neural.vocabulary import Applies, Topology
 
 
 class Edge(Report):
@@ -45,7 +45,7 @@ class ConnectReport(Report):
     status: Literal["connected", "pending"]
     pending: bool
     changed: bool
-    applied: Literal["now", "next_round"]
+    applied: Applies
     topology_epoch: int
     connections: int
     edges: list[Edge] | None

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from flow_nexus_neural.engine.reports.base import Report
-from flow_nexus_neural.engine.requests import ModelSize, Role
+from flow_nexus_neural.vocabulary import Applies, ModelSize, Role
 
 
 class IsolationReport(Report):
@@ -43,7 +43,7 @@ class NodeReport(Report):
     synced_version: int | None
     sync_ms: float | None
     deduplicated: bool
-    joins: Literal["now", "next_round"]
+    joins: Applies
     pid: int | None
     isolation: IsolationReport
     deployed_at: str

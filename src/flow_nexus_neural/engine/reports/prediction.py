@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-from flow_nexus_neural.engine.reports.base import Exclusion, Label, Report
-from flow_nexus_neural.engine.requests import Aggregation
+from flow_nexus_neural.engine.reports.base import Exclusion, Report
+from flow_nexus_neural.vocabulary import Aggregation, Label, Task
 
 
 class Interval(Report):
@@ -56,7 +56,7 @@ class PredictionReport(Report):
 
     cluster_id: str
     prediction_id: str
-    task: Literal["binary", "multiclass", "regression"]
+    task: Task
     prediction: Label | None
     predictions: list[Label | None]
     confidence: float | None

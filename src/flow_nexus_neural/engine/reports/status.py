@@ -10,7 +10,14 @@ from flow_nexus_neural.engine.reports.training import (
     TrainingProgress,
     TrainingSession,
 )
-from flow_nexus_neural.engine.requests import Architecture, Consensus, ModelSize, Role, Topology
+from flow_nexus_neural.vocabulary import (
+    Architecture,
+    Consensus,
+    ModelSize,
+    Role,
+    Topology,
+    TrainingStatus,
+)
 
 
 class Evaluation(Report):
@@ -142,7 +149,7 @@ class StatusReport(Report):
     active_nodes: int
     total_nodes: int
     failed_nodes: int
-    training_status: Literal["none", "running", "completed", "early_stopped", "stopped", "failed"]
+    training_status: Literal["none", TrainingStatus]
     training_progress: float
     training_error: str | None
     training: TrainingProgress | None

@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-from flow_nexus_neural.engine.reports.base import Guarantees, Label, Report
-from flow_nexus_neural.engine.requests import Optimizer
+from flow_nexus_neural.engine.reports.base import Guarantees, Report
+from flow_nexus_neural.vocabulary import Label, Optimizer, SourceKind, Task
 
 
 class TrainingConfig(Report):
@@ -48,12 +48,12 @@ class DatasetInfo(Report):
     """The data as it was understood."""
 
     name: str
-    kind: Literal["builtin", "file", "directory", "inline"]
+    kind: SourceKind
     source: str
     rows: int
     columns: list[str]
     target: str
-    task: Literal["binary", "multiclass", "regression"]
+    task: Task
     classes: list[Label] | None
     split: SplitSizes
     synthetic: bool

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from flow_nexus_neural.coordination.ledger import GENESIS, Head
 from flow_nexus_neural.coordination.topology import Graph
 from flow_nexus_neural.engine.reports import FinalMetrics
-from flow_nexus_neural.engine.requests import Architecture, Consensus, InitRequest, Topology
+from flow_nexus_neural.engine.requests import InitRequest
 from flow_nexus_neural.engine.state.autonomy_log import AutonomyLog
 from flow_nexus_neural.engine.state.metrics import Metrics
 from flow_nexus_neural.engine.state.slots import Slot, SlotBook
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion
 from flow_nexus_neural.errors import ClusterTerminated, TrainingNotFound
+from flow_nexus_neural.vocabulary import Architecture, Consensus, Topology
 
 
 @dataclass(frozen=True)

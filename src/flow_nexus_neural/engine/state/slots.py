@@ -3,22 +3,28 @@
 Only the methods here change a slot, so that what must hold of it is written in one place.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import anyio
 from pydantic import JsonValue
 
 from flow_nexus_neural.coordination.membership import SlotState, advance, slot_order
-from flow_nexus_neural.engine.requests import ModelSize, Role
 from flow_nexus_neural.errors import NodeNotFound
 from flow_nexus_neural.runtime.base import NodeHandle
+from flow_nexus_neural.vocabulary import ModelSize, Role, capability_names
 
 LayersSource = str
+SlotKind = tuple[Role, ModelSize, frozenset[str]]
 REPLACEABLE: frozenset[SlotState] = frozenset({"failed", "recovering", "failed_permanently"})
 DEDUPLICATION_S = 10.0
 """A deploy that would fit a slot restarted within this time is taken for a repeated request for it."""
 MAX_ERROR_LENGTH = 400
+
+
+def kind_of(role: Role, model: ModelSize, capabilities: Iterable[str]) -> SlotKind:
+    """What makes two slots interchangeable; tags that mean the same count as the same."""
+    return (role, model, capability_names(capabilities))
 
 
 @dataclass(frozen=True)
@@ -40,9 +46,9 @@ class SlotSpec:
     layers_source: LayersSource
 
     @property
-    def kind(self) -> tuple[str, str, frozenset[str]]:
+    def kind(self) -> SlotKind:
         """What makes two slots interchangeable for a replacement."""
-        return (self.role, self.model, frozenset(self.capabilities))
+        return kind_of(self.role, self.model, self.capabilities)
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from pydantic import JsonValue
 
@@ -13,8 +12,7 @@ from flow_nexus_neural.engine.reports import (
     TrainingProgress,
     TrainingSession,
 )
-
-TrainingStatus = Literal["running", "completed", "early_stopped", "stopped", "failed"]
+from flow_nexus_neural.vocabulary import TrainingStatus
 
 
 @dataclass(frozen=True)

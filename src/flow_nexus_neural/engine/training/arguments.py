@@ -3,6 +3,7 @@
 from flow_nexus_neural.engine.reports import TrainingConfig
 from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.errors import InvalidArguments, NotAvailable, NoWorkers
+from flow_nexus_neural.vocabulary import parse_partition
 
 DEFAULT_CLIENTS = 5
 LATER_METHODS = ("fedprox", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "scaffold")
@@ -135,23 +136,8 @@ def _check_method(method: str | None) -> None:
 def _check_partition(request: TrainRequest) -> None:
     if request.partition is None:
         return
-    name, _, alpha = request.partition.strip().lower().partition(":")
-    if name not in ("capability", "iid", "dirichlet", "client") or (alpha and name != "dirichlet"):
-        raise InvalidArguments(
-            f"partition {request.partition!r} is unknown",
-            hint="use capability, iid, dirichlet, dirichlet:<alpha> or client",
-        )
-    if alpha:
-        try:
-            value = float(alpha)
-        except ValueError:
-            value = 0.0
-        if not 0 < value <= 1000:
-            raise InvalidArguments(
-                f"partition {request.partition!r}: alpha must be a number above 0 and at most 1000",
-                hint="for example dirichlet:0.5",
-            )
-    if not request.federated and name != "iid":
+    kind = parse_partition(request.partition).kind
+    if not request.federated and kind != "iid":
         raise InvalidArguments(
             f"partition {request.partition!r} belongs to federated training, and federated is false",
             hint="pass federated: true, or leave partition out",

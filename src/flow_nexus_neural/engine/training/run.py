@@ -18,7 +18,7 @@ from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.lifecycle import revive
 from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
-from flow_nexus_neural.engine.state.training_record import Training, TrainingStatus
+from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.state.version import model_digest
 from flow_nexus_neural.engine.storage.cluster_rows import present_cluster_row, training_row
@@ -36,6 +36,7 @@ from flow_nexus_neural.engine.versions.candidate import Judge, with_ensemble
 from flow_nexus_neural.engine.versions.commit import Candidate, commit_bundle, commit_round
 from flow_nexus_neural.engine.versions.evaluation import Evaluator
 from flow_nexus_neural.errors import NeuralError, NoWorkers, RoundFailed, StoreError
+from flow_nexus_neural.vocabulary import TrainingStatus
 
 ATTEMPTS = 3
 COMEBACK_S = 20.0

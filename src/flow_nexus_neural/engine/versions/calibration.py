@@ -19,7 +19,8 @@ from flow_nexus_neural.kernels.calibration import (
     fit_temperature,
     gated,
 )
-from flow_nexus_neural.kernels.ensemble import Aggregation, loss_weights
+from flow_nexus_neural.kernels.ensemble import loss_weights
+from flow_nexus_neural.vocabulary import Aggregation
 
 CALIBRATED_MODES: tuple[Aggregation, ...] = ("mean", "weighted", "ensemble")
 """`majority` stays the share of votes."""

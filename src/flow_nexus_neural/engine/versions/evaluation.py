@@ -20,10 +20,11 @@ from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.versions.loading import share_weights
 from flow_nexus_neural.errors import NodeError, NoWorkers, UpdateRejected
-from flow_nexus_neural.kernels.ensemble import Aggregation, Fused, TargetScale, fuse
+from flow_nexus_neural.kernels.ensemble import Fused, TargetScale, fuse
 from flow_nexus_neural.kernels.metrics import classification, regression
 from flow_nexus_neural.protocol.messages import Build, Built, Infer, Outputs
 from flow_nexus_neural.runtime.base import Region
+from flow_nexus_neural.vocabulary import Aggregation
 
 Logits = NDArray[np.float32]
 ATTEMPTS = 3
