@@ -63,9 +63,7 @@ def report(cluster: "Cluster", *, events: bool) -> DaaReport:
     return DaaReport(
         enabled=cluster.spec.daa_enabled,
         level_effective=effective_level(_observation(cluster)),
-        executed=0,
         recommended=log.recommended,
-        suppressed=0,
         events=list(log.events)[-EVENTS_SHOWN:] if events else [],
     )
 

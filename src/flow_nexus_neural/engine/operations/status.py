@@ -62,7 +62,6 @@ async def status_report(
             **_memory_part(context, cluster, memory),
             "nodes": [_node(context, cluster, slot, memory.get(slot.name)) for slot in nodes],
             "guarantees": guarantees(cluster),
-            "consensus_report": None,
             "daa": autonomy.report(cluster, events=full),
             "wasm": wasm(cluster),
             "history": thinned(training.history) if full and training else [],
@@ -276,10 +275,8 @@ def _node(
         memory_bytes=memory.nbytes if memory else None,
         memory_limit_bytes=_memory_limit_bytes(context, slot),
         parameters=slot.parameters,
-        backend="torch",
         pid=slot.handle.pid if slot.handle else None,
         isolation_level=slot.handle.isolation.level if slot.handle else "none",
-        pol=None,
         last_error=slot.last_error,
     )
 

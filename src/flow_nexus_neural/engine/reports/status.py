@@ -69,21 +69,17 @@ class NodeStatus(Report):
     memory_bytes: int | None
     memory_limit_bytes: int
     parameters: int | None
-    backend: str
     pid: int | None
     isolation_level: str
-    pol: dict[str, JsonValue] | None
     last_error: str | None
 
 
 class DaaReport(Report):
-    """What autonomy did and would do."""
+    """What autonomy would do; nothing is carried out in this version."""
 
     enabled: bool
     level_effective: float | None
-    executed: int
     recommended: int
-    suppressed: int
     events: list[dict[str, JsonValue]]
 
 
@@ -142,7 +138,7 @@ class StatusReport(Report):
     active_nodes: int
     total_nodes: int
     failed_nodes: int
-    training_status: Literal["none", "running", "completed", "early_stopped", "stopped", "failed"]
+    training_status: Literal["none", "running", "completed", "stopped", "failed"]
     training_progress: float
     training_error: str | None
     training: TrainingProgress | None
@@ -160,7 +156,6 @@ class StatusReport(Report):
     memory_source: str | None
     nodes: list[NodeStatus]
     guarantees: Guarantees
-    consensus_report: dict[str, JsonValue] | None
     daa: DaaReport
     performance: Performance
     wasm: Wasm

@@ -115,7 +115,6 @@ def _report(
         networks=prepared.networks,
         guarantees=guarantees(cluster),
         poll_after_ms=FIRST_POLL_MS,
-        estimated_seconds=None,
         started_at=training.started_at,
         warnings=warnings,
     )
