@@ -73,7 +73,7 @@ def train(server: RawServer, cluster_id: str, work: Work, rounds: int) -> float:
         if status["training"]["current_round"] and not first_round_at_s:
             first_round_at_s = time.monotonic()
         if status["training_status"] != "running":
-            if status["training_status"] not in ("completed", "early_stopped"):
+            if status["training_status"] != "completed":
                 raise SystemExit(f"training failed: {status['training_error']}")
             return first_round_at_s
 

@@ -8,7 +8,7 @@ from client import Neural, Reply, ToolFailed
 from console import ProgressLine, number
 from trading.synthetic_market import SyntheticMarket
 
-ENDED = ("completed", "early_stopped", "stopped", "failed")
+ENDED = ("completed", "stopped", "failed")
 
 
 @dataclass(frozen=True)

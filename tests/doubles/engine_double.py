@@ -215,7 +215,6 @@ class EngineDouble:
             ],
             guarantees=GUARANTEES,
             poll_after_ms=2000,
-            estimated_seconds=None,
             started_at=LONG_AGO,
             warnings=["made up"],
         )
@@ -306,10 +305,8 @@ def node_status(number: int) -> r.NodeStatus:
         memory_bytes=91_234_567,
         memory_limit_bytes=1_073_741_824,
         parameters=834_561,
-        backend="eager",
         pid=41_233,
         isolation_level="strict",
-        pol=None,
         last_error=None,
     )
 
@@ -377,10 +374,7 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
         memory_source="rss_growth",
         nodes=nodes,
         guarantees=GUARANTEES,
-        consensus_report={"byzantine": {"f_hat": 1, "rule_last": "mean", "suspected": []}},
-        daa=r.DaaReport(
-            enabled=True, level_effective=0.8, executed=0, recommended=0, suppressed=0, events=[]
-        ),
+        daa=r.DaaReport(enabled=True, level_effective=0.8, recommended=0, events=[]),
         performance=r.Performance(throughput=1110.0, latency=None),
         wasm=WASM,
         features=r.Features(
@@ -429,7 +423,6 @@ def prediction_report(aggregation: q.Aggregation) -> r.PredictionReport:
                 node_id=NODE.format(0),
                 slot="worker-0",
                 prediction=0.541,
-                confidence=None,
                 latency_ms=4.1,
             )
         ],
@@ -437,11 +430,9 @@ def prediction_report(aggregation: q.Aggregation) -> r.PredictionReport:
         nodes_used=6,
         nodes_expected=6,
         excluded_nodes=[],
-        quorum=r.Quorum(needed=3, got=6),
-        confidence_source="validator",
-        stacker="fallback",
+        confidence_source="margin",
+        stacker="fallback" if aggregation == "ensemble" else None,
         degraded=False,
-        stale=False,
         degraded_reason=None,
         model_version=50,
         bundle_sha="ab12",
@@ -457,7 +448,6 @@ def prediction_report(aggregation: q.Aggregation) -> r.PredictionReport:
         ),
         latency_ms=9.7123456,
         synthetic_training_data=True,
-        feedback_recorded=False,
         warnings=[],
     )
 

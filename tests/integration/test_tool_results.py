@@ -24,25 +24,25 @@ FIELDS = {
         diameter spectral_gap aggregation rebalanced advice warnings""",
     "neural_train_distributed": """success id training_id session_id job_id cluster_id status nodes_training
         participating_nodes epochs total_epochs total_rounds config dataset_info networks guarantees
-        poll_after_ms estimated_seconds started_at warnings""",
+        poll_after_ms started_at warnings""",
     "neural_cluster_status": """success id cluster_id name topology declared_topology architecture consensus
         status created_at uptime uptime_seconds active_nodes total_nodes failed_nodes training_status
         training_progress training_error training global_accuracy global_loss evaluation communication_bytes
         communication_mb communication avg_latency latency error_rate memory_usage memory_bytes memory_source
-        nodes guarantees consensus_report daa performance wasm features model_version serving dataset_info
+        nodes guarantees daa performance wasm features model_version serving dataset_info
         history training_sessions timed_out changed poll_after_ms warnings""",
     "neural_predict_distributed": """success cluster_id prediction_id task prediction predictions confidence
         confidences probabilities interval raw_prediction calibrated classes decision consensus node_agreement
         effective_ensemble_size error_correlation node_predictions individual_predictions aggregation
-        aggregation_method nodes_used nodes_expected excluded_nodes quorum confidence_source stacker degraded
-        stale degraded_reason model_version bundle_sha input_report latency_ms synthetic_training_data
-        feedback_recorded warnings""",
+        aggregation_method nodes_used nodes_expected excluded_nodes confidence_source stacker degraded
+        degraded_reason model_version bundle_sha input_report latency_ms synthetic_training_data
+        warnings""",
     "neural_cluster_terminate": """success cluster_id status already_terminated nodes_terminated training_id
         message checkpoints_kept artifacts_path final_metrics terminated_at warnings""",
 }
 NODE_FIELDS = """id node_id sandbox_id slot role type status state healthy model model_size capabilities
-    autonomy connections incarnation rounds_done loss rows memory_bytes memory_limit_bytes parameters backend
-    pol last_error pid isolation_level"""
+    autonomy connections incarnation rounds_done loss rows memory_bytes memory_limit_bytes parameters
+    last_error pid isolation_level"""
 
 
 @pytest.mark.parametrize("tool", FIELDS)
@@ -59,6 +59,15 @@ def test_a_result_has_exactly_the_fields_of_the_contract_and_the_schema_requires
 def test_a_node_in_a_status_has_exactly_the_fields_of_the_contract(server: Served):
     node = server.result("neural_cluster_status")["nodes"][0]
     assert set(node) == set(NODE_FIELDS.split())
+
+
+def test_what_autonomy_and_single_nodes_report_holds_no_field_that_can_have_one_value_only(
+    server: Served,
+):
+    daa = server.result("neural_cluster_status")["daa"]
+    assert set(daa) == {"enabled", "level_effective", "recommended", "events"}
+    (one,) = server.result("neural_predict_distributed")["individual_predictions"]
+    assert set(one) == {"node_id", "slot", "prediction", "latency_ms"}
 
 
 @pytest.mark.parametrize("tool", GOOD_CALLS)

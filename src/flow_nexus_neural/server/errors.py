@@ -15,7 +15,8 @@ _HINTS = {
     "cluster_terminated": "Create a new cluster with neural_cluster_init",
     "not_trained": "Call neural_train_distributed first",
     "no_workers": "Deploy a worker with neural_node_deploy",
-    "training_running": "Wait for it with neural_cluster_status, or stop it with neural_cluster_terminate",
+    "training_running": 'Wait for it with neural_cluster_status (wait_seconds, until "done"), or stop it'
+    " with neural_cluster_terminate (training_id)",
     "shutting_down": "Start the server again",
 }
 _FALLBACK_HINT = "Look at the cluster with neural_cluster_status, then call again"

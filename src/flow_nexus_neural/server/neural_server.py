@@ -1,11 +1,12 @@
 """The SDK's server with our words for an unknown tool and the methods that it has no decorator for."""
 
 import difflib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.tools import Tool
 from mcp.shared._stream_protocols import ReadStream, WriteStream
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
@@ -34,11 +35,12 @@ class NeuralServer(MCPServer[Any]):
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
         """Call a tool; an unknown one is answered like any other wrong argument."""
-        names = [tool.name for tool in self._tool_manager.list_tools()]
+        tools = self._tool_manager.list_tools()
+        names = [tool.name for tool in tools]
         if name in names:
             return await super().call_tool(name, arguments, context)
-        near = difflib.get_close_matches(name[:80], names, n=1, cutoff=0.5)
-        question = f"; did you mean '{near[0]}'?" if near else ""
+        nearest = _suggestion(name, tools)
+        question = f"; did you mean '{nearest}'?" if nearest else ""
         if name in self.withheld:
             question = " on this server, which was started with --read-only"
         return failed(
@@ -78,3 +80,16 @@ class NeuralServer(MCPServer[Any]):
         """Serve one connection, of either protocol era, until its incoming side ends."""
         options = self._lowlevel_server.create_initialization_options()
         await self._lowlevel_server.run(incoming, outgoing, options)
+
+
+def _suggestion(name: str, tools: Sequence[Tool]) -> str | None:
+    """The tool whose name is nearest to an unknown one; None if that is far away, or if it destroys.
+
+    A caller may follow a suggestion without asking anybody. The second nearest would not be what was meant.
+    """
+    by_name = {tool.name: tool for tool in tools}
+    near = difflib.get_close_matches(name[:80], by_name, n=1, cutoff=0.5)
+    if not near:
+        return None
+    hints = by_name[near[0]].annotations
+    return None if hints is not None and hints.destructive_hint else near[0]

@@ -18,7 +18,7 @@ def short_enough(status: StatusResult) -> StatusResult:
     """
     steps: tuple[tuple[Callable[[StatusResult], StatusResult], str], ...] = (
         (_with_short_history, "history was thinned; the resource {uri}/history has every round"),
-        (_with_short_nodes, "`pol` and `last_error` of nodes were left out to keep this short"),
+        (_with_short_nodes, "`last_error` of nodes was left out to keep this short"),
         (_with_last_sessions, f"only the last {N_SESSIONS} training sessions are listed"),
     )
     for shorten, notice in steps:
@@ -47,7 +47,7 @@ def _with_short_history(status: StatusResult) -> StatusResult:
 
 
 def _with_short_nodes(status: StatusResult) -> StatusResult:
-    nodes = [node.model_copy(update={"pol": None, "last_error": None}) for node in status.nodes]
+    nodes = [node.model_copy(update={"last_error": None}) for node in status.nodes]
     return status if nodes == status.nodes else status.model_copy(update={"nodes": nodes})
 
 

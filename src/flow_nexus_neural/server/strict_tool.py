@@ -2,14 +2,13 @@
 
 The SDK's own tool drops unknown arguments in silence, answers bad ones with the validator's raw text and
 sends every result twice, once indented. This one reads arguments itself (`argument_reader`), words every
-failure as
-`code: ...`, and sends compact JSON. It is the only module that relies on the SDK's tool internals.
+failure as `code: ...`, and sends compact JSON. It is the only module that relies on the SDK's tool internals.
 """
 
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast, get_args
+from typing import Any, Generic, TypeVar, cast
 
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool
@@ -27,33 +26,14 @@ from flow_nexus_neural.server.errors import error_text, known_error
 from flow_nexus_neural.server.host import EngineHost
 from flow_nexus_neural.server.json_schema import (
     Schema,
+    argument_schema,
     describe,
-    inline_single_uses,
-    optional_without_null,
-    published_schema,
-    share_repeats,
-    without_enum,
-    without_enum_types,
+    result_schema,
 )
 from flow_nexus_neural.server.progress import paced_progress
 from flow_nexus_neural.server.rounding import wire_json
-from flow_nexus_neural.vocabulary import (
-    Aggregation,
-    Architecture,
-    Consensus,
-    ModelSize,
-    Optimizer,
-    Role,
-    Topology,
-)
 
 RequestT = TypeVar("RequestT", bound=EngineRequest)
-
-ECHOED = frozenset(
-    frozenset(get_args(choices))
-    for choices in (Aggregation, Architecture, Consensus, ModelSize, Optimizer, Role, Topology)
-)
-"""Enumerations of arguments that results repeat."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +47,8 @@ class ToolSpec(Generic[RequestT]):
         result: What it returns.
         annotations: Hints for hosts.
         arguments: One description per field of `request`.
-        outputs: Descriptions of fields of `result` whose name leaves meaning or unit open.
+        outputs: Descriptions of fields of `result`: of every object, and where a name leaves meaning or unit
+            open.
         published: What is published instead of the schema of an argument, by field.
     """
 
@@ -92,8 +73,7 @@ class ToolSpec(Generic[RequestT]):
 
     def input_schema(self) -> Schema:
         """The published schema of the arguments; nothing but them is accepted."""
-        schema = published_schema(self.request, "validation")
-        optional_without_null(schema)
+        schema = argument_schema(self.request)
         properties = cast(Schema, schema["properties"])
         for field, replacement in self.published.items():
             properties[field] = dict(replacement)
@@ -101,16 +81,12 @@ class ToolSpec(Generic[RequestT]):
         schema["properties"] = {
             PUBLISHED.get(name, name): body for name, body in properties.items()
         }
-        schema["additionalProperties"] = False
         return schema
 
     def output_schema(self) -> Schema:
-        """The published schema of the result."""
-        schema = without_enum(published_schema(self.result, "serialization"), ECHOED)
-        schema = without_enum_types(schema)
+        """The published schema of the result: its top level."""
+        schema = result_schema(self.result)
         describe(schema, self.outputs)
-        share_repeats(schema)
-        inline_single_uses(schema)
         return schema
 
 

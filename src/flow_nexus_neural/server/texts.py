@@ -1,6 +1,9 @@
-"""Words for the calling model: instructions, arguments, and outputs whose name leaves meaning or unit open.
+"""What the calling model reads: the server's instructions, and one sentence for each argument and result.
 
-Every byte here is put before a model at the start of each session; `tests/integration` holds the budgets.
+An argument's text says what the argument does and when to set it, and what each value means that is not
+obvious; what is only recorded in this version says so. Every result that is an object is described, and so
+is every other one whose name leaves its meaning or unit open. All of this is put before a model at the start
+of each session; `tests/integration/test_tool_list.py` holds the budgets.
 """
 
 INSTRUCTIONS = """\
@@ -9,8 +12,8 @@ here and downloads nothing; every number is measured, and null means not measure
 
 Order: neural_cluster_init -> neural_node_deploy (once per node, at least one worker) -> \
 neural_cluster_connect -> neural_train_distributed (returns at once) -> neural_cluster_status with \
-wait_seconds 20 until training_status is no longer running -> neural_predict_distributed -> \
-neural_cluster_terminate.
+wait_seconds 25 and until "done" (one long poll; repeat it while training_status is "running") -> \
+neural_predict_distributed -> neural_cluster_terminate.
 
 Data: a built-in name (crypto_market_historical_data and synthetic:xor are generated and labelled so), \
 a CSV, JSON, JSONL or NPZ file in the data directory or the directory in which the server was started, or \
@@ -20,100 +23,200 @@ input_data is one record, e.g. {"price": 50210, "features": [0.001]}, or a list 
 per cluster, 10 million parameters per network, 1 million rows, unless the operator changed them. An error \
 reads `code: what is wrong. what is valid. next call.`"""
 
-_CLUSTER_ID = {"cluster_id": "Id or name"}
+_CLUSTER_ID = {"cluster_id": "The cluster's id, or its name if that is unique."}
 
 INIT_ARGUMENTS = {
-    "name": "Label",
-    "topology": "How nodes are linked",
-    "architecture": "Default network; hybrid: several",
-    "consensus": "Recorded; the rule is averaging",
-    "wasm_optimization": "A wish",
-    "daa_enabled": "Recorded; nothing acts on its own",
-    "reuse": "Return a live equal",
-    "seed": "Root of all randomness",
+    "name": "A name of your choice.",
+    "topology": (
+        "Which nodes neural_cluster_connect links by default. mesh: every pair. ring: each with the next,"
+        " the last with the first. star: all with one hub. hierarchical: workers below aggregators below a"
+        " parameter_server. It does not change what is learnt."
+    ),
+    "architecture": (
+        "The network of workers deployed without layers. transformer: attention over steps. cnn:"
+        " convolutions. rnn: LSTM. gnn: graph convolution over neighbouring steps. hybrid: rnn, cnn and"
+        " transformer in turn."
+    ),
+    "consensus": (
+        "Recorded only: training averages updates by rows whatever this says, and detects no lying node."
+        " Not built yet: proof-of-learning recomputes updates, byzantine tolerates lying nodes, raft needs a"
+        " majority of voters, gossip averages between neighbours."
+    ),
+    "wasm_optimization": "Recorded only: nodes run PyTorch, and wasm_enabled stays false.",
+    "daa_enabled": (
+        "Recorded only: status lists under daa what autonomy would do, and nothing is done on its own."
+    ),
+    "reuse": (
+        "true: return the live cluster of this name and settings if there is one, instead of a new one."
+    ),
+    "seed": "Set it to repeat an earlier run; every random choice follows from it.",
 }
 DEPLOY_ARGUMENTS = _CLUSTER_ID | {
-    "node_type": "As role",
-    "role": "Default worker",
-    "model": "Size; custom needs layers",
-    "capabilities": "Free tags",
-    "autonomy": "Recorded, not acted on",
-    "template": "Echoed",
-    "layers": 'Keras-like: [{"type":"dense","units":64,"activation":"relu"}]',
-    "replace_node_id": "Failed node or slot",
-    "replace": "false: a new slot",
+    "node_type": "Another name for role; role wins if both are given.",
+    "role": (
+        "Default worker: trains and predicts. validator: computes evaluations. parameter_server and"
+        " aggregator: hubs of links. Only workers are trained in this version."
+    ),
+    "model": (
+        "Size of the default network and of the node's memory: base (up to 100,000 parameters), large"
+        " (500,000), xl (2.5 million). custom: needs layers."
+    ),
+    "capabilities": (
+        "Tags. <symbol>_analysis, like btc_analysis, gives a worker that symbol's rows when federated;"
+        " others are only recorded."
+    ),
+    "autonomy": "Recorded only: nothing is done on its own.",
+    "template": "Recorded only: every node is a Python process.",
+    "layers": (
+        "The network as Keras-like layers; leave it out for the default or to replace a failed node."
+        ' Example: [{"type":"lstm","units":64},{"type":"dense","units":32,"activation":"relu"}]; a missing'
+        " output layer is added."
+    ),
+    "replace_node_id": "Id or slot name (worker-0) of the failed node to replace.",
+    "replace": (
+        "true: a failed node of the same role, model and capabilities is replaced if layers are left out."
+        " false: always a new node."
+    ),
 }
 CONNECT_ARGUMENTS = _CLUSTER_ID | {
-    "topology": "Default declared; star also aggregates",
-    "wait_seconds": "For a running round to end",
+    "topology": (
+        "Leave it out for the cluster's own; values as in neural_cluster_init. On a trained cluster star, or"
+        " any change, also averages the workers' weights."
+    ),
+    "wait_seconds": "While a training runs: how long to wait for the end of its round, when links change.",
 }
 TRAIN_ARGUMENTS = _CLUSTER_ID | {
-    "dataset": "Built-in name, file path or inline data",
-    "epochs": "Passes; rounds if federated",
-    "batch_size": "Per worker",
-    "learning_rate": "Step size",
-    "optimizer": "Of each worker",
-    "federated": "Local training, averaged per round",
-    "rounds": "Federated: instead of epochs",
-    "local_epochs": "Federated: per round, default 1",
-    "clients_per_round": "Federated: default min(5, workers)",
-    "min_nodes_per_round": "Federated: fewest updates",
-    "aggregation_method": "federated_averaging",
-    "partition": "capability, iid, dirichlet:<alpha> or client",
-    "target": "Column to predict",
-    "time_column": "Orders the rows",
-    "features": "Columns",
-    "window": "Rows per sequence",
-    "horizon": "Rows ahead",
-    "seed": "Default from the cluster's",
+    "dataset": (
+        'Built-in name, file path or glob, inline {"data": [[...]], "labels": [...]}, or a list of records.'
+        " Send a bare list of rows as JSON text."
+    ),
+    "epochs": "Passes over the data; with federated true the number of rounds.",
+    "batch_size": "Rows per optimiser step of each worker.",
+    "learning_rate": "Step size of the optimiser.",
+    "optimizer": "Optimiser of each worker, with Keras' defaults.",
+    "federated": (
+        "false: rows are shared at random and workers averaged often. true: each worker trains on its own"
+        " shard and is averaged once per round."
+    ),
+    "rounds": "Federated only: number of rounds, instead of epochs.",
+    "local_epochs": "Federated only: passes of each worker over its shard per round. Default 1.",
+    "clients_per_round": "Federated only: workers that train in a round. Default: up to 5.",
+    "min_nodes_per_round": (
+        "Federated only: fewest updates that complete a round. Default: 80 % of clients_per_round."
+    ),
+    "aggregation_method": "Federated only: federated_averaging (fedavg) is the only one; leave it out.",
+    "partition": (
+        "Federated only: who gets which rows. capability (default): by <symbol>_analysis tags. iid: at"
+        " random. dirichlet:<alpha>: skewed labels, the more the smaller alpha. client: the data's own"
+        " clients."
+    ),
+    "target": "Column to predict; set it unless it is called target, label, y, class or direction.",
+    "time_column": (
+        "Column that orders the rows; set it unless it is called timestamp, time, date or datetime."
+    ),
+    "features": "Columns to learn from. Default: all that can be used.",
+    "window": "Makes each run of this many consecutive rows one input sequence, for time series.",
+    "horizon": "Predicts the target this many rows ahead. Default 0; 1 for a price's next move.",
+    "seed": "Set it to repeat this training alone. Default: follows from the cluster's seed.",
 }
 STATUS_ARGUMENTS = _CLUSTER_ID | {
-    "detail": "full adds history and events",
-    "wait_seconds": "Wait for `until`",
-    "until": "News, or the training's end",
-    "training_id": "Default the latest",
+    "detail": (
+        "summary: no list of nodes. nodes: with each node. full: also history, training_sessions and daa"
+        " events."
+    ),
+    "wait_seconds": "How long to wait for what `until` names; 0 answers at once.",
+    "until": (
+        "What ends the wait. change: a round, a node, the links or a training changed. done: the training"
+        " ended; use it to wait for a training."
+    ),
+    "training_id": "An earlier training to report on or to wait for. Default: the latest.",
 }
 PREDICT_ARGUMENTS = _CLUSTER_ID | {
-    "input_data": "A record or a list of them",
-    "aggregation": "How answers are combined",
-    "weights": "Node id or slot -> weight, for weighted",
-    "deadline_ms": "Default 80, plus 5 per further record",
-    "detail": "full: node answers of large batches",
+    "input_data": (
+        'One record like {"price": 50210} or a list of at most 1,000. Send bare rows of numbers as JSON'
+        " text."
+    ),
+    "aggregation": (
+        "How the nodes' answers are combined. mean: their average. majority: share of votes, or median."
+        " weighted: better nodes count more. ensemble: the same as weighted in this version."
+    ),
+    "weights": 'Only with weighted: your weight per node id or slot, e.g. {"worker-0": 2}.',
+    "deadline_ms": (
+        "Nodes that answer later are left out. Default: 80, plus 5 per further record."
+    ),
+    "detail": "full: each node's answers for large lists too, which default leaves out.",
 }
 TERMINATE_ARGUMENTS = _CLUSTER_ID | {
-    "training_id": "Stop only this training",
-    "delete_artifacts": "Checkpoints too",
+    "training_id": "Stop only this training; the cluster and its model stay.",
+    "delete_artifacts": "true: delete the saved weights too. This cannot be undone.",
 }
 
-INIT_OUTPUTS = {"created": "false: reused", "holds": "false: nothing is promised"}
+_GUARANTEES = "What the mode promises; holds false: nothing."
+
+INIT_OUTPUTS = {
+    "created": "false: an existing one is reused",
+    "config": "Effective settings and limits.",
+    "guarantees": _GUARANTEES,
+    "isolation": "How nodes will be confined.",
+}
 DEPLOY_OUTPUTS = {
     "slot": "stable across replacements",
+    "layers": "The network, defaults filled in.",
     "parameters": "null until the input is known",
+    "implied_head": "whether an output layer was added",
+    "deduplicated": "true: an equal call started it",
+    "isolation": "How the process is confined, as measured.",
 }
 CONNECT_OUTPUTS = {
-    "edges": "that work; null above 16 nodes",
-    "latency_ms": "of one read",
+    "edges": "Working links; null above 16 nodes.",
+    "aggregation": "Whether weights were averaged, and the new version.",
+    "rebalanced": "Shards of lost workers that were moved.",
 }
-TRAIN_OUTPUTS = {"strategy": "what really runs", "purged": "rows dropped against leakage"}
+TRAIN_OUTPUTS = {
+    "config": "Every argument as used; strategy: what really runs.",
+    "dataset_info": "How the data was understood: rows, target, task, split.",
+    "networks": "Parameters and input per group of equal workers.",
+    "guarantees": _GUARANTEES,
+}
 STATUS_OUTPUTS = {
-    "training_progress": "percent; 100: completed or early stopped",
+    "training_status": "none, running, completed, stopped or failed",
+    "training_progress": "percent; 100 only when completed",
+    "training": "Rounds, losses, time left, weight digests.",
     "global_accuracy": "on test rows; of the direction for regression",
-    "accuracy_interval": "Wilson 95 %",
-    "baseline_accuracy": "of the majority class",
-    "communication_bytes": "on node links, cumulative",
+    "evaluation": "Metrics on test rows beside the majority baseline.",
+    "communication_bytes": "to and from nodes, cumulative",
+    "communication": "The same bytes by purpose.",
     "avg_latency": "ms of predict",
-    "error_rate": "0-1",
+    "latency": "Percentiles of predict in ms.",
+    "error_rate": "failed calls to nodes, 0-1",
     "memory_usage": "percent of limits",
-    "performance": "training rows/s, ms of predict",
-    "latency": "milliseconds",
+    "nodes": "One per node; empty in summary.",
+    "guarantees": _GUARANTEES,
+    "daa": "What autonomy recommends; nothing is carried out.",
+    "performance": "Training rows per second, ms of predict.",
+    "wasm": "Whether nodes run WASM, and why not.",
+    "features": "Switches and counts.",
+    "serving": "The model that answers predictions.",
+    "dataset_info": "The data of that model.",
+    "history": "Loss and accuracy per round; only in full.",
+    "training_sessions": "All trainings; only in full.",
+    "timed_out": "true: the wait ended first",
 }
 PREDICT_OUTPUTS = {
     "prediction": "binary: P(class 1); null for a list",
     "predictions": "one per record",
     "confidence": "P(decision is right)",
-    "decision": "class per record, or no_quorum",
+    "interval": "90 % range; regression only.",
+    "raw_prediction": "before calibration",
     "consensus": "share of expected nodes that agree",
     "node_agreement": "1 - mean pairwise difference",
-    "coverage": "share of inputs given",
+    "effective_ensemble_size": "different models that answered",
+    "node_predictions": "By node id; lists for a list.",
+    "individual_predictions": "By node, for one record.",
+    "excluded_nodes": "Left out, and why.",
+    "degraded": "true: a node is missing",
+    "input_report": "What of the input was used, filled in or ignored.",
 }
-TERMINATE_OUTPUTS: dict[str, str] = {}
+TERMINATE_OUTPUTS = {
+    "final_metrics": "Rounds, accuracy, loss and bytes reached.",
+}

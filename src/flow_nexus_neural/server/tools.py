@@ -34,7 +34,8 @@ async def neural_cluster_init(
 ) -> InitResult:
     """Create an empty neural cluster.
 
-    Returns its id and effective settings. Next: neural_node_deploy.
+    Call this first, then neural_node_deploy once per node. It returns the cluster_id that all other tools
+    need.
     """
     return InitResult.of(await engine.init_cluster(request))
 
@@ -44,7 +45,8 @@ async def neural_node_deploy(
 ) -> DeployResult:
     """Start one node as a sandboxed process, or replace a failed one.
 
-    Returns its ids, network and measured isolation. Next, after at least one worker: neural_cluster_connect.
+    Call it after neural_cluster_init, once per node; a cluster needs at least one worker. It returns when
+    the node is healthy. When all nodes run, call neural_cluster_connect.
     """
     return DeployResult.of(await engine.deploy_node(request))
 
@@ -54,8 +56,8 @@ async def neural_cluster_connect(
 ) -> ConnectResult:
     """Link the deployed nodes, or change how they are linked.
 
-    As star it also averages all trained workers into a new model version. Returns the edges and that version.
-    Next: neural_train_distributed.
+    Call it after neural_node_deploy and before neural_train_distributed. On a trained cluster topology
+    "star" also averages the workers' weights into a new model version.
     """
     return ConnectResult.of(await engine.connect(request, progress))
 
@@ -63,9 +65,10 @@ async def neural_cluster_connect(
 async def neural_train_distributed(
     engine: EngineSurface, request: TrainRequest, _: Progress
 ) -> TrainResult:
-    """Start training the cluster's workers and return at once.
+    """Start training the cluster's workers and return at once, while the training goes on.
 
-    Returns the training id and how the data was understood. Next: neural_cluster_status with wait_seconds.
+    Then call neural_cluster_status with wait_seconds 25 and until "done", again while training_status is
+    "running". On a trained cluster with the same kind of data it goes on from the committed model.
     """
     return TrainResult.of(await engine.train(request))
 
@@ -73,9 +76,10 @@ async def neural_train_distributed(
 async def neural_cluster_status(
     engine: EngineSurface, request: StatusRequest, progress: Progress
 ) -> StatusResult:
-    """Report a cluster: nodes, progress, loss, accuracy on unseen rows beside the baseline, bytes, memory.
+    """Report a cluster: nodes, training progress, loss, accuracy on unseen rows beside a baseline.
 
-    Waits if asked. Next: neural_predict_distributed once training_status is completed.
+    With wait_seconds and until "done" one call waits for the end of a training, up to 25 seconds; without
+    them it answers at once. When training_status is "completed", call neural_predict_distributed.
     """
     return short_enough(StatusResult.of(await engine.status(request, progress)))
 
@@ -85,7 +89,8 @@ async def neural_predict_distributed(
 ) -> PredictResult:
     """Predict with every serving node of a trained cluster and combine their answers.
 
-    Returns prediction, confidence, agreement and each node's answer.
+    Call it once neural_train_distributed has committed a round, also while it goes on. It returns the
+    prediction, its confidence, the agreement of the nodes and each node's answer.
     """
     return PredictResult.of(await engine.predict(request))
 
@@ -93,9 +98,10 @@ async def neural_predict_distributed(
 async def neural_cluster_terminate(
     engine: EngineSurface, request: TerminateRequest, _: Progress
 ) -> TerminateResult:
-    """Stop all nodes of a cluster, or with training_id only that training.
+    """End a cluster and stop all its nodes, or with training_id only stop that training.
 
-    Returns the final metrics; checkpoints stay unless delete_artifacts is true.
+    Call it last, and ask the user first: an ended cluster cannot be used again. Saved weights stay as files
+    unless delete_artifacts is true.
     """
     return TerminateResult.of(await engine.terminate(request))
 
@@ -141,7 +147,7 @@ TOOL_SPECS: tuple[ToolSpec[Any], ...] = (
         annotations=_hints(),
         arguments=texts.DEPLOY_ARGUMENTS,
         outputs=texts.DEPLOY_OUTPUTS,
-        published={"node_type": {"type": "string"}},
+        published={},
     ),
     ToolSpec(
         call=neural_cluster_connect,

@@ -22,9 +22,7 @@ def status_of(nodes: list[NodeStatus], n_sessions: int = 0) -> StatusResult:
 
 
 def talkative(number: int) -> NodeStatus:
-    return node_status(number).model_copy(
-        update={"pol": {"challenges": list(range(100))}, "last_error": "e" * 300}
-    )
+    return node_status(number).model_copy(update={"last_error": "e" * 300})
 
 
 def n_bytes(status: StatusResult) -> int:
@@ -37,7 +35,7 @@ def test_a_status_of_the_usual_size_is_returned_as_it_is():
 
 
 def test_the_history_goes_first_keeps_its_ends_and_says_where_the_rest_is():
-    status = status_of([node_status(i) for i in range(37)])
+    status = status_of([node_status(i) for i in range(39)])
     assert n_bytes(status) > MAX_STATUS_BYTES
     short = short_enough(status)
     assert [point.round for point in short.history] == [0, 5, 10, 14, 19]
@@ -52,6 +50,6 @@ def test_what_nodes_say_goes_next_and_old_sessions_last():
     short = short_enough(status)
     assert n_bytes(short) <= MAX_STATUS_BYTES
     assert len(short.nodes) == 32
-    assert all(node.pol is None and node.last_error is None for node in short.nodes)
+    assert all(node.last_error is None for node in short.nodes)
     assert len(short.training_sessions) == 5
     assert len(short.warnings) == 3

@@ -39,9 +39,7 @@ def report(cluster: LiveCluster, *, events: bool) -> DaaReport:
     return DaaReport(
         enabled=cluster.spec.daa_enabled,
         level_effective=effective_level(_observation(cluster)),
-        executed=0,
         recommended=log.recommended,
-        suppressed=0,
         events=list(log.events)[-EVENTS_SHOWN:] if events else [],
     )
 

@@ -61,7 +61,6 @@ async def status_report(
             **_memory_part(cluster, memory),
             "nodes": [_node(cluster, slot, memory.get(slot.name)) for slot in nodes],
             "guarantees": guarantees(cluster),
-            "consensus_report": None,
             "daa": autonomy.report(cluster, events=full),
             "wasm": wasm(cluster),
             "history": thinned(training.history) if full and training else [],
@@ -262,10 +261,8 @@ def _node(cluster: LiveCluster, slot: Slot, memory: MemoryReading | None) -> Nod
         memory_bytes=memory.nbytes if memory else None,
         memory_limit_bytes=_memory_limit_bytes(cluster, slot),
         parameters=slot.parameters,
-        backend="torch",
         pid=slot.handle.pid if slot.handle else None,
         isolation_level=slot.handle.isolation.level if slot.handle else "none",
-        pol=None,
         last_error=slot.last_error,
     )
 

@@ -101,18 +101,15 @@ def report(cluster_id: str, answer: Answer) -> PredictionReport:
             for slot in answer.slots
             if slot.name in answer.excluded
         ],
-        quorum=None,
         confidence_source="none" if confidence[0] is None else "margin",
         stacker="fallback" if answer.request.aggregation == "ensemble" else None,
         degraded=n_used < n_expected,
-        stale=False,
         degraded_reason=_shortage(n_used, n_expected),
         model_version=answer.committed.version,
         bundle_sha=bundle.sha,
         input_report=_input_report(answer.adapted),
         latency_ms=answer.elapsed_ms,
         synthetic_training_data=answer.committed.dataset.synthetic,
-        feedback_recorded=False,
         warnings=warnings,
     )
 
@@ -278,7 +275,6 @@ def _node_answers(
             node_id=slot.node_id,
             slot=slot.name,
             prediction=by_slot[slot.name][0],
-            confidence=None,
             latency_ms=answer.latency_ms.get(slot.name),
         )
         for slot in answered

@@ -28,7 +28,6 @@ from flow_nexus_neural.engine.reports.prediction import (
     InputReport,
     Interval,
     PredictionReport,
-    Quorum,
 )
 from flow_nexus_neural.engine.reports.status import (
     Communication,
@@ -90,7 +89,6 @@ __all__ = [
     "NodeStatus",
     "Performance",
     "PredictionReport",
-    "Quorum",
     "Rebalanced",
     "Report",
     "Serving",

@@ -20,15 +20,7 @@ class IndividualPrediction(Report):
     node_id: str
     slot: str
     prediction: Label | None
-    confidence: float | None
     latency_ms: float | None
-
-
-class Quorum(Report):
-    """Answers needed and got."""
-
-    needed: int
-    got: int
 
 
 class IgnoredInput(Report):
@@ -77,16 +69,13 @@ class PredictionReport(Report):
     nodes_used: int
     nodes_expected: int
     excluded_nodes: list[Exclusion]
-    quorum: Quorum | None
-    confidence_source: Literal["validator", "margin", "none"]
-    stacker: Literal["net", "fallback"] | None
+    confidence_source: Literal["margin", "none"]
+    stacker: Literal["fallback"] | None
     degraded: bool
-    stale: bool
     degraded_reason: str | None
     model_version: int
     bundle_sha: str
     input_report: InputReport
     latency_ms: float
     synthetic_training_data: bool
-    feedback_recorded: bool
     warnings: list[str]

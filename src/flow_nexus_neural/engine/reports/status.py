@@ -76,21 +76,17 @@ class NodeStatus(Report):
     memory_bytes: int | None
     memory_limit_bytes: int
     parameters: int | None
-    backend: str
     pid: int | None
     isolation_level: str
-    pol: dict[str, JsonValue] | None
     last_error: str | None
 
 
 class DaaReport(Report):
-    """What autonomy did and would do."""
+    """What autonomy would do; nothing is carried out in this version."""
 
     enabled: bool
     level_effective: float | None
-    executed: int
     recommended: int
-    suppressed: int
     events: list[dict[str, JsonValue]]
 
 
@@ -167,7 +163,6 @@ class StatusReport(Report):
     memory_source: str | None
     nodes: list[NodeStatus]
     guarantees: Guarantees
-    consensus_report: dict[str, JsonValue] | None
     daa: DaaReport
     performance: Performance
     wasm: Wasm

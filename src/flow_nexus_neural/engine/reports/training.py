@@ -21,7 +21,7 @@ class TrainingConfig(Report):
     aggregation_method: str
     partition: str
     seed: int
-    strategy: Literal["federated", "all_reduce", "local_sgd", "single_process"]
+    strategy: Literal["federated", "local_sgd", "single_process"]
     sync_every_steps: int | None
 
 
@@ -88,7 +88,6 @@ class TrainingReport(Report):
     networks: list[NetworkInfo]
     guarantees: Guarantees
     poll_after_ms: int
-    estimated_seconds: float | None
     started_at: str
     warnings: list[str]
 

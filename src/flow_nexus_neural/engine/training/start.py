@@ -130,7 +130,6 @@ def _report(
         networks=prepared.network_infos,
         guarantees=guarantees(cluster),
         poll_after_ms=FIRST_POLL_MS,
-        estimated_seconds=None,
         started_at=training.started_at,
         warnings=warnings,
     )

@@ -26,7 +26,7 @@ def test_nothing_is_recommended_to_a_cluster_that_is_well():
     made = cluster()
     observe(made)
     found = report(made, events=True)
-    assert (found.executed, found.recommended, found.suppressed, found.events) == (0, 0, 0, [])
+    assert (found.recommended, found.events) == (0, [])
     assert found.level_effective == pytest.approx(0.8)
 
 
@@ -37,7 +37,7 @@ def test_a_dead_node_is_recommended_for_restart_once_while_it_stays_dead():
     for _ in range(3):
         observe(made)
     found = report(made, events=True)
-    assert (found.recommended, found.executed) == (1, 0)
+    assert found.recommended == 1
     (event,) = found.events
     assert (event["rule"], event["target"], event["decision"]) == (
         "restart_node",

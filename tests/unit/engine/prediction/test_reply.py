@@ -101,7 +101,7 @@ def test_the_mean_of_three_nodes():
     assert (made.calibrated, made.confidence_source, made.stacker) == (False, "margin", None)
     assert made.raw_prediction == made.prediction
     assert (made.model_version, made.latency_ms) == (3, 4.25)
-    assert made.probabilities is made.interval is made.quorum is None
+    assert made.probabilities is made.interval is None
 
 
 def test_a_majority_is_the_share_of_votes_and_as_sure_as_the_mean():
