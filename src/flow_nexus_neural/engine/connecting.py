@@ -29,7 +29,7 @@ from flow_nexus_neural.engine.slots import Slot
 from flow_nexus_neural.engine.surface import Progress
 from flow_nexus_neural.errors import NeuralError, NodeError, NoWorkers, RoundFailed
 from flow_nexus_neural.kernels.averaging import federated_average
-from flow_nexus_neural.protocol.messages import GetWeights, Weights
+from flow_nexus_neural.protocol.messages import GetWeights
 
 MAX_EDGES_SHOWN = 16
 MAX_FAULTS_TOLD = 8
@@ -265,7 +265,7 @@ async def _deliver(
         cohort = committed.cohort_of(slot.name)
         request = GetWeights(network=serving_name(committed.bundle.parity))
         try:
-            _, arrays = await calls.ask(slot, request, Weights, LOAD)
+            _, arrays = await calls.ask(slot, request, LOAD)
         except NodeError as failure:
             excluded[slot.name] = f"{failure.code}: {failure.message}"
             return

@@ -16,7 +16,7 @@ from flow_nexus_neural.engine.deadlines import BUILD, LOAD
 from flow_nexus_neural.engine.model import Cohort
 from flow_nexus_neural.engine.slots import Slot
 from flow_nexus_neural.errors import NodeError, SyncMismatch
-from flow_nexus_neural.protocol.messages import Build, Built, Load, Loaded
+from flow_nexus_neural.protocol.messages import Build, Load
 from flow_nexus_neural.runtime.base import Region
 
 
@@ -43,10 +43,10 @@ async def load(calls: NodeCalls, slot: Slot, cohort: Cohort, parity: int, region
     """
     name = serving_name(parity)
     if slot.built.get(name) != cohort.plan_digest:
-        await calls.ask(slot, Build(network=name, plan=cohort.plan, seed=0), Built, BUILD)
+        await calls.ask(slot, Build(network=name, plan=cohort.plan, seed=0), BUILD)
         slot.built[name] = cohort.plan_digest
     await calls.grant(slot, region)
-    reply, _ = await calls.ask(slot, Load(network=name, region=region.key), Loaded, LOAD)
+    reply, _ = await calls.ask(slot, Load(network=name, region=region.key), LOAD)
     calls.pulled(region.nbytes)
     await calls.revoke(slot, region.key)
     if reply.digest != cohort.digest:
