@@ -1,8 +1,8 @@
-"""The engine's end of the wire to one node: which calls wait, what they may be answered, how they end.
+"""The calls to one node that are under way: their numbers, their replies, and how they end.
 
-No transport here: bytes to send leave through a function, bytes received come in through `receive`. Nothing
-in this module waits except `call`, and nothing it does can be half done by a cancellation: a call is queued
-whole or not at all, and giving up only marks it, so that its late reply is dropped by number.
+There is no transport here: frames to send leave through a function, bytes received come in through `receive`.
+Only `call` and `ready` wait. A cancellation cannot leave a call half done: the frame is queued before the
+wait begins, and a caller who gives up only marks the call, so that its late reply is recognised and dropped.
 """
 
 from collections.abc import Callable
@@ -157,7 +157,7 @@ class Conversation:
             )
 
     def admit_header(self, header: Header[Reply]) -> None:
-        """Refuse another incarnation, a number that is not under way, and any reply but the awaited one."""
+        """Refuse another incarnation, a number that is not under way, and any other reply than the right one."""
         if header.inc != self._spec.incarnation:
             raise Fenced(
                 f"node {self._spec.slot} answers for incarnation {header.inc},"
