@@ -157,7 +157,7 @@ class Conversation:
             )
 
     def admit_header(self, header: Header[Reply]) -> None:
-        """Refuse another incarnation, a number that is not under way, and any other reply than the right one."""
+        """Refuse another incarnation, a number that is not under way, and any reply but the right one."""
         if header.inc != self._spec.incarnation:
             raise Fenced(
                 f"node {self._spec.slot} answers for incarnation {header.inc},"

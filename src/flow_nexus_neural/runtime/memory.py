@@ -274,7 +274,7 @@ class CarriedBuffer(_Carried):
 
 
 class CarriedView(_Carried):
-    """A buffer that lives in frames, as its writer's neighbours may read it: its content as of the latest grant."""
+    """What neighbours of a carried buffer's writer may read: its content at the time of the latest grant."""
 
     def __init__(self, source: CarriedBuffer) -> None:
         super().__init__(source.key, source.layout, source.nbytes)
