@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from flow_nexus_neural.errors import LimitExceeded
-from flow_nexus_neural.protocol.codec import DTYPES, Frame, Limits, Unreadable, encode
+from flow_nexus_neural.protocol.codec import DTYPES, Frame, FrameLimits, Unreadable, encode
 from flow_nexus_neural.protocol.messages import (
     Cancel,
     Done,
@@ -61,12 +61,14 @@ class Responder:
         cancelled: Whether the running long request is to end. Reset by the caller before the next request.
     """
 
-    def __init__(self, service: Service, incarnation: int, limits: Limits | None = None) -> None:
+    def __init__(
+        self, service: Service, incarnation: int, limits: FrameLimits | None = None
+    ) -> None:
         self.closing = False
         self.cancelled = False
         self._service = service
         self._incarnation = incarnation
-        self._limits = limits or Limits()
+        self._limits = limits or FrameLimits()
         self._carried: dict[str, Arrays] = {}
 
     def answer(

@@ -25,8 +25,8 @@ from flow_nexus_neural.protocol.codec import (
     REPLY_HEADERS,
     Decoder,
     Frame,
+    FrameLimits,
     Header,
-    Limits,
     encode,
 )
 from flow_nexus_neural.protocol.contract import AnsweredBy, NodeRecord, R
@@ -71,7 +71,9 @@ class Conversation:
         limits: Longest request frames.
     """
 
-    def __init__(self, spec: NodeSpec, send: Callable[[Outgoing], None], limits: Limits) -> None:
+    def __init__(
+        self, spec: NodeSpec, send: Callable[[Outgoing], None], limits: FrameLimits
+    ) -> None:
         self.bytes_received = 0
         self._spec = spec
         self._send = send

@@ -13,7 +13,7 @@ import anyio
 from numpy.typing import NDArray
 
 from flow_nexus_neural.errors import InternalError, NeuralError
-from flow_nexus_neural.protocol.codec import Limits
+from flow_nexus_neural.protocol.codec import FrameLimits
 from flow_nexus_neural.protocol.contract import AnsweredBy, R
 from flow_nexus_neural.protocol.dispatch import Arrays
 from flow_nexus_neural.protocol.messages import Ready, Revoke, Shutdown
@@ -37,7 +37,7 @@ class NodeEnd(ABC):
         limits: Longest frames that the node accepts.
     """
 
-    def __init__(self, spec: NodeSpec, limits: Limits) -> None:
+    def __init__(self, spec: NodeSpec, limits: FrameLimits) -> None:
         self.spec = spec
         self.isolation = Isolation(level="unknown")
         self.runtime_version = ""
