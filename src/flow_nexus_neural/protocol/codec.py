@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from flow_nexus_neural.errors import LimitExceeded, NeuralError, ProtocolViolation
-from flow_nexus_neural.protocol.messages import ArrayLayout, Count, DType, Reply, Request
+from flow_nexus_neural.protocol.arrays import ArrayLayout, Count, DType, Layouts
+from flow_nexus_neural.protocol.messages import Reply, Request
 from flow_nexus_neural.protocol.plan import Frozen
 
 MAGIC = b"FNN1"
@@ -43,7 +44,6 @@ _NAMES: dict[np.dtype[Any], DType] = {
 }
 
 M = TypeVar("M")
-Layouts = tuple[ArrayLayout, ...]
 
 
 class Header(Frozen, Generic[M]):
@@ -100,7 +100,7 @@ class Gate(Protocol[M]):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class FrameLimits:
     """A gate that only knows the largest frame."""
 
     header_bytes: int = MAX_HEADER_BYTES
@@ -170,7 +170,7 @@ def encode(
     message: BaseModel,
     arrays: Mapping[str, NDArray[Any]] | None = None,
     *,
-    limits: Limits | None = None,
+    limits: FrameLimits | None = None,
 ) -> list[bytes | memoryview]:
     """Encode one frame as buffers to be sent in order; array bytes are not copied.
 
@@ -185,7 +185,7 @@ def encode(
         LimitExceeded: If the receiver would refuse the frame for its length.
         ValueError: If an array has a dtype that is not on the wire.
     """
-    limits = limits or Limits()
+    limits = limits or FrameLimits()
     layouts, body_bytes = pack(arrays or {})
     described = ",".join(layout.model_dump_json() for layout in layouts)
     text = (
@@ -228,11 +228,6 @@ class Decoder(Generic[M]):
         self._filled = 0
         self._body_bytes = 0
         self._header: Header[M] | Unreadable | None = None
-
-    @property
-    def mid_frame(self) -> bool:
-        """Whether a frame has begun and not ended."""
-        return self._stage != "prefix" or self._filled > 0
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[Frame[M] | Unreadable]:
         """Take bytes, give the frames that they complete.

@@ -19,7 +19,7 @@ from anyio.abc import TaskGroup
 from typing_extensions import override
 
 from flow_nexus_neural.errors import RuntimeUnavailable
-from flow_nexus_neural.protocol.codec import Limits
+from flow_nexus_neural.protocol.codec import FrameLimits
 from flow_nexus_neural.protocol.dispatch import Arrays
 from flow_nexus_neural.runtime.base import Buffer, Isolation, NodeExit, NodeSpec, Region
 from flow_nexus_neural.runtime.exec_spawn import (
@@ -47,7 +47,7 @@ class ExecNode(SocketNode):
     `run` must run, shielded from cancellation, from the start to the end, as `LocalNode.run`.
     """
 
-    def __init__(self, spec: NodeSpec, limits: Limits, spawned: Spawned) -> None:
+    def __init__(self, spec: NodeSpec, limits: FrameLimits, spawned: Spawned) -> None:
         super().__init__(spec, limits, spawned.process.pid, spawned.connection)
         self._process = spawned.process
         self._stderr = spawned.stderr
@@ -120,7 +120,7 @@ class ExecRuntime:
         self._settings = settings
         self._command = tuple(command)
         self._inherit = inherit
-        self._limits = Limits(body_bytes=CARRIED_BODY_BYTES)
+        self._limits = FrameLimits(body_bytes=CARRIED_BODY_BYTES)
         self._tasks: TaskGroup | None = None
         self._nodes: set[ExecNode] = set()
         self._closed = False

@@ -28,7 +28,7 @@ from flow_nexus_neural.protocol.codec import (
     REQUEST_HEADERS,
     Decoder,
     Frame,
-    Limits,
+    FrameLimits,
     Unreadable,
     encode,
 )
@@ -71,7 +71,7 @@ class InprocNode(NodeEnd):
         faults: FaultPlan,
         threads: anyio.CapacityLimiter,
     ) -> None:
-        limits = Limits(body_bytes=_BODY_BYTES)
+        limits = FrameLimits(body_bytes=_BODY_BYTES)
         super().__init__(spec, limits)
         self.isolation = _ISOLATION
         self.runtime_version = "inproc"

@@ -24,7 +24,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from flow_nexus_neural.errors import NodeStartFailed, RuntimeUnavailable
-from flow_nexus_neural.protocol.codec import MAX_BODY_BYTES, Limits
+from flow_nexus_neural.protocol.codec import MAX_BODY_BYTES, FrameLimits
 from flow_nexus_neural.protocol.dispatch import Arrays
 from flow_nexus_neural.runtime.base import Buffer, Isolation, NodeSpec, Region
 from flow_nexus_neural.runtime.cgroups import GroupLimits, NodeGroup
@@ -83,7 +83,9 @@ class LocalRuntime:
         self._first = zygote
         self._launch = launch
         self._shared_memory = shared_memory
-        self._limits = Limits(body_bytes=MAX_BODY_BYTES if shared_memory else CARRIED_BODY_BYTES)
+        self._limits = FrameLimits(
+            body_bytes=MAX_BODY_BYTES if shared_memory else CARRIED_BODY_BYTES
+        )
         self._tasks: TaskGroup | None = None
         self._zygote: ZygoteClient | None = None
         self._launching = anyio.Lock()

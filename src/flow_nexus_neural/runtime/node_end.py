@@ -1,26 +1,22 @@
-"""What every handle does alike, whatever carries its frames."""
+"""The engine's end of one node, without the transport: calls, grants, and the end of the node.
+
+A subclass adds how frames travel and how the node is killed. No message is treated here by its name: what a
+request reads and fills is said by its class (`protocol.contract`), how a region is granted by the region
+(`runtime.memory`).
+"""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import anyio
 from numpy.typing import NDArray
 
 from flow_nexus_neural.errors import InternalError, NeuralError
-from flow_nexus_neural.protocol.codec import Limits
+from flow_nexus_neural.protocol.codec import FrameLimits
+from flow_nexus_neural.protocol.contract import AnsweredBy, R
 from flow_nexus_neural.protocol.dispatch import Arrays
-from flow_nexus_neural.protocol.messages import (
-    Announce,
-    Grant,
-    Observe,
-    Ready,
-    Reply,
-    Request,
-    Revoke,
-    Shutdown,
-    Train,
-    Trained,
-)
+from flow_nexus_neural.protocol.messages import Ready, Revoke, Shutdown
 from flow_nexus_neural.runtime.base import (
     Buffer,
     Isolation,
@@ -30,30 +26,24 @@ from flow_nexus_neural.runtime.base import (
     Region,
 )
 from flow_nexus_neural.runtime.conversation import Conversation, Outgoing
-from flow_nexus_neural.runtime.memory import (
-    AnyRegion,
-    CarriedBuffer,
-    CarriedView,
-    InMemory,
-)
+from flow_nexus_neural.runtime.memory import Grantable
 
 
 class NodeEnd(ABC):
-    """The engine's end of one node; implements `base.NodeHandle` but for transport and killing.
+    """Implements `base.NodeHandle` but for transport and killing.
 
     Args:
-        spec: What the node is told.
-        limits: Longest frames it takes.
+        spec: Of the node.
+        limits: Longest frames that the node accepts.
     """
 
-    def __init__(self, spec: NodeSpec, limits: Limits) -> None:
+    def __init__(self, spec: NodeSpec, limits: FrameLimits) -> None:
         self.spec = spec
         self.isolation = Isolation(level="unknown")
         self.runtime_version = ""
         self.bytes_sent = 0
         self._conversation = Conversation(spec, self._transmit, limits)
-        self._buffers: dict[str, CarriedBuffer] = {}
-        self._relayed: dict[str, CarriedView] = {}
+        self._carried: dict[str, Grantable] = {}
         self._asked_to_stop = False
         self._exit: NodeExit | None = None
         self._gone = anyio.Event()
@@ -74,48 +64,36 @@ class NodeEnd(ABC):
         return self._conversation.bytes_received
 
     async def call(
-        self, request: Request, arrays: Arrays | None = None
-    ) -> tuple[Reply, dict[str, NDArray[Any]]]:
+        self, request: AnsweredBy[R], arrays: Arrays | None = None
+    ) -> tuple[R, dict[str, NDArray[Any]]]:
         """One reply for one request; see `base.NodeHandle`."""
-        if isinstance(request, Observe):
-            await self._relay(request)
+        await self._relay(request.regions_observed())
         self._asked_to_stop |= isinstance(request, Shutdown)
         reply, brought = await self._conversation.call(request, arrays)
-        if not brought:
+        filled = request.region_filled()
+        if filled is None or not brought:
             return reply, brought
-        if isinstance(request, Train) and isinstance(reply, Trained):
-            self._buffers[request.publish].store(brought)
-            return reply, {}
-        if isinstance(request, Announce):
-            self._buffers[request.key].store(brought)
-            return reply, {}
-        return reply, brought
+        region = self._carried.get(filled)
+        if region is not None:  # else it was revoked while the node worked
+            region.store(brought)
+        return reply, {}
 
     async def grant(self, region: Region | Buffer) -> None:
         """Let the node use a region or a buffer; see `base.NodeHandle`."""
-        if not isinstance(region, AnyRegion):
+        if not isinstance(region, Grantable):
             raise InternalError(f"region {region.key} was not made by a runtime")
-        grant = Grant(
-            key=region.key, writable=region.writable, nbytes=region.nbytes, arrays=region.layout
-        )
-        self._buffers.pop(region.key, None)
-        self._relayed.pop(region.key, None)
-        if isinstance(region, InMemory):
-            await self._conversation.call(grant, None, region.fd)
-            return
-        if isinstance(region, CarriedBuffer):
-            self._buffers[region.key] = region
-        if isinstance(region, CarriedView):
-            self._relayed[region.key] = region
-        await self._conversation.call(grant, region.arrays)
+        frame = region.grant_frame()
+        self._carried.pop(region.key, None)
+        if frame.arrays is not None:
+            self._carried[region.key] = region
+        await self._conversation.call(frame.grant, frame.arrays, frame.descriptor)
 
     async def revoke(self, *keys: str) -> None:
         """Make the node forget regions; see `base.NodeHandle`."""
         if keys:
             await self._conversation.call(Revoke(keys=keys))
         for key in keys:
-            self._buffers.pop(key, None)
-            self._relayed.pop(key, None)
+            self._carried.pop(key, None)
 
     async def ready(self) -> Ready:
         """The answer to the start; raises as `Conversation.ready`."""
@@ -142,26 +120,25 @@ class NodeEnd(ABC):
         """Memory now, read from the system; None where it cannot be known."""
         return None
 
-    async def _relay(self, request: Observe) -> None:
-        """Bring the node what its neighbours wrote last, where it cannot see that by itself."""
-        for key in request.keys:
-            view = self._relayed.get(key)
-            if view is not None and view.source.is_open:
-                await self.grant(view)
+    async def _relay(self, keys: Sequence[str]) -> None:
+        """Grant again what neighbours have written since, where the node cannot see that by itself."""
+        for key in keys:
+            region = self._carried.get(key)
+            if region is not None and region.is_relayed:
+                await self.grant(region)
 
     async def _ask_to_stop(self) -> None:
         try:
             await self.call(Shutdown())
         except NeuralError:
-            return  # gone meanwhile, or refusing: what follows ends it either way
+            return  # it is gone or refuses; `stop` kills it in either case
         await self._gone.wait()
 
     def _settle(self, exit_: NodeExit, violation: NeuralError | None = None) -> None:
-        """The node is gone: tell everybody, once."""
+        """Record that the node is gone and end every wait on it. Called once."""
         self._exit = exit_
         self._conversation.end(exit_, violation)
-        self._buffers.clear()
-        self._relayed.clear()
+        self._carried.clear()
         self._gone.set()
 
     def _ended(self) -> NodeExit:
@@ -175,4 +152,4 @@ class NodeEnd(ABC):
 
     @abstractmethod
     def _kill(self, cause: str) -> None:
-        """End the node at once. Idempotent; the first cause (`reason: sentence`) is the one told."""
+        """End the node at once. Idempotent; the first cause (`reason: sentence`) is the one reported."""

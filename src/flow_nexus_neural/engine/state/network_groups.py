@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow_nexus_neural.protocol.digest import json_digest, named_tensors, weights_digest
-from flow_nexus_neural.protocol.messages import MOMENTS
+from flow_nexus_neural.protocol.model_state import MOMENTS
 from flow_nexus_neural.protocol.plan import NetworkPlan
 from flow_nexus_neural.vocabulary import Optimizer
 

@@ -15,7 +15,7 @@ from flow_nexus_neural.engine.storage import persisted
 from flow_nexus_neural.engine.storage.checkpoints import CheckpointFiles
 from flow_nexus_neural.errors import StoreCorrupt
 from flow_nexus_neural.kernels.calibration import Calibrator
-from flow_nexus_neural.protocol.messages import MOMENTS
+from flow_nexus_neural.protocol.model_state import MOMENTS
 from flow_nexus_neural.protocol.plan import NetworkPlan
 
 TRAIN_AGAIN = "restore the state directory from a copy, or train the cluster again"

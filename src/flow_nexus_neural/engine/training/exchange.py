@@ -19,17 +19,13 @@ from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.errors import NodeError, NodeTimeout, UpdateRejected
 from flow_nexus_neural.protocol.messages import (
-    MOMENTS,
     Build,
-    Built,
     Cancel,
-    Done,
     GetWeights,
     Pass,
     Train,
-    Trained,
-    Weights,
 )
+from flow_nexus_neural.protocol.model_state import MOMENTS
 from flow_nexus_neural.runtime.base import Buffer, Region
 
 TRAINING = "train"
@@ -111,7 +107,6 @@ class Exchange:
         built, _ = await self._setup.ask(
             slot,
             Build(network=TRAINING, plan=network.plan, seed=self._init_seed(network)),
-            Built,
             BUILD,
         )
         slot.note_built(TRAINING, network.plan_digest)
@@ -129,7 +124,7 @@ class Exchange:
             NodeError: The node failed.
             UpdateRejected: What it sent does not fit the plan or is not finite.
         """
-        reply, arrays = await self._setup.ask(slot, GetWeights(network=TRAINING), Weights, BUILD)
+        reply, arrays = await self._setup.ask(slot, GetWeights(network=TRAINING), BUILD)
         vectors = {name: arrays.get(name) for name in ("params", "buffers")}
         params, buffers = vectors["params"], vectors["buffers"]
         if (
@@ -191,7 +186,7 @@ class Exchange:
             dropout_seed=seeds[0],
             feature_dropout=self._recipe.feature_dropout,
         )
-        reply, _ = await self.calls.ask(slot, request, Trained, NEVER)
+        reply, _ = await self.calls.ask(slot, request, NEVER)
         arrays = await self._context.offload(buffer.copy)
         self.calls.pulled(base.nbytes + buffer.nbytes)
         state = ModelState(
@@ -218,7 +213,7 @@ class Exchange:
     async def cancel(self, slot: Slot) -> None:
         """End a worker's training; one that does not obey is frozen and gets killed."""
         try:
-            await self.calls.ask(slot, Cancel(), Done, CANCEL)
+            await self.calls.ask(slot, Cancel(), CANCEL)
         except NodeTimeout:
             if slot.handle is not None:
                 await slot.handle.stop(grace_s=0)

@@ -23,7 +23,7 @@ from flow_nexus_neural.engine.versions.aggregate import aggregate
 from flow_nexus_neural.engine.versions.commit import install, recent_files, store_blobs
 from flow_nexus_neural.engine.versions.loading import serving_name, serving_slots
 from flow_nexus_neural.errors import NodeError, RoundFailed, UpdateRejected
-from flow_nexus_neural.protocol.messages import GetWeights, Weights
+from flow_nexus_neural.protocol.messages import GetWeights
 
 RULE = "exact_aggregation"
 
@@ -123,7 +123,7 @@ async def _held(calls: NodeCalls, slot: Slot, committed: CommittedVersion) -> Up
     """The weights of one worker, if they are those that it should hold. Raises `UpdateRejected`."""
     network = committed.network_of(slot.name)
     request = GetWeights(network=serving_name(committed.bundle.parity))
-    _, arrays = await calls.ask(slot, request, Weights, LOAD)
+    _, arrays = await calls.ask(slot, request, LOAD)
     params, buffers = arrays.get("params"), arrays.get("buffers")
     if (
         network is None
