@@ -109,6 +109,7 @@ async def test_an_operation_that_fails_leaves_the_node_alive(node):
     assert (await node.call(Ping()))[0].kind == "pong"
 
 
+@pytest.mark.usefixtures("concurrent")
 async def test_a_cancelled_call_does_not_harm_the_next_and_its_late_reply_is_dropped(runtime, node):
     buffer = await prepare(runtime, node)
     async with anyio.create_task_group() as tasks:
@@ -141,6 +142,7 @@ async def test_an_unknown_message_or_field_is_a_fault_and_the_node_lives(
     assert (await node.call(Ping()))[0].kind == "pong"
 
 
+@pytest.mark.usefixtures("concurrent")
 async def test_death_in_flight_fails_the_calls_of_that_node_only(runtime, node):
     other = await runtime.start(spec("worker-1"))
     buffer = await prepare(runtime, node)
@@ -196,6 +198,7 @@ async def test_stop_runs_to_its_end_when_it_is_cancelled(node):
     assert (await node.wait_exit()).reason == "stopped"
 
 
+@pytest.mark.usefixtures("concurrent")
 async def test_a_node_that_trains_stops_at_once_when_asked(runtime, node):
     buffer = await prepare(runtime, node)
     async with anyio.create_task_group() as tasks:
@@ -262,6 +265,7 @@ async def test_a_node_restarted_from_a_version_has_its_weights(runtime, node):
     version.close()
 
 
+@pytest.mark.usefixtures("concurrent")
 async def test_quick_requests_are_answered_while_it_trains_by_the_serving_copy(runtime, node):
     buffer = await prepare(runtime, node)
     before, state = await node.call(GetWeights(network="net"))
@@ -280,6 +284,7 @@ async def test_quick_requests_are_answered_while_it_trains_by_the_serving_copy(r
     buffer.close()
 
 
+@pytest.mark.usefixtures("concurrent")
 async def test_cancel_ends_a_training_and_the_next_one_runs(runtime, node):
     buffer = await prepare(runtime, node)
     async with anyio.create_task_group() as tasks:

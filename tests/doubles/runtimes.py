@@ -21,15 +21,16 @@ from tests.doubles.linear_service import LinearService, linear_plan
 
 LIGHT_ZYGOTE = (sys.executable, "-I", str(Path(__file__).with_name("light_zygote.py")))
 LIGHT_EXEC = (sys.executable, "-I", str(Path(__file__).with_name("light_exec.py")))
-KINDS = ("local", "local-torch", "local-carried", "exec", "inproc")
+KINDS = ("local", "local-torch", "local-carried", "exec", "inproc", "inproc-inline")
 
 launch_light = partial(ZygoteProcess.launch, LIGHT_ZYGOTE)
 
 
 @asynccontextmanager
 async def open_runtime(kind, faults=None):
-    if kind == "inproc":
-        runtime = InprocRuntime(lambda spec: LinearService(), faults)
+    if kind in ("inproc", "inproc-inline"):
+        inline = kind == "inproc-inline"
+        runtime = InprocRuntime(lambda spec: LinearService(), faults, inline=inline)
     elif kind in ("exec", "exec-port"):
         runtime = ExecRuntime(Settings(), command=LIGHT_EXEC, inherit=kind == "exec")
     elif kind == "local-torch":

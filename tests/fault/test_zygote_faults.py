@@ -17,7 +17,7 @@ from flow_nexus_neural.errors import (
     RuntimeUnavailable,
 )
 from flow_nexus_neural.protocol.messages import Ping, Predict
-from flow_nexus_neural.runtime import local
+from flow_nexus_neural.runtime import local, readiness
 from flow_nexus_neural.runtime.local import LocalRuntime
 from flow_nexus_neural.runtime.zygote_process import ENVIRONMENT, ZygoteProcess
 from flow_nexus_neural.settings import Settings
@@ -264,7 +264,7 @@ async def test_a_node_that_is_not_confined_enough_is_killed(monkeypatch):
         seen.append((pid, requirement))
         raise IsolationUnavailable("got 'process', required 'strict'")
 
-    monkeypatch.setattr(local, "judge", refuse)
+    monkeypatch.setattr(readiness, "judge", refuse)
     async with open_runtime("local") as runtime:
         with pytest.raises(IsolationUnavailable):
             await runtime.start(spec())

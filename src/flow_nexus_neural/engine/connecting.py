@@ -362,7 +362,7 @@ def _warnings(context: EngineContext, cluster: Cluster, *, planned: bool) -> lis
     if planned:
         return ["the change waits for the end of the running round"]
     warnings = ["in this version weights pass through the engine, not over the links"]
-    if "shared_memory" not in context.runtime.capabilities:
+    if not context.runtime.capabilities.peer_views:
         warnings.append(
             "nodes cannot share memory here: the engine relays what they tell each other"
         )

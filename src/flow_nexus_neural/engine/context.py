@@ -32,7 +32,7 @@ class EngineContext:
     Attributes:
         tasks: Outlives every call; trainings and watchers run here.
         workers: At most so many threads compute for the engine at one time.
-        turns: Lets as many nodes train at one time as there are cores, over all clusters.
+        turns: Lets as many nodes train at one time as the runtime has places, over all clusters.
         listeners: Called with a cluster id whenever its status changed.
     """
 

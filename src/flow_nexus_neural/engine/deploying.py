@@ -52,7 +52,8 @@ async def deploy(context: EngineContext, cluster: Cluster, request: DeployReques
     if outcome is None:
         outcome = await _new_slot(context, cluster, request, role)
     outcome.warnings = warnings + outcome.warnings
-    return _report(cluster, request, outcome)
+    best = context.runtime.capabilities.isolation
+    return _report(cluster, request, outcome, best)
 
 
 async def _replacement(
@@ -176,7 +177,9 @@ def _capability_warnings(capabilities: Sequence[str]) -> list[str]:
     return [f"capabilities without an effect in this version are stored only: {', '.join(inert)}"]
 
 
-def _report(cluster: Cluster, request: DeployRequest, outcome: Outcome) -> NodeReport:
+def _report(
+    cluster: Cluster, request: DeployRequest, outcome: Outcome, best_isolation: str
+) -> NodeReport:
     slot = outcome.slot
     isolation = slot.handle.isolation if slot.handle else Isolation(level="unknown")
     committed = cluster.committed
@@ -210,7 +213,7 @@ def _report(cluster: Cluster, request: DeployRequest, outcome: Outcome) -> NodeR
         warnings=[
             *outcome.warnings,
             *_capability_warnings(slot.spec.capabilities),
-            *isolation_warnings(isolation),
+            *isolation_warnings(isolation, best_isolation),
         ],
     )
 

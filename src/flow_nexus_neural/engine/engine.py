@@ -1,6 +1,5 @@
 """The engine: clusters by id, and the seven operations on them."""
 
-import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
@@ -112,7 +111,7 @@ class Engine:
                     checkpoints=CheckpointFiles(settings.state_dir),
                     tasks=tasks,
                     workers=anyio.CapacityLimiter(WORKER_THREADS),
-                    turns=TrainingTurns(_cores()),
+                    turns=TrainingTurns(runtime.capabilities.places),
                     listeners=[],
                 )
             )
@@ -312,11 +311,6 @@ class Engine:
             created_at=cluster.created_at,
             warnings=warnings,
         )
-
-
-def _cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 async def _close_store(store: Store) -> None:

@@ -1,7 +1,6 @@
 """Bringing a slot's process to life, and noticing its end."""
 
 import logging
-import platform
 
 import anyio
 
@@ -182,12 +181,12 @@ async def revive(context: EngineContext, cluster: Cluster) -> None:
                 group.start_soon(revive_one, slot)
 
 
-def isolation_warnings(isolation: Isolation) -> list[str]:
-    """What a caller should know about a level below the best that this platform can give."""
-    if platform.system() == "Linux" and isolation.level not in ("strict", "none"):
-        missing = ", ".join(isolation.missing) or "unknown"
-        return [f"isolation is {isolation.level!r}, not 'strict'; missing: {missing}"]
-    return []
+def isolation_warnings(isolation: Isolation, best: str) -> list[str]:
+    """What a caller should know about a node whose isolation is below the best level of its runtime."""
+    if isolation.level == best:
+        return []
+    missing = ", ".join(isolation.missing) or "unknown"
+    return [f"isolation is {isolation.level!r}, not {best!r}; missing: {missing}"]
 
 
 async def _failed(context: EngineContext, cluster: Cluster, slot: Slot, reason: str) -> None:

@@ -11,17 +11,15 @@ import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from types import TracebackType
-from typing import Final, Self
+from functools import partial
+from typing import Final
 
 import anyio
-from anyio.abc import TaskGroup
 from typing_extensions import override
 
 from flow_nexus_neural.errors import RuntimeUnavailable
 from flow_nexus_neural.protocol.codec import Limits
-from flow_nexus_neural.protocol.dispatch import Arrays
-from flow_nexus_neural.runtime.base import Buffer, Isolation, NodeExit, NodeSpec, Region
+from flow_nexus_neural.runtime.base import Capabilities, NodeExit, NodeSpec
 from flow_nexus_neural.runtime.exec_spawn import (
     EXEC_COMMAND,
     INHERITS_DESCRIPTORS,
@@ -29,10 +27,10 @@ from flow_nexus_neural.runtime.exec_spawn import (
     spawn,
 )
 from flow_nexus_neural.runtime.exits import ExitReport, describe_exit
-from flow_nexus_neural.runtime.isolation import judge, platform_name
-from flow_nexus_neural.runtime.memory import CarriedBuffer, CarriedRegion, view_of
+from flow_nexus_neural.runtime.isolation import best_level
+from flow_nexus_neural.runtime.managed import ManagedRuntime, processors
 from flow_nexus_neural.runtime.orders import CARRIED_BODY_BYTES, order_of
-from flow_nexus_neural.runtime.readiness import late, until_ready
+from flow_nexus_neural.runtime.readiness import isolation_of
 from flow_nexus_neural.runtime.socket_node import SocketNode
 from flow_nexus_neural.settings import Settings
 
@@ -98,7 +96,7 @@ class ExecNode(SocketNode):
         self._end_process()
 
 
-class ExecRuntime:
+class ExecRuntime(ManagedRuntime[ExecNode]):
     """Starts nodes by exec, each in a process that imports everything for itself.
 
     Args:
@@ -108,7 +106,6 @@ class ExecRuntime:
     """
 
     name = "exec"
-    capabilities: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -117,106 +114,29 @@ class ExecRuntime:
         command: Sequence[str] = EXEC_COMMAND,
         inherit: bool = INHERITS_DESCRIPTORS,
     ) -> None:
+        super().__init__(Capabilities(places=processors(), isolation=best_level(), processes=True))
         self._settings = settings
         self._command = tuple(command)
         self._inherit = inherit
         self._limits = Limits(body_bytes=CARRIED_BODY_BYTES)
-        self._tasks: TaskGroup | None = None
-        self._nodes: set[ExecNode] = set()
-        self._closed = False
-        self._last_isolation: Isolation | None = None
-
-    async def __aenter__(self) -> Self:
-        self._tasks = await anyio.create_task_group().__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        failure: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool | None:
-        await self.aclose()
-        if self._tasks is None:
-            return None
-        return await self._tasks.__aexit__(kind, failure, trace)
 
     async def start(self, spec: NodeSpec, *, ready_timeout_s: float = 30.0) -> ExecNode:
         """Start, confine and judge a node; see `base.NodeRuntime`."""
-        deadline = anyio.current_time() + ready_timeout_s
-        node: ExecNode | None = None
-        with anyio.CancelScope(deadline=deadline):
-            node = await self._spawn(spec)
-        if node is None:
-            raise late(spec, ready_timeout_s)
-        await until_ready(node, self._judge, deadline, ready_timeout_s)
-        return node
+        return await self._bring_up(partial(self._begin, spec), spec, ready_timeout_s)
 
-    def share(self, key: str, arrays: Arrays) -> Region:
-        """Copy arrays once; see `base.NodeRuntime`."""
-        return CarriedRegion(key, arrays)
-
-    def buffer(self, key: str, layout: Sequence[tuple[str, str, tuple[int, ...]]]) -> Buffer:
-        """Make a zeroed buffer of (name, dtype, shape) arrays."""
-        return CarriedBuffer(key, layout)
-
-    def view(self, buffer: Buffer) -> Region:
-        """Let a neighbour of a buffer's writer read it; see `base.NodeRuntime`."""
-        return view_of(buffer)
-
-    def isolation_preview(self) -> Isolation:
-        """What nodes will get: what the last one got; `unknown` before the first."""
-        return self._last_isolation or Isolation(
-            level="unknown", layers={"platform": platform_name()}
-        )
-
-    async def aclose(self) -> None:
-        """Stop every node in whatever state. Idempotent; runs to its end when cancelled."""
-        self._closed = True
-        with anyio.CancelScope(shield=True):
-            async with anyio.create_task_group() as stopping:
-                for node in tuple(self._nodes):
-                    stopping.start_soon(_stop, node)
-            self._nodes.clear()
-
-    async def _spawn(self, spec: NodeSpec) -> ExecNode:
-        self._opened()
+    async def _begin(self, spec: NodeSpec) -> ExecNode:
+        self._require_open()
         order = order_of(spec, self._settings, self._limits)
         spawned = await spawn(self._command, order, inherit=self._inherit)
         try:
-            tasks = self._opened()
+            self._require_open()
         except RuntimeUnavailable:  # closed while it was started: nobody would serve it
             await spawned.abandon()
             raise
         node = ExecNode(spec, self._limits, spawned)
-        self._nodes = {other for other in self._nodes if not other.gone}
-        self._nodes.add(node)
-        tasks.start_soon(_to_its_end, node)
+        self._keep(node, node.run)
         return node
 
-    def _opened(self) -> TaskGroup:
-        if self._closed or self._tasks is None:
-            raise RuntimeUnavailable("the runtime is not open")
-        return self._tasks
-
-    async def _judge(self, node: ExecNode) -> None:
-        ready = await node.ready()
-        node.runtime_version = ready.runtime
-        node.isolation = judge(
-            node.pid,
-            ready.steps,
-            ready.probes,
-            self._settings.require_isolation,
-            hostile=self._settings.hostile,
-        )
-        node.note_ready()
-        self._last_isolation = node.isolation
-
-
-async def _to_its_end(node: ExecNode) -> None:
-    with anyio.CancelScope(shield=True):
-        await node.run()
-
-
-async def _stop(node: ExecNode) -> None:
-    await node.stop()
+    @override
+    async def _measure(self, node: ExecNode) -> None:
+        node.isolation = await isolation_of(node, self._settings)
