@@ -369,6 +369,29 @@ async def test_closing_with_nodes_in_every_state_ends_them_all(kind):
         buffer.close()
 
 
+@pytest.mark.parametrize("kind", ["local", "exec", "inproc", "inproc-inline"])
+async def test_closing_runs_to_its_end_when_it_is_cancelled(kind):
+    async with open_runtime(kind) as runtime:
+        nodes = [await runtime.start(spec(f"worker-{number}")) for number in range(2)]
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await runtime.aclose()
+        assert [node.gone for node in nodes] == [True, True]
+
+
+@pytest.mark.parametrize("kind", ["local", "exec", "inproc", "inproc-inline"])
+async def test_a_start_that_is_cancelled_or_late_leaves_no_node(kind):
+    async with open_runtime(kind) as runtime:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await runtime.start(spec())
+        with pytest.raises(NodeStartFailed, match="not ready within 0 s"):
+            await runtime.start(spec(incarnation=2), ready_timeout_s=0)
+        assert all(node.gone for node in runtime._nodes)
+        node = await runtime.start(spec(incarnation=3))
+        assert (await node.call(Ping()))[0].kind == "pong"
+
+
 async def test_a_start_that_raises_is_told_as_such_in_process():
     from flow_nexus_neural.runtime.inproc import InprocRuntime
 

@@ -59,7 +59,7 @@ class ExecNode(SocketNode):
                 async with anyio.create_task_group() as reading:
                     reading.start_soon(self._last_words.drain_stream, self._stderr)
                     reading.start_soon(self._read)
-                    # The event loop waits for its children one by one: what one of them used is not told.
+                    # The event loop waits for its children one by one: what one of them used is not known.
                     report = ExitReport(await self._process.wait(), None, None)
                     self._dead.set()
                     # Both streams end with it; the deadline is for descriptors that leaked elsewhere.
@@ -68,12 +68,12 @@ class ExecNode(SocketNode):
         finally:
             self._end_process()
             self._hang_up()
-            self._settle(self._told(report), self._violation)
+            self._settle(self._exit_of(report), self._violation)
         await self._process.aclose()
 
-    def _told(self, report: ExitReport | None) -> NodeExit:
+    def _exit_of(self, report: ExitReport | None) -> NodeExit:
         cause = self._cause
-        told = describe_exit(
+        found = describe_exit(
             report,
             self._last_words.text,
             cause,
@@ -82,8 +82,8 @@ class ExecNode(SocketNode):
         )
         if not _SIGNALS_TELL and cause is not None:
             reason, _, why = cause.partition(": ")
-            return replace(told, reason=reason, sentence=f"terminated: {why}")
-        return told
+            return replace(found, reason=reason, sentence=f"terminated: {why}")
+        return found
 
     def _end_process(self) -> None:
         with suppress(ProcessLookupError):

@@ -92,21 +92,23 @@ class LocalRuntime(ManagedRuntime[LocalNode]):
     async def __aenter__(self) -> Self:
         _raise_descriptor_limit()
         await super().__aenter__()
-        with suppress(RuntimeUnavailable):  # told to whoever wants a node; the rest works without
+        with suppress(
+            RuntimeUnavailable
+        ):  # the first start of a node reports it; the rest works without
             self._adopt(self._first or self._launch())
         self._first = None
         return self
 
-    async def _gather(self, zygote: ZygoteClient) -> None:
-        """Before its first fork: put the zygote, and so every node, behind us and into one group."""
+    async def _prepare_zygote(self, zygote: ZygoteClient) -> None:
+        """Before the first fork: lower the zygote's priority and group it; its nodes inherit both."""
         async with self._grouping:
             if zygote.grouped:
                 return
             zygote.grouped = True
-            await anyio.to_thread.run_sync(self._gather_blocking, zygote)
+            await anyio.to_thread.run_sync(self._prepare_zygote_blocking, zygote)
 
-    def _gather_blocking(self, zygote: ZygoteClient) -> None:
-        zygote.stand_back(self._settings.node_nice)
+    def _prepare_zygote_blocking(self, zygote: ZygoteClient) -> None:
+        zygote.set_session_nice(self._settings.node_nice)
         if not self._settings.cgroup:
             return
         if self._group is None:
@@ -177,7 +179,7 @@ class LocalRuntime(ManagedRuntime[LocalNode]):
                 hint="run `flow-nexus-neural doctor` to see what its libraries say",
                 details={"stderr_tail": zygote.stderr_tail},
             )
-        await self._gather(zygote)
+        await self._prepare_zygote(zygote)
         return zygote
 
     async def _relaunch(self) -> None:
