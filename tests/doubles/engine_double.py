@@ -205,7 +205,7 @@ class EngineDouble:
             ),
             networks=[
                 r.NetworkInfo(
-                    cohort="c0",
+                    network="c0",
                     slots=["worker-0"],
                     parameters=834_561,
                     input=[50, 4],

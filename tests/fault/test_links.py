@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from flow_nexus_neural.engine import links
-from flow_nexus_neural.engine.deadlines import Deadline
+from flow_nexus_neural.engine.calls.deadlines import Deadline
+from flow_nexus_neural.engine.links import grants as links
 from flow_nexus_neural.engine.requests import TerminateRequest
 from flow_nexus_neural.protocol.messages import Announce, Observed, Sight
 from flow_nexus_neural.runtime.fault_plan import FaultPlan

@@ -6,7 +6,7 @@ import anyio
 import numpy as np
 import pytest
 
-from flow_nexus_neural.engine import supervision
+from flow_nexus_neural.engine.nodes import supervision
 from flow_nexus_neural.errors import NodeError
 from flow_nexus_neural.protocol.codec import encode
 from flow_nexus_neural.protocol.messages import Failed, Ping, Pong, Predict

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from flow_nexus_neural.coordination.ledger import head
-from flow_nexus_neural.engine.checkpoints import CheckpointFiles
-from flow_nexus_neural.engine.store import Store
+from flow_nexus_neural.engine.storage.checkpoints import CheckpointFiles
+from flow_nexus_neural.engine.storage.store import Store
 from flow_nexus_neural.errors import StoreCorrupt
 
 WRITER = Path(__file__).parent / "programs" / "store_writer.py"

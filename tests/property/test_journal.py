@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flow_nexus_neural.coordination.ledger import head, make_entry
-from flow_nexus_neural.engine.journal import Journal, append, drop_blobs, name_blobs, upsert
-from flow_nexus_neural.engine.rows import ClusterRow, SlotRow
+from flow_nexus_neural.engine.storage.journal import Journal, append, drop_blobs, name_blobs, upsert
+from flow_nexus_neural.engine.storage.rows import ClusterRow, SlotRow
 
 CLUSTERS = st.sampled_from(["c1", "c2"])
 JSON = st.dictionaries(

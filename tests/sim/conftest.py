@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from flow_nexus_neural.coordination import rounds
-from flow_nexus_neural.engine import supervision
+from flow_nexus_neural.engine.nodes import supervision
 
 torch.set_num_threads(1)
 

@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from flow_nexus_neural.engine import commit
+from flow_nexus_neural.engine.versions import commit
 from flow_nexus_neural.errors import (
     ClusterNotFound,
     ClusterTerminated,
@@ -199,11 +199,11 @@ async def test_a_stop_in_the_middle_of_a_commit_loses_nothing_that_is_durable(
     arrived, go_on = anyio.Event(), anyio.Event()
     load_everywhere = commit.load_everywhere
 
-    async def held(context, cluster, cohorts, parity):
+    async def held(context, cluster, networks, parity):
         if cluster.committed is not None and cluster.committed.version == 2:
             arrived.set()
             await go_on.wait()
-        await load_everywhere(context, cluster, cohorts, parity)
+        await load_everywhere(context, cluster, networks, parity)
 
     monkeypatch.setattr(commit, "load_everywhere", held)
     async with world(tmp_path) as w:
@@ -339,11 +339,11 @@ async def test_a_worker_that_comes_while_the_last_version_is_installed_serves_it
     arrived, go_on = anyio.Event(), anyio.Event()
     load_everywhere = commit.load_everywhere
 
-    async def held(context, cluster, cohorts, parity):
+    async def held(context, cluster, networks, parity):
         if cluster.committed is not None and cluster.committed.version == 2:
             arrived.set()
             await go_on.wait()
-        await load_everywhere(context, cluster, cohorts, parity)
+        await load_everywhere(context, cluster, networks, parity)
 
     monkeypatch.setattr(commit, "load_everywhere", held)
     async with world(tmp_path) as w:
@@ -381,8 +381,8 @@ async def test_different_networks_train_apart_and_answer_together(tmp_path):
         await w.deploy(cluster, layers=WIDE)
         status = await w.train(cluster, clients_per_round=3)
         assert status.training_status == "completed", status.training_error
-        cohorts = {e["cohort"] for e in await w.versions(cluster)}
-        assert len(cohorts) == 2 == len(status.serving.files)
+        networks = {e["cohort"] for e in await w.versions(cluster)}
+        assert len(networks) == 2 == len(status.serving.files)
         answer = await w.predict(cluster)
         assert (answer.nodes_used, answer.effective_ensemble_size) == (3, 2)
         mean = sum(answer.node_predictions.values()) / 3
@@ -549,11 +549,11 @@ async def test_an_ended_cluster_keeps_its_files_and_no_weights_in_memory(tmp_pat
         status = await w.train(cluster)
         await w.terminate(cluster)
         kept = w.engine._clusters[cluster].committed
-        assert [c.state for c in kept.cohorts.values()] == [None]
+        assert [c.state for c in kept.networks.values()] == [None]
         (file,) = status.serving.files.values()
     async with world(tmp_path) as w:
         kept = w.engine._clusters[cluster].committed
-        assert [c.state for c in kept.cohorts.values()] == [None]
+        assert [c.state for c in kept.networks.values()] == [None]
         assert (await w.status(cluster)).global_accuracy == status.global_accuracy
         assert (tmp_path / file).exists()
         assert (await w.terminate(cluster, delete_artifacts=True)).checkpoints_kept == 0

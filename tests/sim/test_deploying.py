@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from flow_nexus_neural.engine import deploying
+from flow_nexus_neural.engine.nodes import deploy as deploying
 from flow_nexus_neural.errors import (
     ClusterTerminated,
     InvalidArchitecture,

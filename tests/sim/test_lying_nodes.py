@@ -7,9 +7,9 @@ import anyio
 import numpy as np
 import pytest
 
-from flow_nexus_neural.engine import supervision
-from flow_nexus_neural.engine.calls import NodeCalls
-from flow_nexus_neural.engine.deadlines import Deadline
+from flow_nexus_neural.engine.calls.calls import NodeCalls
+from flow_nexus_neural.engine.calls.deadlines import Deadline
+from flow_nexus_neural.engine.nodes import supervision
 from flow_nexus_neural.errors import NodeTimeout
 from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.protocol.messages import (
@@ -225,7 +225,7 @@ async def test_claiming_endless_steps_buys_no_endless_patience(tmp_path, impatie
 
 
 async def test_a_node_that_answers_pings_and_withholds_a_grant_is_killed(tmp_path, monkeypatch):
-    monkeypatch.setattr("flow_nexus_neural.engine.calls.GRANT", Deadline(0.1, 0.1))
+    monkeypatch.setattr("flow_nexus_neural.engine.calls.calls.GRANT", Deadline(0.1, 0.1))
     async with world(tmp_path) as w:
         cluster = await w.cluster(2)
         slot = w.engine._clusters[cluster].slots[LIAR]

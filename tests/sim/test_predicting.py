@@ -9,7 +9,7 @@ import anyio
 import numpy as np
 import pytest
 
-from flow_nexus_neural.engine import prediction
+from flow_nexus_neural.engine.prediction import predict as prediction
 from flow_nexus_neural.errors import (
     InvalidArguments,
     InvalidRecord,

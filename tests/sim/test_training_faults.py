@@ -4,7 +4,7 @@ import anyio
 import numpy as np
 import pytest
 
-from flow_nexus_neural.engine import training
+from flow_nexus_neural.engine.training import run as training
 from flow_nexus_neural.errors import NoServingNode
 from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.protocol.messages import Train

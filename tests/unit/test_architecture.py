@@ -15,11 +15,11 @@ MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 
 OFFENCES = {
-    "layers": ("kernels/averaging.py", "import flow_nexus_neural.engine.changes"),
-    "torch": ("engine/changes.py", "import torch"),
+    "layers": ("kernels/averaging.py", "import flow_nexus_neural.engine.state.changes"),
+    "torch": ("engine/state/changes.py", "import torch"),
     "server-without-torch": ("runtime/exits.py", "import flow_nexus_neural.node.service"),
     "pure": ("coordination/quorum.py", "import time"),
-    "mcp": ("engine/changes.py", "import mcp"),
+    "mcp": ("engine/state/changes.py", "import mcp"),
     "fork-safety": ("node/service.py", "import anyio"),
     "extras": ("runtime/exits.py", "import pyarrow"),
 }

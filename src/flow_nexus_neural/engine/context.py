@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
-from flow_nexus_neural.engine.autonomy import observe
-from flow_nexus_neural.engine.checkpoints import CheckpointFiles
-from flow_nexus_neural.engine.store import Store
-from flow_nexus_neural.engine.turns import TrainingTurns
+from flow_nexus_neural.engine.autonomy.observe import observe
+from flow_nexus_neural.engine.calls.core_slots import TrainingTurns
+from flow_nexus_neural.engine.storage.checkpoints import CheckpointFiles
+from flow_nexus_neural.engine.storage.store import Store
 from flow_nexus_neural.runtime.base import NodeRuntime
 from flow_nexus_neural.settings import Settings
 
 if TYPE_CHECKING:
-    from flow_nexus_neural.engine.cluster import Cluster
+    from flow_nexus_neural.engine.state.cluster import Cluster
 
 T = TypeVar("T")
 

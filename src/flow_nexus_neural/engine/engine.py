@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, Self
 
 import anyio
 
-from flow_nexus_neural.engine.checkpoints import CheckpointFiles
-from flow_nexus_neural.engine.cluster import Cluster, ClusterSpec, refuse_ended
-from flow_nexus_neural.engine.connecting import connect
+from flow_nexus_neural.engine.calls.core_slots import TrainingTurns
 from flow_nexus_neural.engine.context import EngineContext, new_id, timestamp
-from flow_nexus_neural.engine.deploying import deploy
-from flow_nexus_neural.engine.prediction import predict
-from flow_nexus_neural.engine.recovery import restore
-from flow_nexus_neural.engine.reporting import (
+from flow_nexus_neural.engine.links.connect import connect
+from flow_nexus_neural.engine.nodes.deploy import deploy
+from flow_nexus_neural.engine.operations.restore import restore
+from flow_nexus_neural.engine.operations.status import (
     cluster_config,
     cluster_line,
     guarantees,
     isolation_preview,
     status_report,
 )
+from flow_nexus_neural.engine.operations.terminate import stop_nodes, terminate
+from flow_nexus_neural.engine.operations.wait import wait_for_change
+from flow_nexus_neural.engine.prediction.predict import predict
 from flow_nexus_neural.engine.reports import (
     ClusterList,
     ClusterReport,
@@ -42,12 +43,11 @@ from flow_nexus_neural.engine.requests import (
     TerminateRequest,
     TrainRequest,
 )
-from flow_nexus_neural.engine.starting import start_training
-from flow_nexus_neural.engine.store import Store
+from flow_nexus_neural.engine.state.cluster import Cluster, ClusterSpec, refuse_ended
+from flow_nexus_neural.engine.storage.checkpoints import CheckpointFiles
+from flow_nexus_neural.engine.storage.store import Store
 from flow_nexus_neural.engine.surface import Progress
-from flow_nexus_neural.engine.terminating import stop_nodes, terminate
-from flow_nexus_neural.engine.turns import TrainingTurns
-from flow_nexus_neural.engine.waiting import wait_for_change
+from flow_nexus_neural.engine.training.start import start_training
 from flow_nexus_neural.errors import (
     AmbiguousCluster,
     ClusterExists,

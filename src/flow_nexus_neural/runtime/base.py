@@ -1,8 +1,8 @@
 """The protocol between the engine and the places where nodes live. Two objects, few verbs.
 
 New abilities are new messages, never new verbs. A runtime restarts nothing and has no timer of its own
-except `ready_timeout_s`; deadlines belong to `engine.deadlines`. Nothing here is specific to one platform,
-and importing this module does not import numpy.
+except `ready_timeout_s`; deadlines belong to `engine.calls.deadlines`. Nothing here is specific to one
+platform, and importing this module does not import numpy.
 """
 
 from __future__ import annotations

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from flow_nexus_neural.coordination.ledger import head, make_entry
-from flow_nexus_neural.engine.checkpoints import CheckpointFiles
-from flow_nexus_neural.engine.journal import Journal, append, name_blobs, upsert
-from flow_nexus_neural.engine.rows import ClusterRow, HistoryRow, TrainingRow
-from flow_nexus_neural.engine.state_dir import StateDirLock, prepare
+from flow_nexus_neural.engine.storage.checkpoints import CheckpointFiles
+from flow_nexus_neural.engine.storage.journal import Journal, append, name_blobs, upsert
+from flow_nexus_neural.engine.storage.rows import ClusterRow, HistoryRow, TrainingRow
+from flow_nexus_neural.engine.storage.state_dir import StateDirLock, prepare
 
 
 def main(state_dir: Path, point: str, after: int, order: str) -> None:

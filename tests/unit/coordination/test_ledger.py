@@ -14,13 +14,13 @@ from flow_nexus_neural.coordination.ledger import (
 from flow_nexus_neural.errors import UpdateRejected
 
 
-def chain(n, cohort="a"):
+def chain(n, network="a"):
     entries, prev = [], GENESIS
     for seq in range(n):
         fields = {
             "seq": seq,
             "kind": "version",
-            "cohort": cohort,
+            "cohort": network,
             "parent": seq,
             "version": seq + 1,
         }
@@ -118,7 +118,7 @@ def test_a_version_that_skips_or_repeats_is_found_although_it_is_sealed():
     assert verify_chain([first, stale]).first_bad.field == "parent"
 
 
-def test_cohorts_count_their_versions_apart():
+def test_networks_count_their_versions_apart():
     first = chain(1)[0]
     other = {"seq": 1, "kind": "version", "cohort": "b", "parent": 0, "version": 1}
     entries = [first, make_entry(first["entry_sha"], other)]

@@ -4,10 +4,10 @@ import numpy as np
 
 from flow_nexus_neural.data.normalise import ColumnSpec
 from flow_nexus_neural.data.schema import DataSchema
-from flow_nexus_neural.engine.committed import Committed
-from flow_nexus_neural.engine.model import Bundle, Cohort, ModelState
 from flow_nexus_neural.engine.reports import DatasetInfo, SplitSizes
-from flow_nexus_neural.engine.slots import Slot, SlotSpec
+from flow_nexus_neural.engine.state.network_groups import Bundle, ModelState, NetworkGroup
+from flow_nexus_neural.engine.state.slots import Slot, SlotSpec
+from flow_nexus_neural.engine.state.version import Committed
 from flow_nexus_neural.networks.planner import plan_network
 from flow_nexus_neural.networks.vocabulary import parse_layers
 from flow_nexus_neural.protocol.plan import InputSpec
@@ -45,8 +45,8 @@ def plan(task="binary", features=2):
     ).plan
 
 
-def cohort(key="c0", slots=("worker-0",), task="binary", digest="d0", state=None, **more):
-    return Cohort(
+def network(key="c0", slots=("worker-0",), task="binary", digest="d0", state=None, **more):
+    return NetworkGroup(
         key=key,
         plan=plan(task),
         slots=tuple(slots),
@@ -103,12 +103,12 @@ def dataset(task="binary"):
     )
 
 
-def committed(cohorts, of_bundle, task="binary", **more):
+def committed(networks, of_bundle, task="binary", **more):
     values = {
         "version": 3,
         "schema": schema(task),
         "dataset": dataset(task),
-        "cohorts": {c.key: c for c in cohorts},
+        "networks": {c.key: c for c in networks},
         "bundle": of_bundle,
         "evaluation": None,
         "accuracy": 0.75,

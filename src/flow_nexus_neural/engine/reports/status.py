@@ -105,7 +105,7 @@ class Features(Report):
 
 
 class Serving(Report):
-    """What answers predictions. `files` has each cohort's weights, relative to the state directory."""
+    """What answers predictions. `files` has each network's weights, relative to the state directory."""
 
     bundle_sha: str
     files: dict[str, str]

@@ -63,7 +63,7 @@ class DatasetInfo(Report):
 
 
 class NetworkInfo(Report):
-    """One cohort: slots with the same network."""
+    """One network: slots with the same network."""
 
     cohort: str
     slots: list[str]

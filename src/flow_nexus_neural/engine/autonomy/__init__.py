@@ -1,0 +1,1 @@
+"""What autonomy observes and recommends."""

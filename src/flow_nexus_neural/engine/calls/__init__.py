@@ -1,0 +1,1 @@
+"""Asking a node: deadlines, the kind of the reply, and counters."""

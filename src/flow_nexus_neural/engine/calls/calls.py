@@ -1,0 +1,99 @@
+"""Asking a slot: deadlines, the expected kind of reply, and the counters, in one place."""
+
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from flow_nexus_neural.engine.calls.deadlines import GRANT, Deadline, ask, in_time
+from flow_nexus_neural.engine.state.metrics import Category
+from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.errors import NodeError, NodeUnavailable, ProtocolViolation
+from flow_nexus_neural.protocol.messages import Reply, Request
+from flow_nexus_neural.runtime.base import Buffer, NodeHandle, Region
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from flow_nexus_neural.engine.state.cluster import Cluster
+    from flow_nexus_neural.runtime.base import Arrays
+
+R = TypeVar("R", bound=Reply)
+
+
+class NodeCalls:
+    """Calls to the nodes of one cluster, counted under one category of traffic."""
+
+    def __init__(self, cluster: "Cluster", category: Category) -> None:
+        self._cluster = cluster
+        self._category = category
+
+    async def ask(
+        self,
+        slot: Slot,
+        request: Request,
+        expected: type[R],
+        deadline: Deadline,
+        arrays: "Arrays | None" = None,
+    ) -> "tuple[R, dict[str, NDArray[Any]]]":
+        """Ask a slot's living process and check the kind of its reply.
+
+        A reply of another kind is a violation of the protocol: the node is killed.
+
+        Raises:
+            NodeError: Of whatever kind; the failure is counted in the cluster's error rate.
+        """
+        handle = living(slot)
+        failed = 1.0
+        slot.calls += 1
+        try:
+            reply, reply_arrays = await ask(handle, request, deadline, arrays)
+            if not isinstance(reply, expected):
+                await handle.stop(grace_s=0)
+                raise ProtocolViolation(
+                    f"node {slot.name} answered {request.kind} with {reply.kind}; it was killed",
+                    hint="call neural_node_deploy to replace it",
+                )
+            failed = 0.0
+            slot.heard_at_s = self._cluster.clock()
+            return reply, reply_arrays
+        finally:
+            slot.calls -= 1
+            self._cluster.metrics.node_calls.add(failed)
+            self._cluster.metrics.count_frames(self._category, handle)
+
+    async def grant(self, slot: Slot, region: Region | Buffer) -> None:
+        """Let a slot's process use a region; one that does not answer is killed. Raises `NodeError`."""
+        handle = living(slot)
+        await in_time(handle, "grant", GRANT, partial(handle.grant, region))
+        self._cluster.metrics.count_frames(self._category, handle)
+
+    async def revoke(self, slot: Slot, *keys: str) -> None:
+        """Make a slot's process forget regions; a process that is gone has forgotten them."""
+        handle = slot.handle
+        if handle is None or not keys:
+            return
+        try:
+            await in_time(handle, "revoke", GRANT, partial(handle.revoke, *keys))
+        except NodeError:
+            return
+        finally:
+            self._cluster.metrics.count_frames(self._category, handle)
+
+    def pulled(self, nbytes: int) -> None:
+        """A process read this many bytes from a region of another."""
+        self._cluster.metrics.count_payload(self._category, nbytes)
+
+
+def living(slot: Slot) -> NodeHandle:
+    """The handle of a slot's process.
+
+    Raises:
+        NodeUnavailable: It has none.
+    """
+    if slot.handle is None:
+        raise NodeUnavailable(
+            f"node {slot.name} has no process: {slot.last_error or slot.state}",
+            hint="call neural_node_deploy with the same role, model and capabilities to replace it",
+        )
+    return slot.handle

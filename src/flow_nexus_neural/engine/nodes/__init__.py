@@ -1,0 +1,1 @@
+"""Nodes: deploy, start, watch, restart."""

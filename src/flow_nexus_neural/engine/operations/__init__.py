@@ -1,0 +1,1 @@
+"""Status, waiting, ending a cluster, and reading clusters back."""

@@ -1,0 +1,329 @@
+"""The status of a cluster, from one look at it. Nothing is computed that was not measured."""
+
+import math
+
+from flow_nexus_neural.coordination.guarantees import guarantees as promised
+from flow_nexus_neural.coordination.membership import count
+from flow_nexus_neural.engine.autonomy import observe as autonomy
+from flow_nexus_neural.engine.context import EngineContext
+from flow_nexus_neural.engine.nodes.limits import memory_mb
+from flow_nexus_neural.engine.reports import (
+    ClusterConfig,
+    ClusterLine,
+    DatasetShort,
+    Features,
+    Guarantees,
+    HistoryPoint,
+    IsolationPreview,
+    Limits,
+    NodeStatus,
+    Performance,
+    Serving,
+    StatusReport,
+    Wasm,
+)
+from flow_nexus_neural.engine.requests import StatusRequest
+from flow_nexus_neural.engine.state.cluster import Cluster
+from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.state.training_record import Training
+from flow_nexus_neural.engine.versions.loading import serving_slots
+from flow_nexus_neural.runtime.base import MemoryReading
+
+HISTORY_POINTS = 20
+MIN_POLL_MS, MAX_POLL_MS = 500, 10_000
+NO_WASM = "the WASM back end is not part of this version"
+
+
+async def status_report(
+    context: EngineContext,
+    cluster: Cluster,
+    request: StatusRequest,
+    *,
+    changed: bool,
+    timed_out: bool,
+) -> StatusReport:
+    """A cluster as it is now.
+
+    Raises:
+        TrainingNotFound: `training_id` names no training of it.
+    """
+    asked = request.training_id
+    training = cluster.latest_training if asked is None else cluster.training(asked)
+    memory = await cluster.memory.read(context, cluster.slots)
+    full = request.detail == "full"
+    nodes = [] if request.detail == "summary" else list(cluster.slots)
+    # The parts are checked as a whole: a missing or unknown field is refused.
+    return StatusReport.model_validate(
+        {
+            **_identity(cluster),
+            **_training_part(cluster, training),
+            **_model_part(cluster),
+            **_traffic_part(cluster),
+            **_memory_part(context, cluster, memory),
+            "nodes": [_node(context, cluster, slot, memory.get(slot.name)) for slot in nodes],
+            "guarantees": guarantees(cluster),
+            "consensus_report": None,
+            "daa": autonomy.report(cluster, events=full),
+            "wasm": wasm(cluster),
+            "history": thinned(training.history) if full and training else [],
+            "training_sessions": [t.session() for t in cluster.trainings] if full else [],
+            "timed_out": timed_out,
+            "changed": changed,
+            "poll_after_ms": poll_after_ms(training) if cluster.run is not None else None,
+            "warnings": _warnings(cluster),
+        }
+    )
+
+
+def _identity(cluster: Cluster) -> dict[str, object]:
+    counts = count([slot.state for slot in cluster.slots])
+    uptime_s = int(cluster.uptime_s())
+    return {
+        "cluster_id": cluster.cluster_id,
+        "name": cluster.spec.name,
+        "topology": cluster.topology,
+        "declared_topology": cluster.spec.topology,
+        "architecture": cluster.spec.architecture,
+        "consensus": cluster.spec.consensus,
+        "status": cluster_state(cluster),
+        "created_at": cluster.created_at,
+        "uptime": f"{uptime_s}s",
+        "uptime_seconds": uptime_s,
+        "active_nodes": counts.active,
+        "total_nodes": counts.total,
+        "failed_nodes": counts.failed,
+        "features": Features(
+            daa_enabled=cluster.spec.daa_enabled,
+            wasm_enabled=False,
+            nodes_deployed=counts.total,
+            connections_active=len(cluster.wiring.working()),
+            training_sessions=len(cluster.trainings),
+        ),
+    }
+
+
+def _training_part(cluster: Cluster, training: Training | None) -> dict[str, object]:
+    return {
+        "training_status": training.status if training else "none",
+        "training_progress": training.percent if training else 0.0,
+        "training_error": training.error if training else None,
+        "training": training.progress() if training else None,
+        "performance": Performance(
+            throughput=_throughput(cluster), latency=cluster.metrics.predict_ms.mean()
+        ),
+    }
+
+
+def _model_part(cluster: Cluster) -> dict[str, object]:
+    committed = cluster.committed
+    if committed is None:
+        names = ("global_accuracy", "global_loss", "evaluation", "model_version", "dataset_info")
+        return {**dict.fromkeys(names), "serving": None}
+    dataset = committed.dataset
+    return {
+        "global_accuracy": committed.accuracy,
+        "global_loss": committed.loss,
+        "evaluation": committed.evaluation,
+        "model_version": committed.version,
+        "serving": _serving(cluster),
+        "dataset_info": DatasetShort(
+            name=dataset.name,
+            rows=dataset.rows,
+            synthetic=dataset.synthetic,
+            task=dataset.task,
+            target=dataset.target,
+        ),
+    }
+
+
+def _traffic_part(cluster: Cluster) -> dict[str, object]:
+    metrics = cluster.metrics
+    return {
+        "communication_bytes": metrics.communication_bytes,
+        "communication_mb": metrics.communication_bytes / 1e6,
+        "communication": metrics.communication(),
+        "avg_latency": metrics.predict_ms.mean(),
+        "latency": metrics.latency(),
+        "error_rate": metrics.node_calls.mean(),
+    }
+
+
+def guarantees(cluster: Cluster) -> Guarantees:
+    """What the mode promises with the workers that are alive."""
+    workers = cluster.slots.healthy("worker")
+    evaluators = cluster.slots.healthy("validator") or workers
+    evaluator = evaluators[0].name if evaluators else None
+    found = promised(cluster.spec.consensus, len(workers), evaluator)
+    return Guarantees(
+        mode=found.mode,
+        n=found.n,
+        f_tolerated=found.f_tolerated,
+        condition=found.condition,
+        holds=found.holds,
+        trusted=list(found.trusted),
+        notes=list(found.notes),
+    )
+
+
+def wasm(cluster: Cluster) -> Wasm:
+    """Whether a node runs WASM: none does."""
+    return Wasm(requested=cluster.spec.wasm_optimization, active=False, reason=NO_WASM)
+
+
+def cluster_config(context: EngineContext, cluster: Cluster) -> ClusterConfig:
+    """The effective configuration."""
+    return ClusterConfig(
+        architecture=cluster.spec.architecture,
+        topology=cluster.spec.topology,
+        consensus=cluster.spec.consensus,
+        daa_enabled=cluster.spec.daa_enabled,
+        wasm_optimization=wasm(cluster),
+        seed=cluster.spec.seed,
+        max_nodes=context.settings.max_nodes,
+        limits=Limits(
+            max_parameters=context.settings.max_parameters, max_rows=context.settings.max_rows
+        ),
+    )
+
+
+def isolation_preview(context: EngineContext) -> IsolationPreview:
+    """The level that nodes will get."""
+    import platform
+
+    return IsolationPreview(
+        level=context.runtime.isolation_preview().level, platform=platform.system().lower()
+    )
+
+
+def cluster_state(cluster: Cluster) -> str:
+    """One word for a cluster."""
+    states = [slot.state for slot in cluster.slots]
+    if cluster.terminated_at is not None:
+        return "terminated"
+    if cluster.is_training:
+        return "training"
+    if "recovering" in states:
+        return "recovering"
+    if count(states).failed:
+        return "degraded"
+    return "initialized" if cluster.links is None and cluster.committed is None else "ready"
+
+
+def cluster_line(cluster: Cluster) -> ClusterLine:
+    """A cluster in one line."""
+    return ClusterLine(
+        cluster_id=cluster.cluster_id,
+        name=cluster.spec.name,
+        status=cluster_state(cluster),
+        created_at=cluster.created_at,
+    )
+
+
+def poll_after_ms(training: Training | None) -> int:
+    """When it is worth asking again: after about a round."""
+    per_round = training.seconds_per_round if training else None
+    if per_round is None:
+        return 1000
+    return int(min(max(per_round * 1e3, MIN_POLL_MS), MAX_POLL_MS))
+
+
+def thinned(history: list[HistoryPoint], points: int = HISTORY_POINTS) -> list[HistoryPoint]:
+    """At most `points` points, evenly spread, the last one kept."""
+    if len(history) <= points:
+        return list(history)
+    step = (len(history) - 1) / (points - 1)
+    return [history[round(index * step)] for index in range(points)]
+
+
+def _memory_part(
+    context: EngineContext, cluster: Cluster, readings: dict[str, MemoryReading | None]
+) -> dict[str, object]:
+    """Bytes of all nodes, their percentage of the nodes' limits, and how they were read."""
+    known = [reading for reading in readings.values() if reading is not None]
+    if not known or len(known) < len(readings):
+        return dict.fromkeys(("memory_bytes", "memory_usage", "memory_source"))
+    used = sum(reading.nbytes for reading in known)
+    limit = sum(_memory_limit_bytes(context, cluster.slots[name]) for name in readings)
+    sources = {reading.source for reading in known}
+    return {
+        "memory_bytes": used,
+        "memory_usage": 100.0 * used / limit,
+        "memory_source": sources.pop() if len(sources) == 1 else "mixed",
+    }
+
+
+def _memory_limit_bytes(context: EngineContext, slot: Slot) -> int:
+    return memory_mb(context.settings, slot.spec.model) << 20
+
+
+def _node(
+    context: EngineContext, cluster: Cluster, slot: Slot, memory: MemoryReading | None
+) -> NodeStatus:
+    return NodeStatus(
+        node_id=slot.node_id,
+        slot=slot.name,
+        role=slot.spec.role,
+        status=slot.state,
+        healthy=slot.healthy,
+        model=slot.spec.model,
+        capabilities=list(slot.spec.capabilities),
+        autonomy=slot.spec.autonomy,
+        connections=cluster.wiring.degree(slot.name),
+        incarnation=slot.incarnation,
+        rounds_done=slot.rounds_done,
+        loss=slot.loss,
+        rows=slot.rows,
+        memory_bytes=memory.nbytes if memory else None,
+        memory_limit_bytes=_memory_limit_bytes(context, slot),
+        parameters=slot.parameters,
+        backend="torch",
+        pid=slot.handle.pid if slot.handle else None,
+        isolation_level=slot.handle.isolation.level if slot.handle else "none",
+        pol=None,
+        last_error=slot.last_error,
+    )
+
+
+def _throughput(cluster: Cluster) -> float | None:
+    """Training rows per second in the latest round; None before the first."""
+    training = cluster.latest_training
+    if training is None or not training.round_s or cluster.run is None:
+        return None
+    rows, seconds = cluster.run.rows_last_round, training.round_s[-1]
+    return rows / seconds if rows and seconds > 0 and math.isfinite(seconds) else None
+
+
+def _serving(cluster: Cluster) -> Serving | None:
+    committed = cluster.committed
+    if committed is None:
+        return None
+    answering = serving_slots(cluster)
+    networks = [committed.network_of(slot.name) for slot in answering]
+    return Serving(
+        bundle_sha=committed.bundle.sha,
+        files={
+            key: f"blobs/{network.blob[:2]}/{network.blob}.safetensors"
+            for key, network in committed.networks.items()
+            if network.blob is not None
+        },
+        effective_ensemble_size=len(
+            {network.digest for network in networks if network is not None}
+        ),
+        confidence_source="margin" if committed.schema.task != "regression" else "none",
+    )
+
+
+def _warnings(cluster: Cluster) -> list[str]:
+    warnings = []
+    if cluster.committed is not None and cluster.committed.dataset.synthetic:
+        warnings.append(
+            "the model was trained on synthetic data: results say nothing about markets"
+        )
+    failed = [slot for slot in cluster.slots if slot.state == "failed"]
+    if failed:
+        names = ", ".join(slot.name for slot in failed[:8])
+        warnings.append(
+            f"{names} failed; replace with neural_node_deploy (same role, model and capabilities,"
+            " no layers)"
+        )
+    return warnings

@@ -1,0 +1,286 @@
+"""Answering a prediction: ask the serving nodes under a deadline, fuse, calibrate, report.
+
+The committed version is read once at the start; an answer made with other weights is left out, so every
+number of a reply belongs to one bundle.
+"""
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import numpy as np
+from numpy.typing import NDArray
+
+from flow_nexus_neural.data.adapter import adapt
+from flow_nexus_neural.data.schema import Adapted
+from flow_nexus_neural.engine.calls.calls import NodeCalls
+from flow_nexus_neural.engine.calls.deadlines import Deadline
+from flow_nexus_neural.engine.context import EngineContext
+from flow_nexus_neural.engine.nodes.lifecycle import revive
+from flow_nexus_neural.engine.prediction.reply import Answer, report
+from flow_nexus_neural.engine.reports import PredictionReport
+from flow_nexus_neural.engine.requests import PredictRequest
+from flow_nexus_neural.engine.state.cluster import Cluster
+from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.state.version import Committed
+from flow_nexus_neural.engine.versions.loading import expected_slots, serving_name, serving_slots
+from flow_nexus_neural.errors import (
+    InvalidArguments,
+    NodeError,
+    NoServingNode,
+    NotTrained,
+    Overloaded,
+)
+from flow_nexus_neural.protocol.messages import Outputs, Predict
+
+QUEUE = 64
+VERSIONS = 3
+"""A training of milliseconds a round may replace a version twice before a node gets to answer with it."""
+COMEBACK_S = 30.0
+"""How long nodes that must be started first are waited for, by callers without a deadline of their own."""
+MS_PER_FURTHER_RECORD = 5
+MAX_DEADLINE_MS = 20_000
+LATE_ANSWER_S = 5.0
+"""How long the first answer is waited for when nobody met a default deadline."""
+
+
+@dataclass
+class Gathered:
+    """Answers of the serving nodes to one request.
+
+    Attributes:
+        logits: [rows, n_outputs] float64 by slot.
+        latency_ms: Of each answer.
+        excluded: Slots that were expected and did not answer, with reasons.
+    """
+
+    logits: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    latency_ms: dict[str, float] = field(default_factory=dict)
+    excluded: dict[str, str] = field(default_factory=dict)
+
+
+async def predict(
+    context: EngineContext, cluster: Cluster, request: PredictRequest
+) -> PredictionReport:
+    """Answer one request.
+
+    Raises:
+        NotTrained: There is no committed version.
+        InvalidRecord, NoKnownFeature, InvalidArguments: The input cannot be used.
+        Overloaded: 64 predictions are being answered.
+        NoServingNode: Nobody answered in time.
+    """
+    began_s = context.clock()
+    committed = cluster.committed
+    if committed is None:
+        raise NotTrained(
+            f"cluster {cluster.cluster_id} has no trained model yet"
+            + ("; its first round is not committed" if cluster.is_training else ""),
+            hint="call neural_train_distributed, then neural_cluster_status with wait_seconds",
+        )
+    if cluster.predictions_waiting >= QUEUE:
+        raise Overloaded(
+            f"{QUEUE} predictions are being answered by this cluster",
+            hint="call neural_predict_distributed again after 100 ms, or send records as one list",
+        )
+    cluster.predictions_waiting += 1
+    try:
+        adapted = adapt(committed.schema, request.input_data)
+        await _bring_back(context, cluster, request)
+        made = await _answer(context, cluster, request, (committed, adapted), began_s)
+    finally:
+        cluster.predictions_waiting -= 1
+    cluster.metrics.predict_ms.add(made.latency_ms)
+    return made
+
+
+async def _answer(
+    context: EngineContext,
+    cluster: Cluster,
+    request: PredictRequest,
+    read: tuple[Committed, Adapted],
+    began_s: float,
+) -> PredictionReport:
+    """Answer with the version in force; with the next one when that has replaced it in the nodes."""
+    committed, adapted = read
+    for _ in range(VERSIONS):
+        weights = _weights(cluster, committed, request)
+        try:
+            gathered = await _gather(context, cluster, committed, request, adapted)
+            break
+        except NoServingNode:
+            newer = cluster.committed
+            if newer is None or newer is committed:
+                raise
+            committed, adapted = newer, adapt(newer.schema, request.input_data)
+    else:
+        raise NoServingNode(
+            f"{VERSIONS} versions were replaced before a node could answer with them",
+            hint="call neural_predict_distributed again",
+        )
+    answer = Answer(
+        committed=committed,
+        request=request,
+        adapted=adapted,
+        slots=expected_slots(cluster, committed),
+        logits=gathered.logits,
+        latency_ms=gathered.latency_ms,
+        excluded=gathered.excluded,
+        weights=weights,
+        elapsed_ms=(context.clock() - began_s) * 1e3,
+    )
+    return report(cluster.cluster_id, answer)
+
+
+async def _bring_back(context: EngineContext, cluster: Cluster, request: PredictRequest) -> None:
+    """Start serving nodes whose processes ended with the server or the runtime.
+
+    Waited for only where nobody else could answer, and no longer than the caller's own deadline.
+    """
+    if not any(slot.state == "recovering" for slot in expected_slots(cluster)):
+        return
+    done = anyio.Event()
+
+    async def bring_back() -> None:
+        try:
+            await revive(context, cluster)
+        finally:
+            done.set()
+
+    context.spawn(bring_back)
+    if not serving_slots(cluster):
+        own_s = None if request.deadline_ms is None else request.deadline_ms / 1e3
+        with anyio.move_on_after(COMEBACK_S if own_s is None else own_s):
+            await done.wait()
+
+
+def deadline_s(context: EngineContext, request: PredictRequest, rows: int) -> float:
+    """Time for the nodes to answer."""
+    if request.deadline_ms is not None:
+        return request.deadline_ms / 1e3
+    default_ms = context.settings.predict_deadline_ms + MS_PER_FURTHER_RECORD * (rows - 1)
+    return min(default_ms, MAX_DEADLINE_MS) / 1e3
+
+
+def _weights(cluster: Cluster, committed: Committed, request: PredictRequest) -> dict[str, float]:
+    """Weight per slot: the bundle's, or the caller's where given."""
+    if request.weights is None:
+        return dict(committed.bundle.slot_weights)
+    if request.aggregation != "weighted":
+        raise InvalidArguments(
+            f"weights have no effect on aggregation {request.aggregation!r}",
+            hint="pass aggregation 'weighted', or leave weights out",
+        )
+    weights = dict.fromkeys(committed.bundle.slot_weights, 0.0)
+    for node, weight in request.weights.items():
+        slot = cluster.slots.find(node)
+        if slot.name not in weights:
+            raise InvalidArguments(
+                f"weights name {slot.name}, a {slot.spec.role} that does not serve predictions",
+                hint="serving nodes are " + ", ".join(list(weights)[:8]),
+            )
+        weights[slot.name] = weight
+    if not sum(weights.values()) > 0:
+        raise InvalidArguments(
+            "weights are all 0", hint="give at least one serving node a weight above 0"
+        )
+    return weights
+
+
+async def _gather(
+    context: EngineContext,
+    cluster: Cluster,
+    committed: Committed,
+    request: PredictRequest,
+    adapted: Adapted,
+) -> Gathered:
+    """Ask every serving node at once and stop waiting at the deadline."""
+    gathered = Gathered()
+    asked, expected = serving_slots(cluster, committed), expected_slots(cluster, committed)
+    for slot in expected:
+        if slot not in asked:
+            gathered.excluded[slot.name] = slot.last_error or slot.state
+    calls = NodeCalls(cluster, "predict")
+    began_s = context.clock()
+    answered = anyio.Event()
+
+    async def ask(slot: Slot) -> None:
+        reason = await _ask_one(calls, slot, committed, adapted, gathered)
+        if reason is None:
+            gathered.latency_ms[slot.name] = (context.clock() - began_s) * 1e3
+            answered.set()
+        else:
+            gathered.excluded[slot.name] = reason
+
+    patience_s = None if request.deadline_ms is not None else LATE_ANSWER_S
+    limit_s = deadline_s(context, request, len(adapted.x))
+    await _ask_until(asked, ask, limit_s, answered, patience_s)
+    for slot in asked:
+        if slot.name not in gathered.logits:
+            gathered.excluded.setdefault(slot.name, "no answer before the deadline")
+    if not gathered.logits:
+        raise NoServingNode(
+            f"0 of {len(expected)} serving nodes answered ({len(asked)} asked, deadline"
+            f" {limit_s * 1e3:.0f} ms): {_told(gathered.excluded)}",
+            hint="call neural_cluster_status for their state; deploy a replacement with"
+            " neural_node_deploy, or raise deadline_ms",
+        )
+    return gathered
+
+
+def _told(excluded: Mapping[str, str]) -> str:
+    """Why slots did not answer, a few of them."""
+    told = [f"{slot}: {reason[:80]}" for slot, reason in list(excluded.items())[:4]]
+    return "; ".join(told) + (f" and {len(excluded) - 4} more" if len(excluded) > 4 else "")
+
+
+async def _ask_until(
+    asked: Sequence[Slot],
+    ask: Callable[[Slot], Coroutine[Any, Any, None]],
+    limit_s: float,
+    answered: anyio.Event,
+    patience_s: float | None,
+) -> None:
+    """Ask all; return when all are done, or at the limit, or then at the first answer within patience."""
+    all_done = anyio.Event()
+
+    async def ask_all() -> None:
+        async with anyio.create_task_group() as asking:
+            for slot in asked:
+                asking.start_soon(ask, slot)
+        all_done.set()
+        answered.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask_all)
+        with anyio.move_on_after(limit_s):
+            await all_done.wait()
+        if patience_s is not None and not all_done.is_set():
+            with anyio.move_on_after(patience_s):
+                await answered.wait()
+        group.cancel_scope.cancel()
+
+
+async def _ask_one(
+    calls: NodeCalls, slot: Slot, committed: Committed, adapted: Adapted, gathered: Gathered
+) -> str | None:
+    """Take one node's answer; returns why there is none."""
+    network = committed.network_of(slot.name)
+    if network is None:
+        return "serves no network of this version"
+    request = Predict(network=serving_name(committed.bundle.parity))
+    patience = Deadline(MAX_DEADLINE_MS / 1e3, None)
+    try:
+        reply, arrays = await calls.ask(slot, request, Outputs, patience, {"x": adapted.x})
+    except NodeError as failure:
+        return f"{failure.code}: {failure.message}"
+    outputs = arrays.get("y")
+    if outputs is None or outputs.shape != (len(adapted.x), network.plan.n_outputs):
+        return "its answer has the wrong shape"
+    if reply.digest != network.digest:
+        return "it answered with weights of another version"
+    if not bool(np.isfinite(outputs).all()):
+        return "its answer is not finite"
+    gathered.logits[slot.name] = outputs.astype(np.float64)
+    return None

@@ -1,0 +1,330 @@
+"""From the nodes' answers to the reply: fusion, calibration, confidence, agreement."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow_nexus_neural.coordination.quorum import prediction_quorum
+from flow_nexus_neural.data.schema import Adapted
+from flow_nexus_neural.engine.reports import (
+    Exclusion,
+    IgnoredInput,
+    IndividualPrediction,
+    InputReport,
+    Interval,
+    Label,
+    PredictionReport,
+)
+from flow_nexus_neural.engine.requests import PredictRequest
+from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.state.version import Committed
+from flow_nexus_neural.engine.versions import evaluation
+from flow_nexus_neural.kernels.ensemble import Fused, fuse
+from flow_nexus_neural.kernels.probabilities import EPSILON, class_log_probabilities
+
+MAX_NODE_VALUES = 4000
+LEVEL = 0.9
+
+Floats = NDArray[np.float64]
+Classes = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Everything a reply is made of.
+
+    Attributes:
+        slots: Expected slots in slot order.
+        logits: [rows, n_outputs] of those that answered.
+        weights: By slot, of all expected ones.
+    """
+
+    committed: Committed
+    request: PredictRequest
+    adapted: Adapted
+    slots: Sequence[Slot]
+    logits: Mapping[str, Floats]
+    latency_ms: Mapping[str, float]
+    excluded: Mapping[str, str]
+    weights: Mapping[str, float]
+    elapsed_ms: float
+
+    @property
+    def answered(self) -> list[Slot]:
+        """Slots that answered, in slot order."""
+        return [slot for slot in self.slots if slot.name in self.logits]
+
+
+def report(cluster_id: str, answer: Answer) -> PredictionReport:
+    """The reply to a prediction."""
+    schema, bundle = answer.committed.schema, answer.committed.bundle
+    fused = _fused(answer)
+    raw = _values(schema.task, fused, fused.probabilities)
+    calibrated = _calibrated(answer, fused)
+    probabilities = fused.probabilities if calibrated is None else calibrated
+    values = raw if calibrated is None else _values(schema.task, fused, calibrated)
+    chosen = _chosen(answer, fused, calibrated)
+    labels = _labels(answer, chosen, values)
+    confidence = _confidence(answer, _certainty(answer, probabilities, chosen))
+    n_used, n_expected = len(answer.logits), len(answer.slots)
+    single = not answer.adapted.is_list
+    per_node, individual, node_warnings = _node_answers(answer, fused)
+    warnings = [*answer.adapted.warnings, *node_warnings, *_remarks(answer)]
+    return PredictionReport(
+        cluster_id=cluster_id,
+        prediction_id=f"prd_{secrets.token_hex(6)}",
+        task=schema.task,
+        prediction=labels[0] if single else None,
+        predictions=labels,
+        confidence=_mean(confidence),
+        confidences=list(confidence),
+        probabilities=_rows(probabilities) if schema.task == "multiclass" else None,
+        interval=_intervals(answer, values),
+        raw_prediction=_labels(answer, fused.decisions, raw)[0] if single else None,
+        calibrated=calibrated is not None,
+        classes=list(schema.classes) if schema.classes is not None else None,
+        decision=_decisions(answer, chosen),
+        consensus=float(_consensus(answer, fused, chosen).mean()),
+        node_agreement=float(fused.node_agreement.mean()),
+        effective_ensemble_size=len({_digest(answer, slot) for slot in answer.answered}),
+        error_correlation=bundle.error_correlation,
+        node_predictions=per_node,
+        individual_predictions=individual,
+        aggregation=answer.request.aggregation,
+        nodes_used=n_used,
+        nodes_expected=n_expected,
+        excluded_nodes=[
+            Exclusion(node_id=slot.node_id, reason=answer.excluded[slot.name])
+            for slot in answer.slots
+            if slot.name in answer.excluded
+        ],
+        quorum=None,
+        confidence_source="none" if confidence[0] is None else "margin",
+        stacker="fallback" if answer.request.aggregation == "ensemble" else None,
+        degraded=n_used < n_expected,
+        stale=False,
+        degraded_reason=_shortage(n_used, n_expected),
+        model_version=answer.committed.version,
+        bundle_sha=bundle.sha,
+        input_report=_input_report(answer.adapted),
+        latency_ms=answer.elapsed_ms,
+        synthetic_training_data=answer.committed.dataset.synthetic,
+        feedback_recorded=False,
+        warnings=warnings,
+    )
+
+
+def _shortage(n_used: int, n_expected: int) -> str | None:
+    """How many nodes are missing; None when all answered."""
+    if n_used == n_expected:
+        return None
+    verdict = prediction_quorum(n_expected, n_used)
+    wanted = "" if verdict.met else f"; {verdict.needed} are wanted"
+    return f"{n_used} of {n_expected} nodes answered{wanted}"
+
+
+def _fused(answer: Answer) -> Fused:
+    schema = answer.committed.schema
+    answered = answer.answered
+    return fuse(
+        answer.request.aggregation,
+        np.stack([answer.logits[slot.name] for slot in answered]),
+        [answer.weights[slot.name] for slot in answered],
+        schema.task,
+        expected_weight=sum(answer.weights[slot.name] for slot in answer.slots),
+        scale=evaluation.target_scale(schema, answer.committed.bundle.residual_median),
+    )
+
+
+def _as_measured(answer: Answer) -> bool:
+    """Whether calibration was measured of answers mixed like this one.
+
+    One model gives one answer, however often and with what weights it is counted. Of several models another
+    mix, by the caller's weights or without some nodes, has not been measured.
+    """
+    one_model = len({_digest(answer, slot) for slot in answer.slots}) == 1
+    as_committed = answer.request.weights is None and len(answer.logits) == len(answer.slots)
+    return one_model or as_committed
+
+
+def _calibrated(answer: Answer, fused: Fused) -> Floats | None:
+    """Calibrated class probabilities [rows, classes]; None where the mode has no calibrator."""
+    calibrator = answer.committed.bundle.calibrators.get(answer.request.aggregation)
+    if calibrator is None or fused.probabilities is None or not _as_measured(answer):
+        return None
+    logits = evaluation.pooled(answer.committed.schema, fused)
+    probabilities: Floats = np.exp(class_log_probabilities(calibrator.apply(logits)))
+    return probabilities
+
+
+def _chosen(answer: Answer, fused: Fused, calibrated: Floats | None) -> Classes | None:
+    """Class index per row: as fused, where ties are settled, or of the calibrated probabilities."""
+    if calibrated is None:
+        return fused.decisions
+    if answer.committed.schema.task == "binary":
+        return (calibrated[:, 1] >= 0.5).astype(np.int64)
+    best: Classes = calibrated.argmax(axis=1).astype(np.int64)
+    return best
+
+
+def _consensus(answer: Answer, fused: Fused, chosen: Classes | None) -> Floats:
+    """Weighted share of the expected slots that decide as the answer does; calibration may move that."""
+    if chosen is None or fused.decisions is None or fused.node_decisions is None:
+        return fused.consensus
+    if bool((chosen == fused.decisions).all()):
+        return fused.consensus
+    weights = np.array([answer.weights[slot.name] for slot in answer.answered])
+    expected = sum(answer.weights[slot.name] for slot in answer.slots)
+    share: Floats = np.clip(weights @ (fused.node_decisions == chosen) / expected, EPSILON, 1.0)
+    return share
+
+
+def _certainty(
+    answer: Answer, probabilities: Floats | None, chosen: Classes | None
+) -> Floats | None:
+    """P(the decision is right) per row before missing inputs count; None for regression.
+
+    A share of votes is no probability, so a majority is as sure of its decision as the mean is of it.
+    """
+    if probabilities is None or chosen is None:
+        return None
+    if answer.request.aggregation == "majority":
+        mean = replace(answer, request=answer.request.model_copy(update={"aggregation": "mean"}))
+        fused = _fused(mean)
+        calibrated = _calibrated(mean, fused)
+        probabilities = fused.probabilities if calibrated is None else calibrated
+    if probabilities is None:
+        return None
+    certainty: Floats = np.take_along_axis(probabilities, chosen[:, None], axis=1)[:, 0]
+    return certainty
+
+
+def _values(task: str, fused: Fused, probabilities: Floats | None) -> Floats:
+    """One number per row: P(class 1), the decided class's probability, or the value."""
+    if probabilities is None:
+        return fused.values
+    if task == "binary":
+        clipped: Floats = np.clip(probabilities[:, 1], EPSILON, 1 - EPSILON)
+        return clipped
+    most: Floats = probabilities.max(axis=1)
+    return most
+
+
+def _labels(answer: Answer, chosen: Classes | None, values: Floats) -> list[Label | None]:
+    """What `predictions` lists: a probability, a class label, or a value."""
+    schema = answer.committed.schema
+    if schema.task == "multiclass" and chosen is not None and schema.classes is not None:
+        return [schema.classes[index] for index in chosen]
+    return [float(value) for value in values]
+
+
+def _decisions(answer: Answer, chosen: Classes | None) -> list[str] | None:
+    classes = answer.committed.schema.classes
+    if chosen is None or classes is None:
+        return None
+    return [str(classes[index]) for index in chosen]
+
+
+def _confidence(answer: Answer, certainty: Floats | None) -> list[float | None]:
+    """Certainty drawn towards chance by missing nodes and by inputs missing or unlike the training rows.
+
+    c' = c0 + (c - c0) x familiar x K / N with c0 = 1 / classes: a documented heuristic, not a measurement.
+    Calibration was measured on rows like the training rows; it says nothing about others.
+    Regression has no decision whose probability was measured, so it has none.
+    """
+    classes = answer.committed.schema.classes
+    if certainty is None or not classes:
+        return [None] * len(answer.adapted.x)
+    chance = 1.0 / len(classes)
+    bounded = np.clip(certainty, EPSILON, 1 - EPSILON)
+    present = answer.adapted.familiar * len(answer.logits) / max(1, len(answer.slots))
+    return [float(c) for c in chance + (bounded - chance) * present]
+
+
+def _intervals(answer: Answer, values: Floats) -> list[Interval] | None:
+    half = answer.committed.bundle.residual_quantiles.get(answer.request.aggregation)
+    if answer.committed.schema.task != "regression" or half is None or not _as_measured(answer):
+        return None
+    return [Interval(low=float(v) - half, high=float(v) + half, level=LEVEL) for v in values]
+
+
+def _node_answers(
+    answer: Answer, fused: Fused
+) -> tuple[dict[str, Label | list[Label]] | None, list[IndividualPrediction] | None, list[str]]:
+    """Per-node values: a number or label for one record, a list for a list."""
+    schema, answered = answer.committed.schema, answer.answered
+    rows = len(answer.adapted.x)
+    if rows * len(answered) > MAX_NODE_VALUES and answer.request.detail != "full":
+        return (
+            None,
+            None,
+            [
+                f"node_predictions left out: {rows} records x {len(answered)} nodes; ask with detail 'full'"
+            ],
+        )
+    by_slot: dict[str, list[Label]] = {}
+    for k, slot in enumerate(answered):
+        if fused.node_decisions is not None and schema.task == "multiclass" and schema.classes:
+            by_slot[slot.name] = [schema.classes[index] for index in fused.node_decisions[k]]
+        else:
+            by_slot[slot.name] = [float(value) for value in fused.node_values[k]]
+    if answer.adapted.is_list:
+        return {slot.node_id: list(by_slot[slot.name]) for slot in answered}, None, []
+    individual = [
+        IndividualPrediction(
+            node_id=slot.node_id,
+            slot=slot.name,
+            prediction=by_slot[slot.name][0],
+            confidence=None,
+            latency_ms=answer.latency_ms.get(slot.name),
+        )
+        for slot in answered
+    ]
+    return {slot.node_id: by_slot[slot.name][0] for slot in answered}, individual, []
+
+
+def _remarks(answer: Answer) -> list[str]:
+    remarks = []
+    if answer.request.aggregation == "ensemble":
+        source = answer.committed.bundle.weights_source
+        weighting = "equal weights" if source == "equal" else "weights from validation loss"
+        remarks.append(f"ensemble without a trained aggregator: a mean of logits with {weighting}")
+    if answer.request.aggregation == "majority" and answer.committed.schema.task == "regression":
+        remarks.append("majority of values is their median")
+    if len(answer.logits) > 1 and len({_digest(answer, slot) for slot in answer.answered}) == 1:
+        remarks.append(
+            "all nodes serve the same weights: their agreement is no independent evidence"
+        )
+    return remarks
+
+
+def _digest(answer: Answer, slot: Slot) -> str | None:
+    network = answer.committed.network_of(slot.name)
+    return network.digest if network else None
+
+
+def _input_report(adapted: Adapted) -> InputReport:
+    return InputReport(
+        mode=adapted.mode,
+        rows=len(adapted.x),
+        mapped=list(adapted.mapped),
+        imputed=list(adapted.imputed),
+        ignored=[IgnoredInput.model_validate(ignored) for ignored in adapted.ignored],
+        coverage=float(adapted.coverage.mean()),
+        ood=list(adapted.ood),
+        clipped=adapted.clipped,
+    )
+
+
+def _rows(probabilities: Floats | None) -> list[list[float]] | None:
+    if probabilities is None:
+        return None
+    return [[float(p) for p in row] for row in probabilities]
+
+
+def _mean(confidence: Sequence[float | None]) -> float | None:
+    known = [c for c in confidence if c is not None]
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,1 @@
+"""A training: from its arguments to its last round."""

@@ -1,0 +1,345 @@
+"""What passes between the engine and the workers of one training: shards, base states, updates.
+
+A worker is granted its own shard and nothing of another's. It writes its new state into its publish buffer;
+the engine copies the buffer before it looks at a single value.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import anyio
+import numpy as np
+from numpy.typing import NDArray
+
+from flow_nexus_neural.data.prepare import Rows
+from flow_nexus_neural.engine.calls.calls import NodeCalls
+from flow_nexus_neural.engine.calls.deadlines import BUILD, CANCEL, Deadline
+from flow_nexus_neural.engine.context import EngineContext
+from flow_nexus_neural.engine.state.cluster import Cluster
+from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
+from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.errors import NodeError, NodeTimeout, UpdateRejected
+from flow_nexus_neural.kernels.averaging import averaged_step, federated_average
+from flow_nexus_neural.protocol.messages import (
+    MOMENTS,
+    Build,
+    Built,
+    Cancel,
+    Done,
+    GetWeights,
+    Pass,
+    Train,
+    Trained,
+    Weights,
+)
+from flow_nexus_neural.runtime.base import Buffer, Region
+
+TRAINING = "train"
+"""Name of the network that a worker trains."""
+RELEASE_S = 2.0
+"""A node that takes longer to forget is left to supervision."""
+NEVER = Deadline(float("inf"), None)
+"""Training answers when it is done; the round's own rule decides how long that may take."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """A worker's new state, copied and checked.
+
+    Attributes:
+        rows: Rows of its shard that it trained on, counted by the engine.
+        loss: Its mean training loss; None when that was not finite.
+    """
+
+    slot: str
+    state: ModelState
+    digest: str
+    rows: int
+    steps: int
+    loss: float | None
+    cpu_s: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How every worker of a training trains."""
+
+    learning_rate: float
+    batch_size: int
+    feature_dropout: float
+
+
+class Exchange:
+    """Prepares workers, publishes base states and collects updates.
+
+    Everything it grants is closed by `close`.
+    """
+
+    def __init__(
+        self,
+        context: EngineContext,
+        cluster: Cluster,
+        train_rows: Rows,
+        shards: Mapping[str, NDArray[np.int64]],
+        recipe: Recipe,
+    ) -> None:
+        self._context = context
+        self._cluster = cluster
+        self._rows = train_rows
+        self._recipe = recipe
+        self._prepared: dict[str, str] = {}
+        self._shards: dict[str, Region] = {}
+        self._buffers: dict[str, Buffer] = {}
+        self.calls = NodeCalls(cluster, "train")
+        self._setup = NodeCalls(cluster, "sync")
+        self.shards = dict(shards)
+
+    def rows_of(self, slot: str) -> int:
+        """Rows of a slot's shard, as the engine cut it."""
+        return int(self.shards[slot].size) if slot in self.shards else 0
+
+    def reshard(self, shards: Mapping[str, NDArray[np.int64]]) -> int:
+        """Replace the shards; workers get theirs before they train again.
+
+        Returns:
+            How many slots have another shard than before.
+        """
+        names = self.shards.keys() | shards.keys()
+        moved = [name for name in names if not _same(self.shards.get(name), shards.get(name))]
+        self.shards = dict(shards)
+        for name in moved:
+            self._prepared.pop(name, None)
+            region = self._shards.pop(name, None)
+            if region is not None:
+                region.close()
+        return len(moved)
+
+    def is_ready(self, slot: Slot) -> bool:
+        """Whether the slot's living process has its network, shard and buffer."""
+        return self._prepared.get(slot.name) == slot.node_id
+
+    async def prepare(self, slot: Slot, network: NetworkGroup) -> str | None:
+        """Build the network in a worker and grant it its shard and buffer; once per process.
+
+        Returns:
+            Digest of the network's initial weights when it was built now, else None.
+
+        Raises:
+            NodeError: The node failed.
+        """
+        if self.is_ready(slot):
+            return None
+        built, _ = await self._setup.ask(
+            slot,
+            Build(network=TRAINING, plan=network.plan, seed=self._init_seed(network)),
+            Built,
+            BUILD,
+        )
+        slot.built[TRAINING] = network.plan_digest
+        region = await self._shard(slot.name)
+        await self._setup.grant(slot, region)
+        self._setup.pulled(region.nbytes)
+        await self._setup.grant(slot, self._buffer(slot, network))
+        self._prepared[slot.name] = slot.node_id
+        return built.digest
+
+    async def initial_state(self, slot: Slot, network: NetworkGroup) -> ModelState:
+        """The weights that a worker drew from the seed, before any step.
+
+        Raises:
+            NodeError: The node failed.
+            UpdateRejected: What it sent does not fit the plan or is not finite.
+        """
+        reply, arrays = await self._setup.ask(slot, GetWeights(network=TRAINING), Weights, BUILD)
+        vectors = {name: arrays.get(name) for name in ("params", "buffers")}
+        params, buffers = vectors["params"], vectors["buffers"]
+        if (
+            params is None
+            or buffers is None
+            or params.shape != (network.plan.n_params,)
+            or buffers.shape != (network.plan.n_buffers,)
+            or params.dtype != np.float32
+            or buffers.dtype != np.float32
+        ):
+            raise UpdateRejected(f"node {slot.name} sent weights that do not fit its network")
+        state = ModelState(params, buffers, {}, 0).with_fresh_moments(network.optimizer)
+        if not state.is_finite or network.digest_of(state) != reply.digest:
+            raise UpdateRejected(f"node {slot.name} sent weights that do not have their digest")
+        return state
+
+    async def publish(
+        self, network: NetworkGroup, state: ModelState, purpose: str = "base"
+    ) -> Region:
+        """Write a state once, sealed, for any number of readers."""
+        return await self._context.offload(
+            self._context.runtime.share, f"{purpose}:{network.key}", state.arrays
+        )
+
+    async def train(
+        self,
+        slot: Slot,
+        network: NetworkGroup,
+        base: Region,
+        passes: Sequence[Pass],
+        seeds: tuple[int, int],
+    ) -> Update:
+        """Let a worker train from a base state, and take its update.
+
+        Args:
+            slot: The worker.
+            network: Its network.
+            base: Region with the base state.
+            passes: Which steps over its shard.
+            seeds: Of everything drawn while training, and the base's optimiser step.
+
+        Raises:
+            NodeError: The node failed.
+            UpdateRejected: The update is not finite, does not have the digest that came with it, or claims
+                steps that it was not asked for.
+        """
+        buffer = self._buffers[slot.name]
+        await self.calls.grant(slot, base)
+        request = Train(
+            network=TRAINING,
+            base=base.key,
+            opt_step=seeds[1],
+            shard=self._shards[slot.name].key,
+            publish=buffer.key,
+            optimizer=network.optimizer,
+            learning_rate=self._recipe.learning_rate,
+            batch_size=self._recipe.batch_size,
+            passes=tuple(passes),
+            dropout_seed=seeds[0],
+            feature_dropout=self._recipe.feature_dropout,
+        )
+        reply, _ = await self.calls.ask(slot, request, Trained, NEVER)
+        arrays = await self._context.offload(buffer.copy)
+        self.calls.pulled(base.nbytes + buffer.nbytes)
+        state = ModelState(
+            params=arrays["params"],
+            buffers=arrays["buffers"],
+            moments={name: arrays[name] for name in MOMENTS[network.optimizer]},
+            opt_step=reply.opt_step,
+        )
+        if reply.opt_step != request.opt_step + reply.steps or reply.steps > self._steps(
+            slot, passes
+        ):
+            raise UpdateRejected(f"the update of {slot.name} claims {reply.steps} steps")
+        await self._context.offload(_admit, slot.name, network, state, reply.digest)
+        return Update(
+            slot=slot.name,
+            state=state,
+            digest=reply.digest,
+            rows=self.rows_of(slot.name),
+            steps=reply.steps,
+            loss=reply.loss,
+            cpu_s=reply.cpu_s,
+        )
+
+    async def cancel(self, slot: Slot) -> None:
+        """End a worker's training; one that does not obey is frozen and gets killed."""
+        try:
+            await self.calls.ask(slot, Cancel(), Done, CANCEL)
+        except NodeTimeout:
+            if slot.handle is not None:
+                await slot.handle.stop(grace_s=0)
+        except NodeError:
+            return
+
+    async def release(self, slots: Sequence[Slot]) -> None:
+        """Make workers forget their shards and buffers, so that no row outlives its training in a node."""
+        with anyio.move_on_after(RELEASE_S):
+            async with anyio.create_task_group() as group:
+                for slot in slots:
+                    if self.is_ready(slot):
+                        keys = [self._shards[slot.name].key, self._buffers[slot.name].key]
+                        group.start_soon(self._setup.revoke, slot, *keys)
+
+    def close(self) -> None:
+        """Give up every region and buffer."""
+        for held in (*self._shards.values(), *self._buffers.values()):
+            held.close()
+        self._shards.clear()
+        self._buffers.clear()
+        self._prepared.clear()
+
+    def _steps(self, slot: Slot, passes: Sequence[Pass]) -> int:
+        """Optimiser steps that passes over a slot's shard can have."""
+        whole = -(-self.rows_of(slot.name) // self._recipe.batch_size)
+        return sum((whole if p.stop is None else p.stop) - p.start for p in passes)
+
+    def _init_seed(self, network: NetworkGroup) -> int:
+        from flow_nexus_neural.kernels.seeds import seed64
+
+        return seed64((self._cluster.spec.seed, 0), 0, network.key, 0, "init")
+
+    async def _shard(self, slot: str) -> Region:
+        if slot not in self._shards:
+            chosen = self.shards[slot]
+
+            def cut() -> Region:
+                arrays = {"x": self._rows.x[chosen], "y": self._rows.y[chosen]}
+                return self._context.runtime.share(f"shard:{slot}", arrays)
+
+            self._shards[slot] = await self._context.offload(cut)
+        return self._shards[slot]
+
+    def _buffer(self, slot: Slot, network: NetworkGroup) -> Buffer:
+        former = self._buffers.pop(slot.name, None)
+        if former is not None:
+            former.close()
+        layout = [
+            ("params", "f4", (network.plan.n_params,)),
+            ("buffers", "f4", (network.plan.n_buffers,)),
+            *((name, "f4", (network.plan.n_params,)) for name in MOMENTS[network.optimizer]),
+        ]
+        self._buffers[slot.name] = self._context.runtime.buffer(f"publish:{slot.name}", layout)
+        return self._buffers[slot.name]
+
+
+def fold(updates: Sequence[Update]) -> ModelState:
+    """The row-weighted average of updates in slot order: weights, running statistics and moments alike.
+
+    Source: McMahan et al., AISTATS 2017, Algorithm 1, applied to the optimiser's moments as well.
+    """
+    rows = [update.rows for update in updates]
+    states = [update.state for update in updates]
+    return ModelState(
+        params=federated_average([state.params for state in states], rows),
+        buffers=federated_average([state.buffers for state in states], rows),
+        moments={
+            name: federated_average([state.moments[name] for state in states], rows)
+            for name in states[0].moments
+        },
+        opt_step=averaged_step([state.opt_step for state in states], rows),
+    )
+
+
+def mean_loss(updates: Sequence[Update]) -> float | None:
+    """Training loss over all rows seen; None as soon as one worker's was not finite."""
+    if not updates or any(update.loss is None for update in updates):
+        return None
+    total = sum(update.rows for update in updates)
+    return sum((update.loss or 0.0) * update.rows for update in updates) / total
+
+
+async def revoke_base(exchange: Exchange, slots: Sequence[Slot], base: Region) -> None:
+    """Make workers forget a base state and give it up."""
+    async with anyio.create_task_group() as group:
+        for slot in slots:
+            group.start_soon(exchange.calls.revoke, slot, base.key)
+    base.close()
+
+
+def _admit(slot: str, network: NetworkGroup, state: ModelState, digest: str) -> None:
+    if not state.is_finite:
+        raise UpdateRejected(f"the update of {slot} is not finite")
+    if network.digest_of(state) != digest:
+        raise UpdateRejected(f"the update of {slot} does not have the digest that came with it")
+    second = state.moments.get("v")
+    if second is not None and second.size and float(second.min()) < 0:
+        raise UpdateRejected(f"the update of {slot} has a negative second moment")
+
+
+def _same(one: NDArray[np.int64] | None, other: NDArray[np.int64] | None) -> bool:
+    return one is not None and other is not None and np.array_equal(one, other)

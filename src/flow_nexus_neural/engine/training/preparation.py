@@ -1,0 +1,222 @@
+"""Everything that must be right before a training starts: data, networks, shards, configuration.
+
+Nothing is changed and no node is touched here, so a refusal leaves the cluster as it was.
+"""
+
+from dataclasses import asdict, dataclass, replace
+
+from flow_nexus_neural.data.partition import Shards, assign_shards
+from flow_nexus_neural.data.prepare import DataRequest, PreparedData, prepare
+from flow_nexus_neural.data.schema import DataSchema
+from flow_nexus_neural.engine.context import EngineContext
+from flow_nexus_neural.engine.reports import DatasetInfo, NetworkInfo, TrainingConfig
+from flow_nexus_neural.engine.requests import TrainRequest
+from flow_nexus_neural.engine.state.cluster import Cluster
+from flow_nexus_neural.engine.state.network_groups import NetworkGroup
+from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.training.arguments import effective_config, resolve_partition
+from flow_nexus_neural.errors import DataTooSmall, InvalidArchitecture, LimitExceeded, NoWorkers
+from flow_nexus_neural.kernels.seeds import seed64
+from flow_nexus_neural.networks.planner import plan_network
+from flow_nexus_neural.networks.vocabulary import parse_layers
+
+FEATURE_DROPOUT = 0.15
+"""Share of feature groups hidden in training where records may lack some, so that imputation is familiar."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A training that can start.
+
+    Attributes:
+        networks: With the committed state of the same network where there is one.
+        continues: Whether at least one network starts from a committed version.
+        least_workers: Fewest workers of a round that the caller insists on; 1 when nothing was asked.
+    """
+
+    data: PreparedData
+    shards: Shards
+    networks: dict[str, NetworkGroup]
+    config: TrainingConfig
+    network_infos: list[NetworkInfo]
+    dataset: DatasetInfo
+    continues: bool
+    least_workers: int
+    warnings: list[str]
+
+
+async def prepare_training(
+    context: EngineContext, cluster: Cluster, request: TrainRequest, ordinal: int
+) -> Preparation:
+    """Read the data, plan the networks, cut the shards.
+
+    Raises:
+        InvalidRequest, InvalidState: Whatever is wrong with the data, the layers or the arguments.
+    """
+    workers = healthy_workers(cluster)
+    asked = DataRequest(
+        dataset=request.dataset,
+        target=request.target,
+        time_column=request.time_column,
+        features=request.features,
+        window=request.window,
+        horizon=request.horizon,
+        # One split per cluster, whatever is trained later: a test row never becomes a training row.
+        seed=seed64((cluster.spec.seed, 0), 0, "", 0, "partition"),
+    )
+    data = await context.offload(prepare, asked, context.settings)
+    seed = request.seed if request.seed is not None else cluster.spec.seed
+    partition = resolve_partition(request, has_clients=bool(data.clients))
+    shards = await context.offload(cut_shards, data, workers, partition, (seed, ordinal))
+    eligible = [slot for slot in workers if shards.rows[slot.name].size > 0]
+    if not eligible:
+        raise DataTooSmall(
+            f"no worker gets a row of the {len(data.parts['train'].y)} training rows",
+            hint="give more rows, or deploy fewer workers",
+        )
+    networks, warnings = plan_networks(context, cluster, request, data, workers)
+    config = effective_config(
+        request,
+        eligible=len(eligible),
+        partition=partition,
+        seed=seed,
+        largest_shard=max(int(shards.rows[slot.name].size) for slot in eligible),
+    )
+    continues = any(network.state is not None for network in networks.values())
+    if cluster.bundle is not None and not continues:
+        warnings.append(
+            "the data or the networks differ from the trained ones: this training starts a new lineage"
+        )
+    return Preparation(
+        data=data,
+        shards=shards,
+        networks=networks,
+        config=config,
+        network_infos=[describe_network(network) for network in networks.values()],
+        dataset=describe_data(data),
+        continues=continues,
+        least_workers=request.min_nodes_per_round or 1,
+        warnings=[*data.warnings, *shards.warnings, *warnings],
+    )
+
+
+def healthy_workers(cluster: Cluster) -> list[Slot]:
+    """Workers that can train, in slot order.
+
+    Raises:
+        NoWorkers: There is none.
+    """
+    workers = cluster.slots.healthy("worker")
+    if workers:
+        return workers
+    raise NoWorkers(
+        "training needs at least 1 healthy worker and 0 are present; healthy nodes:"
+        f" {cluster.slots.census()}",
+        hint="deploy one with neural_node_deploy (role: worker)",
+    )
+
+
+def cut_shards(
+    data: PreparedData, workers: list[Slot], partition: str, run: tuple[int, int]
+) -> Shards:
+    """Divide the training rows among workers."""
+    return assign_shards(
+        data.parts["train"],
+        [(slot.name, slot.spec.capabilities) for slot in workers],
+        partition,
+        seed64(run, 0, "", 0, "partition"),
+        symbols=data.description.symbols,
+        classes=data.schema.classes,
+        clients=data.clients,
+    )
+
+
+def plan_networks(
+    context: EngineContext,
+    cluster: Cluster,
+    request: TrainRequest,
+    data: PreparedData,
+    workers: list[Slot],
+) -> tuple[dict[str, NetworkGroup], list[str]]:
+    """Group workers by network and give each group its plan, and its committed state if it has one.
+
+    Raises:
+        InvalidArchitecture, LimitExceeded: A layer list does not work on this data.
+    """
+    schema, warnings = data.schema, []
+    members: dict[str, list[Slot]] = {}
+    for slot in workers:
+        members.setdefault(repr(slot.spec.layers), []).append(slot)
+    networks: dict[str, NetworkGroup] = {}
+    for slots in members.values():
+        try:
+            planned = plan_network(
+                parse_layers(slots[0].spec.layers).layers,
+                input=schema.input,
+                task=schema.task,
+                n_outputs=schema.n_outputs,
+                max_parameters=context.settings.max_parameters,
+            )
+        except (InvalidArchitecture, LimitExceeded) as refusal:
+            whose = ", ".join(slot.name for slot in slots[:8])
+            raise type(refusal)(
+                f"{whose}: {refusal.message}", hint=refusal.hint, details=refusal.details
+            ) from None
+        warnings += [f"{slots[0].name}: {warning}" for warning in planned.warnings]
+        network = NetworkGroup(
+            key=f"c{cluster.networks_made + len(networks)}",
+            plan=planned.plan,
+            slots=tuple(slot.name for slot in slots),
+            layers_source=slots[0].spec.layers_source,
+            optimizer=request.optimizer,
+        )
+        network = _continued(cluster, network, schema)
+        networks[network.key] = network
+    return networks, warnings
+
+
+def _continued(cluster: Cluster, network: NetworkGroup, schema: DataSchema) -> NetworkGroup:
+    """The network with the committed state of the same network on the same kind of input, if any."""
+    committed = cluster.committed
+    if committed is None or _lineage(committed.schema) != _lineage(schema):
+        return network
+    for former in committed.networks.values():
+        if former.plan_digest != network.plan_digest or former.state is None:
+            continue
+        same = former.optimizer == network.optimizer
+        state = former.state if same else former.state.with_fresh_moments(network.optimizer)
+        return replace(
+            network,
+            key=former.key,
+            state=state,
+            digest=former.digest,
+            blob=former.blob,
+            moments_blob=former.moments_blob if same else None,
+            version=former.version,
+        )
+    return network
+
+
+def _lineage(schema: DataSchema) -> tuple[object, ...]:
+    """What two data sets must share for the weights of one to be a start for the other."""
+    names = tuple(column.name for column in schema.columns)
+    return (schema.input, schema.task, tuple(schema.classes or ()), names, schema.target_name)
+
+
+def describe_network(network: NetworkGroup) -> NetworkInfo:
+    """A network as the reply names it."""
+    plan = network.plan
+    shape = plan.input.sequence_shape if plan.view == "sequence" else (plan.input.flat_width,)
+    return NetworkInfo(
+        cohort=network.key,
+        slots=list(network.slots),
+        parameters=plan.n_params,
+        input=list(shape),
+        implied_head=plan.implied_head,
+        layers_source=network.layers_source,
+    )
+
+
+def describe_data(data: PreparedData) -> DatasetInfo:
+    """The data as the reply describes it."""
+    return DatasetInfo.model_validate(asdict(data.description))

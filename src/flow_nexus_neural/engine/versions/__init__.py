@@ -1,0 +1,1 @@
+"""A version of the model: from updates to what answers predictions."""

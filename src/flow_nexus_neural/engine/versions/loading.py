@@ -1,0 +1,161 @@
+"""Putting a committed version into the nodes that answer predictions.
+
+A node keeps two serving copies of a network's network. A new version is loaded into the copy that the bundle
+in force does not use, so predictions go on undisturbed and every reply rests on one bundle.
+"""
+
+from collections.abc import Collection, Sequence
+
+import anyio
+
+from flow_nexus_neural.engine.calls.calls import NodeCalls
+from flow_nexus_neural.engine.calls.deadlines import BUILD, LOAD
+from flow_nexus_neural.engine.context import EngineContext
+from flow_nexus_neural.engine.state.cluster import Cluster
+from flow_nexus_neural.engine.state.network_groups import NetworkGroup
+from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.state.version import Committed
+from flow_nexus_neural.errors import NodeError, SyncMismatch
+from flow_nexus_neural.protocol.messages import Build, Built, Load, Loaded
+from flow_nexus_neural.runtime.base import Region
+
+
+def serving_name(parity: int) -> str:
+    """Name of a serving copy inside a node."""
+    return f"serve{parity}"
+
+
+async def share_weights(context: EngineContext, network: NetworkGroup, purpose: str) -> Region:
+    """Write a network's committed weights into a sealed region."""
+    state = network.state
+    if state is None:
+        raise ValueError(f"network {network.key} has no weights to share")
+    arrays = {"params": state.params, "buffers": state.buffers}
+    return await context.offload(context.runtime.share, f"{purpose}:{network.key}", arrays)
+
+
+async def load(
+    calls: NodeCalls, slot: Slot, network: NetworkGroup, parity: int, region: Region
+) -> None:
+    """Load a region's weights into one serving copy of a node and check what the node then holds.
+
+    Raises:
+        SyncMismatch: The node's copy has another digest than the committed one.
+        NodeError: The node failed.
+    """
+    name = serving_name(parity)
+    if slot.built.get(name) != network.plan_digest:
+        await calls.ask(slot, Build(network=name, plan=network.plan, seed=0), Built, BUILD)
+        slot.built[name] = network.plan_digest
+    await calls.grant(slot, region)
+    reply, _ = await calls.ask(slot, Load(network=name, region=region.key), Loaded, LOAD)
+    calls.pulled(region.nbytes)
+    await calls.revoke(slot, region.key)
+    if reply.digest != network.digest:
+        raise SyncMismatch(
+            f"node {slot.name} holds weights {reply.digest[:12]} after loading"
+            f" {(network.digest or 'none')[:12]}",
+            hint="call neural_node_deploy to replace it",
+        )
+    slot.served[name] = reply.digest
+
+
+async def load_everywhere(
+    context: EngineContext, cluster: Cluster, networks: Sequence[NetworkGroup], parity: int
+) -> None:
+    """Load committed networks into every healthy worker of theirs.
+
+    A node that fails here keeps no copy of the version and is not asked under it; its failure is noted.
+    """
+    calls = NodeCalls(cluster, "sync")
+
+    async def load_one(slot: Slot, network: NetworkGroup, region: Region) -> None:
+        try:
+            await load(calls, slot, network, parity, region)
+        except NodeError as failure:
+            slot.last_error = str(failure)
+
+    for network in networks:
+        region = await share_weights(context, network, "serve")
+        try:
+            async with anyio.create_task_group() as group:
+                for slot in cluster.slots.healthy("worker"):
+                    if slot.name in network.slots:
+                        group.start_soon(load_one, slot, network, region)
+        finally:
+            region.close()
+
+
+async def synchronise(context: EngineContext, cluster: Cluster, slot: Slot) -> bool:
+    """Bring a new process of a serving slot to the bundle in force; False when there is nothing to load.
+
+    Raises:
+        NodeError: The node failed or does not reproduce the committed weights.
+    """
+    committed = cluster.committed
+    network = committed.network_of(slot.name) if committed else None
+    if committed is None or network is None or network.state is None:
+        return False
+    region = await share_weights(context, network, "sync")
+    try:
+        await load(NodeCalls(cluster, "sync"), slot, network, committed.bundle.parity, region)
+    finally:
+        region.close()
+    return True
+
+
+def adopt(cluster: Cluster, slot: Slot) -> None:
+    """Let a worker that serves nothing yet serve a network of its layers that is already trained."""
+    committed = cluster.committed
+    if committed is None or slot.spec.role != "worker" or committed.network_of(slot.name):
+        return
+    for key, network in committed.networks.items():
+        twins = [twin for twin in cluster.slots.of_role("worker") if twin.name in network.slots]
+        if any(twin.spec.layers == slot.spec.layers for twin in twins):
+            cluster.committed = committed.with_slot(slot.name, key)
+            slot.parameters = network.plan.n_params
+            slot.implied_head = network.plan.implied_head
+            return
+
+
+async def catch_up(context: EngineContext, cluster: Cluster, known: Collection[str]) -> None:
+    """Load the bundle in force into slots that came while it was being installed in the known ones."""
+    serving = serving_slots(cluster)
+    late = [
+        slot
+        for slot in expected_slots(cluster)
+        if slot.healthy and slot.name not in known and slot not in serving
+    ]
+
+    async def bring(slot: Slot) -> None:
+        try:
+            await synchronise(context, cluster, slot)
+        except NodeError as failure:
+            slot.last_error = str(failure)
+
+    async with anyio.create_task_group() as group:
+        for slot in late:
+            group.start_soon(bring, slot)
+
+
+def serving_slots(cluster: Cluster, committed: Committed | None = None) -> list[Slot]:
+    """Healthy slots that hold a committed version (the one in force unless given), in slot order."""
+    committed = committed or cluster.committed
+    if committed is None:
+        return []
+    name = serving_name(committed.bundle.parity)
+    return [
+        slot
+        for slot in cluster.slots.healthy("worker")
+        if (network := committed.network_of(slot.name)) is not None
+        and slot.served.get(name) == network.digest
+    ]
+
+
+def expected_slots(cluster: Cluster, committed: Committed | None = None) -> list[Slot]:
+    """Slots that would answer with a committed version if all were well, in slot order."""
+    committed = committed or cluster.committed
+    if committed is None:
+        return []
+    workers = cluster.slots.of_role("worker")
+    return [slot for slot in workers if committed.network_of(slot.name) is not None]

@@ -1,0 +1,118 @@
+import pytest
+
+from flow_nexus_neural.engine.requests import TrainRequest
+from flow_nexus_neural.engine.training.arguments import (
+    check_arguments,
+    effective_config,
+    resolve_partition,
+    sync_steps,
+)
+from flow_nexus_neural.errors import InvalidArguments, NotAvailable, NoWorkers
+
+
+def request(**more):
+    return TrainRequest(cluster_id="c", dataset="d", **more)
+
+
+def config(eligible=6, shard=320, **more):
+    return effective_config(
+        request(**more), eligible=eligible, partition="iid", seed=9, largest_shard=shard
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("rounds", 3),
+        ("local_epochs", 2),
+        ("clients_per_round", 2),
+        ("min_nodes_per_round", 1),
+        ("aggregation_method", "fedavg"),
+    ],
+)
+def test_what_belongs_to_federated_training_is_refused_without_it(name, value):
+    with pytest.raises(InvalidArguments, match=f"{name} belongs to federated"):
+        check_arguments(request(**{name: value}))
+    check_arguments(request(federated=True, **{name: value}))
+
+
+@pytest.mark.parametrize(
+    ("more", "failure"),
+    [
+        ({"clients_per_round": 2, "min_nodes_per_round": 3}, InvalidArguments),
+        ({"aggregation_method": "fedprox"}, NotAvailable),
+        ({"aggregation_method": "scaffold"}, NotAvailable),
+        ({"aggregation_method": "average"}, InvalidArguments),
+        ({"partition": "random"}, InvalidArguments),
+        ({"partition": "iid:2"}, InvalidArguments),
+        ({"partition": "dirichlet:0"}, InvalidArguments),
+        ({"partition": "dirichlet:nan"}, InvalidArguments),
+        ({"partition": "dirichlet:1001"}, InvalidArguments),
+        ({"partition": "dirichlet:x"}, InvalidArguments),
+    ],
+)
+def test_arguments_that_mean_nothing_are_refused_before_data_are_read(more, failure):
+    with pytest.raises(failure) as caught:
+        check_arguments(request(federated=True, **more))
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("method", ["federated_averaging", "FedAvg", "federated-averaging"])
+def test_spellings_of_the_average_are_accepted(method):
+    check_arguments(request(federated=True, aggregation_method=method))
+
+
+@pytest.mark.parametrize("partition", ["iid", "client", "Capability", "dirichlet", "dirichlet:0.3"])
+def test_partitions_of_federated_training_are_accepted(partition):
+    check_arguments(request(federated=True, partition=partition))
+    if partition != "iid":
+        with pytest.raises(InvalidArguments, match="belongs to federated"):
+            check_arguments(request(partition=partition))
+
+
+def test_defaults_of_federated_training():
+    found = config(federated=True, epochs=50)
+    assert (found.rounds, found.epochs, found.local_epochs) == (50, 50, 1)
+    assert (found.clients_per_round, found.min_nodes_per_round) == (5, 4)
+    assert (found.strategy, found.sync_every_steps, found.seed) == ("federated", None, 9)
+    assert config(federated=True, epochs=50, rounds=7).rounds == 7
+    assert config(federated=True, epochs=50, rounds=7).epochs == 7
+
+
+@pytest.mark.parametrize(("clients", "fewest"), [(1, 1), (2, 2), (3, 3), (4, 4), (5, 4), (6, 5)])
+def test_four_fifths_of_the_clients_close_a_round(clients, fewest):
+    assert config(federated=True, clients_per_round=clients).min_nodes_per_round == fewest
+
+
+def test_no_more_clients_than_workers():
+    assert config(federated=True, eligible=3).clients_per_round == 3
+    with pytest.raises(InvalidArguments, match="clients_per_round=4 is above the 3 workers"):
+        config(federated=True, eligible=3, clients_per_round=4)
+    with pytest.raises(NoWorkers, match="a round needs 4 workers and 2 take part"):
+        config(federated=True, eligible=2, min_nodes_per_round=4)
+
+
+def test_without_federation_the_strategy_follows_the_number_of_workers():
+    alone, together = config(eligible=1), config(eligible=4, shard=3200)
+    assert (alone.strategy, alone.sync_every_steps) == ("single_process", None)
+    assert (together.strategy, together.sync_every_steps) == ("local_sgd", 25)
+    assert together.clients_per_round is together.min_nodes_per_round is None
+
+
+@pytest.mark.parametrize(("rows", "batch", "steps"), [(10, 32, 16), (2048, 32, 16), (2049, 32, 17)])
+def test_workers_average_about_four_times_an_epoch(rows, batch, steps):
+    assert sync_steps(rows, batch) == steps
+
+
+@pytest.mark.parametrize(
+    ("more", "has_clients", "expected"),
+    [
+        ({}, False, "iid"),
+        ({}, True, "iid"),
+        ({"federated": True}, False, "capability"),
+        ({"federated": True}, True, "client"),
+        ({"federated": True, "partition": " Dirichlet:0.5 "}, True, "dirichlet:0.5"),
+    ],
+)
+def test_the_partition_in_force(more, has_clients, expected):
+    assert resolve_partition(request(**more), has_clients=has_clients) == expected

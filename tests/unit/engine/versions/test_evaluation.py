@@ -1,0 +1,23 @@
+"""What an evaluation says of where its rows come from."""
+
+import numpy as np
+import pytest
+
+from flow_nexus_neural.data.prepare import DataRequest, prepare
+from flow_nexus_neural.engine.versions.evaluation import report
+from flow_nexus_neural.settings import Settings
+
+INLINE = {"X": [[i % 2, (i // 2) % 2] for i in range(40)], "y": [i % 2 for i in range(40)]}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "source"),
+    [("synthetic:xor", "synthetic"), ("sklearn:breast_cancer", "builtin"), (INLINE, "user")],
+)
+def test_rows_are_the_users_only_when_the_user_gave_them(dataset, source, tmp_path):
+    data = prepare(DataRequest(dataset=dataset), Settings(state_dir=tmp_path))
+    test = data.parts["test"]
+    outputs = np.zeros((len(test.y), data.schema.n_outputs))
+    made = report(data.schema, outputs, test, None, description=data.description)
+    assert made.data_source == source
+    assert made.test_rows == len(test.y)
