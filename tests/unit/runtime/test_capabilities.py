@@ -5,7 +5,7 @@ import os
 import pytest
 
 from flow_nexus_neural.cli.no_nodes import NoNodes
-from flow_nexus_neural.engine.incarnations import isolation_warnings
+from flow_nexus_neural.engine.nodes.lifecycle import isolation_warnings
 from flow_nexus_neural.runtime import isolation
 from flow_nexus_neural.runtime.base import Capabilities, Isolation
 from flow_nexus_neural.runtime.exec_runtime import ExecRuntime
