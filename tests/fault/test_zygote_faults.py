@@ -18,8 +18,9 @@ from flow_nexus_neural.errors import (
 )
 from flow_nexus_neural.protocol.messages import Ping, Predict
 from flow_nexus_neural.runtime import local, readiness
+from flow_nexus_neural.runtime.environment import ENVIRONMENT
 from flow_nexus_neural.runtime.local import LocalRuntime
-from flow_nexus_neural.runtime.zygote_process import ENVIRONMENT, ZygoteProcess
+from flow_nexus_neural.runtime.zygote_process import ZygoteProcess
 from flow_nexus_neural.settings import Settings
 from tests.doubles.runtimes import descriptors, gone, open_runtime, spec, until
 

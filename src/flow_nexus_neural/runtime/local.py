@@ -143,6 +143,8 @@ class LocalRuntime(ManagedRuntime[LocalNode]):
 
     @override
     async def _release(self) -> None:
+        # The zygote ends only after its nodes: its death kills every node at once, and a node that is asked
+        # to stop has a moment to end by itself. The group comes last: the kernel keeps it while anyone is in.
         zygote, first = self._zygote, self._first
         if first is not None:
             self._first = None
