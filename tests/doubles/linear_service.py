@@ -9,7 +9,6 @@ from flow_nexus_neural.protocol.messages import (
     Announce,
     Build,
     Built,
-    Cancel,
     Done,
     Failed,
     GetWeights,
@@ -19,7 +18,6 @@ from flow_nexus_neural.protocol.messages import (
     Observe,
     Observed,
     Outputs,
-    Ping,
     Pong,
     Predict,
     Sight,
@@ -74,11 +72,10 @@ class LinearService:
             self.regions.pop(key, None)
 
     def handle(self, request, arrays, poll):
-        quick = isinstance(request, Ping | Predict | Cancel | Announce | Observe)
-        if self.busy is not None and not quick:
-            return Failed(type="busy", message=f"{self.busy} runs"), {}
-        if quick:
+        if not request.is_long:
             return self.answer(request, arrays, poll)
+        if self.busy is not None:
+            return Failed(type="busy", message=f"{self.busy} runs"), {}
         self.busy = request.kind
         try:
             return self.answer(request, arrays, poll)

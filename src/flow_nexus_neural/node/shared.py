@@ -15,8 +15,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from flow_nexus_neural.protocol.arrays import ArrayLayout
 from flow_nexus_neural.protocol.codec import DTYPES
-from flow_nexus_neural.protocol.messages import ArrayLayout, Grant
+from flow_nexus_neural.protocol.messages import Grant
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _MMAP: Final = _LIBC.mmap

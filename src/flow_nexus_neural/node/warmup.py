@@ -25,7 +25,7 @@ from flow_nexus_neural.protocol.messages import (
     Pass,
     Ping,
     Predict,
-    Request,
+    ServiceRequest,
     Train,
 )
 from flow_nexus_neural.protocol.plan import InputSpec, NetworkPlan, Task
@@ -138,7 +138,7 @@ def _exercise(plan: NetworkPlan, optimizer: Optimizer) -> None:
     service.attach("shard", rows | {"y": targets}, writable=False)
     service.attach("base", state, writable=False)
     service.attach("publish", {name: np.zeros_like(a) for name, a in state.items()}, writable=True)
-    requests: tuple[Request, ...] = (
+    requests: tuple[ServiceRequest, ...] = (
         Build(network="main", plan=plan, seed=1),
         GetWeights(network="main"),
         Load(network="main", region="base"),
@@ -168,7 +168,7 @@ def _vector(size: int) -> NDArray[np.float32]:
 
 
 def _succeed(
-    service: NodeService, request: Request, arrays: dict[str, NDArray[np.float32]]
+    service: NodeService, request: ServiceRequest, arrays: dict[str, NDArray[np.float32]]
 ) -> None:
     reply, _ = service.handle(request, arrays, lambda: False)
     if reply.kind == "failed":

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from flow_nexus_neural.errors import LimitExceeded, NeuralError, ProtocolViolation
-from flow_nexus_neural.protocol.messages import ArrayLayout, Count, DType, Reply, Request
+from flow_nexus_neural.protocol.arrays import ArrayLayout, Count, DType, Layouts
+from flow_nexus_neural.protocol.messages import Reply, Request
 from flow_nexus_neural.protocol.plan import Frozen
 
 MAGIC = b"FNN1"
@@ -43,7 +44,6 @@ _NAMES: dict[np.dtype[Any], DType] = {
 }
 
 M = TypeVar("M")
-Layouts = tuple[ArrayLayout, ...]
 
 
 class Header(Frozen, Generic[M]):
@@ -228,11 +228,6 @@ class Decoder(Generic[M]):
         self._filled = 0
         self._body_bytes = 0
         self._header: Header[M] | Unreadable | None = None
-
-    @property
-    def mid_frame(self) -> bool:
-        """Whether a frame has begun and not ended."""
-        return self._stage != "prefix" or self._filled > 0
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[Frame[M] | Unreadable]:
         """Take bytes, give the frames that they complete.

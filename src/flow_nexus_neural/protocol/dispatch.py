@@ -1,5 +1,6 @@
 """How the node's end of the wire answers: grants, fencing and shutdown around a service. No I/O.
 
+The responder answers the messages of `messages.TransportRequest` itself and hands all others to the service.
 Every place where a node lives - a confined process, or a thread for simulation - uses this one responder, so
 that they differ in transport and in nothing else.
 """
@@ -13,7 +14,6 @@ from pydantic import BaseModel
 from flow_nexus_neural.errors import LimitExceeded
 from flow_nexus_neural.protocol.codec import DTYPES, Frame, Limits, Unreadable, encode
 from flow_nexus_neural.protocol.messages import (
-    Announce,
     Cancel,
     Done,
     Failed,
@@ -21,9 +21,8 @@ from flow_nexus_neural.protocol.messages import (
     Reply,
     Request,
     Revoke,
+    ServiceRequest,
     Shutdown,
-    Train,
-    Trained,
 )
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -33,14 +32,14 @@ class Service(Protocol):
     """What a node does, apart from how it is reached."""
 
     def handle(
-        self, request: Request, arrays: Arrays, poll: Callable[[], bool]
+        self, request: ServiceRequest, arrays: Arrays, poll: Callable[[], bool]
     ) -> tuple[Reply, dict[str, NDArray[Any]]]:
         """Answer a request; never raises.
 
         Args:
-            request: Anything but Grant, Revoke and Shutdown.
+            request: What is asked.
             arrays: What came with it.
-            poll: To be called between steps of long work: quick requests are answered meanwhile by calling
+            poll: To be called between the steps of a long request: others are answered meanwhile by calling
                 `handle` again, and True asks to end the work with `Failed` of type `cancelled`.
         """
         ...
@@ -113,18 +112,18 @@ class Responder:
             case Shutdown():
                 self.closing = True
                 return Done(), {}
-        return self._serve(frame.message, frame.arrays, poll)
+            case request:
+                return self._serve(request, frame.arrays, poll)
 
     def _serve(
-        self, request: Request, arrays: Arrays, poll: Callable[[], bool]
+        self, request: ServiceRequest, arrays: Arrays, poll: Callable[[], bool]
     ) -> tuple[Reply, Arrays]:
         if isinstance(request, Cancel):
             self.cancelled = True
         reply, brought = self._service.handle(request, arrays, poll)
-        if isinstance(request, Train) and isinstance(reply, Trained):
-            return reply, self._carried.get(request.publish, brought)
-        if isinstance(request, Announce) and isinstance(reply, Done):
-            return reply, self._carried.get(request.key, brought)
+        filled = request.region_filled()
+        if filled is not None and isinstance(reply, request.reply_class()):
+            return reply, self._carried.get(filled, brought)
         return reply, brought
 
     def _revoke(self, keys: Sequence[str]) -> Done:

@@ -1,17 +1,33 @@
 """What the engine may ask of a node and what a node may answer. The table is closed.
 
 A node answers; it never speaks first (its `Ready` answers its start). Arrays travel beside a message, in
-the frame's body, named and described by `ArrayLayout`; regions travel as descriptors with a `Grant`.
+the frame's body, named and described by `arrays.ArrayLayout`; regions travel as descriptors with a `Grant`.
+
+Replies come first, then requests, since every request names the class of its reply. What else a request says
+about its reply is explained in `protocol.contract`. To add a request: its class here, its name in
+`ServiceRequest`, and its case in `node.service`.
 
 Model state has at most four flat float32 vectors, in the order of the plan's tensors:
 `params` [n_params], `buffers` [n_buffers], and the client optimiser's moments `m` and `v` [n_params]
 (adam: both; rmsprop and adagrad: `v`; sgd: none), plus the integer `opt_step`.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import BaseModel, Field
+from typing_extensions import override
 
+from flow_nexus_neural.protocol.arrays import (
+    ArrayLayout,
+    ArraySpecs,
+    Count,
+    DType,
+    Name,
+    Shapes,
+    rows_of,
+    specs_of,
+)
+from flow_nexus_neural.protocol.contract import AnsweredBy, NodeRecord
 from flow_nexus_neural.protocol.plan import Frozen, NetworkPlan
 
 MAX_LOSS = 3.5e38
@@ -20,12 +36,9 @@ MAX_ROUNDING = 1e-3
 """Every loss that is trained on is at least 0, but for rounding."""
 MAX_CPU_S = 1e9
 
-Name = Annotated[str, Field(min_length=1, max_length=120)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
-Count = Annotated[int, Field(ge=0, lt=1 << 62)]
 Optimizer = Literal["adam", "sgd", "rmsprop", "adagrad"]
-DType = Literal["f4", "f8", "i8", "i4", "u1"]
 
 LINK_LAYOUT: tuple[tuple[str, DType, tuple[int, ...]], ...] = (("token", "i8", (1,)),)
 """Arrays of a link buffer, which one node writes and its neighbours read: (name, dtype, shape)."""
@@ -37,172 +50,6 @@ MOMENTS: dict[Optimizer, tuple[Literal["m", "v"], ...]] = {
     "adagrad": ("v",),
 }
 """Which moment vectors an optimiser keeps."""
-
-
-class ArrayLayout(Frozen):
-    """Where one array lies in a body or a region, in bytes from its start; little endian, C order."""
-
-    name: Name
-    dtype: DType
-    shape: Annotated[tuple[Count, ...], Field(max_length=4)]
-    offset: Count
-    nbytes: Count
-
-
-class Ping(Frozen):
-    """Are you there, and how far."""
-
-    kind: Literal["ping"] = "ping"
-
-
-class Cancel(Frozen):
-    """End the running long request at its next step; it then answers `Failed` with type `cancelled`."""
-
-    kind: Literal["cancel"] = "cancel"
-
-
-class Shutdown(Frozen):
-    """Answer `Done`, then exit with status 0."""
-
-    kind: Literal["shutdown"] = "shutdown"
-
-
-class Grant(Frozen):
-    """You may use this region. On Linux the descriptor rides on the frame; else the arrays are its body.
-
-    Attributes:
-        key: Name by which later requests refer to it; granting a held key replaces it.
-        writable: True only for the node's own publish and link buffers.
-    """
-
-    kind: Literal["grant"] = "grant"
-    key: Name
-    writable: bool
-    nbytes: Count
-    arrays: Annotated[tuple[ArrayLayout, ...], Field(max_length=64)]
-
-
-class Revoke(Frozen):
-    """Forget these regions."""
-
-    kind: Literal["revoke"] = "revoke"
-    keys: Annotated[tuple[Name, ...], Field(max_length=256)]
-
-
-class Build(Frozen):
-    """Make the network `network` from a plan, with weights drawn from `seed`.
-
-    Replaces one of that name.
-    """
-
-    kind: Literal["build"] = "build"
-    network: Name
-    plan: NetworkPlan
-    seed: Seed
-
-
-class GetWeights(Frozen):
-    """Send `params` and `buffers` of the network's serving copy."""
-
-    kind: Literal["get_weights"] = "get_weights"
-    network: Name
-
-
-class Load(Frozen):
-    """Make a region's `params` and `buffers` the network's serving copy; recompute its digest."""
-
-    kind: Literal["load"] = "load"
-    network: Name
-    region: Name
-
-
-class Pass(Frozen):
-    """A part of one pass over the shard.
-
-    The order of rows is `numpy.random.Generator(PCG64(order_seed)).permutation(rows)`, cut into batches
-    of `batch_size` (the last one may be shorter); steps `start` to `stop` (exclusive) of it are done.
-    `stop` None means to the end.
-    """
-
-    order_seed: Seed
-    start: Count = 0
-    stop: Count | None = None
-
-
-class Train(Frozen):
-    """Optimiser steps from a committed state over the node's shard; the new state goes to `publish`.
-
-    Attributes:
-        base: Region with `params`, `buffers` and the optimiser's moments.
-        opt_step: Steps that the base's moments have seen.
-        shard: Region with `x` [rows, *row_shape] f4 and `y` [rows] (f4; i8 for multiclass).
-        publish: Writable region with the arrays of the base's layout.
-        dropout_seed: Seed of everything drawn while training.
-        feature_dropout: Probability with which each feature group of a row is set to 0 (its mean).
-    """
-
-    kind: Literal["train"] = "train"
-    network: Name
-    base: Name
-    opt_step: Count
-    shard: Name
-    publish: Name
-    optimizer: Optimizer
-    learning_rate: Annotated[float, Field(ge=1e-7, le=10)]
-    batch_size: Annotated[int, Field(ge=1, le=4096)]
-    passes: Annotated[tuple[Pass, ...], Field(min_length=1, max_length=64)]
-    dropout_seed: Seed
-    feature_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-
-
-class Infer(Frozen):
-    """Logits of a whole region under the weights of another, without touching the serving copy."""
-
-    kind: Literal["infer"] = "infer"
-    network: Name
-    weights: Name
-    data: Name
-
-
-class Predict(Frozen):
-    """Logits of the rows in array `x` [rows, *row_shape] f4 under the serving copy."""
-
-    kind: Literal["predict"] = "predict"
-    network: Name
-
-
-class Announce(Frozen):
-    """Write `token` into your own link buffer."""
-
-    kind: Literal["announce"] = "announce"
-    key: Name
-    token: Seed
-
-
-class Observe(Frozen):
-    """Read the tokens in these views of your neighbours' link buffers, each one `reads` times."""
-
-    kind: Literal["observe"] = "observe"
-    keys: Annotated[tuple[Name, ...], Field(max_length=256)]
-    reads: Annotated[int, Field(ge=1, le=64)]
-
-
-Request = Annotated[
-    Ping
-    | Cancel
-    | Shutdown
-    | Grant
-    | Revoke
-    | Build
-    | GetWeights
-    | Load
-    | Train
-    | Infer
-    | Predict
-    | Announce
-    | Observe,
-    Field(discriminator="kind"),
-]
 
 
 class Ready(Frozen):
@@ -325,5 +172,220 @@ Reply = Annotated[
     Field(discriminator="kind"),
 ]
 
-REQUESTS: TypeAdapter[Request] = TypeAdapter(Request)
-REPLIES: TypeAdapter[Reply] = TypeAdapter(Reply)
+
+class Ping(AnsweredBy[Pong]):
+    """Are you there, and how far."""
+
+    kind: Literal["ping"] = "ping"
+
+
+class Cancel(AnsweredBy[Done]):
+    """End the running long request at its next step; it then answers `Failed` with type `cancelled`."""
+
+    kind: Literal["cancel"] = "cancel"
+
+
+class Shutdown(AnsweredBy[Done]):
+    """Answer `Done`, then exit with status 0."""
+
+    kind: Literal["shutdown"] = "shutdown"
+
+
+class Grant(AnsweredBy[Done]):
+    """You may use this region. On Linux the descriptor rides on the frame; else the arrays are its body.
+
+    Attributes:
+        key: Name by which later requests refer to it; granting a held key replaces it.
+        writable: True only for the node's own publish and link buffers.
+    """
+
+    kind: Literal["grant"] = "grant"
+    key: Name
+    writable: bool
+    nbytes: Count
+    arrays: Annotated[tuple[ArrayLayout, ...], Field(max_length=64)]
+
+    @override
+    def note_sent(self, node: NodeRecord, *, arrays_in_frame: bool) -> None:
+        node.forget_region(self.key)
+        node.rows[self.key] = rows_of({layout.name: layout.shape for layout in self.arrays})
+        if arrays_in_frame and self.writable:
+            node.carried[self.key] = specs_of(self.arrays)
+
+
+class Revoke(AnsweredBy[Done]):
+    """Forget these regions."""
+
+    kind: Literal["revoke"] = "revoke"
+    keys: Annotated[tuple[Name, ...], Field(max_length=256)]
+
+    @override
+    def note_sent(self, node: NodeRecord, *, arrays_in_frame: bool) -> None:
+        for key in self.keys:
+            node.forget_region(key)
+
+
+class Build(AnsweredBy[Built]):
+    """Make the network `network` from a plan, with weights drawn from `seed`.
+
+    Replaces one of that name.
+    """
+
+    is_long: ClassVar[bool] = True
+
+    kind: Literal["build"] = "build"
+    network: Name
+    plan: NetworkPlan
+    seed: Seed
+
+    @override
+    def fault_of(self, reply: Built) -> str | None:
+        built, planned = (
+            (reply.n_params, reply.n_buffers),
+            (self.plan.n_params, self.plan.n_buffers),
+        )
+        return None if built == planned else f"(parameters, buffers) are {built}, planned {planned}"
+
+    @override
+    def note_sent(self, node: NodeRecord, *, arrays_in_frame: bool) -> None:
+        node.plans[self.network] = (*node.plans_of(self.network), self.plan)
+
+    @override
+    def note_answered(self, node: NodeRecord, reply: BaseModel) -> None:
+        """From now on one plan is in force; a Build that failed left the former one."""
+        former = tuple(plan for plan in node.plans_of(self.network) if plan is not self.plan)
+        node.plans[self.network] = (self.plan,) if isinstance(reply, Built) else former
+
+
+class GetWeights(AnsweredBy[Weights]):
+    """Send `params` and `buffers` of the network's serving copy."""
+
+    is_long: ClassVar[bool] = True
+
+    kind: Literal["get_weights"] = "get_weights"
+    network: Name
+
+    @override
+    def reply_arrays(self, node: NodeRecord, shapes: Shapes) -> tuple[ArraySpecs, ...]:
+        return node.weights_of(self.network)
+
+
+class Load(AnsweredBy[Loaded]):
+    """Make a region's `params` and `buffers` the network's serving copy; recompute its digest."""
+
+    is_long: ClassVar[bool] = True
+
+    kind: Literal["load"] = "load"
+    network: Name
+    region: Name
+
+
+class Pass(Frozen):
+    """A part of one pass over the shard.
+
+    The order of rows is `numpy.random.Generator(PCG64(order_seed)).permutation(rows)`, cut into batches
+    of `batch_size` (the last one may be shorter); steps `start` to `stop` (exclusive) of it are done.
+    `stop` None means to the end.
+    """
+
+    order_seed: Seed
+    start: Count = 0
+    stop: Count | None = None
+
+
+class Train(AnsweredBy[Trained]):
+    """Optimiser steps from a committed state over the node's shard; the new state goes to `publish`.
+
+    Attributes:
+        base: Region with `params`, `buffers` and the optimiser's moments.
+        opt_step: Steps that the base's moments have seen.
+        shard: Region with `x` [rows, *row_shape] f4 and `y` [rows] (f4; i8 for multiclass).
+        publish: Writable region with the arrays of the base's layout.
+        dropout_seed: Seed of everything drawn while training.
+        feature_dropout: Probability with which each feature group of a row is set to 0 (its mean).
+    """
+
+    is_long: ClassVar[bool] = True
+
+    kind: Literal["train"] = "train"
+    network: Name
+    base: Name
+    opt_step: Count
+    shard: Name
+    publish: Name
+    optimizer: Optimizer
+    learning_rate: Annotated[float, Field(ge=1e-7, le=10)]
+    batch_size: Annotated[int, Field(ge=1, le=4096)]
+    passes: Annotated[tuple[Pass, ...], Field(min_length=1, max_length=64)]
+    dropout_seed: Seed
+    feature_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @override
+    def region_filled(self) -> str:
+        return self.publish
+
+
+class Infer(AnsweredBy[Outputs]):
+    """Logits of a whole region under the weights of another, without touching the serving copy."""
+
+    is_long: ClassVar[bool] = True
+
+    kind: Literal["infer"] = "infer"
+    network: Name
+    weights: Name
+    data: Name
+
+    @override
+    def reply_arrays(self, node: NodeRecord, shapes: Shapes) -> tuple[ArraySpecs, ...]:
+        return node.outputs_of(self.network, node.rows.get(self.data, 0))
+
+
+class Predict(AnsweredBy[Outputs]):
+    """Logits of the rows in array `x` [rows, *row_shape] f4 under the serving copy."""
+
+    kind: Literal["predict"] = "predict"
+    network: Name
+
+    @override
+    def reply_arrays(self, node: NodeRecord, shapes: Shapes) -> tuple[ArraySpecs, ...]:
+        return node.outputs_of(self.network, rows_of(shapes))
+
+
+class Announce(AnsweredBy[Done]):
+    """Write `token` into your own link buffer."""
+
+    kind: Literal["announce"] = "announce"
+    key: Name
+    token: Seed
+
+    @override
+    def region_filled(self) -> str:
+        return self.key
+
+
+class Observe(AnsweredBy[Observed]):
+    """Read the tokens in these views of your neighbours' link buffers, each one `reads` times."""
+
+    kind: Literal["observe"] = "observe"
+    keys: Annotated[tuple[Name, ...], Field(max_length=256)]
+    reads: Annotated[int, Field(ge=1, le=64)]
+
+    @override
+    def regions_observed(self) -> tuple[str, ...]:
+        return self.keys
+
+    @override
+    def fault_of(self, reply: Observed) -> str | None:
+        n_sights, n_keys = len(reply.sights), len(self.keys)
+        return None if n_sights == n_keys else f"{n_sights} sights of {n_keys} views"
+
+
+TransportRequest = Grant | Revoke | Shutdown
+"""Answered by the node's end of the wire, `protocol.dispatch`, whatever the node's service is."""
+
+ServiceRequest = (
+    Ping | Cancel | Build | GetWeights | Load | Train | Infer | Predict | Announce | Observe
+)
+"""Answered by the node's service, `node.service`."""
+
+Request = Annotated[TransportRequest | ServiceRequest, Field(discriminator="kind")]

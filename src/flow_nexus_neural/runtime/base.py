@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from flow_nexus_neural.protocol.messages import Reply, Request
+from flow_nexus_neural.protocol.contract import AnsweredBy, R
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from flow_nexus_neural.protocol.messages import ArrayLayout
+    from flow_nexus_neural.protocol.arrays import ArrayLayout
 
     Arrays = Mapping[str, NDArray[Any]]
 
@@ -184,8 +184,8 @@ class NodeHandle(Protocol):
         ...
 
     async def call(
-        self, request: Request, arrays: Arrays | None = None
-    ) -> tuple[Reply, dict[str, NDArray[Any]]]:
+        self, request: AnsweredBy[R], arrays: Arrays | None = None
+    ) -> tuple[R, dict[str, NDArray[Any]]]:
         """One reply for one request. Cancelling gives up: the late reply is dropped, the next call unharmed.
 
         The returned arrays are private copies. Sends are shielded from cancellation.

@@ -29,9 +29,10 @@ from flow_nexus_neural.protocol.codec import (
     Limits,
     encode,
 )
+from flow_nexus_neural.protocol.contract import AnsweredBy, NodeRecord, R
 from flow_nexus_neural.protocol.dispatch import Arrays
-from flow_nexus_neural.protocol.messages import Failed, Grant, Ready, Reply, Request
-from flow_nexus_neural.runtime.awaited import READY, Awaited, Ledger
+from flow_nexus_neural.protocol.messages import Failed, Ready, Reply
+from flow_nexus_neural.runtime.awaited import READY, Awaited
 from flow_nexus_neural.runtime.base import NodeExit, NodeSpec
 from flow_nexus_neural.runtime.exits import plain
 
@@ -45,7 +46,6 @@ START_CALL = 0
 class Call:
     """One request under way."""
 
-    request: Request | None
     awaited: Awaited
     answered: anyio.Event = field(default_factory=anyio.Event)
     reply: Reply | None = None
@@ -77,8 +77,8 @@ class Conversation:
         self._send = send
         self._limits = limits
         self._decoder: Decoder[Reply] = Decoder(REPLY_HEADERS, self)
-        self._ledger = Ledger()
-        self._start = Call(request=None, awaited=READY)
+        self._record = NodeRecord()
+        self._start = Call(READY)
         self._calls: dict[int, Call] = {START_CALL: self._start}
         self._last_id = START_CALL
         self._exit: NodeExit | None = None
@@ -104,8 +104,11 @@ class Conversation:
         return call.reply
 
     async def call(
-        self, request: Request, arrays: Arrays | None = None, descriptor: int | None = None
-    ) -> tuple[Reply, dict[str, NDArray[Any]]]:
+        self,
+        request: AnsweredBy[R],
+        arrays: Arrays | None = None,
+        descriptor: int | None = None,
+    ) -> tuple[R, dict[str, NDArray[Any]]]:
         """As `NodeHandle.call`; a descriptor is duplicated by the send and stays the caller's."""
         call = self._begin(request, arrays or {}, descriptor)
         try:
@@ -115,11 +118,12 @@ class Conversation:
             raise
         if call.failure is not None:
             raise call.failure
-        if call.reply is None:
-            raise ProtocolViolation(f"node {self._spec.slot} answered nothing")
-        if isinstance(call.reply, Failed):
-            raise self._fault(call.reply)
-        return call.reply, call.arrays
+        reply = call.reply
+        if isinstance(reply, Failed):
+            raise self._fault(reply)
+        if not isinstance(reply, request.reply_class()):
+            raise ProtocolViolation(f"node {self._spec.slot} did not answer {request.kind}")
+        return reply, call.arrays
 
     def receive(self, data: bytes | memoryview) -> None:
         """Take bytes from the node.
@@ -186,7 +190,7 @@ class Conversation:
             details={"slot": self._spec.slot, "reason": exit_.reason},
         )
 
-    def _begin(self, request: Request, arrays: Arrays, descriptor: int | None) -> Call:
+    def _begin(self, request: AnsweredBy[Any], arrays: Arrays, descriptor: int | None) -> Call:
         if self._exit is not None:
             raise NodeUnavailable(
                 f"node {self._spec.slot} is gone: {self._exit.sentence}",
@@ -196,8 +200,8 @@ class Conversation:
         buffers = encode(
             self._last_id + 1, self._spec.incarnation, request, arrays, limits=self._limits
         )
-        carried = isinstance(request, Grant) and descriptor is None
-        call = Call(request, self._ledger.sent(request, arrays, carried=carried))
+        call = Call(Awaited.to(request, arrays, self._record))
+        request.note_sent(self._record, arrays_in_frame=descriptor is None)
         self._last_id += 1
         self._calls[self._last_id] = call
         self._send(Outgoing(buffers, descriptor))
@@ -205,8 +209,8 @@ class Conversation:
 
     def _settle(self, frame: Frame[Reply]) -> None:
         call = self._calls.pop(frame.call_id)
-        if call.request is not None:
-            self._ledger.answered(call.request, frame.message)
+        if call.awaited.request is not None:
+            call.awaited.request.note_answered(self._record, frame.message)
         if call.given_up:
             return
         call.reply, call.arrays = frame.message, frame.arrays

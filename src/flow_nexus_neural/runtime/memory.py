@@ -8,19 +8,26 @@ A *view* of a buffer is the same file opened once more, for reading only: what a
 
 Where memory files do not exist, arrays travel inside frames instead (`CarriedRegion`, `CarriedBuffer`), and
 what a neighbour may read is relayed by the engine (`CarriedView`).
+
+All of them are `Grantable`: each says by itself which frame makes it known to a node.
 """
 
 import os
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Self, cast
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from flow_nexus_neural.errors import InternalError, InvalidState
-from flow_nexus_neural.protocol.codec import DTYPES, Layouts, arrange, pack, raw_bytes
+from flow_nexus_neural.protocol.arrays import Layouts
+from flow_nexus_neural.protocol.codec import DTYPES, arrange, pack, raw_bytes
 from flow_nexus_neural.protocol.dispatch import Arrays
+from flow_nexus_neural.protocol.messages import Grant
 from flow_nexus_neural.runtime.base import Buffer
 
 if sys.platform != "win32":
@@ -30,16 +37,67 @@ ALIGNMENT: Final = 64
 MEMORY_FILES: Final = hasattr(os, "memfd_create")
 
 
-class _MemoryFile:
-    """One memory file of a fixed layout, from its creation or opened once more."""
+@dataclass(frozen=True, slots=True)
+class GrantFrame:
+    """How a region reaches a node: one Grant, and what goes with it.
 
-    writable: bool
+    Attributes:
+        descriptor: Rides on the frame; the region keeps it.
+        arrays: Carried in the body of the frame, where no descriptor rides on it; else None.
+    """
 
-    def __init__(self, key: str, layout: Layouts, nbytes: int, fd: int | None = None) -> None:
-        self._fd = fd
+    grant: Grant
+    descriptor: int | None = None
+    arrays: Arrays | None = None
+
+
+class Grantable(ABC):
+    """What a runtime makes and a node may be granted.
+
+    Attributes:
+        writable: Whether the node it is granted to may write it.
+        key: Names it in requests.
+        layout: Where its arrays lie.
+    """
+
+    writable: ClassVar[bool] = False
+
+    def __init__(self, key: str, layout: Layouts, nbytes: int) -> None:
         self.key = key
         self.layout = layout
         self.nbytes = nbytes
+
+    @abstractmethod
+    def grant_frame(self) -> GrantFrame:
+        """The frame that grants it, as of now.
+
+        Raises:
+            InvalidState: If it has been given up.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give up what the engine holds of it. Idempotent."""
+
+    @property
+    def is_relayed(self) -> bool:
+        """Whether a node sees what is written later only when it is granted the region again."""
+        return False
+
+    def store(self, arrays: Arrays) -> None:  # noqa: ARG002 - only some buffers are filled by replies
+        """Take the content that a node's reply brought."""
+        raise InternalError(f"region {self.key} is not filled by replies")
+
+    def _grant(self) -> Grant:
+        return Grant(key=self.key, writable=self.writable, nbytes=self.nbytes, arrays=self.layout)
+
+
+class _MemoryFile(Grantable):
+    """One memory file of a fixed layout, from its creation or opened once more."""
+
+    def __init__(self, key: str, layout: Layouts, nbytes: int, fd: int | None = None) -> None:
+        self._fd = fd
+        super().__init__(key, layout, nbytes)
         if fd is None:
             self._fd = os.memfd_create("flow-nexus-neural", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
             os.ftruncate(self._fd, max(nbytes, 1))  # nothing can map an empty file
@@ -51,6 +109,11 @@ class _MemoryFile:
             raise InvalidState(f"region {self.key} has been given up")
         return self._fd
 
+    @override
+    def grant_frame(self) -> GrantFrame:
+        return GrantFrame(self._grant(), descriptor=self.fd)
+
+    @override
     def close(self) -> None:
         """Give up the engine's reference. Idempotent."""
         if self._fd is not None:
@@ -69,8 +132,6 @@ class _MemoryFile:
 
 class MemoryRegion(_MemoryFile):
     """Written once, then sealed against every change: size, content and the seals themselves."""
-
-    writable = False
 
     @classmethod
     def of(cls, key: str, arrays: Arrays) -> Self:
@@ -126,8 +187,6 @@ class MemoryView(_MemoryFile):
     of it writable, and readers share no file position.
     """
 
-    writable = False
-
     @classmethod
     def of(cls, buffer: MemoryBuffer) -> Self:
         """Open a buffer once more.
@@ -139,45 +198,55 @@ class MemoryView(_MemoryFile):
         return cls(buffer.key, buffer.layout, buffer.nbytes, fd)
 
 
-class CarriedRegion:
-    """Arrays that travel in the body of the Grant frame."""
+class _Carried(Grantable):
+    """Content that travels in the body of the Grant frame."""
 
-    writable = False
+    @property
+    @abstractmethod
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """What a grant carries."""
+
+    @override
+    def grant_frame(self) -> GrantFrame:
+        return GrantFrame(self._grant(), arrays=self.arrays)
+
+
+class CarriedRegion(_Carried):
+    """Read-only arrays of its own."""
 
     def __init__(self, key: str, arrays: Arrays) -> None:
-        self.key = key
-        self.layout, self.nbytes = pack(arrays)
+        super().__init__(key, *pack(arrays))
         self._arrays: Mapping[str, NDArray[Any]] | None = {
             name: _frozen(np.array(array, order="C")) for name, array in arrays.items()
         }
 
     @property
+    @override
     def arrays(self) -> Mapping[str, NDArray[Any]]:
-        """What a grant carries."""
         if self._arrays is None:
             raise InvalidState(f"region {self.key} has been given up")
         return self._arrays
 
+    @override
     def close(self) -> None:
         """Give up the engine's copy. Idempotent."""
         self._arrays = None
 
 
-class CarriedBuffer:
+class CarriedBuffer(_Carried):
     """What the node's reply brought last; zeros before the first."""
 
     writable = True
 
     def __init__(self, key: str, specs: Sequence[tuple[str, str, tuple[int, ...]]]) -> None:
-        self.key = key
-        self.layout, self.nbytes = arrange(specs)
+        super().__init__(key, *arrange(specs))
         self._arrays: Mapping[str, NDArray[Any]] | None = {
             name: np.zeros(shape, DTYPES[dtype]) for name, dtype, shape in specs
         }
 
     @property
+    @override
     def arrays(self) -> Mapping[str, NDArray[Any]]:
-        """What a grant carries."""
         if self._arrays is None:
             raise InvalidState(f"buffer {self.key} has been given up")
         return self._arrays
@@ -187,6 +256,7 @@ class CarriedBuffer:
         """Whether it has not been given up."""
         return self._arrays is not None
 
+    @override
     def store(self, arrays: Arrays) -> None:
         """Keep what a reply brought; its layout has been checked. Ignored once closed."""
         if self._arrays is not None:
@@ -196,32 +266,33 @@ class CarriedBuffer:
         """Private copies of every array."""
         return {name: array.copy() for name, array in self.arrays.items()}
 
+    @override
     def close(self) -> None:
         """Give up the engine's copy. Idempotent."""
         self._arrays = None
 
 
-class CarriedView:
-    """What a buffer held when its writer spoke last; every Observe is preceded by a grant of that."""
-
-    writable = False
+class CarriedView(_Carried):
+    """What a buffer held when its writer's last reply came."""
 
     def __init__(self, source: CarriedBuffer) -> None:
-        self.key = source.key
-        self.layout, self.nbytes = source.layout, source.nbytes
+        super().__init__(source.key, source.layout, source.nbytes)
         self.source = source
 
     @property
+    @override
     def arrays(self) -> Mapping[str, NDArray[Any]]:
-        """What a grant carries."""
         return self.source.arrays
 
+    @property
+    @override
+    def is_relayed(self) -> bool:
+        """While the buffer is open; what the node holds afterwards is what it was granted last."""
+        return self.source.is_open
+
+    @override
     def close(self) -> None:
-        """Nothing to give up: the buffer belongs to whoever made it."""
-
-
-AnyRegion = MemoryRegion | MemoryBuffer | MemoryView | CarriedRegion | CarriedBuffer | CarriedView
-InMemory = MemoryRegion | MemoryBuffer | MemoryView
+        """Nothing to give up: the buffer belongs to the engine part that made it."""
 
 
 def view_of(buffer: Buffer) -> MemoryView | CarriedView:

@@ -1,6 +1,7 @@
 """What every handle does alike, whatever carries its frames."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import anyio
@@ -8,19 +9,9 @@ from numpy.typing import NDArray
 
 from flow_nexus_neural.errors import InternalError, NeuralError
 from flow_nexus_neural.protocol.codec import Limits
+from flow_nexus_neural.protocol.contract import AnsweredBy, R
 from flow_nexus_neural.protocol.dispatch import Arrays
-from flow_nexus_neural.protocol.messages import (
-    Announce,
-    Grant,
-    Observe,
-    Ready,
-    Reply,
-    Request,
-    Revoke,
-    Shutdown,
-    Train,
-    Trained,
-)
+from flow_nexus_neural.protocol.messages import Ready, Revoke, Shutdown
 from flow_nexus_neural.runtime.base import (
     Buffer,
     Isolation,
@@ -30,12 +21,7 @@ from flow_nexus_neural.runtime.base import (
     Region,
 )
 from flow_nexus_neural.runtime.conversation import Conversation, Outgoing
-from flow_nexus_neural.runtime.memory import (
-    AnyRegion,
-    CarriedBuffer,
-    CarriedView,
-    InMemory,
-)
+from flow_nexus_neural.runtime.memory import Grantable
 
 
 class NodeEnd(ABC):
@@ -52,8 +38,7 @@ class NodeEnd(ABC):
         self.runtime_version = ""
         self.bytes_sent = 0
         self._conversation = Conversation(spec, self._transmit, limits)
-        self._buffers: dict[str, CarriedBuffer] = {}
-        self._relayed: dict[str, CarriedView] = {}
+        self._carried: dict[str, Grantable] = {}
         self._asked_to_stop = False
         self._exit: NodeExit | None = None
         self._gone = anyio.Event()
@@ -74,48 +59,36 @@ class NodeEnd(ABC):
         return self._conversation.bytes_received
 
     async def call(
-        self, request: Request, arrays: Arrays | None = None
-    ) -> tuple[Reply, dict[str, NDArray[Any]]]:
+        self, request: AnsweredBy[R], arrays: Arrays | None = None
+    ) -> tuple[R, dict[str, NDArray[Any]]]:
         """One reply for one request; see `base.NodeHandle`."""
-        if isinstance(request, Observe):
-            await self._relay(request)
+        await self._relay(request.regions_observed())
         self._asked_to_stop |= isinstance(request, Shutdown)
         reply, brought = await self._conversation.call(request, arrays)
-        if not brought:
+        filled = request.region_filled()
+        if filled is None or not brought:
             return reply, brought
-        if isinstance(request, Train) and isinstance(reply, Trained):
-            self._buffers[request.publish].store(brought)
-            return reply, {}
-        if isinstance(request, Announce):
-            self._buffers[request.key].store(brought)
-            return reply, {}
-        return reply, brought
+        region = self._carried.get(filled)
+        if region is not None:  # else it was revoked while the node worked
+            region.store(brought)
+        return reply, {}
 
     async def grant(self, region: Region | Buffer) -> None:
         """Let the node use a region or a buffer; see `base.NodeHandle`."""
-        if not isinstance(region, AnyRegion):
+        if not isinstance(region, Grantable):
             raise InternalError(f"region {region.key} was not made by a runtime")
-        grant = Grant(
-            key=region.key, writable=region.writable, nbytes=region.nbytes, arrays=region.layout
-        )
-        self._buffers.pop(region.key, None)
-        self._relayed.pop(region.key, None)
-        if isinstance(region, InMemory):
-            await self._conversation.call(grant, None, region.fd)
-            return
-        if isinstance(region, CarriedBuffer):
-            self._buffers[region.key] = region
-        if isinstance(region, CarriedView):
-            self._relayed[region.key] = region
-        await self._conversation.call(grant, region.arrays)
+        frame = region.grant_frame()
+        self._carried.pop(region.key, None)
+        if frame.arrays is not None:
+            self._carried[region.key] = region
+        await self._conversation.call(frame.grant, frame.arrays, frame.descriptor)
 
     async def revoke(self, *keys: str) -> None:
         """Make the node forget regions; see `base.NodeHandle`."""
         if keys:
             await self._conversation.call(Revoke(keys=keys))
         for key in keys:
-            self._buffers.pop(key, None)
-            self._relayed.pop(key, None)
+            self._carried.pop(key, None)
 
     async def ready(self) -> Ready:
         """The answer to the start; raises as `Conversation.ready`."""
@@ -142,12 +115,12 @@ class NodeEnd(ABC):
         """Memory now, read from the system; None where it cannot be known."""
         return None
 
-    async def _relay(self, request: Observe) -> None:
+    async def _relay(self, keys: Sequence[str]) -> None:
         """Bring the node what its neighbours wrote last, where it cannot see that by itself."""
-        for key in request.keys:
-            view = self._relayed.get(key)
-            if view is not None and view.source.is_open:
-                await self.grant(view)
+        for key in keys:
+            region = self._carried.get(key)
+            if region is not None and region.is_relayed:
+                await self.grant(region)
 
     async def _ask_to_stop(self) -> None:
         try:
@@ -160,8 +133,7 @@ class NodeEnd(ABC):
         """The node is gone: tell everybody, once."""
         self._exit = exit_
         self._conversation.end(exit_, violation)
-        self._buffers.clear()
-        self._relayed.clear()
+        self._carried.clear()
         self._gone.set()
 
     def _ended(self) -> NodeExit:

@@ -5,11 +5,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from flow_nexus_neural.node.service import MAX_NETWORKS, NodeService
 from flow_nexus_neural.protocol.digest import weights_digest
 from flow_nexus_neural.protocol.messages import (
-    REPLIES,
     Build,
     Built,
     Cancel,
@@ -23,10 +23,14 @@ from flow_nexus_neural.protocol.messages import (
     Pass,
     Ping,
     Predict,
+    Reply,
+    ServiceRequest,
     Trained,
 )
 from flow_nexus_neural.protocol.messages import Weights as WeightsReply
 from flow_nexus_neural.protocol.plan import InputSpec
+from tests.doubles.joined_node import granted_node
+from tests.doubles.message_examples import EXAMPLES
 from tests.unit.node.building import (
     FLAT,
     SEQUENCE,
@@ -427,6 +431,34 @@ def test_whatever_is_asked_the_service_answers_and_goes_on(requests, odd):
     service.attach("odd", odd, writable=True)
     for request, arrays in requests:
         reply, _ = service.handle(request, arrays, never)
-        REPLIES.validate_python(reply)
+        TypeAdapter(Reply).validate_python(reply)
     assert ask(service, Ping())[0].busy is None
     assert ask(service, Predict(network="net"), {"x": x})[1]["y"].shape == (20, 1)
+
+
+@pytest.mark.anyio
+async def test_the_service_answers_every_request_as_the_requests_class_says():
+    node, publish = await granted_node(NodeService(node_id="n", incarnation=1, seed=0))
+    for request, arrays in EXAMPLES:
+        reply, _ = await node.call(request, arrays)
+        assert type(reply) is request.reply_class()
+    assert publish.copy()["params"].any()
+
+
+def test_of_two_long_requests_the_second_is_refused_and_all_others_are_answered():
+    service, *_ = service_with(plan_of(DENSE, FLAT))
+    met = {}
+
+    def meanwhile():
+        for request, arrays in EXAMPLES:
+            if isinstance(request, ServiceRequest) and request.kind != "cancel":
+                reply, _ = service.handle(request, arrays, never)
+                met[request.kind] = isinstance(reply, Failed) and reply.type == "busy"
+        return False
+
+    ask(service, train_request(), poll=meanwhile)
+    assert met == {
+        request.kind: request.is_long
+        for request, _ in EXAMPLES
+        if isinstance(request, ServiceRequest) and request.kind != "cancel"
+    }

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from flow_nexus_neural.node.shared import map_region
+from flow_nexus_neural.protocol.arrays import ArrayLayout
 from flow_nexus_neural.protocol.codec import arrange
-from flow_nexus_neural.protocol.messages import ArrayLayout, Grant
+from flow_nexus_neural.protocol.messages import Grant
 from flow_nexus_neural.runtime.memory import MemoryBuffer, MemoryRegion
 
 ARRAYS = {

@@ -1,13 +1,13 @@
-"""Asking a slot: deadlines, the expected kind of reply, and the counters, in one place."""
+"""Asking a slot: deadlines and counters, in one place."""
 
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from flow_nexus_neural.engine.calls.deadlines import GRANT, Deadline, ask, in_time
 from flow_nexus_neural.engine.state.metrics import Category
 from flow_nexus_neural.engine.state.slots import Slot
-from flow_nexus_neural.errors import NodeError, NodeUnavailable, ProtocolViolation
-from flow_nexus_neural.protocol.messages import Reply, Request
+from flow_nexus_neural.errors import NodeError, NodeUnavailable
+from flow_nexus_neural.protocol.contract import AnsweredBy, R
 from flow_nexus_neural.runtime.base import Buffer, NodeHandle, Region
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from flow_nexus_neural.engine.state.cluster import Cluster
     from flow_nexus_neural.runtime.base import Arrays
-
-R = TypeVar("R", bound=Reply)
 
 
 class NodeCalls:
@@ -31,14 +29,11 @@ class NodeCalls:
     async def ask(
         self,
         slot: Slot,
-        request: Request,
-        expected: type[R],
+        request: AnsweredBy[R],
         deadline: Deadline,
         arrays: "Arrays | None" = None,
     ) -> "tuple[R, dict[str, NDArray[Any]]]":
-        """Ask a slot's living process and check the kind of its reply.
-
-        A reply of another kind is a violation of the protocol: the node is killed.
+        """Ask a slot's living process; the class of the request determines that of the reply.
 
         Raises:
             NodeError: Of whatever kind; the failure is counted in the cluster's error rate.
@@ -48,12 +43,6 @@ class NodeCalls:
         slot.calls += 1
         try:
             reply, reply_arrays = await ask(handle, request, deadline, arrays)
-            if not isinstance(reply, expected):
-                await handle.stop(grace_s=0)
-                raise ProtocolViolation(
-                    f"node {slot.name} answered {request.kind} with {reply.kind}; it was killed",
-                    hint="call neural_node_deploy to replace it",
-                )
             failed = 0.0
             slot.heard_at_s = self._cluster.clock()
             return reply, reply_arrays

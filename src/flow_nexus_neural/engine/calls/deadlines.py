@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 
 from flow_nexus_neural.errors import NeuralError, NodeTimeout
-from flow_nexus_neural.protocol.messages import Reply, Request
+from flow_nexus_neural.protocol.contract import AnsweredBy, R
 from flow_nexus_neural.runtime.base import NodeHandle
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ CANCEL = Deadline(5.0, None)
 
 
 async def ask(
-    handle: NodeHandle, request: Request, deadline: Deadline, arrays: "Arrays | None" = None
-) -> "tuple[Reply, dict[str, NDArray[Any]]]":
+    handle: NodeHandle, request: AnsweredBy[R], deadline: Deadline, arrays: "Arrays | None" = None
+) -> "tuple[R, dict[str, NDArray[Any]]]":
     """Call a node and stop waiting in time.
 
     A node that stays silent for `hang_s` is killed before this raises.

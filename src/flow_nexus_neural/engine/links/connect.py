@@ -29,7 +29,7 @@ from flow_nexus_neural.engine.versions.commit import install, recent_files, stor
 from flow_nexus_neural.engine.versions.loading import serving_name, serving_slots
 from flow_nexus_neural.errors import NeuralError, NodeError, NoWorkers, RoundFailed
 from flow_nexus_neural.kernels.averaging import federated_average
-from flow_nexus_neural.protocol.messages import GetWeights, Weights
+from flow_nexus_neural.protocol.messages import GetWeights
 
 MAX_EDGES_SHOWN = 16
 MAX_FAULTS_TOLD = 8
@@ -265,7 +265,7 @@ async def _deliver(
         network = committed.network_of(slot.name)
         request = GetWeights(network=serving_name(committed.bundle.parity))
         try:
-            _, arrays = await calls.ask(slot, request, Weights, LOAD)
+            _, arrays = await calls.ask(slot, request, LOAD)
         except NodeError as failure:
             excluded[slot.name] = f"{failure.code}: {failure.message}"
             return

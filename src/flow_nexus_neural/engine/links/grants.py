@@ -25,11 +25,8 @@ from flow_nexus_neural.errors import NodeError
 from flow_nexus_neural.protocol.messages import (
     LINK_LAYOUT,
     Announce,
-    Done,
     Observe,
-    Observed,
     Ping,
-    Pong,
     Sight,
 )
 from flow_nexus_neural.runtime.base import Buffer
@@ -248,7 +245,7 @@ class Wiring:
             if name == slot.name:
                 await self._calls.grant(slot, publisher.buffer)
                 announce = Announce(key=publisher.buffer.key, token=publisher.token)
-                await self._calls.ask(slot, announce, Done, LINK)
+                await self._calls.ask(slot, announce, LINK)
             else:
                 await self._grant_view(context, slot, publisher.buffer)
         except (NodeError, OSError) as failure:
@@ -290,7 +287,7 @@ class Wiring:
         sights: tuple[Sight | None, ...]
         try:
             request = Observe(keys=tuple(ways), reads=READS)
-            reply, _ = await self._calls.ask(slot, request, Observed, LINK)
+            reply, _ = await self._calls.ask(slot, request, LINK)
             sights, fault = reply.sights, None
         except NodeError as failure:
             sights, fault = (None,) * len(ways), str(failure)
@@ -315,7 +312,7 @@ class Wiring:
         try:
             for _ in range(READS):
                 began_s = context.clock()
-                await self._calls.ask(slot, Ping(), Pong, LINK)
+                await self._calls.ask(slot, Ping(), LINK)
                 round_trips_ms.append((context.clock() - began_s) * 1e3)
         except NodeError as failure:
             fault = str(failure)

@@ -32,7 +32,7 @@ from flow_nexus_neural.errors import (
     NotTrained,
     Overloaded,
 )
-from flow_nexus_neural.protocol.messages import Outputs, Predict
+from flow_nexus_neural.protocol.messages import Predict
 
 QUEUE = 64
 VERSIONS = 3
@@ -272,7 +272,7 @@ async def _ask_one(
     request = Predict(network=serving_name(committed.bundle.parity))
     patience = Deadline(MAX_DEADLINE_MS / 1e3, None)
     try:
-        reply, arrays = await calls.ask(slot, request, Outputs, patience, {"x": adapted.x})
+        reply, arrays = await calls.ask(slot, request, patience, {"x": adapted.x})
     except NodeError as failure:
         return f"{failure.code}: {failure.message}"
     outputs = arrays.get("y")

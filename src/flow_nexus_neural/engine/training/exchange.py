@@ -23,14 +23,10 @@ from flow_nexus_neural.kernels.averaging import averaged_step, federated_average
 from flow_nexus_neural.protocol.messages import (
     MOMENTS,
     Build,
-    Built,
     Cancel,
-    Done,
     GetWeights,
     Pass,
     Train,
-    Trained,
-    Weights,
 )
 from flow_nexus_neural.runtime.base import Buffer, Region
 
@@ -132,7 +128,6 @@ class Exchange:
         built, _ = await self._setup.ask(
             slot,
             Build(network=TRAINING, plan=network.plan, seed=self._init_seed(network)),
-            Built,
             BUILD,
         )
         slot.built[TRAINING] = network.plan_digest
@@ -150,7 +145,7 @@ class Exchange:
             NodeError: The node failed.
             UpdateRejected: What it sent does not fit the plan or is not finite.
         """
-        reply, arrays = await self._setup.ask(slot, GetWeights(network=TRAINING), Weights, BUILD)
+        reply, arrays = await self._setup.ask(slot, GetWeights(network=TRAINING), BUILD)
         vectors = {name: arrays.get(name) for name in ("params", "buffers")}
         params, buffers = vectors["params"], vectors["buffers"]
         if (
@@ -212,7 +207,7 @@ class Exchange:
             dropout_seed=seeds[0],
             feature_dropout=self._recipe.feature_dropout,
         )
-        reply, _ = await self.calls.ask(slot, request, Trained, NEVER)
+        reply, _ = await self.calls.ask(slot, request, NEVER)
         arrays = await self._context.offload(buffer.copy)
         self.calls.pulled(base.nbytes + buffer.nbytes)
         state = ModelState(
@@ -239,7 +234,7 @@ class Exchange:
     async def cancel(self, slot: Slot) -> None:
         """End a worker's training; one that does not obey is frozen and gets killed."""
         try:
-            await self.calls.ask(slot, Cancel(), Done, CANCEL)
+            await self.calls.ask(slot, Cancel(), CANCEL)
         except NodeTimeout:
             if slot.handle is not None:
                 await slot.handle.stop(grace_s=0)

@@ -24,7 +24,7 @@ from flow_nexus_neural.engine.versions.loading import share_weights
 from flow_nexus_neural.errors import NodeError, NoWorkers, UpdateRejected
 from flow_nexus_neural.kernels.ensemble import Aggregation, Fused, TargetScale, fuse
 from flow_nexus_neural.kernels.metrics import classification, regression
-from flow_nexus_neural.protocol.messages import Build, Built, Infer, Outputs
+from flow_nexus_neural.protocol.messages import Build, Infer
 from flow_nexus_neural.runtime.base import Region
 
 Logits = NDArray[np.float32]
@@ -119,9 +119,7 @@ class Evaluator:
     ) -> dict[str, Logits]:
         name = self._names.setdefault(network.key, f"evaluate{len(self._names) % NAMES}")
         if slot.built.get(name) != network.plan_digest:
-            await self._calls.ask(
-                slot, Build(network=name, plan=network.plan, seed=0), Built, BUILD
-            )
+            await self._calls.ask(slot, Build(network=name, plan=network.plan, seed=0), BUILD)
             slot.built[name] = network.plan_digest
         await self._calls.grant(slot, weights)
         self._calls.pulled(weights.nbytes)
@@ -129,7 +127,7 @@ class Evaluator:
         for part in parts:
             region = await self._part(slot, part)
             request = Infer(network=name, weights=weights.key, data=region.key)
-            _, arrays = await self._calls.ask(slot, request, Outputs, INFER)
+            _, arrays = await self._calls.ask(slot, request, INFER)
             outputs[part] = _checked(arrays.get("y"), len(self.parts[part].y), network, slot)
         await self._calls.revoke(slot, weights.key)
         return outputs

@@ -16,7 +16,7 @@ from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.version import Committed
 from flow_nexus_neural.errors import NodeError, SyncMismatch
-from flow_nexus_neural.protocol.messages import Build, Built, Load, Loaded
+from flow_nexus_neural.protocol.messages import Build, Load
 from flow_nexus_neural.runtime.base import Region
 
 
@@ -45,10 +45,10 @@ async def load(
     """
     name = serving_name(parity)
     if slot.built.get(name) != network.plan_digest:
-        await calls.ask(slot, Build(network=name, plan=network.plan, seed=0), Built, BUILD)
+        await calls.ask(slot, Build(network=name, plan=network.plan, seed=0), BUILD)
         slot.built[name] = network.plan_digest
     await calls.grant(slot, region)
-    reply, _ = await calls.ask(slot, Load(network=name, region=region.key), Loaded, LOAD)
+    reply, _ = await calls.ask(slot, Load(network=name, region=region.key), LOAD)
     calls.pulled(region.nbytes)
     await calls.revoke(slot, region.key)
     if reply.digest != network.digest:

@@ -1,0 +1,64 @@
+"""One example of every request, in an order in which a node can answer them all."""
+
+import numpy as np
+
+from flow_nexus_neural.protocol.codec import arrange
+from flow_nexus_neural.protocol.messages import (
+    LINK_LAYOUT,
+    Announce,
+    Build,
+    Cancel,
+    GetWeights,
+    Grant,
+    Infer,
+    Load,
+    Observe,
+    Pass,
+    Ping,
+    Predict,
+    Revoke,
+    Shutdown,
+    Train,
+)
+from tests.doubles.linear_service import linear_plan
+
+ROWS = 5
+STATE = {"params": np.arange(4, dtype="f4"), "buffers": np.zeros(0, "f4")}
+SHARD = {"x": np.ones((ROWS, 3), "f4"), "y": np.arange(ROWS, dtype="f4")}
+STATE_LAYOUT = [(name, "f4", array.shape) for name, array in STATE.items()]
+
+LINK, LINK_BYTES = arrange(LINK_LAYOUT)
+
+EXAMPLES = (
+    (Ping(), {}),
+    (Cancel(), {}),
+    (Build(network="net", plan=linear_plan(), seed=1), {}),
+    (GetWeights(network="net"), {}),
+    (Load(network="net", region="base"), {}),
+    (
+        Train(
+            network="net",
+            base="base",
+            opt_step=0,
+            shard="shard",
+            publish="publish",
+            optimizer="sgd",
+            learning_rate=0.01,
+            batch_size=2,
+            passes=(Pass(order_seed=5),),
+            dropout_seed=1,
+        ),
+        {},
+    ),
+    (Infer(network="net", weights="base", data="shard"), {}),
+    (Predict(network="net"), {"x": SHARD["x"]}),
+    (
+        Grant(key="link", writable=True, nbytes=LINK_BYTES, arrays=LINK),
+        {"token": np.zeros(1, "i8")},
+    ),
+    (Announce(key="link", token=7), {}),
+    (Observe(keys=("link",), reads=3), {}),
+    (Revoke(keys=("shard",)), {}),
+    (Shutdown(), {}),
+)
+"""(request, arrays that go with it); the regions are those of `joined_node.granted_node`."""
