@@ -1,6 +1,6 @@
 """The engine's end and the node's end of the wire, joined without any transport."""
 
-from flow_nexus_neural.protocol.codec import REQUEST_HEADERS, Decoder, Limits, encode
+from flow_nexus_neural.protocol.codec import REQUEST_HEADERS, Decoder, FrameLimits, encode
 from flow_nexus_neural.protocol.dispatch import Responder
 from flow_nexus_neural.protocol.messages import Ready
 from flow_nexus_neural.runtime.exits import describe_exit
@@ -19,9 +19,9 @@ class JoinedNode(NodeEnd):
     """
 
     def __init__(self, service, requests=REQUEST_HEADERS):
-        super().__init__(spec(), Limits())
+        super().__init__(spec(), FrameLimits())
         self.responder = Responder(service, self.spec.incarnation)
-        self.decoder = Decoder(requests, Limits(), tolerant=True)
+        self.decoder = Decoder(requests, FrameLimits(), tolerant=True)
         ready = Ready(node_id=self.spec.node_id, incarnation=1, runtime="r", steps={}, probes={})
         self._conversation.receive(b"".join(encode(0, 1, ready)))
 

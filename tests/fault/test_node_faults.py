@@ -21,7 +21,7 @@ from flow_nexus_neural.errors import (
     NodeStartFailed,
     ProtocolViolation,
 )
-from flow_nexus_neural.protocol.codec import Limits, encode
+from flow_nexus_neural.protocol.codec import FrameLimits, encode
 from flow_nexus_neural.protocol.messages import Build, Outputs, Ping, Pong, Predict, Ready
 from flow_nexus_neural.runtime.local_node import Lines, LocalNode
 from flow_nexus_neural.runtime.zygote_client import Child
@@ -417,7 +417,7 @@ async def test_descriptors_that_a_node_sends_are_dropped():
     with ours, theirs:
         ours.settimeout(0)
         child = Child(pid=0, pidfd=-1)
-        node = LocalNode(spec(), Limits(), Lines(child, ours, -1), lambda: False)
+        node = LocalNode(spec(), FrameLimits(), Lines(child, ours, -1), lambda: False)
         before = descriptors()
         ready = Ready(node_id="worker-0#1", incarnation=1, runtime="r", steps={}, probes={})
         frame = b"".join(encode(0, 1, ready))

@@ -17,7 +17,7 @@ from flow_nexus_neural.protocol.codec import (
     REQUEST_HEADERS,
     Decoder,
     Frame,
-    Limits,
+    FrameLimits,
     Unreadable,
     arrange,
     encode,
@@ -117,7 +117,7 @@ def test_frames_survive_any_split(sent, data):
         for number, (message, brought) in enumerate(sent)
     )
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
-    decoder = Decoder(REQUEST_HEADERS, Limits())
+    decoder = Decoder(REQUEST_HEADERS, FrameLimits())
     frames = []
     for start, stop in zip([0, *cuts], [*cuts, len(stream)], strict=True):
         frames += decoder.feed(stream[start:stop])
@@ -131,7 +131,7 @@ def test_frames_survive_any_split(sent, data):
 
 def test_a_frame_may_come_byte_by_byte():
     stream = b"".join(encode(1, 1, Predict(network="n"), {"x": np.arange(5.0)}))
-    decoder = Decoder(REQUEST_HEADERS, Limits())
+    decoder = Decoder(REQUEST_HEADERS, FrameLimits())
     frames = [frame for byte in stream for frame in decoder.feed(bytes([byte]))]
     assert len(frames) == 1
     assert frames[0].arrays["x"].tolist() == [0, 1, 2, 3, 4]
@@ -139,7 +139,7 @@ def test_a_frame_may_come_byte_by_byte():
 
 def test_received_arrays_are_private_and_writable():
     stream = bytearray(b"".join(encode(1, 1, Predict(network="n"), {"x": np.ones(2)})))
-    (frame,) = Decoder(REQUEST_HEADERS, Limits()).feed(stream)
+    (frame,) = Decoder(REQUEST_HEADERS, FrameLimits()).feed(stream)
     stream[:] = b"\0" * len(stream)
     frame.arrays["x"][0] = 7
     assert frame.arrays["x"].tolist() == [7, 1]
@@ -161,7 +161,7 @@ def test_sent_arrays_are_not_copied():
     ],
 )
 def test_foreign_byte_orders_and_strides_become_little_endian_c_order(array):
-    (frame,) = Decoder(REQUEST_HEADERS, Limits()).feed(
+    (frame,) = Decoder(REQUEST_HEADERS, FrameLimits()).feed(
         b"".join(encode(1, 1, Predict(network="n"), {"x": array}))
     )
     assert frame.arrays["x"].dtype == np.dtype("<f4")
@@ -186,7 +186,7 @@ MUTATED = [
 
 def feed_mutant(mutant):
     """Feed bytes; whether they were refused. Anything but a violation escapes and fails the test."""
-    decoder = Decoder(REPLY_HEADERS, Limits(header_bytes=4096, body_bytes=4096))
+    decoder = Decoder(REPLY_HEADERS, FrameLimits(header_bytes=4096, body_bytes=4096))
     try:
         for frame in decoder.feed(mutant):
             assert isinstance(frame, Frame)
@@ -283,24 +283,24 @@ ATTACKS = {
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_an_attack_is_refused(attack):
-    decoder = Decoder(REPLY_HEADERS, Limits())
+    decoder = Decoder(REPLY_HEADERS, FrameLimits())
     with pytest.raises(ProtocolViolation):
         decoder.feed(ATTACKS[attack])
 
 
 def test_the_frame_that_the_attacks_vary_is_right():
-    (frame,) = Decoder(REPLY_HEADERS, Limits()).feed(raw(header(layout()), EIGHT))
+    (frame,) = Decoder(REPLY_HEADERS, FrameLimits()).feed(raw(header(layout()), EIGHT))
     assert frame.arrays["y"].tolist() == [0, 0]
 
 
 def test_lengths_are_refused_before_the_header_is_there():
-    decoder = Decoder(REPLY_HEADERS, Limits(body_bytes=1000))
+    decoder = Decoder(REPLY_HEADERS, FrameLimits(body_bytes=1000))
     with pytest.raises(ProtocolViolation, match="1001"):
         decoder.feed(PREFIX.pack(MAGIC, 10, 1001))
 
 
 def test_a_tolerant_decoder_names_the_call_that_it_does_not_understand():
-    decoder = Decoder(REQUEST_HEADERS, Limits(), tolerant=True)
+    decoder = Decoder(REQUEST_HEADERS, FrameLimits(), tolerant=True)
     stream = raw(header(msg={"kind": "teleport"}, id=9)) + b"".join(encode(10, 1, Ping()))
     unknown, ping = decoder.feed(stream)
     assert isinstance(unknown, Unreadable)
@@ -310,9 +310,9 @@ def test_a_tolerant_decoder_names_the_call_that_it_does_not_understand():
 
 def test_a_frame_beyond_the_receivers_limits_is_not_sent():
     with pytest.raises(LimitExceeded):
-        encode(1, 1, Predict(network="n"), {"x": np.zeros(100)}, limits=Limits(body_bytes=799))
+        encode(1, 1, Predict(network="n"), {"x": np.zeros(100)}, limits=FrameLimits(body_bytes=799))
     with pytest.raises(LimitExceeded):
-        encode(1, 1, Failed(type="t", message="m" * 2000), limits=Limits(header_bytes=1000))
+        encode(1, 1, Failed(type="t", message="m" * 2000), limits=FrameLimits(header_bytes=1000))
 
 
 def test_a_dtype_that_is_not_on_the_wire_is_not_sent():

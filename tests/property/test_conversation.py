@@ -13,7 +13,7 @@ from hypothesis.stateful import (
 )
 
 from flow_nexus_neural.errors import Fenced, NodeUnavailable, ProtocolViolation
-from flow_nexus_neural.protocol.codec import REQUEST_HEADERS, Decoder, Limits, encode
+from flow_nexus_neural.protocol.codec import REQUEST_HEADERS, Decoder, FrameLimits, encode
 from flow_nexus_neural.protocol.messages import (
     Build,
     Built,
@@ -42,8 +42,8 @@ class ConversationMachine(RuleBasedStateMachine):
         super().__init__()
         self.sent = []
         self.spec = spec(incarnation=5)
-        self.conversation = Conversation(self.spec, self.sent.append, Limits())
-        self.decoder = Decoder(REQUEST_HEADERS, Limits())
+        self.conversation = Conversation(self.spec, self.sent.append, FrameLimits())
+        self.decoder = Decoder(REQUEST_HEADERS, FrameLimits())
         self.calls = {}
         self.open = {}
         self.over = False

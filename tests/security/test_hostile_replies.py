@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 from flow_nexus_neural.errors import Fenced, ProtocolViolation
-from flow_nexus_neural.protocol.codec import MAGIC, PREFIX, REPLY_HEADERS, Decoder, Limits, encode
+from flow_nexus_neural.protocol.codec import (
+    MAGIC,
+    PREFIX,
+    REPLY_HEADERS,
+    Decoder,
+    FrameLimits,
+    encode,
+)
 from flow_nexus_neural.protocol.messages import (
     Build,
     Built,
@@ -40,7 +47,9 @@ DIGEST = "ab" * 32
 
 def conversation():
     """With a built network, and a prediction and its weights asked for."""
-    end = Conversation(NodeSpec("n#3", "worker-0", INCARNATION, 1), lambda outgoing: None, Limits())
+    end = Conversation(
+        NodeSpec("n#3", "worker-0", INCARNATION, 1), lambda outgoing: None, FrameLimits()
+    )
     end.receive(frame(0, READY))
     plan = linear_plan()
     end._begin(Build(network="net", plan=plan, seed=1), {}, None)
@@ -181,14 +190,18 @@ def test_another_incarnation_is_fenced():
 
 
 def test_a_node_that_was_asked_nothing_may_say_nothing():
-    end = Conversation(NodeSpec("n#3", "worker-0", INCARNATION, 1), lambda outgoing: None, Limits())
+    end = Conversation(
+        NodeSpec("n#3", "worker-0", INCARNATION, 1), lambda outgoing: None, FrameLimits()
+    )
     end.receive(frame(0, READY))
     with pytest.raises(ProtocolViolation, match="without being asked"):
         end.receive(PREFIX.pack(MAGIC, 2, 0))
 
 
 def test_ready_must_come_from_the_node_that_was_started():
-    end = Conversation(NodeSpec("n#3", "worker-0", INCARNATION, 1), lambda outgoing: None, Limits())
+    end = Conversation(
+        NodeSpec("n#3", "worker-0", INCARNATION, 1), lambda outgoing: None, FrameLimits()
+    )
     with pytest.raises(ProtocolViolation, match="other"):
         end.receive(frame(0, READY.model_copy(update={"node_id": "other"})))
 

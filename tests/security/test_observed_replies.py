@@ -5,7 +5,7 @@ import json
 import pytest
 
 from flow_nexus_neural.errors import ProtocolViolation
-from flow_nexus_neural.protocol.codec import MAGIC, PREFIX, Limits
+from flow_nexus_neural.protocol.codec import MAGIC, PREFIX, FrameLimits
 from flow_nexus_neural.protocol.messages import Observe
 from flow_nexus_neural.runtime.base import NodeSpec
 from flow_nexus_neural.runtime.conversation import Conversation
@@ -30,7 +30,9 @@ def frame(call_id, message, arrays=()):
 
 def observing():
     """A node that was asked to observe two neighbours."""
-    end = Conversation(NodeSpec("n#3", "worker-0", INCARNATION, 1), lambda outgoing: None, Limits())
+    end = Conversation(
+        NodeSpec("n#3", "worker-0", INCARNATION, 1), lambda outgoing: None, FrameLimits()
+    )
     end.receive(frame(0, READY))
     return end, end._begin(Observe(keys=("link:1", "link:2"), reads=3), {}, None)
 

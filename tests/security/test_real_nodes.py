@@ -14,7 +14,6 @@ from flow_nexus_neural.networks.layer_types import LAYER_TYPES
 from flow_nexus_neural.networks.planner import plan_network
 from flow_nexus_neural.networks.vocabulary import parse_layers
 from flow_nexus_neural.protocol.messages import (
-    MOMENTS,
     Build,
     GetWeights,
     Infer,
@@ -23,6 +22,7 @@ from flow_nexus_neural.protocol.messages import (
     Predict,
     Train,
 )
+from flow_nexus_neural.protocol.model_state import MOMENTS
 from flow_nexus_neural.protocol.plan import InputSpec
 from flow_nexus_neural.runtime.local import LocalRuntime
 from flow_nexus_neural.runtime.zygote_process import ZygoteProcess

@@ -23,7 +23,7 @@ from flow_nexus_neural.node.confinement.apply import Steps, run_probes
 from flow_nexus_neural.node.ending import NeverReturns, rehearse_last_words
 from flow_nexus_neural.node.loop import Ancillary, NodeLoop
 from flow_nexus_neural.node.preparation import ForkOrder, Preparation, prepare_torch, ready_of
-from flow_nexus_neural.protocol.codec import Limits
+from flow_nexus_neural.protocol.codec import FrameLimits
 
 if sys.platform == "linux":
     # What a system without walls of its own can do: Linux has the zygote for more.
@@ -66,7 +66,7 @@ def serve(prepare: Callable[[], Preparation]) -> None:
         preparation.reseed(order.seed)
         service = preparation.make_service(order)
         ready = ready_of(order, preparation, steps, run_probes(hostile=order.hostile))
-        limits = Limits(header_bytes=order.header_bytes, body_bytes=order.body_bytes)
+        limits = FrameLimits(header_bytes=order.header_bytes, body_bytes=order.body_bytes)
         StreamLoop(connection, service, order.incarnation, limits).serve(ready)
 
 

@@ -16,7 +16,7 @@ from flow_nexus_neural.protocol.codec import (
     REQUEST_HEADERS,
     Decoder,
     Frame,
-    Limits,
+    FrameLimits,
     Unreadable,
     encode,
 )
@@ -45,7 +45,7 @@ class NodeLoop:
     """
 
     def __init__(
-        self, connection: socket.socket, service: Service, incarnation: int, limits: Limits
+        self, connection: socket.socket, service: Service, incarnation: int, limits: FrameLimits
     ) -> None:
         self._connection = connection
         self._incarnation = incarnation

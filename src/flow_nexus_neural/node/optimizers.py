@@ -16,7 +16,7 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
-from flow_nexus_neural.protocol.messages import MOMENTS, Optimizer
+from flow_nexus_neural.protocol.model_state import MOMENTS, Optimizer
 
 ADAM_BETAS = (0.9, 0.999)
 RMSPROP_ALPHA = 0.9

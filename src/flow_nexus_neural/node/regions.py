@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from flow_nexus_neural.node.trainer import Shard
-from flow_nexus_neural.protocol.messages import MOMENTS, Optimizer
+from flow_nexus_neural.protocol.model_state import MOMENTS, Optimizer
 from flow_nexus_neural.protocol.plan import NetworkPlan
 
 

@@ -15,7 +15,8 @@ from flow_nexus_neural.node.losses import LOSSES
 from flow_nexus_neural.node.network import Network
 from flow_nexus_neural.node.optimizers import Descent
 from flow_nexus_neural.node.weights import Weights
-from flow_nexus_neural.protocol.messages import MOMENTS, Optimizer, Pass, Train
+from flow_nexus_neural.protocol.messages import Pass, Train
+from flow_nexus_neural.protocol.model_state import MOMENTS, Optimizer
 
 StepWatch = Callable[[float], None]
 """Told the duration of each optimiser step in ms; may raise to end the training."""

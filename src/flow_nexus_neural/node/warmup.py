@@ -16,18 +16,17 @@ from flow_nexus_neural.networks.vocabulary import parse_layers
 from flow_nexus_neural.node.activations import ACTIVATIONS
 from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.protocol.messages import (
-    MOMENTS,
     Build,
     GetWeights,
     Infer,
     Load,
-    Optimizer,
     Pass,
     Ping,
     Predict,
     ServiceRequest,
     Train,
 )
+from flow_nexus_neural.protocol.model_state import MOMENTS, Optimizer
 from flow_nexus_neural.protocol.plan import InputSpec, NetworkPlan, Task
 
 _STEPS, _ROWS = 6, 5

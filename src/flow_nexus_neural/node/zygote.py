@@ -33,7 +33,7 @@ from flow_nexus_neural.node.confinement.libc import PR_SET_PDEATHSIG, prctl
 from flow_nexus_neural.node.ending import NeverReturns, rehearse_last_words
 from flow_nexus_neural.node.loop import NodeLoop
 from flow_nexus_neural.node.preparation import ForkOrder, Preparation, prepare_torch, ready_of
-from flow_nexus_neural.protocol.codec import Limits
+from flow_nexus_neural.protocol.codec import FrameLimits
 
 _MAX_MESSAGE_BYTES: Final = 1 << 16
 _STDERR: Final = 2
@@ -182,7 +182,7 @@ class _Zygote:
         service = self._preparation.make_service(order)
         probes = run_probes(hostile=order.hostile)
         ready = ready_of(order, self._preparation, steps, probes)
-        limits = Limits(header_bytes=order.header_bytes, body_bytes=order.body_bytes)
+        limits = FrameLimits(header_bytes=order.header_bytes, body_bytes=order.body_bytes)
         NodeLoop(connection, service, order.incarnation, limits).serve(ready)
 
 

@@ -100,7 +100,7 @@ class Gate(Protocol[M]):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class FrameLimits:
     """A gate that only knows the largest frame."""
 
     header_bytes: int = MAX_HEADER_BYTES
@@ -170,7 +170,7 @@ def encode(
     message: BaseModel,
     arrays: Mapping[str, NDArray[Any]] | None = None,
     *,
-    limits: Limits | None = None,
+    limits: FrameLimits | None = None,
 ) -> list[bytes | memoryview]:
     """Encode one frame as buffers to be sent in order; array bytes are not copied.
 
@@ -185,7 +185,7 @@ def encode(
         LimitExceeded: If the receiver would refuse the frame for its length.
         ValueError: If an array has a dtype that is not on the wire.
     """
-    limits = limits or Limits()
+    limits = limits or FrameLimits()
     layouts, body_bytes = pack(arrays or {})
     described = ",".join(layout.model_dump_json() for layout in layouts)
     text = (

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from flow_nexus_neural.errors import LimitExceeded
-from flow_nexus_neural.protocol.codec import DTYPES, Frame, Limits, Unreadable, encode
+from flow_nexus_neural.protocol.codec import DTYPES, Frame, FrameLimits, Unreadable, encode
 from flow_nexus_neural.protocol.messages import (
     Cancel,
     Done,
@@ -29,7 +29,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 class Service(Protocol):
-    """What a node does, apart from how it is reached."""
+    """What a node does, apart from how requests reach it."""
 
     def handle(
         self, request: ServiceRequest, arrays: Arrays, poll: Callable[[], bool]
@@ -57,16 +57,18 @@ class Responder:
     """Answers frames for one incarnation of a slot.
 
     Attributes:
-        closing: A Shutdown was accepted: answer nothing more, exit.
-        cancelled: The running long request shall end.
+        closing: Whether a Shutdown was accepted: the node answers nothing more and exits.
+        cancelled: Whether the running long request is to end. Reset by the caller before the next request.
     """
 
-    def __init__(self, service: Service, incarnation: int, limits: Limits | None = None) -> None:
+    def __init__(
+        self, service: Service, incarnation: int, limits: FrameLimits | None = None
+    ) -> None:
         self.closing = False
         self.cancelled = False
         self._service = service
         self._incarnation = incarnation
-        self._limits = limits or Limits()
+        self._limits = limits or FrameLimits()
         self._carried: dict[str, Arrays] = {}
 
     def answer(

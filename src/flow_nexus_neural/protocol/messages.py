@@ -6,10 +6,6 @@ the frame's body, named and described by `arrays.ArrayLayout`; regions travel as
 Replies come first, then requests, since every request names the class of its reply. What else a request says
 about its reply is explained in `protocol.contract`. To add a request: its class here, its name in
 `ServiceRequest`, and its case in `node.service`.
-
-Model state has at most four flat float32 vectors, in the order of the plan's tensors:
-`params` [n_params], `buffers` [n_buffers], and the client optimiser's moments `m` and `v` [n_params]
-(adam: both; rmsprop and adagrad: `v`; sgd: none), plus the integer `opt_step`.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -28,6 +24,7 @@ from flow_nexus_neural.protocol.arrays import (
     specs_of,
 )
 from flow_nexus_neural.protocol.contract import AnsweredBy, NodeRecord
+from flow_nexus_neural.protocol.model_state import Optimizer
 from flow_nexus_neural.protocol.plan import Frozen, NetworkPlan
 
 MAX_LOSS = 3.5e38
@@ -38,18 +35,9 @@ MAX_CPU_S = 1e9
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
-Optimizer = Literal["adam", "sgd", "rmsprop", "adagrad"]
 
 LINK_LAYOUT: tuple[tuple[str, DType, tuple[int, ...]], ...] = (("token", "i8", (1,)),)
 """Arrays of a link buffer, which one node writes and its neighbours read: (name, dtype, shape)."""
-
-MOMENTS: dict[Optimizer, tuple[Literal["m", "v"], ...]] = {
-    "adam": ("m", "v"),
-    "sgd": (),
-    "rmsprop": ("v",),
-    "adagrad": ("v",),
-}
-"""Which moment vectors an optimiser keeps."""
 
 
 class Ready(Frozen):
@@ -297,7 +285,7 @@ class Train(AnsweredBy[Trained]):
     """Optimiser steps from a committed state over the node's shard; the new state goes to `publish`.
 
     Attributes:
-        base: Region with `params`, `buffers` and the optimiser's moments.
+        base: Region with `params`, `buffers` and the optimiser's moments; see `protocol.model_state`.
         opt_step: Steps that the base's moments have seen.
         shard: Region with `x` [rows, *row_shape] f4 and `y` [rows] (f4; i8 for multiclass).
         publish: Writable region with the arrays of the base's layout.

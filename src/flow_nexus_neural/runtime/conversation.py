@@ -1,8 +1,8 @@
-"""The engine's end of the wire to one node: which calls wait, what they may be answered, how they end.
+"""The calls to one node that are under way: their numbers, their replies, and how they end.
 
-No transport here: bytes to send leave through a function, bytes received come in through `receive`. Nothing
-in this module waits except `call`, and nothing it does can be half done by a cancellation: a call is queued
-whole or not at all, and giving up only marks it, so that its late reply is dropped by number.
+There is no transport here: frames to send leave through a function, bytes received come in through `receive`.
+Only `call` and `ready` wait. A cancellation cannot leave a call half done: the frame is queued before the
+wait begins, and a caller who gives up only marks the call, so that its late reply is recognised and dropped.
 """
 
 from collections.abc import Callable
@@ -25,8 +25,8 @@ from flow_nexus_neural.protocol.codec import (
     REPLY_HEADERS,
     Decoder,
     Frame,
+    FrameLimits,
     Header,
-    Limits,
     encode,
 )
 from flow_nexus_neural.protocol.contract import AnsweredBy, NodeRecord, R
@@ -71,7 +71,9 @@ class Conversation:
         limits: Longest request frames.
     """
 
-    def __init__(self, spec: NodeSpec, send: Callable[[Outgoing], None], limits: Limits) -> None:
+    def __init__(
+        self, spec: NodeSpec, send: Callable[[Outgoing], None], limits: FrameLimits
+    ) -> None:
         self.bytes_received = 0
         self._spec = spec
         self._send = send
@@ -157,7 +159,7 @@ class Conversation:
             )
 
     def admit_header(self, header: Header[Reply]) -> None:
-        """Refuse another incarnation, a number that is not under way, and any reply but the awaited one."""
+        """Refuse another incarnation, a number that is not under way, and any reply but the right one."""
         if header.inc != self._spec.incarnation:
             raise Fenced(
                 f"node {self._spec.slot} answers for incarnation {header.inc},"

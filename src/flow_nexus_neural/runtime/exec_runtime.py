@@ -18,7 +18,7 @@ import anyio
 from typing_extensions import override
 
 from flow_nexus_neural.errors import RuntimeUnavailable
-from flow_nexus_neural.protocol.codec import Limits
+from flow_nexus_neural.protocol.codec import FrameLimits
 from flow_nexus_neural.runtime.base import Capabilities, NodeExit, NodeSpec
 from flow_nexus_neural.runtime.exec_spawn import (
     EXEC_COMMAND,
@@ -45,7 +45,7 @@ class ExecNode(SocketNode):
     `run` must run, shielded from cancellation, from the start to the end, as `LocalNode.run`.
     """
 
-    def __init__(self, spec: NodeSpec, limits: Limits, spawned: Spawned) -> None:
+    def __init__(self, spec: NodeSpec, limits: FrameLimits, spawned: Spawned) -> None:
         super().__init__(spec, limits, spawned.process.pid, spawned.connection)
         self._process = spawned.process
         self._stderr = spawned.stderr
@@ -118,7 +118,7 @@ class ExecRuntime(ManagedRuntime[ExecNode]):
         self._settings = settings
         self._command = tuple(command)
         self._inherit = inherit
-        self._limits = Limits(body_bytes=CARRIED_BODY_BYTES)
+        self._limits = FrameLimits(body_bytes=CARRIED_BODY_BYTES)
 
     async def start(self, spec: NodeSpec, *, ready_timeout_s: float = 30.0) -> ExecNode:
         """Start, confine and judge a node; see `base.NodeRuntime`."""

@@ -16,7 +16,7 @@ from flow_nexus_neural.protocol.codec import (
     REQUEST_HEADERS,
     Decoder,
     Frame,
-    Limits,
+    FrameLimits,
     Unreadable,
     encode,
 )
@@ -27,7 +27,7 @@ from flow_nexus_neural.runtime.conversation import Outgoing
 from flow_nexus_neural.runtime.fault_plan import FaultPlan, PlannedFault
 from flow_nexus_neural.runtime.node_end import NodeEnd
 
-_LIMITS: Final = Limits(body_bytes=1 << 30)
+_LIMITS: Final = FrameLimits(body_bytes=1 << 30)
 _MAX_NODES: Final = 256
 _GARBAGE: Final = b"\xff" * 64
 _STOPPED: Final = "stopped: ended by itself after it was asked to stop"

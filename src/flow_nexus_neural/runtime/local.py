@@ -23,7 +23,7 @@ import anyio
 from typing_extensions import override
 
 from flow_nexus_neural.errors import NodeStartFailed, RuntimeUnavailable
-from flow_nexus_neural.protocol.codec import MAX_BODY_BYTES, Limits
+from flow_nexus_neural.protocol.codec import MAX_BODY_BYTES, FrameLimits
 from flow_nexus_neural.runtime.base import Capabilities, NodeSpec
 from flow_nexus_neural.runtime.cgroups import GroupLimits, NodeGroup
 from flow_nexus_neural.runtime.exits import with_last_words
@@ -80,7 +80,9 @@ class LocalRuntime(ManagedRuntime[LocalNode]):
         self._settings = settings
         self._first = zygote
         self._launch = launch
-        self._limits = Limits(body_bytes=MAX_BODY_BYTES if shared_memory else CARRIED_BODY_BYTES)
+        self._limits = FrameLimits(
+            body_bytes=MAX_BODY_BYTES if shared_memory else CARRIED_BODY_BYTES
+        )
         self._zygote: ZygoteClient | None = None
         self._launching = anyio.Lock()
         self._launches: deque[float] = deque()

@@ -9,7 +9,7 @@ from typing import Final
 import anyio
 from typing_extensions import override
 
-from flow_nexus_neural.protocol.codec import Limits
+from flow_nexus_neural.protocol.codec import FrameLimits
 from flow_nexus_neural.runtime.base import NodeSpec
 from flow_nexus_neural.runtime.exits import describe_exit
 from flow_nexus_neural.runtime.socket_node import SocketNode
@@ -42,7 +42,7 @@ class LocalNode(SocketNode):
     """
 
     def __init__(
-        self, spec: NodeSpec, limits: Limits, lines: "Lines", out_of_memory: Callable[[], bool]
+        self, spec: NodeSpec, limits: FrameLimits, lines: "Lines", out_of_memory: Callable[[], bool]
     ) -> None:
         super().__init__(spec, limits, lines.child.pid, lines.connection)
         self._child = lines.child

@@ -42,8 +42,9 @@ class GrantFrame:
     """How a region reaches a node: one Grant, and what goes with it.
 
     Attributes:
-        descriptor: Rides on the frame; the region keeps it.
-        arrays: Carried in the body of the frame, where no descriptor rides on it; else None.
+        grant: The message.
+        descriptor: Of the memory file; sent along with the frame, and still owned by the region.
+        arrays: Content of the frame's body, where no descriptor goes with it; else None.
     """
 
     grant: Grant
@@ -212,7 +213,7 @@ class _Carried(Grantable):
 
 
 class CarriedRegion(_Carried):
-    """Read-only arrays of its own."""
+    """Read-only arrays, copied when it is made."""
 
     def __init__(self, key: str, arrays: Arrays) -> None:
         super().__init__(key, *pack(arrays))
@@ -234,7 +235,7 @@ class CarriedRegion(_Carried):
 
 
 class CarriedBuffer(_Carried):
-    """What the node's reply brought last; zeros before the first."""
+    """Writable arrays whose content is what the node's latest reply brought; zeros before the first reply."""
 
     writable = True
 
@@ -273,7 +274,7 @@ class CarriedBuffer(_Carried):
 
 
 class CarriedView(_Carried):
-    """What a buffer held when its writer's last reply came."""
+    """What neighbours of a carried buffer's writer may read: its content at the time of the latest grant."""
 
     def __init__(self, source: CarriedBuffer) -> None:
         super().__init__(source.key, source.layout, source.nbytes)
@@ -292,7 +293,7 @@ class CarriedView(_Carried):
 
     @override
     def close(self) -> None:
-        """Nothing to give up: the buffer belongs to the engine part that made it."""
+        """Nothing to give up: the arrays belong to the buffer."""
 
 
 def view_of(buffer: Buffer) -> MemoryView | CarriedView:

@@ -1,4 +1,9 @@
-"""What every handle does alike, whatever carries its frames."""
+"""The engine's end of one node, without the transport: calls, grants, and the end of the node.
+
+A subclass adds how frames travel and how the node is killed. No message is treated here by its name: what a
+request reads and fills is said by its class (`protocol.contract`), how a region is granted by the region
+(`runtime.memory`).
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -8,7 +13,7 @@ import anyio
 from numpy.typing import NDArray
 
 from flow_nexus_neural.errors import InternalError, NeuralError
-from flow_nexus_neural.protocol.codec import Limits
+from flow_nexus_neural.protocol.codec import FrameLimits
 from flow_nexus_neural.protocol.contract import AnsweredBy, R
 from flow_nexus_neural.protocol.dispatch import Arrays
 from flow_nexus_neural.protocol.messages import Ready, Revoke, Shutdown
@@ -25,14 +30,14 @@ from flow_nexus_neural.runtime.memory import Grantable
 
 
 class NodeEnd(ABC):
-    """The engine's end of one node; implements `base.NodeHandle` but for transport and killing.
+    """Implements `base.NodeHandle` but for transport and killing.
 
     Args:
-        spec: What the node is told.
-        limits: Longest frames it takes.
+        spec: Of the node.
+        limits: Longest frames that the node accepts.
     """
 
-    def __init__(self, spec: NodeSpec, limits: Limits) -> None:
+    def __init__(self, spec: NodeSpec, limits: FrameLimits) -> None:
         self.spec = spec
         self.isolation = Isolation(level="unknown")
         self.runtime_version = ""
@@ -116,7 +121,7 @@ class NodeEnd(ABC):
         return None
 
     async def _relay(self, keys: Sequence[str]) -> None:
-        """Bring the node what its neighbours wrote last, where it cannot see that by itself."""
+        """Grant again what neighbours have written since, where the node cannot see that by itself."""
         for key in keys:
             region = self._carried.get(key)
             if region is not None and region.is_relayed:
@@ -126,11 +131,11 @@ class NodeEnd(ABC):
         try:
             await self.call(Shutdown())
         except NeuralError:
-            return  # gone meanwhile, or refusing: what follows ends it either way
+            return  # it is gone or refuses; `stop` kills it in either case
         await self._gone.wait()
 
     def _settle(self, exit_: NodeExit, violation: NeuralError | None = None) -> None:
-        """The node is gone: tell everybody, once."""
+        """Record that the node is gone and end every wait on it. Called once."""
         self._exit = exit_
         self._conversation.end(exit_, violation)
         self._carried.clear()
@@ -147,4 +152,4 @@ class NodeEnd(ABC):
 
     @abstractmethod
     def _kill(self, cause: str) -> None:
-        """End the node at once. Idempotent; the first cause (`reason: sentence`) is the one told."""
+        """End the node at once. Idempotent; the first cause (`reason: sentence`) is the one reported."""

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from flow_nexus_neural.protocol.codec import Limits
+from flow_nexus_neural.protocol.codec import FrameLimits
 from flow_nexus_neural.runtime.base import NodeSpec
 from flow_nexus_neural.settings import Settings
 
@@ -11,7 +11,7 @@ CARRIED_BODY_BYTES: Final = 1 << 30
 _EXTRA_DESCRIPTORS: Final = 16
 
 
-def order_of(spec: NodeSpec, settings: Settings, limits: Limits) -> dict[str, int | str]:
+def order_of(spec: NodeSpec, settings: Settings, limits: FrameLimits) -> dict[str, int | str]:
     """The fields of `node.preparation.ForkOrder`, but for the number of the order."""
     return {
         "node_id": spec.node_id,

@@ -10,7 +10,7 @@ import anyio
 from typing_extensions import override
 
 from flow_nexus_neural.errors import NeuralError
-from flow_nexus_neural.protocol.codec import Limits
+from flow_nexus_neural.protocol.codec import FrameLimits
 from flow_nexus_neural.runtime.base import MemoryReading, NodeSpec
 from flow_nexus_neural.runtime.conversation import Outgoing
 from flow_nexus_neural.runtime.kernel_memory import proportional_bytes, resident_bytes
@@ -33,7 +33,9 @@ class SocketNode(NodeEnd):
         connection: Non-blocking; owned from here on.
     """
 
-    def __init__(self, spec: NodeSpec, limits: Limits, pid: int, connection: socket.socket) -> None:
+    def __init__(
+        self, spec: NodeSpec, limits: FrameLimits, pid: int, connection: socket.socket
+    ) -> None:
         super().__init__(spec, limits)
         self._pid = pid
         self._connection = connection

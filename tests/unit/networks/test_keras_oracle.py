@@ -17,7 +17,8 @@ from flow_nexus_neural.node.network import Network
 from flow_nexus_neural.node.optimizers import ADAGRAD_INITIAL
 from flow_nexus_neural.node.trainer import Shard, Workspace, train
 from flow_nexus_neural.node.weights import Weights
-from flow_nexus_neural.protocol.messages import MOMENTS, Pass, Train
+from flow_nexus_neural.protocol.messages import Pass, Train
+from flow_nexus_neural.protocol.model_state import MOMENTS
 from flow_nexus_neural.protocol.plan import InputSpec, TensorSpec
 from tests.unit.networks.keras_twin import BUILDERS, Twin, keras
 

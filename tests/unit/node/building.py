@@ -8,7 +8,8 @@ from flow_nexus_neural.networks.vocabulary import parse_layers
 from flow_nexus_neural.node.network import LAYERS
 from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.node.weights import Weights
-from flow_nexus_neural.protocol.messages import MOMENTS, Build, Failed, GetWeights, Pass, Train
+from flow_nexus_neural.protocol.messages import Build, Failed, GetWeights, Pass, Train
+from flow_nexus_neural.protocol.model_state import MOMENTS
 from flow_nexus_neural.protocol.plan import InputSpec, PlannedLayer
 
 SEQUENCE = InputSpec(vector_length=6, n_scalars=2)

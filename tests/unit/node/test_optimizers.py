@@ -6,7 +6,7 @@ import torch
 
 from flow_nexus_neural.node import optimizers
 from flow_nexus_neural.node.optimizers import Descent, fused_adam_is_sound
-from flow_nexus_neural.protocol.messages import MOMENTS
+from flow_nexus_neural.protocol.model_state import MOMENTS
 
 SIZE, STEPS, RATE = 37, 50, 0.03
 

@@ -31,7 +31,8 @@ print(json.dumps({
 
 def exercise_everything():
     """Train, judge and serve one network per layer type and activation, of other sizes than the warm-up's."""
-    from flow_nexus_neural.protocol.messages import MOMENTS, Infer, Load, Pass, Predict
+    from flow_nexus_neural.protocol.messages import Infer, Load, Pass, Predict
+    from flow_nexus_neural.protocol.model_state import MOMENTS
     from tests.unit.node.building import ask, service_with, train_request
 
     done = 0

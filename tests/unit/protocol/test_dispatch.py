@@ -7,7 +7,7 @@ from flow_nexus_neural.protocol.codec import (
     REPLY_HEADERS,
     Decoder,
     Frame,
-    Limits,
+    FrameLimits,
     Unreadable,
     arrange,
 )
@@ -46,7 +46,7 @@ class Bench:
 
     def answer(self, frame):
         reply = self.responder.answer(frame, never, self.opened)
-        (decoded,) = Decoder(REPLY_HEADERS, Limits()).feed(b"".join(reply))
+        (decoded,) = Decoder(REPLY_HEADERS, FrameLimits()).feed(b"".join(reply))
         assert (decoded.call_id, decoded.incarnation) == (8, 3)
         return decoded.message
 
@@ -101,7 +101,7 @@ def test_a_region_that_cannot_be_opened_is_a_failure_of_the_grant(bench, error):
 
 
 def test_a_reply_that_the_engine_would_refuse_becomes_a_failure():
-    bench = Bench(Limits(body_bytes=16))
+    bench = Bench(FrameLimits(body_bytes=16))
     assert bench.ask(Build(network="n", plan=linear_plan(features=9), seed=1)).kind == "built"
     reply = bench.ask(GetWeights(network="n"))
     assert reply.type == "LimitExceeded"

@@ -8,7 +8,7 @@ import pytest
 
 from flow_nexus_neural.protocol import messages
 from flow_nexus_neural.protocol.arrays import rows_of
-from flow_nexus_neural.protocol.codec import REQUEST_HEADERS, Decoder, Limits, encode
+from flow_nexus_neural.protocol.codec import REQUEST_HEADERS, Decoder, FrameLimits, encode
 from flow_nexus_neural.protocol.contract import AnsweredBy, NodeRecord
 from flow_nexus_neural.protocol.messages import (
     Build,
@@ -88,7 +88,7 @@ def test_every_request_has_an_example():
 @BY_KIND
 def test_every_request_survives_the_wire(request_, arrays):
     stream = b"".join(encode(4, 2, request_, arrays))
-    (frame,) = Decoder(REQUEST_HEADERS, Limits()).feed(stream)
+    (frame,) = Decoder(REQUEST_HEADERS, FrameLimits()).feed(stream)
     assert type(frame.message) is type(request_)
     assert (frame.call_id, frame.incarnation, frame.message) == (4, 2, request_)
     assert list(frame.arrays) == list(arrays)

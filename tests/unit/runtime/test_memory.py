@@ -4,6 +4,7 @@ import errno
 import fcntl
 import mmap
 import os
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -98,6 +99,47 @@ def test_closing_is_idempotent_and_what_is_closed_refuses(make):
     assert sorted(descriptors()) == sorted(before)
     with pytest.raises(InvalidState):
         region.copy() if region.writable else getattr(region, "fd", None) or region.arrays
+
+
+@pytest.mark.parametrize(
+    ("make", "shared", "writable"),
+    [
+        (lambda: MemoryRegion.of("r", ARRAYS), True, False),
+        (lambda: MemoryBuffer.of("r", LAYOUT), True, True),
+        (lambda: view_of(MemoryBuffer.of("r", LAYOUT)), True, False),
+        (lambda: CarriedRegion("r", ARRAYS), False, False),
+        (lambda: CarriedBuffer("r", LAYOUT), False, True),
+        (lambda: view_of(CarriedBuffer("r", LAYOUT)), False, False),
+    ],
+)
+def test_a_region_is_granted_by_descriptor_or_in_the_frame_but_never_both(make, shared, writable):
+    region = make()
+    frame = region.grant_frame()
+    assert (frame.grant.key, frame.grant.arrays) == ("r", region.layout)
+    assert (frame.grant.nbytes, frame.grant.writable) == (region.nbytes, writable)
+    assert frame.descriptor == (region.fd if shared else None)
+    assert (frame.arrays is None) == shared
+    if not shared:
+        assert list(frame.arrays) == [layout.name for layout in region.layout]
+        with pytest.raises(InternalError) if not writable else nullcontext():
+            region.store(region.arrays)
+    region.close()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: MemoryRegion.of("r", ARRAYS),
+        lambda: MemoryBuffer.of("r", LAYOUT),
+        lambda: CarriedRegion("r", ARRAYS),
+        lambda: CarriedBuffer("r", LAYOUT),
+    ],
+)
+def test_a_region_that_was_given_up_is_not_granted(make):
+    region = make()
+    region.close()
+    with pytest.raises(InvalidState):
+        region.grant_frame()
 
 
 def test_a_region_that_cannot_be_made_leaves_no_descriptor():

@@ -10,8 +10,8 @@ from flow_nexus_neural.errors import NodeFault, ProtocolViolation
 from flow_nexus_neural.protocol.arrays import Name, rows_of
 from flow_nexus_neural.protocol.codec import Header
 from flow_nexus_neural.protocol.contract import AnsweredBy
-from flow_nexus_neural.protocol.messages import Done, Failed, Grant, Outputs, Pong, Request
-from flow_nexus_neural.runtime.memory import CarriedBuffer
+from flow_nexus_neural.protocol.messages import Done, Failed, Outputs, Pong, Request
+from flow_nexus_neural.runtime.memory import CarriedBuffer, view_of
 from tests.doubles.joined_node import JoinedNode
 
 pytestmark = pytest.mark.anyio
@@ -129,8 +129,6 @@ async def test_its_reply_fills_the_region_that_its_class_names():
 
 
 async def test_what_it_observes_is_brought_up_to_date_before_it_is_sent():
-    from flow_nexus_neural.runtime.memory import view_of
-
     service = NewService()
     node = node_of(service)
     buffer = CarriedBuffer("pad", [("stamp", "i8", (1,))])
@@ -139,13 +137,3 @@ async def test_what_it_observes_is_brought_up_to_date_before_it_is_sent():
         buffer.store({"stamp": np.array([number], "i8")})
         await node.call(Glance(at="pad"))
     assert service.seen == [3, 4]
-
-
-async def test_a_region_is_granted_by_the_frame_that_it_makes_itself():
-    service = NewService()
-    buffer = CarriedBuffer("pad", [("stamp", "i8", (1,))])
-    frame = buffer.grant_frame()
-    assert frame.grant == Grant(key="pad", writable=True, nbytes=8, arrays=buffer.layout)
-    assert frame.descriptor is None
-    await node_of(service).grant(buffer)
-    assert list(service.regions) == ["pad"]

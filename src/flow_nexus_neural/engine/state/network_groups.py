@@ -12,7 +12,7 @@ from flow_nexus_neural.engine.storage.checkpoints import CheckpointFiles
 from flow_nexus_neural.errors import StoreCorrupt
 from flow_nexus_neural.kernels.calibration import Calibrator
 from flow_nexus_neural.protocol.digest import json_digest, named_tensors, weights_digest
-from flow_nexus_neural.protocol.messages import MOMENTS, Optimizer
+from flow_nexus_neural.protocol.model_state import MOMENTS, Optimizer
 from flow_nexus_neural.protocol.plan import NetworkPlan
 
 Vector = NDArray[np.float32]

@@ -20,14 +20,8 @@ from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGro
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.errors import NodeError, NodeTimeout, UpdateRejected
 from flow_nexus_neural.kernels.averaging import averaged_step, federated_average
-from flow_nexus_neural.protocol.messages import (
-    MOMENTS,
-    Build,
-    Cancel,
-    GetWeights,
-    Pass,
-    Train,
-)
+from flow_nexus_neural.protocol.messages import Build, Cancel, GetWeights, Pass, Train
+from flow_nexus_neural.protocol.model_state import MOMENTS
 from flow_nexus_neural.runtime.base import Buffer, Region
 
 TRAINING = "train"
