@@ -390,7 +390,7 @@ async def test_a_start_that_is_cancelled_or_late_leaves_no_node(kind):
 
 
 async def test_a_start_that_raises_is_told_as_such_in_process():
-    from flow_nexus_neural.runtime.inproc import InprocRuntime
+    from flow_nexus_neural.runtime.inproc.runtime import InprocRuntime
 
     def refuse(spec):
         raise RuntimeError("refused to be born")

@@ -12,10 +12,10 @@ import numpy as np
 
 from flow_nexus_neural.protocol.messages import Build, Pass, Train
 from flow_nexus_neural.runtime.base import NodeSpec
-from flow_nexus_neural.runtime.exec_runtime import ExecRuntime
-from flow_nexus_neural.runtime.inproc import InprocRuntime
-from flow_nexus_neural.runtime.local import LocalRuntime
-from flow_nexus_neural.runtime.zygote_process import ZygoteProcess
+from flow_nexus_neural.runtime.exec.runtime import ExecRuntime
+from flow_nexus_neural.runtime.inproc.runtime import InprocRuntime
+from flow_nexus_neural.runtime.local.runtime import LocalRuntime
+from flow_nexus_neural.runtime.local.zygote_process import ZygoteProcess
 from flow_nexus_neural.settings import Settings
 from tests.doubles.linear_service import LinearService, linear_plan
 

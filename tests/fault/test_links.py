@@ -10,7 +10,7 @@ from flow_nexus_neural.engine.calls.deadlines import Deadline
 from flow_nexus_neural.engine.links import grants as links
 from flow_nexus_neural.engine.requests import TerminateRequest
 from flow_nexus_neural.protocol.messages import Announce, Observed, Sight
-from flow_nexus_neural.runtime.fault_plan import FaultPlan
+from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.doubles.linear_service import LinearService
 from tests.doubles.runtimes import descriptors, until
 from tests.fault.linked import connections, linked, state_of

@@ -17,10 +17,11 @@ from flow_nexus_neural.errors import (
     RuntimeUnavailable,
 )
 from flow_nexus_neural.protocol.messages import Ping, Predict
-from flow_nexus_neural.runtime import local, readiness
-from flow_nexus_neural.runtime.environment import ENVIRONMENT
-from flow_nexus_neural.runtime.local import LocalRuntime
-from flow_nexus_neural.runtime.zygote_process import ZygoteProcess
+from flow_nexus_neural.runtime.connection import readiness
+from flow_nexus_neural.runtime.local import runtime as local
+from flow_nexus_neural.runtime.local.runtime import LocalRuntime
+from flow_nexus_neural.runtime.local.zygote_process import ZygoteProcess
+from flow_nexus_neural.runtime.process.environment import ENVIRONMENT
 from flow_nexus_neural.settings import Settings
 from tests.doubles.runtimes import descriptors, gone, open_runtime, spec, until
 

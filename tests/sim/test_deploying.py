@@ -13,7 +13,7 @@ from flow_nexus_neural.errors import (
     NodeNotFound,
     UnsupportedCombination,
 )
-from flow_nexus_neural.runtime.fault_plan import FaultPlan
+from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.sim.simulated import LAYERS, honest, world
 
 ROLES = ("worker", "parameter_server", "aggregator", "validator")

@@ -3,8 +3,8 @@
 import pytest
 
 from flow_nexus_neural.engine.engine import Engine
-from flow_nexus_neural.runtime.fault_plan import FaultPlan
-from flow_nexus_neural.runtime.inproc import InprocRuntime
+from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
+from flow_nexus_neural.runtime.inproc.runtime import InprocRuntime
 from flow_nexus_neural.settings import Settings
 from tests.sim.simulated import World, honest
 

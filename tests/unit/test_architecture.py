@@ -17,11 +17,11 @@ MAX_FUNCTION_LINES = 60
 OFFENCES = {
     "layers": ("kernels/averaging.py", "import flow_nexus_neural.engine.state.changes"),
     "torch": ("engine/state/changes.py", "import torch"),
-    "server-without-torch": ("runtime/exits.py", "import flow_nexus_neural.node.service"),
+    "server-without-torch": ("runtime/process/exits.py", "import flow_nexus_neural.node.service"),
     "pure": ("coordination/quorum.py", "import time"),
     "mcp": ("engine/state/changes.py", "import mcp"),
     "fork-safety": ("node/service.py", "import anyio"),
-    "extras": ("runtime/exits.py", "import pyarrow"),
+    "extras": ("runtime/process/exits.py", "import pyarrow"),
 }
 
 

@@ -60,7 +60,7 @@ from flow_nexus_neural.runtime.choice import runtime_of_this_system
 from flow_nexus_neural.settings import Settings
 
 if TYPE_CHECKING:
-    from flow_nexus_neural.runtime.zygote_process import ZygoteProcess
+    from flow_nexus_neural.runtime.local.zygote_process import ZygoteProcess
 
 WORKER_THREADS = 2
 

@@ -15,16 +15,16 @@ from anyio.abc import TaskGroup
 from flow_nexus_neural.errors import RuntimeUnavailable
 from flow_nexus_neural.protocol.dispatch import Arrays
 from flow_nexus_neural.runtime.base import Buffer, Capabilities, Isolation, NodeSpec, Region
-from flow_nexus_neural.runtime.isolation import platform_name
-from flow_nexus_neural.runtime.memory import (
+from flow_nexus_neural.runtime.connection.memory import (
     CarriedBuffer,
     CarriedRegion,
     MemoryBuffer,
     MemoryRegion,
     view_of,
 )
-from flow_nexus_neural.runtime.node_end import NodeEnd
-from flow_nexus_neural.runtime.readiness import late, until_ready
+from flow_nexus_neural.runtime.connection.node_end import NodeEnd
+from flow_nexus_neural.runtime.connection.readiness import late, until_ready
+from flow_nexus_neural.runtime.process.isolation import platform_name
 
 Node = TypeVar("Node", bound=NodeEnd)
 

@@ -6,11 +6,11 @@ import pytest
 
 from flow_nexus_neural.cli.no_nodes import NoNodes
 from flow_nexus_neural.engine.nodes.lifecycle import isolation_warnings
-from flow_nexus_neural.runtime import isolation
 from flow_nexus_neural.runtime.base import Capabilities, Isolation
-from flow_nexus_neural.runtime.exec_runtime import ExecRuntime
-from flow_nexus_neural.runtime.inproc import InprocRuntime
-from flow_nexus_neural.runtime.local import LocalRuntime
+from flow_nexus_neural.runtime.exec.runtime import ExecRuntime
+from flow_nexus_neural.runtime.inproc.runtime import InprocRuntime
+from flow_nexus_neural.runtime.local.runtime import LocalRuntime
+from flow_nexus_neural.runtime.process import isolation
 from flow_nexus_neural.settings import Settings
 from tests.doubles.linear_service import LinearService
 

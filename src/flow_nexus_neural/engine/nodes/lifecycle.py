@@ -19,7 +19,7 @@ from flow_nexus_neural.errors import (
 )
 from flow_nexus_neural.kernels.seeds import seed64
 from flow_nexus_neural.runtime.base import Isolation, NodeHandle, NodeSpec
-from flow_nexus_neural.runtime.exits import with_last_words
+from flow_nexus_neural.runtime.process.exits import with_last_words
 
 RESPAWN_DELAYS_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 

@@ -20,18 +20,18 @@ from typing_extensions import override
 from flow_nexus_neural.errors import RuntimeUnavailable
 from flow_nexus_neural.protocol.codec import FrameLimits
 from flow_nexus_neural.runtime.base import Capabilities, NodeExit, NodeSpec
-from flow_nexus_neural.runtime.exec_spawn import (
+from flow_nexus_neural.runtime.connection.readiness import isolation_of
+from flow_nexus_neural.runtime.connection.socket_node import SocketNode
+from flow_nexus_neural.runtime.exec.spawn import (
     EXEC_COMMAND,
     INHERITS_DESCRIPTORS,
     Spawned,
     spawn,
 )
-from flow_nexus_neural.runtime.exits import ExitReport, describe_exit
-from flow_nexus_neural.runtime.isolation import best_level
 from flow_nexus_neural.runtime.managed import ManagedRuntime, processors
-from flow_nexus_neural.runtime.orders import CARRIED_BODY_BYTES, order_of
-from flow_nexus_neural.runtime.readiness import isolation_of
-from flow_nexus_neural.runtime.socket_node import SocketNode
+from flow_nexus_neural.runtime.process.exits import ExitReport, describe_exit
+from flow_nexus_neural.runtime.process.isolation import best_level
+from flow_nexus_neural.runtime.process.orders import CARRIED_BODY_BYTES, order_of
 from flow_nexus_neural.settings import Settings
 
 _LAST_BYTES_S: Final = 2.0

@@ -7,10 +7,10 @@ import anyio
 
 from flow_nexus_neural.errors import Fenced, NodeDied, NodeStartFailed, ProtocolViolation
 from flow_nexus_neural.runtime.base import Isolation, NodeExit, NodeSpec
-from flow_nexus_neural.runtime.exits import with_last_words
-from flow_nexus_neural.runtime.isolation import judge
-from flow_nexus_neural.runtime.node_end import NodeEnd
-from flow_nexus_neural.runtime.socket_node import SocketNode
+from flow_nexus_neural.runtime.connection.node_end import NodeEnd
+from flow_nexus_neural.runtime.connection.socket_node import SocketNode
+from flow_nexus_neural.runtime.process.exits import with_last_words
+from flow_nexus_neural.runtime.process.isolation import judge
 from flow_nexus_neural.settings import Settings
 
 Node = TypeVar("Node", bound=NodeEnd)

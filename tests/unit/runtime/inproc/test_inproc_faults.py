@@ -6,7 +6,7 @@ import pytest
 
 from flow_nexus_neural.errors import NodeDied, ProtocolViolation
 from flow_nexus_neural.protocol.messages import Cancel, Ping, Predict
-from flow_nexus_neural.runtime.fault_plan import FaultPlan
+from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.doubles.runtimes import LONG_TRAIN, TRAIN, open_runtime, prepare, spec
 
 pytestmark = pytest.mark.anyio

@@ -19,8 +19,8 @@ from typing import Final
 from typing_extensions import override
 
 from flow_nexus_neural.runtime.base import Capabilities, NodeSpec
-from flow_nexus_neural.runtime.fault_plan import FaultPlan
-from flow_nexus_neural.runtime.inproc_node import (
+from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
+from flow_nexus_neural.runtime.inproc.node import (
     InlineWorker,
     InprocNode,
     OnEvent,

@@ -16,8 +16,8 @@ from flow_nexus_neural.errors import (
     RuntimeUnavailable,
 )
 from flow_nexus_neural.protocol.messages import Build, Cancel, GetWeights, Ping, Predict
-from flow_nexus_neural.runtime.fault_plan import FaultPlan
-from flow_nexus_neural.runtime.inproc import InprocRuntime
+from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
+from flow_nexus_neural.runtime.inproc.runtime import InprocRuntime
 from tests.doubles.linear_service import LinearService, linear_plan
 from tests.doubles.runtimes import LONG_TRAIN, TRAIN, prepare, spec
 from tests.doubles.seeded import run_seeded

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from flow_nexus_neural.errors import RuntimeUnavailable
-from flow_nexus_neural.runtime.environment import ENVIRONMENT
+from flow_nexus_neural.runtime.process.environment import ENVIRONMENT
 
 ZYGOTE_COMMAND = (
     sys.executable,

@@ -25,17 +25,17 @@ from typing_extensions import override
 from flow_nexus_neural.errors import NodeStartFailed, RuntimeUnavailable
 from flow_nexus_neural.protocol.codec import MAX_BODY_BYTES, FrameLimits
 from flow_nexus_neural.runtime.base import Capabilities, NodeSpec
-from flow_nexus_neural.runtime.cgroups import GroupLimits, NodeGroup
-from flow_nexus_neural.runtime.exits import with_last_words
-from flow_nexus_neural.runtime.isolation import best_level, with_group
-from flow_nexus_neural.runtime.kernel_memory import OutOfMemoryKills
-from flow_nexus_neural.runtime.local_node import Lines, LocalNode
+from flow_nexus_neural.runtime.connection.memory import MEMORY_FILES
+from flow_nexus_neural.runtime.connection.readiness import isolation_of
+from flow_nexus_neural.runtime.local.cgroups import GroupLimits, NodeGroup
+from flow_nexus_neural.runtime.local.node import Lines, LocalNode
+from flow_nexus_neural.runtime.local.zygote_client import ZygoteClient, ZygoteInfo
+from flow_nexus_neural.runtime.local.zygote_process import ZygoteProcess
 from flow_nexus_neural.runtime.managed import ManagedRuntime, processors
-from flow_nexus_neural.runtime.memory import MEMORY_FILES
-from flow_nexus_neural.runtime.orders import CARRIED_BODY_BYTES, order_of
-from flow_nexus_neural.runtime.readiness import isolation_of
-from flow_nexus_neural.runtime.zygote_client import ZygoteClient, ZygoteInfo
-from flow_nexus_neural.runtime.zygote_process import ZygoteProcess
+from flow_nexus_neural.runtime.process.exits import with_last_words
+from flow_nexus_neural.runtime.process.isolation import best_level, with_group
+from flow_nexus_neural.runtime.process.kernel_memory import OutOfMemoryKills
+from flow_nexus_neural.runtime.process.orders import CARRIED_BODY_BYTES, order_of
 from flow_nexus_neural.settings import Settings
 
 _LOG: Final = logging.getLogger(__name__)

@@ -23,9 +23,9 @@ from flow_nexus_neural.protocol.codec import (
 from flow_nexus_neural.protocol.dispatch import Responder, Service
 from flow_nexus_neural.protocol.messages import Grant, Ready, Reply, Request
 from flow_nexus_neural.runtime.base import Isolation, NodeExit, NodeSpec
-from flow_nexus_neural.runtime.conversation import Outgoing
-from flow_nexus_neural.runtime.fault_plan import FaultPlan, PlannedFault
-from flow_nexus_neural.runtime.node_end import NodeEnd
+from flow_nexus_neural.runtime.connection.conversation import Outgoing
+from flow_nexus_neural.runtime.connection.node_end import NodeEnd
+from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan, PlannedFault
 
 _LIMITS: Final = FrameLimits(body_bytes=1 << 30)
 _MAX_NODES: Final = 256

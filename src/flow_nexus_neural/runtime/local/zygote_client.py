@@ -14,10 +14,10 @@ from typing import Any, Final
 import anyio
 
 from flow_nexus_neural.errors import NodeStartFailed, RuntimeUnavailable
-from flow_nexus_neural.runtime.exits import ExitReport, with_last_words
-from flow_nexus_neural.runtime.kernel_memory import resident_bytes
-from flow_nexus_neural.runtime.last_words import LastWords
-from flow_nexus_neural.runtime.zygote_process import ZygoteProcess
+from flow_nexus_neural.runtime.local.zygote_process import ZygoteProcess
+from flow_nexus_neural.runtime.process.exits import ExitReport, with_last_words
+from flow_nexus_neural.runtime.process.kernel_memory import resident_bytes
+from flow_nexus_neural.runtime.process.last_words import LastWords
 
 _LOG: Final = logging.getLogger(__name__)
 _MAX_MESSAGE_BYTES: Final = 1 << 16
