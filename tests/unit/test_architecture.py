@@ -16,6 +16,10 @@ MAX_FUNCTION_LINES = 60
 
 OFFENCES = {
     "layers": ("kernels/averaging.py", "import flow_nexus_neural.engine.state.changes"),
+    "runtime-layers": (
+        "runtime/exec/spawn.py",
+        "import flow_nexus_neural.runtime.local.zygote_client",
+    ),
     "torch": ("engine/state/changes.py", "import torch"),
     "server-without-torch": ("runtime/process/exits.py", "import flow_nexus_neural.node.service"),
     "pure": ("coordination/quorum.py", "import time"),

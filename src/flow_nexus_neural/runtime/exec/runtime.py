@@ -4,7 +4,7 @@ Every node imports its libraries for itself, which takes seconds and all of thei
 frames. What confines it is what its platform offers and its probes prove; nothing here claims more. Tested on
 Linux, where it is not used; never run on macOS or Windows.
 
-Use it as a context manager, as `local.LocalRuntime`.
+Use it as a context manager, as `local.runtime.LocalRuntime`.
 """
 
 import signal

@@ -35,7 +35,7 @@ _INLINE_PLACES: Final = 4
 
 
 class InprocRuntime(ManagedRuntime[InprocNode]):
-    """Starts services as nodes; use it as a context manager, as `local.LocalRuntime`.
+    """Starts services as nodes; use it as a context manager, as `local.runtime.LocalRuntime`.
 
     Args:
         service_factory: Makes the service of a node; what it raises is a failed start.
