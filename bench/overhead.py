@@ -32,7 +32,7 @@ from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.node.warmup import warm_up
 from flow_nexus_neural.protocol.messages import Build, Pass, Train
 from flow_nexus_neural.protocol.plan import InputSpec
-from flow_nexus_neural.runtime.zygote_process import ENVIRONMENT
+from flow_nexus_neural.runtime.process.environment import ENVIRONMENT
 
 BARE, CONTROL, CONFINED = "bare fork", "bare fork, again", "confined"
 CONTENDERS = (BARE, CONTROL, CONFINED)

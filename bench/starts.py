@@ -6,7 +6,7 @@ import anyio
 
 from bench.measure import Record, interleave, load, record
 from flow_nexus_neural.runtime.base import NodeHandle, NodeSpec
-from flow_nexus_neural.runtime.local import LocalRuntime
+from flow_nexus_neural.runtime.local.runtime import LocalRuntime
 from flow_nexus_neural.settings import Settings
 
 NODES = 11

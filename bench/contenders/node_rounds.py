@@ -33,8 +33,8 @@ from flow_nexus_neural.protocol.digest import weights_digest
 from flow_nexus_neural.protocol.messages import Build, Pass, Train, Trained
 from flow_nexus_neural.protocol.plan import InputSpec, NetworkPlan
 from flow_nexus_neural.runtime.base import Buffer, NodeHandle, NodeSpec, Region
-from flow_nexus_neural.runtime.local import LocalRuntime
-from flow_nexus_neural.runtime.zygote_process import ZygoteProcess
+from flow_nexus_neural.runtime.local.runtime import LocalRuntime
+from flow_nexus_neural.runtime.local.zygote_process import ZygoteProcess
 from flow_nexus_neural.settings import Settings
 
 

@@ -2,7 +2,7 @@
 
 import anyio
 
-from flow_nexus_neural.runtime.zygote_process import ZygoteProcess
+from flow_nexus_neural.runtime.local.zygote_process import ZygoteProcess
 
 
 def main() -> None:

@@ -15,6 +15,13 @@ async def runtime(request, anyio_backend):
 
 
 @pytest.fixture
+def concurrent(request):
+    """For promises about a node that is asked while it works on something else."""
+    if "inproc-inline" in request.node.callspec.params.values():
+        pytest.skip("inline, a node works on the event loop: nobody can ask it while it trains")
+
+
+@pytest.fixture
 async def node(runtime):
     from tests.doubles.runtimes import spec
 

@@ -100,6 +100,7 @@ async def test_an_old_view_never_shows_what_is_written_into_a_new_buffer(runtime
     new.close()
 
 
+@pytest.mark.usefixtures("concurrent")
 async def test_a_link_works_while_both_ends_train(runtime, node, neighbour):
     link = await linked(runtime, node, neighbour)
     publish = [await prepare(runtime, trainee) for trainee in (node, neighbour)]

@@ -109,6 +109,7 @@ async def test_an_operation_that_fails_leaves_the_node_alive(node):
     assert (await node.call(Ping()))[0].kind == "pong"
 
 
+@pytest.mark.usefixtures("concurrent")
 async def test_a_cancelled_call_does_not_harm_the_next_and_its_late_reply_is_dropped(runtime, node):
     buffer = await prepare(runtime, node)
     async with anyio.create_task_group() as tasks:
@@ -138,6 +139,7 @@ async def test_an_unknown_message_or_field_is_a_fault_and_the_node_lives(node, r
     assert (await node.call(Ping()))[0].kind == "pong"
 
 
+@pytest.mark.usefixtures("concurrent")
 async def test_death_in_flight_fails_the_calls_of_that_node_only(runtime, node):
     other = await runtime.start(spec("worker-1"))
     buffer = await prepare(runtime, node)
@@ -193,6 +195,7 @@ async def test_stop_runs_to_its_end_when_it_is_cancelled(node):
     assert (await node.wait_exit()).reason == "stopped"
 
 
+@pytest.mark.usefixtures("concurrent")
 async def test_a_node_that_trains_stops_at_once_when_asked(runtime, node):
     buffer = await prepare(runtime, node)
     async with anyio.create_task_group() as tasks:
@@ -259,6 +262,7 @@ async def test_a_node_restarted_from_a_version_has_its_weights(runtime, node):
     version.close()
 
 
+@pytest.mark.usefixtures("concurrent")
 async def test_quick_requests_are_answered_while_it_trains_by_the_serving_copy(runtime, node):
     buffer = await prepare(runtime, node)
     before, state = await node.call(GetWeights(network="net"))
@@ -277,6 +281,7 @@ async def test_quick_requests_are_answered_while_it_trains_by_the_serving_copy(r
     buffer.close()
 
 
+@pytest.mark.usefixtures("concurrent")
 async def test_cancel_ends_a_training_and_the_next_one_runs(runtime, node):
     buffer = await prepare(runtime, node)
     async with anyio.create_task_group() as tasks:
@@ -361,8 +366,31 @@ async def test_closing_with_nodes_in_every_state_ends_them_all(kind):
         buffer.close()
 
 
+@pytest.mark.parametrize("kind", ["local", "exec", "inproc", "inproc-inline"])
+async def test_closing_runs_to_its_end_when_it_is_cancelled(kind):
+    async with open_runtime(kind) as runtime:
+        nodes = [await runtime.start(spec(f"worker-{number}")) for number in range(2)]
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await runtime.aclose()
+        assert [node.gone for node in nodes] == [True, True]
+
+
+@pytest.mark.parametrize("kind", ["local", "exec", "inproc", "inproc-inline"])
+async def test_a_start_that_is_cancelled_or_late_leaves_no_node(kind):
+    async with open_runtime(kind) as runtime:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await runtime.start(spec())
+        with pytest.raises(NodeStartFailed, match="not ready within 0 s"):
+            await runtime.start(spec(incarnation=2), ready_timeout_s=0)
+        assert all(node.gone for node in runtime._nodes)
+        node = await runtime.start(spec(incarnation=3))
+        assert (await node.call(Ping()))[0].kind == "pong"
+
+
 async def test_a_start_that_raises_is_told_as_such_in_process():
-    from flow_nexus_neural.runtime.inproc import InprocRuntime
+    from flow_nexus_neural.runtime.inproc.runtime import InprocRuntime
 
     def refuse(spec):
         raise RuntimeError("refused to be born")

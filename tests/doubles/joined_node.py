@@ -3,9 +3,9 @@
 from flow_nexus_neural.protocol.codec import REQUEST_HEADERS, Decoder, FrameLimits, encode
 from flow_nexus_neural.protocol.dispatch import Responder
 from flow_nexus_neural.protocol.messages import Ready
-from flow_nexus_neural.runtime.exits import describe_exit
-from flow_nexus_neural.runtime.memory import CarriedBuffer, CarriedRegion
-from flow_nexus_neural.runtime.node_end import NodeEnd
+from flow_nexus_neural.runtime.connection.memory import CarriedBuffer, CarriedRegion
+from flow_nexus_neural.runtime.connection.node_end import NodeEnd
+from flow_nexus_neural.runtime.process.exits import describe_exit
 from tests.doubles.message_examples import SHARD, STATE, STATE_LAYOUT
 from tests.doubles.runtimes import spec
 

@@ -12,24 +12,25 @@ import numpy as np
 
 from flow_nexus_neural.protocol.messages import Build, Pass, Train
 from flow_nexus_neural.runtime.base import NodeSpec
-from flow_nexus_neural.runtime.exec_runtime import ExecRuntime
-from flow_nexus_neural.runtime.inproc import InprocRuntime
-from flow_nexus_neural.runtime.local import LocalRuntime
-from flow_nexus_neural.runtime.zygote_process import ZygoteProcess
+from flow_nexus_neural.runtime.exec.runtime import ExecRuntime
+from flow_nexus_neural.runtime.inproc.runtime import InprocRuntime
+from flow_nexus_neural.runtime.local.runtime import LocalRuntime
+from flow_nexus_neural.runtime.local.zygote_process import ZygoteProcess
 from flow_nexus_neural.settings import Settings
 from tests.doubles.linear_service import LinearService, linear_plan
 
 LIGHT_ZYGOTE = (sys.executable, "-I", str(Path(__file__).with_name("light_zygote.py")))
 LIGHT_EXEC = (sys.executable, "-I", str(Path(__file__).with_name("light_exec.py")))
-KINDS = ("local", "local-torch", "local-carried", "exec", "inproc")
+KINDS = ("local", "local-torch", "local-carried", "exec", "inproc", "inproc-inline")
 
 launch_light = partial(ZygoteProcess.launch, LIGHT_ZYGOTE)
 
 
 @asynccontextmanager
 async def open_runtime(kind, faults=None):
-    if kind == "inproc":
-        runtime = InprocRuntime(lambda spec: LinearService(), faults)
+    if kind in ("inproc", "inproc-inline"):
+        inline = kind == "inproc-inline"
+        runtime = InprocRuntime(lambda spec: LinearService(), faults, inline=inline)
     elif kind in ("exec", "exec-port"):
         runtime = ExecRuntime(Settings(), command=LIGHT_EXEC, inherit=kind == "exec")
     elif kind == "local-torch":

@@ -14,8 +14,8 @@ from flow_nexus_neural.engine.requests import (
     StatusRequest,
 )
 from flow_nexus_neural.protocol.messages import Observe
-from flow_nexus_neural.runtime.inproc import InprocRuntime
-from flow_nexus_neural.runtime.local import LocalRuntime
+from flow_nexus_neural.runtime.inproc.runtime import InprocRuntime
+from flow_nexus_neural.runtime.local.runtime import LocalRuntime
 from flow_nexus_neural.settings import Settings
 from tests.doubles.linear_service import LinearService
 from tests.doubles.runtimes import launch_light

@@ -12,8 +12,8 @@ import pytest
 
 from flow_nexus_neural.errors import NodeDied
 from flow_nexus_neural.protocol.messages import Build, Ping, Predict
-from flow_nexus_neural.runtime.cgroups import GroupLimits, NodeGroup, hierarchies
-from flow_nexus_neural.runtime.local import LocalRuntime
+from flow_nexus_neural.runtime.local.cgroups import GroupLimits, NodeGroup, hierarchies
+from flow_nexus_neural.runtime.local.runtime import LocalRuntime
 from flow_nexus_neural.settings import Settings
 from tests.doubles.linear_service import linear_plan
 from tests.doubles.runtimes import gone, launch_light, spec, until
@@ -129,7 +129,7 @@ def test_a_user_who_may_write_no_group_makes_none_and_leaves_none():
 
 
 async def test_nodes_of_a_new_zygote_are_in_the_group_too(homes, monkeypatch):
-    monkeypatch.setattr("flow_nexus_neural.runtime.local._BACKOFF_S", (0.01,) * 5)
+    monkeypatch.setattr("flow_nexus_neural.runtime.local.runtime._BACKOFF_S", (0.01,) * 5)
     async with grouped() as runtime:
         first = await runtime.start(spec())
         os.kill(runtime.zygote_info().pid, signal.SIGKILL)

@@ -12,7 +12,7 @@ import pytest
 from flow_nexus_neural.coordination import rounds
 from flow_nexus_neural.engine.engine import Engine
 from flow_nexus_neural.engine.nodes import supervision
-from flow_nexus_neural.engine.storage.state_dir import nothing_fails
+from flow_nexus_neural.engine.ports import nothing_fails
 from flow_nexus_neural.errors import NoServingNode, StoreUnavailable
 from flow_nexus_neural.settings import Settings
 from tests.doubles.runtimes import descriptors, gone, until

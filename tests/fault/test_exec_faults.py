@@ -13,8 +13,8 @@ import pytest
 
 from flow_nexus_neural.errors import IsolationUnavailable, NodeDied, NodeStartFailed
 from flow_nexus_neural.protocol.messages import Ping, Predict
-from flow_nexus_neural.runtime import exec_spawn
-from flow_nexus_neural.runtime.exec_runtime import ExecRuntime
+from flow_nexus_neural.runtime.exec import spawn as exec_spawn
+from flow_nexus_neural.runtime.exec.runtime import ExecRuntime
 from flow_nexus_neural.settings import Settings
 from tests.doubles.runtimes import LIGHT_EXEC, descriptors, gone, open_runtime, spec, until
 

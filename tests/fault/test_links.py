@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 
@@ -9,7 +10,7 @@ from flow_nexus_neural.engine.calls.deadlines import Deadline
 from flow_nexus_neural.engine.links import grants as links
 from flow_nexus_neural.engine.requests import TerminateRequest
 from flow_nexus_neural.protocol.messages import Announce, Observed, Sight
-from flow_nexus_neural.runtime.fault_plan import FaultPlan
+from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.doubles.linear_service import LinearService
 from tests.doubles.runtimes import descriptors, until
 from tests.fault.linked import connections, linked, state_of
@@ -85,7 +86,8 @@ async def test_an_edge_that_does_not_work_is_told_and_not_drawn(tmp_path):
 
 async def test_a_time_that_cannot_be_true_is_no_latency(tmp_path):
     async with linked(tmp_path, 3, service=one_is(Slow)) as cluster:
-        cluster.engine._context.runtime.capabilities = frozenset({"shared_memory"})
+        runtime = cluster.engine._context.runtime
+        runtime.capabilities = replace(runtime.capabilities, peer_views=True)
         report = await cluster.connect("ring")
         known = {(e.from_slot, e.to_slot): e.latency_ms is not None for e in report.edges}
         assert known == {

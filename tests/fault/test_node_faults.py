@@ -23,8 +23,8 @@ from flow_nexus_neural.errors import (
 )
 from flow_nexus_neural.protocol.codec import FrameLimits, encode
 from flow_nexus_neural.protocol.messages import Build, Outputs, Ping, Pong, Predict, Ready
-from flow_nexus_neural.runtime.local_node import Lines, LocalNode
-from flow_nexus_neural.runtime.zygote_client import Child
+from flow_nexus_neural.runtime.local.node import Lines, LocalNode
+from flow_nexus_neural.runtime.local.zygote_client import Child
 from tests.doubles.linear_service import linear_plan
 from tests.doubles.runtimes import (
     LONG_TRAIN,

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from flow_nexus_neural.runtime.local import LocalRuntime
+from flow_nexus_neural.runtime.local.runtime import LocalRuntime
 from flow_nexus_neural.settings import Settings
 from tests.doubles.runtimes import launch_light, spec
 

@@ -10,7 +10,7 @@ from flow_nexus_neural.engine.nodes import supervision
 from flow_nexus_neural.errors import NodeError
 from flow_nexus_neural.protocol.codec import encode
 from flow_nexus_neural.protocol.messages import Failed, Ping, Pong, Predict
-from flow_nexus_neural.runtime.last_words import _KEPT_BYTES
+from flow_nexus_neural.runtime.process.last_words import _KEPT_BYTES
 from tests.doubles.runtimes import descriptors, gone, until
 from tests.fault.linked import linked, state_of
 

@@ -17,9 +17,11 @@ from flow_nexus_neural.errors import (
     RuntimeUnavailable,
 )
 from flow_nexus_neural.protocol.messages import Ping, Predict
-from flow_nexus_neural.runtime import local
-from flow_nexus_neural.runtime.local import LocalRuntime
-from flow_nexus_neural.runtime.zygote_process import ENVIRONMENT, ZygoteProcess
+from flow_nexus_neural.runtime.connection import readiness
+from flow_nexus_neural.runtime.local import runtime as local
+from flow_nexus_neural.runtime.local.runtime import LocalRuntime
+from flow_nexus_neural.runtime.local.zygote_process import ZygoteProcess
+from flow_nexus_neural.runtime.process.environment import ENVIRONMENT
 from flow_nexus_neural.settings import Settings
 from tests.doubles.runtimes import descriptors, gone, open_runtime, spec, until
 
@@ -264,7 +266,7 @@ async def test_a_node_that_is_not_confined_enough_is_killed(monkeypatch):
         seen.append((pid, requirement))
         raise IsolationUnavailable("got 'process', required 'strict'")
 
-    monkeypatch.setattr(local, "judge", refuse)
+    monkeypatch.setattr(readiness, "judge", refuse)
     async with open_runtime("local") as runtime:
         with pytest.raises(IsolationUnavailable):
             await runtime.start(spec())

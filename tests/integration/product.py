@@ -12,7 +12,7 @@ from mcp.types import CallToolResult
 from flow_nexus_neural.engine.engine import Engine
 from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.runtime.base import NodeSpec
-from flow_nexus_neural.runtime.inproc import InprocRuntime
+from flow_nexus_neural.runtime.inproc.runtime import InprocRuntime
 from flow_nexus_neural.server.app import build_server
 from flow_nexus_neural.server.host import EngineHost
 from flow_nexus_neural.settings import Settings

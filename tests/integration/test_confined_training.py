@@ -7,7 +7,7 @@ import torch
 from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.protocol.messages import Build, GetWeights, Infer, Load, Predict
 from flow_nexus_neural.runtime.base import NodeSpec
-from flow_nexus_neural.runtime.local import LocalRuntime
+from flow_nexus_neural.runtime.local.runtime import LocalRuntime
 from flow_nexus_neural.settings import Settings
 from tests.unit.node.building import ask, plan_of, service_with, train_request
 

@@ -7,8 +7,9 @@ import pytest
 
 from flow_nexus_neural.cli.serve import launch_zygote
 from flow_nexus_neural.engine.engine import Engine
-from flow_nexus_neural.runtime import choice, zygote_process
-from flow_nexus_neural.runtime.exec_runtime import ExecRuntime
+from flow_nexus_neural.runtime import choice
+from flow_nexus_neural.runtime.exec.runtime import ExecRuntime
+from flow_nexus_neural.runtime.local import zygote_process
 from flow_nexus_neural.settings import Settings
 from tests.sim.simulated import World, blobs
 

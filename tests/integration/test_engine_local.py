@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from flow_nexus_neural.engine.engine import Engine
 from flow_nexus_neural.errors import StateDirLocked
-from flow_nexus_neural.runtime.local import LocalRuntime
+from flow_nexus_neural.runtime.local.runtime import LocalRuntime
 from flow_nexus_neural.settings import Settings
 from tests.sim.simulated import World, blobs
 

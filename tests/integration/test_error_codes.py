@@ -19,9 +19,9 @@ from flow_nexus_neural import errors
 from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.protocol.messages import Loaded, Trained
 from flow_nexus_neural.runtime.base import NodeSpec
-from flow_nexus_neural.runtime.fault_plan import FaultPlan
-from flow_nexus_neural.runtime.inproc import InprocNode, InprocRuntime
-from flow_nexus_neural.runtime.isolation import judge
+from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
+from flow_nexus_neural.runtime.inproc.runtime import InprocNode, InprocRuntime
+from flow_nexus_neural.runtime.process.isolation import judge
 from flow_nexus_neural.server.app import build_server
 from flow_nexus_neural.server.host import EngineHost
 from flow_nexus_neural.settings import Settings

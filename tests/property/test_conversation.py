@@ -26,8 +26,8 @@ from flow_nexus_neural.protocol.messages import (
     Ready,
     Revoke,
 )
-from flow_nexus_neural.runtime.conversation import Conversation
-from flow_nexus_neural.runtime.exits import describe_exit
+from flow_nexus_neural.runtime.connection.conversation import Conversation
+from flow_nexus_neural.runtime.process.exits import describe_exit
 from tests.doubles.linear_service import linear_plan
 from tests.doubles.runtimes import spec
 

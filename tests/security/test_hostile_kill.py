@@ -14,8 +14,8 @@ from flow_nexus_neural.errors import NodeDied
 from flow_nexus_neural.node.confinement.apply import run_probes
 from flow_nexus_neural.node.confinement.policy import HOSTILE
 from flow_nexus_neural.node.confinement.syscalls import this_machine
-from flow_nexus_neural.runtime.local import LocalRuntime
-from flow_nexus_neural.runtime.zygote_process import ZygoteProcess
+from flow_nexus_neural.runtime.local.runtime import LocalRuntime
+from flow_nexus_neural.runtime.local.zygote_process import ZygoteProcess
 from flow_nexus_neural.settings import Settings
 from tests.doubles.runtimes import until
 from tests.security.attack import kernel

@@ -33,7 +33,7 @@ from flow_nexus_neural.protocol.messages import (
     Weights,
 )
 from flow_nexus_neural.runtime.base import NodeSpec
-from flow_nexus_neural.runtime.conversation import Conversation
+from flow_nexus_neural.runtime.connection.conversation import Conversation
 from tests.doubles.linear_service import linear_plan
 
 INCARNATION = 3

@@ -14,10 +14,10 @@ from flow_nexus_neural.errors import IsolationUnavailable
 from flow_nexus_neural.node.confinement import landlock, limits, namespaces, privileges, seccomp
 from flow_nexus_neural.node.confinement.apply import confine, run_probes
 from flow_nexus_neural.node.confinement.libc import prctl
-from flow_nexus_neural.runtime import isolation
-from flow_nexus_neural.runtime.cgroups import _start_time
-from flow_nexus_neural.runtime.isolation import EXPECTED_PROBES, judge, platform_name
-from flow_nexus_neural.runtime.kernel_memory import resident_bytes
+from flow_nexus_neural.runtime.local.cgroups import _start_time
+from flow_nexus_neural.runtime.process import isolation
+from flow_nexus_neural.runtime.process.isolation import EXPECTED_PROBES, judge, platform_name
+from flow_nexus_neural.runtime.process.kernel_memory import resident_bytes
 from tests.security.harness import (
     BARE,
     IS_ROOT,

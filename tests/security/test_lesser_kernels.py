@@ -9,8 +9,8 @@ import pytest
 
 from flow_nexus_neural.errors import IsolationUnavailable
 from flow_nexus_neural.protocol.messages import Ping
-from flow_nexus_neural.runtime.local import LocalRuntime
-from flow_nexus_neural.runtime.zygote_process import ZygoteProcess
+from flow_nexus_neural.runtime.local.runtime import LocalRuntime
+from flow_nexus_neural.runtime.local.zygote_process import ZygoteProcess
 from flow_nexus_neural.settings import Settings
 from tests.doubles.runtimes import LIGHT_ZYGOTE, gone, spec
 
@@ -64,16 +64,16 @@ async def test_the_level_says_what_was_refused_and_the_node_works(refused, level
 async def test_a_requirement_that_cannot_be_met_fails_closed(
     refused, requirement, got, monkeypatch
 ):
-    from flow_nexus_neural.runtime import local
+    from flow_nexus_neural.runtime.connection import readiness
 
     pids = []
-    judge = local.judge
+    judge = readiness.judge
 
     def noting(pid, *more, **named):
         pids.append(pid)
         return judge(pid, *more, **named)
 
-    monkeypatch.setattr(local, "judge", noting)
+    monkeypatch.setattr(readiness, "judge", noting)
     async with open_on(refused, requirement) as runtime:
         with pytest.raises(IsolationUnavailable) as refusal:
             await runtime.start(spec())

@@ -12,8 +12,8 @@ from flow_nexus_neural.engine.engine import Engine
 from flow_nexus_neural.engine.requests import ConnectRequest, DeployRequest, InitRequest
 from flow_nexus_neural.errors import NodeDied
 from flow_nexus_neural.protocol.messages import LINK_LAYOUT, Announce, Build, Observe, Predict
-from flow_nexus_neural.runtime.local import LocalRuntime
-from flow_nexus_neural.runtime.zygote_process import ZygoteProcess
+from flow_nexus_neural.runtime.local.runtime import LocalRuntime
+from flow_nexus_neural.runtime.local.zygote_process import ZygoteProcess
 from flow_nexus_neural.settings import Settings
 from tests.doubles.linear_service import linear_plan
 from tests.doubles.runtimes import spec

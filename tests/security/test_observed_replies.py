@@ -8,7 +8,7 @@ from flow_nexus_neural.errors import ProtocolViolation
 from flow_nexus_neural.protocol.codec import MAGIC, PREFIX, FrameLimits
 from flow_nexus_neural.protocol.messages import Observe
 from flow_nexus_neural.runtime.base import NodeSpec
-from flow_nexus_neural.runtime.conversation import Conversation
+from flow_nexus_neural.runtime.connection.conversation import Conversation
 
 INCARNATION = 3
 READY = {

@@ -24,8 +24,8 @@ from flow_nexus_neural.protocol.messages import (
 )
 from flow_nexus_neural.protocol.model_state import MOMENTS
 from flow_nexus_neural.protocol.plan import InputSpec
-from flow_nexus_neural.runtime.local import LocalRuntime
-from flow_nexus_neural.runtime.zygote_process import ZygoteProcess
+from flow_nexus_neural.runtime.local.runtime import LocalRuntime
+from flow_nexus_neural.runtime.local.zygote_process import ZygoteProcess
 from flow_nexus_neural.settings import Settings
 from tests.doubles.runtimes import spec
 from tests.security.harness import STRONGEST_USER, has_landlock, skip_without_namespaces
@@ -300,7 +300,7 @@ async def test_work_that_needs_the_outside_fails_and_the_node_lives_on(node, nam
 
 
 async def test_a_strict_requirement_refuses_a_weaker_node_and_leaves_nothing(runtime, monkeypatch):
-    from flow_nexus_neural.runtime import isolation
+    from flow_nexus_neural.runtime.process import isolation
 
     weaker = {**isolation.EXPECTED_PROBES, "open": frozenset({"what no kernel says"})}
     monkeypatch.setattr(isolation, "EXPECTED_PROBES", weaker)

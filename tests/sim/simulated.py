@@ -16,7 +16,7 @@ from flow_nexus_neural.engine.requests import (
     TrainRequest,
 )
 from flow_nexus_neural.node.service import NodeService
-from flow_nexus_neural.runtime.inproc import InprocRuntime
+from flow_nexus_neural.runtime.inproc.runtime import InprocRuntime
 from flow_nexus_neural.settings import Settings
 
 LAYERS = ({"type": "dense", "units": 6, "activation": "relu"}, {"type": "dense", "units": 1})

@@ -15,7 +15,7 @@ from flow_nexus_neural.errors import (
     TrainingNotFound,
     TrainingRunning,
 )
-from flow_nexus_neural.runtime.fault_plan import FaultPlan
+from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.sim.simulated import LAYERS, blobs, world
 
 LONG = 200

@@ -13,7 +13,7 @@ from flow_nexus_neural.errors import (
     NodeNotFound,
     UnsupportedCombination,
 )
-from flow_nexus_neural.runtime.fault_plan import FaultPlan
+from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.sim.simulated import LAYERS, honest, world
 
 ROLES = ("worker", "parameter_server", "aggregator", "validator")
@@ -278,7 +278,7 @@ async def test_a_start_that_fails_leaves_no_slot_and_no_process(tmp_path):
     async with world(tmp_path, service=service) as w:
         cluster = await w.cluster(1)
         broken.add("worker-1")
-        with pytest.raises(NeuralError, match="worker-1 did not start"):
+        with pytest.raises(NeuralError, match="worker-1 ended before it was ready"):
             await w.deploy(cluster)
         status = await w.status(cluster)
         assert (status.total_nodes, status.status) == (1, "initialized")
@@ -288,7 +288,7 @@ async def test_a_start_that_fails_leaves_no_slot_and_no_process(tmp_path):
         await w.train(cluster)
         await fail(w, cluster, "worker-2")
         broken.add("worker-2")
-        with pytest.raises(NeuralError, match="worker-2 did not start"):
+        with pytest.raises(NeuralError, match="worker-2 ended before it was ready"):
             await w.deploy(cluster, layers=None)
         status = await w.status(cluster)
         assert (status.total_nodes, status.failed_nodes) == (2, 1)

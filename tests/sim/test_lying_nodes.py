@@ -21,7 +21,7 @@ from flow_nexus_neural.protocol.messages import (
     Train,
     Trained,
 )
-from flow_nexus_neural.runtime.fault_plan import FaultPlan
+from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.sim.simulated import world
 
 pytestmark = pytest.mark.anyio

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from flow_nexus_neural.errors import NeuralError
-from flow_nexus_neural.runtime.fault_plan import FaultPlan
+from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.sim.simulated import world
 
 SEEDS = 16

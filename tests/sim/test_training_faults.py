@@ -8,8 +8,8 @@ from flow_nexus_neural.engine.training import run as training
 from flow_nexus_neural.errors import NoServingNode
 from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.protocol.messages import Train
-from flow_nexus_neural.runtime.fault_plan import FaultPlan
-from flow_nexus_neural.runtime.inproc import InprocNode
+from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
+from flow_nexus_neural.runtime.inproc.runtime import InprocNode
 from tests.sim.simulated import honest, world
 
 

@@ -16,12 +16,20 @@ MAX_FUNCTION_LINES = 60
 
 OFFENCES = {
     "layers": ("kernels/averaging.py", "import flow_nexus_neural.engine.state.changes"),
+    "engine-rooms": (
+        "engine/versions/commit.py",
+        "import flow_nexus_neural.engine.training.exchange",
+    ),
+    "runtime-layers": (
+        "runtime/exec/spawn.py",
+        "import flow_nexus_neural.runtime.local.zygote_client",
+    ),
     "torch": ("engine/state/changes.py", "import torch"),
-    "server-without-torch": ("runtime/exits.py", "import flow_nexus_neural.node.service"),
+    "server-without-torch": ("runtime/process/exits.py", "import flow_nexus_neural.node.service"),
     "pure": ("coordination/quorum.py", "import time"),
     "mcp": ("engine/state/changes.py", "import mcp"),
     "fork-safety": ("node/service.py", "import anyio"),
-    "extras": ("runtime/exits.py", "import pyarrow"),
+    "extras": ("runtime/process/exits.py", "import pyarrow"),
 }
 
 
@@ -94,3 +102,89 @@ def test_listing_tools_needs_neither_torch_nor_numpy():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[]"
+
+
+def imported(path):
+    """Modules of this package that a file imports anywhere: at the top, in a function, for types only."""
+    package = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    known = {".".join(p.relative_to(PACKAGE.parent).with_suffix("").parts) for p in sources()}
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        found.update(name for name in names if name in known)
+    return found - {".".join(package)}
+
+
+def circles(graph):
+    """Sets of modules that reach one another."""
+    reach = {name: set(targets) for name, targets in graph.items()}
+    changed = True
+    while changed:
+        changed = False
+        for name, targets in reach.items():
+            wider = targets.union(*(reach.get(target, set()) for target in targets))
+            changed |= wider != targets
+            reach[name] = wider
+    return sorted(name for name, targets in reach.items() if name in targets)
+
+
+def test_no_module_imports_itself_through_others_not_even_late_or_for_types():
+    graph = {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): imported(path)
+        for path in sources()
+    }
+    assert circles(graph) == []
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == ["a", "b", "c"]
+
+
+OWNED = {
+    "state/slots.py": ("Slot", "SlotBook"),
+    "state/cluster.py": ("ClusterState",),
+    "state/training_record.py": ("Training",),
+    "state/autonomy_log.py": ("AutonomyLog",),
+    "live.py": ("LiveCluster",),
+}
+
+
+def attributes_of(path, names):
+    """Fields that the classes of a file declare or set on themselves."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ClassDef) and node.name in names:
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.AnnAssign) and isinstance(inner.target, ast.Name):
+                    found.add(inner.target.id)
+                if isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Store):
+                    found.add(inner.attr)
+    return found
+
+
+def written_from_outside(source, owned):
+    """Assignments to an owned attribute of anything but `self`, as (line, attribute)."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        stored = isinstance(node, ast.Attribute) and isinstance(node.ctx, (ast.Store, ast.Del))
+        if not stored or node.attr not in owned:
+            continue
+        if not (isinstance(node.value, ast.Name) and node.value.id == "self"):
+            found.append((node.lineno, node.attr))
+    return found
+
+
+def test_only_their_own_methods_write_slots_clusters_and_trainings():
+    engine = PACKAGE / "engine"
+    owned = set().union(*(attributes_of(engine / file, names) for file, names in OWNED.items()))
+    assert {"state", "committed", "last_error", "advance", "run"} <= owned
+    offenders = {
+        str(path.relative_to(engine)): found
+        for path in engine.rglob("*.py")
+        if (found := written_from_outside(path.read_text(), owned))
+    }
+    assert offenders == {}
+    assert written_from_outside("slot.last_error = 'x'\nself.last_error = 'y'", owned) == [
+        (1, "last_error")
+    ]

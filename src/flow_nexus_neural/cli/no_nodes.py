@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from flow_nexus_neural.errors import RuntimeUnavailable
-from flow_nexus_neural.runtime.base import Buffer, Isolation, NodeSpec, Region
+from flow_nexus_neural.runtime.base import Buffer, Capabilities, Isolation, NodeSpec, Region
 
 if TYPE_CHECKING:
     from flow_nexus_neural.runtime.base import Arrays
@@ -14,7 +14,7 @@ class NoNodes:
     """A `NodeRuntime` without nodes."""
 
     name = "none"
-    capabilities: frozenset[str] = frozenset()
+    capabilities = Capabilities(places=1, isolation="unknown")
 
     async def start(self, spec: NodeSpec, *, ready_timeout_s: float = 30.0) -> NoReturn:
         """Refuse: a command that looks after stored clusters runs none."""

@@ -17,7 +17,7 @@ from flow_nexus_neural.settings import Settings
 
 if TYPE_CHECKING:
     from flow_nexus_neural.engine.surface import EngineSurface
-    from flow_nexus_neural.runtime.zygote_process import ZygoteProcess
+    from flow_nexus_neural.runtime.local.zygote_process import ZygoteProcess
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def launch_zygote() -> "ZygoteProcess | None":
     Where it cannot be started, the server still lists its tools and the engine says why no node can be
     deployed. Where the system has no such process, nodes are started one by one when they are deployed.
     """
-    from flow_nexus_neural.runtime.zygote_process import ZygoteProcess, can_fork_nodes
+    from flow_nexus_neural.runtime.local.zygote_process import ZygoteProcess, can_fork_nodes
 
     if not can_fork_nodes():
         return None

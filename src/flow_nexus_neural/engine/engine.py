@@ -1,6 +1,5 @@
 """The engine: clusters by id, and the seven operations on them."""
 
-import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -67,7 +66,7 @@ from flow_nexus_neural.runtime.choice import runtime_of_this_system
 from flow_nexus_neural.settings import Settings
 
 if TYPE_CHECKING:
-    from flow_nexus_neural.runtime.zygote_process import ZygoteProcess
+    from flow_nexus_neural.runtime.local.zygote_process import ZygoteProcess
 
 WORKER_THREADS = 2
 
@@ -123,7 +122,7 @@ class Engine:
                     tasks=tasks,
                     offload=offload,
                     offload_reading=ports.offload(WORKER_THREADS),
-                    turns=TrainingTurns(_cores()),
+                    turns=TrainingTurns(runtime.capabilities.places),
                     listeners=[],
                 )
             )
@@ -332,11 +331,6 @@ class Engine:
             created_at=cluster.state.created_at,
             warnings=warnings,
         )
-
-
-def _cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 async def _close_store(store: Store, offload: Offload) -> None:

@@ -1,6 +1,6 @@
 """A node whose process was started for it alone: where no process can fork nodes.
 
-Started by `runtime.exec_runtime` as `python -I -m flow_nexus_neural.node.exec_node`. Its standard input
+Started by `runtime.exec.runtime` as `python -I -m flow_nexus_neural.node.exec_node`. Its standard input
 brings one line of JSON, `{"order": {...}, "wire": {...}}`. The wire names an inherited descriptor (`fd`), or
 a loopback port and the token that proves to the runtime who has connected (`port`, `token`).
 

@@ -1,6 +1,7 @@
 """The process that forks nodes: one thread, libraries imported and warmed up, no secrets.
 
-Started by `runtime.zygote_process` as `python -I -m flow_nexus_neural.node.zygote <control fd> <parent pid>`.
+Started by `runtime.local.zygote_process`:
+`python -I -m flow_nexus_neural.node.zygote <control fd> <parent pid>`.
 It obeys one socket (SEQPACKET, one JSON message each):
 
 * in: `fork{id, node_id, incarnation, seed, memory_mb, cpu_s, nice, nofile, hostile, header_bytes,

@@ -1,8 +1,8 @@
 """What a request class says about its reply: the contract that both ends of the wire enforce.
 
 A request names the class of its reply in its class statement (`class Ping(AnsweredBy[Pong])`) and overrides
-the methods here whose default is not true of it. The engine's end (`runtime.awaited`, `runtime.node_end`) and
-the node's end (`protocol.dispatch`) read everything from here and list no messages themselves, so that a new
+the methods here whose default is not true of it. The engine's end (`runtime.connection`) and the
+node's end (`protocol.dispatch`) read everything from here and list no messages themselves, so that a new
 message needs its class in `protocol.messages` and its case in `node.service`, and nothing else.
 """
 

@@ -97,6 +97,28 @@ class MemoryReading:
     source: str
 
 
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a runtime offers on this machine. Measured by the runtime; the engine decides by nothing else.
+
+    Attributes:
+        places: Nodes that may train at one time: more would only slow each other down.
+        isolation: The best level that a node can reach here; see `Isolation.level`.
+        shared_memory: Arrays reach nodes through shared memory, not inside frames.
+        peer_views: A node that was granted a view reads its neighbour's buffer directly. Otherwise the engine
+            relays, and each view shows what the writer's last reply brought.
+        processes: Every node is a process of its own: it has a process id and can be killed at any moment.
+        gpu: Nodes can compute on a GPU.
+    """
+
+    places: int
+    isolation: str
+    shared_memory: bool = False
+    peer_views: bool = False
+    processes: bool = False
+    gpu: bool = False
+
+
 class Region(Protocol):
     """Bytes written once, sealed, and readable by the nodes that were granted them."""
 
@@ -207,7 +229,7 @@ class NodeRuntime(Protocol):
     """Starts nodes and closes them all."""
 
     name: str
-    capabilities: frozenset[str]
+    capabilities: Capabilities
 
     async def start(self, spec: NodeSpec, *, ready_timeout_s: float = 30.0) -> NodeHandle:
         """Return when the node has confined itself, passed its probes and said ready.
@@ -234,7 +256,7 @@ class NodeRuntime(Protocol):
         """A buffer as its writer's neighbours may be granted it: for reading only, under the buffer's key.
 
         Whoever maps it sees what the writer writes from then on, and sees nothing of a later buffer. Without
-        `shared_memory` among the capabilities the engine's end relays: each Observe is preceded by what the
+        `capabilities.peer_views` the engine's end relays: each Observe is preceded by what the
         writer's last reply brought.
 
         Raises:

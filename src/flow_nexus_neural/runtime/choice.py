@@ -3,8 +3,8 @@
 from contextlib import AbstractAsyncContextManager
 
 from flow_nexus_neural.runtime.base import NodeRuntime
-from flow_nexus_neural.runtime.exec_runtime import ExecRuntime
-from flow_nexus_neural.runtime.zygote_process import ZygoteProcess, can_fork_nodes
+from flow_nexus_neural.runtime.exec.runtime import ExecRuntime
+from flow_nexus_neural.runtime.local.zygote_process import ZygoteProcess, can_fork_nodes
 from flow_nexus_neural.settings import Settings
 
 
@@ -19,6 +19,6 @@ def runtime_of_this_system(
     """
     if not can_fork_nodes():
         return ExecRuntime(settings)
-    from flow_nexus_neural.runtime.local import LocalRuntime  # POSIX only
+    from flow_nexus_neural.runtime.local.runtime import LocalRuntime  # POSIX only
 
     return LocalRuntime(settings, zygote)

@@ -13,7 +13,7 @@ from flow_nexus_neural.node.shared import map_region
 from flow_nexus_neural.protocol.arrays import ArrayLayout
 from flow_nexus_neural.protocol.codec import arrange
 from flow_nexus_neural.protocol.messages import Grant
-from flow_nexus_neural.runtime.memory import MemoryBuffer, MemoryRegion
+from flow_nexus_neural.runtime.connection.memory import MemoryBuffer, MemoryRegion
 
 ARRAYS = {
     "x": np.arange(6, dtype="f4").reshape(2, 3),

@@ -1,4 +1,4 @@
-"""Whose turn it is to train: as many nodes at one time as there are cores.
+"""Whose turn it is to train: as many nodes at one time as the runtime has places.
 
 More would only take the caches from each other, and one that waits for its turn answers predictions at once.
 """

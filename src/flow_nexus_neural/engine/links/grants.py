@@ -269,7 +269,7 @@ class Wiring:
         if slot.name in self._faults:
             return
         others = {key: name for key, name in ways.items() if name != slot.name}
-        if "shared_memory" in self._context.runtime.capabilities:
+        if self._context.runtime.capabilities.peer_views:
             await self._observe(slot, others)
             return
         for key, name in others.items():

@@ -209,7 +209,7 @@ def _report(cluster: LiveCluster, request: DeployRequest, outcome: Outcome) -> N
         warnings=[
             *outcome.warnings,
             *_capability_warnings(slot.spec.capabilities),
-            *isolation_warnings(isolation),
+            *isolation_warnings(isolation, cluster.context.runtime.capabilities.isolation),
         ],
     )
 

@@ -1,7 +1,6 @@
 """Bringing a slot's process to life, and noticing its end."""
 
 import logging
-import platform
 
 import anyio
 
@@ -18,7 +17,7 @@ from flow_nexus_neural.errors import (
 )
 from flow_nexus_neural.kernels.seeds import seed64
 from flow_nexus_neural.runtime.base import Isolation, NodeHandle, NodeSpec
-from flow_nexus_neural.runtime.exits import with_last_words
+from flow_nexus_neural.runtime.process.exits import with_last_words
 
 RESPAWN_DELAYS_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 
@@ -177,12 +176,12 @@ async def revive(cluster: LiveCluster) -> None:
                 group.start_soon(revive_one, slot)
 
 
-def isolation_warnings(isolation: Isolation) -> list[str]:
-    """What a caller should know about a level below the best that this platform can give."""
-    if platform.system() == "Linux" and isolation.level not in ("strict", "none"):
-        missing = ", ".join(isolation.missing) or "unknown"
-        return [f"isolation is {isolation.level!r}, not 'strict'; missing: {missing}"]
-    return []
+def isolation_warnings(isolation: Isolation, best: str) -> list[str]:
+    """What a caller should know about a node whose isolation is below the best level of its runtime."""
+    if isolation.level == best:
+        return []
+    missing = ", ".join(isolation.missing) or "unknown"
+    return [f"isolation is {isolation.level!r}, not {best!r}; missing: {missing}"]
 
 
 async def _failed(cluster: LiveCluster, slot: Slot, reason: str) -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from flow_nexus_neural.runtime.exits import ExitReport, describe_exit, with_last_words
-from flow_nexus_neural.runtime.kernel_memory import (
+from flow_nexus_neural.runtime.process.exits import ExitReport, describe_exit, with_last_words
+from flow_nexus_neural.runtime.process.kernel_memory import (
     OutOfMemoryKills,
     proportional_bytes,
     resident_bytes,

@@ -95,6 +95,14 @@ def platform_name() -> str:
     return {"darwin": "macos", "win32": "windows"}.get(sys.platform, sys.platform)
 
 
+def best_level() -> str:
+    """The highest level that `judge` can find on this platform."""
+    wall = _WALLS.get(sys.platform)
+    if wall is not None:
+        return wall[0]
+    return "strict" if sys.platform == "linux" else "process"
+
+
 def judge(
     pid: int,
     steps: Mapping[str, Step],

@@ -6,34 +6,37 @@ from typing import TypeVar
 import anyio
 
 from flow_nexus_neural.errors import Fenced, NodeDied, NodeStartFailed, ProtocolViolation
-from flow_nexus_neural.runtime.base import NodeExit, NodeSpec
-from flow_nexus_neural.runtime.exits import with_last_words
-from flow_nexus_neural.runtime.node_end import NodeEnd
+from flow_nexus_neural.runtime.base import Isolation, NodeExit, NodeSpec
+from flow_nexus_neural.runtime.connection.node_end import NodeEnd
+from flow_nexus_neural.runtime.connection.socket_node import SocketNode
+from flow_nexus_neural.runtime.process.exits import with_last_words
+from flow_nexus_neural.runtime.process.isolation import judge
+from flow_nexus_neural.settings import Settings
 
 Node = TypeVar("Node", bound=NodeEnd)
 
 
 async def until_ready(
     node: Node,
-    judge: Callable[[Node], Awaitable[None]],
+    measure: Callable[[Node], Awaitable[None]],
     deadline: float,
     ready_timeout_s: float,
 ) -> None:
-    """Return once the node is ready and has been judged; otherwise it is killed, and gone.
+    """Return once the node is ready and has been measured; otherwise it is killed, and gone.
 
     Args:
         node: Just started.
-        judge: Waits for its Ready and measures what confines it; raises when that is too little.
+        measure: Waits for its Ready and notes what confines it; raises when that is too little.
         deadline: On the event loop's clock.
         ready_timeout_s: For the message: how long that was.
 
     Raises:
         NodeStartFailed: It raised, exited or stayed silent.
-        IsolationUnavailable: Whatever else `judge` raises is passed on.
+        IsolationUnavailable: Whatever else `measure` raises is passed on.
     """
     try:
         with anyio.fail_after(deadline - anyio.current_time()):
-            await judge(node)
+            await measure(node)
     except TimeoutError:
         await node.stop(grace_s=0)
         raise late(node.spec, ready_timeout_s) from None
@@ -42,6 +45,26 @@ async def until_ready(
     except BaseException:
         await node.stop(grace_s=0)
         raise
+
+
+async def isolation_of(node: SocketNode, settings: Settings) -> Isolation:
+    """Wait for the Ready of a node that is a process, and judge what confines it.
+
+    Raises:
+        IsolationUnavailable: Less than the settings require.
+        NodeDied, ProtocolViolation, Fenced: It did not become ready.
+    """
+    ready = await node.ready()
+    node.runtime_version = ready.runtime
+    found = judge(
+        node.pid,
+        ready.steps,
+        ready.probes,
+        settings.require_isolation,
+        hostile=settings.hostile,
+    )
+    node.note_ready()
+    return found
 
 
 def late(spec: NodeSpec, ready_timeout_s: float) -> NodeStartFailed:

@@ -11,7 +11,7 @@ from flow_nexus_neural.protocol.arrays import Name, rows_of
 from flow_nexus_neural.protocol.codec import Header
 from flow_nexus_neural.protocol.contract import AnsweredBy
 from flow_nexus_neural.protocol.messages import Done, Failed, Outputs, Pong, Request
-from flow_nexus_neural.runtime.memory import CarriedBuffer, view_of
+from flow_nexus_neural.runtime.connection.memory import CarriedBuffer, view_of
 from tests.doubles.joined_node import JoinedNode
 
 pytestmark = pytest.mark.anyio

@@ -6,10 +6,12 @@ import pytest
 
 from flow_nexus_neural.errors import NodeDied, ProtocolViolation
 from flow_nexus_neural.protocol.messages import Cancel, Ping, Predict
-from flow_nexus_neural.runtime.fault_plan import FaultPlan
+from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.doubles.runtimes import LONG_TRAIN, TRAIN, open_runtime, prepare, spec
 
 pytestmark = pytest.mark.anyio
+
+MODES = ("inproc", "inproc-inline")
 
 
 @pytest.fixture
@@ -17,9 +19,10 @@ def anyio_backend():
     return "asyncio"
 
 
-async def test_a_planned_kill_hits_the_nth_request_of_its_kind_and_slot():
+@pytest.mark.parametrize("kind", MODES)
+async def test_a_planned_kill_hits_the_nth_request_of_its_kind_and_slot(kind):
     plan = FaultPlan().kill("worker-1", "train", nth=2)
-    async with open_runtime("inproc", plan) as runtime:
+    async with open_runtime(kind, plan) as runtime:
         nodes = [await runtime.start(spec(f"worker-{number}")) for number in range(3)]
         for node in nodes:
             await prepare(runtime, node)
@@ -34,9 +37,10 @@ async def test_a_planned_kill_hits_the_nth_request_of_its_kind_and_slot():
         assert (await heir.call(TRAIN))[0].kind == "trained"
 
 
-async def test_a_frozen_node_answers_nothing_until_it_is_killed():
+@pytest.mark.parametrize("kind", MODES)
+async def test_a_frozen_node_answers_nothing_until_it_is_killed(kind):
     plan = FaultPlan().freeze("worker-0", "ping", nth=2)
-    async with open_runtime("inproc", plan) as runtime:
+    async with open_runtime(kind, plan) as runtime:
         node = await runtime.start(spec())
         await node.call(Ping())
         for request in (Ping(), Cancel()):
@@ -46,18 +50,20 @@ async def test_a_frozen_node_answers_nothing_until_it_is_killed():
         assert (await node.stop(grace_s=0.02)).reason == "killed"
 
 
-async def test_garbage_is_a_violation():
+@pytest.mark.parametrize("kind", MODES)
+async def test_garbage_is_a_violation(kind):
     plan = FaultPlan().garbage("worker-0", "ping")
-    async with open_runtime("inproc", plan) as runtime:
+    async with open_runtime(kind, plan) as runtime:
         node = await runtime.start(spec())
         with pytest.raises(ProtocolViolation):
             await node.call(Ping())
         assert (await node.wait_exit()).reason == "protocol_violation"
 
 
-async def test_a_slow_node_answers_later():
+@pytest.mark.parametrize("kind", MODES)
+async def test_a_slow_node_answers_later(kind):
     plan = FaultPlan().slow("worker-0", "ping", delay_s=0.1)
-    async with open_runtime("inproc", plan) as runtime:
+    async with open_runtime(kind, plan) as runtime:
         node = await runtime.start(spec())
         with anyio.move_on_after(0.01) as waiting:
             await node.call(Ping())

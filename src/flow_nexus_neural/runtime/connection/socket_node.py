@@ -12,10 +12,10 @@ from typing_extensions import override
 from flow_nexus_neural.errors import NeuralError
 from flow_nexus_neural.protocol.codec import FrameLimits
 from flow_nexus_neural.runtime.base import MemoryReading, NodeSpec
-from flow_nexus_neural.runtime.conversation import Outgoing
-from flow_nexus_neural.runtime.kernel_memory import proportional_bytes, resident_bytes
-from flow_nexus_neural.runtime.last_words import LastWords
-from flow_nexus_neural.runtime.node_end import NodeEnd
+from flow_nexus_neural.runtime.connection.conversation import Outgoing
+from flow_nexus_neural.runtime.connection.node_end import NodeEnd
+from flow_nexus_neural.runtime.process.kernel_memory import proportional_bytes, resident_bytes
+from flow_nexus_neural.runtime.process.last_words import LastWords
 
 _CHUNK_BYTES: Final = 1 << 17
 _READS_PER_TURN: Final = 8

@@ -32,9 +32,9 @@ from flow_nexus_neural.protocol.codec import (
 from flow_nexus_neural.protocol.contract import AnsweredBy, NodeRecord, R
 from flow_nexus_neural.protocol.dispatch import Arrays
 from flow_nexus_neural.protocol.messages import Failed, Ready, Reply
-from flow_nexus_neural.runtime.awaited import READY, Awaited
 from flow_nexus_neural.runtime.base import NodeExit, NodeSpec
-from flow_nexus_neural.runtime.exits import plain
+from flow_nexus_neural.runtime.connection.awaited import READY, Awaited
+from flow_nexus_neural.runtime.process.exits import plain
 
 MAX_FAULT_WORDS = 300
 MAX_FAULT_TYPE = 80

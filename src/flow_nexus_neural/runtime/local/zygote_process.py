@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from flow_nexus_neural.errors import RuntimeUnavailable
+from flow_nexus_neural.runtime.process.environment import ENVIRONMENT
 
 ZYGOTE_COMMAND = (
     sys.executable,
@@ -26,17 +27,6 @@ ZYGOTE_COMMAND = (
     "-m",
     "flow_nexus_neural.node.zygote",
 )
-
-# Built from nothing: a node's memory is a copy of the zygote's, so no secret may be in it. One thread per
-# library must be decided before numpy is imported; the allocator settings keep a node small.
-ENVIRONMENT = {
-    "LANG": "C.UTF-8",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_TRIM_THRESHOLD_": "131072",
-}
 
 
 def can_fork_nodes() -> bool:

@@ -7,7 +7,7 @@ from typing import Final
 import anyio
 from anyio.abc import ByteReceiveStream
 
-from flow_nexus_neural.runtime.exits import plain
+from flow_nexus_neural.runtime.process.exits import plain
 
 _LOG: Final = logging.getLogger(__name__)
 _KEPT_BYTES: Final = 4096

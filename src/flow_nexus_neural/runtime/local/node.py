@@ -11,9 +11,9 @@ from typing_extensions import override
 
 from flow_nexus_neural.protocol.codec import FrameLimits
 from flow_nexus_neural.runtime.base import NodeSpec
-from flow_nexus_neural.runtime.exits import describe_exit
-from flow_nexus_neural.runtime.socket_node import SocketNode
-from flow_nexus_neural.runtime.zygote_client import Child
+from flow_nexus_neural.runtime.connection.socket_node import SocketNode
+from flow_nexus_neural.runtime.local.zygote_client import Child
+from flow_nexus_neural.runtime.process.exits import describe_exit
 
 _LAST_BYTES_S: Final = 2.0
 _REPORT_S: Final = 2.0

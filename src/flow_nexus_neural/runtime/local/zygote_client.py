@@ -14,10 +14,10 @@ from typing import Any, Final
 import anyio
 
 from flow_nexus_neural.errors import NodeStartFailed, RuntimeUnavailable
-from flow_nexus_neural.runtime.exits import ExitReport, with_last_words
-from flow_nexus_neural.runtime.kernel_memory import resident_bytes
-from flow_nexus_neural.runtime.last_words import LastWords
-from flow_nexus_neural.runtime.zygote_process import ZygoteProcess
+from flow_nexus_neural.runtime.local.zygote_process import ZygoteProcess
+from flow_nexus_neural.runtime.process.exits import ExitReport, with_last_words
+from flow_nexus_neural.runtime.process.kernel_memory import resident_bytes
+from flow_nexus_neural.runtime.process.last_words import LastWords
 
 _LOG: Final = logging.getLogger(__name__)
 _MAX_MESSAGE_BYTES: Final = 1 << 16
@@ -137,14 +137,14 @@ class ZygoteClient:
         oldest = min((fork.ordered_s for fork in self._forks.values()), default=None)
         return 0.0 if oldest is None else time.monotonic() - oldest
 
-    def stand_back(self, steps: int) -> None:
-        """Let it and its nodes wait for a processor behind this process.
+    def set_session_nice(self, nice: int) -> None:
+        """Lower the priority of its session, so that this process gets a processor before its nodes do.
 
         It has a session of its own, and Linux shares processors among sessions first ("autogroup"): without
         this, the priority of a node would only count against other nodes. No effect where that is off.
         """
         with contextlib.suppress(OSError), open(f"/proc/{self.pid}/autogroup", "w") as file:
-            file.write(str(steps))
+            file.write(str(nice))
 
     def kill(self) -> None:
         """End it, and with it all its nodes."""

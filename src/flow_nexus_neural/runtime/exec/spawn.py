@@ -20,9 +20,9 @@ import anyio
 from anyio.abc import ByteReceiveStream, Process
 
 from flow_nexus_neural.errors import InternalError, NodeStartFailed
-from flow_nexus_neural.runtime.exits import with_last_words
-from flow_nexus_neural.runtime.last_words import LastWords
-from flow_nexus_neural.runtime.zygote_process import ENVIRONMENT
+from flow_nexus_neural.runtime.process.environment import ENVIRONMENT
+from flow_nexus_neural.runtime.process.exits import with_last_words
+from flow_nexus_neural.runtime.process.last_words import LastWords
 
 EXEC_COMMAND: Final = (sys.executable, "-I", "-m", "flow_nexus_neural.node.exec_node")
 INHERITS_DESCRIPTORS: Final = sys.platform != "win32"

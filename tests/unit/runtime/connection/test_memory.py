@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from flow_nexus_neural.errors import InternalError, InvalidState
-from flow_nexus_neural.runtime.memory import (
+from flow_nexus_neural.runtime.connection.memory import (
     CarriedBuffer,
     CarriedRegion,
     MemoryBuffer,

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from flow_nexus_neural.runtime import cgroups
-from flow_nexus_neural.runtime.cgroups import GroupLimits, Hierarchy, NodeGroup, hierarchies
+from flow_nexus_neural.runtime.local import cgroups
+from flow_nexus_neural.runtime.local.cgroups import GroupLimits, Hierarchy, NodeGroup, hierarchies
 
 WANTED = frozenset({"memory", "cpu", "pids"})
 FILES = {

@@ -2,7 +2,7 @@
 
 A subclass adds how frames travel and how the node is killed. No message is treated here by its name: what a
 request reads and fills is said by its class (`protocol.contract`), how a region is granted by the region
-(`runtime.memory`).
+(`runtime.connection.memory`).
 """
 
 from abc import ABC, abstractmethod
@@ -25,8 +25,8 @@ from flow_nexus_neural.runtime.base import (
     NodeSpec,
     Region,
 )
-from flow_nexus_neural.runtime.conversation import Conversation, Outgoing
-from flow_nexus_neural.runtime.memory import Grantable
+from flow_nexus_neural.runtime.connection.conversation import Conversation, Outgoing
+from flow_nexus_neural.runtime.connection.memory import Grantable
 
 
 class NodeEnd(ABC):

@@ -1,0 +1,1 @@
+"""Nodes started one by one, where nothing can fork them."""

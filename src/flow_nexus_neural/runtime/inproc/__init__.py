@@ -1,0 +1,1 @@
+"""Nodes as objects in this process, with planned faults."""

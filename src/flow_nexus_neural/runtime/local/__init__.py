@@ -1,0 +1,1 @@
+"""Nodes forked on this machine by a process that has imported everything."""
