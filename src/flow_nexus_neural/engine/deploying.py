@@ -18,8 +18,8 @@ from flow_nexus_neural.errors import (
     UnsupportedCombination,
 )
 from flow_nexus_neural.networks.defaults import default_layers
+from flow_nexus_neural.networks.parsing import parse_layers
 from flow_nexus_neural.networks.planner import check_structure
-from flow_nexus_neural.networks.vocabulary import parse_layers
 from flow_nexus_neural.runtime.base import Isolation
 
 EVERY_WORKERS = frozenset({"training", "inference"})

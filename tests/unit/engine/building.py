@@ -8,8 +8,8 @@ from flow_nexus_neural.engine.committed import Committed
 from flow_nexus_neural.engine.model import Bundle, Cohort, ModelState
 from flow_nexus_neural.engine.reports import DatasetInfo, SplitSizes
 from flow_nexus_neural.engine.slots import Slot, SlotSpec
+from flow_nexus_neural.networks.parsing import parse_layers
 from flow_nexus_neural.networks.planner import plan_network
-from flow_nexus_neural.networks.vocabulary import parse_layers
 from flow_nexus_neural.protocol.plan import InputSpec
 
 CLASSES = {"binary": [0, 1], "multiclass": ["a", "b", "c"], "regression": None}

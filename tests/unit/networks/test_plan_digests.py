@@ -1,4 +1,4 @@
-"""Plans keep their digests: stored clusters are recognised by them, so a change would orphan their weights."""
+"""Plans keep their digests: stored clusters are recognised by them; a change would orphan their weights."""
 
 import pytest
 
