@@ -25,8 +25,8 @@ from pydantic import JsonValue
 
 from bench.measure import Record, interleave, load, record
 from bench.starts import measure_starts
+from flow_nexus_neural.networks.parsing import parse_layers
 from flow_nexus_neural.networks.planner import plan_network
-from flow_nexus_neural.networks.vocabulary import parse_layers
 from flow_nexus_neural.node.confinement.apply import Limits, confine, run_probes
 from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.node.warmup import warm_up

@@ -27,8 +27,8 @@ from bench.work import (
     trained_parameters,
 )
 from flow_nexus_neural.kernels.averaging import federated_average
+from flow_nexus_neural.networks.parsing import parse_layers
 from flow_nexus_neural.networks.planner import plan_network
-from flow_nexus_neural.networks.vocabulary import parse_layers
 from flow_nexus_neural.protocol.digest import weights_digest
 from flow_nexus_neural.protocol.messages import Build, Pass, Train, Trained
 from flow_nexus_neural.protocol.plan import InputSpec, NetworkPlan

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flow_nexus_neural.networks.arguments import Argument, Integer, Nested, Real
-from flow_nexus_neural.networks.layer_types import LAYER_TYPES, MAX_LAYERS
+from flow_nexus_neural.networks.layers import VOCABULARY
+from flow_nexus_neural.networks.parsing import MAX_LAYERS
 from tests.doubles.engine_double import CLUSTER
 from tests.integration.product import LAYERS, Product, product
 from tests.integration.served import text_of
@@ -74,7 +75,7 @@ def wrong_layers() -> Iterator[Any]:
     yield [{"type": "flatten"}, {"type": "conv1d", "filters": 2, "kernel_size": 3}]
     yield [{"type": "bidirectional", "layer": {"type": "dense", "units": 3}}]
     yield [{"type": "bidirectional", "layer": {"type": "bidirectional", "layer": DENSE}}]
-    for kind in LAYER_TYPES.values():
+    for kind in VOCABULARY.values():
         needed = [argument for argument in kind.arguments if argument.required]
         good = {"type": kind.name} | {argument.name: fitting(argument) for argument in needed}
         yield [{**good, "no_such_argument": 1}]

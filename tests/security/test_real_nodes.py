@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from flow_nexus_neural.errors import IsolationUnavailable, NodeDied
-from flow_nexus_neural.networks.layer_types import LAYER_TYPES
+from flow_nexus_neural.networks.layers import VOCABULARY
+from flow_nexus_neural.networks.parsing import parse_layers
 from flow_nexus_neural.networks.planner import plan_network
-from flow_nexus_neural.networks.vocabulary import parse_layers
 from flow_nexus_neural.protocol.messages import (
     Build,
     GetWeights,
@@ -278,7 +278,7 @@ async def _train(runtime, node, plan, optimizer):
 def test_the_networks_above_hold_every_layer_type():
     used = {entry.type for layers in NETWORKS.values() for entry in parse_layers(layers).layers}
     spelled_otherwise = {"input", "relu", "elu", "softmax"}  # a description, and activations
-    assert set(LAYER_TYPES) - used == spelled_otherwise
+    assert set(VOCABULARY) - used == spelled_otherwise
 
 
 HOW_IT_FAILS = {

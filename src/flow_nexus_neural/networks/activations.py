@@ -2,6 +2,10 @@
 
 from typing import Final
 
+from pydantic import JsonValue
+
+from flow_nexus_neural.errors import InvalidArchitecture
+
 ACTIVATIONS: Final = (
     "linear",
     "relu",
@@ -27,3 +31,21 @@ the last axis.
 """
 
 ACTIVATION_ALIASES: Final = {"none": "linear", "swish": "silu"}
+
+
+def check_softmax(activation: JsonValue, width: int | None, where: str) -> None:
+    """Refuse a softmax over one value.
+
+    Args:
+        activation: Canonical name of the function.
+        width: How many values it runs over; None if that is not known yet.
+        where: How errors name the layer.
+
+    Raises:
+        InvalidArchitecture: If the output would be constant.
+    """
+    if activation == "softmax" and width == 1:
+        raise InvalidArchitecture(
+            f"{where} softmax over 1 value is always 1 and cannot learn",
+            hint="Use sigmoid for two classes, linear for a number, or one unit per class",
+        )

@@ -6,10 +6,11 @@ Hosts send numbers and booleans as strings, so `"256"`, `256.0` and `256` are on
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from pydantic import JsonValue
 
+from flow_nexus_neural.networks.activations import ACTIVATION_ALIASES, ACTIVATIONS
 from flow_nexus_neural.networks.spelling import did_you_mean, fold
 
 _TRUE = frozenset({"true", "yes", "on", "1"})
@@ -168,7 +169,7 @@ class Dims:
 
 @dataclass(frozen=True, slots=True)
 class Nested:
-    """Another layer, as an object or as its JSON text; the vocabulary reads what is inside."""
+    """Another layer, as an object or as its JSON text; the outer layer's type has the inside read."""
 
     def read(self, value: JsonValue) -> JsonValue:
         """See `ArgumentKind.read`."""
@@ -217,6 +218,27 @@ def required(name: str, kind: ArgumentKind, *aliases: str) -> Argument:
 def optional(name: str, kind: ArgumentKind, *aliases: str, default: JsonValue) -> Argument:
     """An argument with a default."""
     return Argument(name, kind, aliases, default=default)
+
+
+FUNCTION: Final = Choice(ACTIVATIONS, ACTIVATION_ALIASES)
+"""The name of an activation function."""
+
+UNITS: Final = Integer(1, 2048)
+"""Width of a layer's output."""
+
+SPAN: Final = Integer(1, 64)
+"""A number of steps."""
+
+RATE: Final = Real(0, 1, below=True)
+"""A probability of being dropped."""
+
+EPSILON: Final = Real(1e-12, 1)
+"""What a normalisation adds to a variance."""
+
+
+def activation(default: str, name: str = "activation") -> Argument:
+    """An activation argument; `null` is the identity, as in Keras."""
+    return Argument(name, FUNCTION, default=default, null_means="linear")
 
 
 def _number(value: JsonValue) -> int | float | None:

@@ -3,8 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Final
 
-from flow_nexus_neural.networks.signals import Signal
-from flow_nexus_neural.networks.vocabulary import LayerSpec
+from flow_nexus_neural.networks.layer_type import LayerSpec, Signal
 from flow_nexus_neural.protocol.plan import Task
 
 _IN_LOSS: Final[dict[Task, str]] = {
@@ -18,7 +17,7 @@ _OUTPUT_ACTIVATIONS: Final = frozenset({"sigmoid", "softmax"})
 
 
 @dataclass(frozen=True)
-class Head:
+class NetworkEnd:
     """The end of a network.
 
     Attributes:
@@ -31,12 +30,12 @@ class Head:
     warnings: tuple[str, ...] = ()
 
 
-def find_head(layers: tuple[LayerSpec, ...], end: Signal, task: Task, n_outputs: int) -> Head:
+def find_head(layers: tuple[LayerSpec, ...], end: Signal, task: Task, n_outputs: int) -> NetworkEnd:
     """Decide whether the last layer gives the logits of the task.
 
-    It does when it is a dense or an activation layer of the right width whose activation is linear or the
-    one inside the task's loss: sigmoid for binary, softmax for multiclass. The loss works on logits, so
-    that activation is taken out of the plan. A regression has no bounded output: a final sigmoid becomes
+    It does when its type can give logits (dense, activation), its width is right and its activation is linear
+    or the one inside the task's loss: sigmoid for binary, softmax for multiclass. The loss works on logits,
+    so that activation is taken out of the plan. A regression has no bounded output: a final sigmoid becomes
     linear, with a warning.
 
     Args:
@@ -45,17 +44,19 @@ def find_head(layers: tuple[LayerSpec, ...], end: Signal, task: Task, n_outputs:
         task: What the target is.
         n_outputs: Width that the task needs.
     """
-    last = next((layer for layer in reversed(layers) if layer.type != "input"), None)
-    if last is None or last.type not in {"dense", "activation"}:
-        return Head(layers, implied=True)
+    last = next((layer for layer in reversed(layers) if layer.kind.is_computed), None)
+    if last is None or not last.kind.can_give_logits:
+        return NetworkEnd(layers, implied=True)
     activation = last.args["activation"]
     if end.width != n_outputs or activation not in {"linear", _IN_LOSS[task]}:
-        return Head(layers, implied=True, warnings=_meant_as_output(last, end, task, n_outputs))
+        return NetworkEnd(
+            layers, implied=True, warnings=_meant_as_output(last, end, task, n_outputs)
+        )
     logits = replace(last, args={**last.args, "activation": "linear"})
     warnings: tuple[str, ...] = ()
     if task == "regression" and activation == "sigmoid":
         warnings = (f"{last.where} activation sigmoid became linear: the target is a number",)
-    return Head(
+    return NetworkEnd(
         tuple(logits if layer is last else layer for layer in layers),
         implied=False,
         warnings=warnings,

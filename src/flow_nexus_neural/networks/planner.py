@@ -9,9 +9,9 @@ from pydantic import JsonValue
 
 from flow_nexus_neural.errors import InvalidArchitecture, InvalidDataset, LimitExceeded
 from flow_nexus_neural.networks.heads import find_head
-from flow_nexus_neural.networks.signals import Signal, walk
-from flow_nexus_neural.networks.tensors import encoder_ff_dim, tensors_of
-from flow_nexus_neural.networks.vocabulary import LayerSpec
+from flow_nexus_neural.networks.layer_type import LayerSpec, SequenceUse, Signal
+from flow_nexus_neural.networks.layers import LAYER_TYPES
+from flow_nexus_neural.networks.shapes import walk
 from flow_nexus_neural.protocol.plan import (
     InputSpec,
     NetworkPlan,
@@ -22,10 +22,6 @@ from flow_nexus_neural.protocol.plan import (
 
 MAX_VALUES_PER_ROW: Final = 1 << 24
 """Values that one row may have between two layers."""
-
-
-_MIXES_STEPS: Final = frozenset({"attention", "transformer_encoder"})
-"""Layers that save work when only their last step is read; their last query is enough then."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,7 @@ def plan_network(
     _check_input_layers(layers)
     end = walk(layers, entry)[-1]
     head = find_head(tuple(layers), end, task, n_outputs)
-    working = [layer for layer in head.layers if layer.type != "input"]
+    working = [layer for layer in head.layers if layer.kind.is_computed]
     if head.implied:
         working.append(_implied_head(n_outputs))
     planned = _plan_layers(working, walk(working, entry))
@@ -111,7 +107,7 @@ def _entry_signal(layers: Sequence[LayerSpec], rows: InputSpec) -> Signal:
 
 def _implied_head(n_outputs: int) -> LayerSpec:
     args: dict[str, JsonValue] = {"units": n_outputs, "activation": "linear", "use_bias": True}
-    return LayerSpec(index=_IMPLIED, type="dense", args=args)
+    return LayerSpec(index=_IMPLIED, kind=LAYER_TYPES["dense"], args=args)
 
 
 _IMPLIED: Final = -1
@@ -128,16 +124,17 @@ def _plan_layers(layers: list[LayerSpec], signals: list[Signal]) -> tuple[Planne
         _check_row_size(layer, after)
         reduced = cut is not None and position >= cut
         width = before.shape[-1]
+        attends = layer.kind.sequence_use is SequenceUse.ATTENDS
         planned.append(
             PlannedLayer(
                 index=None if layer.index == _IMPLIED else layer.index,
                 type=layer.type,
-                args=_complete_args(layer, width),
+                args=layer.kind.planned_args(layer, width),
                 in_shape=before.shape[-1:] if reduced and position != cut else before.shape,
                 out_shape=after.shape[-1:] if reduced else after.shape,
                 take_last_step=position == cut,
-                last_query_only=layer.type in _MIXES_STEPS and position + 1 == cut,
-                tensors=tensors_of(layer, width, _prefix(layer)),
+                last_query_only=attends and position + 1 == cut,
+                tensors=layer.named_tensors(width, _prefix(layer)),
             )
         )
     return tuple(planned)
@@ -149,19 +146,9 @@ def _final_stack(layers: list[LayerSpec]) -> int:
     Taking the last step before it gives what taking it after would give, for 1/steps of the work.
     """
     start = len(layers)
-    while start > 0 and layers[start - 1].kind.pointwise:
+    while start > 0 and layers[start - 1].kind.sequence_use is SequenceUse.POINTWISE:
         start -= 1
     return start
-
-
-def _complete_args(layer: LayerSpec, width: int) -> dict[str, JsonValue]:
-    """The arguments, with those that depend on the width."""
-    args = dict(layer.args)
-    if layer.type == "transformer_encoder":
-        heads = args["heads"]
-        args["ff_dim"] = encoder_ff_dim(layer, width)
-        args["key_dim"] = width // heads if isinstance(heads, int) else width
-    return args
 
 
 def _prefix(layer: LayerSpec) -> str:
@@ -201,7 +188,7 @@ def _count(tensors: Sequence[TensorSpec]) -> int:
 
 def _check_input_layers(layers: Sequence[LayerSpec]) -> None:
     for position, layer in enumerate(layers):
-        if layer.type == "input" and position > 0:
+        if not layer.kind.is_computed and position > 0:
             raise InvalidArchitecture(
                 f"{layer.where} must come first",
                 hint="Leave it out: the input shape comes from the data",

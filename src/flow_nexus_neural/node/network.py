@@ -1,61 +1,13 @@
 """A planned network, as a function of rows and weights."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from flow_nexus_neural.node.attention import Attention, PositionalEncoding, TransformerEncoder
-from flow_nexus_neural.node.convolution import (
-    AveragePooling,
-    Conv1D,
-    GlobalAveragePooling,
-    GlobalMaxPooling,
-    GraphConvolution,
-    MaxPooling,
-)
 from flow_nexus_neural.node.inputs import flat_view, sequence_view
-from flow_nexus_neural.node.layers import (
-    ActivationLayer,
-    Dense,
-    Dropout,
-    Flatten,
-    GaussianNoise,
-    Layer,
-    LeakyRelu,
-    Noise,
-    SpatialDropout,
-)
-from flow_nexus_neural.node.normalization import BatchNormalization, LayerNormalization
-from flow_nexus_neural.node.recurrent import Bidirectional, Recurrent
+from flow_nexus_neural.node.layer import Layer, Noise
+from flow_nexus_neural.node.layers import LAYERS
 from flow_nexus_neural.node.weights import Weights
 from flow_nexus_neural.protocol.plan import NetworkPlan, PlannedLayer
-
-LAYERS: dict[str, Callable[[PlannedLayer], Layer]] = {
-    "activation": ActivationLayer.planned,
-    "attention": Attention.planned,
-    "average_pooling1d": AveragePooling.planned,
-    "batch_normalization": BatchNormalization.planned,
-    "bidirectional": Bidirectional.planned,
-    "conv1d": Conv1D.planned,
-    "dense": Dense.planned,
-    "dropout": Dropout.planned,
-    "flatten": Flatten.planned,
-    "gaussian_noise": GaussianNoise.planned,
-    "global_average_pooling1d": GlobalAveragePooling.planned,
-    "global_max_pooling1d": GlobalMaxPooling.planned,
-    "graph_conv": GraphConvolution.planned,
-    "gru": Recurrent.planned,
-    "layer_normalization": LayerNormalization.planned,
-    "leaky_relu": LeakyRelu.planned,
-    "lstm": Recurrent.planned,
-    "max_pooling1d": MaxPooling.planned,
-    "positional_encoding": PositionalEncoding.planned,
-    "simple_rnn": Recurrent.planned,
-    "spatial_dropout1d": SpatialDropout.planned,
-    "transformer_encoder": TransformerEncoder.planned,
-}
-"""Canonical layer types and what builds them."""
 
 CHUNK_ROWS = 1024
 """Rows of a flat network per forward pass."""
@@ -85,14 +37,8 @@ class Network:
 
     @property
     def min_training_rows(self) -> int:
-        """2 if a batch norm would see one value per channel in a batch of one row, else 1."""
-        for planned in self.plan.layers:
-            steps = 1 if planned.take_last_step else planned.in_shape[0]
-            one_value = len(planned.in_shape) == 1 or steps == 1
-            is_frozen = not any(tensor.trainable for tensor in planned.tensors)
-            if planned.type == "batch_normalization" and one_value and not is_frozen:
-                return 2
-        return 1
+        """The most that any layer needs: 2 if a batch norm would see one value per channel in a row."""
+        return max(layer.min_training_rows for layer in self._layers)
 
     def logits(self, rows: Tensor, weights: Weights, noise: Noise = None) -> Tensor:
         """Run the network.
@@ -132,7 +78,8 @@ class Network:
 
 
 def _built(layer: PlannedLayer) -> Layer:
-    build = LAYERS.get(layer.type)
-    if build is None:
-        raise ValueError(f"layer type {layer.type!r} is unknown; known are {', '.join(LAYERS)}")
-    return build(layer)
+    layer_class = LAYERS.get(layer.type)
+    if layer_class is None:
+        known = ", ".join(sorted(LAYERS))
+        raise ValueError(f"layer type {layer.type!r} is unknown; known are {known}")
+    return layer_class.planned(layer)

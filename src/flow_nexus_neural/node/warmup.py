@@ -5,15 +5,18 @@ After `warm_up` no operation of a node adds to `sys.modules`.
 """
 
 from collections.abc import Iterator
+from itertools import cycle
+from typing import Final, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import JsonValue
 
+from flow_nexus_neural.networks.layer_type import LayerType, SequenceUse, Signal, WrittenLayer
+from flow_nexus_neural.networks.layers import LAYER_TYPES
+from flow_nexus_neural.networks.parsing import parse_layers
 from flow_nexus_neural.networks.planner import plan_network
-from flow_nexus_neural.networks.vocabulary import parse_layers
-from flow_nexus_neural.node.activations import ACTIVATIONS
+from flow_nexus_neural.networks.shapes import walk
 from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.protocol.messages import (
     Build,
@@ -30,65 +33,14 @@ from flow_nexus_neural.protocol.model_state import MOMENTS
 from flow_nexus_neural.protocol.plan import InputSpec, NetworkPlan
 from flow_nexus_neural.vocabulary import Optimizer, Task
 
-_STEPS, _ROWS = 6, 5
+_WIDTH, _STEPS, _ROWS = 4, 6, 5
 _INPUT = InputSpec(vector_length=_STEPS, n_scalars=2)
 
-Layers = list[dict[str, JsonValue]]
+_SEQUENCE: Final = Signal(is_sequence=True, steps=_STEPS, width=_WIDTH)
 
-SEQUENCE_LAYERS: Layers = [
-    {"type": "conv1d", "filters": 4, "kernel_size": 3, "padding": "same", "activation": "relu"},
-    {"type": "batch_normalization"},
-    {"type": "spatial_dropout1d", "rate": 0.1},
-    {"type": "conv1d", "filters": 4, "kernel_size": 2, "padding": "causal", "dilation_rate": 2},
-    {"type": "positional_encoding"},
-    {"type": "transformer_encoder", "heads": 2},
-    {"type": "lstm", "units": 4, "return_sequences": True, "dropout": 0.1},
-    {"type": "lstm", "units": 4, "return_sequences": True, "activation": "relu"},
-    {"type": "gru", "units": 4, "return_sequences": True, "go_backwards": True},
-    {"type": "gru", "units": 4, "return_sequences": True, "activation": "elu"},
-    {"type": "simple_rnn", "units": 4, "return_sequences": True},
-    {"type": "simple_rnn", "units": 4, "return_sequences": True, "activation": "relu"},
-    {"type": "simple_rnn", "units": 4, "return_sequences": True, "activation": "selu"},
-    {
-        "type": "bidirectional",
-        "layer": {"type": "lstm", "units": 2, "return_sequences": True},
-        "merge_mode": "ave",
-    },
-    {"type": "bidirectional", "layer": {"type": "gru", "units": 2, "return_sequences": True}},
-    {"type": "graph_conv", "units": 4},
-    {"type": "graph_conv", "units": 6},
-    {"type": "layer_normalization"},
-    {"type": "attention", "heads": 2, "key_dim": 3},
-    {"type": "attention", "heads": 2, "key_dim": 3, "dropout": 0.1, "causal": True},
-    {"type": "average_pooling1d", "pool_size": 2, "strides": 1},
-    {"type": "max_pooling1d", "pool_size": 2, "strides": 1},
-]
-"""Every layer of the vocabulary that keeps a sequence."""
-
-ENDINGS: dict[str, Layers] = {
-    "last query": [{"type": "attention", "heads": 2, "key_dim": 3, "dropout": 0.1}],
-    "last block": [{"type": "transformer_encoder", "heads": 2}],
-    "flatten": [{"type": "flatten"}],
-    "average": [{"type": "global_average_pooling1d"}],
-    "maximum": [{"type": "global_max_pooling1d"}],
-}
-"""Every way in which a sequence ends."""
-
-
-def flat_layers() -> Layers:
-    """Every layer of the vocabulary that needs no sequence, and every activation."""
-    activations: Layers = [{"type": "activation", "activation": name} for name in ACTIVATIONS]
-    return [
-        {"type": "dense", "units": 4, "activation": "relu"},
-        {"type": "batch_norm"},
-        {"type": "batch_norm", "trainable": False},
-        {"type": "layer_norm"},
-        {"type": "gaussian_noise", "stddev": 0.1},
-        {"type": "dropout", "rate": 0.1},
-        {"type": "leaky_relu"},
-        *activations,
-        {"type": "dense", "units": 3, "use_bias": False},
-    ]
+_START: Final[WrittenLayer] = {"type": "dense", "units": _WIDTH}
+_KEEPS_STEPS: Final[WrittenLayer] = {"type": "positional_encoding"}
+_READS_STEPS: Final[WrittenLayer] = {"type": "global_average_pooling1d"}
 
 
 def warm_up() -> None:
@@ -107,17 +59,47 @@ def warm_up() -> None:
     _fail_once()
 
 
+def example_networks(kind: LayerType) -> Iterator[list[WrittenLayer]]:
+    """Small networks around every example of a layer type, for each way in which it may be used.
+
+    Before a layer that reads all steps it is computed as a whole; at the end of a sequence network only its
+    last step may be computed (a pointwise layer then gets a vector); a type that needs no sequence is also
+    used on a vector.
+    """
+    pointwise = kind.sequence_use is SequenceUse.POINTWISE
+    for chain in _chains(kind):
+        if not pointwise:
+            yield [_START, _KEEPS_STEPS, *chain]
+        if _after(chain).is_sequence:
+            yield [_START, _KEEPS_STEPS, *chain, _READS_STEPS]
+        if not kind.needs_sequence:
+            yield [_START, *chain]
+
+
+def _chains(kind: LayerType) -> list[list[WrittenLayer]]:
+    """The examples, in one network where they can follow each other: a warm-up delays every start."""
+    examples = list(kind.examples())
+    one_shape = all(_after([example]) == _SEQUENCE for example in examples)
+    if one_shape and kind.sequence_use is SequenceUse.POINTWISE:
+        return [examples]
+    return [[example] for example in examples]
+
+
+def _after(layers: list[WrittenLayer]) -> Signal:
+    """What layers make of a sequence."""
+    return walk(parse_layers(layers).layers, _SEQUENCE)[-1]
+
+
 def _exercises() -> Iterator[tuple[NetworkPlan, Optimizer]]:
-    """Every optimiser and every task at least once."""
-    optimizers = tuple(MOMENTS)
-    for number, ending in enumerate(ENDINGS.values()):
-        yield _plan([*SEQUENCE_LAYERS, *ending], "binary"), optimizers[number % len(optimizers)]
-    tasks: tuple[Task, ...] = ("binary", "multiclass", "regression")
-    for number, task in enumerate(tasks):
-        yield _plan(flat_layers(), task), optimizers[number]
+    """Every layer type; every optimiser and every task in turn."""
+    optimizers, tasks = cycle(MOMENTS), cycle(get_args(Task))
+    for kind in LAYER_TYPES.values():
+        if kind.is_computed:
+            for layers in example_networks(kind):
+                yield _plan(layers, next(tasks)), next(optimizers)
 
 
-def _plan(layers: Layers, task: Task) -> NetworkPlan:
+def _plan(layers: list[WrittenLayer], task: Task) -> NetworkPlan:
     return plan_network(
         parse_layers(layers).layers,
         input=_INPUT,

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flow_nexus_neural.node.layers import Parts
+from flow_nexus_neural.node.layer import Parts
 from flow_nexus_neural.protocol.digest import weights_digest
 from flow_nexus_neural.protocol.plan import NetworkPlan, PlannedLayer, TensorSpec
 

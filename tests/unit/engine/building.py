@@ -14,8 +14,8 @@ from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGro
 from flow_nexus_neural.engine.state.slots import Slot, SlotSpec
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion
+from flow_nexus_neural.networks.parsing import parse_layers
 from flow_nexus_neural.networks.planner import plan_network
-from flow_nexus_neural.networks.vocabulary import parse_layers
 from flow_nexus_neural.protocol.plan import InputSpec
 
 CLASSES = {"binary": [0, 1], "multiclass": ["a", "b", "c"], "regression": None}

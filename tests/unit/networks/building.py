@@ -3,8 +3,8 @@
 import pytest
 
 from flow_nexus_neural.errors import InvalidArchitecture
+from flow_nexus_neural.networks.parsing import parse_layers
 from flow_nexus_neural.networks.planner import check_structure, plan_network
-from flow_nexus_neural.networks.vocabulary import parse_layers
 from flow_nexus_neural.protocol.plan import InputSpec
 
 CRYPTO = InputSpec(vector_length=50, n_scalars=3)

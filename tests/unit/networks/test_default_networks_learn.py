@@ -6,8 +6,8 @@ import torch
 from sklearn.datasets import load_digits
 
 from flow_nexus_neural.networks.defaults import default_layers
+from flow_nexus_neural.networks.parsing import parse_layers
 from flow_nexus_neural.networks.planner import plan_network
-from flow_nexus_neural.networks.vocabulary import parse_layers
 from flow_nexus_neural.node.initializers import initial_weights
 from flow_nexus_neural.node.network import Network
 from flow_nexus_neural.node.trainer import Shard, Workspace, train

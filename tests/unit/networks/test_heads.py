@@ -2,8 +2,8 @@
 
 import pytest
 
+from flow_nexus_neural.networks.parsing import parse_layers
 from flow_nexus_neural.networks.planner import plan_network
-from flow_nexus_neural.networks.vocabulary import parse_layers
 from tests.unit.networks.building import CRYPTO, SEED, dense, plan_of, planned
 
 

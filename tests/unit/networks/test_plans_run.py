@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flow_nexus_neural.errors import InvalidArchitecture, LimitExceeded
-from flow_nexus_neural.networks.layer_types import LAYER_TYPES
+from flow_nexus_neural.networks.layers import VOCABULARY
+from flow_nexus_neural.networks.parsing import parse_layers
 from flow_nexus_neural.networks.planner import check_structure, plan_network
-from flow_nexus_neural.networks.vocabulary import parse_layers
 from flow_nexus_neural.node.initializers import initial_weights
 from flow_nexus_neural.node.network import Network
 from flow_nexus_neural.node.weights import Weights
@@ -26,7 +26,7 @@ inputs = st.builds(
 )
 tasks = st.sampled_from([("binary", 1), ("regression", 1), ("multiclass", 2), ("multiclass", 5)])
 layer_lists = st.lists(
-    st.sampled_from(list(LAYER_TYPES.values())).flatmap(written_layers), min_size=1, max_size=6
+    st.sampled_from(list(VOCABULARY.values())).flatmap(written_layers), min_size=1, max_size=6
 )
 
 

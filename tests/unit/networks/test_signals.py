@@ -3,8 +3,8 @@
 import pytest
 
 from flow_nexus_neural.errors import InvalidArchitecture
+from flow_nexus_neural.networks.parsing import parse_layers
 from flow_nexus_neural.networks.planner import check_structure
-from flow_nexus_neural.networks.vocabulary import parse_layers
 from tests.unit.networks.building import WINDOW, dense, plan_of, refusal, tensors
 
 

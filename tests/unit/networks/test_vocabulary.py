@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flow_nexus_neural.errors import InvalidArchitecture
-from flow_nexus_neural.networks.layer_types import LAYER_TYPES, MAX_LAYERS
-from flow_nexus_neural.networks.vocabulary import parse_layers
+from flow_nexus_neural.networks.layers import LAYER_TYPES, VOCABULARY
+from flow_nexus_neural.networks.parsing import MAX_LAYERS, parse_layers
 from tests.unit.networks.strategies import written_layers
 
 SEED_WORKER = [
@@ -254,7 +254,7 @@ def test_dropout_that_does_nothing_is_warned_about():
 
 
 @settings(derandomize=True, max_examples=200, deadline=None)
-@given(st.sampled_from(list(LAYER_TYPES.values())).flatmap(written_layers))
+@given(st.sampled_from(list(VOCABULARY.values())).flatmap(written_layers))
 def test_reading_what_was_written_gives_the_same_layer(layer):
     spec = read_one(layer)
     assert read_one(spec.to_json()) == spec
@@ -268,9 +268,9 @@ json_values = st.recursive(
     ),
     max_leaves=6,
 )
-type_names = st.sampled_from(list(LAYER_TYPES)) | st.text(max_size=10)
+type_names = st.sampled_from(list(VOCABULARY)) | st.text(max_size=10)
 argument_names = st.sampled_from(
-    sorted({name for kind in LAYER_TYPES.values() for arg in kind.accepted for name in arg.names})
+    sorted({name for kind in VOCABULARY.values() for arg in kind.accepted for name in arg.names})
 ) | st.text(max_size=8)
 
 

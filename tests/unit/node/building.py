@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
+from flow_nexus_neural.networks.parsing import parse_layers
 from flow_nexus_neural.networks.planner import plan_network
-from flow_nexus_neural.networks.vocabulary import parse_layers
-from flow_nexus_neural.node.network import LAYERS
+from flow_nexus_neural.node.layers import LAYERS
 from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.node.weights import Weights
 from flow_nexus_neural.protocol.messages import Build, Failed, GetWeights, Pass, Train
@@ -25,10 +25,8 @@ def plan_of(layers, spec=SEQUENCE, task="binary", n_outputs=None):
 
 def planned(spec, in_shape, *, last_query_only=False, trainable=True):
     """One layer as a plan has it, apart from any network."""
-    from flow_nexus_neural.networks.tensors import tensors_of
-
     layer = parse_layers([spec]).layers[0]
-    tensors = tensors_of(layer, in_shape[-1], "layers.0")
+    tensors = layer.named_tensors(in_shape[-1], "layers.0")
     if not trainable:
         tensors = tuple(tensor.model_copy(update={"trainable": False}) for tensor in tensors)
     return PlannedLayer(
@@ -53,7 +51,7 @@ def layer_and_parts(spec, in_shape, *, seed=0, dtype=torch.float64, **kwargs):
         ).mul_(0.5)
         for tensor in described.tensors
     }
-    return LAYERS[described.type](described), parts
+    return LAYERS[described.type].planned(described), parts
 
 
 def rows(count, spec, seed=0):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from flow_nexus_neural.node.attention import attend, attend_from_last, sinusoids
+from flow_nexus_neural.node.layers.attention import attend, attend_from_last, sinusoids
 from tests.unit.node.building import layer_and_parts
 
 STEPS, WIDTH = 6, 5

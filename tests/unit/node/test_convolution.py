@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from flow_nexus_neural.node.convolution import band_adjacency
+from flow_nexus_neural.node.layers.convolution import band_adjacency
 from tests.unit.node.building import layer_and_parts
 
 STEPS, CHANNELS = 9, 3

@@ -6,7 +6,7 @@ import torch
 
 from flow_nexus_neural.networks.activations import ACTIVATIONS as NAMES
 from flow_nexus_neural.node.activations import ACTIVATIONS
-from flow_nexus_neural.node.layers import drop
+from flow_nexus_neural.node.layer import drop
 from tests.unit.node.building import layer_and_parts
 
 X = np.linspace(-4.0, 4.0, 41).reshape(1, 41)

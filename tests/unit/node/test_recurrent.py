@@ -5,7 +5,12 @@ import pytest
 import torch
 
 from flow_nexus_neural.node.activations import ACTIVATIONS
-from flow_nexus_neural.node.recurrent import native_gru, native_lstm, stepwise_gru, stepwise_lstm
+from flow_nexus_neural.node.layers.recurrent import (
+    native_gru,
+    native_lstm,
+    stepwise_gru,
+    stepwise_lstm,
+)
 from tests.unit.node.building import layer_and_parts
 
 STEPS, CHANNELS, UNITS = 7, 3, 4

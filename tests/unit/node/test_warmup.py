@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 
 from flow_nexus_neural.networks.activations import ACTIVATIONS
-from flow_nexus_neural.networks.layer_types import LAYER_TYPES
-from flow_nexus_neural.node.network import LAYERS
-from flow_nexus_neural.node.warmup import ENDINGS, SEQUENCE_LAYERS, flat_layers
+from flow_nexus_neural.networks.layers import LAYER_TYPES
+from flow_nexus_neural.node import warmup
+from flow_nexus_neural.node.activations import ACTIVATIONS as FUNCTIONS
+from flow_nexus_neural.node.layers import LAYERS
+from flow_nexus_neural.node.warmup import example_networks
+from flow_nexus_neural.protocol.model_state import MOMENTS
 from tests.unit.node.building import plan_of
 
 ROOT = Path(__file__).parents[3]
@@ -51,12 +54,52 @@ def exercise_everything():
     return done
 
 
+SEQUENCES = [
+    [{"type": "conv1d", "filters": 4, "kernel_size": 3, "padding": "same", "activation": "relu"}],
+    [{"type": "batch_normalization"}, {"type": "spatial_dropout1d", "rate": 0.1}],
+    [{"type": "conv1d", "filters": 4, "kernel_size": 2, "padding": "causal", "dilation_rate": 2}],
+    [{"type": "transformer_encoder", "heads": 2}],
+    [{"type": "lstm", "units": 4, "return_sequences": True, "dropout": 0.1}],
+    [{"type": "lstm", "units": 4, "return_sequences": True, "activation": "relu"}],
+    [{"type": "gru", "units": 4, "return_sequences": True, "go_backwards": True}],
+    [{"type": "gru", "units": 4, "return_sequences": True, "activation": "elu"}],
+    [{"type": "simple_rnn", "units": 4, "return_sequences": True}],
+    [{"type": "simple_rnn", "units": 4, "return_sequences": True, "activation": "relu"}],
+    [{"type": "simple_rnn", "units": 4, "return_sequences": True, "activation": "selu"}],
+    [
+        {
+            "type": "bidirectional",
+            "layer": {"type": "lstm", "units": 2, "return_sequences": True},
+            "merge_mode": mode,
+        }
+        for mode in ("ave", "mul", "sum", "concat")
+    ],
+    [{"type": "bidirectional", "layer": {"type": "gru", "units": 2, "return_sequences": True}}],
+    [{"type": "graph_conv", "units": 4}, {"type": "graph_conv", "units": 6}],
+    [{"type": "layer_normalization"}, {"type": "attention", "heads": 2, "key_dim": 3}],
+    [{"type": "attention", "heads": 2, "key_dim": 3, "dropout": 0.1, "causal": True}],
+    [{"type": "average_pooling1d", "pool_size": 2, "strides": 1}, {"type": "max_pooling1d"}],
+]
+"""Layers of other settings and neighbours than the warm-up's, which keep a sequence."""
+
+ENDINGS = [
+    [{"type": "attention", "heads": 2, "key_dim": 3, "dropout": 0.1}],
+    [{"type": "transformer_encoder", "heads": 2}],
+    [{"type": "flatten"}],
+    [{"type": "global_average_pooling1d"}],
+    [{"type": "global_max_pooling1d"}],
+]
+"""Every way in which a sequence ends."""
+
+
 def networks():
-    for layer in SEQUENCE_LAYERS:
-        yield [{"type": "dense", "units": 4}, layer, {"type": "lstm", "units": 3}]
-    for ending in ENDINGS.values():
+    for layers in SEQUENCES:
+        yield [{"type": "dense", "units": 8}, *layers, {"type": "lstm", "units": 3}]
+    for ending in ENDINGS:
         yield [{"type": "dense", "units": 6}, {"type": "positional_encoding"}, *ending]
-    yield flat_layers()
+    for kind in LAYER_TYPES.values():
+        if kind.is_computed:
+            yield from example_networks(kind)
     for name in ACTIVATIONS:
         yield [{"type": "dense", "units": 7, "activation": name}]
         yield [{"type": "lstm", "units": 3, "recurrent_activation": name}]
@@ -73,18 +116,38 @@ def test_no_operation_of_a_node_imports_a_module_after_the_warm_up():
     assert outcome["done"] == len(list(networks()))
 
 
-def test_the_node_builds_every_layer_type_of_the_vocabulary():
-    built = {
-        name for name, kind in LAYER_TYPES.items() if kind.stands_for is None and name != "input"
-    }
-    assert set(LAYERS) == built
+def warmed():
+    return list(warmup._exercises())
 
 
 def test_the_warm_up_uses_every_layer_type():
-    used = {
-        layer.type
-        for layers in ([*SEQUENCE_LAYERS, *ending] for ending in ENDINGS.values())
-        for layer in plan_of(layers).layers
+    assert {layer.type for plan, _ in warmed() for layer in plan.layers} == set(LAYERS)
+
+
+def test_the_warm_up_uses_every_activation():
+    used = {layer.args.get("activation") for plan, _ in warmed() for layer in plan.layers}
+    assert used >= set(FUNCTIONS)
+
+
+def test_the_warm_up_uses_every_optimizer_with_every_task():
+    assert len({(plan.task, optimizer) for plan, optimizer in warmed()}) == 3 * len(MOMENTS)
+
+
+def test_the_warm_up_computes_attention_in_full_and_for_the_last_step_alone():
+    forms = {
+        (layer.type, layer.last_query_only)
+        for plan, _ in warmed()
+        for layer in plan.layers
+        if layer.type in ("attention", "transformer_encoder")
     }
-    used |= {layer.type for layer in plan_of(flat_layers()).layers}
-    assert used == set(LAYERS)
+    assert len(forms) == 4
+
+
+def test_the_warm_up_runs_batch_normalization_over_steps_and_rows_frozen_or_not():
+    ways = {
+        (len(layer.in_shape), any(tensor.trainable for tensor in layer.tensors))
+        for plan, _ in warmed()
+        for layer in plan.layers
+        if layer.type == "batch_normalization"
+    }
+    assert ways == {(1, True), (1, False), (2, True), (2, False)}

@@ -23,8 +23,8 @@ from flow_nexus_neural.errors import (
     UnsupportedCombination,
 )
 from flow_nexus_neural.networks.defaults import default_layers
+from flow_nexus_neural.networks.parsing import parse_layers
 from flow_nexus_neural.networks.planner import check_structure
-from flow_nexus_neural.networks.vocabulary import parse_layers
 from flow_nexus_neural.runtime.base import Isolation
 from flow_nexus_neural.vocabulary import Role, parse_capability
 

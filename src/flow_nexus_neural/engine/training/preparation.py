@@ -16,8 +16,8 @@ from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.training.arguments import effective_config, resolve_partition
 from flow_nexus_neural.errors import DataTooSmall, InvalidArchitecture, LimitExceeded, NoWorkers
 from flow_nexus_neural.kernels.seeds import seed64
+from flow_nexus_neural.networks.parsing import parse_layers
 from flow_nexus_neural.networks.planner import plan_network
-from flow_nexus_neural.networks.vocabulary import parse_layers
 
 FEATURE_DROPOUT = 0.15
 """Share of feature groups hidden in training where records may lack some, so that imputation is familiar."""

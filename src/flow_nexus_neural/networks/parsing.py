@@ -2,61 +2,22 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from pydantic import JsonValue
 
 from flow_nexus_neural.errors import InvalidArchitecture
 from flow_nexus_neural.networks.arguments import Argument, UnusableValueError
-from flow_nexus_neural.networks.layer_types import (
-    KNOWN_NAMES,
-    LAYER_TYPES,
-    MAX_LAYERS,
-    LayerType,
-    layer_type_named,
-    refusal_of,
-)
+from flow_nexus_neural.networks.layer_type import LayerSpec, LayerType, Reading
+from flow_nexus_neural.networks.layers import VOCABULARY
+from flow_nexus_neural.networks.refused import refusal_of
+from flow_nexus_neural.networks.registry import VocabularyEntry, entry_named, known_names
 from flow_nexus_neural.networks.spelling import did_you_mean, fold, shown
+
+MAX_LAYERS: Final = 64
 
 _EXAMPLE = '[{"type": "dense", "units": 64, "activation": "relu"}]'
 _FROM_DATA = frozenset({"input_shape", "input_dim", "batch_input_shape", "input_length"})
-
-
-@dataclass(frozen=True)
-class LayerSpec:
-    """One canonical layer.
-
-    Attributes:
-        index: Its position in the caller's list.
-        type: Canonical type name.
-        args: Canonical arguments, every default filled in, in the order of the vocabulary. Not to be changed.
-        name: The caller's label.
-        trainable: Whether the optimiser may move its tensors.
-    """
-
-    index: int
-    type: str
-    args: Mapping[str, JsonValue]
-    name: str | None = None
-    trainable: bool = True
-
-    @property
-    def kind(self) -> LayerType:
-        """The entry of the vocabulary."""
-        return LAYER_TYPES[self.type]
-
-    @property
-    def where(self) -> str:
-        """How errors call it: `layers[3] attention`."""
-        return f"layers[{self.index}] {self.type}"
-
-    def to_json(self) -> dict[str, JsonValue]:
-        """The layer as a caller could have written it; reading it again gives an equal layer."""
-        written: dict[str, JsonValue] = {"type": self.type, **self.args}
-        if self.name is not None:
-            written["name"] = self.name
-        if not self.trainable:
-            written["trainable"] = False
-        return written
 
 
 @dataclass(frozen=True)
@@ -97,47 +58,21 @@ def parse_layers(raw: Sequence[Mapping[str, JsonValue]]) -> ParsedLayers:
 
 def _read_layer(entry: object, index: int, warnings: list[str]) -> LayerSpec:
     place = f"layers[{index}]"
-    layer_type, values = _read_object(entry, place)
+    kind, values = _read_object(entry, place)
     label = values.pop("name")
     trainable = values.pop("trainable")
-    if layer_type.name == "bidirectional":
-        values["layer"] = _read_inner(values["layer"], f"{place} bidirectional layer")
-    _fill_dependent_defaults(layer_type, values)
-    if layer_type.name in {"dropout", "spatial_dropout1d"} and values["rate"] == 0:
-        warnings.append(f"{place} {layer_type.name} with rate 0 does nothing")
+    kind.settle(values, Reading(f"{place} {kind.name}", warnings.append, _read_object))
     return LayerSpec(
         index=index,
-        type=layer_type.name,
+        kind=kind,
         args=values,
         name=label if isinstance(label, str) else None,
         trainable=trainable is True,
     )
 
 
-def _read_inner(entry: JsonValue, place: str) -> JsonValue:
-    """The layer inside a bidirectional one, canonical, with its type among the arguments."""
-    layer_type, values = _read_object(entry, place)
-    if layer_type.name not in {"lstm", "gru"}:
-        raise InvalidArchitecture(
-            f"{place} type '{layer_type.name}' cannot run both ways",
-            hint="The inner layer is lstm or gru, for example {'type': 'lstm', 'units': 64}",
-        )
-    if values["go_backwards"]:
-        raise InvalidArchitecture(
-            f"{place} {layer_type.name} go_backwards=true contradicts bidirectional",
-            hint="Leave go_backwards out: bidirectional already reads both ways",
-        )
-    for common in ("name", "trainable"):
-        if values.pop(common) not in (None, True):
-            raise InvalidArchitecture(
-                f"{place} {layer_type.name}: '{common}' belongs to the outer layer",
-                hint=f"Give '{common}' beside 'layer'",
-            )
-    return {"type": layer_type.name, **values}
-
-
 def _read_object(entry: object, place: str) -> tuple[LayerType, dict[str, JsonValue]]:
-    """Type and canonical arguments of one object, the common ones included."""
+    """Layer type and canonical arguments of one object, the common ones included."""
     if not isinstance(entry, Mapping):
         raise InvalidArchitecture(
             f"{place} is {shown(entry)}, not an object",
@@ -150,22 +85,21 @@ def _read_object(entry: object, place: str) -> tuple[LayerType, dict[str, JsonVa
             hint=f"Layers look like {_EXAMPLE}. {_all_types()}",
         )
     written = entry[type_keys[0]]
-    layer_type = _type_of(written, place)
+    named = _entry_of(written, place)
     rest = {str(key): value for key, value in entry.items() if key != type_keys[0]}
-    values = _read_arguments(layer_type, rest, place)
-    if layer_type.stands_for is not None:
-        name, fixed = layer_type.stands_for
-        return LAYER_TYPES[name], {**fixed, **values}
-    return layer_type, values
+    values = _read_arguments(named, rest, place)
+    # A shorthand fixes some arguments of its type and cannot be given the others.
+    defaults = {argument.name: argument.default for argument in named.kind.arguments}
+    return named.kind, {**defaults, **named.fixed, **values}
 
 
-def _type_of(written: object, place: str) -> LayerType:
+def _entry_of(written: object, place: str) -> VocabularyEntry:
     if not isinstance(written, str):
         raise InvalidArchitecture(
             f"{place} type={shown(written)} is not a name",
             hint=f"Layers look like {_EXAMPLE}. {_all_types()}",
         )
-    found = layer_type_named(written)
+    found = entry_named(written)
     if found is not None:
         return found
     reason = refusal_of(written)
@@ -173,21 +107,21 @@ def _type_of(written: object, place: str) -> LayerType:
         raise InvalidArchitecture(
             f"{place} type '{written}' is not offered: {reason}", hint=_all_types()
         )
-    near = did_you_mean(written, KNOWN_NAMES)
+    near = did_you_mean(written, known_names())
     raise InvalidArchitecture(f"{place} type {shown(written)} is unknown{near}", hint=_all_types())
 
 
 def _read_arguments(
-    layer_type: LayerType, given: Mapping[str, JsonValue], place: str
+    named: VocabularyEntry, given: Mapping[str, JsonValue], place: str
 ) -> dict[str, JsonValue]:
-    """Every argument of the type with its value or default, in the order of the vocabulary."""
-    subject = f"{place} {layer_type.name}"
-    by_fold = {fold(name): argument for argument in layer_type.accepted for name in argument.names}
+    """Every argument with its value or default, in the order of the layer type."""
+    subject = f"{place} {named.name}"
+    by_fold = {fold(name): argument for argument in named.accepted for name in argument.names}
     read: dict[str, JsonValue] = {}
     for spelling, raw_value in given.items():
         argument = by_fold.get(fold(spelling))
         if argument is None:
-            raise _unknown_argument(layer_type, spelling, subject)
+            raise _unknown_argument(named, spelling, subject)
         value = argument.null_means if raw_value is None else raw_value
         if value is None:
             continue
@@ -196,50 +130,44 @@ def _read_arguments(
         except UnusableValueError as unusable:
             raise InvalidArchitecture(
                 f"{subject} {argument.name}={shown(raw_value)} {unusable}",
-                hint=_argument_list(layer_type),
+                hint=_argument_list(named),
             ) from unusable
         if read.setdefault(argument.name, canonical) != canonical:
             raise InvalidArchitecture(
                 f"{subject}: '{argument.name}' is given twice, as {shown(read[argument.name])}"
                 f" and {shown(canonical)}",
-                hint=f"Give it once. {_argument_list(layer_type)}",
+                hint=f"Give it once. {_argument_list(named)}",
             )
     return {
-        argument.name: _value_or_default(argument, read, subject, layer_type)
-        for argument in layer_type.accepted
+        argument.name: _value_or_default(argument, read, subject, named)
+        for argument in named.accepted
     }
 
 
 def _value_or_default(
-    argument: Argument, read: Mapping[str, JsonValue], subject: str, layer_type: LayerType
+    argument: Argument, read: Mapping[str, JsonValue], subject: str, named: VocabularyEntry
 ) -> JsonValue:
     if argument.name in read:
         return read[argument.name]
     if argument.required:
         raise InvalidArchitecture(
             f"{subject}: '{argument.name}' is missing ({argument.kind.describe()})",
-            hint=_argument_list(layer_type),
+            hint=_argument_list(named),
         )
     return argument.default
 
 
-def _unknown_argument(layer_type: LayerType, spelling: str, subject: str) -> InvalidArchitecture:
+def _unknown_argument(named: VocabularyEntry, spelling: str, subject: str) -> InvalidArchitecture:
     if fold(spelling) in {fold(name) for name in _FROM_DATA}:
         return InvalidArchitecture(
             f"{subject}: unknown argument {shown(spelling)}",
-            hint=f"Leave it out: the input shape comes from the data. {_argument_list(layer_type)}",
+            hint=f"Leave it out: the input shape comes from the data. {_argument_list(named)}",
         )
-    names = [name for argument in layer_type.accepted for name in argument.names]
+    names = [name for argument in named.accepted for name in argument.names]
     return InvalidArchitecture(
         f"{subject}: unknown argument {shown(spelling)}{did_you_mean(spelling, names)}",
-        hint=_argument_list(layer_type),
+        hint=_argument_list(named),
     )
-
-
-def _fill_dependent_defaults(layer_type: LayerType, values: dict[str, JsonValue]) -> None:
-    """Defaults that follow another argument: a pooling window moves by its own size."""
-    if layer_type.name in {"max_pooling1d", "average_pooling1d"} and values["strides"] is None:
-        values["strides"] = values["pool_size"]
 
 
 def _check_names(layers: Iterable[LayerSpec]) -> None:
@@ -255,11 +183,11 @@ def _check_names(layers: Iterable[LayerSpec]) -> None:
         seen[layer.name] = layer.index
 
 
-def _argument_list(layer_type: LayerType) -> str:
-    described = ", ".join(argument.describe() for argument in layer_type.accepted)
-    return f"Arguments of {layer_type.name}: {described}. Call neural_node_deploy again with a corrected list"
+def _argument_list(named: VocabularyEntry) -> str:
+    described = ", ".join(argument.describe() for argument in named.accepted)
+    return f"Arguments of {named.name}: {described}. Call neural_node_deploy again with a corrected list"
 
 
 def _all_types() -> str:
-    names = ", ".join(LAYER_TYPES)
+    names = ", ".join(VOCABULARY)
     return f"Types are {names}. Call neural_node_deploy again with one of them"

@@ -13,10 +13,12 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import override
 
 from flow_nexus_neural.node.activations import Activation, activation_of
 from flow_nexus_neural.node.arguments import Arguments
-from flow_nexus_neural.node.layers import Noise, Parts, drop
+from flow_nexus_neural.node.layer import Layer, Noise, Parts, drop
+from flow_nexus_neural.node.registry import computes
 from flow_nexus_neural.protocol.plan import PlannedLayer
 
 Cell = Literal["lstm", "gru", "simple_rnn"]
@@ -26,8 +28,9 @@ NATIVE_RNN = {"tanh": torch.rnn_tanh, "relu": torch.rnn_relu}
 """Activations for which torch has a kernel of its own for the simple recurrence."""
 
 
+@computes("lstm", "gru", "simple_rnn")
 @dataclass(frozen=True, slots=True)
-class Recurrent:
+class Recurrent(Layer):
     """One recurrent layer: [n, t, c] -> [n, t, units], or [n, units] for the last step processed.
 
     Sources: LSTM: Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000, one bias, gates
@@ -46,6 +49,7 @@ class Recurrent:
     prefix: str = ""
 
     @classmethod
+    @override
     def planned(cls, layer: PlannedLayer) -> Self:
         """Build from a plan."""
         return cls.of(Arguments.of(layer), _cell(layer.type))
@@ -61,6 +65,7 @@ class Recurrent:
             prefix,
         )
 
+    @override
     def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:
         """Run the layer."""
         outputs = self.steps(x, parts, noise)
@@ -83,8 +88,9 @@ Sequence = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """Input [n, t, c], kernel, recurrent kernel and bias to outputs [n, t, units]."""
 
 
+@computes("bidirectional")
 @dataclass(frozen=True, slots=True)
-class Bidirectional:
+class Bidirectional(Layer):
     """Two recurrent layers, one over the reversed steps, joined position by position.
 
     Source: Schuster and Paliwal, "Bidirectional Recurrent Neural Networks", 1997; joined as in Keras.
@@ -95,6 +101,7 @@ class Bidirectional:
     merge: str
 
     @classmethod
+    @override
     def planned(cls, layer: PlannedLayer) -> Self:
         """Build from a plan."""
         arguments = Arguments.of(layer)
@@ -108,6 +115,7 @@ class Bidirectional:
             arguments.choice("merge_mode", ("concat", "sum", "mul", "ave")),
         )
 
+    @override
     def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:
         """Run the layer."""
         ahead, behind = self.ahead(x, parts, noise), self.behind(x, parts, noise)

@@ -10,19 +10,22 @@ from typing import Self
 import torch
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import override
 
 from flow_nexus_neural.node.activations import Activation, activation_of
 from flow_nexus_neural.node.arguments import Arguments
-from flow_nexus_neural.node.layers import Noise, Parts, drop
-from flow_nexus_neural.node.normalization import layer_norm
+from flow_nexus_neural.node.layer import Layer, Noise, Parts, drop
+from flow_nexus_neural.node.layers.normalization import layer_norm
+from flow_nexus_neural.node.registry import computes
 from flow_nexus_neural.protocol.plan import PlannedLayer
 
 ENCODER_EPSILON = 1e-3
 """Epsilon of an encoder's layer norms, Keras' default."""
 
 
+@computes("attention")
 @dataclass(frozen=True, slots=True)
-class Attention:
+class Attention(Layer):
     """Multi-head self-attention, query = key = value.
 
     With `last_query_only` only the last step's output is computed, as [n, 1, c].
@@ -36,6 +39,7 @@ class Attention:
     last_query_only: bool
 
     @classmethod
+    @override
     def planned(cls, layer: PlannedLayer) -> Self:
         """Build from a plan."""
         arguments = Arguments.of(layer)
@@ -45,6 +49,7 @@ class Attention:
             layer.last_query_only,
         )
 
+    @override
     def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:
         """Run the layer."""
         if self.last_query_only:  # the last step sees all steps, causal or not
@@ -113,8 +118,9 @@ def attend_from_last(
     )
 
 
+@computes("transformer_encoder")
 @dataclass(frozen=True, slots=True)
-class TransformerEncoder:
+class TransformerEncoder(Layer):
     """A stack of pre-norm encoder blocks, [n, t, c] -> [n, t, c].
 
     With `last_query_only` the last block computes the last step only, [n, 1, c]; the blocks before it need
@@ -131,6 +137,7 @@ class TransformerEncoder:
     last_query_only: bool
 
     @classmethod
+    @override
     def planned(cls, layer: PlannedLayer) -> Self:
         """Build from a plan."""
         arguments = Arguments.of(layer)
@@ -141,6 +148,7 @@ class TransformerEncoder:
             layer.last_query_only,
         )
 
+    @override
     def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:
         """Run the layer."""
         for number in range(self.depth):
@@ -171,8 +179,9 @@ def _dense(x: Tensor, parts: Parts, name: str) -> Tensor:
     return functional.linear(x, parts[f"{name}.kernel"].t(), parts[f"{name}.bias"])
 
 
+@computes("positional_encoding")
 @dataclass(frozen=True, slots=True, eq=False)
-class PositionalEncoding:
+class PositionalEncoding(Layer):
     """Adds the sinusoidal code of each step's position.
 
     Source: Vaswani et al. 2017, section 3.5.
@@ -181,12 +190,14 @@ class PositionalEncoding:
     table: Tensor
 
     @classmethod
+    @override
     def planned(cls, layer: PlannedLayer) -> Self:
         """Build from a plan."""
         steps, width = layer.in_shape
         return cls(sinusoids(steps, width))
 
-    def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:  # noqa: ARG002 - no weights
+    @override
+    def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:
         """Run the layer."""
         return x + self.table
 

@@ -6,25 +6,34 @@ from typing import Self
 import torch
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import override
 
 from flow_nexus_neural.node.arguments import Arguments
-from flow_nexus_neural.node.layers import Noise, Parts
+from flow_nexus_neural.node.layer import Layer, Noise, Parts
+from flow_nexus_neural.node.registry import computes
 from flow_nexus_neural.protocol.plan import PlannedLayer
 
 
+@computes("batch_normalization")
 @dataclass(frozen=True, slots=True)
-class BatchNormalization:
+class BatchNormalization(Layer):
     """Normalises each channel by the batch while training, by running statistics otherwise.
 
     Source: Ioffe and Szegedy, "Batch Normalization", ICML 2015, algorithms 1 and 2. Departures, as in Keras:
     the running variance is the biased one, and a frozen layer uses its running statistics in training too.
+
+    Attributes:
+        frozen: No tensor of it is trained.
+        one_value: A row has one value per channel, so a batch of one row has no variance.
     """
 
     momentum: float
     epsilon: float
     frozen: bool
+    one_value: bool
 
     @classmethod
+    @override
     def planned(cls, layer: PlannedLayer) -> Self:
         """Build from a plan."""
         arguments = Arguments.of(layer)
@@ -32,8 +41,16 @@ class BatchNormalization:
             arguments.number("momentum", below=1.0),
             arguments.number("epsilon"),
             frozen=not any(tensor.trainable for tensor in layer.tensors),
+            one_value=len(layer.in_shape) == 1 or layer.take_last_step or layer.in_shape[0] == 1,
         )
 
+    @property
+    @override
+    def min_training_rows(self) -> int:
+        """See `Layer.min_training_rows`."""
+        return 2 if self.one_value and not self.frozen else 1
+
+    @override
     def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:
         """Run the layer; a training batch updates `moving_mean` and `moving_variance` in place.
 
@@ -65,8 +82,9 @@ class BatchNormalization:
         return normal.view(x.shape)
 
 
+@computes("layer_normalization")
 @dataclass(frozen=True, slots=True)
-class LayerNormalization:
+class LayerNormalization(Layer):
     """Normalises the last axis of every position on its own.
 
     Source: Ba, Kiros and Hinton, "Layer Normalization", arXiv:1607.06450, equation 4.
@@ -75,11 +93,13 @@ class LayerNormalization:
     epsilon: float
 
     @classmethod
+    @override
     def planned(cls, layer: PlannedLayer) -> Self:
         """Build from a plan."""
         return cls(Arguments.of(layer).number("epsilon"))
 
-    def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:  # noqa: ARG002 - deterministic
+    @override
+    def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:
         """Run the layer."""
         return layer_norm(x, parts["gamma"], parts["beta"], self.epsilon)
 

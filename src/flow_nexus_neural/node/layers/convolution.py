@@ -1,4 +1,4 @@
-"""Convolution, pooling and graph convolution over the steps of a sequence, [n, t, c]."""
+"""Convolution and graph convolution over the steps of a sequence, [n, t, c]."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -6,15 +6,18 @@ from typing import Self
 import torch
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import override
 
 from flow_nexus_neural.node.activations import Activation, activation_of
 from flow_nexus_neural.node.arguments import Arguments
-from flow_nexus_neural.node.layers import Noise, Parts
+from flow_nexus_neural.node.layer import Layer, Noise, Parts
+from flow_nexus_neural.node.registry import computes
 from flow_nexus_neural.protocol.plan import PlannedLayer
 
 
+@computes("conv1d")
 @dataclass(frozen=True, slots=True)
-class Conv1D:
+class Conv1D(Layer):
     """Correlation over time: [n, t, c] -> [n, t', filters]; kernel [k, c, filters]."""
 
     strides: int
@@ -23,6 +26,7 @@ class Conv1D:
     activation: Activation
 
     @classmethod
+    @override
     def planned(cls, layer: PlannedLayer) -> Self:
         """Build from a plan."""
         arguments = Arguments.of(layer)
@@ -37,7 +41,8 @@ class Conv1D:
         }
         return cls(strides, dilation, amounts[padding], activation_of(arguments))
 
-    def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:  # noqa: ARG002 - deterministic
+    @override
+    def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:
         """Run the layer."""
         channels_first = x.transpose(1, 2)  # [n, c, t]
         if self.padding != (0, 0):
@@ -58,80 +63,9 @@ def _same_padding(steps: int, reach: int, strides: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def _window(layer: PlannedLayer) -> tuple[int, int]:
-    """Pool size and strides; no strides means windows that touch."""
-    arguments = Arguments.of(layer)
-    pool_size = arguments.integer("pool_size")
-    strides = pool_size if arguments.values.get("strides") is None else arguments.integer("strides")
-    return pool_size, strides
-
-
-@dataclass(frozen=True, slots=True)
-class MaxPooling:
-    """Largest value of each window of steps; an incomplete last window is dropped."""
-
-    pool_size: int
-    strides: int
-
-    @classmethod
-    def planned(cls, layer: PlannedLayer) -> Self:
-        """Build from a plan."""
-        return cls(*_window(layer))
-
-    def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:  # noqa: ARG002 - no weights
-        """Run the layer."""
-        pooled = functional.max_pool1d(x.transpose(1, 2), self.pool_size, self.strides)
-        return pooled.transpose(1, 2)
-
-
-@dataclass(frozen=True, slots=True)
-class AveragePooling:
-    """Mean of each window of steps; an incomplete last window is dropped."""
-
-    pool_size: int
-    strides: int
-
-    @classmethod
-    def planned(cls, layer: PlannedLayer) -> Self:
-        """Build from a plan."""
-        return cls(*_window(layer))
-
-    def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:  # noqa: ARG002 - no weights
-        """Run the layer."""
-        pooled = functional.avg_pool1d(x.transpose(1, 2), self.pool_size, self.strides)
-        return pooled.transpose(1, 2)
-
-
-@dataclass(frozen=True, slots=True)
-class GlobalAveragePooling:
-    """Mean over all steps: [n, t, c] -> [n, c]."""
-
-    @classmethod
-    def planned(cls, layer: PlannedLayer) -> Self:  # noqa: ARG003 - no arguments
-        """Build from a plan."""
-        return cls()
-
-    def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:  # noqa: ARG002 - no weights
-        """Run the layer."""
-        return x.mean(1)
-
-
-@dataclass(frozen=True, slots=True)
-class GlobalMaxPooling:
-    """Maximum over all steps: [n, t, c] -> [n, c]."""
-
-    @classmethod
-    def planned(cls, layer: PlannedLayer) -> Self:  # noqa: ARG003 - no arguments
-        """Build from a plan."""
-        return cls()
-
-    def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:  # noqa: ARG002 - no weights
-        """Run the layer."""
-        return x.amax(1)
-
-
+@computes("graph_conv")
 @dataclass(frozen=True, slots=True, eq=False)
-class GraphConvolution:
+class GraphConvolution(Layer):
     """`activation(A H W + b)` over the graph in which steps i and j are joined if |i - j| <= hops.
 
     Source: Kipf and Welling, "Semi-Supervised Classification with Graph Convolutional Networks", ICLR 2017,
@@ -142,13 +76,15 @@ class GraphConvolution:
     activation: Activation
 
     @classmethod
+    @override
     def planned(cls, layer: PlannedLayer) -> Self:
         """Build from a plan."""
         arguments = Arguments.of(layer)
         adjacency = band_adjacency(layer.in_shape[0], arguments.integer("hops"))
         return cls(adjacency, activation_of(arguments))
 
-    def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:  # noqa: ARG002 - deterministic
+    @override
+    def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:
         """Run the layer."""
         kernel, bias = parts["kernel"], parts["bias"]
         if kernel.shape[0] < kernel.shape[1]:  # mix the narrower side

@@ -1,0 +1,30 @@
+"""The description of the data that may stand at the beginning of a list."""
+
+from collections.abc import Sequence
+
+from typing_extensions import override
+
+from flow_nexus_neural.networks.arguments import Dims, optional
+from flow_nexus_neural.networks.layer_type import (
+    SameShape,
+    SequenceUse,
+    WithoutTensors,
+    WrittenLayer,
+)
+from flow_nexus_neural.networks.registry import register
+
+
+@register
+class InputType(SameShape, WithoutTensors):
+    """A shape that the caller expects of the data. It is compared with the data and not planned."""
+
+    name = "input"
+    aliases = ("input_layer",)
+    arguments = (optional("shape", Dims(), "input_shape", default=None),)
+    sequence_use = SequenceUse.WHOLE
+    is_computed = False
+
+    @override
+    def examples(self) -> Sequence[WrittenLayer]:
+        """See `LayerType.examples`."""
+        return ({"type": "input", "shape": [6, 4]},)

@@ -1,0 +1,107 @@
+"""Every layer type by its name, and every name under which a caller may ask for one.
+
+Classes in `networks.layers` enter themselves with `@register`; import `LAYER_TYPES` and `VOCABULARY` from
+there, so that all of them are entered. `node.registry` is the twin: what computes each type.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from pydantic import JsonValue
+
+from flow_nexus_neural.networks.arguments import Argument
+from flow_nexus_neural.networks.layer_type import COMMON, LayerType
+from flow_nexus_neural.networks.spelling import fold
+
+
+@dataclass(frozen=True, slots=True)
+class VocabularyEntry:
+    """One name that errors offer: that of a layer type, or a shorthand.
+
+    Attributes:
+        aliases: Other accepted spellings of the name.
+        arguments: What may be given beside the arguments common to all layers.
+        kind: The layer type that is meant.
+        fixed: Arguments of that type that the name stands for.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    arguments: tuple[Argument, ...]
+    kind: LayerType
+    fixed: Mapping[str, JsonValue]
+
+    @property
+    def accepted(self) -> tuple[Argument, ...]:
+        """Its own arguments and those common to all layers."""
+        return (*self.arguments, *COMMON)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every spelling, the one that errors offer first."""
+        return (self.name, *self.aliases)
+
+
+LAYER_TYPES: Final[dict[str, LayerType]] = {}
+"""Canonical name to type, in the order of registration, which is that of error texts."""
+
+VOCABULARY: Final[dict[str, VocabularyEntry]] = {}
+"""Offered name to what it means, in the order of error texts."""
+
+_BY_FOLD: Final[dict[str, VocabularyEntry]] = {}
+
+_REQUIRED: Final = ("name", "arguments", "sequence_use")
+
+T = TypeVar("T", bound=LayerType)
+
+
+def register(layer_class: type[T]) -> type[T]:
+    """Enter a layer type; a decorator for its class.
+
+    Raises:
+        TypeError: If the class leaves out a required attribute or an abstract method.
+        ValueError: If one of its names is taken.
+    """
+    missing = [name for name in _REQUIRED if not hasattr(layer_class, name)]
+    if missing:
+        raise TypeError(f"{layer_class.__name__} does not say its {', '.join(missing)}")
+    kind = layer_class()
+    entries = tuple(_entries_of(kind))
+    for spelling in (spelling for entry in entries for spelling in entry.names):
+        taken = _BY_FOLD.get(fold(spelling))
+        if taken is not None:
+            raise ValueError(f"{kind.name}: the name {spelling!r} already means {taken.kind.name}")
+    LAYER_TYPES[kind.name] = kind
+    for entry in entries:
+        VOCABULARY[entry.name] = entry
+        _BY_FOLD.update((fold(spelling), entry) for spelling in entry.names)
+    return layer_class
+
+
+def unregister(name: str) -> None:
+    """Take a layer type and all its names out again; for tests that bring a type of their own.
+
+    Raises:
+        KeyError: If there is no such type.
+    """
+    for entry in _entries_of(LAYER_TYPES.pop(name)):
+        del VOCABULARY[entry.name]
+        for spelling in entry.names:
+            del _BY_FOLD[fold(spelling)]
+
+
+def entry_named(name: str) -> VocabularyEntry | None:
+    """What a name means, without regard to case and separators; None when it is unknown."""
+    return _BY_FOLD.get(fold(name))
+
+
+def known_names() -> tuple[str, ...]:
+    """Every accepted name, for the search of the nearest one."""
+    return tuple(name for entry in VOCABULARY.values() for name in entry.names)
+
+
+def _entries_of(kind: LayerType) -> Iterator[VocabularyEntry]:
+    yield VocabularyEntry(kind.name, kind.aliases, kind.arguments, kind, {})
+    for name, fixed in kind.shorthands.items():
+        yield VocabularyEntry(name, (), (), kind, fixed)

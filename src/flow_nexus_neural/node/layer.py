@@ -1,0 +1,68 @@
+"""What a layer is inside a node.
+
+A layer is a frozen object without weights: it computes from an input, its tensors by part name, and a
+source of noise. One network can so be run with any number of weight settings (the copy being trained, the
+copy that serves, a candidate under evaluation) that share nothing.
+
+Shapes: n rows, t steps, c channels.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from flow_nexus_neural.protocol.plan import PlannedLayer
+
+Parts = Mapping[str, Tensor]
+"""A layer's tensors by the last part of their names, for example `kernel`."""
+
+Noise = torch.Generator | None
+"""What dropout is drawn from while training; None whenever the network is only evaluated.
+
+A generator of its own, so that requests served between two steps cannot change what is drawn.
+"""
+
+
+class Layer(ABC):
+    """Computes a layer's output, [n, ...out_shape], from its input, [n, ...in_shape]."""
+
+    __slots__ = ()
+
+    @classmethod
+    @abstractmethod
+    def planned(cls, layer: PlannedLayer) -> Self:
+        """Build from a plan.
+
+        Raises:
+            ValueError: If an argument is missing from the plan or out of its bounds.
+        """
+
+    @abstractmethod
+    def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:
+        """Run the layer; training behaviour if `noise` is given."""
+
+    @property
+    def min_training_rows(self) -> int:
+        """Rows that a training batch must have at least."""
+        return 1
+
+
+def drop(x: Tensor, rate: float, noise: Noise, shape: tuple[int, ...] | None = None) -> Tensor:
+    """Zero elements with probability `rate` and scale the rest by 1 / (1 - rate).
+
+    Args:
+        x: Any shape.
+        rate: Probability, in [0, 1).
+        noise: Without it `x` is returned as it is.
+        shape: Shape of the mask, broadcast against `x`; that of `x` by default.
+
+    Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting",
+    JMLR 15 (2014), section 4; departure: scaled while training (inverted dropout), as all libraries do.
+    """
+    if noise is None or rate == 0.0:
+        return x
+    mask = torch.rand(x.shape if shape is None else shape, generator=noise) >= rate
+    return x * mask.to(x.dtype).mul_(1.0 / (1.0 - rate))

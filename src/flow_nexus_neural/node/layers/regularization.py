@@ -1,0 +1,72 @@
+"""Layers that disturb the signal while training and pass it on unchanged otherwise."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from flow_nexus_neural.node.arguments import Arguments
+from flow_nexus_neural.node.layer import Layer, Noise, Parts, drop
+from flow_nexus_neural.node.registry import computes
+from flow_nexus_neural.protocol.plan import PlannedLayer
+
+
+@computes("dropout")
+@dataclass(frozen=True, slots=True)
+class Dropout(Layer):
+    """Element-wise dropout; nothing outside training."""
+
+    rate: float
+
+    @classmethod
+    @override
+    def planned(cls, layer: PlannedLayer) -> Self:
+        """Build from a plan."""
+        return cls(Arguments.of(layer).number("rate", below=1.0))
+
+    @override
+    def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:
+        """Run the layer."""
+        return drop(x, self.rate, noise)
+
+
+@computes("spatial_dropout1d")
+@dataclass(frozen=True, slots=True)
+class SpatialDropout(Layer):
+    """Drops whole channels of a sequence: one draw for all steps of a channel."""
+
+    rate: float
+
+    @classmethod
+    @override
+    def planned(cls, layer: PlannedLayer) -> Self:
+        """Build from a plan."""
+        return cls(Arguments.of(layer).number("rate", below=1.0))
+
+    @override
+    def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:
+        """Run the layer on [n, t, c]."""
+        return drop(x, self.rate, noise, (x.shape[0], 1, x.shape[2]))
+
+
+@computes("gaussian_noise")
+@dataclass(frozen=True, slots=True)
+class GaussianNoise(Layer):
+    """Adds normal noise of mean 0; nothing outside training."""
+
+    stddev: float
+
+    @classmethod
+    @override
+    def planned(cls, layer: PlannedLayer) -> Self:
+        """Build from a plan."""
+        return cls(Arguments.of(layer).number("stddev"))
+
+    @override
+    def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:
+        """Run the layer."""
+        if noise is None:
+            return x
+        return x + torch.randn(x.shape, generator=noise) * self.stddev
