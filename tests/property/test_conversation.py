@@ -1,8 +1,10 @@
 """Whatever a node sends, in whatever order, a call ends once and truthfully."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -154,3 +156,31 @@ def test_a_call_ends_once_and_truthfully_whatever_the_node_sends():
         ConversationMachine,
         settings=settings(derandomize=True, deadline=None, max_examples=60, stateful_step_count=25),
     )
+
+
+@given(
+    n_calls=st.integers(1, 4),
+    replies=st.lists(st.integers(0, 3), min_size=1, max_size=8),
+    cuts=st.lists(st.integers(1, 400), max_size=6),
+)
+def test_replies_in_whatever_chunks_are_settled_one_by_one(n_calls, replies, cuts):
+    """A chunk may hold several frames, also two replies to one call; the second is nobody's answer."""
+    node = spec(incarnation=5)
+    conversation = Conversation(node, lambda outgoing: None, FrameLimits())
+    ready = Ready(node_id=node.node_id, incarnation=5, runtime="r", steps={}, probes={})
+    conversation.receive(b"".join(encode(0, 5, ready)))
+    calls = {number + 1: conversation._begin(Ping(), {}, None) for number in range(n_calls)}
+    ids = [1 + reply % n_calls for reply in replies]
+    honest = next((k for k in range(len(ids)) if ids[k] in ids[:k]), len(ids))
+    stream = b"".join(b"".join(encode(number, 5, PONG)) for number in ids)
+    places = sorted({min(cut, len(stream)) for cut in cuts} | {len(stream)})
+    refused = None
+    for start, stop in pairwise([0, *places]):
+        try:
+            conversation.receive(stream[start:stop])
+        except ProtocolViolation as violation:
+            refused = violation
+            break
+    assert (refused is not None) == (honest < len(ids))
+    answered = {number for number, call in calls.items() if call.answered.is_set()}
+    assert answered == set(ids[:honest])

@@ -13,7 +13,7 @@ import anyio
 from flow_nexus_neural import __version__
 from flow_nexus_neural.cli.flags import PROGRAM
 from flow_nexus_neural.cli.logs import configure_logging
-from flow_nexus_neural.cli.serve import launch_zygote, open_engine
+from flow_nexus_neural.cli.serve import FirstZygote, launch_zygote, open_engine
 from flow_nexus_neural.engine.reports import NodeReport, StatusReport
 from flow_nexus_neural.engine.requests import (
     DeployRequest,
@@ -76,7 +76,7 @@ def _state_of(state_dir: Path) -> str:
 
 async def _trial(settings: Settings) -> None:
     started_s = time.monotonic()
-    async with open_engine(settings, launch_zygote()) as engine:
+    async with open_engine(settings, FirstZygote(launch_zygote())) as engine:
         cluster_id = (await engine.init_cluster(InitRequest(name="doctor", seed=0))).cluster_id
         node = await engine.deploy_node(
             DeployRequest(cluster_id=cluster_id, layers=({"type": "dense", "units": 8},))

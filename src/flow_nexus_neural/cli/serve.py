@@ -16,6 +16,8 @@ from flow_nexus_neural.errors import NeuralError
 from flow_nexus_neural.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flow_nexus_neural.engine.surface import EngineSurface
     from flow_nexus_neural.runtime.local.zygote_process import ZygoteProcess
 
@@ -36,8 +38,7 @@ def serve(settings: Settings, http_port: int | None) -> None:
     from flow_nexus_neural.server.host import EngineHost
     from flow_nexus_neural.server.stdio import serve_stdio
 
-    zygote = launch_zygote()
-    host = EngineHost(partial(open_engine, settings, zygote))
+    host = EngineHost(partial(open_engine, settings, FirstZygote(launch_zygote())))
     server = build_server(host, settings)
     _freeze()
     if http_port is None:
@@ -65,8 +66,24 @@ def launch_zygote() -> "ZygoteProcess | None":
         return None
 
 
+class FirstZygote:
+    """The process that was launched with the server, for the first engine that gets as far as to use it.
+
+    An engine ends its zygote. One that is opened later, because the first could not be opened or fell,
+    launches one of its own: handing out the ended one again would make every later opening fail.
+    """
+
+    def __init__(self, zygote: "ZygoteProcess | None") -> None:
+        self._zygote = zygote
+
+    def __call__(self) -> "ZygoteProcess | None":
+        """The zygote at the first call; None from then on."""
+        zygote, self._zygote = self._zygote, None
+        return zygote
+
+
 def open_engine(
-    settings: Settings, zygote: "ZygoteProcess | None"
+    settings: Settings, zygote: "Callable[[], ZygoteProcess | None]"
 ) -> "AbstractAsyncContextManager[EngineSurface]":
     """Import and open the engine; both are put off until a tool is called."""
     from flow_nexus_neural.engine.engine import Engine

@@ -86,7 +86,7 @@ class Engine:
         cls,
         settings: Settings,
         *,
-        zygote: "ZygoteProcess | None" = None,
+        zygote: "Callable[[], ZygoteProcess | None]" = lambda: None,
         runtime: NodeRuntime | None = None,
         ports: Ports = REAL_PORTS,
     ) -> AsyncIterator[Self]:
@@ -96,7 +96,8 @@ class Engine:
 
         Args:
             settings: Limits and places.
-            zygote: An already launched process that forks nodes; only used without `runtime`.
+            zygote: Gives an already launched process that forks nodes, or None to launch one. Called when the
+                runtime is made, once per opening: a process that served an engine before ends with it.
             runtime: Where nodes live, opened by the caller; local processes by default.
             ports: Time, ids, threads and fail points; those of the system by default.
 
@@ -109,7 +110,7 @@ class Engine:
             stack.push_async_callback(_close_store, store, offload)
             settings.data_root.mkdir(parents=True, exist_ok=True)
             if runtime is None:
-                opened = runtime_of_this_system(settings, zygote)
+                opened = runtime_of_this_system(settings, zygote())
                 runtime = await stack.enter_async_context(opened)
             tasks = await stack.enter_async_context(anyio.create_task_group())
             engine = cls(

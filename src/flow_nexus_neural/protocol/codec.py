@@ -7,7 +7,7 @@ The decoder trusts nothing: lengths are judged before anything is allocated, the
 the body is read, and every array must lie exactly where the layout says with no byte left over.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from struct import Struct
@@ -230,30 +230,40 @@ class Decoder(Generic[M]):
         self._header: Header[M] | Unreadable | None = None
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[Frame[M] | Unreadable]:
-        """Take bytes, give the frames that they complete.
+        """Take bytes, give the frames that they complete; for a gate that does not change with them.
 
         Raises:
             ProtocolViolation: What was sent is not in the protocol. Every later call raises it too.
             NeuralError: What the gate raised to refuse.
         """
+        return list(self.frames(data))
+
+    def frames(self, data: bytes | bytearray | memoryview) -> Iterator[Frame[M] | Unreadable]:
+        """Take bytes, give the frames that they complete one by one.
+
+        The receiver settles each frame before it asks for the next, so that the gate judges every frame by
+        what is still awaited after the one before it; a chunk may hold several. Take all of them, or none.
+
+        Raises:
+            ProtocolViolation, NeuralError: As `feed`.
+        """
         if self._stage == "failed":
             raise ProtocolViolation("the stream has already failed")
         rest = memoryview(data)
-        frames: list[Frame[M] | Unreadable] = []
         while True:
             taken = min(len(rest), len(self._target) - self._filled)
             self._target[self._filled : self._filled + taken] = rest[:taken]
             self._filled += taken
             rest = rest[taken:]
             if self._filled < len(self._target):
-                return frames
+                return
             try:
                 done = self._complete()
             except NeuralError:
                 self._stage = "failed"
                 raise
             if done is not None:
-                frames.append(done)
+                yield done
 
     def _complete(self) -> Frame[M] | Unreadable | None:
         full, self._filled = self._target, 0

@@ -128,14 +128,14 @@ class Conversation:
         return reply, call.arrays
 
     def receive(self, data: bytes | memoryview) -> None:
-        """Take bytes from the node.
+        """Take bytes from the node; each reply is settled before the next one is admitted.
 
         Raises:
             ProtocolViolation: The node must be killed.
             Fenced: It spoke for another incarnation, and must be killed too.
         """
         self.bytes_received += len(data)
-        for frame in self._decoder.feed(data):
+        for frame in self._decoder.frames(data):
             if isinstance(frame, Frame):
                 self._settle(frame)
 

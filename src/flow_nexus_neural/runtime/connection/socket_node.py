@@ -1,5 +1,6 @@
 """A node in a process of its own, as far as its connection goes: frames out, frames in, last words."""
 
+import logging
 import os
 import socket
 from collections import deque
@@ -9,7 +10,7 @@ from typing import Final
 import anyio
 from typing_extensions import override
 
-from flow_nexus_neural.errors import NeuralError
+from flow_nexus_neural.errors import NeuralError, ProtocolViolation
 from flow_nexus_neural.protocol.codec import FrameLimits
 from flow_nexus_neural.runtime.base import MemoryReading, NodeSpec
 from flow_nexus_neural.runtime.connection.conversation import Outgoing
@@ -17,6 +18,7 @@ from flow_nexus_neural.runtime.connection.node_end import NodeEnd
 from flow_nexus_neural.runtime.process.kernel_memory import proportional_bytes, resident_bytes
 from flow_nexus_neural.runtime.process.last_words import LastWords
 
+_LOG: Final = logging.getLogger(__name__)
 _CHUNK_BYTES: Final = 1 << 17
 _READS_PER_TURN: Final = 8
 _MAX_BUFFERS: Final = 512
@@ -79,10 +81,18 @@ class SocketNode(NodeEnd):
                 await anyio.wait_readable(self._connection)
                 if not self._receive(buffer):
                     break
-        except (NeuralError, MemoryError) as violation:
-            if isinstance(violation, NeuralError):
-                self._violation = violation
+        except NeuralError as violation:
+            self._violation = violation
             self._kill(f"protocol_violation: {violation}")
+            return
+        except Exception as failure:  # noqa: BLE001 - the wall between what one node sends and everything else
+            _LOG.exception("what node %s sent could not be read", self.spec.slot)
+            self._violation = ProtocolViolation(
+                f"node {self.spec.slot} sent what could not be read ({type(failure).__name__});"
+                " it was killed",
+                hint="call neural_node_deploy to replace it",
+            )
+            self._kill(f"protocol_violation: unreadable ({type(failure).__name__})")
             return
         with anyio.move_on_after(_HUNG_UP_S):
             await self._dead.wait()
