@@ -205,7 +205,7 @@ class EngineDouble:
             ),
             networks=[
                 r.NetworkInfo(
-                    network="c0",
+                    cohort="c0",
                     slots=["worker-0"],
                     parameters=834_561,
                     input=[50, 4],

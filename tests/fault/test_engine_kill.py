@@ -206,8 +206,13 @@ async def test_a_full_disk_fails_the_training_and_predictions_go_on(w, cluster, 
     await w.train(cluster, DATA)
     before = await w.predict(cluster)
 
+    written = []
+
     def full(point):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        """The prepared rows still fit; the first checkpoint does not."""
+        written.append(point)
+        if written.count("before_write") > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(w.engine._context.checkpoints, "_at", full)
     status = await w.train(cluster, DATA)

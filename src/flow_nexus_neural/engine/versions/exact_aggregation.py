@@ -44,8 +44,14 @@ async def aggregate_exactly(cluster: LiveCluster, committed: CommittedVersion) -
         StoreUnavailable: It could not be made durable; the former version stays.
     """
     began_s, bytes_before = cluster.clock(), cluster.metrics.communication_bytes
-    delivered = await _delivered(cluster, committed, serving_slots(cluster))
+    serving = serving_slots(cluster)
+    delivered = await _delivered(cluster, committed, serving)
     renewed = await _renewed(cluster, committed, delivered)
+    if not renewed:
+        raise RoundFailed(
+            f"none of {len(serving)} serving workers delivered its weights; the former links stay",
+            hint="call neural_cluster_status for the nodes' errors",
+        )
     version = committed.version + 1
     stored, blobs = await store_blobs(
         cluster, committed.schema, {**committed.networks, **renewed}, frozenset(renewed)
@@ -88,12 +94,6 @@ async def _renewed(
         if own and network.state is not None:
             made = await cluster.context.offload(aggregate, network.state, own, AVERAGING)
             renewed[key] = network.with_state(made.state)
-    if not renewed:
-        raise RoundFailed(
-            f"none of {len(serving_slots(cluster))} serving workers delivered its weights;"
-            " the former links stay",
-            hint="call neural_cluster_status for the nodes' errors",
-        )
     return renewed
 
 
