@@ -130,7 +130,7 @@ async def test_digits_are_learnt_by_five_workers_that_never_see_each_others_rows
     cluster, status = await learn(w, data, 5, 0.003, epochs=30, federated=True)
     assert await held_out_accuracy(w, cluster, rows, labels) >= 0.96
     shards = [node.rows for node in status.nodes]
-    assert sum(shards) == 1150
+    assert sum(shards) == 1035
     assert max(shards) - min(shards) < 60
     await w.terminate(cluster)
 

@@ -128,7 +128,8 @@ def _draft(source: Source, request: DataRequest, options: SourceOptions) -> _Dra
     series = series_of(source.table, layout, request.window)
     labels = label_rows(layout, series.order, series.of_row)
     seed = request.seed if options.seed is None or source.synthetic else options.seed
-    rule = SplitRule(seed, labels.reach + (request.window or 1) - 1, options.embargo, options.folds)
+    window = request.window or 1
+    rule = SplitRule(seed, labels.reach + window - 1, options.embargo, options.folds, window)
     split = _split(source, series, labels, rule)
     _require_classes(labels, split)
     return _Draft(source, layout, series, labels, split)

@@ -93,7 +93,7 @@ async def commit_round(
     )
     digest = model_digest({key: cohort.digest or "" for key, cohort in cohorts.items()})
     advance = training.advance.after(point, sum(u.steps for u in candidate.updates), digest)
-    keep, is_best = context.settings.checkpoint_keep, advance.best_round == candidate.number
+    keep, is_best = context.settings.checkpoint_keep, advance.best_round in (None, candidate.number)
     committed = _successor(cluster.committed, cohorts, verdict, data, keep=keep, is_best=is_best)
     entries = [
         _round_entry(cluster, training, candidate, cohorts[key], committed.version)
@@ -256,6 +256,10 @@ def recent_files(
 def _best(
     former: Committed | None, cohorts: Mapping[str, Cohort], *, is_best: bool
 ) -> dict[str, str]:
+    """Checkpoint file of the best round, by cohort.
+
+    Without validation rows the best round is not known: then it is the last round's.
+    """
     if is_best or former is None:
         return {key: cohort.blob for key, cohort in cohorts.items() if cohort.blob is not None}
     return {key: name for key, name in former.best.items() if key in cohorts}
