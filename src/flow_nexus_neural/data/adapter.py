@@ -60,7 +60,18 @@ class _Reading:
 
 
 def adapt(schema: DataSchema, input_data: object) -> Adapted:
-    """Read records; see `DataSchema.adapt`. Every refusal shows the inputs and one record that would do."""
+    """Read records to predict for.
+
+    Args:
+        schema: Of the model that predicts.
+        input_data: JSON text or values: a record, a list of records, `{"window": [...]}`, a list of numbers
+            in stored order, or a list of such lists.
+
+    Raises:
+        InvalidRecord: If the input is not JSON, not finite, too large, or of the wrong width.
+        NoKnownFeature: If a record holds none of the model's features.
+        Both errors name the model's inputs and show a record that would be accepted.
+    """
     try:
         return _adapt(schema, input_data)
     except (InvalidRecord, NoKnownFeature) as refusal:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,8 @@ ANALYSIS = "_analysis"
 MIN_SHARD_ROWS = 2
 DIRICHLET_TRIES = 20
 
-Slot = tuple[str, tuple[str, ...]]
+WorkerTags = tuple[str, tuple[str, ...]]
+"""A worker's slot and its capabilities."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +48,27 @@ class Shards:
     Attributes:
         rows: [n] int64 indices into the training rows, by slot in slot order; every row is in one shard.
         groups: Capability group of every slot, for sampling clients.
-        heterogeneity: Mean Jensen-Shannon divergence (base 2) of the shards' labels from the pool's, in
-            [0, 1]; None for regression.
         report: What every shard holds.
         warnings: What the caller should know.
     """
 
     rows: dict[str, Indices]
     groups: dict[str, str]
-    heterogeneity: float | None
     report: dict[str, ShardReport]
     warnings: list[str] = field(default_factory=list)
+
+    @cached_property
+    def heterogeneity(self) -> float | None:
+        """How far the shards' label distributions differ from that of all rows together, in [0, 1].
+
+        The mean Jensen-Shannon divergence, base 2, over the shards that have rows; None for regression.
+        """
+        counts = [
+            np.array([*shard.label_balance.values()]) * shard.rows
+            for shard in self.report.values()
+            if shard.label_balance is not None
+        ]
+        return _heterogeneity(counts) if counts else None
 
 
 @dataclass(frozen=True)
@@ -68,7 +80,7 @@ class _Assignment:
 
 def assign_shards(  # noqa: PLR0913 - three of them name what the indices in `train` mean
     train: Rows,
-    slots: Sequence[Slot],
+    slots: Sequence[WorkerTags],
     partition: str,
     seed: int,
     *,
@@ -112,16 +124,12 @@ def assign_shards(  # noqa: PLR0913 - three of them name what the indices in `tr
             )
     rows = dict(zip((slot for slot, _ in slots), assigned.rows, strict=True))
     groups = dict(zip((slot for slot, _ in slots), assigned.groups, strict=True))
-    counts = {slot: _class_counts(train, own, classes) for slot, own in rows.items()}
     report = {
-        slot: ShardReport(
-            len(own), _symbols_in(train, own, symbols), _balance(counts[slot], classes)
-        )
+        slot: ShardReport(len(own), _symbols_in(train, own, symbols), _balance(train, own, classes))
         for slot, own in rows.items()
     }
-    heterogeneity = None if classes is None else _heterogeneity(list(counts.values()))
     warnings = [*assigned.warnings, *_empty_shards(rows)]
-    return Shards(rows, groups, heterogeneity, report, warnings)
+    return Shards(rows, groups, report, warnings)
 
 
 def parse_partition(partition: str) -> tuple[str, float]:
@@ -167,7 +175,7 @@ def _spellings(symbol: str) -> set[str]:
     return {lowered, head, *bases}
 
 
-def _by_capability(train: Rows, slots: Sequence[Slot], symbols: Sequence[str]) -> _Assignment:
+def _by_capability(train: Rows, slots: Sequence[WorkerTags], symbols: Sequence[str]) -> _Assignment:
     """Rows of a symbol go to its owners and to slots without a symbol, in contiguous blocks of time.
 
     Rows of a symbol that nobody owns are spread over all slots.
@@ -191,7 +199,7 @@ def _by_capability(train: Rows, slots: Sequence[Slot], symbols: Sequence[str]) -
     return _Assignment([np.sort(_joined(parts)) for parts in shards], groups, warnings)
 
 
-def _at_random(train: Rows, slots: Sequence[Slot], rng: np.random.Generator) -> _Assignment:
+def _at_random(train: Rows, slots: Sequence[WorkerTags], rng: np.random.Generator) -> _Assignment:
     shuffled = rng.permutation(len(train)).astype(np.int64)
     shards = [np.sort(part) for part in np.array_split(shuffled, len(slots))]
     return _Assignment(shards, [EVERYONE] * len(slots))
@@ -199,7 +207,7 @@ def _at_random(train: Rows, slots: Sequence[Slot], rng: np.random.Generator) -> 
 
 def _by_dirichlet(
     train: Rows,
-    slots: Sequence[Slot],
+    slots: Sequence[WorkerTags],
     alpha: float,
     rng: np.random.Generator,
     classes: Sequence[Label] | None,
@@ -243,7 +251,7 @@ def _strata(train: Rows, classes: Sequence[Label] | None) -> Indices:
     return np.searchsorted(edges, train.y).astype(np.int64)
 
 
-def _by_client(train: Rows, slots: Sequence[Slot], clients: Sequence[str]) -> _Assignment:
+def _by_client(train: Rows, slots: Sequence[WorkerTags], clients: Sequence[str]) -> _Assignment:
     """Whole clients, in the order of their names, to the slots in turn."""
     present = [index for index in range(len(clients)) if (train.clients == index).any()]
     if len(present) < len(slots):
@@ -262,20 +270,13 @@ def _joined(parts: Sequence[Indices]) -> Indices:
     return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
 
 
-def _class_counts(
-    train: Rows, rows: Indices, classes: Sequence[Label] | None
-) -> NDArray[np.float64]:
-    if classes is None:
-        return np.empty(0)
-    return np.bincount(train.y[rows].astype(np.int64), minlength=len(classes)).astype(np.float64)
-
-
 def _balance(
-    counts: NDArray[np.float64], classes: Sequence[Label] | None
+    train: Rows, rows: Indices, classes: Sequence[Label] | None
 ) -> dict[str, float] | None:
     if classes is None:
         return None
-    total = max(float(counts.sum()), 1.0)
+    counts = np.bincount(train.y[rows].astype(np.int64), minlength=len(classes))
+    total = max(len(rows), 1)
     return {str(label): float(count / total) for label, count in zip(classes, counts, strict=True)}
 
 

@@ -130,18 +130,3 @@ class DataSchema(BaseModel):
             pydantic.ValidationError: If the value is no schema.
         """
         return cls.model_validate(value)
-
-    def adapt(self, input_data: str | dict[str, JsonValue] | list[JsonValue]) -> Adapted:
-        """Read records to predict for.
-
-        Args:
-            input_data: JSON text or values: a record, a list of records, `{"window": [...]}`, a list of
-                numbers in stored order, or a list of such lists.
-
-        Raises:
-            InvalidRecord: If the input is not JSON, not finite, too large, or of the wrong width.
-            NoKnownFeature: If a record holds none of the model's features.
-        """
-        from flow_nexus_neural.data.adapter import adapt
-
-        return adapt(self, input_data)

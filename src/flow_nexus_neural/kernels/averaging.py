@@ -1,12 +1,11 @@
 """The plain row-weighted average, folded in the order given."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating[Any]]
+from flow_nexus_neural.kernels.probabilities import Floats
 
 BLOCK = 1 << 14
 """Coordinates folded at a time: the two float64 work arrays, 256 KiB, stay in the second-level cache."""

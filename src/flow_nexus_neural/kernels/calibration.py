@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from flow_nexus_neural.errors import StoreCorrupt
-from flow_nexus_neural.kernels.metrics import Labels
+from flow_nexus_neural.kernels.metrics import ClassLabels
 from flow_nexus_neural.kernels.probabilities import (
     Float64s,
     Floats,
@@ -19,7 +19,7 @@ from flow_nexus_neural.kernels.probabilities import (
 )
 
 Kind = Literal["identity", "temperature", "platt"]
-Fit = Callable[[Floats, Labels], "Calibrator"]
+Fit = Callable[[Floats, ClassLabels], "Calibrator"]
 
 MAX_STEPS = 100
 FOLDS = 5
@@ -69,13 +69,13 @@ _KINDS: tuple[Kind, ...] = get_args(Kind)
 IDENTITY = Calibrator("identity", 1.0, 0.0)
 
 
-def log_loss(logits: Floats, y: Labels) -> float:
+def log_loss(logits: Floats, y: ClassLabels) -> float:
     """Mean negative log likelihood in nats; logits [n, 1] or [n, C], y [n] class indices."""
     log_p = class_log_probabilities(logits)
     return float(-log_p[np.arange(y.size), y.astype(np.int64)].mean())
 
 
-def fit_temperature(logits: Floats, y: Labels) -> Calibrator:
+def fit_temperature(logits: Floats, y: ClassLabels) -> Calibrator:
     """One scale for all logits, by Newton on the log loss.
 
     The loss is convex in the scale, so the answer does not depend on a starting point. The scale is kept
@@ -107,7 +107,7 @@ def fit_temperature(logits: Floats, y: Labels) -> Calibrator:
     return Calibrator("temperature", float(np.exp(best[0])), 0.0)
 
 
-def fit_platt(logits: Floats, y: Labels) -> Calibrator:
+def fit_platt(logits: Floats, y: ClassLabels) -> Calibrator:
     """Scale and offset of a single logit, by Newton on the smoothed log loss.
 
     Args:
@@ -140,7 +140,7 @@ def fit_platt(logits: Floats, y: Labels) -> Calibrator:
     return Calibrator("platt", float(best[0]), float(best[1]))
 
 
-def gated(fit: Fit, logits: Floats, y: Labels, *, folds: int = FOLDS) -> Calibrator:
+def gated(fit: Fit, logits: Floats, y: ClassLabels, *, folds: int = FOLDS) -> Calibrator:
     """The fitted calibrator if it lowers the log loss of rows it was not fitted on, else the identity.
 
     Rows are dealt to folds by class in their given order, without chance. Each fold is scored under the

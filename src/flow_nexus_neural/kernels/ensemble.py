@@ -54,7 +54,6 @@ class Fused:
             expected slots, in [1e-6, 1]. A slot that did not answer does not agree.
         node_agreement: [R] 1 - mean distance between two answers, in [1e-6, 1]; 1 for a single one.
         node_values: [K, R], as `values`, of each slot.
-        node_probabilities: [K, R, C]; None for regression.
         node_decisions: [K, R]; None for regression.
     """
 
@@ -64,7 +63,6 @@ class Fused:
     consensus: Float64s
     node_agreement: Float64s
     node_values: Float64s
-    node_probabilities: Float64s | None
     node_decisions: Ints | None
 
 
@@ -196,7 +194,6 @@ def _fuse_classes(
         consensus=_clipped(weights @ agrees / expected),
         node_agreement=_clipped(1.0 - _mean_distance(p)),
         node_values=p[:, :, 1] if binary else _at(p, node_decisions),
-        node_probabilities=p,
         node_decisions=node_decisions,
     )
 
@@ -248,7 +245,6 @@ def _fuse_values(
         consensus=_clipped(weights @ agrees / expected),
         node_agreement=_clipped(1.0 - distance),
         node_values=nodes,
-        node_probabilities=None,
         node_decisions=None,
     )
 

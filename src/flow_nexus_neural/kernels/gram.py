@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flow_nexus_neural.kernels.probabilities import Float64s
+
 Float32s = NDArray[np.float32]
-Float64s = NDArray[np.float64]
 
 BLOCK_BYTES = 3 << 18
 SUM_BLOCK = 1 << 15
@@ -22,7 +23,7 @@ NORM_LIMIT = 100.0
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class GuardedRows:
     """Vectors that passed the guard, read block by block and never changed.
 
     Attributes:
@@ -70,7 +71,7 @@ class Rows:
             yield place, block
 
 
-def guarded(vectors: Sequence[NDArray[Any]], *, limit_norms: bool = True) -> Rows:
+def guarded(vectors: Sequence[NDArray[Any]], *, limit_norms: bool = True) -> GuardedRows:
     """Leave out rows that are not finite, and shorten those of absurd length.
 
     A row longer than 100 median norms is scaled down to that length. Without this two rows of size 1e9
@@ -95,10 +96,10 @@ def guarded(vectors: Sequence[NDArray[Any]], *, limit_norms: bool = True) -> Row
     if limit_norms and middle > 0:
         long = norms > NORM_LIMIT * middle
         scales[long] = NORM_LIMIT * middle / norms[long]
-    return Rows(tuple(vectors[k] for k in kept), scales, norms * scales, kept, dropped)
+    return GuardedRows(tuple(vectors[k] for k in kept), scales, norms * scales, kept, dropped)
 
 
-def centred_gram(rows: Rows) -> Float64s:
+def centred_gram(rows: GuardedRows) -> Float64s:
     """[n, n] inner products of the rows after their mean has been taken off.
 
     One read of the rows in float32 blocks, summed in float64. Distances do not change with the centre, and
@@ -107,7 +108,7 @@ def centred_gram(rows: Rows) -> Float64s:
     return _products(rows, centre=True)
 
 
-def plain_gram(rows: Rows) -> Float64s:
+def plain_gram(rows: GuardedRows) -> Float64s:
     """[n, n] inner products of the rows themselves, as `centred_gram`."""
     return _products(rows, centre=False)
 
@@ -120,7 +121,7 @@ def squared_distances(gram: Float64s) -> Float64s:
     return distances
 
 
-def weighted_sum(rows: Rows, weights: Float64s) -> Float32s:
+def weighted_sum(rows: GuardedRows, weights: Float64s) -> Float32s:
     """[d] float32 sum of w_i x_i, added up in float32 in the order of the rows."""
     total = np.empty(rows.d, dtype=np.float32)
     shares = (weights * rows.scales).astype(np.float32)
@@ -136,7 +137,7 @@ def weighted_sum(rows: Rows, weights: Float64s) -> Float32s:
     return total
 
 
-def _products(rows: Rows, *, centre: bool) -> Float64s:
+def _products(rows: GuardedRows, *, centre: bool) -> Float64s:
     unit = float(rows.norms.max())
     in_range = SMALLEST_NORM < unit < LARGEST_NORM or unit == 0
     upper = np.zeros((rows.n, rows.n))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from flow_nexus_neural.kernels.probabilities import Float64s, Floats, class_log_probabilities
 
-Labels = NDArray[np.integer[Any]] | Floats
+ClassLabels = NDArray[np.integer[Any]] | Floats
 
 CALIBRATION_BINS = 15
 Z_95 = 1.959963984540054
@@ -72,7 +72,7 @@ class RegressionMetrics:
     baseline_directional_accuracy: float | None
 
 
-def classification(logits: Floats, y: Labels, *, n_classes: int) -> ClassificationMetrics:
+def classification(logits: Floats, y: ClassLabels, *, n_classes: int) -> ClassificationMetrics:
     """Measure a classifier.
 
     Args:
@@ -206,7 +206,7 @@ def expected_calibration_error(
     return float(np.abs(gaps).sum() / confidence.size)
 
 
-def _class_indices(y: Labels, n_classes: int) -> NDArray[np.int64]:
+def _class_indices(y: ClassLabels, n_classes: int) -> NDArray[np.int64]:
     labels = np.asarray(y)
     if labels.ndim != 1:
         raise ValueError(f"labels must be one per row, got shape {labels.shape}")

@@ -17,7 +17,7 @@ from flow_nexus_neural.kernels import geometry_rules as geometry
 from flow_nexus_neural.kernels.gram import (
     Float32s,
     Float64s,
-    Rows,
+    GuardedRows,
     centred_gram,
     guarded,
     plain_gram,
@@ -163,7 +163,7 @@ def adaptive_clipping(vectors: Sequence[NDArray[Any]], f: int) -> Float64s:
     return factors
 
 
-def _check(rows: Rows, f: int) -> None:
+def _check(rows: GuardedRows, f: int) -> None:
     if f < 0:
         raise ValueError(f"f {f} is negative")
     if rows.n <= 2 * f:
@@ -174,7 +174,7 @@ def _check(rows: Rows, f: int) -> None:
         )
 
 
-def _weights(rows: Rows, rule: str, f: int, *, mix: bool) -> Float64s:
+def _weights(rows: GuardedRows, rule: str, f: int, *, mix: bool) -> Float64s:
     if rule == "mean":
         return np.full(rows.n, 1.0 / rows.n)
     gram = centred_gram(rows)
@@ -185,7 +185,7 @@ def _weights(rows: Rows, rule: str, f: int, *, mix: bool) -> Float64s:
     return mixed
 
 
-def _by_coordinate(rows: Rows, rule: str, f: int, mixing: Float64s | None) -> Float32s:
+def _by_coordinate(rows: GuardedRows, rule: str, f: int, mixing: Float64s | None) -> Float32s:
     result = np.empty(rows.d, dtype=np.float32)
     mixing32 = None if mixing is None else mixing.astype(np.float32)
     for place, block in rows.blocks():

@@ -8,6 +8,7 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.preprocessing import StandardScaler
 
+from flow_nexus_neural.data.adapter import adapt
 from flow_nexus_neural.data.prepare import DataRequest, prepare
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.data.synthetic import GENERATORS
@@ -79,7 +80,7 @@ def test_digits_inline_are_standardised_like_scikit_learn_does(load):
 def scaled(data, raw):
     return np.concatenate(
         [
-            data.schema.adapt(raw[start : start + 1000].tolist()).x
+            adapt(data.schema, raw[start : start + 1000].tolist()).x
             for start in range(0, len(raw), 1000)
         ]
     )
@@ -502,7 +503,7 @@ def test_a_window_of_records_reads_as_the_same_window_of_the_data(load):
             {column: np.asarray(table.columns[column][row]).tolist() for column in columns}
             for row in range(start, start + 3)
         ]
-        adapted = data.schema.adapt({"symbol": "BTC" if start < 400 else "ETH", "window": rows})
+        adapted = adapt(data.schema, {"symbol": "BTC" if start < 400 else "ETH", "window": rows})
         assert adapted.coverage.tolist() == [1.0]
         distance = np.abs(data.parts["train"].x - adapted.x[0]).max(axis=(1, 2))
         assert distance.min() < 1e-5
