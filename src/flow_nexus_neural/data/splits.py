@@ -141,7 +141,9 @@ def _shares(rows: int, rule: SplitRule) -> list[tuple[int, ...]]:
             f"{rows} usable rows; at least {MIN_ROWS} are needed", hint="give more rows"
         )
     first = next(low for low in SHARES if rows >= low)
-    tables = [SHARES[low] for low in ([first, MIN_ROWS] if first == SELECT_ROWS else [first])]
+    tables: list[tuple[int, ...]] = [
+        SHARES[low] for low in ([first, MIN_ROWS] if first == SELECT_ROWS else [first])
+    ]
     if rule.folds is None:
         return tables
     # The last of folds + 1 equal blocks is the test; the others keep their proportions before it.

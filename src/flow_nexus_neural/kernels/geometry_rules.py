@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow_nexus_neural.errors import InvalidRequest
-from flow_nexus_neural.kernels.gram import Float64s, squared_distances
+from flow_nexus_neural.kernels.gram import squared_distances
+from flow_nexus_neural.kernels.probabilities import Float64s
 
 MAX_SUBSETS = 20_000
 GM_STEPS = 100

@@ -16,8 +16,8 @@ SUM_BLOCK = 1 << 15
 NORM_BLOCK = 1 << 13
 TINY = 1e-30
 SMALLEST_NORM, LARGEST_NORM = 1e-12, 1e15
-"""Squares of norms outside this range lose digits in float32, so such rows are multiplied in units of the
-longest one."""
+"""Where the longest norm lies outside this range, products leave the range of float32 and are taken in
+float64."""
 NORM_LIMIT = 100.0
 """A row longer than this many median norms is scaled down to that length."""
 
@@ -138,19 +138,19 @@ def weighted_sum(rows: GuardedRows, weights: Float64s) -> Float32s:
 
 
 def _products(rows: GuardedRows, *, centre: bool) -> Float64s:
-    unit = float(rows.norms.max())
-    in_range = SMALLEST_NORM < unit < LARGEST_NORM or unit == 0
+    longest = float(rows.norms.max())
+    in_range = SMALLEST_NORM < longest < LARGEST_NORM or longest == 0
     upper = np.zeros((rows.n, rows.n))
     for _, block in rows.blocks():
-        if not in_range:
-            block /= np.float32(unit)  # noqa: PLW2901  the block is private
+        # In units of the longest row instead, short rows beside it would become 0.
+        values: NDArray[Any] = block if in_range else block.astype(np.float64)
         if centre:
-            np.subtract(block, block.mean(axis=0), out=block)
+            np.subtract(values, values.mean(axis=0), out=values)
         # Row by row: for so few rows this is twice as fast as one matrix product.
         for i in range(rows.n):
-            upper[i, i:] += block[i:] @ block[i]
+            upper[i, i:] += values[i:] @ values[i]
     gram: Float64s = upper + np.triu(upper, k=1).T
-    return gram if in_range else gram * unit**2
+    return gram
 
 
 def _norm(vector: NDArray[Any]) -> float:

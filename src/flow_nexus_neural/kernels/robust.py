@@ -16,13 +16,13 @@ from flow_nexus_neural.errors import QuorumLost
 from flow_nexus_neural.kernels import geometry_rules as geometry
 from flow_nexus_neural.kernels.gram import (
     Float32s,
-    Float64s,
     GuardedRows,
     centred_gram,
     guarded,
     plain_gram,
     weighted_sum,
 )
+from flow_nexus_neural.kernels.probabilities import Float64s
 from flow_nexus_neural.kernels.sorting import sorted_rows
 
 GeometryRule = Literal["krum", "multi_krum", "geometric_median", "mda", "smea", "caf"]
