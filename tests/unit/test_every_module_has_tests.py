@@ -1,4 +1,4 @@
-"""Unit tests sit beside what they test: a module that no unit or property test imports is tested by accident."""
+"""A module that no unit or property test beside it imports is tested by accident only."""
 
 import ast
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Who trains on which rows: by capability, at random, by skewed labels, or by the source's own clients."""
+"""Divides training rows among workers: by capability, at random, by skewed labels, or by client."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -28,11 +28,11 @@ WorkerTags = tuple[str, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class ShardReport:
-    """One slot's rows.
+    """What is reported about the shard of one slot.
 
     Attributes:
         rows: Number of rows.
-        symbols: Symbols that occur, sorted as in the data.
+        symbols: Symbols that occur, in the order of the data set's symbols.
         label_balance: Share of every class, by label; None for regression.
     """
 
@@ -48,8 +48,8 @@ class Shards:
     Attributes:
         rows: [n] int64 indices into the training rows, by slot in slot order; every row is in one shard.
         groups: Capability group of every slot, for sampling clients.
-        report: What every shard holds.
-        warnings: What the caller should know.
+        report: Report of every slot's shard.
+        warnings: For the caller.
     """
 
     rows: dict[str, Indices]
@@ -88,16 +88,16 @@ def assign_shards(  # noqa: PLR0913 - three of them name what the indices in `tr
     classes: Sequence[Label] | None,
     clients: Sequence[str],
 ) -> Shards:
-    """Deal the training rows to the slots.
+    """Divide the training rows among the slots.
 
     Args:
         train: Training rows, in time order where they have one.
         slots: (slot, capabilities), in slot order.
         partition: `capability`, `iid`, `dirichlet`, `dirichlet:<alpha>` or `client`.
         seed: Of every draw.
-        symbols: Names behind `train.symbols`.
+        symbols: Names to which `train.symbols` are indices.
         classes: Labels by class index; None for regression.
-        clients: Names behind `train.clients`.
+        clients: Names to which `train.clients` are indices.
 
     Raises:
         InvalidArguments: If the partition is unknown.
@@ -133,7 +133,7 @@ def assign_shards(  # noqa: PLR0913 - three of them name what the indices in `tr
 
 
 def parse_partition(partition: str) -> tuple[str, float]:
-    """The rule and, for `dirichlet`, its alpha.
+    """Split the text of a partition into its rule and the alpha of `dirichlet`.
 
     Raises:
         InvalidArguments: If the rule is unknown or alpha is no positive number.
@@ -157,10 +157,10 @@ def parse_partition(partition: str) -> tuple[str, float]:
 
 
 def owned_symbols(capabilities: Sequence[str], symbols: Sequence[str]) -> list[int]:
-    """Indices of the symbols that tags such as `btc_analysis` claim.
+    """Indices of the symbols that a worker's capability tags name.
 
-    A tag's word matches a symbol that is it, begins with it before a separator, or is it with a quote
-    currency: `btc` matches BTC, BTC-USD, BTC/EUR and BTCUSDT.
+    The tag `btc_analysis` names BTC, BTC with anything behind a separator (BTC-USD, BTC/EUR), and BTC
+    directly followed by a quote currency (BTCUSDT).
     """
     words = {
         tag.lower().removesuffix(ANALYSIS) for tag in capabilities if tag.lower().endswith(ANALYSIS)
@@ -176,7 +176,7 @@ def _spellings(symbol: str) -> set[str]:
 
 
 def _by_capability(train: Rows, slots: Sequence[WorkerTags], symbols: Sequence[str]) -> _Assignment:
-    """Rows of a symbol go to its owners and to slots without a symbol, in contiguous blocks of time.
+    """Divide the rows of each symbol among its owners and the slots without a symbol, in blocks of time.
 
     Rows of a symbol that nobody owns are spread over all slots.
     """
@@ -212,7 +212,7 @@ def _by_dirichlet(
     rng: np.random.Generator,
     classes: Sequence[Label] | None,
 ) -> _Assignment:
-    """Every class is dealt by proportions drawn from Dirichlet(alpha) (Hsu, Qi and Brown 2019).
+    """Divide the rows of each class in proportions drawn from Dirichlet(alpha) (Hsu, Qi and Brown 2019).
 
     A regression target is cut into ten equally full bins first.
     """
@@ -252,7 +252,7 @@ def _strata(train: Rows, classes: Sequence[Label] | None) -> Indices:
 
 
 def _by_client(train: Rows, slots: Sequence[WorkerTags], clients: Sequence[str]) -> _Assignment:
-    """Whole clients, in the order of their names, to the slots in turn."""
+    """Assign whole clients, in the order of their names, to the slots in turn."""
     present = [index for index in range(len(clients)) if (train.clients == index).any()]
     if len(present) < len(slots):
         raise InvalidDataset(

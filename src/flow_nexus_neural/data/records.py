@@ -1,4 +1,4 @@
-"""Forms of prediction input: a record, a list of records, numbers in order, or windows of rows."""
+"""Recognises the form of prediction input: a record, a list of records, numbers in order, or windows."""
 
 import json
 from collections.abc import Mapping
@@ -21,11 +21,11 @@ Row = Mapping[str, object] | list[object]
 
 @dataclass(frozen=True)
 class Records:
-    """Parsed input.
+    """Prediction input, divided into records and rows.
 
     Attributes:
         rows: Per record its rows, oldest first; one row unless it is a window.
-        is_list: The caller sent a list and expects a list.
+        is_list: Whether the input is a list, so that the reply has a list of predictions.
         mode: `single`, `batch` or `window`.
     """
 
@@ -35,7 +35,7 @@ class Records:
 
 
 def parse_records(schema: DataSchema, value: object) -> Records:
-    """Find out which form the input has.
+    """Recognise the form of the input and divide it into records.
 
     Raises:
         InvalidRecord: If it is not JSON, too long, or has none of the forms.
@@ -82,7 +82,7 @@ def _refuse_constant(name: str) -> object:
 
 
 def _is_one_window(schema: DataSchema, value: list[object]) -> bool:
-    """A list of steps of numbers, for a model of sequences."""
+    """Whether a list of lists is one window, given step by step, rather than a list of records."""
     steps, channels = schema.input.window, schema.input.n_scalars
     if steps is None or channels == schema.input.flat_width:
         return False

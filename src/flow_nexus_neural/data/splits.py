@@ -1,4 +1,4 @@
-"""Which rows train, which choose, which calibrate and which only report.
+"""Splitting a data set into parts: rows to train on, to select by, to calibrate on and to report on.
 
 Time-ordered rows are cut at the same moments for all series; the rows whose label reaches over a cut are
 dropped (purge). Other rows are assigned to parts by a seeded, stratified draw. Shares follow the roles: train
@@ -19,9 +19,9 @@ PARTS = ("train", "select", "meta", "verify", "calib", "test")
 FULL_ROWS = 2_000
 SELECT_ROWS = 200
 MIN_ROWS = 30
-# Shares of PARTS by the number of usable rows from which they apply. The middle line keeps select at the
-# share that it has in the first (16 rows at least: enough to see a training diverge) and takes it from train,
-# so that its test rows are those of the last line and results of all sizes below FULL_ROWS compare.
+# Shares of PARTS in per cent, by the number of usable rows from which they apply. From SELECT_ROWS on, select
+# has the share that it has from FULL_ROWS on: 16 rows at least, enough to see a training diverge. It is taken
+# from train, so the test rows are the same with and without it, and results below FULL_ROWS stay comparable.
 SHARES = {
     FULL_ROWS: (62, 8, 10, 7, 5, 8),
     SELECT_ROWS: (72, 8, 0, 0, 0, 20),
@@ -223,7 +223,10 @@ def _parts_by_strata(
 def _outside_gaps(
     part: NDArray[np.int8], time: NDArray[np.float64], series: Indices, rule: SplitRule
 ) -> NDArray[np.bool_]:
-    """[n] bool, rows whose next `gap` and previous `embargo` rows of their series are in their part."""
+    """[n] bool: True for rows that no cut is too close to.
+
+    The next `gap` and the previous `embargo` rows of the same series must be in the same part.
+    """
     kept = np.ones(len(part), dtype=np.bool_)
     if not len(part) or not (rule.gap or rule.embargo):
         return kept

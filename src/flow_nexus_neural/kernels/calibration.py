@@ -1,4 +1,4 @@
-"""Making stated probabilities match frequencies, and intervals that cover what they promise."""
+"""Calibration of probabilities, and prediction intervals with a guaranteed coverage."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ SCALE_BOUNDS = (1e-2, 1e2)
 
 @dataclass(frozen=True, slots=True)
 class Calibrator:
-    """Maps logits to better logits: `scale * logits + offset`.
+    """A map from logits to calibrated logits: `scale * logits + offset`.
 
     Attributes:
         kind: `identity` changes nothing; `temperature` has offset 0 and scale 1 / T; `platt` has both
@@ -116,7 +116,7 @@ def fit_platt(logits: Floats, y: ClassLabels) -> Calibrator:
 
     Source: Platt, "Probabilistic Outputs for Support Vector Machines", 1999, targets of section 2.2;
     Lin, Lin and Weng, "A note on Platt's probabilistic outputs", Machine Learning 2007, algorithm 1.
-    Departure: the scale is kept in [0.01, 100], so the order of the answers never turns round.
+    Departure: the scale is kept in [0.01, 100], so calibration never reverses the order of two rows.
     """
     x = np.asarray(logits, dtype=np.float64).reshape(-1)
     positives = int((y == 1).sum())
@@ -141,10 +141,10 @@ def fit_platt(logits: Floats, y: ClassLabels) -> Calibrator:
 
 
 def gated(fit: Fit, logits: Floats, y: ClassLabels, *, folds: int = FOLDS) -> Calibrator:
-    """The fitted calibrator if it lowers the log loss of rows it was not fitted on, else the identity.
+    """The fitted calibrator if it lowers the log loss in cross-validation, else the identity.
 
-    Rows are dealt to folds by class in their given order, without chance. Each fold is scored under the
-    calibrator of the others; the returned one is fitted on all rows.
+    Rows are assigned to folds by class, in their given order, without randomness. Each fold is scored with
+    the calibrator that was fitted on the others. The returned calibrator is fitted on all rows.
 
     Args:
         fit: `fit_temperature` or `fit_platt`.
@@ -214,7 +214,7 @@ def _newton(
     start: Float64s,
     bounds: tuple[Float64s, Float64s],
 ) -> Float64s:
-    """Minimise a smooth function in a box: Newton steps, halved until they do not go up."""
+    """Minimise a smooth function in a box by Newton steps, each halved until it lowers the function."""
     theta, best = start, loss(start)
     for _ in range(MAX_STEPS):
         gradient, hessian = derivatives(theta)

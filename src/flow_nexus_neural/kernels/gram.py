@@ -1,4 +1,4 @@
-"""Inner products of few long vectors: all that a geometric rule needs to know of them."""
+"""Inner products of a few long vectors, from which the geometric rules compute their weights."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -72,7 +72,7 @@ class GuardedRows:
 
 
 def guarded(vectors: Sequence[NDArray[Any]], *, limit_norms: bool = True) -> GuardedRows:
-    """Leave out rows that are not finite, and shorten those of absurd length.
+    """Leave out rows that are not finite, and scale down those with an extreme norm.
 
     A row longer than 100 median norms is scaled down to that length. Without this two rows of size 1e9
     among honest ones drown the float32 inner products of all others, and a geometric rule chooses wrongly.

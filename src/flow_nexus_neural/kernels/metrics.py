@@ -1,4 +1,4 @@
-"""What a model is worth on rows that it has not seen; None where a number is not defined."""
+"""Metrics of a model on rows that it was not trained on; None where a metric is not defined."""
 
 import math
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Z_95 = 1.959963984540054
 
 @dataclass(frozen=True, slots=True)
 class ClassificationMetrics:
-    """A classifier on n rows.
+    """Metrics of a classifier on n rows.
 
     Attributes:
         n: Rows.
@@ -48,7 +48,7 @@ class ClassificationMetrics:
 
 @dataclass(frozen=True, slots=True)
 class RegressionMetrics:
-    """A regressor on n rows.
+    """Metrics of a regressor on n rows.
 
     Attributes:
         n: Rows.
@@ -58,8 +58,8 @@ class RegressionMetrics:
         r2: Share of these rows' variance that is explained; None when they have none.
         directional_accuracy: Share of rows with a target other than 0 whose sign is right; None when all
             targets have one sign, because then it says nothing.
-        directional_interval: Wilson 95 % interval of it.
-        baseline_directional_accuracy: The same for always answering the more frequent sign.
+        directional_interval: Wilson 95 % interval of the directional accuracy.
+        baseline_directional_accuracy: Directional accuracy of always answering the more frequent sign.
     """
 
     n: int
@@ -73,11 +73,11 @@ class RegressionMetrics:
 
 
 def classification(logits: Floats, y: ClassLabels, *, n_classes: int) -> ClassificationMetrics:
-    """Measure a classifier.
+    """Compute the metrics of a classifier.
 
     Args:
-        logits: [n, 1] for two classes, else [n, n_classes]; any finite size. With a value that is not
-            finite the model has no answer, and everything but the baseline is None.
+        logits: [n, 1] for two classes, else [n, n_classes]. If one is not finite, all metrics but the
+            baseline are None.
         y: [n] class indices in [0, n_classes), of any numeric type.
         n_classes: Classes of the task, whether or not they occur here.
 
@@ -121,7 +121,7 @@ def classification(logits: Floats, y: ClassLabels, *, n_classes: int) -> Classif
 def regression(
     values: Floats, y: Floats, *, sd: float = 1.0, mean: float = 0.0
 ) -> RegressionMetrics:
-    """Measure a regressor.
+    """Compute the metrics of a regressor.
 
     Args:
         values: [n] or [n, 1], standardised as the network gives them.
@@ -158,9 +158,9 @@ def regression(
 
 
 def decide(probabilities: Float64s) -> NDArray[np.int64]:
-    """[n, C] probabilities to [n] class indices.
+    """Class indices [n] decided from probabilities [n, C].
 
-    Two classes: 1 iff P(class 1) >= 0.5. More: the most probable one, the lowest index among equals.
+    Of two classes, class 1 if P(class 1) >= 0.5; of more, the most probable, the lowest index among equals.
     """
     if probabilities.shape[-1] == 2:
         return (probabilities[..., 1] >= 0.5).astype(np.int64)

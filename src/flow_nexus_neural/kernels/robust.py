@@ -1,8 +1,8 @@
-"""Robust aggregation: an average that a minority of arbitrary vectors cannot carry away.
+"""Robust aggregation: averages that a minority of arbitrary vectors can move only by a bounded distance.
 
 Every rule starts with the guard of `kernels.gram`: rows that are not finite are left out and count as faulty,
-rows of absurd length are shortened. Geometric rules then choose weights from inner products; coordinate rules
-look at each coordinate by itself.
+rows with an extreme norm are scaled down. Geometric rules then compute weights from inner products;
+coordinate rules treat each coordinate by itself.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ _GEOMETRY: dict[str, Callable[[Float64s, int], Float64s]] = {
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """What a rule made of the vectors.
+    """The result of a rule.
 
     Attributes:
         vector: [d] float32.
@@ -57,9 +57,9 @@ class Aggregate:
 
 
 def auto_rule(n: int) -> tuple[Rule, int]:
-    """The rule for n vectors of which less than a third may lie, and how many that are.
+    """The rule for n vectors of which less than a third may be faulty, and the number f of those.
 
-    The filter from 5 on, the trimmed mean for 4, the median for 3; below that nothing can be tolerated.
+    CAF for 5 and more vectors, the trimmed mean for 4, the median for 3; of fewer vectors none may be faulty.
     """
     if n >= 5:
         return "caf", (n - 1) // 3
