@@ -130,7 +130,7 @@ async def test_digits_are_learnt_by_five_workers_that_never_see_each_others_rows
     cluster, status = await learn(w, data, 5, 0.003, epochs=30, federated=True)
     assert await held_out_accuracy(w, cluster, rows, labels) >= 0.96
     shards = [node.rows for node in status.nodes]
-    assert sum(shards) == 1150
+    assert sum(shards) == 1035
     assert max(shards) - min(shards) < 60
     await w.terminate(cluster)
 
@@ -150,11 +150,14 @@ async def test_more_epochs_cost_more_cpu_time_and_lower_the_loss(w, digits):
     cluster = await w.cluster(1, layers=LAYERS, seed=3)
     spent, losses, steps = [await cpu_s(w, cluster)], [], []
     for epochs in (2, 20):
-        status = await w.train(cluster, data, epochs=epochs, federated=False, batch_size=16)
+        # At a lower rate than the default the loss falls evenly, so that two single values compare.
+        status = await w.train(
+            cluster, data, epochs=epochs, federated=False, batch_size=16, learning_rate=0.001
+        )
         spent.append(await cpu_s(w, cluster))
         losses.append(status.training.train_loss)
         steps.append(status.training.evidence.steps)
-    assert steps == [144, 1440]
+    assert steps == [130, 1300]
     assert spent[2] - spent[1] > 2 * (spent[1] - spent[0])
     assert losses[1] < losses[0] / 2
     await w.terminate(cluster)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from flow_nexus_neural.data.adapter import adapt
 from flow_nexus_neural.data.prepare import DataRequest, prepare
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.data.synthetic import GENERATORS
@@ -57,7 +58,7 @@ few = settings(derandomize=True, max_examples=100, deadline=None)
 def test_any_json_gives_finite_input_or_one_of_two_errors(value, schema):
     for form in (value, json.dumps(value)):
         try:
-            adapted = schema.adapt(form)
+            adapted = adapt(schema, form)
         except (InvalidRecord, NoKnownFeature):
             continue
         assert adapted.x.shape[1:] == schema.input.row_shape
@@ -70,10 +71,10 @@ def test_any_json_gives_finite_input_or_one_of_two_errors(value, schema):
 @few
 @given(st.lists(records, min_size=1, max_size=6))
 def test_a_record_reads_the_same_alone_in_a_batch_and_as_text(batch):
-    together = MARKET.adapt(batch)
-    assert (MARKET.adapt(json.dumps(batch)).x == together.x).all()
+    together = adapt(MARKET, batch)
+    assert (adapt(MARKET, json.dumps(batch)).x == together.x).all()
     for index, record in enumerate(batch):
-        alone = MARKET.adapt(dict(reversed(record.items())))
+        alone = adapt(MARKET, dict(reversed(record.items())))
         assert (alone.x[0] == together.x[index]).all()
         assert alone.coverage[0] == together.coverage[index]
         assert alone.symbols[0] == together.symbols[index]
@@ -84,14 +85,14 @@ def test_a_record_reads_the_same_alone_in_a_batch_and_as_text(batch):
 def test_coverage_counts_the_inputs_that_were_given(record):
     given_inputs = sum(name in record for name in ("price", "volume", "volatility"))
     given_inputs += min(50, len(record.get("features", [])))
-    assert MARKET.adapt(record).coverage[0] == given_inputs / 53
+    assert adapt(MARKET, record).coverage[0] == given_inputs / 53
 
 
 @few
 @given(st.lists(finite, min_size=1, max_size=50))
 def test_a_shorter_vector_fills_the_most_recent_steps_and_only_them(values):
-    adapted = MARKET.adapt({"features": values})
-    padded = MARKET.adapt({"features": [None] * (50 - len(values)) + values})
+    adapted = adapt(MARKET, {"features": values})
+    padded = adapt(MARKET, {"features": [None] * (50 - len(values)) + values})
     assert (adapted.x == padded.x).all()
     assert (adapted.x[0, : 50 - len(values)] == 0).all()
     spec = MARKET.columns[0]
@@ -102,7 +103,7 @@ def test_a_shorter_vector_fills_the_most_recent_steps_and_only_them(values):
 def test_a_schema_read_back_from_json_adapts_the_same():
     copy = DataSchema.from_json(json.loads(json.dumps(MARKET.to_json())))
     record = {"price": 41_000.5, "symbol": "BTC", "features": [0.01, -0.02]}
-    assert (copy.adapt(record).x == MARKET.adapt(record).x).all()
+    assert (adapt(copy, record).x == adapt(MARKET, record).x).all()
 
 
 @few

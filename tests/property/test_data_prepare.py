@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flow_nexus_neural.data.adapter import adapt
 from flow_nexus_neural.data.prepare import DataRequest, prepare
 from flow_nexus_neural.settings import Settings
 
@@ -41,7 +42,7 @@ def tables(draw):
 @given(tables())
 def test_every_row_of_the_data_reads_back_as_it_was_prepared(records):
     data = prepare(DataRequest(records), HERE)
-    adapted = data.schema.adapt(records)
+    adapted = adapt(data.schema, records)
     prepared = np.concatenate([rows.x for rows in data.parts.values()])
     order = np.lexsort(prepared.T[::-1])
     again = np.lexsort(adapted.x.T[::-1])

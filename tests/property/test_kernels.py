@@ -20,6 +20,7 @@ from flow_nexus_neural.kernels.metrics import (
     regression,
     wilson_interval,
 )
+from flow_nexus_neural.kernels.probabilities import class_log_probabilities
 
 lean = settings(max_examples=100, derandomize=True, deadline=None)
 
@@ -137,7 +138,9 @@ def test_slots_that_say_the_same_agree_completely(case, aggregation, copies):
     assert np.allclose(fused.node_agreement, 1.0)
     assert (fused.consensus == 1.0).all()
     if task != "regression" and aggregation != "majority":
-        assert np.allclose(fused.probabilities, fused.node_probabilities[0], atol=1e-5)
+        assert np.allclose(
+            fused.probabilities, np.exp(class_log_probabilities(given_logits[0])), atol=1e-5
+        )
 
 
 @lean

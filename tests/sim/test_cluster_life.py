@@ -3,6 +3,7 @@
 import anyio
 import pytest
 
+from flow_nexus_neural.engine.requests import StatusRequest
 from flow_nexus_neural.engine.versions import commit
 from flow_nexus_neural.errors import (
     ClusterNotFound,
@@ -313,6 +314,42 @@ async def test_checkpoints_that_nobody_names_are_deleted(tmp_path):
         stored = await w.stored()
         assert files == {blob.sha for blob in stored.blobs}
         assert 3 <= len(files) <= 4  # two versions, the best one, the moments
+
+
+def history_of(status):
+    return [(point.val_loss, point.accuracy) for point in status.history]
+
+
+async def test_without_select_rows_the_validation_loss_and_the_best_round_are_unknown(tmp_path):
+    lines = []
+
+    async def progress(done, total, message):
+        lines.append(message)
+
+    async with world(tmp_path, checkpoint_keep=1) as w:
+        cluster = await w.cluster(2)
+        await w.start(cluster, blobs(rows=199), epochs=4)
+        request = StatusRequest(cluster_id=cluster, wait_seconds=25, until="done")
+        await w.engine.status(request, progress)
+        status = await w.done(cluster)
+        assert status.training_status == "completed", status.training_error
+        assert (status.training.val_loss, status.training.best_round) == (None, None)
+        assert history_of(status) == [(None, None)] * 4
+        assert status.global_loss is not None
+        assert lines
+        assert not any("loss" in line for line in lines)
+        committed = w.engine._clusters[cluster].committed
+        assert committed.best == {key: own.blob for key, own in committed.networks.items()}
+
+
+async def test_with_select_rows_the_best_round_has_the_lowest_validation_loss(tmp_path):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(2)
+        status = await w.train(cluster, blobs(rows=240), epochs=4)
+        losses = [point.val_loss for point in status.history]
+        assert len(losses) == 4
+        assert None not in losses
+        assert status.training.best_round == 1 + losses.index(min(losses))
 
 
 @pytest.mark.parametrize("layers", [LAYERS, None], ids=["same layers", "as peer"])

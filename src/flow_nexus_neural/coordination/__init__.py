@@ -1,1 +1,1 @@
-"""Pure decisions: events in, verdicts and commands out. No clock, no I/O, no randomness."""
+"""Pure functions and state machines that decide for a cluster. No clock, no I/O, no randomness."""

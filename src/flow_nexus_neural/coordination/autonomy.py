@@ -1,4 +1,4 @@
-"""Watch, and say what would help. In this version nothing is carried out."""
+"""Plans actions that would help a cluster and reports them as recommendations; none is carried out."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,7 +42,7 @@ COOLDOWN_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class SlotObservation:
-    """One slot, as measured.
+    """Measurements of one slot.
 
     Attributes:
         autonomy: Level that its owner gave it, in [0, 1].
@@ -61,14 +61,14 @@ class SlotObservation:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """A cluster, as measured.
+    """Measurements of a cluster.
 
     Attributes:
-        at_s: Clock of all times here.
-        select_losses: Loss on rows kept for such decisions, one per committed round of the running
-            training, oldest first; None where it was not measured. Empty when nothing trains.
-        min_workers: Healthy workers that the running training needs; 0 when nothing trains.
-        healthy_workers: Healthy workers now.
+        at_s: Time of the measurements, on the clock of all other times here.
+        select_losses: Loss on `select` rows, one per committed round of the running training, oldest first;
+            None where it was not measured. Empty when no training runs.
+        min_workers: Healthy workers that the running training needs; 0 when no training runs.
+        healthy_workers: Healthy workers at that time.
     """
 
     at_s: float
@@ -81,10 +81,10 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """Something that would help, with what it rests on.
+    """A recommended action and the evidence for it.
 
     Attributes:
-        target: Slot, or `cluster`.
+        target: Name of the slot, or `cluster`.
         level_effective: The slot's autonomy, or the median over healthy slots; 0 when autonomy is off;
             None when no slot is healthy.
     """
@@ -100,25 +100,25 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """When a condition was last reported, and whether it has held ever since."""
+    """When a condition was last reported, and whether it has been present ever since."""
 
     at_s: float
     holds: bool
 
 
 Memory = Mapping[tuple[Kind, str], Reported]
-"""Conditions, by kind and target, that hold or have been reported within the last minute."""
+"""Conditions, by kind and target, that are present or were reported within the last minute."""
 
 
 def plan(observation: Observation, memory: Memory) -> tuple[list[Action], Memory]:
-    """The actions that have become advisable since the last look.
+    """Recommend actions for the conditions that have appeared since the previous call.
 
-    A condition is reported when it begins. Once it has gone away it is reported again no sooner than 60 s
-    after the last report, so that a flickering condition does not fill the log.
+    A condition is reported when it appears. If it disappears and appears again, it is reported no sooner than
+    60 s after its last report, so that a flickering condition does not fill the log.
 
     Args:
-        observation: What is known now.
-        memory: What the previous call returned; empty at first.
+        observation: The present measurements.
+        memory: The memory that the previous call returned; empty at first.
 
     Returns:
         New actions in the order of slots, those of the cluster last, and the memory for the next call.
@@ -148,9 +148,9 @@ def effective_level(observation: Observation) -> float | None:
 
 
 def gain(losses: Sequence[float | None], rounds: int) -> float | None:
-    """How far the best loss of the last `rounds` measurements lies below the best one before.
+    """How far the best loss of the last `rounds` measurements lies below the best one before them.
 
-    None while there are not more measurements than that.
+    None while there are no measurements before them.
     """
     known = [loss for loss in losses if loss is not None and math.isfinite(loss)]
     if len(known) <= rounds:

@@ -1,4 +1,4 @@
-"""What a consensus mode promises at the present size: numbers, never adjectives."""
+"""States what a consensus mode guarantees for the present number of workers, in numbers."""
 
 from dataclasses import dataclass
 
@@ -14,15 +14,15 @@ _CONDITIONS: dict[Consensus, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Guarantee:
-    """The mode in force.
+    """What a consensus mode guarantees now.
 
     Attributes:
         n: Workers whose updates are averaged.
-        f_tolerated: Lying workers that cannot spoil a version.
-        condition: What the mode needs to hold.
-        holds: Whether the promise holds now.
-        trusted: Who is believed without a check.
-        notes: Which rule is in force, and what it leaves open.
+        f_tolerated: Number of lying workers that cannot spoil a version.
+        condition: The condition under which the guarantee holds.
+        holds: Whether the guarantee holds now.
+        trusted: Parts of the cluster whose results nobody checks.
+        notes: The aggregation rule in use, and what it does not protect from.
     """
 
     mode: Consensus
@@ -35,7 +35,7 @@ class Guarantee:
 
 
 def guarantees(consensus: Consensus, n_workers: int, evaluator: str | None = None) -> Guarantee:
-    """State what holds while every mode admits updates by the row-weighted average.
+    """Report the guarantees of a mode, all of which aggregate by the row-weighted average in this version.
 
     Args:
         consensus: The declared mode.

@@ -22,7 +22,7 @@ _OWN = ("prev_sha", "entry_sha")
 
 @dataclass(frozen=True, slots=True)
 class FirstBad:
-    """Where a chain breaks: entry `seq`, its field, what it should say and what it says."""
+    """The first wrong entry of a chain: its `seq`, the wrong field, its expected value and the one found."""
 
     seq: int
     field: str
@@ -32,7 +32,7 @@ class FirstBad:
 
 @dataclass(frozen=True, slots=True)
 class ChainVerdict:
-    """Whether all entries follow from one another; `entries` counts those that do."""
+    """Result of verifying a chain; `entries` counts the entries before the first wrong one."""
 
     ok: bool
     entries: int
@@ -41,11 +41,11 @@ class ChainVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The end of a chain: what the next entry has to continue.
+    """The end of a chain, which the next entry continues.
 
     Attributes:
         prev_sha: sha of the last entry, or 64 zeros.
-        next_seq: Dense from 0.
+        next_seq: Sequence number of the next entry; numbers start at 0 and have no gaps.
         versions: Current version of each cohort that has one.
     """
 
@@ -59,7 +59,7 @@ class Head:
 
 
 def make_entry(prev_sha: str, fields: Mapping[str, JsonValue]) -> Entry:
-    """Seal an entry: the fields plus `prev_sha` and `entry_sha`.
+    """Make an entry of the given fields plus `prev_sha` and `entry_sha`.
 
     `entry_sha` is the sha256 of a domain tag, the 32 bytes of `prev_sha` and the canonical JSON of
     everything else. Numbers that are not finite are stored as null, so the entry equals what is read back.
@@ -79,7 +79,7 @@ def make_entry(prev_sha: str, fields: Mapping[str, JsonValue]) -> Entry:
 
 
 def head(entries: Sequence[Mapping[str, JsonValue]]) -> Head:
-    """The end of a chain that has been verified."""
+    """The end of a chain; its entries are not verified here."""
     versions: dict[str, int] = {}
     for entry in entries:
         cohort, version = entry.get("cohort"), entry.get("version")
@@ -90,7 +90,7 @@ def head(entries: Sequence[Mapping[str, JsonValue]]) -> Head:
 
 
 def check_commit(at: Head, cohort: str, parent: int) -> int:
-    """Compare and set: the version that may now be committed on `parent`.
+    """Check that `parent` is the current version of a cohort, and return the number of the next version.
 
     Raises:
         UpdateRejected: If the parent is no longer the cohort's current version.
@@ -106,9 +106,9 @@ def check_commit(at: Head, cohort: str, parent: int) -> int:
 
 
 def verify_chain(entries: Sequence[Mapping[str, JsonValue]]) -> ChainVerdict:
-    """Check every link, every seal, dense numbering, and that versions of a cohort follow one another.
+    """Check that all hashes, links and numbers are right and each cohort's versions are consecutive.
 
-    Any change of any stored byte that changes an entry's meaning is found, except a cut at the end.
+    Every change of an entry's content is found. Missing entries at the end of the chain are not.
     """
     versions: dict[str, int] = {}
     prev_sha = GENESIS

@@ -1,4 +1,4 @@
-"""The states of a slot and how one may follow another."""
+"""The states of a slot, and the legal transitions between them."""
 
 import re
 from collections.abc import Iterable
@@ -47,7 +47,7 @@ _SLOT = re.compile(r"([a-z_]+)-([0-9]+)")
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Slots of a cluster: all but retired, healthy, and failed (or on the way back)."""
+    """Numbers of slots: `total` without retired ones, `active` healthy ones, `failed` those in FAILED."""
 
     total: int
     active: int
@@ -55,10 +55,10 @@ class Counts:
 
 
 def advance(slot: str, state: SlotState, successor: SlotState) -> SlotState:
-    """The successor, if it may follow. Staying in a state is not a transition.
+    """Check a transition and return the new state. Staying in a state is not a transition.
 
     Raises:
-        InvalidState: If it may not.
+        InvalidState: If the transition is not legal.
     """
     if successor not in TRANSITIONS[state]:
         allowed = ", ".join(sorted(TRANSITIONS[state])) or "nothing"
@@ -71,9 +71,9 @@ def advance(slot: str, state: SlotState, successor: SlotState) -> SlotState:
 
 
 def after_restart(state: SlotState) -> SlotState:
-    """The state of a slot when the server that ran its node is gone.
+    """The state of a slot after a restart of the server.
 
-    No process outlives the server, so whatever ran or was about to run has to come back.
+    No node process outlives the server, so a slot whose node ran or was starting must recover.
     """
     if state in {"retired", "quarantined", "failed_permanently"}:
         return state
@@ -81,7 +81,7 @@ def after_restart(state: SlotState) -> SlotState:
 
 
 def count(states: Iterable[SlotState]) -> Counts:
-    """Count slots by what they can do now."""
+    """Count the slots of a cluster by state."""
     kept = [state for state in states if state != "retired"]
     return Counts(
         total=len(kept),

@@ -6,21 +6,21 @@ from flow_nexus_neural.errors import InvalidRequest
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """Answers needed and got; below the need an answer is still given, but as degraded."""
+class Quorum:
+    """How many answers are needed and how many came; with fewer the reply is given, marked as degraded."""
 
     needed: int
     got: int
 
     @property
     def met(self) -> bool:
-        """Whether enough answered."""
+        """Whether as many answered as are needed."""
         return self.got >= self.needed
 
 
-def prediction_quorum(n_expected: int, n_answered: int) -> Verdict:
-    """At least 80 % of the serving slots, rounded up, and at least one."""
-    return Verdict(needed=max(1, -(-4 * n_expected // 5)), got=n_answered)
+def prediction_quorum(n_expected: int, n_answered: int) -> Quorum:
+    """The quorum of a prediction: 80 % of the serving slots, rounded up, and at least one."""
+    return Quorum(needed=max(1, -(-4 * n_expected // 5)), got=n_answered)
 
 
 def round_quorum(n_selected: int, min_contributors: int) -> int:
@@ -35,8 +35,3 @@ def round_quorum(n_selected: int, min_contributors: int) -> int:
             hint=f"choose a minimum from 1 to {max(1, n_selected)}, or deploy more workers",
         )
     return max(min_contributors, -(-2 * n_selected // 3))
-
-
-def majority(n: int) -> int:
-    """The smallest number of n that two disjoint groups cannot both reach."""
-    return n // 2 + 1

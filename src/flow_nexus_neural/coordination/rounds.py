@@ -1,4 +1,4 @@
-"""Who is asked in a round, and when a round is over."""
+"""Chooses the clients of a round, and decides when the round is over."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,22 +10,22 @@ from flow_nexus_neural.coordination.membership import slot_order
 from flow_nexus_neural.coordination.quorum import round_quorum
 
 HISTORY = 20
-"""Completion times worth keeping; older ones describe another load."""
+"""Number of completion times that are used; older ones were measured under another load."""
 MIN_HISTORY = 5
 LEAST_S = 3.0
-"""No worker is late before this: on a busy machine an honest one is easily delayed by a second."""
+"""Least deadline of a round: on a busy machine an honest worker is easily delayed by a second."""
 FIRST_SLACK_S = 5.0
 PATIENCE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A worker that may be asked.
+    """A worker that may be selected for a round.
 
     Attributes:
-        group: Capability group, for example its symbol; equal text is one group.
-        last_round: Round in which it was last asked; None if never.
-        times_asked: How often it has been asked; decides between equals.
+        group: Name of its capability group, for example its symbol.
+        last_round: Round for which it was last selected; None if never.
+        times_asked: Number of rounds for which it was selected; decides where `last_round` is equal.
     """
 
     slot: str
@@ -36,14 +36,14 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The round goes on; look again at `until_s`, on the clock of the events, or at the next event."""
+    """The round continues; ask again at the next event, or at `until_s` on the clock of the events."""
 
     until_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """The round is over and these updates count, in slot order.
+    """The round is over; the updates of `contributors`, in slot order, are aggregated.
 
     `excluded` maps every other selected slot to the reason: `late`, or why it was lost.
     """
@@ -54,7 +54,7 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """The round cannot be closed; nothing of it counts."""
+    """The round has failed; none of its updates is used."""
 
     reason: str
     excluded: dict[str, str]
@@ -64,7 +64,7 @@ Decision = Wait | Close | Fail
 
 
 def sample_clients(eligible: Sequence[Client], n: int, seed: int) -> list[str]:
-    """Choose the clients of one round: fair between groups and, inside a group, by turns.
+    """Choose the clients of one round: in proportion to the size of groups, and in turn within each group.
 
     Each group gets its largest-remainder share of n. Equal remainders go to the group that has waited
     longer, so that 3 + 3 workers asked for 5 alternate between 3/2 and 2/3. Inside a group those who were
@@ -90,7 +90,7 @@ def sample_clients(eligible: Sequence[Client], n: int, seed: int) -> list[str]:
 
 
 def deadline_s(history: Sequence[float]) -> float:
-    """Seconds after its start at which a round may be closed without the missing.
+    """Seconds after its start at which a round may be closed without the updates that are still missing.
 
     With the median and the median absolute deviation of the times that workers are expected to need:
     min(3 med, max(med + 4 * 1.4826 mad, 1.25 med, med + 1 s)), but never less than 3 s.
@@ -109,16 +109,16 @@ def deadline_s(history: Sequence[float]) -> float:
 
 
 class Round:
-    """One round as a state machine: feed it events, obey its decisions.
+    """The state machine of one round: its methods take events and return decisions.
 
-    Every event carries the time at which it happened, on any clock that does not run backwards, and
-    returns the decision as of then. Once it is `Close` or `Fail` it never changes: what arrives later is
-    late. Each selected slot counts once, whatever arrives how often.
+    Every event carries the time at which it happened, on any monotonic clock, and returns the decision at
+    that time. A decision `Close` or `Fail` is final: updates that arrive later are late. Of each selected
+    slot only the first event counts.
 
     Args:
         selected: Slots that were asked.
-        min_contributors: Fewest updates worth a version.
-        started_s: When they were asked.
+        min_contributors: Least number of updates from which a version is made.
+        started_s: Time at which the slots were asked.
         history: Expected completion times for this round's work in seconds, newest last; only the last 20
             are used, and fewer than 5 are none.
         wait_for_all: Wait for every live slot, so that time does not decide who contributes.
@@ -154,7 +154,7 @@ class Round:
         return {slot: self._arrived[slot] for slot in sorted(self._arrived, key=slot_order)}
 
     def answered(self, slot: str, at_s: float) -> Decision:
-        """An admissible update of `slot` has arrived. Repeated, late or unasked ones change nothing."""
+        """Event: an admissible update of `slot` has arrived. Repeated, late and unasked ones are ignored."""
         self._advance(at_s)
         if self._final is None and slot in self._outstanding:
             self._outstanding.remove(slot)
@@ -162,7 +162,7 @@ class Round:
         return self._decide()
 
     def lost(self, slot: str, at_s: float, reason: str = "died") -> Decision:
-        """`slot` will not answer. What it had already delivered still counts."""
+        """Event: `slot` will not answer. An update that it has already delivered still counts."""
         self._advance(at_s)
         if self._final is None and slot in self._outstanding:
             self._outstanding.remove(slot)
@@ -170,7 +170,7 @@ class Round:
         return self._decide()
 
     def tick(self, at_s: float) -> Decision:
-        """Nothing happened but time."""
+        """Event: time has passed."""
         self._advance(at_s)
         return self._decide()
 
@@ -203,7 +203,7 @@ class Round:
         return self._fail(f"{arrived} of {self.quorum} needed updates came within {hard_s:.1f} s")
 
     def _limits(self) -> tuple[float, float]:
-        """Seconds from the start: close with a quorum, give up without one."""
+        """Two deadlines in seconds from the start: to close with a quorum, and to fail without one."""
         if self._wait_for_all:
             return self._give_up_s, self._give_up_s
         times = self._history or list(self._arrived.values())

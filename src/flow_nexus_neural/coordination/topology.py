@@ -1,4 +1,4 @@
-"""Who is linked to whom, and what such a graph costs and is worth."""
+"""Plans the links between nodes for each topology, and measures the resulting graph."""
 
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
@@ -45,7 +45,7 @@ class Graph:
         diameter: Longest shortest path in edges; 0 for one vertex, None if not connected.
         spectral_gap: 1 - |second eigenvalue| of `mixing`; None for one vertex.
         mixing: [n, n] float64, symmetric and doubly stochastic, in vertex order.
-        advice: What is worth knowing about this shape at this size.
+        advice: Remarks for the caller about this topology at this size.
     """
 
     topology: Topology
@@ -67,13 +67,13 @@ class Graph:
         )
 
     def reduced_to(self, edges: Collection[Edge]) -> "Graph":
-        """The same vertices with only those of its edges that are in `edges`, measured anew."""
+        """The graph of the same vertices and only those edges that are also in `edges`, measured again."""
         left = [edge for edge in self.edges if edge in edges]
         return _measured(self.topology, self.vertices, left, self.hub)
 
 
 def plan(topology: Topology, vertices: Sequence[Vertex]) -> Graph:
-    """Link healthy slots in a topology. The same slots always give the same edges.
+    """Plan the links of healthy slots in a topology. The same slots always give the same edges.
 
     * mesh: all pairs.
     * ring: a cycle in canonical order; two slots have one edge.
@@ -85,7 +85,7 @@ def plan(topology: Topology, vertices: Sequence[Vertex]) -> Graph:
       tree in canonical order.
 
     Args:
-        topology: Which of the four.
+        topology: One of the four above.
         vertices: Healthy slots in any order.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Records to network input: names, aliases, alignment, imputation, scaling, and a report of all of it."""
+"""Turns records to predict for into network input: finds columns by name, imputes, scales and reports it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ MAX_LISTED = 64
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a name of a record goes: a column, and a step of it for a single value of a vector."""
+    """The column that a name of a record stands for, and the step if it is one value of a vector."""
 
     column: int
     step: int | None = None
@@ -37,14 +37,14 @@ class _Place:
 
 @dataclass
 class _Reading:
-    """What has been read so far.
+    """The records as far as they have been read.
 
     Attributes:
         values: [records, rows, width] float64 in stored order, NaN where nothing was given.
-        symbols: Per record, as given.
-        ignored: Reason by name.
-        invalid: Columns that were given a value without a meaning to their scaler.
-        warnings: In order, without repetition.
+        symbols: Symbol of every record, as given.
+        ignored: Names that were not used, with the reason.
+        invalid: Columns with a value that their scaling cannot use: a price of 0, an unknown category.
+        warnings: In the order of their first occurrence.
     """
 
     values: NDArray[np.float64]
@@ -54,13 +54,24 @@ class _Reading:
     warnings: dict[str, None] = field(default_factory=dict)
 
     def warn(self, sentence: str) -> None:
-        """Keep a warning once, and not too many of them."""
+        """Add a warning, unless it is there already or there are too many."""
         if len(self.warnings) < MAX_LISTED:
             self.warnings[sentence] = None
 
 
 def adapt(schema: DataSchema, input_data: object) -> Adapted:
-    """Read records; see `DataSchema.adapt`. Every refusal shows the inputs and one record that would do."""
+    """Read records to predict for.
+
+    Args:
+        schema: Of the model that predicts.
+        input_data: JSON text or values: a record, a list of records, `{"window": [...]}`, a list of numbers
+            in stored order, or a list of such lists.
+
+    Raises:
+        InvalidRecord: If the input is not JSON, not finite, too large, or of the wrong width.
+        NoKnownFeature: If a record holds none of the model's features.
+        Both errors name the model's inputs and show a record that would be accepted.
+    """
     try:
         return _adapt(schema, input_data)
     except (InvalidRecord, NoKnownFeature) as refusal:
@@ -97,7 +108,7 @@ def _adapt(schema: DataSchema, input_data: object) -> Adapted:
 
 
 class _Names:
-    """Every spelling under which a model's columns may be given."""
+    """All names under which a record may give the columns of a model."""
 
     def __init__(self, schema: DataSchema) -> None:
         self.exact = {spec.name: _Place(index) for index, spec in enumerate(schema.columns)}
@@ -116,7 +127,7 @@ class _Names:
                 self._dissolved.setdefault(split[0].lower(), {})[split[1]] = index
 
     def place_of(self, name: str) -> _Place | None:
-        """Where a value of this name goes; None if nowhere."""
+        """The column that a name stands for; None if the model has none of this name."""
         place = self.exact.get(name) or self.folded.get(name.lower())
         split = step_of(name) if place is None else None
         if split is None:
@@ -128,11 +139,11 @@ class _Names:
         return _Place(vector.column, split[1]) if within else None
 
     def steps_of(self, name: str) -> dict[int, int]:
-        """Columns of a list that is used step by step: step to column; empty if it is none."""
+        """Column by step, for a list whose steps are columns of their own; empty for any other name."""
         return self._dissolved.get(name.lower(), {})
 
     def lone_list(self, row: Mapping[str, object]) -> list[object] | None:
-        """The inputs of `{"features": [...]}` for a model without a column of that name."""
+        """The list of all inputs in order in `{"features": [...]}`; None if the record names any column."""
         values = row.get("features")
         known = (self.place_of(str(name)) or self.steps_of(str(name)) for name in row)
         if not isinstance(values, list) or any(known):
@@ -166,7 +177,7 @@ def _read_row(
 
 
 def _shown(text: str, length: int) -> str:
-    """Foreign text for a report: short, and without halves of characters that JSON cannot carry."""
+    """A text of the caller, cut to a length and without lone surrogates, which JSON cannot carry."""
     return text[:length].encode("utf-8", "replace").decode()
 
 
@@ -363,7 +374,7 @@ def _scaled(schema: DataSchema, request: Records, reading: _Reading) -> Adapted:
 
 
 def _missing_name(spec: ColumnSpec, given: NDArray[np.bool_]) -> str:
-    """The column, or the steps of a vector that some record lacks.
+    """How to report a column that some record lacks: its name, with the missing steps of a vector.
 
     Args:
         spec: The column.

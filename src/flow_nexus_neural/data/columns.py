@@ -1,4 +1,4 @@
-"""What each column is: target, time, symbol, vector, scalar, categories, or nothing that may be used."""
+"""Assigns a role to every column: target, time, symbol, feature (vector, scalar, categories), or excluded."""
 
 import difflib
 import re
@@ -42,7 +42,7 @@ _STEP_NAME = re.compile(r"^(?P<name>.+?)(?:\[(?P<index>\d{1,4})\]|_(?P<tail>\d{1
 
 @dataclass(frozen=True)
 class ColumnChoice:
-    """What the caller said about columns."""
+    """Columns that the caller named; `given_target` and `given_reach` come from the source."""
 
     target: str | None = None
     time_column: str | None = None
@@ -61,10 +61,10 @@ class Layout:
         vector: Name of the one vector column among them.
         target: Name of the label column; None when the label is the return of `price`.
         target_column: The label column's values.
-        price: Name of the price column behind the default label.
+        price: Name of the price column whose return is the label; None where `target` is not None.
         price_column: Its values, also when the price is not a feature.
         horizon: Rows ahead from which the label is taken.
-        given_reach: Rows ahead that the label column already looks by itself.
+        given_reach: Rows that the values of the label column already look ahead.
         time: [rows] float64 moments (milliseconds for dates); None without a time column.
         symbols: Names of symbols, sorted.
         symbol_of: [rows] int32 index into `symbols`, -1 where unknown.
@@ -213,7 +213,7 @@ def _milliseconds(text: str, name: str) -> float:
 
 
 def _booleans(column: Column) -> Column:
-    """Text that is only true and false becomes 1 and 0."""
+    """Convert a text column whose only values are true and false to 1 and 0."""
     if not isinstance(column, TextColumn):
         return column
     if not column.levels or any(level.lower() not in ("true", "false") for level in column.levels):

@@ -13,7 +13,7 @@ from flow_nexus_neural.errors import InvalidDataset, LimitExceeded, PathNotAllow
 from flow_nexus_neural.settings import Settings
 
 MAX_FILES = 10_000
-PARTS = ("train", "test")
+SECTIONS = ("train", "test")
 
 
 def read_directory(directory: Path, settings: Settings) -> tuple[Table, str | None, list[Path]]:
@@ -31,7 +31,7 @@ def read_directory(directory: Path, settings: Settings) -> tuple[Table, str | No
         LimitExceeded: If there are too many files or rows.
     """
     subject = f"directory '{directory.name}'"
-    sections = {part: _files(directory / part, settings, subject) for part in PARTS}
+    sections = {part: _files(directory / part, settings, subject) for part in SECTIONS}
     top = _files(directory, settings, subject)
     if sections["train"]:
         if top:
@@ -45,8 +45,8 @@ def read_directory(directory: Path, settings: Settings) -> tuple[Table, str | No
         raise InvalidDataset(
             f"{subject} holds no data file", hint="formats: " + ", ".join(sorted(READERS))
         )
-    if sorted(top) == sorted(PARTS):
-        return _train_and_test({part: top[part] for part in PARTS}, subject, settings)
+    if sorted(top) == sorted(SECTIONS):
+        return _train_and_test({part: top[part] for part in SECTIONS}, subject, settings)
     tables, target = _read_all(top, subject, settings.max_rows)
     return stack_clients(tables, subject, settings.max_rows), target, list(top.values())
 
@@ -123,6 +123,6 @@ def _train_and_test(
     files: Mapping[str, Path], subject: str, settings: Settings
 ) -> tuple[Table, str | None, list[Path]]:
     tables, target = _read_all(files, subject, settings.max_rows)
-    table = stack([tables[part] for part in PARTS], PARTS, subject)
+    table = stack([tables[part] for part in SECTIONS], SECTIONS, subject)
     in_test = np.arange(table.rows) >= tables["train"].rows
     return replace(table, in_test=in_test), target, list(files.values())

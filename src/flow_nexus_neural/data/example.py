@@ -1,4 +1,4 @@
-"""Show a caller what a model reads: its inputs and one record, in a line."""
+"""Describes the input of a model for error texts: the names of its inputs and one example record."""
 
 import json
 
@@ -23,7 +23,7 @@ def inputs_in_order(schema: DataSchema) -> str:
 
 
 def example_record(schema: DataSchema) -> str:
-    """A record of typical training values, as JSON; inputs may be left out, so it is kept short."""
+    """A record of typical training values, as JSON, of the first few inputs: the others may be left out."""
     record: dict[str, JsonValue] = {"symbol": schema.symbols[0]} if schema.symbols else {}
     record |= {_shown(spec.name): _typical(spec, schema) for spec in schema.columns[:MAX_SHOWN]}
     shown: JsonValue = {"window": [record]} if schema.input.window else record
@@ -45,5 +45,5 @@ def _rounded(value: float) -> float:
 
 
 def _shown(name: str) -> str:
-    """A name of the caller's data for a text: short, and without halves of characters."""
+    """A column name of the caller, cut to a length and without lone surrogates."""
     return name[:MAX_NAME_CHARS].encode("utf-8", "replace").decode()

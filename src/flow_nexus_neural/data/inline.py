@@ -64,7 +64,7 @@ def table_of(value: object, subject: str, max_rows: int) -> tuple[Table, str | N
 
 
 def _refuse_others(value: Mapping[str, object], known: Sequence[str], subject: str) -> None:
-    """A key that would not be used is a mistake of the caller, or labels given twice."""
+    """Refuse keys that would not be used: misspelt ones, and labels that are given twice."""
     others = [str(key) for key in value if key not in known]
     if others:
         shown = ", ".join(f"'{key[:40]}'" for key in others[:8])
@@ -75,7 +75,7 @@ def _refuse_others(value: Mapping[str, object], known: Sequence[str], subject: s
 
 
 def label_key(value: Mapping[str, object], inputs: str, subject: str) -> str:
-    """The key that holds the labels.
+    """Find the key that holds the labels.
 
     Raises:
         InvalidDataset: If there is none.
@@ -268,7 +268,7 @@ def _clients(
 
 
 def stack_clients(parts: Mapping[str, Table], subject: str, max_rows: int) -> Table:
-    """One table of all clients, in the order of their sorted names.
+    """Join the tables of all clients, in the order of their sorted names.
 
     Raises:
         InvalidDataset: If there are no clients or their columns differ.
@@ -285,7 +285,7 @@ def stack_clients(parts: Mapping[str, Table], subject: str, max_rows: int) -> Ta
 
 
 def stack(tables: Sequence[Table], titles: Sequence[str], subject: str) -> Table:
-    """Tables of equal columns, one below the other.
+    """Join tables of equal columns, one below the other.
 
     Raises:
         InvalidDataset: If there are none, or columns differ in name, kind or width.

@@ -1,6 +1,6 @@
-"""Strict JSON, read and measured in small steps so that other threads are served in between.
+"""Strict JSON, decoded item by item so that other threads can run in between.
 
-The standard decoder holds the interpreter lock for the whole text, which takes a second for 100 MB.
+The standard decoder holds the interpreter lock while it decodes the whole text: one second for 100 MB.
 """
 
 import json
@@ -37,9 +37,9 @@ def parse_text(text: str, subject: str, max_bytes: int = MAX_INLINE_BYTES) -> ob
 
 
 def decode_in_steps(text: str) -> object:
-    """Decode JSON as `json.loads` does, item by item where the text is long.
+    """Decode JSON with the result of `json.loads`, without one long hold of the interpreter lock.
 
-    Objects are taken apart down to the first list, and that list is decoded item by item.
+    Members of objects are decoded one by one, down to the first list, and so are the items of that list.
 
     Raises:
         ValueError: If the text is not strict JSON.
@@ -52,7 +52,7 @@ def decode_in_steps(text: str) -> object:
 
 
 def check_inline_size(value: object) -> None:
-    """Apply to values what `parse_text` applies to text.
+    """Apply the limits of `parse_text` to values that are decoded already.
 
     Raises:
         LimitExceeded: If its JSON text would be too long.
@@ -107,14 +107,14 @@ def _refuse_constant(name: str) -> object:
 
 
 class _Decoder:
-    """Decodes one text. Every method takes a place and returns a value and the place behind it."""
+    """Decodes one text. Every method takes an index into it and returns a value and the index after it."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._whole = json.JSONDecoder(parse_constant=_refuse_constant).raw_decode
 
     def value(self, place: int) -> tuple[object, int]:
-        """A value and the space behind it; lists inside are decoded item by item."""
+        """Decode the value at an index and skip the white space after it; lists are decoded item by item."""
         if self._text[place : place + 1] == "{":
             return self._object(place + 1)
         if self._text[place : place + 1] == "[":
@@ -163,7 +163,7 @@ class _Decoder:
 
 
 def json_kind(value: object) -> str:
-    """What JSON calls a value, with its article, for a text: `a number`, `an object`, `null`."""
+    """The JSON type of a value, for error texts: `a number`, `an object`, `null`."""
     if value is None:
         return "null"
     return "an object" if isinstance(value, dict) else _KINDS.get(type(value), "no JSON value")

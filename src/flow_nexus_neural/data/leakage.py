@@ -1,4 +1,4 @@
-"""Warnings and exclusions for data that know too much."""
+"""Finds leaks: features that almost equal the label, and test rows that also occur in training."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ SUSPICIOUS = 0.999
 def suspicious_values(
     x: NDArray[np.float32], labels: NDArray[np.float64], n_classes: int | None
 ) -> NDArray[np.bool_]:
-    """Inputs that are almost the label: |Pearson correlation| above 0.999 on training rows.
+    """Find inputs that almost equal the label: |Pearson correlation| above 0.999 on training rows.
 
     Args:
         x: [rows, width] scaled training rows.

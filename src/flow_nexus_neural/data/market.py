@@ -1,4 +1,4 @@
-"""The user's own price history under the built-in market data's name: derive what the model expects."""
+"""Derives lags and volatility for a user's price history that has the name of the built-in market data."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,7 +83,7 @@ def _series(symbol: Column | None, rows: int) -> Indices:
 def _derive(
     price: NDArray[np.float64], series: Indices, order: Indices
 ) -> tuple[Indices, NDArray[np.float32], NDArray[np.float64]]:
-    """Rows that have a history, in the table's order, with their lags and volatility."""
+    """Indices of rows with 50 returns before them, in the table's order, and their lags and volatility."""
     rows, lags, volatility = [], [], []
     for index in np.unique(series):
         own = order[series[order] == index]

@@ -1,4 +1,4 @@
-"""All features of all rows as one scaled array, without the columns that give the label away."""
+"""Builds one scaled array of all features of all rows, and removes columns that leak the label."""
 
 from dataclasses import dataclass, field
 
@@ -27,7 +27,7 @@ class Matrix:
         x: [rows, width] float32, or [rows, steps, channels] when the rows are sequences.
         specs: Columns in the order of `x`: the vector column first.
         excluded: Columns left out as suspected leaks, with the reason.
-        warnings: What the caller should know.
+        warnings: For the caller.
     """
 
     x: NDArray[np.float32]
@@ -37,7 +37,7 @@ class Matrix:
 
 
 def scaled_matrix(table: Table, layout: Layout, train: Indices) -> Matrix:
-    """Scale all features by what the training rows say.
+    """Scale all features by statistics of the training rows.
 
     Raises:
         LimitExceeded: If categories make the data too wide.

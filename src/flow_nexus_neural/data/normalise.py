@@ -1,4 +1,4 @@
-"""Scaling: statistics from training rows only, applied the same way to data and to records.
+"""Scaling of columns, by statistics of training rows only; data sets and records are scaled alike.
 
 Numbers are z-scored and clipped to +-6; a missing value becomes 0, the training mean. Prices and volumes
 first become the log ratio to their symbol's training median, so that symbols are comparable.
@@ -32,7 +32,7 @@ class ColumnSpec(BaseModel):
         medians: Training median per symbol; None where plain values are scaled.
         pooled: Mean and standard deviation of the training values' logarithms over all symbols, for rows
             without a known symbol.
-        levels: Texts, one value each; None for numbers.
+        levels: Texts of a category, each of which is one 0/1 value of a row; None for numbers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,7 +60,7 @@ def fit_column(
     *,
     ratios: bool,
 ) -> ColumnSpec:
-    """Learn a column's statistics from training rows.
+    """Compute the statistics by which a column is scaled, from training rows.
 
     Args:
         name: The column's name.
@@ -99,7 +99,7 @@ def fit_column(
 
 
 def fit_channel(name: str, values: Numbers) -> ColumnSpec:
-    """Learn one channel of [rows, steps, channels] data: one mean and deviation over rows and steps."""
+    """Compute one mean and deviation over all rows and steps of a channel of [rows, steps, channels] data."""
     mean, sd = _moments(np.asarray(values, dtype=np.float64).reshape(-1, 1))
     return ColumnSpec(name=name, kind="number", mean=tuple(mean.tolist()), sd=tuple(sd.tolist()))
 
@@ -190,7 +190,7 @@ def _standard(
 def _log_ratio(
     spec: ColumnSpec, values: NDArray[np.float64], bases: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Ratio to the symbol where it is known; the level among all symbols where it is not."""
+    """Scaled log ratio to the median of the row's symbol; of an unknown symbol the scaled logarithm."""
     mean, sd = np.array(spec.pooled or (0.0, 0.0))[:, None]
     logs = np.log(np.where(values > 0, values, np.nan))
     known = np.isfinite(bases)[:, None]

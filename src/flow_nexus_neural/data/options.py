@@ -1,4 +1,4 @@
-"""A data request: what to train on, and the options that may stand behind the name after `#`."""
+"""The data set that a training asks for, and the options that may follow its name after `#`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -35,7 +35,7 @@ class DataRequest:
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """Options that exist as a suffix only.
+    """Options that can only be given after the name of the data set.
 
     Attributes:
         rows: Rows per symbol of a generator.
@@ -51,7 +51,7 @@ class SourceOptions:
 
 
 def read_options(request: DataRequest) -> tuple[DataRequest, SourceOptions]:
-    """Take the option suffix off a data set's name.
+    """Read the options after a data set's name and remove them from it.
 
     Returns:
         The request with the suffix's options as if they had been arguments, and the others.

@@ -1,8 +1,9 @@
-"""Who trains on which rows: by capability, at random, by skewed labels, or by the source's own clients."""
+"""Divides training rows among workers: by capability, at random, by skewed labels, or by client."""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +19,17 @@ QUOTES = ("usd", "usdt", "usdc", "busd", "eur", "gbp", "btc")
 MIN_SHARD_ROWS = 2
 DIRICHLET_TRIES = 20
 
-Slot = tuple[str, tuple[str, ...]]
+WorkerTags = tuple[str, tuple[str, ...]]
+"""A worker's slot and its capabilities."""
 
 
 @dataclass(frozen=True)
 class ShardReport:
-    """One slot's rows.
+    """What is reported about the shard of one slot.
 
     Attributes:
         rows: Number of rows.
-        symbols: Symbols that occur, sorted as in the data.
+        symbols: Symbols that occur, in the order of the data set's symbols.
         label_balance: Share of every class, by label; None for regression.
     """
 
@@ -43,17 +45,27 @@ class Shards:
     Attributes:
         rows: [n] int64 indices into the training rows, by slot in slot order; every row is in one shard.
         groups: Capability group of every slot, for sampling clients.
-        heterogeneity: Mean Jensen-Shannon divergence (base 2) of the shards' labels from the pool's, in
-            [0, 1]; None for regression.
-        report: What every shard holds.
-        warnings: What the caller should know.
+        report: Report of every slot's shard.
+        warnings: For the caller.
     """
 
     rows: dict[str, Indices]
     groups: dict[str, str]
-    heterogeneity: float | None
     report: dict[str, ShardReport]
     warnings: list[str] = field(default_factory=list)
+
+    @cached_property
+    def heterogeneity(self) -> float | None:
+        """How far the shards' label distributions differ from that of all rows together, in [0, 1].
+
+        The mean Jensen-Shannon divergence, base 2, over the shards that have rows; None for regression.
+        """
+        counts = [
+            np.array([*shard.label_balance.values()]) * shard.rows
+            for shard in self.report.values()
+            if shard.label_balance is not None
+        ]
+        return _heterogeneity(counts) if counts else None
 
 
 @dataclass(frozen=True)
@@ -65,7 +77,7 @@ class _Assignment:
 
 def assign_shards(  # noqa: PLR0913 - three of them name what the indices in `train` mean
     train: Rows,
-    slots: Sequence[Slot],
+    slots: Sequence[WorkerTags],
     partition: str,
     seed: int,
     *,
@@ -73,16 +85,16 @@ def assign_shards(  # noqa: PLR0913 - three of them name what the indices in `tr
     classes: Sequence[Label] | None,
     clients: Sequence[str],
 ) -> Shards:
-    """Deal the training rows to the slots.
+    """Divide the training rows among the slots.
 
     Args:
         train: Training rows, in time order where they have one.
         slots: (slot, capabilities), in slot order.
         partition: `capability`, `iid`, `dirichlet`, `dirichlet:<alpha>` or `client`.
         seed: Of every draw.
-        symbols: Names behind `train.symbols`.
+        symbols: Names to which `train.symbols` are indices.
         classes: Labels by class index; None for regression.
-        clients: Names behind `train.clients`.
+        clients: Names to which `train.clients` are indices.
 
     Raises:
         InvalidArguments: If `parse_partition` refuses the partition.
@@ -109,20 +121,16 @@ def assign_shards(  # noqa: PLR0913 - three of them name what the indices in `tr
             )
     rows = dict(zip((slot for slot, _ in slots), assigned.rows, strict=True))
     groups = dict(zip((slot for slot, _ in slots), assigned.groups, strict=True))
-    counts = {slot: _class_counts(train, own, classes) for slot, own in rows.items()}
     report = {
-        slot: ShardReport(
-            len(own), _symbols_in(train, own, symbols), _balance(counts[slot], classes)
-        )
+        slot: ShardReport(len(own), _symbols_in(train, own, symbols), _balance(train, own, classes))
         for slot, own in rows.items()
     }
-    heterogeneity = None if classes is None else _heterogeneity(list(counts.values()))
     warnings = [*assigned.warnings, *_empty_shards(rows)]
-    return Shards(rows, groups, heterogeneity, report, warnings)
+    return Shards(rows, groups, report, warnings)
 
 
 def owned_symbols(capabilities: Sequence[str], symbols: Sequence[str]) -> list[int]:
-    """Indices of the symbols that tags such as `btc_analysis` claim.
+    """Indices of the symbols that a worker's capability tags name.
 
     A tag's word matches a symbol that is it, begins with it before a separator, or is it with a quote
     currency, in any case: `btc` matches BTC, BTC-USD, BTC/EUR and BTCUSDT.
@@ -140,8 +148,8 @@ def _spellings(symbol: str) -> set[str]:
     return {lowered, head, *bases}
 
 
-def _by_capability(train: Rows, slots: Sequence[Slot], symbols: Sequence[str]) -> _Assignment:
-    """Rows of a symbol go to its owners and to slots without a symbol, in contiguous blocks of time.
+def _by_capability(train: Rows, slots: Sequence[WorkerTags], symbols: Sequence[str]) -> _Assignment:
+    """Divide the rows of each symbol among its owners and the slots without a symbol, in blocks of time.
 
     Rows of a symbol that nobody owns are spread over all slots.
     """
@@ -164,7 +172,7 @@ def _by_capability(train: Rows, slots: Sequence[Slot], symbols: Sequence[str]) -
     return _Assignment([np.sort(_joined(parts)) for parts in shards], groups, warnings)
 
 
-def _at_random(train: Rows, slots: Sequence[Slot], rng: np.random.Generator) -> _Assignment:
+def _at_random(train: Rows, slots: Sequence[WorkerTags], rng: np.random.Generator) -> _Assignment:
     shuffled = rng.permutation(len(train)).astype(np.int64)
     shards = [np.sort(part) for part in np.array_split(shuffled, len(slots))]
     return _Assignment(shards, [EVERYONE] * len(slots))
@@ -172,12 +180,12 @@ def _at_random(train: Rows, slots: Sequence[Slot], rng: np.random.Generator) -> 
 
 def _by_dirichlet(
     train: Rows,
-    slots: Sequence[Slot],
+    slots: Sequence[WorkerTags],
     alpha: float,
     rng: np.random.Generator,
     classes: Sequence[Label] | None,
 ) -> _Assignment:
-    """Every class is dealt by proportions drawn from Dirichlet(alpha) (Hsu, Qi and Brown 2019).
+    """Divide the rows of each class in proportions drawn from Dirichlet(alpha) (Hsu, Qi and Brown 2019).
 
     A regression target is cut into ten equally full bins first.
     """
@@ -216,8 +224,8 @@ def _strata(train: Rows, classes: Sequence[Label] | None) -> Indices:
     return np.searchsorted(edges, train.y).astype(np.int64)
 
 
-def _by_client(train: Rows, slots: Sequence[Slot], clients: Sequence[str]) -> _Assignment:
-    """Whole clients, in the order of their names, to the slots in turn."""
+def _by_client(train: Rows, slots: Sequence[WorkerTags], clients: Sequence[str]) -> _Assignment:
+    """Assign whole clients, in the order of their names, to the slots in turn."""
     present = [index for index in range(len(clients)) if (train.clients == index).any()]
     if len(present) < len(slots):
         raise InvalidDataset(
@@ -235,20 +243,13 @@ def _joined(parts: Sequence[Indices]) -> Indices:
     return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
 
 
-def _class_counts(
-    train: Rows, rows: Indices, classes: Sequence[Label] | None
-) -> NDArray[np.float64]:
-    if classes is None:
-        return np.empty(0)
-    return np.bincount(train.y[rows].astype(np.int64), minlength=len(classes)).astype(np.float64)
-
-
 def _balance(
-    counts: NDArray[np.float64], classes: Sequence[Label] | None
+    train: Rows, rows: Indices, classes: Sequence[Label] | None
 ) -> dict[str, float] | None:
     if classes is None:
         return None
-    total = max(float(counts.sum()), 1.0)
+    counts = np.bincount(train.y[rows].astype(np.int64), minlength=len(classes))
+    total = max(len(rows), 1)
     return {str(label): float(count / total) for label, count in zip(classes, counts, strict=True)}
 
 

@@ -1,4 +1,4 @@
-"""From a request to scaled, split rows: the one entry of the data layer.
+"""Prepares data for a training: reads, checks, splits and scales it. The entry point of the data layer.
 
 Everything that is learnt from data (scaling, categories, medians) is learnt from training rows only.
 """
@@ -33,11 +33,11 @@ class PreparedData:
     """Data ready for training.
 
     Attributes:
-        description: What the data were.
-        schema: How to read records later.
+        description: What the training reports about the data.
+        schema: How records to predict for are read and scaled.
         parts: Rows by part: train, select, meta, verify, calib, test; a part may be empty.
         clients: Names of clients, when the source is divided by client.
-        warnings: What the caller should know.
+        warnings: For the caller.
     """
 
     description: Description
@@ -49,7 +49,7 @@ class PreparedData:
 
 @dataclass(frozen=True)
 class _Draft:
-    """What is known of a data set before it is cut into parts."""
+    """A data set with its columns, series, labels and split, before scaling."""
 
     source: Source
     layout: Layout
@@ -128,14 +128,15 @@ def _draft(source: Source, request: DataRequest, options: SourceOptions) -> _Dra
     series = series_of(source.table, layout, request.window)
     labels = label_rows(layout, series.order, series.of_row)
     seed = request.seed if options.seed is None or source.synthetic else options.seed
-    rule = SplitRule(seed, labels.reach + (request.window or 1) - 1, options.embargo, options.folds)
+    window = request.window or 1
+    rule = SplitRule(seed, labels.reach + window - 1, options.embargo, options.folds, window)
     split = _split(source, series, labels, rule)
     _require_classes(labels, split)
     return _Draft(source, layout, series, labels, split)
 
 
 def _kept_anyway(request: DataRequest, draft: _Draft) -> tuple[str, ...]:
-    """Columns that are used even if they almost equal the label.
+    """Columns that the leak check does not remove, even if they almost equal the label.
 
     A slowly changing value resembles its own future; in a forecast that is no leak.
     """
@@ -264,7 +265,7 @@ def _describe(
 
 
 def _gaps(features: Mapping[str, Column]) -> list[str]:
-    """Values that are missing, or infinite and so treated as missing: scaled, they count as the mean."""
+    """Warnings that count missing and infinite values; both become the training mean, 0 after scaling."""
     missing: dict[str, int] = {}
     infinite: dict[str, int] = {}
     for name, column in features.items():

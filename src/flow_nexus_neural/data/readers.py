@@ -1,7 +1,7 @@
-"""Files to tables: delimited text, JSON, JSON Lines, NPY, NPZ and Parquet.
+"""Reads files into tables: delimited text, JSON, JSON Lines, NPY, NPZ and Parquet.
 
-Every reader works in blocks, so that the interpreter lock is released between them and a long file does not
-keep the server from answering.
+Every reader works in blocks and so releases the interpreter lock in between: the server stays responsive
+while it reads a long file.
 """
 
 import csv
@@ -103,7 +103,7 @@ def read_file(path: Path, max_rows: int) -> Read:
 
 
 def data_suffix(path: Path) -> str:
-    """The suffix that decides the format; `.gz` counts with what stands before it."""
+    """The suffix that decides the format, in lower case; for compressed files both, as in `.csv.gz`."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes[-1:] == [".gz"]:
         return "".join(suffixes[-2:])
@@ -165,7 +165,7 @@ def _header(path: Path) -> tuple[list[str], str]:
 
 
 def _all_numeric(path: Path, header: list[str], delimiter: str, max_rows: int) -> Table | None:
-    """The C reader for files of plain numbers; None as soon as something else occurs."""
+    """Read a file of plain numbers with numpy's fast reader; None if it holds anything else."""
     lines = (line for line in _lines(path) if not line.isspace())
     next(lines)
     blocks: list[NDArray[np.float64]] = []

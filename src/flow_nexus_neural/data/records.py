@@ -1,4 +1,4 @@
-"""Forms of prediction input: a record, a list of records, numbers in order, or windows of rows."""
+"""Recognises the form of prediction input: a record, a list of records, numbers in order, or windows."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from flow_nexus_neural.errors import InvalidRecord
 MAX_RECORDS = 1_000
 MAX_TEXT_BYTES = 2_000_000
 MAX_WINDOW_ROWS = 65_536
-FORMS = (
+RECORD_FORMS = (
     "send an object, a list of objects, or a list of numbers in the order of the model's inputs;"
     " every number finite, null where unknown"
 )
@@ -21,11 +21,11 @@ Row = Mapping[str, object] | list[object]
 
 @dataclass(frozen=True)
 class Records:
-    """Parsed input.
+    """Prediction input, divided into records and rows.
 
     Attributes:
         rows: Per record its rows, oldest first; one row unless it is a window.
-        is_list: The caller sent a list and expects a list.
+        is_list: Whether the input is a list, so that the reply has a list of predictions.
         mode: `single`, `batch` or `window`.
     """
 
@@ -35,7 +35,7 @@ class Records:
 
 
 def parse_records(schema: DataSchema, value: object) -> Records:
-    """Find out which form the input has.
+    """Recognise the form of the input and divide it into records.
 
     Raises:
         InvalidRecord: If it is not JSON, too long, or has none of the forms.
@@ -47,9 +47,9 @@ def parse_records(schema: DataSchema, value: object) -> Records:
             return Records([_window(schema, value)], is_list=False, mode="window")
         return Records([[value]], is_list=False, mode="single")
     if not isinstance(value, list):
-        raise InvalidRecord(f"input is {json_kind(value)}, not a record", hint=FORMS)
+        raise InvalidRecord(f"input is {json_kind(value)}, not a record", hint=RECORD_FORMS)
     if not value:
-        raise InvalidRecord("input is an empty list", hint=FORMS)
+        raise InvalidRecord("input is an empty list", hint=RECORD_FORMS)
     if not isinstance(value[0], (list, Mapping)):
         return Records([[value]], is_list=False, mode="single")
     if _is_one_window(schema, value):
@@ -72,7 +72,9 @@ def _from_text(text: str) -> object:
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as failure:
-        raise InvalidRecord(f"input is not valid JSON: {failure}"[:200], hint=FORMS) from None
+        raise InvalidRecord(
+            f"input is not valid JSON: {failure}"[:200], hint=RECORD_FORMS
+        ) from None
 
 
 def _refuse_constant(name: str) -> object:
@@ -80,7 +82,7 @@ def _refuse_constant(name: str) -> object:
 
 
 def _is_one_window(schema: DataSchema, value: list[object]) -> bool:
-    """A list of steps of numbers, for a model of sequences."""
+    """Whether a list of lists is one window, given step by step, rather than a list of records."""
     steps, channels = schema.input.window, schema.input.n_scalars
     if steps is None or channels == schema.input.flat_width:
         return False
@@ -94,7 +96,7 @@ def _record(schema: DataSchema, item: object, index: int) -> list[Row]:
         if schema.input.window is not None and item and isinstance(item[0], (list, Mapping)):
             return _window(schema, {"window": item})
         return [item]
-    raise InvalidRecord(f"record {index} is {json_kind(item)}", hint=FORMS)
+    raise InvalidRecord(f"record {index} is {json_kind(item)}", hint=RECORD_FORMS)
 
 
 def _has_window(schema: DataSchema, record: Mapping[str, object]) -> bool:
@@ -105,7 +107,7 @@ def _has_window(schema: DataSchema, record: Mapping[str, object]) -> bool:
 def _window(schema: DataSchema, record: Mapping[str, object]) -> list[Row]:
     if schema.input.window is None:
         raise InvalidRecord(
-            "input has a window, but the model was trained on single rows", hint=FORMS
+            "input has a window, but the model was trained on single rows", hint=RECORD_FORMS
         )
     rows = record["window"]
     if not isinstance(rows, list) or not rows or len(rows) > MAX_WINDOW_ROWS:
@@ -118,5 +120,5 @@ def _window(schema: DataSchema, record: Mapping[str, object]) -> list[Row]:
         elif isinstance(row, list):
             found.append(row)
         else:
-            raise InvalidRecord(f"a row of a window is {json_kind(row)}", hint=FORMS)
+            raise InvalidRecord(f"a row of a window is {json_kind(row)}", hint=RECORD_FORMS)
     return found

@@ -1,4 +1,4 @@
-"""From what a caller wrote to a table: inline data, a built-in name, or a path inside the data roots."""
+"""Finds the table that a caller names: inline data, a built-in name, or a path inside the data roots."""
 
 import hashlib
 from collections.abc import Mapping
@@ -49,15 +49,15 @@ class Source:
 
     Attributes:
         table: The columns as read.
-        name: What the caller called it.
-        kind: How it was found.
-        origin: One sentence for people.
+        name: The name that the caller gave.
+        kind: Where it was found.
+        origin: Where it comes from, in one sentence.
         sha256: Of the file's bytes; of the columns for inline and built-in data.
-        target: Name of the label column when the form says so.
-        label_reach: Rows ahead that the given label already looks.
+        target: Name of the label column; None when the source does not name one.
+        label_reach: Rows that the given label already looks ahead.
         synthetic: Whether it was generated.
-        market: Whether it stands for the built-in market data, so that lags may be derived.
-        warnings: What the caller should know.
+        market: Whether it has the name of the built-in market data: then lags are derived where it has none.
+        warnings: For the caller.
     """
 
     table: Table
@@ -79,7 +79,7 @@ def resolve(
     rows: int | None = None,
     seed: int | None = None,
 ) -> Source:
-    """Find the data.
+    """Find and read a data set.
 
     Args:
         dataset: Inline values, inline JSON text, a built-in name or a path, without option suffix.
@@ -201,7 +201,7 @@ def _as_path(text: str) -> Path:
 
 
 def _with_suffixes(wanted: Path) -> list[Path]:
-    """A bare stem finds the user's file of that name."""
+    """For a name without a suffix: the file names with each suffix that can be read."""
     if not wanted.name or wanted.suffix:
         return []
     return [wanted.with_name(wanted.name + suffix) for suffix in READERS]

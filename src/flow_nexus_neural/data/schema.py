@@ -1,4 +1,4 @@
-"""What a model was trained on: enough to understand a record later, and to say what the data were."""
+"""Describes what a model was trained on: how to read records for it, and what the data were."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +16,7 @@ from flow_nexus_neural.vocabulary import Label, Task
 
 @dataclass(frozen=True)
 class Description:
-    """The data as they were understood; the fields of the engine's report of a data set."""
+    """A data set as it was read. The fields are those of the engine's report on a data set."""
 
     name: str
     kind: str
@@ -35,11 +35,11 @@ class Description:
 
 @dataclass(frozen=True)
 class Adapted:
-    """Records as a network reads them, and how they were understood.
+    """Records as network input, and a report of how they were read.
 
     Attributes:
         x: [records, *row_shape] float32, scaled; missing values are 0.
-        is_list: The caller sent a list and expects a list.
+        is_list: Whether the input was a list, so that the reply has a list of predictions.
         symbols: Symbol of every record, in the schema's spelling where it is known.
         coverage: [records] float64, share of the inputs that were given.
         familiar: [records] float64, share of the inputs that were given and lie within 6 standard deviations
@@ -48,9 +48,9 @@ class Adapted:
         mapped: Schema columns that some record gave.
         imputed: Schema columns, or steps of a vector, that some record lacked.
         ignored: Names that were not used, each with `name` and `reason`.
-        ood: Columns with a value beyond 6 standard deviations, or without a meaning to the scaler.
+        ood: Columns with a value beyond 6 standard deviations, or one that their scaling cannot use.
         clipped: Number of clipped values.
-        warnings: What the caller should know.
+        warnings: For the caller.
     """
 
     x: NDArray[np.float32]
@@ -75,14 +75,14 @@ class DataSchema(BaseModel):
         task: What is predicted.
         classes: Labels by class index; None for regression.
         columns: Feature columns in stored order: the vector column first.
-        target: How people read the target.
+        target: Name of the target for reports.
         target_name: Column of the label; None when it is the return of a price.
         target_mean: Training mean of a regression target; 0 otherwise.
         target_sd: Training standard deviation of a regression target; 1 otherwise.
         symbols: Known symbols.
         time_ordered: Rows came in time order.
-        target_is_return: The sign of the target is a direction.
-        horizon: Rows ahead that a label looks.
+        target_is_return: Whether the target is a return, so that its sign is a direction.
+        horizon: Rows that a label looks ahead.
         outcome_names: Columns of the source that are outcomes and are ignored in records.
     """
 
@@ -130,18 +130,3 @@ class DataSchema(BaseModel):
             pydantic.ValidationError: If the value is no schema.
         """
         return cls.model_validate(value)
-
-    def adapt(self, input_data: str | dict[str, JsonValue] | list[JsonValue]) -> Adapted:
-        """Read records to predict for.
-
-        Args:
-            input_data: JSON text or values: a record, a list of records, `{"window": [...]}`, a list of
-                numbers in stored order, or a list of such lists.
-
-        Raises:
-            InvalidRecord: If the input is not JSON, not finite, too large, or of the wrong width.
-            NoKnownFeature: If a record holds none of the model's features.
-        """
-        from flow_nexus_neural.data.adapter import adapt
-
-        return adapt(self, input_data)

@@ -13,14 +13,14 @@ from flow_nexus_neural.errors import DataTooSmall
 
 @dataclass(frozen=True)
 class Series:
-    """How rows follow each other.
+    """The series that each row belongs to, and the order of the rows within it.
 
     Attributes:
         of_row: [rows] number of the series that a row belongs to.
         order: [rows] row indices sorted by series, then time.
-        time: [rows] moment of every row; its place in the series when there is no time column.
-        ordered: Whether the order means time.
-        warnings: What the caller should know.
+        time: [rows] moment of every row; its position in the series when there is no time column.
+        ordered: Whether the rows are in time order.
+        warnings: For the caller.
     """
 
     of_row: Indices
@@ -31,9 +31,10 @@ class Series:
 
 
 def series_of(table: Table, layout: Layout, window: int | None) -> Series:
-    """Find the series.
+    """Group the rows by client and symbol, and order each group by time.
 
-    A window or a horizon without a time column takes the order of the rows as time, and says so.
+    Where a window or a horizon is wanted without a time column, the order of the rows is taken as their order
+    in time, and a warning says so.
     """
     client_of = 0 if table.client_of is None else table.client_of.astype(np.int64)
     of_row = client_of * (len(layout.symbols) + 1) + layout.symbol_of.astype(np.int64) + 1

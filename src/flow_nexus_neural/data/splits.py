@@ -1,11 +1,13 @@
-"""Which rows train, which choose, which calibrate and which only report.
+"""Splitting a data set into parts: rows to train on, to select by, to calibrate on and to report on.
 
 Time-ordered rows are cut at the same moments for all series; the rows whose label reaches over a cut are
-dropped (purge). Other rows are spread by a seeded, stratified draw. Shares follow the roles: train the
-workers, select versions, meta for stacking, verify for confidence, calib for calibration, test for reports.
+dropped (purge). Other rows are assigned to parts by a seeded, stratified draw. Shares follow the roles: train
+for the workers, select for choosing versions, meta for stacking, verify for confidence, calib to calibrate,
+test for reports.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +17,16 @@ from flow_nexus_neural.errors import DataTooSmall, InvalidArguments, InvalidData
 from flow_nexus_neural.vocabulary import MIN_ROWS
 
 PARTS = ("train", "select", "meta", "verify", "calib", "test")
-SHARES = (62, 8, 10, 7, 5, 8)
-SMALL_SHARES = (80, 0, 0, 0, 0, 20)
 FULL_ROWS = 2_000
+SELECT_ROWS = 200
+# Shares of PARTS in per cent, by the number of usable rows from which they apply. From SELECT_ROWS on, select
+# has the share that it has from FULL_ROWS on: 16 rows at least, enough to see a training diverge. It is taken
+# from train, so the test rows are the same with and without it, and results below FULL_ROWS stay comparable.
+SHARES = {
+    FULL_ROWS: (62, 8, 10, 7, 5, 8),
+    SELECT_ROWS: (72, 8, 0, 0, 0, 20),
+    MIN_ROWS: (80, 0, 0, 0, 0, 20),
+}
 
 
 @dataclass(frozen=True)
@@ -29,21 +38,23 @@ class SplitRule:
         gap: Rows dropped per series at the end of a part, before a cut.
         embargo: Rows dropped per series at the start of a part, after a cut.
         folds: Of a walk-forward split; None for the plain shares.
+        window: Consecutive rows of one series that make one sample.
     """
 
     seed: int
     gap: int = 0
     embargo: int = 0
     folds: int | None = None
+    window: int = 1
 
 
 @dataclass(frozen=True)
 class Split:
-    """Row indices per part, in order, and the rows dropped at cuts."""
+    """Row indices per part, in order, and the number of rows dropped at cuts."""
 
     rows: dict[str, Indices]
     purged: int
-    warnings: list[str] = field(default_factory=list)
+    warnings: Sequence[str] = ()
 
 
 def split_by_time(
@@ -54,6 +65,8 @@ def split_by_time(
     in_test: NDArray[np.bool_] | None = None,
 ) -> Split:
     """Split rows at moments in time.
+
+    Below FULL_ROWS there is no select part where the gaps would leave no sample in it, or none in train.
 
     Args:
         rows: [n] usable row indices.
@@ -66,20 +79,22 @@ def split_by_time(
         DataTooSmall: If there are too few rows.
         InvalidDataset: If the moments are too few to be cut.
     """
-    shares = _shares(len(rows), rule)
-    warnings = _describe(len(rows), rule)
     rows = rows[np.lexsort((series[rows], time[rows]))]
-    part = np.full(len(rows), PARTS.index("test"), dtype=np.int8)
-    if in_test is None:
-        part = _parts_by_time(time[rows], shares)
-    else:
-        free = ~in_test[rows]
-        part[free] = _parts_by_time(time[rows][free], (*shares[:-1], 0))
-        warnings.extend(_future_warning(time[rows], free))
-    kept = _outside_gaps(part, time[rows], series[rows], rule)
-    split = _collect(rows, part, kept, warnings)
-    _require_train_and_test(split)
-    return split
+    free = np.ones(len(rows), dtype=np.bool_) if in_test is None else ~in_test[rows]
+    for shares in _shares(len(rows), rule):
+        part = np.full(len(rows), PARTS.index("test"), dtype=np.int8)
+        part[free] = _parts_by_time(time[rows][free], _of_free_rows(shares, in_test))
+        kept = _outside_gaps(part, time[rows], series[rows], rule)
+        found = _collect(rows, part, kept)
+        has_select = _has_sample(series[found["select"]], rule.window)
+        if has_select and _has_sample(series[found["train"]], rule.window):
+            break
+    _require_train_and_test(found)
+    warnings = [
+        *_describe(len(rows), rule, has_select=has_select),
+        *_future_warning(time[rows], free),
+    ]
+    return Split(found, int(len(rows) - kept.sum()), warnings)
 
 
 def split_stratified(
@@ -90,9 +105,9 @@ def split_stratified(
 ) -> Split:
     """Split rows without an order by a seeded draw that keeps the shares of every stratum.
 
-    Within each stratum rows get a random rank; a row's place is its rank's middle as a fraction of the
-    stratum, and parts are cut along that fraction over all rows. Part sizes are exact, strata proportional,
-    and a stratum of one row is trained on more often than not.
+    The rows of each stratum get a random rank. A row's place is the middle of its rank as a fraction of the
+    stratum, and all rows are cut into parts along that fraction. Part sizes are exact, strata proportional,
+    and the row of a stratum of one row is more often in train than not.
 
     Args:
         rows: [n] usable row indices.
@@ -109,33 +124,43 @@ def split_stratified(
             "split=walk_forward needs rows in time order",
             hint="name a time_column, or give a window or horizon if the rows are in time order",
         )
-    shares = _shares(len(rows), rule)
+    shares = _of_free_rows(_shares(len(rows), rule)[0], in_test)
     rng = np.random.Generator(np.random.PCG64([rule.seed, 1]))
+    free = np.ones(len(rows), dtype=np.bool_) if in_test is None else ~in_test[rows]
     part = np.full(len(rows), PARTS.index("test"), dtype=np.int8)
-    if in_test is None:
-        part = _parts_by_strata(strata[rows], shares, rng)
-    else:
-        free = ~in_test[rows]
-        part[free] = _parts_by_strata(strata[rows][free], (*shares[:-1], 0), rng)
-    split = _collect(rows, part, np.ones(len(rows), dtype=np.bool_), _describe(len(rows), rule))
-    _require_train_and_test(split)
-    return split
+    part[free] = _parts_by_strata(strata[rows][free], shares, rng)
+    found = _collect(rows, part, np.ones(len(rows), dtype=np.bool_))
+    _require_train_and_test(found)
+    return Split(found, 0, _describe(len(rows), rule, has_select=len(found["select"]) > 0))
 
 
-def _shares(rows: int, rule: SplitRule) -> tuple[int, ...]:
+def _shares(rows: int, rule: SplitRule) -> list[tuple[int, ...]]:
+    """Shares that this many rows allow, preferred first; the second, if any, has no select part."""
     if rows < MIN_ROWS:
         raise DataTooSmall(
             f"{rows} usable rows; at least {MIN_ROWS} are needed", hint="give more rows"
         )
-    shares = SHARES if rows >= FULL_ROWS else SMALL_SHARES
+    first = next(low for low in SHARES if rows >= low)
+    tables: list[tuple[int, ...]] = [
+        SHARES[low] for low in ([first, MIN_ROWS] if first == SELECT_ROWS else [first])
+    ]
     if rule.folds is None:
-        return shares
+        return tables
     # The last of folds + 1 equal blocks is the test; the others keep their proportions before it.
-    before = sum(shares[:-1])
-    return (*(share * rule.folds for share in shares[:-1]), before)
+    return [(*(share * rule.folds for share in shares[:-1]), sum(shares[:-1])) for shares in tables]
 
 
-def _describe(rows: int, rule: SplitRule) -> list[str]:
+def _of_free_rows(shares: tuple[int, ...], in_test: NDArray[np.bool_] | None) -> tuple[int, ...]:
+    """Shares of the rows that are to be split; nothing is for the test where the source has reserved it."""
+    return shares if in_test is None else (*shares[:-1], 0)
+
+
+def _has_sample(series: Indices, window: int) -> bool:
+    """Whether a part, given by the series of its rows, has a run of `window` rows of one series."""
+    return bool(len(series)) and int(np.unique(series, return_counts=True)[1].max()) >= window
+
+
+def _describe(rows: int, rule: SplitRule, *, has_select: bool) -> list[str]:
     warnings = []
     if rule.folds is not None:
         warnings.append(
@@ -144,10 +169,22 @@ def _describe(rows: int, rule: SplitRule) -> list[str]:
             " trained one by one"
         )
     if rows < FULL_ROWS:
-        warnings.append(
-            f"{rows} rows are below {FULL_ROWS}: they are split into train and test only, without rows for"
-            " selection, stacking, confidence and calibration"
+        parts = (
+            ("train, select and test only", "")
+            if has_select
+            else ("train and test only", " selection,")
         )
+        warnings.append(
+            f"{rows} rows are below {FULL_ROWS}: they are split into {parts[0]}, without rows for{parts[1]}"
+            " stacking, confidence and calibration"
+        )
+    if not has_select:
+        reason = (
+            f"{rows} rows are below {SELECT_ROWS}"
+            if rows < SELECT_ROWS
+            else "select or train would hold no sample"
+        )
+        warnings.append(f"there is no validation loss and no best round: {reason}")
     return warnings
 
 
@@ -186,7 +223,10 @@ def _parts_by_strata(
 def _outside_gaps(
     part: NDArray[np.int8], time: NDArray[np.float64], series: Indices, rule: SplitRule
 ) -> NDArray[np.bool_]:
-    """[n] bool, rows whose next `gap` and previous `embargo` rows of their series are in their part."""
+    """[n] bool: True for rows that no cut is too close to.
+
+    The next `gap` and the previous `embargo` rows of the same series must be in the same part.
+    """
     kept = np.ones(len(part), dtype=np.bool_)
     if not len(part) or not (rule.gap or rule.embargo):
         return kept
@@ -215,16 +255,13 @@ def _future_warning(time: NDArray[np.float64], free: NDArray[np.bool_]) -> list[
     return [warning]
 
 
-def _collect(
-    rows: Indices, part: NDArray[np.int8], kept: NDArray[np.bool_], warnings: list[str]
-) -> Split:
-    parts = {name: rows[kept & (part == index)] for index, name in enumerate(PARTS)}
-    return Split(parts, int(len(rows) - kept.sum()), warnings)
+def _collect(rows: Indices, part: NDArray[np.int8], kept: NDArray[np.bool_]) -> dict[str, Indices]:
+    return {name: rows[kept & (part == index)] for index, name in enumerate(PARTS)}
 
 
-def _require_train_and_test(split: Split) -> None:
+def _require_train_and_test(rows: dict[str, Indices]) -> None:
     for name in ("train", "test"):
-        if not len(split.rows[name]):
+        if not len(rows[name]):
             raise InvalidDataset(
                 f"no row is left in the part '{name}'",
                 hint="give more rows, more distinct times, or a smaller window, horizon or embargo",

@@ -1,8 +1,8 @@
-"""Labelled generators: data that are known to be made up, with a known best possible result.
+"""Generators of labelled synthetic data.
 
-`crypto_regime` v1 is a hidden Markov model of hourly returns. Its exact forward filter
-(`regime_filter`) is the best predictor that exists for it, so that a model which does better has seen the
-future. It says nothing about real markets, whose direction is far less predictable.
+`crypto_regime` v1 is a hidden Markov model of hourly returns. Its exact forward filter is the best predictor
+that exists for it, and the tests compare learners with it: a model that does better has seen the future. It
+says nothing about real markets, whose direction is far less predictable.
 """
 
 from collections.abc import Callable
@@ -98,40 +98,6 @@ def regime_returns(rows: int, market: Market, rng: np.random.Generator) -> NDArr
         previous = shock[step] + echo[step] * previous
         returns[step] = previous
     return returns
-
-
-def regime_filter(returns: NDArray[np.float64], market: Market) -> NDArray[np.float64]:
-    """P(next return > 0) of the true model, by the exact forward recursion (Hamilton 1989).
-
-    Args:
-        returns: [rows] returns; entry t of the result uses those up to and including t.
-        market: Which symbol's parameters apply.
-
-    Returns:
-        [rows] probabilities.
-    """
-    step_to = np.where(np.eye(3) > 0, STAY, (1 - STAY) / 2)
-    spread = market.spread_factor * SPREAD * np.sqrt((DEGREES - 2) / DEGREES)
-    belief = np.full(3, 1 / 3)
-    previous = 0.0
-    result = np.empty(len(returns))
-    for step, value in enumerate(returns):
-        scaled = (value - DRIFT - ECHO * previous) / spread
-        likelihood = (1 + scaled**2 / DEGREES) ** (-(DEGREES + 1) / 2) / spread
-        belief = (belief @ step_to) * likelihood
-        belief /= belief.sum()
-        centre = (DRIFT + ECHO * value) / spread
-        result[step] = float((belief @ step_to) @ _student5_cdf(centre))
-        previous = value
-    return result
-
-
-def _student5_cdf(value: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distribution function of Student's t with 5 degrees of freedom, in closed form."""
-    angle = np.arctan(value / np.sqrt(5.0))
-    cosine, sine = np.cos(angle), np.sin(angle)
-    area: NDArray[np.float64] = 0.5 + (angle + sine * (cosine + 2 / 3 * cosine**3)) / np.pi
-    return area
 
 
 def ewma_volatility(returns: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""A table in memory: named columns of equal length, as every reader delivers it."""
+"""The table in memory that every reader returns: named columns of equal length."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ RawBlock = Mapping[str, Sequence[object]]
 
 @dataclass(frozen=True)
 class TextColumn:
-    """Text as codes into levels.
+    """A text column, stored as indices into its distinct texts.
 
     Attributes:
         codes: [rows] int32 index into `levels`, -1 where missing.
@@ -42,7 +42,7 @@ Column = Numbers | TextColumn
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of equal length, with the partition that the source came in.
+    """Columns of equal length, and how the source divides the rows by client and into train and test.
 
     Attributes:
         columns: Column by name, in the source's order.
@@ -97,7 +97,7 @@ def table_from(columns: dict[str, Column], subject: str, *, channels: bool = Fal
 
 
 def is_plain_text(text: str) -> bool:
-    """Whether a text can be written as UTF-8; JSON can smuggle in halves of characters."""
+    """Whether a text can be written as UTF-8; JSON text may contain lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -126,7 +126,7 @@ def width_of(column: Column) -> int:
 
 
 def check_size(rows: int, width: int, subject: str) -> None:
-    """Refuse a table beyond the caps.
+    """Refuse a table that is too wide or has too many cells.
 
     Raises:
         LimitExceeded: If it has more than 4,096 columns or 64 Mi cells.
@@ -194,10 +194,10 @@ def numbers_from(values: Sequence[object]) -> NDArray[np.float64] | None:
 
 
 class ColumnBuilder:
-    """Grows one column block by block; what it holds is decided by the first block.
+    """Builds one column block by block; the first block decides whether it holds numbers or text.
 
-    A column that starts as numbers and meets text later cannot be mended, since the first texts are gone:
-    `conflict` is set, and the caller reads again with `text` forced.
+    Where text follows numbers, `conflict` is set: the original spelling of the numbers is gone, so the caller
+    must read the source again with `text=True`.
     """
 
     def __init__(self, name: str, *, text: bool = False) -> None:
@@ -299,7 +299,7 @@ def columns_from_blocks(
     """Build columns from a source that can be read twice, holding one block of raw values at a time.
 
     Args:
-        open_blocks: Starts reading; every block has the same keys, or further ones (then missing before).
+        open_blocks: Starts reading. A column that first occurs in a later block is missing in earlier rows.
         subject: Names the source in errors.
         max_rows: Rows beyond which reading stops.
 
@@ -341,7 +341,7 @@ def _read_once(
 def blocks_of_records(
     records: Iterable[Mapping[str, object]], size: int = 5_000
 ) -> Iterator[RawBlock]:
-    """Turn records into blocks of columns; a key that a record lacks is missing there."""
+    """Turn records into blocks of columns; where a record lacks a key, the value is missing."""
     pending: list[Mapping[str, object]] = []
     for record in records:
         pending.append(record)

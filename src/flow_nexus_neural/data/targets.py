@@ -1,4 +1,4 @@
-"""Labels: which task a target is, its classes, and from how many rows ahead it comes."""
+"""Makes the label of every row: the task, the classes, and labels taken from later rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ class Labels:
     """The label of every row.
 
     Attributes:
-        name: How people read it.
-        task: What is learnt.
+        name: Name of the label for reports, such as `next return > 0`.
+        task: The learning task that the values call for.
         classes: Labels by class index; None for regression.
         values: [rows] float64 class index or value; NaN where `usable` is False.
         usable: [rows] bool, rows that have a label.
-        reach: Rows ahead that a label looks.
-        is_return: The sign of the target is a direction.
+        reach: Rows that a label looks ahead.
+        is_return: Whether the target is a return, so that its sign is a direction.
     """
 
     name: str
@@ -168,7 +168,7 @@ def _text_classes(
 
 
 def _class_order(levels: Sequence[str]) -> list[str]:
-    """Sorted; of two, the one that says yes comes last and is class 1."""
+    """Labels in sorted order; of two, a word such as yes, up or buy comes last and so is class 1."""
     ordered = sorted(levels)
     says_yes = [level.lower() in POSITIVE_WORDS for level in ordered]
     return ordered[::-1] if says_yes == [True, False] else ordered

@@ -1,15 +1,14 @@
-"""The plain row-weighted average, folded in the order given."""
+"""Federated averaging: the row-weighted average of the workers' vectors."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating[Any]]
+from flow_nexus_neural.kernels.probabilities import Floats
 
 BLOCK = 1 << 14
-"""Coordinates folded at a time: the two float64 work arrays, 256 KiB, stay in the second-level cache."""
+"""Coordinates averaged at a time: the two float64 work arrays, 256 KiB, stay in the second-level cache."""
 
 
 def federated_average(vectors: Sequence[Floats], rows: Sequence[int]) -> NDArray[np.float32]:
@@ -22,7 +21,7 @@ def federated_average(vectors: Sequence[Floats], rows: Sequence[int]) -> NDArray
 
     Args:
         vectors: n arrays of shape [d], float32, in slot order. Not modified.
-        rows: n counts, known to the engine and never claimed by a worker.
+        rows: n row counts, as the engine knows them; a worker's own claim is never used.
 
     Returns:
         [d] float32. Cost: O(n d) time, O(d) memory for the result and a constant for the accumulator.

@@ -1,4 +1,4 @@
-"""Making stated probabilities match frequencies, and intervals that cover what they promise."""
+"""Calibration of probabilities, and prediction intervals with a guaranteed coverage."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from flow_nexus_neural.errors import StoreCorrupt
-from flow_nexus_neural.kernels.metrics import Labels
+from flow_nexus_neural.kernels.metrics import ClassLabels
 from flow_nexus_neural.kernels.probabilities import (
     Float64s,
     Floats,
@@ -19,7 +19,7 @@ from flow_nexus_neural.kernels.probabilities import (
 )
 
 Kind = Literal["identity", "temperature", "platt"]
-Fit = Callable[[Floats, Labels], "Calibrator"]
+Fit = Callable[[Floats, ClassLabels], "Calibrator"]
 
 MAX_STEPS = 100
 FOLDS = 5
@@ -30,7 +30,7 @@ SCALE_BOUNDS = (1e-2, 1e2)
 
 @dataclass(frozen=True, slots=True)
 class Calibrator:
-    """Maps logits to better logits: `scale * logits + offset`.
+    """A map from logits to calibrated logits: `scale * logits + offset`.
 
     Attributes:
         kind: `identity` changes nothing; `temperature` has offset 0 and scale 1 / T; `platt` has both
@@ -69,13 +69,13 @@ _KINDS: tuple[Kind, ...] = get_args(Kind)
 IDENTITY = Calibrator("identity", 1.0, 0.0)
 
 
-def log_loss(logits: Floats, y: Labels) -> float:
+def log_loss(logits: Floats, y: ClassLabels) -> float:
     """Mean negative log likelihood in nats; logits [n, 1] or [n, C], y [n] class indices."""
     log_p = class_log_probabilities(logits)
     return float(-log_p[np.arange(y.size), y.astype(np.int64)].mean())
 
 
-def fit_temperature(logits: Floats, y: Labels) -> Calibrator:
+def fit_temperature(logits: Floats, y: ClassLabels) -> Calibrator:
     """One scale for all logits, by Newton on the log loss.
 
     The loss is convex in the scale, so the answer does not depend on a starting point. The scale is kept
@@ -107,7 +107,7 @@ def fit_temperature(logits: Floats, y: Labels) -> Calibrator:
     return Calibrator("temperature", float(np.exp(best[0])), 0.0)
 
 
-def fit_platt(logits: Floats, y: Labels) -> Calibrator:
+def fit_platt(logits: Floats, y: ClassLabels) -> Calibrator:
     """Scale and offset of a single logit, by Newton on the smoothed log loss.
 
     Args:
@@ -116,7 +116,7 @@ def fit_platt(logits: Floats, y: Labels) -> Calibrator:
 
     Source: Platt, "Probabilistic Outputs for Support Vector Machines", 1999, targets of section 2.2;
     Lin, Lin and Weng, "A note on Platt's probabilistic outputs", Machine Learning 2007, algorithm 1.
-    Departure: the scale is kept in [0.01, 100], so the order of the answers never turns round.
+    Departure: the scale is kept in [0.01, 100], so calibration never reverses the order of two rows.
     """
     x = np.asarray(logits, dtype=np.float64).reshape(-1)
     positives = int((y == 1).sum())
@@ -140,11 +140,11 @@ def fit_platt(logits: Floats, y: Labels) -> Calibrator:
     return Calibrator("platt", float(best[0]), float(best[1]))
 
 
-def gated(fit: Fit, logits: Floats, y: Labels, *, folds: int = FOLDS) -> Calibrator:
-    """The fitted calibrator if it lowers the log loss of rows it was not fitted on, else the identity.
+def gated(fit: Fit, logits: Floats, y: ClassLabels, *, folds: int = FOLDS) -> Calibrator:
+    """The fitted calibrator if it lowers the log loss in cross-validation, else the identity.
 
-    Rows are dealt to folds by class in their given order, without chance. Each fold is scored under the
-    calibrator of the others; the returned one is fitted on all rows.
+    Rows are assigned to folds by class, in their given order, without randomness. Each fold is scored with
+    the calibrator that was fitted on the others. The returned calibrator is fitted on all rows.
 
     Args:
         fit: `fit_temperature` or `fit_platt`.
@@ -214,7 +214,7 @@ def _newton(
     start: Float64s,
     bounds: tuple[Float64s, Float64s],
 ) -> Float64s:
-    """Minimise a smooth function in a box: Newton steps, halved until they do not go up."""
+    """Minimise a smooth function in a box by Newton steps, each halved until it lowers the function."""
     theta, best = start, loss(start)
     for _ in range(MAX_STEPS):
         gradient, hessian = derivatives(theta)

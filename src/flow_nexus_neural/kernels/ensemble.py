@@ -1,4 +1,4 @@
-"""Many answers to one question: how they are fused and how far they agree."""
+"""Combines the predictions of several slots, and measures how far they agree."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ WEIGHT_FLOOR = 0.05
 
 @dataclass(frozen=True, slots=True)
 class TargetScale:
-    """Turns standardised outputs into the target's unit: `value * sd + mean`.
+    """Scale of a regression target: `value * sd + mean` is a standardised output in the target's unit.
 
     Attributes:
         tau: Two values of regression within tau of each other, in the target's unit, agree even if their
@@ -42,18 +42,17 @@ class TargetScale:
 
 @dataclass(frozen=True, slots=True)
 class Fused:
-    """One answer per record, and the answers it was made of.
+    """The combined prediction of each record, and the predictions of the slots.
 
     Attributes:
         values: [R]. Binary: P(class 1) in [1e-6, 1 - 1e-6]. Multiclass: probability of the decided
             class. Regression: the value in the target's unit.
         probabilities: [R, C], rows sum to 1; None for regression.
         decisions: [R] class index; None for regression.
-        consensus: [R] weight of the slots that decide as the fused answer, over the weight of all
-            expected slots, in [1e-6, 1]. A slot that did not answer does not agree.
-        node_agreement: [R] 1 - mean distance between two answers, in [1e-6, 1]; 1 for a single one.
+        consensus: [R] weight of the slots whose decision is the combined one, divided by the weight of all
+            expected slots, in [1e-6, 1]. A slot that did not answer counts as disagreeing.
+        node_agreement: [R] 1 - mean distance between the predictions of two slots, in [1e-6, 1]; 1 if one.
         node_values: [K, R], as `values`, of each slot.
-        node_probabilities: [K, R, C]; None for regression.
         node_decisions: [K, R]; None for regression.
     """
 
@@ -63,7 +62,6 @@ class Fused:
     consensus: Float64s
     node_agreement: Float64s
     node_values: Float64s
-    node_probabilities: Float64s | None
     node_decisions: Ints | None
 
 
@@ -76,7 +74,7 @@ def fuse(
     expected_weight: float | None = None,
     scale: TargetScale | None = None,
 ) -> Fused:
-    """Fuse the answers of K slots to R records.
+    """Combine the predictions of K slots for R records.
 
     With p_k the probability vector of slot k and w_k its weight, renormalised over the K that answered:
 
@@ -87,20 +85,20 @@ def fuse(
     | weighted | sigmoid(sum w_k logit p_k) | softmax(sum w_k log p_k) | sum w_k y_k |
     | ensemble | as weighted | as weighted | as weighted |
 
-    Logarithms are taken of probabilities clipped to 1e-6, so that no slot can outvote all others by one
-    huge logit. An even split of votes is decided by the mean probabilities; `values` stays the share.
+    Logarithms are taken of probabilities clipped to 1e-6, so that one huge logit cannot outweigh all other
+    slots. An even split of votes is decided by the mean probabilities; `values` stays the share of votes.
 
     Args:
         aggregation: One row of the table. `ensemble` without a stacking network is `weighted`.
         logits: [K, R, O]: O = 1 for binary and regression (standardised values), else one per class.
-        weights: [K], >= 0, in slot order; any common unit.
-        task: What the outputs mean.
-        expected_weight: Weight of every slot that was asked, in the unit of `weights`; None means that all
-            of them answered.
+        weights: [K], >= 0, in slot order; only their ratios matter.
+        task: The learning task.
+        expected_weight: Sum of the weights of all slots that were asked, in the unit of `weights`; None if
+            all of them answered.
         scale: Mean, sd and tolerance of a regression target.
 
     Raises:
-        QuorumLost: If nobody answered, or nobody who answered carries weight.
+        QuorumLost: If no slot answered, or all slots that answered have weight 0.
         ValueError: If shapes do not fit, a weight is negative, or a value is not finite.
 
     Source: Ranjan and Gneiting, "Combining probability forecasts", JRSS B 2010 (the pooled forecast is
@@ -195,7 +193,6 @@ def _fuse_classes(
         consensus=_clipped(weights @ agrees / expected),
         node_agreement=_clipped(1.0 - _mean_distance(p)),
         node_values=p[:, :, 1] if binary else _at(p, node_decisions),
-        node_probabilities=p,
         node_decisions=node_decisions,
     )
 
@@ -247,7 +244,6 @@ def _fuse_values(
         consensus=_clipped(weights @ agrees / expected),
         node_agreement=_clipped(1.0 - distance),
         node_values=nodes,
-        node_probabilities=None,
         node_decisions=None,
     )
 

@@ -1,7 +1,7 @@
-"""Robust rules that see vectors only through their inner products, and answer with one weight a row.
+"""Robust aggregation rules that compute one weight per vector from the inner products of the vectors.
 
-Every function takes G, the [n, n] float64 Gram matrix of the rows centred on their mean, and returns [n]
-weights that sum to 1. Equal scores are decided for the lower index.
+Every function takes `gram`, the [n, n] float64 Gram matrix of the rows centred on their mean, and returns [n]
+weights that sum to 1. Of equal scores the lower index wins.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow_nexus_neural.errors import InvalidRequest
-from flow_nexus_neural.kernels.gram import Float64s, squared_distances
+from flow_nexus_neural.kernels.gram import squared_distances
+from flow_nexus_neural.kernels.probabilities import Float64s
 
 MAX_SUBSETS = 20_000
 GM_STEPS = 100
@@ -21,7 +22,7 @@ GM_FLOOR = 1e-6
 
 
 def krum(gram: Float64s, f: int) -> Float64s:
-    """The row that is nearest to its n - f - 1 nearest others.
+    """Select the row with the least sum of squared distances to its n - f - 1 nearest other rows.
 
     Source: Blanchard et al., "Machine Learning with Adversaries", NeurIPS 2017, section 4. Departure: the
     paper sums n - f - 2 distances; one more is the convention of the ByzFL library.
@@ -105,10 +106,11 @@ def nearest_to(gram: Float64s, f: int, trusted: int) -> Float64s:
 
 
 def filtered(gram: Float64s, f: int) -> Float64s:
-    """The covariance-bound agnostic filter (CAF): the mean under which the rows vary least.
+    """The covariance-bound agnostic filter (CAF): the weighted mean around which the rows vary least.
 
-    Rows are weighed down in proportion to how far they lie along the direction of greatest variance, until
-    their weights sum to n - 2 f or less; of all weightings met on the way the one of least top variance wins.
+    Each step lowers the weights of rows in proportion to their squared distance along the direction of
+    greatest variance, until the weights sum to n - 2 f or less. Returned are the weights of the step at which
+    that greatest variance was least.
     At least one row loses all its weight in every step, so at most 2 f + 1 steps are made.
 
     Source: Allouah et al., "Towards Trustworthy Federated Learning with Untrusted Participants", ICML 2025,

@@ -1,4 +1,4 @@
-"""Inner products of few long vectors: all that a geometric rule needs to know of them."""
+"""Inner products of a few long vectors, from which the geometric rules compute their weights."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,22 +7,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flow_nexus_neural.kernels.probabilities import Float64s
+
 Float32s = NDArray[np.float32]
-Float64s = NDArray[np.float64]
 
 BLOCK_BYTES = 3 << 18
 SUM_BLOCK = 1 << 15
 NORM_BLOCK = 1 << 13
 TINY = 1e-30
 SMALLEST_NORM, LARGEST_NORM = 1e-12, 1e15
-"""Squares of norms outside this range lose digits in float32, so such rows are multiplied in units of the
-longest one."""
+"""Where the longest norm lies outside this range, products leave the range of float32 and are taken in
+float64."""
 NORM_LIMIT = 100.0
 """A row longer than this many median norms is scaled down to that length."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class GuardedRows:
     """Vectors that passed the guard, read block by block and never changed.
 
     Attributes:
@@ -70,8 +71,8 @@ class Rows:
             yield place, block
 
 
-def guarded(vectors: Sequence[NDArray[Any]], *, limit_norms: bool = True) -> Rows:
-    """Leave out rows that are not finite, and shorten those of absurd length.
+def guarded(vectors: Sequence[NDArray[Any]], *, limit_norms: bool = True) -> GuardedRows:
+    """Leave out rows that are not finite, and scale down those with an extreme norm.
 
     A row longer than 100 median norms is scaled down to that length. Without this two rows of size 1e9
     among honest ones drown the float32 inner products of all others, and a geometric rule chooses wrongly.
@@ -95,10 +96,10 @@ def guarded(vectors: Sequence[NDArray[Any]], *, limit_norms: bool = True) -> Row
     if limit_norms and middle > 0:
         long = norms > NORM_LIMIT * middle
         scales[long] = NORM_LIMIT * middle / norms[long]
-    return Rows(tuple(vectors[k] for k in kept), scales, norms * scales, kept, dropped)
+    return GuardedRows(tuple(vectors[k] for k in kept), scales, norms * scales, kept, dropped)
 
 
-def centred_gram(rows: Rows) -> Float64s:
+def centred_gram(rows: GuardedRows) -> Float64s:
     """[n, n] inner products of the rows after their mean has been taken off.
 
     One read of the rows in float32 blocks, summed in float64. Distances do not change with the centre, and
@@ -107,7 +108,7 @@ def centred_gram(rows: Rows) -> Float64s:
     return _products(rows, centre=True)
 
 
-def plain_gram(rows: Rows) -> Float64s:
+def plain_gram(rows: GuardedRows) -> Float64s:
     """[n, n] inner products of the rows themselves, as `centred_gram`."""
     return _products(rows, centre=False)
 
@@ -120,7 +121,7 @@ def squared_distances(gram: Float64s) -> Float64s:
     return distances
 
 
-def weighted_sum(rows: Rows, weights: Float64s) -> Float32s:
+def weighted_sum(rows: GuardedRows, weights: Float64s) -> Float32s:
     """[d] float32 sum of w_i x_i, added up in float32 in the order of the rows."""
     total = np.empty(rows.d, dtype=np.float32)
     shares = (weights * rows.scales).astype(np.float32)
@@ -136,20 +137,20 @@ def weighted_sum(rows: Rows, weights: Float64s) -> Float32s:
     return total
 
 
-def _products(rows: Rows, *, centre: bool) -> Float64s:
-    unit = float(rows.norms.max())
-    in_range = SMALLEST_NORM < unit < LARGEST_NORM or unit == 0
+def _products(rows: GuardedRows, *, centre: bool) -> Float64s:
+    longest = float(rows.norms.max())
+    in_range = SMALLEST_NORM < longest < LARGEST_NORM or longest == 0
     upper = np.zeros((rows.n, rows.n))
     for _, block in rows.blocks():
-        if not in_range:
-            block /= np.float32(unit)  # noqa: PLW2901  the block is private
+        # In units of the longest row instead, short rows beside it would become 0.
+        values: NDArray[Any] = block if in_range else block.astype(np.float64)
         if centre:
-            np.subtract(block, block.mean(axis=0), out=block)
+            np.subtract(values, values.mean(axis=0), out=values)
         # Row by row: for so few rows this is twice as fast as one matrix product.
         for i in range(rows.n):
-            upper[i, i:] += block[i:] @ block[i]
+            upper[i, i:] += values[i:] @ values[i]
     gram: Float64s = upper + np.triu(upper, k=1).T
-    return gram if in_range else gram * unit**2
+    return gram
 
 
 def _norm(vector: NDArray[Any]) -> float:

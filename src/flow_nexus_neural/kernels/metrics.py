@@ -1,4 +1,4 @@
-"""What a model is worth on rows that it has not seen; None where a number is not defined."""
+"""Metrics of a model on rows that it was not trained on; None where a metric is not defined."""
 
 import math
 from dataclasses import dataclass
@@ -9,15 +9,17 @@ from numpy.typing import NDArray
 
 from flow_nexus_neural.kernels.probabilities import Float64s, Floats, class_log_probabilities
 
-Labels = NDArray[np.integer[Any]] | Floats
+ClassLabels = NDArray[np.integer[Any]] | Floats
 
 CALIBRATION_BINS = 15
+TIE = 1e-12
+"""Probabilities closer than this are a tie."""
 Z_95 = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)
 class ClassificationMetrics:
-    """A classifier on n rows.
+    """Metrics of a classifier on n rows.
 
     Attributes:
         n: Rows.
@@ -48,7 +50,7 @@ class ClassificationMetrics:
 
 @dataclass(frozen=True, slots=True)
 class RegressionMetrics:
-    """A regressor on n rows.
+    """Metrics of a regressor on n rows.
 
     Attributes:
         n: Rows.
@@ -58,8 +60,8 @@ class RegressionMetrics:
         r2: Share of these rows' variance that is explained; None when they have none.
         directional_accuracy: Share of rows with a target other than 0 whose sign is right; None when all
             targets have one sign, because then it says nothing.
-        directional_interval: Wilson 95 % interval of it.
-        baseline_directional_accuracy: The same for always answering the more frequent sign.
+        directional_interval: Wilson 95 % interval of the directional accuracy.
+        baseline_directional_accuracy: Directional accuracy of always answering the more frequent sign.
     """
 
     n: int
@@ -72,12 +74,12 @@ class RegressionMetrics:
     baseline_directional_accuracy: float | None
 
 
-def classification(logits: Floats, y: Labels, *, n_classes: int) -> ClassificationMetrics:
-    """Measure a classifier.
+def classification(logits: Floats, y: ClassLabels, *, n_classes: int) -> ClassificationMetrics:
+    """Compute the metrics of a classifier.
 
     Args:
-        logits: [n, 1] for two classes, else [n, n_classes]; any finite size. With a value that is not
-            finite the model has no answer, and everything but the baseline is None.
+        logits: [n, 1] for two classes, else [n, n_classes]. If one is not finite, all metrics but the
+            baseline are None.
         y: [n] class indices in [0, n_classes), of any numeric type.
         n_classes: Classes of the task, whether or not they occur here.
 
@@ -121,7 +123,7 @@ def classification(logits: Floats, y: Labels, *, n_classes: int) -> Classificati
 def regression(
     values: Floats, y: Floats, *, sd: float = 1.0, mean: float = 0.0
 ) -> RegressionMetrics:
-    """Measure a regressor.
+    """Compute the metrics of a regressor.
 
     Args:
         values: [n] or [n, 1], standardised as the network gives them.
@@ -158,14 +160,17 @@ def regression(
 
 
 def decide(probabilities: Float64s) -> NDArray[np.int64]:
-    """[n, C] probabilities to [n] class indices.
+    """Class indices [n] decided from probabilities [n, C].
 
-    Two classes: 1 iff P(class 1) >= 0.5. More: the most probable one, the lowest index among equals.
+    Of two classes, class 1 if P(class 1) >= 0.5; of more, the most probable, the lowest index among equals.
+    Probabilities that differ by less than `TIE` are equal: pooling equal answers rounds each class
+    differently, and the pool must decide as every one of them does.
     """
     if probabilities.shape[-1] == 2:
-        return (probabilities[..., 1] >= 0.5).astype(np.int64)
-    most_probable: NDArray[np.int64] = probabilities.argmax(axis=-1).astype(np.int64)
-    return most_probable
+        return (probabilities[..., 1] >= 0.5 - TIE).astype(np.int64)
+    most = probabilities.max(axis=-1, keepdims=True)
+    first: NDArray[np.int64] = (probabilities >= most - TIE).argmax(axis=-1).astype(np.int64)
+    return first
 
 
 def wilson_interval(successes: int, n: int, z: float = Z_95) -> tuple[float, float] | None:
@@ -206,7 +211,7 @@ def expected_calibration_error(
     return float(np.abs(gaps).sum() / confidence.size)
 
 
-def _class_indices(y: Labels, n_classes: int) -> NDArray[np.int64]:
+def _class_indices(y: ClassLabels, n_classes: int) -> NDArray[np.int64]:
     labels = np.asarray(y)
     if labels.ndim != 1:
         raise ValueError(f"labels must be one per row, got shape {labels.shape}")

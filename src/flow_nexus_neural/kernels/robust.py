@@ -1,8 +1,8 @@
-"""Robust aggregation: an average that a minority of arbitrary vectors cannot carry away.
+"""Robust aggregation: averages that a minority of arbitrary vectors can move only by a bounded distance.
 
 Every rule starts with the guard of `kernels.gram`: rows that are not finite are left out and count as faulty,
-rows of absurd length are shortened. Geometric rules then choose weights from inner products; coordinate rules
-look at each coordinate by itself.
+rows with an extreme norm are scaled down. Geometric rules then compute weights from inner products;
+coordinate rules treat each coordinate by itself.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,13 +16,13 @@ from flow_nexus_neural.errors import QuorumLost
 from flow_nexus_neural.kernels import geometry_rules as geometry
 from flow_nexus_neural.kernels.gram import (
     Float32s,
-    Float64s,
-    Rows,
+    GuardedRows,
     centred_gram,
     guarded,
     plain_gram,
     weighted_sum,
 )
+from flow_nexus_neural.kernels.probabilities import Float64s
 from flow_nexus_neural.kernels.sorting import sorted_rows
 
 GeometryRule = Literal["krum", "multi_krum", "geometric_median", "mda", "smea", "caf"]
@@ -41,7 +41,7 @@ _GEOMETRY: dict[str, Callable[[Float64s, int], Float64s]] = {
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """What a rule made of the vectors.
+    """The result of a rule.
 
     Attributes:
         vector: [d] float32.
@@ -57,9 +57,9 @@ class Aggregate:
 
 
 def auto_rule(n: int) -> tuple[Rule, int]:
-    """The rule for n vectors of which less than a third may lie, and how many that are.
+    """The rule for n vectors of which less than a third may be faulty, and the number f of those.
 
-    The filter from 5 on, the trimmed mean for 4, the median for 3; below that nothing can be tolerated.
+    CAF for 5 and more vectors, the trimmed mean for 4, the median for 3; of fewer vectors none may be faulty.
     """
     if n >= 5:
         return "caf", (n - 1) // 3
@@ -163,7 +163,7 @@ def adaptive_clipping(vectors: Sequence[NDArray[Any]], f: int) -> Float64s:
     return factors
 
 
-def _check(rows: Rows, f: int) -> None:
+def _check(rows: GuardedRows, f: int) -> None:
     if f < 0:
         raise ValueError(f"f {f} is negative")
     if rows.n <= 2 * f:
@@ -174,7 +174,7 @@ def _check(rows: Rows, f: int) -> None:
         )
 
 
-def _weights(rows: Rows, rule: str, f: int, *, mix: bool) -> Float64s:
+def _weights(rows: GuardedRows, rule: str, f: int, *, mix: bool) -> Float64s:
     if rule == "mean":
         return np.full(rows.n, 1.0 / rows.n)
     gram = centred_gram(rows)
@@ -185,7 +185,7 @@ def _weights(rows: Rows, rule: str, f: int, *, mix: bool) -> Float64s:
     return mixed
 
 
-def _by_coordinate(rows: Rows, rule: str, f: int, mixing: Float64s | None) -> Float32s:
+def _by_coordinate(rows: GuardedRows, rule: str, f: int, mixing: Float64s | None) -> Float32s:
     result = np.empty(rows.d, dtype=np.float32)
     mixing32 = None if mixing is None else mixing.astype(np.float32)
     for place, block in rows.blocks():

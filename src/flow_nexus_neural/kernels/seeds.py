@@ -1,4 +1,4 @@
-"""Every random choice is a function of ids, so that a replay draws the same numbers."""
+"""Derives the seed of every random choice from ids, so that a replay draws the same numbers."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Sorting networks: the order of a few rows, coordinate by coordinate, without sorting."""
+"""Sorting networks: sort the columns of an array of few rows by whole-row minima and maxima."""
 
 from collections.abc import Collection
 from functools import lru_cache

@@ -9,6 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "client_examples"))
 
+from console import ProgressLine
 from trading import (
     DistributedInferenceEngine,
     FederatedTradingLearning,
@@ -77,6 +78,24 @@ def test_nodes_that_agree_are_consistent_and_others_are_less():
     assert learning.calculate_model_consistency(agree) == 1.0
     assert learning.calculate_model_consistency(differ) == 0.8
     assert learning.calculate_model_consistency({"node_predictions": None}) == 1.0
+
+
+@pytest.mark.parametrize(("loss", "shown"), [(0.51234, "0.5123"), (None, "not measured")])
+def test_the_progress_line_shows_a_validation_loss_only_where_there_is_one(capsys, loss, shown):
+    learning = FederatedTradingLearning(None, "dnc_0")
+    progress = {"current_round": 1, "total_rounds": 2, "train_loss": 0.25, "val_loss": loss}
+    status = {
+        "training": progress,
+        "global_accuracy": 0.75,
+        "global_loss": 0.5,
+        "active_nodes": 3,
+        "communication_mb": 1.25,
+        "communication_bytes": 1_250_000,
+    }
+    learning._remember(status, ProgressLine())
+    line = f"round 1/2 train loss 0.2500 validation loss {shown} accuracy 0.750 nodes 3 1.2 MB"
+    assert capsys.readouterr().out.strip() == line
+    assert learning.training_history[0]["loss"] == 0.5
 
 
 def test_accuracy_compares_directions():

@@ -1,8 +1,7 @@
 import pytest
 
 from flow_nexus_neural.coordination.quorum import (
-    Verdict,
-    majority,
+    Quorum,
     prediction_quorum,
     round_quorum,
 )
@@ -19,7 +18,7 @@ def test_a_prediction_needs_four_fifths_of_its_slots(expected, needed):
 def test_a_quorum_is_met_from_the_needed_number_on():
     assert not prediction_quorum(6, 4).met
     assert prediction_quorum(6, 5).met
-    assert prediction_quorum(6, 6) == Verdict(needed=5, got=6)
+    assert prediction_quorum(6, 6) == Quorum(needed=5, got=6)
 
 
 @pytest.mark.parametrize(
@@ -35,8 +34,3 @@ def test_a_minimum_that_cannot_be_met_is_refused(selected, minimum):
     with pytest.raises(InvalidRequest) as refusal:
         round_quorum(selected, minimum)
     assert str(minimum) in refusal.value.message
-
-
-def test_two_majorities_always_share_a_member():
-    for n in range(1, 12):
-        assert 2 * majority(n) > n >= majority(n)

@@ -3,6 +3,14 @@ import json
 import numpy as np
 import pytest
 
+from flow_nexus_neural.data.inline import (
+    columns_of_matrix,
+    label_key,
+    labels_column,
+    stack,
+    stack_clients,
+    table_of,
+)
 from flow_nexus_neural.data.json_text import MAX_INLINE_BYTES
 from flow_nexus_neural.data.resolve import resolve
 from flow_nexus_neural.errors import InvalidDataset, LimitExceeded
@@ -101,3 +109,53 @@ def test_names_and_texts_that_cannot_be_shown_are_refused(settings, form):
     with pytest.raises(InvalidDataset) as caught:
         resolve(form, settings)
     str(caught.value).encode()
+
+
+def test_a_label_column_never_takes_the_name_of_an_input():
+    table, target = table_of({"X": [[1], [2]], "y": [0, 1], "feature_names": ["y"]}, "data", 1_000)
+    assert (list(table.columns), target) == (["y", "y_label"], "y_label")
+    assert table.columns["y"].tolist() == [1.0, 2.0]
+    assert table.columns["y_label"].tolist() == [0.0, 1.0]
+
+
+def test_labels_are_numbers_when_all_are_and_else_text():
+    assert labels_column([1, None, True], "data").tolist()[::2] == [1.0, 1.0]
+    mixed = labels_column([1, "a", None, "a"], "data")
+    assert (mixed.levels, mixed.codes.tolist()) == (("1", "a"), [0, 1, -1, 1])
+
+
+def test_the_key_of_labels_is_the_first_known_one():
+    assert label_key({"target": [], "labels": []}, "X", "data") == "labels"
+    with pytest.raises(InvalidDataset, match="inputs in 'X' but no labels"):
+        label_key({"X": []}, "X", "data")
+
+
+def test_inputs_of_one_two_and_three_dimensions_become_columns():
+    assert list(columns_of_matrix(np.ones(4), None, "data")) == ["f0"]
+    plain = columns_of_matrix(np.arange(6.0).reshape(3, 2), ["p", "q"], "data")
+    assert plain["q"].tolist() == [1.0, 3.0, 5.0]
+    sequences = columns_of_matrix(np.arange(12.0).reshape(2, 3, 2), None, "data")
+    assert sequences["c1"].tolist() == [[1.0, 3.0, 5.0], [7.0, 9.0, 11.0]]
+    with pytest.raises(InvalidDataset, match=r"inputs have shape \[2, 0\]"):
+        columns_of_matrix(np.ones((2, 0)), None, "data")
+
+
+def test_stacked_texts_share_their_levels_and_numbers_among_texts_become_text():
+    one = table_of([{"c": "a"}, {"c": "b"}], "one", 1_000)[0]
+    other = table_of([{"c": "b"}, {"c": None}], "other", 1_000)[0]
+    third = table_of([{"c": 1.5}, {"c": None}], "third", 1_000)[0]
+    column = stack([one, other, third], ["one", "other", "third"], "data").columns["c"]
+    assert column.levels[:2] == ("a", "b")
+    texts = [None if code < 0 else column.levels[code] for code in column.codes]
+    assert texts == ["a", "b", "b", None, "1.5", None]
+
+
+def test_parts_that_do_not_fit_are_named():
+    one = table_of([{"a": 1, "b": 1}], "one", 1_000)[0]
+    other = table_of([{"a": 1, "c": 1}], "other", 1_000)[0]
+    with pytest.raises(InvalidDataset, match="data: other and one differ in columns b, c"):
+        stack([one, other], ["one", "other"], "data")
+    with pytest.raises(InvalidDataset, match="data is empty"):
+        stack([], [], "data")
+    with pytest.raises(LimitExceeded):
+        stack_clients({"p": one, "q": one}, "data", 1)

@@ -8,6 +8,7 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.preprocessing import StandardScaler
 
+from flow_nexus_neural.data.adapter import adapt
 from flow_nexus_neural.data.prepare import DataRequest, prepare
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.data.synthetic import GENERATORS
@@ -65,7 +66,7 @@ def test_digits_inline_are_standardised_like_scikit_learn_does(load):
     assert (train.x.dtype, train.y.dtype, len(train), len(test)) == (
         np.float32,
         np.int64,
-        1438,
+        1294,
         359,
     )
     places = {tuple(np.round(row, 4)): index for index, row in enumerate(scaled(data, digits.data))}
@@ -79,7 +80,7 @@ def test_digits_inline_are_standardised_like_scikit_learn_does(load):
 def scaled(data, raw):
     return np.concatenate(
         [
-            data.schema.adapt(raw[start : start + 1000].tolist()).x
+            adapt(data.schema, raw[start : start + 1000].tolist()).x
             for start in range(0, len(raw), 1000)
         ]
     )
@@ -293,6 +294,17 @@ def test_a_window_without_a_time_column_takes_the_order_of_rows_and_says_so(load
     assert data.parts["train"].x.max() < data.parts["test"].x.min()
 
 
+def test_windows_longer_than_a_select_part_leave_it_out_and_the_reply_says_so(load):
+    records = [{"a": float(i), "y": (i // 3) % 2} for i in range(400)]
+    short, long = load(records, window=8), load(records, window=17)
+    assert len(short.parts["select"]) == 32 - 7 - 7
+    # 32 rows of select, less 16 before the cut, hold no window of 17.
+    assert len(long.parts["select"]) == 0
+    assert len(long.parts["train"]) == 320 - 16 - 16
+    assert not any("no validation loss" in text for text in short.warnings)
+    assert any("no validation loss" in text for text in long.warnings)
+
+
 def test_a_horizon_takes_the_label_from_later_rows_of_the_same_symbol(load):
     records = [
         {"time": t, "symbol": s, "v": float(t + 1000 * i), "w": float(t % 3)}
@@ -472,7 +484,7 @@ def test_walk_forward_and_embargo_are_options_of_any_ordered_data(load, write_cs
     write_csv("a.csv", ["time", "a", "y"], rows)
     data = load("a.csv#split=walk-forward&folds=4&embargo=5&horizon=2")
     assert data.description.rows == 498
-    assert data.description.split["purged"] == 2 + 5
+    assert data.description.split["purged"] == 2 * (2 + 5)
     assert len(data.parts["test"]) == pytest.approx(498 / 5 - 5, abs=1)
     assert any("earlier folds are not trained one by one" in text for text in data.warnings)
     write_csv("b.csv", ["a", "y"], [row[1:] for row in rows])
@@ -491,7 +503,7 @@ def test_a_window_of_records_reads_as_the_same_window_of_the_data(load):
             {column: np.asarray(table.columns[column][row]).tolist() for column in columns}
             for row in range(start, start + 3)
         ]
-        adapted = data.schema.adapt({"symbol": "BTC" if start < 400 else "ETH", "window": rows})
+        adapted = adapt(data.schema, {"symbol": "BTC" if start < 400 else "ETH", "window": rows})
         assert adapted.coverage.tolist() == [1.0]
         distance = np.abs(data.parts["train"].x - adapted.x[0]).max(axis=(1, 2))
         assert distance.min() < 1e-5

@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
+from flow_nexus_neural.data import splits
 from flow_nexus_neural.data.splits import (
     PARTS,
     SplitRule,
@@ -96,10 +97,93 @@ def test_the_draw_follows_the_seed_and_loses_no_row():
     assert sorted(np.concatenate(list(first.rows.values()))) == list(range(5_000))
 
 
-def test_fewer_than_two_thousand_rows_train_and_test_only_and_say_so():
-    split = split_stratified(np.arange(200), np.zeros(200, dtype=np.int64), SplitRule(0))
-    assert list(sizes(split).values()) == [160, 0, 0, 0, 0, 40]
-    assert any("train and test only" in warning for warning in split.warnings)
+def test_fewer_than_two_thousand_rows_train_select_and_test_only_and_say_so():
+    split = split_stratified(np.arange(1_999), np.arange(1_999) % 2, SplitRule(0))
+    assert list(sizes(split).values()) == [1439, 160, 0, 0, 0, 400]
+    assert split.warnings == [
+        (
+            "1999 rows are below 2000: they are split into train, select and test only, without rows for"
+            " stacking, confidence and calibration"
+        )
+    ]
+
+
+def test_two_hundred_rows_have_a_select_part_and_one_less_has_none():
+    strata = np.zeros(200, dtype=np.int64)
+    enough = split_stratified(np.arange(200), strata, SplitRule(0))
+    assert list(sizes(enough).values()) == [144, 16, 0, 0, 0, 40]
+    assert not any("no validation loss" in warning for warning in enough.warnings)
+    few = split_stratified(np.arange(199), strata, SplitRule(0))
+    assert list(sizes(few).values()) == [159, 0, 0, 0, 0, 40]
+    assert few.warnings == [
+        (
+            "199 rows are below 2000: they are split into train and test only, without rows for selection,"
+            " stacking, confidence and calibration"
+        ),
+        "there is no validation loss and no best round: 199 rows are below 200",
+    ]
+
+
+def test_the_select_part_of_few_rows_is_taken_from_train_and_not_from_test(monkeypatch):
+    strata = np.arange(300) % 3
+    with_select = split_stratified(np.arange(300), strata, SplitRule(5))
+    monkeypatch.setitem(splits.SHARES, splits.SELECT_ROWS, splits.SHARES[splits.MIN_ROWS])
+    without = split_stratified(np.arange(300), strata, SplitRule(5))
+    assert with_select.rows["test"].tolist() == without.rows["test"].tolist()
+    both = np.concatenate([with_select.rows["train"], with_select.rows["select"]])
+    assert sorted(both.tolist()) == sorted(without.rows["train"].tolist())
+
+
+def test_few_rows_in_time_order_select_between_train_and_test():
+    rows = np.arange(500)
+    split = split_by_time(rows, rows.astype(float), np.zeros(500, dtype=int), SplitRule(0, gap=3))
+    assert split.rows["train"].tolist() == list(range(357))
+    assert split.rows["select"].tolist() == list(range(360, 397))
+    assert split.rows["test"].tolist() == list(range(400, 500))
+    assert split.purged == 6
+
+
+def test_a_walk_forward_split_of_few_rows_selects_before_the_last_fold():
+    rows = np.arange(500)
+    rule = SplitRule(0, folds=4)
+    split = split_by_time(rows, rows.astype(float), np.zeros(500, dtype=int), rule)
+    assert list(sizes(split).values()) == [360, 40, 0, 0, 0, 100]
+    assert split.rows["select"].tolist() == list(range(360, 400))
+    assert any("into train, select and test only" in warning for warning in split.warnings)
+
+
+@pytest.mark.parametrize("rule", [SplitRule(0, gap=20), SplitRule(0, embargo=20)])
+def test_a_select_part_that_its_gaps_would_empty_is_not_cut_from_train(rule):
+    rows = np.arange(200)
+    split = split_by_time(rows, rows.astype(float), np.zeros(200, dtype=int), rule)
+    dropped = rule.gap + rule.embargo
+    assert sizes(split)["select"] == 0
+    assert sizes(split)["train"] + sizes(split)["test"] == 200 - dropped
+    assert any("no validation loss and no best round" in warning for warning in split.warnings)
+
+
+def test_a_select_part_must_hold_a_whole_window_of_one_series():
+    rows, time, series = two_symbols(150)  # 24 rows of select, 12 of each series
+    for window, has_select in ((12, True), (13, False)):
+        split = split_by_time(rows, time, series, SplitRule(0, window=window))
+        assert bool(len(split.rows["select"])) is has_select
+
+
+def test_many_rows_whose_select_part_is_emptied_by_gaps_say_that_nothing_is_validated():
+    rows = np.arange(2_000)
+    rule = SplitRule(0, gap=90, embargo=80)
+    split = split_by_time(rows, rows.astype(float), np.zeros(2_000, dtype=int), rule)
+    assert len(split.rows["select"]) == 0
+    assert split.warnings == [
+        "there is no validation loss and no best round: select or train would hold no sample"
+    ]
+
+
+def test_rows_that_the_source_reserves_take_nothing_from_the_select_part():
+    in_test = np.arange(1_000) >= 500
+    zeros = np.zeros(1_000, dtype=np.int64)
+    split = split_stratified(np.arange(1_000), zeros, SplitRule(0), in_test)
+    assert list(sizes(split).values()) == [450, 50, 0, 0, 0, 500]
 
 
 def test_fewer_than_thirty_rows_are_too_few():

@@ -7,10 +7,10 @@ from flow_nexus_neural.data.synthetic import (
     GENERATORS,
     MARKETS,
     NEXT_RETURN,
-    regime_filter,
     regime_returns,
 )
 from flow_nexus_neural.errors import InvalidArguments
+from tests.unit.data.regime_filter import regime_filter
 
 
 def rng(seed):

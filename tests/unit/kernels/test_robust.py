@@ -257,3 +257,13 @@ def test_shapes_that_do_not_match_are_refused(vectors):
         aggregate(vectors, "median", 0)
     with pytest.raises(ValueError, match="negative"):
         aggregate([np.ones(2, dtype=np.float32)], "median", -1)
+
+
+def test_a_huge_row_does_not_make_short_rows_vanish():
+    # Along one line, by hand: z = 0.8, then 0.8 - 0.8 * 3 / 5 + 0.8 = 1.12, then 1.248.
+    rows = [np.full(4, size, dtype=np.float32) for size in (0, 0, 0, 11, 2e23)]
+    moved = centred_clipping(rows, tau=2.0, steps=3)
+    assert np.linalg.norm(moved) == pytest.approx(1.248, rel=1e-5)
+    gram = centred_gram(guarded([row[:2] for row in rows], limit_norms=False))
+    assert np.isfinite(gram).all()
+    assert gram[3, 0] == pytest.approx(2 * (4e22 - 11) * 4e22, rel=1e-5)

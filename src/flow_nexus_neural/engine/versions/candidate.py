@@ -19,7 +19,14 @@ from flow_nexus_neural.errors import RoundFailed
 
 @dataclass(frozen=True)
 class Verdict:
-    """A candidate on validation rows (test rows where there are too few to validate on) and on test rows."""
+    """What was measured of a candidate.
+
+    Attributes:
+        validation: On `select` rows; all None where the data have none. Never on test rows: the best round is
+            chosen by it.
+        test: On test rows.
+        evaluation: What status reports of the test rows.
+    """
 
     validation: Score
     test: Score
@@ -38,11 +45,6 @@ class Judge:
         """Of the training's data."""
         return self.data.schema
 
-    @property
-    def watched(self) -> str:
-        """The part whose loss is followed; rows of it are never trained on."""
-        return "select" if len(self.data.parts["select"].y) else "test"
-
     async def round(self, networks: Mapping[str, NetworkGroup]) -> Verdict:
         """Measure a round's candidate.
 
@@ -58,8 +60,11 @@ class Judge:
     ) -> Verdict:
         answers = self._answers(networks, logits)
         parts = self.data.parts
+        validation = Score(None, None)
+        if "select" in answers:
+            validation = evaluation.score(self.schema, answers["select"], parts["select"])
         return Verdict(
-            validation=evaluation.score(self.schema, answers[self.watched], parts[self.watched]),
+            validation=validation,
             test=evaluation.score(self.schema, answers["test"], parts["test"]),
             evaluation=evaluation.report(
                 self.schema,

@@ -88,7 +88,10 @@ async def commit_round(
     )
     digest = model_digest({key: network.digest or "" for key, network in networks.items()})
     advance = training.advance.after(point, sum(u.steps for u in candidate.updates), digest)
-    keep, is_best = cluster.context.settings.checkpoint_keep, advance.best_round == candidate.number
+    keep, is_best = (
+        cluster.context.settings.checkpoint_keep,
+        advance.best_round in (None, candidate.number),
+    )
     committed = _successor(cluster.committed, networks, verdict, data, keep=keep, is_best=is_best)
     entries = [
         _round_entry(cluster, training, candidate, networks[key], committed.version)
@@ -267,6 +270,10 @@ def recent_files(
 def _best(
     former: CommittedVersion | None, networks: Mapping[str, NetworkGroup], *, is_best: bool
 ) -> dict[str, str]:
+    """Checkpoint file of the best round, by cohort.
+
+    Without validation rows the best round is not known: then it is the last round's.
+    """
     if is_best or former is None:
         return {key: network.blob for key, network in networks.items() if network.blob is not None}
     return {key: name for key, name in former.best.items() if key in networks}
