@@ -11,7 +11,7 @@ from typing import Any, get_args
 import pytest
 
 from flow_nexus_neural.engine.requests import Aggregation, Optimizer
-from tests.integration.product import LAYERS, Product, product
+from tests.integration.product import Product, product
 
 XOR = "synthetic:xor#rows=80"
 MARKET = "crypto_market_historical_data#rows=200"
@@ -166,7 +166,7 @@ async def test_a_status_counts_nodes_bytes_and_time_without_mixing_units(tmp_pat
         else:
             percent = 100 * status["memory_bytes"] / limits
             assert status["memory_usage"] == pytest.approx(percent, rel=1e-5)
-        assert all(0 <= status[name] for name in ("uptime_seconds", "error_rate"))
+        assert all(status[name] >= 0 for name in ("uptime_seconds", "error_rate"))
         assert status["features"] == {
             "daa_enabled": True,
             "wasm_enabled": False,
