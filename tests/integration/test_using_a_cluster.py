@@ -6,11 +6,14 @@ Nodes are objects in this process; server, engine, data and store are real.
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
 
-from flow_nexus_neural.engine.requests import Aggregation, Optimizer
+from flow_nexus_neural.engine.prediction import deadline_s
+from flow_nexus_neural.engine.requests import Aggregation, Optimizer, PredictRequest
+from flow_nexus_neural.settings import Settings
 from tests.integration.product import Product, product
 
 XOR = "synthetic:xor#rows=80"
@@ -86,6 +89,32 @@ async def test_a_training_says_what_is_really_run_on_which_data(tmp_path: Path):
         assert (made["poll_after_ms"] > 0, made["estimated_seconds"]) == (True, None)
         assert any("synthetic" in warning for warning in made["warnings"])
         assert (await it.done(cluster_id))["training"]["total_rounds"] == 2
+
+
+async def test_the_arguments_about_the_data_reach_the_data(tmp_path: Path):
+    records = [
+        {"hour": t, "a": t % 7, "b": (3 * t) % 11, "c": t % 5, "up": (t // 3) % 2}
+        for t in range(200)
+    ]
+    async with product(tmp_path) as it:
+        made = await it.result(
+            "train_distributed",
+            cluster_id=await it.cluster(1),
+            dataset=json.dumps(records),
+            target="up",
+            time_column="hour",
+            features=["a", "c"],
+            window=4,
+            horizon=2,
+            epochs=1,
+        )
+        info = made["dataset_info"]
+        assert (info["kind"], info["synthetic"], info["target"][:2]) == ("inline", False, "up")
+        assert info["columns"] == ["a", "c"]
+        assert {"name": "hour", "reason": "time"} in info["excluded_columns"]
+        assert info["rows"] == 200 - 2
+        assert info["split"]["purged"] == 2 + 4 - 1
+        assert made["networks"][0]["input"] == [8]
 
 
 async def test_a_training_of_a_cluster_that_was_never_connected_connects_it(tmp_path: Path):
@@ -265,6 +294,31 @@ async def test_each_aggregation_answers_with_every_number_that_clients_read(
         assert {len(values) for values in several["node_predictions"].values()} == {2}
         alone = await it.result("predict_distributed", input_data=[{"x0": 1, "x1": 0}], **ask)
         assert (alone["prediction"], alone["predictions"]) == (None, one["predictions"])
+
+
+async def test_answers_of_each_node_to_a_large_batch_are_given_when_asked_for(tmp_path: Path):
+    async with product(tmp_path) as it:
+        call = {
+            "cluster_id": await it.trained(5),
+            "input_data": [{"x0": 1, "x1": 0}] * 801,
+            "deadline_ms": 10_000,
+        }
+        usual = await it.result("predict_distributed", **call)
+        assert (usual["node_predictions"], len(usual["predictions"])) == (None, 801)
+        assert any("801 records x 5 nodes" in warning for warning in usual["warnings"])
+        full = await it.result("predict_distributed", **call, detail="full")
+        assert [len(values) for values in full["node_predictions"].values()] == [801] * 5
+
+
+def test_the_default_deadline_grows_with_the_records_up_to_a_limit():
+    context = SimpleNamespace(settings=Settings(predict_deadline_ms=80))
+    request = PredictRequest(cluster_id="c", input_data=[])
+    waits = [deadline_s(context, request, rows) for rows in (1, 2, 100, 1000)]
+    assert waits == pytest.approx([0.080, 0.085, 0.575, 5.075])
+    patient = SimpleNamespace(settings=Settings(predict_deadline_ms=19_000))
+    assert deadline_s(patient, request, 1000) == 20.0
+    asked = PredictRequest(cluster_id="c", input_data=[], deadline_ms=40)
+    assert deadline_s(context, asked, 1000) == 0.04
 
 
 SHAPES = {
