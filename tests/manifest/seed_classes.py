@@ -153,6 +153,17 @@ OF_INFERENCE = (
         USE / "each_aggregation_answers_with_every_number_that_clients_read",
     ),
     INFERENCE.held(
+        "seed.inference.cache",
+        "The newest signal of a symbol is acted on for five seconds, if it is confident.",
+        TRADING / "a_cached_signal_is_acted_on_while_it_is_fresh_and_confident",
+        RUN,
+    ),
+    INFERENCE.held(
+        "seed.inference.goes-on",
+        "A prediction that is refused is recorded and the pipeline goes on.",
+        TRADING / "a_refused_prediction_is_recorded_and_the_pipeline_goes_on",
+    ),
+    INFERENCE.held(
         "seed.inference.report",
         "Mean, median, p95 and p99 of latency and consensus are reported, and nothing without a sample.",
         STATISTICS,
@@ -204,6 +215,7 @@ OF_THE_MONITOR = (
         "seed.monitor.failed-recovery",
         "A recovery that fails is an error that the caller can catch, and leaves nothing behind.",
         DEPLOY / "a_start_that_fails_leaves_no_slot_and_no_process",
+        TRADING / "a_health_check_without_an_answer_is_remembered_and_so_is_a_failed_recovery",
     ),
     MONITOR.held(
         "seed.monitor.rebalances",
