@@ -4,17 +4,20 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+import anyio
 import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "client_examples"))
 
+from client import ToolFailed
 from console import ProgressLine
 from trading import (
     DistributedInferenceEngine,
     FederatedTradingLearning,
     NeuralClusterMonitor,
     SyntheticMarket,
+    inference,
 )
 from trading.trader import NODE_GROUPS
 
@@ -60,6 +63,48 @@ def test_the_better_node_gains_weight_and_no_weight_falls_below_its_floor(engine
 def test_a_signal_needs_a_clear_value_and_confidence(engine, value, confidence, action):
     reply = {"prediction": value, "confidence": confidence, "consensus": 1, "node_agreement": 1}
     assert engine.interpret_prediction(reply).action == action
+
+
+def test_a_cached_signal_is_acted_on_while_it_is_fresh_and_confident(engine, monkeypatch):
+    now_s = [100.0]
+    monkeypatch.setattr(inference.time, "monotonic", lambda: now_s[0])
+    for symbol, confidence in (("BTC", 0.8), ("ETH", 0.6), ("SOL", None)):
+        reply = {"prediction": 0.9, "confidence": confidence, "consensus": 1, "node_agreement": 1}
+        engine.cache_prediction(symbol, engine.interpret_prediction(reply), reply)
+    cached = engine.prediction_cache
+    assert {symbol: one.is_valid for symbol, one in cached.items()} == {
+        "BTC": True,
+        "ETH": False,
+        "SOL": False,
+    }
+    now_s[0] = 105.1
+    assert not cached["BTC"].is_valid
+
+
+def test_a_refused_prediction_is_recorded_and_the_pipeline_goes_on(engine):
+    class Refusing:
+        async def call(self, tool, **arguments):
+            raise ToolFailed("overloaded: later. wait.")
+
+    engine.server = Refusing()
+    assert anyio.run(engine.process_live_inference, "BTC") is None
+    assert engine.failures == ["overloaded: later. wait."]
+    assert engine.get_performance_report()["total_predictions"] == 0
+
+
+def test_a_health_check_without_an_answer_is_remembered_and_so_is_a_failed_recovery():
+    class Refusing:
+        async def call(self, tool, **arguments):
+            raise ToolFailed(f"{tool} failed")
+
+    monitor = NeuralClusterMonitor(Refusing(), "dnc_0")
+    assert anyio.run(monitor.perform_health_check) is None
+    node = {"id": "node_1", "role": "worker", "model_size": "base", "capabilities": []}
+    assert anyio.run(monitor.recover_failed_node, node) is None
+    assert [(one.node_id, one.error) for one in monitor.failure_history] == [
+        (None, "neural_cluster_status failed"),
+        ("node_1", "neural_node_deploy failed"),
+    ]
 
 
 def test_one_dead_node_of_eleven_hardly_moves_the_health_score():

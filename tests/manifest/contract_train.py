@@ -1,0 +1,199 @@
+"""Training: what the contract adds to the calls of the user's document."""
+
+from tests.manifest.files import (
+    ARGS,
+    BUILD,
+    DEPLOY,
+    ERRORS,
+    FAULTS,
+    LIFE,
+    PARTITION,
+    PREPARE,
+    REPORTING,
+    SAMPLING,
+    SEEDS,
+    TRAIN_ARGS,
+    USE,
+)
+from tests.manifest.promise import Section
+
+TRAIN = Section("contract: section 1.4")
+
+STARTED = USE / "a_training_says_what_is_really_run_on_which_data"
+DATA = USE / "the_arguments_about_the_data_reach_the_data"
+FEDERATED = TRAIN_ARGS / "defaults_of_federated_training"
+REFUSED = ERRORS / "the_error_is_raised_and_names_what_helps"
+
+OF_TRAIN = (
+    TRAIN.held(
+        "contract.train.rounds",
+        "rounds overrides epochs as the number of federated rounds.",
+        FEDERATED,
+        STARTED,
+    ),
+    TRAIN.held(
+        "contract.train.local_epochs",
+        "local_epochs is the passes of a worker in one round.",
+        FEDERATED,
+        STARTED,
+    ),
+    TRAIN.held(
+        "contract.train.clients_per_round",
+        "clients_per_round workers are asked in each round, five at most by default.",
+        FEDERATED,
+        TRAIN_ARGS / "no_more_clients_than_workers",
+        SAMPLING / "exactly_the_wanted_number_is_asked_without_repetition",
+    ),
+    TRAIN.held(
+        "contract.train.min_nodes_per_round",
+        "min_nodes_per_round updates close a round, four fifths of the clients by default.",
+        TRAIN_ARGS / "four_fifths_of_the_clients_close_a_round",
+        FAULTS / "a_round_closes_without_a_worker_that_fails_in_it",
+        REFUSED,
+    ),
+    TRAIN.held(
+        "contract.train.aggregation_method",
+        "aggregation_method is federated averaging; the later methods are not available.",
+        TRAIN_ARGS / "spellings_of_the_average_are_accepted",
+        TRAIN_ARGS / "arguments_that_mean_nothing_are_refused_before_data_are_read",
+    ),
+    TRAIN.held(
+        "contract.train.partition",
+        "partition says how rows are dealt: by capability, at random, skewed, or by client.",
+        TRAIN_ARGS / "the_partition_in_force",
+        TRAIN_ARGS / "partitions_of_federated_training_are_accepted",
+        PARTITION / "a_small_alpha_makes_shards_differ_and_a_large_one_does_not",
+        PARTITION / "whole_clients_go_to_workers_in_turn",
+        PARTITION / "owners_of_a_symbol_split_its_rows_in_blocks_of_time",
+    ),
+    TRAIN.held(
+        "contract.train.target",
+        "target is the column to predict.",
+        DATA,
+        PREPARE / "a_misspelt_column_gets_a_suggestion",
+    ),
+    TRAIN.held(
+        "contract.train.time_column", "time_column orders the rows and is no feature.", DATA
+    ),
+    TRAIN.held("contract.train.features", "features are the only columns that are used.", DATA),
+    TRAIN.held(
+        "contract.train.window",
+        "window makes sequences of so many following rows.",
+        DATA,
+        PREPARE / "windows_stay_inside_a_part_and_a_symbol",
+    ),
+    TRAIN.held(
+        "contract.train.horizon",
+        "horizon takes the target so many rows later.",
+        DATA,
+        PREPARE / "a_horizon_takes_the_label_from_later_rows_of_the_same_symbol",
+    ),
+    TRAIN.held(
+        "contract.train.seed",
+        "seed decides split, shards, order and dropout of a training.",
+        STARTED,
+        PREPARE / "the_split_follows_the_seed",
+        SEEDS / "another_seed_gives_other_weights",
+    ),
+    TRAIN.held(
+        "contract.train.rule.at-once",
+        "The call returns at once, and the training outlives it.",
+        STARTED,
+        LIFE / "progress_is_the_share_of_committed_rounds_and_never_falls",
+    ),
+    TRAIN.held(
+        "contract.train.rule.one-at-a-time",
+        "A cluster has one training at a time.",
+        LIFE / "a_second_training_is_refused_while_one_runs_or_is_prepared",
+    ),
+    TRAIN.held(
+        "contract.train.rule.needs-a-worker",
+        "A training needs a healthy worker.",
+        LIFE / "training_needs_a_healthy_worker",
+    ),
+    TRAIN.held(
+        "contract.train.rule.connects",
+        "A cluster that was never connected is connected first, with a warning.",
+        USE / "a_training_of_a_cluster_that_was_never_connected_connects_it",
+    ),
+    TRAIN.held(
+        "contract.train.rule.lineage",
+        "Equal inputs continue from the committed version; other inputs start a new lineage, with a warning.",
+        LIFE / "training_again_goes_on_from_the_committed_weights",
+    ),
+    TRAIN.held(
+        "contract.train.rule.refused-changes-nothing",
+        "A refused training leaves the cluster as it was.",
+        LIFE / "a_refused_training_leaves_the_cluster_as_it_was",
+        DEPLOY / "a_network_that_does_not_fit_the_data_is_named_by_its_workers",
+    ),
+    TRAIN.held(
+        "contract.train.rule.data-parallel",
+        "Without federated several workers train on random shards and average a few times an epoch.",
+        TRAIN_ARGS / "without_federation_the_strategy_follows_the_number_of_workers",
+        TRAIN_ARGS / "workers_average_about_four_times_an_epoch",
+        FAULTS / "data_parallel_training_goes_on_without_a_dead_worker",
+    ),
+    TRAIN.not_built(
+        "contract.train.rule.all-reduce",
+        "Without federated the workers compute each step of one large batch together.",
+        "not the step-by-step all-reduce of one large batch",
+        TRAIN_ARGS / "without_federation_the_strategy_follows_the_number_of_workers",
+    ),
+    TRAIN.not_built(
+        "contract.train.rule.other-methods",
+        "Federated averaging can be replaced by FedProx, FedAdam, FedYogi or SCAFFOLD.",
+        "is not part of this version",
+        TRAIN_ARGS / "arguments_that_mean_nothing_are_refused_before_data_are_read",
+        REFUSED,
+    ),
+    TRAIN.not_built(
+        "contract.train.rule.early-stopping",
+        "A training that gains nothing more stops by itself, and its progress is then 100.",
+        "in this version a training runs all its rounds at one learning rate",
+        ARGS / "a_name_that_would_mislead_is_refused_with_the_reason",
+        REPORTING / "only_what_ended_well_is_at_100_percent",
+    ),
+    TRAIN.held(
+        "contract.train.reply.participating_nodes",
+        "participating_nodes are the ids of the workers.",
+        STARTED,
+    ),
+    TRAIN.held(
+        "contract.train.reply.config",
+        "config has every argument as it is in force.",
+        STARTED,
+        FEDERATED,
+    ),
+    TRAIN.held(
+        "contract.train.reply.dataset_info",
+        "dataset_info tells how the data was understood, split and hashed.",
+        STARTED,
+        DATA,
+        PREPARE / "the_description_is_what_the_engine_reports",
+    ),
+    TRAIN.held(
+        "contract.train.reply.networks",
+        "networks lists slots with the same network and its size.",
+        STARTED,
+        LIFE / "different_networks_train_apart_and_answer_together",
+    ),
+    TRAIN.held(
+        "contract.train.reply.guarantees",
+        "guarantees is of the workers that take part.",
+        BUILD / "each_consensus_is_recorded_and_no_reply_claims_that_its_rule_is_in_force",
+    ),
+    TRAIN.held(
+        "contract.train.reply.poll_after_ms",
+        "poll_after_ms is when it is worth asking again.",
+        STARTED,
+        REPORTING / "it_is_worth_asking_again_after_about_a_round",
+    ),
+    TRAIN.held(
+        "contract.train.reply.estimated_seconds",
+        "estimated_seconds is null until a round was timed.",
+        STARTED,
+    ),
+)
+
+PROMISES = OF_TRAIN

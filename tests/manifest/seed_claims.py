@@ -1,0 +1,250 @@
+"""What the user's document says of such systems in general, and how much of it this one does."""
+
+from tests.manifest.files import (
+    ANSWER,
+    ARGS,
+    AUTONOMY_LOG,
+    BUILD,
+    CALIBRATING,
+    CALIBRATION,
+    CHAOS,
+    COMMITTED,
+    CONFINED,
+    ESCAPES,
+    EXAMPLES,
+    FAULTS,
+    GUARANTEES,
+    KILL,
+    LIARS,
+    LIFE,
+    LOCAL,
+    METRICS,
+    PARTITION,
+    PREDICT,
+    README,
+    RECOVER,
+    REPORTING,
+    ROUNDS,
+    STORE_KILL,
+    SYNTHETIC,
+    USE,
+)
+from tests.manifest.promise import Section
+
+OVERVIEW = Section("seed: Overview")
+INIT = Section("seed: Initialize Distributed Neural Cluster")
+NODES = Section("seed: Deploy Neural Nodes with Specialized Roles")
+PERFORMANCE = Section("seed: Performance Advantages")
+AI = Section("seed: AI Advantages")
+TRADING = Section("seed: Trading Advantages")
+
+RECOVERED = RECOVER / "the_call_of_a_monitor_brings_a_failed_slot_back_with_the_committed_weights"
+NOT_LEARNT = "`guarantees.holds` is false with the reason, `f_tolerated` is 0"
+
+TRAINING = (
+    OVERVIEW.held(
+        "seed.claims.multi-node-training",
+        "Several nodes train one model.",
+        LOCAL / "digits_are_learnt_by_five_workers_that_never_see_each_others_rows",
+        USE / "a_training_says_what_is_really_run_on_which_data",
+    ),
+    OVERVIEW.held(
+        "seed.claims.federated-learning",
+        "Nodes learn from rows that stay with them, and only their updates leave them.",
+        LOCAL / "digits_are_learnt_by_five_workers_that_never_see_each_others_rows",
+        LIFE / "no_row_outlives_its_training_in_a_node",
+        PARTITION / "owners_of_a_symbol_split_its_rows_in_blocks_of_time",
+    ),
+    AI.held(
+        "seed.claims.data-locality",
+        "A node is given its own training rows and no other node's.",
+        LIFE / "no_row_outlives_its_training_in_a_node",
+        CONFINED / "a_fresh_node_cannot",
+    ),
+    AI.not_built(
+        "seed.claims.privacy",
+        "Training preserves privacy beyond the place of the rows, by noise or by secure aggregation.",
+        "no differential privacy and no secure aggregation",
+        ARGS / "privacy_that_does_not_exist_is_refused_and_not_ignored",
+        GUARANTEES / "no_adjective_replaces_a_number",
+    ),
+    AI.held(
+        "seed.claims.continuous-learning",
+        "A trained cluster goes on from its committed weights when it is trained again.",
+        LIFE / "training_again_goes_on_from_the_committed_weights",
+        LIFE / "every_prediction_during_a_training_rests_on_one_committed_version",
+    ),
+    TRADING.not_built(
+        "seed.claims.adaptive-strategies",
+        "Models adapt to the market by themselves while they serve.",
+        "nothing is done on its own",
+        USE / "each_aggregation_answers_with_every_number_that_clients_read",
+    ),
+    OVERVIEW.held(
+        "seed.claims.really-learns",
+        "Training is real: it costs processor time, moves weights, and learns nothing from shuffled labels.",
+        LOCAL / "more_epochs_cost_more_cpu_time_and_lower_the_loss",
+        LOCAL / "labels_without_meaning_are_not_learnt",
+        LOCAL / "a_prediction_can_be_computed_again_from_the_stored_file",
+    ),
+    TRADING.held(
+        "seed.claims.no-wonders",
+        "Accuracy on market-like data stays between the majority class and the best possible filter.",
+        SYNTHETIC / "a_learner_lands_between_the_majority_and_the_best_possible",
+        SYNTHETIC / "the_best_possible_prediction_of_the_regime_model_is_where_it_is_documented",
+    ),
+)
+
+INFERENCE = (
+    OVERVIEW.held(
+        "seed.claims.distributed-inference",
+        "Every serving node answers a prediction.",
+        USE / "each_aggregation_answers_with_every_number_that_clients_read",
+    ),
+    PERFORMANCE.held(
+        "seed.claims.under-100-ms",
+        "Of a thousand predictions on eleven nodes 99 in 100 took less than 100 ms, as measured.",
+        COMMITTED / "of_the_committed_predictions_on_eleven_nodes_99_of_100_took_less_than_100_ms",
+        README / "the_tables_of_measurements_come_from_the_committed_results",
+        METRICS / "percentiles_are_values_that_occurred",
+    ),
+    PERFORMANCE.held(
+        "seed.claims.bounded-wait",
+        "A slow node never holds an answer up beyond its deadline.",
+        LIFE / "a_late_worker_is_left_out_of_an_answer_at_its_deadline",
+        KILL / "a_stopped_worker_is_answered_without_then_suspected_then_ended",
+    ),
+    AI.held(
+        "seed.claims.ensemble",
+        "Nodes with different networks answer together, and the reply says how many models differ.",
+        LIFE / "different_networks_train_apart_and_answer_together",
+        ANSWER / "equal_weights_are_no_independent_evidence",
+        CALIBRATING / "slots_that_err_on_different_rows_are_known_to",
+    ),
+    NODES.held(
+        "seed.claims.calibrated-confidence",
+        "Confidence is corrected on rows kept for it, where that helps on unseen rows.",
+        CALIBRATING / "exaggeration_is_taken_back_where_it_helps",
+        CALIBRATING / "honest_chances_are_left_alone",
+        CALIBRATION / "the_gate_refuses_a_calibrator_that_only_fits_noise",
+        ANSWER / "a_calibrator_belongs_to_its_mode",
+    ),
+    AI.not_built(
+        "seed.claims.byzantine-predictions",
+        "Predictions and training tolerate nodes that lie.",
+        NOT_LEARNT,
+        GUARANTEES / "no_mode_promises_what_the_plain_average_cannot_keep",
+        BUILD / "each_consensus_is_recorded_and_no_reply_claims_that_its_rule_is_in_force",
+    ),
+    AI.held(
+        "seed.claims.impossible-answers-do-not-count",
+        "An answer that is not the committed model's, or not finite, is left out and named.",
+        PREDICT / "an_answer_that_is_not_the_committed_models_does_not_count",
+        LIARS / "an_extreme_answer_gives_numbers",
+        FAULTS / "an_update_that_lies_is_refused_by_name_and_moves_nothing",
+    ),
+)
+
+FAULT_TOLERANCE = (
+    OVERVIEW.held(
+        "seed.claims.failover",
+        "When a node dies the others answer, and the answer stays the same.",
+        KILL / "a_burst_of_predictions_survives_the_death_of_a_worker",
+        RECOVERED,
+        EXAMPLES / "an_example_exits_well_and_prints_what_it_promises",
+    ),
+    PERFORMANCE.held(
+        "seed.claims.training-goes-on",
+        "A training goes on without a worker that dies, freezes or sends nonsense.",
+        FAULTS / "a_round_closes_without_a_worker_that_fails_in_it",
+        KILL / "a_worker_stopped_in_training_does_not_stop_the_training",
+        ROUNDS / "a_straggler_is_left_out_at_the_deadline_that_history_sets",
+    ),
+    PERFORMANCE.not_built(
+        "seed.claims.automatic-recovery",
+        "A dead node is replaced without anyone's call.",
+        "a dead node is replaced when someone deploys",
+        RECOVER / "autonomy_recommends_a_restart_and_does_nothing",
+        AUTONOMY_LOG / "a_dead_node_is_recommended_for_restart_once_while_it_stays_dead",
+    ),
+    PERFORMANCE.held(
+        "seed.claims.runtime-recovery",
+        "All nodes come back by themselves when the process that starts them dies.",
+        KILL / "nodes_come_back_by_themselves_when_the_process_that_forks_them_dies",
+        KILL / "a_training_outlives_the_process_that_forks_its_nodes",
+    ),
+    PERFORMANCE.held(
+        "seed.claims.restart",
+        "A restarted server serves the last committed version to the bit.",
+        LOCAL / "a_new_server_on_the_old_directory_answers_the_same_to_the_bit",
+        LIFE / "a_restarted_server_serves_the_same_answer",
+        STORE_KILL / "servers_killed_from_outside_again_and_again_lose_nothing_they_announced",
+    ),
+    PERFORMANCE.not_built(
+        "seed.claims.resumed-training",
+        "A training that a killed server interrupted is resumed.",
+        "the training is reported as stopped at its last committed round",
+        LIFE / "a_server_that_ends_says_that_it_interrupted_the_training",
+    ),
+    TRADING.held(
+        "seed.claims.always-on",
+        "Whatever happens at once, calls end, books are right and progress never falls.",
+        CHAOS / "what_must_always_hold_holds",
+        KILL / "when_all_workers_are_killed_calls_end_and_the_cluster_can_be_mended",
+    ),
+    TRADING.held(
+        "seed.claims.risk-is-spread",
+        "A node that goes wrong can harm neither the machine nor another node.",
+        ESCAPES / "a_node_cannot",
+        CONFINED / "too_much_memory_is_refused_inside_and_the_node_lives_on",
+    ),
+)
+
+COORDINATION = (
+    INIT.not_built(
+        "seed.claims.wasm",
+        "Nodes compute in WASM.",
+        "the WASM back end is not part of this version",
+        BUILD / "a_cluster_has_the_settings_it_was_asked_for_and_says_which_of_them_do_nothing",
+        USE / "a_status_counts_nodes_bytes_and_time_without_mixing_units",
+    ),
+    INIT.not_built(
+        "seed.claims.autonomous-coordination",
+        "The cluster acts on its own: it restarts nodes, stops trainings, adapts the learning rate.",
+        "the cluster observes itself and lists what it would do",
+        RECOVER / "autonomy_recommends_a_restart_and_does_nothing",
+        AUTONOMY_LOG / "autonomy_that_is_off_has_level_0_and_still_tells",
+    ),
+    INIT.held(
+        "seed.claims.autonomy-observes",
+        "The cluster lists once what it would do and with which evidence.",
+        AUTONOMY_LOG / "a_dead_node_is_recommended_for_restart_once_while_it_stays_dead",
+        RECOVER / "autonomy_recommends_a_restart_and_does_nothing",
+    ),
+    NODES.held(
+        "seed.claims.progress-is-measured",
+        "Times and speeds that are told are measured, and null before.",
+        REPORTING / "progress_estimates_from_measured_rounds_only",
+        USE / "numbers_that_nobody_measured_are_null_and_appear_when_they_are",
+    ),
+    PERFORMANCE.held(
+        "seed.claims.multiple-symbols",
+        "Several symbols are trained on together, each scaled by itself and dealt to its workers.",
+        PARTITION / "a_tag_finds_its_symbol_in_every_usual_spelling",
+        PARTITION / "owners_of_a_symbol_split_its_rows_in_blocks_of_time",
+        USE / "a_training_says_what_is_really_run_on_which_data",
+    ),
+    PERFORMANCE.held(
+        "seed.claims.load-distribution",
+        "Rows are dealt evenly among the workers.",
+        PARTITION / "iid_shards_are_even_alike_and_follow_the_seed",
+        LOCAL / "digits_are_learnt_by_five_workers_that_never_see_each_others_rows",
+    ),
+    OVERVIEW.not_built(
+        "seed.claims.several-machines",
+        "A cluster spans several machines.",
+        "weights that travel along the links, resuming a training, WASM, more than one machine",
+    ),
+)
+
+PROMISES = (*TRAINING, *INFERENCE, *FAULT_TOLERANCE, *COORDINATION)

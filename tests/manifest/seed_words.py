@@ -1,0 +1,270 @@
+"""The words of the user's document: topologies, architectures, consensus mechanisms, roles, models, ..."""
+
+from tests.manifest.files import (
+    ANSWER,
+    BUILD,
+    DEFAULTS,
+    DEPLOY,
+    ENSEMBLE,
+    EXAMPLES,
+    GUARANTEES,
+    KERAS,
+    LEARN,
+    LIARS,
+    LIFE,
+    LINKS,
+    OPTIMIZERS,
+    TENSORS,
+    TOPOLOGY,
+    TRAINER,
+    USE,
+)
+from tests.manifest.promise import Promise, Section
+
+INIT = Section("seed: Initialize Distributed Neural Cluster")
+ROLES = Section("seed: Deploy Neural Nodes with Specialized Roles")
+TRAIN = Section("seed: Distributed Training Coordinator")
+LIVE = Section("seed: Live Trading with Distributed Predictions")
+BALANCE = Section("seed: Neural Cluster Health Monitoring")
+
+EACH_TOPOLOGY = (
+    BUILD / "each_topology_is_planned_measured_and_reported",
+    LINKS / "connect_measures_every_edge",
+)
+TOPOLOGIES: tuple[Promise, ...] = (
+    INIT.held(
+        "seed.topology.mesh",
+        "In a mesh every node is linked to every other node.",
+        TOPOLOGY / "a_mesh_links_all_pairs_in_canonical_order",
+        *EACH_TOPOLOGY,
+    ),
+    ROLES.held(
+        "seed.topology.hierarchical",
+        "In a hierarchy the parameter server is the root and aggregators stand between it and their workers.",
+        TOPOLOGY / "a_hierarchy_gives_each_aggregator_one_capability_group",
+        TOPOLOGY / "a_hierarchy_without_aggregators_hangs_workers_on_the_root",
+        EXAMPLES / "an_example_exits_well_and_prints_what_it_promises",
+        *EACH_TOPOLOGY,
+    ),
+    TRAIN.held(
+        "seed.topology.star",
+        "In a star every node is linked to one centre, the parameter server if there is one.",
+        TOPOLOGY / "a_star_hangs_on_the_first_parameter_server",
+        TOPOLOGY / "a_star_without_a_parameter_server_hangs_on_the_engine",
+        *EACH_TOPOLOGY,
+    ),
+    INIT.held(
+        "seed.topology.ring",
+        "In a ring every node is linked to two neighbours.",
+        TOPOLOGY / "a_ring_is_a_cycle_in_canonical_order",
+        *EACH_TOPOLOGY,
+    ),
+    INIT.not_built(
+        "seed.links.carry-weights",
+        "Models travel from node to node along the links of the topology.",
+        "weights do not travel along the links yet, they pass through the engine",
+        BUILD / "each_topology_is_planned_measured_and_reported",
+    ),
+)
+
+EACH_ARCHITECTURE = BUILD / "each_architecture_gives_workers_without_layers_its_own_network"
+READS_DIGITS = LEARN / "a_default_network_of_each_family_reads_digits_row_by_row"
+SIZES = DEFAULTS / "default_workers_have_their_documented_sizes"
+FAMILIES = {
+    "transformer": "a stack of attention encoders",
+    "cnn": "one-dimensional convolutions",
+    "rnn": "LSTM layers",
+    "gnn": "graph convolutions over the steps of a row",
+}
+ARCHITECTURES = (
+    *(
+        INIT.held(
+            f"seed.architecture.{name}",
+            f"A worker without layers in a cluster of architecture {name} gets {what}, and learns.",
+            EACH_ARCHITECTURE,
+            READS_DIGITS,
+            SIZES,
+            KERAS / "default_networks_equal_keras",
+        )
+        for name, what in FAMILIES.items()
+    ),
+    ROLES.held(
+        "seed.architecture.hybrid",
+        "The workers of a hybrid cluster get recurrent, convolutional and attention networks in turn.",
+        EACH_ARCHITECTURE,
+        DEFAULTS / "workers_of_a_hybrid_cluster_take_the_families_in_turn",
+    ),
+)
+
+RULE = "admission is not part of this version"
+SAYS_SO = (
+    BUILD / "each_consensus_is_recorded_and_no_reply_claims_that_its_rule_is_in_force",
+    GUARANTEES / "no_mode_promises_what_the_plain_average_cannot_keep",
+    GUARANTEES / "every_mode_names_its_own_condition",
+)
+CONSENSUS = (
+    INIT.not_built(
+        "seed.consensus.proof-of-learning",
+        "Under proof of learning only updates whose training was shown to have happened are admitted.",
+        RULE,
+        *SAYS_SO,
+    ),
+    ROLES.not_built(
+        "seed.consensus.byzantine",
+        "Under byzantine consensus up to a third of the workers may lie without spoiling the model.",
+        RULE,
+        *SAYS_SO,
+    ),
+    INIT.not_built(
+        "seed.consensus.raft",
+        "Under raft a version is committed once more than half of the voters hold it.",
+        RULE,
+        *SAYS_SO,
+        GUARANTEES / "only_a_replicated_log_speaks_of_durability",
+    ),
+    INIT.not_built(
+        "seed.consensus.gossip",
+        "Under gossip nodes average with their neighbours only, until all agree.",
+        RULE,
+        *SAYS_SO,
+    ),
+)
+
+EACH_ROLE = DEPLOY / "role_wins_over_node_type_and_both_over_the_default"
+ALL_ROLES = EXAMPLES / "an_example_exits_well_and_prints_what_it_promises"
+ONLY_WORKERS = "their processes confined and monitored, but they are not trained"
+ROLES_OF_NODES = (
+    ROLES.held(
+        "seed.role.worker",
+        "A worker trains on its own rows and answers predictions.",
+        EACH_ROLE,
+        ALL_ROLES,
+        USE / "a_training_says_what_is_really_run_on_which_data",
+    ),
+    ROLES.held(
+        "seed.role.parameter_server",
+        "A parameter server is deployed with its network and is the centre of stars and hierarchies.",
+        EACH_ROLE,
+        ALL_ROLES,
+        TENSORS / "the_parameter_server_gets_an_implied_head",
+        TOPOLOGY / "a_star_hangs_on_the_first_parameter_server",
+    ),
+    ROLES.held(
+        "seed.role.aggregator",
+        "An aggregator is deployed with its network and stands between the root and a group of workers.",
+        EACH_ROLE,
+        ALL_ROLES,
+        TENSORS / "the_aggregator_has_38401_parameters_of_which_37889_train",
+        TOPOLOGY / "a_hierarchy_gives_each_aggregator_one_capability_group",
+    ),
+    ROLES.held(
+        "seed.role.validator",
+        "A validator computes the model's outputs on rows kept from training, and is named as trusted.",
+        EACH_ROLE,
+        ALL_ROLES,
+        TENSORS / "the_validator_has_3201_parameters",
+        GUARANTEES / "whoever_evaluates_is_named_among_those_who_are_believed",
+        LIFE / "no_row_outlives_its_training_in_a_node",
+        LIARS / "the_node_whose_outputs_are_evaluated_is_told_to_be_trusted",
+    ),
+    ROLES.not_built(
+        "seed.roles.trained-helpers",
+        "Parameter servers, aggregators and validators have trained networks of their own.",
+        ONLY_WORKERS,
+        ANSWER / "weights_pool_logits",
+    ),
+)
+
+EACH_SIZE = (
+    BUILD / "each_model_size_has_its_own_memory_limit",
+    BUILD / "each_model_size_but_custom_has_its_own_default_network",
+    SIZES,
+)
+MODEL_SIZES = (
+    *(
+        ROLES.held(
+            f"seed.model_size.{size}",
+            f"Model {size} picks the width of the default network and the limits of the node.",
+            *EACH_SIZE,
+        )
+        for size in ("base", "large", "xl")
+    ),
+    ROLES.held(
+        "seed.model_size.custom",
+        "Model custom is a network that the caller writes out; without layers it is refused.",
+        DEFAULTS / "a_custom_model_needs_layers",
+        DEPLOY / "impossible_requests_start_nothing",
+        BUILD / "each_model_size_has_its_own_memory_limit",
+    ),
+)
+
+STEPS = {
+    "adam": "Adam's moments and bias correction",
+    "sgd": "the gradient alone",
+    "rmsprop": "a running mean of squared gradients",
+    "adagrad": "a sum of squared gradients that starts at 0.1",
+}
+OPTIMIZER_WORDS = tuple(
+    TRAIN.held(
+        f"seed.optimizer.{name}",
+        f"Optimizer {name} moves the workers' weights by {what}.",
+        USE / "each_optimiser_trains_and_ends_at_weights_of_its_own",
+        OPTIMIZERS / "fifty_steps_follow_the_formula",
+        KERAS / "fifty_steps_of_each_optimiser_follow_keras",
+        TRAINER / "every_optimiser_lowers_the_loss",
+    )
+    for name, what in STEPS.items()
+)
+
+EACH_AGGREGATION = USE / "each_aggregation_answers_with_every_number_that_clients_read"
+AGGREGATIONS = (
+    LIVE.held(
+        "seed.aggregation.mean",
+        "Aggregation mean is the average of the nodes' probabilities.",
+        EACH_AGGREGATION,
+        ANSWER / "the_mean_of_three_nodes",
+        ENSEMBLE / "mean_averages_probabilities",
+    ),
+    LIVE.held(
+        "seed.aggregation.majority",
+        "Aggregation majority is the share of nodes that vote for the class.",
+        EACH_AGGREGATION,
+        ANSWER / "a_majority_is_the_share_of_votes_and_as_sure_as_the_mean",
+        ENSEMBLE / "majority_is_the_share_of_votes",
+    ),
+    LIVE.held(
+        "seed.aggregation.weighted",
+        "Aggregation weighted pools the nodes' answers by weights, the caller's or those learnt.",
+        EACH_AGGREGATION,
+        ANSWER / "weights_pool_logits",
+        ENSEMBLE / "weighted_pools_logits",
+    ),
+    LIVE.held(
+        "seed.aggregation.ensemble",
+        "Aggregation ensemble combines all nodes, and says in `stacker` by which rule.",
+        EACH_AGGREGATION,
+        ANSWER / "weights_pool_logits",
+    ),
+    LIVE.not_built(
+        "seed.aggregations.trained-stacker",
+        "Aggregation ensemble is computed by trained aggregator nodes.",
+        "`ensemble` (the same until aggregators are trained)",
+        ANSWER / "weights_pool_logits",
+    ),
+)
+
+PROMISES = (
+    *TOPOLOGIES,
+    *ARCHITECTURES,
+    *CONSENSUS,
+    *ROLES_OF_NODES,
+    *MODEL_SIZES,
+    *OPTIMIZER_WORDS,
+    *AGGREGATIONS,
+    BALANCE.held(
+        "seed.topologies.switching",
+        "A running cluster can be connected as another topology and back to its declared one.",
+        BUILD / "another_topology_replaces_the_current_one_and_not_the_declared_one",
+        LINKS / "a_change_of_topology_gives_new_buffers_and_hides_what_is_written_then",
+    ),
+)
