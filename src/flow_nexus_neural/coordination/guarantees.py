@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from flow_nexus_neural.coordination.consensus.registry import AVERAGING
 from flow_nexus_neural.vocabulary import Consensus
 
 _CONDITIONS: dict[Consensus, str] = {
@@ -34,20 +35,26 @@ class Guarantee:
     notes: tuple[str, ...]
 
 
-def guarantees(consensus: Consensus, n_workers: int, evaluator: str | None = None) -> Guarantee:
-    """Report the guarantees of a mode, all of which aggregate by the row-weighted average in this version.
+def guarantees(
+    consensus: Consensus,
+    n_workers: int,
+    evaluator: str | None = None,
+    rule: str = AVERAGING.name,
+) -> Guarantee:
+    """State what holds while no mode has a rule of its own: trainings choose how updates are combined.
 
     Args:
         consensus: The declared mode.
         n_workers: Living workers.
         evaluator: The slot that computes a model's outputs on rows kept from training; None without any.
+        rule: Name of the aggregation policy of the latest training.
     """
+    plain = rule == AVERAGING.name
+    told = "row-weighted average" if plain else rule
     notes = [
-        f"rule in force: row-weighted average; {consensus} admission is not part of this version",
-        (
-            "updates that are not finite or have the wrong shape are refused; one lying worker can still"
-            " spoil a version"
-        ),
+        f"rule in force: {told}; {consensus} admission is not part of this version",
+        "updates that are not finite or have the wrong shape are refused"
+        + ("; one lying worker can still spoil a version" if plain else ""),
         "a worker that dies or is late is left out of the round and listed",
         "data locality: a worker receives no training rows but its own shard and sends only updates",
     ]

@@ -38,9 +38,9 @@ INIT_ARGUMENTS = {
         " transformer in turn."
     ),
     "consensus": (
-        "Recorded only: training averages updates by rows whatever this says, and detects no lying node."
-        " Not built yet: proof-of-learning recomputes updates, byzantine tolerates lying nodes, raft needs a"
-        " majority of voters, gossip averages between neighbours."
+        "Recorded only: aggregation_method alone says how updates are combined, and no lying node is"
+        " detected. Not built yet: proof-of-learning recomputes updates, byzantine tolerates lying nodes,"
+        " raft needs a majority of voters, gossip averages between neighbours."
     ),
     "wasm_optimization": "Recorded only: nodes run PyTorch, and wasm_enabled stays false.",
     "daa_enabled": (
@@ -104,7 +104,10 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
     "min_nodes_per_round": (
         "Federated only: fewest updates that complete a round. Default: 80 % of clients_per_round."
     ),
-    "aggregation_method": "Federated only: federated_averaging (fedavg) is the only one; leave it out.",
+    "aggregation_method": (
+        "Federated only: how the updates of a round are combined. Default federated_averaging (fedavg), the"
+        " mean by rows. An unknown name is answered with all that there are."
+    ),
     "partition": (
         "Federated only: who gets which rows. capability (default): by <symbol>_analysis tags. iid: at"
         " random. dirichlet:<alpha>: skewed labels, the more the smaller alpha. client: the data's own"

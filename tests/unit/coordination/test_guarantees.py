@@ -18,6 +18,14 @@ def test_no_mode_promises_what_the_plain_average_cannot_keep(mode, n):
     assert mode in stated.notes[0]
 
 
+def test_another_rule_is_named_and_not_told_what_the_average_lacks():
+    stated = guarantees("byzantine", 3, rule="coordinatewise")
+    assert stated.notes[0].startswith("rule in force: coordinatewise; byzantine admission")
+    assert "spoil" not in stated.notes[1]
+    assert (stated.holds, stated.f_tolerated) == (False, 0)
+    assert "one lying worker can still spoil" in guarantees("byzantine", 3).notes[1]
+
+
 def test_every_mode_names_its_own_condition():
     conditions = {guarantees(mode, 4).condition for mode in get_args(Consensus)}
     assert len(conditions) == 4

@@ -1,11 +1,12 @@
 """The aggregation policies by name."""
 
 from flow_nexus_neural.coordination.consensus.averaging import FederatedAveraging
+from flow_nexus_neural.coordination.consensus.coordinate_median import CoordinateMedian
 from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
 
 AVERAGING: AggregationPolicy = FederatedAveraging()
 
-POLICIES: tuple[AggregationPolicy, ...] = (AVERAGING,)
+POLICIES: tuple[AggregationPolicy, ...] = (AVERAGING, CoordinateMedian())
 
 
 def find_policy(name: str) -> AggregationPolicy | None:

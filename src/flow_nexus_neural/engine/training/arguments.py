@@ -1,5 +1,7 @@
 """From the arguments of a training to its effective configuration, or to one clear refusal."""
 
+from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
+from flow_nexus_neural.coordination.consensus.registry import AVERAGING, find_policy, spellings
 from flow_nexus_neural.engine.reports import TrainingConfig
 from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.errors import InvalidArguments, NotAvailable, NoWorkers
@@ -35,7 +37,7 @@ def check_arguments(request: TrainRequest) -> None:
                 f"{', '.join(given)} belongs to federated training, and federated is false",
                 hint="pass federated: true, or leave it out",
             )
-    _check_method(request.aggregation_method)
+    _policy_of(request.aggregation_method)
     _check_partition(request)
     wanted, fewest = request.clients_per_round, request.min_nodes_per_round
     if wanted is not None and fewest is not None and fewest > wanted:
@@ -85,7 +87,7 @@ def effective_config(
         local_epochs=request.local_epochs or 1,
         clients_per_round=clients if request.federated else None,
         min_nodes_per_round=fewest if request.federated else None,
-        aggregation_method="federated_averaging",
+        aggregation_method=_policy_of(request.aggregation_method).name,
         partition=partition,
         seed=seed,
         strategy="federated"
@@ -116,20 +118,18 @@ def resolve_partition(request: TrainRequest, *, has_clients: bool) -> str:
     return "client" if has_clients else "capability"
 
 
-def _check_method(method: str | None) -> None:
-    if method is None:
-        return
-    name = method.strip().lower().replace("-", "_")
-    if name in ("federated_averaging", "fedavg"):
-        return
-    if name in LATER_METHODS:
+def _policy_of(method: str | None) -> AggregationPolicy:
+    """The policy of a name or alias; the average when none is named."""
+    policy = AVERAGING if method is None else find_policy(method)
+    if policy is not None:
+        return policy
+    if str(method).strip().lower().replace("-", "_") in LATER_METHODS:
         raise NotAvailable(
             f"aggregation_method {method!r} is not part of this version",
-            hint="use 'federated_averaging' (fedavg)",
+            hint=f"choose from {spellings()}",
         )
     raise InvalidArguments(
-        f"aggregation_method {method!r} is unknown",
-        hint="use 'federated_averaging' (fedavg)",
+        f"aggregation_method {method!r} is unknown", hint=f"choose from {spellings()}"
     )
 
 

@@ -1,5 +1,7 @@
 import pytest
 
+from flow_nexus_neural.coordination.consensus import registry
+from flow_nexus_neural.coordination.consensus.averaging import FederatedAveraging
 from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.engine.training.arguments import (
     check_arguments,
@@ -60,6 +62,28 @@ def test_arguments_that_mean_nothing_are_refused_before_data_are_read(more, fail
 @pytest.mark.parametrize("method", ["federated_averaging", "FedAvg", "federated-averaging"])
 def test_spellings_of_the_average_are_accepted(method):
     check_arguments(request(federated=True, aggregation_method=method))
+    found = config(federated=True, aggregation_method=method)
+    assert found.aggregation_method == "federated_averaging"
+
+
+def test_a_registered_rule_is_accepted_under_each_of_its_names_and_named_by_its_own(monkeypatch):
+    class Toy(FederatedAveraging):
+        name = "toy_rule"
+        aliases = ("toy",)
+
+    with pytest.raises(InvalidArguments):
+        check_arguments(request(federated=True, aggregation_method="toy"))
+    monkeypatch.setattr(registry, "POLICIES", (*registry.POLICIES, Toy()))
+    for method in ("toy", " Toy-Rule", "TOY_RULE"):
+        check_arguments(request(federated=True, aggregation_method=method))
+        found = config(federated=True, aggregation_method=method)
+        assert found.aggregation_method == "toy_rule"
+    assert config(federated=True).aggregation_method == "federated_averaging"
+    for refused in ("nonsense", "fedprox"):
+        with pytest.raises((InvalidArguments, NotAvailable)) as caught:
+            check_arguments(request(federated=True, aggregation_method=refused))
+        assert "'federated_averaging' (fedavg)" in caught.value.hint
+        assert "'toy_rule' (toy)" in caught.value.hint
 
 
 @pytest.mark.parametrize("partition", ["iid", "client", "Capability", "dirichlet", "dirichlet:0.3"])

@@ -1,0 +1,78 @@
+"""Rules of aggregation end to end: chosen by name, told in the ledger, judged by an attack that bites."""
+
+import numpy as np
+import pytest
+
+from flow_nexus_neural.coordination.consensus import registry
+from flow_nexus_neural.coordination.consensus.policy import Combined
+from tests.sim.simulated import blobs, world
+from tests.sim.test_lying_nodes import lying, publishes
+
+pytestmark = pytest.mark.anyio
+
+HUGE = 1e6
+"""Weights that are finite and have their digest, so that no check refuses them."""
+SPOILT_BY_ONE = {"federated_averaging"}
+"""Registered rules of which nobody says that they resist; any other one has to."""
+
+
+class Middle:
+    """The middle of every coordinate, and nothing else that a real rule thinks of."""
+
+    name = "middle_of_each"
+    aliases = ("middle",)
+
+    def combine(self, base, updates, rows):
+        return Combined(
+            {
+                name: np.median([update[name] for update in updates], axis=0).astype("f4")
+                for name in updates[0]
+            },
+            weights=None,
+        )
+
+
+@pytest.fixture(autouse=True)
+def with_one_more(monkeypatch):
+    monkeypatch.setattr(registry, "POLICIES", (*registry.POLICIES, Middle()))
+
+
+async def trained(tmp_path, method, service=None):
+    """The status after a training of three workers, and the rules that its ledger names."""
+    told = {} if service is None else {"service": service}
+    async with world(tmp_path, **told) as w:
+        cluster = await w.cluster(3)
+        status = await w.train(
+            cluster, blobs(240), epochs=6, learning_rate=0.05, aggregation_method=method
+        )
+        versions = await w.versions(cluster)
+    assert status.training_status == "completed", status.training_error
+    return status, {version["rule"] for version in versions}
+
+
+LIAR = lying(publishes(HUGE, honest_digest=False))
+
+
+@pytest.mark.parametrize(
+    "method", sorted({p.name for p in registry.POLICIES} - SPOILT_BY_ONE | {"Middle"})
+)
+async def test_a_robust_rule_learns_as_well_with_a_lying_worker_as_without(tmp_path, method):
+    honest, rules = await trained(tmp_path / "honest", method)
+    name = registry.find_policy(method).name
+    assert rules == {name}
+    assert honest.training_sessions[-1].status == "completed"
+    assert any(name in note for note in honest.guarantees.notes)
+    lied, rules = await trained(tmp_path / "lied", method, LIAR)
+    assert rules == {name}
+    assert honest.global_accuracy > 0.8
+    assert lied.global_accuracy > honest.global_accuracy - 0.1
+    assert lied.training.val_loss < honest.training.val_loss + 0.2
+
+
+@pytest.mark.parametrize("method", sorted(SPOILT_BY_ONE))
+async def test_the_same_worker_spoils_a_rule_that_is_not_robust(tmp_path, method):
+    honest, _ = await trained(tmp_path / "honest", method)
+    lied, rules = await trained(tmp_path / "lied", method, LIAR)
+    assert rules == {method}
+    assert honest.global_accuracy > 0.8
+    assert lied.training.val_loss > 100 * honest.training.val_loss
