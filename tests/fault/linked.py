@@ -28,7 +28,7 @@ class Linked:
 
     def __init__(self, engine, cluster_id):
         self.engine, self.cluster_id = engine, cluster_id
-        self.cluster = engine._clusters[cluster_id]
+        self.cluster = engine.cluster(cluster_id)
         self.wiring = self.cluster.wiring
 
     async def deploy(self):

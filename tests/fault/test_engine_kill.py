@@ -30,7 +30,7 @@ SMALL = (
 async def w(anyio_backend, tmp_path_factory):
     state_dir = tmp_path_factory.mktemp("state")
     async with Engine.open(Settings(state_dir=state_dir)) as engine:
-        yield World(engine, engine._context.runtime, None)
+        yield World(engine, engine.context.runtime, None)
 
 
 @pytest.fixture
@@ -52,11 +52,11 @@ def full_journal(w):
         def refuse(point):
             raise StoreUnavailable("could not write to the journal: database or disk is full")
 
-        w.engine._context.store._journal._at = refuse
+        w.engine.context.store._journal._at = refuse
         try:
             yield
         finally:
-            w.engine._context.store._journal._at = nothing_fails
+            w.engine.context.store._journal._at = nothing_fails
 
     return full
 
@@ -209,7 +209,7 @@ async def test_a_full_disk_fails_the_training_and_predictions_go_on(w, cluster, 
     def full(point):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(w.engine._context.checkpoints, "_at", full)
+    monkeypatch.setattr(w.engine.context.checkpoints, "_at", full)
     status = await w.train(cluster, DATA)
     assert status.training_status == "failed"
     assert status.training_error.startswith("store_unavailable")
@@ -242,7 +242,7 @@ async def test_a_node_that_dies_when_nothing_can_be_recorded_harms_nobody(w, clu
         assert (await w.predict(cluster)).nodes_used == 2
         with pytest.raises(StoreUnavailable):
             await w.deploy(cluster, layers=None)
-        assert len([node for node in w.runtime._nodes if not node.gone]) == 2
+        assert len([node for node in w.runtime.nodes if not node.gone]) == 2
     await w.deploy(cluster, layers=None)
     assert (await w.predict(cluster)).nodes_used == 3
 
@@ -251,7 +251,7 @@ async def test_an_engine_leaves_no_process_and_no_descriptor(tmp_path):
     gc.collect()
     before = descriptors()
     async with Engine.open(Settings(state_dir=tmp_path)) as engine:
-        w = World(engine, engine._context.runtime, None)
+        w = World(engine, engine.context.runtime, None)
         cluster = await w.cluster(3, layers=SMALL)
         await w.train(cluster, DATA)
         pids = [node.pid for node in (await w.status(cluster)).nodes]

@@ -86,7 +86,7 @@ async def test_an_edge_that_does_not_work_is_told_and_not_drawn(tmp_path):
 
 async def test_a_time_that_cannot_be_true_is_no_latency(tmp_path):
     async with linked(tmp_path, 3, service=one_is(Slow)) as cluster:
-        runtime = cluster.engine._context.runtime
+        runtime = cluster.engine.context.runtime
         runtime.capabilities = replace(runtime.capabilities, peer_views=True)
         report = await cluster.connect("ring")
         known = {(e.from_slot, e.to_slot): e.latency_ms is not None for e in report.edges}
@@ -128,7 +128,7 @@ async def test_a_replacement_has_the_edges_of_its_slot_when_it_is_deployed(five)
 
 async def test_all_edges_are_back_when_the_zygote_was_lost(five):
     await five.connect("mesh")
-    os.kill(five.engine._context.runtime.zygote_info().pid, signal.SIGKILL)
+    os.kill(five.engine.context.runtime.zygote_info().pid, signal.SIGKILL)
     await five.until(lambda s: all(node.incarnation == 2 for node in s.nodes))
     status = await five.until(lambda s: near(s, 4, 4, 4, 4, 4))
     assert {state_of(status, node.slot) for node in status.nodes} == {"healthy"}

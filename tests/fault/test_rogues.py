@@ -80,7 +80,7 @@ async def test_a_rogue_is_ended_and_named_and_its_neighbour_answers_all_the_whil
 async def test_a_node_that_ends_or_stops_while_it_is_granted_memory_fails_that_grant(cluster, how):
     slot = cluster.slot(ROGUE)
     before = descriptors()
-    region = cluster.engine._context.runtime.share(how, {"x": np.zeros(1000, "f4")})
+    region = cluster.engine.context.runtime.share(how, {"x": np.zeros(1000, "f4")})
     pid = slot.handle.pid
     with anyio.fail_after(20), pytest.raises(NodeError):
         await slot.handle.grant(region)
