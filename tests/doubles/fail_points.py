@@ -16,22 +16,27 @@ class FailPoints:
     """Passed as `Ports.fail_point`; nothing fails until told so."""
 
     def __init__(self):
-        self._failures, self._next = {}, {}
+        self._planned = {}
 
     def __call__(self, point):
-        failure = self._next.pop(point, None) or self._failures.get(point)
-        if failure is not None:
+        if point not in self._planned:
+            return
+        failure, passing, times = self._planned[point]
+        if passing > 0:
+            self._planned[point] = failure, passing - 1, times
+        elif times > 0:
+            self._planned[point] = failure, 0, times - 1
             raise failure
 
     def fail_once(self, point, failure):
         """Raise this failure at the next arrival at the point."""
-        self._next[point] = failure
+        self._planned[point] = failure, 0, 1
 
     @contextmanager
-    def failing(self, point, failure):
-        """Raise this failure at every arrival at the point."""
-        self._failures[point] = failure
+    def failing(self, point, failure, *, after=0):
+        """Raise this failure at every arrival at the point; the first `after` of them pass."""
+        self._planned[point] = failure, after, float("inf")
         try:
             yield
         finally:
-            self._failures.pop(point, None)
+            self._planned.pop(point, None)

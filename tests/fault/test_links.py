@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from flow_nexus_neural.engine.calls.deadlines import Deadline
-from flow_nexus_neural.engine.links import grants as links
+from flow_nexus_neural.engine.patience import Deadline, Patience
 from flow_nexus_neural.engine.requests import TerminateRequest
 from flow_nexus_neural.protocol.messages import Announce, Observed, Sight
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
@@ -28,6 +27,13 @@ def near(status, *counts):
 @pytest.fixture
 async def five(tmp_path, anyio_backend):
     async with linked(tmp_path, N) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+async def brief_five(tmp_path, anyio_backend):
+    """Of these a frozen one costs a change of links one second."""
+    async with linked(tmp_path, N, patience=Patience(link=Deadline(1.0, None))) as cluster:
         yield cluster
 
 
@@ -169,8 +175,8 @@ async def test_the_end_of_an_old_incarnation_takes_nothing_from_its_successor(fi
     assert near(await five.status(), 4, 4, 4, 4, 4)
 
 
-async def test_a_frozen_node_costs_a_connect_its_deadline_and_its_own_edges(five, monkeypatch):
-    monkeypatch.setattr(links, "LINK", Deadline(1.0, None))
+async def test_a_frozen_node_costs_a_connect_its_deadline_and_its_own_edges(brief_five):
+    five = brief_five
     five.signal("worker-3", signal.SIGSTOP)
     report = await five.connect("mesh")
     assert report.connections == 6
@@ -180,8 +186,8 @@ async def test_a_frozen_node_costs_a_connect_its_deadline_and_its_own_edges(five
     assert (await five.connect("mesh")).connections == 10
 
 
-async def test_a_neighbour_that_was_frozen_once_takes_later_links(five, monkeypatch):
-    monkeypatch.setattr(links, "LINK", Deadline(1.0, None))
+async def test_a_neighbour_that_was_frozen_once_takes_later_links(brief_five):
+    five = brief_five
     await five.connect("mesh")
     for name in ("worker-1", "worker-2"):
         await five.kill(name)

@@ -6,7 +6,7 @@ import anyio
 import numpy as np
 import pytest
 
-from flow_nexus_neural.engine.nodes import supervision
+from flow_nexus_neural.engine.patience import Patience
 from flow_nexus_neural.errors import NodeError
 from flow_nexus_neural.protocol.codec import encode
 from flow_nexus_neural.protocol.messages import Failed, Ping, Pong, Predict
@@ -22,11 +22,9 @@ LONG_FAILURE = b"".join(encode(1, 1, Failed(type="busy", message="later " * 300)
 
 
 @pytest.fixture
-async def cluster(tmp_path, monkeypatch):
-    for name, seconds in {"SILENCE_S": 0.2, "PING_S": 0.7, "MIN_GRACE_S": 0.7}.items():
-        monkeypatch.setattr(supervision, name, seconds)
-    monkeypatch.setattr(supervision, "FIRST_STEP_S", 0.7)
-    async with linked(tmp_path, 2) as opened:
+async def cluster(tmp_path):
+    impatient = Patience(silence_s=0.2, ping_s=0.7, min_grace_s=0.7, first_step_s=0.7)
+    async with linked(tmp_path, 2, patience=impatient) as opened:
         yield opened
 
 
