@@ -50,7 +50,7 @@ def spec(slot="worker-0", incarnation=1, seed=7, **more):
 def kill(node):
     """End a node from outside, as the system might."""
     if node.pid is None:
-        node._kill("killed: from outside")
+        node.kill()
     else:
         os.kill(node.pid, signal.SIGKILL)
 

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 import anyio
 
 from flow_nexus_neural.engine.engine import Engine
+from flow_nexus_neural.engine.patience import USUAL_PATIENCE
+from flow_nexus_neural.engine.ports import Ports
 from flow_nexus_neural.engine.requests import (
     ConnectRequest,
     DeployRequest,
@@ -28,7 +30,7 @@ class Linked:
 
     def __init__(self, engine, cluster_id):
         self.engine, self.cluster_id = engine, cluster_id
-        self.cluster = engine._clusters[cluster_id]
+        self.cluster = engine.cluster(cluster_id)
         self.wiring = self.cluster.wiring
 
     async def deploy(self):
@@ -80,7 +82,9 @@ def connections(status):
 
 
 @asynccontextmanager
-async def linked(state_dir, workers, *, service=None, faults=None, **settings):
+async def linked(
+    state_dir, workers, *, service=None, faults=None, patience=USUAL_PATIENCE, **settings
+):
     """Workers in light processes; in this process when a service is given."""
     settings = Settings(state_dir=state_dir, **settings)
     if service is None and faults is None:
@@ -88,7 +92,8 @@ async def linked(state_dir, workers, *, service=None, faults=None, **settings):
     else:
         make = service or (lambda spec: LinearService())
         runtime = InprocRuntime(make, faults)
-    async with runtime, Engine.open(settings, runtime=runtime) as engine:
+    ports = Ports(patience=patience)
+    async with runtime, Engine.open(settings, runtime=runtime, ports=ports) as engine:
         report = await engine.init_cluster(InitRequest(name="linked"))
         cluster = Linked(engine, report.cluster_id)
         for _ in range(workers):

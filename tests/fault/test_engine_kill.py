@@ -4,17 +4,18 @@ import errno
 import gc
 import os
 import signal
-from contextlib import contextmanager
+from contextlib import asynccontextmanager
 
 import anyio
 import pytest
 
-from flow_nexus_neural.coordination import rounds
+from flow_nexus_neural.coordination.rounds import RoundPatience
 from flow_nexus_neural.engine.engine import Engine
-from flow_nexus_neural.engine.nodes import supervision
-from flow_nexus_neural.engine.ports import nothing_fails
+from flow_nexus_neural.engine.patience import USUAL_PATIENCE, Patience
+from flow_nexus_neural.engine.ports import Ports
 from flow_nexus_neural.errors import NoServingNode, StoreUnavailable
 from flow_nexus_neural.settings import Settings
+from tests.doubles.fail_points import FILES, JOURNAL, FailPoints, disk_is_full
 from tests.doubles.runtimes import descriptors, gone, until
 from tests.sim.simulated import World, blobs
 
@@ -26,39 +27,34 @@ SMALL = (
 )
 
 
+IMPATIENT = Patience(
+    silence_s=0.5,
+    ping_s=1.0,
+    min_grace_s=1.0,
+    first_step_s=1.0,
+    rounds=RoundPatience(least_s=1.5, first_slack_s=1.5),
+)
+
+
+@asynccontextmanager
+async def opened(state_dir, patience=USUAL_PATIENCE):
+    disk = FailPoints()
+    ports = Ports(fail_point=disk, patience=patience)
+    async with Engine.open(Settings(state_dir=state_dir), ports=ports) as engine:
+        yield World(engine, engine.context.runtime, None, disk)
+
+
 @pytest.fixture(scope="module")
 async def w(anyio_backend, tmp_path_factory):
-    state_dir = tmp_path_factory.mktemp("state")
-    async with Engine.open(Settings(state_dir=state_dir)) as engine:
-        yield World(engine, engine._context.runtime, None)
+    async with opened(tmp_path_factory.mktemp("state")) as world:
+        yield world
 
 
-@pytest.fixture
-def impatient(monkeypatch):
-    monkeypatch.setattr(supervision, "SILENCE_S", 0.5)
-    monkeypatch.setattr(supervision, "PING_S", 1.0)
-    monkeypatch.setattr(supervision, "MIN_GRACE_S", 1.0)
-    monkeypatch.setattr(supervision, "FIRST_STEP_S", 1.0)
-    monkeypatch.setattr(rounds, "FIRST_SLACK_S", 1.5)
-    monkeypatch.setattr(rounds, "LEAST_S", 1.5)
-
-
-@pytest.fixture
-def full_journal(w):
-    """While this is open, nothing can be recorded."""
-
-    @contextmanager
-    def full():
-        def refuse(point):
-            raise StoreUnavailable("could not write to the journal: database or disk is full")
-
-        w.engine._context.store._journal._at = refuse
-        try:
-            yield
-        finally:
-            w.engine._context.store._journal._at = nothing_fails
-
-    return full
+@pytest.fixture(scope="module")
+async def hasty(anyio_backend, tmp_path_factory):
+    """A world in which frozen and late nodes are noticed in a second or two."""
+    async with opened(tmp_path_factory.mktemp("hasty"), IMPATIENT) as world:
+        yield world
 
 
 @pytest.fixture
@@ -66,6 +62,13 @@ async def cluster(w):
     made = await w.cluster(3, layers=SMALL)
     yield made
     await w.terminate(made)
+
+
+@pytest.fixture
+async def hasty_cluster(hasty):
+    made = await hasty.cluster(3, layers=SMALL)
+    yield made
+    await hasty.terminate(made)
 
 
 async def pid_of(w, cluster, slot):
@@ -136,8 +139,8 @@ async def test_when_all_workers_are_killed_calls_end_and_the_cluster_can_be_mend
     assert (after.nodes_used, after.prediction) == (3, before.prediction)
 
 
-@pytest.mark.usefixtures("impatient")
-async def test_a_stopped_worker_is_answered_without_then_suspected_then_ended(w, cluster):
+async def test_a_stopped_worker_is_answered_without_then_suspected_then_ended(hasty, hasty_cluster):
+    w, cluster = hasty, hasty_cluster
     await w.train(cluster, DATA)
     pid = await pid_of(w, cluster, "worker-0")
     os.kill(pid, signal.SIGSTOP)
@@ -152,8 +155,8 @@ async def test_a_stopped_worker_is_answered_without_then_suspected_then_ended(w,
     assert status.active_nodes == 2
 
 
-@pytest.mark.usefixtures("impatient")
-async def test_a_worker_stopped_in_training_does_not_stop_the_training(w, cluster):
+async def test_a_worker_stopped_in_training_does_not_stop_the_training(hasty, hasty_cluster):
+    w, cluster = hasty, hasty_cluster
     await w.start(cluster, DATA, epochs=12, min_nodes_per_round=1)
     await w.rounds(cluster, 2)
     pid = await pid_of(w, cluster, "worker-1")
@@ -165,8 +168,8 @@ async def test_a_worker_stopped_in_training_does_not_stop_the_training(w, cluste
     await until(lambda: gone(pid))
 
 
-@pytest.mark.usefixtures("impatient")
-async def test_a_cluster_with_a_stopped_worker_ends_at_once(w):
+async def test_a_cluster_with_a_stopped_worker_ends_at_once(hasty):
+    w = hasty
     cluster = await w.cluster(3, layers=SMALL)
     await w.start(cluster, DATA, epochs=LONG)
     await w.rounds(cluster, 1)
@@ -202,36 +205,28 @@ async def test_a_training_outlives_the_process_that_forks_its_nodes(w, cluster):
     assert [node.incarnation for node in status.nodes] == [2, 2, 2]
 
 
-async def test_a_full_disk_fails_the_training_and_predictions_go_on(w, cluster, monkeypatch):
+async def test_a_full_disk_fails_the_training_and_predictions_go_on(w, cluster):
     await w.train(cluster, DATA)
     before = await w.predict(cluster)
 
-    written = []
-
-    def full(point):
-        """The prepared rows still fit; the first checkpoint does not."""
-        written.append(point)
-        if written.count("before_write") > 1:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(w.engine._context.checkpoints, "_at", full)
-    status = await w.train(cluster, DATA)
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with w.disk.failing(FILES, full, after=1):  # the prepared rows are written first
+        status = await w.train(cluster, DATA)
     assert status.training_status == "failed"
     assert status.training_error.startswith("store_unavailable")
     assert "No space left" in status.training_error
     assert status.model_version == before.model_version
     after = await w.predict(cluster)
     assert (after.prediction, after.bundle_sha) == (before.prediction, before.bundle_sha)
-    monkeypatch.undo()
     status = await w.train(cluster, DATA)
     assert status.training_status == "completed"
     assert status.model_version == before.model_version + 3
 
 
-async def test_a_training_that_cannot_be_recorded_does_not_run(w, cluster, full_journal):
+async def test_a_training_that_cannot_be_recorded_does_not_run(w, cluster):
     await w.train(cluster, DATA)
     version = (await w.predict(cluster)).model_version
-    with full_journal(), pytest.raises(StoreUnavailable):
+    with w.disk.failing(JOURNAL, disk_is_full()), pytest.raises(StoreUnavailable):
         await w.start(cluster, DATA)
     status = await w.status(cluster)
     assert (status.training_status, len(status.training_sessions)) == ("completed", 1)
@@ -239,15 +234,15 @@ async def test_a_training_that_cannot_be_recorded_does_not_run(w, cluster, full_
     assert (await w.train(cluster, DATA)).training_status == "completed"
 
 
-async def test_a_node_that_dies_when_nothing_can_be_recorded_harms_nobody(w, cluster, full_journal):
+async def test_a_node_that_dies_when_nothing_can_be_recorded_harms_nobody(w, cluster):
     await w.train(cluster, DATA)
-    with full_journal():
+    with w.disk.failing(JOURNAL, disk_is_full()):
         os.kill(await pid_of(w, cluster, "worker-0"), signal.SIGKILL)
         await w.until(cluster, lambda s: s.failed_nodes == 1)
         assert (await w.predict(cluster)).nodes_used == 2
         with pytest.raises(StoreUnavailable):
             await w.deploy(cluster, layers=None)
-        assert len([node for node in w.runtime._nodes if not node.gone]) == 2
+        assert len([node for node in w.runtime.nodes if not node.gone]) == 2
     await w.deploy(cluster, layers=None)
     assert (await w.predict(cluster)).nodes_used == 3
 
@@ -255,8 +250,7 @@ async def test_a_node_that_dies_when_nothing_can_be_recorded_harms_nobody(w, clu
 async def test_an_engine_leaves_no_process_and_no_descriptor(tmp_path):
     gc.collect()
     before = descriptors()
-    async with Engine.open(Settings(state_dir=tmp_path)) as engine:
-        w = World(engine, engine._context.runtime, None)
+    async with opened(tmp_path) as w:
         cluster = await w.cluster(3, layers=SMALL)
         await w.train(cluster, DATA)
         pids = [node.pid for node in (await w.status(cluster)).nodes]

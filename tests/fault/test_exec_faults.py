@@ -131,7 +131,7 @@ async def test_its_level_is_what_was_found_and_a_higher_demand_is_refused(runtim
     async with ExecRuntime(Settings(require_isolation="seccomp"), command=LIGHT_EXEC) as strict:
         with pytest.raises(IsolationUnavailable, match="seccomp"):
             await strict.start(spec())
-        assert [known.gone for known in strict._nodes] == [True]
+        assert [known.gone for known in strict.nodes] == [True]
 
 
 def own_two_nodes(kind):

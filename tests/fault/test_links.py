@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from flow_nexus_neural.engine.calls.deadlines import Deadline
-from flow_nexus_neural.engine.links import grants as links
+from flow_nexus_neural.engine.patience import Deadline, Patience
 from flow_nexus_neural.engine.requests import TerminateRequest
 from flow_nexus_neural.protocol.messages import Announce, Observed, Sight
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
@@ -28,6 +27,13 @@ def near(status, *counts):
 @pytest.fixture
 async def five(tmp_path, anyio_backend):
     async with linked(tmp_path, N) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+async def brief_five(tmp_path, anyio_backend):
+    """Of these a frozen one costs a change of links one second."""
+    async with linked(tmp_path, N, patience=Patience(link=Deadline(1.0, None))) as cluster:
         yield cluster
 
 
@@ -86,7 +92,7 @@ async def test_an_edge_that_does_not_work_is_told_and_not_drawn(tmp_path):
 
 async def test_a_time_that_cannot_be_true_is_no_latency(tmp_path):
     async with linked(tmp_path, 3, service=one_is(Slow)) as cluster:
-        runtime = cluster.engine._context.runtime
+        runtime = cluster.engine.context.runtime
         runtime.capabilities = replace(runtime.capabilities, peer_views=True)
         report = await cluster.connect("ring")
         known = {(e.from_slot, e.to_slot): e.latency_ms is not None for e in report.edges}
@@ -128,7 +134,7 @@ async def test_a_replacement_has_the_edges_of_its_slot_when_it_is_deployed(five)
 
 async def test_all_edges_are_back_when_the_zygote_was_lost(five):
     await five.connect("mesh")
-    os.kill(five.engine._context.runtime.zygote_info().pid, signal.SIGKILL)
+    os.kill(five.engine.context.runtime.zygote_info().pid, signal.SIGKILL)
     await five.until(lambda s: all(node.incarnation == 2 for node in s.nodes))
     status = await five.until(lambda s: near(s, 4, 4, 4, 4, 4))
     assert {state_of(status, node.slot) for node in status.nodes} == {"healthy"}
@@ -169,8 +175,8 @@ async def test_the_end_of_an_old_incarnation_takes_nothing_from_its_successor(fi
     assert near(await five.status(), 4, 4, 4, 4, 4)
 
 
-async def test_a_frozen_node_costs_a_connect_its_deadline_and_its_own_edges(five, monkeypatch):
-    monkeypatch.setattr(links, "LINK", Deadline(1.0, None))
+async def test_a_frozen_node_costs_a_connect_its_deadline_and_its_own_edges(brief_five):
+    five = brief_five
     five.signal("worker-3", signal.SIGSTOP)
     report = await five.connect("mesh")
     assert report.connections == 6
@@ -180,8 +186,8 @@ async def test_a_frozen_node_costs_a_connect_its_deadline_and_its_own_edges(five
     assert (await five.connect("mesh")).connections == 10
 
 
-async def test_a_neighbour_that_was_frozen_once_takes_later_links(five, monkeypatch):
-    monkeypatch.setattr(links, "LINK", Deadline(1.0, None))
+async def test_a_neighbour_that_was_frozen_once_takes_later_links(brief_five):
+    five = brief_five
     await five.connect("mesh")
     for name in ("worker-1", "worker-2"):
         await five.kill(name)

@@ -359,7 +359,7 @@ async def test_a_storm_of_starts_kills_and_cancellations_leaves_nothing(runtime)
                     await runtime.start(spec("unwanted"))
         await until(lambda: tally.total() >= 12)
         tasks.cancel_scope.cancel()
-    survivors = [node for node in runtime._nodes if not node.gone]
+    survivors = [node for node in runtime.nodes if not node.gone]
     for node in survivors:
         await node.stop(grace_s=0)
     await until(lambda: children(zygote) == [])

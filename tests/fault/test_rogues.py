@@ -6,7 +6,7 @@ import anyio
 import numpy as np
 import pytest
 
-from flow_nexus_neural.engine.nodes import supervision
+from flow_nexus_neural.engine.patience import Patience
 from flow_nexus_neural.errors import NodeError
 from flow_nexus_neural.protocol.codec import encode
 from flow_nexus_neural.protocol.messages import Failed, Ping, Pong, Predict
@@ -22,11 +22,9 @@ LONG_FAILURE = b"".join(encode(1, 1, Failed(type="busy", message="later " * 300)
 
 
 @pytest.fixture
-async def cluster(tmp_path, monkeypatch):
-    for name, seconds in {"SILENCE_S": 0.2, "PING_S": 0.7, "MIN_GRACE_S": 0.7}.items():
-        monkeypatch.setattr(supervision, name, seconds)
-    monkeypatch.setattr(supervision, "FIRST_STEP_S", 0.7)
-    async with linked(tmp_path, 2) as opened:
+async def cluster(tmp_path):
+    impatient = Patience(silence_s=0.2, ping_s=0.7, min_grace_s=0.7, first_step_s=0.7)
+    async with linked(tmp_path, 2, patience=impatient) as opened:
         yield opened
 
 
@@ -80,7 +78,7 @@ async def test_a_rogue_is_ended_and_named_and_its_neighbour_answers_all_the_whil
 async def test_a_node_that_ends_or_stops_while_it_is_granted_memory_fails_that_grant(cluster, how):
     slot = cluster.slot(ROGUE)
     before = descriptors()
-    region = cluster.engine._context.runtime.share(how, {"x": np.zeros(1000, "f4")})
+    region = cluster.engine.context.runtime.share(how, {"x": np.zeros(1000, "f4")})
     pid = slot.handle.pid
     with anyio.fail_after(20), pytest.raises(NodeError):
         await slot.handle.grant(region)

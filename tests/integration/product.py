@@ -71,9 +71,9 @@ class Product:
                     return status
 
     def kill(self, slot: str) -> None:
-        for node in self.runtime._nodes:
+        for node in self.runtime.nodes:
             if node.spec.slot == slot and not node.gone:
-                node._kill("killed: from outside")
+                node.kill()
 
 
 @asynccontextmanager

@@ -183,7 +183,7 @@ def recomputed(file, row):
 async def test_a_prediction_can_be_computed_again_from_the_stored_file(w, digits):
     data, rows, _ = digits
     cluster, status = await learn(w, data, 2, 0.003, epochs=3, federated=True)
-    state_dir = w.engine._context.settings.state_dir
+    state_dir = w.engine.context.settings.state_dir
     (file,) = status.serving.files.values()
     for row in rows[:5]:
         answer = await w.predict(cluster, row)

@@ -329,7 +329,7 @@ class Session:
     async def _standing(self) -> list[Any]:
         contents = (await self.it.client.read_resource("neural://clusters")).contents
         clusters = json.loads(contents[0].text)["clusters"]
-        standing: list[Any] = [clusters, len(self.it.runtime._nodes)]
+        standing: list[Any] = [clusters, len(self.it.runtime.nodes)]
         for cluster in clusters:
             status = await self.it.result("cluster_status", cluster_id=cluster["cluster_id"])
             standing.append(

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from flow_nexus_neural.networks.layer_types import LAYER_TYPES
 from pydantic import BaseModel
 
 from flow_nexus_neural import errors
 from flow_nexus_neural.engine import requests
+from flow_nexus_neural.networks.layers import LAYER_TYPES
 from flow_nexus_neural.server.argument_names import snake_case
 from tests.manifest.promise import Promise
 

@@ -6,6 +6,7 @@ from flow_nexus_neural.coordination.rounds import (
     Client,
     Close,
     Round,
+    RoundPatience,
     Wait,
     deadline_s,
     sample_clients,
@@ -28,7 +29,7 @@ def rounds(draw):
         started_s=draw(st.floats(-1e6, 1e6)),
         history=history,
         wait_for_all=draw(st.booleans()),
-        give_up_s=draw(st.floats(0.5, 2000)),
+        patience=RoundPatience(give_up_s=draw(st.floats(0.5, 2000))),
     )
     kinds = st.sampled_from(["answered", "lost", "tick"])
     targets = st.sampled_from([*slots, "worker-99"])

@@ -108,7 +108,7 @@ async def test_the_operator_decides_and_status_tells(tmp_path, stage, hostile):
         cluster_id = (await engine.init_cluster(InitRequest(name="hostile"))).cluster_id
         report = await engine.deploy_node(DeployRequest(cluster_id=cluster_id))
         assert report.isolation.level == ("strict" if has_landlock() else "seccomp")
-        slot = engine._clusters[cluster_id].slots["worker-0"]
+        slot = engine.cluster(cluster_id).slots["worker-0"]
         handle = slot.handle
         if hostile == "errno":
             assert await command(handle, FORBIDDEN, stage) == "EPERM"

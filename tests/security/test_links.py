@@ -130,7 +130,7 @@ async def test_after_a_connect_no_kept_mapping_shows_what_a_former_neighbour_ann
         cluster_id = (await engine.init_cluster(InitRequest(name="thieves"))).cluster_id
         for _ in range(4):
             await engine.deploy_node(DeployRequest(cluster_id=cluster_id))
-        cluster = engine._clusters[cluster_id]
+        cluster = engine.cluster(cluster_id)
         await engine.connect(ConnectRequest(cluster_id=cluster_id, topology="mesh"))
         in_mesh = {name: p.token for name, p in cluster.wiring._publishers.items()}
         await engine.connect(ConnectRequest(cluster_id=cluster_id, topology="ring"))

@@ -1,11 +1,16 @@
 """The whole engine over nodes in this process: the real service, planned faults, tiny networks."""
 
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from types import MappingProxyType
 
 import anyio
 import numpy as np
 
+from flow_nexus_neural.coordination.rounds import RoundPatience
 from flow_nexus_neural.engine.engine import Engine
+from flow_nexus_neural.engine.patience import Patience
+from flow_nexus_neural.engine.ports import REAL_PORTS, Ports, nothing_fails
 from flow_nexus_neural.engine.requests import (
     ConnectRequest,
     DeployRequest,
@@ -18,9 +23,20 @@ from flow_nexus_neural.engine.requests import (
 from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.runtime.inproc.runtime import InprocRuntime
 from flow_nexus_neural.settings import Settings
+from tests.doubles.fail_points import FailPoints
 
 LAYERS = ({"type": "dense", "units": 6, "activation": "relu"}, {"type": "dense", "units": 1})
 LIMIT_S = 40
+IMPATIENT = Ports(
+    patience=Patience(
+        silence_s=0.4,
+        ping_s=0.6,
+        min_grace_s=0.6,
+        first_step_s=0.6,
+        rounds=RoundPatience(least_s=0.8, first_slack_s=0.8),
+    )
+)
+"""Frozen and late nodes are noticed in a second or two, so that tests need not wait as long as people."""
 
 
 def blobs(rows=120, seed=0, features=3):
@@ -40,10 +56,16 @@ def honest(spec):
 
 
 class World:
-    """An open engine and short words for what tests do with it."""
+    """An open engine and short words for what tests do with it.
 
-    def __init__(self, engine, runtime, faults):
-        self.engine, self.runtime, self.faults = engine, runtime, faults
+    `disk` makes durable writes fail, where the engine was opened with it. `limit_s` is how long a training
+    may take.
+    """
+
+    limit_s = LIMIT_S
+
+    def __init__(self, engine, runtime, faults, disk=None):
+        self.engine, self.runtime, self.faults, self.disk = engine, runtime, faults, disk
 
     async def cluster(self, workers=3, *, layers=LAYERS, seed=1, topology="star", **more):
         report = await self.engine.init_cluster(
@@ -80,15 +102,15 @@ class World:
         )
 
     async def done(self, cluster_id):
-        with anyio.fail_after(LIMIT_S):
+        with anyio.fail_after(self.limit_s):
             status = await self.status(cluster_id, wait_seconds=25, until="done")
             while status.training_status == "running":
                 status = await self.status(cluster_id, wait_seconds=25, until="done")
         return status
 
-    async def until(self, cluster_id, condition, limit_s=20):
+    async def until(self, cluster_id, condition, limit_s=None):
         """Wait for a condition of the status, at every change."""
-        with anyio.fail_after(limit_s):
+        with anyio.fail_after(limit_s or self.limit_s / 2):
             status = await self.status(cluster_id)
             while not condition(status):
                 status = await self.status(cluster_id, wait_seconds=1)
@@ -109,7 +131,7 @@ class World:
         return await self.engine.terminate(TerminateRequest(cluster_id=cluster_id, **more))
 
     async def stored(self):
-        return await self.engine._context.store.load()
+        return await self.engine.context.store.load()
 
     async def versions(self, cluster_id):
         """Version entries of a cluster's ledger, which has been verified."""
@@ -120,18 +142,40 @@ class World:
 
     def node(self, slot):
         """The living node of a slot."""
-        (node,) = [n for n in self.runtime._nodes if n.spec.slot == slot and not n.gone]
+        (node,) = [n for n in self.runtime.nodes if n.spec.slot == slot and not n.gone]
         return node
 
     def kill(self, slot):
-        self.node(slot)._kill("killed: from outside")
+        self.node(slot).kill()
 
 
 @asynccontextmanager
-async def world(state_dir, faults=None, service=honest, **settings):
-    runtime = InprocRuntime(service, faults)
-    async with (
-        runtime,
-        Engine.open(Settings(state_dir=state_dir, **settings), runtime=runtime) as engine,
-    ):
-        yield World(engine, runtime, faults)
+async def world(
+    state_dir,
+    faults=None,
+    service=honest,
+    *,
+    ports=REAL_PORTS,
+    modes=MappingProxyType({}),
+    **settings,
+):
+    """An open engine over nodes in this process.
+
+    Args:
+        state_dir: Of the engine.
+        faults: What goes wrong in nodes.
+        service: Makes the service of a node.
+        ports: Of the engine. `disk` takes the place of a fail point that does nothing.
+        modes: More arguments of the runtime.
+        settings: Of the engine.
+    """
+    runtime, disk = InprocRuntime(service, faults, **modes), FailPoints()
+    if ports.fail_point is nothing_fails:
+        ports = replace(ports, fail_point=disk)
+    opened = Engine.open(
+        Settings(state_dir=state_dir, **settings),
+        runtime=runtime,
+        ports=ports,
+    )
+    async with runtime, opened as engine:
+        yield World(engine, runtime, faults, disk)

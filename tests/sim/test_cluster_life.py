@@ -4,7 +4,6 @@ import anyio
 import pytest
 
 from flow_nexus_neural.engine.requests import StatusRequest
-from flow_nexus_neural.engine.versions import commit
 from flow_nexus_neural.errors import (
     ClusterNotFound,
     ClusterTerminated,
@@ -16,7 +15,11 @@ from flow_nexus_neural.errors import (
     TrainingNotFound,
     TrainingRunning,
 )
+from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
+from tests.doubles.fail_points import JOURNAL, disk_is_full
+from tests.doubles.seeded import run_seeded
+from tests.sim.scheduled import scheduled_world
 from tests.sim.simulated import LAYERS, blobs, world
 
 LONG = 200
@@ -194,33 +197,40 @@ async def test_stopping_a_training_keeps_the_cluster_and_its_last_version(tmp_pa
         assert (await w.train(cluster)).training_status == "completed"
 
 
-async def test_a_stop_in_the_middle_of_a_commit_loses_nothing_that_is_durable(
-    tmp_path, monkeypatch
-):
-    arrived, go_on = anyio.Event(), anyio.Event()
-    load_everywhere = commit.load_everywhere
+class Installing:
+    """Hears when a version of which worker-0 is slow to take the weights is being installed."""
 
-    async def held(cluster, networks, parity):
-        if cluster.committed is not None and cluster.committed.version == 2:
-            arrived.set()
-            await go_on.wait()
-        await load_everywhere(cluster, networks, parity)
+    def __init__(self, version):
+        self.faults = FaultPlan().slow("worker-0", "load", nth=version, delay_s=5.0)
+        self.version, self.begun = version, anyio.Event()
 
-    monkeypatch.setattr(commit, "load_everywhere", held)
-    async with world(tmp_path) as w:
-        cluster = await w.cluster(2)
-        report = await w.start(cluster, epochs=LONG)
-        await arrived.wait()
-        async with anyio.create_task_group() as group:
-            group.start_soon(lambda: w.terminate(cluster, training_id=report.training_id))
-            await anyio.wait_all_tasks_blocked()
-            go_on.set()
-        status = await w.status(cluster)
-        assert status.training.current_round == status.model_version == 3
-        assert len(await w.versions(cluster)) == 3
-        assert (await w.train(cluster)).training_status == "completed"
-    async with world(tmp_path) as w:  # a chain with a version twice would not be opened
-        assert (await w.status(cluster)).model_version == 6
+    def hear(self, slot, direction, kind):
+        heard = (slot, direction, kind) == ("worker-0", "to_node", "load")
+        if heard and self.faults.met(slot, kind) == self.version - 1:  # told before it is counted
+            self.begun.set()
+
+    def open(self, state_dir):
+        return scheduled_world(state_dir, self.faults, on_event=self.hear)
+
+
+def test_a_stop_in_the_middle_of_a_commit_loses_nothing_that_is_durable(tmp_path):
+    async def stop():
+        third = Installing(3)
+        async with third.open(tmp_path) as w:
+            cluster = await w.cluster(2)
+            report = await w.start(cluster, epochs=LONG)
+            await third.begun.wait()
+            assert (await w.status(cluster)).model_version == 2
+            assert len(await w.versions(cluster)) == 3
+            await w.terminate(cluster, training_id=report.training_id)
+            status = await w.status(cluster)
+            assert status.training.current_round == status.model_version == 3
+            assert len(await w.versions(cluster)) == 3
+            assert (await w.train(cluster)).training_status == "completed"
+        async with scheduled_world(tmp_path) as w:  # one with a version twice would not be opened
+            assert (await w.status(cluster)).model_version == 6
+
+    run_seeded(stop)
 
 
 async def test_terminating_is_idempotent_and_ends_everything(tmp_path):
@@ -239,7 +249,7 @@ async def test_terminating_is_idempotent_and_ends_everything(tmp_path):
         assert sorted(r.nodes_terminated for r in reports) == [0, 0, 3]
         assert [r.already_terminated for r in reports].count(False) == 1
         assert len({r.terminated_at for r in reports}) == 1
-        assert all(node.gone for node in w.runtime._nodes)
+        assert all(node.gone for node in w.runtime.nodes)
         status = await w.status(cluster)
         assert (status.status, status.total_nodes) == ("terminated", 0)
         assert status.training_status == "stopped"
@@ -268,23 +278,17 @@ async def test_cancelling_a_terminate_keeps_no_node_alive(tmp_path):
             group.start_soon(w.terminate, cluster)
             await anyio.lowlevel.checkpoint()
             group.cancel_scope.cancel()
-        assert all(node.gone for node in w.runtime._nodes)
+        assert all(node.gone for node in w.runtime.nodes)
         assert (await w.terminate(cluster)).already_terminated
 
 
 async def test_an_end_that_could_not_be_made_durable_is_made_so_by_the_next_call(tmp_path):
     async with world(tmp_path) as w:
         cluster = await w.cluster(2)
-        journal = w.engine._context.store._journal
-
-        def full(point):
-            raise StoreUnavailable("could not write to the journal: database or disk is full")
-
-        journal._at = full
-        with pytest.raises(StoreUnavailable):
-            await w.terminate(cluster)
-        assert all(node.gone for node in w.runtime._nodes)
-        journal._at = lambda point: None
+        with w.disk.failing(JOURNAL, disk_is_full()):
+            with pytest.raises(StoreUnavailable):
+                await w.terminate(cluster)
+            assert all(node.gone for node in w.runtime.nodes)
         report = await w.terminate(cluster)
         assert not report.already_terminated
         assert (await w.terminate(cluster)).already_terminated
@@ -370,31 +374,23 @@ async def test_a_worker_deployed_during_a_training_joins_the_next_round(tmp_path
         assert (answer.nodes_used, answer.nodes_expected) == (3, 3)
 
 
-async def test_a_worker_that_comes_while_the_last_version_is_installed_serves_it(
-    tmp_path, monkeypatch
-):
-    arrived, go_on = anyio.Event(), anyio.Event()
-    load_everywhere = commit.load_everywhere
+def test_a_worker_that_comes_while_the_last_version_is_installed_serves_it(tmp_path):
+    async def come():
+        last = Installing(3)
+        async with last.open(tmp_path) as w:
+            cluster = await w.cluster(2)
+            await w.start(cluster)
+            await last.begun.wait()
+            await w.deploy(cluster)
+            assert (await w.status(cluster)).training_status == "running"
+            assert (await w.done(cluster)).training_status == "completed"
+            answer = await w.predict(cluster)
+            assert (answer.nodes_used, answer.nodes_expected, answer.model_version) == (3, 3, 3)
+        async with scheduled_world(tmp_path) as w:
+            answer = await w.predict(cluster)
+            assert (answer.nodes_used, answer.nodes_expected) == (3, 3)
 
-    async def held(cluster, networks, parity):
-        if cluster.committed is not None and cluster.committed.version == 2:
-            arrived.set()
-            await go_on.wait()
-        await load_everywhere(cluster, networks, parity)
-
-    monkeypatch.setattr(commit, "load_everywhere", held)
-    async with world(tmp_path) as w:
-        cluster = await w.cluster(2)
-        await w.start(cluster)
-        await arrived.wait()
-        await w.deploy(cluster)
-        go_on.set()
-        assert (await w.done(cluster)).training_status == "completed"
-        answer = await w.predict(cluster)
-        assert (answer.nodes_used, answer.nodes_expected, answer.model_version) == (3, 3, 3)
-    async with world(tmp_path) as w:
-        answer = await w.predict(cluster)
-        assert (answer.nodes_used, answer.nodes_expected) == (3, 3)
+    run_seeded(come)
 
 
 async def test_a_worker_replaced_after_a_training_without_it_serves_again(tmp_path):
@@ -555,28 +551,41 @@ async def test_concurrent_creations_respect_the_limit_of_clusters(tmp_path):
         await w.cluster(0)
 
 
-def held(w):
-    """Regions that living nodes hold, by slot."""
-    return {
-        node.spec.slot: sorted(node._responder._service._regions)
-        for node in w.runtime._nodes
-        if not node.gone
-    }
+class Holder(NodeService):
+    """Says which regions it holds."""
+
+    def __init__(self, spec):
+        super().__init__(node_id=spec.node_id, incarnation=spec.incarnation, seed=spec.seed)
+        self.held = set()
+
+    def attach(self, key, arrays, *, writable):
+        self.held.add(key)
+        super().attach(key, arrays, writable=writable)
+
+    def detach(self, keys):
+        self.held.difference_update(keys)
+        super().detach(keys)
 
 
 async def test_no_row_outlives_its_training_in_a_node(tmp_path):
-    async with world(tmp_path) as w:
+    services = {}
+
+    def service(spec):
+        services[spec.slot] = Holder(spec)
+        return services[spec.slot]
+
+    async with world(tmp_path, service=service) as w:
         cluster = await w.cluster(2)
         await w.deploy(cluster, "validator")
         report = await w.start(cluster, epochs=LONG)
         await w.rounds(cluster, 1)
-        during = held(w)
+        during = {slot: set(holder.held) for slot, holder in services.items()}
         assert "shard:worker-0" in during["worker-0"]
         assert "part:test" in during["validator-0"]
         assert not any("worker-1" in key for key in during["worker-0"] if "link" not in key)
         await w.terminate(cluster, training_id=report.training_id)
-        after = [key for keys in held(w).values() for key in keys if not key.startswith("link:")]
-        assert after == []
+        held = {key for holder in services.values() for key in holder.held}
+        assert {key for key in held if not key.startswith("link:")} == set()
         assert (await w.train(cluster)).training_status == "completed"
 
 
@@ -585,11 +594,11 @@ async def test_an_ended_cluster_keeps_its_files_and_no_weights_in_memory(tmp_pat
         cluster = await w.cluster(2)
         status = await w.train(cluster)
         await w.terminate(cluster)
-        kept = w.engine._clusters[cluster].committed
+        kept = w.engine.cluster(cluster).committed
         assert [c.state for c in kept.networks.values()] == [None]
         (file,) = status.serving.files.values()
     async with world(tmp_path) as w:
-        kept = w.engine._clusters[cluster].committed
+        kept = w.engine.cluster(cluster).committed
         assert [c.state for c in kept.networks.values()] == [None]
         assert (await w.status(cluster)).global_accuracy == status.global_accuracy
         assert (tmp_path / file).exists()

@@ -3,7 +3,6 @@
 import anyio
 import pytest
 
-from flow_nexus_neural.engine.nodes import deploy as deploying
 from flow_nexus_neural.errors import (
     ClusterTerminated,
     InvalidArchitecture,
@@ -11,9 +10,13 @@ from flow_nexus_neural.errors import (
     LimitExceeded,
     NeuralError,
     NodeNotFound,
+    StoreUnavailable,
     UnsupportedCombination,
 )
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
+from tests.doubles.fail_points import JOURNAL, disk_is_full
+from tests.doubles.seeded import run_seeded
+from tests.sim.scheduled import scheduled_world
 from tests.sim.simulated import LAYERS, honest, world
 
 ROLES = ("worker", "parameter_server", "aggregator", "validator")
@@ -115,7 +118,7 @@ async def test_impossible_requests_start_nothing(tmp_path):
         await w.deploy(cluster)
         with pytest.raises(LimitExceeded, match="the limit is 2"):
             await w.deploy(cluster)
-        assert len(w.runtime._nodes) == 2
+        assert len(w.runtime.nodes) == 2
         assert (await w.status(cluster)).total_nodes == 2
 
 
@@ -196,7 +199,7 @@ async def test_concurrent_recoveries_of_one_node_start_one(tmp_path):
         assert len({report.node_id for report in reports}) == 1
         assert {report.incarnation for report in reports} == {2}
         assert [report.deduplicated for report in reports].count(False) == 1
-        assert len([n for n in w.runtime._nodes if n.spec.slot == "worker-0"]) <= 2
+        assert len([n for n in w.runtime.nodes if n.spec.slot == "worker-0"]) <= 2
 
 
 async def test_concurrent_recoveries_replace_every_failed_node_before_they_join_one(tmp_path):
@@ -249,22 +252,24 @@ async def test_a_deploy_that_meets_the_end_of_its_cluster_says_so(tmp_path, head
                 await anyio.lowlevel.checkpoint()
             await w.terminate(cluster)
         assert {type(refusal) for refusal in refusals} <= {ClusterTerminated}
-        assert all(node.gone for node in w.runtime._nodes)
+        assert all(node.gone for node in w.runtime.nodes)
 
 
-async def test_a_monitor_that_repeats_itself_gets_the_same_node_for_ten_seconds(
-    tmp_path, monkeypatch
-):
-    async with world(tmp_path) as w:
-        cluster = await w.cluster(2)
-        await fail(w, cluster, "worker-0")
-        first = await w.deploy(cluster, layers=None)
-        second = await w.deploy(cluster, layers=None)
-        assert (second.node_id, second.deduplicated) == (first.node_id, True)
-        assert not first.deduplicated
-        monkeypatch.setattr(deploying, "DEDUPLICATION_S", 0.0)
-        third = await w.deploy(cluster, layers=None)
-        assert (third.slot, third.deduplicated) == ("worker-2", False)
+def test_a_monitor_that_repeats_itself_gets_the_same_node_for_ten_seconds(tmp_path):
+    async def repeat():
+        async with scheduled_world(tmp_path) as w:
+            cluster = await w.cluster(2)
+            await fail(w, cluster, "worker-0")
+            first = await w.deploy(cluster, layers=None)
+            await anyio.sleep(9.9)
+            second = await w.deploy(cluster, layers=None)
+            assert (second.node_id, second.deduplicated) == (first.node_id, True)
+            assert not first.deduplicated
+            await anyio.sleep(0.1)
+            third = await w.deploy(cluster, layers=None)
+            assert (third.slot, third.deduplicated) == ("worker-2", False)
+
+    run_seeded(repeat)
 
 
 async def test_a_start_that_fails_leaves_no_slot_and_no_process(tmp_path):
@@ -282,7 +287,7 @@ async def test_a_start_that_fails_leaves_no_slot_and_no_process(tmp_path):
             await w.deploy(cluster)
         status = await w.status(cluster)
         assert (status.total_nodes, status.status) == (1, "initialized")
-        assert all(n.gone for n in w.runtime._nodes if n.spec.slot == "worker-1")
+        assert all(n.gone for n in w.runtime.nodes if n.spec.slot == "worker-1")
         report = await w.deploy(cluster)
         assert report.slot == "worker-2"  # a name is never used twice
         await w.train(cluster)
@@ -304,12 +309,12 @@ async def test_a_node_that_cannot_be_synchronised_is_never_healthy(tmp_path, kin
         cluster = await w.cluster(2)
         await w.train(cluster)
         await fail(w, cluster, "worker-1")
-        getattr(faults, fault)("worker-1", kind, nth=faults._seen["worker-1", kind] + 1)
+        getattr(faults, fault)("worker-1", kind, nth=faults.met("worker-1", kind) + 1)
         with pytest.raises(NeuralError, match="worker-1"):
             await w.deploy(cluster, layers=None)
         node = next(n for n in (await w.status(cluster)).nodes if n.slot == "worker-1")
         assert (node.status, node.healthy) == ("failed", False)
-        assert all(n.gone for n in w.runtime._nodes if n.spec.slot == "worker-1")
+        assert all(n.gone for n in w.runtime.nodes if n.spec.slot == "worker-1")
         assert (await w.predict(cluster)).nodes_used == 1
         assert (await w.deploy(cluster, layers=None)).synced_version == 3
         assert (await w.predict(cluster)).nodes_used == 2
@@ -323,5 +328,30 @@ async def test_a_cancelled_deploy_is_finished_or_leaves_nothing(tmp_path):
             await anyio.wait_all_tasks_blocked()
             group.cancel_scope.cancel()
         status = await w.status(cluster)
-        living = [node for node in w.runtime._nodes if not node.gone]
+        living = [node for node in w.runtime.nodes if not node.gone]
         assert status.total_nodes == status.active_nodes == len(living)
+
+
+async def test_a_slot_that_never_came_up_does_not_come_back_with_the_next_server(tmp_path):
+    def service(spec):
+        if spec.slot == "worker-1":
+            raise RuntimeError("no luck")
+        return honest(spec)
+
+    async with world(tmp_path, service=service) as w:
+        cluster = await w.cluster(1)
+        with pytest.raises(NeuralError):
+            await w.deploy(cluster)
+    async with world(tmp_path) as w:
+        assert [node.slot for node in (await w.status(cluster)).nodes] == ["worker-0"]
+        assert (await w.deploy(cluster)).slot == "worker-2"  # a name is never used twice
+
+
+async def test_a_slot_whose_start_could_not_be_recorded_does_not_come_back(tmp_path):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(1)
+        w.disk.fail_once(JOURNAL, disk_is_full())
+        with pytest.raises(StoreUnavailable):
+            await w.deploy(cluster)
+    async with world(tmp_path) as w:
+        assert [node.slot for node in (await w.status(cluster)).nodes] == ["worker-0"]

@@ -3,15 +3,16 @@
 import json
 import math
 
-import anyio
 import numpy as np
 import pytest
 
-from flow_nexus_neural.engine.calls.deadlines import Deadline
-from flow_nexus_neural.engine.nodes import supervision
+from flow_nexus_neural.engine.patience import Deadline, Patience
+from flow_nexus_neural.engine.ports import Ports
 from flow_nexus_neural.errors import NodeTimeout
 from flow_nexus_neural.node.service import NodeService
+from flow_nexus_neural.protocol.digest import weights_digest
 from flow_nexus_neural.protocol.messages import (
+    Build,
     Failed,
     GetWeights,
     Outputs,
@@ -33,7 +34,17 @@ def lying(lie):
     """Services of which LIAR's passes every honest reply through `lie(service, request, reply, arrays)`."""
 
     class Liar(NodeService):
+        def __init__(self, **given):
+            super().__init__(**given)
+            self.regions, self.plans = {}, {}
+
+        def attach(self, key, arrays, *, writable):
+            self.regions[key] = arrays
+            super().attach(key, arrays, writable=writable)
+
         def handle(self, request, arrays, poll):
+            if isinstance(request, Build):
+                self.plans[request.network] = request.plan
             return lie(self, request, *super().handle(request, arrays, poll))
 
     def make(spec):
@@ -57,12 +68,11 @@ def publishes(values, *, honest_digest):
 
     def lie(service, request, reply, arrays):
         if isinstance(request, Train) and isinstance(reply, Trained):
-            region = service._regions[request.publish].arrays
+            region, plan = service.regions[request.publish], service.plans[request.network]
             region["params"][...] = values
             if not honest_digest:
-                weights = service._held[request.network].workspace.weights
-                weights.load(region["params"], region["buffers"])
-                reply = reply.model_copy(update={"digest": weights.digest()})
+                digest = weights_digest(plan, region["params"], region["buffers"])
+                reply = reply.model_copy(update={"digest": digest})
         return reply, arrays
 
     return lie
@@ -189,57 +199,46 @@ async def test_an_extreme_answer_gives_numbers(tmp_path, value, aggregation):
         assert finite(answer.model_dump(mode="json"))
 
 
-@pytest.fixture
-def impatient(monkeypatch):
-    for name, seconds in {"SILENCE_S": 0.05, "PING_S": 0.1, "MIN_GRACE_S": 0.1}.items():
-        monkeypatch.setattr(supervision, name, seconds)
-    monkeypatch.setattr(supervision, "MAX_GRACE_S", 0.3)
+IMPATIENT = Ports(patience=Patience(silence_s=0.05, ping_s=0.1, min_grace_s=0.1, max_grace_s=0.3))
 
 
-async def test_a_node_that_fails_a_ping_is_not_left_alone_from_then_on(tmp_path, impatient):
+async def test_a_node_that_fails_a_ping_is_not_left_alone_from_then_on(tmp_path):
     def lie(service, request, reply, arrays):
         return (
             Failed(type="busy", message="later") if isinstance(request, Ping) else reply
         ), arrays
 
-    async with world(tmp_path, service=lying(lie)) as w:
+    async with world(tmp_path, service=lying(lie), ports=IMPATIENT) as w:
         cluster = await w.cluster(2)
         status = await w.until(cluster, lambda s: s.failed_nodes == 1)
         node = next(node for node in status.nodes if node.slot == LIAR)
         assert node.last_error.startswith("protocol_violation: a ping failed")
 
 
-async def test_claiming_endless_steps_buys_no_endless_patience(tmp_path, impatient):
+async def test_claiming_endless_steps_buys_no_endless_patience(tmp_path):
     def lie(service, request, reply, arrays):
         if isinstance(reply, Pong):
             reply = reply.model_copy(update={"longest_step_ms": 1e12})
         return reply, arrays
 
     faults = FaultPlan().freeze(LIAR, "ping", nth=4)
-    async with world(tmp_path, faults, service=lying(lie)) as w:
+    async with world(tmp_path, faults, service=lying(lie), ports=IMPATIENT) as w:
         cluster = await w.cluster(2)
         status = await w.until(cluster, lambda s: s.failed_nodes == 1)
         node = next(node for node in status.nodes if node.slot == LIAR)
         assert node.last_error.startswith("node_timeout: silent for")
 
 
-async def test_a_node_that_answers_pings_and_withholds_a_grant_is_killed(tmp_path, monkeypatch):
-    monkeypatch.setattr("flow_nexus_neural.engine.calls.calls.GRANT", Deadline(0.1, 0.1))
-    async with world(tmp_path) as w:
+async def test_a_node_that_answers_pings_and_withholds_a_grant_is_killed(tmp_path):
+    brief = Ports(patience=Patience(grant=Deadline(0.1, 0.1)))
+    async with world(tmp_path, FaultPlan().ignore(LIAR, "grant"), ports=brief) as w:
         cluster = await w.cluster(2)
-        slot = w.engine._clusters[cluster].slots[LIAR]
-        handle, forgotten = slot.handle, []
-
-        async def never(*_given):
-            forgotten.append(True)
-            await anyio.sleep_forever()
-
-        monkeypatch.setattr(handle, "grant", never)
-        monkeypatch.setattr(handle, "revoke", never)
-        calls = w.engine._clusters[cluster].calls("sync")
+        slot = w.engine.cluster(cluster).slots[LIAR]
+        handle = slot.handle
+        calls = w.engine.cluster(cluster).calls("sync")
         with pytest.raises(NodeTimeout, match=r"grant .* was killed"):
             await calls.grant(slot, w.runtime.share("region", {"x": np.zeros(3, "f4")}))
-        assert forgotten
+        assert w.faults.met(LIAR, "grant") == 1
         assert (await handle.wait_exit()).reason == "killed"
         await w.until(cluster, lambda s: s.failed_nodes == 1)
 

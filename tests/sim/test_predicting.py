@@ -6,10 +6,10 @@ from contextlib import suppress
 from dataclasses import replace
 
 import anyio
+import anyio.from_thread
 import numpy as np
 import pytest
 
-from flow_nexus_neural.engine.prediction import predict as prediction
 from flow_nexus_neural.errors import (
     InvalidArguments,
     InvalidRecord,
@@ -32,7 +32,7 @@ class Liar(NodeService):
         if request.kind == "predict":
             if self.lie == "digest":
                 reply = reply.model_copy(update={"digest": "ab" * 32})
-            else:
+            elif self.lie == "nan":
                 brought = {"y": np.full_like(brought["y"], np.nan)}
         return reply, brought
 
@@ -57,26 +57,32 @@ async def test_an_answer_that_is_not_the_committed_models_does_not_count(tmp_pat
         assert reason in excluded.reason
 
 
-async def test_a_version_replaced_in_the_nodes_is_answered_with_its_successor(
-    tmp_path, monkeypatch
-):
-    async with world(tmp_path) as w:
-        cluster = await w.cluster(2)
+async def test_a_version_replaced_in_the_nodes_is_answered_with_its_successor(tmp_path):
+    overtake = []
+
+    class Overtaken(Liar):
+        """While it is asked another version is put in force, as often as `overtake` says."""
+
+        def handle(self, request, arrays, poll):
+            self.lie = "digest" if overtake and request.kind == "predict" else None
+            if self.lie:
+                anyio.from_thread.run_sync(overtake.pop())
+            return super().handle(request, arrays, poll)
+
+    def service(spec):
+        return Overtaken(node_id=spec.node_id, incarnation=spec.incarnation, seed=spec.seed)
+
+    async with world(tmp_path, service=service) as w:
+        cluster = await w.cluster(1)
         await w.train(cluster)
-        gather, replaced = prediction._gather, []
+        state = w.engine.cluster(cluster).state
 
-        async def overtaken(of, committed, request, adapted):
-            if len(replaced) < times:
-                replaced.append(committed.version)
-                of.state.commit(replace(of.committed, accuracy=float(len(replaced))))
-                raise NoServingNode("overtaken")
-            return await gather(of, committed, request, adapted)
+        def put_another_in_force():
+            state.commit(replace(state.committed, accuracy=float(len(overtake))))
 
-        monkeypatch.setattr(prediction, "_gather", overtaken)
-        times = 2
-        assert (await w.predict(cluster)).nodes_used == 2
-        replaced.clear()
-        times = 9
+        overtake += [put_another_in_force] * 2
+        assert (await w.predict(cluster)).nodes_used == 1
+        overtake += [put_another_in_force] * 9
         with pytest.raises(NoServingNode, match="3 versions were replaced"):
             await w.predict(cluster)
 

@@ -4,13 +4,12 @@ import anyio
 import numpy as np
 import pytest
 
-from flow_nexus_neural.engine.training import run as training
 from flow_nexus_neural.errors import NoServingNode
 from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.protocol.messages import Train
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
-from flow_nexus_neural.runtime.inproc.runtime import InprocNode
-from tests.sim.simulated import honest, world
+from tests.doubles.fail_points import FILES
+from tests.sim.simulated import IMPATIENT, honest, world
 
 
 def slots(entry, part):
@@ -26,6 +25,7 @@ def node_of(status, slot):
     return node
 
 
+LONG = 200
 FAULTS = {
     "kill": "node_died",
     "garbage": "protocol_violation",
@@ -34,12 +34,11 @@ FAULTS = {
 }
 
 
-@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_round_closes_without_a_worker_that_fails_in_it(tmp_path, fault):
     more = {"delay_s": 15.0} if fault == "slow" else {}
     faults = getattr(FaultPlan(), fault)("worker-1", "train", nth=2, **more)
-    async with world(tmp_path, faults) as w:
+    async with world(tmp_path, faults, ports=IMPATIENT) as w:
         cluster = await w.cluster(3)
         status = await w.train(cluster, clients_per_round=3, min_nodes_per_round=1)
         assert status.training_status == "completed", status.training_error
@@ -196,9 +195,8 @@ async def test_a_validator_that_fails_is_replaced_by_a_worker_in_its_work(tmp_pa
         assert [e["contributors"][0]["slot"] for e in await w.versions(cluster)] == ["worker-0"] * 3
 
 
-@pytest.mark.usefixtures("impatient")
 async def test_a_commit_does_not_wait_for_ever_for_a_frozen_node(tmp_path):
-    async with world(tmp_path, FaultPlan().freeze("worker-1", "load", nth=2)) as w:
+    async with world(tmp_path, FaultPlan().freeze("worker-1", "load", nth=2), ports=IMPATIENT) as w:
         cluster = await w.cluster(3)
         status = await w.train(cluster, min_nodes_per_round=1)
         assert status.training_status == "completed", status.training_error
@@ -207,23 +205,19 @@ async def test_a_commit_does_not_wait_for_ever_for_a_frozen_node(tmp_path):
         assert answer.degraded
 
 
-async def test_a_failure_that_nobody_foresaw_ends_one_training_and_nothing_else(
-    tmp_path, monkeypatch, caplog
-):
-    def broken(updates):
-        raise ZeroDivisionError("a bug")
-
+async def test_a_failure_that_nobody_foresaw_ends_one_training_and_nothing_else(tmp_path, caplog):
     async with world(tmp_path) as w:
         other, cluster = await w.cluster(2), await w.cluster(2, seed=2)
         await w.train(other)
-        monkeypatch.setattr(training, "mean_loss", broken)
-        status = await w.train(cluster)
+        await w.start(cluster, epochs=LONG)
+        await w.rounds(cluster, 1)
+        with w.disk.failing(FILES, ZeroDivisionError("a bug")):
+            status = await w.done(cluster)
         assert status.training_status == "failed"
         assert status.training_error.startswith("internal_error: unexpected failure (incident ")
         assert "a bug" not in status.training_error
         assert any(r.exc_info and "a bug" in str(r.exc_info[1]) for r in caplog.records)
         caplog.clear()
-        monkeypatch.undo()
         assert (await w.predict(other)).nodes_used == 2
         status = await w.train(cluster)
         assert status.training_status == "completed"
@@ -251,17 +245,11 @@ async def test_a_node_that_dies_while_it_is_idle_is_noticed(tmp_path):
         assert "node_died: from outside" in node_of(status, "worker-0").last_error
 
 
-async def test_a_runtime_that_dies_again_and_again_in_one_round_only_delays_it(
-    tmp_path, monkeypatch
-):
-    def lose_the_runtime(node, fault):
-        node._kill("runtime_lost: the runtime ended")
-
-    monkeypatch.setattr(InprocNode, "_fail", lose_the_runtime)
+async def test_a_runtime_that_dies_again_and_again_in_one_round_only_delays_it(tmp_path):
     faults = FaultPlan()
     for slot in ("worker-0", "worker-1"):
         for nth in range(3, 8):
-            faults.kill(slot, "train", nth=nth)
+            faults.lose(slot, "train", nth=nth)
     async with world(tmp_path, faults) as w:
         cluster = await w.cluster(2)
         status = await w.train(cluster, epochs=4)

@@ -12,10 +12,26 @@ from flow_nexus_neural.coordination.quorum import round_quorum
 HISTORY = 20
 """Number of completion times that are used; older ones were measured under another load."""
 MIN_HISTORY = 5
-LEAST_S = 3.0
-"""Least deadline of a round: on a busy machine an honest worker is easily delayed by a second."""
-FIRST_SLACK_S = 5.0
-PATIENCE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class RoundPatience:
+    """How long a round waits for the missing, in seconds.
+
+    Attributes:
+        least_s: No worker is late before this: on a busy machine an honest one is easily delayed by a second.
+        first_slack_s: Without a history, what is added to the median of the first arrivals.
+        without_quorum_s: While too few updates have come, the round does not fail before this.
+        give_up_s: After this the round ends in any case, also when nobody ever answered.
+    """
+
+    least_s: float = 3.0
+    first_slack_s: float = 5.0
+    without_quorum_s: float = 30.0
+    give_up_s: float = 3600.0
+
+
+USUAL_PATIENCE = RoundPatience()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +105,15 @@ def sample_clients(eligible: Sequence[Client], n: int, seed: int) -> list[str]:
     return sorted(chosen, key=slot_order)
 
 
-def deadline_s(history: Sequence[float]) -> float:
-    """Seconds after its start at which a round may be closed without the updates that are still missing.
+def deadline_s(history: Sequence[float], least_s: float = USUAL_PATIENCE.least_s) -> float:
+    """Seconds after its start at which a round may be closed without the missing.
 
     With the median and the median absolute deviation of the times that workers are expected to need:
-    min(3 med, max(med + 4 * 1.4826 mad, 1.25 med, med + 1 s)), but never less than 3 s.
+    min(3 med, max(med + 4 * 1.4826 mad, 1.25 med, med + 1 s)), but never less than `least_s`.
 
     Args:
         history: Expected times in seconds, at least one.
+        least_s: See `RoundPatience`.
 
     Source: the scaled MAD is a robust standard deviation (Rousseeuw and Croux, JASA 1993). The last bound
     is ours: where a round takes milliseconds, a busy machine delays an honest worker by far more than 3
@@ -105,7 +122,7 @@ def deadline_s(history: Sequence[float]) -> float:
     middle = median(history)
     spread = 1.4826 * median(abs(time - middle) for time in history)
     limit = min(3 * middle, max(middle + 4 * spread, 1.25 * middle, middle + 1.0))
-    return max(limit, LEAST_S)
+    return max(limit, least_s)
 
 
 class Round:
@@ -122,7 +139,7 @@ class Round:
         history: Expected completion times for this round's work in seconds, newest last; only the last 20
             are used, and fewer than 5 are none.
         wait_for_all: Wait for every live slot, so that time does not decide who contributes.
-        give_up_s: Seconds after which the round ends in any case, also when nobody ever answered.
+        patience: How long it waits for the missing.
     """
 
     def __init__(
@@ -133,13 +150,13 @@ class Round:
         started_s: float,
         history: Sequence[float] = (),
         wait_for_all: bool = False,
-        give_up_s: float = 900.0,
+        patience: RoundPatience = USUAL_PATIENCE,
     ) -> None:
         self.quorum = round_quorum(len(selected), min_contributors)
         self._started_s = started_s
         self._now_s = started_s
         self._wait_for_all = wait_for_all
-        self._give_up_s = give_up_s
+        self._patience = patience
         self._history = list(history)[-HISTORY:] if len(history) >= MIN_HISTORY else []
         self._outstanding = set(selected)
         self._arrived: dict[str, float] = {}
@@ -205,14 +222,18 @@ class Round:
     def _limits(self) -> tuple[float, float]:
         """Two deadlines in seconds from the start: to close with a quorum, and to fail without one."""
         if self._wait_for_all:
-            return self._give_up_s, self._give_up_s
+            return self._patience.give_up_s, self._patience.give_up_s
         times = self._history or list(self._arrived.values())
         if not times:
-            return self._give_up_s, self._give_up_s
+            return self._patience.give_up_s, self._patience.give_up_s
         middle = median(times)
-        hard_s = min(max(10 * middle, PATIENCE_S), self._give_up_s)
+        hard_s = min(max(10 * middle, self._patience.without_quorum_s), self._patience.give_up_s)
         # Without a history the first arrivals stand in for it; they are the fastest of all.
-        soft_s = deadline_s(times) if self._history else max(2 * middle, middle + FIRST_SLACK_S)
+        soft_s = (
+            deadline_s(times, self._patience.least_s)
+            if self._history
+            else max(2 * middle, middle + self._patience.first_slack_s)
+        )
         return min(soft_s, hard_s), hard_s
 
     def _close(self) -> Close:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from anyio.abc import TaskGroup
 
 from flow_nexus_neural.engine.calls.core_slots import TrainingTurns
+from flow_nexus_neural.engine.patience import Patience
 from flow_nexus_neural.engine.ports import Offload, Ports
 from flow_nexus_neural.engine.storage.checkpoints import CheckpointFiles
 from flow_nexus_neural.engine.storage.store import Store
@@ -43,6 +44,11 @@ class EngineContext:
     def clock(self) -> float:
         """Seconds of a monotonic clock."""
         return self.ports.clock()
+
+    @property
+    def patience(self) -> Patience:
+        """How long the engine waits for nodes."""
+        return self.ports.patience
 
     def timestamp(self) -> str:
         """Now, as ISO 8601 in UTC to the millisecond."""

@@ -72,10 +72,14 @@ WORKER_THREADS = 2
 
 
 class Engine:
-    """Clusters of neural nodes on this machine; an `EngineSurface`. Open one with `Engine.open`."""
+    """Clusters of neural nodes on this machine; an `EngineSurface`. Open one with `Engine.open`.
+
+    Attributes:
+        context: What all its clusters share.
+    """
 
     def __init__(self, context: EngineContext) -> None:
-        self._context = context
+        self.context = context
         self._clusters: dict[str, LiveCluster] = {}
         self._refused: dict[str, str] = {}
         self._creating = anyio.Lock()
@@ -144,13 +148,13 @@ class Engine:
         twins = [c for c in self._live() if c.spec.name == request.name]
         if request.reuse and twins:
             return self._reused(twins[-1], request)
-        if len(self._live()) >= self._context.settings.max_clusters:
+        if len(self._live()) >= self.context.settings.max_clusters:
             raise LimitExceeded(
                 f"this server has {len(self._live())} live clusters;"
-                f" the limit is {self._context.settings.max_clusters}",
+                f" the limit is {self.context.settings.max_clusters}",
                 hint="end one with neural_cluster_terminate, or start the server with --max-clusters",
             )
-        context = self._context
+        context = self.context
         seed = request.seed if request.seed is not None else context.ports.random_bits(48)
         state = ClusterState(
             cluster_id=context.new_id("dnc"),
@@ -186,7 +190,7 @@ class Engine:
         self, request: StatusRequest, progress: Progress | None = None
     ) -> StatusReport:
         """Report a cluster, optionally after waiting for a change."""
-        cluster = self._find(request.cluster_id)
+        cluster = self.cluster(request.cluster_id)
         changed, timed_out = await wait_for_change(cluster, request, progress)
         return await status_report(cluster, request, changed=changed, timed_out=timed_out)
 
@@ -196,7 +200,7 @@ class Engine:
 
     async def terminate(self, request: TerminateRequest) -> TerminateReport:
         """Stop every node of a cluster, or one training. Idempotent; shielded from cancellation."""
-        return await terminate(self._find(request.cluster_id), request)
+        return await terminate(self.cluster(request.cluster_id), request)
 
     async def clusters(self) -> ClusterList:
         """All clusters, in the order in which they were created."""
@@ -205,7 +209,7 @@ class Engine:
 
     async def history(self, cluster_id: str) -> HistoryReport:
         """Every committed round of the latest training."""
-        cluster = self._find(cluster_id)
+        cluster = self.cluster(cluster_id)
         training = cluster.state.latest_training
         return HistoryReport(
             cluster_id=cluster.cluster_id,
@@ -215,42 +219,15 @@ class Engine:
 
     def on_change(self, listener: Callable[[str], None]) -> None:
         """Call `listener(cluster_id)` on the event loop whenever that cluster's status changed."""
-        self._context.listeners.append(listener)
+        self.context.listeners.append(listener)
 
-    async def _restore(self) -> None:
-        states, self._refused = await restore(self._context)
-        for state in states:
-            state.restart_clock()
-            self._add(state)
-        if not self._refused:
-            used = files_in_use(states)
-            await self._context.offload(self._context.checkpoints.sweep, used, time.time())  # noqa: TID251  compared with file times
+    def cluster(self, text: str) -> LiveCluster:
+        """A cluster by id, or by its name when exactly one live cluster has it.
 
-    def _add(self, state: ClusterState) -> LiveCluster:
-        """A cluster that is new or was read back, with the parts that act on it."""
-        context = self._context
-        calls = NodeCalls(state.metrics, context.clock, "sync")
-        cluster = LiveCluster(context, state, wiring=Wiring(context, state.slots, calls))
-        self._clusters[state.cluster_id] = cluster
-        if state.terminated_at is None:
-            context.spawn(attend, cluster)
-        return cluster
-
-    async def _close(self) -> None:
-        """Stop trainings and nodes; stored rows keep saying what ran."""
-        for cluster in self._live():
-            if cluster.run is not None:
-                cluster.run.interrupt()
-        async with anyio.create_task_group() as group:
-            for cluster in self._live():
-                group.start_soon(stop_nodes, cluster)
-            group.start_soon(self._context.runtime.aclose)
-
-    def _live(self) -> list[LiveCluster]:
-        return [c for c in self._clusters.values() if c.state.terminated_at is None]
-
-    def _find(self, text: str) -> LiveCluster:
-        """A cluster by id, or by its name when exactly one live cluster has it."""
+        Raises:
+            ClusterNotFound, AmbiguousCluster: There is none, or more than one.
+            StoreCorrupt: It cannot be read.
+        """
         if text in self._clusters:
             return self._clusters[text]
         if text in self._refused:
@@ -270,8 +247,40 @@ class Engine:
             )
         raise self._unknown(text)
 
+    async def _restore(self) -> None:
+        states, self._refused = await restore(self.context)
+        for state in states:
+            state.restart_clock()
+            self._add(state)
+        if not self._refused:
+            used = files_in_use(states)
+            await self.context.offload(self.context.checkpoints.sweep, used, time.time())  # noqa: TID251  compared with file times
+
+    def _add(self, state: ClusterState) -> LiveCluster:
+        """A cluster that is new or was read back, with the parts that act on it."""
+        context = self.context
+        calls = NodeCalls(state.metrics, context.clock, "sync", context.patience)
+        cluster = LiveCluster(context, state, wiring=Wiring(context, state.slots, calls))
+        self._clusters[state.cluster_id] = cluster
+        if state.terminated_at is None:
+            context.spawn(attend, cluster)
+        return cluster
+
+    async def _close(self) -> None:
+        """Stop trainings and nodes; stored rows keep saying what ran."""
+        for cluster in self._live():
+            if cluster.run is not None:
+                cluster.run.interrupt()
+        async with anyio.create_task_group() as group:
+            for cluster in self._live():
+                group.start_soon(stop_nodes, cluster)
+            group.start_soon(self.context.runtime.aclose)
+
+    def _live(self) -> list[LiveCluster]:
+        return [c for c in self._clusters.values() if c.state.terminated_at is None]
+
     def _find_live(self, text: str) -> LiveCluster:
-        cluster = self._find(text)
+        cluster = self.cluster(text)
         cluster.state.refuse_ended()
         return cluster
 
@@ -327,8 +336,8 @@ class Engine:
             daa_enabled=cluster.spec.daa_enabled,
             wasm_enabled=False,
             guarantees=guarantees(cluster),
-            isolation=isolation_preview(self._context),
-            max_nodes=self._context.settings.max_nodes,
+            isolation=isolation_preview(self.context),
+            max_nodes=self.context.settings.max_nodes,
             created_at=cluster.state.created_at,
             warnings=warnings,
         )

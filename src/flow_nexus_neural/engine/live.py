@@ -162,7 +162,7 @@ class LiveCluster:
 
     def calls(self, category: Category) -> NodeCalls:
         """Calls to its nodes, counted under one category of traffic."""
-        return NodeCalls(self.metrics, self.context.clock, category)
+        return NodeCalls(self.metrics, self.context.clock, category, self.context.patience)
 
     def clock(self) -> float:
         """Seconds of a monotonic clock."""

@@ -1,4 +1,4 @@
-"""What the engine takes from the world outside: time, ids, threads, and points at which tests make it fail.
+"""What the engine takes from outside: time, ids, threads, patience, and points at which tests make it fail.
 
 A real server uses `REAL_PORTS`. A simulation passes others, so that a seed alone decides what happens.
 """
@@ -12,6 +12,8 @@ from typing import Protocol, TypeVar
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
+
+from flow_nexus_neural.engine.patience import USUAL_PATIENCE, Patience
 
 T = TypeVar("T")
 
@@ -67,6 +69,7 @@ class Ports:
         random_bits: A non-negative integer of so many random bits, for ids and tokens.
         offload: Makes a place for blocking work with so many threads.
         fail_point: Called at every point of a durable write.
+        patience: How long the engine waits for nodes.
     """
 
     clock: Callable[[], float] = anyio.current_time
@@ -74,6 +77,7 @@ class Ports:
     random_bits: Callable[[int], int] = secrets.randbits
     offload: Callable[[int], Offload] = in_threads
     fail_point: FailPoint = nothing_fails
+    patience: Patience = USUAL_PATIENCE
 
     def new_id(self, prefix: str) -> str:
         """A fresh id such as `dnc_4f1c09a7be21`."""

@@ -38,6 +38,9 @@ class ManagedRuntime(ABC, Generic[Node]):
     Args:
         capabilities: What this runtime offers here.
         isolation: What nodes will get, where that is known before the first one is measured.
+
+    Attributes:
+        nodes: Those that live, and some that have ended (`NodeEnd.gone`).
     """
 
     def __init__(self, capabilities: Capabilities, isolation: Isolation | None = None) -> None:
@@ -45,7 +48,7 @@ class ManagedRuntime(ABC, Generic[Node]):
         self._isolation = isolation or Isolation(
             level="unknown", layers={"platform": platform_name()}
         )
-        self._nodes: list[Node] = []
+        self.nodes: list[Node] = []
         self._tasks: TaskGroup | None = None
         self._closed = False
 
@@ -89,10 +92,10 @@ class ManagedRuntime(ABC, Generic[Node]):
         self._closed = True
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as stopping:
-                for node in self._nodes:
+                for node in self.nodes:
                     stopping.start_soon(_stop, node)
             await self._release()
-            self._nodes.clear()
+            self.nodes.clear()
 
     async def _bring_up(
         self, begin: Callable[[], Awaitable[Node]], spec: NodeSpec, ready_timeout_s: float
@@ -119,8 +122,8 @@ class ManagedRuntime(ABC, Generic[Node]):
 
     def _keep(self, node: Node, run: Callable[[], Awaitable[None]]) -> None:
         """Serve a node from now to its end; it is stopped when the runtime closes."""
-        self._nodes = [other for other in self._nodes if not other.gone]
-        self._nodes.append(node)
+        self.nodes = [other for other in self.nodes if not other.gone]
+        self.nodes.append(node)
         self._spawn(run)
 
     def _spawn(self, run: Callable[[], Awaitable[None]]) -> None:

@@ -1,13 +1,21 @@
 import pytest
 
-from flow_nexus_neural.coordination.rounds import Close, Fail, Round, Wait, deadline_s
+from flow_nexus_neural.coordination.rounds import (
+    Close,
+    Fail,
+    Round,
+    RoundPatience,
+    Wait,
+    deadline_s,
+)
 from flow_nexus_neural.errors import InvalidRequest
 
 SLOTS = ["worker-0", "worker-1", "worker-2"]
 
 
 def begin(slots=SLOTS, **options):
-    return Round(slots, **{"min_contributors": 1, "started_s": 100.0, **options})
+    usual = {"min_contributors": 1, "started_s": 100.0, "patience": RoundPatience(give_up_s=900.0)}
+    return Round(slots, **usual | options)
 
 
 def test_a_round_closes_when_all_have_answered():
@@ -163,7 +171,7 @@ def test_waiting_for_all_ignores_the_deadline_but_not_death():
 
 
 def test_a_round_that_nobody_answers_ends():
-    round_ = begin(give_up_s=60.0)
+    round_ = begin(patience=RoundPatience(give_up_s=60.0))
     assert round_.tick(100.0) == Wait(160.0)
     assert isinstance(round_.tick(160.0), Fail)
 
@@ -173,7 +181,11 @@ def test_waking_at_the_announced_time_always_decides():
     for started in (0.1, 1e6 + 0.3, 12345.6789):
         for limit in (0.7, 2.0000001, 29.999999999):  # median times
             round_ = Round(
-                SLOTS, min_contributors=1, started_s=started, history=[limit] * 5, give_up_s=1e9
+                SLOTS,
+                min_contributors=1,
+                started_s=started,
+                history=[limit] * 5,
+                patience=RoundPatience(give_up_s=1e9),
             )
             round_.answered("worker-0", started)
             decision = round_.answered("worker-1", started)

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from flow_nexus_neural.engine.calls.deadlines import GRANT, Deadline, ask, in_time
+from flow_nexus_neural.engine.calls.deadlines import ask, in_time
+from flow_nexus_neural.engine.patience import Deadline, Patience
 from flow_nexus_neural.engine.state.metrics import Category, Metrics
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.errors import NodeError, NodeUnavailable
@@ -22,10 +23,17 @@ if TYPE_CHECKING:
 class NodeCalls:
     """Calls to the nodes of one cluster, counted under one category of traffic."""
 
-    def __init__(self, metrics: Metrics, clock: Callable[[], float], category: Category) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        category: Category,
+        patience: Patience,
+    ) -> None:
         self._metrics = metrics
         self._clock = clock
         self._category = category
+        self._patience = patience
 
     async def ask(
         self,
@@ -55,7 +63,7 @@ class NodeCalls:
     async def grant(self, slot: Slot, region: Region | Buffer) -> None:
         """Let a slot's process use a region; one that does not answer is killed. Raises `NodeError`."""
         handle = living(slot)
-        await in_time(handle, "grant", GRANT, partial(handle.grant, region))
+        await in_time(handle, "grant", self._patience.grant, partial(handle.grant, region))
         self._metrics.count_frames(self._category, handle)
 
     async def revoke(self, slot: Slot, *keys: str) -> None:
@@ -64,7 +72,7 @@ class NodeCalls:
         if handle is None or not keys:
             return
         try:
-            await in_time(handle, "revoke", GRANT, partial(handle.revoke, *keys))
+            await in_time(handle, "revoke", self._patience.grant, partial(handle.revoke, *keys))
         except NodeError:
             return
         finally:

@@ -5,12 +5,12 @@ is taken for frozen and killed through its handle.
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
+from flow_nexus_neural.engine.patience import Deadline
 from flow_nexus_neural.errors import NeuralError, NodeTimeout
 from flow_nexus_neural.protocol.contract import AnsweredBy, R
 from flow_nexus_neural.runtime.base import NodeHandle
@@ -25,22 +25,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Deadline:
-    """Seconds to wait for an answer, and seconds after which silence means a frozen node.
-
-    `hang_s` None never kills: the caller has other means to tell slow from dead.
-    """
-
-    answer_s: float
-    hang_s: float | None
-
-
 PING = Deadline(2.0, None)
 BUILD = Deadline(10.0, 30.0)
 LOAD = Deadline(10.0, 30.0)
-GRANT = Deadline(30.0, 30.0)
-"""Answered between two steps. Supervision would not notice a node that answers pings but never this."""
 INFER = Deadline(300.0, 600.0)
 CANCEL = Deadline(5.0, None)
 

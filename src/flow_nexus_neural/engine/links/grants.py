@@ -17,7 +17,6 @@ import anyio
 
 from flow_nexus_neural.coordination.topology import ENGINE, Edge, Graph
 from flow_nexus_neural.engine.calls.calls import NodeCalls
-from flow_nexus_neural.engine.calls.deadlines import Deadline
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.state.slots import Slot, SlotBook
 from flow_nexus_neural.errors import NodeError
@@ -32,8 +31,6 @@ from flow_nexus_neural.runtime.base import Buffer
 
 READS = 5
 """Reads of which a latency is the median."""
-LINK = Deadline(5.0, None)
-"""A node answers between two steps; one that is frozen is found out by supervision."""
 MAX_OPEN_VIEWS = 128
 """A view is a descriptor of the server until the node has it; a mesh of 32 nodes has 992."""
 _KEYS_PER_REVOKE = 256
@@ -224,14 +221,15 @@ class Wiring:
     async def _equip(self, slot: Slot) -> None:
         """Revoke what a node must not hold, grant what it should, let it announce in a new buffer."""
         held, wanted = self._held(slot), self._wanted(slot)
-        with anyio.move_on_after(LINK.answer_s) as patience:
+        limit_s = self._context.patience.link.answer_s
+        with anyio.move_on_after(limit_s) as patience:
             # All at once, so that the node wakes up once or twice and not for every edge.
             async with anyio.create_task_group() as group:
                 group.start_soon(self._revoke, slot, sorted(held - wanted.keys()))
-                for key in wanted.keys() - held:
+                for key in sorted(wanted.keys() - held):
                     group.start_soon(self._grant, slot, wanted[key])
         if patience.cancelled_caught:
-            self._faults[slot.name] = f"{slot.name} did not take its links in {LINK.answer_s:g} s"
+            self._faults[slot.name] = f"{slot.name} did not take its links in {limit_s:g} s"
 
     async def _revoke(self, slot: Slot, keys: Sequence[str]) -> None:
         for start in range(0, len(keys), _KEYS_PER_REVOKE):
@@ -248,7 +246,7 @@ class Wiring:
             if name == slot.name:
                 await self._calls.grant(slot, publisher.buffer)
                 announce = Announce(key=publisher.buffer.key, token=publisher.token)
-                await self._calls.ask(slot, announce, LINK)
+                await self._calls.ask(slot, announce, self._context.patience.link)
             else:
                 await self._grant_view(slot, publisher.buffer)
         except (NodeError, OSError) as failure:
@@ -289,7 +287,7 @@ class Wiring:
         sights: tuple[Sight | None, ...]
         try:
             request = Observe(keys=tuple(ways), reads=READS)
-            reply, _ = await self._calls.ask(slot, request, LINK)
+            reply, _ = await self._calls.ask(slot, request, self._context.patience.link)
             sights, fault = reply.sights, None
         except NodeError as failure:
             sights, fault = (None,) * len(ways), str(failure)
@@ -314,7 +312,7 @@ class Wiring:
         try:
             for _ in range(READS):
                 began_s = self._context.clock()
-                await self._calls.ask(slot, Ping(), LINK)
+                await self._calls.ask(slot, Ping(), self._context.patience.link)
                 round_trips_ms.append((self._context.clock() - began_s) * 1e3)
         except NodeError as failure:
             fault = str(failure)

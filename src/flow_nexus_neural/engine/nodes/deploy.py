@@ -10,7 +10,6 @@ from flow_nexus_neural.engine.nodes.lifecycle import isolation_warnings, restart
 from flow_nexus_neural.engine.reports import IsolationReport, NodeReport
 from flow_nexus_neural.engine.requests import DeployRequest
 from flow_nexus_neural.engine.state.slots import (
-    DEDUPLICATION_S,
     REPLACEABLE,
     Slot,
     SlotSpec,
@@ -19,7 +18,6 @@ from flow_nexus_neural.engine.state.slots import (
 from flow_nexus_neural.errors import (
     InvalidArguments,
     LimitExceeded,
-    NeuralError,
     UnsupportedCombination,
 )
 from flow_nexus_neural.networks.defaults import default_layers
@@ -77,9 +75,9 @@ async def _replacement(cluster: LiveCluster, request: DeployRequest, role: Role)
     failed = [s for s in same_kind if s.state in REPLACEABLE and s not in restarting]
     for slot in (*failed, *restarting):
         return await _replaced(cluster, slot)
-    now_s = cluster.clock()
+    now_s, recent_s = cluster.clock(), cluster.context.patience.deduplication_s
     for slot in same_kind:
-        if slot.recovered_at_s is not None and now_s - slot.recovered_at_s < DEDUPLICATION_S:
+        if slot.recovered_at_s is not None and now_s - slot.recovered_at_s < recent_s:
             return Outcome(slot=slot, source="inherited", deduplicated=True)
     return None
 
@@ -120,12 +118,7 @@ async def _new_slot(cluster: LiveCluster, request: DeployRequest, role: Role) ->
         name=cluster.slots.next_name(role), spec=spec, node_id=cluster.context.new_id("node")
     )
     cluster.slots.add(slot)
-    try:
-        sync_ms = await start(cluster, slot)
-    except NeuralError:
-        cluster.state.remove_slot(slot)
-        cluster.changed()
-        raise
+    sync_ms = await start(cluster, slot)
     return Outcome(slot=slot, source=source, sync_ms=sync_ms, warnings=warnings)
 
 

@@ -19,8 +19,6 @@ from flow_nexus_neural.kernels.seeds import seed64
 from flow_nexus_neural.runtime.base import Isolation, NodeHandle, NodeSpec
 from flow_nexus_neural.runtime.process.exits import with_last_words
 
-RESPAWN_DELAYS_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
-
 log = logging.getLogger(__name__)
 
 
@@ -93,6 +91,7 @@ async def _synchronised(cluster: LiveCluster, slot: Slot) -> float | None:
         loaded = await synchronise(cluster, slot)
     sync_ms = (cluster.clock() - began) * 1e3 if loaded else None
     await cluster.ledger.record_membership(slot, "joined")
+    slot.note_durable()
     return sync_ms
 
 
@@ -125,7 +124,7 @@ async def watch(cluster: LiveCluster, slot: Slot, handle: NodeHandle) -> None:
 
 async def respawn(cluster: LiveCluster, slot: Slot) -> None:
     """Start a slot again under a new incarnation, with growing pauses; gives up into `failed`."""
-    for delay_s in RESPAWN_DELAYS_S:
+    for delay_s in cluster.context.patience.respawn_delays_s:
         await anyio.sleep(delay_s)
         if slot.handle is not None or cluster.state.terminated_at is not None:
             return
@@ -148,13 +147,17 @@ async def restart(cluster: LiveCluster, slot: Slot) -> float | None:
     Raises:
         NodeError, IsolationUnavailable, ClusterTerminated: As `start`.
     """
-    async with slot.restarting:
-        if slot.handle is not None:
-            return None
-        slot.begin_incarnation(cluster.context.new_id("node"))
-        sync_ms = await start(cluster, slot)
-        slot.note_restart(cluster.clock())
-        return sync_ms
+    try:
+        async with slot.restarting:
+            if slot.handle is not None:
+                return None
+            slot.begin_incarnation(cluster.context.new_id("node"))
+            sync_ms = await start(cluster, slot)
+            slot.note_restart(cluster.clock())
+            return sync_ms
+    finally:
+        # Once more when the lock is free: a training waits until no restart is under way.
+        cluster.changed()
 
 
 async def revive(cluster: LiveCluster) -> None:
@@ -185,8 +188,15 @@ def isolation_warnings(isolation: Isolation, best: str) -> list[str]:
 
 
 async def _failed(cluster: LiveCluster, slot: Slot, reason: str) -> None:
-    """A slot has no process any more. True whether or not it can be recorded."""
+    """A slot has no process any more. True whether or not it can be recorded.
+
+    One that never joined is no slot any more. Its row says `retired`: it must not come back with the next
+    server, and its name is not used again.
+    """
     slot.fail(reason)
+    if not slot.durable and slot.state != "retired":
+        slot.move("retired")
+        cluster.state.remove_slot(slot)
     cluster.changed()
     try:
         await cluster.ledger.record_membership(slot, "failed")

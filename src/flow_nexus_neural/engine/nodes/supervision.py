@@ -12,29 +12,23 @@ from flow_nexus_neural.errors import NodeError, NodeFault
 from flow_nexus_neural.protocol.messages import Ping, Pong
 from flow_nexus_neural.runtime.base import NodeHandle
 
-SILENCE_S = 5.0
-PING_S = 2.0
-MIN_GRACE_S = 1.0
-MAX_GRACE_S = 60.0
-"""Steps are timed by the node itself, which may say anything."""
-FIRST_STEP_S = 10.0
-"""Grace of a node at work whose steps nobody has timed yet: the first one of a large network is long."""
-
 
 async def supervise(cluster: LiveCluster, slot: Slot, handle: NodeHandle) -> None:
     """Ping a node whenever it has been silent, until its process is gone; kill it when it is frozen.
 
     A node answers a ping between two optimiser steps, so the grace after a missed one is three times the
-    longest step it ever reported, up to a minute.
+    longest step it ever reported, within the bounds of `Patience`.
     """
-    longest_step_s = 0.0
+    patience, longest_step_s = cluster.context.patience, 0.0
     while slot.handle is handle:
-        silent_s = cluster.clock() - slot.heard_at_s
-        if silent_s < SILENCE_S:
-            await anyio.sleep(SILENCE_S - silent_s)
+        due_s = slot.heard_at_s + patience.silence_s
+        if cluster.clock() < due_s:
+            # A point in time and not a duration: now + (due - now) need not be due in floating point.
+            with anyio.CancelScope(deadline=due_s):
+                await anyio.sleep_forever()
             continue
         try:
-            pong = await _ping(handle, PING_S)
+            pong = await _ping(handle, patience.ping_s)
             if pong is None and slot.handle is handle:
                 pong = await _doubt(cluster, slot, handle, longest_step_s)
         except NodeFault as failure:
@@ -61,13 +55,15 @@ async def _doubt(
     if suspected:
         slot.move("suspect")
         cluster.changed()
+    patience = cluster.context.patience
     untimed = slot.calls > 0 and longest_step_s == 0
-    grace_s = max(FIRST_STEP_S if untimed else MIN_GRACE_S, min(3 * longest_step_s, MAX_GRACE_S))
+    least_s = patience.first_step_s if untimed else patience.min_grace_s
+    grace_s = max(least_s, min(3 * longest_step_s, patience.max_grace_s))
     pong = await _ping(handle, grace_s)
     if slot.handle is not handle:
         return None
     if pong is None:
-        silent_s = SILENCE_S + PING_S + grace_s
+        silent_s = patience.silence_s + patience.ping_s + grace_s
         await _end(
             slot, handle, f"node_timeout: silent for {silent_s:.1f} s, taken for frozen and killed"
         )

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from flow_nexus_neural.data.adapter import adapt
 from flow_nexus_neural.data.schema import Adapted
 from flow_nexus_neural.engine.calls.calls import NodeCalls
-from flow_nexus_neural.engine.calls.deadlines import Deadline
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.lifecycle import revive
+from flow_nexus_neural.engine.patience import Deadline
 from flow_nexus_neural.engine.prediction.reply import Answer, report
 from flow_nexus_neural.engine.reports import PredictionReport
 from flow_nexus_neural.engine.requests import PredictRequest
@@ -124,7 +124,7 @@ async def _answer(
         weights=weights,
         elapsed_ms=(cluster.clock() - began_s) * 1e3,
     )
-    return report(cluster.cluster_id, answer)
+    return report(cluster.cluster_id, cluster.context.new_id("prd"), answer)
 
 
 async def _bring_back(cluster: LiveCluster, request: PredictRequest) -> None:

@@ -1,6 +1,5 @@
 """From the nodes' answers to the reply: fusion, calibration, confidence, agreement."""
 
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -58,7 +57,7 @@ class Answer:
         return [slot for slot in self.slots if slot.name in self.logits]
 
 
-def report(cluster_id: str, answer: Answer) -> PredictionReport:
+def report(cluster_id: str, prediction_id: str, answer: Answer) -> PredictionReport:
     """The reply to a prediction."""
     schema, bundle = answer.committed.schema, answer.committed.bundle
     fused = _fused(answer)
@@ -75,7 +74,7 @@ def report(cluster_id: str, answer: Answer) -> PredictionReport:
     warnings = [*answer.adapted.warnings, *node_warnings, *_remarks(answer)]
     return PredictionReport(
         cluster_id=cluster_id,
-        prediction_id=f"prd_{secrets.token_hex(6)}",
+        prediction_id=prediction_id,
         task=schema.task,
         prediction=labels[0] if single else None,
         predictions=labels,

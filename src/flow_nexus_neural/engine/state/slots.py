@@ -17,8 +17,6 @@ from flow_nexus_neural.vocabulary import ModelSize, Role, capability_names
 LayersSource = str
 SlotKind = tuple[Role, ModelSize, frozenset[str]]
 REPLACEABLE: frozenset[SlotState] = frozenset({"failed", "recovering", "failed_permanently"})
-DEDUPLICATION_S = 10.0
-"""A deploy that would fit a slot restarted within this time is taken for a repeated request for it."""
 MAX_ERROR_LENGTH = 400
 
 
@@ -65,6 +63,7 @@ class Slot:
         recovered_at_s: Monotonic time of the last replacement; None before the first.
         heard_at_s: Monotonic time of the last reply.
         calls: Requests sent to the process and not yet answered.
+        durable: It joined once and has a row. One that never did is forgotten when its start fails.
         returning: Its process ended with the runtime, through no fault of its own, and is being restarted.
         rounds_done: Committed rounds that rest on an update of this slot.
         loss: Its training loss in the last of them.
@@ -84,6 +83,7 @@ class Slot:
     recovered_at_s: float | None = None
     heard_at_s: float = 0.0
     calls: int = 0
+    durable: bool = False
     returning: bool = False
     parameters: int | None = None
     implied_head: bool | None = None
@@ -129,6 +129,10 @@ class Slot:
         """The process holds what it should and can be asked from now on."""
         self.move("healthy")
         self.deployed_at, self.last_error = at, None
+
+    def note_durable(self) -> None:
+        """That it joined is recorded."""
+        self.durable = True
 
     def note_restart(self, at_s: float) -> None:
         """A restart succeeded at this monotonic time."""
@@ -201,8 +205,11 @@ class SlotBook:
         self._numbers: dict[str, int] = {}
 
     def __iter__(self) -> Iterator[Slot]:
-        """All slots that are not retired, in the order of roles and numbers as deployed."""
-        return (slot for slot in self._slots.values() if slot.state != "retired")
+        """All slots that are not retired, in the order of roles and numbers as deployed.
+
+        As of now: who waits between two slots does not meet those that come meanwhile.
+        """
+        return iter([slot for slot in self._slots.values() if slot.state != "retired"])
 
     def __len__(self) -> int:
         """Slots that are not retired."""

@@ -121,6 +121,7 @@ def slot_of(row: SlotRow) -> Slot:
         node_id=row.node_id,
         incarnation=row.incarnation,
         state=after_restart(row.state),  # type: ignore[arg-type]  # stored states are legal
+        durable=True,
         deployed_at=stored.deployed_at,
         parameters=stored.parameters,
         implied_head=stored.implied_head,

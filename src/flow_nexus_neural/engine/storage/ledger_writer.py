@@ -76,8 +76,9 @@ class LedgerWriter:
         }
         rows: list[LateRow] = [partial(slot_row, self._state.cluster_id, slot)]
         version = self._state.durable_version
-        if version is not None and version.network_of(slot.name) is not None:
-            # Only a slot that serves can have changed the cluster's own row, which is long.
+        serves = version is not None and version.network_of(slot.name) is not None
+        if serves or slot.state == "retired":
+            # Only a slot that serves, or did, can have changed the cluster's own row, which is long.
             rows.append(partial(present_cluster_row, self._state))
         await self.record([fields], rows)
 

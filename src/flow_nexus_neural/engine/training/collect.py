@@ -9,7 +9,8 @@ from anyio.abc import ObjectReceiveStream
 
 from flow_nexus_neural.coordination.membership import slot_order
 from flow_nexus_neural.coordination.rounds import Close, Decision, Fail, Round, Wait
-from flow_nexus_neural.engine.calls.core_slots import TrainingTurns, patience
+from flow_nexus_neural.engine.calls.core_slots import patience
+from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
@@ -17,8 +18,6 @@ from flow_nexus_neural.engine.training.exchange import Exchange
 from flow_nexus_neural.errors import NeuralError, RoundFailed, UpdateRejected
 from flow_nexus_neural.protocol.messages import Pass
 from flow_nexus_neural.runtime.base import Region
-
-GIVE_UP_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -68,18 +67,18 @@ async def collect(
     *,
     min_contributors: int,
     pace: Pace,
-    clock: Callable[[], float],
-    turns: TrainingTurns,
+    context: EngineContext,
 ) -> Collected:
     """Ask every worker of an exchange and close it by the round's rule.
 
-    Workers train in turns, as many at one time as `turns` allows.
+    Workers train in turns, as many at one time as the engine's `turns` allow.
 
     Workers that are still computing when it closes are told to stop; one that does not obey is killed.
 
     Raises:
         RoundFailed: Too few workers delivered an admissible update.
     """
+    clock = context.clock
     updates: dict[str, Update] = {}
     began_s = clock()
     round_ = Round(
@@ -87,7 +86,7 @@ async def collect(
         min_contributors=min(min_contributors, len(tasks)),
         started_s=began_s,
         history=pace.expected_s(tasks),
-        give_up_s=GIVE_UP_S,
+        patience=context.patience.rounds,
     )
     send, receive = anyio.create_memory_object_stream[tuple[str, str | None]](len(tasks))
 
@@ -95,7 +94,7 @@ async def collect(
 
     async def ask(task: Task) -> None:
         name, refusal = task.slot.name, None
-        turn = await turns.take()
+        turn = await context.turns.take()
         group.start_soon(turn.give_back_after, patience_s)
         try:
             seeds = (task.dropout_seed, task.opt_step)
@@ -140,9 +139,9 @@ async def _decide(
 ) -> Close | Fail:
     decision: Decision = round_.tick(clock())
     while isinstance(decision, Wait):
-        patience_s = None if decision.until_s is None else max(0.0, decision.until_s - clock())
         event: tuple[str, str | None] | None = None
-        with anyio.move_on_after(patience_s):
+        # A point in time and not a duration: now + (until - now) need not be until in floating point.
+        with anyio.CancelScope(deadline=decision.until_s):
             event = await events.receive()
         if event is None:
             decision = round_.tick(clock())

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow_nexus_neural.data.prepare import Rows
-from flow_nexus_neural.engine.calls.deadlines import BUILD, CANCEL, Deadline
+from flow_nexus_neural.engine.calls.deadlines import BUILD, CANCEL
 from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.patience import Deadline
 from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update

@@ -38,9 +38,6 @@ from flow_nexus_neural.engine.versions.evaluation import Evaluator
 from flow_nexus_neural.errors import NeuralError, NoWorkers, RoundFailed, StoreError
 from flow_nexus_neural.vocabulary import TrainingStatus
 
-ATTEMPTS = 3
-COMEBACK_S = 20.0
-
 log = logging.getLogger(__name__)
 
 
@@ -140,8 +137,9 @@ class TrainingRun:
             try:
                 await self._round(number)
             except (RoundFailed, NoWorkers):
-                failures += not any(slot.returning for slot in self.cluster.slots)
-                if failures == ATTEMPTS:
+                workers = self.cluster.slots.of_role("worker")  # only they are waited for
+                failures += not any(slot.returning for slot in workers)
+                if failures == self.context.patience.attempts:
                     raise
                 await self._wait_for_workers()
             else:
@@ -302,7 +300,7 @@ class TrainingRun:
     async def _wait_for_workers(self) -> None:
         """Give nodes that are coming back some time before the round is tried again."""
         await revive(self.cluster)
-        with anyio.move_on_after(COMEBACK_S):
+        with anyio.move_on_after(self.context.patience.comeback_s):
             while any(
                 slot.returning
                 or slot.restarting.locked()

@@ -208,8 +208,7 @@ async def _exchange(
             tasks,
             min_contributors=min_contributors,
             pace=setting.pace,
-            clock=setting.context.clock,
-            turns=setting.context.turns,
+            context=setting.context,
         )
     finally:
         with anyio.CancelScope(shield=True):

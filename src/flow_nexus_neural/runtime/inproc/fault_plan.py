@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal, Self
 
-Fault = Literal["kill", "freeze", "garbage", "slow"]
+Fault = Literal["kill", "lose", "freeze", "ignore", "garbage", "slow"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,17 @@ class FaultPlan:
         """The node dies on this request, before it does any of it."""
         return self._plan(slot, kind, nth, PlannedFault("kill"))
 
+    def lose(self, slot: str, kind: str, *, nth: int = 1) -> Self:
+        """The node ends on this request because its runtime does, through no fault of its own."""
+        return self._plan(slot, kind, nth, PlannedFault("lose"))
+
     def freeze(self, slot: str, kind: str, *, nth: int = 1) -> Self:
         """The node stops for ever on this request: no answer to this one or any later, until it is killed."""
         return self._plan(slot, kind, nth, PlannedFault("freeze"))
+
+    def ignore(self, slot: str, kind: str, *, nth: int = 1) -> Self:
+        """The node never answers this request, and answers all others."""
+        return self._plan(slot, kind, nth, PlannedFault("ignore"))
 
     def garbage(self, slot: str, kind: str, *, nth: int = 1) -> Self:
         """The node answers with bytes that are no frame."""
@@ -41,6 +49,10 @@ class FaultPlan:
     def slow(self, slot: str, kind: str, *, delay_s: float, nth: int = 1) -> Self:
         """The node begins with this request only after a delay."""
         return self._plan(slot, kind, nth, PlannedFault("slow", delay_s))
+
+    def met(self, slot: str, kind: str) -> int:
+        """How many requests of this kind the slot has been sent."""
+        return self._seen[slot, kind]
 
     def meet(self, slot: str, kind: str) -> PlannedFault | None:
         """Count a request; what goes wrong with it, if anything."""

@@ -152,6 +152,10 @@ class InprocNode(NodeEnd):
         self._violation: NeuralError | None = None
         self._responder: Responder | None = None
 
+    def kill(self, cause: str = "killed: from outside") -> None:
+        """End it at once, as the system or a lost runtime might; cause is `reason: sentence`."""
+        self._kill(cause)
+
     async def run(self) -> None:
         """Serve until told to stop, killed, or hit by a fault."""
         async with anyio.create_task_group() as tasks:
@@ -222,10 +226,14 @@ class InprocNode(NodeEnd):
         match fault.fault:
             case "kill":
                 self._kill("killed: a planned fault")
+            case "lose":
+                self._kill("runtime_lost: a planned fault")
             case "garbage":
                 self._reply([_GARBAGE])
             case "freeze":
                 self._frozen = True
+            case "ignore" | "slow":  # an ignored request is done with; a slow one was answered late
+                return
 
     def _reply(self, buffers: list[bytes | memoryview]) -> None:
         """On the event loop: what the node says arrives at the engine's end."""

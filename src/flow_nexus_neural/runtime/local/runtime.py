@@ -154,7 +154,7 @@ class LocalRuntime(ManagedRuntime[LocalNode]):
         if zygote is not None:
             zygote.kill()
             await zygote.lost.wait()
-        for node in self._nodes:  # forked while the others stopped
+        for node in self.nodes:  # forked while the others stopped
             await node.wait_exit()
         if self._group is not None:
             with anyio.move_on_after(_REMOVAL_S):

@@ -59,6 +59,7 @@ def answer(
     detail = bundled.get("detail", "default")
     return report(
         "dnc_1",
+        "prd_1",
         Answer(
             committed=model,
             request=PredictRequest(

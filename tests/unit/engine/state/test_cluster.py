@@ -107,3 +107,12 @@ def test_every_change_of_the_links_is_an_epoch_of_its_own():
 def test_a_ledger_begins_at_its_genesis():
     head = cluster().ledger_head
     assert (head.prev_sha, head.next_seq, head.versions) == (GENESIS, 0, {})
+
+
+def test_who_goes_through_the_slots_meets_none_that_comes_meanwhile():
+    made = cluster("worker-0", "worker-1")
+    seen = []
+    for each in made.slots:
+        seen.append(each.name)
+        made.slots.add(slot(f"worker-{len(seen) + 1}"))
+    assert seen == ["worker-0", "worker-1"]

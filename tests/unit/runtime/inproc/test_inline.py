@@ -240,7 +240,7 @@ async def test_a_start_that_raises_leaves_nothing():
         with pytest.raises(NodeStartFailed, match="refused to be born") as caught:
             await runtime.start(spec())
         assert caught.value.details["reason"] == "node_bug"
-        assert all(node.gone for node in runtime._nodes)
+        assert all(node.gone for node in runtime.nodes)
 
 
 async def test_a_fault_in_the_work_is_a_fault_and_the_node_lives():

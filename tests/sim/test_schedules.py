@@ -1,0 +1,63 @@
+"""Hundreds of schedules of one engine, each decided by its seed alone; whatever happens, the books are right.
+
+A failing seed is run again, to the same message, with `pytest tests/sim/test_schedules.py -k seed17`.
+"""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.sim.schedules import run_schedule
+
+SEEDS = range(220)
+TWICE = (1, 3, 7, 10, 20, 33, 71, 87)
+REAL_EVERY = 10
+"""Every so many schedules nodes run the real service; the others a linear one, which is faster."""
+MEMORY = Path("/dev/shm")
+
+
+@pytest.fixture
+def state_dir(tmp_path):
+    """A place in memory where there is one: a schedule has hundreds of durable writes."""
+    if not MEMORY.is_dir():
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=MEMORY, prefix="schedule-") as directory:
+        yield Path(directory)
+
+
+@pytest.mark.parametrize("seed", SEEDS, ids=lambda seed: f"seed{seed}")
+def test_whatever_happens_the_books_are_right(state_dir, seed):
+    run_schedule(state_dir, seed, real=seed % REAL_EVERY == 0)
+
+
+@pytest.mark.parametrize("seed", TWICE, ids=lambda seed: f"seed{seed}")
+def test_one_seed_gives_the_same_messages_the_same_ledger_and_the_same_weights(state_dir, seed):
+    real = seed % REAL_EVERY == 0
+    first = run_schedule(state_dir / "one", seed, real=real)
+    assert first.messages
+    assert first.entries
+    assert run_schedule(state_dir / "two", seed, real=real) == first
+
+
+def test_another_seed_gives_another_course(state_dir):
+    courses = [run_schedule(state_dir / str(seed), seed) for seed in TWICE]
+    assert len({course.messages for course in courses}) == len(courses)
+    assert len({course.entries for course in courses}) == len(courses)
+    assert len({course.weights for course in courses}) > 1
+
+
+def test_the_schedules_meet_what_they_are_for(state_dir):
+    courses = [run_schedule(state_dir / str(seed), seed) for seed in range(60)]
+    ends = {
+        kind
+        for course in courses
+        for _, _, direction, kind in course.messages
+        if direction == "end"
+    }
+    assert {"killed", "runtime_lost", "protocol_violation", "stopped"} <= ends
+    assert {"completed", "failed", "stopped"} <= {course.training_status for course in courses}
+    assert "store_unavailable" in {code for course in courses for code in course.refusals}
+    assert sum(len(course.weights) for course in courses) > 2 * len(courses)
+    assert max(course.messages[-1][0] for course in courses) > 10  # virtual seconds
