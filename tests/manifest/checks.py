@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from flow_nexus_neural import errors
 from flow_nexus_neural.engine import requests
-from flow_nexus_neural.networks.layers import LAYER_TYPES
+from flow_nexus_neural.networks.layers import VOCABULARY
 from flow_nexus_neural.server.argument_names import snake_case
 from tests.manifest.promise import Promise
 
@@ -85,7 +85,7 @@ def words_of_the_code() -> dict[str, set[str]]:
         **groups,
         "tool": set(request_models()),
         "error": set(_codes(errors.NeuralError)),
-        "layer": set(LAYER_TYPES),
+        "layer": set(VOCABULARY),
     }
 
 

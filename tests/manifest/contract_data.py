@@ -142,15 +142,15 @@ LEAKS = (
     ),
     SPLIT.held(
         "contract.splits.small",
-        "Fewer than 2,000 rows train and test only, and say so; fewer than 30 are too few.",
-        SPLITS / "fewer_than_two_thousand_rows_train_and_test_only_and_say_so",
+        "Fewer than 2,000 rows train, select and test only, and say so; fewer than 30 are too few.",
+        SPLITS / "fewer_than_two_thousand_rows_train_select_and_test_only_and_say_so",
         SPLITS / "fewer_than_thirty_rows_are_too_few",
     ),
     SPLIT.not_built(
         "contract.splits.out-of-fold",
         "Between 200 and 1,999 rows the middle parts are made by out-of-fold predictions.",
-        "without `meta` all nodes weigh the same, and without `calib` nothing is calibrated",
-        SPLITS / "fewer_than_two_thousand_rows_train_and_test_only_and_say_so",
+        "Without `meta` all nodes weigh the same, and without `calib` nothing is calibrated",
+        SPLITS / "fewer_than_two_thousand_rows_train_select_and_test_only_and_say_so",
     ),
     SPLIT.held(
         "contract.splits.windows",

@@ -13,11 +13,11 @@ from tests.manifest.files import (
     OPTIMIZERS,
     PLANNER,
     RECURRENT,
+    REGISTRIES,
     SIGNALS,
     TENSORS,
     TRAINER,
     VOCABULARY,
-    WARMUP,
     WEIGHTS,
 )
 from tests.manifest.promise import Promise, Section
@@ -31,7 +31,7 @@ AS_IN_KERAS = KERAS / "each_layer_of_a_sequence_network_equals_keras"
 ALL = (
     KERAS / "the_oracle_covers_the_whole_vocabulary",
     CONFINED / "every_layer_trains_and_predicts_inside_and_loads_no_module",
-    WARMUP / "the_node_builds_every_layer_type_of_the_vocabulary",
+    REGISTRIES / "every_example_plans_builds_and_runs_in_every_way_it_may_be_used",
 )
 ALIASES = VOCABULARY / "every_alias_reads_as_its_canonical_type"
 TYPES: dict[str, tuple[str, ...]] = {

@@ -37,6 +37,16 @@ OF_PREDICT = (
         PREDICT / "nodes_that_must_be_started_first_are_not_waited_for_beyond_the_deadline",
     ),
     PREDICTION.held(
+        "contract.answer_detail.default",
+        "The usual detail leaves the numbers of each node out of large batches, with a word.",
+        ANSWER / "per_node_values_of_large_lists_are_left_out_with_a_word",
+    ),
+    PREDICTION.held(
+        "contract.answer_detail.full",
+        "The full detail has the numbers of each node for every batch.",
+        USE / "answers_of_each_node_to_a_large_batch_are_given_when_asked_for",
+    ),
+    PREDICTION.held(
         "contract.predict.detail",
         "detail full keeps each node's numbers of large batches.",
         USE / "answers_of_each_node_to_a_large_batch_are_given_when_asked_for",
@@ -137,12 +147,6 @@ OF_PREDICT = (
         PREDICT / "an_answer_that_is_not_the_committed_models_does_not_count",
     ),
     PREDICTION.not_built(
-        "contract.predict.reply.quorum",
-        "Under byzantine consensus a prediction needs a quorum, and says no_quorum without one.",
-        "no mode's own rule is in force",
-        ANSWERED,
-    ),
-    PREDICTION.not_built(
         "contract.predict.reply.confidence_source",
         "confidence comes from a trained validator.",
         ONLY_WORKERS,
@@ -182,12 +186,6 @@ OF_PREDICT = (
     PREDICTION.held(
         "contract.predict.reply.synthetic_training_data",
         "synthetic_training_data says that the model has seen no real data.",
-        ANSWERED,
-    ),
-    PREDICTION.not_built(
-        "contract.predict.reply.feedback_recorded",
-        "Outcomes that a caller sends back are recorded.",
-        "nothing is done on its own",
         ANSWERED,
     ),
 )

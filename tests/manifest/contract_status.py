@@ -9,6 +9,7 @@ from tests.manifest.files import (
     LOCAL,
     MEMORY,
     REAL,
+    RECORD,
     RECOVER,
     REPORTING,
     SCORES,
@@ -110,8 +111,8 @@ OF_STATUS = (
         "contract.status.reply.training",
         "training has rounds, losses, times, and as evidence steps and weight digests.",
         REAL / "a_trained_cluster_shows_evidence_and_beats_the_baseline",
-        REPORTING / "progress_estimates_from_measured_rounds_only",
-        REPORTING / "the_best_round_is_the_first_with_the_lowest_validation_loss",
+        RECORD / "progress_estimates_from_measured_rounds_only",
+        RECORD / "the_best_round_is_the_first_with_the_lowest_validation_loss",
     ),
     STATUS.held(
         "contract.status.reply.evaluation",
@@ -146,12 +147,6 @@ OF_STATUS = (
     STATUS.held(
         "contract.status.reply.guarantees",
         "guarantees is of the workers that live now.",
-        BUILD / "each_consensus_is_recorded_and_no_reply_claims_that_its_rule_is_in_force",
-    ),
-    STATUS.not_built(
-        "contract.status.reply.consensus_report",
-        "consensus_report tells what the consensus rule found.",
-        "no mode's own rule is in force",
         BUILD / "each_consensus_is_recorded_and_no_reply_claims_that_its_rule_is_in_force",
     ),
     STATUS.held(

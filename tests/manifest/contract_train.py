@@ -9,6 +9,7 @@ from tests.manifest.files import (
     LIFE,
     PARTITION,
     PREPARE,
+    RECORD,
     REPORTING,
     SAMPLING,
     SEEDS,
@@ -152,7 +153,7 @@ OF_TRAIN = (
         "A training that gains nothing more stops by itself, and its progress is then 100.",
         "in this version a training runs all its rounds at one learning rate",
         ARGS / "a_name_that_would_mislead_is_refused_with_the_reason",
-        REPORTING / "only_what_ended_well_is_at_100_percent",
+        RECORD / "only_what_ended_well_is_at_100_percent",
     ),
     TRAIN.held(
         "contract.train.reply.participating_nodes",
@@ -188,11 +189,6 @@ OF_TRAIN = (
         "poll_after_ms is when it is worth asking again.",
         STARTED,
         REPORTING / "it_is_worth_asking_again_after_about_a_round",
-    ),
-    TRAIN.held(
-        "contract.train.reply.estimated_seconds",
-        "estimated_seconds is null until a round was timed.",
-        STARTED,
     ),
 )
 

@@ -22,8 +22,8 @@ from tests.manifest.files import (
     PARTITION,
     PREDICT,
     README,
+    RECORD,
     RECOVER,
-    REPORTING,
     ROUNDS,
     STORE_KILL,
     SYNTHETIC,
@@ -224,7 +224,7 @@ COORDINATION = (
     NODES.held(
         "seed.claims.progress-is-measured",
         "Times and speeds that are told are measured, and null before.",
-        REPORTING / "progress_estimates_from_measured_rounds_only",
+        RECORD / "progress_estimates_from_measured_rounds_only",
         USE / "numbers_that_nobody_measured_are_null_and_appear_when_they_are",
     ),
     PERFORMANCE.held(

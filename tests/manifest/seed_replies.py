@@ -12,8 +12,8 @@ from tests.manifest.files import (
     METRICS,
     PREDICT,
     REAL,
+    RECORD,
     RECOVER,
-    REPORTING,
     USE,
 )
 from tests.manifest.promise import Section
@@ -53,7 +53,7 @@ STATUS_CALL = (
         "seed.status.reply.training_progress",
         "training_progress is the percentage of rounds done, and 100 when the training ended well.",
         LIFE / "progress_is_the_share_of_committed_rounds_and_never_falls",
-        REPORTING / "only_what_ended_well_is_at_100_percent",
+        RECORD / "only_what_ended_well_is_at_100_percent",
         CHAOS / "what_must_always_hold_holds",
     ),
     TRAINING.held(
