@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flow_nexus_neural.runtime.base import MemoryReading
-from flow_nexus_neural.runtime.inproc import InprocNode
+from flow_nexus_neural.runtime.inproc.node import InprocNode
 from tests.integration.product import LAYERS, product
 
 MB = 1 << 20

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import pytest
 
-from flow_nexus_neural.engine.prediction import deadline_s
+from flow_nexus_neural.engine.prediction.predict import deadline_s
 from flow_nexus_neural.engine.requests import Aggregation, Optimizer, PredictRequest
 from flow_nexus_neural.settings import Settings
 from tests.integration.product import Product, product
