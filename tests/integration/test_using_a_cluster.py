@@ -86,7 +86,7 @@ async def test_a_training_says_what_is_really_run_on_which_data(tmp_path: Path):
         assert network["slots"] == ["worker-0", "worker-1", "worker-2"]
         assert network["parameters"] == 6 * 54 + 7
         assert (network["input"], network["implied_head"]) == ([53], True)
-        assert (made["poll_after_ms"] > 0, made["estimated_seconds"]) == (True, None)
+        assert made["poll_after_ms"] > 0
         assert any("synthetic" in warning for warning in made["warnings"])
         assert (await it.done(cluster_id))["training"]["total_rounds"] == 2
 
@@ -200,8 +200,8 @@ async def test_a_status_counts_nodes_bytes_and_time_without_mixing_units(tmp_pat
         for node in status["nodes"]:
             assert (node["status"], node["state"], node["healthy"]) == ("healthy", "healthy", True)
             assert (node["role"], node["type"], node["model_size"]) == ("worker", "worker", "base")
-            assert node["pol"] is node["last_error"] is None
-            assert (node["backend"], node["rounds_done"], node["incarnation"]) == ("torch", 1, 1)
+            assert node["last_error"] is None
+            assert (node["rounds_done"], node["incarnation"]) == (1, 1)
             assert node["rows"] > 0
             assert node["parameters"] == 6 * 3 + 7
 
@@ -282,8 +282,8 @@ async def test_each_aggregation_answers_with_every_number_that_clients_read(
         assert set(slots) == {"worker-0", "worker-1"}
         assert set(one["node_predictions"]) == set(slots.values())
         assert (one["task"], one["classes"]) == ("binary", [0, 1])
-        assert (one["synthetic_training_data"], one["feedback_recorded"]) == (True, False)
-        assert (one["confidence_source"], one["quorum"], one["stale"]) == ("margin", None, False)
+        assert one["synthetic_training_data"] is True
+        assert one["confidence_source"] == "margin"
         assert one["latency_ms"] > 0
         several = await it.result(
             "predict_distributed", input_data=[{"x0": 1, "x1": 0}, {"x0": 0, "x1": 0}], **ask
