@@ -35,7 +35,7 @@ class CountingRuntime(LocalRuntime):
 
     def __init__(self, settings):
         super().__init__(settings)
-        self.nodes, self.read_bytes = [], 0
+        self.counted, self.read_bytes = [], 0
 
     async def start(self, spec, **more):
         node = await super().start(spec, **more)
@@ -56,12 +56,12 @@ class CountingRuntime(LocalRuntime):
             return answer
 
         node.grant, node.call = counted_grant, counted_call
-        self.nodes.append(node)
+        self.counted.append(node)
         return node
 
     @property
     def frame_bytes(self):
-        return sum(node.bytes_sent + node.bytes_received for node in self.nodes)
+        return sum(node.bytes_sent + node.bytes_received for node in self.counted)
 
 
 @asynccontextmanager
