@@ -4,8 +4,12 @@ python -m bench.soak [--minutes 10] [--seed 0] [--out FILE]
 
 Five workers, a parameter server and a validator live through it: one task predicts without a pause, one reads
 the status, one trains again and again, one changes the topology, one replaces what failed, and one kills or
-freezes. Afterwards everything must be whole again. The exit status is 1 when any of these was not so:
+freezes. Two workers are always spared, so that only the death of the process that starts nodes, which takes
+all of them, excuses a prediction that nobody answers. Afterwards everything must be whole again. The exit
+status is 1 when any of these was not so:
 
+* nodes were harmed, most predictions were answered, nearly all while workers were spared, and answers were
+  never missing for long;
 * every prediction equals the one computed here from the stored weights that it names;
 * every call returned in time, and every error was one that a caller is told to expect;
 * when all is quiet, the server holds no more descriptors than before and has no process but its nodes and the
@@ -21,7 +25,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,8 @@ import numpy as np
 from safetensors import safe_open
 
 from bench.measure import process_tree
+from bench.processes import command, descriptors, parent, started_at
+from bench.soak_verdict import BACK_S, DEADLINE_MS, IN_TIME_S, Findings, victims
 from client import Neural, Reply, ToolFailed, neural_server
 
 WORKERS = 5
@@ -39,73 +44,12 @@ LAYERS = [
     {"type": "dense", "units": 1, "activation": "linear"},
 ]
 FEATURES, ROWS = 8, 600
-DEADLINE_MS = 1000
 FREEZE_SHARE = 0.15
 ZYGOTE_EVERY_S = 150.0
 """The runtime gives up after five restarts in ten minutes; that is no fault to find here."""
 WHOLE_AGAIN_S = 90.0
 TOLERANCE = 1e-5
 TOPOLOGIES = ("mesh", "ring", "star", "hierarchical")
-
-IN_TIME_S = {
-    "neural_predict_distributed": DEADLINE_MS / 1000 + 1.0,
-    "neural_cluster_status": 2.0,
-    "neural_node_deploy": 35.0,
-    "neural_cluster_connect": 35.0,
-    "neural_train_distributed": 35.0,
-}
-"""Seconds for a call to return, with a margin for a machine whose cores are all taken."""
-CAME_BACK = "only a failed, recovering or quarantined node can be replaced"
-"""The refusal when a node came back by itself before it was replaced."""
-EXPECTED = {
-    "neural_predict_distributed": {"no_serving_node"},
-    "neural_cluster_status": set[str](),
-    "neural_node_deploy": {
-        "node_start_failed",
-        "node_died",
-        "node_unavailable",
-        "runtime_unavailable",
-    },
-    "neural_cluster_connect": {"no_workers", "round_failed"},
-    "neural_train_distributed": {"no_workers", "already_training", "node_died", "node_unavailable"},
-}
-
-
-@dataclass
-class Findings:
-    """What happened, and what should not have.
-
-    Attributes:
-        wrong: What should not have happened, in words.
-        seconds: Durations by tool.
-        unproven: Predictions whose weights were gone before they could be read.
-    """
-
-    wrong: list[str] = field(default_factory=list)
-    seconds: dict[str, list[float]] = field(default_factory=dict)
-    errors: Counter[str] = field(default_factory=Counter)
-    done: Counter[str] = field(default_factory=Counter)
-    unproven: int = 0
-
-    def summary(self) -> dict[str, Any]:
-        """As JSON."""
-        times = {
-            tool: {
-                "calls": len(values),
-                "median_ms": round(float(np.median(values)) * 1e3, 1),
-                "p99_ms": round(float(np.quantile(values, 0.99)) * 1e3, 1),
-                "max_ms": round(max(values) * 1e3, 1),
-            }
-            for tool, values in self.seconds.items()
-        }
-        return {
-            "done": dict(self.done),
-            "errors": dict(self.errors),
-            "unproven_predictions": self.unproven,
-            "times": times,
-            "wrong": self.wrong[:50],
-            "wrong_total": len(self.wrong),
-        }
 
 
 class Weights:
@@ -156,6 +100,9 @@ class Soak:
         self._draw = np.random.Generator(np.random.PCG64(seed))
         self._data = self._make_data()
         self._nodes: list[Reply] = []
+        self._harmed: set[int] = set()
+        self._zygote_killed_s = -BACK_S
+        self._answered_s = time.monotonic()
 
     def _make_data(self) -> Reply:
         x = self._draw.standard_normal((ROWS, FEATURES))
@@ -169,10 +116,7 @@ class Soak:
         try:
             reply = await self._server.call(tool, cluster_id=self.cluster_id, **arguments)
         except ToolFailed as failure:
-            code = str(failure).partition(":")[0]
-            self.found.errors[f"{tool}: {code}"] += 1
-            if code not in EXPECTED[tool] and CAME_BACK not in str(failure):
-                self.found.wrong.append(f"{tool} refused: {failure}")
+            self.found.note_refusal(tool, str(failure))
         elapsed_s = time.monotonic() - began_s
         self.found.seconds.setdefault(tool, []).append(elapsed_s)
         if elapsed_s > IN_TIME_S[tool]:
@@ -196,7 +140,7 @@ class Soak:
             self._nodes = status["nodes"]
             self._weights.note(status)
             for pid in process_tree(self.pid):
-                self.seen.setdefault(pid, _started(pid))
+                self.seen.setdefault(pid, started_at(pid))
         return status
 
     async def predict(self) -> None:
@@ -208,9 +152,9 @@ class Soak:
             aggregation="mean",
             deadline_ms=DEADLINE_MS,
         )
+        self._note_prediction(answered=reply is not None)
         if reply is None:
             return
-        self.found.done["predictions"] += 1
         expected = self._weights.predict(reply["bundle_sha"], row)
         if expected is None:
             await self.status()
@@ -221,6 +165,15 @@ class Soak:
             self.found.wrong.append(
                 f"predicted {reply['prediction']} where {expected} is right, by {reply['nodes_used']} nodes"
             )
+
+    def _note_prediction(self, *, answered: bool) -> None:
+        now_s = time.monotonic()
+        excused = now_s - self._zygote_killed_s < BACK_S
+        self.found.note_prediction(
+            answered=answered, silent_s=now_s - self._answered_s, excused=excused
+        )
+        if answered:
+            self._answered_s = now_s
 
     async def train(self) -> None:
         """One training, to its end."""
@@ -258,8 +211,9 @@ class Soak:
         await anyio.sleep(float(self._draw.uniform(1, 4)))
 
     async def heal(self) -> None:
-        """Replace what failed."""
-        for node in self._nodes:
+        """Replace what is failed now: a list that another task read may be of nodes that came back."""
+        status = await self.status()
+        for node in status["nodes"] if status is not None else ():
             if node["status"] == "failed":
                 deployed = await self.call(
                     "neural_node_deploy", role=node["role"], replace_node_id=node["slot"]
@@ -270,20 +224,24 @@ class Soak:
     async def harm(self) -> None:
         """Kill or freeze a node that the server says is its own."""
         await anyio.sleep(float(self._draw.exponential(1.2)))
-        living = [node["pid"] for node in self._nodes if node["healthy"]]
+        status = await self.status()
         ours = set(process_tree(self.pid))
-        victims = [pid for pid in living if pid in ours]
-        if not victims:
+        chosen = victims(status["nodes"] if status is not None else (), self._harmed)
+        chosen = [pid for pid in chosen if pid in ours]
+        if not chosen:
             return
         frozen = self._draw.random() < FREEZE_SHARE
-        self._signal(int(self._draw.choice(victims)), signal.SIGSTOP if frozen else signal.SIGKILL)
+        victim = int(self._draw.choice(chosen))
+        self._harmed.add(victim)
+        self._signal(victim, signal.SIGSTOP if frozen else signal.SIGKILL)
         self.found.done["nodes frozen" if frozen else "nodes killed"] += 1
 
     async def harm_zygote(self) -> None:
         """Kill the process that starts nodes, and so every node."""
         await anyio.sleep(ZYGOTE_EVERY_S * float(self._draw.uniform(0.2, 1.0)))
         for pid in process_tree(self.pid)[1:]:
-            if "node.zygote" in _command(pid) and _parent(pid) == self.pid:
+            if "node.zygote" in command(pid) and parent(pid) == self.pid:
+                self._zygote_killed_s = time.monotonic()
                 self._signal(pid, signal.SIGKILL)
                 self.found.done["zygotes killed"] += 1
         await anyio.sleep(ZYGOTE_EVERY_S * 0.5)
@@ -315,6 +273,19 @@ class Soak:
             return
         self.found.wrong.append(f"not whole again after {WHOLE_AGAIN_S:g} s")
 
+    async def storm(self, minutes: float) -> None:
+        """Do everything at once for some time, then judge it."""
+        self.found.begin()
+        self._answered_s = time.monotonic()
+        with anyio.move_on_after(minutes * 60):
+            async with anyio.create_task_group() as tasks:
+                works = (self.predict, self.train, self.connect, self.heal, self.harm)
+                for work in (*works, self.harm_zygote):
+                    tasks.start_soon(self.for_ever, work)
+        silent_s = time.monotonic() - self._answered_s
+        self.found.outage_s = max(self.found.outage_s, silent_s)
+        self.found.judge()
+
     async def for_ever(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do something again and again."""
         while True:
@@ -326,9 +297,9 @@ class Soak:
         nodes = {node["pid"] for node in self._nodes}
         others = [pid for pid in process_tree(self.pid)[1:] if pid not in nodes]
         return [
-            f"{pid} {_command(pid)!r}"
+            f"{pid} {command(pid)!r}"
             for pid in others
-            if not (_parent(pid) == self.pid and "node.zygote" in _command(pid))
+            if not (parent(pid) == self.pid and "node.zygote" in command(pid))
         ]
 
 
@@ -340,24 +311,17 @@ async def soak(minutes: float, seed: int) -> Findings:
             (pid,) = [
                 child
                 for child in process_tree(os.getpid())
-                if child not in before and _parent(child) == os.getpid()
+                if child not in before and parent(child) == os.getpid()
             ]
             run = Soak(server, pid, Path(state_dir), seed)
             await run.prepare()
             await run.whole()
-            held = _descriptors(pid)
-            await _storm(run, minutes)
+            held = descriptors(pid)
+            await run.storm(minutes)
             await run.whole()
-            _compare(run, held, _descriptors(pid))
+            _compare(run, held, descriptors(pid))
         await _all_gone(run)
         return run.found
-
-
-async def _storm(run: Soak, minutes: float) -> None:
-    with anyio.move_on_after(minutes * 60):
-        async with anyio.create_task_group() as tasks:
-            for work in (run.predict, run.train, run.connect, run.heal, run.harm, run.harm_zygote):
-                tasks.start_soon(run.for_ever, work)
 
 
 def _compare(run: Soak, before: Counter[str], after: Counter[str]) -> None:
@@ -371,48 +335,12 @@ def _compare(run: Soak, before: Counter[str], after: Counter[str]) -> None:
 
 async def _all_gone(run: Soak) -> None:
     with anyio.move_on_after(5):
-        while any(_started(pid) == started for pid, started in run.seen.items()):  # noqa: ASYNC110 - processes set no event
+        while any(started_at(pid) == started for pid, started in run.seen.items()):  # noqa: ASYNC110 - processes set no event
             await anyio.sleep(0.05)
-    left = [pid for pid, started in run.seen.items() if _started(pid) == started]
+    left = [pid for pid, started in run.seen.items() if started_at(pid) == started]
     if left:
         run.found.wrong.append(f"processes that outlived the server: {left}")
     run.found.done["processes seen"] = len(run.seen)
-
-
-def _descriptors(pid: int) -> Counter[str]:
-    """Open descriptors by kind."""
-    kinds: Counter[str] = Counter()
-    for number in os.listdir(f"/proc/{pid}/fd"):
-        try:
-            kinds[os.readlink(f"/proc/{pid}/fd/{number}").partition(":")[0]] += 1
-        except OSError:
-            continue
-    return kinds
-
-
-def _stat(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
-def _started(pid: int) -> str:
-    """When a process was started, in ticks since boot; empty when there is none of this number."""
-    fields = _stat(pid)
-    return fields[19] if fields and fields[0] not in "ZX" else ""
-
-
-def _parent(pid: int) -> int:
-    fields = _stat(pid)
-    return int(fields[1]) if fields else 0
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    except OSError:
-        return ""
 
 
 def main() -> None:

@@ -57,6 +57,11 @@ class Settings(BaseModel):
         http_host: Address that HTTP is served on; one that is not loopback needs `http_token`.
         http_token: Bearer token that every HTTP request must carry; given by the environment alone, because
             other users can read a command line.
+        http_max_connections: Connections that are open at one time over HTTP; further ones get a 503.
+        http_max_sessions: Sessions that are open at one time over HTTP; a further one gets a 503.
+        http_session_idle_s: Seconds after which a session without a request or an open stream ends.
+        http_request_timeout_s: Seconds in which a request must have come in whole, and in which a client
+            must go on reading its answer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -82,6 +87,10 @@ class Settings(BaseModel):
     read_only: bool = False
     http_host: str = "127.0.0.1"
     http_token: SecretStr | None = Field(default=None, min_length=16)
+    http_max_connections: int = Field(default=128, ge=1, le=10_000)
+    http_max_sessions: int = Field(default=64, ge=1, le=10_000)
+    http_session_idle_s: float = Field(default=1800, gt=0, allow_inf_nan=False)
+    http_request_timeout_s: float = Field(default=30, gt=0, allow_inf_nan=False)
     log_level: LogLevel = "warning"
     log_json: bool = False
 

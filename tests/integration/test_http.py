@@ -32,6 +32,7 @@ INITIALIZE = {
 
 
 TOKEN = "a-secret-of-many-characters"
+LOG = "log"
 
 
 def serving(folder: Path, address: str = "127.0.0.1", **environment: str) -> Iterator[int]:
@@ -39,12 +40,14 @@ def serving(folder: Path, address: str = "127.0.0.1", **environment: str) -> Ite
         probe.bind((address, 0))
         number = probe.getsockname()[1]
     command = [sys.executable, "-m", "flow_nexus_neural", "--http", str(number)]
-    server = subprocess.Popen(
-        [*command, "--http-host", address, "--state-dir", str(folder / "state")],
-        stdout=subprocess.PIPE,
-        cwd=folder,
-        env={**os.environ, **environment},
-    )
+    with (folder / LOG).open("wb") as log:
+        server = subprocess.Popen(
+            [*command, "--http-host", address, "--state-dir", str(folder / "state")],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            cwd=folder,
+            env={**os.environ, **environment},
+        )
     try:
         wait_until(lambda: accepts(address, number), 30, "it accepts connections")
         yield number

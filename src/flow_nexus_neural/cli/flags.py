@@ -118,6 +118,10 @@ _NUMBERS = {
         "max_parameters": "parameters of one network",
         "max_rows": "rows of one data set",
         "checkpoint_keep": "recent checkpoints kept per cluster",
+        "http_max_connections": "open connections of --http",
+        "http_max_sessions": "open sessions of --http",
+        "http_session_idle_s": "seconds after which an unused session of --http ends",
+        "http_request_timeout_s": "seconds in which a request to --http must have come in whole",
     }.items()
 }
 

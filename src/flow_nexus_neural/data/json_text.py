@@ -15,6 +15,8 @@ FORMS = (
     ' or {"clients": {"a": {"X": ..., "y": ...}}}'
 )
 _KINDS = {bool: "a boolean", int: "a number", float: "a number", str: "a text", list: "a list"}
+_STEP = 1 << 16
+"""Characters that are encoded at one time to be counted, so that counting takes no memory."""
 _space = re.compile(r"[ \t\n\r]*").match
 
 
@@ -25,9 +27,10 @@ def parse_text(text: str, subject: str, max_bytes: int = MAX_INLINE_BYTES) -> ob
         LimitExceeded: If the text is too long.
         InvalidDataset: If it is not JSON, is nested too deeply, or holds NaN or Infinity.
     """
-    if len(text) > max_bytes:
+    length = _utf8_length(text)
+    if length > max_bytes:
         raise LimitExceeded(
-            f"{subject} has {len(text)} characters; the limit is {max_bytes}",
+            f"{subject}: {length} bytes of JSON; the limit is {max_bytes} bytes",
             hint="put the data into a file in the data directory and pass its path",
         )
     try:
@@ -63,7 +66,7 @@ def check_inline_size(value: object) -> None:
     while pending:
         item = pending.pop()
         if isinstance(item, dict):
-            length += 2 + sum(len(str(key)) + 4 for key in item)
+            length += 2 + sum(_utf8_length(str(key)) + 4 for key in item)
             pending.extend(item.values())
         elif isinstance(item, list):
             length += 2 + len(item)
@@ -72,9 +75,17 @@ def check_inline_size(value: object) -> None:
             length += _scalar_length(item)
         if length > MAX_INLINE_BYTES:
             raise LimitExceeded(
-                f"inline data are more than {MAX_INLINE_BYTES} characters of JSON",
+                f"inline data are more than {MAX_INLINE_BYTES} bytes of JSON",
                 hint="put the data into a file in the data directory and pass its path",
             )
+
+
+def _utf8_length(text: str) -> int:
+    """Bytes that a text takes on the wire; lone surrogates, which it cannot hold, are counted too."""
+    if text.isascii():
+        return len(text)
+    parts = (text[start : start + _STEP] for start in range(0, len(text), _STEP))
+    return sum(len(part.encode("utf-8", "surrogatepass")) for part in parts)
 
 
 def _scalar_length(value: object) -> int:
@@ -86,7 +97,7 @@ def _scalar_length(value: object) -> int:
             )
         return len(repr(value))
     if isinstance(value, str):
-        return len(value) + 2
+        return _utf8_length(value) + 2
     if isinstance(value, int):
         # Decimal digits of large integers are not worth writing out.
         return 1 + value.bit_length() // 3

@@ -1,7 +1,8 @@
 """Serve over HTTP, for tests and for hosts that cannot start a process.
 
 By default only loopback is bound, and requests whose Host or Origin is foreign are refused, which keeps web
-pages out. Another address is bound only with a token, which every request must then carry.
+pages out. Another address is bound only with a token, which every request must then carry. What a client may
+hold is in `http_limits`.
 """
 
 import hmac
@@ -19,6 +20,11 @@ from typing_extensions import override
 
 from flow_nexus_neural.errors import InvalidArguments
 from flow_nexus_neural.server.host import EngineHost
+from flow_nexus_neural.server.http_limits import (
+    MAX_BODY_BYTES,
+    BodyLimits,
+    limited_connection,
+)
 from flow_nexus_neural.server.lifetime import serve_until_stopped
 from flow_nexus_neural.server.neural_server import NeuralServer
 from flow_nexus_neural.settings import Settings
@@ -84,7 +90,7 @@ def check_http(settings: Settings) -> None:
 
 
 def http_app(server: NeuralServer, settings: Settings, port: int) -> ASGIApp:
-    """The application: host and origin checks always, the token when there is one."""
+    """The application: limits, host and origin checks always, the token when there is one."""
     host = f"[{settings.http_host}]" if ":" in settings.http_host else settings.http_host
     names = [host] if host != "127.0.0.1" else [host, "localhost"]
     app: ASGIApp = server.streamable_http_app(
@@ -93,7 +99,11 @@ def http_app(server: NeuralServer, settings: Settings, port: int) -> ASGIApp:
             allowed_hosts=[f"{name}:{port}" for name in names],
             allowed_origins=[f"http://{name}:{port}" for name in names],
         ),
+        max_request_body_size=MAX_BODY_BYTES,
+        session_idle_timeout=settings.http_session_idle_s,
+        max_sessions=settings.http_max_sessions,
     )
+    app = BodyLimits(app)
     return app if settings.http_token is None else TokenRequired(app, settings.http_token)
 
 
@@ -105,6 +115,8 @@ async def serve_http(server: NeuralServer, host: EngineHost, settings: Settings,
         port=port,
         log_config=None,  # our logging is set up already, on standard error
         access_log=False,
+        http=limited_connection(settings.http_max_connections, settings.http_request_timeout_s),
+        ws="none",  # a connection that changes its protocol would leave the limits behind
         timeout_graceful_shutdown=1,
     )
     listener = _Server(config)

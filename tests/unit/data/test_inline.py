@@ -102,6 +102,15 @@ def test_inline_data_beyond_the_limit_are_refused_as_text_and_as_values(settings
             resolve(form, settings)
 
 
+def test_the_limit_of_inline_data_is_of_bytes_and_not_of_characters(settings):
+    rows = [{"\u4e2d" * 180: index} for index in range(10_000)]
+    text = json.dumps(rows, ensure_ascii=False)
+    assert len(text) < MAX_INLINE_BYTES < len(text.encode())
+    for form in (text, rows):
+        with pytest.raises(LimitExceeded, match="5000000 bytes"):
+            resolve(form, settings)
+
+
 @pytest.mark.parametrize(
     "form", ['[{"\\ud800": 1}]', '[{"a": "\\ud800"}]', [{"n" * 201: 1}], [{"": 1}]]
 )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from flow_nexus_neural.engine.calls.deadlines import ask, in_time
 from flow_nexus_neural.engine.patience import Deadline, Patience
+from flow_nexus_neural.engine.state.advice import next_step
 from flow_nexus_neural.engine.state.metrics import Category, Metrics
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.errors import NodeError, NodeUnavailable
@@ -92,6 +93,6 @@ def living(slot: Slot) -> NodeHandle:
     if slot.handle is None:
         raise NodeUnavailable(
             f"node {slot.name} has no process: {slot.last_error or slot.state}",
-            hint="call neural_node_deploy with the same role, model and capabilities to replace it",
+            hint=next_step([slot], "see its state with neural_cluster_status"),
         )
     return slot.handle

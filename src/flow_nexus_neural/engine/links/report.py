@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from flow_nexus_neural.coordination.topology import Graph, Vertex, plan
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.reports import AggregationReport, ConnectReport, Edge, Rebalanced
+from flow_nexus_neural.engine.state.advice import next_step
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.errors import NoWorkers
 from flow_nexus_neural.vocabulary import Topology, symbols_of
@@ -52,7 +53,7 @@ def planned_graph(cluster: LiveCluster, topology: Topology) -> Graph:
         raise NoWorkers(
             f"connecting needs at least 1 healthy node and 0 are present; healthy nodes:"
             f" {cluster.slots.census()}",
-            hint="deploy nodes with neural_node_deploy, then connect",
+            hint=next_step(cluster.slots, "deploy nodes with neural_node_deploy, then connect"),
         )
     return plan(topology, [Vertex(s.name, s.spec.role, _group(s)) for s in healthy])
 

@@ -97,7 +97,7 @@ async def _replaced(cluster: LiveCluster, slot: Slot) -> Outcome:
 async def _new_slot(cluster: LiveCluster, request: DeployRequest, role: Role) -> Outcome:
     layers, source, warnings = _network(cluster, request, role)
     if len(cluster.slots) >= cluster.context.settings.max_nodes:
-        lost = next((slot.name for slot in cluster.slots if slot.state in REPLACEABLE), None)
+        lost = next((slot.name for slot in cluster.slots if slot.lost), None)
         instead = f"replace a failed node (replace_node_id {lost!r}), " if lost else ""
         raise LimitExceeded(
             f"cluster {cluster.cluster_id} has {len(cluster.slots)} nodes;"

@@ -45,7 +45,8 @@ async def restore(context: EngineContext) -> tuple[list[ClusterState], dict[str,
     for cluster in clusters:
         for training in cluster.trainings:
             if training.status == "running":
-                training.interrupt(context.timestamp())
+                serving = None if cluster.committed is None else cluster.committed.version
+                training.interrupt(context.timestamp(), serving)
                 await context.store.put(training_row(cluster.cluster_id, training))
     for cluster_id, reason in refused.items():
         log.error("cluster %s cannot be read and is left out: %s", cluster_id, reason)

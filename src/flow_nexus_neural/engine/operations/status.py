@@ -24,6 +24,7 @@ from flow_nexus_neural.engine.reports import (
     Wasm,
 )
 from flow_nexus_neural.engine.requests import StatusRequest
+from flow_nexus_neural.engine.state.advice import failure_warnings
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.versions.loading import serving_slots
@@ -302,11 +303,6 @@ def _warnings(cluster: LiveCluster) -> list[str]:
         warnings.append(
             "the model was trained on synthetic data: results say nothing about markets"
         )
-    failed = [slot for slot in cluster.slots if slot.state == "failed"]
-    if failed:
-        names = ", ".join(slot.name for slot in failed[:8])
-        warnings.append(
-            f"{names} failed; replace with neural_node_deploy (same role, model and capabilities,"
-            " no layers)"
-        )
+    if cluster.state.terminated_at is None:
+        warnings += failure_warnings(cluster.slots)
     return warnings

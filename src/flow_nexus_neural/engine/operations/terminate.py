@@ -9,6 +9,7 @@ from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.reports import FinalMetrics, TerminateReport
 from flow_nexus_neural.engine.requests import TerminateRequest
 from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.storage.cluster_rows import cluster_row, present_cluster_row, slot_row
 from flow_nexus_neural.engine.storage.ledger_writer import LateRow
 
@@ -66,20 +67,23 @@ async def _stop_training(cluster: LiveCluster, training_id: str) -> bool:
     return False
 
 
+def _training_message(training: Training, name: str, *, already: bool) -> str:
+    if training.ended_at is None:
+        return f"Training {training.training_id} was told to stop and has not ended yet"
+    if already or training.status != "stopped":  # it may end by itself while it is told to stop
+        return f"Training {training.training_id} had already ended: {training.status}"
+    return f"Training {training.training_id} of cluster {name} stopped"
+
+
 def _training_report(cluster: LiveCluster, training_id: str, *, already: bool) -> TerminateReport:
     training = cluster.state.training(training_id)
-    message = f"Training {training_id} of cluster {cluster.spec.name} stopped"
-    if already:
-        message = f"Training {training_id} had already ended: {training.status}"
-    elif training.ended_at is None:
-        message = f"Training {training_id} was told to stop; it still waits for a node"
     return TerminateReport(
         cluster_id=cluster.cluster_id,
         status="training_stopped",
         already_terminated=already,
         nodes_terminated=0,
         training_id=training_id,
-        message=message,
+        message=_training_message(training, cluster.spec.name, already=already),
         checkpoints_kept=_checkpoints(cluster),
         artifacts_path=_artifacts_path(cluster),
         final_metrics=_metrics(cluster),

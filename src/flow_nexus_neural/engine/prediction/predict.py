@@ -22,6 +22,7 @@ from flow_nexus_neural.engine.patience import Deadline
 from flow_nexus_neural.engine.prediction.reply import Answer, report
 from flow_nexus_neural.engine.reports import PredictionReport
 from flow_nexus_neural.engine.requests import PredictRequest
+from flow_nexus_neural.engine.state.advice import next_step
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.engine.versions.loading import expected_slots, serving_name, serving_slots
@@ -75,7 +76,9 @@ async def predict(cluster: LiveCluster, request: PredictRequest) -> PredictionRe
         raise NotTrained(
             f"cluster {cluster.cluster_id} has no trained model yet"
             + ("; its first round is not committed" if cluster.is_training else ""),
-            hint="call neural_train_distributed, then neural_cluster_status with wait_seconds",
+            hint='wait with neural_cluster_status (wait_seconds, until "change")'
+            if cluster.is_training
+            else "call neural_train_distributed, then neural_cluster_status with wait_seconds",
         )
     if cluster.state.predictions_waiting >= QUEUE:
         raise Overloaded(
@@ -218,8 +221,7 @@ async def _gather(
         raise NoServingNode(
             f"0 of {len(expected)} serving nodes answered ({len(asked)} asked, deadline"
             f" {limit_s * 1e3:.0f} ms): {_told(gathered.excluded)}",
-            hint="call neural_cluster_status for their state; deploy a replacement with"
-            " neural_node_deploy, or raise deadline_ms",
+            hint=next_step(expected, "call neural_predict_distributed again, or raise deadline_ms"),
         )
     return gathered
 

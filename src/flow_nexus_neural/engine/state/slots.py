@@ -98,6 +98,17 @@ class Slot:
         """Whether it can be asked."""
         return self.state == "healthy" and self.handle is not None
 
+    @property
+    def arriving(self) -> bool:
+        """Whether it is being started, or is doubted: what becomes of it shows without anybody's request."""
+        under_way = self.returning or self.restarting.locked()
+        return under_way or self.state in ("starting", "syncing", "suspect")
+
+    @property
+    def lost(self) -> bool:
+        """Whether it has no process and gets none until somebody replaces it."""
+        return not self.arriving and self.state in ("failed", "failed_permanently", "quarantined")
+
     def move(self, state: SlotState) -> None:
         """Change state.
 

@@ -101,9 +101,9 @@ class Training:
         """It has ended."""
         self.status, self.error, self.ended_at = status, error, at
 
-    def interrupt(self, at: str) -> None:
-        """The server ended while it ran."""
-        self.end("stopped", self.interruption, at)
+    def interrupt(self, at: str, serving: int | None) -> None:
+        """The server ended while it ran; `serving` is the version in force, if there is one."""
+        self.end("stopped", self.interruption(serving), at)
 
     def note_unrecorded_end(self, reason: str) -> None:
         """Its end could not be made durable; an error that it already has says more."""
@@ -146,13 +146,16 @@ class Training:
             ),
         )
 
-    @property
-    def interruption(self) -> str:
-        """What to say when the server ended while this ran."""
+    def interruption(self, serving: int | None) -> str:
+        """What to say when the server ended while this ran; `serving` is the version in force, if any."""
+        left = (
+            "no version was committed, so none can be asked. Call neural_train_distributed again"
+            if serving is None
+            else f"version {serving} stays in force. Call neural_train_distributed to go on"
+        )
         return (
             f"interrupted: the server ended after round {self.advance.rounds_done} of"
-            f" {self.config.rounds}; the committed version serves."
-            " Call neural_train_distributed to go on from it"
+            f" {self.config.rounds}; {left}"
         )
 
     def session(self) -> TrainingSession:

@@ -128,7 +128,7 @@ def _failed(decision: Fail) -> RoundFailed:
     return RoundFailed(
         f"{decision.reason} ({reasons})",
         hint="see neural_cluster_status for the nodes; lower learning_rate if updates were not finite;"
-        " what was committed before keeps answering neural_predict_distributed",
+        " a version that was committed before stays in force",
     )
 
 

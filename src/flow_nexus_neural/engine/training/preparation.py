@@ -11,6 +11,7 @@ from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.reports import DatasetInfo, NetworkInfo, TrainingConfig
 from flow_nexus_neural.engine.requests import TrainRequest
+from flow_nexus_neural.engine.state.advice import next_step
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.training.arguments import effective_config, resolve_partition
@@ -111,7 +112,9 @@ def healthy_workers(cluster: LiveCluster) -> list[Slot]:
     raise NoWorkers(
         "training needs at least 1 healthy worker and 0 are present; healthy nodes:"
         f" {cluster.slots.census()}",
-        hint="deploy one with neural_node_deploy (role: worker)",
+        hint=next_step(
+            cluster.slots.of_role("worker"), "deploy one with neural_node_deploy (role: worker)"
+        ),
     )
 
 

@@ -313,7 +313,8 @@ class TrainingRun:
         """Stop what still computes, close the books, tell everybody."""
         training, cluster = self.training, self.cluster
         if status == "stopped" and self.interrupted:
-            error = training.interruption
+            committed = cluster.committed
+            error = training.interruption(None if committed is None else committed.version)
         if status != "completed":
             async with anyio.create_task_group() as group:
                 for slot, _ in self._members():

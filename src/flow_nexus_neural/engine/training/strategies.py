@@ -114,7 +114,7 @@ async def federated_round(setting: RoundSetting, number: int, members: Members) 
             f"a round needs {setting.least_workers} workers (min_nodes_per_round) and {len(chosen)}"
             " can train",
             hint="deploy more with neural_node_deploy, or train with a lower min_nodes_per_round;"
-            " what was committed before keeps answering neural_predict_distributed",
+            " a version that was committed before stays in force",
         )
     work = await _exchange(
         setting,

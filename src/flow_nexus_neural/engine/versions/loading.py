@@ -55,7 +55,7 @@ async def load(
         raise SyncMismatch(
             f"node {slot.name} holds weights {reply.digest[:12]} after loading"
             f" {(network.digest or 'none')[:12]}",
-            hint="call neural_node_deploy to replace it",
+            hint="call neural_cluster_status; a failed node is replaced by neural_node_deploy",
         )
     slot.note_served(name, reply.digest)
 

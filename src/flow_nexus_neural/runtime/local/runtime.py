@@ -9,6 +9,7 @@ The thread of the event loop must be the process's main thread (see `zygote_proc
 """
 
 import logging
+import math
 import os
 import resource
 import socket
@@ -180,7 +181,8 @@ class LocalRuntime(ManagedRuntime[LocalNode]):
                     f"the process that starts nodes (pid {zygote.pid}) did not come up",
                     zygote.stderr_tail,
                 ),
-                hint="run `flow-nexus-neural doctor` to see what its libraries say",
+                hint="call again: it is started anew; `flow-nexus-neural doctor` shows what its"
+                " libraries say",
                 details={"stderr_tail": zygote.stderr_tail},
             )
         await self._prepare_zygote(zygote)
@@ -197,7 +199,8 @@ class LocalRuntime(ManagedRuntime[LocalNode]):
                     f" within {_BACKOFF_WINDOW_S:g} s",
                     "" if self._zygote is None else self._zygote.stderr_tail,
                 ),
-                hint="run `flow-nexus-neural doctor` to see why",
+                hint=f"call again in {math.ceil(self._launches[0] + _BACKOFF_WINDOW_S - now)} s;"
+                " `flow-nexus-neural doctor` shows what works on this machine",
                 details={"stderr_tail": "" if self._zygote is None else self._zygote.stderr_tail},
             )
         await anyio.sleep(_BACKOFF_S[len(self._launches)])

@@ -48,9 +48,18 @@ def test_the_best_round_is_the_first_with_the_lowest_validation_loss():
 
 def test_an_interrupted_training_says_how_far_it_came_and_what_to_call():
     made = training(rounds=10, seconds=[1.0, 1.0])
-    made.interrupt("then")
+    made.interrupt("then", 2)
     assert (made.status, made.ended_at) == ("stopped", "then")
     assert "after round 2 of 10" in made.error
+    assert "version 2 stays in force" in made.error
+    assert "neural_train_distributed" in made.error
+
+
+def test_an_interrupted_training_names_no_version_where_there_is_none():
+    made = training(rounds=10)
+    made.interrupt("then", None)
+    assert "no version was committed" in made.error
+    assert "in force" not in made.error
     assert "neural_train_distributed" in made.error
 
 

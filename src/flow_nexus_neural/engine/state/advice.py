@@ -1,0 +1,53 @@
+"""What to do about nodes that cannot be asked, in words that are true for the state that each is in.
+
+A node that failed on its own stays failed until it is replaced. One whose process ended with its runtime is
+being started again by itself, and one that ended with the server is started by the next call that needs it:
+to tell a caller to replace those would be to tell of work that is already under way.
+"""
+
+from collections.abc import Iterable
+
+from flow_nexus_neural.engine.state.slots import Slot
+
+NAMES_TOLD = 8
+REPLACE = "with neural_node_deploy (same role, model and capabilities, no layers)"
+
+
+def next_step(slots: Iterable[Slot], otherwise: str) -> str:
+    """A hint for a call that found too few nodes among these slots.
+
+    Args:
+        slots: Those that would have done, whatever their state.
+        otherwise: The hint where none of them is lost or on its way back.
+    """
+    missing = [slot for slot in slots if not slot.healthy]
+    lost = _names(slot for slot in missing if slot.lost)
+    arriving = _names(slot for slot in missing if slot.arriving)
+    waiting = _names(s for s in missing if s.state == "recovering" and not s.arriving)
+    steps = []
+    if arriving:
+        steps.append(f"wait for {arriving} with neural_cluster_status and call again")
+    if waiting:
+        steps.append(f"call again, which starts {waiting}")
+    if lost:
+        steps.append(f"replace {lost} {REPLACE}")
+    return "; ".join(steps) or otherwise
+
+
+def failure_warnings(slots: Iterable[Slot]) -> list[str]:
+    """What status says of nodes that failed."""
+    failed = [slot for slot in slots if slot.state == "failed"]
+    warnings = []
+    lost = _names(slot for slot in failed if slot.lost)
+    if lost:
+        warnings.append(f"{lost} failed; replace {REPLACE}")
+    arriving = _names(slot for slot in failed if slot.arriving)
+    if arriving:
+        warnings.append(f"{arriving} failed; a new process is being started, wait for it")
+    return warnings
+
+
+def _names(slots: Iterable[Slot]) -> str:
+    names = [slot.name for slot in slots]
+    more = len(names) - NAMES_TOLD
+    return ", ".join(names[:NAMES_TOLD]) + (f" and {more} more" if more > 0 else "")

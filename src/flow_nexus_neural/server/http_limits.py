@@ -1,0 +1,291 @@
+"""What a client over HTTP may hold: a connection for a time, and memory up to a size.
+
+uvicorn bounds neither the connections that it accepts nor the time in which a request comes in, so a client
+that sends half a request would keep its place for ever. The SDK bounds the size of a body and refuses a
+larger one in words that a caller cannot act on.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import h11
+from mcp.types import INVALID_REQUEST, ErrorData, JSONRPCError
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from typing_extensions import override
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from flow_nexus_neural.data.json_text import MAX_INLINE_BYTES
+from flow_nexus_neural.errors import LimitExceeded, NeuralError
+from flow_nexus_neural.server.errors import error_text
+
+MAX_BODY_BYTES: Final = 3 * MAX_INLINE_BYTES + 1_000_000
+"""Inline data of the size that is promised fit, however a client writes them.
+
+JSON inside a JSON text takes two bytes where it had one (`\\"`), and a client that writes ASCII alone takes
+six where UTF-8 has two (`\\u00e9`). The rest is for the other arguments and the frame of the message.
+"""
+MAX_BODIES_BYTES: Final = 4 * MAX_BODY_BYTES
+"""All bodies that are held at one time, so that many clients cannot take what one may not."""
+
+_TOO_MANY: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\n"
+    b"content-type: text/plain; charset=utf-8\r\nconnection: close\r\n\r\n"
+    b"too many connections are open: close one, or call again later"
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class ConnectionLimits:
+    """What all connections of a server have in common.
+
+    Attributes:
+        connections: Open at one time.
+        timeout_s: For a request to come in whole, and for a client to go on reading.
+        is_refusing: Whether the last connection was refused, so that it is said once.
+    """
+
+    connections: int
+    timeout_s: float
+    is_refusing: bool = False
+
+
+class _Timer:
+    """Calls something once, unless it is stopped before; starting it again while it runs changes nothing."""
+
+    def __init__(
+        self, call_later: Callable[..., Any], after_s: float, call: Callable[[], None]
+    ) -> None:
+        self._call_later = call_later
+        self._after_s = after_s
+        self._call = call
+        self._running: Any = None
+
+    def start(self) -> None:
+        if self._running is None:
+            self._running = self._call_later(self._after_s, self._expire)
+
+    def stop(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+            self._running = None
+
+    def _expire(self) -> None:
+        self._running = None
+        self._call()
+
+
+class LimitedConnection(H11Protocol):
+    """One connection, which ends when its client keeps the server waiting.
+
+    Beyond uvicorn's keep-alive, which ends a connection between requests, it bounds the time from the first
+    byte of a request (or the start of the connection) to the last, and the time in which an answer is read.
+    """
+
+    limits: ConnectionLimits
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        after_s = self.limits.timeout_s
+        self._until_whole = _Timer(self.loop.call_later, after_s, self._not_whole)
+        self._until_read = _Timer(self.loop.call_later, after_s, self._not_read)
+        # Closing waits until the client has read what was written; it may never do so.
+        self._until_closed = _Timer(self.loop.call_later, after_s, self._abort)
+
+    @override
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        is_too_many = len(self.connections) > self.limits.connections
+        if is_too_many:
+            if not self.limits.is_refusing:
+                log.warning("%d connections are open: refusing more", self.limits.connections)
+            transport.write(_TOO_MANY)
+            self._close()
+        else:
+            self._watch()
+        self.limits.is_refusing = is_too_many
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        for timer in (self._until_whole, self._until_read, self._until_closed):
+            timer.stop()
+        super().connection_lost(exc)
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    @override
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch()
+
+    @override
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._until_read.start()
+
+    @override
+    def resume_writing(self) -> None:
+        self._until_read.stop()
+        super().resume_writing()
+
+    @override
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._until_closed.start()
+
+    def _watch(self) -> None:
+        """Let the clock run while a request is awaited or comes in, from its beginning to its end."""
+        state = self.conn.their_state
+        is_idle = state is h11.IDLE and self.timeout_keep_alive_task is not None
+        is_awaited = state is h11.SEND_BODY or (state is h11.IDLE and not is_idle)
+        if is_awaited and not self.transport.is_closing():
+            self._until_whole.start()
+        else:
+            self._until_whole.stop()
+
+    def _not_whole(self) -> None:
+        log.info("a request had not come in whole after %g s", self.limits.timeout_s)
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and not self.transport.is_closing():
+            words = f"the request had not come in whole after {self.limits.timeout_s:g} s".encode()
+            kind = [("content-type", "text/plain; charset=utf-8"), ("connection", "close")]
+            for event in (
+                h11.Response(status_code=408, headers=kind, reason=b"Request Timeout"),
+                h11.Data(data=words),
+                h11.EndOfMessage(),
+            ):
+                self.transport.write(self.conn.send(event) or b"")
+        self._close()
+
+    def _not_read(self) -> None:
+        log.info("a client had not read its answer after %g s", self.limits.timeout_s)
+        self._abort()
+
+    def _abort(self) -> None:
+        self.transport.abort()
+
+    def _close(self) -> None:
+        self.transport.close()
+        self._until_closed.start()
+
+
+def limited_connection(connections: int, timeout_s: float) -> type[LimitedConnection]:
+    """The class of a server's connections; uvicorn makes one of each connection by itself."""
+
+    class Connection(LimitedConnection):
+        limits = ConnectionLimits(connections, timeout_s)
+
+    return Connection
+
+
+class BodyLimits:
+    """Says in our words that a body is too large, and nothing of a client that hangs up within one.
+
+    The SDK counts a body and answers 413; it takes a body that breaks off for a failure of its own.
+
+    Args:
+        app: What answers requests.
+        max_bodies_bytes: Of all bodies that are held at one time.
+    """
+
+    def __init__(self, app: ASGIApp, max_bodies_bytes: int = MAX_BODIES_BYTES) -> None:
+        self._app = app
+        self._max_bodies_bytes = max_bodies_bytes
+        self._held_bytes = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = _Request(receive, send, self._has_room)
+        try:
+            await self._app(scope, request.receive, request.send)
+        except ClientDisconnect:
+            if not request.is_over:
+                raise
+        finally:
+            self._held_bytes -= request.held_bytes
+        if request.refusal is not None:
+            await request.refusal(scope, receive, send)
+
+    def _has_room(self, nbytes: int) -> bool:
+        self._held_bytes += nbytes
+        return self._held_bytes <= self._max_bodies_bytes
+
+
+class _Request:
+    """Stands between an application and its server for one request.
+
+    Attributes:
+        held_bytes: Of its body, so far.
+        is_over: Whether what the application still sends is not for the client.
+        refusal: The answer instead.
+    """
+
+    def __init__(self, receive: Receive, send: Send, has_room: Callable[[int], bool]) -> None:
+        self._receive = receive
+        self._send = send
+        self._has_room = has_room
+        self._is_whole = False
+        self.held_bytes = 0
+        self.is_over = False
+        self.refusal: Response | None = None
+
+    async def receive(self) -> Message:
+        """The next part of the body.
+
+        Raises:
+            ClientDisconnect: There is no more, because the client hung up or the body is refused.
+        """
+        message = await self._receive()
+        if message["type"] == "http.disconnect" and not self._is_whole:
+            log.info("a client hung up before its request was whole")
+            self._end()
+            raise ClientDisconnect
+        nbytes = len(message.get("body", b""))
+        self.held_bytes += nbytes
+        if not self._has_room(nbytes):
+            self._end(_refusal(503, _BUSY))
+            raise ClientDisconnect
+        self._is_whole = self._is_whole or not message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass on what the application answers, unless it is refused here."""
+        if message["type"] == "http.response.start" and message["status"] == HTTP_413:
+            self._end(_refusal(HTTP_413, _TOO_LARGE))
+        if not self.is_over:
+            await self._send(message)
+
+    def _end(self, refusal: Response | None = None) -> None:
+        self.refusal = refusal
+        self.is_over = True
+
+
+HTTP_413: Final = 413
+_TOO_LARGE: Final = LimitExceeded(
+    f"the request has more than {MAX_BODY_BYTES} bytes; inline data may have {MAX_INLINE_BYTES} bytes"
+    " of JSON",
+    hint="put the data into a file in the data directory and pass its path",
+)
+_BUSY: Final = LimitExceeded(
+    "the server is taking in as much from other calls as it may hold",
+    hint="Call again later, or put the data into a file in the data directory and pass its path",
+)
+
+
+def _refusal(status: int, error: NeuralError) -> Response:
+    """A JSON-RPC error, which clients show to their caller; the call's id is in the body that nobody read."""
+    body = JSONRPCError(
+        jsonrpc="2.0", id=None, error=ErrorData(code=INVALID_REQUEST, message=error_text(error))
+    )
+    text = body.model_dump_json(by_alias=True, exclude_unset=True)
+    return Response(text, status, media_type="application/json")
