@@ -296,6 +296,7 @@ def _round_entry(
         for update in candidate.updates
         if update.slot in network.slots
     ]
+    evidence = candidate.evidence.get(network.key)
     return {
         "kind": "version",
         "cohort": network.key,
@@ -305,6 +306,7 @@ def _round_entry(
         "round": candidate.number,
         "training_id": training.training_id,
         "rule": candidate.rule,
+        **({"evidence": dict(evidence)} if evidence else {}),
         "contributors": contributors,
         "excluded": [{"slot": slot, "reason": why} for slot, why in candidate.excluded.items()],
         "weights_digest": network.digest,
