@@ -33,9 +33,9 @@ from flow_nexus_neural.engine.training.strategies import (
     federated_round,
     local_sgd_round,
 )
-from flow_nexus_neural.engine.versions.candidate import Judge, with_ensemble
 from flow_nexus_neural.engine.versions.commit import Candidate, commit_bundle, commit_round
 from flow_nexus_neural.engine.versions.evaluation import Evaluator
+from flow_nexus_neural.engine.versions.judge import Judge, with_ensemble
 from flow_nexus_neural.errors import NeuralError, NoWorkers, RoundFailed, StoreError
 from flow_nexus_neural.vocabulary import TrainingStatus
 

@@ -21,7 +21,7 @@ from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion, mod
 from flow_nexus_neural.engine.storage.cluster_rows import cluster_row, history_row, training_row
 from flow_nexus_neural.engine.storage.ledger_writer import LateRow
 from flow_nexus_neural.engine.storage.rows import ClusterRow
-from flow_nexus_neural.engine.versions.candidate import Judge, Verdict
+from flow_nexus_neural.engine.versions.judge import Judge, Verdict
 from flow_nexus_neural.engine.versions.loading import catch_up, load_everywhere
 
 Blobs = list[tuple[str, int, str]]
