@@ -65,7 +65,7 @@ class Linked:
 
     def key(self, name):
         """Under which a slot publishes now."""
-        return self.wiring._publishers[name].buffer.key
+        return self.wiring.key(name)
 
     async def sights(self, reader, *keys):
         """What a node reads under keys, asked past the engine."""
