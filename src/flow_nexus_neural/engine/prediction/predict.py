@@ -34,8 +34,10 @@ from flow_nexus_neural.errors import (
     Overloaded,
 )
 from flow_nexus_neural.protocol.messages import Predict
+from flow_nexus_neural.protocol.node_words import shortened
 
 QUEUE = 64
+MAX_REASON_CHARS = 80
 VERSIONS = 3
 """A training of milliseconds a round may replace a version twice before a node gets to answer with it."""
 COMEBACK_S = 30.0
@@ -228,7 +230,10 @@ async def _gather(
 
 def _told(excluded: Mapping[str, str]) -> str:
     """Why slots did not answer, a few of them."""
-    told = [f"{slot}: {reason[:80]}" for slot, reason in list(excluded.items())[:4]]
+    told = [
+        f"{slot}: {shortened(reason, MAX_REASON_CHARS)}"
+        for slot, reason in list(excluded.items())[:4]
+    ]
     return "; ".join(told) + (f" and {len(excluded) - 4} more" if len(excluded) > 4 else "")
 
 

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from flow_nexus_neural.coordination.membership import SlotState, advance, slot_order
 from flow_nexus_neural.errors import NodeNotFound
+from flow_nexus_neural.protocol.node_words import shortened
 from flow_nexus_neural.runtime.base import NodeHandle
 from flow_nexus_neural.vocabulary import ModelSize, Role, capability_names
 
@@ -172,7 +173,7 @@ class Slot:
 
     def note_error(self, reason: str) -> None:
         """Keep the latest error for status; a reason that is too long is cut."""
-        self.last_error = reason[:MAX_ERROR_LENGTH]
+        self.last_error = shortened(reason, MAX_ERROR_LENGTH)
 
     def begin_call(self) -> None:
         """A request was sent to the process."""

@@ -6,6 +6,7 @@ from typing import TypeVar
 import anyio
 
 from flow_nexus_neural.errors import Fenced, NodeDied, NodeStartFailed, ProtocolViolation
+from flow_nexus_neural.protocol.node_words import plain
 from flow_nexus_neural.runtime.base import Isolation, NodeExit, NodeSpec
 from flow_nexus_neural.runtime.connection.node_end import NodeEnd
 from flow_nexus_neural.runtime.connection.socket_node import SocketNode
@@ -13,7 +14,10 @@ from flow_nexus_neural.runtime.process.exits import with_last_words
 from flow_nexus_neural.runtime.process.isolation import judge
 from flow_nexus_neural.settings import Settings
 
+MAX_WORD_CHARS = 120
+MAX_VERSION_CHARS = 200
 Node = TypeVar("Node", bound=NodeEnd)
+S = TypeVar("S", str, str | int | bool | None)
 
 
 async def until_ready(
@@ -55,16 +59,21 @@ async def isolation_of(node: SocketNode, settings: Settings) -> Isolation:
         NodeDied, ProtocolViolation, Fenced: It did not become ready.
     """
     ready = await node.ready()
-    node.runtime_version = ready.runtime
+    node.runtime_version = plain(ready.runtime, MAX_VERSION_CHARS)
     found = judge(
         node.pid,
-        ready.steps,
-        ready.probes,
+        {_word(step): _word(result) for step, result in ready.steps.items()},
+        {_word(probe): _word(got) for probe, got in ready.probes.items()},
         settings.require_isolation,
         hostile=settings.hostile,
     )
     node.note_ready()
     return found
+
+
+def _word(value: S) -> S:
+    """A name or a result as a node told it; texts of nodes end up in replies."""
+    return plain(value, MAX_WORD_CHARS) if isinstance(value, str) else value
 
 
 def late(spec: NodeSpec, ready_timeout_s: float) -> NodeStartFailed:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from flow_nexus_neural.protocol.node_words import quoted
 from flow_nexus_neural.runtime.base import NodeExit
 
 _CODES: Final = {
@@ -42,15 +43,7 @@ def with_last_words(sentence: str, stderr_tail: str) -> str:
     The line may be made for whoever reads it: nothing in it can look like a line or a command of its own.
     """
     lines = stderr_tail.strip().splitlines()
-    return f"{sentence} (last words: {plain(lines[-1], MAX_LAST_WORDS)!r})" if lines else sentence
-
-
-def plain(text: str, longest: int) -> str:
-    """What a node wrote, for people and models to read: printable, on one line, of limited length."""
-    kept = "".join(
-        char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:longest]
-    )
-    return kept + ("..." if len(text) > longest else "")
+    return f"{sentence} (last words: {quoted(lines[-1], MAX_LAST_WORDS)})" if lines else sentence
 
 
 @dataclass(frozen=True, slots=True)
