@@ -14,6 +14,10 @@ from flow_nexus_neural.runtime.process.exits import with_last_words
 from flow_nexus_neural.runtime.process.isolation import judge
 from flow_nexus_neural.settings import Settings
 
+AGAIN = (
+    "call neural_node_deploy again; where the machine is this busy, start the server with a larger"
+    " --node-ready-timeout-s"
+)
 MAX_WORD_CHARS = 120
 MAX_VERSION_CHARS = 200
 Node = TypeVar("Node", bound=NodeEnd)
@@ -43,7 +47,7 @@ async def until_ready(
             await measure(node)
     except TimeoutError:
         await node.stop(grace_s=0)
-        raise late(node.spec, ready_timeout_s) from None
+        raise _late(node.spec, ready_timeout_s) from None
     except (NodeDied, ProtocolViolation, Fenced) as failure:
         raise _start_failed(node.spec, await node.stop(grace_s=0)) from failure
     except BaseException:
@@ -76,11 +80,20 @@ def _word(value: S) -> S:
     return plain(value, MAX_WORD_CHARS) if isinstance(value, str) else value
 
 
-def late(spec: NodeSpec, ready_timeout_s: float) -> NodeStartFailed:
-    """The failure of a node that was not ready in time."""
+def not_started(spec: NodeSpec, ready_timeout_s: float) -> NodeStartFailed:
+    """The failure of a node whose process did not come into being in time."""
     return NodeStartFailed(
-        f"node {spec.slot} was not ready within {ready_timeout_s:g} s and has been killed",
-        hint="set node_ready_timeout_s higher when the machine is this busy",
+        f"node {spec.slot} was not started: there was no process for it within {ready_timeout_s:g} s",
+        hint=AGAIN,
+        details={"slot": spec.slot},
+    )
+
+
+def _late(spec: NodeSpec, ready_timeout_s: float) -> NodeStartFailed:
+    """The failure of a node that lived and was not ready in time."""
+    return NodeStartFailed(
+        f"node {spec.slot} was started, was not ready within {ready_timeout_s:g} s and has been killed",
+        hint=AGAIN,
         details={"slot": spec.slot},
     )
 

@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from flow_nexus_neural.protocol.node_words import quoted
@@ -89,6 +89,17 @@ def describe_exit(
         stderr_tail=stderr_tail,
         max_rss_bytes=None if report is None else report.max_rss_bytes,
         cpu_s=None if report is None else report.cpu_s,
+    )
+
+
+def unwatched(exit_: NodeExit) -> NodeExit:
+    """The same end where the zygote lives and does not answer: nobody knows how the node ended."""
+    if exit_.reason != "runtime_lost":
+        return exit_
+    return replace(
+        exit_,
+        reason="unexplained",
+        sentence="ended; how is not known, because the process that started it does not answer",
     )
 
 
