@@ -6,7 +6,8 @@ It obeys one socket (SEQPACKET, one JSON message each):
 
 * in: `fork{id, node_id, incarnation, seed, memory_mb, cpu_s, nice, nofile, hostile, header_bytes,
   body_bytes}` with two descriptors, the node's stream socket and the writing end of its stderr pipe;
-* out: `hello{...}` once, `forked{id, pid}` with a pidfd, `refused{id, reason}`, and
+  `ping{id}`, which shows that it still obeys;
+* out: `hello{...}` once, `forked{id, pid}` with a pidfd, `refused{id, reason}`, `pong{id}`, and
   `exit{pid, status, max_rss_bytes, cpu_s}` for every child.
 
 The end of the control socket ends the zygote, the end of the zygote ends every node (PDEATHSIG).
@@ -132,7 +133,9 @@ class _Zygote:
         if not data:
             raise SystemExit(0)
         fields = json.loads(data)
-        del fields["kind"]
+        if fields.pop("kind") == "ping":
+            self.send({"kind": "pong", "id": fields["id"]})
+            return
         order = ForkOrder(**fields)
         node_socket, stderr = descriptors
         try:

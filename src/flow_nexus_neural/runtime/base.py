@@ -53,7 +53,7 @@ class NodeExit:
 
     Attributes:
         reason: `stopped`, `killed`, `crashed`, `out_of_memory`, `cpu_limit`, `sandbox_violation`,
-            `node_bug`, `confinement_failed`, `runtime_lost`, ...
+            `node_bug`, `confinement_failed`, `runtime_lost`, `unexplained`, ...
         sentence: For people, for example `killed by SIGKILL`.
         returncode: As of `wait`; negative for signals; None when nobody could wait for it.
         stderr_tail: Its last words, at most 4 KiB.

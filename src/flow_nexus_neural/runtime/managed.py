@@ -12,7 +12,7 @@ from typing import Generic, Self, TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
-from flow_nexus_neural.errors import RuntimeUnavailable
+from flow_nexus_neural.errors import NodeStartFailed, RuntimeUnavailable
 from flow_nexus_neural.protocol.dispatch import Arrays
 from flow_nexus_neural.runtime.base import Buffer, Capabilities, Isolation, NodeSpec, Region
 from flow_nexus_neural.runtime.connection.memory import (
@@ -23,7 +23,7 @@ from flow_nexus_neural.runtime.connection.memory import (
     view_of,
 )
 from flow_nexus_neural.runtime.connection.node_end import NodeEnd
-from flow_nexus_neural.runtime.connection.readiness import late, until_ready
+from flow_nexus_neural.runtime.connection.readiness import not_started, until_ready
 from flow_nexus_neural.runtime.process.isolation import platform_name
 
 Node = TypeVar("Node", bound=NodeEnd)
@@ -115,7 +115,7 @@ class ManagedRuntime(ABC, Generic[Node]):
         with anyio.CancelScope(deadline=deadline):
             node = await begin()
         if node is None:
-            raise late(spec, ready_timeout_s)
+            raise self._not_started(spec, ready_timeout_s)
         await until_ready(node, self._measure, deadline, ready_timeout_s)
         self._isolation = node.isolation
         return node
@@ -131,6 +131,10 @@ class ManagedRuntime(ABC, Generic[Node]):
         if self._tasks is None:
             raise RuntimeUnavailable("the runtime is not open")
         self._tasks.start_soon(_to_its_end, run)
+
+    def _not_started(self, spec: NodeSpec, ready_timeout_s: float) -> NodeStartFailed:
+        """The failure of a node that could not even be begun in time."""
+        return not_started(spec, ready_timeout_s)
 
     def _require_open(self) -> None:
         if self._closed or self._tasks is None:
