@@ -1,4 +1,4 @@
-"""A running engine for unit tests: linear nodes in this process, no thread, and a clock that jumps over waiting."""
+"""A running engine for unit tests: linear nodes in this process, and a clock that jumps over waiting."""
 
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -21,7 +21,6 @@ from tests.doubles.fail_points import FailPoints
 from tests.doubles.linear_service import LinearService
 
 LAYERS = ({"type": "dense", "units": 1},)
-FAULTLESS = None
 ROWS = 64
 
 
@@ -112,6 +111,18 @@ class Running:
         """The living node of a slot."""
         (node,) = [n for n in self.runtime.nodes if n.spec.slot == slot and not n.gone]
         return node
+
+
+def linear_runtime(faults=None, services=None):
+    """Nodes without an engine; `services` collects the services in the order of their starts."""
+
+    def make(spec):
+        service = LinearService()
+        if services is not None:
+            services.append(service)
+        return service
+
+    return InprocRuntime(make, faults, inline=True)
 
 
 @asynccontextmanager

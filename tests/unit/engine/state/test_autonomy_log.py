@@ -3,7 +3,7 @@
 from flow_nexus_neural.coordination.autonomy import Action, Reported
 from flow_nexus_neural.engine.state.autonomy_log import EVENTS_KEPT, AutonomyLog
 
-RULE = "replace_failed"
+RULE = "restart_node"
 
 
 def action(target="worker-0", level=0.9):

@@ -1,4 +1,4 @@
-"""Waiting for a change: every waiter is woken, none for nothing, and no change between two looks is missed."""
+"""Waiting for a change: all are woken, none for nothing, and no change between two looks is missed."""
 
 import anyio
 import pytest
