@@ -1,4 +1,4 @@
-"""A slot's process begins, ends and comes back: what is durable, who is told, and what is never left behind."""
+"""A process begins, ends and comes back: what is durable, who is told, and what is never left behind."""
 
 import anyio
 import pytest
