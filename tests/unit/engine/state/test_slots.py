@@ -1,5 +1,7 @@
 """Slots: which states follow each other, what survives a process, and names that are never used again."""
 
+from dataclasses import replace
+
 import pytest
 
 from flow_nexus_neural.engine.state.slots import (
@@ -161,6 +163,14 @@ def test_tags_that_mean_the_same_make_the_same_kind_of_slot():
     ]
     assert one not in others
     assert healthy().spec.kind == kind_of("worker", "base", ["training"])
+
+
+def test_equal_layers_have_one_text_whoever_wrote_them():
+    one = {"type": "dense", "units": 3, "init": {"sd": 0.1, "kind": "normal"}}
+    other = {"units": 3, "init": {"kind": "normal", "sd": 0.1}, "type": "dense"}
+    specs = [replace(slot("worker-0").spec, layers=(layer,)) for layer in (one, other)]
+    assert repr(specs[0].layers) == repr(specs[1].layers)
+    assert specs[0].layers == (one,)
 
 
 def test_a_name_is_not_used_again_after_its_slot_was_forgotten():
