@@ -21,6 +21,8 @@ from tests.doubles.fail_points import FailPoints
 from tests.doubles.linear_service import LinearService
 
 LAYERS = ({"type": "dense", "units": 1},)
+OTHER_LAYERS = ({"type": "dropout", "rate": 0.1}, *LAYERS)
+"""Another network, which the linear service can compute too."""
 ROWS = 64
 
 

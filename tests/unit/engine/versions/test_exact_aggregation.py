@@ -8,7 +8,7 @@ from flow_nexus_neural.errors import RoundFailed, StoreUnavailable
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.doubles.fail_points import FILES, JOURNAL, disk_is_full
 from tests.doubles.linear_service import LinearService
-from tests.unit.engine.running import running, virtual_time
+from tests.unit.engine.running import OTHER_LAYERS, running, virtual_time
 
 
 @pytest.fixture
@@ -147,9 +147,10 @@ async def test_the_entry_continues_the_networks_chain_under_a_rule_of_its_own(tm
 
 async def test_two_networks_are_averaged_each_by_itself(tmp_path):
     async with running(tmp_path, 2) as w:
-        await w.deploy(layers=({"type": "dense", "units": 1, "activation": "linear"},))
+        await w.deploy(layers=OTHER_LAYERS)
         await w.train()
         keys = sorted(w.committed.networks)
+        assert len(keys) == 2
         before = {key: w.committed.networks[key].state.params for key in keys}
         report = await aggregated(w)
         assert report.contributors == 3
