@@ -129,7 +129,15 @@ def linear_runtime(faults=None, services=None):
 
 @asynccontextmanager
 async def running(
-    state_dir, workers=2, *, faults=None, service=None, ports=REAL_PORTS, init=None, **settings
+    state_dir,
+    workers=2,
+    *,
+    faults=None,
+    service=None,
+    ports=REAL_PORTS,
+    places=None,
+    init=None,
+    **settings,
 ):
     """An engine with a cluster of linear workers.
 
@@ -139,11 +147,12 @@ async def running(
         faults: What goes wrong in nodes.
         service: Makes the service of a node from its spec; the honest linear one by default.
         ports: Of the engine; work is offloaded to the event loop, and `disk` is its fail point.
+        places: Nodes that may train at one time.
         init: More of the request for the cluster.
         settings: Of the engine.
     """
-    made = service or (lambda spec: LinearService())
-    runtime, disk = InprocRuntime(made, faults, inline=True), FailPoints()
+    made = (lambda spec: LinearService()) if service is None else service
+    runtime, disk = InprocRuntime(made, faults, inline=True, places=places), FailPoints()
     ports = replace(ports, offload=inline, fail_point=disk)
     opened = Engine.open(Settings(state_dir=state_dir, **settings), runtime=runtime, ports=ports)
     async with runtime, opened as engine:
