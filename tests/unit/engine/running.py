@@ -3,6 +3,7 @@
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import anyio
 from trio.testing import MockClock
 
 from flow_nexus_neural.engine.engine import Engine
@@ -113,6 +114,13 @@ class Running:
         """The living node of a slot."""
         (node,) = [n for n in self.runtime.nodes if n.spec.slot == slot and not n.gone]
         return node
+
+    async def kill(self, slot, cause="killed: from outside"):
+        """End a node from outside and wait until the cluster knows; cause is `reason: sentence`."""
+        node = self.node(slot)
+        node.kill(cause)
+        await node.wait_exit()
+        await anyio.wait_all_tasks_blocked()
 
 
 def linear_runtime(faults=None, services=None):
