@@ -1,7 +1,5 @@
 """A training is right before it starts: its data, networks and shards; a refusal touches no node."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -17,7 +15,7 @@ from flow_nexus_neural.errors import (
     NoWorkers,
 )
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
-from tests.unit.engine.running import OTHER_LAYERS, ROWS, rows, running, virtual_time
+from tests.unit.engine.running import LAYERS, OTHER_LAYERS, ROWS, rows, running, virtual_time
 
 
 @pytest.fixture
@@ -202,10 +200,9 @@ async def test_what_the_caller_insists_on_is_told_apart_from_a_default(tmp_path)
 
 
 async def test_warnings_of_data_shards_and_networks_all_arrive(tmp_path):
-    async with running(tmp_path, 2) as w:
-        w.slots["worker-1"].spec = replace(
-            w.slots["worker-1"].spec, layers=({"type": "dense", "units": 4},)
-        )
+    async with running(tmp_path, 1) as w:
+        await w.deploy(layers=({"type": "conv1d", "filters": 2, "kernel_size": 1}, *LAYERS))
         found = await prepared(w, federated=True, partition="capability")
+        assert any("rows are below 2000" in warning for warning in found.warnings)
         assert any("the data have no symbols" in warning for warning in found.warnings)
         assert any(warning.startswith("worker-1: ") for warning in found.warnings)

@@ -132,8 +132,8 @@ async def test_a_worker_that_comes_back_by_itself_is_waited_for_and_costs_no_att
         assert anyio.current_time() - began_s == pytest.approx(2.0 * (ATTEMPTS + 1), abs=0.1)
 
 
-async def test_a_stop_ends_it_at_once_and_keeps_what_is_committed(tmp_path):
-    faults = FaultPlan().slow("worker-0", "train", nth=2, delay_s=3600)
+async def test_a_stop_ends_it_within_a_step_and_keeps_what_is_committed(tmp_path):
+    faults = FaultPlan().slow("worker-0", "train", nth=2, delay_s=4)
     async with running(tmp_path, 1, faults=faults, ports=PORTS) as w:
         run = await begun(w, epochs=5)
         await rounds_done(w, 1)
@@ -141,7 +141,7 @@ async def test_a_stop_ends_it_at_once_and_keeps_what_is_committed(tmp_path):
         began_s = anyio.current_time()
         run.stop()
         await run.ended.wait()
-        assert anyio.current_time() - began_s < 10
+        assert anyio.current_time() - began_s == pytest.approx(3.0)
         training = w.cluster.state.latest_training
         assert (training.status, training.error) == ("stopped", None)
         assert (training.advance.rounds_done, w.committed.version) == (1, 1)
@@ -166,10 +166,11 @@ async def test_what_nobody_foresaw_ends_this_training_under_an_incident_and_noth
     async with running(tmp_path, 1, ports=PORTS) as w:
         run = await begun(w, epochs=5)
 
-        async def broken():
-            raise ZeroDivisionError("a bug of ours")
+        async def broken_once():
+            if not caplog.records:
+                raise ZeroDivisionError("a bug of ours")
 
-        run.at_next_boundary(broken)
+        run.at_next_boundary(broken_once)
         await run.ended.wait()
         training = w.cluster.state.latest_training
         assert training.status == "failed"
