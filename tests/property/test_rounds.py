@@ -3,6 +3,8 @@ from hypothesis import strategies as st
 
 from flow_nexus_neural.coordination.membership import TRANSITIONS, advance, count, slot_order
 from flow_nexus_neural.coordination.rounds import (
+    LATE,
+    NOT_AWAITED,
     Client,
     Close,
     Round,
@@ -76,7 +78,7 @@ def test_every_round_ends_and_counts_each_slot_once(case):
         assert len(contributors) >= round_.quorum
         assert list(final.contributors) == sorted(contributors, key=slot_order)
         assert set(round_.completions_s) == contributors
-    assert all(reason in {"late", "died"} for reason in final.excluded.values())
+    assert all(reason in {LATE, NOT_AWAITED, "died"} for reason in final.excluded.values())
 
 
 @lean

@@ -55,6 +55,22 @@ def honest(spec):
     return NodeService(node_id=spec.node_id, incarnation=spec.incarnation, seed=spec.seed)
 
 
+def slots(entry, part):
+    """Slot names in a part (contributors or excluded) of a version's ledger entry."""
+    return [member["slot"] for member in entry[part]]
+
+
+def reasons(entry):
+    """Why slots were left out of a version, by slot, from its ledger entry."""
+    return {member["slot"]: member["reason"] for member in entry["excluded"]}
+
+
+def node_of(status, slot):
+    """The line of a status about one slot."""
+    (node,) = [node for node in status.nodes if node.slot == slot]
+    return node
+
+
 class World:
     """An open engine and short words for what tests do with it.
 

@@ -1,7 +1,5 @@
 """A connect during a training also deals the rows of dead workers anew."""
 
-import pytest
-
 from tests.sim.simulated import blobs, world
 
 TRAIN_ROWS = 96  # of 120
@@ -11,7 +9,6 @@ def rows_of_the_living(status):
     return sum(node.rows for node in status.nodes if node.healthy)
 
 
-@pytest.mark.xfail(reason="the boundary at which the rows moved deals the dead worker in again")
 async def test_connecting_during_a_training_gives_the_rows_of_a_dead_worker_to_living_ones(
     tmp_path,
 ):

@@ -9,21 +9,7 @@ from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.protocol.messages import Train
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.doubles.fail_points import FILES
-from tests.sim.simulated import IMPATIENT, honest, world
-
-
-def slots(entry, part):
-    return [member["slot"] for member in entry[part]]
-
-
-def reasons(entry):
-    return {member["slot"]: member["reason"] for member in entry["excluded"]}
-
-
-def node_of(status, slot):
-    (node,) = [node for node in status.nodes if node.slot == slot]
-    return node
-
+from tests.sim.simulated import IMPATIENT, honest, node_of, reasons, slots, world
 
 LONG = 200
 FAULTS = {

@@ -12,6 +12,8 @@ from flow_nexus_neural.coordination.quorum import round_quorum
 HISTORY = 20
 """Number of completion times that are used; older ones were measured under another load."""
 MIN_HISTORY = 5
+LATE = "late"
+NOT_AWAITED = "not awaited: the round could not succeed any more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class Wait:
 class Close:
     """The round is over; the updates of `contributors`, in slot order, are aggregated.
 
-    `excluded` maps every other selected slot to the reason: `late`, or why it was lost.
+    `excluded` maps every other selected slot to the reason: `LATE`, or why it was lost.
     """
 
     contributors: tuple[str, ...]
@@ -70,13 +72,21 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """The round has failed; none of its updates is used."""
+    """The round has failed; none of its updates is used.
+
+    `excluded` maps every slot that delivered nothing to `LATE`, `NOT_AWAITED`, or why it was lost.
+    """
 
     reason: str
     excluded: dict[str, str]
 
 
 Decision = Wait | Close | Fail
+
+
+def unfinished(decision: Close | Fail) -> list[str]:
+    """Slots that were still computing when the round was over, in slot order."""
+    return [slot for slot, why in decision.excluded.items() if why in (LATE, NOT_AWAITED)]
 
 
 def sample_clients(eligible: Sequence[Client], n: int, seed: int) -> list[str]:
@@ -209,7 +219,9 @@ class Round:
         if not self._outstanding and arrived >= self.quorum:
             return self._close()
         if possible < self.quorum:
-            return self._fail(f"{possible} of {self.quorum} needed updates are still possible")
+            return self._fail(
+                f"{possible} of {self.quorum} needed updates are still possible", NOT_AWAITED
+            )
         soft_s, hard_s = self._limits()
         # Compared as points in time: started + (due - started) need not be due in floating point.
         due_s = self._started_s + (soft_s if arrived >= self.quorum else hard_s)
@@ -217,7 +229,9 @@ class Round:
             return Wait(due_s)
         if arrived >= self.quorum:
             return self._close()
-        return self._fail(f"{arrived} of {self.quorum} needed updates came within {hard_s:.1f} s")
+        return self._fail(
+            f"{arrived} of {self.quorum} needed updates came within {hard_s:.1f} s", LATE
+        )
 
     def _limits(self) -> tuple[float, float]:
         """Two deadlines in seconds from the start: to close with a quorum, and to fail without one."""
@@ -237,12 +251,12 @@ class Round:
         return min(soft_s, hard_s), hard_s
 
     def _close(self) -> Close:
-        late = dict.fromkeys(self._outstanding, "late")
+        late = dict.fromkeys(self._outstanding, LATE)
         return Close(tuple(self.completions_s), _in_slot_order({**self._excluded, **late}))
 
-    def _fail(self, reason: str) -> Fail:
-        late = dict.fromkeys(self._outstanding, "late")
-        return Fail(reason, _in_slot_order({**self._excluded, **late}))
+    def _fail(self, reason: str, why_unfinished: str) -> Fail:
+        missing = dict.fromkeys(self._outstanding, why_unfinished)
+        return Fail(reason, _in_slot_order({**self._excluded, **missing}))
 
 
 def _in_slot_order(reasons: dict[str, str]) -> dict[str, str]:

@@ -1,12 +1,15 @@
 import pytest
 
 from flow_nexus_neural.coordination.rounds import (
+    LATE,
+    NOT_AWAITED,
     Close,
     Fail,
     Round,
     RoundPatience,
     Wait,
     deadline_s,
+    unfinished,
 )
 from flow_nexus_neural.errors import InvalidRequest
 
@@ -48,8 +51,18 @@ def test_a_round_fails_as_soon_as_its_quorum_is_out_of_reach():
     assert isinstance(round_.lost("worker-0", 101.0), Wait)
     decision = round_.lost("worker-1", 101.0, "frozen")
     assert isinstance(decision, Fail)
-    assert decision.excluded == {"worker-0": "died", "worker-1": "frozen", "worker-2": "late"}
+    assert decision.excluded == {"worker-0": "died", "worker-1": "frozen", "worker-2": NOT_AWAITED}
     assert "1 of 2" in decision.reason
+    assert unfinished(decision) == ["worker-2"]
+
+
+def test_a_worker_is_called_late_only_when_time_decided_against_it():
+    round_ = begin(history=[2.0] * 5)
+    round_.answered("worker-0", 101.0)
+    failed = round_.tick(100.0 + 30.0)
+    assert isinstance(failed, Fail)
+    assert failed.excluded == {"worker-1": LATE, "worker-2": LATE}
+    assert unfinished(failed) == ["worker-1", "worker-2"]
 
 
 def test_a_straggler_is_left_out_at_the_deadline_that_history_sets():

@@ -5,36 +5,22 @@ from dataclasses import dataclass, field
 from statistics import median
 
 import anyio
-from anyio.abc import ObjectReceiveStream
+from anyio.abc import ObjectReceiveStream, TaskGroup
+from anyio.streams.memory import MemoryObjectSendStream
 
 from flow_nexus_neural.coordination.membership import slot_order
-from flow_nexus_neural.coordination.rounds import Close, Decision, Fail, Round, Wait
+from flow_nexus_neural.coordination.rounds import Close, Decision, Fail, Round, Wait, unfinished
 from flow_nexus_neural.engine.calls.core_slots import patience
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
-from flow_nexus_neural.engine.training.exchange import Exchange
+from flow_nexus_neural.engine.training.exchange import Exchange, Task
+from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.errors import NeuralError, RoundFailed, UpdateRejected
-from flow_nexus_neural.protocol.messages import Pass
-from flow_nexus_neural.runtime.base import Region
 
-
-@dataclass(frozen=True)
-class Task:
-    """What one worker does in an exchange.
-
-    Attributes:
-        work: Rows times steps, in any unit; makes the times of unequal shards comparable.
-    """
-
-    slot: Slot
-    network: NetworkGroup
-    base: Region
-    opt_step: int
-    passes: tuple[Pass, ...]
-    dropout_seed: int
-    work: float
+Event = tuple[str, str | None]
+"""A slot, and why there will be no update of it; None when it is there."""
 
 
 @dataclass
@@ -67,60 +53,75 @@ async def collect(
     *,
     min_contributors: int,
     pace: Pace,
+    left_out: LeftOut,
     context: EngineContext,
 ) -> Collected:
     """Ask every worker of an exchange and close it by the round's rule.
 
     Workers train in turns, as many at one time as the engine's `turns` allow.
 
-    Workers that are still computing when it closes are told to stop; one that does not obey is killed.
+    Workers that are still computing when it closes are told to stop; one that does not obey is killed. Those
+    that failed are entered in `left_out`.
 
     Raises:
         RoundFailed: Too few workers delivered an admissible update.
     """
-    clock = context.clock
-    updates: dict[str, Update] = {}
-    began_s = clock()
+    expected_s = pace.expected_s(tasks)
+    began_s = context.clock()
     round_ = Round(
         [task.slot.name for task in tasks],
         min_contributors=min(min_contributors, len(tasks)),
         started_s=began_s,
-        history=pace.expected_s(tasks),
+        history=expected_s,
         patience=context.patience.rounds,
     )
-    send, receive = anyio.create_memory_object_stream[tuple[str, str | None]](len(tasks))
+    send, receive = anyio.create_memory_object_stream[Event](len(tasks))
+    asking = _Asking(exchange, context, pace, left_out, began_s, patience(expected_s), send)
+    with send, receive:
+        async with anyio.create_task_group() as group:
+            for task in tasks:
+                group.start_soon(asking.ask, task, group)
+            decision = await _decide(round_, receive, context.clock)
+            group.cancel_scope.cancel()
+    await _stop_late(exchange, tasks, decision)
+    if isinstance(decision, Fail):
+        raise _failed(decision)
+    # Those who were first by chance must not be first in the sum: floating point addition has an order.
+    in_order = sorted(decision.contributors, key=slot_order)
+    return Collected([asking.updates[name] for name in in_order], decision.excluded)
 
-    patience_s = patience(pace.expected_s(tasks))
 
-    async def ask(task: Task) -> None:
-        name, refusal = task.slot.name, None
-        turn = await context.turns.take()
-        group.start_soon(turn.give_back_after, patience_s)
+@dataclass
+class _Asking:
+    """Asks the workers of one exchange; each tells by one event that it is done."""
+
+    exchange: Exchange
+    context: EngineContext
+    pace: Pace
+    left_out: LeftOut
+    began_s: float
+    patience_s: float
+    events: MemoryObjectSendStream[Event]
+    updates: dict[str, Update] = field(default_factory=dict)
+
+    async def ask(self, task: Task, group: TaskGroup) -> None:
+        """Let one worker train when its turn has come."""
+        refusal = None
+        turn = await self.context.turns.take()
+        # One that hangs must not keep its turn from the others until the round is over.
+        group.start_soon(turn.give_back_after, self.patience_s)
         try:
-            seeds = (task.dropout_seed, task.opt_step)
-            updates[name] = await exchange.train(
-                task.slot, task.network, task.base, task.passes, seeds
-            )
-            pace.add(clock() - began_s, task.work)
+            self.updates[task.slot.name] = await self.exchange.train(task)
+            self.pace.add(self.context.clock() - self.began_s, task.work)
         except UpdateRejected as rejection:
             refusal = rejection.message
         except NeuralError as failure:
             refusal = f"{failure.code}: {failure.message}"
         finally:
             turn.give_back()
-        send.send_nowait((name, refusal))
-
-    with send, receive:
-        async with anyio.create_task_group() as group:
-            for task in tasks:
-                group.start_soon(ask, task)
-            decision = await _decide(round_, receive, clock)
-            group.cancel_scope.cancel()
-    await _stop_late(exchange, tasks, decision)
-    if isinstance(decision, Fail):
-        raise _failed(decision)
-    chosen = [updates[name] for name in sorted(decision.contributors, key=slot_order)]
-    return Collected(updates=chosen, excluded=decision.excluded)
+        if refusal is not None:
+            self.left_out.add(task.slot, refusal)
+        self.events.send_nowait((task.slot.name, refusal))
 
 
 def _failed(decision: Fail) -> RoundFailed:
@@ -134,12 +135,12 @@ def _failed(decision: Fail) -> RoundFailed:
 
 async def _decide(
     round_: Round,
-    events: ObjectReceiveStream[tuple[str, str | None]],
+    events: ObjectReceiveStream[Event],
     clock: Callable[[], float],
 ) -> Close | Fail:
     decision: Decision = round_.tick(clock())
     while isinstance(decision, Wait):
-        event: tuple[str, str | None] | None = None
+        event: Event | None = None
         # A point in time and not a duration: now + (until - now) need not be until in floating point.
         with anyio.CancelScope(deadline=decision.until_s):
             event = await events.receive()
@@ -153,16 +154,17 @@ async def _decide(
 
 
 async def _stop_late(exchange: Exchange, tasks: Sequence[Task], decision: Close | Fail) -> None:
-    late = [task.slot for task in tasks if decision.excluded.get(task.slot.name) == "late"]
+    computing = unfinished(decision)
+    late = [task.slot for task in tasks if task.slot.name in computing]
     async with anyio.create_task_group() as group:
         for slot in late:
             group.start_soon(exchange.cancel, slot)
 
 
 async def prepare_all(
-    exchange: Exchange, members: Sequence[tuple[Slot, NetworkGroup]]
+    exchange: Exchange, members: Sequence[tuple[Slot, NetworkGroup]], left_out: LeftOut
 ) -> dict[str, str]:
-    """Build and grant whatever workers still lack; failures are noted on the slot and skipped.
+    """Build and grant whatever workers still lack; those that fail are entered in `left_out`.
 
     Returns:
         Digest of the initial weights of every worker that was built now.
@@ -173,7 +175,7 @@ async def prepare_all(
         try:
             digest = await exchange.prepare(slot, network)
         except NeuralError as failure:
-            slot.note_error(str(failure))
+            left_out.add(slot, str(failure))
         else:
             if digest is not None:
                 digests[slot.name] = digest

@@ -46,6 +46,26 @@ class Recipe:
     feature_dropout: float
 
 
+@dataclass(frozen=True)
+class Task:
+    """What one worker does in an exchange.
+
+    Attributes:
+        base: Region with the state to start from, whose optimiser has made `opt_step` steps.
+        passes: Which steps over its shard.
+        dropout_seed: Of everything that is drawn while training.
+        work: Rows times steps, in any unit; makes the times of unequal shards comparable.
+    """
+
+    slot: Slot
+    network: NetworkGroup
+    base: Region
+    opt_step: int
+    passes: tuple[Pass, ...]
+    dropout_seed: int
+    work: float
+
+
 class Exchange:
     """Prepares workers, publishes base states and collects updates.
 
@@ -150,57 +170,31 @@ class Exchange:
             self._context.runtime.share, f"{purpose}:{network.key}", state.arrays
         )
 
-    async def train(
-        self,
-        slot: Slot,
-        network: NetworkGroup,
-        base: Region,
-        passes: Sequence[Pass],
-        seeds: tuple[int, int],
-    ) -> Update:
+    async def train(self, task: Task) -> Update:
         """Let a worker train from a base state, and take its update.
-
-        Args:
-            slot: The worker.
-            network: Its network.
-            base: Region with the base state.
-            passes: Which steps over its shard.
-            seeds: Of everything drawn while training, and the base's optimiser step.
 
         Raises:
             NodeError: The node failed.
             UpdateRejected: The update is not finite, does not have the digest that came with it, or claims
                 steps that it was not asked for.
         """
-        buffer = self._buffers[slot.name]
-        await self.calls.grant(slot, base)
-        request = Train(
-            network=TRAINING,
-            base=base.key,
-            opt_step=seeds[1],
-            shard=self._shards[slot.name].key,
-            publish=buffer.key,
-            optimizer=network.optimizer,
-            learning_rate=self._recipe.learning_rate,
-            batch_size=self._recipe.batch_size,
-            passes=tuple(passes),
-            dropout_seed=seeds[0],
-            feature_dropout=self._recipe.feature_dropout,
-        )
+        slot, buffer = task.slot, self._buffers[task.slot.name]
+        await self.calls.grant(slot, task.base)
+        request = self._request(task, buffer)
         reply, _ = await self.calls.ask(slot, request, NEVER)
+        # The node can write there until it ends: what is checked must be a copy that it cannot reach.
         arrays = await self._context.offload(buffer.copy)
-        self.calls.pulled(base.nbytes + buffer.nbytes)
+        self.calls.pulled(task.base.nbytes + buffer.nbytes)
         state = ModelState(
             params=arrays["params"],
             buffers=arrays["buffers"],
-            moments={name: arrays[name] for name in MOMENTS[network.optimizer]},
+            moments={name: arrays[name] for name in MOMENTS[task.network.optimizer]},
             opt_step=reply.opt_step,
         )
-        if reply.opt_step != request.opt_step + reply.steps or reply.steps > self._steps(
-            slot, passes
-        ):
+        asked = self._steps(slot, task.passes)
+        if reply.opt_step != request.opt_step + reply.steps or reply.steps > asked:
             raise UpdateRejected(f"the update of {slot.name} claims {reply.steps} steps")
-        await self._context.offload(_admit, slot.name, network, state, reply.digest)
+        await self._context.offload(_admit, slot.name, task.network, state, reply.digest)
         return Update(
             slot=slot.name,
             state=state,
@@ -209,6 +203,21 @@ class Exchange:
             steps=reply.steps,
             loss=reply.loss,
             cpu_s=reply.cpu_s,
+        )
+
+    def _request(self, task: Task, buffer: Buffer) -> Train:
+        return Train(
+            network=TRAINING,
+            base=task.base.key,
+            opt_step=task.opt_step,
+            shard=self._shards[task.slot.name].key,
+            publish=buffer.key,
+            optimizer=task.network.optimizer,
+            learning_rate=self._recipe.learning_rate,
+            batch_size=self._recipe.batch_size,
+            passes=task.passes,
+            dropout_seed=task.dropout_seed,
+            feature_dropout=self._recipe.feature_dropout,
         )
 
     async def cancel(self, slot: Slot) -> None:

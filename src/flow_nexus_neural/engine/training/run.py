@@ -25,6 +25,7 @@ from flow_nexus_neural.engine.storage.cluster_rows import present_cluster_row, t
 from flow_nexus_neural.engine.storage.ledger_writer import LateRow
 from flow_nexus_neural.engine.training.collect import Pace, prepare_all
 from flow_nexus_neural.engine.training.exchange import Exchange, Recipe, mean_loss
+from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.engine.training.preparation import FEATURE_DROPOUT, Preparation, cut_shards
 from flow_nexus_neural.engine.training.strategies import (
     ClientHistory,
@@ -32,9 +33,9 @@ from flow_nexus_neural.engine.training.strategies import (
     federated_round,
     local_sgd_round,
 )
-from flow_nexus_neural.engine.versions.candidate import Judge, with_ensemble
 from flow_nexus_neural.engine.versions.commit import Candidate, commit_bundle, commit_round
 from flow_nexus_neural.engine.versions.evaluation import Evaluator
+from flow_nexus_neural.engine.versions.judge import Judge, with_ensemble
 from flow_nexus_neural.errors import NeuralError, NoWorkers, RoundFailed, StoreError
 from flow_nexus_neural.vocabulary import TrainingStatus
 
@@ -79,6 +80,7 @@ class TrainingRun:
         self._judge = Judge(Evaluator(self.cluster, prepared.data.parts), prepared.data)
         self._groups = dict(prepared.shards.groups)
         self._pace = Pace()
+        self._left_out = LeftOut()
         self._policy = find_policy(config.aggregation_method) or AVERAGING
         self._asked = ClientHistory()
         self.rows_last_round = 0
@@ -131,25 +133,41 @@ class TrainingRun:
         await self._finish()
 
     async def _persistently(self, number: int) -> None:
-        """A round, tried again with the workers that are left; a try that lost the runtime does not count."""
+        """A round, tried again with the workers that are left.
+
+        A try does not count as failed when workers were lost that come back by themselves, or while enough
+        are left without those that it lost.
+        """
         failures = 0
+        self._left_out.begin_round()
         while True:
+            lost_before = self._left_out.n_failures
             try:
                 await self._round(number)
             except (RoundFailed, NoWorkers):
                 workers = self.cluster.slots.of_role("worker")  # only they are waited for
-                failures += not any(slot.returning for slot in workers)
-                if failures == self.context.patience.attempts:
-                    raise
+                lost = self._left_out.n_failures > lost_before
+                if not any(slot.returning for slot in workers) and not (
+                    lost and self._enough_left()
+                ):
+                    failures += 1
+                    if failures == self.context.patience.attempts:
+                        raise
+                    self._left_out.forgive()
                 await self._wait_for_workers()
             else:
                 return
+
+    def _enough_left(self) -> bool:
+        """Whether a round is possible without the workers that failed in it."""
+        return len(self._members()) >= self.preparation.least_workers
 
     async def _start(self) -> None:
         """Bring workers to the starting state: the committed one, or the drawn initial weights."""
         for key, network in list(self.networks.items()):
             members = [slot for slot, own in self._members() if own.key == key]
-            digests = await prepare_all(self.exchange, [(slot, network) for slot in members])
+            lacking = [(slot, network) for slot in members]
+            digests = await prepare_all(self.exchange, lacking, self._left_out)
             if network.state is None:
                 state = await self._initial(members, network, digests)
                 self.networks[key] = network.with_state(state)
@@ -180,11 +198,12 @@ class TrainingRun:
         return None
 
     def _members(self) -> list[tuple[Slot, NetworkGroup]]:
-        """Healthy workers with a shard, in slot order, each with its network."""
+        """Healthy workers with a shard, in slot order, each with its network; not those that failed now."""
         members = []
         for slot in self.cluster.slots.healthy("worker"):
             network = self.network_of(slot.name)
-            if network is not None and self.exchange.rows_of(slot.name) > 0:
+            has_rows = self.exchange.rows_of(slot.name) > 0
+            if network is not None and has_rows and not self._left_out.holds(slot):
                 members.append((slot, network))
         return members
 
@@ -193,7 +212,7 @@ class TrainingRun:
         cluster = self.cluster
         began_s, bytes_before = cluster.clock(), cluster.metrics.communication_bytes
         members = self._members()
-        await prepare_all(self.exchange, members)
+        await prepare_all(self.exchange, members, self._left_out)
         members = [
             (slot, c) for slot, c in members if slot.healthy and self.exchange.is_ready(slot)
         ]
@@ -209,7 +228,7 @@ class TrainingRun:
             networks={key: self._renewed(key, work.states) for key in self.networks},
             renewed=frozenset(work.states),
             updates=work.updates,
-            excluded=work.excluded,
+            excluded=self._left_out.reasons({u.slot for u in work.updates}) | work.excluded,
             rule=self._policy.name,
             evidence=work.evidence,
             train_loss=mean_loss(work.updates),
@@ -237,6 +256,7 @@ class TrainingRun:
             groups=self._groups,
             asked=self._asked,
             pace=self._pace,
+            left_out=self._left_out,
             policy=self._policy,
         )
 
@@ -266,12 +286,17 @@ class TrainingRun:
         if self.cluster.committed is not None:
             newest = self.cluster.committed.newest
             self.networks = {key: newest(network) for key, network in self.networks.items()}
+        owners = self.exchange.shards
+        # A worker that lost its shard while it was dead gets another when it is back, and not before: rows
+        # that are dealt to the dead are rows that nobody learns from.
         workers = [
             slot
             for slot in self.cluster.slots.of_role("worker")
-            if self._joins(slot) and slot.state != "failed_permanently"
+            if (slot.healthy or slot.name in owners)
+            and slot.state != "failed_permanently"
+            and self._joins(slot)
         ]
-        if any(slot.name not in self.exchange.shards for slot in workers):
+        if any(slot.name not in owners for slot in workers):
             await self.reshard(workers)
 
     def _joins(self, slot: Slot) -> bool:

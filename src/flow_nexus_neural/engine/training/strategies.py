@@ -8,14 +8,16 @@ import anyio
 from pydantic import JsonValue
 
 from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
+from flow_nexus_neural.coordination.membership import slot_order
 from flow_nexus_neural.coordination.rounds import Client, sample_clients
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.reports import TrainingConfig
 from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
-from flow_nexus_neural.engine.training.collect import Pace, Task, collect
-from flow_nexus_neural.engine.training.exchange import Exchange, revoke_base
+from flow_nexus_neural.engine.training.collect import Pace, collect
+from flow_nexus_neural.engine.training.exchange import Exchange, Task, revoke_base
+from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.engine.versions.aggregate import Aggregated, aggregate
 from flow_nexus_neural.errors import NoWorkers
 from flow_nexus_neural.kernels.seeds import seed64
@@ -60,6 +62,7 @@ class RoundSetting:
     groups: Mapping[str, str]
     asked: ClientHistory
     pace: Pace
+    left_out: LeftOut
     policy: AggregationPolicy
 
 
@@ -145,12 +148,14 @@ async def local_sgd_round(setting: RoundSetting, number: int, members: Members) 
     current = {network.key: network for _, network in members}
     total: dict[str, Update] = {}
     excluded: dict[str, str] = {}
-    evidence: dict[str, Mapping[str, JsonValue]] = {}
+    evidence: dict[str, list[JsonValue]] = {}
     for start in range(0, n_steps, stride):
         going = [
             (slot, current[network.key])
             for slot, network in members
-            if slot.healthy and rows_of(slot.name) > start * config.batch_size
+            if slot.healthy
+            and not setting.left_out.holds(slot)
+            and rows_of(slot.name) > start * config.batch_size
         ]
         if not going:
             continue
@@ -161,8 +166,11 @@ async def local_sgd_round(setting: RoundSetting, number: int, members: Members) 
             dropout_seed=_dropout_seed(setting.run, number, start),
             min_contributors=1,
         )
-        excluded |= work.excluded
-        evidence |= work.evidence
+        excluded |= {
+            name: _in_part(why, start, stride, n_steps) for name, why in work.excluded.items()
+        }
+        for key, numbers in work.evidence.items():
+            evidence.setdefault(key, []).append({"from_step": start, **numbers})
         for key, state in work.states.items():
             current[key] = replace(current[key], state=state)
         for update in work.updates:
@@ -172,7 +180,10 @@ async def local_sgd_round(setting: RoundSetting, number: int, members: Members) 
         for key, network in current.items()
         if network.state is not None and any(slot in network.slots for slot in total)
     }
-    return RoundWork(reached, list(total.values()), excluded, evidence)
+    in_order = [total[name] for name in sorted(total, key=slot_order)]
+    return RoundWork(
+        reached, in_order, excluded, {key: {"parts": parts} for key, parts in evidence.items()}
+    )
 
 
 async def _exchange(
@@ -208,6 +219,7 @@ async def _exchange(
             tasks,
             min_contributors=min_contributors,
             pace=setting.pace,
+            left_out=setting.left_out,
             context=setting.context,
         )
     finally:
@@ -235,6 +247,13 @@ def _part_of_epoch(
         return (Pass(order_seed=order_seed, start=start, stop=min(stop, n_steps)),)
 
     return passes
+
+
+def _in_part(why: str, start: int, stride: int, n_steps: int) -> str:
+    """A reason with the steps to which it belongs: before them, the slot may have contributed."""
+    if stride >= n_steps:
+        return why
+    return f"from step {start} to {min(start + stride, n_steps)} of {n_steps}: {why}"
 
 
 def _dropout_seed(run: tuple[int, int], number: int, start: int) -> Callable[[str], int]:

@@ -21,7 +21,7 @@ from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion, mod
 from flow_nexus_neural.engine.storage.cluster_rows import cluster_row, history_row, training_row
 from flow_nexus_neural.engine.storage.ledger_writer import LateRow
 from flow_nexus_neural.engine.storage.rows import ClusterRow
-from flow_nexus_neural.engine.versions.candidate import Judge, Verdict
+from flow_nexus_neural.engine.versions.judge import Judge, Verdict
 from flow_nexus_neural.engine.versions.loading import catch_up, load_everywhere
 
 Blobs = list[tuple[str, int, str]]
@@ -296,6 +296,7 @@ def _round_entry(
         for update in candidate.updates
         if update.slot in network.slots
     ]
+    evidence = candidate.evidence.get(network.key)
     return {
         "kind": "version",
         "cohort": network.key,
@@ -305,6 +306,7 @@ def _round_entry(
         "round": candidate.number,
         "training_id": training.training_id,
         "rule": candidate.rule,
+        **({"evidence": dict(evidence)} if evidence else {}),
         "contributors": contributors,
         "excluded": [{"slot": slot, "reason": why} for slot, why in candidate.excluded.items()],
         "weights_digest": network.digest,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from flow_nexus_neural.data.prepare import DataRequest, prepare
-from flow_nexus_neural.engine.versions.candidate import Judge
 from flow_nexus_neural.engine.versions.evaluation import Score, score
+from flow_nexus_neural.engine.versions.judge import Judge
 from flow_nexus_neural.settings import Settings
 from tests.unit.engine.building import network
 
