@@ -7,7 +7,9 @@ from flow_nexus_neural.coordination.rounds import RoundPatience
 from flow_nexus_neural.engine.calls.deadlines import CANCEL
 from flow_nexus_neural.engine.patience import Patience
 from flow_nexus_neural.engine.ports import Ports
-from flow_nexus_neural.engine.training.collect import Pace, Task, collect, prepare_all
+from flow_nexus_neural.engine.training.collect import Pace, collect, prepare_all
+from flow_nexus_neural.engine.training.exchange import Task
+from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.errors import RoundFailed
 from flow_nexus_neural.protocol.messages import Pass
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
@@ -60,11 +62,11 @@ def slot_seed(slot):
     return 100 + int(slot.name[-1])
 
 
-async def collected(w, *, fewest=1, pace=None, made=None):
+async def collected(w, *, fewest=1, pace=None, left_out=None):
     """One exchange with all workers of the world."""
-    made = made or exchange(w, SIZES)
+    made, left_out = exchange(w, SIZES), left_out or LeftOut()
     slots = [w.slots[name] for name in NAMES]
-    await prepare_all(made, [(slot, START) for slot in slots])
+    await prepare_all(made, [(slot, START) for slot in slots], left_out)
     base = await made.publish(START, START.state)
     try:
         return await collect(
@@ -72,6 +74,7 @@ async def collected(w, *, fewest=1, pace=None, made=None):
             [task(base, slot) for slot in slots],
             min_contributors=fewest,
             pace=pace or Pace(),
+            left_out=left_out,
             context=w.engine.context,
         )
     finally:
@@ -124,6 +127,15 @@ async def test_a_refused_update_is_named_with_the_reason_alone(tmp_path):
         found = await collected(w)
         assert [update.slot for update in found.updates] == ["worker-1", "worker-2"]
         assert found.excluded == {"worker-0": "the update of worker-0 is not finite"}
+
+
+async def test_the_failed_are_held_for_the_round_and_the_late_are_not(tmp_path):
+    left_out = LeftOut()
+    faults = slow(w2=8).kill("worker-1", "train")
+    async with running(tmp_path, 3, faults=faults, ports=PORTS) as w:
+        with pytest.raises(RoundFailed):
+            await collected(w, fewest=3, left_out=left_out)
+        assert [left_out.holds(slot) for slot in w.slots] == [False, True, False]
 
 
 @pytest.mark.parametrize("fewest", [3, 99])
@@ -188,9 +200,11 @@ async def test_every_worker_is_prepared_though_one_cannot_be(tmp_path):
     bare = group(NAMES)
     async with running(tmp_path, 3, faults=FaultPlan().kill("worker-1", "build"), ports=PORTS) as w:
         made = exchange(w, SIZES)
-        digests = await prepare_all(made, [(slot, bare) for slot in w.slots])
+        left_out = LeftOut()
+        digests = await prepare_all(made, [(slot, bare) for slot in w.slots], left_out)
         assert set(digests) == {"worker-0", "worker-2"}
         assert len(set(digests.values())) == 1
-        assert w.slots["worker-1"].last_error.startswith("node_died")
-        assert await prepare_all(made, [(w.slots["worker-0"], bare)]) == {}
+        assert [left_out.holds(slot) for slot in w.slots] == [False, True, False]
+        assert left_out.reasons(())["worker-1"].startswith("node_died")
+        assert await prepare_all(made, [(w.slots["worker-0"], bare)], left_out) == {}
         made.close()

@@ -7,7 +7,7 @@ import pytest
 from flow_nexus_neural.engine.patience import Patience
 from flow_nexus_neural.engine.ports import Ports
 from flow_nexus_neural.engine.state.update import Update
-from flow_nexus_neural.engine.training.exchange import TRAINING, mean_loss, revoke_base
+from flow_nexus_neural.engine.training.exchange import TRAINING, Task, mean_loss, revoke_base
 from flow_nexus_neural.errors import NodeDied, NodeError, UpdateRejected
 from flow_nexus_neural.protocol.messages import Failed, Pass, Weights
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
@@ -47,7 +47,17 @@ async def one_update(w, made, name="worker-0", passes=ONE_EPOCH, start=START):
     await made.prepare(slot, start)
     base = await made.publish(start, start.state)
     try:
-        return await made.train(slot, start, base, passes, (3, start.state.opt_step))
+        return await made.train(
+            Task(
+                slot=slot,
+                network=start,
+                base=base,
+                opt_step=start.state.opt_step,
+                passes=passes,
+                dropout_seed=3,
+                work=1.0,
+            )
+        )
     finally:
         await revoke_base(made, [slot], base)
 

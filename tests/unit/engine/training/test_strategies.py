@@ -5,8 +5,11 @@ import pytest
 
 from flow_nexus_neural.coordination.consensus.averaging import FederatedAveraging
 from flow_nexus_neural.coordination.consensus.coordinate_median import CoordinateMedian
+from flow_nexus_neural.engine.patience import Patience
+from flow_nexus_neural.engine.ports import Ports
 from flow_nexus_neural.engine.reports import TrainingConfig
 from flow_nexus_neural.engine.training.collect import Pace, prepare_all
+from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.engine.training.strategies import (
     ClientHistory,
     RoundSetting,
@@ -33,6 +36,7 @@ SIZES = (12, 7, 9)
 NAMES = ["worker-0", "worker-1", "worker-2"]
 RUN = (17, 2)
 NUMBER = 4
+PATIENT = Ports(patience=Patience(silence_s=1e6))
 
 
 @pytest.fixture
@@ -79,7 +83,7 @@ class Worked:
 
 
 async def one_round(w, round_, *, least=1, policy=None, groups=None, sizes=SIZES, **more):
-    made, history = exchange(w, sizes), ClientHistory()
+    made, history, left_out = exchange(w, sizes), ClientHistory(), LeftOut()
     setting = RoundSetting(
         context=w.engine.context,
         exchange=made,
@@ -89,10 +93,11 @@ async def one_round(w, round_, *, least=1, policy=None, groups=None, sizes=SIZES
         groups=groups or {},
         asked=history,
         pace=Pace(),
+        left_out=left_out,
         policy=policy or FederatedAveraging(),
     )
     members = [(slot, START) for slot in w.slots.healthy("worker")]
-    await prepare_all(made, members)
+    await prepare_all(made, members, left_out)
     try:
         return Worked(await round_(setting, NUMBER, members), made.shards, history)
     finally:
@@ -244,6 +249,7 @@ async def test_a_worker_that_dies_between_two_averagings_has_its_earlier_part_in
         found = await one_round(w, local_sgd_round, sync_every_steps=1, **LOCAL)
         by_slot = {update.slot: update for update in found.work.updates}
         assert by_slot["worker-0"].steps == 1
+        assert found.work.excluded["worker-0"].startswith("from step 1 to 2 of 3: node_died")
         assert by_slot["worker-2"].steps == 3
 
 
@@ -273,25 +279,26 @@ def first_lies_once(spec):
     return LiesOnce() if spec.slot == "worker-0" else LinearService()
 
 
-REFUSED_EARLY = pytest.mark.xfail(
-    reason="local SGD keeps updates in the order of first delivery, and the refusals of every part"
-)
-
-
-@REFUSED_EARLY
-async def test_updates_are_listed_in_slot_order_also_when_one_was_refused_in_an_early_part(
-    tmp_path,
-):
-    async with running(tmp_path, 3, service=first_lies_once) as w:
+async def test_updates_are_listed_in_slot_order_also_when_one_was_late_in_an_early_part(tmp_path):
+    faults = FaultPlan().slow("worker-0", "train", delay_s=8)
+    async with running(tmp_path, 3, faults=faults, ports=PATIENT) as w:
         found = await one_round(w, local_sgd_round, sync_every_steps=1, **LOCAL)
         assert found.slots == NAMES
+        assert [update.steps for update in found.work.updates] == [2, 2, 3]
+        assert found.work.excluded == {"worker-0": "from step 0 to 1 of 3: late"}
 
 
-@REFUSED_EARLY
-async def test_nobody_is_both_a_contributor_and_left_out(tmp_path):
-    async with running(tmp_path, 3, service=first_lies_once) as w:
+async def test_who_was_refused_in_an_early_part_is_not_asked_again_and_contributes_nothing(
+    tmp_path,
+):
+    faults = FaultPlan()
+    async with running(tmp_path, 3, faults=faults, service=first_lies_once) as w:
         found = await one_round(w, local_sgd_round, sync_every_steps=1, **LOCAL)
-        assert not set(found.slots) & set(found.work.excluded)
+        assert found.slots == NAMES[1:]
+        assert faults.met("worker-0", "train") == 1
+        assert found.work.excluded == {
+            "worker-0": "from step 0 to 1 of 3: the update of worker-0 claims 1000 steps"
+        }
 
 
 async def test_who_was_never_admitted_is_only_left_out(tmp_path):
@@ -318,7 +325,7 @@ async def test_each_network_group_is_folded_from_its_own_workers_only(tmp_path):
         one = group(NAMES[:2], params=[0.1, 0.2, 0.3, 0.4], key="c0")
         other = group(NAMES[2:], params=[1.0, 1.0, 1.0, 1.0], key="c1")
         members = [(w.slots[name], one if name in one.slots else other) for name in NAMES]
-        await prepare_all(made, members)
+        await prepare_all(made, members, LeftOut())
         setting = RoundSetting(
             w.engine.context,
             made,
@@ -328,6 +335,7 @@ async def test_each_network_group_is_folded_from_its_own_workers_only(tmp_path):
             {},
             ClientHistory(),
             Pace(),
+            LeftOut(),
             FederatedAveraging(),
         )
         work = await federated_round(setting, NUMBER, members)

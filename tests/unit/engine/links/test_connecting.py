@@ -207,6 +207,12 @@ async def test_shards_of_the_dead_go_to_the_living_at_a_connect_in_a_training(tm
         await in_round_one(w, epochs=3)
         report = await connect(w.cluster, request("mesh"))
         assert report.rebalanced.moved_shards == 3  # two got other rows, and one has none any more
+        while w.cluster.state.latest_training.advance.rounds_done < 2:
+            await w.cluster.changes.wait_beyond(w.cluster.changes.count)
+        second = [entry for entry in await w.ledger("version") if "round" in entry][1]
+        rows = {one["slot"]: one["rows"] for one in second["contributors"]}
+        assert set(rows) == {"worker-0", "worker-1"}
+        assert sum(rows.values()) == w.committed.dataset.split.train
         await w.ended()
         assert w.cluster.state.latest_training.status == "completed"
 
