@@ -24,7 +24,7 @@ ROOMS_OF_FILES = (
     "engine/training",
     "engine/versions",
 )
-"""Folders of which every module has a test file of its own: `room/module.py` in `unit/room/test_module.py`."""
+"""Folders whose modules each have a test file of their own: `room/name.py` in `unit/room/test_name.py`."""
 WITHOUT_FILE = {f"engine.links.{name}" for name in ("connect", "grants", "report")}
 """Their files come with the split of the links."""
 
