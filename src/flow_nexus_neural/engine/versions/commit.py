@@ -297,6 +297,7 @@ def _round_entry(
         if update.slot in network.slots
     ]
     evidence = candidate.evidence.get(network.key)
+    evidence = candidate.evidence.get(network.key)
     return {
         "kind": "version",
         "cohort": network.key,
@@ -313,4 +314,5 @@ def _round_entry(
         "blob": network.blob,
         "topology_epoch": cluster.state.topology_epoch,
         "train_loss": candidate.train_loss,
+        **({"evidence": dict(evidence)} if evidence else {}),
     }
