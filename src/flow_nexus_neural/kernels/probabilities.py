@@ -1,4 +1,4 @@
-"""From logits to probabilities and back, without overflow."""
+"""Conversions between logits and probabilities, without overflow."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ Floats = NDArray[np.floating[Any]]
 Float64s = NDArray[np.float64]
 
 EPSILON = 1e-6
-"""Probabilities are kept this far from 0 and 1 where a logarithm of them is taken."""
+"""Probabilities are clipped to [EPSILON, 1 - EPSILON] before a logarithm is taken."""
 
 
 def sigmoid(logits: Floats) -> Float64s:
