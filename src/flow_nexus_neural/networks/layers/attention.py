@@ -1,4 +1,4 @@
-"""Self-attention over the steps of a sequence, encoder blocks made of it, and positions for it."""
+"""Self-attention over the steps of a sequence, transformer encoder blocks, and positional encoding."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
@@ -114,7 +114,7 @@ class TransformerEncoderType(LayerType):
 
     @override
     def planned_args(self, layer: LayerSpec, width: int) -> dict[str, JsonValue]:
-        """With the hidden width and the width of a head."""
+        """Add the hidden width and the width of a head."""
         hidden, key_dim = _hidden_width(layer, width), width // layer.integer("heads")
         return {**layer.args, "ff_dim": hidden, "key_dim": key_dim}
 
@@ -129,7 +129,7 @@ class TransformerEncoderType(LayerType):
 
 @register
 class PositionalEncodingType(SameShape, WithoutTensors):
-    """Adds a fixed code of each step's position."""
+    """Adds a fixed sinusoidal encoding of each step's position."""
 
     name = "positional_encoding"
     arguments = ()
@@ -142,7 +142,7 @@ class PositionalEncodingType(SameShape, WithoutTensors):
 
 
 def _hidden_width(layer: LayerSpec, width: int) -> int:
-    """Of the feed-forward part: as given, else twice the width of the input."""
+    """Hidden width of the feed-forward part: as given, else twice the width of the input."""
     given = layer.args["ff_dim"]
     return given if isinstance(given, int) else 2 * width
 
