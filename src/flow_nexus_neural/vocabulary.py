@@ -50,6 +50,8 @@ ROLES: Final[dict[Role, str]] = {
     "aggregator": "inner vertex of a hierarchy",
     "validator": "evaluates the model on rows kept from training",
 }
+DEFAULT_AGGREGATION: Final[Aggregation] = "mean"
+"""Of a prediction that names none; the headline numbers of status are those of this one."""
 AGGREGATIONS: Final[dict[Aggregation, str]] = {
     "mean": "the mean of the answers",
     "majority": "the share of votes, or the median of values",

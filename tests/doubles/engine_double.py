@@ -349,6 +349,7 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
         global_loss=0.659,
         evaluation=r.Evaluation(
             test_rows=320,
+            aggregation="mean",
             accuracy_interval=[0.547, 0.654],
             baseline_accuracy=0.513,
             ensemble_accuracy=None,
@@ -358,9 +359,20 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
             log_loss=0.659,
             ece=None,
             confusion=[[100, 60], [67, 93]],
+            per_class=[
+                r.ClassScore(label=0, rows=160, precision=0.599, recall=0.625, f1=0.612),
+                r.ClassScore(label=1, rows=160, precision=0.608, recall=0.581, f1=0.594),
+            ],
+            directional_accuracy=None,
             mae=None,
             rmse=None,
             r2=None,
+            by_aggregation={
+                "mean": {"accuracy": 0.602, "log_loss": 0.659, "brier": 0.233, "ece": None}
+            },
+            baselines=None,
+            best_baseline=None,
+            skill=None,
             data_source="synthetic",
         ),
         communication_bytes=1_602_376_568,

@@ -57,6 +57,9 @@ async def test_what_was_reported_of_a_kept_directory_is_reported_still(kept):
     async with world(state_dir) as w:
         for cluster_id, report in expected["reports"].items():
             now = (await w.status(cluster_id)).model_dump(mode="json")
+            if report["evaluation"] is not None:  # numbers that it did not know are null
+                known = report["evaluation"].keys()
+                now["evaluation"] = {name: now["evaluation"][name] for name in known}
             assert {name: now[name] for name in same} == {name: report[name] for name in same}
 
 

@@ -20,7 +20,7 @@ from flow_nexus_neural.data.schema import DataSchema, Description
 from flow_nexus_neural.data.series import Series, require_windows, series_of, windows_in
 from flow_nexus_neural.data.splits import Split, SplitRule, split_by_time, split_stratified
 from flow_nexus_neural.data.table import Column, Indices, TextColumn, check_size
-from flow_nexus_neural.data.targets import Labels, label_rows
+from flow_nexus_neural.data.targets import Labels, label_rows, rows_ahead
 from flow_nexus_neural.errors import InvalidArguments, InvalidDataset
 from flow_nexus_neural.protocol.plan import InputSpec
 from flow_nexus_neural.settings import Settings
@@ -236,7 +236,22 @@ def _rows(rows: Indices, x: NDArray[np.float32], draft: _Draft, schema: DataSche
         y=y,
         symbols=draft.layout.symbol_of[last],
         clients=no_client if client_of is None else client_of[last],
+        last=_last_known(last, draft, schema),
     )
+
+
+def _last_known(rows: Indices, draft: _Draft, schema: DataSchema) -> NDArray[np.float32] | None:
+    """The latest label known at each row, scaled as labels are: what persistence would answer."""
+    series, labels = draft.series, draft.labels
+    if not series.ordered:
+        return None
+    # The label of a row is known `reach` rows later; one that looks nowhere is known at the next row.
+    ahead = rows_ahead(series.order, series.of_row, max(1, labels.reach))
+    before = np.full(len(ahead), -1, dtype=np.int64)
+    before[ahead[ahead >= 0]] = np.flatnonzero(ahead >= 0)
+    known = before[rows]
+    values = np.where(known >= 0, labels.values[known], np.nan)
+    return ((values - schema.target_mean) / schema.target_sd).astype(np.float32)
 
 
 def _describe(

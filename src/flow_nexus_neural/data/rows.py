@@ -15,12 +15,15 @@ class Rows:
         y: [n] float32 0/1 (binary), float32 standardised (regression), or int64 class index (multiclass).
         symbols: [n] int32 index into the description's symbols, or -1.
         clients: [n] int32 index into the data's clients, or -1.
+        last: [n] float32, as `y`: the latest label of the same series that was known before the row's own,
+            NaN where there is none; None where rows have no order in time.
     """
 
     x: NDArray[np.float32]
     y: NDArray[np.float32] | NDArray[np.int64]
     symbols: NDArray[np.int32]
     clients: NDArray[np.int32]
+    last: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.x)

@@ -13,6 +13,7 @@ from flow_nexus_neural.vocabulary import (
     CLIENTS,
     CLUSTER_NAME_LENGTH,
     DEADLINE_MS,
+    DEFAULT_AGGREGATION,
     EPOCHS,
     HORIZON,
     LEARNING_RATE,
@@ -130,7 +131,7 @@ class PredictRequest(EngineRequest):
 
     cluster_id: str
     input_data: str | dict[str, JsonValue] | list[JsonValue]
-    aggregation: Aggregation = "mean"
+    aggregation: Aggregation = DEFAULT_AGGREGATION
     weights: dict[str, Annotated[float, Field(ge=0)]] | None = None
     deadline_ms: Annotated[int, Field(ge=DEADLINE_MS.low, le=DEADLINE_MS.high)] | None = None
     detail: AnswerDetail = "default"

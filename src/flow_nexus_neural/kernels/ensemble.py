@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow_nexus_neural.errors import QuorumLost
+from flow_nexus_neural.kernels.calibration import Calibrator
 from flow_nexus_neural.kernels.metrics import decide
 from flow_nexus_neural.kernels.probabilities import (
     EPSILON,
     Float64s,
     Floats,
     class_log_probabilities,
+    class_logits,
     logit,
     sigmoid,
     softmax,
@@ -55,6 +57,7 @@ class Fused:
             single slot.
         node_values: [K, R], the `values` of each slot.
         node_decisions: [K, R]; None for regression.
+        node_probabilities: [K, R, C]; None for regression.
     """
 
     values: Float64s
@@ -64,6 +67,7 @@ class Fused:
     node_agreement: Float64s
     node_values: Float64s
     node_decisions: Ints | None
+    node_probabilities: Float64s | None = None
 
 
 def fuse(
@@ -114,6 +118,41 @@ def fuse(
     if task == "regression":
         return _fuse_values(aggregation, answers[:, :, 0], given, expected, scale or TargetScale())
     return _fuse_classes(aggregation, answers, given, expected)
+
+
+def calibrate(
+    fused: Fused,
+    calibrator: Calibrator,
+    weights: Sequence[float] | Floats,
+    *,
+    expected_weight: float | None = None,
+) -> Fused:
+    """The same combination with calibrated probabilities, of the answer and of every slot alike.
+
+    A calibrator with an offset moves the point at which a decision changes. Were it applied to the answer
+    alone, slots that all answer the same could all count as disagreeing with it.
+
+    Args:
+        fused: A combination of classes.
+        calibrator: Fitted on combinations of the same kind.
+        weights: As `fuse` was given.
+        expected_weight: As `fuse` was given.
+
+    Raises:
+        ValueError: `fused` is a regression.
+    """
+    if fused.probabilities is None or fused.node_probabilities is None:
+        raise ValueError("values of a regression have no probabilities to calibrate")
+    given = np.asarray(weights, dtype=np.float64)
+    total = float(given.sum())
+    combined = _calibrated(calibrator, fused.probabilities)
+    return _of_classes(
+        combined,
+        decide(combined),
+        _calibrated(calibrator, fused.node_probabilities),
+        given,
+        total if expected_weight is None else max(expected_weight, total),
+    )
 
 
 def loss_weights(
@@ -173,19 +212,26 @@ def _fuse_classes(
 ) -> Fused:
     log_p = class_log_probabilities(answers)  # [K, R, C]
     p = np.exp(log_p)
-    node_decisions = decide(p)
     mean = p.mean(axis=0)
     if aggregation == "mean":
         fused, decisions = mean, decide(mean)
     elif aggregation == "majority":
-        fused, decisions = _votes(node_decisions, mean)
+        fused, decisions = _votes(decide(p), mean)
     else:
         fused = _pool(p, weights)
         decisions = decide(fused)
+    return _of_classes(fused, decisions, p, weights, expected)
+
+
+def _of_classes(
+    fused: Float64s, decisions: Ints, p: Float64s, weights: Float64s, expected: float
+) -> Fused:
+    """The combination [R, C] with its decisions [R], beside the slots' probabilities p [K, R, C]."""
     binary = p.shape[2] == 2
     if binary:
         one = np.clip(fused[:, 1], EPSILON, 1.0 - EPSILON)
         fused = np.stack([1.0 - one, one], axis=1)
+    node_decisions = decide(p)
     agrees = node_decisions == decisions
     return Fused(
         values=fused[:, 1] if binary else _at(fused, decisions),
@@ -195,7 +241,16 @@ def _fuse_classes(
         node_agreement=_clipped(1.0 - _mean_distance(p)),
         node_values=p[:, :, 1] if binary else _at(p, node_decisions),
         node_decisions=node_decisions,
+        node_probabilities=p,
     )
+
+
+def _calibrated(calibrator: Calibrator, p: Float64s) -> Float64s:
+    """Calibrated probabilities [..., C]; of two classes clipped first, as every combination of them is."""
+    if p.shape[-1] == 2:
+        p = np.clip(p, EPSILON, 1.0 - EPSILON)
+    calibrated: Float64s = np.exp(class_log_probabilities(calibrator.apply(class_logits(p))))
+    return calibrated
 
 
 def _votes(node_decisions: Ints, mean: Float64s) -> tuple[Float64s, Ints]:

@@ -1,6 +1,7 @@
 """Metrics of a model on rows on which it was not trained; None where a metric is undefined."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ CALIBRATION_BINS = 15
 TIE = 1e-12
 """Probabilities that differ by less than this count as equal."""
 Z_95 = 1.959963984540054
+ROUNDING = 1e-6
+"""Standardising a target to float32 and back moves it by up to 6e-8 of the mean; what is 0 must stay 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,30 @@ class RegressionMetrics:
     baseline_directional_accuracy: float | None
 
 
-def classification(logits: Floats, y: ClassLabels, *, n_classes: int) -> ClassificationMetrics:
+@dataclass(frozen=True, slots=True)
+class ClassMetrics:
+    """Metrics of one class; None where there is nothing to divide by.
+
+    Attributes:
+        rows: Rows of this class.
+        precision: Share of the rows that were given this class which are of it.
+        recall: Share of the rows of this class that were given it.
+        f1: Harmonic mean of the two.
+    """
+
+    rows: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
+def classification(
+    logits: Floats,
+    y: ClassLabels,
+    *,
+    n_classes: int,
+    predicted: NDArray[np.int64] | None = None,
+) -> ClassificationMetrics:
     """Compute the metrics of a classifier.
 
     Args:
@@ -82,6 +108,7 @@ def classification(logits: Floats, y: ClassLabels, *, n_classes: int) -> Classif
             baseline are None.
         y: [n] class indices in [0, n_classes), of any numeric type.
         n_classes: Classes of the task, whether or not they occur here.
+        predicted: [n] decisions, where something else than the probabilities decided; None for `decide`.
 
     Raises:
         ValueError: If shapes do not fit or a label is not a class index.
@@ -100,7 +127,8 @@ def classification(logits: Floats, y: ClassLabels, *, n_classes: int) -> Classif
         return ClassificationMetrics(n, None, None, None, baseline, None, None, None, None, None)
     log_p = class_log_probabilities(logits)
     p = np.exp(log_p)
-    predicted = decide(p)
+    if predicted is None:
+        predicted = decide(p)
     hits = predicted == labels
     confusion = np.zeros((n_classes, n_classes), dtype=np.int64)
     np.add.at(confusion, (labels, predicted), 1)
@@ -118,6 +146,26 @@ def classification(logits: Floats, y: ClassLabels, *, n_classes: int) -> Classif
         ece=expected_calibration_error(p.max(axis=1), hits),
         confusion=[[int(cell) for cell in row] for row in confusion],
     )
+
+
+def per_class(confusion: Sequence[Sequence[int]] | None) -> list[ClassMetrics]:
+    """Metrics of every class from a confusion matrix [true][predicted]; empty for None."""
+    if confusion is None:
+        return []
+    counts = np.asarray(confusion, dtype=np.int64)
+    found = []
+    for label in range(len(counts)):
+        right = int(counts[label, label])
+        given, rows = int(counts[:, label].sum()), int(counts[label].sum())
+        found.append(
+            ClassMetrics(
+                rows=rows,
+                precision=right / given if given else None,
+                recall=right / rows if rows else None,
+                f1=2 * right / (given + rows) if given + rows else None,
+            )
+        )
+    return found
 
 
 def regression(
@@ -146,7 +194,7 @@ def regression(
     error = predicted - target
     mse = float(np.mean(error**2))
     spread = float(np.mean((target - target.mean()) ** 2))
-    direction = _direction(predicted * sd + mean, target * sd + mean)
+    direction = _direction(predicted * sd + mean, target * sd + mean, ROUNDING * abs(mean))
     return RegressionMetrics(
         n=n,
         loss=mse,
@@ -230,10 +278,11 @@ def _brier(p: Float64s, labels: NDArray[np.int64]) -> float:
 
 
 def _direction(
-    predicted: Float64s, target: Float64s
+    predicted: Float64s, target: Float64s, smallest: float
 ) -> tuple[float | None, tuple[float, float] | None, float | None]:
-    moved = target != 0
-    up = int((target > 0).sum())
+    """Accuracy of signs, its interval and its baseline; targets up to `smallest` in size count as 0."""
+    moved = np.abs(target) > smallest
+    up = int((target > smallest).sum())
     n = int(moved.sum())
     if up in {0, n}:
         return None, None, None

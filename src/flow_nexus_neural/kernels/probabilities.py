@@ -41,6 +41,19 @@ def softmax(logits: Floats) -> Float64s:
     return p
 
 
+def class_logits(probabilities: Floats) -> Float64s:
+    """[..., C] probabilities to [..., O] logits: the inverse of `class_log_probabilities` up to a constant.
+
+    Probabilities are clipped to 1e-12. Two classes give one logit, log(p1 / p0).
+    """
+    log_p = np.log(np.clip(np.asarray(probabilities, dtype=np.float64), 1e-12, None))
+    if log_p.shape[-1] == 2:
+        odds: Float64s = log_p[..., 1:] - log_p[..., :1]
+        return odds
+    logits: Float64s = log_p
+    return logits
+
+
 def class_log_probabilities(logits: Floats) -> Float64s:
     """[..., O] logits to [..., C] log probabilities: O = 1 means two classes with logits (0, x)."""
     x = np.asarray(logits, dtype=np.float64)

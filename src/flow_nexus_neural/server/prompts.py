@@ -18,8 +18,9 @@ each; consensus and autonomy are only recorded in this version. Start small: two
 "base".
 3. Build it: neural_node_deploy once per node, neural_cluster_connect, neural_train_distributed, then \
 neural_cluster_status with wait_seconds=25 and until="done", again while training_status is "running".
-4. Judge it by global_accuracy beside evaluation.baseline_accuracy and accuracy_interval. If the interval \
-holds the baseline, say that nothing was learnt. Results on synthetic data say nothing about real markets.
+4. Judge it by global_accuracy beside evaluation.baselines and accuracy_interval. If the interval \
+holds the best baseline or evaluation.skill is not above 0, say that nothing was learnt. Results on \
+synthetic data say nothing about real markets.
 5. Predict one record with neural_predict_distributed and explain confidence, consensus and input_report.
 6. Ask before calling neural_cluster_terminate."""
 

@@ -186,7 +186,7 @@ STATUS_OUTPUTS = {
     "training_progress": "percent; 100 only when completed",
     "training": "Rounds, losses, time left, weight digests.",
     "global_accuracy": "on test rows; of the direction for regression",
-    "evaluation": "Metrics on test rows beside the majority baseline.",
+    "evaluation": "Metrics of what predict serves for test rows, and of baselines.",
     "communication_bytes": "to and from nodes, cumulative",
     "communication": "The same bytes by purpose.",
     "avg_latency": "ms of predict",

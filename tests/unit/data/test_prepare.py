@@ -507,3 +507,43 @@ def test_a_window_of_records_reads_as_the_same_window_of_the_data(load):
         assert adapted.coverage.tolist() == [1.0]
         distance = np.abs(data.parts["train"].x - adapted.x[0]).max(axis=(1, 2))
         assert distance.min() < 1e-5
+
+
+def walk(count=300, symbols=("A", "B")):
+    """Rows of two series in time order with a number that names its row."""
+    hours = [f"2024-01-{1 + t // 24:02d}T{t % 24:02d}:00:00Z" for t in range(count)]
+    return {
+        "columns": ["time", "symbol", "x", "value"],
+        "rows": [
+            [hours[t], symbol, float((7 * t) % 13), 1000.0 * k + t + 0.25 * (t % 3)]
+            for t in range(count)
+            for k, symbol in enumerate(symbols)
+        ],
+    }
+
+
+@pytest.mark.parametrize("horizon", [0, 1, 3])
+def test_the_last_known_label_is_that_of_the_row_whose_label_was_known(load, horizon):
+    data = load(walk(), target="value", horizon=horizon or None)
+    schema, values = data.schema, {}
+    for (_, symbol, _, value), t in zip(walk()["rows"], np.arange(600) // 2, strict=True):
+        values[symbol, int(t)] = value
+    when = {value: key for key, value in values.items()}
+    for part in ("train", "test"):
+        rows = data.parts[part]
+        assert len(rows.last) == len(rows.y)
+        for y, last in zip(rows.y, rows.last, strict=True):
+            label = y * schema.target_sd + schema.target_mean
+            symbol, t = when[min(when, key=lambda v: abs(v - label))]
+            known = values.get((symbol, t - max(1, horizon)))
+            # A label of the future is not known before the first row has a past.
+            if np.isnan(last):
+                assert t - max(1, horizon) < horizon or known is None
+            else:
+                assert last * schema.target_sd + schema.target_mean == pytest.approx(
+                    known, abs=0.01
+                )
+
+
+def test_rows_without_an_order_have_no_last_label(load, labelled):
+    assert all(rows.last is None for rows in load(labelled).parts.values())

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from flow_nexus_neural.errors import QuorumLost
-from flow_nexus_neural.kernels.ensemble import TargetScale, fuse, loss_weights
+from flow_nexus_neural.kernels.calibration import Calibrator
+from flow_nexus_neural.kernels.ensemble import TargetScale, calibrate, fuse, loss_weights
 
 
 def logits(*per_slot):
@@ -232,3 +233,39 @@ def test_multipliers_favour_those_who_know_the_subject():
 
 def test_no_slots_have_no_weights():
     assert loss_weights([]).shape == (0,)
+
+
+def pushed_down(fused, weights, **more):
+    return calibrate(fused, Calibrator("platt", 1.0, -1.0), weights, **more)
+
+
+def test_calibration_is_applied_to_every_slot_as_to_the_answer():
+    answers = np.array([0.4, 0.4, 0.4]).reshape(3, 1, 1)
+    raw = fuse("mean", answers, [1, 1, 1], "binary")
+    made = pushed_down(raw, [1, 1, 1])
+    assert raw.decisions.tolist() == [1]
+    assert made.decisions.tolist() == [0]
+    assert made.values == pytest.approx(1 / (1 + math.exp(0.6)))
+    assert made.node_values[:, 0] == pytest.approx([made.values[0]] * 3)
+    assert (made.consensus.tolist(), made.node_agreement.tolist()) == ([1.0], [1.0])
+
+
+def test_slots_that_did_not_answer_do_not_agree_with_a_calibrated_answer_either():
+    raw = fuse("mean", np.zeros((2, 1, 1)), [1, 1], "binary", expected_weight=4)
+    assert pushed_down(raw, [1, 1], expected_weight=4).consensus.tolist() == [0.5]
+
+
+def test_a_temperature_moves_no_decision_of_classes():
+    logits = np.random.Generator(np.random.PCG64(1)).standard_normal((3, 20, 4))
+    raw = fuse("weighted", logits, [1, 2, 3], "multiclass")
+    made = calibrate(raw, Calibrator("temperature", 0.3, 0.0), [1, 2, 3])
+    assert made.decisions.tolist() == raw.decisions.tolist()
+    assert made.consensus == pytest.approx(raw.consensus)
+    assert (made.values < raw.values).all()
+    assert made.probabilities.sum(axis=1) == pytest.approx(np.ones(20))
+
+
+def test_values_cannot_be_calibrated():
+    raw = fuse("mean", np.zeros((1, 1, 1)), [1], "regression")
+    with pytest.raises(ValueError, match="regression"):
+        pushed_down(raw, [1])

@@ -7,6 +7,7 @@ from sklearn.metrics import (
     brier_score_loss,
     confusion_matrix,
     log_loss,
+    precision_recall_fscore_support,
     r2_score,
     roc_auc_score,
 )
@@ -15,6 +16,7 @@ from flow_nexus_neural.kernels.metrics import (
     area_under_curve,
     classification,
     expected_calibration_error,
+    per_class,
     regression,
     wilson_interval,
 )
@@ -183,3 +185,38 @@ def test_rows_that_do_not_match_are_refused():
         regression(np.zeros(3), np.zeros(2))
     with pytest.raises(ValueError, match="compared"):
         regression(np.zeros(2), np.zeros(2), sd=0.0)
+
+
+def test_exact_zeros_of_a_target_stay_zeros_after_scaling():
+    rain = np.where(np.arange(200) % 2, 0.0, np.arange(200) / 10.0)
+    scaled = ((rain - rain.mean()) / rain.std()).astype("f4")
+    found = regression(scaled, scaled, sd=rain.std(), mean=rain.mean())
+    assert found.directional_accuracy is None, "no value is below 0, so no direction can be wrong"
+    changes = rain - 5.0 * (rain > 9.0)
+    of_changes = np.where(np.arange(200) % 3, changes, -changes)
+    scaled = ((of_changes - of_changes.mean()) / of_changes.std()).astype("f4")
+    found = regression(scaled, scaled, sd=of_changes.std(), mean=of_changes.mean())
+    assert found.directional_accuracy == 1.0
+
+
+def test_each_class_is_measured_as_an_independent_implementation_does():
+    draw = np.random.Generator(np.random.PCG64(8))
+    truth, given = draw.integers(0, 3, 300), draw.integers(0, 3, 300)
+    found = per_class(confusion_matrix(truth, given).tolist())
+    precision, recall, f1, rows = precision_recall_fscore_support(truth, given)
+    assert [c.precision for c in found] == pytest.approx(list(precision))
+    assert [c.recall for c in found] == pytest.approx(list(recall))
+    assert [c.f1 for c in found] == pytest.approx(list(f1))
+    assert [c.rows for c in found] == list(rows)
+
+
+def test_a_class_that_never_occurs_and_is_never_given_has_no_metrics():
+    (_, nothing) = per_class([[5, 0], [0, 0]])
+    assert (nothing.rows, nothing.precision, nothing.recall, nothing.f1) == (0, None, None, None)
+    assert per_class(None) == []
+
+
+def test_decisions_that_were_made_otherwise_are_counted_as_made():
+    found = classification(np.zeros((4, 1)), np.zeros(4), n_classes=2, predicted=np.zeros(4, int))
+    assert found.accuracy == 1.0
+    assert classification(np.zeros((4, 1)), np.zeros(4), n_classes=2).accuracy == 0.0

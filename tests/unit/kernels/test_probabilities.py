@@ -3,6 +3,7 @@ import pytest
 
 from flow_nexus_neural.kernels.probabilities import (
     class_log_probabilities,
+    class_logits,
     log_softmax,
     logit,
     sigmoid,
@@ -38,3 +39,12 @@ def test_a_single_logit_stands_for_two_classes():
     assert np.exp(pair[:, 1]) == pytest.approx(sigmoid(x[:, 0]))
     assert pair[2, 0] == -800.0
     assert np.exp(pair).sum(axis=1) == pytest.approx([1, 1, 1])
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_logits_of_probabilities_give_the_probabilities_again(classes):
+    p = np.random.Generator(np.random.PCG64(2)).dirichlet(np.ones(classes), size=(3, 4))
+    logits = class_logits(p)
+    assert logits.shape == (3, 4, 1 if classes == 2 else classes)
+    assert np.exp(class_log_probabilities(logits)) == pytest.approx(p, rel=1e-9)
+    assert np.isfinite(class_logits(np.eye(classes))).all()

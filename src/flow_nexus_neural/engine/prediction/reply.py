@@ -19,16 +19,16 @@ from flow_nexus_neural.engine.reports import (
 from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.version import CommittedVersion
-from flow_nexus_neural.engine.versions import evaluation
-from flow_nexus_neural.kernels.ensemble import Fused, fuse
-from flow_nexus_neural.kernels.probabilities import EPSILON, class_log_probabilities
+from flow_nexus_neural.engine.versions.evaluation import baseline_warnings
+from flow_nexus_neural.engine.versions.served import Served, serve
+from flow_nexus_neural.kernels.ensemble import Fused
+from flow_nexus_neural.kernels.probabilities import EPSILON
 from flow_nexus_neural.vocabulary import Label
 
 MAX_NODE_VALUES = 4000
 LEVEL = 0.9
 
 Floats = NDArray[np.float64]
-Classes = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,10 @@ class Answer:
 def report(cluster_id: str, prediction_id: str, answer: Answer) -> PredictionReport:
     """The reply to a prediction."""
     schema, bundle = answer.committed.schema, answer.committed.bundle
-    fused = _fused(answer)
-    raw = _values(schema.task, fused, fused.probabilities)
-    calibrated = _calibrated(answer, fused)
-    probabilities = fused.probabilities if calibrated is None else calibrated
-    values = raw if calibrated is None else _values(schema.task, fused, calibrated)
-    chosen = _chosen(answer, fused, calibrated)
-    labels = _labels(answer, chosen, values)
-    confidence = _confidence(answer, _certainty(answer, probabilities, chosen))
+    made = _served(answer)
+    fused = made.final
+    labels = _labels(answer, fused)
+    confidence = _confidence(answer, _certainty(answer, fused))
     n_used, n_expected = len(answer.logits), len(answer.slots)
     single = not answer.adapted.is_list
     per_node, individual, node_warnings = _node_answers(answer, fused)
@@ -80,13 +76,13 @@ def report(cluster_id: str, prediction_id: str, answer: Answer) -> PredictionRep
         predictions=labels,
         confidence=_mean(confidence),
         confidences=list(confidence),
-        probabilities=_rows(probabilities) if schema.task == "multiclass" else None,
-        interval=_intervals(answer, values),
-        raw_prediction=_labels(answer, fused.decisions, raw)[0] if single else None,
-        calibrated=calibrated is not None,
+        probabilities=_rows(fused.probabilities) if schema.task == "multiclass" else None,
+        interval=_intervals(answer, fused.values),
+        raw_prediction=_labels(answer, made.raw)[0] if single else None,
+        calibrated=made.calibrated,
         classes=list(schema.classes) if schema.classes is not None else None,
-        decision=_decisions(answer, chosen),
-        consensus=float(_consensus(answer, fused, chosen).mean()),
+        decision=_decisions(answer, fused),
+        consensus=float(fused.consensus.mean()),
         node_agreement=float(fused.node_agreement.mean()),
         effective_ensemble_size=len({_digest(answer, slot) for slot in answer.answered}),
         error_correlation=bundle.error_correlation,
@@ -122,16 +118,15 @@ def _shortage(n_used: int, n_expected: int) -> str | None:
     return f"{n_used} of {n_expected} nodes answered{wanted}"
 
 
-def _fused(answer: Answer) -> Fused:
-    schema = answer.committed.schema
-    answered = answer.answered
-    return fuse(
+def _served(answer: Answer) -> Served:
+    answered, bundle = answer.answered, answer.committed.bundle
+    return serve(
+        bundle if _as_measured(answer) else replace(bundle, calibrators={}),
+        answer.committed.schema,
         answer.request.aggregation,
         np.stack([answer.logits[slot.name] for slot in answered]),
         [answer.weights[slot.name] for slot in answered],
-        schema.task,
         expected_weight=sum(answer.weights[slot.name] for slot in answer.slots),
-        scale=evaluation.target_scale(schema, answer.committed.bundle.residual_median),
     )
 
 
@@ -146,82 +141,37 @@ def _as_measured(answer: Answer) -> bool:
     return one_model or as_committed
 
 
-def _calibrated(answer: Answer, fused: Fused) -> Floats | None:
-    """Calibrated class probabilities [rows, classes]; None where the mode has no calibrator."""
-    calibrator = answer.committed.bundle.calibrators.get(answer.request.aggregation)
-    if calibrator is None or fused.probabilities is None or not _as_measured(answer):
-        return None
-    logits = evaluation.pooled(answer.committed.schema, fused)
-    probabilities: Floats = np.exp(class_log_probabilities(calibrator.apply(logits)))
-    return probabilities
-
-
-def _chosen(answer: Answer, fused: Fused, calibrated: Floats | None) -> Classes | None:
-    """Class index per row: as fused, where ties are settled, or of the calibrated probabilities."""
-    if calibrated is None:
-        return fused.decisions
-    if answer.committed.schema.task == "binary":
-        return (calibrated[:, 1] >= 0.5).astype(np.int64)
-    best: Classes = calibrated.argmax(axis=1).astype(np.int64)
-    return best
-
-
-def _consensus(answer: Answer, fused: Fused, chosen: Classes | None) -> Floats:
-    """Weighted share of the expected slots that decide as the answer does; calibration may move that."""
-    if chosen is None or fused.decisions is None or fused.node_decisions is None:
-        return fused.consensus
-    if bool((chosen == fused.decisions).all()):
-        return fused.consensus
-    weights = np.array([answer.weights[slot.name] for slot in answer.answered])
-    expected = sum(answer.weights[slot.name] for slot in answer.slots)
-    share: Floats = np.clip(weights @ (fused.node_decisions == chosen) / expected, EPSILON, 1.0)
-    return share
-
-
-def _certainty(
-    answer: Answer, probabilities: Floats | None, chosen: Classes | None
-) -> Floats | None:
+def _certainty(answer: Answer, fused: Fused) -> Floats | None:
     """P(the decision is right) per row before missing inputs count; None for regression.
 
     A share of votes is no probability, so a majority is as sure of its decision as the mean is of it.
     """
-    if probabilities is None or chosen is None:
+    probabilities = fused.probabilities
+    if probabilities is None or fused.decisions is None:
         return None
     if answer.request.aggregation == "majority":
         mean = replace(answer, request=answer.request.model_copy(update={"aggregation": "mean"}))
-        fused = _fused(mean)
-        calibrated = _calibrated(mean, fused)
-        probabilities = fused.probabilities if calibrated is None else calibrated
+        probabilities = _served(mean).final.probabilities
     if probabilities is None:
         return None
-    certainty: Floats = np.take_along_axis(probabilities, chosen[:, None], axis=1)[:, 0]
+    chosen = fused.decisions[:, None]
+    certainty: Floats = np.take_along_axis(probabilities, chosen, axis=1)[:, 0]
     return certainty
 
 
-def _values(task: str, fused: Fused, probabilities: Floats | None) -> Floats:
-    """One number per row: P(class 1), the decided class's probability, or the value."""
-    if probabilities is None:
-        return fused.values
-    if task == "binary":
-        clipped: Floats = np.clip(probabilities[:, 1], EPSILON, 1 - EPSILON)
-        return clipped
-    most: Floats = probabilities.max(axis=1)
-    return most
-
-
-def _labels(answer: Answer, chosen: Classes | None, values: Floats) -> list[Label | None]:
-    """What `predictions` lists: a probability, a class label, or a value."""
+def _labels(answer: Answer, fused: Fused) -> list[Label | None]:
+    """What `predictions` lists: P(class 1), a class label, or a value."""
     schema = answer.committed.schema
-    if schema.task == "multiclass" and chosen is not None and schema.classes is not None:
-        return [schema.classes[index] for index in chosen]
-    return [float(value) for value in values]
+    if schema.task == "multiclass" and fused.decisions is not None and schema.classes is not None:
+        return [schema.classes[index] for index in fused.decisions]
+    return [float(value) for value in fused.values]
 
 
-def _decisions(answer: Answer, chosen: Classes | None) -> list[str] | None:
+def _decisions(answer: Answer, fused: Fused) -> list[str] | None:
     classes = answer.committed.schema.classes
-    if chosen is None or classes is None:
+    if fused.decisions is None or classes is None:
         return None
-    return [str(classes[index]) for index in chosen]
+    return [str(classes[index]) for index in fused.decisions]
 
 
 def _confidence(answer: Answer, certainty: Floats | None) -> list[float | None]:
@@ -293,7 +243,7 @@ def _remarks(answer: Answer) -> list[str]:
         remarks.append(
             "all nodes serve the same weights: their agreement is no independent evidence"
         )
-    return remarks
+    return remarks + baseline_warnings(answer.committed.evaluation)
 
 
 def _digest(answer: Answer, slot: Slot) -> str | None:

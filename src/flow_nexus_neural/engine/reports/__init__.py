@@ -30,6 +30,7 @@ from flow_nexus_neural.engine.reports.prediction import (
     PredictionReport,
 )
 from flow_nexus_neural.engine.reports.status import (
+    ClassScore,
     Communication,
     DaaReport,
     DatasetShort,
@@ -57,6 +58,7 @@ from flow_nexus_neural.engine.reports.training import (
 
 __all__ = [
     "AggregationReport",
+    "ClassScore",
     "ClusterConfig",
     "ClusterLine",
     "ClusterList",

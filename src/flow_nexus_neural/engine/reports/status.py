@@ -11,8 +11,10 @@ from flow_nexus_neural.engine.reports.training import (
     TrainingSession,
 )
 from flow_nexus_neural.vocabulary import (
+    Aggregation,
     Architecture,
     Consensus,
+    Label,
     ModelSize,
     Role,
     Topology,
@@ -20,10 +22,25 @@ from flow_nexus_neural.vocabulary import (
 )
 
 
+class ClassScore(Report):
+    """One class on the test rows."""
+
+    label: Label
+    rows: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
 class Evaluation(Report):
-    """The committed model on rows that no node trained on, beside the baseline."""
+    """What the committed model serves for rows that no node trained on, beside the baselines.
+
+    The numbers are those of `aggregation`; `by_aggregation` has the short form of the others. `baselines` are
+    accuracies, or root mean squared errors for regression.
+    """
 
     test_rows: int
+    aggregation: Aggregation | None
     accuracy_interval: list[float] | None
     baseline_accuracy: float | None
     ensemble_accuracy: float | None
@@ -33,9 +50,15 @@ class Evaluation(Report):
     log_loss: float | None
     ece: float | None
     confusion: list[list[int]] | None
+    per_class: list[ClassScore] | None
+    directional_accuracy: float | None
     mae: float | None
     rmse: float | None
     r2: float | None
+    by_aggregation: dict[Aggregation, dict[str, float | None]] | None
+    baselines: dict[str, float] | None
+    best_baseline: str | None
+    skill: float | None
     data_source: Literal["synthetic", "user", "builtin"]
 
 

@@ -47,6 +47,8 @@ def write_prepared(files: CheckpointFiles, cluster_id: str, data: PreparedData) 
     for part, rows in data.parts.items():
         for name in ARRAYS:
             tensors[f"{part}.{name}"] = getattr(rows, name)
+        if rows.last is not None:
+            tensors[f"{part}.last"] = rows.last
     sha, nbytes = files.write(
         tensors,
         {
@@ -84,4 +86,5 @@ def read_prepared(files: CheckpointFiles, ref: PreparedDataRef) -> PreparedData:
 
 
 def _rows(tensors: dict[str, NDArray[Any]], part: str) -> Rows:
-    return Rows(**{name: np.asarray(tensors[f"{part}.{name}"]) for name in ARRAYS})
+    arrays = {name: np.asarray(tensors[f"{part}.{name}"]) for name in ARRAYS}
+    return Rows(**arrays, last=tensors.get(f"{part}.last"))

@@ -35,7 +35,7 @@ from flow_nexus_neural.engine.training.strategies import (
 )
 from flow_nexus_neural.engine.versions.commit import Candidate, commit_bundle, commit_round
 from flow_nexus_neural.engine.versions.evaluation import Evaluator
-from flow_nexus_neural.engine.versions.judge import Judge, with_ensemble
+from flow_nexus_neural.engine.versions.judge import Judge
 from flow_nexus_neural.errors import NeuralError, NoWorkers, RoundFailed, StoreError
 from flow_nexus_neural.vocabulary import TrainingStatus
 
@@ -272,9 +272,14 @@ class TrainingRun:
         former = self.cluster.committed
         if former is None:
             return
-        bundle, accuracy = await self._judge.finish(former.networks, former.bundle)
-        evaluation = with_ensemble(former.evaluation, accuracy)
-        finished = replace(former, bundle=bundle, evaluation=evaluation)
+        bundle, found = await self._judge.finish(former.networks, former.bundle)
+        finished = replace(
+            former,
+            bundle=bundle,
+            evaluation=found.evaluation,
+            accuracy=found.test.accuracy,
+            loss=found.test.loss,
+        )
         await commit_bundle(self.cluster, self.cluster.state.with_current_members(finished))
 
     async def _at_boundary(self) -> None:

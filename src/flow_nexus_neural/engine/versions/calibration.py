@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from flow_nexus_neural.data.prepare import Rows
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.state.version import Bundle
-from flow_nexus_neural.engine.versions import evaluation
-from flow_nexus_neural.engine.versions.evaluation import Logits
+from flow_nexus_neural.engine.versions.evaluation import score
+from flow_nexus_neural.engine.versions.served import Logits, serve, serve_groups
 from flow_nexus_neural.kernels.calibration import (
     IDENTITY,
     Calibrator,
@@ -19,7 +19,8 @@ from flow_nexus_neural.kernels.calibration import (
     fit_temperature,
     gated,
 )
-from flow_nexus_neural.kernels.ensemble import loss_weights
+from flow_nexus_neural.kernels.ensemble import Fused, loss_weights
+from flow_nexus_neural.kernels.probabilities import class_logits
 from flow_nexus_neural.vocabulary import Aggregation
 
 CALIBRATED_MODES: tuple[Aggregation, ...] = ("mean", "weighted", "ensemble")
@@ -44,48 +45,73 @@ def calibrated_bundle(
         logits: Outputs per network and part; `meta` and `calib` may be missing when the data were few.
         parts: The rows behind them.
     """
-    weights, source = _weights(schema, slots, logits, parts["meta"])
-    finished = replace(
+    weights, source = _weights(bundle, schema, slots, logits, parts["meta"])
+    weighted = replace(
         bundle, slot_weights=dict(zip(slots, weights, strict=True)), weights_source=source
     )
     rows = parts["calib"]
     if not len(rows.y):
-        return finished
+        return weighted
     on_calib = {key: outputs["calib"] for key, outputs in logits.items()}
-    order = list(slots.values())
+    raw = {
+        mode: serve_groups(weighted, schema, mode, on_calib, slots).raw for mode in INTERVAL_MODES
+    }
+    errors = _node_errors(schema, weighted, on_calib, slots, rows)
+    measured = replace(weighted, error_correlation=_error_correlation(errors))
     if schema.task == "regression":
-        target = rows.y * schema.target_sd + schema.target_mean
-        fused = {
-            mode: evaluation.fused(mode, on_calib, order, weights, schema)
-            for mode in INTERVAL_MODES
-        }
-        residuals = {mode: np.abs(answers.values - target) for mode, answers in fused.items()}
-        quantiles = {mode: conformal_quantile(found, LEVEL) for mode, found in residuals.items()}
-        return replace(
-            finished,
-            residual_quantiles={mode: q for mode, q in quantiles.items() if q is not None},
-            residual_median=float(np.median(residuals["weighted"])),
-            error_correlation=_error_correlation(fused["weighted"].node_values - target),
-        )
-    labels = rows.y.astype(np.int64)
-    calibrators: dict[str, Calibrator] = {}
-    for mode in CALIBRATED_MODES:
-        answers = evaluation.fused(mode, on_calib, order, weights, schema)
-        fit = fit_platt if schema.task == "binary" else fit_temperature
-        found = gated(fit, evaluation.pooled(schema, answers), labels)
-        if found != IDENTITY:
-            calibrators[mode] = found
-    errors = (answers.node_decisions != labels) if answers.node_decisions is not None else None
+        return _with_intervals(measured, schema, raw, rows)
+    return _with_calibrators(measured, schema, raw, rows)
+
+
+def _with_intervals(
+    bundle: Bundle, schema: DataSchema, raw: Mapping[Aggregation, Fused], rows: Rows
+) -> Bundle:
+    """Conformal quantiles of the absolute errors of each way to combine answers."""
+    target = rows.y * schema.target_sd + schema.target_mean
+    residuals = {mode: np.abs(answers.values - target) for mode, answers in raw.items()}
+    quantiles = {mode: conformal_quantile(found, LEVEL) for mode, found in residuals.items()}
     return replace(
-        finished,
-        calibrators=calibrators,
-        error_correlation=_error_correlation(errors.astype(np.float64))
-        if errors is not None
-        else None,
+        bundle,
+        residual_quantiles={mode: q for mode, q in quantiles.items() if q is not None},
+        residual_median=float(np.median(residuals["weighted"])),
     )
 
 
+def _with_calibrators(
+    bundle: Bundle, schema: DataSchema, raw: Mapping[Aggregation, Fused], rows: Rows
+) -> Bundle:
+    """A calibrator for each way to combine answers that gives probabilities and is helped by one."""
+    labels = rows.y.astype(np.int64)
+    fit = fit_platt if schema.task == "binary" else fit_temperature
+    calibrators: dict[str, Calibrator] = {}
+    for mode in CALIBRATED_MODES:
+        probabilities = raw[mode].probabilities
+        if probabilities is None:
+            continue
+        found = gated(fit, class_logits(probabilities), labels)
+        if found != IDENTITY:
+            calibrators[mode] = found
+    return replace(bundle, calibrators=calibrators)
+
+
+def _node_errors(
+    schema: DataSchema,
+    bundle: Bundle,
+    on_calib: Mapping[str, Logits],
+    slots: Mapping[str, str],
+    rows: Rows,
+) -> NDArray[np.float64]:
+    """[slots, rows] error of every slot: of its value, or 1 where its class is wrong."""
+    outputs = np.stack([np.asarray(on_calib[key], np.float64) for key in slots.values()])
+    answers = serve(bundle, schema, "mean", outputs, [1.0] * len(slots)).raw
+    if answers.node_decisions is None:
+        return answers.node_values - (rows.y * schema.target_sd + schema.target_mean)
+    wrong: NDArray[np.float64] = (answers.node_decisions != rows.y.astype(np.int64)).astype(float)
+    return wrong
+
+
 def _weights(
+    bundle: Bundle,
     schema: DataSchema,
     slots: Mapping[str, str],
     logits: Mapping[str, Mapping[str, Logits]],
@@ -95,7 +121,9 @@ def _weights(
     if not len(rows.y):
         return [1.0 / len(slots)] * len(slots), "equal"
     losses = {
-        key: evaluation.score(schema, np.asarray(outputs["meta"], dtype=np.float64), rows).loss
+        key: score(
+            schema, serve_groups(bundle, schema, "mean", {key: outputs["meta"]}, {}).raw, rows
+        ).loss
         for key, outputs in logits.items()
     }
     weights = loss_weights([losses[key] for key in slots.values()])

@@ -76,7 +76,8 @@ async def commit_round(
         RoundFailed: The candidate's outputs are not finite; the former version stays.
         StoreUnavailable: It could not be made durable; the former version stays.
     """
-    verdict = await judge.round(candidate.networks)
+    version = cluster.committed.version + 1 if cluster.committed else 1
+    verdict = await judge.round(candidate.networks, plain_bundle(candidate.networks, version))
     networks, blobs = await store_blobs(cluster, data[0], candidate.networks, candidate.renewed)
     point = HistoryPoint(
         round=candidate.number,

@@ -5,7 +5,7 @@ computes every number from them.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import anyio
 import numpy as np
@@ -19,14 +19,28 @@ from flow_nexus_neural.engine.reports import Evaluation
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.versions.loading import share_weights
+from flow_nexus_neural.engine.versions.served import Logits
 from flow_nexus_neural.errors import NodeError, NoWorkers, UpdateRejected
-from flow_nexus_neural.kernels.ensemble import Fused, TargetScale, fuse
-from flow_nexus_neural.kernels.metrics import classification, regression
+from flow_nexus_neural.kernels.baselines import (
+    Compared,
+    Sample,
+    compare_classifier,
+    compare_regressor,
+)
+from flow_nexus_neural.kernels.ensemble import Fused
+from flow_nexus_neural.kernels.metrics import (
+    ClassificationMetrics,
+    RegressionMetrics,
+    classification,
+    per_class,
+    regression,
+)
+from flow_nexus_neural.kernels.probabilities import class_logits
 from flow_nexus_neural.protocol.messages import Build, Infer
 from flow_nexus_neural.runtime.base import Region
-from flow_nexus_neural.vocabulary import Aggregation
+from flow_nexus_neural.vocabulary import DEFAULT_AGGREGATION, Aggregation
 
-Logits = NDArray[np.float32]
+PARTS = ("train", "test")
 ATTEMPTS = 3
 RELEASE_S = 2.0
 NAMES = 4
@@ -151,38 +165,12 @@ def _checked(y: NDArray[np.float32] | None, rows: int, network: NetworkGroup, sl
     return y
 
 
-def target_scale(schema: DataSchema, tolerance: float | None = None) -> TargetScale | None:
-    """How standardised outputs become target values; None unless the task is regression."""
-    if schema.task != "regression":
-        return None
-    return TargetScale(mean=schema.target_mean, sd=schema.target_sd, tau=tolerance or 0.0)
-
-
-def stacked(logits: Mapping[str, Logits], slot_networks: Sequence[str]) -> NDArray[np.float64]:
-    """[slots, rows, n_outputs]: each slot answers as its network does."""
-    return np.stack([np.asarray(logits[key], dtype=np.float64) for key in slot_networks])
-
-
-def fused(
-    aggregation: Aggregation,
-    logits: Mapping[str, Logits],
-    slot_networks: Sequence[str],
-    weights: Sequence[float],
-    schema: DataSchema,
-) -> Fused:
-    """The answer of all slots to rows that the evaluator inferred once per network."""
-    answers = stacked(logits, slot_networks)
-    return fuse(aggregation, answers, weights, schema.task, scale=target_scale(schema))
-
-
-def score(schema: DataSchema, outputs: NDArray[np.float64], rows: Rows) -> Score:
-    """Loss and accuracy of outputs [rows, n_outputs] in the network's own scale."""
+def score(schema: DataSchema, answers: Fused, rows: Rows) -> Score:
+    """Loss and accuracy of answers to rows."""
     if schema.task == "regression":
-        found = regression(
-            outputs, rows.y.astype(np.float64), sd=schema.target_sd, mean=schema.target_mean
-        )
+        found = _regression(schema, answers, rows)
         return Score(found.loss, found.directional_accuracy)
-    measured = classification(outputs, rows.y, n_classes=n_classes(schema))
+    measured = _classification(schema, answers, rows)
     return Score(measured.loss, measured.accuracy)
 
 
@@ -191,54 +179,129 @@ def n_classes(schema: DataSchema) -> int:
     return 2 if schema.task == "binary" else schema.n_outputs
 
 
-def pooled(schema: DataSchema, answers: Fused) -> NDArray[np.float64]:
-    """A fused answer as outputs in the network's own scale, [rows, n_outputs]."""
-    if answers.probabilities is None:
-        standardised: NDArray[np.float64] = (answers.values - schema.target_mean) / schema.target_sd
-        return standardised[:, None]
-    log_p = np.log(np.clip(answers.probabilities, 1e-12, None))
-    if schema.task == "binary":
-        odds: NDArray[np.float64] = (log_p[:, 1] - log_p[:, 0])[:, None]
-        return odds
-    return log_p
-
-
 def report(
     schema: DataSchema,
-    outputs: NDArray[np.float64],
+    answers: Mapping[Aggregation, Fused],
     rows: Rows,
-    ensemble_accuracy: float | None,
     *,
     description: Description,
+    compared: Compared | None = None,
 ) -> Evaluation:
-    """Everything that status says about the model on test rows."""
+    """Everything that status says about the model on test rows.
+
+    Args:
+        schema: Of the data.
+        answers: What is served for these rows, per aggregation that was measured; the default one is there.
+        rows: The test rows.
+        description: Of the data.
+        compared: The baselines on the same rows, where they were computed.
+    """
     bundled = "builtin" if description.kind == "builtin" else "user"
     source = "synthetic" if description.synthetic else bundled
+    served = answers[DEFAULT_AGGREGATION]
+    of_task = _values_report if schema.task == "regression" else _classes_report
+    measured = {
+        **of_task(schema, served, rows),
+        "by_aggregation": {
+            mode: _short(schema, mode, fused, rows) for mode, fused in answers.items()
+        },
+        "ensemble_accuracy": score(schema, answers["ensemble"], rows).accuracy
+        if "ensemble" in answers
+        else None,
+        "baselines": dict(compared.values) if compared else None,
+        "best_baseline": compared.best if compared else None,
+        "skill": compared.skill if compared else None,
+    }
     nothing: dict[str, object] = dict.fromkeys(Evaluation.model_fields)
-    nothing |= {"test_rows": len(rows.y), "data_source": source}
+    fixed = {"test_rows": len(rows.y), "data_source": source, "aggregation": DEFAULT_AGGREGATION}
+    return Evaluation.model_validate({**nothing, **fixed, **measured})
+
+
+def compare(schema: DataSchema, answers: Fused, parts: Mapping[str, Rows]) -> Compared | None:
+    """What is served for test rows beside the baselines; None where there is nothing to compare."""
+    train, test = (Sample(parts[part].x, parts[part].y, parts[part].last) for part in PARTS)
     if schema.task == "regression":
-        r = regression(
-            outputs, rows.y.astype(np.float64), sd=schema.target_sd, mean=schema.target_mean
-        )
-        interval = r.directional_interval
-        nothing |= {
-            "accuracy_interval": list(interval) if interval else None,
-            "baseline_accuracy": r.baseline_directional_accuracy,
-            "mae": r.mae,
-            "rmse": r.rmse,
-            "r2": r.r2,
-        }
-    else:
-        c = classification(outputs, rows.y, n_classes=n_classes(schema))
-        interval = c.accuracy_interval
-        nothing |= {
-            "accuracy_interval": list(interval) if interval else None,
-            "baseline_accuracy": c.baseline_accuracy,
-            "balanced_accuracy": c.balanced_accuracy,
-            "auc": c.auc,
-            "brier": c.brier,
-            "log_loss": c.loss,
-            "ece": c.ece,
-            "confusion": c.confusion,
-        }
-    return Evaluation.model_validate({**nothing, "ensemble_accuracy": ensemble_accuracy})
+        rmse = _regression(schema, answers, parts["test"]).rmse
+        if rmse is None:
+            return None
+        return compare_regressor(train, test, sd=schema.target_sd, rmse=rmse)
+    accuracy = _classification(schema, answers, parts["test"]).accuracy
+    if accuracy is None:
+        return None
+    return compare_classifier(train, test, n_classes=n_classes(schema), accuracy=accuracy)
+
+
+def _classes_report(schema: DataSchema, answers: Fused, rows: Rows) -> dict[str, object]:
+    found = _classification(schema, answers, rows)
+    interval = found.accuracy_interval
+    labels = schema.classes or []
+    return {
+        "accuracy_interval": list(interval) if interval else None,
+        "baseline_accuracy": found.baseline_accuracy,
+        "balanced_accuracy": found.balanced_accuracy,
+        "auc": found.auc,
+        "brier": found.brier,
+        "log_loss": found.loss,
+        "ece": found.ece,
+        "confusion": found.confusion,
+        "per_class": [
+            {"label": label, **asdict(of_class)}
+            for label, of_class in zip(labels, per_class(found.confusion), strict=True)
+        ]
+        if found.confusion is not None
+        else None,
+    }
+
+
+def _values_report(schema: DataSchema, answers: Fused, rows: Rows) -> dict[str, object]:
+    found = _regression(schema, answers, rows)
+    interval = found.directional_interval
+    return {
+        "accuracy_interval": list(interval) if interval else None,
+        "directional_accuracy": found.directional_accuracy,
+        "baseline_accuracy": found.baseline_directional_accuracy,
+        "mae": found.mae,
+        "rmse": found.rmse,
+        "r2": found.r2,
+    }
+
+
+def _short(
+    schema: DataSchema, mode: Aggregation, answers: Fused, rows: Rows
+) -> dict[str, float | None]:
+    """The metrics of one aggregation; a share of votes is no probability, so it has an accuracy only."""
+    if schema.task == "regression":
+        r = _regression(schema, answers, rows)
+        return {"mae": r.mae, "rmse": r.rmse, "r2": r.r2}
+    c = _classification(schema, answers, rows)
+    if mode == "majority":
+        return {"accuracy": c.accuracy, "log_loss": None, "brier": None, "ece": None}
+    return {"accuracy": c.accuracy, "log_loss": c.loss, "brier": c.brier, "ece": c.ece}
+
+
+def _classification(schema: DataSchema, answers: Fused, rows: Rows) -> ClassificationMetrics:
+    if answers.probabilities is None or answers.decisions is None:
+        raise ValueError("a classification has probabilities")
+    logits = class_logits(answers.probabilities)
+    return classification(logits, rows.y, n_classes=n_classes(schema), predicted=answers.decisions)
+
+
+def _regression(schema: DataSchema, answers: Fused, rows: Rows) -> RegressionMetrics:
+    standardised = (answers.values - schema.target_mean) / schema.target_sd
+    return regression(
+        standardised, rows.y.astype(np.float64), sd=schema.target_sd, mean=schema.target_mean
+    )
+
+
+def baseline_warnings(evaluation: Evaluation | None) -> list[str]:
+    """That the model is not better than an answer which needs no network, where that was measured."""
+    if evaluation is None or evaluation.skill is None or evaluation.skill > 0:
+        return []
+    best, baselines = evaluation.best_baseline, evaluation.baselines
+    if best is None or baselines is None or evaluation.by_aggregation is None:
+        return []
+    metric = "accuracy" if evaluation.rmse is None else "rmse"
+    reached = evaluation.by_aggregation[DEFAULT_AGGREGATION][metric]
+    beaten_by = f"{metric} {reached:.4g} against {baselines[best]:.4g}"
+    rows = f"the {evaluation.test_rows} test rows"
+    return [f"the model is not better than the baseline {best!r} on {rows}: {beaten_by}"]

@@ -4,17 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flow_nexus_neural.data.prepare import PreparedData
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.reports import Evaluation
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.version import Bundle
-from flow_nexus_neural.engine.versions import evaluation
 from flow_nexus_neural.engine.versions.calibration import calibrated_bundle
-from flow_nexus_neural.engine.versions.evaluation import Evaluator, Logits, Score
+from flow_nexus_neural.engine.versions.evaluation import Evaluator, Score, compare, report, score
+from flow_nexus_neural.engine.versions.served import Logits, serve_groups
 from flow_nexus_neural.errors import RoundFailed
+from flow_nexus_neural.kernels.ensemble import Fused
+from flow_nexus_neural.vocabulary import AGGREGATIONS, DEFAULT_AGGREGATION, Aggregation
 
 
 @dataclass(frozen=True)
@@ -45,40 +46,31 @@ class Judge:
         """Of the training's data."""
         return self.data.schema
 
-    async def round(self, networks: Mapping[str, NetworkGroup]) -> Verdict:
-        """Measure a round's candidate.
+    async def round(self, networks: Mapping[str, NetworkGroup], bundle: Bundle) -> Verdict:
+        """Measure a round's candidate as it would be served by this bundle.
 
         Raises:
             RoundFailed: Its outputs are not finite.
             NoWorkers: Nobody is left to compute them.
         """
         logits = await self._infer(networks, ("select", "test"))
-        return await self.evaluator.cluster.context.offload(self._verdict, networks, logits)
+        return await self.evaluator.cluster.context.offload(self._verdict, networks, bundle, logits)
 
     def _verdict(
-        self, networks: Mapping[str, NetworkGroup], logits: Mapping[str, Mapping[str, Logits]]
+        self,
+        networks: Mapping[str, NetworkGroup],
+        bundle: Bundle,
+        logits: Mapping[str, Mapping[str, Logits]],
     ) -> Verdict:
-        answers = self._answers(networks, logits)
-        parts = self.data.parts
         validation = Score(None, None)
-        if "select" in answers:
-            validation = evaluation.score(self.schema, answers["select"], parts["select"])
-        return Verdict(
-            validation=validation,
-            test=evaluation.score(self.schema, answers["test"], parts["test"]),
-            evaluation=evaluation.report(
-                self.schema,
-                answers["test"],
-                parts["test"],
-                None,
-                description=self.data.description,
-            ),
-        )
+        if len(self.data.parts["select"].y):
+            validation = self._score(networks, bundle, logits, "select")
+        return self._on_test(networks, bundle, logits, (DEFAULT_AGGREGATION,), validation)
 
     async def finish(
         self, networks: Mapping[str, NetworkGroup], bundle: Bundle
-    ) -> tuple[Bundle, float | None]:
-        """Ensemble weights and calibration of a final model, and the ensemble's accuracy on test rows.
+    ) -> tuple[Bundle, Verdict]:
+        """Complete the bundle of a final model, and measure what it serves, for every aggregation.
 
         Raises:
             RoundFailed: Its outputs are not finite.
@@ -94,15 +86,63 @@ class Judge:
         networks: Mapping[str, NetworkGroup],
         bundle: Bundle,
         logits: Mapping[str, Mapping[str, Logits]],
-    ) -> tuple[Bundle, float | None]:
+    ) -> tuple[Bundle, Verdict]:
         slots = slot_networks(networks)
         finished = calibrated_bundle(bundle, self.schema, slots, logits, self.data.parts)
-        weights = [finished.slot_weights[slot] for slot in slots]
-        on_test = {key: outputs["test"] for key, outputs in logits.items()}
-        answers = evaluation.fused("ensemble", on_test, list(slots.values()), weights, self.schema)
+        nothing = Score(None, None)
+        measured = self._on_test(
+            networks, finished, logits, tuple(AGGREGATIONS), nothing, compared=True
+        )
+        return finished, measured
+
+    def _on_test(
+        self,
+        networks: Mapping[str, NetworkGroup],
+        bundle: Bundle,
+        logits: Mapping[str, Mapping[str, Logits]],
+        modes: Sequence[Aggregation],
+        validation: Score,
+        *,
+        compared: bool = False,
+    ) -> Verdict:
         test = self.data.parts["test"]
-        pooled = evaluation.pooled(self.schema, answers)
-        return finished, evaluation.score(self.schema, pooled, test).accuracy
+        answers = {mode: self._answers(networks, bundle, logits, "test", mode) for mode in modes}
+        baselines = None
+        if compared:
+            baselines = compare(self.schema, answers[DEFAULT_AGGREGATION], self.data.parts)
+        return Verdict(
+            validation=validation,
+            test=score(self.schema, answers[DEFAULT_AGGREGATION], test),
+            evaluation=report(
+                self.schema,
+                answers,
+                test,
+                description=self.data.description,
+                compared=baselines,
+            ),
+        )
+
+    def _score(
+        self,
+        networks: Mapping[str, NetworkGroup],
+        bundle: Bundle,
+        logits: Mapping[str, Mapping[str, Logits]],
+        part: str,
+    ) -> Score:
+        answers = self._answers(networks, bundle, logits, part, DEFAULT_AGGREGATION)
+        return score(self.schema, answers, self.data.parts[part])
+
+    def _answers(
+        self,
+        networks: Mapping[str, NetworkGroup],
+        bundle: Bundle,
+        logits: Mapping[str, Mapping[str, Logits]],
+        part: str,
+        mode: Aggregation,
+    ) -> Fused:
+        """What is served for the rows of a part."""
+        of_part = {key: outputs[part] for key, outputs in logits.items()}
+        return serve_groups(bundle, self.schema, mode, of_part, slot_networks(networks)).final
 
     async def _infer(
         self, networks: Mapping[str, NetworkGroup], parts: Sequence[str]
@@ -119,30 +159,7 @@ class Judge:
                 )
         return logits
 
-    def _answers(
-        self, networks: Mapping[str, NetworkGroup], logits: Mapping[str, Mapping[str, Logits]]
-    ) -> dict[str, NDArray[np.float64]]:
-        """The cluster's answer per part: its only network's outputs, or the mean of all slots."""
-        parts = next(iter(logits.values())).keys()
-        if len(logits) == 1:
-            only = next(iter(logits.values()))
-            return {part: np.asarray(only[part], dtype=np.float64) for part in parts}
-        slots = list(slot_networks(networks).values())
-        pooled = {}
-        for part in parts:
-            by_network = {key: outputs[part] for key, outputs in logits.items()}
-            answers = evaluation.fused("mean", by_network, slots, [1.0] * len(slots), self.schema)
-            pooled[part] = evaluation.pooled(self.schema, answers)
-        return pooled
-
 
 def slot_networks(networks: Mapping[str, NetworkGroup]) -> dict[str, str]:
     """NetworkGroup of every slot, network after network, in slot order inside each."""
     return {slot: key for key, network in networks.items() for slot in network.slots}
-
-
-def with_ensemble(found: Evaluation | None, accuracy: float | None) -> Evaluation | None:
-    """An evaluation that also knows the ensemble's accuracy."""
-    if found is None:
-        return None
-    return found.model_copy(update={"ensemble_accuracy": accuracy})

@@ -180,10 +180,13 @@ def test_a_calibrator_belongs_to_its_mode():
     assert made.prediction == pytest.approx(1 / (1 + math.exp(-(0.5 * logit(0.9) + 0.25))))
     assert made.confidence == pytest.approx(made.prediction)
     assert made.consensus == 1
-    # What calibration decides differently, nobody decided.
+    # Votes are counted after calibration too: all of these are below a half then.
     turned = answer(binary(0.6, 0.4, 0.6), calibrators={"mean": Calibrator("platt", 1.0, -1.0)})
     assert turned.decision == ["0"]
-    assert turned.consensus == pytest.approx(1 / 3)
+    assert turned.consensus == 1
+    split = answer(binary(0.6, 0.4, 0.8), calibrators={"mean": Calibrator("platt", 1.0, -1.0)})
+    assert split.decision == ["0"]
+    assert split.consensus == pytest.approx(2 / 3)
     assert not answer(binary(0.9, 0.9), "weighted", calibrators=calibrators).calibrated
 
 

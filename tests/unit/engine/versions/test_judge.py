@@ -6,8 +6,11 @@ import pytest
 from flow_nexus_neural.data.prepare import DataRequest, prepare
 from flow_nexus_neural.engine.versions.evaluation import Score, score
 from flow_nexus_neural.engine.versions.judge import Judge
+from flow_nexus_neural.engine.versions.served import serve_groups
 from flow_nexus_neural.settings import Settings
-from tests.unit.engine.building import network
+from tests.unit.engine.building import bundle, network
+
+PLAIN = bundle({"worker-0": 1.0})
 
 
 @pytest.fixture
@@ -39,7 +42,7 @@ def rows(count):
 async def judged(count, tmp_path, answer):
     data = prepare(DataRequest(rows(count)), Settings(state_dir=tmp_path))
     evaluator = SameAnswer(data, answer)
-    return data, evaluator, await Judge(evaluator, data).round({"c0": network()})
+    return data, evaluator, await Judge(evaluator, data).round({"c0": network()}, PLAIN)
 
 
 def by_first_feature(part):
@@ -50,7 +53,8 @@ async def test_validation_is_measured_on_select_rows(tmp_path):
     data, _, verdict = await judged(240, tmp_path, by_first_feature)
     for part, found in (("select", verdict.validation), ("test", verdict.test)):
         own = data.parts[part]
-        assert found == score(data.schema, by_first_feature(own).astype(np.float64), own)
+        answers = serve_groups(PLAIN, data.schema, "mean", {"c0": by_first_feature(own)}, {})
+        assert found == score(data.schema, answers.final, own)
     assert verdict.validation != verdict.test
     assert verdict.evaluation.test_rows == len(data.parts["test"]) == 48
 
@@ -66,6 +70,6 @@ async def test_no_validation_number_depends_on_the_labels_of_test_rows(tmp_path)
     data, evaluator, verdict = await judged(240, tmp_path, by_first_feature)
     test = data.parts["test"]
     test.y[:] = 1 - test.y
-    again = await Judge(evaluator, data).round({"c0": network()})
+    again = await Judge(evaluator, data).round({"c0": network()}, PLAIN)
     assert again.validation == verdict.validation
     assert again.test != verdict.test

@@ -1,0 +1,101 @@
+"""What a version answers to rows: the one path on which predictions are served and versions are measured.
+
+Status reports the metrics of exactly these answers, so that whoever asks for predictions of the test rows
+finds the reported numbers.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow_nexus_neural.data.schema import DataSchema
+from flow_nexus_neural.engine.state.version import Bundle
+from flow_nexus_neural.kernels.ensemble import Fused, TargetScale, calibrate, fuse
+from flow_nexus_neural.vocabulary import Aggregation
+
+Logits = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Served:
+    """Answers to rows.
+
+    Attributes:
+        raw: As the slots' outputs were combined.
+        final: After calibration; the same object where the version has no calibrator for the mode.
+    """
+
+    raw: Fused
+    final: Fused
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether calibration was applied."""
+        return self.final is not self.raw
+
+
+def serve(
+    bundle: Bundle,
+    schema: DataSchema,
+    aggregation: Aggregation,
+    logits: NDArray[np.floating],
+    weights: Sequence[float],
+    *,
+    expected_weight: float | None = None,
+) -> Served:
+    """Combine the outputs of slots as a prediction does.
+
+    Args:
+        bundle: Of the version that answers.
+        schema: Of the data it was trained on.
+        aggregation: How answers are combined.
+        logits: [K, R, O] outputs of the slots that answered, in slot order.
+        weights: [K] their weights.
+        expected_weight: Sum of the weights of all slots that were asked; None if all answered.
+    """
+    raw = fuse(
+        aggregation,
+        logits,
+        weights,
+        schema.task,
+        expected_weight=expected_weight,
+        scale=target_scale(schema, bundle.residual_median),
+    )
+    calibrator = bundle.calibrators.get(aggregation)
+    if calibrator is None or raw.probabilities is None:
+        return Served(raw, raw)
+    return Served(raw, calibrate(raw, calibrator, weights, expected_weight=expected_weight))
+
+
+def serve_groups(
+    bundle: Bundle,
+    schema: DataSchema,
+    aggregation: Aggregation,
+    logits: Mapping[str, Logits],
+    slot_networks: Mapping[str, str],
+) -> Served:
+    """What all serving slots together answer to rows that were inferred once per network group.
+
+    Args:
+        bundle: Of the version; its slot weights count.
+        schema: Of the data.
+        aggregation: How answers are combined.
+        logits: [R, O] by network group.
+        slot_networks: Network group of every slot, in slot order.
+    """
+    if len(logits) == 1:
+        # Slots of one group hold the same weights: their combination is the answer of any one of them.
+        only = next(iter(logits.values()))
+        return serve(bundle, schema, aggregation, np.asarray(only, dtype=np.float64)[None], [1.0])
+    outputs = np.stack([np.asarray(logits[key], np.float64) for key in slot_networks.values()])
+    weights = [bundle.slot_weights[slot] for slot in slot_networks]
+    return serve(bundle, schema, aggregation, outputs, weights)
+
+
+def target_scale(schema: DataSchema, tolerance: float | None = None) -> TargetScale | None:
+    """How standardised outputs become target values; None unless the task is regression."""
+    if schema.task != "regression":
+        return None
+    return TargetScale(mean=schema.target_mean, sd=schema.target_sd, tau=tolerance or 0.0)
