@@ -282,11 +282,15 @@ class Exchange:
 
 
 def mean_loss(updates: Sequence[Update]) -> float | None:
-    """Training loss over all rows seen; None as soon as one worker's was not finite."""
-    if not updates or any(update.loss is None for update in updates):
+    """Training loss of those that made a step, weighted by rows; None as soon as one of them was not finite.
+
+    A shard that is too small for one batch makes no step and has no loss; it must not hide the others'.
+    """
+    stepped = [update for update in updates if update.steps > 0]
+    if not stepped or any(update.loss is None for update in stepped):
         return None
-    total = sum(update.rows for update in updates)
-    return sum((update.loss or 0.0) * update.rows for update in updates) / total
+    total = sum(update.rows for update in stepped)
+    return sum((update.loss or 0.0) * update.rows for update in stepped) / total
 
 
 async def revoke_base(exchange: Exchange, slots: Sequence[Slot], base: Region) -> None:

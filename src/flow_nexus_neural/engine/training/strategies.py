@@ -264,11 +264,8 @@ def _added(one: Update | None, other: Update) -> Update:
     """Two parts of one epoch of a worker, as one."""
     if one is None:
         return other
-    both = one.loss is not None and other.loss is not None
+    stepped = [part for part in (one, other) if part.steps > 0]  # the others have no loss
     steps = one.steps + other.steps
-    loss = (
-        ((one.loss or 0.0) * one.steps + (other.loss or 0.0) * other.steps) / steps
-        if both and steps
-        else None
-    )
+    known = bool(stepped) and all(part.loss is not None for part in stepped)
+    loss = sum((part.loss or 0.0) * part.steps for part in stepped) / steps if known else None
     return replace(other, steps=steps, loss=loss, cpu_s=one.cpu_s + other.cpu_s)
