@@ -127,19 +127,19 @@ def calibrate(
     *,
     expected_weight: float | None = None,
 ) -> Fused:
-    """The same combination with calibrated probabilities, of the answer and of every slot alike.
+    """The same combination with calibrated probabilities, both of the combination and of every slot.
 
-    A calibrator with an offset moves the point at which a decision changes. Were it applied to the answer
-    alone, slots that all answer the same could all count as disagreeing with it.
+    A calibrator with an offset moves the decision threshold. If it were applied to the combination alone,
+    slots with equal answers could all count as disagreeing with their combination.
 
     Args:
         fused: A combination of classes.
         calibrator: Fitted on combinations of the same kind.
-        weights: As `fuse` was given.
-        expected_weight: As `fuse` was given.
+        weights: As passed to `fuse`.
+        expected_weight: As passed to `fuse`.
 
     Raises:
-        ValueError: `fused` is a regression.
+        ValueError: If `fused` is a regression.
     """
     if fused.probabilities is None or fused.node_probabilities is None:
         raise ValueError("values of a regression have no probabilities to calibrate")
@@ -226,7 +226,7 @@ def _fuse_classes(
 def _of_classes(
     fused: Float64s, decisions: Ints, p: Float64s, weights: Float64s, expected: float
 ) -> Fused:
-    """The combination [R, C] with its decisions [R], beside the slots' probabilities p [K, R, C]."""
+    """Build the result from combination [R, C], its decisions [R] and the slots' probabilities [K, R, C]."""
     binary = p.shape[2] == 2
     if binary:
         one = np.clip(fused[:, 1], EPSILON, 1.0 - EPSILON)
@@ -246,7 +246,7 @@ def _of_classes(
 
 
 def _calibrated(calibrator: Calibrator, p: Float64s) -> Float64s:
-    """Calibrated probabilities [..., C]; of two classes clipped first, as every combination of them is."""
+    """Calibrated probabilities [..., C]; with two classes clipped first, as in every combination."""
     if p.shape[-1] == 2:
         p = np.clip(p, EPSILON, 1.0 - EPSILON)
     calibrated: Float64s = np.exp(class_log_probabilities(calibrator.apply(class_logits(p))))

@@ -17,7 +17,7 @@ TIE = 1e-12
 """Probabilities that differ by less than this count as equal."""
 Z_95 = 1.959963984540054
 ROUNDING = 1e-6
-"""Standardising a target to float32 and back moves it by up to 6e-8 of the mean; what is 0 must stay 0."""
+"""Standardising a target to float32 and back changes it by up to 6e-8 of the mean: less counts as 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +79,13 @@ class RegressionMetrics:
 
 @dataclass(frozen=True, slots=True)
 class ClassMetrics:
-    """Metrics of one class; None where there is nothing to divide by.
+    """Metrics of one class; None if the denominator is 0.
 
     Attributes:
-        rows: Rows of this class.
-        precision: Share of the rows that were given this class which are of it.
-        recall: Share of the rows of this class that were given it.
-        f1: Harmonic mean of the two.
+        rows: Number of rows of this class.
+        precision: Share of true rows of this class among the rows predicted as it.
+        recall: Share of rows predicted as this class among its true rows.
+        f1: Harmonic mean of precision and recall.
     """
 
     rows: int
@@ -108,7 +108,7 @@ def classification(
             baseline are None.
         y: [n] class indices in [0, n_classes), of any numeric type.
         n_classes: Classes of the task, whether or not they occur here.
-        predicted: [n] decisions, where something else than the probabilities decided; None for `decide`.
+        predicted: [n] decisions, if not derived from the probabilities; None for `decide`.
 
     Raises:
         ValueError: If shapes do not fit or a label is not a class index.
@@ -149,7 +149,7 @@ def classification(
 
 
 def per_class(confusion: Sequence[Sequence[int]] | None) -> list[ClassMetrics]:
-    """Metrics of every class from a confusion matrix [true][predicted]; empty for None."""
+    """Metrics of each class from a confusion matrix [true][predicted]; empty for None."""
     if confusion is None:
         return []
     counts = np.asarray(confusion, dtype=np.int64)
@@ -280,7 +280,7 @@ def _brier(p: Float64s, labels: NDArray[np.int64]) -> float:
 def _direction(
     predicted: Float64s, target: Float64s, smallest: float
 ) -> tuple[float | None, tuple[float, float] | None, float | None]:
-    """Accuracy of signs, its interval and its baseline; targets up to `smallest` in size count as 0."""
+    """Accuracy of signs, its interval and its baseline; targets within +-`smallest` count as 0."""
     moved = np.abs(target) > smallest
     up = int((target > smallest).sum())
     n = int(moved.sum())
