@@ -111,7 +111,7 @@ class Settings(BaseModel):
         Several paths are separated as in PATH.
 
         Raises:
-            InvalidArguments: If a variable with the prefix names no field, or a value is not valid.
+            InvalidArguments: If a variable with the prefix names no field, or a value does not fit.
         """
         values: dict[str, object] = {}
         for name, text in environ.items():

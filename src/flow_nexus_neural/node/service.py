@@ -130,7 +130,7 @@ class NodeService:
             return Failed(type="cancelled", message=f"{self._name} was asked to stop"), {}
         except _Busy as failure:
             return Failed(type="busy", message=f"{self._name} is busy: {failure}"), {}
-        except Exception as failure:  # noqa: BLE001 - a node outlives every request; the engine is told
+        except Exception as failure:  # noqa: BLE001 - a node outlives every request; the engine gets the error
             text = str(failure) or "no message"
             return Failed(type=type(failure).__name__[:80], message=text[:2000]), {}
         finally:

@@ -114,7 +114,7 @@ class EngineHost:
                 opening.engine = engine
                 opening.done.set()
                 await stopping.wait()
-        except Exception as failure:  # noqa: BLE001 - told to the waiting callers, like any tool failure
+        except Exception as failure:  # noqa: BLE001 - reported to the waiting callers, like any tool failure
             opening.error = known_error(failure, subject="opening the engine")
         finally:
             self._opening = None

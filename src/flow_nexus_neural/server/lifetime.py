@@ -85,7 +85,7 @@ async def _stop_when_orphaned(stop: anyio.Event) -> None:
 
 
 def _limit_closing() -> None:
-    """End the process if closing takes too long, by a thread, in case the event loop is blocked."""
+    """End the process when closing takes too long, even if the event loop is stuck."""
     timer = threading.Timer(CLOSING_BUDGET_S, _exit, (1,))
     timer.daemon = True
     timer.start()

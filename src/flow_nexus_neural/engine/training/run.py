@@ -372,5 +372,5 @@ class TrainingRun:
             await cluster.ledger.record([], rows)
         except StoreError as failure:
             training.note_unrecorded_end(str(failure))
-        self.ended.set()  # last: whoever waits for it may read the row
+        self.ended.set()  # last: waiting tasks may read the row
         cluster.changed()

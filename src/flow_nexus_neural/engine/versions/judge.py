@@ -70,11 +70,11 @@ class Judge:
     async def finish(
         self, networks: Mapping[str, NetworkGroup], bundle: Bundle
     ) -> tuple[Bundle, Verdict]:
-        """Complete the bundle of a final model, and measure what it serves, for every aggregation.
+        """Complete the bundle of a final model, and measure its predictions for every aggregation.
 
         Raises:
-            RoundFailed: Its outputs are not finite.
-            NoWorkers: Nobody is left to compute them.
+            RoundFailed: If its outputs are not finite.
+            NoWorkers: If no node is left to compute them.
         """
         logits = await self._infer(networks, ("meta", "calib", "test"))
         return await self.evaluator.cluster.context.offload(

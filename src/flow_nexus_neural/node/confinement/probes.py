@@ -145,7 +145,7 @@ _PROBES: Final[dict[str, Callable[[], int | None]]] = {
     "shared_position": lambda: syscall("lseek", -1, 0, 0),
     # Flags that contradict each other: without a filter EINVAL.
     "thread": lambda: syscall("clone", _CLONE_THREAD, 0, 0, 0, 0),
-    # A wake that finds nobody: without a filter a permitted no-op.
+    # Wakes no thread: without a filter a permitted no-op.
     "shared_futex": lambda: syscall("futex", _WORD, _FUTEX_WAKE, 1, None, None, 0),
     "clock_of_parent": lambda: syscall("clock_gettime", (~os.getppid() << 3) | 2, _WORDS),
     # A null path: without a filter EFAULT.

@@ -37,16 +37,16 @@ _BEFORE_READY: Final = frozenset({9, 71})
 
 
 def with_last_words(sentence: str, stderr_tail: str) -> str:
-    """Append to a sentence the last line of a process's stderr, if there is one.
+    """A sentence about a process, and the last line it wrote, if it wrote one.
 
-    The line is untrusted and may be read by a model, so it is quoted, printable and on one line.
+    The line may be made for whoever reads it: nothing in it can look like a line or a command of its own.
     """
     lines = stderr_tail.strip().splitlines()
     return f"{sentence} (last words: {plain(lines[-1], MAX_LAST_WORDS)!r})" if lines else sentence
 
 
 def plain(text: str, longest: int) -> str:
-    """Make a node's output safe to show: printable, on one line, at most `longest` characters."""
+    """What a node wrote, for people and models to read: printable, on one line, of limited length."""
     kept = "".join(
         char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:longest]
     )
@@ -82,7 +82,7 @@ def describe_exit(
         was_ready: Whether it had sent Ready.
         asked: Whether a Shutdown had been sent to it, received or not.
     """
-    reason, sentence, signal_name = _from_status(report, was_ready=was_ready, asked=asked)
+    reason, sentence, signal_name = _words(report, was_ready=was_ready, asked=asked)
     # The cause of a kill only counts if the kill took effect: the node may have ended by itself before.
     if cause is not None and reason in ("killed", "runtime_lost"):
         reason, _, why = cause.partition(": ")
@@ -101,7 +101,7 @@ def describe_exit(
     )
 
 
-def _from_status(
+def _words(
     report: ExitReport | None, *, was_ready: bool, asked: bool
 ) -> tuple[str, str, str | None]:
     if report is None:

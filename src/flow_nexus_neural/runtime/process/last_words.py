@@ -28,7 +28,7 @@ class LastWords:
 
     @property
     def text(self) -> str:
-        """The kept bytes as text."""
+        """What is kept, as text."""
         return self._kept.decode("utf-8", "replace")
 
     async def drain(self, fd: int) -> None:
