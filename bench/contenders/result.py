@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from bench.work import WORKS, Work
 
@@ -28,13 +29,17 @@ def report(round_s: list[float], pooled_loss: float | None, first_round_at_s: fl
 
 
 def arguments() -> tuple[Work, int, argparse.Namespace]:
-    """Which work, how many rounds."""
+    """Which work, how many rounds; fewer clients or rows make it small enough for a test."""
     parser = argparse.ArgumentParser()
     parser.add_argument("work", choices=sorted(WORKS))
     parser.add_argument("--rounds", type=int, required=True)
+    parser.add_argument("--clients", type=int)
+    parser.add_argument("--rows", type=int)
     parser.add_argument("--fused", action="store_true")
     given = parser.parse_args()
-    return WORKS[given.work], given.rounds, given
+    work = WORKS[given.work]
+    work = replace(work, clients=given.clients or work.clients, rows=given.rows or work.rows)
+    return work, given.rounds, given
 
 
 class Stopwatch:

@@ -28,6 +28,7 @@ from flow_nexus_neural.protocol.messages import (
     ServiceRequest,
     Train,
 )
+from tests.doubles.limits import HANG_S
 from tests.doubles.linear_service import LinearService, linear_plan
 from tests.doubles.runtimes import (
     LONG_TRAIN,
@@ -53,7 +54,7 @@ async def begin(tasks, node, request, outcome):
             outcome.append(failure)
 
     tasks.start_soon(ask)
-    with anyio.fail_after(10):
+    with anyio.fail_after(HANG_S):
         while (await node.call(Ping()))[0].busy != request.kind:
             await anyio.lowlevel.checkpoint()
 
@@ -211,7 +212,7 @@ async def test_a_request_of_another_incarnation_is_fenced_by_the_node(node):
     conversation._spec = replace(node.spec, incarnation=99)
     call = conversation._begin(Ping(), {}, None)
     conversation._spec = node.spec
-    with anyio.fail_after(10):
+    with anyio.fail_after(HANG_S):
         await call.answered.wait()
     assert isinstance(call.reply, Failed)
     assert call.reply.type == "fenced"

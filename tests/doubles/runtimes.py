@@ -17,6 +17,7 @@ from flow_nexus_neural.runtime.inproc.runtime import InprocRuntime
 from flow_nexus_neural.runtime.local.runtime import LocalRuntime
 from flow_nexus_neural.runtime.local.zygote_process import ZygoteProcess
 from flow_nexus_neural.settings import Settings
+from tests.doubles.limits import HANG_S
 from tests.doubles.linear_service import LinearService, linear_plan
 
 LIGHT_ZYGOTE = (sys.executable, "-I", str(Path(__file__).with_name("light_zygote.py")))
@@ -110,7 +111,7 @@ def descriptors():
     return links
 
 
-async def until(condition, timeout_s=10):
+async def until(condition, timeout_s=HANG_S):
     """Wait until a condition of the outside world holds."""
     with anyio.fail_after(timeout_s):
         while not condition():  # noqa: ASYNC110  # other processes set no event

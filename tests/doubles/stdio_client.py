@@ -6,10 +6,12 @@ import select
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-REPLY_LIMIT_S = 30.0
+from tests.doubles.limits import HANG_S
+
 META = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
     "io.modelcontextprotocol/clientInfo": {"name": "pipes", "version": "1"},
@@ -34,7 +36,7 @@ class PipeClient:
         while line:
             line = line[os.write(self._write_fd, line) :]
 
-    def receive(self, limit_s: float = REPLY_LIMIT_S) -> dict[str, Any]:
+    def receive(self, limit_s: float = HANG_S) -> dict[str, Any]:
         deadline_s = time.monotonic() + limit_s
         while b"\n" not in self._buffer:
             left_s = deadline_s - time.monotonic()
@@ -110,15 +112,16 @@ def is_alive(pid: int) -> bool:
 def descendants(pid: int) -> list[int]:
     found = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in task.read_text().split():
-            found += [int(child), *descendants(int(child))]
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            for child in task.read_text().split():
+                found += [int(child), *descendants(int(child))]
     return found
 
 
-def wait_until(condition: Callable[[], bool], limit_s: float, what: str) -> float:
+def wait_until(condition: Callable[[], bool], what: str) -> float:
     """Wait for a condition; returns the seconds it took."""
     started_s = time.monotonic()
     while not condition():
-        assert time.monotonic() - started_s < limit_s, f"not within {limit_s} s: {what}"
+        assert time.monotonic() - started_s < HANG_S, f"not within {HANG_S:g} s: {what}"
         select.select([], [], [], 0.01)
     return time.monotonic() - started_s

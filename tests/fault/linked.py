@@ -19,10 +19,9 @@ from flow_nexus_neural.protocol.messages import Observe
 from flow_nexus_neural.runtime.inproc.runtime import InprocRuntime
 from flow_nexus_neural.runtime.local.runtime import LocalRuntime
 from flow_nexus_neural.settings import Settings
+from tests.doubles.limits import HANG_S
 from tests.doubles.linear_service import LinearService
 from tests.doubles.runtimes import launch_light
-
-LIMIT_S = 30
 
 
 class Linked:
@@ -46,7 +45,7 @@ class Linked:
         return await self.engine.status(StatusRequest(cluster_id=self.cluster_id, **more))
 
     async def until(self, condition):
-        with anyio.fail_after(LIMIT_S):
+        with anyio.fail_after(HANG_S):
             status = await self.status()
             while not condition(status):
                 status = await self.status(wait_seconds=1)
@@ -65,7 +64,7 @@ class Linked:
 
     def key(self, name):
         """Under which a slot publishes now."""
-        return self.wiring._publishers[name].buffer.key
+        return self.wiring.key(name)
 
     async def sights(self, reader, *keys):
         """What a node reads under keys, asked past the engine."""

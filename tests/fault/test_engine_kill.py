@@ -16,11 +16,13 @@ from flow_nexus_neural.engine.ports import Ports
 from flow_nexus_neural.errors import NoServingNode, StoreUnavailable
 from flow_nexus_neural.settings import Settings
 from tests.doubles.fail_points import FILES, JOURNAL, FailPoints, disk_is_full
+from tests.doubles.limits import HANG_S
 from tests.doubles.runtimes import descriptors, gone, until
 from tests.sim.simulated import World, blobs
 
 DATA = blobs(300)
 LONG = 400
+DEADLINE_MS = 20_000
 SMALL = (
     {"type": "dense", "units": 16, "activation": "relu"},
     {"type": "dense", "units": 1, "activation": "sigmoid"},
@@ -109,7 +111,7 @@ async def test_a_burst_of_predictions_survives_the_death_of_a_worker(w, cluster)
 
     async def ask():
         for _ in range(25):
-            answers.append(await w.predict(cluster))  # noqa: PERF401  counted while they come
+            answers.append(await w.predict(cluster, deadline_ms=DEADLINE_MS))  # noqa: PERF401  counted while they come
 
     async with anyio.create_task_group() as group:
         for _ in range(4):
@@ -119,7 +121,7 @@ async def test_a_burst_of_predictions_survives_the_death_of_a_worker(w, cluster)
     assert len(answers) == 100
     assert {answer.prediction for answer in answers} == {expected}
     assert {answer.nodes_used for answer in answers} == {3, 2}
-    assert all(answer.latency_ms < 5000 for answer in answers)
+    assert all(answer.latency_ms < DEADLINE_MS for answer in answers)
     status = await w.status(cluster)
     assert (status.active_nodes, status.failed_nodes) == (2, 1)
 
@@ -144,8 +146,8 @@ async def test_a_stopped_worker_is_answered_without_then_suspected_then_ended(ha
     await w.train(cluster, DATA)
     pid = await pid_of(w, cluster, "worker-0")
     os.kill(pid, signal.SIGSTOP)
-    with anyio.fail_after(5):
-        answer = await w.predict(cluster, deadline_ms=400)
+    with anyio.fail_after(HANG_S):
+        answer = await w.predict(cluster, deadline_ms=1000)
     assert (answer.nodes_used, answer.nodes_expected, answer.degraded) == (2, 3, True)
     (excluded,) = answer.excluded_nodes
     assert excluded.reason == "no answer before the deadline"
@@ -175,7 +177,7 @@ async def test_a_cluster_with_a_stopped_worker_ends_at_once(hasty):
     await w.rounds(cluster, 1)
     pids = [node.pid for node in (await w.status(cluster)).nodes]
     os.kill(pids[1], signal.SIGSTOP)
-    with anyio.fail_after(12):
+    with anyio.fail_after(HANG_S):
         report = await w.terminate(cluster)
     assert not report.already_terminated
     assert all(gone(pid) for pid in pids)
@@ -188,7 +190,7 @@ async def test_nodes_come_back_by_themselves_when_the_process_that_forks_them_di
     old = {node.node_id for node in (await w.status(cluster)).nodes}
     os.kill(w.runtime.zygote_info().pid, signal.SIGKILL)
     await w.until(cluster, lambda s: s.active_nodes < 3)
-    status = await w.until(cluster, lambda s: s.active_nodes == 3, limit_s=40)
+    status = await w.until(cluster, lambda s: s.active_nodes == 3)
     assert not old & {node.node_id for node in status.nodes}
     assert [node.incarnation for node in status.nodes] == [2, 2, 2]
     after = await w.predict(cluster)

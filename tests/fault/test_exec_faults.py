@@ -16,6 +16,7 @@ from flow_nexus_neural.protocol.messages import Ping, Predict
 from flow_nexus_neural.runtime.exec import spawn as exec_spawn
 from flow_nexus_neural.runtime.exec.runtime import ExecRuntime
 from flow_nexus_neural.settings import Settings
+from tests.doubles.limits import HANG_S
 from tests.doubles.runtimes import LIGHT_EXEC, descriptors, gone, open_runtime, spec, until
 
 pytestmark = pytest.mark.anyio
@@ -23,7 +24,6 @@ pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[2]
 RAISES, EXITS, STAYS_SILENT, SPEAKS_FIRST = 9001, 9002, 9003, 9004
 NO_ROWS = {"x": np.zeros((0, 3), "f4")}
-PROMISED_S, SLACK = 2.0, 2.0
 
 
 @pytest.fixture(scope="module", params=["exec", "exec-port"])
@@ -73,10 +73,10 @@ async def test_a_frozen_node_is_stopped_by_force_after_its_grace(runtime):
 @pytest.mark.parametrize(
     ("seed", "timeout_s", "reason", "words"),
     [
-        (RAISES, 20, "node_bug", "refused to be born"),
-        (EXITS, 20, "node_bug", ""),
+        (RAISES, HANG_S, "node_bug", "refused to be born"),
+        (EXITS, HANG_S, "node_bug", ""),
         (STAYS_SILENT, 1.5, None, ""),
-        (SPEAKS_FIRST, 20, "protocol_violation", ""),
+        (SPEAKS_FIRST, HANG_S, "protocol_violation", ""),
     ],
 )
 async def test_a_failed_start_leaves_nothing_behind(runtime, seed, timeout_s, reason, words):
@@ -99,7 +99,7 @@ async def test_a_program_that_is_no_node_is_a_failed_start(command, inherit):
     async with ExecRuntime(Settings(), command=command, inherit=inherit) as runtime:
         before, others = descriptors(), children()
         with pytest.raises(NodeStartFailed):
-            await runtime.start(spec(), ready_timeout_s=20)
+            await runtime.start(spec(), ready_timeout_s=HANG_S)
         await until(lambda: sorted(descriptors()) == sorted(before))
         assert children() == others
 
@@ -146,7 +146,7 @@ async def test_a_killed_owner_leaves_no_node(kind):
         assert len(pids) == 2
         assert not any(gone(int(pid)) for pid in pids)
         owner.kill()
-    await until(lambda: all(gone(int(pid)) for pid in pids), PROMISED_S * SLACK)
+    await until(lambda: all(gone(int(pid)) for pid in pids))
 
 
 async def test_only_the_holder_of_the_token_is_taken_for_the_node():
@@ -161,7 +161,7 @@ async def test_only_the_holder_of_the_token_is_taken_for_the_node():
         stranger.sendall(b"x" * 32)
         node = socket.create_connection(address)
         node.sendall(b"t" * 32)
-        with anyio.fail_after(10):
+        with anyio.fail_after(HANG_S):
             accepted = await exec_spawn._accept(listener, b"t" * 32, Running())
         assert accepted.getpeername() == node.getsockname()
         for end in (stranger, node, accepted):

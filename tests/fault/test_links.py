@@ -109,7 +109,7 @@ async def test_a_dead_node_has_no_edges_and_the_next_connect_closes_the_ring(fiv
     status = await five.kill("worker-2")
     assert near(status, 0, 1, 1, 2, 2)
     assert status.features.connections_active == 3
-    await until(lambda: dead not in five.wiring._holdings["worker-1"].keys)
+    await until(lambda: dead not in five.wiring.held("worker-1"))
     assert await five.sights("worker-1", dead) == [None]
     report = await five.connect("ring")
     assert (report.connections, report.topology_epoch, report.connected) == (4, 2, True)
@@ -126,7 +126,7 @@ async def test_a_replacement_has_the_edges_of_its_slot_when_it_is_deployed(five)
     assert near(await five.status(), 4, 4, 4, 4, 4)
     assert five.key("worker-0") == former["worker-0"]
     assert five.key("worker-2") != former["worker-2"]
-    token = five.wiring._publishers["worker-2"].token
+    token = five.wiring.token("worker-2")
     assert await five.sights("worker-0", five.key("worker-2")) == [token]
     again = await five.connect("mesh")
     assert (again.changed, again.connections, again.topology_epoch) == (False, 10, 1)
@@ -207,7 +207,7 @@ async def test_fifty_changes_of_topology_leave_as_many_descriptors_as_one(five):
         report = await five.connect(("mesh", "ring")[round_ % 2])
         assert report.connections == (10, 5)[round_ % 2]
     assert len(descriptors()) == len(held)
-    assert {len(holdings.keys) for holdings in five.wiring._holdings.values()} == {3}
+    assert {len(five.wiring.held(f"worker-{n}")) for n in range(N)} == {3}
     await five.engine.terminate(TerminateRequest(cluster_id=five.cluster_id))
     assert not [name for name in descriptors().values() if "memfd" in name]
 

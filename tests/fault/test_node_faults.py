@@ -25,6 +25,7 @@ from flow_nexus_neural.protocol.codec import FrameLimits, encode
 from flow_nexus_neural.protocol.messages import Build, Outputs, Ping, Pong, Predict, Ready
 from flow_nexus_neural.runtime.local.node import Lines, LocalNode
 from flow_nexus_neural.runtime.local.zygote_client import Child
+from tests.doubles.limits import HANG_S
 from tests.doubles.linear_service import linear_plan
 from tests.doubles.runtimes import (
     LONG_TRAIN,
@@ -44,7 +45,7 @@ NO_ROWS = {"x": np.zeros((0, 3), "f4")}
 
 async def ask(node, behaviour, arrays=NO_ROWS):
     """Make the rogue do what the network's name says."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(HANG_S):
         return await node.call(Predict(network=behaviour), arrays)
 
 
@@ -199,10 +200,10 @@ async def test_memory_above_the_limit_is_refused_and_the_node_lives(runtime):
 @pytest.mark.parametrize(
     ("seed", "timeout_s", "reason", "words"),
     [
-        (RAISES, 20, "node_bug", "refused to be born"),
-        (EXITS, 20, "node_bug", ""),
+        (RAISES, HANG_S, "node_bug", "refused to be born"),
+        (EXITS, HANG_S, "node_bug", ""),
         (STAYS_SILENT, 0.2, None, ""),
-        (SPEAKS_FIRST, 20, "protocol_violation", ""),
+        (SPEAKS_FIRST, HANG_S, "protocol_violation", ""),
     ],
 )
 async def test_a_failed_start_leaves_nothing_behind(runtime, seed, timeout_s, reason, words):
@@ -405,7 +406,7 @@ async def test_a_node_stopped_by_a_tracer_is_killed_although_the_tracer_keeps_it
         with anyio.move_on_after(0.05) as waiting:
             await node.call(Ping())
         assert waiting.cancelled_caught
-        with anyio.fail_after(20):
+        with anyio.fail_after(HANG_S):
             exit_ = await node.stop(grace_s=0.05)
         assert exit_.reason == "killed"
         assert gone(node.pid)

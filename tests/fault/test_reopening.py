@@ -13,6 +13,7 @@ from flow_nexus_neural.engine.storage.state_dir import StateDirLock, prepare
 from flow_nexus_neural.errors import StateDirLocked
 from flow_nexus_neural.server.host import EngineHost
 from flow_nexus_neural.settings import Settings
+from tests.doubles.limits import HANG_S
 
 LAYERS = ({"type": "dense", "units": 2},)
 
@@ -31,7 +32,7 @@ async def test_after_the_state_directory_is_free_again_the_next_call_works(tmp_p
     other = StateDirLock(settings.state_dir)
     other.acquire()
     open_real = partial(open_engine, settings, FirstZygote(launch_zygote()))
-    with anyio.fail_after(50):
+    with anyio.fail_after(HANG_S):
         async with EngineHost(open_real).running() as host:
             for _ in range(2):
                 with pytest.raises(StateDirLocked):
@@ -60,7 +61,7 @@ async def test_an_engine_that_fell_is_replaced_at_the_next_call_with_a_zygote_of
             yield engine
             tasks.cancel_scope.cancel()
 
-    with anyio.fail_after(50):
+    with anyio.fail_after(HANG_S):
         async with EngineHost(falling).running() as host:
             assert await deploys(host)
             falls[-1].set()

@@ -11,6 +11,7 @@ from flow_nexus_neural.errors import NodeError
 from flow_nexus_neural.protocol.codec import encode
 from flow_nexus_neural.protocol.messages import Failed, Ping, Pong, Predict
 from flow_nexus_neural.runtime.process.last_words import _KEPT_BYTES
+from tests.doubles.limits import HANG_S
 from tests.doubles.runtimes import descriptors, gone, until
 from tests.fault.linked import linked, state_of
 
@@ -80,7 +81,7 @@ async def test_a_node_that_ends_or_stops_while_it_is_granted_memory_fails_that_g
     before = descriptors()
     region = cluster.engine.context.runtime.share(how, {"x": np.zeros(1000, "f4")})
     pid = slot.handle.pid
-    with anyio.fail_after(20), pytest.raises(NodeError):
+    with anyio.fail_after(HANG_S), pytest.raises(NodeError):
         await slot.handle.grant(region)
     region.close()
     await until(lambda: gone(pid))

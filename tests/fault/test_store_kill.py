@@ -11,6 +11,7 @@ from flow_nexus_neural.coordination.ledger import head
 from flow_nexus_neural.engine.storage.checkpoints import CheckpointFiles
 from flow_nexus_neural.engine.storage.store import Store
 from flow_nexus_neural.errors import StoreCorrupt
+from tests.doubles.limits import HANG_S
 
 WRITER = Path(__file__).parent / "programs" / "store_writer.py"
 FILE_POINTS = ["before_write", "written", "synced", "renamed", "durable"]
@@ -23,7 +24,7 @@ def start(state_dir, point="", after=0, order="blob_first"):
 
 def acknowledged(process):
     """The versions that it announced before it was killed, all of them."""
-    text, _ = process.communicate(timeout=30)
+    text, _ = process.communicate(timeout=HANG_S)
     assert process.returncode == -signal.SIGKILL
     return [int(line) for line in text.split()]
 

@@ -197,7 +197,7 @@ async def test_no_process_outlives_a_killed_server(kind, booting):
         server.kill()
         server.wait()
         server.stdout.close()
-    await until(lambda: all(gone(pid) for pid in pids), timeout_s=5)
+    await until(lambda: all(gone(pid) for pid in pids))
     assert len(pids) == (1 if booting else 5)
 
 

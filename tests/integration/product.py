@@ -16,6 +16,7 @@ from flow_nexus_neural.runtime.inproc.runtime import InprocRuntime
 from flow_nexus_neural.server.app import build_server
 from flow_nexus_neural.server.host import EngineHost
 from flow_nexus_neural.settings import Settings
+from tests.doubles.limits import HANG_S
 from tests.integration.served import text_of
 
 LAYERS = [{"type": "dense", "units": 6, "activation": "tanh"}]
@@ -62,7 +63,7 @@ class Product:
         return cluster_id
 
     async def done(self, cluster_id: str) -> dict[str, Any]:
-        with anyio.fail_after(40):
+        with anyio.fail_after(HANG_S):
             while True:
                 status = await self.result(
                     "cluster_status", cluster_id=cluster_id, wait_seconds=20, until="done"

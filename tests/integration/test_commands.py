@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.doubles.limits import HANG_S
+from tests.doubles.programs import run_to_end
 from tests.doubles.stdio_client import ServerProcess
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="nodes need Linux"),
-    pytest.mark.timeout(120),
 ]
 
 
@@ -20,13 +21,9 @@ def command(state: Path) -> list[str]:
 
 
 def run(state: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return run_to_end(
         [*command(state), *words],
-        capture_output=True,
-        text=True,
-        timeout=100,
         cwd=state.parent,
-        check=False,
     )
 
 
@@ -44,7 +41,7 @@ def test_stored_clusters_are_listed_shown_and_removed_but_not_while_a_server_has
         assert "state_dir_locked: " in refused.stderr
         assert "Traceback" not in refused.stderr
         server.process.stdin.close()
-        assert server.process.wait(20) == 0
+        assert server.process.wait(HANG_S) == 0
     listed = run(state, "clusters", "list")
     assert listed.returncode == 0
     assert cluster_id in listed.stdout

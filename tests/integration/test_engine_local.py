@@ -17,6 +17,7 @@ from flow_nexus_neural.engine.engine import Engine
 from flow_nexus_neural.errors import StateDirLocked
 from flow_nexus_neural.runtime.local.runtime import LocalRuntime
 from flow_nexus_neural.settings import Settings
+from tests.doubles.limits import HANG_S
 from tests.sim.simulated import World, blobs
 
 LAYERS = (
@@ -233,7 +234,7 @@ async def test_a_new_server_on_the_old_directory_answers_the_same_to_the_bit(tmp
         assert status.training.training_id == report.training_id
         assert status.training_status == "stopped"
         assert "interrupted: the server ended after round" in status.training_error
-        with anyio.fail_after(30):
+        with anyio.fail_after(HANG_S):
             first, second = [await w.predict(cluster, record) for _ in range(2)]
         assert first.model_version == status.model_version
         assert first.prediction == second.prediction

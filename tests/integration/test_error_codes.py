@@ -25,6 +25,7 @@ from flow_nexus_neural.runtime.process.isolation import judge
 from flow_nexus_neural.server.app import build_server
 from flow_nexus_neural.server.host import EngineHost
 from flow_nexus_neural.settings import Settings
+from tests.doubles.limits import HANG_S
 from tests.integration.product import LAYERS, honest, product
 from tests.integration.served import text_of
 
@@ -296,7 +297,7 @@ async def the_only_worker_is_dead(folder: Path) -> str:
         cluster_id = await it.cluster()
         await it.result("node_deploy", cluster_id=cluster_id, role="validator")
         it.kill("worker-0")
-        with anyio.fail_after(10):
+        with anyio.fail_after(HANG_S):
             while (await it.result("cluster_status", cluster_id=cluster_id))["failed_nodes"] == 0:
                 await it.result("cluster_status", cluster_id=cluster_id, wait_seconds=1)
         return await it.error("train_distributed", cluster_id=cluster_id, dataset=XOR)

@@ -1,13 +1,13 @@
 """Every example runs as a user would run it, and prints what its expected output promises."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from readme.expected_output import first_difference
+from tests.doubles.programs import run_to_end
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "client_examples"
 RUNS = {
@@ -20,16 +20,11 @@ RUNS = {
 }
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("script", sorted(RUNS))
 def test_an_example_exits_well_and_prints_what_it_promises(script, tmp_path):
-    run = subprocess.run(
+    run = run_to_end(
         [sys.executable, str(EXAMPLES / script), *RUNS[script]],
         cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
         env={**os.environ, "TMPDIR": str(tmp_path)},
     )
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-3000:]

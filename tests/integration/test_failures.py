@@ -9,6 +9,7 @@ import pytest
 from flow_nexus_neural import errors
 from flow_nexus_neural.server.errors import error_text
 from tests.doubles.engine_double import CLUSTER, EngineDouble
+from tests.doubles.limits import HANG_S
 from tests.integration.served import GOOD_CALLS, Served, connected, text_of
 
 ERROR_FORM = re.compile(r"^[a-z_]+: .+\. .+")
@@ -73,7 +74,7 @@ async def test_a_call_is_answered_while_another_one_waits():
         double.progress_steps = -1
         async with connected(mode, double) as client, anyio.create_task_group() as tasks:
             tasks.start_soon(client.call_tool, "neural_cluster_status", {"cluster_id": CLUSTER})
-            with anyio.fail_after(5):
+            with anyio.fail_after(HANG_S):
                 await double.waiting.wait()
                 answer = await client.call_tool(
                     "neural_predict_distributed", {"cluster_id": CLUSTER, "input_data": {"a": 1}}
@@ -88,11 +89,11 @@ async def test_a_cancelled_wait_frees_at_once_and_the_next_call_is_answered():
         double.progress_steps = -1
         async with connected(mode, double) as client, anyio.create_task_group() as tasks:
             tasks.start_soon(client.call_tool, "neural_cluster_status", {"cluster_id": CLUSTER})
-            with anyio.fail_after(5):
+            with anyio.fail_after(HANG_S):
                 await double.waiting.wait()
             tasks.cancel_scope.cancel()
         double.progress_steps = 0
         async with connected(mode, double) as client:
-            with anyio.fail_after(5):
+            with anyio.fail_after(HANG_S):
                 answer = await client.call_tool("neural_cluster_status", {"cluster_id": CLUSTER})
             assert not answer.is_error

@@ -15,6 +15,8 @@ from mcp import Client
 
 from flow_nexus_neural.server.http import check_http
 from flow_nexus_neural.settings import Settings
+from tests.doubles.limits import HANG_S
+from tests.doubles.programs import run_to_end
 from tests.doubles.stdio_client import descendants, is_alive, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -49,12 +51,12 @@ def serving(folder: Path, address: str = "127.0.0.1", **environment: str) -> Ite
             env={**os.environ, **environment},
         )
     try:
-        wait_until(lambda: accepts(address, number), 30, "it accepts connections")
+        wait_until(lambda: accepts(address, number), "it accepts connections")
         yield number
         children = descendants(server.pid)
         server.send_signal(signal.SIGTERM)
-        wait_until(lambda: server.poll() is not None, 6, "a signal ends it")
-        wait_until(lambda: not any(map(is_alive, children)), 6, "no child is left")
+        wait_until(lambda: server.poll() is not None, "a signal ends it")
+        wait_until(lambda: not any(map(is_alive, children)), "no child is left")
         assert server.returncode == 0
         assert server.stdout.read() == b""
     finally:
@@ -76,12 +78,12 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 def accepts(address: str, port: int) -> bool:
     with socket.socket() as probe:
-        probe.settimeout(1)
+        probe.settimeout(HANG_S)
         return probe.connect_ex((address, port)) == 0
 
 
 def status_of(port: int, address: str = "127.0.0.1", **headers: str) -> int:
-    connection = http.client.HTTPConnection(address, port, timeout=10)
+    connection = http.client.HTTPConnection(address, port, timeout=HANG_S)
     standard = {
         "Content-Type": "application/json",
         "Accept": "application/json, text/event-stream",
@@ -142,13 +144,9 @@ def test_an_address_that_would_open_the_tools_to_others_is_refused_at_start(addr
     environment = dict(os.environ)
     if token is not None:
         environment["FLOW_NEXUS_NEURAL_HTTP_TOKEN"] = token
-    done = subprocess.run(
+    done = run_to_end(
         [sys.executable, "-m", "flow_nexus_neural", "--http", "8931", "--http-host", address],
         env=environment,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
     )
     assert done.returncode == 2
     assert "invalid_arguments" in done.stderr

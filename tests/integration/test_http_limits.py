@@ -15,12 +15,13 @@ from mcp import Client
 from mcp.shared.exceptions import MCPError
 
 from flow_nexus_neural.data.json_text import MAX_INLINE_BYTES
+from tests.doubles.limits import HANG_S
 from tests.doubles.stdio_client import META, ServerProcess, wait_until
 from tests.integration.test_http import INITIALIZE, LOG, serving
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
-CONNECTIONS, SESSIONS, IDLE_S, TIMEOUT_S = 8, 2, 1, 1
+CONNECTIONS, SESSIONS, IDLE_S, TIMEOUT_S = 8, 2, 2, 2
 HOST = "127.0.0.1"
 
 
@@ -47,7 +48,7 @@ def ordinary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 def opened(port: int, sent: bytes = b"") -> socket.socket:
-    client = socket.create_connection((HOST, port), timeout=10)
+    client = socket.create_connection((HOST, port), timeout=HANG_S)
     client.sendall(sent)
     return client
 
@@ -66,7 +67,7 @@ def post(port: int, message: Any, *, length: int | None = None, **headers: str) 
 
 
 def rest(client: socket.socket) -> bytes:
-    """What the server says until it closes, which it must do within ten seconds."""
+    """What the server says until it closes, which it must do at all."""
     said = b""
     while chunk := client.recv(1 << 16):
         said += chunk
@@ -94,7 +95,7 @@ def test_a_request_that_does_not_come_in_whole_ends_its_connection(port: int, ha
     with closing(opened(port, half(port))) as client:
         said = rest(client)
     assert said.startswith(b"HTTP/1.1 408 ")
-    assert b"had not come in whole after 1 s" in said
+    assert b"had not come in whole after 2 s" in said
     assert time.monotonic() - began_s > TIMEOUT_S * 0.9
 
 
@@ -132,11 +133,11 @@ def test_a_client_that_does_not_read_its_answers_is_let_go(port: int, folder: Pa
     wanted = 400  # answers of 26 kB: more than the kernel keeps for a reader
     with closing(socket.socket()) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.settimeout(10)
+        client.settimeout(HANG_S)
         client.connect((HOST, port))
         client.sendall(post(port, listing, **modern) * wanted)
         said = "a client had not read its answer"
-        wait_until(lambda: said in (folder / LOG).read_text(), 20, "the server gave up")
+        wait_until(lambda: said in (folder / LOG).read_text(), "the server gave up")
         assert rest(client).count(b"HTTP/1.1 200 ") < wanted
 
 
@@ -151,7 +152,7 @@ def test_connections_are_bounded_and_those_that_are_open_go_on(port: int):
         assert b"too many connections" in said
         first.sendall(post(port, {}))
         assert first.recv(12) == b"HTTP/1.1 400"
-    wait_until(lambda: status_of(port, {})[0] == 400, 10, "a connection that ends makes room")
+    wait_until(lambda: status_of(port, {})[0] == 400, "a connection that ends makes room")
 
 
 def test_sessions_are_bounded_and_end_when_they_are_not_used(port: int):
@@ -160,9 +161,9 @@ def test_sessions_are_bounded_and_end_when_they_are_not_used(port: int):
         _, _, name = said.partition(b"mcp-session-id: ")
         return status, name.split(b"\r\n")[0].decode()
 
-    wait_until(lambda: begun()[0] == 503, 10, "the bound is reached")
-    wait_until(lambda: begun()[0] == 200, 10, "one that is not used ends")
-    time_left = time.monotonic() + 10
+    wait_until(lambda: begun()[0] == 503, "the bound is reached")
+    wait_until(lambda: begun()[0] == 200, "one that is not used ends")
+    time_left = time.monotonic() + HANG_S
     status, name = begun()
     while status != 200:
         assert time.monotonic() < time_left
@@ -186,7 +187,7 @@ def test_a_client_that_hangs_up_within_a_request_costs_one_line_of_the_log(
     def added() -> str:
         return (folder / LOG).read_text()[len(before) :]
 
-    wait_until(lambda: line in added(), 10, "it is said")
+    wait_until(lambda: line in added(), "it is said")
     assert status_of(port, {})[0] == 400  # what the server does about it, it has done
     assert added().count("hung up") == 1
     assert "Traceback" not in added()
@@ -225,7 +226,6 @@ def trainings(cluster_id: str) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.timeout(180)
 async def test_inline_data_of_the_promised_size_are_taken_over_http(ordinary: int):
     async with Client(f"http://{HOST}:{ordinary}/mcp", mode="legacy") as client:
         created = await client.call_tool(INIT, {"name": "size"})
@@ -236,7 +236,6 @@ async def test_inline_data_of_the_promised_size_are_taken_over_http(ordinary: in
     assert not started.is_error, started.content[0].text
 
 
-@pytest.mark.timeout(180)
 def test_inline_data_of_the_promised_size_are_taken_over_standard_input(tmp_path: Path):
     command = [sys.executable, "-m", "flow_nexus_neural", "--state-dir", str(tmp_path / "state")]
     with ServerProcess(command, tmp_path, tmp_path / LOG) as server:

@@ -11,12 +11,12 @@ import jsonschema
 import pytest
 
 from tests.doubles.engine_double import CLUSTER
+from tests.doubles.limits import HANG_S
 from tests.doubles.stdio_client import META, ServerProcess
 from tests.integration.test_malformed_calls import TABLE
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="nodes need Linux"),
-    pytest.mark.timeout(180),
 ]
 
 ERROR_FORM = re.compile(r"^[a-z_]+: .+\. .+")
@@ -65,7 +65,7 @@ def real(
         tools = server.client.request("tools/list", more)["result"]["tools"]
         yield Real(server, more, {tool["name"]: tool["outputSchema"] for tool in tools})
         server.process.stdin.close()
-        assert server.process.wait(20) == 0
+        assert server.process.wait(HANG_S) == 0
 
 
 @pytest.fixture(scope="module")

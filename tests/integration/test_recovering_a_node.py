@@ -5,6 +5,7 @@ from typing import Any
 
 import anyio
 
+from tests.doubles.limits import HANG_S
 from tests.integration.product import LAYERS, Product, product
 
 
@@ -15,7 +16,7 @@ async def status_of(it: Product, cluster_id: str) -> dict[str, Any]:
 async def lose(it: Product, cluster_id: str, slot: str) -> dict[str, Any]:
     """Kill a slot's node; the status that tells of it."""
     it.kill(slot)
-    with anyio.fail_after(10):
+    with anyio.fail_after(HANG_S):
         while (status := await status_of(it, cluster_id))["failed_nodes"] == 0:
             await it.result("cluster_status", cluster_id=cluster_id, wait_seconds=1)
     return status

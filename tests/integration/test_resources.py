@@ -11,6 +11,7 @@ from mcp.types import PromptReference, ResourceTemplateReference, ResourceUpdate
 from flow_nexus_neural.errors import StoreCorrupt
 from flow_nexus_neural.server import subscriptions
 from tests.doubles.engine_double import CLUSTER, EngineDouble
+from tests.doubles.limits import HANG_S
 from tests.integration.served import Served, connected
 
 CLUSTER_URI = f"neural://clusters/{CLUSTER}"
@@ -98,7 +99,7 @@ async def test_a_listener_of_the_2026_protocol_hears_of_a_change():
     double = EngineDouble()
     async with connected("auto", double) as client:
         await client.call_tool("neural_cluster_status", {"cluster_id": CLUSTER})
-        with anyio.fail_after(5):
+        with anyio.fail_after(HANG_S):
             async with client.listen(resource_subscriptions=[CLUSTER_URI]) as events:
                 for listener in double.listeners:
                     listener(CLUSTER)
@@ -128,7 +129,7 @@ async def test_a_subscriber_of_the_handshake_protocol_hears_of_a_change_until_it
         await client.subscribe_resource(f"{CLUSTER_URI}/history")
         await client.unsubscribe_resource(CLUSTER_URI)
         (listener,) = double.listeners
-        with anyio.fail_after(5):
+        with anyio.fail_after(HANG_S):
             listener(CLUSTER)
             await news.wait()
     assert heard == [f"{CLUSTER_URI}/history"]
@@ -149,7 +150,7 @@ async def test_many_changes_at_once_are_one_update_per_resource(monkeypatch: pyt
         for _ in range(100):
             updates.changed(CLUSTER)
         tasks.start_soon(updates.run)
-        with anyio.fail_after(5):
+        with anyio.fail_after(HANG_S):
             await done.wait()
         updates.changed(CLUSTER)
         for _ in range(20):

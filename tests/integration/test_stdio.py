@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.doubles.limits import HANG_S
+from tests.doubles.programs import run_to_end
 from tests.doubles.stdio_client import META, ServerProcess
 
 ROOT = Path(__file__).parents[2]
@@ -100,20 +102,16 @@ def test_a_server_started_without_standard_error_serves_all_the_same(tmp_path: P
         server.client.initialize()
         assert server.client.result("neural_cluster_init", {"name": "c"})["success"] is True
         server.process.stdin.close()
-        assert server.process.wait(10) == 0
+        assert server.process.wait(HANG_S) == 0
         assert marker.read_text() == "closed"
 
 
 def test_the_command_line_tells_its_version_and_refuses_wrong_settings(tmp_path: Path):
     def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        return run_to_end(
             [sys.executable, "-m", "flow_nexus_neural", *arguments],
-            capture_output=True,
-            text=True,
             cwd=tmp_path,
             env={"PATH": "/usr/bin", "HOME": str(tmp_path), **environ},
-            timeout=50,
-            check=False,
         )
 
     from flow_nexus_neural import __version__

@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 
 from flow_nexus_neural.server.tools import TOOL_SPECS
+from tests.doubles.limits import HANG_S
 from tests.integration.served import Served, text_of
 
 SNAPSHOT = Path(__file__).with_name("tools_list.json")
@@ -270,6 +271,6 @@ print(count, sorted(heavy))
 
 def test_listing_the_tools_loads_neither_torch_nor_numpy_nor_the_engine():
     done = subprocess.run(
-        [sys.executable, "-c", LISTING], capture_output=True, text=True, timeout=50, check=True
+        [sys.executable, "-c", LISTING], capture_output=True, text=True, timeout=HANG_S, check=True
     )
     assert done.stdout == "7 []\n"

@@ -4,6 +4,7 @@ import ctypes
 import os
 import socket
 
+from tests.doubles.limits import HANG_S
 from tests.security.attack import Attack, kernel
 from tests.security.stage import Stage
 
@@ -13,7 +14,7 @@ _NAME = b"localhost"  # bytes: text would load a codec first
 
 def _connect(family: int, kind: int, address) -> None:
     with socket.socket(family, kind) as own:
-        own.settimeout(5)
+        own.settimeout(HANG_S)
         own.connect(address)
 
 

@@ -22,6 +22,7 @@ from flow_nexus_neural.node.confinement.apply import ConfinementFailed, Limits, 
 from flow_nexus_neural.node.confinement.landlock import landlock_abi
 from flow_nexus_neural.node.confinement.libc import syscall
 from flow_nexus_neural.node.confinement.namespaces import enter_empty_root, enter_namespaces
+from tests.doubles.limits import HANG_S
 
 NOBODY = 65534
 SUCCEEDED = "succeeded"
@@ -30,7 +31,6 @@ IS_ROOT = os.geteuid() == 0
 LIMITS = Limits(memory_mb=256, cpu_s=20, nofile=64)
 USERS = ("root", "unprivileged")
 
-_DEADLINE_S = 20.0
 _PROLOGUES = (encodings.idna.ToASCII,)  # looked up lazily by the resolver otherwise
 
 
@@ -62,7 +62,7 @@ def outcome_of(
     *,
     user: str,
     confinement: Confinement | None,
-    deadline_s: float = _DEADLINE_S,
+    deadline_s: float = HANG_S,
 ) -> str:
     """`succeeded`, an errno's name, an exception's class, a signal's name, `exit N` or `timed out`."""
     reader, writer = os.pipe()
@@ -180,7 +180,7 @@ def has_landlock() -> bool:
         return False
 
 
-def until(condition: Callable[[], bool], deadline_s: float = 10.0) -> bool:
+def until(condition: Callable[[], bool], deadline_s: float = HANG_S) -> bool:
     """Whether the condition came true before the deadline."""
     end = time.monotonic() + deadline_s
     while not condition():

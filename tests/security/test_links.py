@@ -132,9 +132,9 @@ async def test_after_a_connect_no_kept_mapping_shows_what_a_former_neighbour_ann
             await engine.deploy_node(DeployRequest(cluster_id=cluster_id))
         cluster = engine.cluster(cluster_id)
         await engine.connect(ConnectRequest(cluster_id=cluster_id, topology="mesh"))
-        in_mesh = {name: p.token for name, p in cluster.wiring._publishers.items()}
+        in_mesh = {slot.name: cluster.wiring.token(slot.name) for slot in cluster.slots}
         await engine.connect(ConnectRequest(cluster_id=cluster_id, topology="ring"))
-        in_ring = {name: p.token for name, p in cluster.wiring._publishers.items()}
+        in_ring = {slot.name: cluster.wiring.token(slot.name) for slot in cluster.slots}
         thief = cluster.slots["worker-0"].handle
         kept = set((await obey(thief, "kept")).values())
         readable = set(await obey(thief, "readable"))

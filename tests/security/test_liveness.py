@@ -16,6 +16,7 @@ from flow_nexus_neural.node.confinement.apply import (
     ConfinementFailed,
     confine,
 )
+from tests.doubles.limits import HANG_S
 from tests.security.harness import (
     BARE,
     LIMITS,
@@ -131,14 +132,14 @@ def test_sigkill_by_pidfd_ends_what_sigterm_does_not(nodes, behave):
     signal.pidfd_send_signal(node.pidfd, signal.SIGTERM)
     assert not node.ended(0.05)
     signal.pidfd_send_signal(node.pidfd, signal.SIGKILL)
-    assert node.ended(10)
+    assert node.ended(HANG_S)
 
 
 @pytest.mark.parametrize("behave", BEHAVIOURS)
 def test_a_node_dies_with_its_parent_whatever_it_does(nodes, behave):
     node = nodes(behave)
     node.kill_parent()
-    assert node.ended(10)
+    assert node.ended(HANG_S)
 
 
 def test_an_unconfined_child_outlives_its_parent(nodes):
@@ -149,16 +150,14 @@ def test_an_unconfined_child_outlives_its_parent(nodes):
 
 def test_a_busy_node_gets_sigxcpu_at_its_limit(user):
     limits = replace(LIMITS, cpu_s=1)
-    outcome = outcome_of(_spin, user=user, confinement=Confinement(limits), deadline_s=50)
+    outcome = outcome_of(_spin, user=user, confinement=Confinement(limits))
     assert outcome == "SIGXCPU"
 
 
 def test_a_node_that_ignores_sigxcpu_is_killed_soon_after(monkeypatch):
     monkeypatch.setattr(policy, "CPU_GRACE_S", 1)
     limits = replace(LIMITS, cpu_s=1)
-    outcome = outcome_of(
-        _spin_deaf, user="unprivileged", confinement=Confinement(limits), deadline_s=50
-    )
+    outcome = outcome_of(_spin_deaf, user="unprivileged", confinement=Confinement(limits))
     assert outcome == "SIGKILL"
 
 

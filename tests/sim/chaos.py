@@ -6,10 +6,10 @@ import anyio
 import pytest
 
 from flow_nexus_neural.errors import NeuralError
+from tests.doubles.limits import HANG_S
 from tests.sim.simulated import LAYERS
 
 TOPOLOGIES = ("star", "mesh", "ring", "hierarchical")
-PATIENCE_S = 20
 ODDS = {
     "predict": 0.4,
     "connect": 0.1,
@@ -32,7 +32,7 @@ class Chaos:
         patience_s: Every call must return within this time.
     """
 
-    def __init__(self, w, cluster, draw, *, odds=ODDS, layers=LAYERS, patience_s=PATIENCE_S):
+    def __init__(self, w, cluster, draw, *, odds=ODDS, layers=LAYERS, patience_s=HANG_S):
         self.w, self.cluster, self.draw = w, cluster, draw
         self.odds, self.layers, self.patience_s = odds, layers, patience_s
         self.versions, self.progress, self.refusals = [], defaultdict(list), Counter()

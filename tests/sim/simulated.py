@@ -24,9 +24,9 @@ from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.runtime.inproc.runtime import InprocRuntime
 from flow_nexus_neural.settings import Settings
 from tests.doubles.fail_points import FailPoints
+from tests.doubles.limits import HANG_S
 
 LAYERS = ({"type": "dense", "units": 6, "activation": "relu"}, {"type": "dense", "units": 1})
-LIMIT_S = 40
 IMPATIENT = Ports(
     patience=Patience(
         silence_s=0.4,
@@ -78,7 +78,7 @@ class World:
     may take.
     """
 
-    limit_s = LIMIT_S
+    limit_s = HANG_S
 
     def __init__(self, engine, runtime, faults, disk=None):
         self.engine, self.runtime, self.faults, self.disk = engine, runtime, faults, disk
@@ -124,9 +124,9 @@ class World:
                 status = await self.status(cluster_id, wait_seconds=25, until="done")
         return status
 
-    async def until(self, cluster_id, condition, limit_s=None):
+    async def until(self, cluster_id, condition):
         """Wait for a condition of the status, at every change."""
-        with anyio.fail_after(limit_s or self.limit_s / 2):
+        with anyio.fail_after(self.limit_s):
             status = await self.status(cluster_id)
             while not condition(status):
                 status = await self.status(cluster_id, wait_seconds=1)

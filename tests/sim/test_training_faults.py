@@ -9,6 +9,7 @@ from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.protocol.messages import Train
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.doubles.fail_points import FILES
+from tests.doubles.limits import HANG_S
 from tests.sim.simulated import IMPATIENT, honest, node_of, reasons, slots, world
 
 LONG = 200
@@ -223,7 +224,7 @@ async def test_a_listener_is_told_of_every_change(tmp_path):
 async def test_a_node_that_dies_while_it_is_idle_is_noticed(tmp_path):
     async with world(tmp_path) as w:
         cluster = await w.cluster(2)
-        with anyio.fail_after(5):
+        with anyio.fail_after(HANG_S):
             w.kill("worker-0")
             status = await w.until(cluster, lambda s: s.failed_nodes == 1)
         assert status.status == "degraded"

@@ -10,7 +10,7 @@ import flow_nexus_neural
 
 SOURCE = Path(flow_nexus_neural.__file__).parent
 TESTS = Path(__file__).parents[1]
-ROOMS = ("coordination", "kernels", "data")
+ROOMS = ("coordination", "kernels", "data", "engine/links")
 """Folders below the package. To follow: `engine/state`, `engine/storage`, `engine/versions` and
 `engine/training`."""
 

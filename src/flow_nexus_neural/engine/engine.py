@@ -12,7 +12,7 @@ from flow_nexus_neural.engine.calls.calls import NodeCalls
 from flow_nexus_neural.engine.calls.core_slots import TrainingTurns
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.links.connect import connect
-from flow_nexus_neural.engine.links.grants import Wiring
+from flow_nexus_neural.engine.links.wiring import Wiring
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.deploy import deploy
 from flow_nexus_neural.engine.nodes.guarantees import guarantees

@@ -27,7 +27,7 @@ from flow_nexus_neural.runtime.base import MemoryReading
 
 
 class LinkTable(Protocol):
-    """The links of a cluster, as the rest of the engine sees them; `links.grants.Wiring` is the real one."""
+    """The links of a cluster, as the rest of the engine sees them; `links.wiring.Wiring` is the real one."""
 
     async def rewire(self, graph: Graph, epoch: int) -> None:
         """Link the nodes in another way."""

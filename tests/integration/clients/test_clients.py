@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.doubles.programs import run_to_end
 from tests.doubles.stdio_client import wait_until
 
 HERE = Path(__file__).parent
@@ -25,20 +26,15 @@ pytestmark = [
     pytest.mark.skipif(
         not os.environ.get("CLIENTS_DIR"), reason="other clients are tried by `make clients` only"
     ),
-    pytest.mark.timeout(180),
 ]
 
 
 def run(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
     path = f"{CLIENTS / 'node_modules' / '.bin'}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(
+    return run_to_end(
         command,
-        capture_output=True,
-        text=True,
         cwd=cwd,
         env={**os.environ, "PATH": path},
-        timeout=150,
-        check=False,
     )
 
 
@@ -74,7 +70,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
     with subprocess.Popen([*served(folder), "--http", str(port)], cwd=folder) as server:
-        wait_until(accepts, 30, "it accepts connections")
+        wait_until(accepts, "it accepts connections")
         yield f"http://127.0.0.1:{port}/mcp"
         server.terminate()
 

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.doubles.limits import HANG_S
+from tests.doubles.programs import run_to_end
 from tests.doubles.stdio_client import wait_until
 
 ROOT = Path(__file__).parents[3]
@@ -34,7 +36,6 @@ pytestmark = [
         shutil.which("conformance") is None or node_version() < 22,
         reason="needs Node >= 22 and @modelcontextprotocol/conformance on PATH",
     ),
-    pytest.mark.timeout(180),
 ]
 
 
@@ -51,21 +52,17 @@ def serving(*command: str) -> Iterator[str]:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
     try:
-        wait_until(accepts, 30, "it accepts connections")
+        wait_until(accepts, "it accepts connections")
         yield f"http://127.0.0.1:{port}/mcp"
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(HANG_S)
 
 
 def run_suite(url: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return run_to_end(
         ["conformance", "server", "--url", url, "--suite", "active", *options],
-        capture_output=True,
-        text=True,
         cwd=folder,
-        timeout=150,
-        check=False,
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 from flow_nexus_neural.errors import InternalError, ShuttingDown, StateDirLocked
 from flow_nexus_neural.server.host import EngineHost
 from tests.doubles.engine_double import EngineDouble
+from tests.doubles.limits import HANG_S
 
 
 class Openings:
@@ -58,7 +59,7 @@ async def test_concurrent_first_calls_wait_for_one_opening():
         async def ask() -> None:
             engines.append(await host.engine())
 
-        with anyio.fail_after(5):
+        with anyio.fail_after(HANG_S):
             async with anyio.create_task_group() as tasks:
                 for _ in range(10):
                     tasks.start_soon(ask)
@@ -83,7 +84,7 @@ async def test_a_refused_opening_is_told_to_every_waiting_caller_and_the_next_ca
                 await host.engine()
             refusals.append(caught.value)
 
-        with anyio.fail_after(5):
+        with anyio.fail_after(HANG_S):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(ask)
                 tasks.start_soon(ask)
@@ -100,7 +101,7 @@ async def test_an_error_in_a_group_of_one_is_told_as_itself():
         ExceptionGroup("tasks", [ExceptionGroup("more", [StateDirLocked("pid 7")])])
     ]
     async with EngineHost(openings.open).running() as host:
-        with anyio.fail_after(5), pytest.raises(StateDirLocked):
+        with anyio.fail_after(HANG_S), pytest.raises(StateDirLocked):
             await host.engine()
 
 
@@ -108,7 +109,7 @@ async def test_an_unexpected_failure_of_the_opening_becomes_an_incident():
     openings = Openings()
     openings.refuse_with = [ImportError("no module named secret")]
     async with EngineHost(openings.open).running() as host:
-        with anyio.fail_after(5), pytest.raises(InternalError) as caught:
+        with anyio.fail_after(HANG_S), pytest.raises(InternalError) as caught:
             await host.engine()
     assert "secret" not in caught.value.message
 
@@ -133,7 +134,7 @@ async def test_an_engine_that_breaks_is_replaced_at_the_next_call():
             tasks.cancel_scope.cancel()
 
     async with EngineHost(open_fragile).running() as host:
-        with anyio.fail_after(5):
+        with anyio.fail_after(HANG_S):
             assert await host.engine() is opened[0]
             broken.set()
             while host.loaded is not None:
@@ -158,7 +159,7 @@ async def test_a_caller_that_gives_up_does_not_harm_the_opening():
         with anyio.move_on_after(0):
             await host.engine()
         openings.gate.set()
-        with anyio.fail_after(5):
+        with anyio.fail_after(HANG_S):
             await host.engine()
     assert openings.opened == 1
 
@@ -198,7 +199,7 @@ async def test_a_companion_runs_beside_the_host_and_ends_with_it():
 
     host = EngineHost(Openings().open)
     host.beside(companion)
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_S):
         async with host.running():
             await started.wait()
     assert ended == [True]

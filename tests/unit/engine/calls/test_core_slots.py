@@ -4,6 +4,7 @@ import anyio
 import pytest
 
 from flow_nexus_neural.engine.calls.core_slots import TrainingTurns, patience
+from tests.doubles.limits import HANG_S
 
 pytestmark = pytest.mark.anyio
 
@@ -31,7 +32,7 @@ async def test_a_frozen_holder_lets_the_next_one_in_when_its_patience_ends():
     frozen = await turns.take()
     async with anyio.create_task_group() as group:
         group.start_soon(frozen.give_back_after, 0.01)
-        with anyio.fail_after(5):
+        with anyio.fail_after(HANG_S):
             following = await turns.take()
     following.give_back()
 
@@ -53,7 +54,7 @@ async def test_whoever_gives_up_waiting_holds_no_place():
     with anyio.move_on_after(0.01):
         await turns.take()
     holder.give_back()
-    with anyio.fail_after(5):
+    with anyio.fail_after(HANG_S):
         await turns.take()
 
 

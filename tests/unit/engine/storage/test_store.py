@@ -25,6 +25,7 @@ from flow_nexus_neural.errors import (
     StoreCorrupt,
     StoreUnavailable,
 )
+from tests.doubles.limits import HANG_S
 
 CLUSTER = ClusterRow("c1", "trading", "2026-01-01T00:00:00Z", None, {"seed": 0}, {"epoch": 1})
 SLOT = SlotRow("c1", "worker-0", "node_1", 1, 4321, "healthy", {"layers": []})
@@ -370,10 +371,10 @@ async def test_a_write_that_is_cancelled_while_it_runs_is_finished_first(tmp_pat
     def pause(point):
         if point == "before_commit":
             entered.set()
-            assert go_on.wait(timeout=20)
+            assert go_on.wait(timeout=HANG_S)
 
     store = Store.open(tmp_path, Ports(fail_point=pause))
-    with anyio.fail_after(20):
+    with anyio.fail_after(HANG_S):
         async with anyio.create_task_group() as group:
             group.start_soon(store.put, CLUSTER)
             await anyio.to_thread.run_sync(entered.wait)

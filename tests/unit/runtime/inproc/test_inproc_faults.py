@@ -7,6 +7,7 @@ import pytest
 from flow_nexus_neural.errors import NodeDied, ProtocolViolation
 from flow_nexus_neural.protocol.messages import Cancel, Ping, Predict
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
+from tests.doubles.limits import HANG_S
 from tests.doubles.runtimes import LONG_TRAIN, TRAIN, open_runtime, prepare, spec
 
 pytestmark = pytest.mark.anyio
@@ -68,7 +69,7 @@ async def test_a_slow_node_answers_later(kind):
         with anyio.move_on_after(0.01) as waiting:
             await node.call(Ping())
         assert waiting.cancelled_caught
-        with anyio.fail_after(10):
+        with anyio.fail_after(HANG_S):
             assert (await node.call(Ping()))[0].kind == "pong"
 
 
@@ -87,7 +88,7 @@ async def test_a_fault_of_a_quick_request_strikes_a_node_that_trains(fault):
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(train)
-            with anyio.fail_after(10):
+            with anyio.fail_after(HANG_S):
                 while (await node.call(Ping()))[0].busy != "train":
                     await anyio.lowlevel.checkpoint()
             with anyio.move_on_after(0.05), pytest.raises((NodeDied, ProtocolViolation)):
