@@ -89,7 +89,7 @@ def open_engine(
     """Import and open the engine; called at the first tool call, not at the start of the server."""
     from flow_nexus_neural.engine.engine import Engine
 
-    _freeze()
+    _freeze()  # again, for the modules just imported
     return Engine.open(settings, zygote=zygote)
 
 

@@ -20,6 +20,7 @@ class Quorum:
 
 def prediction_quorum(n_expected: int, n_answered: int) -> Quorum:
     """The quorum of a prediction: 80 % of the serving slots, rounded up, and at least one."""
+    # -(-a // b) is the ceiling of a / b in integers, without floating-point error.
     return Quorum(needed=max(1, -(-4 * n_expected // 5)), got=n_answered)
 
 

@@ -91,6 +91,7 @@ def fit_temperature(logits: Floats, y: ClassLabels) -> Calibrator:
     x = _as_pair(logits)  # [n, C]
     rows, labels = np.arange(y.size), y.astype(np.int64)
 
+    # Optimised over the logarithm of the scale, which keeps the scale positive.
     def loss(log_scale: Float64s) -> float:
         return float(-log_softmax(x * math.exp(log_scale[0]))[rows, labels].mean())
 
@@ -158,6 +159,7 @@ def gated(fit: Fit, logits: Floats, y: ClassLabels, *, folds: int = FOLDS) -> Ca
     if y.size < MIN_ROWS or np.unique(y).size < 2 or not np.isfinite(logits).all():
         return IDENTITY
     fold = np.empty(y.size, dtype=np.int64)
+    # Dealing the rows out in the order of their classes gives each fold the same share of every class.
     fold[np.argsort(y, kind="stable")] = np.arange(y.size) % folds
     held_out = np.empty(logits.shape, dtype=np.float64)
     for k in range(folds):
@@ -230,7 +232,7 @@ def _newton(
             if value < best:
                 break
             stride /= 2
-        else:
+        else:  # no step lowers the function: theta is the minimum up to rounding
             return theta
         if np.abs(candidate - theta).max() < 1e-12:
             return candidate

@@ -254,6 +254,7 @@ def expected_calibration_error(
     """Mean gap between confidence and accuracy over bins of equal width, weighted by their rows."""
     if confidence.size == 0:
         return None
+    # Bins are open below and closed above, as in the source: ((k - 1) / bins, k / bins].
     index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
     gaps = np.bincount(index, weights=confidence - hits, minlength=bins)
     return float(np.abs(gaps).sum() / confidence.size)

@@ -15,7 +15,7 @@ EPSILON = 1e-6
 def sigmoid(logits: Floats) -> Float64s:
     """1 / (1 + exp(-x)), elementwise, for logits of any size."""
     x = np.asarray(logits, dtype=np.float64)
-    small = np.exp(-np.abs(x))
+    small = np.exp(-np.abs(x))  # of a value <= 0, so that it cannot overflow
     positive: Float64s = np.where(x >= 0, 1.0, small) / (1.0 + small)
     return positive
 
@@ -58,6 +58,7 @@ def class_log_probabilities(logits: Floats) -> Float64s:
     """[..., O] logits to [..., C] log probabilities: O = 1 means two classes with logits (0, x)."""
     x = np.asarray(logits, dtype=np.float64)
     if x.shape[-1] == 1:
+        # Not log(sigmoid(x)), which is -inf for a large negative logit.
         log_one = -np.logaddexp(0.0, -x)
         log_zero = -np.logaddexp(0.0, x)
         pair: Float64s = np.concatenate([log_zero, log_one], axis=-1)

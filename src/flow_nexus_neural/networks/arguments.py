@@ -248,7 +248,7 @@ def _number(value: JsonValue) -> int | float | None:
             value = float(value.strip()[:64])
         except ValueError:
             return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float):  # bool is a subclass of int
         return None
     if isinstance(value, int):
         return value

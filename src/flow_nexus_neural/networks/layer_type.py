@@ -230,6 +230,7 @@ class Signal:
 
     def flat(self, width: int | None, ended_by: LayerSpec) -> "Signal":
         """A vector; records which layer ended the sequence, for error messages."""
+        # A later flat layer must not be named as the one that ended the sequence.
         ended = ended_by if self.is_sequence else self.ended_by
         return Signal(is_sequence=False, steps=None, width=width, ended_by=ended)
 

@@ -134,6 +134,7 @@ def _plan_layers(layers: list[LayerSpec], signals: list[Signal]) -> tuple[Planne
                 in_shape=before.shape[-1:] if reduced and position != cut else before.shape,
                 out_shape=after.shape[-1:] if reduced else after.shape,
                 take_last_step=position == cut,
+                # Everything after the cut sees the last step only, so the layer before needs no other query.
                 last_query_only=attends and position + 1 == cut,
                 tensors=layer.named_tensors(width, _prefix(layer)),
             )

@@ -132,6 +132,8 @@ class NodeLoop:
     def _read(self, buffer: bytearray, *, wait: bool) -> tuple[int, list[Ancillary]]:
         """Number of bytes read, with their control messages.
 
+        A plain `recv` would lose the descriptors of grants, which arrive with the first byte of their frame.
+
         Raises:
             BlockingIOError: If there is no data and `wait` is false.
         """

@@ -160,6 +160,7 @@ def _wire_name(name: str, array: NDArray[Any]) -> DType:
 
 def raw_bytes(array: NDArray[Any], dtype: str) -> memoryview:
     """The bytes of an array in little-endian C order; copied only if it is stored otherwise."""
+    # Not ascontiguousarray, which turns a 0-d array into a 1-d one.
     plain = np.asarray(array, dtype=DTYPES[dtype], order="C")
     return plain.reshape(-1).view(np.uint8).data if plain.size else memoryview(b"")
 

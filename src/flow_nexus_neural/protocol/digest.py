@@ -35,7 +35,7 @@ def state_digest(tensors: Mapping[str, NDArray[Any]]) -> str:
         array = np.asarray(tensors[name], order="C")
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
         digest.update(f"{name}\0{little.dtype.str.lstrip('<|')}\0{little.shape}\0".encode())
-        digest.update(little.data.cast("B") if little.size else b"")
+        digest.update(little.data.cast("B") if little.size else b"")  # an empty view cannot be cast
     return digest.hexdigest()
 
 

@@ -124,6 +124,7 @@ class Responder:
         if isinstance(request, Cancel):
             self.cancelled = True
         reply, brought = self._service.handle(request, arrays, poll)
+        # Without shared memory the engine cannot read the filled region: the reply carries its content.
         filled = request.region_filled()
         if filled is not None and isinstance(reply, request.reply_class()):
             return reply, self._carried.get(filled, brought)
@@ -158,7 +159,7 @@ def _as_granted(grant: Grant, carried: Arrays) -> Arrays:
     promised = {array.name: (DTYPES[array.dtype], array.shape) for array in grant.arrays}
     if promised != {name: (array.dtype, array.shape) for name, array in carried.items()}:
         raise ValueError(f"region {grant.key!r} came with other arrays than its grant says")
-    if not grant.writable:
+    if not grant.writable:  # as in shared memory, which is mapped read-only
         for array in carried.values():
             array.flags.writeable = False
     return carried

@@ -118,6 +118,7 @@ class ManagedRuntime(ABC, Generic[Node]):
             node = await begin()
         if node is None:
             raise late(spec, ready_timeout_s)
+        # Outside the scope above: the deadline must not cancel the clean-up of a node that is late.
         await until_ready(node, self._measure, deadline, ready_timeout_s)
         self._isolation = node.isolation
         return node

@@ -113,6 +113,7 @@ def read_value(value: JsonValue, expected: Expected) -> JsonValue:
     Raises:
         ValueError: If the value is of a wrong kind; the text says what is expected.
     """
+    # Only if the field takes no text: "1" for a name must stay a text.
     if isinstance(value, str) and "string" not in expected.kinds:
         value = _unquoted(value, expected)
     if value is None:

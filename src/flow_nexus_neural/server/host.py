@@ -92,7 +92,7 @@ class EngineHost:
                 yield self
             finally:
                 self._stopping.set()
-                self._wanted.set()
+                self._wanted.set()  # wakes `_keep` if no tool was ever called
                 tasks.cancel_scope.cancel()  # the companions; `_keep` is shielded and ends by itself
 
     async def _keep(self, stopping: anyio.Event) -> None:
@@ -117,5 +117,6 @@ class EngineHost:
         except Exception as failure:  # noqa: BLE001 - reported to the waiting callers, like any tool failure
             opening.error = known_error(failure, subject="opening the engine")
         finally:
+            # Cleared before the waiting callers wake up, so that their next call starts a new attempt.
             self._opening = None
             opening.done.set()

@@ -100,6 +100,7 @@ class LimitedConnection(H11Protocol):
     @override
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        # Refused before anything is read, since a slow request is what the limit protects against.
         is_too_many = len(self.connections) > self.limits.connections
         if is_too_many:
             if not self.limits.is_refusing:
@@ -153,6 +154,7 @@ class LimitedConnection(H11Protocol):
 
     def _not_whole(self) -> None:
         log.info("a request had not come in whole after %g s", self.limits.timeout_s)
+        # Only if no response has begun: a 408 in the middle of one would corrupt it.
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and not self.transport.is_closing():
             words = f"the request had not come in whole after {self.limits.timeout_s:g} s".encode()
             kind = [("content-type", "text/plain; charset=utf-8"), ("connection", "close")]
@@ -247,6 +249,7 @@ class _Request:
             ClientDisconnect: If the client has disconnected or the body is refused.
         """
         message = await self._receive()
+        # After the whole body a disconnect is not an error: it is how a client ends a stream.
         if message["type"] == "http.disconnect" and not self._is_whole:
             log.info("a client hung up before its request was whole")
             self._end()

@@ -48,6 +48,7 @@ async def serve_until_stopped(host: EngineHost, serve: Serve) -> NoReturn:
                     _limit_closing()
                 status = 0
             finally:
+                # Inside the task group: leaving it would wait for the transport, which cannot be cancelled.
                 _exit(status)
     finally:
         _exit(status)

@@ -106,6 +106,7 @@ class StrictTool(Tool):
             title=spec.title,
             description=spec.description,
             parameters=spec.input_schema(),
+            # An empty model, because `run` below reads the arguments and the SDK must not.
             fn_metadata=FuncMetadata(arg_model=ArgModelBase, output_schema=spec.output_schema()),
             is_async=True,
             context_kwarg=None,

@@ -47,7 +47,9 @@ class ResourceUpdates:
             uris, self._changed_uris = list(self._changed_uris), {}
             for uri in uris:
                 await self._publish(uri)
-            await anyio.sleep(MIN_INTERVAL_S)
+            await anyio.sleep(
+                MIN_INTERVAL_S
+            )  # changes meanwhile are collected and published together
 
     async def _publish(self, uri: str) -> None:
         await self._bus.publish(ResourceUpdated(uri=uri))

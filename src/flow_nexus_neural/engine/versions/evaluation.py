@@ -136,7 +136,9 @@ class Evaluator:
         await self._calls.grant(slot, weights)
         self._calls.pulled(weights.nbytes)
         outputs: dict[str, Logits] = {}
-        for part in parts:
+        for (
+            part
+        ) in parts:  # the rows stay granted: they are the same in every round, the weights are not
             region = await self._part(slot, part)
             request = Infer(network=name, weights=weights.key, data=region.key)
             _, arrays = await self._calls.ask(slot, request, INFER)

@@ -135,6 +135,7 @@ async def _held(calls: NodeCalls, slot: Slot, committed: CommittedVersion) -> Up
     ):
         raise UpdateRejected("its weights have the wrong shape")
     state = ModelState(params, buffers, {}, network.state.opt_step)
+    # Computed here from the delivered weights; the digest that a worker reports proves nothing.
     digest = network.digest_of(state)
     if digest != network.digest:
         raise UpdateRejected(f"it holds other weights than version {committed.version}")

@@ -50,7 +50,7 @@ async def load(
     await calls.grant(slot, region)
     reply, _ = await calls.ask(slot, Load(network=name, region=region.key), LOAD)
     calls.pulled(region.nbytes)
-    await calls.revoke(slot, region.key)
+    await calls.revoke(slot, region.key)  # the node has copied the weights
     if reply.digest != network.digest:
         raise SyncMismatch(
             f"node {slot.name} holds weights {reply.digest[:12]} after loading"

@@ -61,6 +61,7 @@ class AttentionType(SameShape):
     @override
     def examples(self) -> Sequence[WrittenLayer]:
         """See `LayerType.examples`."""
+        # Dropout, and a causal mask with it, take other branches of the computation.
         return (
             {"type": "attention", "heads": 2, "key_dim": 3},
             {"type": "attention", "heads": 2, "key_dim": 3, "dropout": 0.1},

@@ -93,6 +93,7 @@ class LstmType(CellType):
     @override
     def examples(self) -> Sequence[WrittenLayer]:
         """See `LayerType.examples`."""
+        # Default activations run in torch's own kernel, others step by step: the warm-up needs both.
         return (
             {"type": "lstm", "units": 4, "return_sequences": True, "dropout": 0.1},
             {"type": "lstm", "units": 4, "activation": "relu"},

@@ -71,6 +71,7 @@ async def _with_pair(command: Sequence[str], order: Mapping[str, int | str]) -> 
         ours.callback(connection.close)
         theirs.callback(node_socket.close)
         fd = node_socket.fileno()
+        # `node_socket` is closed here in any case, or the end of the node would not end the stream.
         process = await _open(command, (fd,))
         await _send_order(process, {"order": dict(order), "wire": {"fd": fd}})
         ours.pop_all()

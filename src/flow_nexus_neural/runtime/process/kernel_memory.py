@@ -67,6 +67,7 @@ def _count_files() -> list[Path]:
     except OSError:
         memberships = []
     for membership in memberships:
+        # Version 2 has one line without controllers, version 1 a line for each controller.
         _, controllers, path = membership.split(":", 2)
         if controllers == "":
             files.append(root / path.lstrip("/") / "memory.events")
