@@ -39,6 +39,7 @@ async def connect(
     graph = planned_graph(cluster, topology)
     previous = cluster.state.links.topology if cluster.state.links else None
     waiting = _Waiting(cluster, topology)
+    # Under the lock, so that no training starts while the links change.
     async with cluster.changing:
         if cluster.run is None:
             applied = await _apply(cluster, topology)

@@ -9,10 +9,10 @@ from typing import Final
 from flow_nexus_neural.settings import Hostile
 
 ORPHANED_STATUS: Final = 9
-"""Exit status of a node whose parent was gone before it could ask to die with it."""
+"""Exit status of a node whose parent died before the parent-death signal was requested."""
 
 Steps = dict[str, str | int | bool | None]
-"""What each step returned, by the step's name."""
+"""Results of the confinement steps, by name."""
 
 
 class ConfinementFailed(Exception):
@@ -21,13 +21,13 @@ class ConfinementFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a node may use.
+    """Resource limits of a node.
 
     Attributes:
         memory_mb: Private memory above its size at the start, in MiB.
         cpu_s: CPU seconds over its whole life.
         nofile: Highest descriptor number plus one.
-        hostile: Whether a call that no honest node makes fails with an errno or kills it.
+        hostile: Whether a system call that no library makes in normal use fails, or kills the node.
     """
 
     memory_mb: int
