@@ -1,9 +1,9 @@
 """Decides which link buffers to grant to and revoke from each node, so that access matches the graph.
 
 Every linked slot publishes in its own buffer, identified by a key. A slot may read its own buffer and those
-of its neighbours. A revoke cannot be enforced, since a process may keep memory that it has mapped. So if a slot
-loses its edges while its process lives, its former neighbours must publish in new buffers, under new keys;
-`leave` returns these neighbours.
+of its neighbours. A revoke cannot be enforced, since a process may keep memory that it has mapped. So if a
+slot loses its edges while its process lives, its former neighbours must publish in new buffers, under new
+keys; `leave` returns these neighbours.
 """
 
 from collections.abc import Iterable, Mapping
