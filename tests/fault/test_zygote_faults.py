@@ -11,6 +11,8 @@ from pathlib import Path
 import anyio
 import pytest
 
+from flow_nexus_neural.engine.engine import Engine
+from flow_nexus_neural.engine.ports import REAL_PORTS
 from flow_nexus_neural.errors import (
     IsolationUnavailable,
     NodeDied,
@@ -24,7 +26,8 @@ from flow_nexus_neural.runtime.local.runtime import LocalRuntime
 from flow_nexus_neural.runtime.local.zygote_process import ZygoteProcess
 from flow_nexus_neural.runtime.process.environment import ENVIRONMENT
 from flow_nexus_neural.settings import Settings
-from tests.doubles.runtimes import descriptors, gone, open_runtime, spec, until
+from tests.doubles.runtimes import descriptors, gone, kill, open_runtime, spec, until
+from tests.sim.simulated import World
 
 pytestmark = pytest.mark.anyio
 
@@ -74,18 +77,95 @@ async def test_a_zygote_that_dies_too_often_makes_the_runtime_unavailable():
         assert re.match(r"call again in (5\d\d|600) s", refused.value.hint)
 
 
-async def test_a_frozen_zygote_is_replaced(monkeypatch):
-    monkeypatch.setattr(local, "_HUNG_ZYGOTE_S", 0.1)
+@pytest.fixture
+def _soon_taken_for_frozen(monkeypatch):
+    monkeypatch.setattr(local, "_FROZEN_S", 0.4)
+    monkeypatch.setattr(local, "_PING_EVERY_S", 0.1)
+
+
+def freeze(runtime):
+    pid = runtime.zygote_info().pid
+    os.kill(pid, signal.SIGSTOP)
+    return pid
+
+
+@pytest.mark.usefixtures("_soon_taken_for_frozen")
+async def test_a_frozen_zygote_is_replaced_and_its_nodes_live_on_until_they_end(caplog):
+    async with open_runtime("local") as runtime:
+        nodes = [await runtime.start(spec(f"worker-{n}")) for n in range(2)]
+        frozen = freeze(runtime)
+        heir = await runtime.start(spec("worker-2"))
+        assert runtime.zygote_info().pid != frozen
+        assert f"pid {frozen}) has not answered" in caplog.text
+        for node in (*nodes, heir):
+            assert (await node.call(Ping()))[0].kind == "pong"
+        assert (await nodes[0].stop()).reason == "unexplained"
+        assert not gone(frozen)
+        kill(nodes[1])
+        assert "does not answer" in (await nodes[1].wait_exit()).sentence
+        await until(lambda: gone(frozen))
+        assert (await heir.call(Ping()))[0].kind == "pong"
+
+
+@pytest.mark.usefixtures("_soon_taken_for_frozen")
+async def test_a_frozen_zygote_is_found_although_nobody_starts_a_node(caplog):
     async with open_runtime("local") as runtime:
         node = await runtime.start(spec())
-        first = runtime.zygote_info().pid
-        os.kill(first, signal.SIGSTOP)
-        with pytest.raises(NodeStartFailed):
-            await runtime.start(spec("late"), ready_timeout_s=0.2)
-        await node.wait_exit()
-        heir = await runtime.start(spec(incarnation=2))
-        assert runtime.zygote_info().pid != first
-        assert (await heir.call(Ping()))[0].kind == "pong"
+        frozen = freeze(runtime)
+        await until(lambda: f"pid {frozen}) has not answered" in caplog.text)
+        assert (await node.call(Ping()))[0].kind == "pong"
+
+
+@pytest.mark.usefixtures("_soon_taken_for_frozen")
+async def test_a_zygote_that_freezes_under_an_order_fails_it_and_another_takes_it_over():
+    async with open_runtime("local") as runtime:
+        await runtime.start(spec())
+        obedient = runtime._obedient_zygote
+        frozen = []
+
+        async def then_frozen():
+            zygote = await obedient()
+            if not frozen:
+                frozen.append(freeze(runtime))
+            return zygote
+
+        runtime._obedient_zygote = then_frozen
+        node = await runtime.start(spec("worker-1"))
+        assert (await node.call(Ping()))[0].kind == "pong"
+        assert runtime.zygote_info().pid != frozen[0]
+
+
+async def test_an_order_that_a_frozen_zygote_has_not_read_in_time_is_told_with_its_name():
+    async with open_runtime("local") as runtime:
+        node = await runtime.start(spec())
+        zygote = runtime._zygote
+        frozen = freeze(runtime)
+        with pytest.raises(NodeStartFailed, match=f"pid {frozen}.* has not answered") as refused:
+            await runtime._bring_up(partial(runtime._fork, zygote, spec("late")), spec("late"), 0.2)
+        assert "neural_node_deploy again" in refused.value.hint
+        assert (await node.call(Ping()))[0].kind == "pong"
+
+
+@pytest.mark.usefixtures("_soon_taken_for_frozen")
+async def test_a_zygote_that_thaws_starts_nothing_that_was_given_up(tmp_path):
+    async with open_runtime("local") as runtime:
+        node = await runtime.start(spec())
+        zygote = runtime._zygote
+        frozen = freeze(runtime)
+        with pytest.raises(RuntimeUnavailable, match="does not answer"):
+            await runtime._fork(zygote, spec("late"))
+        assert len(zygote._forks) == 1
+        os.kill(frozen, signal.SIGCONT)
+        await until(lambda: zygote._forks == {})
+        await until(lambda: children(frozen) == [node.pid])
+        exit_ = await node.stop()
+        assert exit_.reason in ("stopped", "unexplained")
+        await until(lambda: gone(frozen))
+
+
+def children(pid):
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in path.read_text().split() if not gone(int(child))]
 
 
 @pytest.mark.parametrize("code", ["raise RuntimeError('no library')", "import os; os.abort()"])
@@ -277,3 +357,41 @@ async def test_a_node_that_is_not_confined_enough_is_killed(monkeypatch):
         assert requirement == "auto"
         await until(lambda: gone(pid))
         assert runtime.isolation_preview().level == "unknown"
+
+
+async def test_a_deploy_over_a_frozen_real_zygote_succeeds_and_other_clusters_answer_meanwhile(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(local, "_FROZEN_S", 2.0)
+    async with (
+        LocalRuntime(Settings()) as runtime,
+        Engine.open(Settings(state_dir=tmp_path), runtime=runtime, ports=REAL_PORTS) as engine,
+    ):
+        w = World(engine, runtime, None)
+        serving, other = await w.cluster(2), await w.cluster(0)
+        await w.train(serving)
+        before = await w.predict(serving)
+        pids = [node.pid for node in (await w.status(serving)).nodes]
+        frozen = freeze(runtime)
+        answers = []
+
+        async with anyio.create_task_group() as tasks:
+
+            async def go_on_asking():
+                while True:
+                    answers.append(await w.predict(serving))
+
+            tasks.start_soon(go_on_asking)
+            report = await w.deploy(other)
+            tasks.cancel_scope.cancel()
+        assert report.healthy
+        assert runtime.zygote_info().pid != frozen
+        assert {(a.prediction, a.nodes_used) for a in answers} == {(before.prediction, 2)}
+        status = await w.status(serving)
+        assert [node.pid for node in status.nodes] == pids
+        assert status.failed_nodes == 0
+        # What a node's end costs now: its cause is not known, and a deploy replaces it as ever.
+        os.kill(pids[0], signal.SIGKILL)
+        status = await w.until(serving, lambda s: s.failed_nodes == 1)
+        assert "does not answer" in status.nodes[0].last_error
+        assert (await w.deploy(serving, layers=None)).replaces == status.nodes[0].node_id

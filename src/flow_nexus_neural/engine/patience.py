@@ -32,6 +32,8 @@ class Patience:
             and may say anything.
         first_step_s: Grace of a node at work whose steps nobody has timed yet: the first step of a large
             network is long.
+        prediction_s: A node that has not answered a prediction in this time is pinged behind it: one that
+            answers the ping alone withholds the prediction.
         grant: For granting or revoking a region, which a node does between two steps. It kills, because
             supervision does not notice a node that answers pings but never this.
         link: For everything that is asked of a node while links change. It does not kill: a node that
@@ -50,6 +52,7 @@ class Patience:
     min_grace_s: float = 1.0
     max_grace_s: float = 60.0
     first_step_s: float = 10.0
+    prediction_s: float = 5.0
     grant: Deadline = Deadline(30.0, 30.0)
     link: Deadline = Deadline(5.0, None)
     rounds: RoundPatience = USUAL_ROUND_PATIENCE

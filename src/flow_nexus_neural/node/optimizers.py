@@ -132,9 +132,7 @@ def fused_adam_is_sound() -> bool:
 
     Tested because the kernel is private: another version of torch may change or remove it.
     """
-    count = (
-        67  # more than a vector register holds, and odd, so that the scalar remainder is tested too
-    )
+    count = 67  # more than a vector register holds, and odd: the scalar remainder is tested too
     grads = torch.linspace(-2.0, 3.0, count)
     fused = [torch.linspace(1.0, -1.0, count), torch.zeros(count), torch.zeros(count)]
     written = [tensor.clone() for tensor in fused]

@@ -6,7 +6,8 @@ It serves one control socket (SEQPACKET, one JSON message each):
 
 * in: `fork{id, node_id, incarnation, seed, memory_mb, cpu_s, nice, nofile, hostile, header_bytes,
   body_bytes}` with two descriptors, the node's stream socket and the writing end of its stderr pipe;
-* out: `hello{...}` once, `forked{id, pid}` with a pidfd, `refused{id, reason}`, and
+  `ping{id}`, which shows that it still obeys;
+* out: `hello{...}` once, `forked{id, pid}` with a pidfd, `refused{id, reason}`, `pong{id}`, and
   `exit{pid, status, max_rss_bytes, cpu_s}` for every child.
 
 When the control socket is closed the zygote exits; when the zygote exits every node is killed (PDEATHSIG).
@@ -135,7 +136,9 @@ class _Zygote:
         if not data:
             raise SystemExit(0)
         fields = json.loads(data)
-        del fields["kind"]
+        if fields.pop("kind") == "ping":
+            self.send({"kind": "pong", "id": fields["id"]})
+            return
         order = ForkOrder(**fields)
         node_socket, stderr = descriptors
         try:

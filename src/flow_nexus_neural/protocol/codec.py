@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from flow_nexus_neural.errors import LimitExceeded, NeuralError, ProtocolViolation
 from flow_nexus_neural.protocol.arrays import ArrayLayout, Count, DType, Layouts
 from flow_nexus_neural.protocol.messages import Reply, Request
+from flow_nexus_neural.protocol.node_words import quoted
 from flow_nexus_neural.protocol.plan import Frozen
 
 MAGIC = b"FNN1"
@@ -27,6 +28,7 @@ PREFIX = Struct("<4sIQ")
 MAX_HEADER_BYTES = 1 << 20
 MAX_BODY_BYTES = 64 << 20
 MAX_ARRAYS = 512
+MAX_FAULT_CHARS = 400
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "f4": np.dtype("<f4"),
@@ -317,7 +319,8 @@ def _first_line(failure: ValidationError | ProtocolViolation) -> str:
         return failure.message
     first = failure.errors(include_url=False, include_input=False, include_context=False)[0]
     place = ".".join(str(part) for part in first["loc"])
-    return f"{place[:200]}: {first['msg'][:300]}"
+    # Names of unknown fields and unknown kinds are the sender's own.
+    return quoted(f"{place[:200]}: {first['msg'][:300]}", MAX_FAULT_CHARS)
 
 
 def _check_layouts(layouts: Layouts, body_bytes: int) -> None:

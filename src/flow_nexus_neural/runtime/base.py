@@ -53,7 +53,7 @@ class NodeExit:
 
     Attributes:
         reason: `stopped`, `killed`, `crashed`, `out_of_memory`, `cpu_limit`, `sandbox_violation`,
-            `node_bug`, `confinement_failed`, `runtime_lost`, ...
+            `node_bug`, `confinement_failed`, `runtime_lost`, `unexplained`, ...
         sentence: For people, for example `killed by SIGKILL`.
         returncode: Exit status, negative for signals; None if no process could wait for the node.
         stderr_tail: The end of its stderr, at most 4 KiB.

@@ -12,7 +12,7 @@ from typing import Generic, Self, TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
-from flow_nexus_neural.errors import RuntimeUnavailable
+from flow_nexus_neural.errors import NodeStartFailed, RuntimeUnavailable
 from flow_nexus_neural.protocol.dispatch import Arrays
 from flow_nexus_neural.runtime.base import Buffer, Capabilities, Isolation, NodeSpec, Region
 from flow_nexus_neural.runtime.connection.memory import (
@@ -23,7 +23,7 @@ from flow_nexus_neural.runtime.connection.memory import (
     view_of,
 )
 from flow_nexus_neural.runtime.connection.node_end import NodeEnd
-from flow_nexus_neural.runtime.connection.readiness import late, until_ready
+from flow_nexus_neural.runtime.connection.readiness import not_started, until_ready
 from flow_nexus_neural.runtime.process.isolation import platform_name
 
 Node = TypeVar("Node", bound=NodeEnd)
@@ -89,9 +89,8 @@ class ManagedRuntime(ABC, Generic[Node]):
 
     async def aclose(self) -> None:
         """Stop every node, whatever its state. Idempotent; completes even if the caller is cancelled."""
-        self._closed = (
-            True  # first: a start that is under way must not add a node after the loop below
-        )
+        # First: a start that is under way must not add a node after the loop below.
+        self._closed = True
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as stopping:
                 for node in self.nodes:
@@ -117,7 +116,7 @@ class ManagedRuntime(ABC, Generic[Node]):
         with anyio.CancelScope(deadline=deadline):
             node = await begin()
         if node is None:
-            raise late(spec, ready_timeout_s)
+            raise self._not_started(spec, ready_timeout_s)
         # Outside the scope above: the deadline must not cancel the clean-up of a node that is late.
         await until_ready(node, self._measure, deadline, ready_timeout_s)
         self._isolation = node.isolation
@@ -134,6 +133,10 @@ class ManagedRuntime(ABC, Generic[Node]):
         if self._tasks is None:
             raise RuntimeUnavailable("the runtime is not open")
         self._tasks.start_soon(_to_its_end, run)
+
+    def _not_started(self, spec: NodeSpec, ready_timeout_s: float) -> NodeStartFailed:
+        """The failure of a node that could not even be begun in time."""
+        return not_started(spec, ready_timeout_s)
 
     def _require_open(self) -> None:
         if self._closed or self._tasks is None:

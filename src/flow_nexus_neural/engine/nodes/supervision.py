@@ -68,8 +68,7 @@ async def _doubt(
             slot, handle, f"node_timeout: silent for {silent_s:.1f} s, taken for frozen and killed"
         )
         return None
-    if slot.state == "suspect":
-        slot.move("healthy")
+    if slot.trust():
         cluster.changed()
     return pong
 

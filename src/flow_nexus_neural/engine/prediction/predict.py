@@ -4,61 +4,40 @@ The committed version is read once at the start; an answer made with other weigh
 number of a reply belongs to one bundle.
 """
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
 
 import anyio
-import numpy as np
-from numpy.typing import NDArray
 
 from flow_nexus_neural.data.adapter import adapt
 from flow_nexus_neural.data.schema import Adapted
-from flow_nexus_neural.engine.calls.calls import NodeCalls
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.lifecycle import revive
-from flow_nexus_neural.engine.patience import Deadline
+from flow_nexus_neural.engine.prediction.fan_out import FanOut
+from flow_nexus_neural.engine.prediction.question import MAX_DEADLINE_S, Question
 from flow_nexus_neural.engine.prediction.reply import Answer, report
 from flow_nexus_neural.engine.reports import PredictionReport
 from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.engine.state.advice import next_step
-from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.version import CommittedVersion
-from flow_nexus_neural.engine.versions.loading import expected_slots, serving_name, serving_slots
+from flow_nexus_neural.engine.versions.loading import expected_slots, serving_slots
 from flow_nexus_neural.errors import (
     InvalidArguments,
-    NodeError,
     NoServingNode,
     NotTrained,
     Overloaded,
 )
-from flow_nexus_neural.protocol.messages import Predict
+from flow_nexus_neural.protocol.node_words import shortened
 
 QUEUE = 64
+MAX_REASON_CHARS = 80
 VERSIONS = 3
 """A training of milliseconds a round may replace a version twice before a node gets to answer with it."""
 COMEBACK_S = 30.0
 """How long nodes that must be started first are waited for, by callers without a deadline of their own."""
 MS_PER_FURTHER_RECORD = 5
-MAX_DEADLINE_MS = 20_000
 LATE_ANSWER_S = 5.0
 """How long the first answer is waited for when nobody met a default deadline."""
-
-
-@dataclass
-class Gathered:
-    """Answers of the serving nodes to one request.
-
-    Attributes:
-        logits: [rows, n_outputs] float64 by slot.
-        latency_ms: Of each answer.
-        excluded: Slots that were expected and did not answer, with reasons.
-    """
-
-    logits: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    latency_ms: dict[str, float] = field(default_factory=dict)
-    excluded: dict[str, str] = field(default_factory=dict)
 
 
 async def predict(cluster: LiveCluster, request: PredictRequest) -> PredictionReport:
@@ -157,7 +136,7 @@ def deadline_s(context: EngineContext, request: PredictRequest, rows: int) -> fl
     if request.deadline_ms is not None:
         return request.deadline_ms / 1e3
     default_ms = context.settings.predict_deadline_ms + MS_PER_FURTHER_RECORD * (rows - 1)
-    return min(default_ms, MAX_DEADLINE_MS) / 1e3
+    return min(default_ms / 1e3, MAX_DEADLINE_S)
 
 
 def _weights(
@@ -192,92 +171,29 @@ async def _gather(
     committed: CommittedVersion,
     request: PredictRequest,
     adapted: Adapted,
-) -> Gathered:
+) -> FanOut:
     """Ask every serving node at once and stop waiting at the deadline."""
-    gathered = Gathered()
     asked, expected = serving_slots(cluster, committed), expected_slots(cluster, committed)
+    fan_out = FanOut(cluster, Question(committed, adapted.x, usual=not adapted.ood))
     for slot in expected:
         if slot not in asked:
-            gathered.excluded[slot.name] = slot.last_error or slot.state
-    calls = cluster.calls("predict")
-    began_s = cluster.clock()
-    answered = anyio.Event()
-
-    async def ask(slot: Slot) -> None:
-        reason = await _ask_one(calls, slot, committed, adapted, gathered)
-        if reason is None:
-            gathered.latency_ms[slot.name] = (cluster.clock() - began_s) * 1e3
-            answered.set()
-        else:
-            gathered.excluded[slot.name] = reason
-
+            fan_out.excluded[slot.name] = slot.last_error or slot.state
     patience_s = None if request.deadline_ms is not None else LATE_ANSWER_S
     limit_s = deadline_s(cluster.context, request, len(adapted.x))
-    await _ask_until(asked, ask, limit_s, answered, patience_s)
-    for slot in asked:
-        if slot.name not in gathered.logits:
-            gathered.excluded.setdefault(slot.name, "no answer before the deadline")
-    if not gathered.logits:
+    await fan_out.ask(asked, limit_s, patience_s)
+    if not fan_out.logits:
         raise NoServingNode(
             f"0 of {len(expected)} serving nodes answered ({len(asked)} asked, deadline"
-            f" {limit_s * 1e3:.0f} ms): {_told(gathered.excluded)}",
+            f" {limit_s * 1e3:.0f} ms): {_told(fan_out.excluded)}",
             hint=next_step(expected, "call neural_predict_distributed again, or raise deadline_ms"),
         )
-    return gathered
+    return fan_out
 
 
 def _told(excluded: Mapping[str, str]) -> str:
     """Why slots did not answer, a few of them."""
-    told = [f"{slot}: {reason[:80]}" for slot, reason in list(excluded.items())[:4]]
+    told = [
+        f"{slot}: {shortened(reason, MAX_REASON_CHARS)}"
+        for slot, reason in list(excluded.items())[:4]
+    ]
     return "; ".join(told) + (f" and {len(excluded) - 4} more" if len(excluded) > 4 else "")
-
-
-async def _ask_until(
-    asked: Sequence[Slot],
-    ask: Callable[[Slot], Coroutine[Any, Any, None]],
-    limit_s: float,
-    answered: anyio.Event,
-    patience_s: float | None,
-) -> None:
-    """Ask all; return when all are done, or at the limit, or then at the first answer within patience."""
-    all_done = anyio.Event()
-
-    async def ask_all() -> None:
-        async with anyio.create_task_group() as asking:
-            for slot in asked:
-                asking.start_soon(ask, slot)
-        all_done.set()
-        answered.set()
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(ask_all)
-        with anyio.move_on_after(limit_s):
-            await all_done.wait()
-        if patience_s is not None and not all_done.is_set():
-            with anyio.move_on_after(patience_s):
-                await answered.wait()
-        group.cancel_scope.cancel()
-
-
-async def _ask_one(
-    calls: NodeCalls, slot: Slot, committed: CommittedVersion, adapted: Adapted, gathered: Gathered
-) -> str | None:
-    """Take one node's answer; returns why there is none."""
-    network = committed.network_of(slot.name)
-    if network is None:
-        return "serves no network of this version"
-    request = Predict(network=serving_name(committed.bundle.parity))
-    patience = Deadline(MAX_DEADLINE_MS / 1e3, None)
-    try:
-        reply, arrays = await calls.ask(slot, request, patience, {"x": adapted.x})
-    except NodeError as failure:
-        return f"{failure.code}: {failure.message}"
-    outputs = arrays.get("y")
-    if outputs is None or outputs.shape != (len(adapted.x), network.plan.n_outputs):
-        return "its answer has the wrong shape"
-    if reply.digest != network.digest:
-        return "it answered with weights of another version"
-    if not bool(np.isfinite(outputs).all()):
-        return "its answer is not finite"
-    gathered.logits[slot.name] = outputs.astype(np.float64)
-    return None

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 import anyio
 from pydantic import JsonValue
 
+from flow_nexus_neural.coordination.conduct import Answer, Conduct, Verdict, after, verdict
 from flow_nexus_neural.coordination.membership import SlotState, advance, slot_order
 from flow_nexus_neural.errors import NodeNotFound
+from flow_nexus_neural.protocol.node_words import shortened
 from flow_nexus_neural.runtime.base import NodeHandle
 from flow_nexus_neural.vocabulary import ModelSize, Role, capability_names
 
@@ -69,6 +71,10 @@ class Slot:
         loss: Its training loss in the last of them.
         rows: Rows of its shard in the latest training.
         last_error: Why it failed, or the last error that it answered with.
+        condemned: Its process is being killed, or was, for what `last_error` says.
+        conduct: How the living process answers predictions.
+        watched: The process of which a prediction is kept open that nobody waits for any more.
+        inquired: The process that the engine is asking by itself because it is doubted.
     """
 
     name: str
@@ -91,6 +97,10 @@ class Slot:
     loss: float | None = None
     rows: int | None = None
     last_error: str | None = None
+    condemned: bool = False
+    conduct: Conduct = field(default_factory=Conduct)
+    watched: NodeHandle | None = None
+    inquired: NodeHandle | None = None
     restarting: anyio.Lock = field(default_factory=anyio.Lock)
 
     @property
@@ -131,6 +141,7 @@ class Slot:
         """A new process is this slot's incarnation; it holds no network yet."""
         self.handle, self.built, self.served = handle, {}, {}
         self.heard_at_s = at_s
+        self.condemned, self.conduct = False, Conduct()
 
     def detach(self) -> None:
         """The process is gone."""
@@ -159,12 +170,49 @@ class Slot:
         """Its process is about to be killed for this reason, which outlives the process."""
         if self.state == "healthy":
             self.move("suspect")
-        self.last_error = reason
+        self.condemned, self.last_error = True, shortened(reason, MAX_ERROR_LENGTH)
 
-    @property
-    def condemned(self) -> bool:
-        """Whether its process was killed because of what `last_error` says."""
-        return self.state == "suspect" and self.last_error is not None
+    def doubt(self, reason: str) -> None:
+        """Its process may have to be ended; it is not asked until it is trusted again."""
+        if self.state == "healthy":
+            self.move("suspect")
+        self.note_error(reason)
+
+    def trust(self) -> bool:
+        """Its process has just answered: True when that takes a doubt away."""
+        if self.state != "suspect" or self.condemned or verdict(self.conduct) != "trusted":
+            return False
+        self.move("healthy")
+        return True
+
+    def note_answer(self, answer: Answer, *, from_caller: bool) -> Verdict:
+        """Count an answer to a prediction, or that there was none; what follows is the caller's to do."""
+        self.conduct = after(self.conduct, answer, from_caller=from_caller)
+        return verdict(self.conduct)
+
+    def begin_watch(self, handle: NodeHandle) -> bool:
+        """Keep a prediction open that nobody waits for; False when there is one already."""
+        if self.watched is handle:
+            return False
+        self.watched = handle
+        return True
+
+    def end_watch(self, handle: NodeHandle) -> None:
+        """No such prediction of this process is open any more."""
+        if self.watched is handle:
+            self.watched = None
+
+    def begin_inquiry(self, handle: NodeHandle) -> bool:
+        """Ask a process without a caller; False when that is being done already."""
+        if self.inquired is handle:
+            return False
+        self.inquired = handle
+        return True
+
+    def end_inquiry(self, handle: NodeHandle) -> None:
+        """This process is not asked without a caller any more."""
+        if self.inquired is handle:
+            self.inquired = None
 
     def await_return(self, *, expected: bool) -> None:
         """Note whether a lost process is being restarted without anybody's request."""
@@ -172,7 +220,7 @@ class Slot:
 
     def note_error(self, reason: str) -> None:
         """Keep the latest error for status; a reason that is too long is cut."""
-        self.last_error = reason[:MAX_ERROR_LENGTH]
+        self.last_error = shortened(reason, MAX_ERROR_LENGTH)
 
     def begin_call(self) -> None:
         """A request was sent to the process."""

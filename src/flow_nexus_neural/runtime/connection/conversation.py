@@ -32,9 +32,9 @@ from flow_nexus_neural.protocol.codec import (
 from flow_nexus_neural.protocol.contract import AnsweredBy, NodeRecord, R
 from flow_nexus_neural.protocol.dispatch import Arrays
 from flow_nexus_neural.protocol.messages import Failed, Ready, Reply
+from flow_nexus_neural.protocol.node_words import own_words, plain, quoted
 from flow_nexus_neural.runtime.base import NodeExit, NodeSpec
 from flow_nexus_neural.runtime.connection.awaited import READY, Awaited
-from flow_nexus_neural.runtime.process.exits import plain
 
 MAX_FAULT_WORDS = 300
 MAX_FAULT_TYPE = 80
@@ -171,7 +171,8 @@ class Conversation:
             raise ProtocolViolation(f"node {self._spec.slot} answers call {header.id}, not asked")
         call.awaited.check(header.msg, header.arrays)
         if isinstance(header.msg, Ready) and header.msg.node_id != self._spec.node_id:
-            raise ProtocolViolation(f"node {header.msg.node_id} answers for {self._spec.node_id}")
+            name = quoted(header.msg.node_id, MAX_FAULT_TYPE)
+            raise ProtocolViolation(f"node {self._spec.node_id} answers under the name {name}")
 
     def _death(self, exit_: NodeExit, violation: NeuralError | None) -> NeuralError:
         """An error of its own for every call: one raised twice would hold the frames of both callers."""
@@ -220,9 +221,10 @@ class Conversation:
 
     def _fault(self, reply: Failed) -> NeuralError:
         slot, kind = self._spec.slot, plain(reply.type, MAX_FAULT_TYPE)
-        why = plain(reply.message, MAX_FAULT_WORDS)
         if kind == "fenced":
-            return Fenced(f"node {slot} refused: {why}", details={"slot": slot})
+            why = own_words(reply.message, MAX_FAULT_WORDS)
+            return Fenced(f"node {slot} refused, {why}", details={"slot": slot})
+        why = own_words(f"{reply.type[:MAX_FAULT_TYPE]}: {reply.message}", MAX_FAULT_WORDS)
         return NodeFault(
-            f"node {slot} could not do it: {kind}: {why}", details={"slot": slot, "type": kind}
+            f"node {slot} could not do it, {why}", details={"slot": slot, "type": kind}
         )

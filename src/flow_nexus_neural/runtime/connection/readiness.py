@@ -6,6 +6,7 @@ from typing import TypeVar
 import anyio
 
 from flow_nexus_neural.errors import Fenced, NodeDied, NodeStartFailed, ProtocolViolation
+from flow_nexus_neural.protocol.node_words import plain
 from flow_nexus_neural.runtime.base import Isolation, NodeExit, NodeSpec
 from flow_nexus_neural.runtime.connection.node_end import NodeEnd
 from flow_nexus_neural.runtime.connection.socket_node import SocketNode
@@ -13,7 +14,14 @@ from flow_nexus_neural.runtime.process.exits import with_last_words
 from flow_nexus_neural.runtime.process.isolation import judge
 from flow_nexus_neural.settings import Settings
 
+AGAIN = (
+    "call neural_node_deploy again; where the machine is this busy, start the server with a larger"
+    " --node-ready-timeout-s"
+)
+MAX_WORD_CHARS = 120
+MAX_VERSION_CHARS = 200
 Node = TypeVar("Node", bound=NodeEnd)
+S = TypeVar("S", str, str | int | bool | None)
 
 
 async def until_ready(
@@ -39,7 +47,7 @@ async def until_ready(
             await measure(node)
     except TimeoutError:
         await node.stop(grace_s=0)
-        raise late(node.spec, ready_timeout_s) from None
+        raise _late(node.spec, ready_timeout_s) from None
     except (NodeDied, ProtocolViolation, Fenced) as failure:
         raise _start_failed(node.spec, await node.stop(grace_s=0)) from failure
     except BaseException:
@@ -55,11 +63,11 @@ async def isolation_of(node: SocketNode, settings: Settings) -> Isolation:
         NodeDied, ProtocolViolation, Fenced: It did not become ready.
     """
     ready = await node.ready()
-    node.runtime_version = ready.runtime
+    node.runtime_version = plain(ready.runtime, MAX_VERSION_CHARS)
     found = judge(
         node.pid,
-        ready.steps,
-        ready.probes,
+        {_word(step): _word(result) for step, result in ready.steps.items()},
+        {_word(probe): _word(got) for probe, got in ready.probes.items()},
         settings.require_isolation,
         hostile=settings.hostile,
     )
@@ -67,11 +75,25 @@ async def isolation_of(node: SocketNode, settings: Settings) -> Isolation:
     return found
 
 
-def late(spec: NodeSpec, ready_timeout_s: float) -> NodeStartFailed:
-    """The failure of a node that was not ready in time."""
+def _word(value: S) -> S:
+    """A name or a result as a node told it; texts of nodes end up in replies."""
+    return plain(value, MAX_WORD_CHARS) if isinstance(value, str) else value
+
+
+def not_started(spec: NodeSpec, ready_timeout_s: float) -> NodeStartFailed:
+    """The failure of a node whose process did not come into being in time."""
     return NodeStartFailed(
-        f"node {spec.slot} was not ready within {ready_timeout_s:g} s and has been killed",
-        hint="set node_ready_timeout_s higher when the machine is this busy",
+        f"node {spec.slot} was not started: there was no process for it within {ready_timeout_s:g} s",
+        hint=AGAIN,
+        details={"slot": spec.slot},
+    )
+
+
+def _late(spec: NodeSpec, ready_timeout_s: float) -> NodeStartFailed:
+    """The failure of a node that lived and was not ready in time."""
+    return NodeStartFailed(
+        f"node {spec.slot} was started, was not ready within {ready_timeout_s:g} s and has been killed",
+        hint=AGAIN,
         details={"slot": spec.slot},
     )
 

@@ -13,7 +13,7 @@ from flow_nexus_neural.protocol.codec import FrameLimits
 from flow_nexus_neural.runtime.base import NodeSpec
 from flow_nexus_neural.runtime.connection.socket_node import SocketNode
 from flow_nexus_neural.runtime.local.zygote_client import Child
-from flow_nexus_neural.runtime.process.exits import describe_exit
+from flow_nexus_neural.runtime.process.exits import describe_exit, unwatched
 
 _LAST_BYTES_S: Final = 2.0
 _REPORT_S: Final = 2.0
@@ -62,7 +62,7 @@ class LocalNode(SocketNode):
                     # Both streams end with it; the deadline is for descriptors that leaked elsewhere.
                     reading.cancel_scope.deadline = anyio.current_time() + _LAST_BYTES_S
                 writing.cancel_scope.cancel()
-            with anyio.move_on_after(_REPORT_S):  # a frozen zygote reports nothing
+            with anyio.move_on_after(0 if self._child.unwatched else _REPORT_S):
                 await self._child.reported.wait()
         finally:
             self._child.kill()
@@ -75,7 +75,8 @@ class LocalNode(SocketNode):
                 was_ready=self._was_ready,
                 asked=self._asked_to_stop,
             )
-            self._settle(exit_, self._violation)
+            told = self._child.reported.is_set()
+            self._settle(exit_ if told else unwatched(exit_), self._violation)
 
     @override
     def _kill(self, cause: str) -> None:

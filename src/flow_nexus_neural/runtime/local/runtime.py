@@ -30,7 +30,7 @@ from flow_nexus_neural.runtime.connection.memory import MEMORY_FILES
 from flow_nexus_neural.runtime.connection.readiness import isolation_of
 from flow_nexus_neural.runtime.local.cgroups import GroupLimits, NodeGroup
 from flow_nexus_neural.runtime.local.node import Lines, LocalNode
-from flow_nexus_neural.runtime.local.zygote_client import ZygoteClient, ZygoteInfo
+from flow_nexus_neural.runtime.local.zygote_client import Child, ZygoteClient, ZygoteInfo
 from flow_nexus_neural.runtime.local.zygote_process import ZygoteProcess
 from flow_nexus_neural.runtime.managed import ManagedRuntime, processors
 from flow_nexus_neural.runtime.process.exits import with_last_words
@@ -41,7 +41,8 @@ from flow_nexus_neural.settings import Settings
 
 _LOG: Final = logging.getLogger(__name__)
 _BOOT_TIMEOUT_S: Final = 120.0
-_HUNG_ZYGOTE_S: Final = 10.0
+_PING_EVERY_S: Final = 5.0
+_FROZEN_S: Final = 5.0
 _BACKOFF_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 _BACKOFF_WINDOW_S: Final = 600.0
 _REMOVAL_S: Final = 0.5
@@ -50,7 +51,10 @@ _DESCRIPTORS: Final = 1 << 16
 
 
 class LocalRuntime(ManagedRuntime[LocalNode]):
-    """Forks nodes from one warm zygote, and starts a new zygote when it died.
+    """Forks nodes from one warm zygote, and starts a new zygote when it died or froze.
+
+    The end of a zygote is the end of its nodes. So one that is frozen is left alone until its last node has
+    ended, while a new one starts the others.
 
     Args:
         settings: What one node and all together may use, and whether a weaker node is refused.
@@ -85,6 +89,7 @@ class LocalRuntime(ManagedRuntime[LocalNode]):
             body_bytes=MAX_BODY_BYTES if shared_memory else CARRIED_BODY_BYTES
         )
         self._zygote: ZygoteClient | None = None
+        self._retired: list[ZygoteClient] = []
         self._launching = anyio.Lock()
         self._launches: deque[float] = deque()
         self._group: NodeGroup | None = None
@@ -131,13 +136,14 @@ class LocalRuntime(ManagedRuntime[LocalNode]):
 
     async def start(self, spec: NodeSpec, *, ready_timeout_s: float = 30.0) -> LocalNode:
         """Fork, confine and judge a node; see `base.NodeRuntime`."""
-        zygote = await self._warm_zygote()
+        zygote = await self._obedient_zygote()
         try:
             return await self._bring_up(partial(self._fork, zygote, spec), spec, ready_timeout_s)
-        except RuntimeUnavailable:
-            zygote.kill()  # it died under this very request, which cannot have done anything
-            await zygote.lost.wait()
-        zygote = await self._warm_zygote()
+        except RuntimeUnavailable:  # it died or froze under this very request, which did nothing
+            if not zygote.retired:
+                zygote.kill()
+                await zygote.lost.wait()
+        zygote = await self._obedient_zygote()
         return await self._bring_up(partial(self._fork, zygote, spec), spec, ready_timeout_s)
 
     def zygote_info(self) -> ZygoteInfo | None:
@@ -148,11 +154,10 @@ class LocalRuntime(ManagedRuntime[LocalNode]):
     async def _release(self) -> None:
         # The zygote ends only after its nodes: its death kills every node at once, and a node that is asked
         # to stop has a moment to end by itself. The group comes last: the kernel keeps it while anyone is in.
-        zygote, first = self._zygote, self._first
+        first, self._first = self._first, None
         if first is not None:
-            self._first = None
             first.close()
-        if zygote is not None:
+        for zygote in [*self._retired, *filter(None, [self._zygote])]:
             zygote.kill()
             await zygote.lost.wait()
         for node in self.nodes:  # forked while the others stopped
@@ -161,6 +166,39 @@ class LocalRuntime(ManagedRuntime[LocalNode]):
             with anyio.move_on_after(_REMOVAL_S):
                 while not self._group.close():  # noqa: ASYNC110  # the kernel sets no event
                     await anyio.sleep(_REMOVAL_PAUSE_S)
+
+    async def _obedient_zygote(self) -> ZygoteClient:
+        """A zygote that has just shown that it obeys; one that does not is replaced."""
+        zygote = await self._warm_zygote()
+        if await zygote.obeys(_FROZEN_S):
+            return zygote
+        self._retire(zygote)
+        return await self._warm_zygote()
+
+    async def _watch(self, zygote: ZygoteClient) -> None:
+        """Ping a zygote now and then: one that is frozen is found before somebody waits for it."""
+        await zygote.warm.wait()
+        while not (zygote.lost.is_set() or zygote.retired):
+            with anyio.move_on_after(_PING_EVERY_S):
+                await zygote.lost.wait()
+            if not await zygote.obeys(_FROZEN_S):
+                self._retire(zygote)
+
+    def _retire(self, zygote: ZygoteClient) -> None:
+        """Start no node with it any more; the next start launches another. Its nodes live on."""
+        if zygote.lost.is_set() or zygote.retired:
+            return
+        if self._zygote is zygote:
+            self._zygote = None
+        self._retired = [other for other in self._retired if not other.lost.is_set()]
+        self._retired.append(zygote)
+        _LOG.warning(
+            "the process that starts nodes (pid %d) has not answered for %g s and is replaced;"
+            " the nodes that it started live on",
+            zygote.pid,
+            _FROZEN_S,
+        )
+        zygote.retire()
 
     async def _warm_zygote(self) -> ZygoteClient:
         async with self._launching:
@@ -195,7 +233,7 @@ class LocalRuntime(ManagedRuntime[LocalNode]):
         if len(self._launches) >= len(_BACKOFF_S):
             raise RuntimeUnavailable(
                 with_last_words(
-                    f"the process that starts nodes died {len(self._launches)} times"
+                    f"the process that starts nodes died or froze {len(self._launches)} times"
                     f" within {_BACKOFF_WINDOW_S:g} s",
                     "" if self._zygote is None else self._zygote.stderr_tail,
                 ),
@@ -230,21 +268,36 @@ class LocalRuntime(ManagedRuntime[LocalNode]):
             theirs.callback(os.close, node_stderr)
             connection.settimeout(0)
             order = order_of(spec, self._settings, self._limits)
-            try:
-                child = await zygote.fork(order, (node_socket.fileno(), node_stderr))
-            except anyio.get_cancelled_exc_class():
-                if zygote.owes_a_fork_for_s() >= _HUNG_ZYGOTE_S:
-                    zygote.kill()  # it forks within milliseconds, or never again
-                raise
+            child = await zygote.fork(order, (node_socket.fileno(), node_stderr))
             ours.pop_all()
         lines = Lines(child, connection, stderr)
         node = LocalNode(spec, self._limits, lines, self._memory_kills.claim)
-        self._keep(node, node.run)
+        self._keep(node, partial(_serve, zygote, child, node))
         return node
+
+    @override
+    def _not_started(self, spec: NodeSpec, ready_timeout_s: float) -> NodeStartFailed:
+        zygote = self._zygote
+        if zygote is None or not zygote.owes_a_fork_for_s():
+            return super()._not_started(spec, ready_timeout_s)
+        return NodeStartFailed(
+            f"node {spec.slot} was not started: the process that starts nodes (pid {zygote.pid})"
+            f" has not answered within {ready_timeout_s:g} s",
+            hint=f"call neural_node_deploy again: one that is silent for {_FROZEN_S:g} s is replaced",
+            details={"slot": spec.slot},
+        )
 
     def _adopt(self, process: ZygoteProcess) -> None:
         self._zygote = ZygoteClient(process)
         self._spawn(self._zygote.run)
+        self._spawn(partial(self._watch, self._zygote))
+
+
+async def _serve(zygote: ZygoteClient, child: Child, node: LocalNode) -> None:
+    try:
+        await node.run()
+    finally:
+        zygote.let_go(child)
 
 
 def _raise_descriptor_limit() -> None:

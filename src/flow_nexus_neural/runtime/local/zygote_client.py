@@ -50,12 +50,14 @@ class Child:
         pidfd: Refers to this process and no other, whatever becomes of its number; the owner closes it.
         reported: Set once the zygote has waited for it, or can no longer.
         report: What the zygote measured; None when it was lost first.
+        unwatched: Its zygote is frozen: nobody will tell how it ended.
     """
 
     pid: int
     pidfd: int
     reported: anyio.Event = field(default_factory=anyio.Event)
     report: ExitReport | None = None
+    unwatched: bool = False
 
     def kill(self) -> None:
         """SIGKILL. Does nothing once it is gone."""
@@ -87,16 +89,20 @@ class ZygoteClient:
 
     Attributes:
         grouped: Whether its owner has put it where its nodes shall run.
+        retired: It was taken for frozen. It starts no node any more and ends with the last one that it
+            started, since its end is the end of them all.
     """
 
     def __init__(self, process: ZygoteProcess) -> None:
         self.warm = anyio.Event()
         self.lost = anyio.Event()
         self.grouped = False
+        self.retired = False
         self._process = process
         self._hello: Mapping[str, Any] | None = None
         self._launch_s = 0.0
         self._forks: dict[int, _Fork] = {}
+        self._pongs: dict[int, anyio.Event] = {}
         self._last_id = 0
         self._children: dict[int, Child] = {}
         self._sending = anyio.Lock()
@@ -150,6 +156,46 @@ class ZygoteClient:
         """End it, and with it all its nodes."""
         self._process.kill()
 
+    async def obeys(self, patience_s: float) -> bool:
+        """Whether it answers a ping in this time; no when it is gone.
+
+        It is asked twice, for half of the time each: where this process was stopped itself, the first wait
+        may be over before anything that came meanwhile has been read.
+        """
+        return await self._answers(patience_s / 2) or await self._answers(patience_s / 2)
+
+    async def _answers(self, patience_s: float) -> bool:
+        self._last_id += 1
+        number, pong = self._last_id, anyio.Event()
+        self._pongs[number] = pong
+        try:
+            with anyio.move_on_after(patience_s), contextlib.suppress(RuntimeUnavailable):
+                await self._send(json.dumps({"kind": "ping", "id": number}).encode(), ())
+                await pong.wait()
+        finally:
+            self._pongs.pop(number, None)
+        return pong.is_set() and not self.lost.is_set()
+
+    def retire(self) -> None:
+        """Give up on it and let the nodes that it started live on; it ends now when there are none."""
+        self.retired = True
+        for fork in self._forks.values():
+            fork.give_up()
+            fork.answered.set()
+        for child in self._children.values():
+            child.unwatched = True
+        self._end_when_unneeded()
+
+    def let_go(self, child: Child) -> None:
+        """A child has ended and everything of it is released."""
+        if self._children.get(child.pid) is child:
+            del self._children[child.pid]
+        self._end_when_unneeded()
+
+    def _end_when_unneeded(self) -> None:
+        if self.retired and not self._children:
+            self.kill()
+
     async def run(self) -> None:
         """Read until it is gone, then release it."""
         try:
@@ -175,7 +221,7 @@ class ZygoteClient:
             descriptors: The node's socket and the writing end of its stderr, which stay the caller's.
 
         Raises:
-            RuntimeUnavailable: If the zygote is gone.
+            RuntimeUnavailable: If the zygote is gone or frozen; nothing was or will be started.
             NodeStartFailed: If the system refused another process.
         """
         self._last_id += 1
@@ -195,9 +241,10 @@ class ZygoteClient:
         return fork.child
 
     def _gone(self) -> RuntimeUnavailable:
+        became = "does not answer" if self.retired and not self.lost.is_set() else "is gone"
         return RuntimeUnavailable(
             with_last_words(
-                f"the process that starts nodes (pid {self.pid}) is gone", self.stderr_tail
+                f"the process that starts nodes (pid {self.pid}) {became}", self.stderr_tail
             ),
             hint="call again: it is started anew",
             details={"stderr_tail": self.stderr_tail},
@@ -214,9 +261,9 @@ class ZygoteClient:
         finally:
             os.close(pidfd)
 
-    async def _send(self, message: bytes, descriptors: tuple[int, int]) -> None:
+    async def _send(self, message: bytes, descriptors: tuple[int, ...]) -> None:
         async with self._sending:
-            while not self.lost.is_set():
+            while not (self.lost.is_set() or self.retired):
                 try:
                     socket.send_fds(self._process.control, [message], descriptors)
                 except BlockingIOError:
@@ -260,6 +307,10 @@ class ZygoteClient:
                 fork = self._forks.pop(message["id"])
                 fork.refusal = str(message["reason"])
                 fork.answered.set()
+            case "pong":
+                pong = self._pongs.get(message["id"])
+                if pong is not None:  # else it came too late
+                    pong.set()
             case "exit":
                 self._take_exit(self._children.pop(message["pid"], None), message)
 
@@ -271,6 +322,7 @@ class ZygoteClient:
                 cpu_s=float(message["cpu_s"]),
             )
             child.reported.set()
+        self._end_when_unneeded()
 
     def _take_child(self, fork: _Fork, pid: int, descriptors: list[int]) -> None:
         if descriptors:
@@ -289,5 +341,7 @@ class ZygoteClient:
             fork.answered.set()
         for child in self._children.values():
             child.reported.set()
+        for pong in self._pongs.values():
+            pong.set()
         self._forks.clear()
         self._children.clear()

@@ -2,9 +2,10 @@
 
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from flow_nexus_neural.protocol.node_words import quoted
 from flow_nexus_neural.runtime.base import NodeExit
 
 _CODES: Final = {
@@ -42,15 +43,7 @@ def with_last_words(sentence: str, stderr_tail: str) -> str:
     The line may be made for whoever reads it: nothing in it can look like a line or a command of its own.
     """
     lines = stderr_tail.strip().splitlines()
-    return f"{sentence} (last words: {plain(lines[-1], MAX_LAST_WORDS)!r})" if lines else sentence
-
-
-def plain(text: str, longest: int) -> str:
-    """What a node wrote, for people and models to read: printable, on one line, of limited length."""
-    kept = "".join(
-        char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:longest]
-    )
-    return kept + ("..." if len(text) > longest else "")
+    return f"{sentence} (last words: {quoted(lines[-1], MAX_LAST_WORDS)})" if lines else sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +91,17 @@ def describe_exit(
         stderr_tail=stderr_tail,
         max_rss_bytes=None if report is None else report.max_rss_bytes,
         cpu_s=None if report is None else report.cpu_s,
+    )
+
+
+def unwatched(exit_: NodeExit) -> NodeExit:
+    """The same end where the zygote lives and does not answer: nobody knows how the node ended."""
+    if exit_.reason != "runtime_lost":
+        return exit_
+    return replace(
+        exit_,
+        reason="unexplained",
+        sentence="ended; how is not known, because the process that started it does not answer",
     )
 
 

@@ -7,7 +7,7 @@ from typing import Final
 import anyio
 from anyio.abc import ByteReceiveStream
 
-from flow_nexus_neural.runtime.process.exits import plain
+from flow_nexus_neural.protocol.node_words import plain_lines, quoted
 
 _LOG: Final = logging.getLogger(__name__)
 _KEPT_BYTES: Final = 4096
@@ -28,8 +28,8 @@ class LastWords:
 
     @property
     def text(self) -> str:
-        """What is kept, as text."""
-        return self._kept.decode("utf-8", "replace")
+        """What is kept, as printable lines."""
+        return plain_lines(self._kept.decode("utf-8", "replace"), _KEPT_BYTES)
 
     async def drain(self, fd: int) -> None:
         """Read until every writer has closed its end."""
@@ -52,4 +52,4 @@ class LastWords:
             await anyio.sleep(_FLOOD_PAUSE_S)
         if _LOG.isEnabledFor(logging.DEBUG):
             for line in data.decode("utf-8", "replace").splitlines():
-                _LOG.debug("%s: %s", self._name, plain(line, _KEPT_BYTES))
+                _LOG.debug("%s wrote: %s", self._name, quoted(line, _KEPT_BYTES))

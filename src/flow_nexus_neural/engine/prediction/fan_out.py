@@ -1,0 +1,92 @@
+"""One question to all serving nodes at once, for as long as its caller waits."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import anyio
+import numpy as np
+from numpy.typing import NDArray
+
+from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.prediction.conduct import hold_to_account
+from flow_nexus_neural.engine.prediction.question import Question, put
+from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.runtime.base import NodeHandle
+
+TOO_LATE: Final = "no answer before the deadline"
+
+
+class FanOut:
+    """Asks nodes and collects their answers until its caller leaves.
+
+    Of what is still open then, one question a node is kept open without anybody waiting for it: it shows
+    whether the node is slow or withholds answers. The others are given up.
+
+    Attributes:
+        logits: [rows, n_outputs] float64 by slot.
+        latency_ms: Of each answer.
+        excluded: Slots that did not answer, with reasons.
+    """
+
+    def __init__(self, cluster: LiveCluster, question: Question) -> None:
+        self.logits: dict[str, NDArray[np.float64]] = {}
+        self.latency_ms: dict[str, float] = {}
+        self.excluded: dict[str, str] = {}
+        self._cluster = cluster
+        self._question = question
+        self._began_s = cluster.clock()
+        self._open: dict[str, tuple[Slot, NodeHandle, anyio.CancelScope]] = {}
+        self._answered = anyio.Event()
+        self._done = anyio.Event()
+        self._watching: set[str] = set()
+        self._left = False
+
+    async def ask(self, slots: Sequence[Slot], limit_s: float, patience_s: float | None) -> None:
+        """Return when all have answered, or at the limit, or then at the first answer within patience."""
+        for slot in slots:
+            if slot.handle is not None:
+                self._open[slot.name] = slot, slot.handle, anyio.CancelScope()
+        if not self._open:
+            return
+        for slot, handle, scope in list(self._open.values()):
+            self._cluster.context.spawn(self._ask_one, slot, handle, scope)
+        try:
+            with anyio.move_on_after(limit_s):
+                await self._done.wait()
+            if patience_s is not None and not self._done.is_set():
+                with anyio.move_on_after(patience_s):
+                    await self._answered.wait()
+        finally:
+            self._leave()
+
+    async def _ask_one(self, slot: Slot, handle: NodeHandle, scope: anyio.CancelScope) -> None:
+        try:
+            with scope:
+                outcome = await put(self._cluster, slot, self._question)
+                if not self._left and outcome.logits is not None:
+                    self.logits[slot.name] = outcome.logits
+                    self.latency_ms[slot.name] = (self._cluster.clock() - self._began_s) * 1e3
+                    self._answered.set()
+                elif not self._left:
+                    self.excluded[slot.name] = outcome.reason
+                self._finish(slot)
+                await hold_to_account(self._cluster, slot, handle, self._question, outcome)
+        finally:
+            self._finish(slot)
+            if slot.name in self._watching:
+                slot.end_watch(handle)
+
+    def _finish(self, slot: Slot) -> None:
+        self._open.pop(slot.name, None)
+        if not self._open:
+            self._done.set()
+            self._answered.set()
+
+    def _leave(self) -> None:
+        self._left = True
+        for slot, handle, scope in self._open.values():
+            self.excluded[slot.name] = TOO_LATE
+            if slot.begin_watch(handle):
+                self._watching.add(slot.name)
+            else:
+                scope.cancel()

@@ -1,0 +1,66 @@
+"""Which answers can be used, and which of the others speak against the node."""
+
+import numpy as np
+import pytest
+
+from flow_nexus_neural.engine.prediction.question import Question, judged
+from flow_nexus_neural.protocol.messages import Outputs
+from tests.unit.engine.building import bundle, committed, network
+
+OWN = network()
+VERSION = committed([OWN], bundle({"worker-0": 1.0}))
+RIGHT = np.array([[0.5], [-0.5]], "f4")
+OTHER = "f" * 64
+
+
+def outcome(y=RIGHT, digest=None, *, usual=True, in_force=True):
+    question = Question(VERSION, np.zeros((2, 2), "f4"), usual)
+    arrays = {} if y is None else {"y": y}
+    digest = OWN.digest if digest is None else digest
+    reply = Outputs.model_construct(kind="outputs", digest=digest)
+    return judged(OWN, question, (reply, arrays), in_force=in_force)
+
+
+def test_a_right_answer_is_handed_over_in_double_precision():
+    found = outcome()
+    assert found.conduct == "right"
+    assert not found.doubtful
+    assert found.logits.dtype == np.float64
+    assert np.array_equal(found.logits, RIGHT)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ({"y": None}, "wrong shape"),
+        ({"y": RIGHT[:1]}, "wrong shape"),
+        ({"digest": OTHER}, "another version"),
+        ({"y": RIGHT * np.inf}, "not finite"),
+        ({"y": RIGHT * np.nan}, "not finite"),
+    ],
+)
+def test_an_answer_that_no_honest_node_gives_counts_against_it(answer, reason):
+    found = outcome(**answer)
+    assert found.logits is None
+    assert reason in found.reason
+    assert (found.conduct, found.doubtful) == ("refused", True)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"y": RIGHT * np.inf, "usual": False},  # a record beyond all training rows may overflow
+        {"digest": OTHER, "in_force": False},  # the next version was loaded meanwhile
+    ],
+)
+def test_an_answer_that_an_honest_node_can_give_is_left_out_and_not_counted(answer):
+    found = outcome(**answer)
+    assert found.logits is None
+    assert (found.conduct, found.doubtful) == (None, False)
+
+
+def test_the_engine_asks_again_with_one_record_only():
+    whole = Question(VERSION, np.arange(6, dtype="f4").reshape(3, 2), usual=True)
+    part = whole.first_row()
+    assert part.x.shape == (1, 2)
+    assert (part.committed, part.usual) == (whole.committed, whole.usual)
