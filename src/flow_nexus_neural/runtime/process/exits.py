@@ -38,10 +38,7 @@ _BEFORE_READY: Final = frozenset({9, 71})
 
 
 def with_last_words(sentence: str, stderr_tail: str) -> str:
-    """A sentence about a process, and the last line it wrote, if it wrote one.
-
-    The line may be made for whoever reads it: nothing in it can look like a line or a command of its own.
-    """
+    """Append to a sentence the last line of a process's stderr, if there is one, quoted as untrusted text."""
     lines = stderr_tail.strip().splitlines()
     return f"{sentence} (last words: {quoted(lines[-1], MAX_LAST_WORDS)})" if lines else sentence
 
@@ -75,7 +72,7 @@ def describe_exit(
         was_ready: Whether it had sent Ready.
         asked: Whether a Shutdown had been sent to it, received or not.
     """
-    reason, sentence, signal_name = _words(report, was_ready=was_ready, asked=asked)
+    reason, sentence, signal_name = _from_status(report, was_ready=was_ready, asked=asked)
     # The cause of a kill only counts if the kill took effect: the node may have ended by itself before.
     if cause is not None and reason in ("killed", "runtime_lost"):
         reason, _, why = cause.partition(": ")
@@ -95,7 +92,7 @@ def describe_exit(
 
 
 def unwatched(exit_: NodeExit) -> NodeExit:
-    """The same end where the zygote lives and does not answer: nobody knows how the node ended."""
+    """Correct an exit for a zygote that lives but does not answer: the cause of the end is then unknown."""
     if exit_.reason != "runtime_lost":
         return exit_
     return replace(
@@ -105,7 +102,7 @@ def unwatched(exit_: NodeExit) -> NodeExit:
     )
 
 
-def _words(
+def _from_status(
     report: ExitReport | None, *, was_ready: bool, asked: bool
 ) -> tuple[str, str, str | None]:
     if report is None:

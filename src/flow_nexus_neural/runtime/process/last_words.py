@@ -28,7 +28,7 @@ class LastWords:
 
     @property
     def text(self) -> str:
-        """What is kept, as printable lines."""
+        """The kept bytes as printable lines."""
         return plain_lines(self._kept.decode("utf-8", "replace"), _KEPT_BYTES)
 
     async def drain(self, fd: int) -> None:
