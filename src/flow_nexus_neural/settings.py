@@ -1,4 +1,4 @@
-"""Frozen limits and places, read once at start and passed by argument."""
+"""Settings of the server: limits and paths, read once at start, immutable, passed as an argument."""
 
 import os
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ SECRETS = frozenset({"http_token"})
 
 IsolationRequirement = Literal["auto", "strict", "seccomp", "process"]
 Hostile = Literal["errno", "kill"]
-"""What happens on a call that no honest node makes: an errno, or death by SIGSYS."""
+"""Effect of a system call that no library makes in normal use: an errno, or death by SIGSYS."""
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -28,12 +28,12 @@ def default_state_dir() -> Path:
 
 
 class Settings(BaseModel):
-    """What an operator may set. Every field has a flag and an environment variable of its name.
+    """What an operator may set. Every field has an environment variable and, unless secret, a flag.
 
     Attributes:
-        state_dir: Holds the journal, checkpoints and data; created with mode 0700.
+        state_dir: Directory of the journal, checkpoints and data; created with mode 0700.
         data_dir: Root of relative data-set paths; None means `<state_dir>/data`.
-        start_dir: The directory in which the server was started; a data root too. None disables it.
+        start_dir: The directory in which the server was started, also a data root; None if it is not one.
         allow_paths: Further roots from which data may be read.
         max_nodes: Slots per cluster.
         max_clusters: Live clusters per server.
@@ -41,27 +41,26 @@ class Settings(BaseModel):
             `xl` and `custom` twice as much.
         node_cpu_s: CPU seconds that a `base` or `large` node may use over its life; `xl` and `custom`
             get twice as many.
-        total_memory_mb: MiB that all nodes together may use; None is three quarters of what the server may.
-            Only in force with a control group.
-        cgroup: Put all nodes into a control group of their own, where the system lets the server make one.
-        node_nice: Steps of scheduling priority by which nodes stand behind the server, so that it answers
-            while they train.
+        total_memory_mb: MiB that all nodes together may use; None is three quarters of the server's own
+            limit. Enforced only with a control group.
+        cgroup: Put all nodes into one control group, if the system permits the server to create it.
+        node_nice: Niceness of nodes relative to the server, so that it answers while they train.
         node_ready_timeout_s: Time for a node to confine itself and report ready.
         predict_deadline_ms: Time for one record to be predicted.
-        require_isolation: Lowest isolation level at which deploying still succeeds.
-        hostile: What a node gets for a system call that no honest node makes: an error, or its end.
+        require_isolation: Lowest isolation level at which a deploy succeeds.
+        hostile: Whether a system call that no library makes in normal use fails, or kills the node.
         max_parameters: Parameters of one network.
         max_rows: Rows of one data set.
         checkpoint_keep: Recent checkpoints kept besides the best and the serving one.
         read_only: Only status and predict are offered.
-        http_host: Address that HTTP is served on; one that is not loopback needs `http_token`.
-        http_token: Bearer token that every HTTP request must carry; given by the environment alone, because
+        http_host: Address on which HTTP is served; an address other than loopback needs `http_token`.
+        http_token: Bearer token that every HTTP request must carry; set only by the environment, because
             other users can read a command line.
-        http_max_connections: Connections that are open at one time over HTTP; further ones get a 503.
-        http_max_sessions: Sessions that are open at one time over HTTP; a further one gets a 503.
+        http_max_connections: Open HTTP connections at one time; further ones get a 503.
+        http_max_sessions: Open HTTP sessions at one time; a further one gets a 503.
         http_session_idle_s: Seconds after which a session without a request or an open stream ends.
-        http_request_timeout_s: Seconds in which a request must have come in whole, and in which a client
-            must go on reading its answer.
+        http_request_timeout_s: Seconds within which a request must have arrived completely, and within which
+            a client must continue to read its answer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -96,7 +95,7 @@ class Settings(BaseModel):
 
     @property
     def data_root(self) -> Path:
-        """Where relative data-set paths are looked up first."""
+        """The first directory in which relative data-set paths are looked up."""
         return self.data_dir if self.data_dir is not None else self.state_dir / "data"
 
     @property

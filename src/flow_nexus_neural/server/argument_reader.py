@@ -1,4 +1,4 @@
-"""Read the arguments of a tool call into a request, or say exactly which one is wrong and what is right."""
+"""Converts the arguments of a tool call to a request, or raises an error that names the wrong argument."""
 
 import difflib
 import json
@@ -31,7 +31,7 @@ RequestT = TypeVar("RequestT", bound=EngineRequest)
 
 @dataclass(frozen=True)
 class ReadArguments(Generic[RequestT]):
-    """A request that can be put to the engine, and what the caller should know about its arguments."""
+    """A valid request for the engine, and warnings about its arguments."""
 
     request: RequestT
     warnings: list[str]
@@ -41,8 +41,8 @@ class ArgumentReader(Generic[RequestT]):
     """Reads the arguments of one tool.
 
     Args:
-        tool: The tool's name, for the texts.
-        request: The request that the arguments make up.
+        tool: The tool's name, for errors.
+        request: Class of the request.
     """
 
     def __init__(self, tool: str, request: type[RequestT]) -> None:
@@ -60,11 +60,11 @@ class ArgumentReader(Generic[RequestT]):
         }
 
     def read(self, arguments: Mapping[str, JsonValue]) -> ReadArguments[RequestT]:
-        """Understand the arguments.
+        """Convert the arguments.
 
         Raises:
-            InvalidArguments: One argument is unknown, missing, badly typed, out of range or given twice.
-            NotAvailable: One argument asks for something that this version does not have.
+            InvalidArguments: If an argument is unknown, missing, badly typed, out of range or given twice.
+            NotAvailable: If an argument asks for a feature that this version does not have.
         """
         values: dict[str, JsonValue] = {}
         given_as: dict[str, str] = {}
@@ -172,7 +172,7 @@ _SWITCHES: Mapping[str, Mapping[bool, JsonValue]] = {
     "verbose": {True: "full", False: None},
     "wait": {True: None, False: 0},
 }
-"""Aliases that are switches, and what on and off mean for the argument they stand for."""
+"""Aliases that are booleans, with the values that true and false mean for the argument."""
 
 
 def _translated(alias: str, value: JsonValue) -> JsonValue:
@@ -191,7 +191,7 @@ def _names_in(value: JsonValue) -> tuple[str, ...]:
 
 
 def shown(value: object) -> str:
-    """A received value as JSON, cut to 80 characters."""
+    """A received value as JSON, truncated to 80 characters."""
     try:
         text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):
@@ -217,7 +217,7 @@ _SENTENCES = {
 
 
 def sentence(detail: ErrorDetails) -> str:
-    """Say what a value should have been, from pydantic's account of why it was refused."""
+    """Describe what was expected of a value, from pydantic's error."""
     wording = _SENTENCES.get(detail["type"])
     if wording is not None:
         return wording.format_map(detail.get("ctx", {}))

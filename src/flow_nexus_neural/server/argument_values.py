@@ -1,7 +1,7 @@
-"""Read one argument's value leniently in form and strictly in meaning.
+"""Converts the value of one argument: lenient in form, strict in meaning.
 
 Hosts send structures as JSON text, numbers and booleans as strings, enumerations in other spellings, and
-null for "not given". All of that is understood; nothing else is bent to fit.
+null for "not given". These forms are accepted; no other conversion is made.
 """
 
 import json
@@ -16,13 +16,13 @@ from pydantic.fields import FieldInfo
 
 @dataclass(frozen=True)
 class Expected:
-    """What a field accepts, as far as reading needs it.
+    """The values that a field accepts.
 
     Attributes:
         kinds: Some of "string", "number", "boolean", "array", "object".
         choices: Values of an enumeration, else empty.
-        bounds: Of a number, in words.
-        nullable: Whether null is a value of its own.
+        bounds: Bounds of a number, as text.
+        nullable: Whether null is a valid value.
         required: Whether the argument must be given.
     """
 
@@ -34,7 +34,7 @@ class Expected:
 
     @classmethod
     def of(cls, field: FieldInfo) -> "Expected":
-        """Read the annotation of a request's field."""
+        """Derive it from the annotation of a request's field."""
         arms = _arms(field.annotation)
         choices = tuple(
             str(choice) for arm in arms if get_origin(arm) is Literal for choice in get_args(arm)
@@ -48,7 +48,7 @@ class Expected:
         )
 
     def words(self) -> str:
-        """Say in a few words what is accepted."""
+        """Describe briefly what is accepted."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
         names = {
@@ -70,7 +70,7 @@ def _arms(annotation: object) -> list[object]:
 
 
 def _bounds(field: FieldInfo) -> str:
-    """` from 1 to 1000`, wherever in the annotation pydantic keeps the bounds."""
+    """The bounds as ` from 1 to 1000`; pydantic keeps them in several places of the annotation."""
     constraints = [*field.metadata, *_constraints(field.annotation)]
     low = next(
         (one for one in (getattr(c, "ge", None) for c in constraints) if one is not None), None
@@ -108,11 +108,12 @@ def _kind(arm: object) -> str:
 
 
 def read_value(value: JsonValue, expected: Expected) -> JsonValue:
-    """Bring a value into the form its field expects.
+    """Convert a value to the form that its field expects.
 
     Raises:
-        ValueError: If the value is of a kind that the field cannot mean; the text says what it expects.
+        ValueError: If the value is of a wrong kind; the text says what is expected.
     """
+    # Only if the field takes no text: "1" for a name must stay a text.
     if isinstance(value, str) and "string" not in expected.kinds:
         value = _unquoted(value, expected)
     if value is None:
@@ -129,7 +130,7 @@ def read_value(value: JsonValue, expected: Expected) -> JsonValue:
 
 
 def _unquoted(text: str, expected: Expected) -> JsonValue:
-    """The value that a text stands for where no text is meant: JSON, or a boolean in another case."""
+    """Parse a text for a field that is not a text: JSON, or a boolean in any case."""
     if "boolean" in expected.kinds and text.strip().lower() in ("true", "false"):
         return text.strip().lower() == "true"
     try:

@@ -1,4 +1,4 @@
-"""Serve one client over the standard streams."""
+"""Serves one client over the standard streams."""
 
 import os
 from io import TextIOWrapper
@@ -13,7 +13,7 @@ from flow_nexus_neural.server.wire import Wire
 
 
 async def serve_stdio(server: NeuralServer, host: EngineHost, wire: Wire) -> None:
-    """Serve until the client closes its end, a signal comes, or the client dies; then end the process."""
+    """Serve until the client closes its end or dies, or a signal arrives; then end the process."""
 
     async def serve(_: anyio.Event) -> None:
         reader = os.fdopen(wire.read_fd, "rb", closefd=False)
