@@ -342,7 +342,7 @@ async def test_without_select_rows_the_validation_loss_and_the_best_round_are_un
         assert status.global_loss is not None
         assert lines
         assert not any("loss" in line for line in lines)
-        committed = w.engine._clusters[cluster].committed
+        committed = w.engine.cluster(cluster).committed
         assert committed.best == {key: own.blob for key, own in committed.networks.items()}
 
 

@@ -86,6 +86,7 @@ class ClusterState:
         predictions_waiting: Predictions being answered now.
         end_recorded: That it was terminated is durable.
         final: What a terminated cluster had reached.
+        lost_commits: What is to be said where the disk lost the last commits of the cluster.
     """
 
     cluster_id: str
@@ -107,6 +108,7 @@ class ClusterState:
     terminated_at: str | None = None
     end_recorded: bool = False
     final: FinalMetrics | None = None
+    lost_commits: str | None = None
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.clock)
@@ -115,6 +117,11 @@ class ClusterState:
     def topology(self) -> Topology:
         """The current topology; the declared one before the first connect."""
         return self.links.topology if self.links else self.spec.topology
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What every reply about it has to say."""
+        return () if self.lost_commits is None else (self.lost_commits,)
 
     @property
     def bundle(self) -> Bundle | None:
@@ -158,10 +165,7 @@ class ClusterState:
             ClusterTerminated: It is one.
         """
         if self.terminated_at is not None:
-            raise ClusterTerminated(
-                f"cluster {self.cluster_id} was terminated at {self.terminated_at}",
-                hint="create a cluster with neural_cluster_init",
-            )
+            raise was_terminated(self.cluster_id, self.terminated_at)
 
     def with_current_members(self, version: CommittedVersion) -> CommittedVersion:
         """A version as it has to serve now: slots that joined since it was made, none that was removed."""
@@ -270,3 +274,11 @@ class ClusterState:
     def forget_model(self) -> None:
         """Its checkpoint files are given up."""
         self.committed = None
+
+
+def was_terminated(cluster_id: str, at: str) -> ClusterTerminated:
+    """What to say of something that must not go on in a terminated cluster."""
+    return ClusterTerminated(
+        f"cluster {cluster_id} was terminated at {at}",
+        hint="create a cluster with neural_cluster_init",
+    )

@@ -107,8 +107,8 @@ class Journal:
     def _write_back(self) -> None:
         """Bring what was committed from the log into the database and empty the log.
 
-        Each commit is in the log for a moment only, so that damage to the log cannot undo many. Where it fails
-        the commit is durable all the same, in the log.
+        Each commit is in the log for a moment only, so that damage to the log cannot undo many. Where it
+        fails the commit is durable all the same, in the log.
         """
         try:
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

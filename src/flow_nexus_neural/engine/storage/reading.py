@@ -1,4 +1,4 @@
-"""Reading the journal back: every ledger verified, every row held against the digest that its ledger names."""
+"""Reading the journal back: ledgers verified, rows held against the digests that their ledger names."""
 
 import json
 import sqlite3
@@ -91,7 +91,8 @@ class _Reading:
         return {name: tuple(chain) for name, chain in chains.items() if name not in self.refused}
 
     def _select(self, what: str, order: str) -> list[tuple[Any, ...]]:
-        statement, values = f"SELECT {what}", ()
+        statement = f"SELECT {what}"
+        values: tuple[str, ...] = ()
         if self.cluster_id is not None:
             statement += " WHERE cluster_id=?"
             values = (self.cluster_id,)

@@ -98,8 +98,8 @@ def sync_directory(directory: Path) -> None:
 class StateDirLock:
     """The right to write into a state directory; one server at a time has it.
 
-    Two things are locked. `LOCK` tells who holds the directory; but a file can be removed, and another be made
-    under its name. So the directory itself is locked too, where the system can do that.
+    Two things are locked. `LOCK` tells who holds the directory; but a file can be removed, and another be
+    made under its name. So the directory itself is locked too, where the system can do that.
 
     A lock belongs to the open file, so it ends with the process however that ends, and is not inherited by
     programs that it starts.
