@@ -87,6 +87,7 @@ class ClusterState:
         end_recorded: That it was terminated is durable.
         final: What a terminated cluster had reached.
         lost_commits: What is to be said where the disk lost the last commits of the cluster.
+        last_topology: How the nodes were linked when it was terminated; None where they were not.
     """
 
     cluster_id: str
@@ -109,14 +110,17 @@ class ClusterState:
     end_recorded: bool = False
     final: FinalMetrics | None = None
     lost_commits: str | None = None
+    last_topology: Topology | None = None
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.clock)
 
     @property
     def topology(self) -> Topology:
-        """The current topology; the declared one before the first connect."""
-        return self.links.topology if self.links else self.spec.topology
+        """The current topology, or the last of a cluster that has ended; the declared one before that."""
+        if self.links is not None:
+            return self.links.topology
+        return self.last_topology or self.spec.topology
 
     @property
     def cautions(self) -> tuple[str, ...]:
@@ -217,8 +221,10 @@ class ClusterState:
         networks_made: int,
         committed: CommittedVersion | None,
         final: FinalMetrics | None,
+        last_topology: Topology | None,
     ) -> None:
         """Bring a cluster that was just read back to what was stored of it."""
+        self.last_topology = last_topology
         self.topology_epoch, self.networks_made = topology_epoch, networks_made
         self.committed, self.final = committed, final
 
