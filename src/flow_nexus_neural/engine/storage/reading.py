@@ -23,7 +23,7 @@ from flow_nexus_neural.engine.storage.rows import (
     Stored,
     TrainingRow,
 )
-from flow_nexus_neural.engine.storage.schema import TABLES, json_text
+from flow_nexus_neural.engine.storage.schema import CHECK, TABLES, Table, json_text
 
 Entry = dict[str, JsonValue]
 R = TypeVar("R")
@@ -59,6 +59,7 @@ class _Reading:
             try:
                 for name in table.open_parts:
                     fields[name] = _object(fields[name], f"{table.name}.{name}")
+                _check_measured(table, fields)
             except _Unreadable as unreadable:
                 self.refused.setdefault(cluster_id, str(unreadable))
             else:
@@ -162,6 +163,16 @@ def owner_of(connection: sqlite3.Connection, text: str) -> str | None:
         (text,),
     ).fetchone()
     return None if found is None else str(found[0])
+
+
+def _check_measured(table: Table, fields: dict[str, Any]) -> None:
+    """Hold the numbers that the ledger leaves out against the check of the row, which is then taken off."""
+    if table.measured is None:
+        return
+    content = fields[table.measured.column]
+    found = content.pop(CHECK, None)
+    if found is not None and found != table.check(fields, content):
+        raise _Unreadable(f"the numbers in {table.name}.{table.measured.column} have changed")
 
 
 def _object(text: Any, place: str) -> dict[str, JsonValue]:

@@ -5,12 +5,13 @@ cluster must be. A row that was altered, is an older one, or is missing does not
 """
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import JsonValue
 
-from flow_nexus_neural.engine.storage.schema import TABLES, ClusterPart, Table
+from flow_nexus_neural.engine.storage.schema import CHECK, TABLES, ClusterPart, Table, json_text
 from flow_nexus_neural.protocol.digest import canonical_json
 
 ROWS = "rows"
@@ -37,8 +38,15 @@ def row_name(table: Table, values: Sequence[Any]) -> str:
 
 
 def row_digest(table: Table, values: Sequence[Any]) -> str:
-    """sha256 over a row as its columns hold it, the table's name with it."""
-    return hashlib.sha256(_DOMAIN + canonical_json([table.name, *values])).hexdigest()
+    """sha256 over a row as its columns hold it, the table's name with it.
+
+    Numbers that differ from run to run are left out where the row has a check of its own over them.
+    """
+    named = [
+        _without_measured(table, value) if _has_measured(table, column) else value
+        for column, value in zip(table.columns, values, strict=True)
+    ]
+    return hashlib.sha256(_DOMAIN + canonical_json([table.name, *named])).hexdigest()
 
 
 def named_rows(entries: Iterable[Mapping[str, JsonValue]]) -> dict[str, str]:
@@ -69,3 +77,19 @@ def first_difference(named: Mapping[str, str], found: Mapping[str, str]) -> str 
                 f" the ledger says {named[name][:12]}"
             )
     return None
+
+
+def _has_measured(table: Table, column: str) -> bool:
+    return table.measured is not None and column == table.measured.column
+
+
+def _without_measured(table: Table, text: Any) -> Any:
+    """An open part without what the ledger leaves out; as it is where it is not as it was written."""
+    try:
+        content = json.loads(text)
+    except (TypeError, ValueError):
+        return text
+    if not isinstance(content, dict) or CHECK not in content or json_text(content) != text:
+        return text
+    left_out = {CHECK, *(table.measured.names if table.measured else ())}
+    return json_text({name: value for name, value in content.items() if name not in left_out})

@@ -15,7 +15,7 @@ from flow_nexus_neural.engine.storage.rows import (
     TrainingRow,
 )
 from flow_nexus_neural.errors import StoreCorrupt
-from flow_nexus_neural.protocol.digest import canonical_json
+from flow_nexus_neural.protocol.digest import canonical_json, json_digest
 
 SCHEMA_VERSION = 1
 SCHEMA = """
@@ -49,8 +49,29 @@ CREATE TABLE blobs (sha TEXT PRIMARY KEY, nbytes INTEGER NOT NULL, kind TEXT NOT
 
 RESTORE = "move the state directory away or restore a copy; its checkpoints stay readable in blobs/"
 
+_CHECK_LENGTH = 16
+
 ClusterPart = ClusterRow | SlotRow | TrainingRow | HistoryRow
 """A row that belongs to one cluster."""
+
+
+CHECK = "check"
+"""Field of an open part: a digest over the numbers of the row that the ledger leaves out."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Numbers that differ from run to run: bytes and seconds.
+
+    A ledger is the same for the same seed, so it cannot name a digest of them. The row has one itself.
+
+    Attributes:
+        column: The open part in which they are.
+        names: Their names there.
+    """
+
+    column: str
+    names: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -60,30 +81,56 @@ class Table:
     Attributes:
         keys: Columns of which no two rows have the same values.
         open_parts: Columns with a JSON object.
+        measured: What the ledger leaves out.
     """
 
     name: str
     columns: tuple[str, ...]
     keys: tuple[str, ...]
     open_parts: frozenset[str] = frozenset()
+    measured: Measured | None = None
 
     def values(self, row: ClusterPart) -> list[Any]:
         """A row as its columns hold it."""
-        return [
-            json_text(getattr(row, name)) if name in self.open_parts else getattr(row, name)
-            for name in self.columns
-        ]
+        by_column = {name: getattr(row, name) for name in self.columns}
+        for name in self.open_parts:
+            content = dict(by_column[name])
+            if self.measured is not None and name == self.measured.column:
+                content[CHECK] = self.check(by_column, content)
+            by_column[name] = json_text(content)
+        return list(by_column.values())
+
+    def check(self, by_column: Mapping[str, Any], content: Mapping[str, JsonValue]) -> str:
+        """A digest over what the ledger leaves out of a row, and over which row it is.
+
+        Args:
+            by_column: The row; only its keys count.
+            content: The open part with the measured numbers.
+        """
+        left_out = self.measured.names if self.measured is not None else frozenset()
+        numbers: dict[str, JsonValue] = {n: v for n, v in content.items() if n in left_out}
+        keys = [by_column[key] for key in self.keys]
+        return json_digest([self.name, *keys, numbers])[:_CHECK_LENGTH]
 
 
-def _table(kind: type[Any], name: str, keys: tuple[str, ...], *open_parts: str) -> Table:
-    return Table(name, tuple(field.name for field in fields(kind)), keys, frozenset(open_parts))
+def _table(
+    kind: type[Any], name: str, keys: tuple[str, ...], *open_parts: str, measured: Measured | None
+) -> Table:
+    columns = tuple(field.name for field in fields(kind))
+    return Table(name, columns, keys, frozenset(open_parts), measured)
 
+
+_TRAFFIC = Measured("state", frozenset({"communication", "final"}))
+_COST = Measured("point", frozenset({"bytes", "seconds"}))
+_ROUND = ("training_id", "round_number")
 
 TABLES: Mapping[type[Any], Table] = {
-    ClusterRow: _table(ClusterRow, "clusters", ("cluster_id",), "spec", "state"),
-    SlotRow: _table(SlotRow, "slots", ("cluster_id", "slot"), "spec"),
-    TrainingRow: _table(TrainingRow, "trainings", ("training_id",), "spec", "progress"),
-    HistoryRow: _table(HistoryRow, "history", ("training_id", "round_number"), "point"),
+    ClusterRow: _table(ClusterRow, "clusters", ("cluster_id",), "spec", "state", measured=_TRAFFIC),
+    SlotRow: _table(SlotRow, "slots", ("cluster_id", "slot"), "spec", measured=None),
+    TrainingRow: _table(
+        TrainingRow, "trainings", ("training_id",), "spec", "progress", measured=None
+    ),
+    HistoryRow: _table(HistoryRow, "history", _ROUND, "point", measured=_COST),
     BlobRow: Table("blobs", BlobRow._fields, ("sha",)),
 }
 
