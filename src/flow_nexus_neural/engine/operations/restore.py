@@ -59,7 +59,8 @@ async def restore(context: EngineContext) -> Restored:
         try:
             clusters.append(await context.offload(read_cluster, context, stored, row))
         except StoreCorrupt as failure:
-            refused[row.cluster_id] = failure.message
+            lost = stored.older.get(row.cluster_id)
+            refused[row.cluster_id] = f"{failure.message}; {lost}" if lost else failure.message
     for cluster in clusters:
         await _bring_up_to_date(context, stored, cluster)
     doubts = _doubts(stored, refused)
