@@ -1,8 +1,8 @@
 """Whatever is altered in a state directory is noticed and named, or has no effect on any answer.
 
-Every case opens a copy of one directory in which bytes or digits were changed, and compares what is reported of
-every cluster with what was reported before. `serving.bundle_sha` stands for everything that shapes an answer;
-the weights themselves are held against their digests when they are read.
+Every case opens a copy of one directory in which bytes or digits were changed, and compares what is reported
+of every cluster with what was reported before. `serving.bundle_sha` stands for everything that shapes an
+answer; the weights themselves are held against their digests when they are read.
 """
 
 import json
@@ -133,7 +133,7 @@ async def test_a_flipped_bit_in_the_database_is_named_or_without_effect(
     settled, tmp_path, caplog, seed
 ):
     place, before = settled
-    draw = random.Random(seed)  # noqa: S311
+    draw = random.Random(seed)
     size = (place / "state.db").stat().st_size
     ranges = [(0, 100), (100, 4096), *([(4096, size)] * 3)]
     for number, (start, stop) in enumerate(ranges):
@@ -147,7 +147,7 @@ async def test_a_flipped_bit_in_the_commit_marker_or_a_checkpoint_is_named_or_wi
     settled, tmp_path, caplog, seed
 ):
     place, before = settled
-    draw = random.Random(seed)  # noqa: S311
+    draw = random.Random(seed)
     for number in range(3):
         copy = copy_of(place, tmp_path, str(number))
         file = copy / "COMMITS" if number == 0 else draw.choice(sorted(files_of(copy)))
@@ -162,7 +162,7 @@ def rows_with_digits(state_dir):
             (table, rowid, column, text)
             for table, columns in OPEN_COLUMNS.items()
             for column in columns
-            for rowid, text in connection.execute(f"SELECT rowid, {column} FROM {table}")  # noqa: S608
+            for rowid, text in connection.execute(f"SELECT rowid, {column} FROM {table}")
         ]
     connection.close()
     return found
@@ -174,7 +174,7 @@ def change_digit(state_dir, row, draw):
     digit = str((int(text[at]) + draw.randrange(1, 10)) % 10)
     with sqlite3.connect(state_dir / "state.db") as connection:
         connection.execute(
-            f"UPDATE {table} SET {column}=? WHERE rowid=?",  # noqa: S608
+            f"UPDATE {table} SET {column}=? WHERE rowid=?",
             (text[:at] + digit + text[at + 1 :], rowid),
         )
     connection.close()
@@ -185,7 +185,7 @@ async def test_every_changed_digit_of_a_row_costs_its_cluster_alone(
     settled, tmp_path, caplog, seed
 ):
     place, before = settled
-    draw = random.Random(seed)  # noqa: S311
+    draw = random.Random(seed)
     rows = rows_with_digits(place)
     by_table = {table: [row for row in rows if row[0] == table] for table in OPEN_COLUMNS}
     for number in range(7):
@@ -227,7 +227,7 @@ async def test_a_missing_row_is_noticed_and_no_file_is_swept(settled, tmp_path, 
     place, before = settled
     copy = copy_of(place, tmp_path)
     with sqlite3.connect(copy / "state.db") as connection:
-        connection.execute(f"DELETE FROM {table} WHERE rowid=(SELECT MAX(rowid) FROM {table})")  # noqa: S608
+        connection.execute(f"DELETE FROM {table} WHERE rowid=(SELECT MAX(rowid) FROM {table})")
     connection.close()
     assert await noticed(copy, before, caplog)
     assert "no checkpoint file is removed" in caplog.text
@@ -291,7 +291,7 @@ async def with_log(tmp_path, monkeypatch):
 
 async def test_a_flipped_bit_in_the_log_loses_no_cluster_without_a_word(with_log, tmp_path, caplog):
     killed, before = with_log
-    draw = random.Random(7)  # noqa: S311
+    draw = random.Random(7)
     size = (killed / "state.db-wal").stat().st_size
     outcomes = []
     for number in range(16):

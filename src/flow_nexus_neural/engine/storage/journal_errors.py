@@ -41,11 +41,12 @@ def translated(action: str) -> Iterator[None]:
         raise StoreCorrupt(
             f"could not {action}, the rows contradict what is stored: {failure}", hint=START_AGAIN
         ) from failure
-    except sqlite3.DatabaseError as failure:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as failure:
+        # Not even what sqlite says of a damaged file need be text.
         raise _damaged(action, failure) from failure
 
 
-def _damaged(action: str, failure: sqlite3.Error) -> StoreCorrupt:
+def _damaged(action: str, failure: Exception) -> StoreCorrupt:
     return StoreCorrupt(
         f"could not {action}, state.db or state.db-wal is damaged: {failure}", hint=RESTORE
     )
