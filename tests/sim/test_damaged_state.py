@@ -233,6 +233,31 @@ async def test_a_missing_row_is_noticed_and_no_file_is_swept(settled, tmp_path, 
     assert "no checkpoint file is removed" in caplog.text
 
 
+async def test_a_row_under_another_id_is_no_cluster_of_its_own(settled, tmp_path, caplog):
+    place, before = settled
+    copy = copy_of(place, tmp_path)
+    with sqlite3.connect(copy / "state.db") as connection:
+        connection.execute("UPDATE clusters SET cluster_id='dnc_other' WHERE name='a line'")
+    connection.close()
+    assert await noticed(copy, before, caplog)
+    _, lines = await reported(copy)
+    assert [name for name in lines if lines[name] != "unreadable"] == [
+        name for name in before if before[name]["name"] != "a line"
+    ]
+
+
+async def test_rows_without_the_ledger_that_names_them_are_refused(settled, tmp_path, caplog):
+    place, before = settled
+    copy = copy_of(place, tmp_path)
+    (copy / "COMMITS").unlink()
+    with sqlite3.connect(copy / "state.db") as connection:
+        connection.execute("DELETE FROM ledger")
+    connection.close()
+    assert await noticed(copy, before, caplog)
+    _, lines = await reported(copy)
+    assert set(lines.values()) == {"unreadable"}
+
+
 async def test_a_database_that_is_gone_is_told_by_the_names_of_its_clusters(
     settled, tmp_path, caplog
 ):

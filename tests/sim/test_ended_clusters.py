@@ -117,6 +117,7 @@ async def test_files_of_an_ended_cluster_can_be_deleted_by_many_at_once(tmp_path
         await w.train(cluster)
         files = set((tmp_path / "blobs").rglob("*.safetensors"))
         assert files
+        await w.terminate(cluster)
         reports = []
 
         async def delete():

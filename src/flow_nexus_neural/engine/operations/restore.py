@@ -79,7 +79,10 @@ async def sweep(context: EngineContext, found: Restored) -> None:
         used = files_in_use(found.clusters)
         await context.offload(context.checkpoints.sweep, used, time.time())  # noqa: TID251  compared with file times
     elif await context.offload(context.checkpoints.has_files):
-        log.error("no checkpoint file is removed, for rows that name some may be missing")
+        log.error(
+            "no checkpoint file is removed, for rows that name some may be missing; to accept what is lost,"
+            " remove the file COMMITS while no server runs"
+        )
 
 
 def files_in_use(clusters: Sequence[ClusterState]) -> set[str]:
