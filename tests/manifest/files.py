@@ -44,6 +44,7 @@ LIFETIME = TestFile("tests/fault/test_lifetime.py")
 
 # The engine.
 LIFE = TestFile("tests/sim/test_cluster_life.py")
+DAMAGED = TestFile("tests/sim/test_damaged_state.py")
 DEPLOY = TestFile("tests/sim/test_deploying.py")
 PREDICT = TestFile("tests/sim/test_predicting.py")
 FAULTS = TestFile("tests/sim/test_training_faults.py")

@@ -203,11 +203,6 @@ def cluster_line(cluster: LiveCluster) -> ClusterLine:
     )
 
 
-def unreadable_line(cluster_id: str) -> ClusterLine:
-    """A stored cluster that could not be read back, in one line."""
-    return ClusterLine(cluster_id=cluster_id, name="", status="unreadable", created_at="")
-
-
 def poll_after_ms(training: Training | None) -> int:
     """When it is worth asking again: after about a round."""
     per_round = training.seconds_per_round if training else None
@@ -285,7 +280,7 @@ def _serving(cluster: LiveCluster) -> Serving | None:
     answering = serving_slots(cluster)
     networks = [committed.network_of(slot.name) for slot in answering]
     return Serving(
-        bundle_sha=committed.bundle.sha,
+        bundle_sha=committed.sha,
         files={
             key: f"blobs/{network.blob[:2]}/{network.blob}.safetensors"
             for key, network in committed.networks.items()
@@ -299,7 +294,7 @@ def _serving(cluster: LiveCluster) -> Serving | None:
 
 
 def _warnings(cluster: LiveCluster) -> list[str]:
-    warnings = []
+    warnings = list(cluster.state.cautions)
     if cluster.committed is not None and cluster.committed.dataset.synthetic:
         warnings.append(
             "the model was trained on synthetic data: results say nothing about markets"

@@ -369,7 +369,7 @@ class TrainingRun:
             partial(present_cluster_row, cluster.state),
         ]
         try:
-            await cluster.ledger.record([], rows)
+            await cluster.ledger.record([training.entry("training_ended")], rows)
         except StoreError as failure:
             training.note_unrecorded_end(str(failure))
         self.ended.set()  # last: waiting tasks may read the row

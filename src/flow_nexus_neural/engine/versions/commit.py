@@ -185,7 +185,7 @@ async def commit_bundle(cluster: LiveCluster, finished: CommittedVersion) -> Non
     fields: dict[str, JsonValue] = {
         "kind": "bundle",
         "model_version": finished.version,
-        "bundle_sha": finished.bundle.sha,
+        "bundle_sha": finished.sha,
         "digests": dict(finished.bundle.digests),
     }
     with anyio.CancelScope(shield=True):

@@ -18,7 +18,7 @@ from flow_nexus_neural.engine.reports import AggregationReport, Exclusion
 from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
-from flow_nexus_neural.engine.state.version import CommittedVersion
+from flow_nexus_neural.engine.state.version import CommittedVersion, model_digest
 from flow_nexus_neural.engine.versions.aggregate import aggregate
 from flow_nexus_neural.engine.versions.commit import install, recent_files, store_blobs
 from flow_nexus_neural.engine.versions.loading import serving_name, serving_slots
@@ -76,7 +76,7 @@ async def aggregate_exactly(cluster: LiveCluster, committed: CommittedVersion) -
             Exclusion(node_id=cluster.slots[name].node_id, reason=why)
             for name, why in delivered.excluded.items()
         ],
-        weights_digest=next(iter(digests.values())) if len(digests) == 1 else bundle.sha,
+        weights_digest=model_digest(digests),
         accuracy_before=committed.accuracy,
         accuracy_after=aggregated.accuracy,
         bytes=cluster.metrics.communication_bytes - bytes_before,
