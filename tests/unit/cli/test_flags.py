@@ -146,7 +146,7 @@ def test_a_path_that_cannot_be_expanded_or_is_a_file_is_refused_at_the_start(
     monkeypatch.delenv("NO_SUCH", raising=False)
     (tmp_path / "FILE").write_text("")
     given = str(tmp_path / "FILE") if path == "FILE" else path
-    with pytest.raises(InvalidArguments, match="cannot be expanded|is no directory") as caught:
+    with pytest.raises(InvalidArguments, match=r"cannot be expanded|is no directory") as caught:
         read_settings(parse([flag, given]), {})
     assert flag in caught.value.hint
 
