@@ -9,13 +9,14 @@ from flow_nexus_neural.data.memory import GrowingArray, Limits, MemoryBudget
 from flow_nexus_neural.data.table import (
     MAX_COLUMNS,
     MAX_VECTOR,
-    MISSING_WORDS,
+    PIECE,
     ROLE_COLUMNS,
     Column,
     Numbers,
     TextColumn,
     check_rows,
     check_size,
+    is_missing,
     numbers_from,
 )
 from flow_nexus_neural.errors import InvalidDataset, LimitExceeded
@@ -25,6 +26,7 @@ RawBlock = Mapping[str, Sequence[object] | Numbers]
 BLOCK_RECORDS = 5_000
 BLOCK_CELLS = 500_000
 BLOCK_CHARS = 2_000_000
+MAX_KEPT_LEVELS = 100_000
 
 
 class ColumnBuilder:
@@ -56,13 +58,17 @@ class ColumnBuilder:
             self._append(values, subject)
             return
         first = next((value for value in values if value is not None), None)
+        if first is None and self._numbers.row_shape:
+            self._append_missing(len(values), self._numbers.row_shape, subject)
+            return
         if isinstance(first, dict):
             raise InvalidDataset(
                 f"{subject}: column '{self.name}' holds objects",
                 hint="columns hold numbers, texts, booleans or lists of numbers",
             )
         if isinstance(first, list):
-            self._append(_vectors(self.name, values, subject), subject)
+            for block in _vectors(self.name, values, subject):
+                self._append(block, subject)
             return
         numbers = None if self._text else numbers_from(values)
         if numbers is not None:
@@ -74,6 +80,12 @@ class ColumnBuilder:
             self._text = True
             self._codes.append(self._encode(values))
 
+    @property
+    def _is_full(self) -> bool:
+        """Whether further texts are not worth keeping: so many can only be read as times, if as anything."""
+        levels = self._levels
+        return len(levels) >= MAX_KEPT_LEVELS and not next(iter(levels))[0].isdigit()
+
     def _append(self, block: Numbers, subject: str) -> None:
         known = self._numbers.row_shape
         if known is not None and known != block.shape[1:]:
@@ -83,19 +95,25 @@ class ColumnBuilder:
             )
         self._numbers.append(block)
 
+    def _append_missing(self, rows: int, row_shape: tuple[int, ...], subject: str) -> None:
+        """Append rows of a vector column that have none."""
+        step = max(1, PIECE // row_shape[0])
+        for start in range(0, rows, step):
+            self._append(np.full((min(step, rows - start), *row_shape), np.nan), subject)
+
     def _encode(self, values: Sequence[object]) -> NDArray[np.int32]:
         codes = np.empty(len(values), dtype=np.int32)
         self._budget.take(codes.nbytes)
         levels = self._levels
+        full = self._is_full
         for row, value in enumerate(values):
             text = "" if value is None else str(value).strip()
-            if text.lower() in MISSING_WORDS:
-                codes[row] = -1
-                continue
-            if text not in levels:
+            code = levels.get(text, -1)
+            if code < 0 and not full and not is_missing(text):
                 self._budget.take_text(text)
-                levels[text] = len(levels)
-            codes[row] = levels[text]
+                code = levels[text] = len(levels)
+                full = code + 1 >= MAX_KEPT_LEVELS and self._is_full
+            codes[row] = code
         return codes
 
     def column(self) -> Column:
@@ -105,7 +123,8 @@ class ColumnBuilder:
         return self._numbers.finished()
 
 
-def _vectors(name: str, values: Sequence[object], subject: str) -> Numbers:
+def _vectors(name: str, values: Sequence[object], subject: str) -> Iterator[Numbers]:
+    """Equally long lists of numbers as blocks [rows, length], made piece by piece."""
     lengths = {
         len(value) if isinstance(value, list) else -1 for value in values if value is not None
     }
@@ -120,19 +139,20 @@ def _vectors(name: str, values: Sequence[object], subject: str) -> Numbers:
             f"{subject}: column '{name}' holds lists of {length} values; the limit is {MAX_VECTOR}",
             hint="shorten the lists",
         )
-    check_size(len(values), length, subject)
     missing = [None] * length
-    try:
-        filled = [missing if value is None else value for value in values]
-        vectors = np.asarray(filled, dtype=np.float64)
-    except (ValueError, TypeError, OverflowError):
-        vectors = np.empty(0)
-    if vectors.ndim != 2:
-        raise InvalidDataset(
-            f"{subject}: column '{name}' holds lists with something else than numbers",
-            hint="a list column holds equally long lists of numbers; null is a missing value",
-        )
-    return vectors
+    step = max(1, PIECE // length)
+    for start in range(0, len(values), step):
+        filled = [missing if value is None else value for value in values[start : start + step]]
+        try:
+            vectors = np.asarray(filled, dtype=np.float64)
+        except (ValueError, TypeError, OverflowError):
+            vectors = np.empty(0)
+        if vectors.ndim != 2:
+            raise InvalidDataset(
+                f"{subject}: column '{name}' holds lists with something else than numbers",
+                hint="a list column holds equally long lists of numbers; null is a missing value",
+            )
+        yield vectors
 
 
 def columns_from_blocks(

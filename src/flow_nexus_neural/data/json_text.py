@@ -20,6 +20,7 @@ _KINDS = {bool: "a boolean", int: "a number", float: "a number", str: "a text", 
 _STEP = 1 << 16
 """Characters that are encoded at one time to be counted, so that counting takes no memory."""
 SHORT_WINDOWS = (1 << 12, 1 << 16)
+TEXT_WINDOWS = (1 << 8, 1 << 16, 1 << 20)
 LONG_WINDOWS = (*SHORT_WINDOWS, 1 << 20)
 """Characters in which the end of an item is looked for, so that no decoding holds the lock for long."""
 _space = re.compile(r"[ \t\n\r]*").match
@@ -161,21 +162,22 @@ class _Decoder:
         return self._plain(place)
 
     def short_item(self, place: int, windows: Sequence[int] = LONG_WINDOWS) -> tuple[object, int]:
-        """Decode an object or list that lies within so many characters; anything else whatever its length.
+        """Decode an object, a list or a text that lies within so many characters.
 
         Raises:
-            ValueError: If it is longer, or no JSON.
+            ValueError: If it is longer, something else, or no JSON.
         """
-        if self._text[place : place + 1] not in ("{", "["):
-            value, end = self._whole(self._text, place)
-            return value, end - place
+        if self._text[place : place + 1] not in ("{", "[", '"'):
+            raise json.JSONDecodeError("Expecting an object", self._text, place)
         for window in windows:
             with suppress(json.JSONDecodeError):
                 return self._whole(self._text[place : place + window], 0)
-        raise json.JSONDecodeError("An item that is too long or no JSON", self._text, place)
+        raise json.JSONDecodeError("Something too long, or no JSON", self._text, place)
 
     def _item(self, place: int) -> tuple[object, int]:
         """An item of a list: at once if it is short, else part by part."""
+        if self._text[place : place + 1] not in ("{", "["):
+            return self._plain(place)
         try:
             item, length = self.short_item(place, SHORT_WINDOWS)
         except json.JSONDecodeError:
@@ -183,6 +185,9 @@ class _Decoder:
         return item, _skip(self._text, place + length)
 
     def _plain(self, place: int) -> tuple[object, int]:
+        if self._text[place : place + 1] == '"':
+            text, length = self.short_item(place, TEXT_WINDOWS)
+            return text, _skip(self._text, place + length)
         value, end = self._whole(self._text, place)
         return value, _skip(self._text, end)
 

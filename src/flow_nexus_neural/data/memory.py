@@ -1,5 +1,10 @@
 """Counts the memory that a table takes before it is taken."""
 
+import ctypes
+import gc
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +13,7 @@ from numpy.typing import NDArray
 
 from flow_nexus_neural.errors import LimitExceeded
 
-MAX_TABLE_BYTES = 352 * 1024 * 1024
+MAX_TABLE_BYTES = 320 * 1024 * 1024
 """Memory of the columns of one table. With what its reader holds besides, it stays below 512 MiB."""
 MAX_READING_BYTES = 480 * 1024 * 1024
 """Of a document that is decoded as a whole and its table together."""
@@ -52,7 +57,7 @@ class MemoryBudget:
         self._taken += nbytes
         if self._taken > self._limit:
             raise LimitExceeded(
-                f"{self._subject} would take more than {self._limit} bytes of memory",
+                f"{self._subject} would take more memory than one table may ({MAX_TABLE_BYTES} bytes)",
                 hint="use fewer rows or columns, float32 in an NPZ file, or leave out texts that hardly"
                 " repeat",
             )
@@ -110,3 +115,29 @@ class GrowingArray:
         array, self._array = self._array, None
         array.resize((self.rows, *array.shape[1:]), refcheck=False)
         return array
+
+
+_collections = threading.Lock()
+_without = 0
+
+
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """Let the cyclic collector rest: with millions of values alive, each of its passes stops all threads."""
+    global _without  # noqa: PLW0603 - the collector is one for the whole process
+    with _collections:
+        _without += 1
+        gc.disable()
+    try:
+        yield
+    finally:
+        with _collections:
+            _without -= 1
+            if not _without:
+                gc.enable()
+
+
+def return_free_memory() -> None:
+    """Give the system back what the allocator keeps for later, where it can be asked to."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -19,6 +19,7 @@ MAX_VECTOR = 4_096
 MAX_COLUMN_NAME = 200
 PIECE = 20_000
 MISSING_WORDS = frozenset({"", "na", "n/a", "nan", "null", "none", "-", "?"})
+_LONGEST_MISSING = max(map(len, MISSING_WORDS))
 
 Numbers = NDArray[np.floating[Any]]
 Indices = NDArray[np.int64]
@@ -188,6 +189,11 @@ def digest_of(table: Table) -> str:
     return digest.hexdigest()
 
 
+def is_missing(text: str) -> bool:
+    """Whether a text without blanks around it stands for a missing value."""
+    return len(text) <= _LONGEST_MISSING and text.lower() in MISSING_WORDS
+
+
 def numbers_from(values: Sequence[object]) -> NDArray[np.float64] | None:
     """Numbers, number-like text, booleans and missing values as [n] float64; None if others occur."""
     # In pieces, since each conversion holds the interpreter lock.
@@ -208,8 +214,7 @@ def _numbers_from_piece(values: Sequence[object]) -> NDArray[np.float64] | None:
     if plain is not None and plain.ndim == 1:
         return plain
     cleaned = [
-        None if isinstance(value, str) and value.strip().lower() in MISSING_WORDS else value
-        for value in values
+        None if isinstance(value, str) and is_missing(value.strip()) else value for value in values
     ]
     try:
         numbers = np.asarray(cleaned, dtype=np.float64)

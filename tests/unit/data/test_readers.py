@@ -222,8 +222,8 @@ def test_an_array_that_claims_more_than_its_file_holds_is_refused(root):
 
 def test_a_header_of_very_many_columns_is_refused_at_once(root):
     path = root / "a.csv"
-    path.write_text(",".join(f"c{index}" for index in range(300_000)) + "\n1\n")
-    with pytest.raises(LimitExceeded, match="299997 columns"):
+    path.write_text(",".join(f"c{index}" for index in range(200_000)) + "\n1\n")
+    with pytest.raises(LimitExceeded, match="199997 columns"):
         read_path(path, ROWS)
 
 

@@ -10,14 +10,14 @@ from flow_nexus_neural.data.column_builder import RawBlock, columns_from_blocks
 from flow_nexus_neural.data.data_file import DataFile
 from flow_nexus_neural.data.json_text import parse_text
 from flow_nexus_neural.data.memory import GrowingArray, Limits, MemoryBudget
-from flow_nexus_neural.data.readers.text import CHUNK_CHARS, MAX_LINE_CHARS, chunks, text_lines
+from flow_nexus_neural.data.readers.text import CHUNK_CHARS, chunks, text_lines
 from flow_nexus_neural.data.table import (
-    MISSING_WORDS,
     ROLE_COLUMNS,
     Read,
     Table,
     check_rows,
     check_size,
+    is_missing,
     matrix_columns,
     numbers_from,
     table_from,
@@ -25,6 +25,7 @@ from flow_nexus_neural.data.table import (
 from flow_nexus_neural.errors import InvalidDataset, LimitExceeded
 
 BLOCK_CELLS = 100_000
+MAX_ROW_CHARS = 2_000_000
 
 
 def read_csv(file: DataFile, max_rows: int) -> Read:
@@ -43,7 +44,7 @@ def read_csv(file: DataFile, max_rows: int) -> Read:
 
 
 def _header(file: DataFile) -> tuple[list[str], str]:
-    first = next((line for line in text_lines(file) if line.strip()), None)
+    first = next((line for line in text_lines(file, MAX_ROW_CHARS) if line.strip()), None)
     if first is None:
         raise InvalidDataset(f"{file.subject} is empty", hint="the first line names the columns")
     delimiter = "\t" if ".tsv" in file.suffix else ","
@@ -70,7 +71,7 @@ def _header(file: DataFile) -> tuple[list[str], str]:
 
 def _all_numeric(file: DataFile, header: list[str], delimiter: str, max_rows: int) -> Table | None:
     """Read a file of plain numbers with numpy's fast reader; None if it holds anything else."""
-    lines = (line for line in text_lines(file) if not line.isspace())
+    lines = (line for line in text_lines(file, MAX_ROW_CHARS) if not line.isspace())
     next(lines)
     matrix = GrowingArray(MemoryBudget(file.subject))
     for chunk in chunks(lines, max(1, BLOCK_CELLS // len(header))):
@@ -111,11 +112,11 @@ class _Rows:
             ) from None
 
     def _counted(self) -> Iterator[str]:
-        for line in text_lines(self._file):
+        for line in text_lines(self._file, MAX_ROW_CHARS):
             self._size += len(line)
-            if self._size > MAX_LINE_CHARS:
+            if self._size > MAX_ROW_CHARS:
                 raise LimitExceeded(
-                    f"{self._file.subject} has a row of more than {MAX_LINE_CHARS} characters",
+                    f"{self._file.subject} has a row of more than {MAX_ROW_CHARS} characters",
                     hint="check the quotes",
                 )
             yield line
@@ -160,15 +161,11 @@ class _VectorCells:
     def read(self, name: str, cells: Sequence[str]) -> Sequence[object]:
         """The cells as they are, or as lists."""
         if name not in self._is_vector:
-            first = next((cell for cell in cells if not _is_missing(cell)), None)
+            first = next((cell for cell in cells if not is_missing(cell.strip())), None)
             if first is None:
                 return cells
             self._is_vector[name] = first.lstrip().startswith("[")
         if not self._is_vector[name]:
             return cells
         subject = f"{self._file.subject}, column '{name}'"
-        return [None if _is_missing(cell) else parse_text(cell, subject) for cell in cells]
-
-
-def _is_missing(cell: str) -> bool:
-    return cell.strip().lower() in MISSING_WORDS
+        return [None if is_missing(cell.strip()) else parse_text(cell, subject) for cell in cells]

@@ -12,12 +12,18 @@ from flow_nexus_neural.data.json_memory import (
     text_size,
 )
 from flow_nexus_neural.data.json_text import FORMS, json_kind, parse_text, records_in_steps
-from flow_nexus_neural.data.memory import MAX_READING_BYTES, MAX_TABLE_BYTES, Limits
+from flow_nexus_neural.data.memory import (
+    MAX_READING_BYTES,
+    MAX_TABLE_BYTES,
+    Limits,
+    without_collections,
+)
 from flow_nexus_neural.data.readers.text import unpacked
 from flow_nexus_neural.data.table import Read, table_from
 from flow_nexus_neural.errors import InvalidDataset, LimitExceeded
 
 MAX_JSON_BYTES = 64 * 1024 * 1024
+MAX_TEXT_BYTES = 128 * 1024 * 1024
 BLANK = b"\xef\xbb\xbf \t\r\n"
 
 
@@ -26,6 +32,11 @@ def read_json(file: DataFile, max_rows: int) -> Read:
 
     What would take too much memory as a whole is read record by record if it is a list of them.
     """
+    with without_collections():
+        return _read(file, max_rows)
+
+
+def _read(file: DataFile, max_rows: int) -> Read:
     subject = file.subject
     content = unpacked(file).read(MAX_JSON_BYTES + 1)
     if len(content) > MAX_JSON_BYTES:
@@ -39,6 +50,11 @@ def read_json(file: DataFile, max_rows: int) -> Read:
         taken = text_size(content)
     else:
         check_decoded_size(content, subject, MAX_DECODED_BYTES)
+    if text_size(content) > MAX_TEXT_BYTES:
+        raise LimitExceeded(
+            f"{subject} takes {text_size(content)} bytes as text; the limit is {MAX_TEXT_BYTES}",
+            hint="use JSON Lines, or split the file",
+        )
     text = content.decode("utf-8-sig")
     del content
     limits = Limits(max_rows, min(MAX_TABLE_BYTES, MAX_READING_BYTES - taken))

@@ -32,7 +32,7 @@ MAX_PAGE_BYTES = 64 * 1024 * 1024
 MAX_CHUNK_BYTES = 256 * 1024 * 1024
 MAX_CHUNK_VALUES = 16 * 1024 * 1024
 """Of one column in one row group."""
-MAX_TEXT_BYTES = 512 * 1024
+MAX_TEXT_BYTES = 128 * 1024
 BATCH_ROWS = 20_000
 BATCH_VALUES = 500_000
 BUFFER_BYTES = 1024 * 1024
@@ -48,6 +48,8 @@ def read_parquet(file: DataFile, max_rows: int) -> Read:
             "reading Parquet needs pyarrow, which is not installed",
             hint="install flow-nexus-neural[parquet], or convert the file to CSV",
         ) from None
+    usual = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())  # others keep what they were once given
     try:
         return _read(file, max_rows), None
     except (pa.ArrowException, ValueError, OverflowError) as failure:
@@ -56,7 +58,7 @@ def read_parquet(file: DataFile, max_rows: int) -> Read:
             hint="write it anew or convert it to CSV",
         ) from None
     finally:
-        pa.default_memory_pool().release_unused()
+        pa.set_memory_pool(usual)
 
 
 def _read(file: DataFile, max_rows: int) -> Any:

@@ -23,7 +23,7 @@ _GZIP = 31
 """zlib's word for a gzip header and the largest window."""
 
 
-def text_lines(file: DataFile) -> Iterator[str]:
+def text_lines(file: DataFile, max_chars: int = MAX_LINE_CHARS) -> Iterator[str]:
     """The lines of a file with their ends.
 
     Raises:
@@ -32,10 +32,10 @@ def text_lines(file: DataFile) -> Iterator[str]:
         EOFError, zlib.error: If it is gzipped and damaged.
     """
     text = io.TextIOWrapper(unpacked(file), encoding="utf-8-sig", newline="")
-    for line in iter(partial(text.readline, MAX_LINE_CHARS), ""):
-        if len(line) >= MAX_LINE_CHARS:
+    for line in iter(partial(text.readline, max_chars), ""):
+        if len(line) >= max_chars:
             raise LimitExceeded(
-                f"{file.subject} has a line of more than {MAX_LINE_CHARS} characters",
+                f"{file.subject} has a line of more than {max_chars} characters",
                 hint="give every row a line of its own",
             )
         yield line
