@@ -13,7 +13,7 @@ MEMBER_BYTES = 34
 VALUE_BYTES = 10
 """A place in a list, with what lists reserve."""
 NUMBER_BYTES = 32
-TEXT_BYTES = 64
+TEXT_BYTES = 88
 """Of a value or a key, besides its characters; two quotes make one."""
 _STEP = 256 * 1024
 _FOUR_BYTES_FROM, _TWO_BYTES_FROM = 0xF0, 0xC4

@@ -175,15 +175,14 @@ def _open_entry(name: str, directory: int) -> int:
 
 def _open_by_name(path: Path) -> int | None:
     """Where the system cannot walk: by the whole path, which is resolved again. None for a directory."""
-    if path.is_dir():
+    mode = path.lstat().st_mode
+    _check_kind(mode, path.name)
+    if stat.S_ISDIR(mode):
         return None
-    _check_kind(path.stat().st_mode, path.name)
     descriptor = os.open(path, _FILE)
     try:
         _check_kind(os.fstat(descriptor).st_mode, path.name)
-        if not os.path.samestat(os.fstat(descriptor), path.resolve().lstat()):
-            raise _replaced(path.name)
-        if path.resolve() != path:
+        if path.resolve() != path or not os.path.samestat(os.fstat(descriptor), path.lstat()):
             raise _replaced(path.name)
     except (OSError, InvalidDataset):
         os.close(descriptor)
