@@ -100,8 +100,8 @@ def parquet(**columns: object) -> bytes:
 def long_list() -> bytes:
     import pyarrow as pa
 
-    values = pa.array(np.zeros(24 * MIB, np.int8))
-    return parquet(v=pa.ListArray.from_arrays(pa.array([0, 24 * MIB], pa.int32()), values), y=[1])
+    values = pa.array(np.zeros(17 * MIB, np.int8))
+    return parquet(v=pa.ListArray.from_arrays(pa.array([0, 17 * MIB], pa.int32()), values), y=[1])
 
 
 def repeated_text() -> bytes:
@@ -112,10 +112,10 @@ def repeated_text() -> bytes:
 
 
 SMALL = {
-    "line.csv.gz": lambda: repeated(b"a,y\n", b"1" * MIB, 200),
+    "line.csv.gz": lambda: repeated(b"a,y\n", b"1" * MIB, 100),
     "fields.csv.gz": lambda: repeated(b"a\n", b"," * (MIB - 1) + b"\n", 100),
-    "quoted.csv.gz": lambda: repeated(b'a,y\n"', b'\n","' * 100_000, 60),
-    "line.jsonl.gz": lambda: repeated(b'{"a": "', b"1" * MIB, 200),
+    "quoted.csv.gz": lambda: repeated(b'a,y\n"', b'\n","' * 100_000, 20),
+    "line.jsonl.gz": lambda: repeated(b'{"a": "', b"1" * MIB, 100),
     "lists.jsonl.gz": lambda: repeated(b"", b'{"a": [' + b"[]," * 1_600_000 + b"[]]}\n", 20),
     "lists.json.gz": lambda: repeated(b"[", b"[]," * 1_000_000, 18, b"[]]"),
     "lists_below.json.gz": lambda: repeated(b'{"X": [', b"[]," * 1_000_000, 18, b'[]], "y": [1]}'),
@@ -134,20 +134,20 @@ SMALL = {
         )
     ),
     "wide_text.json.gz": lambda: repeated('["\U0001f600'.encode(), b"a" * MIB, 60, b'"]'),
-    "bytes.npz": lambda: archive(("X", header("|u1", (MIB, 400)), 400), ("y", b"", 0)),
+    "bytes.npz": lambda: archive(("X", header("|u1", (MIB // 2, 800)), 400), ("y", b"", 0)),
     "header.npz": lambda: archive(
         ("X", b"\x93NUMPY\x02\x00" + struct.pack("<I", 400 * MIB), 400), ("y", b"", 0)
     ),
-    "many.npz": lambda: archive(*[(f"a{i}", header("<f8", (MIB, 8)), 64) for i in range(7)]),
+    "many.npz": lambda: archive(*[(f"a{i}", header("<f8", (MIB // 2, 16)), 64) for i in range(6)]),
     "directory.npz": lambda: archive(directory=12_000),
     "list.parquet": long_list,
     "text.parquet": repeated_text,
     "wide.parquet": lambda: parquet(**{f"c{i}": np.zeros(1_000_000) for i in range(50)}),
 }
 SPARSE = {
-    "bytes.npy": header("|u1", (MIB, 240)),
+    "bytes.npy": header("|u1", (MIB // 2, 480)),
     "long_texts.npy": header("<U62914560", (1,)),
-    "fields.npy": header([("a", "|u1", (200,)), ("b", "|u1")], (MIB,)),
+    "fields.npy": header([("a", "|u1", (400,)), ("b", "|u1")], (MIB // 2,)),
     "header.npy": b"\x93NUMPY\x02\x00" + struct.pack("<I", 240 * MIB - 12),
 }
 
