@@ -42,6 +42,7 @@ class ColumnBuilder:
         self._text = text
         self._budget = budget
         self._numbers = GrowingArray(budget)
+        self._all_missing = True
         self._codes: list[NDArray[np.int32]] = []
         self._levels: dict[str, int] = {}
 
@@ -88,11 +89,17 @@ class ColumnBuilder:
 
     def _append(self, block: Numbers, subject: str) -> None:
         known = self._numbers.row_shape
-        if known is not None and known != block.shape[1:]:
+        if known == () and block.ndim > 1 and self._all_missing:
+            # What was missing so far turns out to be vectors.
+            rows = self._numbers.rows
+            self._numbers.clear()
+            self._append_missing(rows, block.shape[1:], subject)
+        elif known is not None and known != block.shape[1:]:
             raise InvalidDataset(
                 f"{subject}: column '{self.name}' holds lists of different lengths",
                 hint="give every row a list of the same length",
             )
+        self._all_missing = self._all_missing and bool(np.isnan(block).all())
         self._numbers.append(block)
 
     def _append_missing(self, rows: int, row_shape: tuple[int, ...], subject: str) -> None:

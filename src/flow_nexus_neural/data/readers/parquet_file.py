@@ -27,6 +27,7 @@ from flow_nexus_neural.data.table import (
 from flow_nexus_neural.errors import InvalidDataset, LimitExceeded, NotAvailable
 
 MAX_FOOTER_BYTES = 8 * 1024 * 1024
+MAX_FOOTER_ITEMS = 100_000
 MAX_PAGES = 100_000
 MAX_PAGE_BYTES = 64 * 1024 * 1024
 MAX_CHUNK_BYTES = 256 * 1024 * 1024
@@ -68,7 +69,7 @@ def _read(file: DataFile, max_rows: int) -> Any:
     _check_footer(file)
     limits = {
         "thrift_string_size_limit": MAX_FOOTER_BYTES,
-        "thrift_container_size_limit": MAX_PAGES,
+        "thrift_container_size_limit": MAX_FOOTER_ITEMS,
     }
     with pq.ParquetFile(file.stream(), pre_buffer=False, **limits) as opened:
         metadata, schema = opened.metadata, opened.schema_arrow
