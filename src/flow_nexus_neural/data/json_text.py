@@ -23,6 +23,7 @@ SHORT_WINDOWS = (1 << 12, 1 << 16)
 TEXT_WINDOWS = (1 << 8, 1 << 16, 1 << 20)
 LONG_WINDOWS = (*SHORT_WINDOWS, 1 << 20)
 """Characters in which the end of an item is looked for, so that no decoding holds the lock for long."""
+_FREED_ITEMS = 1_000
 _space = re.compile(r"[ \t\n\r]*").match
 
 
@@ -81,6 +82,15 @@ def records_in_steps(text: str) -> Iterator[tuple[object, int]]:
         more, place = decoder.separator("]", _skip(text, place + length))
     if place != len(text):
         raise json.JSONDecodeError("Extra data", text, place)
+
+
+def free_in_steps(value: object) -> None:
+    """Empty a decoded document: freeing it at once would hold the interpreter lock as long as decoding it."""
+    if isinstance(value, dict):
+        for member in value.values():
+            free_in_steps(member)
+    while isinstance(value, list) and value:
+        del value[-_FREED_ITEMS:]
 
 
 def check_inline_size(value: object) -> None:

@@ -89,10 +89,10 @@ def _prepare(request: DataRequest, settings: Settings) -> PreparedData:
     draft = _draft(source, request, options)
     train = draft.split.rows["train"]
     matrix = scaled_matrix(source.table, draft.layout, train)
-    matrix = without_leaks(matrix, draft.labels, train, _kept_anyway(request, draft))
     gaps = _gaps(draft.layout.features)
     draft = _without_values(draft)
     source = draft.source
+    matrix = without_leaks(matrix, draft.labels, train, _kept_anyway(request, draft))
     samples: Mapping[str, Indices] = draft.split.rows
     if request.window is not None:
         samples = _windowed(draft, matrix, request.window)

@@ -11,7 +11,13 @@ from flow_nexus_neural.data.json_memory import (
     decoded_size,
     text_size,
 )
-from flow_nexus_neural.data.json_text import FORMS, json_kind, parse_text, records_in_steps
+from flow_nexus_neural.data.json_text import (
+    FORMS,
+    free_in_steps,
+    json_kind,
+    parse_text,
+    records_in_steps,
+)
 from flow_nexus_neural.data.memory import (
     MAX_READING_BYTES,
     MAX_TABLE_BYTES,
@@ -59,7 +65,11 @@ def _read(file: DataFile, max_rows: int) -> Read:
     del content
     limits = Limits(max_rows, min(MAX_TABLE_BYTES, MAX_READING_BYTES - taken))
     if not piecemeal:
-        return table_of(parse_text(text, subject, MAX_JSON_BYTES), subject, limits)
+        value = parse_text(text, subject, MAX_JSON_BYTES)
+        try:
+            return table_of(value, subject, limits)
+        finally:
+            free_in_steps(value)
 
     def blocks() -> Iterator[RawBlock]:
         return blocks_of_records(_records(text, subject))

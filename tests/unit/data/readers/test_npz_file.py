@@ -91,8 +91,8 @@ def test_a_member_that_claims_more_than_it_holds_is_refused(root):
         members = {name: sound.read(name) for name in sound.namelist()}
     with zipfile.ZipFile(path, "w") as other:
         for name, content in members.items():
-            other.writestr(name, content.replace(b"(3, 2)", b"(9, 2)"))
-    with pytest.raises(InvalidDataset, match=r"announces 144 bytes and has"):
+            other.writestr(name, content.replace(b"(3, 2)", b"(99, 2)"))
+    with pytest.raises(InvalidDataset, match=r"announces 1584 bytes and has"):
         read_path(path, ROWS)
 
 
