@@ -1,6 +1,7 @@
 """The product on a file system that hangs: reading a file called `hang...` never returns.
 
-Arguments are those of the product. For each read that hangs, `hung` is appended to the file named by the
+Of a file called `late...`, what is done after reading it never returns; the engine cannot leave that behind.
+Arguments are those of the product. For each call that hangs, `hung` is appended to the file named by the
 environment variable HUNG.
 """
 
@@ -8,23 +9,38 @@ import os
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
+from flow_nexus_neural.__main__ import main
 from flow_nexus_neural.data.data_file import DataFile
+from flow_nexus_neural.data.partition import Shards
+from flow_nexus_neural.data.prepare import PreparedData
+from flow_nexus_neural.engine.training import preparation
 
 _read = DataFile._read
+_cut_shards = preparation.cut_shards
 
 
-def _hanging(self: DataFile, place: int) -> bytes:
+def _hang() -> None:
+    with Path(os.environ["HUNG"]).open("a") as marks:
+        marks.write("hung\n")
+    threading.Event().wait()
+
+
+def _hanging_read(self: DataFile, place: int) -> bytes:
     if self.name.startswith("hang"):
-        with Path(os.environ["HUNG"]).open("a") as marks:
-            marks.write("hung\n")
-        threading.Event().wait()
+        _hang()
     return _read(self, place)
 
 
-DataFile._read = _hanging  # type: ignore[method-assign]
+def _hanging_cut(data: PreparedData, *arguments: Any) -> Shards:
+    if data.description.name.startswith("late"):
+        _hang()
+    return _cut_shards(data, *arguments)
 
-from flow_nexus_neural.__main__ import main  # noqa: E402 - what it imports finds the method replaced
+
+DataFile._read = _hanging_read  # type: ignore[method-assign]
+preparation.cut_shards = _hanging_cut
 
 if __name__ == "__main__":
     sys.exit(main())

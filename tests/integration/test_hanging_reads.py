@@ -86,11 +86,14 @@ async def test_other_calls_go_on_while_reads_hang(tmp_path: Path, hung):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the server's nodes need Linux")
-def test_the_end_of_input_ends_a_server_whose_reads_hang(tmp_path: Path, monkeypatch):
+@pytest.mark.parametrize(("name", "n_calls"), [("hang.csv", N_CALLS), ("late.csv", N_CALLS - 1)])
+def test_the_end_of_input_ends_a_server_whose_threads_hang(
+    tmp_path: Path, monkeypatch, name: str, n_calls: int
+):
     root, marks = tmp_path / "data", tmp_path / "marks"
     root.mkdir()
     marks.touch()
-    (root / "hang.csv").write_text(CSV)
+    (root / name).write_text(CSV)
     monkeypatch.setenv("HUNG", str(marks))
     places = ["--state-dir", str(tmp_path / "state"), "--data-dir", str(root)]
     command = [sys.executable, "-m", "tests.doubles.hanging_reads", *places]
@@ -98,14 +101,14 @@ def test_the_end_of_input_ends_a_server_whose_reads_hang(tmp_path: Path, monkeyp
         client = server.client
         client.initialize()
         ids = []
-        for _ in range(N_CALLS):
+        for _ in range(n_calls):
             ids.append(client.result("neural_cluster_init", {"name": "c"})["id"])
             client.result(
                 "neural_node_deploy",
                 {"cluster_id": ids[-1], "layers": [{"type": "dense", "units": 2}]},
             )
         for number, cluster_id in enumerate(ids):
-            arguments = {"cluster_id": cluster_id, "dataset": "hang.csv"}
+            arguments = {"cluster_id": cluster_id, "dataset": name}
             client.send(
                 {
                     "jsonrpc": "2.0",
@@ -114,7 +117,7 @@ def test_the_end_of_input_ends_a_server_whose_reads_hang(tmp_path: Path, monkeyp
                     "params": {"name": "neural_train_distributed", "arguments": arguments},
                 }
             )
-        wait_until(lambda: marks.read_text().count("hung") == N_CALLS, 30, "all reads hang")
+        wait_until(lambda: marks.read_text().count("hung") == n_calls, 30, "all calls hang")
         server.process.stdin.close()
         wait_until(
             lambda: server.process.poll() is not None, PROMISED_S * SLACK, "the server has ended"

@@ -223,7 +223,7 @@ LEAKS = (
         "A read that hangs is given up, and holds neither other calls nor the end of the server.",
         HANGING_READS / "a_read_that_hangs_is_given_up_with_an_error_that_says_so",
         HANGING_READS / "other_calls_go_on_while_reads_hang",
-        HANGING_READS / "the_end_of_input_ends_a_server_whose_reads_hang",
+        HANGING_READS / "the_end_of_input_ends_a_server_whose_threads_hang",
     ),
     BUILT_IN.held(
         "contract.builtin.market",
