@@ -13,6 +13,7 @@ from flow_nexus_neural.vocabulary import DEADLINE_MS, MIN_ROWS
 ENV_PREFIX = "FLOW_NEXUS_NEURAL_"
 SECRETS = frozenset({"http_token"})
 """Settings that have no flag and are never shown."""
+DIRECTORIES = ("state_dir", "data_dir", "start_dir")
 
 IsolationRequirement = Literal["auto", "strict", "seccomp", "process"]
 Hostile = Literal["errno", "kill"]
@@ -108,10 +109,12 @@ class Settings(BaseModel):
     def from_env(cls, environ: Mapping[str, str], **flags: object) -> Self:
         """Read `FLOW_NEXUS_NEURAL_<FIELD>` variables; flags that are not None win.
 
-        Several paths are separated as in PATH.
+        Several paths are separated as in PATH. What is empty is not set: hosts pass on options that their
+        users left empty, and as a path an empty text would mean the working directory.
 
         Raises:
-            InvalidArguments: If a variable with the prefix names no field, or a value does not fit.
+            InvalidArguments: If a variable with the prefix names no field, a value does not fit, or a path
+                names something else than a directory.
         """
         values: dict[str, object] = {}
         for name, text in environ.items():
@@ -124,9 +127,10 @@ class Settings(BaseModel):
                     hint="settings are " + ", ".join(sorted(cls.model_fields)),
                 )
             values[field] = text.split(os.pathsep) if field == "allow_paths" else text
-        values.update({name: value for name, value in flags.items() if value is not None})
+        given = {name: value for name, value in flags.items() if not _is_empty(value)}
+        values = {name: value for name, value in values.items() if not _is_empty(value)} | given
         try:
-            return cls.model_validate(values)
+            return cls.model_validate(_with_places(values))
         except ValidationError as failure:
             first = failure.errors(include_url=False, include_input=True)[0]
             place = ".".join(str(part) for part in first["loc"])
@@ -137,3 +141,44 @@ class Settings(BaseModel):
                 f" {first['msg']}",
                 hint=f"change {variable if secret else '--' + place.replace('_', '-') + ' or ' + variable}",
             ) from failure
+
+
+def _is_empty(value: object) -> bool:
+    """Whether a value says nothing: none, blank text, or only blank parts."""
+    if isinstance(value, list):
+        return all(_is_empty(part) for part in value)
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _with_places(values: Mapping[str, object]) -> dict[str, object]:
+    """The values with every path expanded and checked, and without empty parts of lists of paths."""
+    placed = dict(values)
+    for field in DIRECTORIES:
+        if field in placed:
+            placed[field] = _place(field, str(placed[field]))
+    paths = placed.get("allow_paths")
+    if isinstance(paths, list):
+        placed["allow_paths"] = [
+            _place("allow_paths", str(path)) for path in paths if not _is_empty(path)
+        ]
+    return placed
+
+
+def _place(field: str, text: str) -> Path:
+    """A directory as it was meant: `~` and variables expanded, relative to the working directory.
+
+    Raises:
+        InvalidArguments: If something is left to expand, or the path names something else.
+    """
+    text = text.strip()
+    expanded = os.path.expanduser(os.path.expandvars(text))
+    flag = "--allow-path" if field == "allow_paths" else f"--{field.replace('_', '-')}"
+    hint = f"give {flag} or {ENV_PREFIX}{field.upper()} the path of a directory, written out"
+    path = Path(os.path.abspath(expanded))
+    # An empty variable would make a place inside a home out of the working or the root directory.
+    emptied = expanded != text and (not expanded or path == Path(path.anchor))
+    if "$" in expanded or expanded.startswith("~") or emptied:
+        raise InvalidArguments(f"setting {field}={text!r} cannot be expanded", hint=hint)
+    if os.path.exists(path) and not os.path.isdir(path):
+        raise InvalidArguments(f"setting {field}={text!r} is no directory", hint=hint)
+    return path

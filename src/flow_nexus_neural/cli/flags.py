@@ -139,8 +139,11 @@ def read_settings(flags: argparse.Namespace, environ: Mapping[str, str]) -> Sett
     given["allow_paths"] = flags.allow_path
     settings = Settings.from_env(environ, **given)
     if settings.start_dir is None:
-        started_in = Path.cwd()
-        if started_in not in (Path(started_in.anchor), Path(os.path.expanduser("~"))):
+        started_in = Path.cwd().resolve()
+        home = Path(
+            os.path.expanduser("~")
+        ).resolve()  # `cwd` names a home behind a link by its target
+        if started_in not in (Path(started_in.anchor), home):
             settings = settings.model_copy(update={"start_dir": started_in})
     return settings
 

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from flow_nexus_neural.runtime.local.zygote_process import ZygoteProcess
 
 WORKER_THREADS = 2
+DATA_THREADS = 4
 
 
 class _Turn:
@@ -130,6 +131,7 @@ class Engine:
                     tasks=tasks,
                     offload=offload,
                     offload_reading=ports.offload(WORKER_THREADS),
+                    offload_data=ports.offload_data(DATA_THREADS),
                     turns=TrainingTurns(runtime.capabilities.places),
                     listeners=[],
                 )

@@ -45,7 +45,7 @@ async def serve_until_stopped(host: EngineHost, serve: Serve) -> NoReturn:
                     tasks.start_soon(_stop_on_signal, stop)
                     tasks.start_soon(_stop_when_orphaned, stop)
                     await stop.wait()
-                    _limit_closing()
+                    limit_closing()
                 status = 0
             finally:
                 # Inside the task group: leaving it would wait for the transport, which cannot be cancelled.
@@ -85,8 +85,12 @@ async def _stop_when_orphaned(stop: anyio.Event) -> None:
     stop.set()
 
 
-def _limit_closing() -> None:
-    """End the process when closing takes too long, even if the event loop is stuck."""
+def limit_closing() -> None:
+    """End the process when closing takes too long, even if the event loop is stuck.
+
+    To be called as soon as it is known that there is nothing more to serve: what still runs then, and may
+    hang, counts as closing. Any thread may call it, and more than once; the first call counts.
+    """
     timer = threading.Timer(CLOSING_BUDGET_S, _exit, (1,))
     timer.daemon = True
     timer.start()
