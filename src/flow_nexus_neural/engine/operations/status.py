@@ -122,20 +122,13 @@ def _model_part(cluster: LiveCluster, training: Training | None) -> dict[str, ob
     if committed is None:
         names = ("global_accuracy", "global_loss", "evaluation", "model_version", "dataset_info")
         return {**dict.fromkeys(names), "serving": None}
-    dataset = committed.dataset
     return {
         "global_accuracy": committed.accuracy,
         "global_loss": committed.loss,
         "evaluation": committed.evaluation,
         "model_version": committed.version,
         "serving": _serving(cluster),
-        "dataset_info": DatasetShort(
-            name=dataset.name,
-            rows=dataset.rows,
-            synthetic=dataset.synthetic,
-            task=dataset.task,
-            target=dataset.target,
-        ),
+        "dataset_info": DatasetShort.of(committed.dataset),
     }
 
 

@@ -129,7 +129,6 @@ def _measured(version: CommittedVersion, found: Verdict) -> CommittedVersion:
 
 
 def _result(final: CommittedVersion, served_round: int) -> Result:
-    dataset = final.dataset
     return Result(
         model_version=final.version,
         served_round=served_round,
@@ -137,11 +136,5 @@ def _result(final: CommittedVersion, served_round: int) -> Result:
         accuracy=final.accuracy,
         loss=final.loss,
         evaluation=final.evaluation,
-        dataset=DatasetShort(
-            name=dataset.name,
-            rows=dataset.rows,
-            synthetic=dataset.synthetic,
-            task=dataset.task,
-            target=dataset.target,
-        ),
+        dataset=DatasetShort.of(final.dataset),
     )
