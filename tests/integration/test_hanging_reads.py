@@ -17,6 +17,7 @@ from flow_nexus_neural.runtime.inproc.runtime import InprocRuntime
 from flow_nexus_neural.server.app import build_server
 from flow_nexus_neural.server.host import EngineHost
 from flow_nexus_neural.settings import Settings
+from tests.doubles.limits import HANG_S
 from tests.doubles.stdio_client import ServerProcess, wait_until
 from tests.integration.product import Product, honest, product
 
@@ -77,7 +78,7 @@ async def test_other_calls_go_on_while_reads_hang(tmp_path: Path, hung):
                         "train_distributed", cluster_id=cluster_id, dataset="hang.csv"
                     )
                 )
-            with anyio.fail_after(30):
+            with anyio.fail_after(HANG_S):
                 while len(hung) < N_CALLS:  # noqa: ASYNC110 - what is awaited happens in threads
                     await anyio.sleep(0.01)
             cluster_id = await served.trained(epochs=1)
