@@ -48,18 +48,18 @@ def _stack_address() -> int:
         return int(stat.read().rpartition(")")[2].split()[25]) // PAGE * PAGE
 
 
-_STACK = _stack_address()
+STACK = _stack_address()
 
 
 def _enlarge_the_stack(nbytes: int) -> None:
-    address = kernel("mremap", _STACK - 8 * PAGE, PAGE, nbytes, 1)
+    address = kernel("mremap", STACK - 8 * PAGE, PAGE, nbytes, 1)
     ctypes.memset(address, 1, nbytes)
 
 
 def _crawl_down_the_stack(nbytes: int) -> None:
     """The limit holds for each part of a split stack, and the lowest part may grow."""
     step = 7 * _MB
-    for n, low in enumerate(range(_STACK - step, _STACK - nbytes, -step)):
+    for n, low in enumerate(range(STACK - step, STACK - nbytes, -step)):
         ctypes.memset(low, 1, 1)
         kernel("mprotect", low, PAGE, (7, 3)[n % 2])
 
