@@ -1,6 +1,7 @@
 """The steps that need no privilege, and their ways around old kernels and low limits."""
 
 import ctypes
+import io
 import os
 import resource
 
