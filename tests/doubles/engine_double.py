@@ -254,9 +254,10 @@ class EngineDouble:
             warnings=[],
         )
 
-    async def clusters(self) -> r.ClusterList:
-        line = r.ClusterLine(cluster_id=CLUSTER, name="double", status="ready", created_at=LONG_AGO)
-        return r.ClusterList(clusters=[line])
+    async def clusters(self, request: q.ListRequest | None = None) -> r.ClusterList:
+        if request is not None:
+            self._record(request)
+        return r.ClusterList(clusters=[cluster_line()], live=1, ended=0, warnings=[])
 
     async def history(self, cluster_id: str) -> r.HistoryReport:
         self._record(q.StatusRequest(cluster_id=cluster_id))
@@ -274,6 +275,20 @@ class EngineDouble:
         if self.progress_steps < 0:
             self.waiting.set()
             await anyio.sleep_forever()
+
+
+def cluster_line() -> r.ClusterLine:
+    return r.ClusterLine(
+        cluster_id=CLUSTER,
+        name="double",
+        status="ready",
+        created_at=LONG_AGO,
+        active_nodes=11,
+        total_nodes=11,
+        training_status="completed",
+        training_progress=100.0,
+        model_version=50,
+    )
 
 
 def history_point(number: int) -> r.HistoryPoint:

@@ -204,8 +204,8 @@ PROMISES = (
     ),
     LIFE.held(
         "contract.settings.read-only",
-        "A read-only server offers status and predict only.",
-        RESULTS / "a_read_only_server_offers_status_and_predict_only",
+        "A read-only server offers status, predict and the list of clusters only.",
+        RESULTS / "a_read_only_server_offers_only_what_reads",
     ),
     LIFE.held(
         "contract.http.guarded",

@@ -1,4 +1,4 @@
-"""The engine: clusters by id, and the seven operations on them."""
+"""The engine: clusters by id, and the eight operations on them."""
 
 import time
 from collections.abc import AsyncIterator, Callable
@@ -16,13 +16,12 @@ from flow_nexus_neural.engine.links.wiring import Wiring
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.deploy import deploy
 from flow_nexus_neural.engine.nodes.guarantees import guarantees
+from flow_nexus_neural.engine.operations.listing import cluster_list
 from flow_nexus_neural.engine.operations.restore import files_in_use, restore
 from flow_nexus_neural.engine.operations.status import (
     cluster_config,
-    cluster_line,
     isolation_preview,
     status_report,
-    unreadable_line,
 )
 from flow_nexus_neural.engine.operations.terminate import stop_nodes, terminate
 from flow_nexus_neural.engine.operations.wait import wait_for_change
@@ -43,6 +42,7 @@ from flow_nexus_neural.engine.requests import (
     ConnectRequest,
     DeployRequest,
     InitRequest,
+    ListRequest,
     PredictRequest,
     StatusRequest,
     TerminateRequest,
@@ -202,10 +202,9 @@ class Engine:
         """Stop every node of a cluster, or one training. Idempotent; shielded from cancellation."""
         return await terminate(self.cluster(request.cluster_id), request)
 
-    async def clusters(self) -> ClusterList:
-        """All clusters, in the order in which they were created."""
-        lines = [cluster_line(cluster) for cluster in self._clusters.values()]
-        return ClusterList(clusters=lines + [unreadable_line(name) for name in self._refused])
+    async def clusters(self, request: ListRequest | None = None) -> ClusterList:
+        """Clusters in the order in which they were created; all of them without a request."""
+        return cluster_list(self._clusters.values(), self._refused, request)
 
     async def history(self, cluster_id: str) -> HistoryReport:
         """Every committed round of the latest training."""

@@ -63,6 +63,13 @@ class InitRequest(EngineRequest):
     seed: Seed | None = None
 
 
+class ListRequest(EngineRequest):
+    """List the newest `limit` clusters; those that have ended only when they are asked for."""
+
+    include_ended: bool = False
+    limit: Annotated[int, Field(ge=1, le=1000)] = 50
+
+
 class DeployRequest(EngineRequest):
     """Start one node, or replace one. `layers` is the caller's list, not yet canonical."""
 

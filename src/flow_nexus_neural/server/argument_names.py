@@ -28,6 +28,7 @@ ALIASES: Mapping[str, Mapping[str, str]] = {
         "aggregation_method": "aggregation",
     },
     "neural_cluster_terminate": {**_CLUSTER, **_TRAINING},
+    "neural_cluster_list": {"include_terminated": "include_ended"},
 }
 """Other names of an argument, by tool, in snake_case."""
 

@@ -13,7 +13,7 @@ here and downloads nothing; every number is measured, and null means not measure
 Order: neural_cluster_init -> neural_node_deploy (once per node, at least one worker) -> \
 neural_cluster_connect -> neural_train_distributed (returns at once) -> neural_cluster_status with \
 wait_seconds 25 and until "done" (one long poll; repeat it while training_status is "running") -> \
-neural_predict_distributed -> neural_cluster_terminate.
+neural_predict_distributed -> neural_cluster_terminate. neural_cluster_list finds earlier clusters.
 
 Data: a built-in name (crypto_market_historical_data and synthetic:xor are generated and labelled so), \
 a CSV, JSON, JSONL or NPZ file in the data directory or the directory in which the server was started, or \
@@ -153,6 +153,10 @@ TERMINATE_ARGUMENTS = _CLUSTER_ID | {
     "training_id": "Stop only this training; the cluster and its model stay.",
     "delete_artifacts": "true: delete the saved weights too. This cannot be undone.",
 }
+LIST_ARGUMENTS = {
+    "include_ended": "true: also clusters that were terminated.",
+    "limit": "At most this many, the newest ones.",
+}
 
 _GUARANTEES = "What the mode promises; holds false: nothing."
 
@@ -222,4 +226,9 @@ PREDICT_OUTPUTS = {
 }
 TERMINATE_OUTPUTS = {
     "final_metrics": "Rounds, accuracy, loss and bytes reached.",
+}
+LIST_OUTPUTS = {
+    "clusters": "One each, newest last.",
+    "live": "clusters that have not ended",
+    "ended": "clusters that were terminated",
 }

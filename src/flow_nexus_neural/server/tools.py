@@ -1,4 +1,4 @@
-"""The seven tools. Each docstring is what the calling model reads."""
+"""The eight tools. Each docstring is what the calling model reads."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from flow_nexus_neural.engine.requests import (
     ConnectRequest,
     DeployRequest,
     InitRequest,
+    ListRequest,
     PredictRequest,
     StatusRequest,
     TerminateRequest,
@@ -20,6 +21,7 @@ from flow_nexus_neural.server.schemas import (
     ConnectResult,
     DeployResult,
     InitResult,
+    ListResult,
     PredictResult,
     StatusResult,
     TerminateResult,
@@ -104,6 +106,16 @@ async def neural_cluster_terminate(
     unless delete_artifacts is true.
     """
     return TerminateResult.of(await engine.terminate(request))
+
+
+async def neural_cluster_list(
+    engine: EngineSurface, request: ListRequest, _: Progress
+) -> ListResult:
+    """List the clusters that exist, with their nodes, training and model version in one line each.
+
+    Call it to find the cluster_id of an earlier session. It starts nothing and changes nothing.
+    """
+    return ListResult.of(await engine.clusters(request))
 
 
 def _hints(
@@ -199,7 +211,21 @@ TOOL_SPECS: tuple[ToolSpec[Any], ...] = (
         outputs=texts.TERMINATE_OUTPUTS,
         published={},
     ),
+    ToolSpec(
+        call=neural_cluster_list,
+        title="List the clusters",
+        request=ListRequest,
+        result=ListResult,
+        annotations=_hints(reads=True, idempotent=True),
+        arguments=texts.LIST_ARGUMENTS,
+        outputs=texts.LIST_OUTPUTS,
+        published={},
+    ),
 )
-"""In the order in which they are called."""
+"""In the order in which they are called; the list of clusters, at any time, comes last."""
 
-READ_ONLY_TOOLS = ("neural_cluster_status", "neural_predict_distributed")
+READ_ONLY_TOOLS = (
+    "neural_cluster_status",
+    "neural_predict_distributed",
+    "neural_cluster_list",
+)

@@ -11,7 +11,6 @@ from flow_nexus_neural.engine.nodes.limits import memory_mb
 from flow_nexus_neural.engine.nodes.memory_readings import read_memory
 from flow_nexus_neural.engine.reports import (
     ClusterConfig,
-    ClusterLine,
     DatasetShort,
     Features,
     HistoryPoint,
@@ -191,21 +190,6 @@ def cluster_state(cluster: LiveCluster) -> str:
     if count(states).failed:
         return "degraded"
     return "initialized" if cluster.state.links is None and cluster.committed is None else "ready"
-
-
-def cluster_line(cluster: LiveCluster) -> ClusterLine:
-    """A cluster in one line."""
-    return ClusterLine(
-        cluster_id=cluster.cluster_id,
-        name=cluster.spec.name,
-        status=cluster_state(cluster),
-        created_at=cluster.state.created_at,
-    )
-
-
-def unreadable_line(cluster_id: str) -> ClusterLine:
-    """A stored cluster that could not be read back, in one line."""
-    return ClusterLine(cluster_id=cluster_id, name="", status="unreadable", created_at="")
 
 
 def poll_after_ms(training: Training | None) -> int:
