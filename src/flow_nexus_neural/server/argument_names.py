@@ -92,6 +92,11 @@ REFUSED_BY_TOOL: Mapping[str, Mapping[str, tuple[str, str]]] = {
     }
 }
 
+BLANK_IS_REFUSED: Mapping[str, frozenset[str]] = {
+    "neural_cluster_terminate": frozenset({"training_id"})
+}
+"""Arguments whose empty text is not taken for "not given": without them the call destroys more."""
+
 
 def snake_case(name: str) -> str:
     """`clusterId` -> `cluster_id`; a name in snake_case is its own."""
