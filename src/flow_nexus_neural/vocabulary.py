@@ -86,6 +86,7 @@ EPOCHS: Final = Bounds(1, 1000)
 """Passes over the rows, or rounds of federated training."""
 LOCAL_EPOCHS: Final = Bounds(1, 50)
 CLIENTS: Final = Bounds(1, 64)
+DEPLOY_COUNT: Final = Bounds(1, 64)
 """Workers that take part in one round."""
 BATCH_SIZE: Final = Bounds(1, 512)
 LEARNING_RATE: Final = Bounds(1e-5, 1)

@@ -88,6 +88,8 @@ class EngineDouble:
         role = request.role or request.node_type or "worker"
         return r.NodeReport(
             node_id=NODE.format(1),
+            node_ids=[NODE.format(number + 1) for number in range(request.count)],
+            slots=[f"{role}-{number}" for number in range(request.count)],
             cluster_id=CLUSTER,
             slot=f"{role}-0",
             role=role,
@@ -240,6 +242,7 @@ class EngineDouble:
             already_terminated=False,
             nodes_terminated=0 if request.training_id else 11,
             training_id=request.training_id,
+            node_id=request.node_id,
             message="Cluster double terminated",
             checkpoints_kept=0 if request.delete_artifacts else 7,
             artifacts_path=None,

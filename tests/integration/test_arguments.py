@@ -265,9 +265,10 @@ def test_what_does_not_exist_beside_what_is_wrong_is_told_with_its_own_advice(se
 
 
 @pytest.mark.parametrize("blank", ["", "  "])
-def test_an_empty_training_id_never_ends_the_whole_cluster(server: Served, blank: str):
-    text = server.error("neural_cluster_terminate", training_id=blank)
-    assert "'training_id' is " in text
+@pytest.mark.parametrize("name", ["training_id", "node_id"])
+def test_an_empty_id_never_ends_the_whole_cluster(server: Served, name: str, blank: str):
+    text = server.error("neural_cluster_terminate", **{name: blank})
+    assert f"'{name}' is " in text
     assert server.double.asked == []
 
 

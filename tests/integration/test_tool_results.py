@@ -14,8 +14,9 @@ NESTED_ALIASES = {"from", "to"}
 FIELDS = {
     "neural_cluster_init": """success id cluster_id name topology architecture consensus status created config
         daa_enabled wasm_enabled guarantees isolation max_nodes created_at warnings""",
-    "neural_node_deploy": """success id node_id sandbox_id cluster_id slot role node_type status healthy model
-        model_size capabilities autonomy autonomy_level template runtime layers layers_source parameters
+    "neural_node_deploy": """success id node_id sandbox_id node_ids slots cluster_id slot role node_type
+        status healthy model model_size capabilities autonomy autonomy_level template runtime layers
+        layers_source parameters
         implied_head incarnation replaces synced_version sync_ms deduplicated joins pid isolation deployed_at
         warnings""",
     "neural_cluster_connect": """success cluster_id topology declared_topology previous_topology status
@@ -38,7 +39,7 @@ FIELDS = {
         degraded_reason model_version bundle_sha input_report latency_ms synthetic_training_data
         warnings""",
     "neural_cluster_terminate": """success cluster_id status already_terminated nodes_terminated training_id
-        message checkpoints_kept artifacts_path final_metrics terminated_at warnings""",
+        node_id message checkpoints_kept artifacts_path final_metrics terminated_at warnings""",
     "neural_cluster_list": "success clusters live ended warnings",
 }
 NODE_FIELDS = """id node_id sandbox_id slot role type status state healthy model model_size capabilities

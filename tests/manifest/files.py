@@ -46,6 +46,8 @@ LIFETIME = TestFile("tests/fault/test_lifetime.py")
 # The engine.
 LIFE = TestFile("tests/sim/test_cluster_life.py")
 DEPLOY = TestFile("tests/sim/test_deploying.py")
+SEVERAL = TestFile("tests/sim/test_deploying_several.py")
+REMOVAL = TestFile("tests/sim/test_removing_nodes.py")
 PREDICT = TestFile("tests/sim/test_predicting.py")
 FAULTS = TestFile("tests/sim/test_training_faults.py")
 LIARS = TestFile("tests/sim/test_lying_nodes.py")

@@ -23,6 +23,8 @@ ARGUMENT_WORDS = _by_word(
     {
         "cluster_id": "cluster cluster_name name",
         "name": "cluster_name cluster title",
+        "count": "nodes n_nodes num_nodes node_count replicas workers n_workers num_workers number quantity"
+        " copies instances",
         "role": "type kind node_role",
         "model": "size",
         "layers": "network architecture config model_config layer_config net",

@@ -36,7 +36,7 @@ async def neural_cluster_init(
 ) -> InitResult:
     """Create an empty neural cluster.
 
-    Call this first, then neural_node_deploy once per node. It returns the cluster_id that all other tools
+    Call this first, then neural_node_deploy for its nodes. It returns the cluster_id that all other tools
     need.
     """
     return InitResult.of(await engine.init_cluster(request))
@@ -45,10 +45,10 @@ async def neural_cluster_init(
 async def neural_node_deploy(
     engine: EngineSurface, request: DeployRequest, _: Progress
 ) -> DeployResult:
-    """Start one node as a sandboxed process, or replace a failed one.
+    """Start a node as a sandboxed process, or several equal ones (count), or replace a failed one.
 
-    Call it after neural_cluster_init, once per node; a cluster needs at least one worker. It returns when
-    the node is healthy. When all nodes run, call neural_cluster_connect.
+    Call it after neural_cluster_init, once per kind of node; a cluster needs at least one worker. It returns
+    when the nodes are healthy. When all nodes run, call neural_cluster_connect.
     """
     return DeployResult.of(await engine.deploy_node(request))
 
@@ -100,7 +100,7 @@ async def neural_predict_distributed(
 async def neural_cluster_terminate(
     engine: EngineSurface, request: TerminateRequest, _: Progress
 ) -> TerminateResult:
-    """End a cluster and stop all its nodes, or with training_id only stop that training.
+    """End a cluster and stop all its nodes, or only stop one training (training_id) or one node (node_id).
 
     Call it last, and ask the user first: an ended cluster cannot be used again. Saved weights stay as files
     unless delete_artifacts is true.

@@ -64,13 +64,14 @@ class FinalMetrics(Report):
 
 
 class TerminateReport(Report):
-    """A cluster or a training has ended."""
+    """A cluster or a training has ended, or a node was removed."""
 
     cluster_id: str
-    status: Literal["terminated", "training_stopped"]
+    status: Literal["terminated", "training_stopped", "node_removed"]
     already_terminated: bool
     nodes_terminated: int
     training_id: str | None
+    node_id: str | None
     message: str
     checkpoints_kept: int
     artifacts_path: str | None
