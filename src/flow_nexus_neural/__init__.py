@@ -1,7 +1,7 @@
 """Clusters of sandboxed neural nodes on your own machine, behind an MCP server.
 
-The public names are resolved on first use: the process that forks nodes imports this package too and must
-not carry an event loop.
+The public names are imported on first use: the zygote imports this package too and must not load an event
+loop.
 """
 
 from typing import TYPE_CHECKING, Any

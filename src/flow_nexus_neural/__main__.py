@@ -8,10 +8,10 @@ from flow_nexus_neural.errors import NeuralError
 
 
 def main() -> int:
-    """Run what the command line asks for.
+    """Run the command line.
 
     Returns:
-        The exit status: 0, 1 when a command found something wrong, 2 when it was typed wrong.
+        The exit status: 0; 1 if a command failed; 2 for an invalid command line or setting.
     """
     flags = parse()
     try:

@@ -1,14 +1,14 @@
-"""Every error a caller can meet, as one tree.
+"""Every error that a caller can get, as one tree.
 
     NeuralError
     |- InvalidRequest      the call can never work as sent
-    |- InvalidState        the call is fine, the cluster is not ready for it
+    |- InvalidState        the call is valid, but not in the cluster's present state
     |- NodeError           a node failed; retrying may work
     |- ConsensusError      too few answers to decide
-    |- StoreError          the state directory refused
-    '- InternalError       ours; the caller only sees an incident id
+    |- StoreError          the state directory cannot be read or written
+    '- InternalError       a bug of this program; the caller only sees an incident id
 
-`code` is the snake_case of the class name. Codes are wire contract: never renamed, never reused.
+`code` is the class name in snake_case. Codes are part of the wire contract: never renamed, never reused.
 """
 
 import re
@@ -123,11 +123,11 @@ class IsolationUnavailable(InvalidRequest):
 
 
 class NotAvailable(InvalidRequest):
-    """A known idea that this version does not have."""
+    """A known feature that this version does not have."""
 
 
 class InvalidState(NeuralError):
-    """The call is fine, the cluster is not ready for it."""
+    """The call is valid, but not in the cluster's present state."""
 
 
 class ClusterExists(InvalidState):
@@ -143,7 +143,7 @@ class NotTrained(InvalidState):
 
 
 class TrainingRunning(InvalidState):
-    """One training per cluster at a time."""
+    """The cluster has a running training, and may have only one at a time."""
 
 
 class NoWorkers(InvalidState):
@@ -151,7 +151,7 @@ class NoWorkers(InvalidState):
 
 
 class NoServingNode(InvalidState):
-    """Nobody answered before the deadline."""
+    """No node answered before the deadline."""
 
 
 class Overloaded(InvalidState):
@@ -171,11 +171,11 @@ class NodeError(NeuralError):
 
 
 class NodeStartFailed(NodeError):
-    """The node did not come up; nothing of it is left behind."""
+    """The node could not be started; nothing of it is left behind."""
 
 
 class NodeDied(NodeError):
-    """The node's process ended while it was asked: the request may have run."""
+    """The node's process ended after the request was sent: the request may have run."""
 
 
 class NodeUnavailable(NodeError):
@@ -193,11 +193,11 @@ class NodeFault(NodeError):
 
 
 class Fenced(NodeError):
-    """A message of an older incarnation."""
+    """A message from or to an older incarnation of the slot."""
 
 
 class ProtocolViolation(NodeError):
-    """A node sent what the protocol does not allow; it has been killed."""
+    """A node sent data that violates the protocol; it has been killed."""
 
 
 class SyncMismatch(NodeError):
@@ -235,7 +235,7 @@ class ConsensusUnavailable(ConsensusError):
 
 
 class StoreError(NeuralError):
-    """The state directory refused."""
+    """The state directory cannot be read or written."""
 
 
 class StateDirLocked(StoreError):
@@ -249,8 +249,8 @@ class StoreUnavailable(StoreError):
 
 
 class StoreCorrupt(StoreError):
-    """Stored state does not verify; the message names the entry."""
+    """Stored state fails verification; the message names the entry."""
 
 
 class InternalError(NeuralError):
-    """Ours: logged under an incident id, the caller sees only the id."""
+    """A bug of this program: logged under an incident id; the caller sees only the id."""

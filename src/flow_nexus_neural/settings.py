@@ -1,4 +1,4 @@
-"""Frozen limits and places, read once at start and passed by argument."""
+"""Settings of the server: limits and paths, read once at start, immutable, passed as an argument."""
 
 import os
 from collections.abc import Mapping
@@ -13,10 +13,11 @@ from flow_nexus_neural.vocabulary import DEADLINE_MS, MIN_ROWS
 ENV_PREFIX = "FLOW_NEXUS_NEURAL_"
 SECRETS = frozenset({"http_token"})
 """Settings that have no flag and are never shown."""
+DIRECTORIES = ("state_dir", "data_dir", "start_dir")
 
 IsolationRequirement = Literal["auto", "strict", "seccomp", "process"]
 Hostile = Literal["errno", "kill"]
-"""What happens on a call that no honest node makes: an errno, or death by SIGSYS."""
+"""Effect of a system call that no library makes in normal use: an errno, or death by SIGSYS."""
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -28,12 +29,12 @@ def default_state_dir() -> Path:
 
 
 class Settings(BaseModel):
-    """What an operator may set. Every field has a flag and an environment variable of its name.
+    """What an operator may set. Every field has an environment variable and, unless secret, a flag.
 
     Attributes:
-        state_dir: Holds the journal, checkpoints and data; created with mode 0700.
+        state_dir: Directory of the journal, checkpoints and data; created with mode 0700.
         data_dir: Root of relative data-set paths; None means `<state_dir>/data`.
-        start_dir: The directory in which the server was started; a data root too. None disables it.
+        start_dir: The directory in which the server was started, also a data root; None if it is not one.
         allow_paths: Further roots from which data may be read.
         max_nodes: Slots per cluster.
         max_clusters: Live clusters per server.
@@ -41,27 +42,26 @@ class Settings(BaseModel):
             `xl` and `custom` twice as much.
         node_cpu_s: CPU seconds that a `base` or `large` node may use over its life; `xl` and `custom`
             get twice as many.
-        total_memory_mb: MiB that all nodes together may use; None is three quarters of what the server may.
-            Only in force with a control group.
-        cgroup: Put all nodes into a control group of their own, where the system lets the server make one.
-        node_nice: Steps of scheduling priority by which nodes stand behind the server, so that it answers
-            while they train.
+        total_memory_mb: MiB that all nodes together may use; None is three quarters of the server's own
+            limit. Enforced only with a control group.
+        cgroup: Put all nodes into one control group, if the system permits the server to create it.
+        node_nice: Niceness of nodes relative to the server, so that it answers while they train.
         node_ready_timeout_s: Time for a node to confine itself and report ready.
         predict_deadline_ms: Time for one record to be predicted.
-        require_isolation: Lowest isolation level at which deploying still succeeds.
-        hostile: What a node gets for a system call that no honest node makes: an error, or its end.
+        require_isolation: Lowest isolation level at which a deploy succeeds.
+        hostile: Whether a system call that no library makes in normal use fails, or kills the node.
         max_parameters: Parameters of one network.
         max_rows: Rows of one data set.
         checkpoint_keep: Recent checkpoints kept besides the best and the serving one.
         read_only: Only status, predict and the list of clusters are offered.
-        http_host: Address that HTTP is served on; one that is not loopback needs `http_token`.
-        http_token: Bearer token that every HTTP request must carry; given by the environment alone, because
+        http_host: Address on which HTTP is served; an address other than loopback needs `http_token`.
+        http_token: Bearer token that every HTTP request must carry; set only by the environment, because
             other users can read a command line.
-        http_max_connections: Connections that are open at one time over HTTP; further ones get a 503.
-        http_max_sessions: Sessions that are open at one time over HTTP; a further one gets a 503.
+        http_max_connections: Open HTTP connections at one time; further ones get a 503.
+        http_max_sessions: Open HTTP sessions at one time; a further one gets a 503.
         http_session_idle_s: Seconds after which a session without a request or an open stream ends.
-        http_request_timeout_s: Seconds in which a request must have come in whole, and in which a client
-            must go on reading its answer.
+        http_request_timeout_s: Seconds within which a request must have arrived completely, and within which
+            a client must continue to read its answer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -96,7 +96,7 @@ class Settings(BaseModel):
 
     @property
     def data_root(self) -> Path:
-        """Where relative data-set paths are looked up first."""
+        """The first directory in which relative data-set paths are looked up."""
         return self.data_dir if self.data_dir is not None else self.state_dir / "data"
 
     @property
@@ -109,10 +109,12 @@ class Settings(BaseModel):
     def from_env(cls, environ: Mapping[str, str], **flags: object) -> Self:
         """Read `FLOW_NEXUS_NEURAL_<FIELD>` variables; flags that are not None win.
 
-        Several paths are separated as in PATH.
+        Several paths are separated as in PATH. What is empty is not set: hosts pass on options that their
+        users left empty, and as a path an empty text would mean the working directory.
 
         Raises:
-            InvalidArguments: If a variable with the prefix names no field, or a value does not fit.
+            InvalidArguments: If a variable with the prefix names no field, a value does not fit, or a path
+                names something else than a directory.
         """
         values: dict[str, object] = {}
         for name, text in environ.items():
@@ -125,9 +127,10 @@ class Settings(BaseModel):
                     hint="settings are " + ", ".join(sorted(cls.model_fields)),
                 )
             values[field] = text.split(os.pathsep) if field == "allow_paths" else text
-        values.update({name: value for name, value in flags.items() if value is not None})
+        given = {name: value for name, value in flags.items() if not _is_empty(value)}
+        values = {name: value for name, value in values.items() if not _is_empty(value)} | given
         try:
-            return cls.model_validate(values)
+            return cls.model_validate(_with_places(values))
         except ValidationError as failure:
             first = failure.errors(include_url=False, include_input=True)[0]
             place = ".".join(str(part) for part in first["loc"])
@@ -138,3 +141,44 @@ class Settings(BaseModel):
                 f" {first['msg']}",
                 hint=f"change {variable if secret else '--' + place.replace('_', '-') + ' or ' + variable}",
             ) from failure
+
+
+def _is_empty(value: object) -> bool:
+    """Whether a value says nothing: none, blank text, or only blank parts."""
+    if isinstance(value, list):
+        return all(_is_empty(part) for part in value)
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _with_places(values: Mapping[str, object]) -> dict[str, object]:
+    """The values with every path expanded and checked, and without empty parts of lists of paths."""
+    placed = dict(values)
+    for field in DIRECTORIES:
+        if field in placed:
+            placed[field] = _place(field, str(placed[field]))
+    paths = placed.get("allow_paths")
+    if isinstance(paths, list):
+        placed["allow_paths"] = [
+            _place("allow_paths", str(path)) for path in paths if not _is_empty(path)
+        ]
+    return placed
+
+
+def _place(field: str, text: str) -> Path:
+    """A directory as it was meant: `~` and variables expanded, relative to the working directory.
+
+    Raises:
+        InvalidArguments: If something is left to expand, or the path names something else.
+    """
+    text = text.strip()
+    expanded = os.path.expanduser(os.path.expandvars(text))
+    flag = "--allow-path" if field == "allow_paths" else f"--{field.replace('_', '-')}"
+    hint = f"give {flag} or {ENV_PREFIX}{field.upper()} the path of a directory, written out"
+    path = Path(os.path.abspath(expanded))
+    # An empty variable would make a place inside a home out of the working or the root directory.
+    emptied = expanded != text and (not expanded or path == Path(path.anchor))
+    if "$" in expanded or expanded.startswith("~") or emptied:
+        raise InvalidArguments(f"setting {field}={text!r} cannot be expanded", hint=hint)
+    if os.path.exists(path) and not os.path.isdir(path):
+        raise InvalidArguments(f"setting {field}={text!r} is no directory", hint=hint)
+    return path

@@ -1,6 +1,6 @@
-"""Words and bounds that several packages share, each of them defined once.
+"""Names, bounds and parsers that several packages share.
 
-Importing this module loads neither numpy nor the engine, so that the tool list needs neither.
+Importing this module loads neither numpy nor the engine, so that tools can be listed without them.
 """
 
 from collections.abc import Iterable
@@ -21,13 +21,13 @@ PartitionKind = Literal["capability", "iid", "dirichlet", "client"]
 SourceKind = Literal["builtin", "file", "directory", "inline"]
 TrainingStatus = Literal["running", "completed", "early_stopped", "stopped", "failed"]
 Detail = Literal["summary", "nodes", "full"]
-"""How much a cluster's status tells."""
+"""How much a cluster's status contains."""
 AnswerDetail = Literal["default", "full"]
-"""How much a prediction tells; `full` lists every node's answers even for a large batch."""
+"""How much a prediction contains; `full` lists every node's answers even for a large batch."""
 Until = Literal["change", "done"]
 """What a status call waits for: any change of the cluster, or the end of the training."""
 Applies = Literal["now", "next_round"]
-"""When a change of nodes or links takes effect; a running training takes it at its next round."""
+"""When a change of nodes or links takes effect; during a training, at its next round."""
 Label = str | int | float | bool
 """A class as it is written in the data."""
 
@@ -69,38 +69,39 @@ Number = TypeVar("Number", int, float)
 
 
 class Bounds(NamedTuple, Generic[Number]):
-    """Smallest and largest value that is accepted."""
+    """Smallest and largest accepted value."""
 
     low: Number
     high: Number
 
 
 SEED_LIMIT: Final = 1 << 63
-"""Seeds are below it, so that they fit a signed integer of 64 bits."""
+"""Upper limit of seeds, exclusive, so that they fit a signed 64-bit integer."""
 CLUSTER_NAME_LENGTH: Final = Bounds(1, 64)
 PROTOCOL_NAME_LENGTH: Final = Bounds(1, 120)
-"""Of networks, regions, arrays and tensors, between the engine and a node."""
+"""Length of the names of networks, regions, arrays and tensors in the node protocol."""
 CAPABILITY_PATTERN: Final = r"^[A-Za-z0-9_.:-]{1,48}$"
 MAX_CAPABILITIES: Final = 16
 EPOCHS: Final = Bounds(1, 1000)
 """Passes over the rows, or rounds of federated training."""
 LOCAL_EPOCHS: Final = Bounds(1, 50)
 CLIENTS: Final = Bounds(1, 64)
+"""Workers that train in one round."""
 DEPLOY_COUNT: Final = Bounds(1, 64)
-"""Workers that take part in one round."""
+"""Nodes of one deploy."""
 BATCH_SIZE: Final = Bounds(1, 512)
 LEARNING_RATE: Final = Bounds(1e-5, 1)
 WINDOW: Final = Bounds(2, 512)
-"""Rows of a sequence."""
+"""Number of rows in a sequence."""
 HORIZON: Final = Bounds(0, 512)
-"""Rows ahead from which the label is taken."""
+"""How many rows ahead the label is taken."""
 MIN_ROWS: Final = 30
 """Fewest rows that can be divided into training and test rows."""
 WAIT_S: Final = Bounds(0, 25)
 DEADLINE_MS: Final = Bounds(10, 20_000)
 ALPHA: Final = Bounds(0.001, 1000.0)
-"""Of the Dirichlet distribution. At the low end nearly every class goes to one worker as a whole; at the
-high end shares differ by about 3 percent of their mean. Values beyond change the shards no further."""
+"""Parameter of the Dirichlet distribution. At the low end nearly every class goes to one worker as a whole;
+at the high end shares differ by about 3 percent of their mean. Values beyond change the shards no further."""
 DEFAULT_ALPHA: Final = 0.5
 
 _ANALYSIS = "_analysis"
@@ -109,13 +110,13 @@ _OF_EVERY_WORKER = frozenset({"training", "inference"})
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """What a capability tag means.
+    """A parsed capability tag.
 
     Attributes:
-        name: The tag, in lower case if it is known, because the case of a known tag means nothing.
+        name: The tag, in lower case if it is known, because known tags are case-insensitive.
         symbol: Lower-case symbol of a tag `<symbol>_analysis`; None for every other tag.
-        has_effect: Whether the tag is known. `training` and `inference` are: they say what every worker
-            does. Any other tag is only stored.
+        has_effect: Whether the tag is known: `<symbol>_analysis`, or `training` and `inference`, which apply
+            to every worker. Any other tag is only stored.
     """
 
     name: str
@@ -124,7 +125,7 @@ class Capability:
 
 
 def parse_capability(tag: str) -> Capability:
-    """Read a tag; `BTC_Analysis`, `btc_analysis` and `BTC_analysis` are one."""
+    """Parse a tag; `BTC_Analysis`, `btc_analysis` and `BTC_analysis` are equal."""
     lowered = tag.lower()
     symbol = lowered.removesuffix(_ANALYSIS)
     if symbol and symbol != lowered:
@@ -135,13 +136,13 @@ def parse_capability(tag: str) -> Capability:
 
 
 def symbols_of(tags: Iterable[str]) -> tuple[str, ...]:
-    """Lower-case symbols that the tags name, sorted, none twice."""
+    """Lower-case symbols of the tags, sorted, without duplicates."""
     found = {parse_capability(tag).symbol for tag in tags}
     return tuple(sorted(symbol for symbol in found if symbol is not None))
 
 
 def capability_names(tags: Iterable[str]) -> frozenset[str]:
-    """The tags as a set that can be compared: two sets that mean the same are equal."""
+    """Canonical names of the tags: two lists of tags with the same meaning give equal sets."""
     return frozenset(parse_capability(tag).name for tag in tags)
 
 
@@ -149,7 +150,7 @@ class Partition(NamedTuple):
     """How training rows are divided among workers.
 
     Attributes:
-        alpha: Of `dirichlet`: the smaller, the more the workers' classes differ. Others do not read it.
+        alpha: Parameter of `dirichlet`, unused otherwise: the smaller, the more the workers' classes differ.
     """
 
     kind: PartitionKind
@@ -157,10 +158,10 @@ class Partition(NamedTuple):
 
 
 def parse_partition(text: str) -> Partition:
-    """Read a partition such as `iid` or `dirichlet:0.5`, in any case.
+    """Parse a partition such as `iid` or `dirichlet:0.5`, case-insensitively.
 
     Raises:
-        InvalidArguments: If the kind is unknown, or alpha is no number within `ALPHA`.
+        InvalidArguments: If the kind is unknown, or alpha is not a number within `ALPHA`.
     """
     word, _, number = text.strip().lower().partition(":")
     kind = next((known for known in get_args(PartitionKind) if known == word), None)

@@ -3,6 +3,7 @@
 from tests.manifest.files import (
     ANSWER,
     CALIBRATING,
+    DAMAGED,
     ENSEMBLE,
     KILL,
     LIFE,
@@ -171,6 +172,7 @@ OF_PREDICT = (
         "bundle_sha names everything that shapes the answer, and stays through a restart.",
         MEASURED,
         LOCAL / "a_new_server_on_the_old_directory_answers_the_same_to_the_bit",
+        DAMAGED / "what_shapes_or_describes_an_answer_cannot_be_altered_unnoticed",
     ),
     PREDICTION.held(
         "contract.predict.reply.input_report",

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flow_nexus_neural.data.readers import read_file
 from flow_nexus_neural.errors import NeuralError
+from tests.unit.data.reading import read_path
 
 few = settings(
     derandomize=True,
@@ -44,7 +44,7 @@ SOUND = {
 def test_the_undamaged_file_is_read(tmp_path, suffix):
     path = tmp_path / f"sound{suffix}"
     path.write_bytes(SOUND[suffix])
-    assert read_file(path, 1_000)[0].rows in (2, 3, 4)
+    assert read_path(path, 1_000)[0].rows in (2, 3, 4)
 
 
 @few
@@ -58,7 +58,7 @@ def test_a_damaged_file_is_a_table_or_an_error_of_the_tree(tmp_path: Path, suffi
     path = tmp_path / f"damaged{suffix}"
     path.write_bytes(bytes(content[:cut]))
     try:
-        table, _ = read_file(path, 1_000)
+        table, _ = read_path(path, 1_000)
     except NeuralError as failure:
         str(failure).encode()
         return

@@ -86,7 +86,7 @@ class Chaos:
         if status.training is not None:
             self.progress[status.training.training_id].append(status.training_progress)
         assert (status.training_progress == 100) == (status.training_status == "completed")
-        those_who_serve_are_there(self.w.engine.cluster(self.cluster))
+        those_who_serve_are_there(await self.w.whole(self.cluster))
 
     async def run(self):
         """Act until the training ends."""
@@ -144,5 +144,5 @@ async def the_books_are_right(w, cluster, clients, *, most_clients):
     if "is not recorded" not in (status.training_error or ""):
         without_error = status.training_status in ("completed", "stopped", "none")
         assert (status.training_error is None) == without_error
-    those_who_serve_are_there(w.engine.cluster(cluster))
+    those_who_serve_are_there(await w.whole(cluster))
     return status

@@ -49,6 +49,7 @@ def scheduled_ports(seed, *, fail_point=nothing_fails, patience=USUAL_PATIENCE):
         timestamp=virtual_timestamp,
         random_bits=random_bits,
         offload=inline,
+        offload_data=inline,
         fail_point=fail_point,
         patience=patience,
     )

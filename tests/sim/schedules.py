@@ -168,7 +168,7 @@ async def _everything_at_once(w, draw):
 async def _reads_the_same(w, cluster, before, *, disk_refused):
     """Another engine on the directory knows what the former one had made durable, and answers from it."""
     after = await w.status(cluster)
-    those_who_serve_are_there(w.engine.cluster(cluster))
+    those_who_serve_are_there(await w.whole(cluster))
     assert after.model_version == before.model_version
     assert after.history == before.history
     if after.training_status != before.training_status:

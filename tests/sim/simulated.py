@@ -146,6 +146,10 @@ class World:
     async def terminate(self, cluster_id, **more):
         return await self.engine.terminate(TerminateRequest(cluster_id=cluster_id, **more))
 
+    async def whole(self, cluster_id):
+        """All that the engine knows of a cluster, read from disk where it has ended."""
+        return await self.engine._clusters.read(cluster_id)
+
     async def stored(self):
         return await self.engine.context.store.load()
 

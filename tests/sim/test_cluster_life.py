@@ -343,7 +343,7 @@ async def test_without_select_rows_the_validation_loss_and_the_best_round_are_un
         assert status.global_loss is not None
         assert lines
         assert not any("loss" in line for line in lines)
-        committed = w.engine._clusters[cluster].committed
+        committed = w.engine.cluster(cluster).committed
         assert committed.best == {key: own.blob for key, own in committed.networks.items()}
 
 
@@ -595,11 +595,11 @@ async def test_an_ended_cluster_keeps_its_files_and_no_weights_in_memory(tmp_pat
         cluster = await w.cluster(2)
         status = await w.train(cluster)
         await w.terminate(cluster)
-        kept = w.engine.cluster(cluster).committed
+        kept = (await w.whole(cluster)).committed
         assert [c.state for c in kept.networks.values()] == [None]
         (file,) = status.serving.files.values()
     async with world(tmp_path) as w:
-        kept = w.engine.cluster(cluster).committed
+        kept = (await w.whole(cluster)).committed
         assert [c.state for c in kept.networks.values()] == [None]
         assert (await w.status(cluster)).global_accuracy == status.global_accuracy
         assert (tmp_path / file).exists()

@@ -1,1 +1,1 @@
-"""What a person types: flags, serving, and the two commands that need no client."""
+"""The command line: flags, serving, and the commands `doctor` and `clusters`."""

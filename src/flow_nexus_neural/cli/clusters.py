@@ -1,4 +1,4 @@
-"""`flow-nexus-neural clusters`: look after stored clusters when no client is connected."""
+"""`flow-nexus-neural clusters`: list, show and remove stored clusters without a client."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ def clusters(settings: Settings, action: str, cluster_id: str | None) -> int:
     """List, show or remove clusters.
 
     Returns:
-        0, or 1 when it was refused, for example because a running server holds the state directory.
+        0, or 1 after an error, for example if a running server holds the state directory.
     """
     configure_logging(settings)
     try:

@@ -1,4 +1,4 @@
-"""`flow-nexus-neural doctor`: find out by trying whether this machine can run a cluster."""
+"""`flow-nexus-neural doctor`: tests whether this machine can run a cluster, by running one."""
 
 import platform
 import sys
@@ -38,7 +38,7 @@ def doctor(settings: Settings) -> int:
     The trial runs in a temporary state directory, so that a running server is not disturbed.
 
     Returns:
-        0 when a node started, confined itself and learnt; else 1.
+        0 if a node was started, confined and trained; else 1.
     """
     configure_logging(settings)
     _say(f"{PROGRAM} {__version__}")

@@ -1,4 +1,4 @@
-"""Command line flags. Each has an environment variable of its name; the flag wins."""
+"""Command line flags. Each setting also has an environment variable; the flag takes precedence."""
 
 import argparse
 import os
@@ -13,7 +13,7 @@ MAX_PORT = 65_535
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of everything that can be typed."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         description="MCP server that builds, trains and serves clusters of sandboxed neural nodes on this "
@@ -130,21 +130,24 @@ def read_settings(flags: argparse.Namespace, environ: Mapping[str, str]) -> Sett
     """Combine flags and environment.
 
     The directory in which the server was started becomes a data root, except for `/` and the home directory:
-    clients start servers there when they have no better idea, and neither is a project.
+    some clients start every server there, and their files are not meant as data.
 
     Raises:
-        InvalidArguments: A flag or variable is not a valid setting.
+        InvalidArguments: If a flag or variable is not a valid setting.
     """
     given = {name: getattr(flags, name) for name in Settings.model_fields if hasattr(flags, name)}
     given["allow_paths"] = flags.allow_path
     settings = Settings.from_env(environ, **given)
     if settings.start_dir is None:
-        started_in = Path.cwd()
-        if started_in not in (Path(started_in.anchor), Path(os.path.expanduser("~"))):
+        started_in = Path.cwd().resolve()
+        home = Path(
+            os.path.expanduser("~")
+        ).resolve()  # `cwd` names a home behind a link by its target
+        if started_in not in (Path(started_in.anchor), home):
             settings = settings.model_copy(update={"start_dir": started_in})
     return settings
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line; ends the process on `--help`, `--version` and mistakes."""
+    """Parse the command line; ends the process after `--help`, `--version` and errors."""
     return build_parser().parse_args(arguments)

@@ -27,7 +27,7 @@ class JsonLines(logging.Formatter):
 
 
 def configure_logging(settings: Settings) -> None:
-    """Set up the root logger; the MCP server's constructor would do it otherwise, so call this before."""
+    """Configure the root logger. Call it before creating the MCP server, which else configures it itself."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         JsonLines()

@@ -1,4 +1,4 @@
-"""A runtime that starts nothing: enough to look at stored clusters and to end them."""
+"""A runtime without nodes, sufficient to show and to remove stored clusters."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
@@ -17,7 +17,7 @@ class NoNodes:
     capabilities = Capabilities(places=1, isolation="unknown")
 
     async def start(self, spec: NodeSpec, *, ready_timeout_s: float = 30.0) -> NoReturn:
-        """Refuse: a command that looks after stored clusters runs none."""
+        """Refuse: the command `clusters` starts no nodes."""
         del ready_timeout_s  # there is nothing to wait for
         raise RuntimeUnavailable(
             f"node {spec.slot} cannot be started by this command",
@@ -25,17 +25,17 @@ class NoNodes:
         )
 
     def share(self, key: str, arrays: "Arrays") -> Region:
-        """Refuse: there is nobody to share with."""
+        """Refuse: there are no nodes."""
         raise RuntimeUnavailable(
             f"there are no nodes to share the {len(arrays)} arrays of {key} with"
         )
 
     def buffer(self, key: str, layout: Sequence[tuple[str, str, tuple[int, ...]]]) -> Buffer:
-        """Refuse: there is nobody to write into it."""
+        """Refuse: there are no nodes."""
         raise RuntimeUnavailable(f"there are no nodes to fill the {len(layout)} arrays of {key}")
 
     def view(self, buffer: Buffer) -> Region:
-        """Refuse: there is nobody to read it."""
+        """Refuse: there are no nodes."""
         raise RuntimeUnavailable(f"there are no nodes to read buffer {buffer.key}")
 
     def isolation_preview(self) -> Isolation:

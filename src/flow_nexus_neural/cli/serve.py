@@ -1,8 +1,7 @@
-"""Start the server: claim the streams, import, freeze, launch the zygote, serve.
+"""Starts the server: claim the streams, import, launch the zygote, freeze, serve.
 
-The order is the point. `initialize` must be answered in about half a second, so nothing that a client may
-never need (numpy, the engine, torch) is imported before it, and the zygote loads torch meanwhile in its
-own process.
+`initialize` must be answered in about half a second. So numpy and the engine are imported only when a tool is
+called, and torch only in the zygote, which loads it meanwhile.
 """
 
 import gc
@@ -27,6 +26,7 @@ log = logging.getLogger(__name__)
 def serve(settings: Settings, http_port: int | None) -> None:
     """Serve clients; ends the process instead of returning."""
     gc.disable()  # a collection during imports costs more than it frees
+    # Before all other imports: a library that writes to standard output would corrupt the protocol.
     from flow_nexus_neural.server.wire import claim_wire
 
     wire = claim_wire()
@@ -50,10 +50,11 @@ def serve(settings: Settings, http_port: int | None) -> None:
 
 
 def launch_zygote() -> "ZygoteProcess | None":
-    """Start the process that forks nodes; from the main thread, whose death it is bound to.
+    """Start the zygote, the process that forks nodes. Call it on the main thread.
 
-    Where it cannot be started, the server still lists its tools and the engine says why no node can be
-    deployed. Where the system has no such process, nodes are started one by one when they are deployed.
+    The zygote's parent-death signal is bound to the thread that starts it: a worker thread that ends would
+    take the zygote with it. If it cannot be started, the server still lists its tools, and the engine reports
+    the reason when a node is deployed. None also on systems where nodes are started by exec.
     """
     from flow_nexus_neural.runtime.local.zygote_process import ZygoteProcess, can_fork_nodes
 
@@ -67,17 +68,17 @@ def launch_zygote() -> "ZygoteProcess | None":
 
 
 class FirstZygote:
-    """The process that was launched with the server, for the first engine that gets as far as to use it.
+    """Passes the zygote that was launched with the server to the first engine that asks for one.
 
-    An engine ends its zygote. One that is opened later, because the first could not be opened or fell,
-    launches one of its own: handing out the ended one again would make every later opening fail.
+    An engine ends its zygote when it closes. An engine that is opened later, after the first one failed, must
+    launch its own: with the ended zygote every later opening would fail.
     """
 
     def __init__(self, zygote: "ZygoteProcess | None") -> None:
         self._zygote = zygote
 
     def __call__(self) -> "ZygoteProcess | None":
-        """The zygote at the first call; None from then on."""
+        """The zygote at the first call, then None."""
         zygote, self._zygote = self._zygote, None
         return zygote
 
@@ -85,15 +86,15 @@ class FirstZygote:
 def open_engine(
     settings: Settings, zygote: "Callable[[], ZygoteProcess | None]"
 ) -> "AbstractAsyncContextManager[EngineSurface]":
-    """Import and open the engine; both are put off until a tool is called."""
+    """Import and open the engine; called at the first tool call, not at the start of the server."""
     from flow_nexus_neural.engine.engine import Engine
 
-    _freeze()
+    _freeze()  # again, for the modules just imported
     return Engine.open(settings, zygote=zygote)
 
 
 def _freeze() -> None:
-    """Put what exists now out of the collector's sight: it lives as long as the process."""
+    """Exclude all present objects from garbage collection, since modules live as long as the process."""
     gc.enable()
     gc.collect()
     gc.freeze()

@@ -1,1 +1,1 @@
-"""Pure functions and state machines that decide for a cluster. No clock, no I/O, no randomness."""
+"""Pure functions and state machines for the decisions of a cluster. No clock, no I/O, no randomness."""

@@ -1,4 +1,4 @@
-"""Plans actions that would help a cluster and reports them as recommendations; none is carried out."""
+"""Derives recommended actions from measurements of a cluster; none is carried out."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ LEVELS: dict[Kind, float] = {
     "early_stop": 0.6,
     "adapt_learning_rate": 0.7,
 }
-"""Autonomy from which an action may be carried out without asking."""
+"""Autonomy level that an action requires to be carried out without asking."""
 
 MIN_GAIN = 1e-3
 STOP_AFTER_ROUNDS = 10
@@ -45,10 +45,10 @@ class SlotObservation:
     """Measurements of one slot.
 
     Attributes:
-        autonomy: Level that its owner gave it, in [0, 1].
-        failed_since_s: Clock at which it failed; None while it has not.
-        digest_matches: Whether its weights are the committed ones; None if not known.
-        refused_updates: Updates of the latest round that were not finite or of the wrong shape.
+        autonomy: Level set at its deploy, in [0, 1].
+        failed_since_s: Time at which it failed; None if it has not failed.
+        digest_matches: Whether its weights are the committed ones; None if unknown.
+        refused_updates: Updates of the latest round that were not finite or had a wrong shape.
     """
 
     slot: str
@@ -64,10 +64,10 @@ class Observation:
     """Measurements of a cluster.
 
     Attributes:
-        at_s: Time of the measurements, on the clock of all other times here.
+        at_s: Time of the measurements, on the same clock as all other times here.
         select_losses: Loss on `select` rows, one per committed round of the running training, oldest first;
-            None where it was not measured. Empty when no training runs.
-        min_workers: Healthy workers that the running training needs; 0 when no training runs.
+            None if not measured. Empty if no training runs.
+        min_workers: Healthy workers that the running training needs; 0 if no training runs.
         healthy_workers: Healthy workers at that time.
     """
 
@@ -85,8 +85,8 @@ class Action:
 
     Attributes:
         target: Name of the slot, or `cluster`.
-        level_effective: The slot's autonomy, or the median over healthy slots; 0 when autonomy is off;
-            None when no slot is healthy.
+        level_effective: The slot's autonomy, or the median over healthy slots; 0 if autonomy is off;
+            None if no slot is healthy.
     """
 
     kind: Kind
@@ -100,7 +100,7 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """When a condition was last reported, and whether it has been present ever since."""
+    """Time of a condition's last report, and whether the condition has been present ever since."""
 
     at_s: float
     holds: bool
@@ -113,15 +113,15 @@ Memory = Mapping[tuple[Kind, str], Reported]
 def plan(observation: Observation, memory: Memory) -> tuple[list[Action], Memory]:
     """Recommend actions for the conditions that have appeared since the previous call.
 
-    A condition is reported when it appears. If it disappears and appears again, it is reported no sooner than
-    60 s after its last report, so that a flickering condition does not fill the log.
+    A condition is reported when it appears. If it disappears and appears again, the next report comes 60 s
+    after the last one at the earliest, so that a flapping condition does not fill the log.
 
     Args:
         observation: The present measurements.
-        memory: The memory that the previous call returned; empty at first.
+        memory: The memory returned by the previous call; empty at first.
 
     Returns:
-        New actions in the order of slots, those of the cluster last, and the memory for the next call.
+        New actions in the order of slots, those for the cluster last; and the memory for the next call.
     """
     at_s = observation.at_s
     present = {(action.kind, action.target): action for action in _conditions(observation)}
@@ -148,9 +148,9 @@ def effective_level(observation: Observation) -> float | None:
 
 
 def gain(losses: Sequence[float | None], rounds: int) -> float | None:
-    """How far the best loss of the last `rounds` measurements lies below the best one before them.
+    """Improvement of the best loss in the last `rounds` measurements over the best one before them.
 
-    None while there are no measurements before them.
+    None if there are no earlier measurements.
     """
     known = [loss for loss in losses if loss is not None and math.isfinite(loss)]
     if len(known) <= rounds:

@@ -1,7 +1,7 @@
-"""When a node whose predictions cannot be used is doubted, and when it is ended.
+"""Decides when a node with unusable predictions becomes suspect, and when it is killed.
 
-Only what an honest node never does may be counted: an answer of the wrong form, and a question left open
-although a later one was answered. That a node is slow, or that its machine is busy, is neither.
+Only failures that a correct node cannot have are counted: a reply of the wrong form, and a request without a
+reply although a later one was answered. A slow node or a busy machine causes neither.
 """
 
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ Verdict = Literal["trusted", "suspect", "ended"]
 
 MAX_IN_A_ROW = 3
 MAX_OF_CALLERS = 5
-"""A node that answers the engine's own questions and fails those of callers gets so many of them."""
+"""Limit for failed requests of callers, for a node that answers the engine's own requests correctly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conduct:
-    """How one incarnation of a slot has answered predictions.
+    """Counts of failed predictions of one incarnation of a slot.
 
     Attributes:
-        refused: Answers that could not be used, ever.
-        unanswered: Questions that it left open, ever.
-        in_a_row: Of both, since its last right answer.
-        of_callers: Of both, in questions of callers, since the last one that it answered right.
+        refused: All replies that could not be used.
+        unanswered: All requests without a reply.
+        in_a_row: Both kinds, since its last correct reply.
+        of_callers: Both kinds, in requests of callers, since its last correct reply to one of these.
     """
 
     refused: int = 0
@@ -33,12 +33,12 @@ class Conduct:
 
 
 def after(conduct: Conduct, answer: Answer, *, from_caller: bool) -> Conduct:
-    """The conduct with one more answer.
+    """Add the outcome of one request.
 
     Args:
-        conduct: Until now.
-        answer: To the latest question.
-        from_caller: Whether a caller asked it; else the engine did, to learn more about a doubted node.
+        conduct: The counts so far.
+        answer: Outcome of the latest request.
+        from_caller: Whether it was a caller's request; else it was the engine's, to test a suspect node.
     """
     if answer == "right":
         of_callers = 0 if from_caller else conduct.of_callers
@@ -52,14 +52,14 @@ def after(conduct: Conduct, answer: Answer, *, from_caller: bool) -> Conduct:
 
 
 def verdict(conduct: Conduct) -> Verdict:
-    """`suspect` is not asked by callers until it has answered the engine right; `ended` is killed."""
+    """`suspect`: gets no requests of callers until it answers the engine correctly; `ended`: is killed."""
     if conduct.in_a_row >= MAX_IN_A_ROW or conduct.of_callers >= MAX_OF_CALLERS:
         return "ended"
     return "suspect" if conduct.in_a_row else "trusted"
 
 
 def told(conduct: Conduct) -> str:
-    """The counts, for a text: `3 predictions refused, 1 not answered`."""
+    """The counts as text, for example `predictions: 3 refused, 1 not answered`."""
     counts = ((conduct.refused, "refused"), (conduct.unanswered, "not answered"))
     parts = [f"{n} {what}" for n, what in counts if n]
     return "predictions: " + (", ".join(parts) or "none refused")

@@ -1,4 +1,4 @@
-"""States what a consensus mode guarantees for the present number of workers, in numbers."""
+"""Computes what a consensus mode guarantees for the present number of workers."""
 
 from dataclasses import dataclass
 
@@ -15,15 +15,15 @@ _CONDITIONS: dict[Consensus, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Guarantee:
-    """What a consensus mode guarantees now.
+    """The guarantee of a consensus mode at present.
 
     Attributes:
         n: Workers whose updates are averaged.
-        f_tolerated: Number of lying workers that cannot spoil a version.
+        f_tolerated: Number of Byzantine (arbitrarily faulty) workers that cannot corrupt a version.
         condition: The condition under which the guarantee holds.
-        holds: Whether the guarantee holds now.
-        trusted: Parts of the cluster whose results nobody checks.
-        notes: The aggregation rule in use, and what it does not protect from.
+        holds: Whether it holds now.
+        trusted: Components whose results are not checked.
+        notes: The aggregation rule in use, and the faults against which it does not protect.
     """
 
     mode: Consensus
@@ -41,18 +41,18 @@ def guarantees(
     evaluator: str | None = None,
     rule: str = AVERAGING.name,
 ) -> Guarantee:
-    """State what holds while no mode has a rule of its own: trainings choose how updates are combined.
+    """Compute the guarantee. No mode is implemented yet: each training chooses its aggregation rule.
 
     Args:
         consensus: The declared mode.
-        n_workers: Living workers.
-        evaluator: The slot that computes a model's outputs on rows kept from training; None without any.
+        n_workers: Live workers.
+        evaluator: The slot that computes a model's outputs on held-out rows; None if there is none.
         rule: Name of the aggregation policy of the latest training.
     """
     plain = rule == AVERAGING.name
-    told = "row-weighted average" if plain else rule
+    rule_name = "row-weighted average" if plain else rule
     notes = [
-        f"rule in force: {told}; {consensus} admission is not part of this version",
+        f"rule in force: {rule_name}; {consensus} admission is not part of this version",
         "updates that are not finite or have the wrong shape are refused"
         + ("; one lying worker can still spoil a version" if plain else ""),
         "a worker that dies or is late is left out of the round and listed",

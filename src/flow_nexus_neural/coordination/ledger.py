@@ -1,4 +1,4 @@
-"""An append-only, hash-linked list of what a cluster committed."""
+"""An append-only hash chain of the versions and other events that a cluster has committed."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ _OWN = ("prev_sha", "entry_sha")
 
 @dataclass(frozen=True, slots=True)
 class FirstBad:
-    """The first wrong entry of a chain: its `seq`, the wrong field, its expected value and the one found."""
+    """The first invalid entry of a chain: its `seq`, the wrong field, and its expected and actual values."""
 
     seq: int
     field: str
@@ -32,7 +32,7 @@ class FirstBad:
 
 @dataclass(frozen=True, slots=True)
 class ChainVerdict:
-    """Result of verifying a chain; `entries` counts the entries before the first wrong one."""
+    """Result of verifying a chain; `entries` counts the entries before the first invalid one."""
 
     ok: bool
     entries: int
@@ -41,10 +41,10 @@ class ChainVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The end of a chain, which the next entry continues.
+    """The end of a chain, to which the next entry is appended.
 
     Attributes:
-        prev_sha: sha of the last entry, or 64 zeros.
+        prev_sha: sha256 of the last entry, or 64 zeros for an empty chain.
         next_seq: Sequence number of the next entry; numbers start at 0 and have no gaps.
         versions: Current version of each cohort that has one.
     """
@@ -59,17 +59,17 @@ class Head:
 
 
 def make_entry(prev_sha: str, fields: Mapping[str, JsonValue]) -> Entry:
-    """Make an entry of the given fields plus `prev_sha` and `entry_sha`.
+    """Create an entry from the given fields, with `prev_sha` and `entry_sha` added.
 
-    `entry_sha` is the sha256 of a domain tag, the 32 bytes of `prev_sha` and the canonical JSON of
-    everything else. Numbers that are not finite are stored as null, so the entry equals what is read back.
+    `entry_sha` is the sha256 of a domain tag, the 32 bytes of `prev_sha` and the canonical JSON of all fields
+    but itself. Non-finite numbers are stored as null, so that the entry is equal to what is read back.
 
     Args:
-        prev_sha: sha of the entry before it, `GENESIS` for the first.
-        fields: With at least `seq` and `kind`; a `version` entry also has `cohort`, `parent`, `version`.
+        prev_sha: `entry_sha` of the entry before, `GENESIS` for the first.
+        fields: At least `seq` and `kind`; a `version` entry also has `cohort`, `parent`, `version`.
 
     Raises:
-        ValueError: If the fields already contain a seal, or `prev_sha` is no sha256.
+        ValueError: If the fields contain `prev_sha` or `entry_sha`, or `prev_sha` is not a sha256.
     """
     if any(name in fields for name in _OWN):
         raise ValueError("prev_sha and entry_sha are computed, not given")
@@ -79,7 +79,7 @@ def make_entry(prev_sha: str, fields: Mapping[str, JsonValue]) -> Entry:
 
 
 def head(entries: Sequence[Mapping[str, JsonValue]]) -> Head:
-    """The end of a chain; its entries are not verified here."""
+    """The end of a chain. Does not verify the entries."""
     versions: dict[str, int] = {}
     for entry in entries:
         cohort, version = entry.get("cohort"), entry.get("version")
@@ -90,7 +90,7 @@ def head(entries: Sequence[Mapping[str, JsonValue]]) -> Head:
 
 
 def check_commit(at: Head, cohort: str, parent: int) -> int:
-    """Check that `parent` is the current version of a cohort, and return the number of the next version.
+    """Check that `parent` is the cohort's current version, and return the number of the next version.
 
     Raises:
         UpdateRejected: If the parent is no longer the cohort's current version.
@@ -106,9 +106,9 @@ def check_commit(at: Head, cohort: str, parent: int) -> int:
 
 
 def verify_chain(entries: Sequence[Mapping[str, JsonValue]]) -> ChainVerdict:
-    """Check that all hashes, links and numbers are right and each cohort's versions are consecutive.
+    """Check all hashes, links and sequence numbers, and that each cohort's versions are consecutive.
 
-    Every change of an entry's content is found. Missing entries at the end of the chain are not.
+    This detects every change of an entry, but not entries missing at the end of the chain.
     """
     versions: dict[str, int] = {}
     prev_sha = GENESIS
@@ -131,6 +131,7 @@ def _first_bad(
         versions[str(entry.get("cohort"))] = current + 1
     for field, expected in checks:
         found = entry.get(field)
+        # Types too: in Python True == 1 and 1.0 == 1.
         if type(found) is not type(expected) or found != expected:
             return FirstBad(seq=position, field=field, expected=expected, found=found)
     return None

@@ -1,9 +1,9 @@
-"""Which node holds the key of whose link buffer, and what to grant and revoke so that this fits the graph.
+"""Decides which link buffers to grant to and revoke from each node, so that access matches the graph.
 
-Every linked slot publishes in a buffer of its own, which its key names. A slot may hold its own key and those
-of its neighbours. A key that a process once held cannot be taken back for certain, since the process may keep
-the memory that it has mapped. So a slot that loses an edge and lives on loses it because its former
-neighbours publish under new keys: `leave` says which.
+Every linked slot publishes in its own buffer, identified by a key. A slot may read its own buffer and those
+of its neighbours. A revoke cannot be enforced, since a process may keep memory that it has mapped. So if a
+slot loses its edges while its process lives, its former neighbours must publish in new buffers, under new
+keys; `leave` returns these neighbours.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,11 +23,11 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What has to be done for one reader, so that it holds what it should.
+    """Grants and revokes that one reader needs.
 
     Attributes:
-        reader: Its slot.
-        node_id: The incarnation that this is for.
+        reader: The slot.
+        node_id: The incarnation for which the change was computed.
         revoke: Keys to revoke, sorted.
         grant: Publications whose keys to grant, sorted by key.
     """
@@ -40,17 +40,17 @@ class Change:
 
 @dataclass(slots=True)
 class _Holdings:
-    """Keys that one incarnation was granted and has not been told to forget."""
+    """Keys that one incarnation was granted and that were not revoked since."""
 
     node_id: str
     keys: set[str] = field(default_factory=set)
 
 
 class GrantBook:
-    """The keys of one cluster: what is published, who holds what, and what the graph asks for.
+    """The keys of one cluster: published keys, keys held by each slot, and the wanted edges.
 
-    It decides and remembers. Whoever carries a change out reports what succeeded with `granted` and
-    `revoked`; what was not reported is due again.
+    It performs no calls. The caller executes changes and reports with `granted` and `revoked` what succeeded;
+    the rest is returned by `due` again.
     """
 
     def __init__(self) -> None:
@@ -60,9 +60,9 @@ class GrantBook:
         self._holdings: dict[str, _Holdings] = {}
 
     def want(self, edges: Iterable[Edge], epoch: int) -> None:
-        """From now on these edges are wanted, and no others; new keys carry the epoch.
+        """Replace the wanted edges; new keys contain the epoch.
 
-        Edges to the engine need no key: it made all buffers.
+        Edges to the engine need no key, since the engine created all buffers.
         """
         self._epoch = epoch
         self._neighbours = {}
@@ -73,30 +73,30 @@ class GrantBook:
             self._neighbours.setdefault(other, set()).add(one)
 
     def publish(self, slot: str, node_id: str) -> Publication:
-        """A slot publishes under a new key, which was never used before; its former key is withdrawn."""
+        """Give a slot a new key, which was never used before; its former key is withdrawn."""
         self._serial += 1
         made = Publication(slot, node_id, f"link:{self._epoch}.{self._serial}:{slot}")
         self._publications[slot] = made
         return made
 
     def withdraw(self, slot: str) -> None:
-        """A slot publishes nothing any more; whoever holds its key has to give it up."""
+        """End a slot's publication; its key will be revoked from all holders."""
         self._publications.pop(slot, None)
 
     def leave(self, slot: str, *, lives_on: bool) -> tuple[str, ...]:
-        """Take a slot's edges away; returns the slots that must publish anew, sorted.
+        """Remove a slot's publication; returns the slots that need new keys, sorted.
 
-        Those are its neighbours if its process lives on: it may read for ever what it once held.
+        Those are its neighbours if its process lives on, which may keep the mappings of their buffers.
         """
         self.withdraw(slot)
         return tuple(sorted(self._neighbours.get(slot, ()))) if lives_on else ()
 
     def due(self, members: Mapping[str, str]) -> tuple[Change, ...]:
-        """What is to be done for these slots, in their order; nothing for one that holds what it should.
+        """The changes that these slots need, in their order.
 
         Args:
-            members: Living slots and the ids of their present incarnations, which is where holdings of a
-                former one end.
+            members: Live slots with the ids of their present incarnations; keys held by a former incarnation
+                do not count.
         """
         return tuple(
             change
@@ -105,15 +105,15 @@ class GrantBook:
         )
 
     def granted(self, change: Change, publication: Publication) -> None:
-        """The reader of a change was granted a key."""
+        """Record that the reader of a change was granted a key."""
         self._keys_of(change).add(publication.key)
 
     def revoked(self, change: Change, keys: Iterable[str]) -> None:
-        """The reader of a change was told to forget keys."""
+        """Record that keys were revoked from the reader of a change."""
         self._keys_of(change).difference_update(keys)
 
     def publication(self, slot: str) -> Publication | None:
-        """Under which key a slot publishes now; None when it has no buffer."""
+        """The present publication of a slot; None if it has no buffer."""
         return self._publications.get(slot)
 
     def published(self) -> tuple[str, ...]:
@@ -121,12 +121,12 @@ class GrantBook:
         return tuple(sorted(self._publications))
 
     def held(self, slot: str) -> frozenset[str]:
-        """Keys that a slot's latest known incarnation holds."""
+        """Keys held by the latest known incarnation of a slot."""
         holdings = self._holdings.get(slot)
         return frozenset(holdings.keys if holdings else ())
 
     def clear(self) -> None:
-        """Forget all keys; for when the processes are gone."""
+        """Drop all keys; for use when all processes have ended."""
         self._publications.clear()
         self._holdings.clear()
 
@@ -143,21 +143,21 @@ class GrantBook:
         )
 
     def _readable(self, reader: str) -> Iterable[Publication]:
-        """What a slot should be able to read: itself and its neighbours, if it takes part at all."""
+        """Publications that a slot may read: its own and its neighbours', if it publishes itself."""
         if reader not in self._publications:
             return ()
         names = {reader, *self._neighbours.get(reader, ())}
         return [self._publications[name] for name in names if name in self._publications]
 
     def _held_by(self, reader: str, node_id: str) -> set[str]:
-        """What an incarnation holds: nothing, when it is new."""
+        """Keys that an incarnation holds; none if it is new."""
         holdings = self._holdings.get(reader)
         if holdings is None or holdings.node_id != node_id:
             holdings = self._holdings[reader] = _Holdings(node_id)
         return holdings.keys
 
     def _keys_of(self, change: Change) -> set[str]:
-        """The holdings that a report is about; of an incarnation that was replaced, none that count."""
+        """The keys that a report concerns; a discarded set if the incarnation was replaced meanwhile."""
         holdings = self._holdings.get(change.reader)
         current = holdings is not None and holdings.node_id == change.node_id
         return holdings.keys if holdings is not None and current else set()

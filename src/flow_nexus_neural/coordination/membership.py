@@ -22,7 +22,7 @@ SlotState = Literal[
 ]
 
 ROLE_ORDER: tuple[Role, ...] = ("parameter_server", "aggregator", "validator", "worker")
-"""The order of roles wherever slots of several roles are listed or linked."""
+"""Order of roles when slots of several roles are listed or linked."""
 
 TRANSITIONS: dict[SlotState, frozenset[SlotState]] = {
     "declared": frozenset({"starting", "retired"}),
@@ -36,8 +36,8 @@ TRANSITIONS: dict[SlotState, frozenset[SlotState]] = {
     "failed_permanently": frozenset({"recovering", "retired"}),
     "retired": frozenset(),
 }
-"""Legal successors. `healthy -> recovering` replaces a running node on request; `quarantined` and
-`failed_permanently` are left only by an explicit replacement."""
+"""Legal successors of each state. `healthy -> recovering` replaces a running node on request; `quarantined`
+and `failed_permanently` end only by an explicit replacement."""
 
 FAILED: frozenset[SlotState] = frozenset(
     {"failed", "recovering", "failed_permanently", "quarantined"}
@@ -55,7 +55,7 @@ class Counts:
 
 
 def advance(slot: str, state: SlotState, successor: SlotState) -> SlotState:
-    """Check a transition and return the new state. Staying in a state is not a transition.
+    """Check a transition and return the new state. A state is not its own successor.
 
     Raises:
         InvalidState: If the transition is not legal.
@@ -73,7 +73,7 @@ def advance(slot: str, state: SlotState, successor: SlotState) -> SlotState:
 def after_restart(state: SlotState) -> SlotState:
     """The state of a slot after a restart of the server.
 
-    No node process outlives the server, so a slot whose node ran or was starting must recover.
+    No node process outlives the server, so a slot with a running or starting node must recover.
     """
     if state in {"retired", "quarantined", "failed_permanently"}:
         return state
@@ -91,7 +91,7 @@ def count(states: Iterable[SlotState]) -> Counts:
 
 
 def slot_order(slot: str) -> tuple[int, int, str]:
-    """Sort key of slot names: by role, then by number. Names of another form come last."""
+    """Sort key of slot names: by role, then by number. Names that are not `<role>-<number>` come last."""
     match = _SLOT.fullmatch(slot)
     if match is None or match[1] not in ROLE_ORDER:
         return len(ROLE_ORDER), 0, slot

@@ -1,4 +1,4 @@
-"""How many answers are enough."""
+"""Quorums: the number of answers that a prediction or a round needs."""
 
 from dataclasses import dataclass
 
@@ -7,24 +7,25 @@ from flow_nexus_neural.errors import InvalidRequest
 
 @dataclass(frozen=True, slots=True)
 class Quorum:
-    """How many answers are needed and how many came; with fewer the reply is given, marked as degraded."""
+    """Answers needed and answers received; with fewer, the prediction is returned but marked as degraded."""
 
     needed: int
     got: int
 
     @property
     def met(self) -> bool:
-        """Whether as many answered as are needed."""
+        """Whether enough answers were received."""
         return self.got >= self.needed
 
 
 def prediction_quorum(n_expected: int, n_answered: int) -> Quorum:
     """The quorum of a prediction: 80 % of the serving slots, rounded up, and at least one."""
+    # -(-a // b) is the ceiling of a / b in integers, without floating-point error.
     return Quorum(needed=max(1, -(-4 * n_expected // 5)), got=n_answered)
 
 
 def round_quorum(n_selected: int, min_contributors: int) -> int:
-    """Updates a round needs: two thirds of those selected, rounded up, and at least the minimum.
+    """Updates that a round needs: two thirds of the selected workers, rounded up, and at least the minimum.
 
     Raises:
         InvalidRequest: If the minimum is below 1 or above the number selected.

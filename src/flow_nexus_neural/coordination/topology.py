@@ -15,7 +15,7 @@ from flow_nexus_neural.vocabulary import Role, Topology
 Edge = tuple[str, str]
 
 ENGINE = "engine"
-"""Name of the vertex that stands for the engine where no parameter server can be the hub."""
+"""Name of the engine's vertex, which is the hub if there is no parameter server."""
 
 MESH_LIMIT = 32
 
@@ -41,7 +41,7 @@ class Graph:
         vertices: In canonical order: `engine` first if it is a hub, then by role and number.
         edges: Pairs, each in vertex order, sorted.
         hub: Centre of a star or root of a hierarchy; `engine` or a slot; None for mesh and ring.
-        connected: Whether every vertex reaches every other.
+        connected: Whether there is a path between any two vertices.
         diameter: Longest shortest path in edges; 0 for one vertex, None if not connected.
         spectral_gap: 1 - |second eigenvalue| of `mixing`; None for one vertex.
         mixing: [n, n] float64, symmetric and doubly stochastic, in vertex order.
@@ -67,7 +67,7 @@ class Graph:
         )
 
     def reduced_to(self, edges: Collection[Edge]) -> "Graph":
-        """The graph of the same vertices and only those edges that are also in `edges`, measured again."""
+        """The same vertices with only the edges that are also in `edges`; all measures are recomputed."""
         left = [edge for edge in self.edges if edge in edges]
         return _measured(self.topology, self.vertices, left, self.hub)
 
@@ -77,12 +77,12 @@ def plan(topology: Topology, vertices: Sequence[Vertex]) -> Graph:
 
     * mesh: all pairs.
     * ring: a cycle in canonical order; two slots have one edge.
-    * star: everything to the first parameter server, else to the engine.
-    * hierarchical: root = first parameter server, its co-root and any further one below it; aggregators
-      below the root; each aggregator adopts one capability group in the order of names, and every other
-      worker goes to the aggregator with the fewest; validators at the root. Without aggregators the workers
-      hang on the root, without a parameter server the engine is the root, and without both it is a binary
-      tree in canonical order.
+    * star: all slots to the first parameter server, else to the engine.
+    * hierarchical: the root is the first parameter server, else the engine. Further parameter servers,
+      aggregators and validators are its children. Each aggregator gets the workers of one capability group,
+      in the order of names; every other worker goes to the aggregator with the fewest children. Without
+      aggregators the workers are children of the root. Without aggregators and parameter servers it is a
+      binary tree in canonical order.
 
     Args:
         topology: One of the four above.
@@ -118,8 +118,8 @@ def mixing_matrix(n: int, edges: Sequence[tuple[int, int]]) -> NDArray[np.float6
     repeated mixing keeps the mean and, on a connected graph, converges to it.
 
     Args:
-        n: Vertices.
-        edges: Pairs of indices, no loops, none twice.
+        n: Number of vertices.
+        edges: Pairs of indices, without self-loops and duplicates.
 
     Returns:
         [n, n] float64.
@@ -145,7 +145,7 @@ def spectral_gap(mixing: NDArray[np.float64]) -> float | None:
     if mixing.shape[0] < 2:
         return None
     magnitudes = np.sort(np.abs(np.linalg.eigvalsh(mixing)))
-    # Eigenvalues carry rounding of about 1e-16 that differs between machines.
+    # Rounded, because eigenvalues have rounding errors of about 1e-16 that differ between machines.
     return min(1.0, max(0.0, round(1.0 - float(magnitudes[-2]), 12)))
 
 
@@ -176,7 +176,7 @@ def _hierarchical(ordered: Sequence[Vertex]) -> tuple[list[Edge], str | None]:
     if server is None and not aggregators:
         return _binary_tree(ordered)
     root = server or ENGINE
-    parents = _adoptions([v for v in ordered if v.role == "worker"], aggregators)
+    parents = _parents([v for v in ordered if v.role == "worker"], aggregators)
     links = [
         (parents.get(vertex.slot, root), vertex.slot) for vertex in ordered if vertex.slot != root
     ]
@@ -188,13 +188,14 @@ def _binary_tree(ordered: Sequence[Vertex]) -> tuple[list[Edge], str | None]:
     return [(slots[(child - 1) // 2], slots[child]) for child in range(1, len(slots))], slots[0]
 
 
-def _adoptions(workers: Sequence[Vertex], aggregators: Sequence[str]) -> dict[str, str]:
-    """Parent of each worker; empty without aggregators."""
+def _parents(workers: Sequence[Vertex], aggregators: Sequence[str]) -> dict[str, str]:
+    """Aggregator of each worker; empty without aggregators."""
     if not aggregators:
         return {}
     groups = sorted({worker.group for worker in workers if worker.group})
-    adopter = dict(zip(groups, aggregators, strict=False))
-    parents = {w.slot: adopter[w.group] for w in workers if w.group in adopter}
+    # With more groups than aggregators, the workers of the last groups are spread like those without one.
+    aggregator_of = dict(zip(groups, aggregators, strict=False))
+    parents = {w.slot: aggregator_of[w.group] for w in workers if w.group in aggregator_of}
     load = dict.fromkeys(aggregators, 0)
     for parent in parents.values():
         load[parent] += 1

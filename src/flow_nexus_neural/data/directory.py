@@ -1,78 +1,101 @@
 """A directory as data: one file per client, with `train/` and `test/` honoured."""
 
-from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from flow_nexus_neural.data.inline import stack, stack_clients
-from flow_nexus_neural.data.readers import READERS, data_suffix, read_file
+from flow_nexus_neural.data.data_file import DataFile, data_suffix
+from flow_nexus_neural.data.inline import JoinedLimits, stack, stack_clients
+from flow_nexus_neural.data.memory import Limits
+from flow_nexus_neural.data.opening import DataDirectory
+from flow_nexus_neural.data.readers.by_suffix import READERS, read_file
 from flow_nexus_neural.data.table import Table
-from flow_nexus_neural.errors import InvalidDataset, LimitExceeded, PathNotAllowed
-from flow_nexus_neural.settings import Settings
+from flow_nexus_neural.errors import InvalidDataset, LimitExceeded
 
 MAX_FILES = 10_000
 SECTIONS = ("train", "test")
 
+Digests = list[tuple[str, str]]
+"""Name and sha256 of each file, in the order in which they were read."""
 
-def read_directory(directory: Path, settings: Settings) -> tuple[Table, str | None, list[Path]]:
+
+@dataclass
+class _Section:
+    """What the files of one directory hold: tables by client, the label column they name, their digests."""
+
+    tables: dict[str, Table] = field(default_factory=dict)
+    target: str | None = None
+    digests: Digests = field(default_factory=list)
+
+
+def read_directory(directory: DataDirectory, limits: Limits) -> tuple[Table, str | None, Digests]:
     """Read every data file of a directory.
 
     A file's stem is its client's name. With sub-directories `train` and `test`, a client may have a file in
     both. A directory with just the files `train.*` and `test.*` has these parts and no clients.
 
     Returns:
-        The table, the name of the label column if the files say it, and the files read.
+        The table, the name of the label column if the files say it, and the files' digests.
 
     Raises:
         InvalidDataset: If there is no data file, or files do not fit each other.
         PathNotAllowed: If a link leads out of the data roots.
-        LimitExceeded: If there are too many files or rows.
+        LimitExceeded: If there are too many files or rows, or they take too much memory.
     """
     subject = f"directory '{directory.name}'"
-    sections = {part: _files(directory / part, settings, subject) for part in SECTIONS}
-    top = _files(directory, settings, subject)
-    if sections["train"]:
-        if top:
-            raise InvalidDataset(
-                f"{subject} has data files beside train/", hint="move them into train/ or test/"
+    joined = JoinedLimits(subject, limits)
+    with ExitStack() as stack_of_sections:
+        sections: dict[str, DataDirectory] = {}
+        for part in SECTIONS:
+            if part not in directory.names():
+                continue
+            entered = stack_of_sections.enter_context(directory.open(part))
+            if isinstance(entered, DataDirectory):
+                sections[part] = entered
+        files = {part: _files(section, subject) for part, section in sections.items()}
+        top = _files(directory, subject)
+        if files.get("train"):
+            if top:
+                raise InvalidDataset(
+                    f"{subject} has data files beside train/", hint="move them into train/ or test/"
+                )
+            train = _read_all(
+                sections["train"], files["train"], f"{subject}, train", limits, joined
             )
-        return _with_parts(sections, subject, settings)
-    if sections["test"]:
+            if not files.get("test"):
+                return (
+                    stack_clients(train.tables, subject, limits),
+                    train.target,
+                    train.digests,
+                )
+            test = _read_all(sections["test"], files["test"], f"{subject}, test", limits, joined)
+            return _with_parts(train, test, subject, limits)
+    if files.get("test"):
         raise InvalidDataset(f"{subject} has test/ but no data file in train/", hint="add train/")
     if not top:
         raise InvalidDataset(
             f"{subject} holds no data file", hint="formats: " + ", ".join(sorted(READERS))
         )
+    read = _read_all(directory, top, subject, limits, joined)
     if sorted(top) == sorted(SECTIONS):
-        return _train_and_test({part: top[part] for part in SECTIONS}, subject, settings)
-    tables, target = _read_all(top, subject, settings.max_rows)
-    return stack_clients(tables, subject, settings.max_rows), target, list(top.values())
+        return _train_and_test(read, subject)
+    return stack_clients(read.tables, subject, limits), read.target, read.digests
 
 
-def _files(directory: Path, settings: Settings, subject: str) -> dict[str, Path]:
-    """Data files by stem, in name order, every link checked."""
-    if not directory.is_dir():
-        return {}
-    roots = [root.resolve() for root in settings.data_roots]
-    files: dict[str, Path] = {}
-    for path in sorted(directory.iterdir()):
-        if data_suffix(path) not in READERS or path.name.startswith("."):
+def _files(directory: DataDirectory, subject: str) -> dict[str, str]:
+    """Names of data files by stem, in name order."""
+    files: dict[str, str] = {}
+    for name in directory.names():
+        if data_suffix(name) not in READERS or name.startswith("."):
             continue
-        resolved = path.resolve()
-        if not any(resolved.is_relative_to(root) for root in roots):
-            raise PathNotAllowed(
-                f"{subject}: '{path.name}' leads out of the data roots", hint="remove the link"
-            )
-        stem = path.name.split(".")[0]
+        stem = name.split(".")[0]
         if stem in files:
             raise InvalidDataset(
                 f"{subject} has two files for client '{stem}'", hint="keep one file per client"
             )
-        if not resolved.is_file():
-            raise InvalidDataset(f"{subject}: '{path.name}' is not a file", hint="remove it")
-        files[stem] = resolved
+        files[stem] = name
         if len(files) > MAX_FILES:
             raise LimitExceeded(
                 f"{subject} has more than {MAX_FILES} files", hint="use fewer files"
@@ -81,48 +104,53 @@ def _files(directory: Path, settings: Settings, subject: str) -> dict[str, Path]
 
 
 def _read_all(
-    files: Mapping[str, Path], subject: str, max_rows: int
-) -> tuple[dict[str, Table], str | None]:
-    tables: dict[str, Table] = {}
+    directory: DataDirectory,
+    files: dict[str, str],
+    subject: str,
+    limits: Limits,
+    joined: JoinedLimits,
+) -> _Section:
+    section = _Section()
     targets: set[str | None] = set()
-    for stem, path in files.items():
-        tables[stem], target = read_file(path, max_rows)
+    for stem, name in files.items():
+        with directory.open(name) as opened:
+            if not isinstance(opened, DataFile):
+                raise InvalidDataset(f"{subject}: '{name}' is not a file", hint="remove it")
+            table, target = read_file(opened, limits.max_rows)
+            section.digests.append((opened.name, opened.sha256))
+        joined.add(table)
+        section.tables[stem] = table
         targets.add(target)
     if len(targets) > 1:
         raise InvalidDataset(
             f"{subject}: files name their labels differently", hint="use one format for all files"
         )
-    return tables, targets.pop()
+    section.target = targets.pop()
+    return section
 
 
 def _with_parts(
-    sections: Mapping[str, Mapping[str, Path]], subject: str, settings: Settings
-) -> tuple[Table, str | None, list[Path]]:
-    train, target = _read_all(sections["train"], f"{subject}, train", settings.max_rows)
-    paths = list(sections["train"].values())
-    if not sections["test"]:
-        return stack_clients(train, subject, settings.max_rows), target, paths
-    test, test_target = _read_all(sections["test"], f"{subject}, test", settings.max_rows)
-    if test_target != target:
+    train: _Section, test: _Section, subject: str, limits: Limits
+) -> tuple[Table, str | None, Digests]:
+    if test.target != train.target:
         raise InvalidDataset(
             f"{subject}: train and test name their labels differently", hint="use one format"
         )
-    joined = dict(train)
-    marks = {name: np.zeros(table.rows, dtype=np.bool_) for name, table in train.items()}
-    for name, table in test.items():
+    joined = dict(train.tables)
+    marks = {name: np.zeros(table.rows, dtype=np.bool_) for name, table in train.tables.items()}
+    for name, table in test.tables.items():
         parts = [joined[name], table] if name in joined else [table]
         joined[name] = stack(parts, [f"train/{name}", f"test/{name}"][-len(parts) :], subject)
         before = marks.get(name, np.zeros(0, dtype=np.bool_))
         marks[name] = np.concatenate([before, np.ones(table.rows, dtype=np.bool_)])
-    table = stack_clients(joined, subject, settings.max_rows)
+    table = stack_clients(joined, subject, limits)
     in_test = np.concatenate([marks[name] for name in table.clients])
-    return replace(table, in_test=in_test), target, [*paths, *sections["test"].values()]
+    return replace(table, in_test=in_test), train.target, [*train.digests, *test.digests]
 
 
-def _train_and_test(
-    files: Mapping[str, Path], subject: str, settings: Settings
-) -> tuple[Table, str | None, list[Path]]:
-    tables, target = _read_all(files, subject, settings.max_rows)
-    table = stack([tables[part] for part in SECTIONS], SECTIONS, subject)
-    in_test = np.arange(table.rows) >= tables["train"].rows
-    return replace(table, in_test=in_test), target, list(files.values())
+def _train_and_test(read: _Section, subject: str) -> tuple[Table, str | None, Digests]:
+    parts: Sequence[Table] = [read.tables[part] for part in SECTIONS]
+    digests = sorted(read.digests, key=lambda item: SECTIONS.index(item[0].split(".")[0]))
+    table = stack(parts, SECTIONS, subject)
+    in_test = np.arange(table.rows) >= read.tables["train"].rows
+    return replace(table, in_test=in_test), read.target, digests

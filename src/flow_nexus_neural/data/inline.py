@@ -3,34 +3,37 @@
 The same forms are read inline from a call and from a `.json` file.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flow_nexus_neural.data.column_builder import blocks_of_records, columns_from_blocks
 from flow_nexus_neural.data.json_text import FORMS, json_kind
+from flow_nexus_neural.data.memory import GrowingArray, Limits, MemoryBudget
 from flow_nexus_neural.data.table import (
     Column,
     Numbers,
+    Read,
     Table,
     TextColumn,
-    blocks_of_records,
+    bytes_of,
     check_rows,
     check_size,
-    columns_from_blocks,
     matrix_columns,
     numbers_from,
     table_from,
 )
-from flow_nexus_neural.errors import InvalidDataset
+from flow_nexus_neural.errors import InvalidDataset, LimitExceeded
 
 BLOCK_CELLS = 100_000
+MAX_CLIENTS = 10_000
 INPUT_KEYS = ("X", "x", "data", "features")
 LABEL_KEYS = ("y", "labels", "targets", "target")
 
 
-def table_of(value: object, subject: str, max_rows: int) -> tuple[Table, str | None]:
+def table_of(value: object, subject: str, limits: Limits) -> Read:
     """Read any of the JSON forms.
 
     Returns:
@@ -41,26 +44,26 @@ def table_of(value: object, subject: str, max_rows: int) -> tuple[Table, str | N
         LimitExceeded: If it is too large.
     """
     if isinstance(value, list):
-        return _records(value, subject, max_rows), None
+        return _records(value, subject, limits), None
     if not isinstance(value, dict):
         raise InvalidDataset(f"{subject} is {json_kind(value)}", hint=FORMS)
     if isinstance(value.get("clients"), dict):
         _refuse_others(value, ("clients",), subject)
-        return _clients(value["clients"], subject, max_rows)
+        return _clients(value["clients"], subject, limits)
     if isinstance(value.get("columns"), list) and isinstance(value.get("rows"), list):
         _refuse_others(value, ("columns", "rows"), subject)
-        return _rows(value["columns"], value["rows"], subject, max_rows), None
+        return _rows(value["columns"], value["rows"], subject, limits), None
     inputs = next((key for key in INPUT_KEYS if key in value), None)
     if inputs is None:
         if value and all(isinstance(column, list) for column in value.values()):
-            return _column_lists(value, subject, max_rows), None
+            return _column_lists(value, subject, limits), None
         keys = ", ".join(sorted(map(str, value))[:8]) or "none"
         raise InvalidDataset(f"{subject} has no inputs (keys: {keys})", hint=FORMS)
     label = next((key for key in LABEL_KEYS if key in value), "y")
     _refuse_others(value, (inputs, label, "feature_names"), subject)
     if isinstance(value[inputs], list) and value[inputs] and isinstance(value[inputs][0], dict):
-        return _labelled_records(value, inputs, subject, max_rows)
-    return _inputs_and_labels(value, inputs, subject, max_rows)
+        return _labelled_records(value, inputs, subject, limits)
+    return _inputs_and_labels(value, inputs, subject, limits)
 
 
 def _refuse_others(value: Mapping[str, object], known: Sequence[str], subject: str) -> None:
@@ -141,7 +144,7 @@ def labels_column(values: Sequence[object], subject: str) -> Column:
     return TextColumn(np.asarray(codes, dtype=np.int32), tuple(levels))
 
 
-def _records(value: list[object], subject: str, max_rows: int) -> Table:
+def _records(value: list[object], subject: str, limits: Limits) -> Table:
     if not value:
         raise InvalidDataset(f"{subject} is an empty list", hint=FORMS)
     odd = next((index for index, record in enumerate(value) if not isinstance(record, dict)), None)
@@ -149,16 +152,19 @@ def _records(value: list[object], subject: str, max_rows: int) -> Table:
         raise InvalidDataset(
             f"{subject}: item {odd} is {json_kind(value[odd])}, not a record", hint=FORMS
         )
-    records = [record for record in value if isinstance(record, dict)]
-    columns = columns_from_blocks(lambda: blocks_of_records(records), subject, max_rows)
+
+    def records() -> Iterator[tuple[Mapping[str, object], int]]:
+        return ((record, 0) for record in value if isinstance(record, dict))
+
+    columns = columns_from_blocks(lambda: blocks_of_records(records()), subject, limits)
     return table_from(columns, subject)
 
 
-def _rows(names: list[object], rows: list[object], subject: str, max_rows: int) -> Table:
+def _rows(names: list[object], rows: list[object], subject: str, limits: Limits) -> Table:
     labels = [str(name) for name in names]
     if len(set(labels)) != len(labels):
         raise InvalidDataset(f"{subject} names a column twice", hint="name every column once")
-    lists: list[list[object]] = []
+    check_rows(len(rows), limits.max_rows, subject)
     for index, row in enumerate(rows):
         if not isinstance(row, list) or len(row) != len(labels):
             size = len(row) if isinstance(row, list) else "no"
@@ -166,13 +172,16 @@ def _rows(names: list[object], rows: list[object], subject: str, max_rows: int) 
                 f"{subject}: row {index} has {size} values, there are {len(labels)} columns",
                 hint="give every row one value per column",
             )
-        lists.append(row)
-    records = [dict(zip(labels, row, strict=True)) for row in lists]
-    columns = columns_from_blocks(lambda: blocks_of_records(records), subject, max_rows)
+
+    def records() -> Iterator[tuple[Mapping[str, object], int]]:
+        # Made one by one: records take several times the memory of rows.
+        return ((dict(zip(labels, row, strict=True)), 0) for row in rows if isinstance(row, list))
+
+    columns = columns_from_blocks(lambda: blocks_of_records(records()), subject, limits)
     return table_from(columns, subject)
 
 
-def _column_lists(value: Mapping[str, object], subject: str, max_rows: int) -> Table:
+def _column_lists(value: Mapping[str, object], subject: str, limits: Limits) -> Table:
     block = {str(name): column for name, column in value.items() if isinstance(column, list)}
     if len({len(column) for column in block.values()}) > 1:
         sizes = ", ".join(f"{name} {len(column)}" for name, column in list(block.items())[:8])
@@ -180,24 +189,24 @@ def _column_lists(value: Mapping[str, object], subject: str, max_rows: int) -> T
             f"{subject}: columns have different lengths ({sizes})",
             hint="every column needs one value per row",
         )
-    return table_from(columns_from_blocks(lambda: [block], subject, max_rows), subject)
+    return table_from(columns_from_blocks(lambda: [block], subject, limits), subject)
 
 
 def _labelled_records(
-    value: Mapping[str, object], inputs: str, subject: str, max_rows: int
-) -> tuple[Table, str | None]:
+    value: Mapping[str, object], inputs: str, subject: str, limits: Limits
+) -> Read:
     records = value[inputs]
-    table = _records(records if isinstance(records, list) else [], subject, max_rows)
+    table = _records(records if isinstance(records, list) else [], subject, limits)
     if not any(key in value for key in LABEL_KEYS):
         return table, None
     return _with_labels(table.columns, value, inputs, subject)
 
 
 def _inputs_and_labels(
-    value: Mapping[str, object], inputs: str, subject: str, max_rows: int
-) -> tuple[Table, str | None]:
-    array = _array(value[inputs], inputs, subject)
-    check_rows(len(array), max_rows, subject)
+    value: Mapping[str, object], inputs: str, subject: str, limits: Limits
+) -> Read:
+    array = _array(value[inputs], inputs, subject, limits)
+    check_rows(len(array), limits.max_rows, subject)
     names = value.get("feature_names")
     if names is not None and not isinstance(names, list):
         raise InvalidDataset(f"{subject}: feature_names is not a list", hint=FORMS)
@@ -224,18 +233,18 @@ def _with_labels(
     return table_from(labelled, subject, channels=channels), name
 
 
-def _array(value: object, key: str, subject: str) -> NDArray[np.float64]:
+def _array(value: object, key: str, subject: str, limits: Limits) -> NDArray[np.float64]:
     if not isinstance(value, list) or not value:
         raise InvalidDataset(f"{subject}: '{key}' is empty or not a list", hint=FORMS)
+    check_rows(len(value), limits.max_rows, subject)
     width = len(value[0]) if isinstance(value[0], list) else 1
     height = max(1, BLOCK_CELLS // max(1, width))
+    array = GrowingArray(MemoryBudget(subject, limits.table_bytes))
     try:
         # In blocks, since each conversion holds the interpreter lock.
-        blocks = [
-            np.asarray(value[start : start + height], dtype=np.float64)
-            for start in range(0, len(value), height)
-        ]
-        return np.concatenate(blocks)
+        for start in range(0, len(value), height):
+            array.append(np.asarray(value[start : start + height], dtype=np.float64))
+        return array.finished()
     except (ValueError, TypeError, OverflowError):
         widths = {len(row) if isinstance(row, list) else 0 for row in value}
         what = (
@@ -249,13 +258,17 @@ def _array(value: object, key: str, subject: str) -> NDArray[np.float64]:
         ) from None
 
 
-def _clients(
-    clients: Mapping[str, object], subject: str, max_rows: int
-) -> tuple[Table, str | None]:
+def _clients(clients: Mapping[str, object], subject: str, limits: Limits) -> Read:
     parts: dict[str, Table] = {}
     label: str | None = None
+    if len(clients) > MAX_CLIENTS:
+        raise LimitExceeded(
+            f"{subject} has {len(clients)} clients; the limit is {MAX_CLIENTS}",
+            hint="use fewer clients",
+        )
+    joined = JoinedLimits(subject, limits)
     for name in sorted(clients):
-        part, part_label = table_of(clients[name], f"{subject}, client '{name}'", max_rows)
+        part, part_label = table_of(clients[name], f"{subject}, client '{name}'", limits)
         if part.clients:
             raise InvalidDataset(f"{subject}: client '{name}' holds clients", hint=FORMS)
         if parts and part_label != label:
@@ -263,11 +276,32 @@ def _clients(
                 f"{subject}: client '{name}' names its labels {part_label!r}, others {label!r}",
                 hint="use the same form for every client",
             )
+        joined.add(part)
         parts[name], label = part, part_label
-    return stack_clients(parts, subject, max_rows), label
+    return stack_clients(parts, subject, limits), label
 
 
-def stack_clients(parts: Mapping[str, Table], subject: str, max_rows: int) -> Table:
+class JoinedLimits:
+    """Counts the parts of a table that is joined from several; for a moment it and they are there at once."""
+
+    def __init__(self, subject: str, limits: Limits) -> None:
+        self._subject = subject
+        self._limits = limits
+        self._rows = 0
+        self._budget = MemoryBudget(subject, limits.table_bytes // 2)
+
+    def add(self, part: Table) -> None:
+        """Count a part.
+
+        Raises:
+            LimitExceeded: If the parts have too many rows or take too much memory together.
+        """
+        self._rows += part.rows
+        check_rows(self._rows, self._limits.max_rows, self._subject)
+        self._budget.take(sum(map(bytes_of, part.columns.values())))
+
+
+def stack_clients(parts: Mapping[str, Table], subject: str, limits: Limits) -> Table:
     """Join the tables of all clients, in the order of their sorted names.
 
     Raises:
@@ -278,7 +312,7 @@ def stack_clients(parts: Mapping[str, Table], subject: str, max_rows: int) -> Ta
     stacked = stack(
         [parts[name] for name in names], [f"client '{name}'" for name in names], subject
     )
-    check_rows(stacked.rows, max_rows, subject)
+    check_rows(stacked.rows, limits.max_rows, subject)
     counts = [parts[name].rows for name in names]
     client_of = np.repeat(np.arange(len(names), dtype=np.int32), counts)
     return replace(stacked, clients=names, client_of=client_of)

@@ -6,6 +6,8 @@ The standard decoder holds the interpreter lock while it decodes the whole text:
 import json
 import math
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from flow_nexus_neural.errors import InvalidDataset, LimitExceeded
 
@@ -17,6 +19,11 @@ FORMS = (
 _KINDS = {bool: "a boolean", int: "a number", float: "a number", str: "a text", list: "a list"}
 _STEP = 1 << 16
 """Characters that are encoded at one time to be counted, so that counting takes no memory."""
+SHORT_WINDOWS = (1 << 12, 1 << 16)
+TEXT_WINDOWS = (1 << 8, 1 << 16, 1 << 20)
+LONG_WINDOWS = (*SHORT_WINDOWS, 1 << 20)
+"""Characters in which the end of an item is looked for, so that no decoding holds the lock for long."""
+_FREED_ITEMS = 1_000
 _space = re.compile(r"[ \t\n\r]*").match
 
 
@@ -52,6 +59,38 @@ def decode_in_steps(text: str) -> object:
     if end != len(text):
         raise json.JSONDecodeError("Extra data", text, end)
     return value
+
+
+def records_in_steps(text: str) -> Iterator[tuple[object, int]]:
+    """Decode a list item by item; each comes with the length of its text, and only one is held.
+
+    Raises:
+        ValueError: If the text is not a list in strict JSON, or an item is too long to be decoded at once.
+        RecursionError: If it is nested too deeply.
+    """
+    decoder = _Decoder(text)
+    place = _skip(text, 0)
+    if text[place : place + 1] != "[":
+        raise json.JSONDecodeError("Expecting a list", text, place)
+    place = _skip(text, place + 1)
+    more = True
+    if text[place : place + 1] == "]":
+        more, place = decoder.separator("]", place)
+    while more:
+        item, length = decoder.short_item(place)
+        yield item, length
+        more, place = decoder.separator("]", _skip(text, place + length))
+    if place != len(text):
+        raise json.JSONDecodeError("Extra data", text, place)
+
+
+def free_in_steps(value: object) -> None:
+    """Empty a decoded document: freeing it at once would hold the interpreter lock as long as decoding it."""
+    if isinstance(value, dict):
+        for member in value.values():
+            free_in_steps(member)
+    while isinstance(value, list) and value:
+        del value[-_FREED_ITEMS:]
 
 
 def check_inline_size(value: object) -> None:
@@ -132,7 +171,33 @@ class _Decoder:
             return self._list(place + 1)
         return self._plain(place)
 
+    def short_item(self, place: int, windows: Sequence[int] = LONG_WINDOWS) -> tuple[object, int]:
+        """Decode an object, a list or a text that lies within so many characters.
+
+        Raises:
+            ValueError: If it is longer, something else, or no JSON.
+        """
+        if self._text[place : place + 1] not in ("{", "[", '"'):
+            raise json.JSONDecodeError("Expecting an object", self._text, place)
+        for window in windows:
+            with suppress(json.JSONDecodeError):
+                return self._whole(self._text[place : place + window], 0)
+        raise json.JSONDecodeError("Something too long, or no JSON", self._text, place)
+
+    def _item(self, place: int) -> tuple[object, int]:
+        """An item of a list: at once if it is short, else part by part."""
+        if self._text[place : place + 1] not in ("{", "["):
+            return self._plain(place)
+        try:
+            item, length = self.short_item(place, SHORT_WINDOWS)
+        except json.JSONDecodeError:
+            return self.value(place)
+        return item, _skip(self._text, place + length)
+
     def _plain(self, place: int) -> tuple[object, int]:
+        if self._text[place : place + 1] == '"':
+            text, length = self.short_item(place, TEXT_WINDOWS)
+            return text, _skip(self._text, place + length)
         value, end = self._whole(self._text, place)
         return value, _skip(self._text, end)
 
@@ -142,9 +207,9 @@ class _Decoder:
         if self._text[place : place + 1] == "]":
             return items, _skip(self._text, place + 1)
         while True:
-            item, place = self._plain(place)
+            item, place = self._item(place)
             items.append(item)
-            more, place = self._separator("]", place)
+            more, place = self.separator("]", place)
             if not more:
                 return items, place
 
@@ -160,11 +225,11 @@ class _Decoder:
             if self._text[place : place + 1] != ":":
                 raise json.JSONDecodeError("Expecting ':' delimiter", self._text, place)
             members[str(key)], place = self.value(_skip(self._text, place + 1))
-            more, place = self._separator("}", place)
+            more, place = self.separator("}", place)
             if not more:
                 return members, place
 
-    def _separator(self, closing: str, place: int) -> tuple[bool, int]:
+    def separator(self, closing: str, place: int) -> tuple[bool, int]:
         mark = self._text[place : place + 1]
         if mark == closing:
             return False, _skip(self._text, place + 1)

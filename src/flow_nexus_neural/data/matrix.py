@@ -18,6 +18,8 @@ from flow_nexus_neural.data.table import Indices, Table, TextColumn, check_size
 from flow_nexus_neural.data.targets import Labels
 from flow_nexus_neural.errors import InvalidDataset
 
+PIECE_VALUES = 1_000_000
+
 
 @dataclass(frozen=True)
 class Matrix:
@@ -55,12 +57,14 @@ def scaled_matrix(table: Table, layout: Layout, train: Indices) -> Matrix:
     width = sum(spec.width for spec in specs)
     check_size(table.rows, width, "the data set")
     x = np.empty((table.rows, width), dtype=np.float32)
-    every_row = np.arange(table.rows)
     start = 0
     for spec in specs:
-        x[:, start : start + spec.width] = scale_column(
-            spec, layout.features[spec.name], every_row, layout.symbols, layout.symbol_of
-        )
+        # Piece by piece, since scaling takes several times the memory of what it scales.
+        for first in range(0, table.rows, height := max(1, PIECE_VALUES // spec.width)):
+            rows = np.arange(first, min(first + height, table.rows))
+            x[rows[0] : rows[-1] + 1, start : start + spec.width] = scale_column(
+                spec, layout.features[spec.name], rows, layout.symbols, layout.symbol_of
+            )
         start += spec.width
     return Matrix(x, specs)
 

@@ -13,6 +13,7 @@ from flow_nexus_neural.data.columns import ColumnChoice, Layout, label_like, lay
 from flow_nexus_neural.data.leakage import repeated_rows
 from flow_nexus_neural.data.market import with_lags
 from flow_nexus_neural.data.matrix import Matrix, scaled_matrix, without_leaks
+from flow_nexus_neural.data.memory import return_free_memory
 from flow_nexus_neural.data.options import DataRequest, SourceOptions, read_options
 from flow_nexus_neural.data.resolve import Source, resolve
 from flow_nexus_neural.data.rows import Rows
@@ -21,7 +22,7 @@ from flow_nexus_neural.data.series import Series, require_windows, series_of, wi
 from flow_nexus_neural.data.splits import Split, SplitRule, split_by_time, split_stratified
 from flow_nexus_neural.data.table import Column, Indices, TextColumn, check_size
 from flow_nexus_neural.data.targets import Labels, label_rows, rows_ahead
-from flow_nexus_neural.errors import InvalidArguments, InvalidDataset
+from flow_nexus_neural.errors import InvalidArguments, InvalidDataset, NeuralError
 from flow_nexus_neural.protocol.plan import InputSpec
 from flow_nexus_neural.settings import Settings
 
@@ -71,11 +72,26 @@ def prepare(request: DataRequest, settings: Settings) -> PreparedData:
         DataTooSmall: If there are fewer than 30 usable rows.
         LimitExceeded: If the data are too large.
     """
+    try:
+        return _prepare(request, settings)
+    except NeuralError as error:
+        refusal = error
+    # Its traces hold all that had been read of the data, for as long as anybody keeps the error.
+    refusal.__context__ = refusal.__cause__ = None
+    refusal.__traceback__ = None
+    return_free_memory()
+    raise refusal
+
+
+def _prepare(request: DataRequest, settings: Settings) -> PreparedData:
     request, options = read_options(request)
     source = _source(request, options, settings)
     draft = _draft(source, request, options)
     train = draft.split.rows["train"]
     matrix = scaled_matrix(source.table, draft.layout, train)
+    gaps = _gaps(draft.layout.features)
+    draft = _without_values(draft)
+    source = draft.source
     matrix = without_leaks(matrix, draft.labels, train, _kept_anyway(request, draft))
     samples: Mapping[str, Indices] = draft.split.rows
     if request.window is not None:
@@ -93,6 +109,7 @@ def prepare(request: DataRequest, settings: Settings) -> PreparedData:
             *draft.series.warnings,
             *draft.split.warnings,
             *matrix.warnings,
+            *gaps,
             *_remarks(draft, matrix, samples),
         ],
     )
@@ -133,6 +150,20 @@ def _draft(source: Source, request: DataRequest, options: SourceOptions) -> _Dra
     split = _split(source, series, labels, rule)
     _require_classes(labels, split)
     return _Draft(source, layout, series, labels, split)
+
+
+def _without_values(draft: _Draft) -> _Draft:
+    """The draft with only the names of its columns: their values are in the matrix now."""
+    nothing = np.empty(0)
+    table = draft.source.table
+    layout = replace(
+        draft.layout,
+        features=dict.fromkeys(draft.layout.features, nothing),
+        target_column=None,
+        price_column=None,
+    )
+    emptied = replace(table, columns=dict.fromkeys(table.columns, nothing))
+    return replace(draft, source=replace(draft.source, table=emptied), layout=layout)
 
 
 def _kept_anyway(request: DataRequest, draft: _Draft) -> tuple[str, ...]:
@@ -302,7 +333,7 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 
 def _remarks(draft: _Draft, matrix: Matrix, samples: Mapping[str, Indices]) -> list[str]:
-    remarks = _gaps(draft.layout.features)
+    remarks = []
     constant = [spec.name for spec in matrix.specs if not any(spec.sd)]
     if constant:
         listed = ", ".join(constant[:8]) + (

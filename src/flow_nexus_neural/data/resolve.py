@@ -10,12 +10,15 @@ from pydantic import JsonValue
 
 from flow_nexus_neural.data.bundled import NAMES as BUNDLED_NAMES
 from flow_nexus_neural.data.bundled import load_bundled
+from flow_nexus_neural.data.data_file import data_suffix
 from flow_nexus_neural.data.directory import read_directory
-from flow_nexus_neural.data.inline import stack, table_of
+from flow_nexus_neural.data.inline import JoinedLimits, stack, table_of
 from flow_nexus_neural.data.json_text import check_inline_size, parse_text
-from flow_nexus_neural.data.readers import READERS, data_suffix, read_file
+from flow_nexus_neural.data.memory import Limits
+from flow_nexus_neural.data.opening import DataDirectory, DataRoots, resolved_path
+from flow_nexus_neural.data.readers.by_suffix import READERS, read_file
 from flow_nexus_neural.data.synthetic import GENERATORS, MARKET_NAMES
-from flow_nexus_neural.data.table import Table, check_rows, digest_of, is_plain_text
+from flow_nexus_neural.data.table import Table, digest_of, is_plain_text
 from flow_nexus_neural.errors import (
     DatasetNotFound,
     InvalidDataset,
@@ -111,9 +114,10 @@ def resolve(
     if prefix in ("builtin", "synthetic") and rest in GENERATORS:
         return _generated(rest, text, settings, rows, seed)
     try:
-        found = _find(text, settings)
+        roots = DataRoots(settings.data_roots)
+        found = _find(text, roots)
         if found:
-            return _from_paths(text, found, settings)
+            return _from_paths(text, found, roots, settings)
     except OSError as failure:
         raise InvalidDataset(
             f"'{text[:120]}' cannot be read: {type(failure).__name__}",
@@ -125,7 +129,7 @@ def resolve(
 
 
 def _inline(value: object, settings: Settings) -> Source:
-    table, target = table_of(value, "inline data", settings.max_rows)
+    table, target = table_of(value, "inline data", Limits(settings.max_rows))
     return Source(table, "inline", "inline", "inline data", digest_of(table), target)
 
 
@@ -166,19 +170,18 @@ def _not_found(text: str, settings: Settings) -> DatasetNotFound:
     )
 
 
-def _find(text: str, settings: Settings) -> list[Path]:
+def _find(text: str, roots: DataRoots) -> list[Path]:
     """Paths that the text names, resolved and inside a root; empty when there is none."""
     wanted = _as_path(text)
-    roots = [root.resolve() for root in settings.data_roots]
     if any(mark in str(wanted) for mark in "*?["):
         return _find_glob(wanted, roots, text)
     if wanted.is_absolute():
-        resolved = _resolved(wanted)
+        resolved = resolved_path(wanted)
         _check_root(resolved, roots, text)
         return [resolved] if _exists(resolved) else []
-    for root in roots:
+    for root in roots.paths:
         for candidate in (wanted, *_with_suffixes(wanted)):
-            resolved = _resolved(root / candidate)
+            resolved = resolved_path(root / candidate)
             if _exists(resolved):
                 _check_root(resolved, roots, text)
                 return [resolved]
@@ -214,29 +217,22 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _resolved(path: Path) -> Path:
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError):
-        raise PathNotAllowed(f"'{path.name}' cannot be resolved", hint="check its links") from None
-
-
-def _check_root(resolved: Path, roots: list[Path], text: str) -> None:
-    if not any(resolved.is_relative_to(root) for root in roots):
+def _check_root(resolved: Path, roots: DataRoots, text: str) -> None:
+    if not roots.holds(resolved):
         raise PathNotAllowed(
             f"'{text[:120]}' lies, or leads by a link, outside the data roots",
-            hint=f"move it into the data directory {roots[0]} (set by --data-dir), or start the server"
+            hint=f"move it into the data directory {roots.paths[0]} (set by --data-dir), or start the server"
             " with --allow-path DIR",
         )
 
 
-def _find_glob(wanted: Path, roots: list[Path], text: str) -> list[Path]:
+def _find_glob(wanted: Path, roots: DataRoots, text: str) -> list[Path]:
     if ".." in wanted.parts or "**" in str(wanted):
         raise PathNotAllowed(
             f"glob '{text[:120]}' holds '..' or '**'",
             hint="name files below a data root, one directory at a time",
         )
-    for root in roots:
+    for root in roots.paths:
         pattern = wanted
         if wanted.is_absolute():
             if not wanted.is_relative_to(root):
@@ -250,46 +246,55 @@ def _find_glob(wanted: Path, roots: list[Path], text: str) -> list[Path]:
                     f"glob '{text[:120]}' matches more than {MAX_GLOB_FILES} files",
                     hint="make the pattern narrower",
                 )
-        files = sorted(path for path in paths if data_suffix(path) in READERS)
+        files = sorted(path for path in paths if data_suffix(path.name) in READERS)
         for path in files:
             _check_root(path, roots, text)
         if files:
             return files
-    if wanted.is_absolute() and not any(wanted.is_relative_to(root) for root in roots):
+    if wanted.is_absolute() and not roots.holds(wanted):
         _check_root(wanted, roots, text)
     return []
 
 
-def _from_paths(text: str, paths: list[Path], settings: Settings) -> Source:
+def _from_paths(text: str, paths: list[Path], roots: DataRoots, settings: Settings) -> Source:
     first = paths[0]
     name = Path(text).name if len(paths) == 1 else text
-    if first.is_dir():
-        table, target, files = read_directory(first, settings)
-        return Source(
-            table, name, "directory", f"directory of {len(files)} files", _sha256(files), target
-        )
-    irregular = next((path for path in paths if not path.is_file()), None)
-    if irregular is not None:
-        raise InvalidDataset(
-            f"'{irregular.name}' is not a regular file", hint="pass a file or a directory"
-        )
-    reads = [read_file(path, settings.max_rows) for path in paths]
-    table, target = reads[0]
-    if len(reads) > 1:
-        table = stack([part for part, _ in reads], [path.name for path in paths], f"'{text}'")
-        check_rows(table.rows, settings.max_rows, f"'{text}'")
+    limits = Limits(settings.max_rows)
+    joined = JoinedLimits(f"'{text[:120]}'", limits)
+    parts: list[Table] = []
+    digests: list[tuple[str, str]] = []
+    target: str | None = None
+    for path in paths:
+        with roots.open(path) as opened:
+            if isinstance(opened, DataDirectory) and len(paths) == 1:
+                return _directory(opened, name, limits)
+            if isinstance(opened, DataDirectory):
+                raise InvalidDataset(
+                    f"'{opened.name}' is not a regular file", hint="pass a file or a directory"
+                )
+            part, label = read_file(opened, settings.max_rows)
+            digests.append((opened.name, opened.sha256))
+        if len(paths) > 1:
+            joined.add(part)
+        target = label if not parts else target
+        parts.append(part)
+    table = parts[0]
+    if len(parts) > 1:
+        table = stack(parts, [path.name for path in paths], f"'{text}'")
     origin = f"file {first.name}" if len(paths) == 1 else f"{len(paths)} files in name order"
     market = len(paths) == 1 and first.name.split(".")[0] in MARKET_NAMES
-    return Source(table, name, "file", origin, _sha256(paths), target, market=market)
+    return Source(table, name, "file", origin, joint_digest(digests), target, market=market)
 
 
-def _sha256(paths: list[Path]) -> str:
-    """Of the bytes of one file, or of the list of names and digests of several."""
-    digests = []
-    for path in paths:
-        with path.open("rb") as file:
-            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+def _directory(directory: DataDirectory, name: str, limits: Limits) -> Source:
+    table, target, digests = read_directory(directory, limits)
+    origin = f"directory of {len(digests)} files"
+    return Source(table, name, "directory", origin, joint_digest(digests), target)
+
+
+def joint_digest(digests: list[tuple[str, str]]) -> str:
+    """The sha256 of one file, or that of the list of names and digests of several."""
     if len(digests) == 1:
-        return digests[0]
-    lines = (f"{path.name} {digest}\n" for path, digest in zip(paths, digests, strict=True))
+        return digests[0][1]
+    lines = (f"{name} {digest}\n" for name, digest in digests)
     return hashlib.sha256("".join(lines).encode()).hexdigest()

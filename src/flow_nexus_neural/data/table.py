@@ -1,13 +1,14 @@
 """The table in memory that every reader returns: named columns of equal length."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flow_nexus_neural.data.memory import LEVEL_BYTES
 from flow_nexus_neural.errors import InvalidDataset, LimitExceeded
 from flow_nexus_neural.vocabulary import MIN_ROWS
 
@@ -16,11 +17,12 @@ ROLE_COLUMNS = 3  # target, time and symbol are not among the features that are 
 MAX_CELLS = 64 * 1024 * 1024
 MAX_VECTOR = 4_096
 MAX_COLUMN_NAME = 200
+PIECE = 20_000
 MISSING_WORDS = frozenset({"", "na", "n/a", "nan", "null", "none", "-", "?"})
+_LONGEST_MISSING = max(map(len, MISSING_WORDS))
 
 Numbers = NDArray[np.floating[Any]]
 Indices = NDArray[np.int64]
-RawBlock = Mapping[str, Sequence[object]]
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,10 @@ class Table:
     channels: bool = False
 
 
+Read = tuple[Table, str | None]
+"""What a reader returns: the table, and the name of its label column when the file's form has one."""
+
+
 def rows_of(column: Column) -> int:
     """Number of rows of a column."""
     return len(column.codes) if isinstance(column, TextColumn) else len(column)
@@ -98,6 +104,8 @@ def table_from(columns: dict[str, Column], subject: str, *, channels: bool = Fal
 
 def is_plain_text(text: str) -> bool:
     """Whether a text can be written as UTF-8; JSON text may contain lone surrogates."""
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -113,7 +121,7 @@ def _check_texts(columns: dict[str, Column], subject: str) -> None:
                 hint=f"name columns with 1 to {MAX_COLUMN_NAME} characters",
             )
         levels = column.levels if isinstance(column, TextColumn) else ()
-        if not is_plain_text("".join(levels)):
+        if not all(map(is_plain_text, levels)):
             raise InvalidDataset(
                 f"{subject}: column '{name}' holds text that is no valid Unicode",
                 hint="remove lone surrogates",
@@ -123,6 +131,13 @@ def _check_texts(columns: dict[str, Column], subject: str) -> None:
 def width_of(column: Column) -> int:
     """Numbers per row of a column; text counts as one."""
     return 1 if isinstance(column, TextColumn) else int(np.prod(column.shape[1:], dtype=np.int64))
+
+
+def bytes_of(column: Column) -> int:
+    """Memory that a column takes."""
+    if not isinstance(column, TextColumn):
+        return column.nbytes
+    return column.codes.nbytes + sum(LEVEL_BYTES + len(level) for level in column.levels)
 
 
 def check_size(rows: int, width: int, subject: str) -> None:
@@ -174,8 +189,24 @@ def digest_of(table: Table) -> str:
     return digest.hexdigest()
 
 
+def is_missing(text: str) -> bool:
+    """Whether a text without blanks around it stands for a missing value."""
+    return len(text) <= _LONGEST_MISSING and text.lower() in MISSING_WORDS
+
+
 def numbers_from(values: Sequence[object]) -> NDArray[np.float64] | None:
     """Numbers, number-like text, booleans and missing values as [n] float64; None if others occur."""
+    # In pieces, since each conversion holds the interpreter lock.
+    numbers = np.empty(len(values))
+    for start in range(0, len(values), PIECE):
+        piece = _numbers_from_piece(values[start : start + PIECE])
+        if piece is None:
+            return None
+        numbers[start : start + len(piece)] = piece
+    return numbers
+
+
+def _numbers_from_piece(values: Sequence[object]) -> NDArray[np.float64] | None:
     try:
         plain = np.asarray(values, dtype=np.float64)
     except (ValueError, TypeError, OverflowError):
@@ -183,179 +214,13 @@ def numbers_from(values: Sequence[object]) -> NDArray[np.float64] | None:
     if plain is not None and plain.ndim == 1:
         return plain
     cleaned = [
-        None if isinstance(value, str) and value.strip().lower() in MISSING_WORDS else value
-        for value in values
+        None if isinstance(value, str) and is_missing(value.strip()) else value for value in values
     ]
     try:
         numbers = np.asarray(cleaned, dtype=np.float64)
     except (ValueError, TypeError, OverflowError):
         return None
     return numbers if numbers.ndim == 1 else None
-
-
-class ColumnBuilder:
-    """Builds one column block by block; the first block decides whether it holds numbers or text.
-
-    Where text follows numbers, `conflict` is set: the original spelling of the numbers is gone, so the caller
-    must read the source again with `text=True`.
-    """
-
-    def __init__(self, name: str, *, text: bool = False) -> None:
-        self.name = name
-        self.conflict = False
-        self._text = text
-        self._numbers: list[Numbers] = []
-        self._codes: list[NDArray[np.int32]] = []
-        self._levels: dict[str, int] = {}
-
-    def add(self, values: Sequence[object], subject: str) -> None:
-        """Append a block.
-
-        Raises:
-            InvalidDataset: If lists of different lengths, or objects, occur.
-        """
-        if self.conflict:
-            return
-        first = next((value for value in values if value is not None), None)
-        if isinstance(first, dict):
-            raise InvalidDataset(
-                f"{subject}: column '{self.name}' holds objects",
-                hint="columns hold numbers, texts, booleans or lists of numbers",
-            )
-        if isinstance(first, list):
-            self._numbers.append(_vectors(self.name, values, subject))
-            return
-        numbers = None if self._text else numbers_from(values)
-        if numbers is not None:
-            self._numbers.append(numbers)
-        elif self._numbers:
-            self.conflict = True
-        else:
-            self._text = True
-            self._codes.append(self._encode(values))
-
-    def _encode(self, values: Sequence[object]) -> NDArray[np.int32]:
-        codes = np.empty(len(values), dtype=np.int32)
-        levels = self._levels
-        for row, value in enumerate(values):
-            text = "" if value is None else str(value).strip()
-            if text.lower() in MISSING_WORDS:
-                codes[row] = -1
-            else:
-                codes[row] = levels.setdefault(text, len(levels))
-        return codes
-
-    def column(self, subject: str) -> Column:
-        """The finished column.
-
-        Raises:
-            InvalidDataset: If blocks hold vectors of different lengths.
-        """
-        if self._text:
-            return TextColumn(np.concatenate(self._codes), tuple(self._levels))
-        shapes = {block.shape[1:] for block in self._numbers}
-        if len(shapes) > 1:
-            raise InvalidDataset(
-                f"{subject}: column '{self.name}' holds lists of different lengths",
-                hint="give every row a list of the same length",
-            )
-        column = np.concatenate(self._numbers)
-        self._numbers.clear()
-        return column
-
-
-def _vectors(name: str, values: Sequence[object], subject: str) -> Numbers:
-    lengths = {
-        len(value) if isinstance(value, list) else -1 for value in values if value is not None
-    }
-    length = lengths.pop()
-    if lengths or length < 1:
-        raise InvalidDataset(
-            f"{subject}: column '{name}' holds lists of different lengths",
-            hint="give every row a list of the same length",
-        )
-    if length > MAX_VECTOR:
-        raise LimitExceeded(
-            f"{subject}: column '{name}' holds lists of {length} values; the limit is {MAX_VECTOR}",
-            hint="shorten the lists",
-        )
-    missing = [None] * length
-    try:
-        filled = [missing if value is None else value for value in values]
-        vectors = np.asarray(filled, dtype=np.float64)
-    except (ValueError, TypeError, OverflowError):
-        vectors = np.empty(0)
-    if vectors.ndim != 2:
-        raise InvalidDataset(
-            f"{subject}: column '{name}' holds lists with something else than numbers",
-            hint="a list column holds equally long lists of numbers; null is a missing value",
-        )
-    return vectors
-
-
-def columns_from_blocks(
-    open_blocks: Callable[[], Iterable[RawBlock]], subject: str, max_rows: int
-) -> dict[str, Column]:
-    """Build columns from a source that can be read twice, holding one block of raw values at a time.
-
-    Args:
-        open_blocks: Starts reading. A column that first occurs in a later block is missing in earlier rows.
-        subject: Names the source in errors.
-        max_rows: Rows beyond which reading stops.
-
-    Raises:
-        InvalidDataset: If the data do not form columns.
-        LimitExceeded: If there are more rows than allowed.
-    """
-    forced: frozenset[str] = frozenset()
-    for _ in range(2):
-        builders = _read_once(open_blocks(), forced, subject, max_rows)
-        conflicts = {name for name, builder in builders.items() if builder.conflict}
-        if not conflicts:
-            return {name: builder.column(subject) for name, builder in builders.items()}
-        forced |= conflicts
-    raise InvalidDataset(f"{subject} changed while it was read", hint="call again")
-
-
-def _read_once(
-    blocks: Iterable[RawBlock], forced: frozenset[str], subject: str, max_rows: int
-) -> dict[str, ColumnBuilder]:
-    builders: dict[str, ColumnBuilder] = {}
-    rows = 0
-    for block in blocks:
-        height = len(next(iter(block.values()))) if block else 0
-        for name in block:
-            if name not in builders:
-                if len(builders) >= MAX_COLUMNS + ROLE_COLUMNS:
-                    check_size(1, MAX_COLUMNS + 1, subject)
-                builders[name] = ColumnBuilder(name, text=name in forced)
-                if rows:
-                    builders[name].add([None] * rows, subject)
-        for name, builder in builders.items():
-            builder.add(block.get(name, [None] * height), subject)
-        rows += height
-        check_rows(rows, max_rows, subject)
-    return builders
-
-
-def blocks_of_records(
-    records: Iterable[Mapping[str, object]], size: int = 5_000
-) -> Iterator[RawBlock]:
-    """Turn records into blocks of columns; where a record lacks a key, the value is missing."""
-    pending: list[Mapping[str, object]] = []
-    for record in records:
-        pending.append(record)
-        if len(pending) == size:
-            yield _columns_of(pending)
-            pending = []
-    if pending:
-        yield _columns_of(pending)
-
-
-def _columns_of(records: Sequence[Mapping[str, object]]) -> RawBlock:
-    names = dict.fromkeys(name for record in records for name in record)
-    check_size(1, max(1, len(names) - ROLE_COLUMNS), "a list of records")
-    return {name: [record.get(name) for record in records] for name in names}
 
 
 def matrix_columns(matrix: Numbers, names: Sequence[str]) -> dict[str, Column]:

@@ -3,7 +3,9 @@
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
+from typing import TypeVar
 
+import anyio
 from anyio.abc import TaskGroup
 
 from flow_nexus_neural.engine.calls.core_slots import TrainingTurns
@@ -11,8 +13,11 @@ from flow_nexus_neural.engine.patience import Patience
 from flow_nexus_neural.engine.ports import Offload, Ports
 from flow_nexus_neural.engine.storage.checkpoints import CheckpointFiles
 from flow_nexus_neural.engine.storage.store import Store
+from flow_nexus_neural.errors import LimitExceeded
 from flow_nexus_neural.runtime.base import NodeRuntime
 from flow_nexus_neural.settings import Settings
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +31,7 @@ class EngineContext:
         tasks: Outlives every call; trainings and watchers run here.
         offload: Runs blocking work of the engine in few threads.
         offload_reading: Runs readings of the system that must not wait behind somebody's data.
+        offload_data: Reads data sets in threads that are left behind when they hang; see `read_data`.
         turns: Lets as many nodes train at one time as there are places, over all clusters.
         listeners: Called with a cluster id whenever its status changed.
     """
@@ -38,6 +44,7 @@ class EngineContext:
     tasks: TaskGroup
     offload: Offload
     offload_reading: Offload
+    offload_data: Offload
     turns: TrainingTurns
     listeners: list[Callable[[str], None]]
 
@@ -76,6 +83,19 @@ class EngineContext:
                 log.exception("incident %s in %s", self.incident(), name)
 
         self.tasks.start_soon(run)
+
+    async def read_data(self, read: Callable[..., T], *arguments: object) -> T:
+        """Read a data set; a file system that hangs costs this call only.
+
+        Raises:
+            LimitExceeded: If it takes too long, or as many reads as may be at one time take that long.
+        """
+        with anyio.move_on_after(self.patience.data_s):
+            return await self.offload_data(read, *arguments)
+        raise LimitExceeded(
+            f"reading the data took more than {self.patience.data_s:g} s",
+            hint="the disk or the network behind it may hang: copy the file to a local disk and call again",
+        )
 
     async def delete_files(self, names: Collection[str]) -> None:
         """Delete checkpoint files that no row names any more, whatever their age."""

@@ -1,23 +1,22 @@
 """The engine: clusters by id, and the eight operations on them."""
 
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Self
+from weakref import WeakValueDictionary
 
 import anyio
+from pydantic import JsonValue
 
 from flow_nexus_neural.engine.autonomy.observe import attend
-from flow_nexus_neural.engine.calls.calls import NodeCalls
 from flow_nexus_neural.engine.calls.core_slots import TrainingTurns
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.links.connect import connect
-from flow_nexus_neural.engine.links.wiring import Wiring
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.deploy import deploy
 from flow_nexus_neural.engine.nodes.guarantees import guarantees
-from flow_nexus_neural.engine.operations.listing import cluster_list
-from flow_nexus_neural.engine.operations.restore import files_in_use, restore
+from flow_nexus_neural.engine.operations.clusters import Clusters
+from flow_nexus_neural.engine.operations.restore import restore, sweep
 from flow_nexus_neural.engine.operations.status import (
     cluster_config,
     isolation_preview,
@@ -51,15 +50,13 @@ from flow_nexus_neural.engine.requests import (
 from flow_nexus_neural.engine.state.cluster import ClusterSpec, ClusterState
 from flow_nexus_neural.engine.storage.checkpoints import CheckpointFiles
 from flow_nexus_neural.engine.storage.cluster_rows import present_cluster_row
+from flow_nexus_neural.engine.storage.ledger_writer import LedgerWriter
 from flow_nexus_neural.engine.storage.store import Store
 from flow_nexus_neural.engine.surface import Progress
 from flow_nexus_neural.engine.training.start import start_training
 from flow_nexus_neural.errors import (
-    AmbiguousCluster,
     ClusterExists,
-    ClusterNotFound,
     LimitExceeded,
-    StoreCorrupt,
 )
 from flow_nexus_neural.runtime.base import NodeRuntime
 from flow_nexus_neural.runtime.choice import runtime_of_this_system
@@ -69,6 +66,14 @@ if TYPE_CHECKING:
     from flow_nexus_neural.runtime.local.zygote_process import ZygoteProcess
 
 WORKER_THREADS = 2
+DATA_THREADS = 4
+
+
+class _Turn:
+    """Held while one call ends a cluster or deletes what is left of it."""
+
+    def __init__(self) -> None:
+        self.lock = anyio.Lock()
 
 
 class Engine:
@@ -80,8 +85,8 @@ class Engine:
 
     def __init__(self, context: EngineContext) -> None:
         self.context = context
-        self._clusters: dict[str, LiveCluster] = {}
-        self._refused: dict[str, str] = {}
+        self._clusters = Clusters(context)
+        self._turns: WeakValueDictionary[str, _Turn] = WeakValueDictionary()
         self._creating = anyio.Lock()
 
     @classmethod
@@ -127,6 +132,7 @@ class Engine:
                     tasks=tasks,
                     offload=offload,
                     offload_reading=ports.offload(WORKER_THREADS),
+                    offload_data=ports.offload_data(DATA_THREADS),
                     turns=TrainingTurns(runtime.capabilities.places),
                     listeners=[],
                 )
@@ -145,12 +151,12 @@ class Engine:
             return await self._init_cluster(request)
 
     async def _init_cluster(self, request: InitRequest) -> ClusterReport:
-        twins = [c for c in self._live() if c.spec.name == request.name]
+        twins = [c for c in self._clusters.live() if c.spec.name == request.name]
         if request.reuse and twins:
             return self._reused(twins[-1], request)
-        if len(self._live()) >= self.context.settings.max_clusters:
+        if len(self._clusters.live()) >= self.context.settings.max_clusters:
             raise LimitExceeded(
-                f"this server has {len(self._live())} live clusters;"
+                f"this server has {len(self._clusters.live())} live clusters;"
                 f" the limit is {self.context.settings.max_clusters}",
                 hint="end one with neural_cluster_terminate, or start the server with --max-clusters",
             )
@@ -163,52 +169,73 @@ class Engine:
             clock=context.clock,
             created_at_s=context.clock(),
         )
-        await context.store.put(present_cluster_row(state))
+        created: dict[str, JsonValue] = {"kind": "control", "event": "created"}
+        ledger = LedgerWriter(context.store, state, context.timestamp)
+        await ledger.record([created], [present_cluster_row(state)])
         cluster = self._add(state)
         cluster.changed()
         warnings = []
         if twins:
             ids = ", ".join(twin.cluster_id for twin in twins[:8])
             warnings.append(f"a live cluster of this name exists already: {ids}")
+        lost = self._clusters.unreadable_named(request.name)
+        if lost:
+            ids = ", ".join(lost[:8])
+            warnings.append(f"a stored cluster of this name cannot be read: {ids}")
         return self._cluster_report(cluster, created=True, warnings=warnings)
 
     async def deploy_node(self, request: DeployRequest) -> NodeReport:
         """Start a node; it is healthy and its row durable when this returns."""
-        return await deploy(self._find_live(request.cluster_id), request)
+        return await deploy(await self._clusters.find_live(request.cluster_id), request)
 
     async def connect(
         self, request: ConnectRequest, progress: Progress | None = None
     ) -> ConnectReport:
         """Link the nodes; during a training at the next round boundary."""
-        return await connect(self._find_live(request.cluster_id), request, progress)
+        return await connect(await self._clusters.find_live(request.cluster_id), request, progress)
 
     async def train(self, request: TrainRequest) -> TrainingReport:
         """Start a training and return at once; it outlives the call."""
-        return await start_training(self._find_live(request.cluster_id), request)
+        return await start_training(await self._clusters.find_live(request.cluster_id), request)
 
     async def status(
         self, request: StatusRequest, progress: Progress | None = None
     ) -> StatusReport:
         """Report a cluster, optionally after waiting for a change."""
-        cluster = self.cluster(request.cluster_id)
+        cluster = await self._clusters.read(request.cluster_id)
         changed, timed_out = await wait_for_change(cluster, request, progress)
         return await status_report(cluster, request, changed=changed, timed_out=timed_out)
 
     async def predict(self, request: PredictRequest) -> PredictionReport:
         """Ask the serving nodes under a deadline."""
-        return await predict(self._find_live(request.cluster_id), request)
+        return await predict(await self._clusters.find_live(request.cluster_id), request)
 
     async def terminate(self, request: TerminateRequest) -> TerminateReport:
         """Stop every node of a cluster, or one training. Idempotent; shielded from cancellation."""
-        return await terminate(self.cluster(request.cluster_id), request)
+        with anyio.CancelScope(shield=True):
+            report = await self._terminate(request)
+        return report  # noqa: RET504  a cancel scope may swallow, as far as a type checker knows
+
+    async def _terminate(self, request: TerminateRequest) -> TerminateReport:
+        cluster = await self._clusters.read(request.cluster_id)
+        if request.training_id is not None:
+            return await terminate(cluster, request)
+        turn = self._turns.setdefault(cluster.cluster_id, _Turn())
+        async with turn.lock:
+            # Once more: it may have ended meanwhile, and is then read from disk.
+            cluster = await self._clusters.read(cluster.cluster_id)
+            try:
+                return await terminate(cluster, request)
+            finally:
+                self._clusters.let_go(cluster)
 
     async def clusters(self, request: ListRequest | None = None) -> ClusterList:
         """Clusters in the order in which they were created; all of them without a request."""
-        return cluster_list(self._clusters.values(), self._refused, request)
+        return self._clusters.report(request)
 
     async def history(self, cluster_id: str) -> HistoryReport:
         """Every committed round of the latest training."""
-        cluster = self.cluster(cluster_id)
+        cluster = await self._clusters.read(cluster_id)
         training = cluster.state.latest_training
         return HistoryReport(
             cluster_id=cluster.cluster_id,
@@ -221,90 +248,39 @@ class Engine:
         self.context.listeners.append(listener)
 
     def cluster(self, text: str) -> LiveCluster:
-        """A cluster by id, or by its name when exactly one live cluster has it.
+        """A cluster that has not ended, by id or by name.
 
         Raises:
             ClusterNotFound, AmbiguousCluster: There is none, or more than one.
+            ClusterTerminated: It has ended.
             StoreCorrupt: It cannot be read.
         """
-        if text in self._clusters:
-            return self._clusters[text]
-        if text in self._refused:
-            raise StoreCorrupt(
-                f"cluster {text} does not verify: {self._refused[text]}",
-                hint="restore the state directory from a copy, or create a cluster with"
-                " neural_cluster_init",
-            )
-        named = [c for c in self._live() if c.spec.name == text]
-        if len(named) == 1:
-            return named[0]
-        if named:
-            ids = ", ".join(c.cluster_id for c in named[:8])
-            raise AmbiguousCluster(
-                f"{len(named)} live clusters are named {text!r}: {ids}",
-                hint="pass one of these ids as cluster_id",
-            )
-        raise self._unknown(text)
+        return self._clusters.find(text)
 
     async def _restore(self) -> None:
-        states, self._refused = await restore(self.context)
-        for state in states:
+        found = await restore(self.context)
+        self._clusters.refuse(found.refused, found.names)
+        for state in found.clusters:
             state.restart_clock()
-            self._add(state)
-        if not self._refused:
-            used = files_in_use(states)
-            await self.context.offload(self.context.checkpoints.sweep, used, time.time())  # noqa: TID251  compared with file times
+            self._clusters.let_go(self._add(state))
+        await sweep(self.context, found)
 
     def _add(self, state: ClusterState) -> LiveCluster:
-        """A cluster that is new or was read back, with the parts that act on it."""
-        context = self.context
-        calls = NodeCalls(state.metrics, context.clock, "sync", context.patience)
-        cluster = LiveCluster(context, state, wiring=Wiring(context, state.slots, calls))
-        self._clusters[state.cluster_id] = cluster
+        """A cluster that is new or was read back, and whoever attends to it."""
+        cluster = self._clusters.add(state)
         if state.terminated_at is None:
-            context.spawn(attend, cluster)
+            self.context.spawn(attend, cluster)
         return cluster
 
     async def _close(self) -> None:
         """Stop trainings and nodes; stored rows keep saying what ran."""
-        for cluster in self._live():
+        for cluster in self._clusters.live():
             if cluster.run is not None:
                 cluster.run.interrupt()
         async with anyio.create_task_group() as group:
-            for cluster in self._live():
+            for cluster in self._clusters.live():
                 group.start_soon(stop_nodes, cluster)
             group.start_soon(self.context.runtime.aclose)
-
-    def _live(self) -> list[LiveCluster]:
-        return [c for c in self._clusters.values() if c.state.terminated_at is None]
-
-    def _find_live(self, text: str) -> LiveCluster:
-        cluster = self.cluster(text)
-        cluster.state.refuse_ended()
-        return cluster
-
-    def _unknown(self, text: str) -> ClusterNotFound:
-        for cluster in self._clusters.values():
-            ids = [s.node_id for s in cluster.slots] + [
-                t.training_id for t in cluster.state.trainings
-            ]
-            if text in ids:
-                return ClusterNotFound(
-                    f"{text!r} is a node or training of cluster {cluster.cluster_id}, not a cluster",
-                    hint=f"pass cluster_id {cluster.cluster_id}",
-                )
-        ended = [c.cluster_id for c in self._clusters.values() if c.spec.name == text]
-        if ended:
-            return ClusterNotFound(
-                f"no live cluster is named {text[:80]!r}; ended with this name: {', '.join(ended[-8:])}",
-                hint="pass the id of one that has ended, or create a cluster with neural_cluster_init",
-            )
-        known = [f"{c.cluster_id} ({c.spec.name})" for c in self._live()]
-        more = f" and {len(known) - 8} more" if len(known) > 8 else ""
-        return ClusterNotFound(
-            f"no cluster {text[:80]!r}. Known: {', '.join(known[:8]) or 'none'}{more}",
-            hint="create one with neural_cluster_init",
-        )
 
     def _reused(self, cluster: LiveCluster, request: InitRequest) -> ClusterReport:
         differences = cluster.spec.differences(request)

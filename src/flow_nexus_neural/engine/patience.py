@@ -43,6 +43,8 @@ class Patience:
         comeback_s: How long a training waits for nodes that are being restarted before it tries again.
         respawn_delays_s: Pauses before each restart of a node that lost its runtime; after the last it
             stays failed.
+        data_s: Time in which a data set has to be read and prepared. Reading ends by itself sooner, unless
+            the system holds it.
         deduplication_s: A deploy that would fit a slot restarted within this time is taken for a repeated
             request for it.
     """
@@ -59,6 +61,7 @@ class Patience:
     attempts: int = 3
     comeback_s: float = 20.0
     respawn_delays_s: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+    data_s: float = 130.0
     deduplication_s: float = 10.0
 
 

@@ -3,13 +3,17 @@
 A real server uses `REAL_PORTS`. A simulation passes others, so that a seed alone decides what happens.
 """
 
+import math
 import secrets
+import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 import anyio
+import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
 
@@ -35,6 +39,37 @@ def in_threads(n_threads: int) -> Offload:
 
     async def offload(function: Callable[..., T], /, *arguments: object) -> T:
         return await anyio.to_thread.run_sync(function, *arguments, limiter=limiter)
+
+    return offload
+
+
+def in_abandonable_threads(n_threads: int) -> Offload:
+    """Run work that may hang, such as reading a file, in threads of their own, at most so many at one time.
+
+    A cancelled caller goes on at once. The thread that it leaves behind keeps its place until it ends, so
+    that there are never more of them, however many calls hang.
+    """
+    places = anyio.Semaphore(n_threads)
+    unlimited = anyio.CapacityLimiter(math.inf)  # the places are the limit
+
+    async def offload(function: Callable[..., T], /, *arguments: object) -> T:
+        await places.acquire()
+        begun = threading.Lock()  # taken by the thread, or by a caller that is cancelled before
+
+        def work() -> T:
+            if not begun.acquire(blocking=False):
+                raise anyio.ClosedResourceError
+            try:
+                return function(*arguments)
+            finally:
+                with suppress(RuntimeError):  # the event loop may be gone by now
+                    anyio.from_thread.run_sync(places.release)
+
+        try:
+            return await anyio.to_thread.run_sync(work, limiter=unlimited, abandon_on_cancel=True)
+        finally:
+            if begun.acquire(blocking=False):
+                places.release()
 
     return offload
 
@@ -68,6 +103,7 @@ class Ports:
         timestamp: Now, as ISO 8601 in UTC, for people.
         random_bits: A non-negative integer of so many random bits, for ids and tokens.
         offload: Makes a place for blocking work with so many threads.
+        offload_data: The same for work that may hang and is then left behind.
         fail_point: Called at every point of a durable write.
         patience: How long the engine waits for nodes.
     """
@@ -76,6 +112,7 @@ class Ports:
     timestamp: Callable[[], str] = system_timestamp
     random_bits: Callable[[int], int] = secrets.randbits
     offload: Callable[[int], Offload] = in_threads
+    offload_data: Callable[[int], Offload] = in_abandonable_threads
     fail_point: FailPoint = nothing_fails
     patience: Patience = USUAL_PATIENCE
 

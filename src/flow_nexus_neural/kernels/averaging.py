@@ -8,20 +8,19 @@ from numpy.typing import NDArray
 from flow_nexus_neural.kernels.probabilities import Floats
 
 BLOCK = 1 << 14
-"""Coordinates averaged at a time: the two float64 work arrays, 256 KiB, stay in the second-level cache."""
+"""Coordinates per block: the two float64 work arrays, 256 KiB together, stay in the second-level cache."""
 
 
 def federated_average(vectors: Sequence[Floats], rows: Sequence[int]) -> NDArray[np.float32]:
     """Average the workers' vectors, each weighted by its number of rows.
 
-    Serves parameters, buffers and moments alike. The result is a function of the order of `vectors`, so
-    callers pass them in slot order, never in order of arrival. Equal vectors average to themselves, bit
-    for bit, while the rows sum to less than 2**29. Non-finite values are not looked for: they are refused
-    before they get here.
+    Used for parameters, buffers and moments. The rounding depends on the order of `vectors`, so callers pass
+    them in slot order, never in order of arrival. The average of equal vectors is equal to them, bit for bit,
+    while the rows sum to less than 2**29. The caller must have refused non-finite values.
 
     Args:
         vectors: n arrays of shape [d], float32, in slot order. Not modified.
-        rows: n row counts, as the engine knows them; a worker's own claim is never used.
+        rows: n row counts from the engine's own records, never from a worker's claim.
 
     Returns:
         [d] float32. Cost: O(n d) time, O(d) memory for the result and a constant for the accumulator.
@@ -32,6 +31,8 @@ def federated_average(vectors: Sequence[Floats], rows: Sequence[int]) -> NDArray
     Source: McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data",
     AISTATS 2017, Algorithm 1. Departure: the weighted sum is kept in float64 and rounded once.
     """
+    # float64: 24 bits of a float32 times a count below 2**29 fit into its 53 bits without rounding, and
+    # only the result is rounded to float32.
     total = _total(rows, len(vectors))
     shape = vectors[0].shape
     if len(shape) != 1 or any(vector.shape != shape for vector in vectors):
@@ -53,17 +54,17 @@ def federated_average(vectors: Sequence[Floats], rows: Sequence[int]) -> NDArray
 
 
 def averaged_step(steps: Sequence[int], rows: Sequence[int]) -> int:
-    """The row-weighted mean of step counters, rounded to the nearest integer (halves up).
+    """Row-weighted mean of step counters, rounded to the nearest integer (halves up).
 
-    Adam's bias correction needs one counter for the averaged moments; the mean is exact when all workers
-    did the same number of steps.
+    Adam's bias correction needs one counter for the averaged moments. The mean is exact if all workers did
+    the same number of steps.
 
     Args:
         steps: n counters >= 0, in slot order.
         rows: n counts, as in `federated_average`.
 
     Raises:
-        ValueError: If nothing was counted or a counter is negative.
+        ValueError: If there is no counter, one is negative, or row counts are invalid.
     """
     total = _total(rows, len(steps))
     if any(step < 0 for step in steps):

@@ -1,4 +1,4 @@
-"""What a model must beat: answers that need no network, measured on the same rows."""
+"""Baselines: predictions without a network, measured on the same rows as the model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,20 +12,20 @@ from flow_nexus_neural.kernels.probabilities import Float64s
 Numbers = NDArray[np.floating[Any]] | NDArray[np.integer[Any]]
 
 MAX_MULTIPLICATIONS = 4e10
-"""A linear model that needs more is not fitted: some ten seconds of one core."""
+"""Largest cost of fitting the linear baseline, about ten seconds of one core."""
 BLOCK_ROWS = 8192
 RIDGE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Rows of one part as a baseline sees them.
+    """Rows of one part of the data, as the baselines need them.
 
     Attributes:
         x: [n, ...] standardised inputs.
         y: [n] class indices, or standardised values.
-        last: [n] the latest label that was known when a row's label was still open; NaN where there is none.
-            None where rows have no order in time.
+        last: [n] the latest label that was known before a row's own label; NaN if there is none. None if the
+            rows have no order in time.
     """
 
     x: NDArray[np.floating[Any]]
@@ -35,13 +35,13 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A model beside the baselines.
+    """The baselines, and the model's skill relative to the best one.
 
     Attributes:
         values: By baseline: accuracy for classes, root mean squared error for values.
         best: The best baseline.
-        skill: What part of the best baseline's errors the model avoids: 1 is perfect, 0 no better, below 0
-            worse. Errors are wrong decisions for classes and squared errors for values. None where the best
+        skill: Share of the best baseline's errors that the model avoids: 1 is perfect, 0 no better, below 0
+            worse. Errors are wrong decisions for classes and squared errors for values. None if the best
             baseline makes no error.
     """
 
@@ -118,7 +118,7 @@ def compare_regressor(train: Sample, test: Sample, *, sd: float, rmse: float) ->
 
 
 def _last(test: Sample, otherwise: float) -> Float64s | None:
-    """The last known label of every row; `otherwise` at the start of a series."""
+    """The last known label of each row; `otherwise` at the start of a series."""
     if test.last is None:
         return None
     last = np.asarray(test.last, dtype=np.float64)
@@ -132,7 +132,7 @@ def _ridge(
 ) -> Float64s | None:
     """Ridge regression from flattened inputs to targets [n, K]; outputs [m, K] for test inputs.
 
-    None where it would need more than `MAX_MULTIPLICATIONS`, or where an input is not finite.
+    None if it would need more than `MAX_MULTIPLICATIONS`, or an input is not finite.
     """
     n, width = len(x), int(np.prod(x.shape[1:]))
     if float(n) * width * width > MAX_MULTIPLICATIONS or float(width) ** 3 > MAX_MULTIPLICATIONS:

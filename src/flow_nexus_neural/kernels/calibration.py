@@ -1,4 +1,4 @@
-"""Calibration of probabilities, and prediction intervals with a guaranteed coverage."""
+"""Calibration of probabilities, and prediction intervals with guaranteed coverage."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ Fit = Callable[[Floats, ClassLabels], "Calibrator"]
 MAX_STEPS = 100
 FOLDS = 5
 MIN_ROWS = 30
-"""Fewer rows than this cannot show that two parameters help."""
+"""Fewer rows are too few to show that two fitted parameters help."""
 SCALE_BOUNDS = (1e-2, 1e2)
 
 
@@ -33,8 +33,8 @@ class Calibrator:
     """A map from logits to calibrated logits: `scale * logits + offset`.
 
     Attributes:
-        kind: `identity` changes nothing; `temperature` has offset 0 and scale 1 / T; `platt` has both
-            and is for single logits only.
+        kind: `identity` is scale 1 and offset 0; `temperature` is scale 1 / T and offset 0; `platt` fits
+            both and is for single logits only.
     """
 
     kind: Kind
@@ -47,15 +47,15 @@ class Calibrator:
         return calibrated
 
     def to_json(self) -> dict[str, JsonValue]:
-        """As a JSON object."""
+        """Convert to a JSON object."""
         return {"kind": self.kind, "scale": self.scale, "offset": self.offset}
 
     @classmethod
     def from_json(cls, value: Mapping[str, JsonValue]) -> "Calibrator":
-        """Read what `to_json` wrote.
+        """Read an object written by `to_json`.
 
         Raises:
-            StoreCorrupt: If it is anything else.
+            StoreCorrupt: If the object is not valid.
         """
         kind, scale, offset = value.get("kind"), value.get("scale"), value.get("offset")
         known = next((name for name in _KINDS if name == kind), None)
@@ -76,10 +76,10 @@ def log_loss(logits: Floats, y: ClassLabels) -> float:
 
 
 def fit_temperature(logits: Floats, y: ClassLabels) -> Calibrator:
-    """One scale for all logits, by Newton on the log loss.
+    """Fit one scale for all logits by Newton's method on the log loss.
 
-    The loss is convex in the scale, so the answer does not depend on a starting point. The scale is kept
-    in [0.01, 100]: where the rows are separable there is no finite optimum.
+    The loss is convex in the scale, so the result does not depend on the starting point. The scale is kept
+    in [0.01, 100]: for separable rows there is no finite optimum.
 
     Args:
         logits: [n, 1] for two classes or [n, C].
@@ -91,6 +91,7 @@ def fit_temperature(logits: Floats, y: ClassLabels) -> Calibrator:
     x = _as_pair(logits)  # [n, C]
     rows, labels = np.arange(y.size), y.astype(np.int64)
 
+    # Optimised over the logarithm of the scale, which keeps the scale positive.
     def loss(log_scale: Float64s) -> float:
         return float(-log_softmax(x * math.exp(log_scale[0]))[rows, labels].mean())
 
@@ -108,7 +109,7 @@ def fit_temperature(logits: Floats, y: ClassLabels) -> Calibrator:
 
 
 def fit_platt(logits: Floats, y: ClassLabels) -> Calibrator:
-    """Scale and offset of a single logit, by Newton on the smoothed log loss.
+    """Fit scale and offset of a single logit by Newton's method on the smoothed log loss.
 
     Args:
         logits: [n] or [n, 1].
@@ -141,10 +142,10 @@ def fit_platt(logits: Floats, y: ClassLabels) -> Calibrator:
 
 
 def gated(fit: Fit, logits: Floats, y: ClassLabels, *, folds: int = FOLDS) -> Calibrator:
-    """The fitted calibrator if it lowers the log loss in cross-validation, else the identity.
+    """Fit a calibrator; return the identity unless it lowers the log loss in cross-validation.
 
-    Rows are assigned to folds by class, in their given order, without randomness. Each fold is scored with
-    the calibrator that was fitted on the others. The returned calibrator is fitted on all rows.
+    Folds are stratified by class and assigned in the order of rows, without randomness. Each fold is scored
+    by a calibrator fitted on the others. The returned calibrator is fitted on all rows.
 
     Args:
         fit: `fit_temperature` or `fit_platt`.
@@ -153,11 +154,12 @@ def gated(fit: Fit, logits: Floats, y: ClassLabels, *, folds: int = FOLDS) -> Ca
         folds: Number of folds.
 
     Returns:
-        `IDENTITY` too when there are fewer than 30 rows, or only one class occurs.
+        `IDENTITY` also if there are fewer than 30 rows, or only one class occurs.
     """
     if y.size < MIN_ROWS or np.unique(y).size < 2 or not np.isfinite(logits).all():
         return IDENTITY
     fold = np.empty(y.size, dtype=np.int64)
+    # Dealing the rows out in the order of their classes gives each fold the same share of every class.
     fold[np.argsort(y, kind="stable")] = np.arange(y.size) % folds
     held_out = np.empty(logits.shape, dtype=np.float64)
     for k in range(folds):
@@ -171,14 +173,15 @@ def gated(fit: Fit, logits: Floats, y: ClassLabels, *, folds: int = FOLDS) -> Ca
 def conformal_quantile(residuals: Floats, level: float) -> float | None:
     """Half width of an interval that covers the next target with probability >= `level`.
 
-    The k-th smallest absolute residual, k = ceil((n + 1) level), exact for exchangeable rows.
+    It is the k-th smallest absolute residual, k = ceil((n + 1) level). The coverage holds for exchangeable
+    rows.
 
     Args:
-        residuals: [n] of rows that the model was not fitted on; signs do not matter.
+        residuals: [n] residuals, of either sign, of rows on which the model was not fitted.
         level: In (0, 1).
 
     Returns:
-        None when n is too small for the level (k > n), for example below 9 rows at 0.9.
+        None if n is too small for the level (k > n), for example below 9 rows at 0.9.
 
     Raises:
         ValueError: If the level is not in (0, 1).
@@ -189,7 +192,8 @@ def conformal_quantile(residuals: Floats, level: float) -> float | None:
     if not 0 < level < 1:
         raise ValueError(f"level {level} is not between 0 and 1")
     n = residuals.size
-    # Rounding first: (n + 1) * level may lie just above the integer that it is.
+    # Rounded first: by floating-point error (n + 1) * level may lie just above the integer that is meant,
+    # and ceil would then give the next one.
     k = math.ceil(round((n + 1) * level, 9))
     if n == 0 or k > n or not np.isfinite(residuals).all():
         return None
@@ -218,6 +222,7 @@ def _newton(
     theta, best = start, loss(start)
     for _ in range(MAX_STEPS):
         gradient, hessian = derivatives(theta)
+        # Keeps the system solvable where the Hessian is singular, for example for equal logits.
         ridge = 1e-12 + 1e-10 * float(np.trace(hessian))
         direction = -np.linalg.solve(hessian + ridge * np.eye(theta.size), gradient)
         stride = 1.0
@@ -227,7 +232,7 @@ def _newton(
             if value < best:
                 break
             stride /= 2
-        else:
+        else:  # no step lowers the function: theta is the minimum up to rounding
             return theta
         if np.abs(candidate - theta).max() < 1e-12:
             return candidate

@@ -1,4 +1,4 @@
-"""Combines the predictions of several slots, and measures how far they agree."""
+"""Combines the predictions of several slots, and measures their agreement."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,8 +33,8 @@ class TargetScale:
     """Scale of a regression target: `value * sd + mean` is a standardised output in the target's unit.
 
     Attributes:
-        tau: Two values of regression within tau of each other, in the target's unit, agree even if their
-            signs differ.
+        tau: Tolerance in the target's unit: two predictions agree if their signs are equal or they differ by
+            at most tau.
     """
 
     mean: float = 0.0
@@ -47,14 +47,15 @@ class Fused:
     """The combined prediction of each record, and the predictions of the slots.
 
     Attributes:
-        values: [R]. Binary: P(class 1) in [1e-6, 1 - 1e-6]. Multiclass: probability of the decided
+        values: [R]. Binary: P(class 1) in [1e-6, 1 - 1e-6]. Multiclass: probability of the predicted
             class. Regression: the value in the target's unit.
         probabilities: [R, C], rows sum to 1; None for regression.
-        decisions: [R] class index; None for regression.
-        consensus: [R] weight of the slots whose decision is the combined one, divided by the weight of all
+        decisions: [R] predicted class index; None for regression.
+        consensus: [R] weight of the slots that decide as the combination does, divided by the weight of all
             expected slots, in [1e-6, 1]. A slot that did not answer counts as disagreeing.
-        node_agreement: [R] 1 - mean distance between the predictions of two slots, in [1e-6, 1]; 1 if one.
-        node_values: [K, R], as `values`, of each slot.
+        node_agreement: [R] 1 - mean distance between the predictions of two slots, in [1e-6, 1]; 1 for a
+            single slot.
+        node_values: [K, R], the `values` of each slot.
         node_decisions: [K, R]; None for regression.
         node_probabilities: [K, R, C]; None for regression.
     """
@@ -80,7 +81,7 @@ def fuse(
 ) -> Fused:
     """Combine the predictions of K slots for R records.
 
-    With p_k the probability vector of slot k and w_k its weight, renormalised over the K that answered:
+    With p_k the probability vector of slot k and w_k its weight, normalised over the K slots that answered:
 
     | aggregation | binary P(class 1) | multiclass probabilities | regression |
     |---|---|---|---|
@@ -89,8 +90,8 @@ def fuse(
     | weighted | sigmoid(sum w_k logit p_k) | softmax(sum w_k log p_k) | sum w_k y_k |
     | ensemble | as weighted | as weighted | as weighted |
 
-    Logarithms are taken of probabilities clipped to 1e-6, so that one huge logit cannot outweigh all other
-    slots. An even split of votes is decided by the mean probabilities; `values` stays the share of votes.
+    Probabilities are clipped to 1e-6 before a logarithm is taken, so that one huge logit cannot outweigh all
+    other slots. A tie of votes is decided by the mean probabilities; `values` stays the share of votes.
 
     Args:
         aggregation: One row of the table. `ensemble` without a stacking network is `weighted`.
@@ -126,19 +127,19 @@ def calibrate(
     *,
     expected_weight: float | None = None,
 ) -> Fused:
-    """The same combination with calibrated probabilities, of the answer and of every slot alike.
+    """The same combination with calibrated probabilities, both of the combination and of every slot.
 
-    A calibrator with an offset moves the point at which a decision changes. Were it applied to the answer
-    alone, slots that all answer the same could all count as disagreeing with it.
+    A calibrator with an offset moves the decision threshold. If it were applied to the combination alone,
+    slots with equal answers could all count as disagreeing with their combination.
 
     Args:
         fused: A combination of classes.
         calibrator: Fitted on combinations of the same kind.
-        weights: As `fuse` was given.
-        expected_weight: As `fuse` was given.
+        weights: As passed to `fuse`.
+        expected_weight: As passed to `fuse`.
 
     Raises:
-        ValueError: `fused` is a regression.
+        ValueError: If `fused` is a regression.
     """
     if fused.probabilities is None or fused.node_probabilities is None:
         raise ValueError("values of a regression have no probabilities to calibrate")
@@ -157,14 +158,14 @@ def calibrate(
 def loss_weights(
     losses: Sequence[float | None], multipliers: Sequence[float] | None = None
 ) -> Float64s:
-    """Weights of slots by their loss on rows that none of them was trained on.
+    """Weights of slots by their loss on rows on which none of them was trained.
 
-    w_k is proportional to exp(-10 (L_k - min L)) times its multiplier, raised to min(.05, 1 / (2 K)) where
-    it is below, and divided by the sum. A slot without a loss gets its equal share 1 / K and the others
-    divide the rest; a loss that is not finite counts as infinitely bad.
+    w_k is proportional to exp(-10 (L_k - min L)) times its multiplier. It is at least min(.05, 1 / (2 K))
+    before the final normalisation. A slot without a loss gets an equal share 1 / K and the others divide the
+    rest; a non-finite loss counts as infinite.
 
     Args:
-        losses: K losses in slot order: log loss, or the mean squared error over the target's variance.
+        losses: K losses in slot order: log loss, or the mean squared error divided by the target's variance.
         multipliers: K factors, for example 2 for slots that know the record's symbol.
 
     Returns:
@@ -225,7 +226,7 @@ def _fuse_classes(
 def _of_classes(
     fused: Float64s, decisions: Ints, p: Float64s, weights: Float64s, expected: float
 ) -> Fused:
-    """The combination [R, C] with its decisions [R], beside the slots' probabilities p [K, R, C]."""
+    """Build the result from combination [R, C], its decisions [R] and the slots' probabilities [K, R, C]."""
     binary = p.shape[2] == 2
     if binary:
         one = np.clip(fused[:, 1], EPSILON, 1.0 - EPSILON)
@@ -245,7 +246,7 @@ def _of_classes(
 
 
 def _calibrated(calibrator: Calibrator, p: Float64s) -> Float64s:
-    """Calibrated probabilities [..., C]; of two classes clipped first, as every combination of them is."""
+    """Calibrated probabilities [..., C]; with two classes clipped first, as in every combination."""
     if p.shape[-1] == 2:
         p = np.clip(p, EPSILON, 1.0 - EPSILON)
     calibrated: Float64s = np.exp(class_log_probabilities(calibrator.apply(class_logits(p))))
@@ -257,7 +258,9 @@ def _votes(node_decisions: Ints, mean: Float64s) -> tuple[Float64s, Ints]:
     ballots = node_decisions[:, :, None] == np.arange(n_classes)  # [K, R, C]
     counts = ballots.sum(axis=0)
     leads = counts == counts.max(axis=1, keepdims=True)
-    if n_classes == 2:  # an even split, and only that, is decided as the mean would decide
+    if (
+        n_classes == 2
+    ):  # `decide` treats a mean within TIE of 0.5 as class 1, which argmax would not
         decisions = np.where(leads.all(axis=1), decide(mean), counts.argmax(axis=1))
     else:
         decisions = np.where(leads, mean, -1.0).argmax(axis=1)
@@ -306,7 +309,8 @@ def _fuse_values(
 def _mean_distance(p: Float64s) -> Float64s:
     """Mean total variation distance over pairs of slots, [K, R, C] to [R].
 
-    Sorted along the slots, the sum over pairs of |p_j - p_k| is sum (2 i - K + 1) p_(i): no K x K array.
+    With the values of K slots sorted, the sum over pairs of |p_j - p_k| is sum (2 i - K + 1) p_(i), which
+    needs no K x K array.
     """
     n = p.shape[0]
     if n == 1:

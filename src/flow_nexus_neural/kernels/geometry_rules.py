@@ -1,7 +1,7 @@
 """Robust aggregation rules that compute one weight per vector from the inner products of the vectors.
 
 Every function takes `gram`, the [n, n] float64 Gram matrix of the rows centred on their mean, and returns [n]
-weights that sum to 1. Of equal scores the lower index wins.
+weights that sum to 1. Among equal scores the lowest index is chosen.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ GM_FLOOR = 1e-6
 
 
 def krum(gram: Float64s, f: int) -> Float64s:
-    """Select the row with the least sum of squared distances to its n - f - 1 nearest other rows.
+    """Select the row with the smallest sum of squared distances to its n - f - 1 nearest other rows.
 
     Source: Blanchard et al., "Machine Learning with Adversaries", NeurIPS 2017, section 4. Departure: the
     paper sums n - f - 2 distances; one more is the convention of the ByzFL library.
@@ -31,18 +31,18 @@ def krum(gram: Float64s, f: int) -> Float64s:
 
 
 def multi_krum(gram: Float64s, f: int) -> Float64s:
-    """The mean of the n - f rows with the best Krum scores."""
+    """Mean of the n - f rows with the lowest Krum scores."""
     n = gram.shape[0]
     return _uniform(n, _by_score(gram, f)[: n - f])
 
 
 def geometric_median(gram: Float64s, _f: int = 0) -> Float64s:
-    """The point of least summed distance, by Weiszfeld's iteration on weights.
+    """The point with the smallest sum of distances to the rows, by Weiszfeld's iteration on weights.
 
-    Until no weight moves by 1e-9, at most 100 steps, distances floored at 1e-6 of the rows' spread.
+    Stops when no weight changes by 1e-9, or after 100 steps. Distances are at least 1e-6 of the rows' spread.
 
     Source: Weiszfeld 1937; Pillutla et al., "Robust Aggregation for Federated Learning", IEEE TSP 2022,
-    algorithm 2 (the smoothed iteration). Departure: the floor has the rows' own unit.
+    algorithm 2 (the smoothed iteration). Departure: the lower bound of distances is relative to the spread.
     """
     n = gram.shape[0]
     floor = GM_FLOOR * float(np.sqrt(max(np.trace(gram) / n, 0.0)))
@@ -62,7 +62,7 @@ def geometric_median(gram: Float64s, _f: int = 0) -> Float64s:
 
 
 def least_diameter(gram: Float64s, f: int) -> Float64s:
-    """The mean of the n - f rows whose largest distance to one another is least (MDA).
+    """Mean of the n - f rows with the smallest diameter, their largest pairwise distance (MDA).
 
     Raises:
         InvalidRequest: If there are more than 20,000 such subsets.
@@ -76,7 +76,7 @@ def least_diameter(gram: Float64s, f: int) -> Float64s:
 
 
 def least_variance(gram: Float64s, f: int) -> Float64s:
-    """The mean of the n - f rows whose covariance has the least top eigenvalue (SMEA), exactly.
+    """Mean of the n - f rows whose covariance has the smallest top eigenvalue (SMEA), by exhaustive search.
 
     Raises:
         InvalidRequest: If there are more than 20,000 such subsets.
@@ -87,6 +87,7 @@ def least_variance(gram: Float64s, f: int) -> Float64s:
     n = gram.shape[0]
 
     def top_eigenvalues(subsets: NDArray[np.int64]) -> Float64s:
+        # A subset's centred Gram matrix has the nonzero eigenvalues of its covariance, up to 1 / (n - f).
         blocks = gram[subsets[:, :, None], subsets[:, None, :]]
         blocks = blocks - blocks.mean(axis=1, keepdims=True)
         blocks = blocks - blocks.mean(axis=2, keepdims=True)
@@ -97,7 +98,7 @@ def least_variance(gram: Float64s, f: int) -> Float64s:
 
 
 def nearest_to(gram: Float64s, f: int, trusted: int) -> Float64s:
-    """The mean of the n - f rows nearest to one that is trusted (MoNNA).
+    """Mean of the n - f rows nearest to the row `trusted` (MoNNA).
 
     Source: Farhadkhani et al., "Robust Collaborative Learning with Linear Gradient Overhead", ICML 2023.
     """
@@ -109,9 +110,9 @@ def filtered(gram: Float64s, f: int) -> Float64s:
     """The covariance-bound agnostic filter (CAF): the weighted mean around which the rows vary least.
 
     Each step lowers the weights of rows in proportion to their squared distance along the direction of
-    greatest variance, until the weights sum to n - 2 f or less. Returned are the weights of the step at which
-    that greatest variance was least.
-    At least one row loses all its weight in every step, so at most 2 f + 1 steps are made.
+    greatest variance, until the weights sum to n - 2 f or less. Returned are the weights of the step with the
+    smallest value of that variance.
+    In every step at least one row loses all its weight, so there are at most 2 f + 1 steps.
 
     Source: Allouah et al., "Towards Trustworthy Federated Learning with Untrusted Participants", ICML 2025,
     algorithm 2. Departures: an exact eigenvector instead of power steps from a random start, and the
@@ -130,6 +131,7 @@ def filtered(gram: Float64s, f: int) -> Float64s:
             least, answer = float(values[-1]), p
         spread = (centred @ (vectors[:, -1] * root)) ** 2
         largest = float(spread[active > 0].max())
+        # The rows left are equal up to rounding: there is no direction to filter along.
         if largest <= 0 or values[-1] <= 1e-12 * max(values.sum(), 0.0):
             break
         active = active * np.maximum(0.0, 1.0 - spread / largest)
@@ -139,7 +141,7 @@ def filtered(gram: Float64s, f: int) -> Float64s:
 def nearest_neighbour_mixing(gram: Float64s, f: int) -> Float64s:
     """[n, n] matrix that replaces each row by the mean of its n - f nearest rows, itself included (NNM).
 
-    For a geometric rule afterwards use its Gram matrix `W G W'` and final weights `W' w`.
+    A geometric rule then gets the Gram matrix `W G W'`; its weights w become the weights `W' w` of the rows.
 
     Source: Allouah et al., "Fixing by Mixing: A Recipe for Optimal Byzantine ML under Heterogeneity",
     AISTATS 2023, algorithm 2.
@@ -165,7 +167,7 @@ def _uniform(n: int, chosen: NDArray[np.int64]) -> Float64s:
 
 
 def _best_subset(n: int, f: int, scores: Callable[[NDArray[np.int64]], Float64s]) -> Float64s:
-    """Uniform weights on the (n - f)-subset of least score, the first among equals."""
+    """Uniform weights on the (n - f)-subset with the lowest score, the first one among equals."""
     if comb(n, f) > MAX_SUBSETS:
         raise InvalidRequest(
             f"this rule would compare {comb(n, f)} subsets of {n} updates, its limit is {MAX_SUBSETS}",

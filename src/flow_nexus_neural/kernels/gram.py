@@ -1,4 +1,4 @@
-"""Inner products of a few long vectors, from which the geometric rules compute their weights."""
+"""Gram matrices of a few long vectors, from which the geometric rules compute their weights."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,22 +16,21 @@ SUM_BLOCK = 1 << 15
 NORM_BLOCK = 1 << 13
 TINY = 1e-30
 SMALLEST_NORM, LARGEST_NORM = 1e-12, 1e15
-"""Where the longest norm lies outside this range, products leave the range of float32 and are taken in
-float64."""
+"""If the longest norm is outside this range, products may over- or underflow float32: float64 is used."""
 NORM_LIMIT = 100.0
-"""A row longer than this many median norms is scaled down to that length."""
+"""A row whose norm exceeds this many median norms is scaled down to that norm."""
 
 
 @dataclass(frozen=True, slots=True)
 class GuardedRows:
-    """Vectors that passed the guard, read block by block and never changed.
+    """Finite vectors with the scale factors of the norm guard; read block by block, never modified.
 
     Attributes:
         vectors: n arrays [d] float32, all finite, in slot order.
-        scales: [n] float64, 1 or what the norm guard shortens a row by.
+        scales: [n] float64, 1 or the factor by which the norm guard shortens the row.
         norms: [n] float64, after scaling.
-        kept: [n] position of each row among those given.
-        dropped: Positions of rows that were not finite.
+        kept: [n] index of each row in the input.
+        dropped: Input indices of rows that were not finite.
     """
 
     vectors: tuple[Float32s, ...]
@@ -52,11 +51,11 @@ class GuardedRows:
 
     @property
     def shortened(self) -> tuple[int, ...]:
-        """Positions, among those given, of rows that the norm guard scaled down."""
+        """Input indices of rows that the norm guard scaled down."""
         return tuple(k for k, scale in zip(self.kept, self.scales, strict=True) if scale < 1)
 
     def blocks(self) -> Iterator[tuple[slice, Float32s]]:
-        """Columns in turn: where, and a private [n, columns] float32 of the scaled rows."""
+        """Yield blocks of columns: their slice, and a copy [n, columns] float32 of the scaled rows."""
         width = max(1024, BLOCK_BYTES // (4 * self.n))
         work = np.empty((self.n, min(width, self.d)), dtype=np.float32)
         factors = self.scales.astype(np.float32)
@@ -72,14 +71,15 @@ class GuardedRows:
 
 
 def guarded(vectors: Sequence[NDArray[Any]], *, limit_norms: bool = True) -> GuardedRows:
-    """Leave out rows that are not finite, and scale down those with an extreme norm.
+    """Drop rows that are not finite, and scale down those with an extreme norm.
 
-    A row longer than 100 median norms is scaled down to that length. Without this two rows of size 1e9
-    among honest ones drown the float32 inner products of all others, and a geometric rule chooses wrongly.
+    A row whose norm exceeds 100 median norms is scaled down to that norm. Otherwise two rows of size 1e9
+    among honest ones would swamp the float32 inner products of all others, and a geometric rule would choose
+    wrongly.
 
     Args:
         vectors: n arrays [d] float32, in slot order. Not modified.
-        limit_norms: Whether to shorten; a median norm of 0 switches it off.
+        limit_norms: Whether to scale down; never done if the median norm is 0.
 
     Raises:
         ValueError: If there is no vector or shapes differ.
@@ -100,29 +100,30 @@ def guarded(vectors: Sequence[NDArray[Any]], *, limit_norms: bool = True) -> Gua
 
 
 def centred_gram(rows: GuardedRows) -> Float64s:
-    """[n, n] inner products of the rows after their mean has been taken off.
+    """[n, n] inner products of the rows minus their mean.
 
-    One read of the rows in float32 blocks, summed in float64. Distances do not change with the centre, and
-    centring keeps their digits when the rows are close together and far from the origin.
+    Reads the rows once, in float32 blocks, and sums in float64. Centring does not change distances, and keeps
+    their digits when the rows are close together and far from the origin.
     """
     return _products(rows, centre=True)
 
 
 def plain_gram(rows: GuardedRows) -> Float64s:
-    """[n, n] inner products of the rows themselves, as `centred_gram`."""
+    """As `centred_gram`, for the rows without centring."""
     return _products(rows, centre=False)
 
 
 def squared_distances(gram: Float64s) -> Float64s:
     """[n, n] squared distances of rows with this Gram matrix."""
     norms = gram.diagonal()
+    # Cancellation can make the difference slightly negative.
     distances: Float64s = np.maximum(norms[:, None] + norms[None, :] - 2 * gram, 0.0)
     np.fill_diagonal(distances, 0.0)
     return distances
 
 
 def weighted_sum(rows: GuardedRows, weights: Float64s) -> Float32s:
-    """[d] float32 sum of w_i x_i, added up in float32 in the order of the rows."""
+    """[d] float32 sum of w_i x_i, accumulated in float32 in the order of the rows."""
     total = np.empty(rows.d, dtype=np.float32)
     shares = (weights * rows.scales).astype(np.float32)
     used = [(v, w) for v, w in zip(rows.vectors, shares, strict=True) if w != 0]
@@ -142,11 +143,11 @@ def _products(rows: GuardedRows, *, centre: bool) -> Float64s:
     in_range = SMALLEST_NORM < longest < LARGEST_NORM or longest == 0
     upper = np.zeros((rows.n, rows.n))
     for _, block in rows.blocks():
-        # In units of the longest row instead, short rows beside it would become 0.
+        # float64, not scaling by the longest norm: that would make the short rows beside it 0.
         values: NDArray[Any] = block if in_range else block.astype(np.float64)
         if centre:
             np.subtract(values, values.mean(axis=0), out=values)
-        # Row by row: for so few rows this is twice as fast as one matrix product.
+        # Upper triangle row by row: for so few rows this is twice as fast as one matrix product.
         for i in range(rows.n):
             upper[i, i:] += values[i:] @ values[i]
     gram: Float64s = upper + np.triu(upper, k=1).T
@@ -159,7 +160,7 @@ def _norm(vector: NDArray[Any]) -> float:
         for start in range(0, vector.shape[0], NORM_BLOCK):
             block = vector[start : start + NORM_BLOCK]
             square = float(block @ block)
-            if not TINY < square < np.inf:  # out of float32's range, but not of float64's
+            if not TINY < square < np.inf:  # overflow or underflow in float32: repeat in float64
                 wide = block.astype(np.float64)
                 square = float(wide @ wide)
             total += square

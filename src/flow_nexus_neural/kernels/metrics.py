@@ -1,4 +1,4 @@
-"""Metrics of a model on rows that it was not trained on; None where a metric is not defined."""
+"""Metrics of a model on rows on which it was not trained; None where a metric is undefined."""
 
 import math
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ ClassLabels = NDArray[np.integer[Any]] | Floats
 
 CALIBRATION_BINS = 15
 TIE = 1e-12
-"""Probabilities closer than this are a tie."""
+"""Probabilities that differ by less than this count as equal."""
 Z_95 = 1.959963984540054
 ROUNDING = 1e-6
-"""Standardising a target to float32 and back moves it by up to 6e-8 of the mean; what is 0 must stay 0."""
+"""Standardising a target to float32 and back changes it by up to 6e-8 of the mean: less counts as 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,10 @@ class ClassificationMetrics:
     Attributes:
         n: Rows.
         loss: Mean log loss in nats.
-        accuracy: Share of rows whose most probable class is right (binary: P(class 1) >= 0.5).
+        accuracy: Share of rows whose most probable class is right (binary: class 1 if P(class 1) >= 0.5).
         accuracy_interval: Wilson 95 % interval of the accuracy.
-        baseline_accuracy: Accuracy of always answering the most frequent class of these rows, the best
-            that any constant answer can reach on them.
+        baseline_accuracy: Accuracy of always predicting the most frequent class of these rows, the best
+            constant prediction for them.
         balanced_accuracy: Mean recall over the classes that occur; None unless at least two do.
         auc: Area under the ROC curve, ties counted half; None unless binary with both classes present.
         brier: Mean squared error of the probabilities: of P(class 1) when binary, summed over the
@@ -60,11 +60,11 @@ class RegressionMetrics:
         loss: Mean squared error in standardised units, as trained.
         mae: Mean absolute error in the target's own unit.
         rmse: Root of the mean squared error in the target's own unit.
-        r2: Share of these rows' variance that is explained; None when they have none.
-        directional_accuracy: Share of rows with a target other than 0 whose sign is right; None when all
-            targets have one sign, because then it says nothing.
+        r2: Explained share of these rows' variance; None if their variance is 0.
+        directional_accuracy: Share of right signs among rows with a target other than 0; None if all
+            targets have one sign, because a constant prediction would then be perfect.
         directional_interval: Wilson 95 % interval of the directional accuracy.
-        baseline_directional_accuracy: Directional accuracy of always answering the more frequent sign.
+        baseline_directional_accuracy: Directional accuracy of always predicting the more frequent sign.
     """
 
     n: int
@@ -79,13 +79,13 @@ class RegressionMetrics:
 
 @dataclass(frozen=True, slots=True)
 class ClassMetrics:
-    """Metrics of one class; None where there is nothing to divide by.
+    """Metrics of one class; None if the denominator is 0.
 
     Attributes:
-        rows: Rows of this class.
-        precision: Share of the rows that were given this class which are of it.
-        recall: Share of the rows of this class that were given it.
-        f1: Harmonic mean of the two.
+        rows: Number of rows of this class.
+        precision: Share of true rows of this class among the rows predicted as it.
+        recall: Share of rows predicted as this class among its true rows.
+        f1: Harmonic mean of precision and recall.
     """
 
     rows: int
@@ -104,14 +104,14 @@ def classification(
     """Compute the metrics of a classifier.
 
     Args:
-        logits: [n, 1] for two classes, else [n, n_classes]. If one is not finite, all metrics but the
+        logits: [n, 1] for two classes, else [n, n_classes]. If one is not finite, all metrics except the
             baseline are None.
         y: [n] class indices in [0, n_classes), of any numeric type.
         n_classes: Classes of the task, whether or not they occur here.
-        predicted: [n] decisions, where something else than the probabilities decided; None for `decide`.
+        predicted: [n] decisions, if not derived from the probabilities; None for `decide`.
 
     Raises:
-        ValueError: If shapes do not fit or a label is no class index.
+        ValueError: If shapes do not fit or a label is not a class index.
 
     Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 1927;
     Brier, Monthly Weather Review 1950; Guo et al., "On Calibration of Modern Neural Networks", ICML 2017,
@@ -149,7 +149,7 @@ def classification(
 
 
 def per_class(confusion: Sequence[Sequence[int]] | None) -> list[ClassMetrics]:
-    """Metrics of every class from a confusion matrix [true][predicted]; empty for None."""
+    """Metrics of each class from a confusion matrix [true][predicted]; empty for None."""
     if confusion is None:
         return []
     counts = np.asarray(confusion, dtype=np.int64)
@@ -174,10 +174,10 @@ def regression(
     """Compute the metrics of a regressor.
 
     Args:
-        values: [n] or [n, 1], standardised as the network gives them.
+        values: [n] or [n, 1], standardised, as the network outputs them.
         y: [n] targets, standardised by the same mean and sd.
         sd: Standard deviation of the training targets, > 0.
-        mean: Mean of the training targets; signs are those of `value * sd + mean`.
+        mean: Mean of the training targets. Directions are signs of `value * sd + mean`.
 
     Raises:
         ValueError: If shapes do not fit, sd is not positive, or a target is not finite.
@@ -208,11 +208,11 @@ def regression(
 
 
 def decide(probabilities: Float64s) -> NDArray[np.int64]:
-    """Class indices [n] decided from probabilities [n, C].
+    """Predicted class indices [n] from probabilities [n, C].
 
-    Of two classes, class 1 if P(class 1) >= 0.5; of more, the most probable, the lowest index among equals.
-    Probabilities that differ by less than `TIE` are equal: pooling equal answers rounds each class
-    differently, and the pool must decide as every one of them does.
+    With two classes, class 1 if P(class 1) >= 0.5; with more, the most probable, the lowest index among
+    equals. Probabilities that differ by less than `TIE` count as equal: pooling equal predictions rounds each
+    class differently, and the pool must not decide otherwise than each of them.
     """
     if probabilities.shape[-1] == 2:
         return (probabilities[..., 1] >= 0.5 - TIE).astype(np.int64)
@@ -233,9 +233,9 @@ def wilson_interval(successes: int, n: int, z: float = Z_95) -> tuple[float, flo
 
 
 def area_under_curve(scores: Floats, labels: NDArray[np.integer[Any]]) -> float | None:
-    """Probability that a row of class 1 scores above a row of class 0, ties counted half.
+    """Probability that a row of class 1 has a higher score than a row of class 0, ties counted half.
 
-    None unless both classes occur. Only the order of the scores matters.
+    None unless both classes occur. Depends on the order of the scores only.
     """
     positives = int((labels == 1).sum())
     negatives = labels.size - positives
@@ -251,9 +251,10 @@ def area_under_curve(scores: Floats, labels: NDArray[np.integer[Any]]) -> float 
 def expected_calibration_error(
     confidence: Float64s, hits: NDArray[np.bool_], bins: int = CALIBRATION_BINS
 ) -> float | None:
-    """Mean gap between confidence and frequency over bins of equal width, weighted by their rows."""
+    """Mean gap between confidence and accuracy over bins of equal width, weighted by their rows."""
     if confidence.size == 0:
         return None
+    # Bins are open below and closed above, as in the source: ((k - 1) / bins, k / bins].
     index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
     gaps = np.bincount(index, weights=confidence - hits, minlength=bins)
     return float(np.abs(gaps).sum() / confidence.size)
@@ -280,7 +281,7 @@ def _brier(p: Float64s, labels: NDArray[np.int64]) -> float:
 def _direction(
     predicted: Float64s, target: Float64s, smallest: float
 ) -> tuple[float | None, tuple[float, float] | None, float | None]:
-    """Accuracy of signs, its interval and its baseline; targets up to `smallest` in size count as 0."""
+    """Accuracy of signs, its interval and its baseline; targets within +-`smallest` count as 0."""
     moved = np.abs(target) > smallest
     up = int((target > smallest).sum())
     n = int(moved.sum())

@@ -1,4 +1,4 @@
-"""From logits to probabilities and back, without overflow."""
+"""Conversions between logits and probabilities, without overflow."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ Floats = NDArray[np.floating[Any]]
 Float64s = NDArray[np.float64]
 
 EPSILON = 1e-6
-"""Probabilities are kept this far from 0 and 1 where a logarithm of them is taken."""
+"""Probabilities are clipped to [EPSILON, 1 - EPSILON] before a logarithm is taken."""
 
 
 def sigmoid(logits: Floats) -> Float64s:
     """1 / (1 + exp(-x)), elementwise, for logits of any size."""
     x = np.asarray(logits, dtype=np.float64)
-    small = np.exp(-np.abs(x))
+    small = np.exp(-np.abs(x))  # of a value <= 0, so that it cannot overflow
     positive: Float64s = np.where(x >= 0, 1.0, small) / (1.0 + small)
     return positive
 
@@ -58,6 +58,7 @@ def class_log_probabilities(logits: Floats) -> Float64s:
     """[..., O] logits to [..., C] log probabilities: O = 1 means two classes with logits (0, x)."""
     x = np.asarray(logits, dtype=np.float64)
     if x.shape[-1] == 1:
+        # Not log(sigmoid(x)), which is -inf for a large negative logit.
         log_one = -np.logaddexp(0.0, -x)
         log_zero = -np.logaddexp(0.0, x)
         pair: Float64s = np.concatenate([log_zero, log_one], axis=-1)

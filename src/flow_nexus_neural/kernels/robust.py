@@ -1,8 +1,8 @@
-"""Robust aggregation: averages that a minority of arbitrary vectors can move only by a bounded distance.
+"""Robust aggregation: averages that a minority of arbitrary vectors can change only by a bounded distance.
 
-Every rule starts with the guard of `kernels.gram`: rows that are not finite are left out and count as faulty,
+Every rule starts with the guard of `kernels.gram`: rows that are not finite are dropped and count as faulty,
 rows with an extreme norm are scaled down. Geometric rules then compute weights from inner products;
-coordinate rules treat each coordinate by itself.
+coordinate rules work on each coordinate separately.
 """
 
 from collections.abc import Callable, Sequence
@@ -45,9 +45,9 @@ class Aggregate:
 
     Attributes:
         vector: [d] float32.
-        weights: [n] weight of each vector given; None for coordinate rules, which have none.
-        dropped: Positions of vectors that were not finite.
-        shortened: Positions of vectors that the norm guard scaled down.
+        weights: [n] weight of each input vector; None for coordinate rules, which have none.
+        dropped: Indices of vectors that were not finite.
+        shortened: Indices of vectors that the norm guard scaled down.
     """
 
     vector: Float32s
@@ -57,9 +57,9 @@ class Aggregate:
 
 
 def auto_rule(n: int) -> tuple[Rule, int]:
-    """The rule for n vectors of which less than a third may be faulty, and the number f of those.
+    """Choose the rule for n vectors, and the number f < n / 3 of faulty ones that it tolerates.
 
-    CAF for 5 and more vectors, the trimmed mean for 4, the median for 3; of fewer vectors none may be faulty.
+    CAF for 5 and more vectors, the trimmed mean for 4, the median for 3; with fewer vectors f is 0.
     """
     if n >= 5:
         return "caf", (n - 1) // 3
@@ -69,22 +69,23 @@ def auto_rule(n: int) -> tuple[Rule, int]:
 def aggregate(
     vectors: Sequence[NDArray[Any]], rule: Rule, f: int, *, mix: bool = False
 ) -> Aggregate:
-    """Aggregate vectors of which up to f may be anything.
+    """Aggregate vectors of which up to f may have arbitrary values.
 
     Args:
         vectors: n arrays [d] float32, in slot order. Not modified.
-        rule: `mean` resists nothing. See `kernels.geometry_rules` for those with weights. `median` is the
-            coordinate median (mean of the two middle values when n is even); `trimmed_mean` leaves out the f
-            lowest and f highest of each coordinate; `meamed` averages the n - f entries nearest the median.
-        f: Vectors that may be faulty, those that are not finite included.
-        mix: Replace each row by the mean of its n - f nearest ones first (NNM).
+        rule: `mean` tolerates no faulty vector. Rules with weights are in `kernels.geometry_rules`. `median`
+            is the coordinate median (mean of the two middle values if n is even); `trimmed_mean` leaves out
+            the f lowest and f highest of each coordinate; `meamed` averages the n - f entries nearest the
+            median.
+        f: Number of vectors that may be faulty, non-finite ones included.
+        mix: First replace each row by the mean of its n - f nearest ones (NNM).
 
     Returns:
         Cost: O(n^2 d) for geometric rules, O(n log^2 n d) for coordinate rules; memory for the result and
         a block of 1 MiB.
 
     Raises:
-        QuorumLost: If not more than 2 f vectors are finite.
+        QuorumLost: If 2 f or fewer vectors are finite.
         ValueError: If there is no vector, shapes differ, or f is negative.
 
     Source: Yin et al., "Byzantine-Robust Distributed Learning", ICML 2018 (median, trimmed mean); Xie et
@@ -103,10 +104,10 @@ def aggregate(
 
 
 def nearest_to_trusted(vectors: Sequence[NDArray[Any]], f: int, trusted: int) -> Aggregate:
-    """The mean of the n - f vectors nearest to the one at position `trusted`.
+    """Mean of the n - f vectors nearest to the one at index `trusted`.
 
     Raises:
-        QuorumLost: If not more than 2 f vectors are finite, or the trusted one is not.
+        QuorumLost: If 2 f or fewer vectors are finite, or the trusted one is not.
     """
     rows = guarded(vectors)
     _check(rows, f)
@@ -119,16 +120,17 @@ def nearest_to_trusted(vectors: Sequence[NDArray[Any]], f: int, trusted: int) ->
 
 
 def centred_clipping(vectors: Sequence[NDArray[Any]], tau: float, steps: int = 3) -> Float32s:
-    """Z += mean((x_i - z) min(1, tau / |x_i - z|)), `steps` times from 0.
+    """Iterate z += mean((x_i - z) min(1, tau / |x_i - z|)), `steps` times from 0.
 
-    Every step moves by tau at most, however long the vectors are, so no norm guard is needed.
+    Each step changes z by tau at most, however long the vectors are.
 
     Raises:
         QuorumLost: If no vector is finite.
         ValueError: If tau is not positive.
 
     Source: Karimireddy et al., "Learning from History for Byzantine Robust Optimization", ICML 2021,
-    equation CC. Departure: nothing is kept between calls; z is carried as weights of the rows.
+    equation CC. Departure: no state between calls. z is represented by weights of the rows, so that only the
+    Gram matrix is needed.
     """
     if not tau > 0:
         raise ValueError(f"tau {tau} is not positive")
@@ -145,7 +147,7 @@ def centred_clipping(vectors: Sequence[NDArray[Any]], tau: float, steps: int = 3
 
 
 def adaptive_clipping(vectors: Sequence[NDArray[Any]], f: int) -> Float64s:
-    """[n] factors that clip the floor(2 (f / n) (n - f)) longest rows to the longest of the others (ARC).
+    """[n] factors that scale the floor(2 (f / n) (n - f)) longest rows to the norm of the next longest (ARC).
 
     Rows that are not finite get 0.
 
@@ -214,7 +216,8 @@ def _meamed(block: Float32s, f: int, spare: Float32s) -> Float64s:
     median = _mean([ordered[k] for k in sorted({(n - 1) // 2, n // 2})])
     window = n - f
     total: Float64s = _mean(ordered[:window]) * window
-    # The nearest entries are neighbours in order: slide the window up while that brings it nearer.
+    # The n - f entries nearest the median are consecutive in sorted order. Start with the lowest ones and
+    # move the window up as long as the entry that enters is nearer than the one that leaves.
     for k in range(f):
         low, high = ordered[k].astype(np.float64), ordered[k + window].astype(np.float64)
         total += np.where(high - median < median - low, high - low, 0.0)

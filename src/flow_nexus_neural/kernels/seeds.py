@@ -1,4 +1,4 @@
-"""Derives the seed of every random choice from ids, so that a replay draws the same numbers."""
+"""Derives the seed of every random choice from ids, so that a repeated run draws the same numbers."""
 
 import hashlib
 import json
@@ -23,14 +23,14 @@ Purpose = Literal[
 def seed64(run: tuple[int, int], round_number: int, slot: str, step: int, purpose: Purpose) -> int:
     """Derive the seed of one random choice from the ids it belongs to.
 
-    The first 8 bytes, little endian, of sha256("fnn-rng-1" || JSON of the five), masked to 63 bits so
-    that the seed fits a signed integer on the wire. No generator state is ever stored: resuming at any
-    round only needs the ids.
+    The seed is the first 8 bytes, little endian, of sha256("fnn-rng-1" || JSON of the five arguments), masked
+    to 63 bits so that it fits a signed integer on the wire. No generator state is stored: a training resumes
+    at any round from the ids alone.
 
     Args:
-        run: (cluster seed, ordinal of the training). Random ids never enter.
+        run: (cluster seed, ordinal of the training). Randomly chosen ids are not part of a seed.
         round_number: Round the choice belongs to; 0 outside rounds.
-        slot: Slot name; empty for choices of the whole cluster.
+        slot: Slot name; empty for choices that concern the whole cluster.
         step: Counter inside the round, for example the local epoch.
         purpose: Keeps choices of different kinds independent.
 

@@ -1,4 +1,4 @@
-"""Sorting networks: sort the columns of an array of few rows by whole-row minima and maxima."""
+"""Sorting networks: sort each column of an array of few rows, by minima and maxima of whole rows."""
 
 from collections.abc import Collection
 from functools import lru_cache
@@ -11,10 +11,10 @@ Comparator = tuple[int, int]
 
 @lru_cache(maxsize=256)
 def network(n: int, needed: frozenset[int]) -> tuple[Comparator, ...]:
-    """Comparators (low, high) that put the needed ranks of n values in their places.
+    """Comparators (low, high) that move the values of the needed ranks, of n values, to their positions.
 
-    Each comparator puts the smaller value at `low` and the larger at `high`. Those that no needed rank
-    depends on are left out.
+    Each comparator puts the smaller value at `low` and the larger at `high`. Comparators on which no needed
+    rank depends are left out.
 
     Source: Batcher, "Sorting networks and their applications", AFIPS 1968, as Algorithm M (merge exchange) of
     Knuth, "The Art of Computer Programming" volume 3, section 5.2.2.
@@ -31,18 +31,19 @@ def network(n: int, needed: frozenset[int]) -> tuple[Comparator, ...]:
 def sorted_rows(
     block: NDArray[np.float32], needed: Collection[int], spare: NDArray[np.float32]
 ) -> list[NDArray[np.float32]]:
-    """Views in which row k holds the k-th smallest value of every column, for each needed k.
+    """Return rows of which number k holds the k-th smallest value of every column, for each needed k.
 
     Args:
         block: [n, columns] float32; its content is overwritten.
-        needed: Ranks wanted, from 0; the other rows hold anything.
-        spare: [columns] float32, overwritten.
+        needed: Required ranks, from 0; the content of the other rows is undefined.
+        spare: [columns] float32 work array, overwritten.
 
     Returns:
         n views of `block` and `spare`.
     """
     rows = list(block)
     for low, high in network(len(rows), frozenset(needed)):
+        # The work array and the row with the old low values change roles: no copy is needed.
         np.minimum(rows[low], rows[high], out=spare)
         np.maximum(rows[low], rows[high], out=rows[high])
         rows[low], spare = spare, rows[low]

@@ -38,8 +38,8 @@ def check_softmax(activation: JsonValue, width: int | None, where: str) -> None:
 
     Args:
         activation: Canonical name of the function.
-        width: How many values it runs over; None if that is not known yet.
-        where: How errors name the layer.
+        width: Number of values it normalises; None if not known yet.
+        where: The layer's name in errors.
 
     Raises:
         InvalidArchitecture: If the output would be constant.

@@ -1,6 +1,6 @@
-"""How the value of one layer argument is read: its type, its bounds, and the sentence when it does not fit.
+"""Types of layer arguments: each parses a value, checks its bounds and describes itself in errors.
 
-Hosts send numbers and booleans as strings, so `"256"`, `256.0` and `256` are one integer here.
+MCP hosts may send numbers and booleans as strings, so `"256"`, `256.0` and `256` are the same integer here.
 """
 
 import json
@@ -18,22 +18,22 @@ _FALSE = frozenset({"false", "no", "off", "0"})
 
 
 class UnusableValueError(ValueError):
-    """A value does not fit; the text continues `units=0 ...`."""
+    """The value is not valid; the message continues the text `units=0 ...`."""
 
 
 class ArgumentKind(Protocol):
     """A type of argument value."""
 
     def read(self, value: JsonValue) -> JsonValue:
-        """The canonical value.
+        """Parse a value to its canonical form.
 
         Raises:
-            UnusableValueError: If `value` does not fit.
+            UnusableValueError: If `value` is not valid.
         """
         ...
 
     def describe(self) -> str:
-        """Type and bounds in few words, for example `int 1-2048`."""
+        """Short description of type and bounds, for example `int 1-2048`."""
         ...
 
 
@@ -107,7 +107,7 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of some names; case and separators do not matter."""
+    """One of several names, matched without case and separators."""
 
     names: tuple[str, ...]
     aliases: dict[str, str] = field(default_factory=dict)
@@ -169,7 +169,7 @@ class Dims:
 
 @dataclass(frozen=True, slots=True)
 class Nested:
-    """Another layer, as an object or as its JSON text; the outer layer's type has the inside read."""
+    """A nested layer, as an object or JSON text; the outer layer's type parses its content."""
 
     def read(self, value: JsonValue) -> JsonValue:
         """See `ArgumentKind.read`."""
@@ -188,8 +188,8 @@ class Argument:
     """One argument of a layer type.
 
     Attributes:
-        default: What is filled in; meaningless when `required`.
-        null_means: What `null` stands for; where it is None itself, `null` counts as not given.
+        default: Value if the argument is absent; unused if `required`.
+        null_means: Value for an explicit `null`; if None, `null` counts as absent.
     """
 
     name: str
@@ -205,7 +205,7 @@ class Argument:
         return (self.name, *self.aliases)
 
     def describe(self) -> str:
-        """Name, aliases and what is expected, for the hint of an error."""
+        """Name and aliases, with a question mark if optional, for the hint of an error."""
         aliases = f" ({', '.join(self.aliases)})" if self.aliases else ""
         return f"{self.name}{'' if self.required else '?'}{aliases}"
 
@@ -230,10 +230,10 @@ SPAN: Final = Integer(1, 64)
 """A number of steps."""
 
 RATE: Final = Real(0, 1, below=True)
-"""A probability of being dropped."""
+"""A dropout probability."""
 
 EPSILON: Final = Real(1e-12, 1)
-"""What a normalisation adds to a variance."""
+"""The constant that a normalisation adds to the variance."""
 
 
 def activation(default: str, name: str = "activation") -> Argument:
@@ -242,13 +242,13 @@ def activation(default: str, name: str = "activation") -> Argument:
 
 
 def _number(value: JsonValue) -> int | float | None:
-    """A finite number from a number or its text; None for anything else."""
+    """Parse a finite number from a number or a text; None for anything else."""
     if isinstance(value, str):
         try:
             value = float(value.strip()[:64])
         except ValueError:
             return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float):  # bool is a subclass of int
         return None
     if isinstance(value, int):
         return value
@@ -256,7 +256,7 @@ def _number(value: JsonValue) -> int | float | None:
 
 
 def _from_text(text: str) -> JsonValue:
-    """JSON text as a value; the text itself where it is no JSON."""
+    """Parse JSON text; return the text itself if it is not JSON."""
     try:
         value: JsonValue = json.loads(text[:4096])
     except (ValueError, RecursionError):

@@ -1,7 +1,7 @@
-"""The network of a node that was deployed without layers, by architecture, model size and role.
+"""Default layer lists for nodes deployed without layers, by architecture, model size and role.
 
-Heads are left to the planner, except the validator's, whose task is always binary. Budgets at 50 steps of
-4 channels: base 100 thousand parameters, large 500 thousand, xl 2.5 million.
+The planner appends the output layers, except the validator's, whose task is always binary. Parameter budgets
+for 50 steps of 4 channels: base 100 thousand, large 500 thousand, xl 2.5 million.
 """
 
 from copy import deepcopy
@@ -17,17 +17,17 @@ DROPOUT: Final = 0.1
 """Rate before the output layer of every default network."""
 
 _HYBRID: Final = ("rnn", "cnn", "transformer")
-"""Families of a hybrid cluster, in turn over the worker slots."""
+"""Architectures of a hybrid cluster, assigned to the worker slots in rotation."""
 
 
 def default_layers(architecture: str, model: str, role: str, slot_number: int) -> Layers:
-    """The layer list of a node deployed without one.
+    """The layer list of a node deployed without layers.
 
     Args:
-        architecture: transformer, cnn, rnn, gnn or hybrid; decides for workers only.
+        architecture: transformer, cnn, rnn, gnn or hybrid; used for workers only.
         model: base, large or xl.
         role: worker, parameter_server, aggregator or validator.
-        slot_number: The number in the slot's name; a hybrid cluster chooses the family by it.
+        slot_number: The number in the slot's name; it selects the architecture in a hybrid cluster.
 
     Raises:
         UnsupportedCombination: If the model is `custom`, which has no default network.
@@ -43,7 +43,7 @@ def default_layers(architecture: str, model: str, role: str, slot_number: int) -
         hybrid = architecture == "hybrid"
         family = _HYBRID[slot_number % len(_HYBRID)] if hybrid else architecture
     try:
-        return deepcopy(_NETWORKS[family][model])
+        return deepcopy(_NETWORKS[family][model])  # the caller may modify its list
     except KeyError:
         raise ValueError(f"no default network for {family!r} of size {model!r}") from None
 
@@ -53,7 +53,7 @@ def _dense(units: int, activation: str = "relu") -> dict[str, JsonValue]:
 
 
 def _hidden(*units: int) -> Layers:
-    """Dense relu layers, then dropout before whatever gives the output."""
+    """Dense relu layers, then dropout before the output layer."""
     return [*(_dense(width) for width in units), {"type": "dropout", "rate": DROPOUT}]
 
 

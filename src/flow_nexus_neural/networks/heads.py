@@ -1,4 +1,4 @@
-"""How a network ends: which layer gives the logits, and what is appended when none does."""
+"""The output layer of a network: finds the layer that outputs the logits, or decides to append one."""
 
 from dataclasses import dataclass, replace
 from typing import Final
@@ -11,7 +11,7 @@ _IN_LOSS: Final[dict[Task, str]] = {
     "multiclass": "softmax",
     "regression": "sigmoid",
 }
-"""The final activation that a task accepts besides linear; the plan makes it linear."""
+"""The final activation that a task accepts besides linear; the plan replaces it by linear."""
 
 _OUTPUT_ACTIVATIONS: Final = frozenset({"sigmoid", "softmax"})
 
@@ -21,8 +21,8 @@ class NetworkEnd:
     """The end of a network.
 
     Attributes:
-        layers: The list, its last layer made linear if that one gives the logits.
-        implied: Whether dense(n_outputs, linear) has to be appended.
+        layers: The list; its last layer is made linear if it outputs the logits.
+        implied: Whether dense(n_outputs, linear) must be appended.
     """
 
     layers: tuple[LayerSpec, ...]
@@ -31,17 +31,17 @@ class NetworkEnd:
 
 
 def find_head(layers: tuple[LayerSpec, ...], end: Signal, task: Task, n_outputs: int) -> NetworkEnd:
-    """Decide whether the last layer gives the logits of the task.
+    """Decide whether the last layer outputs the logits of the task.
 
-    It does when its type can give logits (dense, activation), its width is right and its activation is linear
-    or the one inside the task's loss: sigmoid for binary, softmax for multiclass. The loss works on logits,
-    so that activation is taken out of the plan. A regression has no bounded output: a final sigmoid becomes
-    linear, with a warning.
+    It does if its type can (dense, activation), its width is right and its activation is linear or the one
+    in the task's loss: sigmoid for binary, softmax for multiclass. The loss takes logits, so the plan drops
+    that activation. The output of a regression is not bounded: a final sigmoid becomes linear, with a
+    warning.
 
     Args:
-        layers: Canonical layers; an `input` layer among them does not count.
-        end: The signal after the last layer.
-        task: What the target is.
+        layers: Parsed layers; an `input` layer is ignored.
+        end: The shape after the last layer.
+        task: The learning task.
         n_outputs: Width that the task needs.
     """
     last = next((layer for layer in reversed(layers) if layer.kind.is_computed), None)
@@ -64,7 +64,7 @@ def find_head(layers: tuple[LayerSpec, ...], end: Signal, task: Task, n_outputs:
 
 
 def _meant_as_output(last: LayerSpec, end: Signal, task: Task, n_outputs: int) -> tuple[str, ...]:
-    """A warning when the last layer looks like an output layer of another task."""
+    """A warning if the last layer looks like an output layer for another task."""
     if last.args["activation"] not in _OUTPUT_ACTIVATIONS:
         return ()
     sentence = (

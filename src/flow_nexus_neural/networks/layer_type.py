@@ -1,7 +1,7 @@
-"""What every layer type has to say about itself, and one layer of a list, read by its type.
+"""The interface of a layer type, and one parsed layer of a list.
 
-A layer type is one class in `networks.layers`. The planner and the parser know no type by its name except
-`input` (a description of the data) and `dense` (the output layer that is appended when none is given).
+A layer type is one class in `networks.layers`. The planner and the parser refer to no type by name except
+`input` (a description of the data) and `dense` (the output layer that is appended if none is given).
 """
 
 from abc import ABC, abstractmethod
@@ -29,7 +29,7 @@ COMMON: Final = (
 
 
 class SequenceUse(Enum):
-    """What a layer type does with the steps of a sequence [steps, features]."""
+    """How a layer type treats the steps of a sequence [steps, features]."""
 
     POINTWISE = "treats every step alone, and a vector [features] alike"
     WHOLE = "takes a vector or a sequence; the steps of a sequence are not computed one by one"
@@ -38,20 +38,19 @@ class SequenceUse(Enum):
 
 
 class LayerType(ABC):
-    """One type of layer: how it is written, what it accepts, and what it makes of its input.
+    """One type of layer: its names, arguments, output shape and tensors.
 
-    A class that leaves out a required attribute or an abstract method cannot be registered.
+    A class that lacks a required attribute or an abstract method cannot be registered.
 
     Attributes:
         name: Canonical name, in snake_case.
         arguments: Its own arguments, in the order in which errors list them.
-        sequence_use: What it does with the steps of a sequence.
-        aliases: Other names that are accepted.
-        shorthands: Names that stand for this type with fixed arguments; they accept no other argument than
-            the common ones.
+        sequence_use: How it treats the steps of a sequence.
+        aliases: Other accepted names.
+        shorthands: Names for this type with fixed arguments; they accept only the common arguments.
         is_computed: False only for a layer that describes the data and is not part of a plan.
-        can_give_logits: As the last layer, with the right width, it gives the logits of the task. It has an
-            argument `activation`, which the plan makes linear when the task's loss contains it.
+        can_give_logits: Whether it can be the output layer. If so it has an argument `activation`, which the
+            plan makes linear if the task's loss contains that activation.
     """
 
     name: ClassVar[str]
@@ -64,7 +63,7 @@ class LayerType(ABC):
 
     @abstractmethod
     def output(self, layer: "LayerSpec", signal: "Signal") -> "Signal":
-        """The shape after the layer. A sequence is guaranteed where `sequence_use` asks for one.
+        """The shape after the layer. The input is a sequence if `sequence_use` needs one.
 
         Raises:
             InvalidArchitecture: If the layer's sizes do not fit its input.
@@ -76,38 +75,38 @@ class LayerType(ABC):
 
     @abstractmethod
     def examples(self) -> Sequence[WrittenLayer]:
-        """Layers of this type that work on 6 steps of 4 features, or on 4 features.
+        """Layers of this type for an input of 6 steps of 4 features, or of 4 features.
 
-        A node runs each of them before it is confined, so together they must reach every branch of the
-        layer's computation: what is imported or compiled later cannot be loaded any more.
+        The warm-up runs each of them before nodes are confined. Together they must reach every branch of the
+        layer's computation: a confined node cannot load a module that is imported later.
         """
 
     def settle(self, values: dict[str, JsonValue], reading: "Reading") -> None:  # noqa: B027 - rarely needed
         """Check arguments against each other and fill in defaults that follow from other arguments.
 
         Args:
-            values: All arguments, each one read; changed in place.
-            reading: Names the layer, takes warnings, and reads a layer inside this one.
+            values: All arguments, parsed; changed in place.
+            reading: Gives the layer's name in errors, collects warnings, and parses a nested layer.
 
         Raises:
-            InvalidArchitecture: If the arguments do not go together.
+            InvalidArchitecture: If the arguments contradict each other.
         """
 
     def planned_args(self, layer: "LayerSpec", width: int) -> dict[str, JsonValue]:  # noqa: ARG002 - for overrides
-        """The arguments in the plan, with those that follow from the width of the input."""
+        """The arguments in the plan, including those that depend on the width of the input."""
         return dict(layer.args)
 
     def ended_sequence(self, layer: "LayerSpec") -> tuple[str, str]:
-        """For the error of a later layer that needs the sequence which `layer` has ended.
+        """Explain to the caller that `layer` ends the sequence which a later layer needs.
 
         Returns:
-            How to name `layer`, and what to change about it.
+            The name of `layer` in the error, and how to correct it.
         """
         return layer.where, f"move it before {self.name} or leave {self.name} out"
 
     @property
     def needs_sequence(self) -> bool:
-        """Whether it works on [steps, features] only, and so makes a network a sequence network."""
+        """Whether it accepts only [steps, features], so that its network is a sequence network."""
         return self.sequence_use in (SequenceUse.REQUIRED, SequenceUse.ATTENDS)
 
 
@@ -121,7 +120,7 @@ class SameShape(LayerType):
 
 
 class WithoutTensors(LayerType):
-    """A layer type that has nothing to train and no statistics."""
+    """A layer type without weights and running statistics."""
 
     @override
     def tensors(self, layer: "LayerSpec", width: int) -> Iterable[LayerTensor]:
@@ -131,13 +130,13 @@ class WithoutTensors(LayerType):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a layer type is given while one layer of a list is read.
+    """Context for `LayerType.settle` while one layer of a list is parsed.
 
     Attributes:
-        where: How errors name the layer: `layers[3] bidirectional`.
-        warn: Takes a sentence for the caller, which does not stop the reading.
-        inner: Reads a layer inside this one, given how errors name it; returns its type and all its
-            arguments, the common ones included.
+        where: The layer's name in errors: `layers[3] bidirectional`.
+        warn: Adds a warning for the caller.
+        inner: Parses a nested layer, given its name in errors; returns its type and all its arguments, the
+            common ones included.
     """
 
     where: str
@@ -147,14 +146,14 @@ class Reading:
 
 @dataclass(frozen=True)
 class LayerSpec:
-    """One canonical layer.
+    """One parsed layer.
 
     Attributes:
         index: Its position in the caller's list.
         kind: Its type.
-        args: Canonical arguments, every default filled in, in the type's order. Not to be changed.
+        args: Canonical arguments with every default filled in, in the type's order. Must not be modified.
         name: The caller's label.
-        trainable: Whether the optimiser may move its tensors.
+        trainable: Whether the optimiser may update its tensors.
     """
 
     index: int
@@ -170,11 +169,11 @@ class LayerSpec:
 
     @property
     def where(self) -> str:
-        """How errors name it: `layers[3] attention`."""
+        """Its name in errors: `layers[3] attention`."""
         return f"layers[{self.index}] {self.type}"
 
     def integer(self, name: str) -> int:
-        """An integer argument, which the parser has already read as one."""
+        """An integer argument; the parser has already checked its type."""
         return cast("int", self.args[name])
 
     def named_tensors(self, width: int, prefix: str) -> tuple[TensorSpec, ...]:
@@ -190,7 +189,7 @@ class LayerSpec:
         )
 
     def to_json(self) -> WrittenLayer:
-        """The layer as a caller could have written it; reading it again gives an equal layer."""
+        """The layer as a caller could have written it; parsing it gives an equal layer."""
         written: WrittenLayer = {"type": self.type, **self.args}
         if self.name is not None:
             written["name"] = self.name
@@ -201,11 +200,11 @@ class LayerSpec:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """The shape of one row between two layers; None sizes are not known before the data is.
+    """The shape of one row between two layers; sizes are None until the data is known.
 
     Attributes:
-        is_sequence: [steps, width] rather than [width].
-        ended_by: The layer that turned the sequence into a flat vector; None when there was no sequence.
+        is_sequence: Whether the shape is [steps, width] or [width].
+        ended_by: The layer that turned a sequence into a vector; None if there was no sequence.
     """
 
     is_sequence: bool
@@ -218,7 +217,7 @@ class Signal:
         """The known shape.
 
         Raises:
-            ValueError: If a size is not known.
+            ValueError: If a size is unknown.
         """
         sizes = (self.steps, self.width) if self.is_sequence else (self.width,)
         if None in sizes:
@@ -226,14 +225,15 @@ class Signal:
         return cast("tuple[int, ...]", sizes)
 
     def sequence(self, *, steps: int | None, width: int | None) -> "Signal":
-        """The next signal, still a sequence."""
+        """A sequence of the given sizes."""
         return Signal(is_sequence=True, steps=steps, width=width)
 
     def flat(self, width: int | None, ended_by: LayerSpec) -> "Signal":
-        """The next signal as a vector; remembers which layer ended a sequence."""
+        """A vector; records which layer ended the sequence, for error messages."""
+        # A later flat layer must not be named as the one that ended the sequence.
         ended = ended_by if self.is_sequence else self.ended_by
         return Signal(is_sequence=False, steps=None, width=width, ended_by=ended)
 
     def with_width(self, width: int | None) -> "Signal":
-        """The next signal with another number of features."""
+        """The same kind of shape with another number of features."""
         return Signal(self.is_sequence, self.steps, width, self.ended_by)

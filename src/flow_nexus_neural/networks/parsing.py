@@ -1,4 +1,4 @@
-"""Read a caller's layer list into canonical layers, or say which layer is wrong and what would be right."""
+"""Parses a caller's layer list, or raises an error with the wrong layer and the correction."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,23 +22,23 @@ _FROM_DATA = frozenset({"input_shape", "input_dim", "batch_input_shape", "input_
 
 @dataclass(frozen=True)
 class ParsedLayers:
-    """A layer list that uses the vocabulary rightly; whether its sequence works is the planner's matter."""
+    """A layer list with valid types and arguments; the planner checks that the layers fit each other."""
 
     layers: tuple[LayerSpec, ...]
     warnings: list[str]
 
 
 def parse_layers(raw: Sequence[Mapping[str, JsonValue]]) -> ParsedLayers:
-    """Read a layer list.
+    """Parse a layer list.
 
     Names of types and arguments are matched without case and separators; numbers and booleans may be text.
 
     Args:
-        raw: The caller's list, one object per layer, the first one next to the input.
+        raw: The caller's list, one object per layer, from input to output.
 
     Raises:
         InvalidArchitecture: If the list is empty or too long, or a layer is unknown, refused, lacks an
-            argument or has a wrong one. The message names the layer's index.
+            argument or has an invalid one. The message has the layer's index.
     """
     if not raw:
         raise InvalidArchitecture(

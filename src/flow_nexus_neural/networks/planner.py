@@ -1,4 +1,4 @@
-"""From canonical layers to a network that is known to work on an input, for a task."""
+"""Plans a network: checks parsed layers against an input and a task, and assigns shapes and tensors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,29 +21,29 @@ from flow_nexus_neural.protocol.plan import (
 )
 
 MAX_VALUES_PER_ROW: Final = 1 << 24
-"""Values that one row may have between two layers."""
+"""Largest number of values of one row between two layers."""
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A network and what its owner should know about it."""
+    """A plan, and warnings for the caller."""
 
     plan: NetworkPlan
     warnings: list[str]
 
 
 def check_structure(layers: Sequence[LayerSpec]) -> None:
-    """Refuse what cannot work on any data: a sequence layer after the sequence has ended, and the like.
+    """Refuse a list that cannot work for any data, for example a sequence layer after the sequence ended.
 
     Raises:
-        InvalidArchitecture: For the first layer that cannot work where it stands.
+        InvalidArchitecture: For the first layer that cannot work at its position.
     """
     _check_input_layers(layers)
     walk(layers, Signal(is_sequence=is_sequence_network(layers), steps=None, width=None))
 
 
 def is_sequence_network(layers: Sequence[LayerSpec]) -> bool:
-    """Whether any layer needs [steps, features]; all others get one flat vector."""
+    """Whether any layer needs [steps, features]; else the network gets one flat vector per row."""
     return any(layer.kind.needs_sequence for layer in layers)
 
 
@@ -55,17 +55,17 @@ def plan_network(
     n_outputs: int,
     max_parameters: int,
 ) -> Planned:
-    """Give every layer its shapes and tensors, and the network its head.
+    """Assign shapes and tensors to every layer, and append an output layer if there is none.
 
     Args:
-        layers: As `parse_layers` read them.
-        input: The rows of data.
-        task: What the target is.
+        layers: From `parse_layers`.
+        input: Layout of the rows of data.
+        task: The learning task.
         n_outputs: Width of the logits: 1 for binary and regression, the number of classes for multiclass.
-        max_parameters: Limit on all tensor elements together, trainable or not.
+        max_parameters: Limit on the number of all tensor elements, trainable or not.
 
     Raises:
-        InvalidArchitecture: If a layer's sizes do not fit the data, or nothing is trainable.
+        InvalidArchitecture: If a layer's sizes do not fit the data, or no tensor is trainable.
         InvalidDataset: If the data has no feature.
         LimitExceeded: If the network has too many parameters or too many values per row.
         ValueError: If `n_outputs` does not belong to `task`.
@@ -74,6 +74,7 @@ def plan_network(
         raise ValueError(f"a {task} target cannot have {n_outputs} outputs")
     entry = _entry_signal(layers, input)
     _check_input_layers(layers)
+    # Shapes are inferred twice: the output layer is found by its width, and finding it can change the list.
     end = walk(layers, entry)[-1]
     head = find_head(tuple(layers), end, task, n_outputs)
     working = [layer for layer in head.layers if layer.kind.is_computed]
@@ -111,11 +112,11 @@ def _implied_head(n_outputs: int) -> LayerSpec:
 
 
 _IMPLIED: Final = -1
-"""Index of the implied head while it is planned; the plan says None."""
+"""Index of the implied head during planning; in the plan it is None."""
 
 
 def _plan_layers(layers: list[LayerSpec], signals: list[Signal]) -> tuple[PlannedLayer, ...]:
-    """Layers with shapes and tensors; `signals[i]` enters layer i."""
+    """Layers with shapes and tensors; `signals[i]` is the input of layer i."""
     final_stack = _final_stack(layers)
     cut = final_stack if signals[final_stack].is_sequence else None
     planned = []
@@ -133,6 +134,7 @@ def _plan_layers(layers: list[LayerSpec], signals: list[Signal]) -> tuple[Planne
                 in_shape=before.shape[-1:] if reduced and position != cut else before.shape,
                 out_shape=after.shape[-1:] if reduced else after.shape,
                 take_last_step=position == cut,
+                # Everything after the cut sees the last step only, so the layer before needs no other query.
                 last_query_only=attends and position + 1 == cut,
                 tensors=layer.named_tensors(width, _prefix(layer)),
             )
@@ -141,9 +143,9 @@ def _plan_layers(layers: list[LayerSpec], signals: list[Signal]) -> tuple[Planne
 
 
 def _final_stack(layers: list[LayerSpec]) -> int:
-    """Where the final run of pointwise layers starts.
+    """Index at which the final run of pointwise layers starts.
 
-    Taking the last step before it gives what taking it after would give, for 1/steps of the work.
+    Taking the last step before this run gives the same result as taking it after, for 1/steps of the work.
     """
     start = len(layers)
     while start > 0 and layers[start - 1].kind.sequence_use is SequenceUse.POINTWISE:

@@ -47,5 +47,5 @@ _REFUSED_BY_FOLD: Final = {fold(name): reason for name, reason in _REFUSED.items
 
 
 def refusal_of(name: str) -> str | None:
-    """Why a known idea is not offered; None when the name is not one of them."""
+    """The reason why a well-known layer type is not offered; None for any other name."""
     return _REFUSED_BY_FOLD.get(fold(name))

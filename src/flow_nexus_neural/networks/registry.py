@@ -1,7 +1,7 @@
-"""Every layer type by its name, and every name under which a caller may ask for one.
+"""Registry of layer types, and of every name by which a caller may refer to one.
 
-Classes in `networks.layers` enter themselves with `@register`; import `LAYER_TYPES` and `VOCABULARY` from
-there, so that all of them are entered. `node.registry` is the twin: what computes each type.
+Classes in `networks.layers` register themselves with `@register`; import `LAYER_TYPES` and `VOCABULARY` from
+there, so that all of them are registered. `node.registry` holds the classes that compute the types.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,13 +17,13 @@ from flow_nexus_neural.networks.spelling import fold
 
 @dataclass(frozen=True, slots=True)
 class VocabularyEntry:
-    """One name that errors offer: that of a layer type, or a shorthand.
+    """One name that errors list: a layer type or a shorthand.
 
     Attributes:
-        aliases: Other accepted spellings of the name.
-        arguments: What may be given beside the arguments common to all layers.
-        kind: The layer type that is meant.
-        fixed: Arguments of that type that the name stands for.
+        aliases: Other accepted names.
+        arguments: Accepted arguments, without those common to all layers.
+        kind: The layer type.
+        fixed: Arguments that a shorthand sets.
     """
 
     name: str
@@ -34,20 +34,20 @@ class VocabularyEntry:
 
     @property
     def accepted(self) -> tuple[Argument, ...]:
-        """Its own arguments and those common to all layers."""
+        """All accepted arguments, those common to all layers included."""
         return (*self.arguments, *COMMON)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every spelling, the one that errors offer first."""
+        """Every accepted name, the canonical one first."""
         return (self.name, *self.aliases)
 
 
 LAYER_TYPES: Final[dict[str, LayerType]] = {}
-"""Canonical name to type, in the order of registration, which is that of error texts."""
+"""From canonical name to type, in the order of registration, in which errors list them."""
 
 VOCABULARY: Final[dict[str, VocabularyEntry]] = {}
-"""Offered name to what it means, in the order of error texts."""
+"""From listed name to entry, in the order in which errors list them."""
 
 _BY_FOLD: Final[dict[str, VocabularyEntry]] = {}
 
@@ -57,10 +57,10 @@ T = TypeVar("T", bound=LayerType)
 
 
 def register(layer_class: type[T]) -> type[T]:
-    """Enter a layer type; a decorator for its class.
+    """Register a layer type; a decorator for its class.
 
     Raises:
-        TypeError: If the class leaves out a required attribute or an abstract method.
+        TypeError: If the class lacks a required attribute or an abstract method.
         ValueError: If one of its names is taken.
     """
     missing = [name for name in _REQUIRED if not hasattr(layer_class, name)]
@@ -80,7 +80,7 @@ def register(layer_class: type[T]) -> type[T]:
 
 
 def unregister(name: str) -> None:
-    """Take a layer type and all its names out again; for tests that bring a type of their own.
+    """Remove a layer type and all its names; for tests that register a type of their own.
 
     Raises:
         KeyError: If there is no such type.
@@ -92,12 +92,12 @@ def unregister(name: str) -> None:
 
 
 def entry_named(name: str) -> VocabularyEntry | None:
-    """What a name means, without regard to case and separators; None when it is unknown."""
+    """The entry of a name, matched without case and separators; None if it is unknown."""
     return _BY_FOLD.get(fold(name))
 
 
 def known_names() -> tuple[str, ...]:
-    """Every accepted name, for the search of the nearest one."""
+    """Every accepted name, for suggestions in errors."""
     return tuple(name for entry in VOCABULARY.values() for name in entry.names)
 
 

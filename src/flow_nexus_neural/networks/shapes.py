@@ -1,6 +1,6 @@
-"""Which shape each layer of a list gets and gives.
+"""Shape inference: the input and output shape of each layer of a list.
 
-The same walk serves twice: without the data (sizes unknown, only the order of layers is judged) and with it.
+It runs twice: without the data, when sizes are unknown and only the order of layers is checked, and with it.
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ _CORRECT = "Call neural_node_deploy again with a corrected list"
 
 
 def walk(layers: Sequence[LayerSpec], entry: Signal) -> list[Signal]:
-    """The signal before every layer and, last, after all: one more than there are layers.
+    """The shape before each layer, and last the shape after all: one more than there are layers.
 
     Raises:
-        InvalidArchitecture: As `output_of`, for the first layer that does not work.
+        InvalidArchitecture: As `output_of`, for the first layer that does not fit.
     """
     signals = [entry]
     for layer in layers:
@@ -24,10 +24,10 @@ def walk(layers: Sequence[LayerSpec], entry: Signal) -> list[Signal]:
 
 
 def output_of(layer: LayerSpec, signal: Signal) -> Signal:
-    """What `layer` makes of `signal`.
+    """The output shape of `layer` for the input shape `signal`.
 
     Raises:
-        InvalidArchitecture: If it needs a sequence and there is none, or its sizes do not fit.
+        InvalidArchitecture: If the layer needs a sequence and gets a vector, or its sizes do not fit.
     """
     if layer.kind.needs_sequence and not signal.is_sequence:
         raise _no_sequence(layer, signal)

@@ -1,4 +1,4 @@
-"""Spelling: what counts as the same name, what is nearest, and how a value is shown in an error."""
+"""Comparison of names without case and separators, suggestions, and values as shown in errors."""
 
 import difflib
 import json
@@ -13,20 +13,20 @@ def fold(name: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that looks most like `name`; None when none looks like it."""
+    """The known name most similar to `name`; None if none is similar enough."""
     by_fold = {fold(candidate): candidate for candidate in known}
     close = difflib.get_close_matches(fold(name)[:80], by_fold, n=1, cutoff=0.6)
     return by_fold[close[0]] if close else None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?`, or nothing when no known name is near."""
+    """`; did you mean 'x'?`, or an empty text if no known name is similar."""
     candidate = nearest(name, known)
     return f"; did you mean '{candidate}'?" if candidate else ""
 
 
 def shown(value: object) -> str:
-    """A caller's value as JSON, cut to a length that fits an error."""
+    """A caller's value as JSON, truncated for use in an error."""
     try:
         text = json.dumps(value, ensure_ascii=False).replace('"', "'")
     except (TypeError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""The tensors of a layer as its type describes them, before they get their full names in a plan.
+"""The tensors of a layer as its type declares them, before the plan gives them full names.
 
 Shapes are those of Keras, in Keras' order of creation.
 """
@@ -13,8 +13,8 @@ class LayerTensor(NamedTuple):
     """One tensor of a layer.
 
     Attributes:
-        name: What follows `layers.<index>.` in the tensor's name.
-        trainable: False for statistics that no optimiser may move.
+        name: The part of the tensor's full name after `layers.<index>.`.
+        trainable: False for statistics, which no optimiser updates.
     """
 
     name: str
@@ -37,6 +37,6 @@ def gamma_and_beta(width: int) -> Iterator[LayerTensor]:
 
 
 def under(prefix: str, tensors: Iterable[LayerTensor]) -> Iterator[LayerTensor]:
-    """The same tensors with `<prefix>.` before their names."""
+    """The same tensors with `<prefix>.` prepended to their names."""
     for tensor in tensors:
         yield tensor._replace(name=f"{prefix}.{tensor.name}")

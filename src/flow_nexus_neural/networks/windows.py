@@ -1,19 +1,19 @@
-"""How many windows fit into a sequence."""
+"""The number of windows in a sequence."""
 
 from flow_nexus_neural.errors import InvalidArchitecture
 
 
 def count_windows(steps: int | None, window: int, strides: int, where: str) -> int | None:
-    """How many windows of `window` steps fit, `strides` apart; None if `steps` is not known yet.
+    """Number of windows of `window` steps, `strides` apart; None if `steps` is not known yet.
 
     Args:
         steps: Length of the sequence.
         window: Steps that one window covers.
         strides: Steps from one window's start to the next one's.
-        where: How errors name the layer.
+        where: The layer's name in errors.
 
     Raises:
-        InvalidArchitecture: If not even one fits.
+        InvalidArchitecture: If the sequence is shorter than one window.
     """
     if steps is None:
         return None

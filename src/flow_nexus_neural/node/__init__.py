@@ -1,1 +1,1 @@
-"""What runs inside a node. The only package that imports torch."""
+"""The code that runs in a node's process. The only package that imports torch."""

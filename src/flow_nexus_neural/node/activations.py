@@ -47,7 +47,7 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 def activation_of(arguments: Arguments, name: str = "activation") -> Activation:
-    """The function that an argument names.
+    """Return the activation function that an argument names.
 
     Raises:
         ValueError: If the argument is missing or names no activation.

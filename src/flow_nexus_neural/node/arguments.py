@@ -1,6 +1,6 @@
 """Typed reading of a planned layer's arguments.
 
-The planner has already checked them; the node does not rely on that. A plan is data from another process.
+The planner has checked them already, but a plan is data from another process, so the node checks again.
 """
 
 from collections.abc import Mapping
@@ -14,22 +14,22 @@ from flow_nexus_neural.protocol.plan import PlannedLayer
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """The arguments of one layer and the words that errors name it by."""
+    """The arguments of one layer, and its name in error messages."""
 
     values: Mapping[str, JsonValue]
     subject: str
 
     @classmethod
     def of(cls, layer: PlannedLayer) -> Self:
-        """The arguments of `layer`, named by its place in the list."""
+        """The arguments of `layer`, which errors name by its position in the layer list."""
         place = "head" if layer.index is None else f"layers[{layer.index}]"
         return cls(layer.args, f"{place} {layer.type}")
 
     def integer(self, name: str, *, at_least: int = 1) -> int:
-        """An integer argument.
+        """Return an integer argument.
 
         Raises:
-            ValueError: If it is missing, no integer or below `at_least`.
+            ValueError: If it is missing, not an integer or below `at_least`.
         """
         value = self._value(name)
         if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
@@ -37,10 +37,10 @@ class Arguments:
         return value
 
     def number(self, name: str, *, at_least: float = 0.0, below: float = float("inf")) -> float:
-        """A finite number in [at_least, below).
+        """Return a finite number in [at_least, below).
 
         Raises:
-            ValueError: If it is missing, no number or out of range.
+            ValueError: If it is missing, not a number or out of range.
         """
         value = self._value(name)
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -50,7 +50,7 @@ class Arguments:
         return float(value)
 
     def boolean(self, name: str) -> bool:
-        """A truth value.
+        """Return a boolean.
 
         Raises:
             ValueError: If it is missing or neither true nor false.
@@ -61,7 +61,7 @@ class Arguments:
         return value
 
     def choice(self, name: str, choices: tuple[str, ...]) -> str:
-        """One of a few words.
+        """Return a string that is one of `choices`.
 
         Raises:
             ValueError: If it is missing or none of `choices`.
@@ -72,10 +72,10 @@ class Arguments:
         return value
 
     def nested(self, name: str) -> "Arguments":
-        """The arguments of a layer inside this one.
+        """Return the arguments of a layer nested in this one.
 
         Raises:
-            ValueError: If it is missing or no object.
+            ValueError: If it is missing or not an object.
         """
         value = self._value(name)
         if not isinstance(value, dict):

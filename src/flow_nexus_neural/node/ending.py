@@ -1,4 +1,4 @@
-"""How the process of a node ends: a status that the runtime can read, and a traceback where there is one."""
+"""The end of a node's process: an exit status that the runtime reads, and a traceback after an error."""
 
 import json
 import os
@@ -14,7 +14,10 @@ CONFINEMENT_FAILED: Final = 71
 
 
 class NeverReturns:
-    """A block that ends the process however it ends: a child must not unwind into its parent's frames."""
+    """Ends the process at the end of its block, however the block ends.
+
+    A forked child must not return into the zygote's frames, where it would serve the zygote's control socket.
+    """
 
     def __enter__(self) -> Self:
         return self
@@ -34,7 +37,7 @@ class NeverReturns:
 
 
 def rehearse_last_words() -> None:
-    """Import what a traceback needs: a confined node that fails could not any more."""
+    """Format an exception once, to import what that needs: a confined node could not import it any more."""
     try:
         json.loads("")
     except ValueError as failure:

@@ -1,11 +1,11 @@
-"""A node whose process was started for it alone: where no process can fork nodes.
+"""A node that is started as a process of its own, on platforms where no zygote can fork it.
 
 Started by `runtime.exec.runtime` as `python -I -m flow_nexus_neural.node.exec_node`. Its standard input
 brings one line of JSON, `{"order": {...}, "wire": {...}}`. The wire names an inherited descriptor (`fd`), or
 a loopback port and the token that proves to the runtime who has connected (`port`, `token`).
 
-It imports and warms up everything, as the zygote does once for all, then confines itself with what the
-platform offers and says ready. It ends when its socket does: there is no parent-death signal elsewhere.
+It imports and warms up everything, as the zygote does once for all nodes, then confines itself with what the
+platform offers and sends Ready. It exits when its socket is closed: only Linux has a parent-death signal.
 """
 
 import json
@@ -26,7 +26,7 @@ from flow_nexus_neural.node.preparation import ForkOrder, Preparation, prepare_t
 from flow_nexus_neural.protocol.codec import FrameLimits
 
 if sys.platform == "linux":
-    # What a system without walls of its own can do: Linux has the zygote for more.
+    # On Linux sandboxed nodes come from the zygote; this imitates a platform without a sandbox.
     from flow_nexus_neural.node.confinement.without_wall import confine_without_wall as confine
 else:
     from flow_nexus_neural.node.confinement.apply import confine
@@ -38,7 +38,7 @@ _CONNECT_S: Final = 10.0
 
 
 class StreamLoop(NodeLoop):
-    """A node's loop over any stream socket: nothing rides on its frames, which carry their arrays."""
+    """A node's loop over any stream socket, without descriptors: frames carry their arrays in the body."""
 
     @override
     def _read(self, buffer: bytearray, *, wait: bool) -> tuple[int, list[Ancillary]]:
@@ -52,7 +52,7 @@ class StreamLoop(NodeLoop):
 
 
 def serve(prepare: Callable[[], Preparation]) -> None:
-    """Become the node that standard input describes; ends the process."""
+    """Become the node that standard input describes; never returns."""
     parent_pid = os.getppid()
     with NeverReturns():
         fields = json.loads(sys.stdin.buffer.readline(_MAX_ORDER_BYTES))
@@ -60,6 +60,7 @@ def serve(prepare: Callable[[], Preparation]) -> None:
         connection = _connect(fields["wire"])
         preparation = prepare()
         rehearse_last_words()
+        # Niceness and confinement come after the imports, which need files and the full share of the CPU.
         if sys.platform != "win32":
             os.nice(order.nice)
         steps = _confine(order, connection, parent_pid)
@@ -75,7 +76,7 @@ def _connect(wire: Mapping[str, Any]) -> socket.socket:
         inherited = socket.socket(fileno=int(wire["fd"]))
         if inherited.fileno() == _NODE_SOCKET:
             return inherited
-        os.dup2(inherited.fileno(), _NODE_SOCKET)  # the number that every node has
+        os.dup2(inherited.fileno(), _NODE_SOCKET)  # the same number as in a forked node
         inherited.close()
         return socket.socket(fileno=_NODE_SOCKET)
     connection = socket.create_connection(("127.0.0.1", int(wire["port"])), timeout=_CONNECT_S)

@@ -1,4 +1,4 @@
-"""Keras' initialisers, drawn per tensor: the seed and the tensor's name decide, never the order."""
+"""Keras' initialisers. A tensor's values depend on the seed and its name, not on the order of drawing."""
 
 import hashlib
 from math import prod, sqrt
@@ -24,7 +24,7 @@ def _flat(specs: tuple[TensorSpec, ...], seed: int) -> NDArray[np.float32]:
 
 
 def initial_tensor(spec: TensorSpec, seed: int) -> NDArray[np.float32]:
-    """The first value of one tensor."""
+    """Initial values of one tensor."""
     match spec.init:
         case "zeros":
             return np.zeros(spec.shape, np.float32)
@@ -73,8 +73,9 @@ def _orthogonal(shape: tuple[int, ...], draw: np.random.Generator) -> NDArray[np
     """
     rows, columns = prod(shape[:-1]), shape[-1]
     normal = draw.standard_normal((max(rows, columns), min(rows, columns)))
-    # torch's factorisation: it obeys the one-thread rule, numpy's has a thread pool of its own.
+    # torch's factorisation: it keeps to one thread, numpy's LAPACK has a thread pool of its own.
     q, r = torch.linalg.qr(torch.from_numpy(normal))
+    # QR is unique only up to signs, which the library chooses; this makes the diagonal of R positive.
     unique = q * torch.sign(torch.diagonal(r))
     matrix = unique.numpy() if rows >= columns else unique.numpy().T
     return np.ascontiguousarray(matrix, np.float32).reshape(shape)

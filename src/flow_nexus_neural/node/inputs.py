@@ -1,4 +1,4 @@
-"""How a stored row looks to a network."""
+"""Turns stored rows into the input of a network: flat, as a sequence, with features dropped."""
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ def flat_view(rows: Tensor) -> Tensor:
 
 
 def sequence_view(rows: Tensor, spec: InputSpec) -> Tensor:
-    """[n, *row_shape] -> [n, steps, channels]: the vector is channel 0, each scalar repeats beside it."""
+    """[n, *row_shape] -> [n, steps, channels]: channel 0 is the vector, each scalar is a constant channel."""
     if spec.window is not None:
         return rows
     if not spec.vector_length:
@@ -28,13 +28,13 @@ def drop_features(rows: Tensor, spec: InputSpec, rate: float, noise: torch.Gener
     """Set whole features of single rows to 0, their mean after scaling, with probability `rate`.
 
     The vector column is one feature, each scalar is one; of a window each channel is one, over all steps.
-    Unlike dropout nothing is scaled up: it mimics records in which a feature is missing.
+    Unlike in dropout, the rest is not scaled up: the rows imitate records in which a feature is missing.
 
     Args:
         rows: [n, *row_shape].
         spec: Says where the features lie.
         rate: Probability, in [0, 1).
-        noise: What is drawn from.
+        noise: Generator of the mask.
     """
     if spec.window is not None:
         kept = torch.rand(rows.shape[0], 1, spec.n_scalars, generator=noise) >= rate

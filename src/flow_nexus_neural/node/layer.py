@@ -1,8 +1,8 @@
-"""What a layer is inside a node.
+"""Base class of the layers that a node computes.
 
-A layer is a frozen object without weights: it computes from an input, its tensors by part name, and a
-source of noise. One network can so be run with any number of weight settings (the copy being trained, the
-copy that serves, a candidate under evaluation) that share nothing.
+A layer is a frozen object without weights: it computes its output from an input, its tensors by part name,
+and a noise generator. So one network runs with several independent sets of weights: those in training, those
+that serve, and a candidate under evaluation.
 
 Shapes: n rows, t steps, c channels.
 """
@@ -20,9 +20,9 @@ Parts = Mapping[str, Tensor]
 """A layer's tensors by the last part of their names, for example `kernel`."""
 
 Noise = torch.Generator | None
-"""What dropout is drawn from while training; None whenever the network is only evaluated.
+"""Generator for dropout while training; None whenever the network is only evaluated.
 
-A generator of its own, so that requests served between two steps cannot change what is drawn.
+Not torch's global generator: requests served between two steps must not change the numbers drawn.
 """
 
 
@@ -42,7 +42,7 @@ class Layer(ABC):
 
     @abstractmethod
     def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:
-        """Run the layer; training behaviour if `noise` is given."""
+        """Run the layer, in training mode if `noise` is given."""
 
     @property
     def min_training_rows(self) -> int:

@@ -1,4 +1,4 @@
-"""A node's ends of its links: what it publishes to its neighbours, and what it reads of theirs."""
+"""A node's access to link buffers: it writes a token into its own and reads those of its neighbours."""
 
 import time
 from statistics import median
@@ -13,7 +13,7 @@ def announce(region: Region, token: int) -> None:
     """Write a token into the node's own link buffer.
 
     Raises:
-        ValueError: If the region is no link buffer, or was granted for reading only.
+        ValueError: If the region is not a link buffer, or was granted for reading only.
     """
     place = region.array("token", np.int64, (1,))
     if not region.writable or not place.flags.writeable:
@@ -22,12 +22,13 @@ def announce(region: Region, token: int) -> None:
 
 
 def observe(region: Region, reads: int) -> Sight:
-    """Read the token in a neighbour's link buffer, and time that.
+    """Read the token in a neighbour's link buffer, and measure the duration of a read.
 
     Raises:
-        ValueError: If the region is no view of a link buffer.
+        ValueError: If the region is not a link buffer.
     """
     published = region.array("token", np.int64, (1,))
+    # A private copy: the neighbour may overwrite the shared buffer at any time.
     private = np.zeros_like(published)
     read_ms = []
     for _ in range(reads):

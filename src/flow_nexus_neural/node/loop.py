@@ -1,7 +1,7 @@
-"""The single thread of a node: frames in, replies out.
+"""The message loop of a node, which has one thread: reads frames, sends replies.
 
-While a long request runs, the service calls `poll` between its steps; whatever has arrived by then is
-answered in place, so a prediction waits for one step at most.
+While a long request runs, the service calls `poll` between its steps; requests that have arrived by then are
+answered there, so a prediction waits for one step at most.
 """
 
 import os
@@ -35,12 +35,12 @@ Ancillary = tuple[int, int, bytes]
 
 
 class NodeLoop:
-    """Serves one service on one connected stream socket until the engine goes or says Shutdown.
+    """Serves one service on one connected stream socket until Shutdown or until the engine closes it.
 
     Args:
         connection: Blocking stream socket to the engine.
         service: Answers the requests.
-        incarnation: Requests of another one are fenced.
+        incarnation: Requests for another incarnation are refused.
         limits: Longest frames; the body may be larger where grants carry their arrays.
     """
 
@@ -57,7 +57,7 @@ class NodeLoop:
         self._buffer = bytearray(_CHUNK_BYTES)
 
     def serve(self, ready: Ready) -> None:
-        """Say ready, then answer until the end.
+        """Send Ready, then answer requests until the end.
 
         Raises:
             SystemExit: With status 0, after Shutdown or when the engine's end is closed.
@@ -70,9 +70,9 @@ class NodeLoop:
             self._answer_next()
 
     def poll(self) -> bool:
-        """Answer what has arrived; True when the running request shall end.
+        """Answer what has arrived; True if the running request must end.
 
-        What comes behind a Cancel waits for that end: it may be the next long request.
+        Frames after a Cancel stay queued until it has ended: they may hold the next long request.
         """
         while not self._responder.cancelled:
             if self._frames:
@@ -83,19 +83,20 @@ class NodeLoop:
 
     def _answer_next(self) -> None:
         frame = self._frames.popleft()
+        # A grant without arrays names the next descriptor that has arrived: both keep their order.
         rides = isinstance(frame, Frame) and isinstance(frame.message, Grant) and not frame.arrays
         self._granted = self._descriptors.popleft() if rides and self._descriptors else None
         try:
             reply = self._responder.answer(frame, self.poll, self._open_region)
         finally:
             if rides and self._granted is not None:
-                os.close(self._granted)
+                os.close(self._granted)  # the mapping outlives it, and RLIMIT_NOFILE is low
         self._send(reply)
         if self._responder.closing:
             raise SystemExit(0)
 
     def _receive(self, *, wait: bool) -> bool:
-        """Read once; False when nothing was there."""
+        """Read once; False if no data was available."""
         try:
             n_bytes, ancillary = self._read(self._buffer, wait=wait)
         except BlockingIOError:
@@ -105,7 +106,7 @@ class NodeLoop:
         for _, _, data in ancillary:
             self._descriptors.extend(memoryview(data).cast("i"))
         if n_bytes == 0:
-            raise SystemExit(0)  # the engine is gone; there is nobody left to work for
+            raise SystemExit(0)  # end of file: the engine has closed the socket or has died
         self._frames.extend(self._decoder.feed(memoryview(self._buffer)[:n_bytes]))
         return True
 
@@ -115,7 +116,7 @@ class NodeLoop:
         return map_region(self._granted, grant)
 
     def _send(self, buffers: list[bytes | memoryview]) -> None:
-        """Write everything; the engine always reads."""
+        """Write everything; blocking is safe, because the engine reads at all times."""
         pending = deque(memoryview(buffer) for buffer in buffers)
         try:
             while pending:
@@ -129,7 +130,13 @@ class NodeLoop:
             raise SystemExit(0) from None
 
     def _read(self, buffer: bytearray, *, wait: bool) -> tuple[int, list[Ancillary]]:
-        """Bytes read, with what rode on them; raises BlockingIOError when it may not wait for some."""
+        """Number of bytes read, with their control messages.
+
+        A plain `recv` would lose the descriptors of grants, which arrive with the first byte of their frame.
+
+        Raises:
+            BlockingIOError: If there is no data and `wait` is false.
+        """
         n_bytes, ancillary, _, _ = self._connection.recvmsg_into(
             [buffer],
             socket.CMSG_SPACE(_DESCRIPTORS_AT_ONCE * _DESCRIPTOR_BYTES),
@@ -138,5 +145,5 @@ class NodeLoop:
         return n_bytes, ancillary
 
     def _write(self, window: list[memoryview]) -> int:
-        """Bytes written of these buffers; at least one."""
+        """Write a part of these buffers, at least one byte; return the number of bytes written."""
         return os.writev(self._connection.fileno(), window)

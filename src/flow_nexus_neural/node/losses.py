@@ -1,4 +1,4 @@
-"""What training minimises: the task decides, averaged over the rows of a batch."""
+"""The training loss of each task, averaged over the rows of a batch."""
 
 from collections.abc import Callable
 

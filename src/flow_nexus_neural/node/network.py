@@ -1,4 +1,4 @@
-"""A planned network, as a function of rows and weights."""
+"""A network built from a plan: computes logits from rows and weights."""
 
 import torch
 from torch import Tensor
@@ -13,31 +13,34 @@ CHUNK_ROWS = 1024
 """Rows of a flat network per forward pass."""
 
 CHUNK_STEPS = 3200
-"""Rows times steps of a sequence network per forward pass, so that a pass stays in milliseconds."""
+"""Rows times steps of a sequence network per forward pass: short requests wait for one pass at most."""
 
 
 class Network:
-    """Computes logits. Holds no weights, so it may run with several settings in turn."""
+    """Computes logits. Holds no weights, so it can run with several sets of weights in turn."""
 
     def __init__(self, plan: NetworkPlan) -> None:
         """Build every layer.
 
         Raises:
-            ValueError: If a layer's type or arguments are not in the vocabulary.
+            ValueError: If a layer's type is unknown or its arguments are not valid.
         """
         self.plan = plan
         self._layers = tuple(_built(layer) for layer in plan.layers)
 
     @property
     def chunk_rows(self) -> int:
-        """Rows per forward pass of an inference; a function of the plan, so that results repeat."""
+        """Rows per forward pass of an inference.
+
+        A function of the plan alone: another chunk size could change the rounding of the results.
+        """
         if self.plan.view == "flat":
             return CHUNK_ROWS
         return max(CHUNK_STEPS // self.plan.input.sequence_shape[0], 1)
 
     @property
     def min_training_rows(self) -> int:
-        """The most that any layer needs: 2 if a batch norm would see one value per channel in a row."""
+        """The largest need of any layer: 2 if a row gives a batch norm only one value per channel."""
         return max(layer.min_training_rows for layer in self._layers)
 
     def logits(self, rows: Tensor, weights: Weights, noise: Noise = None) -> Tensor:
@@ -45,8 +48,8 @@ class Network:
 
         Args:
             rows: [n, *row_shape] float32.
-            weights: A setting of the same plan; its running statistics move if `noise` is given.
-            noise: Source of dropout; None outside training.
+            weights: Weights of the same plan; running statistics are updated if `noise` is given.
+            noise: Generator for dropout; None outside training.
 
         Returns:
             [n, n_outputs] float32.
@@ -61,12 +64,12 @@ class Network:
         return x
 
     def check(self, weights: Weights) -> None:
-        """Run one row of zeros through it.
+        """Run the network on one row of zeros.
 
         Raises:
-            ValueError: If what comes out is not [1, n_outputs].
-            RuntimeError: If shapes inside do not fit.
-            KeyError: If a layer misses a tensor.
+            ValueError: If the output is not [1, n_outputs].
+            RuntimeError: If shapes inside the network do not fit.
+            KeyError: If a layer lacks a tensor.
         """
         with torch.inference_mode():
             logits = self.logits(torch.zeros(1, *self.plan.input.row_shape), weights)

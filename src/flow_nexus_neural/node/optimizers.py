@@ -1,11 +1,11 @@
 """Optimiser steps over whole flat vectors, in place.
 
-Formulas are torch's, hyper-parameters Keras' defaults. The classes of `torch.optim` are not used: making the
-first one loads `torch._dynamo` and some eight hundred modules with it, which every node would pay for and a
-confined one could not even read.
+Formulas are torch's, hyper-parameters Keras' defaults. The classes of `torch.optim` are not used: creating
+the first one imports `torch._dynamo` and some eight hundred other modules, which costs seconds and is
+impossible in a confined node.
 
-Moments arrive with the committed state and leave with the published one; nothing is kept here. Adagrad's
-accumulator therefore starts at `ADAGRAD_INITIAL` because whoever makes the first state puts it there.
+Moments are read from the base state and written to the published one; none are kept here. Adagrad's
+accumulator starts at `ADAGRAD_INITIAL` because the code that creates the first state sets it.
 """
 
 import logging
@@ -23,7 +23,7 @@ ADAM_BETAS = (0.9, 0.999)
 RMSPROP_ALPHA = 0.9
 EPSILON = 1e-7
 ADAGRAD_INITIAL = 0.1
-"""What the first state's accumulator must hold for Keras' Adagrad; the node never adds it."""
+"""Initial value of Adagrad's accumulator in Keras; the first state holds it, the node never adds it."""
 
 _LARGEST_EXACT_STEP = (
     1 << 24
@@ -34,12 +34,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Descent:
-    """The vectors of one training and the rule that moves them.
+    """The vectors of one training and the optimiser that updates them.
 
     Attributes:
-        params: [n_params], moved in place.
+        params: [n_params], updated in place.
         grads: [n_params], read.
-        moments: Those of `MOMENTS` for this optimiser, [n_params] each, moved in place.
+        moments: Those of `MOMENTS` for this optimiser, [n_params] each, updated in place.
     """
 
     optimizer: Optimizer
@@ -57,7 +57,7 @@ class Descent:
         self._scratch = torch.empty_like(self.params if needs_scratch else self.params[:0])
 
     def step(self, number: int) -> None:
-        """Move the parameters once; `number` counts from 1 over the moments' whole life."""
+        """Do one optimiser step; `number` counts from 1 since the moments were zero."""
         match self.optimizer:
             case "adam":
                 self._adam(number)
@@ -91,7 +91,7 @@ class Descent:
 def written_adam(
     params: Tensor, grads: Tensor, moments: tuple[Tensor, Tensor], number: int, learning_rate: float
 ) -> None:
-    """Adam as the paper's section 2 has it, epsilon outside the root of the corrected moment.
+    """Adam as in section 2 of the paper: epsilon is added outside the root of the corrected moment.
 
     Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015, algorithm 1.
     """
@@ -106,7 +106,7 @@ def written_adam(
 def fused_adam(
     params: Tensor, grads: Tensor, moments: tuple[Tensor, Tensor], number: int, learning_rate: float
 ) -> None:
-    """The same in one pass over memory, by a kernel of torch that is not public (3.4 times faster)."""
+    """As `written_adam`, by a fused kernel of torch that is not public (one pass, 3.4 times faster)."""
     m, v = moments
     step = torch.tensor(float(min(number, _LARGEST_EXACT_STEP)))
     torch._fused_adam_(
@@ -128,8 +128,11 @@ def fused_adam(
 
 @cache
 def fused_adam_is_sound() -> bool:
-    """Whether torch's fused kernel exists here and follows the written formula; decided once per process."""
-    count = 67  # more than any vector register holds, and odd
+    """Whether torch's fused kernel exists and agrees with the formula; tested once per process.
+
+    Tested because the kernel is private: another version of torch may change or remove it.
+    """
+    count = 67  # more than a vector register holds, and odd: the scalar remainder is tested too
     grads = torch.linspace(-2.0, 3.0, count)
     fused = [torch.linspace(1.0, -1.0, count), torch.zeros(count), torch.zeros(count)]
     written = [tensor.clone() for tensor in fused]

@@ -1,4 +1,4 @@
-"""What precedes a node, however its process is started: its order, and its libraries made ready."""
+"""Preparation common to forked and exec'd nodes: the start order, and warmed-up libraries."""
 
 import platform
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from flow_nexus_neural.settings import Hostile
 
 @dataclass(frozen=True, slots=True)
 class ForkOrder:
-    """What the runtime asks for; the field names are those of the message."""
+    """The runtime's order to start one node; the field names are those of the message."""
 
     id: int
     node_id: str
@@ -29,13 +29,13 @@ class ForkOrder:
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """What warming up gives: how to make a node's service, and which libraries it will run on.
+    """Result of the warm-up: how to create a node's service, and the versions of its libraries.
 
     Attributes:
         make_service: Called in the confined child.
-        reseed: Called in the child, so that no two nodes share an inherited generator.
+        reseed: Called in the child, so that no two nodes draw from the same inherited generator state.
         versions: For `hello` and Ready; `python` and `torch` name the runtime of every node.
-        cpu_capability: Vector instructions that the tensor library uses, when it says.
+        cpu_capability: Vector instructions that the tensor library uses; None if unknown.
     """
 
     make_service: Callable[[ForkOrder], Service]
@@ -45,7 +45,8 @@ class Preparation:
 
 
 def prepare_torch() -> Preparation:
-    """Import and warm up the real node."""
+    """Import and warm up torch and the node's service."""
+    # Imported here, not above: tests start zygotes with a light service and without torch.
     import numpy as np
     import torch
 
@@ -58,10 +59,10 @@ def prepare_torch() -> Preparation:
         return NodeService(node_id=order.node_id, incarnation=order.incarnation, seed=order.seed)
 
     def reseed(seed: int) -> None:
-        # Not `torch.manual_seed`, which looks for accelerators first, at sixty times the cost.
+        # Not `torch.manual_seed`, which first looks for accelerators and takes sixty times as long.
         torch.default_generator.manual_seed(seed)
-        # Everything in a node draws from counter-based generators. Libraries that might fall back on the
-        # global one must at least not repeat what a sibling drew.
+        # The node's own code draws from counter-based generators only. This is for a library that falls
+        # back on the global one: it must not repeat the numbers of another node.
         np.random.seed(seed & 0xFFFF_FFFF)  # noqa: TID251, NPY002  # reseeds the inherited global
 
     return Preparation(
@@ -79,7 +80,7 @@ def prepare_torch() -> Preparation:
 def ready_of(
     order: ForkOrder, preparation: Preparation, steps: Steps, probes: dict[str, str]
 ) -> Ready:
-    """What a confined node says first."""
+    """The first message of a confined node."""
     return Ready(
         node_id=order.node_id,
         incarnation=order.incarnation,

@@ -1,4 +1,4 @@
-"""Granted memory, and what must be true of it before it is used."""
+"""Granted memory regions, and the checks of their arrays before use."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,10 +26,10 @@ class Region:
     writable: bool = False
 
     def array(self, name: str, dtype: DTypeLike, shape: tuple[int | None, ...]) -> NDArray[Any]:
-        """An array of exactly this dtype and shape; None stands for any length.
+        """Return the array `name` if it has exactly this dtype and shape; None stands for any length.
 
         Raises:
-            ValueError: If there is none, or another one.
+            ValueError: If it is missing, or has another dtype or shape.
         """
         found = self.arrays.get(name)
         if found is None:
@@ -48,7 +48,7 @@ class Region:
 
 
 def rows_of(region: Region, plan: NetworkPlan) -> NDArray[Any]:
-    """Array `x` [rows, *row_shape] float32.
+    """Return the array `x` [rows, *row_shape] float32.
 
     Raises:
         ValueError: If it is missing or does not fit the plan.
@@ -57,7 +57,7 @@ def rows_of(region: Region, plan: NetworkPlan) -> NDArray[Any]:
 
 
 def shard_of(region: Region, plan: NetworkPlan) -> Shard:
-    """Arrays `x` and `y` of rows with targets.
+    """Return the arrays `x` and `y`, rows with targets.
 
     Raises:
         ValueError: If one is missing, does not fit the plan, or holds targets the task does not have.
@@ -66,7 +66,7 @@ def shard_of(region: Region, plan: NetworkPlan) -> Shard:
     if len(x) == 0:
         raise ValueError(f"{region.key!r} has no rows")
     y = region.array("y", np.int64 if plan.task == "multiclass" else np.float32, (len(x),))
-    # torch takes class -100 as "ignore" and any number as a probability; neither is meant here.
+    # torch's losses would accept class -100 as "ignore" and any number as a binary target.
     highest = {"binary": 1, "multiclass": plan.n_outputs - 1, "regression": None}[plan.task]
     if highest is not None and not (y.min() >= 0 and y.max() <= highest):
         raise ValueError(f"targets of {region.key!r} leave the range 0 to {highest} of {plan.task}")
@@ -76,7 +76,7 @@ def shard_of(region: Region, plan: NetworkPlan) -> Shard:
 def state_of(
     region: Region, plan: NetworkPlan, optimizer: Optimizer | None = None
 ) -> dict[str, NDArray[Any]]:
-    """Vectors `params` and `buffers`, and the moments of `optimizer`.
+    """Return the vectors `params` and `buffers`, and the moments of `optimizer`.
 
     Raises:
         ValueError: If one is missing or is not exactly as long as the plan says.
@@ -89,10 +89,10 @@ def state_of(
 
 
 def publish_to(region: Region, plan: NetworkPlan, optimizer: Optimizer) -> dict[str, NDArray[Any]]:
-    """The vectors of a region that may be written.
+    """Return the vectors of a writable region, to be overwritten with a trained state.
 
     Raises:
-        ValueError: If it was granted for reading only, or as `state_of`.
+        ValueError: If the region was granted for reading only, or as in `state_of`.
     """
     state = state_of(region, plan, optimizer)
     if not region.writable or not all(array.flags.writeable for array in state.values()):

@@ -1,7 +1,7 @@
-"""What computes each layer type, by the type's name.
+"""Registry of the classes that compute each layer type, by the type's name.
 
-Classes in `node.layers` enter themselves with `@computes`; import `LAYERS` from there, so that all of them
-are entered. The names are those of the types in `networks.layers`; a test compares the two.
+Classes in `node.layers` register themselves with `@computes`; import `LAYERS` from there, so that all of
+them are registered. The names are those of the types in `networks.layers`; a test compares the two.
 """
 
 import inspect
@@ -11,17 +11,17 @@ from typing import Final, TypeVar
 from flow_nexus_neural.node.layer import Layer
 
 LAYERS: Final[dict[str, type[Layer]]] = {}
-"""Canonical type name to the class that is built from the plan."""
+"""From a canonical type name to the class that computes it."""
 
 L = TypeVar("L", bound=Layer)
 
 
 def computes(*names: str) -> Callable[[type[L]], type[L]]:
-    """Enter a class under the types that it computes; a decorator, above that of a dataclass.
+    """Register a class for the types that it computes; a decorator, placed above `@dataclass`.
 
     Raises:
-        TypeError: If the class leaves out an abstract method.
-        ValueError: If a type has its class already.
+        TypeError: If the class does not implement an abstract method.
+        ValueError: If a type is already registered.
     """
 
     def enter(layer_class: type[L]) -> type[L]:
@@ -38,7 +38,7 @@ def computes(*names: str) -> Callable[[type[L]], type[L]]:
 
 
 def unregister(name: str) -> None:
-    """Take one type out again; for tests that bring a layer of their own.
+    """Remove a type; for tests that register a layer of their own.
 
     Raises:
         KeyError: If there is no such type.

@@ -1,9 +1,9 @@
-"""What a node can do: one method that answers every request and never raises.
+"""The requests that a node serves: one method answers every request and never raises.
 
 `NodeService._answer` has one case for every class of `messages.ServiceRequest`; mypy reports a missing one.
 
-Memory is granted and taken back by the transport, which calls `attach` and `detach`. While a long request
-runs, `poll` is called between its steps; the transport may there call `handle` again with another request.
+The transport grants and revokes memory by calling `attach` and `detach`. While a long request runs, the
+service calls `poll` between its steps; in it the transport may call `handle` again with another request.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -65,9 +65,9 @@ class _Busy(Exception):
 
 @dataclass(slots=True)
 class _Held:
-    """One network of the node: what serves, and what is needed to train and to judge it.
+    """One network of the node, with separate weights for serving, training and evaluating a candidate.
 
-    None of the three settings of weights shares memory with another.
+    The three share no memory: a prediction during training or evaluation reads complete serving weights.
     """
 
     network: Network
@@ -77,20 +77,20 @@ class _Held:
     candidate: Weights | None = None
 
     def serve(self, state: Mapping[str, NDArray[Any]]) -> str:
-        """Make a state the serving copy and return its digest."""
+        """Copy a state into the serving weights; return their digest."""
         self.serving.load(state["params"], state["buffers"])
         self.digest = self.serving.digest()
         return self.digest
 
 
 class NodeService:
-    """The networks of one node and everything that can be asked of them.
+    """The networks of one node and the operations on them.
 
     Args:
         node_id: Names this incarnation; part of error messages.
         incarnation: Of the slot.
-        seed: Seeds torch's global generator. Nothing here draws from it: it only keeps two nodes that were
-            forked from one process from ever drawing the same numbers.
+        seed: Seeds torch's global generator. Nothing here draws from it; two nodes forked from one process
+            would otherwise inherit the same generator state.
     """
 
     def __init__(self, *, node_id: str, incarnation: int, seed: int) -> None:
@@ -104,24 +104,24 @@ class NodeService:
         torch.default_generator.manual_seed(seed)
 
     def attach(self, key: str, arrays: Arrays, *, writable: bool) -> None:
-        """Hold arrays under a key; replaces what the key held."""
+        """Store the arrays of a region under a key; replaces a region of that key."""
         self._regions[key] = Region(key, dict(arrays), writable)
 
     def detach(self, keys: Sequence[str]) -> None:
-        """Forget keys; unknown ones are ignored. A running request keeps what it has begun to use."""
+        """Drop regions; unknown keys are ignored. A running request keeps the arrays it already uses."""
         for key in keys:
             self._regions.pop(key, None)
 
     def handle(self, request: ServiceRequest, arrays: Arrays, poll: Poll) -> Answer:
-        """Answer one request; whatever goes wrong becomes `Failed`, and the node goes on.
+        """Answer one request; any exception becomes a `Failed` reply, and the node goes on.
 
         Args:
-            request: What is asked.
-            arrays: What came along, for Predict.
+            request: The request.
+            arrays: The arrays of its frame, for Predict.
             poll: Called between optimiser steps and batches of a long request; True ends it.
         """
         # Moments of dead units decay to denormal numbers, on which a step costs 20 times as much (measured).
-        # Set per request, since it belongs to the thread and whoever lent it may not want it.
+        # Set per request: the setting belongs to the thread, which in-process runtimes share with other code.
         torch.set_flush_denormal(True)
         try:
             with self._long(request.kind) if request.is_long else nullcontext():
@@ -130,10 +130,11 @@ class NodeService:
             return Failed(type="cancelled", message=f"{self._name} was asked to stop"), {}
         except _Busy as failure:
             return Failed(type="busy", message=f"{self._name} is busy: {failure}"), {}
-        except Exception as failure:  # noqa: BLE001 - a node outlives every request; the engine is told
+        except Exception as failure:  # noqa: BLE001 - a node outlives every request; the engine gets the error
             text = str(failure) or "no message"
             return Failed(type=type(failure).__name__[:80], message=text[:2000]), {}
         finally:
+            # A short request answered during a long one must not switch it off for the rest of that one.
             if self._running is None:
                 torch.set_flush_denormal(False)
 
@@ -171,6 +172,7 @@ class NodeService:
         """Mark a long request as running; one at a time."""
         if self._running is not None:
             raise _Busy(f"{self._running} runs, {kind} must wait for its reply")
+        # Reset at the start: a Cancel that arrived after the previous request must not end this one.
         self._running, self._cancelled = kind, False
         try:
             yield
@@ -178,7 +180,7 @@ class NodeService:
             self._running = None
 
     def _pong(self) -> Pong:
-        """The longest step is that of the running or the latest training."""
+        """Report progress; the longest step is that of the running or the latest training."""
         return Pong(
             busy=self._running,
             steps_done=self._steps_done,
@@ -191,6 +193,7 @@ class NodeService:
         plan = request.plan
         network, serving = Network(plan), Weights(plan)
         serving.load(*initial_weights(plan, request.seed))
+        # One forward pass before the network is stored: a plan that does not work fails its Build.
         network.check(serving)
         digest = serving.digest()
         self._held[request.network] = _Held(network, serving, digest)
@@ -209,6 +212,7 @@ class NodeService:
     def _train(self, request: Train, poll: Poll) -> Trained:
         held = self._network(request.network)
         plan = held.network.plan
+        # All regions are checked before the first step, so that a wrong one costs no training.
         shard = shard_of(self._region(request.shard), plan)
         base = state_of(self._region(request.base), plan, request.optimizer)
         publish = publish_to(self._region(request.publish), plan, request.optimizer)
@@ -223,6 +227,7 @@ class NodeService:
             self._checkpoint(poll)
 
         progress = train(held.network, held.workspace, shard, request, watch)
+        # Published only when complete: a cancelled training leaves the old content in the region.
         for name, vector in held.workspace.state(request.optimizer).items():
             np.copyto(publish[name], vector)
         return Trained(
@@ -256,7 +261,7 @@ class NodeService:
         )
 
     def _checkpoint(self, poll: Poll) -> None:
-        """Let quick requests be served; end the running one if it shall end."""
+        """Serve short requests; end the running one if it was cancelled."""
         if poll() or self._cancelled:
             raise _Cancelled
 
@@ -277,11 +282,11 @@ def infer(
     rows: NDArray[Any],
     between_chunks: Callable[[], None] = lambda: None,
 ) -> NDArray[np.float32]:
-    """Logits [rows, n_outputs] float32, chunk by chunk; the first call of `between_chunks` is after one.
+    """Compute logits [rows, n_outputs] float32, chunk by chunk.
 
     Args:
-        network: What is run.
-        weights: A setting of its plan.
+        network: The network.
+        weights: Weights of its plan.
         rows: [rows, *row_shape] float32; may be read-only.
         between_chunks: Called between two chunks; may raise.
     """
@@ -290,6 +295,7 @@ def infer(
     for start in range(0, len(rows), size):
         if start:
             between_chunks()
+        # A copy: torch warns about arrays over read-only memory, such as a granted shard.
         chunk = torch.from_numpy(np.array(rows[start : start + size], np.float32, order="C"))
         with torch.inference_mode():
             outputs[start : start + size] = network.logits(chunk, weights).numpy()

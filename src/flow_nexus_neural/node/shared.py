@@ -1,8 +1,8 @@
 """Maps granted memory into the node.
 
-Python's own `mmap` calls `fstat` through a system call that a confined node may not make, so the C library's
-`mmap` is called directly. A mapping ends when the last array over it is gone: revoking a region can never
-pull memory from under a computation that still reads it.
+Python's `mmap` module calls `fstat`, which a confined node may not, so the C library's `mmap` is called
+directly. A mapping is removed when the last array over it is deleted: revoking a region never unmaps memory
+that a computation still reads.
 """
 
 import ctypes
@@ -36,7 +36,7 @@ _FAILED: Final = ctypes.c_void_p(-1).value
 
 
 class _Mapping:
-    """Owner of one mapping; arrays made from it keep it alive, and its end unmaps."""
+    """Owner of one mapping. Arrays made from it keep it alive; collecting it unmaps the memory."""
 
     def __init__(self, fd: int, nbytes: int, *, writable: bool) -> None:
         protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
@@ -50,15 +50,16 @@ class _Mapping:
             "typestr": "|u1",
             "data": (address, not writable),
         }
+        # Not at interpreter exit, when the kernel unmaps everything anyway.
         weakref.finalize(self, _MUNMAP, address, nbytes).atexit = False
 
 
 def map_region(fd: int, grant: Grant) -> dict[str, NDArray[Any]]:
-    """Arrays over the memory behind a descriptor, which may be closed afterwards.
+    """Map the memory of a descriptor, which may be closed afterwards, and return arrays over it.
 
     Args:
         fd: A memory file of at least `grant.nbytes` bytes.
-        grant: Says where each array lies; read-only unless `writable`.
+        grant: Gives each array's place; the mapping is read-only unless `writable`.
 
     Raises:
         ValueError: If an array does not lie inside the region, or is not aligned.

@@ -20,7 +20,7 @@ from flow_nexus_neural.protocol.model_state import MOMENTS
 from flow_nexus_neural.vocabulary import Optimizer
 
 StepWatch = Callable[[float], None]
-"""Told the duration of each optimiser step in ms; may raise to end the training."""
+"""Called with the duration of each optimiser step in ms; may raise to end the training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,11 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a training did.
+    """Result of a training.
 
     Attributes:
-        loss: Mean over the rows seen, each batch under the weights it met; None if not finite or no row.
+        loss: Mean over the rows seen, each batch with the weights before its step; None if not finite or
+            without rows.
         cpu_s: CPU seconds of the optimiser steps alone.
     """
 
@@ -52,14 +53,14 @@ class Progress:
 
 
 class Workspace:
-    """The state that training moves: weights with gradients, and moments. Shares nothing with others."""
+    """The state that training changes: weights with gradients, and moments, in memory of their own."""
 
     def __init__(self, network: Network) -> None:
         self.weights = Weights(network.plan, trainable=True)
         self._moments: dict[str, Tensor] = {}
 
     def load(self, state: dict[str, NDArray[Any]], optimizer: Optimizer) -> None:
-        """Copy a state of flat vectors in."""
+        """Copy the flat vectors of a state into the workspace."""
         self.weights.load(state["params"], state["buffers"])
         for name in MOMENTS[optimizer]:
             if name not in self._moments:
@@ -79,15 +80,15 @@ class Workspace:
 def train(
     network: Network, workspace: Workspace, shard: Shard, request: Train, watch: StepWatch
 ) -> Progress:
-    """Do the requested optimiser steps in place in `workspace`.
+    """Run the requested optimiser steps in place in `workspace`.
 
-    The same arguments give the same bytes on the same machine: rows, order and dropout come from the
-    request, and nothing is drawn from a global generator.
+    Equal arguments give equal bytes on the same machine: the order of rows and dropout follow from seeds in
+    the request, and nothing is drawn from a global generator.
 
     Raises:
         ValueError: If a pass names steps that the shard does not have, or no batch is large enough for the
             network's batch norm.
-        Exception: Whatever `watch` raises; the workspace is then worth nothing.
+        Exception: Any exception of `watch`; the workspace then holds an incomplete state.
     """
     if request.batch_size < network.min_training_rows:
         raise ValueError(
@@ -98,6 +99,7 @@ def train(
     step = _Step(network, workspace, shard, request, noise)
     total, rows_seen, steps, cpu_s = 0.0, 0, 0, 0.0
     for rows in _batches(request.passes, len(shard.x), request.batch_size):
+        # A last batch of one row has no variance for batch norm to divide by.
         if len(rows) < network.min_training_rows:
             continue
         started, cpu_started = time.perf_counter(), time.thread_time()
@@ -116,7 +118,7 @@ def train(
 
 
 def _batches(passes: Sequence[Pass], rows: int, batch_size: int) -> Iterator[NDArray[np.int64]]:
-    """Row numbers of every batch, in order."""
+    """Row indices of every batch, in order."""
     available = -(-rows // batch_size)
     for part in passes:
         stop = available if part.stop is None else part.stop
@@ -156,8 +158,8 @@ class _Step:
         )
 
     def __call__(self, rows: NDArray[np.int64], number: int) -> float:
-        """Returns the batch's mean loss before the step."""
-        # take() copies, so autograd never sees the shard's read-only memory.
+        """Run step `number` on these rows; return the batch's mean loss before the step."""
+        # take() copies, so torch never gets an array over the shard's read-only memory.
         x = torch.from_numpy(self._shard.x.take(rows, axis=0))
         y = torch.from_numpy(self._shard.y.take(rows, axis=0))
         if self._feature_dropout > 0.0:

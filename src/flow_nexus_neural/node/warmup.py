@@ -1,4 +1,4 @@
-"""Do everything a node may ever do once, before the process that forks is frozen.
+"""Runs every operation of a node once in the zygote, before it forks, so that all modules are loaded.
 
 A confined node cannot read a module from disk, and what is imported or compiled here is shared by every fork.
 After `warm_up` no operation of a node adds to `sys.modules`.
@@ -51,6 +51,7 @@ def warm_up() -> None:
     Raises:
         RuntimeError: If one of the operations fails: this installation cannot run nodes.
     """
+    # One thread: a child forked after a multi-threaded OpenMP region hangs when it enters one itself.
     torch.set_num_threads(1)
     if torch.get_num_interop_threads() != 1:
         torch.set_num_interop_threads(1)
@@ -60,11 +61,11 @@ def warm_up() -> None:
 
 
 def example_networks(kind: LayerType) -> Iterator[list[WrittenLayer]]:
-    """Small networks around every example of a layer type, for each way in which it may be used.
+    """Small networks around every example of a layer type, one for each way of computing it.
 
-    Before a layer that reads all steps it is computed as a whole; at the end of a sequence network only its
-    last step may be computed (a pointwise layer then gets a vector); a type that needs no sequence is also
-    used on a vector.
+    In front of a layer that reads all steps, all its steps are computed; at the end of a sequence network
+    possibly the last step only (a pointwise layer then gets a vector); a type that needs no sequence is also
+    run on a vector.
     """
     pointwise = kind.sequence_use is SequenceUse.POINTWISE
     for chain in _chains(kind):
@@ -77,7 +78,7 @@ def example_networks(kind: LayerType) -> Iterator[list[WrittenLayer]]:
 
 
 def _chains(kind: LayerType) -> list[list[WrittenLayer]]:
-    """The examples, in one network where they can follow each other: a warm-up delays every start."""
+    """The examples, stacked in one network where possible: fewer networks make the zygote start faster."""
     examples = list(kind.examples())
     one_shape = all(_after([example]) == _SEQUENCE for example in examples)
     if one_shape and kind.sequence_use is SequenceUse.POINTWISE:
@@ -86,12 +87,12 @@ def _chains(kind: LayerType) -> list[list[WrittenLayer]]:
 
 
 def _after(layers: list[WrittenLayer]) -> Signal:
-    """What layers make of a sequence."""
+    """Output shape of these layers for the example sequence."""
     return walk(parse_layers(layers).layers, _SEQUENCE)[-1]
 
 
 def _exercises() -> Iterator[tuple[NetworkPlan, Optimizer]]:
-    """Every layer type; every optimiser and every task in turn."""
+    """A plan for every example network, combined with optimisers and tasks in rotation."""
     optimizers, tasks = cycle(MOMENTS), cycle(get_args(Task))
     for kind in LAYER_TYPES.values():
         if kind.is_computed:
@@ -158,6 +159,6 @@ def _succeed(
 
 
 def _fail_once() -> None:
-    """Errors load modules too."""
+    """Answer one failing request, since error handling loads modules too."""
     service = NodeService(node_id="warm-up", incarnation=0, seed=0)
     service.handle(Predict(network="none"), {}, lambda: False)

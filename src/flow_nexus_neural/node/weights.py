@@ -1,7 +1,7 @@
-"""The numbers of a network: two flat vectors and named views into them.
+"""The weights of a network: two flat vectors and named views into them.
 
-Loading is one copy per vector, an optimiser works on whole vectors, and autograd adds each gradient to its
-place in a third one. Two settings of one plan share no memory.
+So loading is one copy per vector, an optimiser works on whole vectors, and autograd accumulates gradients in
+a third flat vector. Two `Weights` of one plan share no memory.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from flow_nexus_neural.protocol.plan import NetworkPlan, PlannedLayer, TensorSpe
 
 
 class Weights:
-    """One setting of a plan's tensors.
+    """Values for the tensors of one plan.
 
     Attributes:
         params: [n_params] float32, the trainable tensors in the plan's order.
@@ -41,12 +41,12 @@ class Weights:
         self.layers: tuple[Parts, ...] = tuple(_parts(layer, views) for layer in plan.layers)
 
     def load(self, params: NDArray[Any], buffers: NDArray[Any]) -> None:
-        """Copy both vectors in.
+        """Copy both vectors into this object's memory.
 
         Raises:
             ValueError: If one is not exactly as long as the plan says.
         """
-        # Through numpy: torch warns about read-only arrays, and mapped regions are read-only.
+        # Copied by numpy: torch warns about read-only arrays, and mapped regions are read-only.
         for mine, given in ((self.params.numpy(), params), (self.buffers.numpy(), buffers)):
             if mine.shape != given.shape:
                 raise ValueError(f"a vector of {given.shape} does not fit a plan's {mine.shape}")
@@ -57,7 +57,7 @@ class Weights:
         return {"params": self.params.numpy(), "buffers": self.buffers.numpy()}
 
     def digest(self) -> str:
-        """The digest that the engine computes of the same weights."""
+        """Digest of the weights, equal to the one that the engine computes."""
         return weights_digest(self._plan, self.params.numpy(), self.buffers.numpy())
 
 
@@ -65,8 +65,8 @@ def _views(vector: Tensor, specs: Sequence[TensorSpec]) -> dict[str, Tensor]:
     views: dict[str, Tensor] = {}
     start = 0
     for spec in specs:
-        # .data: each view counts its own changes. Else one batch norm's new running mean would look to
-        # autograd like a change of every frozen kernel of the network.
+        # .data gives each view its own version counter. With a shared one autograd would take the update of
+        # one running mean for an in-place change of every frozen kernel, and refuse to run backward.
         views[spec.name] = vector[start : start + spec.size].view(spec.shape).data
         start += spec.size
     return views

@@ -2,7 +2,7 @@
 
 Started by `runtime.local.zygote_process`:
 `python -I -m flow_nexus_neural.node.zygote <control fd> <parent pid>`.
-It obeys one socket (SEQPACKET, one JSON message each):
+It serves one control socket (SEQPACKET, one JSON message each):
 
 * in: `fork{id, node_id, incarnation, seed, memory_mb, cpu_s, nice, nofile, hostile, header_bytes,
   body_bytes}` with two descriptors, the node's stream socket and the writing end of its stderr pipe;
@@ -10,11 +10,11 @@ It obeys one socket (SEQPACKET, one JSON message each):
 * out: `hello{...}` once, `forked{id, pid}` with a pidfd, `refused{id, reason}`, `pong{id}`, and
   `exit{pid, status, max_rss_bytes, cpu_s}` for every child.
 
-The end of the control socket ends the zygote, the end of the zygote ends every node (PDEATHSIG).
+When the control socket is closed the zygote exits; when the zygote exits every node is killed (PDEATHSIG).
 
 A fork shares the warmed libraries copy-on-write: a node costs milliseconds and a few megabytes, and imports
-nothing afterwards. That needs a process which never runs a second thread, or a child would inherit locks that
-nobody holds any more.
+nothing afterwards. The zygote must never run a second thread: a child would inherit locks held by a thread
+that does not exist in it, and block on them for ever.
 """
 
 import gc
@@ -43,17 +43,19 @@ _NODE_SOCKET: Final = 3
 
 
 def serve(control_fd: int, parent_pid: int, prepare: Callable[[], Preparation]) -> None:
-    """Run the zygote; ends by SystemExit."""
+    """Run the zygote until its control socket is closed; ends by SystemExit."""
     started = time.monotonic()
     control = socket.socket(fileno=control_fd)
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:  # the parent died before the kernel was told to kill us with it
+    if os.getppid() != parent_pid:  # the parent died before prctl, so the signal will never come
         raise SystemExit(0)
+    # Everything is imported before gc.freeze: what is loaded later would not be shared by the children.
     preparation = prepare()
     rehearse_last_words()
     gc.collect()
     gc.disable()
-    gc.freeze()  # a full collection in a child would otherwise write to, and so copy, every shared page
+    # Without this the first full collection in a child writes to every object and so copies all shared pages.
+    gc.freeze()
     n_threads = len(os.listdir("/proc/self/task"))
     if n_threads != 1:
         raise SystemExit(f"the zygote runs {n_threads} threads; forking would not be safe")
@@ -87,11 +89,12 @@ class _Zygote:
         poller.register(self._wake_read, select.POLLIN)
         while True:
             ready = {fd for fd, _ in poller.poll()}
+            # Drain, then reap: a child that dies in between writes a new byte and is reaped next time.
             if self._wake_read.fileno() in ready:
                 self._drain_wake_ups()
                 self._reap()
             if self._control.fileno() in ready:
-                self._obey()
+                self._serve_request()
 
     def send(self, message: Mapping[str, Any], descriptors: tuple[int, ...] = ()) -> None:
         data = json.dumps(message).encode()
@@ -125,7 +128,7 @@ class _Zygote:
                 }
             )
 
-    def _obey(self) -> None:
+    def _serve_request(self) -> None:
         try:
             data, descriptors, _, _ = socket.recv_fds(self._control, _MAX_MESSAGE_BYTES, 2)
         except ConnectionResetError:
@@ -141,6 +144,8 @@ class _Zygote:
         try:
             self._fork(order, node_socket, stderr)
         finally:
+            # The zygote must not keep them: the engine would never see the end of file of a dead node,
+            # and the next child would inherit its sibling's socket.
             os.close(node_socket)
             os.close(stderr)
 
@@ -153,11 +158,12 @@ class _Zygote:
             return
         if pid == 0:
             with NeverReturns():
+                # The wake-up socket is shared with the zygote: a signal here would wake the zygote up.
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 self._control.detach()
                 self._become_node(order, node_socket, stderr, zygote_pid)
-        pidfd = os.pidfd_open(pid)  # before anyone reaps: this number cannot have been reused
+        pidfd = os.pidfd_open(pid)  # before the child is reaped, while its number cannot be reused
         try:
             self.send({"kind": "forked", "id": order.id, "pid": pid}, (pidfd,))
         finally:
@@ -166,9 +172,9 @@ class _Zygote:
     def _become_node(
         self, order: ForkOrder, node_socket: int, stderr: int, zygote_pid: int
     ) -> None:
-        os.nice(order.nice)  # for good: RLIMIT_NICE will be 0
+        os.nice(order.nice)  # cannot be undone: `confine` sets RLIMIT_NICE to 0
         os.dup2(stderr, _STDERR)
-        # The descriptors may themselves be number 2 or 3: out of the way first.
+        # node_socket may itself be number 3, where dup2 would do nothing: copy it to a free number first.
         os.dup2(os.dup(node_socket), _NODE_SOCKET)
         connection = socket.socket(fileno=_NODE_SOCKET)
         steps = confine(
@@ -182,7 +188,7 @@ class _Zygote:
             expected_ppid=zygote_pid,
         )
         self._preparation.reseed(order.seed)
-        gc.enable()
+        gc.enable()  # switched off in the zygote, see `serve`
         service = self._preparation.make_service(order)
         probes = run_probes(hostile=order.hostile)
         ready = ready_of(order, self._preparation, steps, probes)
@@ -191,7 +197,7 @@ class _Zygote:
 
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:
-    """SIGCHLD only has to wake the loop up."""
+    """Do nothing: the handler exists so that SIGCHLD writes to the wake-up socket."""
 
 
 if __name__ == "__main__":

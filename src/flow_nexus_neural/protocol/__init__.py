@@ -1,1 +1,1 @@
-"""What travels between the engine and a node: messages, plans, frames, digests."""
+"""The protocol between the engine and a node: messages, plans, frames, digests."""

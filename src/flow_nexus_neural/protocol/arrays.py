@@ -1,4 +1,4 @@
-"""How arrays are described, in frames and in regions of memory."""
+"""Descriptions of arrays in frames and in memory regions."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -18,7 +18,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 class ArrayLayout(Frozen):
-    """Where one array lies in a body or a region, in bytes from its start; little endian, C order."""
+    """Place of one array in a frame's body or a region, in bytes from its start; little endian, C order."""
 
     name: Name
     dtype: DType
@@ -31,11 +31,11 @@ Layouts = tuple[ArrayLayout, ...]
 
 
 def rows_of(shapes: Shapes) -> int:
-    """Rows of the array `x`; 0 where there is none."""
+    """Number of rows of the array `x`; 0 if there is no such array."""
     shape = shapes.get("x")
     return shape[0] if shape else 0
 
 
 def specs_of(layouts: Layouts) -> ArraySpecs:
-    """Layouts without their places and order."""
+    """Names, dtypes and shapes of layouts, sorted by name and without their offsets."""
     return tuple(sorted((layout.name, layout.dtype, layout.shape) for layout in layouts))

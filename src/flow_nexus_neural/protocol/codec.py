@@ -1,10 +1,10 @@
-"""Frames: how messages and arrays become bytes and back, without any I/O.
+"""Frames: encodes messages and arrays as bytes and decodes them, without any I/O.
 
 A frame is a 16-byte prefix (magic, header bytes as u32, body bytes as u64, little endian), a JSON header
 `{id, inc, msg, arrays}` and the raw bytes of the arrays, back to back, little endian, C order.
 
-The decoder trusts nothing: lengths are judged before anything is allocated, the header is validated before
-the body is read, and every array must lie exactly where the layout says with no byte left over.
+The decoder trusts nothing: it checks lengths before it allocates memory and the header before it reads the
+body, and the arrays must fill the body without gaps or overlaps.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,7 +49,7 @@ M = TypeVar("M")
 
 
 class Header(Frozen, Generic[M]):
-    """What precedes the arrays."""
+    """The JSON header of a frame, which precedes the arrays."""
 
     id: Count
     inc: Count
@@ -58,7 +58,7 @@ class Header(Frozen, Generic[M]):
 
 
 class _Address(BaseModel):
-    """The part of a header that tells whom to answer when the rest of it is wrong."""
+    """The fields of a header that are needed to send an error reply when the rest of it is invalid."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -72,7 +72,7 @@ REPLY_HEADERS: TypeAdapter[Header[Reply]] = TypeAdapter(Header[Reply])
 
 @dataclass(frozen=True, slots=True)
 class Frame(Generic[M]):
-    """One message with its arrays, which are private to the receiver."""
+    """One message with its arrays, which lie in the receiver's own memory."""
 
     call_id: int
     incarnation: int
@@ -82,7 +82,7 @@ class Frame(Generic[M]):
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A frame with sound lengths and address whose message or layout is not in the protocol."""
+    """A frame with valid lengths and address, but with an invalid message or layout."""
 
     call_id: int
     incarnation: int
@@ -90,26 +90,26 @@ class Unreadable:
 
 
 class Gate(Protocol[M]):
-    """Decides what is awaited; both methods raise ProtocolViolation or Fenced to refuse."""
+    """Decides which frames are acceptable now; both methods raise ProtocolViolation or Fenced to refuse."""
 
     def admit_lengths(self, header_bytes: int, body_bytes: int) -> None:
-        """Judge a prefix, before the header is allocated."""
+        """Check a prefix, before memory for the header is allocated."""
         ...
 
     def admit_header(self, header: Header[M]) -> None:
-        """Judge a header, before the body is allocated."""
+        """Check a header, before memory for the body is allocated."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class FrameLimits:
-    """A gate that only knows the largest frame."""
+    """A gate that only limits the length of frames."""
 
     header_bytes: int = MAX_HEADER_BYTES
     body_bytes: int = MAX_BODY_BYTES
 
     def admit_lengths(self, header_bytes: int, body_bytes: int) -> None:
-        """Refuse what is longer than the limits."""
+        """Refuse a frame that is longer than the limits."""
         if header_bytes > self.header_bytes or body_bytes > self.body_bytes:
             raise ProtocolViolation(
                 f"a frame announces {header_bytes} header bytes and {body_bytes} body bytes,"
@@ -128,10 +128,10 @@ def pack(arrays: Mapping[str, NDArray[Any]], align: int = 1) -> tuple[Layouts, i
         align: Every offset becomes a multiple of this many bytes.
 
     Returns:
-        The layouts and the bytes up to the end of the last array.
+        The layouts, and the number of bytes up to the end of the last array.
 
     Raises:
-        ValueError: If an array has a dtype that is not on the wire.
+        ValueError: If the protocol does not support the dtype of an array.
     """
     return arrange(
         [(name, _wire_name(name, array), array.shape) for name, array in arrays.items()], align
@@ -141,7 +141,7 @@ def pack(arrays: Mapping[str, NDArray[Any]], align: int = 1) -> tuple[Layouts, i
 def arrange(
     specs: Sequence[tuple[str, str, tuple[int, ...]]], align: int = 1
 ) -> tuple[Layouts, int]:
-    """As `pack`, from (name, dtype, shape) alone."""
+    """As `pack`, for arrays given as (name, dtype, shape)."""
     layouts: list[ArrayLayout] = []
     end = 0
     for name, dtype, shape in specs:
@@ -161,7 +161,8 @@ def _wire_name(name: str, array: NDArray[Any]) -> DType:
 
 
 def raw_bytes(array: NDArray[Any], dtype: str) -> memoryview:
-    """The little-endian C-order bytes of an array, without a copy where it already has that form."""
+    """The bytes of an array in little-endian C order; copied only if it is stored otherwise."""
+    # Not ascontiguousarray, which turns a 0-d array into a 1-d one.
     plain = np.asarray(array, dtype=DTYPES[dtype], order="C")
     return plain.reshape(-1).view(np.uint8).data if plain.size else memoryview(b"")
 
@@ -177,15 +178,15 @@ def encode(
     """Encode one frame as buffers to be sent in order; array bytes are not copied.
 
     Args:
-        call_id: 0 for the answer to a start, else the number of the call.
-        incarnation: Of the node, both ways.
+        call_id: 0 for Ready, else the number of the call.
+        incarnation: Of the node, in requests and replies.
         message: A request or a reply.
-        arrays: Arrays that go with it, in order.
+        arrays: Its arrays, in order.
         limits: The receiver's limits.
 
     Raises:
-        LimitExceeded: If the receiver would refuse the frame for its length.
-        ValueError: If an array has a dtype that is not on the wire.
+        LimitExceeded: If the frame is longer than the receiver's limits.
+        ValueError: If the protocol does not support the dtype of an array.
     """
     limits = limits or FrameLimits()
     layouts, body_bytes = pack(arrays or {})
@@ -210,13 +211,13 @@ def encode(
 
 
 class Decoder(Generic[M]):
-    """Turns a stream of bytes into frames; the first thing wrong ends the stream.
+    """Turns a stream of bytes into frames; after the first error the stream cannot be continued.
 
     Args:
         headers: `REQUEST_HEADERS` in a node, `REPLY_HEADERS` in the engine.
-        gate: What is awaited.
-        tolerant: Give `Unreadable` for a frame that is delimited and addressed but not understood, so that
-            it can be answered. Only for a receiver that trusts the sender.
+        gate: Decides which frames are acceptable.
+        tolerant: Return `Unreadable` for an invalid message in a delimited and addressed frame, so that it
+            can be answered. Only for a receiver that trusts the sender.
     """
 
     def __init__(
@@ -232,19 +233,19 @@ class Decoder(Generic[M]):
         self._header: Header[M] | Unreadable | None = None
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[Frame[M] | Unreadable]:
-        """Take bytes, give the frames that they complete; for a gate that does not change with them.
+        """Take bytes and return the frames that they complete; for a gate without state.
 
         Raises:
-            ProtocolViolation: What was sent is not in the protocol. Every later call raises it too.
-            NeuralError: What the gate raised to refuse.
+            ProtocolViolation: If the bytes are not valid frames. Every later call raises it too.
+            NeuralError: As raised by the gate.
         """
         return list(self.frames(data))
 
     def frames(self, data: bytes | bytearray | memoryview) -> Iterator[Frame[M] | Unreadable]:
-        """Take bytes, give the frames that they complete one by one.
+        """Take bytes and yield the frames that they complete, one by one.
 
-        The receiver settles each frame before it asks for the next, so that the gate judges every frame by
-        what is still awaited after the one before it; a chunk may hold several. Take all of them, or none.
+        The receiver must process each frame before it takes the next, because the gate judges a frame by the
+        replies still awaited after the one before it. Exhaust the iterator: unread bytes would be lost.
 
         Raises:
             ProtocolViolation, NeuralError: As `feed`.
@@ -345,9 +346,10 @@ def _arrays(layouts: Layouts, body: bytearray) -> dict[str, NDArray[Any]]:
             view: NDArray[Any] = np.ndarray(
                 layout.shape, DTYPES[layout.dtype], buffer=body, offset=layout.offset
             )
-        except ValueError as failure:  # dimensions beyond what numpy can count, beside a 0
+        except ValueError as failure:  # numpy refuses huge dimensions even if another one is 0
             raise ProtocolViolation(
                 f"array {layout.name!r} has the impossible shape {layout.shape}"
             ) from failure
+        # Arrays lie in a frame without padding, so one may start at an unaligned address.
         arrays[layout.name] = view if view.flags.aligned else view.copy()
     return arrays

@@ -1,4 +1,4 @@
-"""Canonical bytes and their sha256: what equality claims rest on."""
+"""Canonical bytes of values and tensors, and their sha256, by which states are compared."""
 
 import hashlib
 import json
@@ -28,14 +28,14 @@ def json_digest(value: JsonValue) -> str:
 def state_digest(tensors: Mapping[str, NDArray[Any]]) -> str:
     """sha256 over tensors sorted by name, each as name, dtype, shape and little-endian bytes.
 
-    Name, dtype and shape end with a zero byte, so no two different states share their bytes.
+    Name, dtype and shape each end with a zero byte, so that different states have different byte strings.
     """
     digest = hashlib.sha256()
     for name in sorted(tensors):
         array = np.asarray(tensors[name], order="C")
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
         digest.update(f"{name}\0{little.dtype.str.lstrip('<|')}\0{little.shape}\0".encode())
-        digest.update(little.data.cast("B") if little.size else b"")
+        digest.update(little.data.cast("B") if little.size else b"")  # an empty view cannot be cast
     return digest.hexdigest()
 
 
@@ -45,7 +45,7 @@ def named_tensors(
     """Views of the flat vectors under the plan's tensor names.
 
     Args:
-        plan: Says names, shapes and order.
+        plan: Gives names, shapes and order.
         params: [n_params] float32.
         buffers: [n_buffers] float32.
 
@@ -69,7 +69,7 @@ def named_tensors(
 def weights_digest(
     plan: NetworkPlan, params: NDArray[np.float32], buffers: NDArray[np.float32]
 ) -> str:
-    """The state digest of a network's weights, as engine and node both compute it."""
+    """The state digest of a network's weights. Engine and node both compute it with this function."""
     return state_digest(named_tensors(plan, params, buffers))
 
 

@@ -1,8 +1,8 @@
-"""How the node's end of the wire answers: grants, fencing and shutdown around a service. No I/O.
+"""The node's end of the wire: grants, the check of incarnations, and shutdown, around a service. No I/O.
 
-The responder answers the messages of `messages.TransportRequest` itself and hands all others to the service.
-Every place where a node lives - a confined process, or a thread for simulation - uses this one responder, so
-that they differ in transport and in nothing else.
+The responder answers the messages of `messages.TransportRequest` itself and passes all others to the service.
+All runtimes, with nodes in confined processes or in threads for simulation, use this one responder, so that
+they differ only in transport.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +29,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 class Service(Protocol):
-    """What a node does, apart from how requests reach it."""
+    """The operations of a node, without the transport of requests."""
 
     def handle(
         self, request: ServiceRequest, arrays: Arrays, poll: Callable[[], bool]
@@ -37,19 +37,19 @@ class Service(Protocol):
         """Answer a request; never raises.
 
         Args:
-            request: What is asked.
-            arrays: What came with it.
-            poll: To be called between the steps of a long request: others are answered meanwhile by calling
-                `handle` again, and True asks to end the work with `Failed` of type `cancelled`.
+            request: The request.
+            arrays: The arrays of its frame.
+            poll: To be called between the steps of a long request. It answers other requests by calling
+                `handle` again; True means: end the work with `Failed` of type `cancelled`.
         """
         ...
 
     def attach(self, key: str, arrays: Arrays, *, writable: bool) -> None:
-        """Hold a region; replaces one of that key."""
+        """Store a region; replaces one of that key."""
         ...
 
     def detach(self, keys: Sequence[str]) -> None:
-        """Forget regions; keys that are not held are ignored."""
+        """Drop regions; unknown keys are ignored."""
         ...
 
 
@@ -57,8 +57,8 @@ class Responder:
     """Answers frames for one incarnation of a slot.
 
     Attributes:
-        closing: Whether a Shutdown was accepted: the node answers nothing more and exits.
-        cancelled: Whether the running long request is to end. Reset by the caller before the next request.
+        closing: Whether a Shutdown was accepted: the node answers no further request and exits.
+        cancelled: Whether the running long request must end. The caller resets it before the next request.
     """
 
     def __init__(
@@ -77,12 +77,12 @@ class Responder:
         poll: Callable[[], bool],
         open_region: Callable[[Grant], Arrays],
     ) -> list[bytes | memoryview]:
-        """The encoded reply to a frame.
+        """Answer a frame; return the encoded reply.
 
         Args:
-            frame: What came.
-            poll: Handed to the service.
-            open_region: Gives the arrays of a Grant whose frame does not carry them.
+            frame: The received frame.
+            poll: Passed to the service.
+            open_region: Returns the arrays of a Grant whose frame does not carry them.
         """
         reply, arrays = self._reply(frame, poll, open_region)
         try:
@@ -101,6 +101,7 @@ class Responder:
         poll: Callable[[], bool],
         open_region: Callable[[Grant], Arrays],
     ) -> tuple[Reply, Arrays]:
+        # First of all: a request meant for an earlier process of this slot must have no effect here.
         if frame.incarnation != self._incarnation:
             message = f"incarnation {frame.incarnation} asked incarnation {self._incarnation}"
             return Failed(type="fenced", message=message), {}
@@ -123,6 +124,7 @@ class Responder:
         if isinstance(request, Cancel):
             self.cancelled = True
         reply, brought = self._service.handle(request, arrays, poll)
+        # Without shared memory the engine cannot read the filled region: the reply carries its content.
         filled = request.region_filled()
         if filled is not None and isinstance(reply, request.reply_class()):
             return reply, self._carried.get(filled, brought)
@@ -149,7 +151,7 @@ class Responder:
 
 
 def failed(failure: Exception) -> Failed:
-    """The reply that an exception becomes."""
+    """Convert an exception into a reply."""
     return Failed(type=type(failure).__name__[:80], message=str(failure)[:2000])
 
 
@@ -157,7 +159,7 @@ def _as_granted(grant: Grant, carried: Arrays) -> Arrays:
     promised = {array.name: (DTYPES[array.dtype], array.shape) for array in grant.arrays}
     if promised != {name: (array.dtype, array.shape) for name, array in carried.items()}:
         raise ValueError(f"region {grant.key!r} came with other arrays than its grant says")
-    if not grant.writable:
+    if not grant.writable:  # as in shared memory, which is mapped read-only
         for array in carried.values():
             array.flags.writeable = False
     return carried

@@ -1,11 +1,11 @@
-"""What the engine may ask of a node and what a node may answer. The table is closed.
+"""All requests of the engine to a node and all replies of a node. No other message is accepted.
 
-A node answers; it never speaks first (its `Ready` answers its start). Arrays travel beside a message, in
-the frame's body, named and described by `arrays.ArrayLayout`; regions travel as descriptors with a `Grant`.
+A node only sends replies (its `Ready` is the reply to its start). Arrays travel in the frame's body and are
+described by `arrays.ArrayLayout`; regions travel as descriptors with a `Grant`.
 
-Replies come first, then requests, since every request names the class of its reply. What else a request says
-about its reply is explained in `protocol.contract`. To add a request: its class here, its name in
-`ServiceRequest`, and its case in `node.service`.
+Replies come first, then requests, because every request names the class of its reply. `protocol.contract`
+explains what else a request declares. To add a request: its class here, its name in `ServiceRequest`, and its
+case in `node.service`.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -27,13 +27,13 @@ from flow_nexus_neural.protocol.plan import Frozen, Name, NetworkPlan
 from flow_nexus_neural.vocabulary import SEED_LIMIT, Bounds, Optimizer
 
 MAX_LOSS = 3.5e38
-"""The mean of losses that are each a float32."""
+"""Above the largest float32: the mean of float32 losses cannot exceed it."""
 MAX_ROUNDING = 1e-3
-"""Every loss that is trained on is at least 0, but for rounding."""
+"""Every training loss is >= 0, except for rounding errors of this size."""
 MAX_CPU_S = 1e9
 NODE_LEARNING_RATE = Bounds(1e-7, 10)
 NODE_BATCH_SIZE = Bounds(1, 4096)
-"""What a node takes is wider than what a caller may ask for: a schedule may leave the latter."""
+"""Limits of a node, wider than those of a caller: a schedule may go beyond the caller's limits."""
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
@@ -43,11 +43,11 @@ LINK_LAYOUT: tuple[tuple[str, DType, tuple[int, ...]], ...] = (("token", "i8", (
 
 
 class Ready(Frozen):
-    """The node is confined and listens. Answers the start; carries call id 0.
+    """The node is confined and accepts requests. Reply to the start, with call id 0.
 
     Attributes:
-        steps: What each confinement step returned.
-        probes: What happened when the node tried what it must not be able to do.
+        steps: Result of each confinement step.
+        probes: Result of each attempt at a forbidden operation.
     """
 
     kind: Literal["ready"] = "ready"
@@ -59,9 +59,9 @@ class Ready(Frozen):
 
 
 class Pong(Frozen):
-    """Alive.
+    """The node is alive.
 
-    `busy` names the long request in progress; `steps_done` counts optimiser steps ever done.
+    `busy` names the running long request; `steps_done` counts optimiser steps since the node's start.
     """
 
     kind: Literal["pong"] = "pong"
@@ -71,13 +71,13 @@ class Pong(Frozen):
 
 
 class Done(Frozen):
-    """Accepted, nothing to report (Cancel, Shutdown, Grant, Revoke, Announce)."""
+    """Success without a result (Cancel, Shutdown, Grant, Revoke, Announce)."""
 
     kind: Literal["done"] = "done"
 
 
 class Built(Frozen):
-    """The network exists; `digest` is that of its initial weights."""
+    """The network was built; `digest` is that of its initial weights."""
 
     kind: Literal["built"] = "built"
     n_params: Count
@@ -86,14 +86,14 @@ class Built(Frozen):
 
 
 class Weights(Frozen):
-    """Arrays `params`, `buffers` come along."""
+    """Carries the arrays `params` and `buffers`."""
 
     kind: Literal["weights"] = "weights"
     digest: Digest
 
 
 class Loaded(Frozen):
-    """The serving copy has this digest."""
+    """The weights were loaded; `digest` is that of the serving copy."""
 
     kind: Literal["loaded"] = "loaded"
     digest: Digest
@@ -118,9 +118,10 @@ class Trained(Frozen):
 
 
 class Outputs(Frozen):
-    """Array `y` [rows, n_outputs] f4 comes along: logits, or standardised values for regression.
+    """Carries the array `y` [rows, n_outputs] f4: logits, or standardised values for regression.
 
-    `digest` names the serving copy that answered a Predict; None for Infer, whose weights the engine chose.
+    `digest` is that of the serving copy that answered a Predict; None for Infer, whose request names the
+    weights.
     """
 
     kind: Literal["outputs"] = "outputs"
@@ -128,10 +129,10 @@ class Outputs(Frozen):
 
 
 class Sight(Frozen):
-    """What one view showed.
+    """The token read from one neighbour's link buffer.
 
     Attributes:
-        token: As read last, whatever its publisher may have written.
+        token: The last value read; any value is possible, since another node wrote it.
         read_ms: Median time of one read.
     """
 
@@ -140,16 +141,16 @@ class Sight(Frozen):
 
 
 class Observed(Frozen):
-    """One sight per key that was asked for, in that order; None where no such view is held."""
+    """One `Sight` per requested key, in that order; None if the node holds no such region."""
 
     kind: Literal["observed"] = "observed"
     sights: Annotated[tuple[Sight | None, ...], Field(max_length=256)]
 
 
 class Failed(Frozen):
-    """The operation raised; the node is fine.
+    """The operation failed; the node goes on.
 
-    `type` is the exception's class or `busy`, `cancelled`.
+    `type` is the exception's class, or `busy`, `cancelled`, `fenced` (wrong incarnation) or `unreadable`.
     """
 
     kind: Literal["failed"] = "failed"
@@ -164,28 +165,28 @@ Reply = Annotated[
 
 
 class Ping(AnsweredBy[Pong]):
-    """Are you there, and how far."""
+    """Ask for signs of life and progress."""
 
     kind: Literal["ping"] = "ping"
 
 
 class Cancel(AnsweredBy[Done]):
-    """End the running long request at its next step; it then answers `Failed` with type `cancelled`."""
+    """End the running long request at its next step; its reply is then `Failed` with type `cancelled`."""
 
     kind: Literal["cancel"] = "cancel"
 
 
 class Shutdown(AnsweredBy[Done]):
-    """Answer `Done`, then exit with status 0."""
+    """Reply `Done`, then exit with status 0."""
 
     kind: Literal["shutdown"] = "shutdown"
 
 
 class Grant(AnsweredBy[Done]):
-    """You may use this region. On Linux the descriptor rides on the frame; else the arrays are its body.
+    """Give the node access to a region: by a descriptor sent with the frame, or with the arrays as its body.
 
     Attributes:
-        key: Name by which later requests refer to it; granting a held key replaces it.
+        key: Name by which later requests refer to the region; replaces a region of that key.
         writable: True only for the node's own publish and link buffers.
     """
 
@@ -204,7 +205,7 @@ class Grant(AnsweredBy[Done]):
 
 
 class Revoke(AnsweredBy[Done]):
-    """Forget these regions."""
+    """Drop these regions."""
 
     kind: Literal["revoke"] = "revoke"
     keys: Annotated[tuple[Name, ...], Field(max_length=256)]
@@ -216,9 +217,9 @@ class Revoke(AnsweredBy[Done]):
 
 
 class Build(AnsweredBy[Built]):
-    """Make the network `network` from a plan, with weights drawn from `seed`.
+    """Build the network `network` from a plan, with weights drawn from `seed`.
 
-    Replaces one of that name.
+    Replaces a network of that name.
     """
 
     is_long: ClassVar[bool] = True
@@ -242,7 +243,7 @@ class Build(AnsweredBy[Built]):
 
     @override
     def note_answered(self, node: NodeRecord, reply: BaseModel) -> None:
-        """From now on one plan is in force; a Build that failed left the former one."""
+        """Keep the plan that is now in force: this one, or the former one if the Build failed."""
         former = tuple(plan for plan in node.plans_of(self.network) if plan is not self.plan)
         node.plans[self.network] = (self.plan,) if isinstance(reply, Built) else former
 
@@ -261,7 +262,7 @@ class GetWeights(AnsweredBy[Weights]):
 
 
 class Load(AnsweredBy[Loaded]):
-    """Make a region's `params` and `buffers` the network's serving copy; recompute its digest."""
+    """Copy a region's `params` and `buffers` into the network's serving copy; recompute its digest."""
 
     is_long: ClassVar[bool] = True
 
@@ -284,14 +285,14 @@ class Pass(Frozen):
 
 
 class Train(AnsweredBy[Trained]):
-    """Optimiser steps from a committed state over the node's shard; the new state goes to `publish`.
+    """Train on the node's shard from a committed state; the new state is written to `publish`.
 
     Attributes:
         base: Region with `params`, `buffers` and the optimiser's moments; see `protocol.model_state`.
-        opt_step: Steps that the base's moments have seen.
+        opt_step: Number of steps in the moments of the base.
         shard: Region with `x` [rows, *row_shape] f4 and `y` [rows] (f4; i8 for multiclass).
         publish: Writable region with the arrays of the base's layout.
-        dropout_seed: Seed of everything drawn while training.
+        dropout_seed: Seed of all random numbers of the training except the order of rows.
         feature_dropout: Probability with which each feature group of a row is set to 0 (its mean).
     """
 
@@ -316,7 +317,7 @@ class Train(AnsweredBy[Trained]):
 
 
 class Infer(AnsweredBy[Outputs]):
-    """Logits of a whole region under the weights of another, without touching the serving copy."""
+    """Compute logits of region `data` with the weights in another region, not with the serving copy."""
 
     is_long: ClassVar[bool] = True
 
@@ -331,7 +332,7 @@ class Infer(AnsweredBy[Outputs]):
 
 
 class Predict(AnsweredBy[Outputs]):
-    """Logits of the rows in array `x` [rows, *row_shape] f4 under the serving copy."""
+    """Compute logits of the rows in the array `x` [rows, *row_shape] f4 with the serving copy."""
 
     kind: Literal["predict"] = "predict"
     network: Name
@@ -342,7 +343,7 @@ class Predict(AnsweredBy[Outputs]):
 
 
 class Announce(AnsweredBy[Done]):
-    """Write `token` into your own link buffer."""
+    """Write `token` into the node's own link buffer."""
 
     kind: Literal["announce"] = "announce"
     key: Name
@@ -354,7 +355,7 @@ class Announce(AnsweredBy[Done]):
 
 
 class Observe(AnsweredBy[Observed]):
-    """Read the tokens in these views of your neighbours' link buffers, each one `reads` times."""
+    """Read the tokens in these neighbours' link buffers, each one `reads` times."""
 
     kind: Literal["observe"] = "observe"
     keys: Annotated[tuple[Name, ...], Field(max_length=256)]
@@ -371,7 +372,7 @@ class Observe(AnsweredBy[Observed]):
 
 
 TransportRequest = Grant | Revoke | Shutdown
-"""Answered by the node's end of the wire, `protocol.dispatch`, whatever the node's service is."""
+"""Answered by `protocol.dispatch`, independently of the node's service."""
 
 ServiceRequest = (
     Ping | Cancel | Build | GetWeights | Load | Train | Infer | Predict | Announce | Observe

@@ -1,4 +1,4 @@
-"""The state of a network in training: which vectors it has under which optimiser.
+"""The state of a network in training: its vectors, which depend on the optimiser.
 
 At most four flat float32 vectors, in the order of the plan's tensors: `params` [n_params], `buffers`
 [n_buffers], and the client optimiser's moments `m` and `v` [n_params]; beside them the integer `opt_step`.
@@ -14,4 +14,4 @@ MOMENTS: dict[Optimizer, tuple[Literal["m", "v"], ...]] = {
     "rmsprop": ("v",),
     "adagrad": ("v",),
 }
-"""Which moment vectors an optimiser keeps."""
+"""The moment vectors of each optimiser."""

@@ -1,7 +1,7 @@
-"""Text that comes from a node, made fit to stand in an error, a status or a log.
+"""Quotes text that was written by a node, for errors, status and logs.
 
-Whoever reads it may be a person at a terminal or a model: it is printable, on one line, bounded and in
-quotation marks, so that nothing in it can pass for a command to the terminal or for the server's own words.
+The text is untrusted and may be read at a terminal or by a model. So it is made printable, put on one line,
+bounded and quoted: it can contain no terminal command and cannot be taken for the server's own text.
 """
 
 from typing import Final
@@ -9,34 +9,34 @@ from typing import Final
 REPLACED: Final = "\N{REPLACEMENT CHARACTER}"
 CUT: Final = "..."
 MARK: Final = "in its own words: "
-"""Stands before every quotation of a node that is part of a sentence."""
+"""Precedes every quotation of a node inside a sentence."""
 
 
 def plain(text: str, longest: int) -> str:
-    """Printable, on one line, of at most `longest` characters and a sign of the cut."""
+    """Replace unprintable characters and truncate to `longest` characters, with three dots if truncated."""
     kept = "".join(char if char.isprintable() else REPLACED for char in text[:longest])
     return kept + (CUT if len(text) > longest else "")
 
 
 def plain_lines(text: str, longest: int) -> str:
-    """The last `longest` characters with their line breaks, every line printable."""
+    """The last `longest` characters with their line breaks; each line made printable."""
     lines = text[-longest:].split("\n")
     return "\n".join(plain(line.rstrip("\r"), longest) for line in lines)
 
 
 def quoted(text: str, longest: int) -> str:
-    """In single quotation marks, which nothing inside can close."""
+    """Put a text into single quotation marks, with quotation marks inside it escaped."""
     escaped = plain(text, longest).replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
 
 
 def own_words(text: str, longest: int) -> str:
-    """A quotation with the mark that says whose words these are."""
+    """A quotation preceded by `MARK`, which attributes it to the node."""
     return MARK + quoted(text, longest)
 
 
 def shortened(sentence: str, longest: int) -> str:
-    """A sentence that may quote a node, cut to a length; a quotation that was cut open is closed again."""
+    """Truncate a sentence that may quote a node; a quotation that is cut in the middle is closed."""
     if len(sentence) <= longest:
         return sentence
     kept = sentence[:longest].rstrip("\\")
@@ -44,7 +44,7 @@ def shortened(sentence: str, longest: int) -> str:
 
 
 def _is_open(text: str) -> bool:
-    """Whether a text ends within single quotation marks, as `quoted` sets them."""
+    """Whether a text ends inside single quotation marks as written by `quoted`."""
     is_open = escaped = False
     before = " "
     for char in text:

@@ -1,7 +1,7 @@
-"""The shape of a network, as both sides of the wire know it.
+"""The plan of a network: layers, shapes and tensors, known to engine and node.
 
-`networks.planner` makes a plan from a layer list; `node.network` builds exactly the plan; the engine reads
-from it how long every vector must be before it believes one.
+`networks.planner` makes a plan from a layer list, `node.network` builds exactly the plan, and the engine
+checks against it the length of every vector that a node sends.
 """
 
 from math import prod
@@ -27,7 +27,7 @@ class Frozen(BaseModel):
 
 
 class InputSpec(Frozen):
-    """What one row of data looks like after scaling.
+    """Layout of one row of scaled data.
 
     A row is stored as [flat_width] float32, the vector column first and the scalars after it, or as
     [window, n_scalars] when `window` is set (then `vector_length` is 0).
@@ -51,7 +51,7 @@ class InputSpec(Frozen):
 
     @property
     def flat_width(self) -> int:
-        """Width a dense-only network sees."""
+        """Input width of a network without sequence layers."""
         return prod(self.row_shape)
 
     @property
@@ -72,7 +72,7 @@ class TensorSpec(Frozen):
 
     Attributes:
         name: `layers.<index>.<part>`, or `head.<part>` for an implied head; unique in the plan.
-        trainable: Whether the optimiser moves it. False for running statistics and frozen layers.
+        trainable: Whether the optimiser updates it. False for running statistics and frozen layers.
     """
 
     name: Name
@@ -96,7 +96,7 @@ class PlannedLayer(Frozen):
         in_shape: Shape of its input without the batch axis: [features] or [steps, features].
         out_shape: Shape of its output without the batch axis.
         take_last_step: Its input sequence is first reduced to the last time step.
-        last_query_only: An attention or encoder layer of which only the last step's output is read.
+        last_query_only: Only the last step's output of this attention or encoder layer is used.
         tensors: Its tensors in canonical order.
     """
 
@@ -111,13 +111,13 @@ class PlannedLayer(Frozen):
 
 
 class NetworkPlan(Frozen):
-    """A network that is known to work on an input, for a task.
+    """A network whose shapes were checked for an input and a task.
 
     Attributes:
         view: `flat` for dense-only networks, `sequence` for all others.
         n_outputs: Logits per row: 1 for binary and regression, the number of classes for multiclass.
-        implied_head: Whether the last layer was appended because none fitted the task.
-        layers: In order; the last one gives logits (its activation is inside the loss).
+        implied_head: Whether the last layer was appended because the list had no output layer for the task.
+        layers: In order; the last one outputs logits (its activation is part of the loss).
     """
 
     input: InputSpec

@@ -1,1 +1,1 @@
-"""Where nodes live: one protocol, several implementations."""
+"""Runtimes, which start nodes and connect the engine to them: one interface, several implementations."""

@@ -1,8 +1,8 @@
-"""The protocol between the engine and the places where nodes live. Two objects, few verbs.
+"""The interface of a runtime: `NodeRuntime` starts nodes, `NodeHandle` calls one.
 
-New abilities are new messages, never new verbs. A runtime restarts nothing and has no timer of its own
-except `ready_timeout_s`; deadlines belong to `engine.calls.deadlines`. Nothing here is specific to one
-platform, and importing this module does not import numpy.
+New operations of nodes are new messages, never new methods here. A runtime restarts nothing and has no timer
+except `ready_timeout_s`; `engine.calls.deadlines` sets deadlines. Nothing here is specific to one platform,
+and importing this module does not import numpy.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
-    """What a node is told before it starts.
+    """Parameters with which a node is started.
 
     Attributes:
-        node_id: Names this incarnation.
+        node_id: Id of this incarnation.
         slot: Stable identity, for example `worker-3`.
         incarnation: 1, 2, 3 ... per slot; every frame carries it.
-        seed: Seeds whatever library draws before the first seeded request.
-        memory_mb: Memory it may allocate above its start size.
+        seed: Seed of the global random generators of its libraries.
+        memory_mb: MiB that it may allocate above its start size.
         cpu_s: CPU seconds over its whole life.
-        max_regions: Regions it may hold at one time (sizes its descriptor limit).
+        max_regions: Regions it may hold at one time; determines its descriptor limit.
     """
 
     node_id: str
@@ -49,14 +49,14 @@ class NodeSpec:
 
 @dataclass(frozen=True, slots=True)
 class NodeExit:
-    """Why a node is gone, in words and in numbers.
+    """How and why a node ended.
 
     Attributes:
         reason: `stopped`, `killed`, `crashed`, `out_of_memory`, `cpu_limit`, `sandbox_violation`,
             `node_bug`, `confinement_failed`, `runtime_lost`, `unexplained`, ...
         sentence: For people, for example `killed by SIGKILL`.
-        returncode: As of `wait`; negative for signals; None when nobody could wait for it.
-        stderr_tail: Its last words, at most 4 KiB.
+        returncode: Exit status, negative for signals; None if no process could wait for the node.
+        stderr_tail: The end of its stderr, at most 4 KiB.
     """
 
     reason: str
@@ -70,14 +70,14 @@ class NodeExit:
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
-    """What confines a node, as measured on it after the fact.
+    """The confinement of a node, as measured when it was ready.
 
     Attributes:
         level: strict, seccomp, seatbelt, job, process or none.
-        layers: Each layer and the kernel's own view of it.
-        probes: What the node got when it tried what it must not be able to do.
-        not_enforced: Limits that nobody enforces here.
-        missing: What kept the level from being higher.
+        layers: Each layer of confinement, as the kernel reports it.
+        probes: Results of the node's attempts at forbidden operations.
+        not_enforced: Limits that are not enforced here.
+        missing: What is missing for a higher level.
         shared_with: Slots in the same process.
     """
 
@@ -99,15 +99,15 @@ class MemoryReading:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a runtime offers on this machine. Measured by the runtime; the engine decides by nothing else.
+    """What a runtime offers on this machine. The engine depends on these fields, not on the runtime's class.
 
     Attributes:
-        places: Nodes that may train at one time: more would only slow each other down.
+        places: Number of nodes that may train at one time; more would only slow each other down.
         isolation: The best level that a node can reach here; see `Isolation.level`.
         shared_memory: Arrays reach nodes through shared memory, not inside frames.
-        peer_views: A node that was granted a view reads its neighbour's buffer directly. Otherwise the engine
-            relays, and each view shows what the writer's last reply brought.
-        processes: Every node is a process of its own: it has a process id and can be killed at any moment.
+        peer_views: A node with a granted view reads its neighbour's buffer directly. Otherwise the engine
+            relays, and a view shows the content of the writer's last reply.
+        processes: Each node is a separate process: it has a process id and can be killed at any moment.
         gpu: Nodes can compute on a GPU.
     """
 
@@ -120,14 +120,14 @@ class Capabilities:
 
 
 class Region(Protocol):
-    """Bytes written once, sealed, and readable by the nodes that were granted them."""
+    """Memory that is written once, then sealed, and readable by the nodes to which it is granted."""
 
     key: str
     nbytes: int
     layout: tuple[ArrayLayout, ...]
 
     def close(self) -> None:
-        """Give up the engine's reference. Nodes that hold it keep it. Idempotent."""
+        """Release the engine's reference; nodes that hold the region keep it. Idempotent."""
         ...
 
 
@@ -139,14 +139,14 @@ class Buffer(Protocol):
     layout: tuple[ArrayLayout, ...]
 
     def copy(self) -> dict[str, NDArray[np.float32]]:
-        """Private copies of every array.
+        """Private copies of every array: the node may write while the engine reads.
 
-        Costs one pass over `nbytes`; may block: call it off the loop.
+        Costs one pass over `nbytes` and may block: do not call it on the event loop.
         """
         ...
 
     def close(self) -> None:
-        """Give up the engine's reference. Idempotent."""
+        """Release the engine's reference. Idempotent."""
         ...
 
 
@@ -155,17 +155,17 @@ class NodeHandle(Protocol):
 
     @property
     def spec(self) -> NodeSpec:
-        """What it was started with."""
+        """The parameters with which it was started."""
         ...
 
     @property
     def pid(self) -> int | None:
-        """Process id; None where the node has no process of its own."""
+        """Process id; None if the node is not a separate process."""
         ...
 
     @property
     def isolation(self) -> Isolation:
-        """As measured when it was ready."""
+        """Its confinement, as measured when it was ready."""
         ...
 
     @property
@@ -175,7 +175,7 @@ class NodeHandle(Protocol):
 
     @property
     def bytes_sent(self) -> int:
-        """Bytes of frames sent to the node, prefix included, descriptors' contents not included."""
+        """Bytes of frames sent to the node, including prefixes, without the content of shared memory."""
         ...
 
     @property
@@ -186,88 +186,90 @@ class NodeHandle(Protocol):
     async def call(
         self, request: AnsweredBy[R], arrays: Arrays | None = None
     ) -> tuple[R, dict[str, NDArray[Any]]]:
-        """One reply for one request. Cancelling gives up: the late reply is dropped, the next call unharmed.
+        """Send one request and wait for its reply.
 
-        The returned arrays are private copies. Sends are shielded from cancellation.
+        A cancelled caller stops waiting; the late reply is dropped and the next call is not affected. Sends
+        are shielded from cancellation: half a frame would make the stream unreadable. The returned arrays
+        are private copies.
 
         Raises:
             NodeFault: The operation raised inside the node (`details["type"]` has the reason).
-            NodeDied: The node's process ended after the request was sent.
-            NodeUnavailable: It had ended before the request was delivered.
-            ProtocolViolation: It sent what the protocol forbids and has been killed.
+            NodeDied: The node's process ended after the request was sent: the request may have run.
+            NodeUnavailable: The process had ended before the request was delivered.
+            ProtocolViolation: The node sent bytes that the protocol forbids and has been killed.
         """
         ...
 
     async def grant(self, region: Region | Buffer) -> None:
-        """Let the node use a region (read-only) or a buffer (writable, its own).
+        """Give the node access to a region (read-only) or to a buffer (writable).
 
         Raises as `call`.
         """
         ...
 
     async def revoke(self, *keys: str) -> None:
-        """Make the node forget regions. Raises as `call`."""
+        """Make the node drop regions. Raises as `call`."""
         ...
 
     async def wait_exit(self) -> NodeExit:
-        """Return once the node is gone, to every waiter, as often as asked."""
+        """Wait until the node has ended; every caller gets the same object, also after the end."""
         ...
 
     async def stop(self, grace_s: float = 0.5) -> NodeExit:
-        """Ask, wait, then SIGKILL.
+        """Send Shutdown, wait `grace_s`, then kill; with `grace_s` 0 kill at once.
 
-        Idempotent; runs to its end when cancelled. grace_s 0 kills at once.
+        Idempotent; completes even if the caller is cancelled.
         """
         ...
 
     def memory(self) -> MemoryReading | None:
-        """Memory now, read from the system; None where it cannot be known."""
+        """Current memory use, read from the system; None if unknown."""
         ...
 
 
 class NodeRuntime(Protocol):
-    """Starts nodes and closes them all."""
+    """Starts nodes, and stops all of them when it is closed."""
 
     name: str
     capabilities: Capabilities
 
     async def start(self, spec: NodeSpec, *, ready_timeout_s: float = 30.0) -> NodeHandle:
-        """Return when the node has confined itself, passed its probes and said ready.
+        """Start a node; return when it has confined itself, run its probes and sent Ready.
 
         Raises:
-            NodeStartFailed: It raised, exited or stayed silent; nothing is left behind.
-            IsolationUnavailable: The level it reached is below the required one; it has been killed.
-            RuntimeUnavailable: The process that forks nodes is gone and cannot be restarted.
+            NodeStartFailed: The node raised, exited or did not answer in time; nothing is left behind.
+            IsolationUnavailable: Its isolation level is below the required one; it has been killed.
+            RuntimeUnavailable: The process that forks nodes has ended and cannot be restarted.
         """
         ...
 
     def share(self, key: str, arrays: Arrays) -> Region:
         """Write arrays once into a sealed region.
 
-        May block on large data: call it off the event loop.
+        May block for large data: do not call it on the event loop.
         """
         ...
 
     def buffer(self, key: str, layout: Sequence[tuple[str, str, tuple[int, ...]]]) -> Buffer:
-        """Make a zeroed buffer of (name, dtype, shape) arrays."""
+        """Create a zeroed buffer of (name, dtype, shape) arrays."""
         ...
 
     def view(self, buffer: Buffer) -> Region:
-        """A buffer as its writer's neighbours may be granted it: for reading only, under the buffer's key.
+        """Create a read-only region over a buffer, under the same key, to grant to its writer's neighbours.
 
-        Whoever maps it sees what the writer writes from then on, and sees nothing of a later buffer. Without
-        `capabilities.peer_views` the engine's end relays: each Observe is preceded by what the
-        writer's last reply brought.
+        A node that maps it sees all later writes to this buffer, and nothing of a buffer that replaces it.
+        Without `capabilities.peer_views` the engine relays: before each Observe it sends the content of the
+        writer's last reply.
 
         Raises:
-            OSError: If there is no descriptor left.
+            OSError: If there is no free descriptor.
         """
         ...
 
     def isolation_preview(self) -> Isolation:
-        """What nodes will get, from the platform and past nodes; its level is `unknown` before the first."""
+        """Expected confinement, from the last node; before the first one the level may be `unknown`."""
         ...
 
     async def aclose(self) -> None:
-        """Stop every node in whatever state and release every descriptor. Idempotent."""
+        """Stop every node, whatever its state, and release every descriptor. Idempotent."""
         ...

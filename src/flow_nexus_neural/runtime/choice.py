@@ -1,4 +1,4 @@
-"""Which runtime nodes get on this system."""
+"""Chooses the runtime for this system."""
 
 from contextlib import AbstractAsyncContextManager
 
@@ -11,11 +11,11 @@ from flow_nexus_neural.settings import Settings
 def runtime_of_this_system(
     settings: Settings, zygote: ZygoteProcess | None
 ) -> AbstractAsyncContextManager[NodeRuntime]:
-    """Nodes forked by a zygote where that is possible, else started one by one; to be opened.
+    """Return a runtime, not yet opened: nodes forked by a zygote if possible, else started by exec.
 
     Args:
-        settings: See the runtimes.
-        zygote: One that is already launched, for the first of the two.
+        settings: Limits of nodes, and the required isolation.
+        zygote: A zygote that is already launched, for the runtime that forks.
     """
     if not can_fork_nodes():
         return ExecRuntime(settings)

@@ -1,6 +1,6 @@
-"""What every runtime does alike: it opens and closes, brings nodes up, keeps them, shares memory with them.
+"""The parts that all runtimes share: opening and closing, starting nodes under a deadline, shared memory.
 
-A runtime of its own kind adds how a node is begun and how its isolation is measured; see `ManagedRuntime`.
+A concrete runtime adds how a node is started and how its isolation is measured; see `ManagedRuntime`.
 """
 
 import os
@@ -30,17 +30,17 @@ Node = TypeVar("Node", bound=NodeEnd)
 
 
 class ManagedRuntime(ABC, Generic[Node]):
-    """Base of every runtime. Use it as a context manager: its tasks live inside, and none outlives the block.
+    """Base of every runtime. Use it as a context manager: its tasks end with the block.
 
-    The tasks are shielded from cancellation and end because what they watch ends, so a cancelled caller can
-    lose neither a node nor a descriptor.
+    The tasks are shielded from cancellation and end only when their node or process ends, so that a cancelled
+    caller loses neither a node nor a descriptor.
 
     Args:
-        capabilities: What this runtime offers here.
-        isolation: What nodes will get, where that is known before the first one is measured.
+        capabilities: What this runtime offers on this machine.
+        isolation: Expected confinement of nodes, if known before the first one is measured.
 
     Attributes:
-        nodes: Those that live, and some that have ended (`NodeEnd.gone`).
+        nodes: All live nodes, and some that have ended (`NodeEnd.gone`).
     """
 
     def __init__(self, capabilities: Capabilities, isolation: Isolation | None = None) -> None:
@@ -74,21 +74,22 @@ class ManagedRuntime(ABC, Generic[Node]):
         return CarriedRegion(key, arrays)
 
     def buffer(self, key: str, layout: Sequence[tuple[str, str, tuple[int, ...]]]) -> Buffer:
-        """Make a zeroed buffer of (name, dtype, shape) arrays."""
+        """Create a zeroed buffer of (name, dtype, shape) arrays."""
         if self.capabilities.shared_memory:
             return MemoryBuffer.of(key, layout)
         return CarriedBuffer(key, layout)
 
     def view(self, buffer: Buffer) -> Region:
-        """Let a neighbour of a buffer's writer read it; see `base.NodeRuntime`."""
+        """Create a read-only region over a buffer; see `base.NodeRuntime`."""
         return view_of(buffer)
 
     def isolation_preview(self) -> Isolation:
-        """What nodes will get: what the last one got; before the first, what is known without one."""
+        """Confinement of the last node; before the first, what is known without measuring."""
         return self._isolation
 
     async def aclose(self) -> None:
-        """Stop every node in whatever state. Idempotent; runs to its end when cancelled."""
+        """Stop every node, whatever its state. Idempotent; completes even if the caller is cancelled."""
+        # First: a start that is under way must not add a node after the loop below.
         self._closed = True
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as stopping:
@@ -100,12 +101,12 @@ class ManagedRuntime(ABC, Generic[Node]):
     async def _bring_up(
         self, begin: Callable[[], Awaitable[Node]], spec: NodeSpec, ready_timeout_s: float
     ) -> Node:
-        """Begin a node and return once it is ready and measured; on failure nothing is left of it.
+        """Start a node and return once it is ready and measured; after a failure nothing of it is left.
 
         Args:
-            begin: Starts the node and hands it to `_keep`. Cancelled when the time is over.
+            begin: Starts the node's process and passes the node to `_keep`. Cancelled at the deadline.
             spec: For the error text.
-            ready_timeout_s: For all of it.
+            ready_timeout_s: Time for the whole start.
 
         Raises:
             NodeStartFailed, IsolationUnavailable: As `base.NodeRuntime.start`.
@@ -116,18 +117,19 @@ class ManagedRuntime(ABC, Generic[Node]):
             node = await begin()
         if node is None:
             raise self._not_started(spec, ready_timeout_s)
+        # Outside the scope above: the deadline must not cancel the clean-up of a node that is late.
         await until_ready(node, self._measure, deadline, ready_timeout_s)
         self._isolation = node.isolation
         return node
 
     def _keep(self, node: Node, run: Callable[[], Awaitable[None]]) -> None:
-        """Serve a node from now to its end; it is stopped when the runtime closes."""
+        """Run a node's task until the node ends; closing the runtime stops it."""
         self.nodes = [other for other in self.nodes if not other.gone]
         self.nodes.append(node)
         self._spawn(run)
 
     def _spawn(self, run: Callable[[], Awaitable[None]]) -> None:
-        """Run something that ends by itself in a task that no cancellation interrupts."""
+        """Run a function that ends by itself in a task that is shielded from cancellation."""
         if self._tasks is None:
             raise RuntimeUnavailable("the runtime is not open")
         self._tasks.start_soon(_to_its_end, run)
@@ -142,14 +144,14 @@ class ManagedRuntime(ABC, Generic[Node]):
 
     @abstractmethod
     async def _measure(self, node: Node) -> None:
-        """Wait for a node's Ready and note what confines it; raises when that is too little."""
+        """Wait for a node's Ready and record its confinement; raises if that is below the required level."""
 
     async def _release(self) -> None:
-        """Give back what the runtime holds besides its nodes. Called by `aclose`, shielded; idempotent."""
+        """Release resources other than nodes. Called by `aclose`, shielded; idempotent."""
 
 
 def processors() -> int:
-    """Processors that this process, and so every process it starts, may use."""
+    """Number of processors that this process, and so every child process, may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,1 +1,1 @@
-"""The MCP face of the product: the only package that knows the protocol of clients."""
+"""The MCP server: the only package that depends on the MCP SDK."""

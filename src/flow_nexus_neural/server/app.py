@@ -1,4 +1,4 @@
-"""Put the MCP server together: tools, resources, prompt, completions. No engine is loaded here."""
+"""Assembles the MCP server: tools, resources, prompt, completions. Does not load the engine."""
 
 from mcp.server.subscriptions import InMemorySubscriptionBus
 
@@ -16,10 +16,10 @@ from flow_nexus_neural.settings import Settings
 
 
 def build_server(host: EngineHost, settings: Settings) -> NeuralServer:
-    """Make the server.
+    """Build the server.
 
-    Its tools work while `host.running()` is entered. Building it and listing its tools loads neither
-    numpy nor the engine.
+    Its tools work while the context `host.running()` is active. Building the server and listing its tools
+    loads neither numpy nor the engine.
     """
     specs = [spec for spec in TOOL_SPECS if not settings.read_only or spec.name in READ_ONLY_TOOLS]
     bus = InMemorySubscriptionBus()

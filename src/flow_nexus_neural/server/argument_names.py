@@ -1,13 +1,13 @@
-"""Every spelling of an argument that is understood, and every known name that is not an argument.
+"""Accepted spellings of arguments, and known names that are not arguments here.
 
-Callers come with names from several related products. A name is understood, answered by a warning because
-it has no effect here, or refused with the reason; it is never dropped in silence.
+Callers use names from several related products. A name is accepted, or has no effect and causes a warning, or
+is refused with the reason; none is ignored silently.
 """
 
 from collections.abc import Mapping
 
 PUBLISHED = {"wasm_optimization": "wasmOptimization", "daa_enabled": "daaEnabled"}
-"""Fields whose published name is not their own."""
+"""Fields whose published name differs from the field's name."""
 
 _CLUSTER = {"id": "cluster_id"}
 _TRAINING = {"session_id": "training_id", "job_id": "training_id"}
@@ -30,7 +30,7 @@ ALIASES: Mapping[str, Mapping[str, str]] = {
     "neural_cluster_terminate": {**_CLUSTER, **_TRAINING, "sandbox_id": "node_id"},
     "neural_cluster_list": {"include_terminated": "include_ended"},
 }
-"""Other names of an argument, by tool, in snake_case."""
+"""Further names of arguments, by tool, in snake_case."""
 
 INERT = {
     "user_id": "there are no accounts",
@@ -51,7 +51,7 @@ INERT = {
     "coordination_mode": "the engine coordinates every round",
     "knowledge_sharing": "workers share by averaging their weights",
 }
-"""Accepted, without effect, answered by one warning that says why."""
+"""Names that are accepted without effect; the value is the reason, given in a warning."""
 
 _PRIVACY = (
     "only data locality is offered: no differential privacy and no secure aggregation",
@@ -60,7 +60,7 @@ _PRIVACY = (
 NOT_AVAILABLE: Mapping[str, tuple[str, str]] = dict.fromkeys(
     ("epsilon", "delta", "noise_multiplier", "clipping_norm", "secure_aggregation"), _PRIVACY
 )
-"""Known ideas that this version does not have: (reason, what to do)."""
+"""Known features that this version does not have: (reason, what to do)."""
 
 _FOLLOWS_TASK = "losses and metrics follow the task that the data sets"
 _AS_PLANNED = "in this version a training runs all its rounds at one learning rate"
@@ -77,7 +77,7 @@ REFUSED: Mapping[str, tuple[str, str]] = {
     "early_stopping": (_AS_PLANNED, _STOP_OR_GO_ON),
     "reduce_lr_on_plateau": (_AS_PLANNED, _STOP_OR_GO_ON),
 }
-"""Names that would mislead if they were ignored: (reason, what to do)."""
+"""Names that must not be ignored, because the caller would expect an effect: (reason, what to do)."""
 
 _NO_NODES = (
     "a cluster starts without nodes",
@@ -102,7 +102,7 @@ BLANK_IS_REFUSED: Mapping[str, frozenset[str]] = {
 
 
 def snake_case(name: str) -> str:
-    """`clusterId` -> `cluster_id`; a name in snake_case is its own."""
+    """`clusterId` -> `cluster_id`; a name in snake_case is unchanged."""
     return "".join(f"_{char.lower()}" if char.isupper() else char for char in name).removeprefix(
         "_"
     )

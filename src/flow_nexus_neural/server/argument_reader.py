@@ -1,4 +1,4 @@
-"""Read the arguments of a tool call into a request, or say of each wrong one what would be right."""
+"""Converts the arguments of a tool call to a request, or raises one error that names every wrong argument."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ RequestT = TypeVar("RequestT", bound=EngineRequest)
 
 @dataclass(frozen=True)
 class ReadArguments(Generic[RequestT]):
-    """A request that can be put to the engine, and what the caller should know about its arguments."""
+    """A valid request for the engine, and warnings about its arguments."""
 
     request: RequestT
     warnings: list[str]
@@ -90,8 +90,8 @@ class ArgumentReader(Generic[RequestT]):
     """Reads the arguments of one tool.
 
     Args:
-        tool: The tool's name, for the texts.
-        request: The request that the arguments make up.
+        tool: The tool's name, for errors.
+        request: Class of the request.
     """
 
     def __init__(self, tool: str, request: type[RequestT]) -> None:
@@ -109,12 +109,12 @@ class ArgumentReader(Generic[RequestT]):
         }
 
     def read(self, arguments: Mapping[str, JsonValue]) -> ReadArguments[RequestT]:
-        """Understand the arguments.
+        """Convert the arguments.
 
         Raises:
-            InvalidArguments: Arguments are unknown, missing, badly typed, out of range or given twice; all of
-                them are named.
-            NotAvailable: Every wrong argument asks for something that this version does not have.
+            InvalidArguments: If arguments are unknown, missing, badly typed, out of range or given twice; all
+                of them are named.
+            NotAvailable: If every wrong argument asks for a feature that this version does not have.
         """
         given = _Given()
         for name, raw in arguments.items():
@@ -236,7 +236,7 @@ _SWITCHES: Mapping[str, Mapping[bool, JsonValue]] = {
     "verbose": {True: "full", False: None},
     "wait": {True: None, False: 0},
 }
-"""Aliases that are switches, and what on and off mean for the argument they stand for."""
+"""Aliases that are booleans, with the values that true and false mean for the argument."""
 
 
 def _translated(alias: str, value: JsonValue) -> JsonValue:
@@ -255,7 +255,7 @@ def _names_in(value: JsonValue) -> tuple[str, ...]:
 
 
 def shown(value: object) -> str:
-    """A received value as JSON, cut to 80 characters."""
+    """A received value as JSON, truncated to 80 characters."""
     try:
         text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):
@@ -281,7 +281,7 @@ _SENTENCES = {
 
 
 def sentence(detail: ErrorDetails) -> str:
-    """Say what a value should have been, from pydantic's account of why it was refused."""
+    """Describe what was expected of a value, from pydantic's error."""
     wording = _SENTENCES.get(detail["type"])
     if wording is not None:
         return wording.format_map(detail.get("ctx", {}))

@@ -1,8 +1,8 @@
-"""Read one argument's value leniently in form and strictly in meaning.
+"""Converts the value of one argument: lenient in form, strict in meaning.
 
 Hosts send structures as JSON text, numbers and booleans as strings, enumerations in other spellings, a list
-of one entry as that entry, and null or an empty text for "not given". All of that is understood; nothing else
-is bent to fit.
+of one entry as that entry, and null or an empty text for "not given". These forms are accepted; no other
+conversion is made.
 """
 
 import json
@@ -19,13 +19,13 @@ from flow_nexus_neural.server.nearest_names import nearest_choice
 
 @dataclass(frozen=True)
 class Expected:
-    """What a field accepts, as far as reading needs it.
+    """The values that a field accepts.
 
     Attributes:
         kinds: Some of "string", "number", "boolean", "array", "object".
         choices: Values of an enumeration, else empty.
-        bounds: Of a number, in words.
-        nullable: Whether null is a value of its own.
+        bounds: Bounds of a number, as text.
+        nullable: Whether null is a valid value.
         required: Whether the argument must be given.
         of_texts: For a list: whether its entries are texts.
     """
@@ -39,7 +39,7 @@ class Expected:
 
     @classmethod
     def of(cls, field: FieldInfo) -> "Expected":
-        """Read the annotation of a request's field."""
+        """Derive it from the annotation of a request's field."""
         arms = _arms(field.annotation)
         choices = tuple(
             str(choice) for arm in arms if get_origin(arm) is Literal for choice in get_args(arm)
@@ -54,7 +54,7 @@ class Expected:
         )
 
     def words(self) -> str:
-        """Say in a few words what is accepted."""
+        """Describe briefly what is accepted."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
         names = {
@@ -81,7 +81,7 @@ def _entries_are_texts(arm: object) -> bool:
 
 
 def _bounds(field: FieldInfo) -> str:
-    """` from 1 to 1000`, wherever in the annotation pydantic keeps the bounds."""
+    """The bounds as ` from 1 to 1000`; pydantic keeps them in several places of the annotation."""
     constraints = [*field.metadata, *_constraints(field.annotation)]
     low = next(
         (one for one in (getattr(c, "ge", None) for c in constraints) if one is not None), None
@@ -119,11 +119,12 @@ def _kind(arm: object) -> str:
 
 
 def read_value(value: JsonValue, expected: Expected) -> JsonValue:
-    """Bring a value into the form its field expects.
+    """Convert a value to the form that its field expects.
 
     Raises:
-        ValueError: If the value is of a kind that the field cannot mean; the text says what it expects.
+        ValueError: If the value is of a wrong kind; the text says what is expected.
     """
+    # Only if the field takes no text: "1" for a name must stay a text.
     if isinstance(value, str) and "string" not in expected.kinds:
         value = _unquoted(value, expected)
     if expected.kinds == {"array"} and isinstance(value, str if expected.of_texts else dict):
@@ -147,7 +148,7 @@ def is_blank(value: JsonValue) -> bool:
 
 
 def _unquoted(text: str, expected: Expected) -> JsonValue:
-    """The value that a text stands for where no text is meant: JSON, or a boolean in another case."""
+    """Parse a text for a field that is not a text: JSON, or a boolean in any case."""
     if "boolean" in expected.kinds and text.strip().lower() in ("true", "false"):
         return text.strip().lower() == "true"
     try:

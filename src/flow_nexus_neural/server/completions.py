@@ -1,4 +1,4 @@
-"""Complete cluster ids while a person types one into a resource template or the prompt."""
+"""Completes cluster ids while a user types one into a resource template or the prompt."""
 
 from mcp.types import (
     Completion,
@@ -16,7 +16,7 @@ MAX_VALUES = 100
 
 
 def register_completions(server: NeuralServer, host: EngineHost) -> None:
-    """Offer completions of `cluster_id`: ids by their beginning, names by any part of them."""
+    """Register completions of `cluster_id`: ids by prefix, names by any substring."""
 
     @server.completion()  # type: ignore[no-untyped-call, untyped-decorator] # the SDK leaves it untyped
     async def complete(
@@ -29,7 +29,7 @@ def register_completions(server: NeuralServer, host: EngineHost) -> None:
         try:
             lines = (await (await host.engine()).clusters()).clusters
         except NeuralError:
-            return None  # completing is a courtesy; the call that follows will say what is wrong
+            return None  # no completion; the call that follows will report the error
         typed = argument.value.lower()
         matches = [
             line.cluster_id

@@ -1,4 +1,4 @@
-"""Turn errors into the one text that a caller sees: code, what is wrong, what is valid, the next call."""
+"""Formats errors for callers: one text with the code, what is wrong, what is valid, and the next call."""
 
 import logging
 import secrets
@@ -24,7 +24,7 @@ _RETRY_HINT = "Calling again may work; look at the cluster with neural_cluster_s
 
 
 def error_text(error: NeuralError) -> str:
-    """Word an error for the calling model: one line, under 1,000 characters, always with a next step."""
+    """Format an error for the calling model: one line, under 1,000 characters, always with a next step."""
     hint = _capitalised(one_line(error.hint).rstrip("."))
     if not hint:
         hint = _HINTS.get(error.code, _RETRY_HINT if error.retryable else _FALLBACK_HINT)
@@ -37,9 +37,9 @@ def error_text(error: NeuralError) -> str:
 
 
 def known_error(failure: Exception, *, subject: str) -> NeuralError:
-    """The error to tell a caller: the failure itself if it is one of ours, else an incident.
+    """The error to report: the failure itself if it is a NeuralError, else an InternalError.
 
-    Task groups put groups around failures; a group of one counts as what is in it.
+    Task groups wrap failures in exception groups; a group of one is replaced by its content.
     """
     cause: BaseException = failure
     while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
@@ -48,7 +48,7 @@ def known_error(failure: Exception, *, subject: str) -> NeuralError:
 
 
 def internal_error(failure: BaseException, *, subject: str) -> InternalError:
-    """Log an unexpected failure with its traceback; the caller only sees where to look it up."""
+    """Log an unexpected failure with its traceback; the caller gets only the incident id of the log entry."""
     incident = secrets.token_hex(2)
     log.error("incident %s in %s", incident, subject, exc_info=failure)
     return InternalError(
@@ -59,18 +59,18 @@ def internal_error(failure: BaseException, *, subject: str) -> InternalError:
 
 
 def one_line(text: str) -> str:
-    """Fold white space and replace what cannot be sent as UTF-8 (lone surrogates, control characters)."""
+    """Collapse white space; replace unprintable characters and those that UTF-8 cannot encode."""
     folded = " ".join(text.split())
     printable = "".join(char if char.isprintable() else "?" for char in folded)
     return printable.encode("utf-8", "replace").decode("utf-8")
 
 
 def _capitalised(text: str) -> str:
-    """Begin a sentence with a capital, unless it begins with the name of a tool, file or argument."""
+    """Capitalise the first word, unless it is the name of a tool, file or argument."""
     first_word = text.split(" ", 1)[0]
     return text[:1].upper() + text[1:] if first_word.isalpha() else text
 
 
 def clip(text: str, limit: int) -> str:
-    """Cut a text to `limit` characters, showing that it was cut."""
+    """Truncate a text to `limit` characters, ending in three dots if it was truncated."""
     return text if len(text) <= limit else text[: limit - 3] + "..."

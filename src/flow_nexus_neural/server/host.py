@@ -1,9 +1,8 @@
-"""Keep the engine for the whole life of the server, but load it only when a tool is called.
+"""Opens the engine at the first tool call, and keeps it open until the server stops.
 
-Listing the tools must not cost the import of numpy and the engine, nor the lock on the state directory.
-The first call opens the engine; calls that come meanwhile wait for the same opening. A refusal (for
-example a state directory held by another server) goes to every waiting caller as its error, and the next
-call tries again.
+Listing the tools must neither import numpy and the engine nor lock the state directory. The first call opens
+the engine; concurrent calls wait for the same opening. If opening fails (for example because another server
+holds the state directory), every waiting caller gets the error, and the next call tries again.
 """
 
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -22,7 +21,7 @@ Companion = Callable[[], Coroutine[Any, Any, None]]
 
 
 class _Opening:
-    """One attempt to open the engine, and who waits for it."""
+    """One attempt to open the engine, for which callers wait."""
 
     def __init__(self) -> None:
         self.done = anyio.Event()
@@ -33,10 +32,11 @@ class _Opening:
 class EngineHost:
     """Opens the engine on demand and closes it once.
 
-    The engine owns a task group, so it is entered and left by one long-lived task: the one of `running`.
+    The engine owns a task group, which must be entered and exited by the same task. That is the task of
+    `running`, not the one of a tool call.
 
     Args:
-        open_engine: Makes the engine's context manager; importing the engine happens inside.
+        open_engine: Returns the engine's context manager; the engine is imported inside this function.
     """
 
     def __init__(self, open_engine: OpenEngine) -> None:
@@ -48,7 +48,7 @@ class EngineHost:
         self._companions: list[Companion] = []
 
     def on_change(self, listener: Listener) -> None:
-        """Call `listener(cluster_id)` for every change, from the engine's first opening on."""
+        """Call `listener(cluster_id)` for every change, whenever the engine is open."""
         self._listeners.append(listener)
 
     def beside(self, companion: Companion) -> None:
@@ -64,8 +64,8 @@ class EngineHost:
         """The open engine; the first call opens it.
 
         Raises:
-            ShuttingDown: The host is not running, or is being closed.
-            NeuralError: What the opening was refused with.
+            ShuttingDown: If the host is not running or is stopping.
+            NeuralError: If the engine cannot be opened.
         """
         if self._stopping is None or self._stopping.is_set():
             raise ShuttingDown("the server is not running any more", hint="Start the server again")
@@ -82,7 +82,7 @@ class EngineHost:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["EngineHost"]:
-        """Serve `engine()` inside the block; after it, the engine is closed and no node is left."""
+        """Serve `engine()` inside the block; after the block the engine is closed and no node is left."""
         self._stopping = anyio.Event()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep, self._stopping)
@@ -92,7 +92,7 @@ class EngineHost:
                 yield self
             finally:
                 self._stopping.set()
-                self._wanted.set()
+                self._wanted.set()  # wakes `_keep` if no tool was ever called
                 tasks.cancel_scope.cancel()  # the companions; `_keep` is shielded and ends by itself
 
     async def _keep(self, stopping: anyio.Event) -> None:
@@ -106,7 +106,7 @@ class EngineHost:
                     await self._open_until(stopping, self._opening)
 
     async def _open_until(self, stopping: anyio.Event, opening: _Opening) -> None:
-        """Hold the engine open until the host stops; a failed opening is told and forgotten."""
+        """Keep the engine open until the host stops; if opening fails, the next call tries again."""
         try:
             async with self._open_engine() as engine:
                 for listener in self._listeners:
@@ -114,8 +114,9 @@ class EngineHost:
                 opening.engine = engine
                 opening.done.set()
                 await stopping.wait()
-        except Exception as failure:  # noqa: BLE001 - told to the waiting callers, like any tool failure
+        except Exception as failure:  # noqa: BLE001 - reported to the waiting callers, like any tool failure
             opening.error = known_error(failure, subject="opening the engine")
         finally:
+            # Cleared before the waiting callers wake up, so that their next call starts a new attempt.
             self._opening = None
             opening.done.set()

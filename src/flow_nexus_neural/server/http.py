@@ -1,8 +1,8 @@
-"""Serve over HTTP, for tests and for hosts that cannot start a process.
+"""Serves over HTTP, for tests and for hosts that cannot start a process.
 
-By default only loopback is bound, and requests whose Host or Origin is foreign are refused, which keeps web
-pages out. Another address is bound only with a token, which every request must then carry. What a client may
-hold is in `http_limits`.
+By default only loopback is bound, and requests with a foreign Host or Origin are refused, to keep web pages
+out (DNS rebinding). Another address is bound only with a token, which every request must carry. `http_limits`
+bounds the connections and memory of clients.
 """
 
 import hmac
@@ -31,7 +31,7 @@ from flow_nexus_neural.settings import Settings
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, leaving signals to `lifetime`: its own handlers end the process before nodes are stopped."""
+    """uvicorn without its signal handlers, which would end the process before nodes are stopped."""
 
     @override
     @contextmanager
@@ -40,10 +40,10 @@ class _Server(uvicorn.Server):
 
 
 class TokenRequired:
-    """Lets only requests through that carry the bearer token.
+    """ASGI middleware that passes only requests with the bearer token.
 
     Args:
-        app: What answers them.
+        app: The application behind it.
         token: Compared in constant time.
     """
 
@@ -52,7 +52,7 @@ class TokenRequired:
         self._expected = f"Bearer {token.get_secret_value()}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 401 to everything without the token; the application's own start-up passes."""
+        """Reply 401 to requests without the token; lifespan events of the server itself pass."""
         if scope["type"] != "lifespan":
             given = dict(scope["headers"]).get(b"authorization", b"")
             if not hmac.compare_digest(given, self._expected):
@@ -65,10 +65,10 @@ class TokenRequired:
 
 
 def check_http(settings: Settings) -> None:
-    """Refuse an address that would open the tools to others without a token.
+    """Refuse an address on which others could call the tools without a token.
 
     Raises:
-        InvalidArguments: The address is none, stands for all addresses, or needs a token.
+        InvalidArguments: If the address is not valid, means all addresses, or needs a token.
     """
     try:
         address = ipaddress.ip_address(settings.http_host)
@@ -90,7 +90,7 @@ def check_http(settings: Settings) -> None:
 
 
 def http_app(server: NeuralServer, settings: Settings, port: int) -> ASGIApp:
-    """The application: limits, host and origin checks always, the token when there is one."""
+    """The ASGI application: limits, checks of Host and Origin, and of the token if there is one."""
     host = f"[{settings.http_host}]" if ":" in settings.http_host else settings.http_host
     names = [host] if host != "127.0.0.1" else [host, "localhost"]
     app: ASGIApp = server.streamable_http_app(
@@ -103,20 +103,21 @@ def http_app(server: NeuralServer, settings: Settings, port: int) -> ASGIApp:
         session_idle_timeout=settings.http_session_idle_s,
         max_sessions=settings.http_max_sessions,
     )
+    # The token is checked outermost, so that a client without it cannot make the server hold a body.
     app = BodyLimits(app)
     return app if settings.http_token is None else TokenRequired(app, settings.http_token)
 
 
 async def serve_http(server: NeuralServer, host: EngineHost, settings: Settings, port: int) -> None:
-    """Serve on `http://HTTP_HOST:PORT/mcp` until a signal comes; then end the process."""
+    """Serve on `http://HTTP_HOST:PORT/mcp` until a signal arrives; then end the process."""
     config = uvicorn.Config(
         http_app(server, settings, port),
         host=settings.http_host,
         port=port,
-        log_config=None,  # our logging is set up already, on standard error
+        log_config=None,  # logging is already configured, to standard error
         access_log=False,
         http=limited_connection(settings.http_max_connections, settings.http_request_timeout_s),
-        ws="none",  # a connection that changes its protocol would leave the limits behind
+        ws="none",  # a connection upgraded to WebSocket would not be subject to the limits
         timeout_graceful_shutdown=1,
     )
     listener = _Server(config)

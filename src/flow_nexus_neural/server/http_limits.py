@@ -1,8 +1,8 @@
-"""What a client over HTTP may hold: a connection for a time, and memory up to a size.
+"""Limits on HTTP clients: number and duration of connections, and memory for request bodies.
 
-uvicorn bounds neither the connections that it accepts nor the time in which a request comes in, so a client
-that sends half a request would keep its place for ever. The SDK bounds the size of a body and refuses a
-larger one in words that a caller cannot act on.
+uvicorn limits neither the number of connections nor the time in which a request arrives, so that a client
+could hold a connection for ever with half a request. The SDK limits the size of a body, but its error does
+not tell a caller what to do.
 """
 
 import logging
@@ -23,13 +23,13 @@ from flow_nexus_neural.errors import LimitExceeded, NeuralError
 from flow_nexus_neural.server.errors import error_text
 
 MAX_BODY_BYTES: Final = 3 * MAX_INLINE_BYTES + 1_000_000
-"""Inline data of the size that is promised fit, however a client writes them.
+"""Inline data of the documented maximum size fit into a body, however a client encodes them.
 
-JSON inside a JSON text takes two bytes where it had one (`\\"`), and a client that writes ASCII alone takes
-six where UTF-8 has two (`\\u00e9`). The rest is for the other arguments and the frame of the message.
+JSON inside a JSON text can take two bytes for one (`\\"`), and a client that writes only ASCII takes six
+where UTF-8 has two (`\\u00e9`). The rest is for the other arguments and the message around them.
 """
 MAX_BODIES_BYTES: Final = 4 * MAX_BODY_BYTES
-"""All bodies that are held at one time, so that many clients cannot take what one may not."""
+"""Size of all bodies held at one time, so that many clients together cannot exhaust the memory."""
 
 _TOO_MANY: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\n"
@@ -42,12 +42,12 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class ConnectionLimits:
-    """What all connections of a server have in common.
+    """Limits and state shared by all connections of a server.
 
     Attributes:
-        connections: Open at one time.
-        timeout_s: For a request to come in whole, and for a client to go on reading.
-        is_refusing: Whether the last connection was refused, so that it is said once.
+        connections: Largest number of open connections.
+        timeout_s: Time for a request to arrive completely, and for a client to continue reading.
+        is_refusing: Whether the last connection was refused, so that the warning is logged only once.
     """
 
     connections: int
@@ -56,7 +56,7 @@ class ConnectionLimits:
 
 
 class _Timer:
-    """Calls something once, unless it is stopped before; starting it again while it runs changes nothing."""
+    """Calls a function once after a delay, unless stopped before; starting a running timer has no effect."""
 
     def __init__(
         self, call_later: Callable[..., Any], after_s: float, call: Callable[[], None]
@@ -81,10 +81,10 @@ class _Timer:
 
 
 class LimitedConnection(H11Protocol):
-    """One connection, which ends when its client keeps the server waiting.
+    """One connection, which is closed if its client is too slow.
 
-    Beyond uvicorn's keep-alive, which ends a connection between requests, it bounds the time from the first
-    byte of a request (or the start of the connection) to the last, and the time in which an answer is read.
+    uvicorn's keep-alive timeout closes a connection between requests. This class also limits the time from
+    the start of a request (or of the connection) to its last byte, and the time in which a response is read.
     """
 
     limits: ConnectionLimits
@@ -94,12 +94,13 @@ class LimitedConnection(H11Protocol):
         after_s = self.limits.timeout_s
         self._until_whole = _Timer(self.loop.call_later, after_s, self._not_whole)
         self._until_read = _Timer(self.loop.call_later, after_s, self._not_read)
-        # Closing waits until the client has read what was written; it may never do so.
+        # Closing waits until the client has read all written data, which it may never do.
         self._until_closed = _Timer(self.loop.call_later, after_s, self._abort)
 
     @override
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        # Refused before anything is read, since a slow request is what the limit protects against.
         is_too_many = len(self.connections) > self.limits.connections
         if is_too_many:
             if not self.limits.is_refusing:
@@ -142,7 +143,7 @@ class LimitedConnection(H11Protocol):
         self._until_closed.start()
 
     def _watch(self) -> None:
-        """Let the clock run while a request is awaited or comes in, from its beginning to its end."""
+        """Run the timer while a request is expected or arriving; stop it otherwise."""
         state = self.conn.their_state
         is_idle = state is h11.IDLE and self.timeout_keep_alive_task is not None
         is_awaited = state is h11.SEND_BODY or (state is h11.IDLE and not is_idle)
@@ -153,6 +154,7 @@ class LimitedConnection(H11Protocol):
 
     def _not_whole(self) -> None:
         log.info("a request had not come in whole after %g s", self.limits.timeout_s)
+        # Only if no response has begun: a 408 in the middle of one would corrupt it.
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and not self.transport.is_closing():
             words = f"the request had not come in whole after {self.limits.timeout_s:g} s".encode()
             kind = [("content-type", "text/plain; charset=utf-8"), ("connection", "close")]
@@ -177,7 +179,7 @@ class LimitedConnection(H11Protocol):
 
 
 def limited_connection(connections: int, timeout_s: float) -> type[LimitedConnection]:
-    """The class of a server's connections; uvicorn makes one of each connection by itself."""
+    """Create the class of a server's connections; uvicorn instantiates it for each connection."""
 
     class Connection(LimitedConnection):
         limits = ConnectionLimits(connections, timeout_s)
@@ -186,13 +188,14 @@ def limited_connection(connections: int, timeout_s: float) -> type[LimitedConnec
 
 
 class BodyLimits:
-    """Says in our words that a body is too large, and nothing of a client that hangs up within one.
+    """ASGI middleware: limits all bodies together, and reports a body that is too large or incomplete.
 
-    The SDK counts a body and answers 413; it takes a body that breaks off for a failure of its own.
+    The SDK counts a body and replies 413, here with a better text. It treats a client that disconnects within
+    a body as a failure of the server; here that is only logged.
 
     Args:
-        app: What answers requests.
-        max_bodies_bytes: Of all bodies that are held at one time.
+        app: The application behind it.
+        max_bodies_bytes: Limit on all bodies held at one time.
     """
 
     def __init__(self, app: ASGIApp, max_bodies_bytes: int = MAX_BODIES_BYTES) -> None:
@@ -222,12 +225,12 @@ class BodyLimits:
 
 
 class _Request:
-    """Stands between an application and its server for one request.
+    """Intercepts the messages between an application and its server for one request.
 
     Attributes:
-        held_bytes: Of its body, so far.
-        is_over: Whether what the application still sends is not for the client.
-        refusal: The answer instead.
+        held_bytes: Received bytes of its body.
+        is_over: Whether further messages of the application must not reach the client.
+        refusal: The response to send instead.
     """
 
     def __init__(self, receive: Receive, send: Send, has_room: Callable[[int], bool]) -> None:
@@ -243,9 +246,10 @@ class _Request:
         """The next part of the body.
 
         Raises:
-            ClientDisconnect: There is no more, because the client hung up or the body is refused.
+            ClientDisconnect: If the client has disconnected or the body is refused.
         """
         message = await self._receive()
+        # After the whole body a disconnect is not an error: it is how a client ends a stream.
         if message["type"] == "http.disconnect" and not self._is_whole:
             log.info("a client hung up before its request was whole")
             self._end()
@@ -259,7 +263,7 @@ class _Request:
         return message
 
     async def send(self, message: Message) -> None:
-        """Pass on what the application answers, unless it is refused here."""
+        """Pass on a message of the application, unless the request is refused here."""
         if message["type"] == "http.response.start" and message["status"] == HTTP_413:
             self._end(_refusal(HTTP_413, _TOO_LARGE))
         if not self.is_over:
@@ -283,7 +287,7 @@ _BUSY: Final = LimitExceeded(
 
 
 def _refusal(status: int, error: NeuralError) -> Response:
-    """A JSON-RPC error, which clients show to their caller; the call's id is in the body that nobody read."""
+    """A JSON-RPC error, which clients show to their caller; without id, since the body was not parsed."""
     body = JSONRPCError(
         jsonrpc="2.0", id=None, error=ErrorData(code=INVALID_REQUEST, message=error_text(error))
     )

@@ -1,8 +1,8 @@
 """The JSON schemas that `tools/list` publishes: full ones for arguments, shallow ones for results.
 
-Hosts put these schemas before a model, so they carry no noise. The schema of arguments accepts and refuses
-what pydantic's own does, except for null. The schema of a result describes its top level only: a reader of a
-reply needs no nested schema, and a reply may gain fields.
+Hosts put these schemas into a model's context, so they are short. The schema of arguments is equivalent to
+pydantic's, except for null. The schema of a result describes its top level only: a model that reads a reply
+needs no nested schema, and a reply may gain fields.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from pydantic import BaseModel, JsonValue
 Schema = dict[str, JsonValue]
 
 MAX_EXACT_INTEGER = 2**53
-"""Integers above are not exact in every client, so that a bound there helps nobody."""
+"""Larger integers are not exact in every client, so larger bounds are not published."""
 
 _NULL: Schema = {"type": "null"}
 _INTEGER: Schema = {"type": "integer"}
@@ -22,10 +22,10 @@ _ANY_JSON = "#/$defs/JsonValue"
 
 
 def argument_schema(model: type[BaseModel]) -> Schema:
-    """The schema of a request, without titles and with nothing but its arguments accepted.
+    """The schema of a request, without titles; it accepts no other arguments.
 
-    An optional argument is published without null: leaving it out says the same in fewer bytes. Null is
-    still understood.
+    An optional argument is published without null, since leaving it out means the same. Null is still
+    accepted.
     """
     raw = cast(Schema, model.model_json_schema(mode="validation", by_alias=True))
     properties = {
@@ -40,7 +40,7 @@ def argument_schema(model: type[BaseModel]) -> Schema:
 
 
 def result_schema(model: type[BaseModel]) -> Schema:
-    """The top level of a result: every field is required, nested objects are only called objects."""
+    """The top level of a result: every field is required, nested objects have only the type object."""
     raw = cast(Schema, model.model_json_schema(mode="serialization", by_alias=True))
     properties = {
         name: _shallow(cast(Schema, body)) for name, body in cast(Schema, raw["properties"]).items()
@@ -60,7 +60,7 @@ def describe(schema: Schema, texts: Mapping[str, str]) -> None:
 
 
 def _argument(schema: Schema) -> Schema:
-    """One argument, without null where null only says that it was left out."""
+    """The schema of one argument, without null if null means that the argument was left out."""
     compact = _compact(schema)
     if "default" in compact and compact["default"] is None:
         del compact["default"]
@@ -70,7 +70,7 @@ def _argument(schema: Schema) -> Schema:
 
 
 def _compact(schema: Schema) -> Schema:
-    """Drop titles, bounds that no client can represent, and references to "any JSON value"."""
+    """Drop titles, bounds that clients may not represent exactly, and references to "any JSON value"."""
     compacted: Schema = {}
     for key, value in schema.items():
         if key == "title" or (key == "exclusiveMaximum" and _is_inexact(value)):
@@ -90,7 +90,7 @@ def _is_inexact(bound: JsonValue) -> bool:
 
 
 def _shallow(schema: Schema) -> Schema:
-    """The type of a result's field and of a list's items; nothing of what is inside an object."""
+    """The type of a result's field and of a list's items, without the content of objects."""
     if "$ref" in schema:
         return {"type": "object"}
     if "anyOf" in schema:

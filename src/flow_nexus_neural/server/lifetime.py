@@ -1,9 +1,9 @@
-"""End cleanly on everything that ends a server: end of input, a signal, the death of the client.
+"""Shuts the server down cleanly at end of input, on a signal, and when the client dies.
 
-Clients send SIGTERM two seconds after closing our input and SIGKILL soon after, so closing has a budget.
-Whatever happens in it, the process ends by `os._exit`: the SDK's reader sits in a blocking read that
-nothing can cancel. Nodes die with their zygote and the zygote with us, so even a cut-off closing leaves
-no process behind.
+Clients send SIGTERM two seconds after closing the server's input, and SIGKILL soon after, so shutdown has a
+time limit. The process always ends by `os._exit`, because the SDK's reader is in a blocking read that cannot
+be cancelled. Nodes die with their zygote and the zygote with the server, so that even an interrupted shutdown
+leaves no process behind.
 """
 
 import contextlib
@@ -20,19 +20,19 @@ import anyio
 from flow_nexus_neural.server.host import EngineHost
 
 PARENT_CHECK_INTERVAL_S = 0.5
-CLOSING_BUDGET_S = 1.7
+CLOSING_BUDGET_S = 1.7  # below the 2 s after which clients send SIGTERM
 
 log = logging.getLogger(__name__)
 
 Serve = Callable[[anyio.Event], Awaitable[None]]
-"""Serves clients until it is done by itself or the event is set."""
+"""Serves clients until it ends by itself or the event is set."""
 
 
 async def serve_until_stopped(host: EngineHost, serve: Serve) -> NoReturn:
-    """Run the host and a transport; end the process when either is done or somebody ends us.
+    """Run the host and a transport; end the process when the transport ends or the server must stop.
 
     Args:
-        host: Closed, with every node, before the process ends.
+        host: Closed, with all nodes, before the process ends.
         serve: The transport.
     """
     stop = anyio.Event()
@@ -45,9 +45,10 @@ async def serve_until_stopped(host: EngineHost, serve: Serve) -> NoReturn:
                     tasks.start_soon(_stop_on_signal, stop)
                     tasks.start_soon(_stop_when_orphaned, stop)
                     await stop.wait()
-                    _limit_closing()
+                    limit_closing()
                 status = 0
             finally:
+                # Inside the task group: leaving it would wait for the transport, which cannot be cancelled.
                 _exit(status)
     finally:
         _exit(status)
@@ -73,7 +74,10 @@ async def _stop_on_signal(stop: anyio.Event) -> None:
 
 
 async def _stop_when_orphaned(stop: anyio.Event) -> None:
-    """A client that is killed while another process holds our pipe open sends no end of input."""
+    """Stop when the parent process changes.
+
+    A killed client causes no end of input if another process holds the pipe open.
+    """
     parent = os.getppid()
     while os.getppid() == parent:  # noqa: ASYNC110 - the kernel offers no event for this
         await anyio.sleep(PARENT_CHECK_INTERVAL_S)
@@ -81,8 +85,12 @@ async def _stop_when_orphaned(stop: anyio.Event) -> None:
     stop.set()
 
 
-def _limit_closing() -> None:
-    """End the process when closing takes too long, even if the event loop is stuck."""
+def limit_closing() -> None:
+    """End the process when closing takes too long, even if the event loop is stuck.
+
+    To be called as soon as it is known that there is nothing more to serve: what still runs then, and may
+    hang, counts as closing. Any thread may call it, and more than once; the first call counts.
+    """
     timer = threading.Timer(CLOSING_BUDGET_S, _exit, (1,))
     timer.daemon = True
     timer.start()

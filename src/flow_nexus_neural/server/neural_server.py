@@ -1,4 +1,4 @@
-"""The SDK's server with our words for an unknown tool and the methods that it has no decorator for."""
+"""The SDK's server, extended by own errors for unknown tools and handlers for further methods."""
 
 import difflib
 from collections.abc import Awaitable, Callable, Sequence
@@ -25,16 +25,16 @@ from flow_nexus_neural.server.strict_tool import failed
 
 
 class NeuralServer(MCPServer[Any]):
-    """An MCP server whose every tool call is answered in the form of `server.errors`."""
+    """An MCP server that reports every failed tool call in the form of `server.errors`."""
 
     withheld: frozenset[str] = frozenset()
-    """Tools that exist and are not offered, because the server only reads."""
+    """Existing tools that are not offered because the server is read-only."""
 
     @override
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
-        """Call a tool; an unknown one is answered like any other wrong argument."""
+        """Call a tool; an unknown name is reported like any other wrong argument."""
         tools = self._tool_manager.list_tools()
         names = [tool.name for tool in tools]
         if name in names:
@@ -57,7 +57,7 @@ class NeuralServer(MCPServer[Any]):
         arguments: dict[str, Any] | None = None,
         context: Context[Any, Any] | None = None,
     ) -> GetPromptResult | InputRequiredResult:
-        """Render a prompt; an unknown one or a missing argument is the caller's mistake, not a failure."""
+        """Render a prompt; an unknown prompt or a missing argument is reported as INVALID_PARAMS."""
         try:
             return await super().get_prompt(name, arguments, context)
         except ValueError as failure:
@@ -69,7 +69,7 @@ class NeuralServer(MCPServer[Any]):
         params: type[RequestParams],
         handler: Callable[[ServerRequestContext[Any, Any], Any], Awaitable[Any]],
     ) -> None:
-        """Answer a method for which the SDK has no decorator."""
+        """Register a handler for a method for which the SDK has no decorator."""
         self._lowlevel_server.add_request_handler(method, params, handler)
 
     async def serve_streams(
@@ -83,9 +83,10 @@ class NeuralServer(MCPServer[Any]):
 
 
 def _suggestion(name: str, tools: Sequence[Tool]) -> str | None:
-    """The tool whose name is nearest to an unknown one; None if that is far away, or if it destroys.
+    """The tool with the name most similar to an unknown one; None if none is similar, or it is destructive.
 
-    A caller may follow a suggestion without asking anybody. The second nearest would not be what was meant.
+    A model may follow a suggestion without asking its user. Then the second most similar tool is not
+    suggested either, since it is not what the caller meant.
     """
     by_name = {tool.name: tool for tool in tools}
     near = difflib.get_close_matches(name[:80], by_name, n=1, cutoff=0.5)

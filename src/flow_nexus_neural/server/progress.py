@@ -1,4 +1,4 @@
-"""Forward the engine's progress to the caller, not more often than a person can read."""
+"""Forwards the engine's progress to the caller, at most four times a second."""
 
 import time
 from typing import Any
@@ -11,10 +11,10 @@ MIN_INTERVAL_S = 0.25
 
 
 def paced_progress(context: Context[Any, Any]) -> Progress:
-    """A progress callback that drops what comes within 250 ms, and what does not advance.
+    """A progress callback that drops reports within 250 ms of the last one, and reports without an increase.
 
-    Progress is a courtesy: it is never relied on to keep a call alive, and a client that did not ask for
-    it gets none. The protocol wants each value above the last, so a value that repeats is dropped.
+    Progress is optional: no call depends on it, and a client that did not ask for it gets none. The protocol
+    demands that values increase, so a repeated value is dropped.
     """
     last_sent_s = float("-inf")
     last_done = float("-inf")

@@ -1,4 +1,4 @@
-"""One prompt: plan a cluster for a goal before building it."""
+"""The prompt `plan_cluster`: plan a cluster for a goal before building it."""
 
 from typing import Annotated
 
@@ -27,7 +27,7 @@ synthetic data say nothing about real markets.
 
 
 def register_prompts(server: NeuralServer) -> None:
-    """Offer the prompt `plan_cluster`."""
+    """Register the prompt `plan_cluster`."""
 
     @server.prompt(
         name="plan_cluster",

@@ -1,4 +1,4 @@
-"""Clusters as resources: the list, one in full, and its whole training curve."""
+"""Clusters as resources: the list of clusters, the status of one, and its training history."""
 
 import json
 
@@ -20,13 +20,13 @@ HISTORY_TEMPLATE = CLUSTER_TEMPLATE + "/history"
 
 
 def cluster_uris(cluster_id: str) -> tuple[str, str, str]:
-    """The resources that a change of one cluster changes."""
+    """URIs of the resources that depend on one cluster."""
     cluster_uri = CLUSTER_TEMPLATE.format(cluster_id=cluster_id)
     return CLUSTERS_URI, cluster_uri, HISTORY_TEMPLATE.format(cluster_id=cluster_id)
 
 
 def register_resources(server: NeuralServer, host: EngineHost) -> None:
-    """Offer the three resources."""
+    """Register the three resources."""
 
     @server.resource(
         CLUSTERS_URI,
@@ -71,7 +71,7 @@ def register_resources(server: NeuralServer, host: EngineHost) -> None:
 
 
 def resource_error(error: NeuralError) -> ResourceError:
-    """The SDK's error for a failed read; an unknown cluster is an unknown resource."""
+    """Convert an error of the engine to one of the SDK; an unknown cluster is an unknown resource."""
     kind = ResourceNotFoundError if isinstance(error, ClusterNotFound) else ResourceError
     return kind(error_text(error))
 

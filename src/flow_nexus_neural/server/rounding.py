@@ -1,6 +1,6 @@
-"""Prepare a result for the wire: floats rounded, everything that JSON cannot say turned into null.
+"""Prepares a result for the wire: rounds floats and replaces values that JSON cannot represent by null.
 
-Six significant digits are more than any measurement here carries and keep the replies short.
+Six significant digits exceed the precision of every measurement here and keep replies short.
 """
 
 import math
@@ -13,13 +13,14 @@ SIGNIFICANT_DIGITS = 6
 def wire_json(result: BaseModel) -> dict[str, JsonValue]:
     """Dump a result under its published names.
 
-    Integers and strings are exact. A float that is not finite means "not measured" and becomes None.
+    Integers and strings are exact. A non-finite float means "not measured" and becomes None.
 
     Raises:
-        ValidationError: A float that is not finite stands where the result promises a number.
+        ValidationError: If a non-finite float is in a field that must be a number.
     """
     dumped = result.model_dump(mode="python", by_alias=True)
     content = {name: _rounded(value) for name, value in dumped.items()}
+    # Checked only then: null may be sent only for fields whose published schema allows it.
     if not _is_finite(dumped):
         type(result).model_validate(content)
     return content

@@ -1,7 +1,7 @@
-"""What clients get: the engine's reports under every name that clients already know.
+"""Results of the tools: the engine's reports, plus names that clients of related products expect.
 
-A result adds `success` and aliases (`id`, `sandbox_id`, `session_id`, ...) to a report and nothing else; it
-measures and decides nothing. No field has a default, so the published schema lists all of them as required.
+A result only adds `success` and aliases (`id`, `sandbox_id`, `session_id`, ...) to a report. No field has a
+default, so the published schema lists all of them as required.
 """
 
 from typing import Literal, Self

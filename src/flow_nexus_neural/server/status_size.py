@@ -1,4 +1,4 @@
-"""Keep a status short enough for a model to read, and say what was left out."""
+"""Shortens a status to a size that suits a model, with a warning about what was left out."""
 
 import json
 from collections.abc import Callable
@@ -12,9 +12,9 @@ N_SESSIONS = 5
 
 
 def short_enough(status: StatusResult) -> StatusResult:
-    """Leave out what can be had elsewhere, step by step, until the status fits into 24,000 bytes.
+    """Leave out parts that are available elsewhere, step by step, until the status has at most 24,000 bytes.
 
-    A status of the usual size is returned as it is.
+    A status of usual size is returned unchanged.
     """
     steps: tuple[tuple[Callable[[StatusResult], StatusResult], str], ...] = (
         (_with_short_history, "history was thinned; the resource {uri}/history has every round"),

@@ -1,8 +1,8 @@
-"""Tools that refuse what they do not understand.
+"""Tools that refuse unknown arguments.
 
-The SDK's own tool drops unknown arguments in silence, answers bad ones with the validator's raw text and
-sends every result twice, once indented. This one reads arguments itself (`argument_reader`), words every
-failure as `code: ...`, and sends compact JSON. It is the only module that relies on the SDK's tool internals.
+The SDK's own tool ignores unknown arguments silently, reports bad ones with the validator's raw text and
+sends every result twice, once indented. This one reads arguments itself (`argument_reader`), reports every
+failure as `code: ...`, and sends compact JSON. Only this module depends on the SDK's tool internals.
 """
 
 import json
@@ -38,18 +38,18 @@ RequestT = TypeVar("RequestT", bound=EngineRequest)
 
 @dataclass(frozen=True)
 class ToolSpec(Generic[RequestT]):
-    """One tool, apart from the protocol.
+    """Specification of one tool, independent of the SDK.
 
     Attributes:
-        call: What it does; its name and docstring are the tool's.
-        title: For people.
-        request: What it takes.
-        result: What it returns.
+        call: Its implementation; the tool has the name and docstring of this function.
+        title: Name shown to people.
+        request: Class of its arguments.
+        result: Class of its result.
         annotations: Hints for hosts.
         arguments: One description per field of `request`.
-        outputs: Descriptions of fields of `result`: of every object, and where a name leaves meaning or unit
-            open.
-        published: What is published instead of the schema of an argument, by field.
+        outputs: Descriptions of fields of `result`: of every object, and of fields whose name does not tell
+            meaning or unit.
+        published: Schemas that replace those of arguments, by field.
     """
 
     call: Callable[[EngineSurface, RequestT, Progress], Awaitable[BaseModel]]
@@ -68,11 +68,11 @@ class ToolSpec(Generic[RequestT]):
 
     @property
     def description(self) -> str:
-        """What the calling model reads: the function's docstring, unwrapped."""
+        """The description for the calling model: the function's docstring, unwrapped."""
         return " ".join((self.call.__doc__ or "").split())
 
     def input_schema(self) -> Schema:
-        """The published schema of the arguments; nothing but them is accepted."""
+        """The published schema of the arguments."""
         schema = argument_schema(self.request)
         properties = cast(Schema, schema["properties"])
         for field, replacement in self.published.items():
@@ -91,7 +91,7 @@ class ToolSpec(Generic[RequestT]):
 
 
 class StrictTool(Tool):
-    """A tool whose every call ends in one result or one worded error."""
+    """A tool whose calls return either one result or one error text."""
 
     _spec: ToolSpec[Any] = PrivateAttr()
     _host: EngineHost = PrivateAttr()
@@ -99,13 +99,14 @@ class StrictTool(Tool):
 
     @classmethod
     def build(cls, spec: ToolSpec[RequestT], host: EngineHost) -> "StrictTool":
-        """Make the SDK's tool out of a specification."""
+        """Create the SDK's tool from a specification."""
         tool = cls(
             fn=spec.call,
             name=spec.name,
             title=spec.title,
             description=spec.description,
             parameters=spec.input_schema(),
+            # An empty model, because `run` below reads the arguments and the SDK must not.
             fn_metadata=FuncMetadata(arg_model=ArgModelBase, output_schema=spec.output_schema()),
             is_async=True,
             context_kwarg=None,
@@ -120,7 +121,7 @@ class StrictTool(Tool):
     async def run(
         self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
     ) -> CallToolResult:
-        """Read the arguments, call the engine, word the outcome. Never raises but for cancellation."""
+        """Read the arguments, call the engine, format the outcome. Raises only if cancelled."""
         try:
             read = self._reader.read(arguments)
             engine = await self._host.engine()
@@ -138,7 +139,7 @@ def succeeded(result: BaseModel) -> CallToolResult:
 
 
 def failed(error: NeuralError) -> CallToolResult:
-    """An error as one text. No structured content: clients would check it against the output schema."""
+    """An error as one text, without structured content: clients would validate that as a result."""
     return CallToolResult(content=[TextContent(type="text", text=error_text(error))], is_error=True)
 
 

@@ -1,4 +1,4 @@
-"""Tell subscribers that a cluster changed, in both protocol eras, at most twice a second per resource."""
+"""Notifies subscribers of changed clusters, in both protocol versions, twice a second at most."""
 
 import anyio
 from mcp.server.context import ServerRequestContext
@@ -16,8 +16,8 @@ MAX_SUBSCRIPTIONS = 1000
 class ResourceUpdates:
     """Collects changes and publishes them.
 
-    Clients of the 2026 protocol listen on the bus. Clients of the handshake era call
-    `resources/subscribe`, which the SDK leaves to us.
+    Clients of the 2026 protocol listen on the bus. Clients of the older protocol, which begins with a
+    handshake, call `resources/subscribe`, for which the SDK has no handler.
 
     Args:
         bus: The server's subscription bus.
@@ -30,12 +30,12 @@ class ResourceUpdates:
         self._subscribers: dict[tuple[int, str], ServerSession] = {}
 
     def register(self, server: NeuralServer) -> None:
-        """Answer the subscribe methods of the handshake era."""
+        """Register handlers for the subscribe methods of the older protocol."""
         server.handle("resources/subscribe", SubscribeRequestParams, self._subscribe)
         server.handle("resources/unsubscribe", UnsubscribeRequestParams, self._unsubscribe)
 
     def changed(self, cluster_id: str) -> None:
-        """Note that a cluster changed; `run` tells the subscribers."""
+        """Record that a cluster changed; `run` notifies the subscribers."""
         self._changed_uris.update(dict.fromkeys(cluster_uris(cluster_id)))
         self._news.set()
 
@@ -47,7 +47,9 @@ class ResourceUpdates:
             uris, self._changed_uris = list(self._changed_uris), {}
             for uri in uris:
                 await self._publish(uri)
-            await anyio.sleep(MIN_INTERVAL_S)
+            await anyio.sleep(
+                MIN_INTERVAL_S
+            )  # changes meanwhile are collected and published together
 
     async def _publish(self, uri: str) -> None:
         await self._bus.publish(ResourceUpdated(uri=uri))
@@ -58,6 +60,7 @@ class ResourceUpdates:
     async def _subscribe(
         self, context: ServerRequestContext, params: SubscribeRequestParams
     ) -> EmptyResult:
+        # Bounded, because a client may disconnect without unsubscribing: the oldest are dropped.
         while len(self._subscribers) >= MAX_SUBSCRIPTIONS:
             del self._subscribers[next(iter(self._subscribers))]
         self._subscribers[_connection(context.session), str(params.uri)] = context.session
@@ -71,5 +74,8 @@ class ResourceUpdates:
 
 
 def _connection(session: ServerSession) -> int:
-    """What the sessions of one connection share: the SDK makes a session per request, the handshake once."""
+    """A key of the client's connection.
+
+    The SDK creates a session for each request; all of them share the parameters of one handshake.
+    """
     return id(session.client_params)

@@ -1,4 +1,4 @@
-"""Keep everything but the protocol off the standard streams.
+"""Reserves the standard streams for the protocol.
 
 Standard library only: this runs before any other library is loaded.
 """
@@ -10,17 +10,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Wire:
-    """Private descriptors of the protocol's streams."""
+    """Private descriptors of the protocol's input and output."""
 
     read_fd: int
     write_fd: int
 
 
 def claim_wire() -> Wire:
-    """Take the protocol's streams away from everybody else; call it before any library is loaded.
+    """Move the protocol's streams to private descriptors; call this before any library is loaded.
 
-    Afterwards descriptor 0 is empty, descriptor 1 is standard error, and what any library, C code or
-    child writes to standard output lands there.
+    Afterwards descriptor 0 is empty and descriptor 1 is standard error, so that output of a library, of C
+    code or of a child process cannot corrupt the protocol.
     """
     _have_standard_error()
     sys.stdout.flush()
@@ -33,7 +33,7 @@ def claim_wire() -> Wire:
 
 
 def _have_standard_error() -> None:
-    """Some parents start us with descriptor 2 closed; the next file opened would become our log."""
+    """Open descriptor 2 if the parent closed it; else the log would go to the file opened next."""
     if sys.stderr is not None:
         return
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -44,7 +44,7 @@ def _have_standard_error() -> None:
 
 
 def _private_copy(descriptor: int) -> int:
-    """A copy above the standard descriptors that children do not inherit."""
+    """Copy a descriptor to a number above 2, not inherited by children."""
     copy = os.dup(descriptor)
     if copy > 2:
         return copy

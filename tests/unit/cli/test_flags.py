@@ -97,3 +97,65 @@ def test_a_secret_is_read_from_its_variable_and_never_shown():
         read_settings(parse([]), {"FLOW_NEXUS_NEURAL_HTTP_TOKEN": "too-short"})
     assert "too-short" not in str(refusal.value)
     assert "--http-token" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("blank", ["", " ", os.pathsep, f" {os.pathsep}"])
+@pytest.mark.parametrize("name", ["STATE_DIR", "DATA_DIR", "START_DIR", "ALLOW_PATHS"])
+def test_an_empty_path_is_not_set_and_never_means_the_working_directory(
+    name: str, blank: str, monkeypatch: pytest.MonkeyPatch
+):
+    if name != "ALLOW_PATHS" and os.pathsep in blank:
+        return
+    monkeypatch.chdir("/")
+    unset = read_settings(parse([]), {})
+    assert read_settings(parse([]), {f"FLOW_NEXUS_NEURAL_{name}": blank}) == unset
+    flag = "--" + name.lower().replace("_", "-").removesuffix("s")
+    if os.pathsep not in blank:
+        assert read_settings(parse([flag, blank]), {}) == unset
+    assert Path("/") not in unset.data_roots
+
+
+def test_empty_parts_of_a_list_of_paths_are_dropped(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir("/")
+    environ = {"FLOW_NEXUS_NEURAL_ALLOW_PATHS": os.pathsep.join(["", "/srv", " ", ""])}
+    assert read_settings(parse([]), environ).allow_paths == (Path("/srv"),)
+
+
+@pytest.mark.parametrize("name", sorted(set(Settings.model_fields) - {"allow_paths"}))
+def test_an_empty_variable_is_not_set(name: str):
+    environ = {f"FLOW_NEXUS_NEURAL_{name.upper()}": ""}
+    assert read_settings(parse([]), environ) == read_settings(parse([]), {})
+
+
+def test_home_and_variables_in_paths_are_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    flags = ["--data-dir", "~/d", "--allow-path", "$HOME/a", "--allow-path", "${HOME}/b"]
+    settings = read_settings(parse([*flags, "--state-dir", "state"]), {})
+    assert settings.data_dir == tmp_path / "d"
+    assert settings.allow_paths == (tmp_path / "a", tmp_path / "b")
+    assert settings.state_dir == tmp_path / "state"
+
+
+@pytest.mark.parametrize("flag", ["--state-dir", "--data-dir", "--start-dir", "--allow-path"])
+@pytest.mark.parametrize("path", ["$NO_SUCH/x", "~nobody-here/x", "${EMPTY}", "$EMPTY/", "FILE"])
+def test_a_path_that_cannot_be_expanded_or_is_a_file_is_refused_at_the_start(
+    flag: str, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("EMPTY", "")
+    monkeypatch.delenv("NO_SUCH", raising=False)
+    (tmp_path / "FILE").write_text("")
+    given = str(tmp_path / "FILE") if path == "FILE" else path
+    with pytest.raises(InvalidArguments, match=r"cannot be expanded|is no directory") as caught:
+        read_settings(parse([flag, given]), {})
+    assert flag in caught.value.hint
+
+
+def test_a_home_behind_a_link_does_not_become_a_data_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "home").symlink_to(tmp_path / "real")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "home")
+    assert read_settings(parse([]), {}).start_dir is None

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from flow_nexus_neural.data import directory
-from flow_nexus_neural.data.directory import read_directory
 from flow_nexus_neural.errors import InvalidDataset, LimitExceeded, PathNotAllowed
+from tests.unit.data.reading import read_folder
 
 HEADER = ["a", "y"]
 
@@ -14,11 +14,11 @@ def test_every_file_is_a_client_called_by_its_stem(write_csv, root, settings):
     write_csv("d/ann.csv", HEADER, [(3, 1)])
     (root / "d" / "notes.md").write_text("no data")
     (root / "d" / ".hidden.csv").write_text("a,y\n9,9\n")
-    table, target, files = read_directory(root / "d", settings)
+    table, target, files = read_folder(root / "d", settings)
     assert (table.clients, table.client_of.tolist()) == (("ann", "bob"), [0, 1, 1])
     assert table.columns["a"].tolist() == [3.0, 1.0, 2.0]
     assert (target, table.in_test) == (None, None)
-    assert [path.name for path in files] == ["ann.csv", "bob.csv"]
+    assert [name for name, _ in files] == ["ann.csv", "bob.csv"]
 
 
 def test_files_under_test_are_the_test_rows_of_their_client(write_csv, root, settings):
@@ -26,7 +26,7 @@ def test_files_under_test_are_the_test_rows_of_their_client(write_csv, root, set
     write_csv("d/train/bob.csv", HEADER, [(3, 0)])
     write_csv("d/test/bob.csv", HEADER, [(4, 1)])
     write_csv("d/test/cid.csv", HEADER, [(5, 1)])
-    table, _, files = read_directory(root / "d", settings)
+    table, _, files = read_folder(root / "d", settings)
     assert table.clients == ("ann", "bob", "cid")
     assert table.columns["a"].tolist() == [1.0, 2.0, 3.0, 4.0, 5.0]
     assert table.in_test.tolist() == [False, False, False, True, True]
@@ -35,14 +35,14 @@ def test_files_under_test_are_the_test_rows_of_their_client(write_csv, root, set
 
 def test_train_without_test_reserves_nothing(write_csv, root, settings):
     write_csv("d/train/ann.csv", HEADER, [(1, 0)])
-    table, _, _ = read_directory(root / "d", settings)
+    table, _, _ = read_folder(root / "d", settings)
     assert (table.clients, table.in_test) == (("ann",), None)
 
 
 def test_only_a_train_and_a_test_file_are_parts_and_no_clients(write_csv, root, settings):
     write_csv("d/test.csv", HEADER, [(9, 1)])
     write_csv("d/train.csv", HEADER, [(1, 0), (2, 1)])
-    table, _, _ = read_directory(root / "d", settings)
+    table, _, _ = read_folder(root / "d", settings)
     assert table.clients == ()
     assert table.columns["a"].tolist() == [1.0, 2.0, 9.0]
     assert table.in_test.tolist() == [False, False, True]
@@ -52,10 +52,10 @@ def test_the_label_column_is_what_all_files_call_it(root, settings):
     (root / "d").mkdir()
     for name, key in (("ann", "y"), ("bob", "y")):
         (root / "d" / f"{name}.json").write_text(json.dumps({"X": [[1], [2]], key: [0, 1]}))
-    assert read_directory(root / "d", settings)[1] == "y"
+    assert read_folder(root / "d", settings)[1] == "y"
     (root / "d" / "cid.json").write_text(json.dumps({"X": [[1], [2]], "labels": [0, 1]}))
     with pytest.raises(InvalidDataset, match="name their labels differently"):
-        read_directory(root / "d", settings)
+        read_folder(root / "d", settings)
 
 
 @pytest.mark.parametrize(
@@ -74,13 +74,13 @@ def test_a_directory_that_can_be_read_in_two_ways_is_refused(
     for name in files:
         write_csv(f"d/{name}", HEADER, [(1, 0)])
     with pytest.raises(InvalidDataset, match=words):
-        read_directory(root / "d", settings)
+        read_folder(root / "d", settings)
 
 
 def test_a_directory_called_like_a_file_is_not_read(root, settings):
     (root / "d" / "a.csv").mkdir(parents=True)
     with pytest.raises(InvalidDataset, match=r"'a\.csv' is not a file"):
-        read_directory(root / "d", settings)
+        read_folder(root / "d", settings)
 
 
 def test_a_link_out_of_the_data_roots_is_refused(root, settings, tmp_path):
@@ -88,8 +88,8 @@ def test_a_link_out_of_the_data_roots_is_refused(root, settings, tmp_path):
     outside.write_text("a,y\n1,0\n")
     (root / "d").mkdir()
     (root / "d" / "a.csv").symlink_to(outside)
-    with pytest.raises(PathNotAllowed, match=r"'a\.csv' leads out of the data roots"):
-        read_directory(root / "d", settings)
+    with pytest.raises(PathNotAllowed, match=r"'secret\.csv' leads out of the data roots"):
+        read_folder(root / "d", settings)
 
 
 def test_too_many_files_are_refused(write_csv, root, settings, monkeypatch):
@@ -97,4 +97,4 @@ def test_too_many_files_are_refused(write_csv, root, settings, monkeypatch):
     for name in "abc":
         write_csv(f"d/{name}.csv", HEADER, [(1, 0)])
     with pytest.raises(LimitExceeded, match="more than 2 files"):
-        read_directory(root / "d", settings)
+        read_folder(root / "d", settings)

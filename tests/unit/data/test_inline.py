@@ -12,6 +12,7 @@ from flow_nexus_neural.data.inline import (
     table_of,
 )
 from flow_nexus_neural.data.json_text import MAX_INLINE_BYTES
+from flow_nexus_neural.data.memory import Limits
 from flow_nexus_neural.data.resolve import resolve
 from flow_nexus_neural.errors import InvalidDataset, LimitExceeded
 
@@ -121,7 +122,9 @@ def test_names_and_texts_that_cannot_be_shown_are_refused(settings, form):
 
 
 def test_a_label_column_never_takes_the_name_of_an_input():
-    table, target = table_of({"X": [[1], [2]], "y": [0, 1], "feature_names": ["y"]}, "data", 1_000)
+    table, target = table_of(
+        {"X": [[1], [2]], "y": [0, 1], "feature_names": ["y"]}, "data", Limits(1_000)
+    )
     assert (list(table.columns), target) == (["y", "y_label"], "y_label")
     assert table.columns["y"].tolist() == [1.0, 2.0]
     assert table.columns["y_label"].tolist() == [0.0, 1.0]
@@ -150,9 +153,9 @@ def test_inputs_of_one_two_and_three_dimensions_become_columns():
 
 
 def test_stacked_texts_share_their_levels_and_numbers_among_texts_become_text():
-    one = table_of([{"c": "a"}, {"c": "b"}], "one", 1_000)[0]
-    other = table_of([{"c": "b"}, {"c": None}], "other", 1_000)[0]
-    third = table_of([{"c": 1.5}, {"c": None}], "third", 1_000)[0]
+    one = table_of([{"c": "a"}, {"c": "b"}], "one", Limits(1_000))[0]
+    other = table_of([{"c": "b"}, {"c": None}], "other", Limits(1_000))[0]
+    third = table_of([{"c": 1.5}, {"c": None}], "third", Limits(1_000))[0]
     column = stack([one, other, third], ["one", "other", "third"], "data").columns["c"]
     assert column.levels[:2] == ("a", "b")
     texts = [None if code < 0 else column.levels[code] for code in column.codes]
@@ -160,11 +163,11 @@ def test_stacked_texts_share_their_levels_and_numbers_among_texts_become_text():
 
 
 def test_parts_that_do_not_fit_are_named():
-    one = table_of([{"a": 1, "b": 1}], "one", 1_000)[0]
-    other = table_of([{"a": 1, "c": 1}], "other", 1_000)[0]
+    one = table_of([{"a": 1, "b": 1}], "one", Limits(1_000))[0]
+    other = table_of([{"a": 1, "c": 1}], "other", Limits(1_000))[0]
     with pytest.raises(InvalidDataset, match="data: other and one differ in columns b, c"):
         stack([one, other], ["one", "other"], "data")
     with pytest.raises(InvalidDataset, match="data is empty"):
         stack([], [], "data")
     with pytest.raises(LimitExceeded):
-        stack_clients({"p": one, "q": one}, "data", 1)
+        stack_clients({"p": one, "q": one}, "data", Limits(1))

@@ -469,7 +469,7 @@ def test_dates_in_a_column_of_another_name_are_pointed_out(load, labelled):
 
 def test_records_with_ever_new_keys_are_refused_before_they_fill_the_memory(load):
     records = [{f"k{index}_{key}": 1 for key in range(100)} for index in range(100)]
-    with pytest.raises(LimitExceeded, match="9997 columns"):
+    with pytest.raises(LimitExceeded, match="columns after expansion"):
         load(records)
 
 

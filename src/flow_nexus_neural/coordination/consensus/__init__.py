@@ -1,5 +1,5 @@
-"""Aggregation policies: how the updates of a round become one state. One file a policy.
+"""Aggregation policies, which combine the updates of a round to one state. One file per policy.
 
-A policy is pure: vectors in, vectors out. `registry` knows them by name. To add one, write its file and
-register it there; rounds and connect use it without a change.
+A policy is a pure function of vectors. `registry` finds policies by name. To add one, write its file and
+register it there; nothing else needs a change.
 """

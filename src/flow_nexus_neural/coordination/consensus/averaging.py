@@ -7,10 +7,10 @@ from flow_nexus_neural.kernels.averaging import federated_average
 
 
 class FederatedAveraging:
-    """The row-weighted mean of weights, running statistics and optimiser moments alike.
+    """The row-weighted mean of weights, running statistics and optimiser moments.
 
-    It resists nothing: one update can move the mean anywhere. Equal updates average to themselves, bit for
-    bit.
+    It tolerates no faulty update: one update can move the mean anywhere. The mean of equal updates is equal
+    to them, bit for bit.
 
     Source: McMahan et al., AISTATS 2017, Algorithm 1. Departure: the optimiser's moments are averaged too.
     """

@@ -1,4 +1,4 @@
-"""The coordinate-wise median: a minority of updates, whatever it says, carries nothing away."""
+"""The coordinate-wise median, which tolerates a minority of arbitrary updates."""
 
 from collections.abc import Sequence
 
@@ -14,18 +14,18 @@ SECOND_MOMENT = "v"
 
 
 class CoordinateMedian:
-    """The median of every coordinate by itself, the mean of the middle two where updates are even in number.
+    """The median of each coordinate; for an even number of updates the mean of the middle two.
 
-    While fewer than half of the updates lie, every coordinate of the result is between the smallest and the
-    largest honest one, to float32 rounding, where the guard (below) shortens no honest change. The price:
-    where workers' rows differ much, honest but unusual updates are outvoted like lies.
+    While fewer than half of the updates are Byzantine, each coordinate of the result lies between the
+    smallest and the largest honest one, up to float32 rounding, if the norm guard (below) shortens no honest
+    change. The price: if workers' rows differ much, honest but unusual updates are ignored like faulty ones.
 
-    Rows do not weigh, whatever the engine counts: an update is one vote, so that no worker with most of the
-    rows decides alone.
+    Row counts are not used: each update has one vote, so that a worker with most of the rows cannot decide
+    alone.
 
     Source: Yin et al., "Byzantine-Robust Distributed Learning", ICML 2018, Algorithm 1, Option I. Departures:
-    the median is of what several local steps changed, not of a gradient; the kernel's guard first shortens
-    a change that is longer than 100 median ones; the optimiser's moments are combined too.
+    the median is taken of the change by several local steps, not of a gradient; the kernel's guard first
+    shortens a change whose norm exceeds 100 median norms; the optimiser's moments are combined too.
     """
 
     name = "coordinate_median"
@@ -40,8 +40,8 @@ class CoordinateMedian:
         shortened: set[int] = set()
         for name in updates[0]:
             values = [update[name] for update in updates]
-            # Not of differences: a second moment spans many orders of magnitude, so that a difference rounds
-            # small ones to 0, by whose root Adam divides. A median of values >= 0 is >= 0.
+            # Second moments are not taken as differences: they span many orders of magnitude, so that small
+            # ones would round to 0, and Adam divides by their root. A median of values >= 0 is >= 0.
             start = np.zeros_like(base[name]) if name == SECOND_MOMENT else base[name]
             made = aggregate([_difference(value, start) for value in values], "median", f)
             vectors[name] = start + made.vector
@@ -50,7 +50,7 @@ class CoordinateMedian:
 
 
 def _difference(value: Float32s, start: Float32s) -> Float32s:
-    """Their difference, held inside float32: an infinite one would be dropped, and with it the quorum."""
+    """The difference, clipped to float32: the guard would drop an infinite one and lose it for the quorum."""
     with np.errstate(over="ignore"):
         difference: Float32s = np.clip(value - start, -LARGEST, LARGEST)
     return difference

@@ -1,4 +1,4 @@
-"""What an aggregation policy is."""
+"""The interface of an aggregation policy."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,14 +14,14 @@ Vectors = Mapping[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Combined:
-    """What a policy made of the updates of one network group.
+    """The combined updates of one network group.
 
     Attributes:
-        vectors: The new arrays, under the names of the updates.
-        weights: Weight of each update in them, in the order given, summing to 1; None where a rule looks at
-            each coordinate by itself and so gives an update no single weight.
-        excluded: Positions of updates that were left out, with the reason.
-        evidence: Numbers behind the decision, for the ledger.
+        vectors: The new arrays, by the names of the updates' arrays.
+        weights: Weight of each update, in the given order, with sum 1; None for a rule that works on each
+            coordinate separately.
+        excluded: Indices of updates that were left out, with the reason.
+        evidence: Numbers that explain the result, for the ledger.
     """
 
     vectors: dict[str, NDArray[np.float32]]
@@ -31,28 +31,28 @@ class Combined:
 
 
 class AggregationPolicy(Protocol):
-    """Combines admitted updates: of the right shape, finite, with the digest that came with them."""
+    """Combines admitted updates: they have the right shape, are finite, and match their digest."""
 
     @property
     def name(self) -> str:
-        """As the ledger, the configuration of a training and `aggregation_method` call it."""
+        """Its name in the ledger, in the configuration of a training and in `aggregation_method`."""
         ...
 
     @property
     def aliases(self) -> tuple[str, ...]:
-        """Other spellings that `aggregation_method` may have."""
+        """Other names that `aggregation_method` accepts."""
         ...
 
     def combine(self, base: Vectors, updates: Sequence[Vectors], rows: Sequence[int]) -> Combined:
         """Combine the updates of one network group.
 
         Args:
-            base: The state from which every update started; it has at least the arrays of the updates.
+            base: The state from which all updates started; it has at least the arrays of the updates.
             updates: n states, in slot order, all with the same names and shapes. Not modified.
-            rows: n positive row counts, known to the engine and never claimed by a worker.
+            rows: n positive row counts from the engine's own records, never from a worker's claim.
 
         Raises:
-            QuorumLost: Too few updates for what the policy promises.
-            ValueError: There is no update.
+            QuorumLost: If there are too few updates for the policy's guarantee.
+            ValueError: If there is no update.
         """
         ...

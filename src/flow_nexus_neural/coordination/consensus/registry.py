@@ -10,7 +10,7 @@ POLICIES: tuple[AggregationPolicy, ...] = (AVERAGING, CoordinateMedian())
 
 
 def find_policy(name: str) -> AggregationPolicy | None:
-    """The policy of this name or alias, in any case and with either dashes or underscores; None for none."""
+    """The policy with this name or alias, without regard to case and dashes; None if there is none."""
     wanted = name.strip().lower().replace("-", "_")
     for policy in POLICIES:
         if wanted in (policy.name, *policy.aliases):
@@ -19,7 +19,7 @@ def find_policy(name: str) -> AggregationPolicy | None:
 
 
 def spellings() -> str:
-    """All policies with their aliases, for an error text."""
+    """All policies with their aliases, for errors."""
     return ", ".join(
         f"{policy.name!r} ({', '.join(policy.aliases)})" if policy.aliases else repr(policy.name)
         for policy in POLICIES

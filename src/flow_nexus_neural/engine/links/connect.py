@@ -1,4 +1,4 @@
-"""Connecting the nodes: now, or during a training at the boundary between two rounds."""
+"""Links the nodes in a topology: at once, or during a training between two rounds."""
 
 import anyio
 
@@ -23,21 +23,23 @@ async def connect(
     request: ConnectRequest,
     progress: Progress | None = None,
 ) -> ConnectReport:
-    """Link the healthy nodes; during a training at the next boundary between rounds.
+    """Link the healthy nodes; during a training, at the next boundary between rounds.
 
-    A change of topology or of members, and every connect as star, is an exact aggregation too: all serving
-    workers deliver, their weights are averaged by rows, and the result is committed as a version.
+    A change of topology or of members, and every connect as star, includes an exact aggregation: all serving
+    workers deliver their weights, which are averaged by rows and committed as a version.
 
     Raises:
-        NoWorkers: The cluster has no healthy node.
-        InvalidTopology: This many nodes cannot form the topology; the former links stay.
-        RoundFailed: Nobody delivered; the former links stay.
+        NoWorkers: If the cluster has no healthy node.
+        InvalidTopology: If this number of nodes cannot form the topology; the former links stay.
+        RoundFailed: If no worker delivered its weights; the former links stay.
     """
     topology = request.topology or cluster.spec.topology
     await revive(cluster)
+    # Planned before waiting, to refuse an impossible topology now and not at the round boundary.
     graph = planned_graph(cluster, topology)
     previous = cluster.state.links.topology if cluster.state.links else None
     waiting = _Waiting(cluster, topology)
+    # Under the lock, so that no training starts while the links change.
     async with cluster.changing:
         if cluster.run is None:
             applied = await _apply(cluster, topology)
@@ -54,7 +56,7 @@ async def connect(
 
 
 async def connect_for_training(cluster: LiveCluster) -> list[str]:
-    """Connect as declared when nobody did; returns what the caller should know. Needs `changing`."""
+    """Link unlinked nodes in the declared topology; returns warnings. The caller holds `changing`."""
     if cluster.state.links is not None:
         return []
     await _apply(cluster, cluster.spec.topology)
@@ -62,7 +64,7 @@ async def connect_for_training(cluster: LiveCluster) -> list[str]:
 
 
 class _Waiting:
-    """A connect that waits for the boundary between two rounds."""
+    """A connect that is queued for the boundary between two rounds."""
 
     def __init__(self, cluster: LiveCluster, topology: Topology) -> None:
         self._cluster, self._topology = cluster, topology
@@ -71,7 +73,7 @@ class _Waiting:
         self.done = anyio.Event()
 
     async def apply(self) -> None:
-        """Run at the boundary; a failure belongs to the caller, not to the training."""
+        """Run at the boundary; an error is kept for the caller and does not end the training."""
         try:
             self._cluster.state.refuse_ended()
             self.applied = await _apply(self._cluster, self._topology)
@@ -100,10 +102,12 @@ async def _apply(cluster: LiveCluster, topology: Topology) -> Applied:
             topology, changed=False, aggregation=not_performed("unchanged"), moved_shards=0
         )
     aggregation = not_performed("not_trained")
+    # Before the links change: if no worker delivers, this raises and the former links stay.
     if cluster.committed is not None:
         aggregation = await aggregate_exactly(cluster, cluster.committed)
     moved = await _rebalance(cluster)
-    with anyio.CancelScope(shield=True):  # links that are half made would be reported as whole
+    # Shielded: interrupted in the middle, incomplete links would be reported as complete.
+    with anyio.CancelScope(shield=True):
         epoch = cluster.state.link(topology, graph, members)
         await cluster.wiring.rewire(graph, epoch)
         await cluster.ledger.record_topology()
@@ -117,7 +121,7 @@ async def _apply(cluster: LiveCluster, topology: Topology) -> Applied:
 
 
 async def _rebalance(cluster: LiveCluster) -> int:
-    """During a training, give the shards of dead workers to living ones; returns how many changed."""
+    """During a training, deal the rows of dead workers to live ones; returns the number of changed shards."""
     run = cluster.run
     if run is None:
         return 0

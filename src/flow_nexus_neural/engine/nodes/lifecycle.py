@@ -1,4 +1,4 @@
-"""Bringing a slot's process to life, and noticing its end."""
+"""Starts the process of a slot, brings it to the committed version, and handles its end."""
 
 import logging
 
@@ -24,18 +24,18 @@ log = logging.getLogger(__name__)
 
 
 async def start(cluster: LiveCluster, slot: Slot) -> float | None:
-    """Start a slot's process and bring it to the committed version.
+    """Start a slot's process and load the committed version into it.
 
-    After return the slot is healthy, its row is durable and its end will be noticed. On failure no process
-    is left, the slot is `failed`, and the error is raised. Cancelling does not interrupt it half way.
+    Afterwards the slot is healthy, its row is durable and the process is watched. After a failure no process
+    is left, the slot is `failed`, and the error is raised. Not interrupted by cancellation.
 
     Returns:
-        Milliseconds of the synchronisation; None when there was nothing to load.
+        Milliseconds of the synchronisation; None if there was nothing to load.
 
     Raises:
-        NodeError, IsolationUnavailable: The process did not come up or could not be synchronised.
-        StoreUnavailable: That it joined could not be made durable.
-        ClusterTerminated: The cluster ended meanwhile.
+        NodeError, IsolationUnavailable: If the process could not be started or synchronised.
+        StoreUnavailable: If the slot's row could not be made durable.
+        ClusterTerminated: If the cluster ended meanwhile.
     """
     sync_ms: float | None = None
     with anyio.CancelScope(shield=True):
@@ -45,9 +45,8 @@ async def start(cluster: LiveCluster, slot: Slot) -> float | None:
 
 async def _start(cluster: LiveCluster, slot: Slot) -> float | None:
     slot.begin_start()
-    adopt(
-        cluster, slot
-    )  # first, so that the version it is about to serve is what it is synchronised to
+    # First: it decides which network the slot serves, and so what it is synchronised to below.
+    adopt(cluster, slot)
     cluster.changed()
     try:
         handle = await cluster.context.runtime.start(
@@ -56,11 +55,12 @@ async def _start(cluster: LiveCluster, slot: Slot) -> float | None:
         )
     except NeuralError as failure:
         await _failed(cluster, slot, str(failure))
-        cluster.state.refuse_ended()  # says more than what the end did to the process
+        cluster.state.refuse_ended()  # if the cluster has ended, report that and not its consequence
         raise
     joined = False
     try:
         cluster.state.refuse_ended()
+        # Supervised from now on, so that a node that freezes during the synchronisation is killed too.
         slot.attach(handle, cluster.clock())
         cluster.context.spawn(supervise, cluster, slot, handle)
         sync_ms = await _synchronised(cluster, slot)
@@ -68,13 +68,13 @@ async def _start(cluster: LiveCluster, slot: Slot) -> float | None:
         joined = True
     except NeuralError as failure:
         await _failed(cluster, slot, str(failure))
-        cluster.state.refuse_ended()  # says more than what the end did to the process
+        cluster.state.refuse_ended()  # if the cluster has ended, report that and not its consequence
         raise
     finally:
         if not joined:
             slot.detach()
             await handle.stop(grace_s=0)
-    # Only now, so that one that ends while it starts has one place that tells it: the call that started it.
+    # Watched only from now on: the end of a process during its start is reported once, by this call.
     cluster.context.spawn(watch, cluster, slot, handle)
     await cluster.wiring.join(slot)
     cluster.changed()
@@ -86,33 +86,35 @@ async def _synchronised(cluster: LiveCluster, slot: Slot) -> float | None:
     began = cluster.clock()
     loaded = await synchronise(cluster, slot)
     cluster.state.refuse_ended()
+    # Healthy before the check below: from now on a commit loads its version into this slot too. A version
+    # that was committed during the loading above has not reached it and is loaded here.
     slot.become_healthy(cluster.context.timestamp())
-    # A version that was committed while this one was loading has not reached the slot yet.
     while loaded and slot not in serving_slots(cluster):
         loaded = await synchronise(cluster, slot)
     sync_ms = (cluster.clock() - began) * 1e3 if loaded else None
+    # Before the caller gets its reply: an acknowledged member must survive a crash of the server.
     await cluster.ledger.record_membership(slot, "joined")
     slot.note_durable()
     return sync_ms
 
 
 async def watch(cluster: LiveCluster, slot: Slot, handle: NodeHandle) -> None:
-    """Wait for the end of a process and tell the cluster.
+    """Wait for the end of a process, then mark its slot as failed.
 
-    A node whose runtime was lost did nothing wrong: it comes back by itself. One that died on its own stays
-    failed until it is replaced.
+    If the whole runtime was lost, the slot is started again automatically, since the node was not the cause.
+    A node that died by itself stays failed until it is replaced.
     """
     exit_ = await handle.wait_exit()
     cluster.metrics.count_frames("sync", handle)
-    if slot.handle is not handle:
+    if slot.handle is not handle:  # the slot has a new process already
         return
     slot.detach()
     if cluster.state.terminated_at is not None or slot.state == "retired":
         return
     slot.await_return(expected=exit_.reason == "runtime_lost")
-    words = with_last_words(exit_.sentence, exit_.stderr_tail)
+    sentence = with_last_words(exit_.sentence, exit_.stderr_tail)
     code = "sandbox_violation" if exit_.reason == "sandbox_violation" else "node_died"
-    reason = slot.last_error if slot.condemned else f"{code}: {words}"
+    reason = slot.last_error if slot.condemned else f"{code}: {sentence}"
     await _failed(cluster, slot, reason or exit_.sentence)
     cluster.context.spawn(cluster.wiring.leave, slot, handle.spec.node_id)
     if slot.returning:
@@ -124,7 +126,7 @@ async def watch(cluster: LiveCluster, slot: Slot, handle: NodeHandle) -> None:
 
 
 async def respawn(cluster: LiveCluster, slot: Slot) -> None:
-    """Start a slot again under a new incarnation, with growing pauses; gives up into `failed`."""
+    """Start a slot again as a new incarnation, with increasing pauses; after the last try it stays failed."""
     for delay_s in cluster.context.patience.respawn_delays_s:
         await anyio.sleep(delay_s)
         gone = cluster.state.terminated_at is not None or slot.state == "retired"
@@ -141,10 +143,10 @@ async def respawn(cluster: LiveCluster, slot: Slot) -> None:
 
 
 async def restart(cluster: LiveCluster, slot: Slot) -> float | None:
-    """Give a slot without a process a new incarnation; joins a restart under way.
+    """Start a new incarnation of a slot without a process; waits for a restart that is already running.
 
     Returns:
-        As `start`; None too when somebody else's restart was joined.
+        As `start`; None also if another call has restarted it.
 
     Raises:
         NodeError, IsolationUnavailable, ClusterTerminated: As `start`.
@@ -164,14 +166,14 @@ async def restart(cluster: LiveCluster, slot: Slot) -> float | None:
             slot.note_restart(cluster.clock())
             return sync_ms
     finally:
-        # Once more when the lock is free: a training waits until no restart is under way.
+        # Notify again after the lock was released: a training waits until no restart is running.
         cluster.changed()
 
 
 async def revive(cluster: LiveCluster) -> None:
     """Start every slot that lost its process because the server or the runtime ended.
 
-    Slots that cannot be started stay failed with their reason; the others serve.
+    Slots that cannot be started stay failed, with the reason; this is not an error of the call.
     """
 
     async def revive_one(slot: Slot) -> None:
@@ -188,7 +190,7 @@ async def revive(cluster: LiveCluster) -> None:
 
 
 def isolation_warnings(isolation: Isolation, best: str) -> list[str]:
-    """What a caller should know about a node whose isolation is below the best level of its runtime."""
+    """A warning if a node's isolation is below the best level of its runtime."""
     if isolation.level == best:
         return []
     missing = ", ".join(isolation.missing) or "unknown"
@@ -196,10 +198,10 @@ def isolation_warnings(isolation: Isolation, best: str) -> list[str]:
 
 
 async def _failed(cluster: LiveCluster, slot: Slot, reason: str) -> None:
-    """A slot has no process any more. True whether or not it can be recorded.
+    """Mark a slot without a process as failed, even if that cannot be stored.
 
-    One that never joined is no slot any more. Its row says `retired`: it must not come back with the next
-    server, and its name is not used again.
+    A slot that never joined is removed. It is stored as `retired`, so that the next server does not start it
+    and its name is not used again.
     """
     slot.fail(reason)
     if not slot.durable and slot.state != "retired":

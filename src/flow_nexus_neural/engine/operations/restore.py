@@ -1,6 +1,9 @@
 """Reading the clusters back when a server starts on a state directory that has some."""
 
 import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from flow_nexus_neural.coordination.ledger import head
 from flow_nexus_neural.engine.context import EngineContext
@@ -12,21 +15,36 @@ from flow_nexus_neural.engine.storage.cluster_rows import (
     training_of,
     training_row,
 )
+from flow_nexus_neural.engine.storage.ledger_writer import LedgerWriter
+from flow_nexus_neural.engine.storage.persisted import demands_digests
 from flow_nexus_neural.engine.storage.rows import ClusterRow, Stored
 from flow_nexus_neural.errors import StoreCorrupt
 
 log = logging.getLogger(__name__)
 
 
-async def restore(context: EngineContext) -> tuple[list[ClusterState], dict[str, str]]:
+@dataclass(frozen=True)
+class Restored:
+    """What was found in a state directory.
+
+    Attributes:
+        refused: Why clusters cannot be read, by id.
+        names: Of clusters, as far as they are known apart from the rows.
+        doubts: Why files that no cluster names may be needed all the same; empty when nothing is missing.
+    """
+
+    clusters: Sequence[ClusterState]
+    refused: Mapping[str, str]
+    names: Mapping[str, str]
+    doubts: Sequence[str]
+
+
+async def restore(context: EngineContext) -> Restored:
     """Read everything that is stored.
 
     Slots whose processes ended with the former server are `recovering`; they start on first use. A training
     that was running is reported as stopped at its last committed round. A cluster that cannot be read is left
     out, named, and costs no other cluster.
-
-    Returns:
-        The clusters, and for those that cannot be read the reason, by id.
 
     Raises:
         StoreCorrupt: The journal itself cannot be read.
@@ -39,21 +57,35 @@ async def restore(context: EngineContext) -> tuple[list[ClusterState], dict[str,
         if row.cluster_id in refused:
             continue
         try:
-            clusters.append(await context.offload(_cluster, context, stored, row))
+            clusters.append(await context.offload(read_cluster, context, stored, row))
         except StoreCorrupt as failure:
-            refused[row.cluster_id] = failure.message
+            lost = stored.older.get(row.cluster_id)
+            refused[row.cluster_id] = f"{failure.message}; {lost}" if lost else failure.message
     for cluster in clusters:
-        for training in cluster.trainings:
-            if training.status == "running":
-                serving = None if cluster.committed is None else cluster.committed.version
-                training.interrupt(context.timestamp(), serving)
-                await context.store.put(training_row(cluster.cluster_id, training))
-    for cluster_id, reason in refused.items():
-        log.error("cluster %s cannot be read and is left out: %s", cluster_id, reason)
-    return clusters, refused
+        await _bring_up_to_date(context, stored, cluster)
+    doubts = _doubts(stored, refused)
+    for doubt in doubts:
+        log.error("%s", doubt)
+    return Restored(clusters, refused, stored.names, doubts)
 
 
-def files_in_use(clusters: list[ClusterState]) -> set[str]:
+async def sweep(context: EngineContext, found: Restored) -> None:
+    """Remove files that no cluster names, unless one may need them of which the rows are missing.
+
+    Raises:
+        StoreUnavailable: One cannot be removed.
+    """
+    if found.clusters and not found.doubts:
+        used = files_in_use(found.clusters)
+        await context.offload(context.checkpoints.sweep, used, time.time())  # noqa: TID251  compared with file times
+    elif await context.offload(context.checkpoints.has_files):
+        log.error(
+            "no checkpoint file is removed, for rows that name some may be missing; to accept what is lost,"
+            " remove the file COMMITS while no server runs"
+        )
+
+
+def files_in_use(clusters: Sequence[ClusterState]) -> set[str]:
     """Files that these clusters need: checkpoints, and the rows of each one's latest training."""
     used = {name for cluster in clusters if cluster.committed for name in cluster.committed.blobs}
     for cluster in clusters:
@@ -63,7 +95,17 @@ def files_in_use(clusters: list[ClusterState]) -> set[str]:
     return used
 
 
-def _cluster(context: EngineContext, stored: Stored, row: ClusterRow) -> ClusterState:
+def read_cluster(context: EngineContext, stored: Stored, row: ClusterRow) -> ClusterState:
+    """One cluster as it was stored, every checkpoint verified. Blocking.
+
+    Raises:
+        StoreCorrupt: A row cannot be understood or is named by no ledger entry, or a checkpoint is missing,
+            altered, or does not hold what the row says.
+    """
+    if row.cluster_id not in stored.sealed and demands_digests(row.state):
+        raise StoreCorrupt(
+            "no ledger entry names its rows", hint="restore the state directory from a copy"
+        )
     state = ClusterState(
         cluster_id=row.cluster_id,
         spec=cluster_spec(row),
@@ -72,6 +114,7 @@ def _cluster(context: EngineContext, stored: Stored, row: ClusterRow) -> Cluster
         created_at_s=0.0,
         terminated_at=row.terminated_at,
         end_recorded=row.terminated_at is not None,
+        lost_commits=stored.older.get(row.cluster_id),
     )
     restore_state(row, state, None if state.end_recorded else context.checkpoints)
     state.advance_ledger(head(stored.ledgers.get(row.cluster_id, ())))
@@ -83,3 +126,29 @@ def _cluster(context: EngineContext, stored: Stored, row: ClusterRow) -> Cluster
             mine = [p for p in stored.history if p.training_id == training_row_.training_id]
             state.restore_training(training_of(training_row_, mine))
     return state
+
+
+async def _bring_up_to_date(context: EngineContext, stored: Stored, cluster: ClusterState) -> None:
+    """Name the rows of an older format in the ledger, and end the training that ran."""
+    ledger = LedgerWriter(context.store, cluster, context.timestamp)
+    if cluster.cluster_id not in stored.sealed:
+        await ledger.name_rows(stored.digests.get(cluster.cluster_id, {}))
+    for training in cluster.trainings:
+        if training.status == "running":
+            serving = None if cluster.committed is None else cluster.committed.version
+            training.interrupt(context.timestamp(), serving)
+            event = training.entry("training_interrupted")
+            await ledger.record([event], [training_row(cluster.cluster_id, training)])
+
+
+def _doubts(stored: Stored, refused: Mapping[str, str]) -> list[str]:
+    """What is wrong, a line each."""
+    doubts = list(stored.complaints)
+    for cluster_id, reason in refused.items():
+        name = stored.names.get(cluster_id)
+        called = f"{cluster_id} ({name!r})" if name else cluster_id
+        doubts.append(f"cluster {called} cannot be read and is left out: {reason}")
+    for cluster_id, reason in stored.older.items():
+        if cluster_id not in refused:
+            doubts.append(f"cluster {cluster_id} ({stored.names.get(cluster_id)!r}): {reason}")
+    return doubts

@@ -269,7 +269,7 @@ def _serving(cluster: LiveCluster) -> Serving | None:
     answering = serving_slots(cluster)
     networks = [committed.network_of(slot.name) for slot in answering]
     return Serving(
-        bundle_sha=committed.bundle.sha,
+        bundle_sha=committed.sha,
         files={
             key: f"blobs/{network.blob[:2]}/{network.blob}.safetensors"
             for key, network in committed.networks.items()
@@ -283,7 +283,7 @@ def _serving(cluster: LiveCluster) -> Serving | None:
 
 
 def _warnings(cluster: LiveCluster) -> list[str]:
-    warnings = []
+    warnings = list(cluster.state.cautions)
     if cluster.committed is not None and cluster.committed.dataset.synthetic:
         warnings.append(
             "the model was trained on synthetic data: results say nothing about markets"

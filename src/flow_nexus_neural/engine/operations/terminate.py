@@ -11,7 +11,12 @@ from flow_nexus_neural.engine.reports import FinalMetrics, TerminateReport
 from flow_nexus_neural.engine.requests import TerminateRequest
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training
-from flow_nexus_neural.engine.storage.cluster_rows import cluster_row, present_cluster_row, slot_row
+from flow_nexus_neural.engine.storage.cluster_rows import (
+    cluster_row,
+    present_cluster_row,
+    slot_row,
+    training_row,
+)
 from flow_nexus_neural.engine.storage.ledger_writer import LateRow
 from flow_nexus_neural.errors import InvalidArguments
 
@@ -150,6 +155,8 @@ async def _stop_everything(cluster: LiveCluster) -> int:
     rows: list[LateRow] = [
         partial(slot_row, cluster.cluster_id, slot) for slot in cluster.slots.with_retired()
     ]
+    # Once more: the disk may have refused the end of one, and from now on it alone is asked.
+    rows += [partial(training_row, cluster.cluster_id, training) for training in state.trainings]
     fields: dict[str, JsonValue] = {"kind": "control", "event": "terminated"}
     await cluster.ledger.record([fields], [*rows, partial(present_cluster_row, state)])
     state.forget_weights()

@@ -105,6 +105,7 @@ async def _answer(
         excluded=gathered.excluded,
         weights=weights,
         elapsed_ms=(cluster.clock() - began_s) * 1e3,
+        cautions=cluster.state.cautions,
     )
     return report(cluster.cluster_id, cluster.context.new_id("prd"), answer)
 

@@ -39,6 +39,7 @@ class Answer:
         slots: Expected slots in slot order.
         logits: [rows, n_outputs] of those that answered.
         weights: By slot, of all expected ones.
+        cautions: What is to be said of the cluster, whatever was asked.
     """
 
     committed: CommittedVersion
@@ -50,6 +51,7 @@ class Answer:
     excluded: Mapping[str, str]
     weights: Mapping[str, float]
     elapsed_ms: float
+    cautions: Sequence[str] = ()
 
     @property
     def answered(self) -> list[Slot]:
@@ -67,7 +69,7 @@ def report(cluster_id: str, prediction_id: str, answer: Answer) -> PredictionRep
     n_used, n_expected = len(answer.logits), len(answer.slots)
     single = not answer.adapted.is_list
     per_node, individual, node_warnings = _node_answers(answer, fused)
-    warnings = [*answer.adapted.warnings, *node_warnings, *_remarks(answer)]
+    warnings = [*answer.cautions, *answer.adapted.warnings, *node_warnings, *_remarks(answer)]
     return PredictionReport(
         cluster_id=cluster_id,
         prediction_id=prediction_id,
@@ -101,7 +103,7 @@ def report(cluster_id: str, prediction_id: str, answer: Answer) -> PredictionRep
         degraded=n_used < n_expected,
         degraded_reason=_shortage(n_used, n_expected),
         model_version=answer.committed.version,
-        bundle_sha=bundle.sha,
+        bundle_sha=answer.committed.sha,
         input_report=_input_report(answer.adapted),
         latency_ms=answer.elapsed_ms,
         synthetic_training_data=answer.committed.dataset.synthetic,

@@ -86,6 +86,8 @@ class ClusterState:
         predictions_waiting: Predictions being answered now.
         end_recorded: That it was terminated is durable.
         final: What a terminated cluster had reached.
+        lost_commits: What is to be said where the disk lost the last commits of the cluster.
+        last_topology: How the nodes were linked when it was terminated; None where they were not.
     """
 
     cluster_id: str
@@ -107,14 +109,23 @@ class ClusterState:
     terminated_at: str | None = None
     end_recorded: bool = False
     final: FinalMetrics | None = None
+    lost_commits: str | None = None
+    last_topology: Topology | None = None
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.clock)
 
     @property
     def topology(self) -> Topology:
-        """The current topology; the declared one before the first connect."""
-        return self.links.topology if self.links else self.spec.topology
+        """The current topology, or the last of a cluster that has ended; the declared one before that."""
+        if self.links is not None:
+            return self.links.topology
+        return self.last_topology or self.spec.topology
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What every reply about it has to say."""
+        return () if self.lost_commits is None else (self.lost_commits,)
 
     @property
     def bundle(self) -> Bundle | None:
@@ -158,10 +169,7 @@ class ClusterState:
             ClusterTerminated: It is one.
         """
         if self.terminated_at is not None:
-            raise ClusterTerminated(
-                f"cluster {self.cluster_id} was terminated at {self.terminated_at}",
-                hint="create a cluster with neural_cluster_init",
-            )
+            raise was_terminated(self.cluster_id, self.terminated_at)
 
     def with_current_members(self, version: CommittedVersion) -> CommittedVersion:
         """A version as it has to serve now: slots that joined since it was made, none that was removed."""
@@ -225,8 +233,10 @@ class ClusterState:
         networks_made: int,
         committed: CommittedVersion | None,
         final: FinalMetrics | None,
+        last_topology: Topology | None,
     ) -> None:
         """Bring a cluster that was just read back to what was stored of it."""
+        self.last_topology = last_topology
         self.topology_epoch, self.networks_made = topology_epoch, networks_made
         self.committed, self.final = committed, final
 
@@ -282,3 +292,11 @@ class ClusterState:
     def forget_model(self) -> None:
         """Its checkpoint files are given up."""
         self.committed = None
+
+
+def was_terminated(cluster_id: str, at: str) -> ClusterTerminated:
+    """What to say of something that must not go on in a terminated cluster."""
+    return ClusterTerminated(
+        f"cluster {cluster_id} was terminated at {at}",
+        hint="create a cluster with neural_cluster_init",
+    )

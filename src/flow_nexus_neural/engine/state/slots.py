@@ -3,6 +3,7 @@
 Only the methods here change a slot, so that what must hold of it is written in one place.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ from pydantic import JsonValue
 from flow_nexus_neural.coordination.conduct import Answer, Conduct, Verdict, after, verdict
 from flow_nexus_neural.coordination.membership import SlotState, advance, slot_order
 from flow_nexus_neural.errors import NodeNotFound
+from flow_nexus_neural.protocol.digest import canonical_json
 from flow_nexus_neural.protocol.node_words import shortened
 from flow_nexus_neural.runtime.base import NodeHandle
 from flow_nexus_neural.vocabulary import ModelSize, Role, capability_names
@@ -32,7 +34,8 @@ class SlotSpec:
     """What a slot was declared to be; survives its incarnations.
 
     Attributes:
-        layers: Canonical layer list.
+        layers: Canonical layer list, its keys in one order whoever wrote them: workers are grouped into
+            networks by its text, and what was stored comes back in the order of the store.
         layers_source: given, peer or default; a replacement keeps its slot's spec.
     """
 
@@ -44,6 +47,10 @@ class SlotSpec:
     template: str
     layers: tuple[Mapping[str, JsonValue], ...]
     layers_source: LayersSource
+
+    def __post_init__(self) -> None:
+        ordered = tuple(json.loads(canonical_json(dict(layer))) for layer in self.layers)
+        object.__setattr__(self, "layers", ordered)
 
     @property
     def kind(self) -> SlotKind:

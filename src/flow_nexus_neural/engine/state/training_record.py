@@ -158,6 +158,15 @@ class Training:
             f" {self.config.rounds}; {left}"
         )
 
+    def entry(self, event: str) -> dict[str, JsonValue]:
+        """What the ledger says of its start or its end."""
+        return {
+            "kind": "control",
+            "event": event,
+            "training_id": self.training_id,
+            "status": self.status,
+        }
+
     def session(self) -> TrainingSession:
         """In one line."""
         return TrainingSession(

@@ -5,6 +5,7 @@ Predict and status read one such value without a lock, so all they report belong
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Self
 
 from pydantic import JsonValue
@@ -43,9 +44,9 @@ class Bundle:
     error_correlation: float | None
 
     @property
-    def sha(self) -> str:
-        """sha256 over everything that shapes an answer; the parity does not."""
-        shaping: dict[str, JsonValue] = {
+    def content(self) -> dict[str, JsonValue]:
+        """Everything in it that shapes an answer; the parity does not."""
+        return {
             "version": self.version,
             "digests": dict(self.digests),
             "parity": None,
@@ -56,7 +57,6 @@ class Bundle:
             "residual_median": self.residual_median,
             "error_correlation": self.error_correlation,
         }
-        return json_digest(shaping)
 
     def with_slot(self, slot: str) -> Self:
         """One more slot, with the smallest weight that any slot has; all weights still sum to 1."""
@@ -93,6 +93,28 @@ class CommittedVersion:
     loss: float | None
     recent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     best: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def sha(self) -> str:
+        """sha256 over everything that shapes or describes an answer.
+
+        How rows are scaled and classes are called, what the networks compute and with which weights, who
+        answers, how answers are combined, and what was measured.
+        """
+        return json_digest(
+            {
+                "bundle": self.bundle.content,
+                "schema": self.schema.to_json(),
+                "dataset": self.dataset.model_dump(mode="json"),
+                "networks": {
+                    key: [network.plan_digest, network.digest, *network.slots]
+                    for key, network in self.networks.items()
+                },
+                "evaluation": self.evaluation.model_dump(mode="json") if self.evaluation else None,
+                "accuracy": self.accuracy,
+                "loss": self.loss,
+            }
+        )
 
     @property
     def digests(self) -> dict[str, str]:

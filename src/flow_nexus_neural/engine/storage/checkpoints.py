@@ -126,6 +126,17 @@ class CheckpointFiles:
             raise unavailable("remove old checkpoints", failure) from failure
         return removed
 
+    def has_files(self) -> bool:
+        """Whether there is any.
+
+        Raises:
+            StoreUnavailable: It cannot be told.
+        """
+        try:
+            return next(self._files(), None) is not None
+        except OSError as failure:
+            raise unavailable("look for checkpoints", failure) from failure
+
     def _files(self) -> Iterator[Path]:
         for folder in self._blobs.iterdir():
             if folder.is_dir():

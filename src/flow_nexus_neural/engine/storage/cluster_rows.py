@@ -26,7 +26,7 @@ def cluster_row(state: ClusterState, version: CommittedVersion | None) -> Cluste
         {name: value for name, value in asdict(state.spec).items() if name != "name"}
     )
     stored = persisted.StoredState(
-        topology=state.links.topology if state.links else None,
+        topology=state.links.topology if state.links else state.last_topology,
         topology_epoch=state.topology_epoch,
         networks_made=state.networks_made,
         committed=stored_version(version) if version else None,
@@ -73,6 +73,7 @@ def restore_state(row: ClusterRow, state: ClusterState, files: CheckpointFiles |
         networks_made=stored.networks_made,
         committed=version,
         final=final,
+        last_topology=stored.topology if state.end_recorded else None,  # type: ignore[arg-type]  # a label
     )
     state.metrics.restore(stored.communication)
 

@@ -3,61 +3,37 @@
 Blocking; `engine.storage.store` is its face for the event loop.
 """
 
-import json
+import logging
+import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import JsonValue
 
-from flow_nexus_neural.coordination.ledger import GENESIS, verify_chain
+from flow_nexus_neural.coordination.ledger import GENESIS
 from flow_nexus_neural.engine.ports import FailPoint, nothing_fails
-from flow_nexus_neural.engine.storage.rows import (
-    BlobRow,
-    ClusterRow,
-    HistoryRow,
-    SlotRow,
-    Stored,
-    TrainingRow,
+from flow_nexus_neural.engine.storage.journal_errors import START_AGAIN, translated
+from flow_nexus_neural.engine.storage.reading import read_stored
+from flow_nexus_neural.engine.storage.rows import Stored
+from flow_nexus_neural.engine.storage.schema import (
+    RESTORE,
+    TABLES,
+    ClusterPart,
+    check_tables,
+    is_new,
+    json_text,
+    make_tables,
 )
-from flow_nexus_neural.engine.storage.state_dir import FILE_MODE
-from flow_nexus_neural.errors import ShuttingDown, StoreCorrupt, StoreUnavailable
-from flow_nexus_neural.protocol.digest import canonical_json
+from flow_nexus_neural.engine.storage.state_dir import FILE_MODE, unavailable
+from flow_nexus_neural.errors import StoreCorrupt
 
-SCHEMA_VERSION = 1
-SCHEMA = """
-CREATE TABLE clusters (
-    cluster_id TEXT PRIMARY KEY, name TEXT NOT NULL, created_at TEXT NOT NULL, terminated_at TEXT,
-    spec TEXT NOT NULL, state TEXT NOT NULL
-) STRICT;
-CREATE TABLE slots (
-    cluster_id TEXT NOT NULL REFERENCES clusters, slot TEXT NOT NULL, node_id TEXT NOT NULL,
-    incarnation INTEGER NOT NULL, pid INTEGER, state TEXT NOT NULL, spec TEXT NOT NULL,
-    PRIMARY KEY (cluster_id, slot)
-) STRICT;
-CREATE TABLE trainings (
-    training_id TEXT PRIMARY KEY, cluster_id TEXT NOT NULL REFERENCES clusters,
-    ordinal INTEGER NOT NULL, status TEXT NOT NULL, spec TEXT NOT NULL, progress TEXT NOT NULL,
-    started_at TEXT NOT NULL, ended_at TEXT, error TEXT,
-    UNIQUE (cluster_id, ordinal)
-) STRICT;
-CREATE TABLE ledger (
-    cluster_id TEXT NOT NULL REFERENCES clusters, seq INTEGER NOT NULL, entry_sha TEXT NOT NULL,
-    body TEXT NOT NULL,
-    PRIMARY KEY (cluster_id, seq)
-) STRICT;
-CREATE TABLE history (
-    training_id TEXT NOT NULL REFERENCES trainings, cluster_id TEXT NOT NULL,
-    round_number INTEGER NOT NULL, point TEXT NOT NULL,
-    PRIMARY KEY (training_id, round_number)
-) STRICT;
-CREATE TABLE blobs (sha TEXT PRIMARY KEY, nbytes INTEGER NOT NULL, kind TEXT NOT NULL) STRICT;
-"""
+log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Write = Callable[[sqlite3.Connection], None]
-R = TypeVar("R")
 
 
 class Journal:
@@ -75,13 +51,14 @@ class Journal:
             StoreUnavailable: If it cannot be opened or written.
         """
         self._at = at
-        with ExitStack() as undo, _translated("open the journal"):
+        _make_private(path)
+        with ExitStack() as undo, translated("open the journal"):
             self._connection = sqlite3.connect(
                 path, timeout=5.0, isolation_level=None, check_same_thread=False
             )
             undo.callback(self._connection.close)
+            self._connection.text_factory = _text
             self._check()
-            path.chmod(FILE_MODE)
             undo.pop_all()
 
     def close(self) -> None:
@@ -95,7 +72,7 @@ class Journal:
             StoreUnavailable: If the disk refuses, for example because it is full.
             StoreCorrupt: If the rows contradict what is stored.
         """
-        with _translated("write to the journal"):
+        with translated("write to the journal"):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 for write in writes:
@@ -106,63 +83,75 @@ class Journal:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
         self._at("after_commit")
+        self._write_back()
 
-    def load(self) -> Stored:
-        """Read everything and verify every ledger.
+    def load(self, cluster_id: str | None = None) -> Stored:
+        """Read everything, or one cluster, and verify ledgers and rows.
 
         A row that cannot be read is left out, and its cluster is refused.
 
         Raises:
             StoreCorrupt: If the file itself cannot be read.
         """
-        with _translated("read the journal"):
+        return self.read(lambda connection: read_stored(connection, cluster_id))
+
+    def read(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        """Answer a question from one state of the journal. Raises as `load`."""
+        with translated("read the journal"):
             self._connection.execute("BEGIN")
             try:
-                ledgers, refused = _ledgers(self._connection)
-                return Stored(
-                    clusters=_rows(self._connection, ClusterRow, refused),
-                    slots=_rows(self._connection, SlotRow, refused),
-                    trainings=_rows(self._connection, TrainingRow, refused),
-                    ledgers=ledgers,
-                    history=_rows(self._connection, HistoryRow, refused),
-                    blobs=_rows(self._connection, BlobRow, refused),
-                    refused=refused,
-                )
+                return question(self._connection)
             finally:
                 self._connection.execute("ROLLBACK")
+
+    def _write_back(self) -> None:
+        """Bring what was committed from the log into the database and empty the log.
+
+        Each commit is in the log for a moment only, so that damage to the log cannot undo many. Where it
+        fails the commit is durable all the same, in the log.
+        """
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as failure:
+            log.warning("state.db-wal could not be written back: %s", failure)
 
     def _check(self) -> None:
         run = self._connection.execute
         run("PRAGMA journal_mode=WAL")
         run("PRAGMA synchronous=FULL")
         run("PRAGMA foreign_keys=ON")
-        verdict = run("PRAGMA quick_check(1)").fetchone()[0]
+        if is_new(self._connection):
+            make_tables(self._connection)
+        verdict = run("PRAGMA integrity_check(1)").fetchone()[0]
         if verdict != "ok":
-            raise StoreCorrupt(f"state.db is damaged: {verdict}", hint=_RESTORE)
-        version = run("PRAGMA user_version").fetchone()[0]
-        if version > SCHEMA_VERSION:
-            raise StoreCorrupt(
-                f"state.db has schema {version}, this version knows {SCHEMA_VERSION}",
-                hint="use the newer version that wrote it, or another --state-dir",
-            )
-        if version == 0:
-            self._connection.executescript(
-                f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
-            )
+            verdict = self._rebuilt(verdict)
+        if verdict != "ok":
+            raise StoreCorrupt(f"state.db is damaged: {verdict}", hint=RESTORE)
+        check_tables(self._connection)
+        self._write_back()
+
+    def _rebuilt(self, verdict: str) -> str:
+        """Make the indexes anew, which hold nothing of their own; returns the new verdict."""
+        log.error("state.db is damaged, its indexes are made anew: %s", verdict)
+        try:
+            self._connection.execute("REINDEX")
+        except sqlite3.Error:
+            return verdict
+        return str(self._connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
 
 
-def upsert(row: ClusterRow | SlotRow | TrainingRow | HistoryRow) -> Write:
+def upsert(row: ClusterPart) -> Write:
     """Insert a row, or overwrite the one with its key."""
-    table, keys, open_parts = _TABLES[type(row)]
-    columns = _columns(type(row))
-    updates = ", ".join(f"{name}=excluded.{name}" for name in columns if name not in keys)
-    statement = (
-        f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608
-        f" ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {updates}"
+    table = TABLES[type(row)]
+    updates = ", ".join(
+        f"{name}=excluded.{name}" for name in table.columns if name not in table.keys
     )
-    values = [
-        _text(getattr(row, name)) if name in open_parts else getattr(row, name) for name in columns
-    ]
+    statement = (
+        f"INSERT INTO {table.name} ({', '.join(table.columns)})"  # noqa: S608
+        f" VALUES ({', '.join('?' * len(table.columns))})"
+        f" ON CONFLICT ({', '.join(table.keys)}) DO UPDATE SET {updates}"
+    )
+    values = table.values(row)
     return lambda connection: _execute(connection, statement, values)
 
 
@@ -186,11 +175,11 @@ def append(cluster_id: str, entry: Mapping[str, JsonValue]) -> Write:
         if not follows or entry["cluster_id"] != cluster_id:
             raise StoreCorrupt(
                 f"ledger entry {entry['seq']} of {cluster_id} does not continue entry {seq}",
-                hint=_START_AGAIN,
+                hint=START_AGAIN,
             )
         connection.execute(
             "INSERT INTO ledger (cluster_id, seq, entry_sha, body) VALUES (?, ?, ?, ?)",
-            (*key, _text(entry)),
+            (*key, json_text(entry)),
         )
 
     return write
@@ -210,104 +199,6 @@ def drop_blobs(shas: Iterable[str]) -> Write:
     return lambda connection: _execute_many(connection, "DELETE FROM blobs WHERE sha=?", values)
 
 
-_RESTORE = (
-    "move the state directory away or restore a copy; its checkpoints stay readable in blobs/"
-)
-
-_START_AGAIN = "read the cluster's state with neural_cluster_status and start the operation again"
-
-_TABLES: dict[type[Any], tuple[str, tuple[str, ...], frozenset[str]]] = {
-    ClusterRow: ("clusters", ("cluster_id",), frozenset({"spec", "state"})),
-    SlotRow: ("slots", ("cluster_id", "slot"), frozenset({"spec"})),
-    TrainingRow: ("trainings", ("training_id",), frozenset({"spec", "progress"})),
-    HistoryRow: ("history", ("training_id", "round_number"), frozenset({"point"})),
-    BlobRow: ("blobs", ("sha",), frozenset()),
-}
-
-
-@contextmanager
-def _translated(action: str) -> Iterator[None]:
-    """Turn sqlite's errors into ours."""
-    try:
-        yield
-    except sqlite3.OperationalError as failure:
-        raise StoreUnavailable(
-            f"could not {action}: {failure}",
-            hint="free disk space and check the permissions of the state directory, then try again",
-        ) from failure
-    except sqlite3.ProgrammingError as failure:
-        raise ShuttingDown(
-            f"could not {action}: {failure}", hint="start the server again"
-        ) from failure
-    except sqlite3.IntegrityError as failure:
-        raise StoreCorrupt(
-            f"could not {action}, the rows contradict what is stored: {failure}", hint=_START_AGAIN
-        ) from failure
-    except sqlite3.DatabaseError as failure:
-        raise StoreCorrupt(f"could not {action}: {failure}", hint=_RESTORE) from failure
-
-
-def _rows(connection: sqlite3.Connection, kind: type[R], refused: dict[str, str]) -> tuple[R, ...]:
-    """All readable rows of a kind; the cluster of one that is not readable goes to `refused`."""
-    table, _, open_parts = _TABLES[kind]
-    columns = _columns(kind)
-    statement = f"SELECT {', '.join(columns)} FROM {table} ORDER BY rowid"  # noqa: S608
-    rows: list[R] = []
-    for values in connection.execute(statement):
-        fields = dict(zip(columns, values, strict=True))
-        try:
-            for name in open_parts:
-                fields[name] = _object(fields[name], f"{table}.{name}")
-        except StoreCorrupt as unreadable:
-            refused.setdefault(str(fields["cluster_id"]), unreadable.message)
-        else:
-            rows.append(kind(**fields))
-    return tuple(rows)
-
-
-def _ledgers(
-    connection: sqlite3.Connection,
-) -> tuple[dict[str, tuple[dict[str, JsonValue], ...]], dict[str, str]]:
-    entries: dict[str, list[dict[str, JsonValue]]] = {}
-    refused: dict[str, str] = {}
-    for cluster_id, seq, body in connection.execute(
-        "SELECT cluster_id, seq, body FROM ledger ORDER BY cluster_id, seq"
-    ):
-        try:
-            entries.setdefault(cluster_id, []).append(_object(body, f"ledger entry {seq}"))
-        except StoreCorrupt as unreadable:
-            refused.setdefault(cluster_id, unreadable.message)
-    for cluster_id, chain in entries.items():
-        bad = verify_chain(chain).first_bad
-        if bad is not None:
-            refused.setdefault(
-                cluster_id,
-                f"ledger entry {bad.seq} has {bad.field} {bad.found!r} instead of {bad.expected!r}",
-            )
-    sound = {name: tuple(chain) for name, chain in entries.items() if name not in refused}
-    return sound, refused
-
-
-def _columns(kind: type[Any]) -> tuple[str, ...]:
-    if kind is BlobRow:
-        return BlobRow._fields
-    return tuple(kind.__dataclass_fields__)
-
-
-def _object(text: str, place: str) -> dict[str, JsonValue]:
-    try:
-        value = json.loads(text)
-    except ValueError as failure:
-        raise StoreCorrupt(f"{place} is not JSON", hint=_RESTORE) from failure
-    if not isinstance(value, dict):
-        raise StoreCorrupt(f"{place} is not a JSON object", hint=_RESTORE)
-    return value
-
-
-def _text(value: Mapping[str, JsonValue]) -> str:
-    return canonical_json(dict(value)).decode()
-
-
 def _execute(connection: sqlite3.Connection, statement: str, values: Sequence[Any]) -> None:
     connection.execute(statement, values)
 
@@ -316,3 +207,24 @@ def _execute_many(
     connection: sqlite3.Connection, statement: str, values: Sequence[Sequence[Any]]
 ) -> None:
     connection.executemany(statement, values)
+
+
+def _make_private(path: Path) -> None:
+    """Make the file, or its mode, before sqlite opens it: sqlite gives the log the mode of the database.
+
+    Raises:
+        StoreUnavailable: If that is not possible.
+    """
+    try:
+        if not path.exists():
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE))
+        for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+            if file.exists():
+                file.chmod(FILE_MODE)
+    except OSError as failure:
+        raise unavailable("open the journal", failure) from failure
+
+
+def _text(content: bytes) -> str:
+    """A text that is none any more is read all the same: its row's digest tells that it was altered."""
+    return content.decode("utf-8", "replace")

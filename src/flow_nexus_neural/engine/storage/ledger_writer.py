@@ -10,6 +10,7 @@ from flow_nexus_neural.coordination.ledger import Entry, Head, check_commit, mak
 from flow_nexus_neural.engine.state.cluster import ClusterState
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.storage.cluster_rows import present_cluster_row, slot_row
+from flow_nexus_neural.engine.storage.row_digests import ROWS, digests_of
 from flow_nexus_neural.engine.storage.rows import ClusterRow, HistoryRow, SlotRow, TrainingRow
 from flow_nexus_neural.engine.storage.store import Store
 
@@ -43,8 +44,11 @@ class LedgerWriter:
     ) -> None:
         """Append entries, together with the rows that rest on them, or nothing.
 
+        The last entry names the digest of every row, so rows are never written without an entry.
+
         Args:
-            entries: Not yet sealed; a `version` entry has `cohort` (its network group) and `parent`.
+            entries: At least one, not yet sealed; a `version` entry has `cohort` (its network group) and
+                `parent`.
             rows: One that may change while others write (the cluster's own) is given as the function that
                 makes it.
             blobs: (sha, bytes, kind) of files that are durable already.
@@ -56,13 +60,20 @@ class LedgerWriter:
         """
         async with self._writing:
             head = self._state.ledger_head
-            sealed: list[Entry] = []
-            for fields in entries:
-                entry, head = self._sealed(fields, head)
-                sealed.append(entry)
             made = [row() if callable(row) else row for row in rows]
+            named: dict[str, JsonValue] = {ROWS: digests_of(made)} if made else {}
+            sealed: list[Entry] = []
+            for number, fields in enumerate(entries, 1):
+                last = named if number == len(entries) else {}
+                entry, head = self._sealed({**fields, **last}, head)
+                sealed.append(entry)
             await self._store.commit_version(sealed, made, blobs=blobs, dropped=dropped)
             self._state.advance_ledger(head)
+
+    async def name_rows(self, digests: Mapping[str, str]) -> None:
+        """Name rows as they are stored, of a cluster whose ledger names none. Raises as `record`."""
+        fields: dict[str, JsonValue] = {"kind": "control", "event": "rows_named"}
+        await self.record([{**fields, ROWS: dict(digests)}], [])
 
     async def record_membership(self, slot: Slot, event: str) -> None:
         """Record that a slot's incarnation joined, failed or left. Raises as `record`."""

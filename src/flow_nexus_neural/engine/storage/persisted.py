@@ -9,6 +9,7 @@ format is needed where the meaning or the place of a field changes: raise `FORMA
 History of formats:
     1: reports of the engine, as they were sent to clients; no number.
     2: shapes of their own; network groups under `networks`; a training's request and the sha256 of its data.
+    3: the ledger of a cluster names the digest of every row of it, and one that it does not name is refused.
 """
 
 import json
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from flow_nexus_neural.errors import StoreCorrupt
 
-FORMAT = 2
+FORMAT = 3
 
 Part = Literal["cluster", "state", "slot", "training", "progress", "round"]
 Json = Mapping[str, JsonValue]
@@ -268,6 +269,12 @@ def read(shape: type[S], stored: Json) -> S:
         ) from failure
 
 
+def demands_digests(stored: Json) -> bool:
+    """Whether a part is of a format whose rows the ledger names; one whose format cannot be told is."""
+    number = stored.get("format", 1)
+    return not isinstance(number, int) or number >= 3
+
+
 def report(kind: type[M], values: Mapping[str, Any]) -> M:
     """A report of the engine from stored values: unknown ones are left out, missing ones are None.
 
@@ -325,5 +332,10 @@ def _from_1(part: Part, content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-_UPGRADES: dict[int, Callable[[Part, dict[str, Any]], dict[str, Any]]] = {1: _from_1}
+def _from_2(_part: Part, content: dict[str, Any]) -> dict[str, Any]:
+    """Format 2 to 3: the parts are the same; what is new stands in the ledger."""
+    return content
+
+
+_UPGRADES: dict[int, Callable[[Part, dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2}
 """From the format in the key to the next one."""

@@ -73,8 +73,13 @@ class Stored:
 
     Attributes:
         ledgers: Entries per cluster, verified.
-        refused: Clusters whose ledger does not verify or of which a row cannot be read, and why. They must
-            not be opened; the others may.
+        refused: Clusters whose ledger does not verify, of which a row is missing or cannot be read, or is not
+            the one that the ledger names, and why. They must not be opened; the others may.
+        digests: Of every row, by cluster and by the row's name in it.
+        sealed: Clusters whose ledger names the digests of their rows.
+        names: Of clusters of which the commit marker knows.
+        older: Clusters that have lost their last commits, and how that is said of them.
+        complaints: What is wrong with the directory as a whole.
     """
 
     clusters: tuple[ClusterRow, ...]
@@ -84,3 +89,8 @@ class Stored:
     history: tuple[HistoryRow, ...]
     blobs: tuple[BlobRow, ...]
     refused: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    sealed: frozenset[str] = frozenset()
+    names: Mapping[str, str] = field(default_factory=dict)
+    older: Mapping[str, str] = field(default_factory=dict)
+    complaints: tuple[str, ...] = ()

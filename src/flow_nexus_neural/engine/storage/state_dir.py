@@ -1,7 +1,8 @@
 """The one directory in which a server keeps everything it must not forget.
 
-    LOCK       held by the running server; contains its process id
+    LOCK       held by the running server, as is the directory itself; contains its process id
     state.db   the journal (`engine.storage.journal`)
+    COMMITS    how many commits there were (`engine.storage.commit_marker`)
     blobs/     files named by their sha256 (`engine.storage.checkpoints`)
     tmp/       unfinished files; emptied at start
 
@@ -9,6 +10,7 @@ Local disks only: neither file locks nor the journal's shared memory work on net
 """
 
 import os
+import stat
 import sys
 from pathlib import Path
 
@@ -16,23 +18,44 @@ from flow_nexus_neural.errors import StateDirLocked, StoreUnavailable
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
+_OTHERS = 0o077
 
 _LOCKED_BYTE = 1 << 30
 """Windows locks are mandatory: the locked byte lies beyond the process id, so that one stays readable."""
 
 
 def prepare(state_dir: Path) -> None:
-    """Make the directory and its parts, private to the user.
+    """Make the directory and its parts, private to the user, also where they were not.
 
     Raises:
         StoreUnavailable: If that is not possible.
     """
     try:
         state_dir.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        _make_private(state_dir)
         for name in ("blobs", "tmp"):
             (state_dir / name).mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+            _make_private(state_dir / name)
     except OSError as failure:
         raise unavailable("prepare the state directory", failure) from failure
+
+
+def _make_private(directory: Path) -> None:
+    """Take every right from everybody but the user. Windows has no such modes.
+
+    Raises:
+        OSError: The directory is another user's.
+        StoreUnavailable: The file system keeps other modes.
+    """
+    if sys.platform == "win32" or not directory.stat().st_mode & _OTHERS:
+        return
+    directory.chmod(DIRECTORY_MODE)
+    mode = stat.S_IMODE(directory.stat().st_mode)
+    if mode & _OTHERS:
+        raise StoreUnavailable(
+            f"other users may enter {directory.name or directory}: its mode stays {mode:04o}",
+            hint="give --state-dir a directory on a file system that keeps modes",
+        )
 
 
 def empty_tmp(state_dir: Path) -> int:
@@ -75,49 +98,80 @@ def sync_directory(directory: Path) -> None:
 class StateDirLock:
     """The right to write into a state directory; one server at a time has it.
 
-    The lock belongs to the open file, so it ends with the process however that ends, and is not inherited by
+    Two things are locked. `LOCK` tells who holds the directory; but a file can be removed, and another be
+    made under its name. So the directory itself is locked too, where the system can do that.
+
+    A lock belongs to the open file, so it ends with the process however that ends, and is not inherited by
     programs that it starts.
     """
 
     def __init__(self, state_dir: Path) -> None:
+        self._state_dir = state_dir
         self._path = state_dir / "LOCK"
-        self._descriptor: int | None = None
+        self._descriptors: list[int] = []
 
     def acquire(self) -> None:
         """Take the lock, or fail at once.
 
         Raises:
             StateDirLocked: If another server has it; the message names its process id.
-            StoreUnavailable: If the file cannot be opened.
+            StoreUnavailable: If it cannot be opened or written.
         """
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+            if sys.platform != "win32":
+                self._hold(os.open(self._state_dir, os.O_RDONLY | os.O_DIRECTORY))
+            self._hold_file()
+        except StateDirLocked:
+            self.release()
+            raise
         except OSError as failure:
-            raise unavailable("open LOCK", failure) from failure
+            self.release()
+            raise unavailable("take LOCK", failure) from failure
+
+    def release(self) -> None:
+        """Give it back. Idempotent. The file stays: removing it would let two servers lock two files."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
+    def _hold_file(self) -> None:
+        """Lock the file that has the name `LOCK` once it is locked, and write the process id into it."""
+        descriptor = -1
+        while descriptor < 0 or not _has_name(descriptor, self._path):
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+            self._hold(descriptor)
+        if sys.platform != "win32":
+            os.fchmod(descriptor, FILE_MODE)
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+
+    def _hold(self, descriptor: int) -> None:
+        self._descriptors.append(descriptor)
         try:
             _lock(descriptor)
         except OSError:
-            holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
-            os.close(descriptor)
+            holder = self._holder()
             raise StateDirLocked(
                 f"the state directory is in use by another server, process {holder}",
                 hint="stop that server, or give this one another --state-dir",
                 details={"pid": holder},
             ) from None
-        self._descriptor = descriptor
-        try:
-            os.ftruncate(descriptor, 0)
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            os.write(descriptor, f"{os.getpid()}\n".encode())
-        except OSError as failure:
-            self.release()
-            raise unavailable("write LOCK", failure) from failure
 
-    def release(self) -> None:
-        """Give it back. Idempotent. The file stays: removing it would let two servers lock two files."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+    def _holder(self) -> str:
+        """The process id in `LOCK`."""
+        try:
+            with self._path.open("rb") as file:
+                return file.read(32).decode("ascii", "replace").strip() or "unknown"
+        except OSError:
+            return "unknown"
+
+
+def _has_name(descriptor: int, path: Path) -> bool:
+    """Whether a path still leads to this open file."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 if sys.platform == "win32":

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -9,7 +10,17 @@ from pydantic import JsonValue
 
 from flow_nexus_neural.engine.ports import REAL_PORTS, Offload, Ports
 from flow_nexus_neural.engine.storage import state_dir as directory
-from flow_nexus_neural.engine.storage.journal import Journal, append, drop_blobs, name_blobs, upsert
+from flow_nexus_neural.engine.storage.commit_marker import NAME as MARKER
+from flow_nexus_neural.engine.storage.commit_marker import CommitMarker, Findings, Mark
+from flow_nexus_neural.engine.storage.journal import (
+    Journal,
+    Write,
+    append,
+    drop_blobs,
+    name_blobs,
+    upsert,
+)
+from flow_nexus_neural.engine.storage.reading import ledger_lengths, names_rows, owner_of
 from flow_nexus_neural.engine.storage.rows import (
     ClusterRow,
     HistoryRow,
@@ -28,17 +39,26 @@ class Store:
     is carried out and waited for, and what it wrote is durable.
     """
 
-    def __init__(self, lock: directory.StateDirLock, journal: Journal, run: Offload) -> None:
+    def __init__(
+        self,
+        lock: directory.StateDirLock,
+        journal: Journal,
+        marker: CommitMarker,
+        run: Offload,
+    ) -> None:
         self._lock = lock
         self._journal = journal
+        self._marker = marker
         self._run = run
+        self._complaints = _complaints(marker, sealed=journal.read(names_rows))
+        self._findings = marker.compare(journal.read(ledger_lengths))
 
     @classmethod
     def open(cls, state_dir: Path, ports: Ports = REAL_PORTS) -> Self:
         """Lock the directory, check the journal, remove unfinished files. Blocking.
 
         Args:
-            state_dir: Made with mode 0700 if it is not there.
+            state_dir: Made if it is not there; nobody but the user may enter it afterwards.
             ports: Where its blocking work runs; the fail point is called at `before_commit` and
                 `after_commit` of every transaction.
 
@@ -54,13 +74,17 @@ class Store:
             undo.callback(lock.release)
             directory.empty_tmp(state_dir)
             journal = Journal(state_dir / "state.db", ports.fail_point)
-            store = cls(lock, journal, ports.offload(1))
+            undo.callback(journal.close)
+            marker = CommitMarker(state_dir / MARKER)
+            undo.callback(marker.close)
+            store = cls(lock, journal, marker, ports.offload(1))
             undo.pop_all()
         return store
 
     def close(self) -> None:
         """Close the journal, then give up the lock. Idempotent. Blocking."""
         self._journal.close()
+        self._marker.close()
         self._lock.release()
 
     async def put(self, row: ClusterRow | SlotRow | TrainingRow) -> None:
@@ -70,7 +94,7 @@ class Store:
             StoreUnavailable: If the disk refuses; nothing of the call is stored.
             StoreCorrupt: If it contradicts what is stored; nothing of the call is stored.
         """
-        await self._run(self._journal.write, upsert(row))
+        await self._run(self._write, [upsert(row)], _marks([], [row]))
 
     async def commit_version(
         self,
@@ -91,15 +115,64 @@ class Store:
         Raises:
             StoreUnavailable, StoreCorrupt: As `put`.
         """
-        writes = [append(str(entry["cluster_id"]), entry) for entry in entries]
-        writes += [upsert(row) for row in rows]
+        # An entry needs its cluster to be stored, so the rows come first.
+        writes = [upsert(row) for row in rows]
+        writes += [append(str(entry["cluster_id"]), entry) for entry in entries]
         writes += [name_blobs(blobs), drop_blobs(dropped)]
-        await self._run(self._journal.write, *writes)
+        await self._run(self._write, writes, _marks(entries, rows))
 
-    async def load(self) -> Stored:
-        """Read everything that is stored, every ledger verified.
+    async def load(self, cluster_id: str | None = None) -> Stored:
+        """Read everything that is stored, or one cluster; every ledger and every row verified.
 
         Raises:
             StoreCorrupt: If the journal itself cannot be read.
         """
-        return await self._run(self._journal.load)
+        return await self._run(self._load, cluster_id)
+
+    async def owner_of(self, text: str) -> str | None:
+        """The cluster to which a node or a training of this id belongs. Raises as `load`."""
+        return await self._run(self._journal.read, lambda connection: owner_of(connection, text))
+
+    def _load(self, cluster_id: str | None) -> Stored:
+        names = {mark.cluster_id: mark.name for mark in self._marker.marks.values()}
+        stored = replace(self._journal.load(cluster_id), names=names, complaints=self._complaints)
+        return _with_findings(stored, self._findings)
+
+    def _write(self, writes: Sequence[Write], marks: Sequence[Mark]) -> None:
+        self._journal.write(*writes)
+        if marks:
+            self._marker.note(marks)
+
+
+def _marks(
+    entries: Sequence[Mapping[str, JsonValue]],
+    rows: Sequence[ClusterRow | SlotRow | TrainingRow | HistoryRow],
+) -> list[Mark]:
+    """How long the ledgers are once these entries are committed."""
+    names = {row.cluster_id: row.name for row in rows if isinstance(row, ClusterRow)}
+    lengths = {str(entry["cluster_id"]): int(str(entry["seq"])) + 1 for entry in entries}
+    return [Mark(name, names.get(name, ""), length) for name, length in lengths.items()]
+
+
+def _complaints(marker: CommitMarker, *, sealed: bool) -> tuple[str, ...]:
+    if marker.damaged:
+        return (f"{MARKER} is damaged: whether commits were lost cannot be told of every cluster",)
+    if marker.missing and sealed:
+        return (f"{MARKER} is missing: whether commits were lost cannot be told",)
+    return ()
+
+
+def _with_findings(stored: Stored, found: Findings) -> Stored:
+    refused = dict(stored.refused)
+    for cluster_id, mark in found.gone.items():
+        refused.setdefault(
+            cluster_id,
+            f"{mark.entries} ledger entries were committed of it and nothing of it is left:"
+            " state.db or state.db-wal was damaged or replaced",
+        )
+    older = {
+        cluster_id: f"the last {mark.lost} ledger entries of this cluster are lost, for state.db or"
+        " state.db-wal was damaged or replaced: this is an earlier state of it"
+        for cluster_id, mark in found.older.items()
+    }
+    return replace(stored, refused=refused, older=older)

@@ -64,7 +64,7 @@ async def prepare_training(
         # One split per cluster, whatever is trained later: a test row never becomes a training row.
         seed=seed64((cluster.spec.seed, 0), 0, "", 0, "partition"),
     )
-    data = await cluster.context.offload(prepare, asked, cluster.context.settings)
+    data = await cluster.context.read_data(prepare, asked, cluster.context.settings)
     seed = request.seed if request.seed is not None else cluster.spec.seed
     partition = resolve_partition(request, has_clients=bool(data.clients))
     shards = await cluster.context.offload(cut_shards, data, workers, partition, (seed, ordinal))

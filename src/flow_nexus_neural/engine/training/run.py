@@ -1,7 +1,7 @@
-"""A training in progress: rounds, one after the other, until all are committed.
+"""A running training: executes rounds, one after the other, until all are committed.
 
-It belongs to the engine's tasks, not to the call that started it. Between two rounds lies the boundary at
-which queued changes of topology and new members take effect.
+It runs in a task of the engine, not in the call that started it. Queued changes of topology and new members
+take effect at the boundary between two rounds.
 """
 
 import logging
@@ -44,11 +44,11 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class TrainingRun:
-    """Drives one training to its end.
+    """Executes one training.
 
     Attributes:
-        boundary: Changes that wait for the next round boundary; run in order.
-        interrupted: The server is ending, which nobody meant as an end of this training.
+        boundary: Changes queued for the next round boundary, in order.
+        interrupted: The server is stopping; the user has not asked to end this training.
         scope: Cancelled to stop the training.
         ended: Set when the training's row is durable.
     """
@@ -89,7 +89,7 @@ class TrainingRun:
     async def run(self) -> None:
         """Train until all rounds are committed, the training is stopped, or it fails.
 
-        Never raises: whatever happens ends up in the training's status.
+        Never raises: errors are recorded in the training's status.
         """
         status: TrainingStatus = "stopped"
         error: str | None = None
@@ -99,7 +99,7 @@ class TrainingRun:
                 status = "completed"
         except NeuralError as failure:
             status, error = "failed", str(failure)
-        except Exception:  # whatever it is, it ends this training and nothing else
+        except Exception:  # a bug must end this training only, not the engine's task group
             name = self.context.incident()
             log.exception("incident %s in training %s", name, self.training.training_id)
             status, error = "failed", f"internal_error: unexpected failure (incident {name})"
@@ -108,16 +108,16 @@ class TrainingRun:
                 await self._end(status, error)
 
     def stop(self) -> None:
-        """End it; a round that has begun to be durable is carried through first."""
+        """End the training; a commit that has begun is completed first."""
         self.scope.cancel()
 
     def interrupt(self) -> None:
-        """End it because the server ends; it is then reported as interrupted."""
+        """End the training because the server stops; it is then reported as interrupted."""
         self.interrupted = True
         self.scope.cancel()
 
     def at_next_boundary(self, change: Callable[[], Awaitable[None]]) -> None:
-        """Run a change between two rounds, after those that wait already."""
+        """Queue a change for the next boundary between two rounds."""
         self.boundary.append(change)
 
     @property
@@ -129,14 +129,14 @@ class TrainingRun:
         await self._start()
         for number in range(self.training.advance.rounds_done + 1, self.training.config.rounds + 1):
             await self._at_boundary()
-            await self._persistently(number)
+            await self._round_with_retries(number)
         await self._finish()
 
-    async def _persistently(self, number: int) -> None:
-        """A round, tried again with the workers that are left.
+    async def _round_with_retries(self, number: int) -> None:
+        """Run a round, and retry it with the remaining workers after a failure.
 
-        A try does not count as failed when workers were lost that come back by themselves, or while enough
-        are left without those that it lost.
+        A try does not count against the limit if lost workers are restarted automatically, or if enough
+        workers are left without those that failed in it.
         """
         failures = 0
         self._left_out.begin_round()
@@ -145,7 +145,7 @@ class TrainingRun:
             try:
                 await self._round(number)
             except (RoundFailed, NoWorkers):
-                workers = self.cluster.slots.of_role("worker")  # only they are waited for
+                workers = self.cluster.slots.of_role("worker")  # a round needs no other role
                 lost = self._left_out.n_failures > lost_before
                 if not any(slot.returning for slot in workers) and not (
                     lost and self._enough_left()
@@ -163,7 +163,7 @@ class TrainingRun:
         return len(self._members()) >= self.preparation.least_workers
 
     async def _start(self) -> None:
-        """Bring workers to the starting state: the committed one, or the drawn initial weights."""
+        """Load the starting state into the workers: the committed weights, or random initial weights."""
         for key, network in list(self.networks.items()):
             members = [slot for slot, own in self._members() if own.key == key]
             lacking = [(slot, network) for slot in members]
@@ -177,7 +177,7 @@ class TrainingRun:
     async def _initial(
         self, members: Sequence[Slot], network: NetworkGroup, digests: dict[str, str]
     ) -> ModelState:
-        """The state before any step: every worker drew it from one seed, so one of them sends it."""
+        """The initial state. All workers drew it from the same seed, so one of them sends it."""
         for slot in members:
             if slot.name not in digests or not slot.healthy:
                 continue
@@ -191,14 +191,14 @@ class TrainingRun:
         )
 
     def network_of(self, slot: str) -> NetworkGroup | None:
-        """The network in which a slot trains; None when it does not."""
+        """The network group in which a slot trains; None if it does not train."""
         for network in self.networks.values():
             if slot in network.slots:
                 return network
         return None
 
     def _members(self) -> list[tuple[Slot, NetworkGroup]]:
-        """Healthy workers with a shard, in slot order, each with its network; not those that failed now."""
+        """Healthy workers with a shard, except those that failed in this round, in slot order."""
         members = []
         for slot in self.cluster.slots.healthy("worker"):
             network = self.network_of(slot.name)
@@ -208,7 +208,7 @@ class TrainingRun:
         return members
 
     async def _round(self, number: int) -> None:
-        """One round: ask, fold, evaluate, commit."""
+        """Run one round: train, aggregate, evaluate, commit."""
         cluster = self.cluster
         began_s, bytes_before = cluster.clock(), cluster.metrics.communication_bytes
         members = self._members()
@@ -242,7 +242,7 @@ class TrainingRun:
             cluster.slots[update.slot].finish_round(update.loss, update.rows)
 
     def _rows_trained(self, update: Update) -> int:
-        """Rows that an update's steps went through; fewer than its shard where it was cut short."""
+        """Rows that an update was trained on; fewer than its shard if it was limited in steps."""
         config = self.training.config
         return min(update.steps * config.batch_size, update.rows * config.local_epochs)
 
@@ -283,17 +283,18 @@ class TrainingRun:
         await commit_bundle(self.cluster, self.cluster.state.with_current_members(finished))
 
     async def _at_boundary(self) -> None:
-        """Run queued changes, then give new or lost members their place."""
+        """Run queued changes, then assign networks and shards to new and returned workers."""
         while self.boundary:
             change = self.boundary[0]
-            await change()  # it stays in the queue until it is done, should this be stopped
+            # Removed only when done: if the training is stopped meanwhile, `_end` runs the change again.
+            await change()
             self.boundary.pop(0)
         if self.cluster.committed is not None:
             newest = self.cluster.committed.newest
             self.networks = {key: newest(network) for key, network in self.networks.items()}
         owners = self.exchange.shards
-        # A worker that lost its shard while it was dead gets another when it is back, and not before: rows
-        # that are dealt to the dead are rows that nobody learns from.
+        # A worker whose shard was dealt to others while it was dead gets a new one when it is healthy again,
+        # and not before: rows of a dead worker are not trained on.
         workers = [
             slot
             for slot in self.cluster.slots.of_role("worker")
@@ -305,7 +306,7 @@ class TrainingRun:
             await self.reshard(workers)
 
     def _joins(self, slot: Slot) -> bool:
-        """Whether a worker trains here; one that was deployed with a network's layers joins that network."""
+        """Whether a worker trains here; a new worker joins the network group with the same layers."""
         if self.network_of(slot.name) is not None:
             return True
         for key, network in self.networks.items():
@@ -316,7 +317,7 @@ class TrainingRun:
         return False
 
     async def reshard(self, workers: Sequence[Slot]) -> int:
-        """Divide the training rows anew among these workers; returns how many shards changed."""
+        """Partition the training rows among these workers; returns the number of changed shards."""
         shards = await self.context.offload(
             cut_shards,
             self.preparation.data,
@@ -328,7 +329,7 @@ class TrainingRun:
         return self.exchange.reshard(shards.rows)
 
     async def _wait_for_workers(self) -> None:
-        """Give nodes that are coming back some time before the round is tried again."""
+        """Wait for restarting nodes, for a limited time, before the round is retried."""
         await revive(self.cluster)
         with anyio.move_on_after(self.context.patience.comeback_s):
             while any(
@@ -340,7 +341,7 @@ class TrainingRun:
                 await self.cluster.changes.wait_beyond(self.cluster.changes.count)
 
     async def _end(self, status: TrainingStatus, error: str | None) -> None:
-        """Stop what still computes, close the books, tell everybody."""
+        """Cancel running requests, release memory, and record the end."""
         training, cluster = self.training, self.cluster
         if status == "stopped" and self.interrupted:
             committed = cluster.committed
@@ -349,13 +350,16 @@ class TrainingRun:
             async with anyio.create_task_group() as group:
                 for slot, _ in self._members():
                     group.start_soon(self.exchange.cancel, slot)
-        if not self.interrupted:  # else the nodes are ending anyway
+        # Nodes release the regions before the engine closes its own references.
+        if not self.interrupted:  # else the nodes are stopped anyway
             await self.exchange.release(list(cluster.slots))
             await self._judge.evaluator.release()
         self.exchange.close()
         self._judge.evaluator.close()
         training.end(status, error, self.context.timestamp())
         cluster.end_run()
+        # After `end_run`: a connect that still waits for a boundary is applied now, so that its caller gets
+        # an answer; from here on new ones are applied at once.
         pending, self.boundary = self.boundary, []
         async with cluster.changing:
             for change in pending:
@@ -365,8 +369,8 @@ class TrainingRun:
             partial(present_cluster_row, cluster.state),
         ]
         try:
-            await cluster.ledger.record([], rows)
+            await cluster.ledger.record([training.entry("training_ended")], rows)
         except StoreError as failure:
             training.note_unrecorded_end(str(failure))
-        self.ended.set()
+        self.ended.set()  # last: waiting tasks may read the row
         cluster.changed()

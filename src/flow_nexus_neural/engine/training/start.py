@@ -70,7 +70,8 @@ async def _recorded(cluster: LiveCluster, request: TrainRequest, prepared: Prepa
     dropped = sorted(old - {data.sha256})
     row = training_row(cluster.cluster_id, training)
     named = [(data.sha256, data.nbytes, PREPARED_DATA)]
-    await context.store.commit_version([], [row], blobs=named, dropped=dropped)
+    begun = training.entry("training_started")
+    await cluster.ledger.record([begun], [row], blobs=named, dropped=dropped)
     await context.delete_files(dropped)
     return training
 

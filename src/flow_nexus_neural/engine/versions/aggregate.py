@@ -1,4 +1,4 @@
-"""The one place where the updates of a round become a state, for trainings and for connect."""
+"""Aggregates the updates of a round to one state; used by every training and by connect."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,12 +14,12 @@ from flow_nexus_neural.kernels.averaging import averaged_step
 
 @dataclass(frozen=True)
 class Aggregated:
-    """A state made of updates, and how.
+    """The aggregated state, and how it was computed.
 
     Attributes:
-        weights: Weight of each slot's update; None where the policy gives an update no single weight.
+        weights: Weight of each slot's update; None if the policy works on each coordinate separately.
         excluded: Slots whose updates the policy left out, with reasons.
-        evidence: Numbers behind the decision, for the ledger.
+        evidence: Numbers that explain the result, for the ledger.
     """
 
     state: ModelState
@@ -29,18 +29,18 @@ class Aggregated:
 
 
 def aggregate(base: ModelState, updates: Sequence[Update], policy: AggregationPolicy) -> Aggregated:
-    """Combine admitted updates of one network group. Blocking; costs some passes over every update.
+    """Combine admitted updates of one network group. Blocking; reads every update several times.
 
-    Arrays that the updates do not bring stay as they are in the base: a node that only serves has no moments.
+    Arrays that the updates lack are taken from the base: a node that only serves has no moments.
 
     Args:
         base: The state from which the updates started.
-        updates: In slot order; the result is a function of that order.
+        updates: In slot order, on which the rounding of the result depends.
         policy: How to combine them.
 
     Raises:
-        QuorumLost: Too few updates for what the policy promises.
-        RoundFailed: There is no update, or the policy left all of them out.
+        QuorumLost: If there are too few updates for the policy's guarantee.
+        RoundFailed: If there is no update, or the policy left all of them out.
     """
     if not updates:
         raise RoundFailed("no worker delivered an update", hint="see neural_cluster_status")

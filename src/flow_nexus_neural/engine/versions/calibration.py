@@ -1,4 +1,4 @@
-"""Ensemble weights, calibration and intervals of a final model, fitted on rows kept for exactly that."""
+"""Ensemble weights, calibration and intervals of a final model, fitted on rows reserved for that."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -24,7 +24,7 @@ from flow_nexus_neural.kernels.probabilities import class_logits
 from flow_nexus_neural.vocabulary import Aggregation
 
 CALIBRATED_MODES: tuple[Aggregation, ...] = ("mean", "weighted", "ensemble")
-"""`majority` stays the share of votes."""
+"""Aggregations that give probabilities; `majority` gives shares of votes, which are not calibrated."""
 INTERVAL_MODES: tuple[Aggregation, ...] = (*CALIBRATED_MODES, "majority")
 LEVEL = 0.9
 
@@ -36,14 +36,14 @@ def calibrated_bundle(
     logits: Mapping[str, Mapping[str, Logits]],
     parts: Mapping[str, Rows],
 ) -> Bundle:
-    """Complete a bundle from outputs on rows that were kept for it.
+    """Add ensemble weights, calibration and intervals to a bundle.
 
     Args:
-        bundle: With equal weights and no calibration.
-        schema: Of the data.
-        slots: NetworkGroup of every slot, in slot order.
-        logits: Outputs per network and part; `meta` and `calib` may be missing when the data were few.
-        parts: The rows behind them.
+        bundle: With equal weights and without calibration.
+        schema: Schema of the data.
+        slots: Network group of every slot, in slot order.
+        logits: Outputs per network group and part; `meta` and `calib` may be missing for small data.
+        parts: The rows of the parts.
     """
     weights, source = _weights(bundle, schema, slots, logits, parts["meta"])
     weighted = replace(
@@ -66,7 +66,7 @@ def calibrated_bundle(
 def _with_intervals(
     bundle: Bundle, schema: DataSchema, raw: Mapping[Aggregation, Fused], rows: Rows
 ) -> Bundle:
-    """Conformal quantiles of the absolute errors of each way to combine answers."""
+    """Conformal quantiles of the absolute errors, for each aggregation."""
     target = rows.y * schema.target_sd + schema.target_mean
     residuals = {mode: np.abs(answers.values - target) for mode, answers in raw.items()}
     quantiles = {mode: conformal_quantile(found, LEVEL) for mode, found in residuals.items()}
@@ -80,7 +80,7 @@ def _with_intervals(
 def _with_calibrators(
     bundle: Bundle, schema: DataSchema, raw: Mapping[Aggregation, Fused], rows: Rows
 ) -> Bundle:
-    """A calibrator for each way to combine answers that gives probabilities and is helped by one."""
+    """A calibrator for each aggregation with probabilities whose log loss it lowers."""
     labels = rows.y.astype(np.int64)
     fit = fit_platt if schema.task == "binary" else fit_temperature
     calibrators: dict[str, Calibrator] = {}
@@ -101,7 +101,7 @@ def _node_errors(
     slots: Mapping[str, str],
     rows: Rows,
 ) -> NDArray[np.float64]:
-    """[slots, rows] error of every slot: of its value, or 1 where its class is wrong."""
+    """[slots, rows] errors of the slots: difference of values, or 1 for a wrong class."""
     outputs = np.stack([np.asarray(on_calib[key], np.float64) for key in slots.values()])
     answers = serve(bundle, schema, "mean", outputs, [1.0] * len(slots)).raw
     if answers.node_decisions is None:
@@ -117,7 +117,7 @@ def _weights(
     logits: Mapping[str, Mapping[str, Logits]],
     rows: Rows,
 ) -> tuple[list[float], str]:
-    """Weight of each slot by its loss on `meta` rows; equal when there are none."""
+    """Weight of each slot by its loss on `meta` rows; equal weights without such rows."""
     if not len(rows.y):
         return [1.0 / len(slots)] * len(slots), "equal"
     losses = {
@@ -131,7 +131,7 @@ def _weights(
 
 
 def _error_correlation(errors: NDArray[np.float64]) -> float | None:
-    """Mean correlation between the errors [slots, rows] of two slots; None when it is not defined."""
+    """Mean correlation between the errors [slots, rows] of two slots; None if undefined."""
     if errors.shape[0] < 2 or bool((errors.std(axis=1) == 0).any()):
         return None
     correlation = np.asarray(np.corrcoef(errors))

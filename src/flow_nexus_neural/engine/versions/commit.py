@@ -1,8 +1,8 @@
-"""Committing a version: evaluate it, make it durable, then let it answer.
+"""Committing a version: evaluate it, make it durable, then serve it.
 
-Order: checkpoint files durable, then the ledger entries with every row that rests on them in one
-transaction, then the nodes' serving copies, then the bundle. Nobody is told of a version that a crash could
-take back, and a failure before the transaction leaves everything as it was.
+Order: 1. write the checkpoint files; 2. in one transaction, the ledger entries and all rows that name the
+files; 3. load the weights into the nodes; 4. switch predictions to the new bundle. So a crash cannot undo a
+version that has been served or reported, and a failure before the transaction changes nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,16 +29,16 @@ Blobs = list[tuple[str, int, str]]
 
 @dataclass(frozen=True)
 class Candidate:
-    """What a round made, before anybody believes it.
+    """The result of a round before it is evaluated and committed.
 
     Attributes:
-        networks: All networks of the training, with the new weights where there are any.
-        renewed: Keys of those that have new weights.
+        networks: All network groups of the training, with new weights if the round produced them.
+        renewed: Keys of the groups with new weights.
         excluded: Slots left out, with reasons.
         rule: Name of the aggregation policy.
-        evidence: Numbers behind the aggregation, by network group.
-        began_s: When the round began.
-        bytes_before: Communication counted before it.
+        evidence: Numbers that explain the aggregation, by network group.
+        began_s: Start of the round.
+        bytes_before: Communication counted before the round.
     """
 
     number: int
@@ -65,9 +65,9 @@ async def commit_round(
     Args:
         cluster: Gets the version.
         training: Gets the round.
-        candidate: What the round made.
-        judge: Measures it on rows that no node trained on.
-        data: Schema and description of what it was trained on.
+        candidate: The result of the round.
+        judge: Measures it on rows on which no node trained.
+        data: Schema and description of the training data.
 
     Returns:
         All networks of the candidate as committed.
@@ -102,7 +102,7 @@ async def commit_round(
         training_row(cluster.cluster_id, training, advance),
         history_row(cluster.cluster_id, training.training_id, point),
     ]
-    # A round that has begun to be durable is carried through, also when the training is being stopped.
+    # Shielded: a stopped training must not leave rows in the database and the old version in memory.
     with anyio.CancelScope(shield=True):
         await install(cluster, committed, entries, rows, blobs)
         training.commit_round(advance, point, cluster.clock() - candidate.began_s)
@@ -119,7 +119,7 @@ def _successor(
     keep: int,
     is_best: bool,
 ) -> CommittedVersion:
-    """The version after `former`, with what was measured of it."""
+    """The version after `former`, with its measurements."""
     version = former.version + 1 if former else 1
     return CommittedVersion(
         version=version,
@@ -142,47 +142,50 @@ async def install(
     rows: Sequence[LateRow],
     blobs: Blobs,
 ) -> None:
-    """Make a version durable, load it into the serving nodes, and put it in force.
+    """Make a version durable, load it into the serving nodes, and switch predictions to it.
 
-    Once begun it is carried through. Slots that came to serve the former version serve this one too.
+    Not interrupted by cancellation. Slots that join while it runs serve this version too.
 
     Raises:
-        StoreUnavailable: Nothing was stored and nothing changed.
+        StoreUnavailable: If it could not be stored; then nothing has changed.
     """
     state = cluster.state
 
     def row() -> ClusterRow:
-        """Made when its turn to be written has come: slots may join or go until then."""
+        """Built at the time of writing: slots may join or leave until then."""
         return cluster_row(state, state.with_current_members(committed))
 
     with anyio.CancelScope(shield=True):
         former = cluster.committed
         dropped = sorted(former.blobs - committed.blobs) if former else []
-        # Durable before any node holds it: a version that answered once must survive a crash.
+        # Durable first: a version that has answered a prediction must survive a crash.
         await cluster.ledger.record(entries, [row, *rows], blobs=blobs, dropped=dropped)
         installing = state.begin_install(committed)
+        # Then the nodes, into the serving copy that is not in use: predictions go on with the former version.
         try:
             networks = list(installing.networks.values())
             await load_everywhere(cluster, networks, installing.bundle.parity)
         finally:
+            # Also after a failure: the version is durable, so it is the current one whichever nodes hold it.
             state.finish_install()
+        # After the switch: slots that joined during the loading were not among those loaded above.
         await catch_up(cluster, installing.members.keys())
-        await cluster.context.delete_files(dropped)  # last: no row names them any more
+        await cluster.context.delete_files(dropped)  # last, when no row names these files any more
 
 
 async def commit_bundle(cluster: LiveCluster, finished: CommittedVersion) -> None:
-    """Put a version in force that differs from the present one only in what combines its answers.
+    """Commit a version that differs from the present one only in ensemble weights and calibration.
 
     The nodes hold its weights already.
 
     Raises:
-        StoreUnavailable: It could not be made durable; the former bundle stays.
+        StoreUnavailable: If it could not be made durable; the former bundle stays.
     """
     state = cluster.state
     fields: dict[str, JsonValue] = {
         "kind": "bundle",
         "model_version": finished.version,
-        "bundle_sha": finished.bundle.sha,
+        "bundle_sha": finished.sha,
         "digests": dict(finished.bundle.digests),
     }
     with anyio.CancelScope(shield=True):
@@ -199,13 +202,13 @@ async def store_blobs(
     networks: Mapping[str, NetworkGroup],
     renewed: frozenset[str],
 ) -> tuple[dict[str, NetworkGroup], Blobs]:
-    """Write weights and moments of renewed networks; all networks come back, those one version later.
+    """Write weights and moments of renewed networks; return all networks, the renewed ones one version later.
 
-    A file says in its header what its tensors compute and how rows are scaled, so that anybody can compute a
-    prediction again from the file alone.
+    The header of a file has the plan of the network and the scaling of rows, so that a prediction can be
+    reproduced from the file alone.
 
     Raises:
-        StoreUnavailable: The disk refuses.
+        StoreUnavailable: If the files cannot be written.
     """
     stored = dict(networks)
     blobs: Blobs = []
@@ -241,12 +244,12 @@ async def store_blobs(
 
 
 def plain_bundle(networks: Mapping[str, NetworkGroup], version: int) -> Bundle:
-    """A bundle before calibration: equal weights, nothing corrected."""
+    """A bundle with equal weights and without calibration."""
     slots = [slot for network in networks.values() for slot in network.slots]
     return Bundle(
         version=version,
         digests={key: network.digest or "" for key, network in networks.items()},
-        parity=version % 2,
+        parity=version % 2,  # the serving copy that the version before does not use
         slot_weights={slot: 1.0 / len(slots) for slot in slots},
         weights_source="equal",
         calibrators={},

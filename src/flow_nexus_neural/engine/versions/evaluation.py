@@ -1,7 +1,7 @@
-"""What the committed model is worth on rows that no node trained on.
+"""Evaluates a model on rows on which no node trained.
 
-A validator computes the outputs (a worker does when there is none); the engine, which holds the labels,
-computes every number from them.
+A validator computes the outputs, or a worker if there is no validator. The engine, which holds the labels,
+computes every metric from them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,12 +44,12 @@ PARTS = ("train", "test")
 ATTEMPTS = 3
 RELEASE_S = 2.0
 NAMES = 4
-"""Networks that an evaluating node keeps; with more networks than that it builds them in turn."""
+"""Networks that an evaluating node keeps; further ones replace these and are built again when needed."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """A model on some rows: loss and accuracy (directional for regression), None where not defined."""
+    """Loss and accuracy (directional for regression) of a model on some rows; None if undefined."""
 
     loss: float | None
     accuracy: float | None
@@ -57,10 +57,10 @@ class Score:
 
 @dataclass
 class Evaluator:
-    """Infers parts of a data set under candidate weights, on one node, and on another when it dies.
+    """Infers parts of a data set with candidate weights on one node; if it fails, on another.
 
     Attributes:
-        parts: Rows by name; regions are made on first use and closed by `close`.
+        parts: Rows by name; their regions are created at first use and closed by `close`.
     """
 
     cluster: LiveCluster
@@ -73,10 +73,10 @@ class Evaluator:
         self._calls = self.cluster.calls("sync")
 
     async def infer(self, network: NetworkGroup, parts: Sequence[str]) -> dict[str, Logits]:
-        """Outputs [rows, n_outputs] of a network's weights for each named part.
+        """Outputs [rows, n_outputs] of a network for each named part.
 
         Raises:
-            NoWorkers: No node is left that could infer.
+            NoWorkers: If no node is left that can infer.
         """
         weights = await share_weights(self.cluster.context, network, "evaluate")
         try:
@@ -96,10 +96,10 @@ class Evaluator:
         )
 
     def evaluator(self, failed: Sequence[Slot] = ()) -> Slot:
-        """The first healthy validator, else the first healthy worker, that has not failed just now.
+        """The first healthy validator, else the first healthy worker, that is not in `failed`.
 
         Raises:
-            NoWorkers: There is neither.
+            NoWorkers: If there is neither.
         """
         candidates = [
             *self.cluster.slots.healthy("validator"),
@@ -114,14 +114,14 @@ class Evaluator:
         return untried[0]
 
     async def release(self) -> None:
-        """Make the nodes that evaluated forget the rows."""
+        """Revoke the rows from the nodes that evaluated."""
         with anyio.move_on_after(RELEASE_S):
             for slot in self.cluster.slots:
                 parts = self._granted.get(slot.node_id, set())
                 await self._calls.revoke(slot, *(self._regions[part].key for part in sorted(parts)))
 
     def close(self) -> None:
-        """Give up the regions of all parts."""
+        """Close the regions of all parts."""
         for region in self._regions.values():
             region.close()
         self._regions.clear()
@@ -136,7 +136,9 @@ class Evaluator:
         await self._calls.grant(slot, weights)
         self._calls.pulled(weights.nbytes)
         outputs: dict[str, Logits] = {}
-        for part in parts:
+        for (
+            part
+        ) in parts:  # the rows stay granted: they are the same in every round, the weights are not
             region = await self._part(slot, part)
             request = Infer(network=name, weights=weights.key, data=region.key)
             _, arrays = await self._calls.ask(slot, request, INFER)
@@ -187,14 +189,14 @@ def report(
     description: Description,
     compared: Compared | None = None,
 ) -> Evaluation:
-    """Everything that status says about the model on test rows.
+    """The evaluation on test rows, as status reports it.
 
     Args:
-        schema: Of the data.
-        answers: What is served for these rows, per aggregation that was measured; the default one is there.
+        schema: Schema of the data.
+        answers: Predictions of these rows by aggregation; the default aggregation must be among them.
         rows: The test rows.
-        description: Of the data.
-        compared: The baselines on the same rows, where they were computed.
+        description: Description of the data.
+        compared: Baselines on the same rows; None if not computed.
     """
     bundled = "builtin" if description.kind == "builtin" else "user"
     source = "synthetic" if description.synthetic else bundled
@@ -218,7 +220,7 @@ def report(
 
 
 def compare(schema: DataSchema, answers: Fused, parts: Mapping[str, Rows]) -> Compared | None:
-    """What is served for test rows beside the baselines; None where there is nothing to compare."""
+    """Compare predictions of test rows with baselines; None if there is nothing to compare."""
     train, test = (Sample(parts[part].x, parts[part].y, parts[part].last) for part in PARTS)
     if schema.task == "regression":
         rmse = _regression(schema, answers, parts["test"]).rmse
@@ -269,7 +271,7 @@ def _values_report(schema: DataSchema, answers: Fused, rows: Rows) -> dict[str, 
 def _short(
     schema: DataSchema, mode: Aggregation, answers: Fused, rows: Rows
 ) -> dict[str, float | None]:
-    """The metrics of one aggregation; a share of votes is no probability, so it has an accuracy only."""
+    """The metrics of one aggregation; `majority` gives shares of votes, not probabilities: accuracy only."""
     if schema.task == "regression":
         r = _regression(schema, answers, rows)
         return {"mae": r.mae, "rmse": r.rmse, "r2": r.r2}
@@ -294,7 +296,7 @@ def _regression(schema: DataSchema, answers: Fused, rows: Rows) -> RegressionMet
 
 
 def baseline_warnings(evaluation: Evaluation | None) -> list[str]:
-    """That the model is not better than an answer which needs no network, where that was measured."""
+    """A warning if the model was measured not to be better than the best baseline."""
     if evaluation is None or evaluation.skill is None or evaluation.skill > 0:
         return []
     best, baselines = evaluation.best_baseline, evaluation.baselines

@@ -1,7 +1,7 @@
-"""The aggregation that goes with a connect: the mean of the weights that the serving workers really hold.
+"""The aggregation that is part of a connect: the mean of the weights that the serving workers hold.
 
-Between trainings an honest worker holds the committed weights and nothing else, so that their average has the
-accuracy of the former version; a worker with other weights is left out and named.
+Between trainings a correct worker holds the committed weights, so that the average has the accuracy of the
+former version. A worker with other weights is left out and reported.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from flow_nexus_neural.engine.reports import AggregationReport, Exclusion
 from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
-from flow_nexus_neural.engine.state.version import CommittedVersion
+from flow_nexus_neural.engine.state.version import CommittedVersion, model_digest
 from flow_nexus_neural.engine.versions.aggregate import aggregate
 from flow_nexus_neural.engine.versions.commit import install, recent_files, store_blobs
 from flow_nexus_neural.engine.versions.loading import serving_name, serving_slots
@@ -30,7 +30,7 @@ RULE = "exact_aggregation"
 
 @dataclass(frozen=True)
 class Delivered:
-    """What the serving workers hold, in slot order, and why some did not deliver."""
+    """The weights of the serving workers, in slot order, and why some were left out."""
 
     updates: Sequence[Update]
     excluded: Mapping[str, str]
@@ -40,8 +40,8 @@ async def aggregate_exactly(cluster: LiveCluster, committed: CommittedVersion) -
     """Average the weights that the serving workers hold, by rows, and commit the result.
 
     Raises:
-        RoundFailed: Nobody delivered; the former version stays.
-        StoreUnavailable: It could not be made durable; the former version stays.
+        RoundFailed: If no worker delivered its weights; the former version stays.
+        StoreUnavailable: If it could not be made durable; the former version stays.
     """
     began_s, bytes_before = cluster.clock(), cluster.metrics.communication_bytes
     serving = serving_slots(cluster)
@@ -76,7 +76,7 @@ async def aggregate_exactly(cluster: LiveCluster, committed: CommittedVersion) -
             Exclusion(node_id=cluster.slots[name].node_id, reason=why)
             for name, why in delivered.excluded.items()
         ],
-        weights_digest=next(iter(digests.values())) if len(digests) == 1 else bundle.sha,
+        weights_digest=model_digest(digests),
         accuracy_before=committed.accuracy,
         accuracy_after=aggregated.accuracy,
         bytes=cluster.metrics.communication_bytes - bytes_before,
@@ -87,7 +87,7 @@ async def aggregate_exactly(cluster: LiveCluster, committed: CommittedVersion) -
 async def _renewed(
     cluster: LiveCluster, committed: CommittedVersion, delivered: Delivered
 ) -> dict[str, NetworkGroup]:
-    """Every network group of which a worker delivered, with the average of what was delivered."""
+    """The network groups for which a worker delivered weights, with the average of those weights."""
     renewed: dict[str, NetworkGroup] = {}
     for key, network in committed.networks.items():
         own = [update for update in delivered.updates if update.slot in network.slots]
@@ -100,7 +100,7 @@ async def _renewed(
 async def _delivered(
     cluster: LiveCluster, committed: CommittedVersion, serving: Sequence[Slot]
 ) -> Delivered:
-    """The weights that each serving worker really holds."""
+    """Fetch the weights of each serving worker."""
     calls = cluster.calls("train")
     held: dict[str, Update] = {}
     excluded: dict[str, str] = {}
@@ -120,7 +120,7 @@ async def _delivered(
 
 
 async def _held(calls: NodeCalls, slot: Slot, committed: CommittedVersion) -> Update:
-    """The weights of one worker, if they are those that it should hold. Raises `UpdateRejected`."""
+    """Fetch the weights of one worker. Raises `UpdateRejected` unless they are the committed ones."""
     network = committed.network_of(slot.name)
     request = GetWeights(network=serving_name(committed.bundle.parity))
     _, arrays = await calls.ask(slot, request, LOAD)
@@ -135,6 +135,7 @@ async def _held(calls: NodeCalls, slot: Slot, committed: CommittedVersion) -> Up
     ):
         raise UpdateRejected("its weights have the wrong shape")
     state = ModelState(params, buffers, {}, network.state.opt_step)
+    # Computed here from the delivered weights; the digest that a worker reports proves nothing.
     digest = network.digest_of(state)
     if digest != network.digest:
         raise UpdateRejected(f"it holds other weights than version {committed.version}")

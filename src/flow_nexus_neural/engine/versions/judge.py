@@ -1,4 +1,4 @@
-"""Measuring a candidate model on rows that no node trained on, and finishing its bundle."""
+"""Measures a candidate model on rows on which no node trained, and completes its bundle."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ from flow_nexus_neural.vocabulary import AGGREGATIONS, DEFAULT_AGGREGATION, Aggr
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was measured of a candidate.
+    """The measurements of a candidate.
 
     Attributes:
-        validation: On `select` rows; all None where the data have none. Never on test rows: the best round is
-            chosen by it.
-        test: On test rows.
-        evaluation: What status reports of the test rows.
+        validation: Score on `select` rows; None values if the data have none. Never on test rows, because the
+            best round is selected by it and the test score would be biased.
+        test: Score on test rows.
+        evaluation: The evaluation on test rows, as status reports it.
     """
 
     validation: Score
@@ -43,15 +43,15 @@ class Judge:
 
     @property
     def schema(self) -> DataSchema:
-        """Of the training's data."""
+        """Schema of the training's data."""
         return self.data.schema
 
     async def round(self, networks: Mapping[str, NetworkGroup], bundle: Bundle) -> Verdict:
-        """Measure a round's candidate as it would be served by this bundle.
+        """Measure a round's candidate as it would be served with this bundle.
 
         Raises:
-            RoundFailed: Its outputs are not finite.
-            NoWorkers: Nobody is left to compute them.
+            RoundFailed: If its outputs are not finite.
+            NoWorkers: If no node is left to compute them.
         """
         logits = await self._infer(networks, ("select", "test"))
         return await self.evaluator.cluster.context.offload(self._verdict, networks, bundle, logits)
@@ -70,11 +70,11 @@ class Judge:
     async def finish(
         self, networks: Mapping[str, NetworkGroup], bundle: Bundle
     ) -> tuple[Bundle, Verdict]:
-        """Complete the bundle of a final model, and measure what it serves, for every aggregation.
+        """Complete the bundle of a final model, and measure its predictions for every aggregation.
 
         Raises:
-            RoundFailed: Its outputs are not finite.
-            NoWorkers: Nobody is left to compute them.
+            RoundFailed: If its outputs are not finite.
+            NoWorkers: If no node is left to compute them.
         """
         logits = await self._infer(networks, ("meta", "calib", "test"))
         return await self.evaluator.cluster.context.offload(
@@ -140,7 +140,7 @@ class Judge:
         part: str,
         mode: Aggregation,
     ) -> Fused:
-        """What is served for the rows of a part."""
+        """The predictions of the rows of a part."""
         of_part = {key: outputs[part] for key, outputs in logits.items()}
         return serve_groups(bundle, self.schema, mode, of_part, slot_networks(networks)).final
 

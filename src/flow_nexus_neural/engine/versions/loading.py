@@ -1,7 +1,7 @@
-"""Putting a committed version into the nodes that answer predictions.
+"""Loads a committed version into the nodes that serve predictions.
 
-A node keeps two serving copies of a network's network. A new version is loaded into the copy that the bundle
-in force does not use, so predictions go on undisturbed and every reply rests on one bundle.
+A node keeps two serving copies of its network. A new version is loaded into the copy that the current bundle
+does not use, so predictions continue, and all numbers of a reply come from one bundle.
 """
 
 from collections.abc import Collection, Sequence
@@ -37,11 +37,11 @@ async def share_weights(context: EngineContext, network: NetworkGroup, purpose: 
 async def load(
     calls: NodeCalls, slot: Slot, network: NetworkGroup, parity: int, region: Region
 ) -> None:
-    """Load a region's weights into one serving copy of a node and check what the node then holds.
+    """Load a region's weights into one serving copy of a node and check the digest that the node reports.
 
     Raises:
-        SyncMismatch: The node's copy has another digest than the committed one.
-        NodeError: The node failed.
+        SyncMismatch: If that digest is not the committed one.
+        NodeError: If the node failed.
     """
     name = serving_name(parity)
     if slot.built.get(name) != network.plan_digest:
@@ -50,7 +50,7 @@ async def load(
     await calls.grant(slot, region)
     reply, _ = await calls.ask(slot, Load(network=name, region=region.key), LOAD)
     calls.pulled(region.nbytes)
-    await calls.revoke(slot, region.key)
+    await calls.revoke(slot, region.key)  # the node has copied the weights
     if reply.digest != network.digest:
         raise SyncMismatch(
             f"node {slot.name} holds weights {reply.digest[:12]} after loading"
@@ -63,9 +63,10 @@ async def load(
 async def load_everywhere(
     cluster: LiveCluster, networks: Sequence[NetworkGroup], parity: int
 ) -> None:
-    """Load committed networks into every healthy worker of theirs.
+    """Load committed networks into all healthy workers that serve them.
 
-    A node that fails here keeps no copy of the version and is not asked under it; its failure is noted.
+    A node that fails here does not hold the version and is not asked for its predictions; the failure is
+    recorded in its slot.
     """
     calls = cluster.calls("sync")
 
@@ -87,10 +88,10 @@ async def load_everywhere(
 
 
 async def synchronise(cluster: LiveCluster, slot: Slot) -> bool:
-    """Bring a new process of a serving slot to the bundle in force; False when there is nothing to load.
+    """Load the current bundle into a slot's new process; False if there is nothing to load.
 
     Raises:
-        NodeError: The node failed or does not reproduce the committed weights.
+        NodeError: If the node failed or reports other weights than the committed ones.
     """
     committed = cluster.committed
     network = committed.network_of(slot.name) if committed else None
@@ -105,7 +106,7 @@ async def synchronise(cluster: LiveCluster, slot: Slot) -> bool:
 
 
 def adopt(cluster: LiveCluster, slot: Slot) -> None:
-    """Let a worker that serves nothing yet serve a network of its layers that is already trained."""
+    """Assign a worker without a network to a trained network group with the same layers, if there is one."""
     committed = cluster.committed
     if committed is None or slot.spec.role != "worker" or committed.network_of(slot.name):
         return
@@ -118,7 +119,7 @@ def adopt(cluster: LiveCluster, slot: Slot) -> None:
 
 
 async def catch_up(cluster: LiveCluster, known: Collection[str]) -> None:
-    """Load the bundle in force into slots that came while it was being installed in the known ones."""
+    """Load the current bundle into slots that joined while it was being loaded into the `known` ones."""
     serving = serving_slots(cluster)
     late = [
         slot
@@ -138,7 +139,7 @@ async def catch_up(cluster: LiveCluster, known: Collection[str]) -> None:
 
 
 def serving_slots(cluster: LiveCluster, committed: CommittedVersion | None = None) -> list[Slot]:
-    """Healthy slots that hold a committed version (the one in force unless given), in slot order."""
+    """Healthy slots that hold a committed version (by default the current one), in slot order."""
     committed = committed or cluster.committed
     if committed is None:
         return []
@@ -152,7 +153,7 @@ def serving_slots(cluster: LiveCluster, committed: CommittedVersion | None = Non
 
 
 def expected_slots(cluster: LiveCluster, committed: CommittedVersion | None = None) -> list[Slot]:
-    """Slots that would answer with a committed version if all were well, in slot order."""
+    """All slots that serve a committed version, healthy or not, in slot order."""
     committed = committed or cluster.committed
     if committed is None:
         return []

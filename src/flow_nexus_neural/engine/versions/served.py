@@ -1,7 +1,6 @@
-"""What a version answers to rows: the one path on which predictions are served and versions are measured.
+"""Computes a version's predictions from its slots' outputs, for serving and for evaluation alike.
 
-Status reports the metrics of exactly these answers, so that whoever asks for predictions of the test rows
-finds the reported numbers.
+Since both use this code, the predictions of the test rows reproduce the metrics that status reports.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,11 +19,11 @@ Logits = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Served:
-    """Answers to rows.
+    """Predictions of rows.
 
     Attributes:
-        raw: As the slots' outputs were combined.
-        final: After calibration; the same object where the version has no calibrator for the mode.
+        raw: The combined outputs of the slots.
+        final: After calibration; the same object if the version has no calibrator for the aggregation.
     """
 
     raw: Fused
@@ -48,8 +47,8 @@ def serve(
     """Combine the outputs of slots as a prediction does.
 
     Args:
-        bundle: Of the version that answers.
-        schema: Of the data it was trained on.
+        bundle: Bundle of the version.
+        schema: Schema of its training data.
         aggregation: How answers are combined.
         logits: [K, R, O] outputs of the slots that answered, in slot order.
         weights: [K] their weights.
@@ -76,17 +75,17 @@ def serve_groups(
     logits: Mapping[str, Logits],
     slot_networks: Mapping[str, str],
 ) -> Served:
-    """What all serving slots together answer to rows that were inferred once per network group.
+    """Combine the predictions of all serving slots, for rows that were inferred once per network group.
 
     Args:
-        bundle: Of the version; its slot weights count.
-        schema: Of the data.
+        bundle: Bundle of the version, with the slot weights.
+        schema: Schema of the data.
         aggregation: How answers are combined.
         logits: [R, O] by network group.
         slot_networks: Network group of every slot, in slot order.
     """
     if len(logits) == 1:
-        # Slots of one group hold the same weights: their combination is the answer of any one of them.
+        # Slots of one group hold equal weights, so the combination is equal to the output of any of them.
         only = next(iter(logits.values()))
         return serve(bundle, schema, aggregation, np.asarray(only, dtype=np.float64)[None], [1.0])
     outputs = np.stack([np.asarray(logits[key], np.float64) for key in slot_networks.values()])
@@ -95,7 +94,7 @@ def serve_groups(
 
 
 def target_scale(schema: DataSchema, tolerance: float | None = None) -> TargetScale | None:
-    """How standardised outputs become target values; None unless the task is regression."""
+    """The scale from standardised outputs to target values; None unless the task is regression."""
     if schema.task != "regression":
         return None
     return TargetScale(mean=schema.target_mean, sd=schema.target_sd, tau=tolerance or 0.0)

@@ -3,8 +3,8 @@
 Names and defaults are those of Keras 3 (https://keras.io/api/layers). `transformer_encoder`,
 `positional_encoding` and `graph_conv` have no Keras counterpart.
 
-To add a layer, write a class here and register it, and register what computes it in `node.layers`. Every
-module of this package is imported, so no list of layers is kept anywhere.
+To add a layer, register a class here, and in `node.layers` the class that computes it. Every module of this
+package is imported here, so there is no list of layers to keep up to date.
 """
 
 import pkgutil
@@ -27,7 +27,7 @@ _READING_ORDER: Final = (
     "normalization",
     "activation",
 )
-"""Order of the families in error texts. A module that is not named here comes after these."""
+"""Order of the modules, and so of layer types in errors. Other modules follow these."""
 
 
 def _position(module: str) -> tuple[int, str]:

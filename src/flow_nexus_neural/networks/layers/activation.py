@@ -1,4 +1,4 @@
-"""Activation functions as layers of their own."""
+"""Activation functions as separate layers."""
 
 from collections.abc import Sequence
 from types import MappingProxyType

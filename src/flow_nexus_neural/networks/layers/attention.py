@@ -1,4 +1,4 @@
-"""Self-attention over the steps of a sequence, encoder blocks made of it, and positions for it."""
+"""Self-attention over the steps of a sequence, transformer encoder blocks, and positional encoding."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
@@ -61,6 +61,7 @@ class AttentionType(SameShape):
     @override
     def examples(self) -> Sequence[WrittenLayer]:
         """See `LayerType.examples`."""
+        # Dropout, and a causal mask with it, take other branches of the computation.
         return (
             {"type": "attention", "heads": 2, "key_dim": 3},
             {"type": "attention", "heads": 2, "key_dim": 3, "dropout": 0.1},
@@ -114,7 +115,7 @@ class TransformerEncoderType(LayerType):
 
     @override
     def planned_args(self, layer: LayerSpec, width: int) -> dict[str, JsonValue]:
-        """With the hidden width and the width of a head."""
+        """Add the hidden width and the width of a head."""
         hidden, key_dim = _hidden_width(layer, width), width // layer.integer("heads")
         return {**layer.args, "ff_dim": hidden, "key_dim": key_dim}
 
@@ -129,7 +130,7 @@ class TransformerEncoderType(LayerType):
 
 @register
 class PositionalEncodingType(SameShape, WithoutTensors):
-    """Adds a fixed code of each step's position."""
+    """Adds a fixed sinusoidal encoding of each step's position."""
 
     name = "positional_encoding"
     arguments = ()
@@ -142,7 +143,7 @@ class PositionalEncodingType(SameShape, WithoutTensors):
 
 
 def _hidden_width(layer: LayerSpec, width: int) -> int:
-    """Of the feed-forward part: as given, else twice the width of the input."""
+    """Hidden width of the feed-forward part: as given, else twice the width of the input."""
     given = layer.args["ff_dim"]
     return given if isinstance(given, int) else 2 * width
 

@@ -1,4 +1,4 @@
-"""Convolution over the steps of a sequence and over a graph of them."""
+"""Convolution over the steps of a sequence, and over a band graph of the steps."""
 
 from collections.abc import Iterable, Sequence
 

@@ -1,4 +1,4 @@
-"""The description of the data that may stand at the beginning of a list."""
+"""The input layer, an optional description of the data at the beginning of a list."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ from flow_nexus_neural.networks.registry import register
 
 @register
 class InputType(SameShape, WithoutTensors):
-    """A shape that the caller expects of the data. It is compared with the data and not planned."""
+    """The shape that the caller expects of the data. It is compared with the data and is not in the plan."""
 
     name = "input"
     aliases = ("input_layer",)

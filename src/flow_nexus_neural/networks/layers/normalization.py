@@ -1,4 +1,4 @@
-"""Layers that bring their input to mean 0 and variance 1, then scale and shift it."""
+"""Layers that normalise their input to mean 0 and variance 1, then scale and shift it."""
 
 from collections.abc import Iterable, Sequence
 

@@ -1,4 +1,4 @@
-"""Layers that summarise the steps of a sequence, window by window or all at once."""
+"""Pooling over the steps of a sequence, per window or over all steps."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ from flow_nexus_neural.networks.windows import count_windows
 
 
 class _WindowPoolingType(WithoutTensors):
-    """One value for each window of steps; an incomplete last window is dropped."""
+    """One value per feature for each window of steps; an incomplete last window is dropped."""
 
     arguments = (
         optional("pool_size", SPAN, default=2),
@@ -29,7 +29,7 @@ class _WindowPoolingType(WithoutTensors):
 
     @override
     def settle(self, values: dict[str, JsonValue], reading: Reading) -> None:
-        """Windows touch unless strides are given."""
+        """Set missing strides to the pool size, as Keras does."""
         if values["strides"] is None:
             values["strides"] = values["pool_size"]
 
@@ -63,7 +63,7 @@ class AveragePooling1DType(_WindowPoolingType):
 
 
 class _GlobalPoolingType(WithoutTensors):
-    """One value for all steps."""
+    """One value per feature for all steps."""
 
     arguments = ()
     sequence_use = SequenceUse.REQUIRED

@@ -1,4 +1,4 @@
-"""Recurrent layers and the wrapper that runs one in both directions."""
+"""Recurrent layers, and the wrapper that runs one in both directions."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar, Final, cast
@@ -47,9 +47,9 @@ class CellType(LayerType):
     """A recurrent layer: kernel [in, gates * u], recurrent_kernel [u, gates * u] and a bias.
 
     Attributes:
-        gates: Blocks of the kernels.
+        gates: Number of gate blocks in the kernels.
         biases: Rows of the bias; with one row the bias has no row axis.
-        bias_init: How the bias starts.
+        bias_init: Initialiser of the bias.
     """
 
     sequence_use = SequenceUse.REQUIRED
@@ -93,6 +93,7 @@ class LstmType(CellType):
     @override
     def examples(self) -> Sequence[WrittenLayer]:
         """See `LayerType.examples`."""
+        # Default activations run in torch's own kernel, others step by step: the warm-up needs both.
         return (
             {"type": "lstm", "units": 4, "return_sequences": True, "dropout": 0.1},
             {"type": "lstm", "units": 4, "activation": "relu"},
@@ -101,7 +102,7 @@ class LstmType(CellType):
 
 @register
 class GruType(CellType):
-    """Gates z, r, h; bias rows of the input and of the state; the reset gate acts after the product."""
+    """Gates z, r, h; one bias row each for input and state; the reset gate follows the matrix product."""
 
     name = "gru"
     arguments = _cell_arguments(gated=True)
@@ -140,7 +141,7 @@ _BOTH_WAYS: Final[dict[str, CellType]] = {
     LstmType.name: LstmType(),
     GruType.name: GruType(),
 }
-"""What may run in both directions."""
+"""Layer types that may run in both directions."""
 
 
 @register
@@ -156,7 +157,7 @@ class BidirectionalType(LayerType):
 
     @override
     def settle(self, values: dict[str, JsonValue], reading: Reading) -> None:
-        """Read the inner layer; its type stands among its arguments."""
+        """Parse the inner layer; its type is stored among its arguments."""
         where = f"{reading.where} layer"
         inner, given = reading.inner(values["layer"], where)
         if inner.name not in _BOTH_WAYS:
@@ -217,7 +218,7 @@ def _gives_last_step_only(layer: LayerSpec) -> str:
 
 
 def _scanned(layer: LayerSpec, signal: Signal, cell: Mapping[str, JsonValue], width: int) -> Signal:
-    """All steps' outputs, or the last step's."""
+    """Shape of the outputs of all steps, or of the last step."""
     if cell["return_sequences"]:
         return signal.sequence(steps=signal.steps, width=width)
     return signal.flat(width, layer)

@@ -1,4 +1,4 @@
-"""Layers that disturb the signal while training and pass it on unchanged otherwise."""
+"""Layers that add noise while training and return their input unchanged otherwise."""
 
 from collections.abc import Sequence
 
@@ -35,7 +35,7 @@ class _RateType(SameShape, WithoutTensors):
 
 @register
 class DropoutType(_RateType):
-    """Drops single values."""
+    """Drops single elements."""
 
     name = "dropout"
     sequence_use = SequenceUse.POINTWISE
@@ -43,7 +43,7 @@ class DropoutType(_RateType):
 
 @register
 class SpatialDropout1DType(_RateType):
-    """Drops a channel at all steps of a row."""
+    """Drops a channel in all steps of a row."""
 
     name = "spatial_dropout1d"
     sequence_use = SequenceUse.REQUIRED

@@ -1,4 +1,4 @@
-"""Layers that only arrange values anew."""
+"""Layers that change the shape of their input and not its values."""
 
 from collections.abc import Sequence
 from math import prod
@@ -17,7 +17,7 @@ from flow_nexus_neural.networks.registry import register
 
 @register
 class FlattenType(WithoutTensors):
-    """[steps, features] as one vector, steps first; a vector stays as it is."""
+    """[steps, features] to one vector, steps first; a vector is unchanged."""
 
     name = "flatten"
     arguments = ()

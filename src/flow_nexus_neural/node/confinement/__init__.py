@@ -1,1 +1,1 @@
-"""How a node gives up everything it does not need. Policy is data; ctypes only, no dependency."""
+"""Sandboxing of a node process: the policy as data, and the modules that apply it through ctypes."""

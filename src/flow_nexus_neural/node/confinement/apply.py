@@ -1,8 +1,8 @@
-"""Confines the process that calls it, step by step, for good.
+"""Confines the calling process irrevocably, with the steps of its platform.
 
-Called in a freshly started child with one thread, before it has read a byte from the engine. A mandatory
-step that fails ends the node; an opportunistic one is recorded by its errno, and the level that the engine
-computes from outside is lower. Everything is imported here: after the fork nothing is.
+Called in a freshly started child with one thread, before it reads a byte from the engine. If a mandatory
+step fails, the node ends. If an opportunistic step fails, its errno is recorded and the engine computes a
+lower isolation level. All imports happen at the top: a confined node cannot read modules from disk.
 """
 
 import sys
@@ -30,16 +30,16 @@ __all__ = ["ORPHANED_STATUS", "ConfinementFailed", "Limits", "Steps", "confine",
 
 
 def confine(granted: Limits, *, keep_fds: Collection[int], expected_ppid: int) -> Steps:
-    """Give up everything but computing, and answering on the kept descriptors.
+    """Give up every right except computing and using the kept descriptors.
 
     Args:
         granted: Resource limits.
         keep_fds: Descriptors that stay open: the engine's socket and the stderr pipe.
-        expected_ppid: Process id of the parent as it was before the fork. When it has died the process
-            exits with status 9 at once.
+        expected_ppid: Process id of the parent as it was before the fork. If the parent has died since,
+            the process exits with status 9 at once.
 
     Returns:
-        Results by step: the value reached, or the errno's name of an opportunistic step that was refused.
+        By step: its value, or the name of the errno with which an opportunistic step failed.
 
     Raises:
         ConfinementFailed: If a mandatory step failed.
@@ -48,12 +48,12 @@ def confine(granted: Limits, *, keep_fds: Collection[int], expected_ppid: int) -
 
 
 def run_probes(*, hostile: Hostile = "errno") -> dict[str, str]:
-    """Try once each thing that a node must not be able to do.
+    """Attempt each operation that the confinement must refuse, once.
 
     Args:
         hostile: As in the limits; under `kill` the probes that would end the node are left out.
 
     Returns:
-        By probe: the errno's name, or `allowed`. Empty on platforms without a wall to examine.
+        By probe: the errno's name, or `allowed`. Empty on Windows, which has no sandbox to test.
     """
     return _run_probes(hostile=hostile)

@@ -1,8 +1,8 @@
-"""The policy as a seccomp filter program. Pure: the same policy gives the same instructions.
+"""Compiles the policy to a seccomp filter program. Pure: the same policy gives the same instructions.
 
-Source: classic BPF as `linux/filter.h` and `linux/seccomp.h` define it. The kernel runs the program once for
-every call on `struct seccomp_data {int nr; u32 arch; u64 ip; u64 args[6]}` and obeys what it returns; calls
-that are allowed whatever their arguments are cached, so their place in the program costs nothing.
+Source: classic BPF as `linux/filter.h` and `linux/seccomp.h` define it. The kernel runs the program for every
+system call on `struct seccomp_data {int nr; u32 arch; u64 ip; u64 args[6]}` and applies its return value. It
+caches calls that are allowed for all arguments, so their position in the program costs nothing.
 """
 
 from typing import Final, NamedTuple
@@ -27,7 +27,7 @@ ARGUMENTS_OFFSET: Final = 16  # little endian: the lower half of an argument com
 
 
 class Instruction(NamedTuple):
-    """`struct sock_filter`: jumps count the instructions to skip."""
+    """`struct sock_filter`; a jump is the number of instructions to skip."""
 
     code: int
     jump_true: int
@@ -36,14 +36,14 @@ class Instruction(NamedTuple):
 
 
 def compile_policy(machine: Machine, *, own_pid: int, hostile: Hostile) -> list[Instruction]:
-    """Translate the policy's tables for one machine and one process.
+    """Compile the policy's tables for one machine and one process.
 
-    Names that the machine has no number for are left out: what is not named is refused.
+    Names without a number on this machine are left out: they cannot be called there.
 
     Args:
-        machine: Numbers and the architecture word; calls of any other ABI kill the process.
+        machine: Call numbers and architecture; a call of any other ABI kills the process.
         own_pid: Replaces `policy.OWN_PID`.
-        hostile: Answer to the calls in `policy.HOSTILE`.
+        hostile: What happens on a call in `policy.HOSTILE`.
     """
     program = _guard_abi(machine)
     for name in policy.ALLOWED:
@@ -60,6 +60,7 @@ def compile_policy(machine: Machine, *, own_pid: int, hostile: Hostile) -> list[
 
 
 def _guard_abi(machine: Machine) -> list[Instruction]:
+    # Before any number is compared: under another ABI (32-bit, x32) the same number is another call.
     program = [
         Instruction(LOAD, 0, 0, ARCH_OFFSET),
         Instruction(EQUAL, 1, 0, machine.audit_arch),
@@ -72,7 +73,10 @@ def _guard_abi(machine: Machine) -> list[Instruction]:
 
 
 def _case(machine: Machine, name: str, body: list[Instruction]) -> list[Instruction]:
-    """`body` for this call alone; it must return, for it may overwrite the accumulator."""
+    """Run `body` for this call only.
+
+    The body must end in a return: it overwrites the accumulator, in which later cases expect the number.
+    """
     number = machine.numbers.get(name)
     if number is None:
         return []
@@ -84,6 +88,7 @@ def _rule(rule: policy.Rule, own_pid: int) -> list[Instruction]:
     body: list[Instruction] = []
     for check in rule.checks:
         offset = ARGUMENTS_OFFSET + 8 * check.argument
+        # BPF compares 32 bits at a time: a 64-bit pointer needs a test of its upper half too.
         if check.wide:
             body += [Instruction(LOAD, 0, 0, offset + 4), Instruction(EQUAL, 1, 0, 0), refuse]
         body.append(Instruction(LOAD, 0, 0, offset))

@@ -1,4 +1,4 @@
-"""A Landlock domain without a single rule: no file, no TCP port, no abstract socket, no foreign signal.
+"""A Landlock domain without rules: no file, no TCP port, no abstract socket, no signal to outside processes.
 
 Source: `Documentation/userspace-api/landlock.rst` of the kernel, ABI 1 to 7.
 """
@@ -25,7 +25,7 @@ class _RulesetAttribute(ctypes.Structure):
 
 
 def landlock_abi() -> int:
-    """The version this kernel offers.
+    """Return the Landlock ABI version of this kernel.
 
     Raises:
         OSError: ENOSYS or EOPNOTSUPP where Landlock is not built in or switched off.
@@ -34,7 +34,7 @@ def landlock_abi() -> int:
 
 
 def enter_domain(abi: int) -> bool:
-    """Refuse everything that ABI `abi` can refuse.
+    """Restrict this process in everything that Landlock version `abi` can restrict.
 
     Raises:
         OSError: If the kernel refuses.
@@ -44,6 +44,7 @@ def enter_domain(abi: int) -> bool:
         _newest(policy.LANDLOCK_NET_BITS, abi),
         _newest(policy.LANDLOCK_SCOPE_BITS, abi),
     )
+    # The structure grew with the ABI: an older kernel refuses bytes that it does not know.
     ruleset = syscall("landlock_create_ruleset", attribute, _newest(_ATTRIBUTE_BYTES, abi), 0)
     try:
         syscall("landlock_restrict_self", ruleset, 0)
@@ -53,7 +54,7 @@ def enter_domain(abi: int) -> bool:
 
 
 def try_to_list(directory: int) -> str:
-    """What opening a directory for reading gives: `allowed`, or the errno's name."""
+    """Open a directory for reading; return `allowed`, or the errno's name."""
     try:
         os.close(os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=directory))
     except OSError as failure:

@@ -1,6 +1,6 @@
-"""The few kernel calls that the standard library does not offer, through the C library.
+"""System calls that the standard library does not offer, through the C library.
 
-Everything is resolved at import: after a fork a node imports nothing and looks nothing up.
+Symbols are resolved at import, because a confined node cannot load a library or a module any more.
 """
 
 import ctypes
@@ -26,7 +26,7 @@ Argument = int | bytes | ctypes.Array[ctypes.c_char] | ctypes.Structure | None
 
 
 def _native(argument: Argument) -> object:
-    # Without a wrapper ctypes passes a Python int as a 32-bit C int.
+    # Without c_long, ctypes would pass a Python int as a 32-bit C int and cut addresses in half.
     if isinstance(argument, int):
         return ctypes.c_long(argument)
     if isinstance(argument, ctypes.Structure):
@@ -61,7 +61,7 @@ def prctl(option: int, *arguments: int) -> int:
 
 
 def wipe_environment_strings() -> None:
-    """Zero the C strings of the environment, which `unsetenv` leaves in memory."""
+    """Overwrite the C strings of the environment with zeros; `unsetenv` leaves them in memory."""
     entries = ctypes.POINTER(ctypes.c_void_p).in_dll(_LIBC, "environ")
     index = 0
     while entries and entries[index]:

@@ -1,4 +1,4 @@
-"""Descriptors, environment and resource limits of a node. No privilege needed."""
+"""Descriptors, environment and resource limits of a node. None of these steps needs a privilege."""
 
 import contextlib
 import errno
@@ -16,7 +16,7 @@ _SIZES: Final = frozenset({b"VmData", b"VmSize"})
 
 
 def close_descriptors(keep: Collection[int]) -> int:
-    """Close every descriptor that is not kept; 0 and 1 stay closed.
+    """Close every descriptor that is not in `keep`, standard input and output included.
 
     Returns:
         The number of descriptors that are open afterwards.
@@ -42,7 +42,7 @@ def close_descriptors(keep: Collection[int]) -> int:
 
 
 def _close_one_by_one(kept: frozenset[int]) -> None:
-    """For kernels before 5.9."""
+    """Fallback for kernels before 5.9, which lack close_range."""
     for name in os.listdir("/proc/self/fd"):
         descriptor = int(name)
         if descriptor not in kept:
@@ -51,7 +51,7 @@ def _close_one_by_one(kept: frozenset[int]) -> None:
 
 
 def scrub_environment() -> int:
-    """Forget every variable that the policy does not keep, in Python's and in C's memory.
+    """Delete every variable that the policy does not keep, from Python's and from C's memory.
 
     Returns:
         The number of variables left.
@@ -63,6 +63,7 @@ def scrub_environment() -> int:
     }
     if len(kept) == len(os.environ):
         return len(kept)
+    # First: once the variables are unset, nothing points to their C strings any more.
     wipe_environment_strings()
     os.environ.clear()
     if os.name == "posix":
@@ -74,11 +75,11 @@ def scrub_environment() -> int:
 
 
 def set_rlimits(*, memory_mb: int, cpu_s: int, nofile: int) -> dict[str, int]:
-    """Lower every limit for good: nothing inside can raise one again.
+    """Lower every limit, soft and hard, so that the process cannot raise one again.
 
-    RLIMIT_DATA bounds private writable memory from what the process has now; RLIMIT_AS bounds what
-    else can be mapped (page tables cost memory too). The seccomp policy denies the two kinds of
-    mapping that RLIMIT_DATA does not count.
+    RLIMIT_DATA bounds private writable memory, counted from the present size; RLIMIT_AS bounds the
+    whole address space (page tables cost memory too). The seccomp policy denies the two kinds of
+    writable mapping that RLIMIT_DATA does not count.
 
     Args:
         memory_mb: Private memory above the present, in MiB.
@@ -113,10 +114,10 @@ def set_rlimits(*, memory_mb: int, cpu_s: int, nofile: int) -> dict[str, int]:
 
 
 def die_first() -> int:
-    """When memory runs out, be chosen before anything else: the zygote, the server, the user's programs.
+    """Make the kernel's out-of-memory killer prefer this node to the zygote, the server and other programs.
 
     Returns:
-        The preference in force, of at most 1000.
+        The score adjustment in force, at most 1000.
 
     Raises:
         OSError: If the kernel refuses.
@@ -130,7 +131,7 @@ def die_first() -> int:
 
 
 def _lower(limit: int, soft: int, hard: int) -> int:
-    """Set a limit, or less where the present hard one is lower already. Returns the soft one."""
+    """Set a limit, or the present hard limit where that is lower already. Returns the soft limit set."""
     present = resource.getrlimit(limit)[1]
     if present != resource.RLIM_INFINITY:
         soft, hard = min(soft, present), min(hard, present)

@@ -1,9 +1,9 @@
 """The steps on macOS: descriptors, limits and a Seatbelt profile. UNTESTED: written from documentation.
 
-`sandbox_init` is marked deprecated by Apple and still what browsers use. A node is started by exec there
-(a fork after Accelerate or Objective-C was used is not safe), so that everything must be imported before.
-Memory limits are not enforced by that kernel, and there is no parent-death signal: the node ends when its
-socket does.
+`sandbox_init` is marked deprecated by Apple but browsers still use it. A node is started by exec there (a
+fork after the use of Accelerate or Objective-C is not safe) and must import everything before it is confined.
+That kernel does not enforce memory limits and has no parent-death signal: the node ends when its socket is
+closed.
 """
 
 import ctypes
@@ -34,7 +34,7 @@ _SYSTEM: Final = "/usr/lib/libSystem.B.dylib"
 
 
 def confine_macos(granted: Limits, *, keep_fds: Collection[int], expected_ppid: int) -> Steps:
-    """See `apply.confine`."""
+    """Confine this process; see `apply.confine`."""
     if os.getppid() != expected_ppid:
         os._exit(ORPHANED_STATUS)
     steps: Steps = {"platform": sys.platform}
@@ -52,7 +52,7 @@ def confine_macos(granted: Limits, *, keep_fds: Collection[int], expected_ppid: 
 
 
 def run_macos_probes(*, hostile: Hostile = "errno") -> dict[str, str]:  # noqa: ARG001 - one signature
-    """Try to read, to use a socket and to fork. None of them can end the node."""
+    """Attempt to read a file, to bind a socket and to fork. No attempt can end the node."""
     probes: dict[str, Callable[[], None]] = {
         "open": _open,
         "bind": _bind,

@@ -1,4 +1,4 @@
-"""Own network, IPC, UTS and cgroup namespaces, and an empty root. Opportunistic."""
+"""Puts a node into its own network, IPC, UTS and cgroup namespaces and an empty root. All opportunistic."""
 
 import contextlib
 import os
@@ -21,13 +21,13 @@ _NAMESPACES: Final = {
 
 
 def enter_namespaces(*, as_root: bool) -> dict[str, str | bool | None]:
-    """Leave the shared namespaces, each on its own so that one refusal does not cost the others.
+    """Enter a new namespace of each kind; one call each, so that one refusal does not cost the others.
 
-    Without root a user namespace comes first: it grants the right to make the others, and maps no id, so
-    the node owns nothing in it.
+    Without root a user namespace comes first: it grants the right to create the others. No id is mapped
+    into it, so the node owns no file there.
 
     Returns:
-        By name: True when entered, None when not wanted, else the errno's name.
+        By name: True if entered, None if not attempted, else the errno's name.
     """
     results: dict[str, str | bool | None] = {"user_namespace": None}
     if not as_root:
@@ -36,7 +36,7 @@ def enter_namespaces(*, as_root: bool) -> dict[str, str | bool | None]:
         results[name] = _attempt(flag)
     if results["uts_namespace"] is True:
         with contextlib.suppress(OSError):
-            socket.sethostname(_HOST_NAME)  # the machine's own is nobody's business
+            socket.sethostname(_HOST_NAME)  # hides the machine's real host name from the node
     return results
 
 
@@ -49,13 +49,13 @@ def _attempt(flag: int) -> str | bool:
 
 
 def enter_empty_root() -> bool:
-    """Make a directory that shows nothing but the process's own descriptors the root.
+    """Change the root to /proc/self/fdinfo, which holds nothing but the process's own descriptors.
 
-    Source of the trick: Chromium's Linux sandbox, which chroots into the fdinfo of a dead process.
+    Source: Chromium's Linux sandbox, which chroots into the fdinfo of a dead process.
 
     Raises:
         OSError: Without CAP_SYS_CHROOT or without a mounted /proc.
     """
     os.chroot(_EMPTY_ROOT)
-    os.chdir("/")
+    os.chdir("/")  # a working directory outside the new root would be a way around it
     return True

@@ -1,7 +1,7 @@
-"""What a node may do. Data only: the modules beside this one apply it, tests read it.
+"""What a confined node may do. Data only: the other modules of this package apply it, tests read it.
 
-To extend the allow-list: find the call with strace, say beside it why a node needs it, and add an attack to
-tests/security that shows what it cannot be used for.
+To extend the allow-list: find the call with strace, state beside it why a node needs it, and add an attack to
+tests/security that shows what the call cannot be used for.
 """
 
 import errno
@@ -18,23 +18,23 @@ CPU_GRACE_S: Final = 5
 OOM_SCORE: Final = 1000
 STACK_BYTES: Final = 8 << 20
 ADDRESS_SPACE_SLACK_MB: Final = 16 << 10
-"""What a node may map beyond its private memory: granted regions and libraries' reservations."""
+"""Address space beyond private memory, in MiB: for granted regions and reservations of libraries."""
 
 LANDLOCK_FS_BITS: Final = {1: 0x1FFF, 2: 0x3FFF, 3: 0x7FFF, 5: 0xFFFF}
-"""Every file-system right a Landlock ABI knows (REFER came with 2, TRUNCATE with 3, IOCTL_DEV with 5)."""
+"""All file-system rights by the Landlock ABI that added them (2: REFER, 3: TRUNCATE, 5: IOCTL_DEV)."""
 LANDLOCK_NET_BITS: Final = {4: 0x3}
 """Bind and connect of TCP."""
 LANDLOCK_SCOPE_BITS: Final = {6: 0x3}
 """Abstract unix sockets and signals to processes outside."""
 
 OWN_PID: Final = -1
-"""Stands in a check for the process id of the node that installs the filter."""
+"""Placeholder in a check for the process id of the node that installs the filter."""
 
 
 class Check(NamedTuple):
-    """Holds when the lower 32 bits of argument `argument`, masked, are one of `values`.
+    """Passes if the lower 32 bits of argument number `argument`, after `mask`, equal one of `values`.
 
-    The kernel takes only the lower half of int arguments. For pointers `wide` demands an upper half of 0.
+    The kernel reads only the lower half of int arguments; for pointers `wide` demands an upper half of 0.
     """
 
     argument: int
@@ -44,7 +44,7 @@ class Check(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A call that is allowed when all checks hold, and fails with `otherwise` when one does not."""
+    """A call that is allowed if all checks pass, and else fails with the errno `otherwise`."""
 
     checks: tuple[Check, ...]
     otherwise: int = errno.EPERM
@@ -152,7 +152,7 @@ REFUSED: Final = {
     "io_uring_enter": errno.ENOSYS,
     "io_uring_register": errno.ENOSYS,
 }
-"""Calls with an errno of their own. Everything that no table here names fails with `DEFAULT_ERRNO`."""
+"""Calls that fail with a specific errno. A call that no table names fails with `DEFAULT_ERRNO`."""
 
 DEFAULT_ERRNO: Final = errno.EPERM
 
@@ -165,4 +165,4 @@ HOSTILE: Final = (
     *("swapon", "keyctl", "add_key", "request_key", "personality", "setuid", "capset"),
     *("pidfd_send_signal", "process_mrelease", "memfd_secret"),
 )
-"""Calls that no library makes by way of trying: under `kill` they end the node with SIGSYS."""
+"""Calls that no library makes in normal use: with hostile=`kill` they end the node with SIGSYS."""

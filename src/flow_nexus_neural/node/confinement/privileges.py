@@ -1,4 +1,4 @@
-"""Capabilities, ids and the process attributes that guard a node from its surroundings and them from it."""
+"""Capabilities, user ids, and the process attributes that restrict inspection, orphans and privileges."""
 
 import ctypes
 import errno
@@ -22,20 +22,20 @@ class _CapabilityData(ctypes.Structure):
 
 
 def drop_bounding_set() -> str:
-    """Empty the set that limits what any later exec could gain.
+    """Empty the capability bounding set, the limit of what a later exec could gain.
 
     Returns:
         `empty`.
 
     Raises:
-        OSError: EPERM without CAP_SETPCAP; no harm then, for no-new-privs forbids the gain too.
+        OSError: EPERM without CAP_SETPCAP. Harmless: no-new-privs prevents the same gain.
     """
     for capability in range(_HIGHEST_CAPABILITY + 1):
         try:
             libc.prctl(libc.PR_CAPBSET_DROP, capability)
         except OSError as failure:
             if failure.errno == errno.EINVAL and capability > 0:
-                break  # the kernel's last one was the one before
+                break  # past the last capability that this kernel knows
             raise
     return "empty"
 
@@ -49,6 +49,7 @@ def drop_ids() -> int:
     Raises:
         OSError: If the kernel refuses, for example in a container that maps one id only.
     """
+    # Groups before the user: after setresuid the process may not change its groups any more.
     os.setgroups([])
     os.setresgid(policy.NODE_GID, policy.NODE_GID, policy.NODE_GID)
     os.setresuid(policy.NODE_UID, policy.NODE_UID, policy.NODE_UID)
@@ -70,7 +71,7 @@ def drop_capabilities() -> str:
 
 
 def forbid_inspection() -> bool:
-    """Not dumpable: no core file, no ptrace and no /proc memory access by a process of the same user.
+    """Clear the dumpable flag: no core file, no ptrace, no /proc/<pid>/mem for processes of the same user.
 
     Raises:
         OSError: If the kernel refuses.
@@ -82,20 +83,21 @@ def forbid_inspection() -> bool:
 def die_with_parent(expected_ppid: int) -> bool:
     """Ask for SIGKILL when the parent dies.
 
-    The kernel forgets both this and not-dumpable when ids or capabilities change, so they come after.
+    The kernel clears this setting and the dumpable flag when ids or capabilities change: call both later.
 
     Returns:
-        False when the parent had died already: nobody will send the signal, so the caller must exit.
+        False if the parent has already died: the signal will never come, so the caller must exit.
 
     Raises:
         OSError: If the kernel refuses.
     """
     libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
+    # Checked after the request: a parent that dies between the two is still noticed.
     return os.getppid() == expected_ppid
 
 
 def forbid_new_privileges() -> bool:
-    """No exec can gain privileges any more; Landlock and seccomp need it.
+    """Set no-new-privs: no exec can gain privileges. The kernel demands it for Landlock and seccomp.
 
     Raises:
         OSError: If the kernel refuses.

@@ -1,7 +1,7 @@
-"""A node's self-test: it tries what it must not be able to do, and says what it got.
+"""Self-test of a confined node: it attempts each forbidden operation and reports the errno.
 
-Every probe is harmless where it succeeds. Where a call's arguments are such that an unfiltered kernel would
-refuse them too, it would do so with another errno, and that is what is reported.
+A probe that succeeds does no harm. Some probes pass arguments that an unfiltered kernel refuses as well, but
+with another errno, so that the reported errno still tells whether the filter works.
 """
 
 import ctypes
@@ -41,7 +41,10 @@ class _ResourceLimit(ctypes.Structure):
 
 
 def _pollers() -> list[tuple[range, select.poll]]:
-    """The cheapest way to tell closed descriptors apart: poll() names them, some at a time."""
+    """Prepare poll() over every descriptor number; it reports POLLNVAL for a closed one.
+
+    Cheaper than one call per descriptor, and poll is among the few calls that the policy allows.
+    """
     pollers = []
     for first in range(0, _SCAN_DESCRIPTORS, _POLLED_AT_ONCE):
         descriptors = range(first, first + _POLLED_AT_ONCE)
@@ -52,7 +55,7 @@ def _pollers() -> list[tuple[range, select.poll]]:
     return pollers
 
 
-# Made before the fork: a fresh ctypes array type or a thousand registrations cost a tenth of the start.
+# Created before the fork: doing this in each child would cost a tenth of a node's start time.
 _POLLERS: Final = _pollers()
 _PAIR: Final = ctypes.create_string_buffer(8)
 _STAT: Final = ctypes.create_string_buffer(512)
@@ -61,7 +64,7 @@ _WORDS: Final = ctypes.create_string_buffer(16)
 
 
 def run_linux_probes(*, hostile: Hostile = "errno") -> dict[str, str]:
-    """Try everything once.
+    """Run every probe once.
 
     Args:
         hostile: Under `kill` the probes that would end the node are left out.
@@ -142,7 +145,7 @@ _PROBES: Final[dict[str, Callable[[], int | None]]] = {
     "shared_position": lambda: syscall("lseek", -1, 0, 0),
     # Flags that contradict each other: without a filter EINVAL.
     "thread": lambda: syscall("clone", _CLONE_THREAD, 0, 0, 0, 0),
-    # A wake that finds nobody: without a filter a permitted no-op.
+    # Wakes no thread: without a filter a permitted no-op.
     "shared_futex": lambda: syscall("futex", _WORD, _FUTEX_WAKE, 1, None, None, 0),
     "clock_of_parent": lambda: syscall("clock_gettime", (~os.getppid() << 3) | 2, _WORDS),
     # A null path: without a filter EFAULT.

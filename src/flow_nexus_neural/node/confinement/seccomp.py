@@ -1,4 +1,4 @@
-"""Installs the filter. The last step: afterwards the node can only do what the policy names."""
+"""Installs the seccomp filter, the last step: afterwards only the system calls of the policy work."""
 
 import ctypes
 import os
@@ -22,7 +22,10 @@ class _Program(ctypes.Structure):
 
 
 class _Template(NamedTuple):
-    """A filter that lacks only the process id; made before the fork, completed in the child's own copy."""
+    """A compiled filter with a placeholder for the process id.
+
+    Compiled before the fork, to keep node starts short; the child fills in its id in its own copy.
+    """
 
     code: ctypes.Array[ctypes.c_char]
     pid_offsets: tuple[int, ...]
@@ -50,10 +53,10 @@ _TEMPLATES: Final[dict[Hostile, _Template]] = (
 
 
 def install_filter(*, hostile: Hostile) -> str:
-    """Confine every thread of this process to the policy, for good.
+    """Install the policy's filter for every thread of this process, irrevocably.
 
     Returns:
-        `allow-list`, or why there is none for this machine.
+        `allow-list`, or why there is no filter for this machine.
 
     Raises:
         OSError: If the kernel has no seccomp filters or refuses this one.
@@ -64,7 +67,8 @@ def install_filter(*, hostile: Hostile) -> str:
     for offset in template.pid_offsets:
         pack_into("=I", template.code, offset, os.getpid())
     program = _Program(len(template.code) // _INSTRUCTION.size, ctypes.addressof(template.code))
-    straggler = syscall("seccomp", _SET_MODE_FILTER, _FLAG_TSYNC, program)
-    if straggler:
-        raise OSError(f"thread {straggler} could not be confined")
+    # With TSYNC the call returns 0, or the id of a thread that could not take over the filter.
+    unconfined_thread = syscall("seccomp", _SET_MODE_FILTER, _FLAG_TSYNC, program)
+    if unconfined_thread:
+        raise OSError(f"thread {unconfined_thread} could not be confined")
     return "allow-list"

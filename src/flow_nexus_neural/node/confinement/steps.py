@@ -1,4 +1,4 @@
-"""What every platform's confinement shares: its limits, its results, its two kinds of step."""
+"""Shared by the confinement of every platform: limits, results, mandatory and opportunistic steps."""
 
 import contextlib
 import errno
@@ -9,10 +9,10 @@ from typing import Final
 from flow_nexus_neural.settings import Hostile
 
 ORPHANED_STATUS: Final = 9
-"""Exit status of a node whose parent was gone before it could ask to die with it."""
+"""Exit status of a node whose parent died before the parent-death signal was requested."""
 
 Steps = dict[str, str | int | bool | None]
-"""What each step returned, by the step's name."""
+"""Results of the confinement steps, by name."""
 
 
 class ConfinementFailed(Exception):
@@ -21,13 +21,13 @@ class ConfinementFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a node may use.
+    """Resource limits of a node.
 
     Attributes:
         memory_mb: Private memory above its size at the start, in MiB.
         cpu_s: CPU seconds over its whole life.
         nofile: Highest descriptor number plus one.
-        hostile: Whether a call that no honest node makes fails with an errno or kills it.
+        hostile: Whether a system call that no library makes in normal use fails, or kills the node.
     """
 
     memory_mb: int
@@ -38,7 +38,7 @@ class Limits:
 
 @contextlib.contextmanager
 def mandatory(step: str) -> Iterator[None]:
-    """Turn an operating system's refusal into the end of the node.
+    """Mark a step without which the node must not run: its OSError ends the node.
 
     Raises:
         ConfinementFailed: In place of an OSError of the block.
@@ -50,7 +50,7 @@ def mandatory(step: str) -> Iterator[None]:
 
 
 def opportunistic(step: Callable[[], str | int | bool]) -> str | int | bool:
-    """The step's result, or the errno's name of its refusal."""
+    """Run a step that may fail; return its result, or the name of the errno it failed with."""
     try:
         return step()
     except OSError as failure:
@@ -58,6 +58,6 @@ def opportunistic(step: Callable[[], str | int | bool]) -> str | int | bool:
 
 
 def errno_name(failure: OSError) -> str:
-    """For example `EPERM`; `E<number>` for one without a name."""
+    """Return the symbolic name, for example `EPERM`, or `E<number>` if Python knows none."""
     code = failure.errno or 0
     return errno.errorcode.get(code, f"E{code}")

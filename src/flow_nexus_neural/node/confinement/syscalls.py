@@ -1,4 +1,4 @@
-"""Numbers of the system calls that the policy names, per machine.
+"""Numbers of the system calls that the policy names, per instruction set.
 
 Sources: Linux `arch/x86/entry/syscalls/syscall_64.tbl` and `include/uapi/asm-generic/unistd.h`, which
 aarch64 uses. The x86_64 table is exercised by the test suite; the aarch64 table has not been run.
@@ -256,7 +256,7 @@ _AARCH64: Final[Mapping[str, int]] = {
 
 
 class Machine(NamedTuple):
-    """One instruction set's view of the kernel.
+    """The system call interface of one instruction set.
 
     Attributes:
         audit_arch: `AUDIT_ARCH_*` of linux/audit.h, which seccomp reports for every call.
@@ -276,5 +276,5 @@ MACHINES: Final[Mapping[str, Machine]] = {
 
 
 def this_machine() -> Machine | None:
-    """The machine this process runs on; None when there is no table for it."""
+    """Return the entry for the present machine; None if there is no table for it."""
     return MACHINES.get(platform.machine()) if sys.platform == "linux" else None

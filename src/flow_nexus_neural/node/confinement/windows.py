@@ -1,7 +1,7 @@
 """The step on Windows: a job object for this process alone. UNTESTED: written from documentation.
 
-The job forbids further processes, caps committed memory and CPU time, and ends with its last handle, which
-the node itself holds. It is no wall around files or the network.
+The job forbids child processes, caps committed memory and CPU time, and ends when its last handle, held by
+the node itself, is closed. It restricts neither files nor the network.
 """
 
 import ctypes
@@ -50,9 +50,9 @@ class _ExtendedLimits(ctypes.Structure):
 
 
 def confine_windows(granted: Limits, *, keep_fds: Collection[int], expected_ppid: int) -> Steps:
-    """See `apply.confine`. Elsewhere than on Windows the step says ENOSYS.
+    """Confine this process; see `apply.confine`. On other systems the step reports ENOSYS.
 
-    `keep_fds` is left alone: handles are inherited there only when the parent names them.
+    `keep_fds` is ignored: on Windows a child inherits only the handles that its parent names.
     """
     del keep_fds
     if os.getppid() != expected_ppid:
@@ -66,12 +66,12 @@ def confine_windows(granted: Limits, *, keep_fds: Collection[int], expected_ppid
 
 
 def run_windows_probes(*, hostile: Hostile = "errno") -> dict[str, str]:  # noqa: ARG001 - one signature
-    """Nothing: a job is no wall, and the system confirms its limits itself."""
+    """Return no probes: a job forbids no access, and `IsProcessInJob` already confirms the limits."""
     return {}
 
 
 def _enter_job(granted: Limits) -> bool:
-    """Put this process into a job of its own; True when the system confirms it.
+    """Put this process into its own job; True if the system confirms it.
 
     Raises:
         OSError: If the system refuses, or is not Windows.

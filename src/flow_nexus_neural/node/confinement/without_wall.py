@@ -1,6 +1,6 @@
-"""The steps where nothing stands between a node and the system: descriptors, environment and limits.
+"""The steps without a sandbox: descriptors, environment and resource limits only.
 
-What is left of `linux` for a node that was started by exec there: enough to bound it, nothing to contain it.
+Used for nodes started by exec on Linux. It bounds what they consume, not what they can access.
 """
 
 import os
@@ -18,10 +18,10 @@ from flow_nexus_neural.node.confinement.steps import ORPHANED_STATUS, Limits, St
 def confine_without_wall(
     granted: Limits, *, keep_fds: Collection[int], expected_ppid: int
 ) -> Steps:
-    """Forget descriptors and environment, and lower every limit for good; see `apply.confine`.
+    """Close descriptors, clear the environment and lower every limit; see `apply.confine`.
 
     Raises:
-        ConfinementFailed: If one of them failed.
+        ConfinementFailed: If one of the steps failed.
     """
     if os.getppid() != expected_ppid:
         os._exit(ORPHANED_STATUS)

@@ -1,6 +1,6 @@
-"""What computes each layer type, in files named like those of `networks.layers`.
+"""The classes that compute each layer type, in files named like those of `networks.layers`.
 
-Every module of this package is imported, so no list of layers is kept anywhere.
+Every module of this package is imported here and registers its classes; there is no list to keep up to date.
 """
 
 import pkgutil

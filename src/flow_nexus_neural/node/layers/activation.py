@@ -1,4 +1,4 @@
-"""Activation functions as layers of their own."""
+"""Activation functions as separate layers."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -17,7 +17,7 @@ from flow_nexus_neural.protocol.plan import PlannedLayer
 @computes("activation")
 @dataclass(frozen=True, slots=True)
 class ActivationLayer(Layer):
-    """An activation on its own."""
+    """Applies an activation function to every element."""
 
     activation: Activation
 

@@ -52,7 +52,7 @@ class Attention(Layer):
     @override
     def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:
         """Run the layer."""
-        if self.last_query_only:  # the last step sees all steps, causal or not
+        if self.last_query_only:  # the last step attends to all steps even under a causal mask
             return attend_from_last(x, parts, dropout=self.dropout, noise=noise)[:, None]
         return attend(x, parts, dropout=self.dropout, causal=self.causal, noise=noise)
 
@@ -66,13 +66,13 @@ def attend(
     causal: bool = False,
     noise: Noise = None,
 ) -> Tensor:
-    """Textbook form: softmax(Q K^T / sqrt(key_dim)) V of every step, [n, t, c] -> [n, t, c]."""
+    """Compute softmax(Q K^T / sqrt(key_dim)) V for every step, [n, t, c] -> [n, t, c]."""
     query = _project(x, parts, f"{prefix}query")  # [n, heads, t, key_dim]
     key = _project(x, parts, f"{prefix}key")
     value = _project(x, parts, f"{prefix}value")
     if noise is None or dropout == 0.0:
         mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=causal)
-    else:  # torch's kernel would draw from the global generator
+    else:  # written out, because torch's kernel would draw dropout from the global generator
         scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)  # [n, heads, t, t]
         if causal:
             future = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
@@ -92,10 +92,11 @@ def _project(x: Tensor, parts: Parts, name: str) -> Tensor:
 def attend_from_last(
     x: Tensor, parts: Parts, *, prefix: str = "", dropout: float = 0.0, noise: Noise = None
 ) -> Tensor:
-    """The textbook form's last step only, [n, t, c] -> [n, c], without keys and values of every step.
+    """Compute `attend` for the last step only, [n, t, c] -> [n, c], without keys and values of every step.
 
-    One query q per head needs no key: (W_k y + b_k) . q = y . (W_k^T q) + const, and the constant cancels in
-    the softmax; nor a value: the weights average the inputs first. The key bias so has gradient 0 exactly.
+    With one query q per head the keys need not be computed: (W_k y + b_k) . q = y . (W_k^T q) + const, and
+    the constant cancels in the softmax, so the gradient of the key bias is exactly 0. Nor need the values:
+    the weights average the inputs first, and W_v is applied to the average.
     Measured for 8 heads of 64 over 50 steps of 256, batch 32: 4.5 against 56 ms per training step.
     """
     last = x[:, -1]  # [n, c]
@@ -108,7 +109,7 @@ def attend_from_last(
     weights = drop(torch.softmax(scores, dim=-1), dropout, noise)
     inputs = torch.bmm(weights, x)  # [n, heads, c]
     mixed = torch.bmm(inputs.transpose(0, 1), parts[f"{prefix}value_kernel"].transpose(0, 1))
-    # Dropped weights no longer add up to 1, and the value bias is weighted by their sum.
+    # After dropout the weights do not sum to 1, so the value bias must be scaled by their sum.
     bias = parts[f"{prefix}value_bias"]
     if noise is not None and dropout > 0.0:
         bias = bias * weights.sum(-1, keepdim=True)
@@ -204,6 +205,7 @@ class PositionalEncoding(Layer):
 
 def sinusoids(steps: int, width: int) -> Tensor:
     """[steps, width]: sin(p / 10000^(2i / width)) in even columns 2i, cos of the same in odd ones."""
+    # In float64: float32 would round the large angles of late steps before their sine is taken.
     pairs = torch.arange(width, dtype=torch.float64).div(2, rounding_mode="floor")
     position = torch.arange(steps, dtype=torch.float64)[:, None]
     angle = position / torch.pow(10_000.0, 2.0 * pairs / width)

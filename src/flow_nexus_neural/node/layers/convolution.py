@@ -18,7 +18,7 @@ from flow_nexus_neural.protocol.plan import PlannedLayer
 @computes("conv1d")
 @dataclass(frozen=True, slots=True)
 class Conv1D(Layer):
-    """Correlation over time: [n, t, c] -> [n, t', filters]; kernel [k, c, filters]."""
+    """Cross-correlation over the steps: [n, t, c] -> [n, t', filters]; kernel [k, c, filters]."""
 
     strides: int
     dilation: int
@@ -58,7 +58,7 @@ class Conv1D(Layer):
 
 
 def _same_padding(steps: int, reach: int, strides: int) -> tuple[int, int]:
-    """Zeros before and after, so that ceil(steps / strides) steps come out; the odd one goes after."""
+    """Zeros before and after, so that the output has ceil(steps / strides) steps; an odd zero goes after."""
     total = max((-(-steps // strides) - 1) * strides + reach + 1 - steps, 0)
     return total // 2, total - total // 2
 
@@ -87,7 +87,8 @@ class GraphConvolution(Layer):
     def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:
         """Run the layer."""
         kernel, bias = parts["kernel"], parts["bias"]
-        if kernel.shape[0] < kernel.shape[1]:  # mix the narrower side
+        # (A H) W = A (H W): multiply by the adjacency on the side with fewer channels.
+        if kernel.shape[0] < kernel.shape[1]:
             return self.activation(functional.linear(self.adjacency @ x, kernel.t(), bias))
         return self.activation(self.adjacency @ (x @ kernel) + bias)
 

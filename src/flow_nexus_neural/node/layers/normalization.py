@@ -17,13 +17,13 @@ from flow_nexus_neural.protocol.plan import PlannedLayer
 @computes("batch_normalization")
 @dataclass(frozen=True, slots=True)
 class BatchNormalization(Layer):
-    """Normalises each channel by the batch while training, by running statistics otherwise.
+    """Normalises each channel by batch statistics while training, by running statistics otherwise.
 
     Source: Ioffe and Szegedy, "Batch Normalization", ICML 2015, algorithms 1 and 2. Departures, as in Keras:
     the running variance is the biased one, and a frozen layer uses its running statistics in training too.
 
     Attributes:
-        frozen: No tensor of it is trained.
+        frozen: None of its tensors is trained.
         one_value: A row has one value per channel, so a batch of one row has no variance.
     """
 
@@ -55,7 +55,7 @@ class BatchNormalization(Layer):
         """Run the layer; a training batch updates `moving_mean` and `moving_variance` in place.
 
         Raises:
-            ValueError: If training sees one value per channel only.
+            ValueError: If a training batch has only one value per channel.
         """
         values = x.reshape(-1, x.shape[-1])  # [n * t, c]
         gamma, beta = parts["gamma"], parts["beta"]
@@ -63,7 +63,7 @@ class BatchNormalization(Layer):
         if noise is None or self.frozen:
             normal = functional.batch_norm(values, mean, variance, gamma, beta, eps=self.epsilon)
             return normal.view(x.shape)
-        # With momentum 1 torch leaves the batch's own mean and unbiased variance in these two.
+        # With momentum 1 torch writes the batch's own mean and unbiased variance into these two.
         batch_mean, batch_variance = torch.zeros_like(mean), torch.zeros_like(variance)
         normal = functional.batch_norm(
             values,
@@ -76,7 +76,9 @@ class BatchNormalization(Layer):
             eps=self.epsilon,
         )
         with torch.no_grad():
-            count = values.shape[0]
+            count = values.shape[
+                0
+            ]  # (count - 1) / count turns the unbiased variance into Keras' biased one
             mean.lerp_(batch_mean, 1.0 - self.momentum)
             variance.lerp_(batch_variance * ((count - 1) / count), 1.0 - self.momentum)
         return normal.view(x.shape)
@@ -85,7 +87,7 @@ class BatchNormalization(Layer):
 @computes("layer_normalization")
 @dataclass(frozen=True, slots=True)
 class LayerNormalization(Layer):
-    """Normalises the last axis of every position on its own.
+    """Normalises the last axis of each position separately.
 
     Source: Ba, Kiros and Hinton, "Layer Normalization", arXiv:1607.06450, equation 4.
     """

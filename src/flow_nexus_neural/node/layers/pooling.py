@@ -1,4 +1,4 @@
-"""Pooling over the steps of a sequence, [n, t, c]: window by window or all steps at once."""
+"""Pooling over the steps of a sequence, [n, t, c]: per window, or over all steps."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -14,7 +14,7 @@ from flow_nexus_neural.protocol.plan import PlannedLayer
 
 
 def _window(layer: PlannedLayer) -> tuple[int, int]:
-    """Pool size and strides; no strides means windows that touch."""
+    """Pool size and strides; strides default to the pool size, as in Keras."""
     arguments = Arguments.of(layer)
     pool_size = arguments.integer("pool_size")
     strides = pool_size if arguments.values.get("strides") is None else arguments.integer("strides")

@@ -1,9 +1,9 @@
 """Recurrent layers over [n, t, c] with Keras' weights, gate order and bias rules.
 
-torch's own kernels do the work where the activations are the usual ones. They read the Keras kernels through
-transposed views: measured for an LSTM of 256 units over 50 steps, batch 32, this costs as much as contiguous
-copies (20.9 against 20.6 ms per training step), and less than backpropagation written by hand (26 ms).
-Other activations run step by step.
+With the default activations torch's own kernels are used. They read the Keras weights through transposed
+views: measured for an LSTM of 256 units over 50 steps, batch 32, this costs as much as contiguous copies
+(20.9 against 20.6 ms per training step), and less than backpropagation written by hand (26 ms).
+With other activations a loop over the steps is used.
 """
 
 from collections.abc import Callable
@@ -38,8 +38,8 @@ class Recurrent(Layer):
     gates z, r, h. Dropout draws one mask per row for all steps (Gal and Ghahramani 2016), on the input.
 
     Attributes:
-        run: Maps [n, t, c] and the tensors to all steps' outputs.
-        prefix: What stands before `kernel` in the part names.
+        run: Maps [n, t, c] and the tensors to the outputs of all steps.
+        prefix: Prefix of the part names, for the layers inside a bidirectional one.
     """
 
     run: "Sequence"
@@ -72,7 +72,7 @@ class Recurrent(Layer):
         return outputs if self.return_sequences else outputs[:, -1]
 
     def steps(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:
-        """[n, t, units], in the order in which the steps were processed."""
+        """Outputs of all steps, [n, t, units], in the order of processing."""
         x = drop(x, self.dropout, noise, (x.shape[0], 1, x.shape[2]))
         if self.go_backwards:
             x = x.flip(1)
@@ -91,7 +91,7 @@ Sequence = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 @computes("bidirectional")
 @dataclass(frozen=True, slots=True)
 class Bidirectional(Layer):
-    """Two recurrent layers, one over the reversed steps, joined position by position.
+    """Two recurrent layers, one over the reversed steps, merged position by position.
 
     Source: Schuster and Paliwal, "Bidirectional Recurrent Neural Networks", 1997; joined as in Keras.
     """
@@ -120,7 +120,7 @@ class Bidirectional(Layer):
         """Run the layer."""
         ahead, behind = self.ahead(x, parts, noise), self.behind(x, parts, noise)
         if self.ahead.return_sequences:
-            behind = behind.flip(1)
+            behind = behind.flip(1)  # its outputs are in order of processing, last step first
         match self.merge:
             case "sum":
                 return ahead + behind
@@ -152,7 +152,7 @@ def _sequence(cell: Cell, arguments: Arguments) -> Sequence:
 
 
 def native_lstm(x: Tensor, kernel: Tensor, recurrent: Tensor, bias: Tensor) -> Tensor:
-    """Torch's LSTM; its gate order is Keras', its second bias is a constant zero."""
+    """Torch's LSTM. Its gate order is that of Keras; its second bias, which Keras lacks, is zero."""
     state = x.new_zeros(1, x.shape[0], recurrent.shape[0])
     weights = [kernel.t(), recurrent.t(), bias, torch.zeros_like(bias)]
     training = torch.is_grad_enabled()
@@ -162,7 +162,7 @@ def native_lstm(x: Tensor, kernel: Tensor, recurrent: Tensor, bias: Tensor) -> T
 
 
 def native_gru(x: Tensor, kernel: Tensor, recurrent: Tensor, bias: Tensor) -> Tensor:
-    """Torch's GRU, whose gates are r, z, h."""
+    """Torch's GRU, with the weights reordered: its gates are r, z, h, those of Keras z, r, h."""
     state = x.new_zeros(1, x.shape[0], recurrent.shape[0])
     both = _reset_first(bias)  # [2, 3 units]
     weights = [_reset_first(kernel).t(), _reset_first(recurrent).t(), both[0], both[1]]

@@ -1,4 +1,4 @@
-"""Layers that disturb the signal while training and pass it on unchanged otherwise."""
+"""Layers that add noise while training and return their input unchanged otherwise."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -16,7 +16,7 @@ from flow_nexus_neural.protocol.plan import PlannedLayer
 @computes("dropout")
 @dataclass(frozen=True, slots=True)
 class Dropout(Layer):
-    """Element-wise dropout; nothing outside training."""
+    """Element-wise dropout; the identity outside training."""
 
     rate: float
 
@@ -35,7 +35,7 @@ class Dropout(Layer):
 @computes("spatial_dropout1d")
 @dataclass(frozen=True, slots=True)
 class SpatialDropout(Layer):
-    """Drops whole channels of a sequence: one draw for all steps of a channel."""
+    """Drops whole channels of a sequence: all steps of a channel share one draw."""
 
     rate: float
 
@@ -54,7 +54,7 @@ class SpatialDropout(Layer):
 @computes("gaussian_noise")
 @dataclass(frozen=True, slots=True)
 class GaussianNoise(Layer):
-    """Adds normal noise of mean 0; nothing outside training."""
+    """Adds normal noise of mean 0; the identity outside training."""
 
     stddev: float
 

@@ -1,4 +1,4 @@
-"""Layers that only arrange values anew."""
+"""Layers that change the shape of their input and not its values."""
 
 from dataclasses import dataclass
 from typing import Self

@@ -1,1 +1,1 @@
-"""Nodes started one by one, where nothing can fork them."""
+"""Nodes started by exec, for systems on which a zygote cannot fork them."""

@@ -1,7 +1,7 @@
-"""Nodes as processes started one by one, for systems where no process can fork them: macOS and Windows.
+"""Nodes started by exec, for systems on which a zygote cannot fork them: macOS and Windows.
 
-Every node imports its libraries for itself, which takes seconds and all of their memory; arrays travel inside
-frames. What confines it is what its platform offers and its probes prove; nothing here claims more. Tested on
+Every node imports its own copy of the libraries, which takes seconds and their full memory; arrays travel
+inside frames. The reported isolation is what the platform offers and the probes confirm, no more. Tested on
 Linux, where it is not used; never run on macOS or Windows.
 
 Use it as a context manager, as `local.runtime.LocalRuntime`.
@@ -35,14 +35,14 @@ from flow_nexus_neural.runtime.process.orders import CARRIED_BODY_BYTES, order_o
 from flow_nexus_neural.settings import Settings
 
 _LAST_BYTES_S: Final = 2.0
-_SIGNALS_TELL: Final = hasattr(signal, "SIGKILL")
-"""Whether a status says by what a process was ended."""
+_STATUS_SHOWS_SIGNAL: Final = hasattr(signal, "SIGKILL")
+"""Whether an exit status shows which signal ended the process."""
 
 
 class ExecNode(SocketNode):
     """Owns the process, the socket and the stderr pipe of one node.
 
-    `run` must run, shielded from cancellation, from the start to the end, as `LocalNode.run`.
+    A task must execute `run` from the start to the end of the node, shielded from cancellation.
     """
 
     def __init__(self, spec: NodeSpec, limits: FrameLimits, spawned: Spawned) -> None:
@@ -51,7 +51,7 @@ class ExecNode(SocketNode):
         self._stderr = spawned.stderr
 
     async def run(self) -> None:
-        """Serve the node until it is gone and everything of it is released."""
+        """Serve the node until it has ended and all its resources are released."""
         report: ExitReport | None = None
         try:
             async with anyio.create_task_group() as writing:
@@ -59,13 +59,14 @@ class ExecNode(SocketNode):
                 async with anyio.create_task_group() as reading:
                     reading.start_soon(self._last_words.drain_stream, self._stderr)
                     reading.start_soon(self._read)
-                    # The event loop waits for its children one by one: what one of them used is not known.
+                    # The event loop reaps children without their resource use: memory and CPU are unknown.
                     report = ExitReport(await self._process.wait(), None, None)
                     self._dead.set()
-                    # Both streams end with it; the deadline is for descriptors that leaked elsewhere.
+                    # Both streams end with the process, unless another process inherited their descriptors.
                     reading.cancel_scope.deadline = anyio.current_time() + _LAST_BYTES_S
                 writing.cancel_scope.cancel()
         finally:
+            # Waiters are released last: after them nothing of the node may still run or be open.
             self._end_process()
             self._hang_up()
             self._settle(self._exit_of(report), self._violation)
@@ -80,7 +81,7 @@ class ExecNode(SocketNode):
             was_ready=self._was_ready,
             asked=self._asked_to_stop,
         )
-        if not _SIGNALS_TELL and cause is not None:
+        if not _STATUS_SHOWS_SIGNAL and cause is not None:
             reason, _, why = cause.partition(": ")
             return replace(found, reason=reason, sentence=f"terminated: {why}")
         return found
@@ -97,12 +98,12 @@ class ExecNode(SocketNode):
 
 
 class ExecRuntime(ManagedRuntime[ExecNode]):
-    """Starts nodes by exec, each in a process that imports everything for itself.
+    """Starts nodes by exec, each in a process with its own copy of the libraries.
 
     Args:
-        settings: What one node may use, and whether a weaker node is refused.
+        settings: Limits of one node, and the required isolation level.
         command: Program and arguments of a node.
-        inherit: Whether nodes get their socket by inheritance, or connect to a loopback port.
+        inherit: Whether nodes inherit their socket; else they connect to a loopback port.
     """
 
     name = "exec"
@@ -121,7 +122,7 @@ class ExecRuntime(ManagedRuntime[ExecNode]):
         self._limits = FrameLimits(body_bytes=CARRIED_BODY_BYTES)
 
     async def start(self, spec: NodeSpec, *, ready_timeout_s: float = 30.0) -> ExecNode:
-        """Start, confine and judge a node; see `base.NodeRuntime`."""
+        """Start a node and measure its isolation; see `base.NodeRuntime`."""
         return await self._bring_up(partial(self._begin, spec), spec, ready_timeout_s)
 
     async def _begin(self, spec: NodeSpec) -> ExecNode:
@@ -130,7 +131,7 @@ class ExecRuntime(ManagedRuntime[ExecNode]):
         spawned = await spawn(self._command, order, inherit=self._inherit)
         try:
             self._require_open()
-        except RuntimeUnavailable:  # closed while it was started: nobody would serve it
+        except RuntimeUnavailable:  # the runtime was closed meanwhile and would not stop this node
             await spawned.abandon()
             raise
         node = ExecNode(spec, self._limits, spawned)

@@ -1,7 +1,7 @@
-"""Starts one node's process by exec and gives both ends of its connection to their owners.
+"""Starts one node's process by exec and connects it to this process.
 
-A socket pair where a child can inherit descriptors. Elsewhere the node connects to a loopback port, once, and
-proves by a token from its standard input that it is the one; the listener is closed before it is believed.
+They are connected by a socket pair if a child can inherit descriptors. Otherwise the node connects to a
+loopback port and authenticates itself with a token from its standard input; the listener accepts one node.
 """
 
 import hmac
@@ -34,14 +34,14 @@ _LAST_BYTES_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Spawned:
-    """A started process, this side's non-blocking end of its connection, and its last words."""
+    """A started process, this side's non-blocking end of its connection, and its stderr."""
 
     process: Process
     connection: socket.socket
     stderr: ByteReceiveStream
 
     async def abandon(self) -> None:
-        """End it and release what belongs to it."""
+        """Kill the process and release its resources."""
         self.connection.close()
         await _end(self.process)
 
@@ -49,15 +49,15 @@ class Spawned:
 async def spawn(
     command: Sequence[str], order: Mapping[str, int | str], *, inherit: bool
 ) -> Spawned:
-    """Start it; its libraries may still be importing when this returns.
+    """Start the process; it may still be importing its libraries when this returns.
 
     Args:
         command: Program and arguments.
         order: See `orders.order_of`.
-        inherit: Give it one end of a socket pair; False makes it connect.
+        inherit: Pass one end of a socket pair; if false the process connects to a port.
 
     Raises:
-        NodeStartFailed: If the system refuses, or it does not connect; nothing is left behind.
+        NodeStartFailed: If the system refuses, or the process does not connect; nothing is left behind.
     """
     try:
         return await (_with_pair if inherit else _with_port)(command, order)
@@ -71,8 +71,9 @@ async def _with_pair(command: Sequence[str], order: Mapping[str, int | str]) -> 
         ours.callback(connection.close)
         theirs.callback(node_socket.close)
         fd = node_socket.fileno()
+        # `node_socket` is closed here in any case, or the end of the node would not end the stream.
         process = await _open(command, (fd,))
-        await _told(process, {"order": dict(order), "wire": {"fd": fd}})
+        await _send_order(process, {"order": dict(order), "wire": {"fd": fd}})
         ours.pop_all()
     return _spawned(process, connection)
 
@@ -83,7 +84,7 @@ async def _with_port(command: Sequence[str], order: Mapping[str, int | str]) -> 
         listener.settimeout(0)
         wire = {"port": listener.getsockname()[1], "token": token.hex()}
         process = await _open(command, ())
-        await _told(process, {"order": dict(order), "wire": wire})
+        await _send_order(process, {"order": dict(order), "wire": wire})
         connection = None
         try:
             with anyio.move_on_after(_CONNECT_S):
@@ -99,7 +100,10 @@ async def _with_port(command: Sequence[str], order: Mapping[str, int | str]) -> 
 
 
 async def _accept(listener: socket.socket, token: bytes, process: Process) -> socket.socket | None:
-    """The node's connection, whoever else may try; None when its process ends first."""
+    """The authenticated connection of the node; None if its process ends first.
+
+    Any local process may connect to the port; connections without the token are closed.
+    """
     found: list[socket.socket] = []
 
     async def listen() -> None:
@@ -108,7 +112,7 @@ async def _accept(listener: socket.socket, token: bytes, process: Process) -> so
             connection, _ = listener.accept()
             proven = False
             try:
-                proven = await _proves_itself(connection, token)
+                proven = await _authenticates(connection, token)
             finally:
                 if not proven:
                     connection.close()
@@ -128,7 +132,7 @@ async def _accept(listener: socket.socket, token: bytes, process: Process) -> so
     return found[0] if found else None
 
 
-async def _proves_itself(connection: socket.socket, token: bytes) -> bool:
+async def _authenticates(connection: socket.socket, token: bytes) -> bool:
     connection.settimeout(0)
     said = b""
     with suppress(OSError), anyio.move_on_after(_TOKEN_S):
@@ -139,11 +143,13 @@ async def _proves_itself(connection: socket.socket, token: bytes) -> bool:
             if not part:
                 break
             said += part
-    return hmac.compare_digest(said, token)
+    return hmac.compare_digest(
+        said, token
+    )  # in constant time, so that timing does not reveal the token
 
 
 async def _open(command: Sequence[str], pass_fds: tuple[int, ...]) -> Process:
-    # Shielded: a process that exists is never lost on the way to its owner.
+    # Shielded: cancelled between start and return, the process would run on without an owner.
     with anyio.CancelScope(shield=True):
         process = await anyio.open_process(
             command,
@@ -152,14 +158,14 @@ async def _open(command: Sequence[str], pass_fds: tuple[int, ...]) -> Process:
             stderr=subprocess.PIPE,
             cwd=os.sep,
             env=_environment(),
-            start_new_session=INHERITS_DESCRIPTORS,  # an interrupt at a terminal is ours to handle
+            start_new_session=INHERITS_DESCRIPTORS,  # Ctrl-C in a terminal must reach the server only
             pass_fds=pass_fds,
         )
     return process  # noqa: RET504  # a scope may swallow, for all that types say
 
 
-async def _told(process: Process, order: Mapping[str, Any]) -> None:
-    """Send a process its order, or end it."""
+async def _send_order(process: Process, order: Mapping[str, Any]) -> None:
+    """Write the order to the process's standard input; kill the process if that fails."""
     line = json.dumps(order).encode() + b"\n"
     try:
         if process.stdin is not None:
@@ -171,7 +177,7 @@ async def _told(process: Process, order: Mapping[str, Any]) -> None:
 
 
 async def _end(process: Process) -> str:
-    """Kill it and wait; gives its last words."""
+    """Kill the process and wait for it; return the end of its stderr."""
     heard = LastWords(f"node process {process.pid}")
     with anyio.CancelScope(shield=True):
         with suppress(ProcessLookupError):
@@ -191,6 +197,6 @@ def _spawned(process: Process, connection: socket.socket) -> Spawned:
 
 
 def _environment() -> dict[str, str]:
-    """Nothing of ours, but for what Windows needs to open a socket."""
+    """A fresh environment, plus the one variable that Windows needs to open a socket."""
     kept = {name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ}
     return {**ENVIRONMENT, **kept}

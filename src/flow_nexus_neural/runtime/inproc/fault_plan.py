@@ -1,4 +1,4 @@
-"""Says which request to which slot goes wrong, and how. For simulation: one plan always gives one course."""
+"""Planned faults for simulation: which request to which slot fails, and how. Deterministic."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ Fault = Literal["kill", "lose", "freeze", "ignore", "garbage", "slow"]
 
 @dataclass(frozen=True, slots=True)
 class PlannedFault:
-    """One thing that goes wrong; `delay_s` is for `slow` only."""
+    """One fault; `delay_s` is for `slow` only."""
 
     fault: Fault
     delay_s: float = 0.0
 
 
 class FaultPlan:
-    """Faults by slot, kind of request and how many of that kind the slot has been sent before.
+    """Faults by slot, kind of request, and number of the request among those of its kind.
 
-    Requests are counted per slot over all its incarnations, from 1: `kill("worker-1", "train", nth=3)` hits
-    the third training request that worker-1 is ever sent.
+    Requests are counted per slot over all its incarnations, from 1: `kill("worker-1", "train", nth=3)` kills
+    worker-1 on the third training request that it is ever sent.
     """
 
     def __init__(self) -> None:
@@ -27,11 +27,11 @@ class FaultPlan:
         self._seen: Counter[tuple[str, str]] = Counter()
 
     def kill(self, slot: str, kind: str, *, nth: int = 1) -> Self:
-        """The node dies on this request, before it does any of it."""
+        """The node dies on this request, before it starts on it."""
         return self._plan(slot, kind, nth, PlannedFault("kill"))
 
     def lose(self, slot: str, kind: str, *, nth: int = 1) -> Self:
-        """The node ends on this request because its runtime does, through no fault of its own."""
+        """The node ends on this request because its runtime is lost; not counted as the node's failure."""
         return self._plan(slot, kind, nth, PlannedFault("lose"))
 
     def freeze(self, slot: str, kind: str, *, nth: int = 1) -> Self:
@@ -43,19 +43,19 @@ class FaultPlan:
         return self._plan(slot, kind, nth, PlannedFault("ignore"))
 
     def garbage(self, slot: str, kind: str, *, nth: int = 1) -> Self:
-        """The node answers with bytes that are no frame."""
+        """The node answers with bytes that are not a frame."""
         return self._plan(slot, kind, nth, PlannedFault("garbage"))
 
     def slow(self, slot: str, kind: str, *, delay_s: float, nth: int = 1) -> Self:
-        """The node begins with this request only after a delay."""
+        """The node starts on this request only after a delay."""
         return self._plan(slot, kind, nth, PlannedFault("slow", delay_s))
 
     def met(self, slot: str, kind: str) -> int:
-        """How many requests of this kind the slot has been sent."""
+        """Number of requests of this kind sent to the slot so far."""
         return self._seen[slot, kind]
 
     def meet(self, slot: str, kind: str) -> PlannedFault | None:
-        """Count a request; what goes wrong with it, if anything."""
+        """Count a request and return its fault, if one is planned."""
         self._seen[slot, kind] += 1
         return self._planned.get((slot, kind, self._seen[slot, kind]))
 

@@ -1,4 +1,4 @@
-"""One service as a node in this process: the same frames, the same responder, planned faults."""
+"""A node as an object in this process: same frames and responder as a process, plus planned faults."""
 
 from collections import deque
 from collections.abc import Callable
@@ -32,7 +32,8 @@ _MAX_NODES: Final = 256
 _GARBAGE: Final = b"\xff" * 64
 _STOPPED: Final = "stopped: ended by itself after it was asked to stop"
 
-# A process would end alone, whatever its program raised; here it is these, and the rest is a bug to see.
+# Any exception would end a node's own process. Here only these count as a failed start of the node; others
+# are bugs of this program and must not be hidden.
 _START_ERRORS: Final = (
     NeuralError,
     ArithmeticError,
@@ -50,26 +51,26 @@ OnEvent = Callable[[str, str, str], None]
 
 
 class Worker(Protocol):
-    """Where the services of nodes run.
+    """Executes the services of nodes.
 
     Attributes:
-        can_wait: Whether a service may be made to wait in the middle of its work.
-        isolation: Of a node that runs there.
+        can_wait: Whether a service can sleep in the middle of its work.
+        isolation: Isolation of a node that runs there.
     """
 
     can_wait: bool
     isolation: Isolation
 
     async def work(self, function: Callable[..., T], *arguments: Any) -> T:
-        """From the event loop: run a service's part and wait for it."""
+        """Called on the event loop: run a function of a service and wait for it."""
         ...
 
     def on_loop(self, function: Callable[..., T], *arguments: Any) -> T:
-        """From within `work`: run something on the event loop."""
+        """Called within `work`: run a function on the event loop."""
         ...
 
     def wait(self, delay_s: float) -> None:
-        """From within `work`, where `can_wait`: let the service sleep."""
+        """Called within `work` if `can_wait`: let the service sleep."""
         ...
 
 
@@ -83,48 +84,48 @@ class ThreadWorker:
         self._threads = anyio.CapacityLimiter(_MAX_NODES)
 
     async def work(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Run it in a thread, which is left alone when the node is killed meanwhile."""
+        """Run the function in a thread; if the node is killed meanwhile, the thread is abandoned."""
         return await anyio.to_thread.run_sync(
             function, *arguments, limiter=self._threads, abandon_on_cancel=True
         )
 
     def on_loop(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Run it on the event loop while this thread waits."""
+        """Run the function on the event loop while this thread waits."""
         return anyio.from_thread.run_sync(function, *arguments)
 
     def wait(self, delay_s: float) -> None:
-        """Let this thread wait by the event loop's clock."""
+        """Let this thread sleep by the event loop's clock."""
         anyio.from_thread.run(anyio.sleep, delay_s)
 
 
 class InlineWorker:
-    """Services run on the event loop itself: no threads, and no order that a machine's load decides."""
+    """Runs services on the event loop itself: no threads, so the order of events does not depend on load."""
 
     can_wait = False
     isolation = Isolation(level="none", missing=("nodes are objects of the server",))
 
     async def work(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call it; nothing else runs meanwhile."""
+        """Call the function; nothing else runs meanwhile."""
         return function(*arguments)
 
     def on_loop(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call it: this is the event loop."""
+        """Call the function: this is the event loop."""
         return function(*arguments)
 
     def wait(self, delay_s: float) -> None:
-        """Cannot be: a call cannot give the event loop back before it returns."""
+        """Not possible: a synchronous call blocks the event loop until it returns."""
         raise NotImplementedError(f"a service on the event loop cannot wait {delay_s} s")
 
 
 class InprocNode(NodeEnd):
-    """One service behind the wire's two ends.
+    """One service with both ends of its connection.
 
     Args:
-        spec: What it is started with.
-        factory: Makes its service.
-        faults: What goes wrong.
-        worker: Where the service runs.
-        on_event: Hears of every message and of the end, on the event loop.
+        spec: Its start parameters.
+        factory: Creates its service.
+        faults: Planned faults.
+        worker: Executes the service.
+        on_event: Called for every message and for the end, on the event loop.
     """
 
     def __init__(
@@ -153,11 +154,11 @@ class InprocNode(NodeEnd):
         self._responder: Responder | None = None
 
     def kill(self, cause: str = "killed: from outside") -> None:
-        """End it at once, as the system or a lost runtime might; cause is `reason: sentence`."""
+        """End the node at once, as the system or a lost runtime would; cause is `reason: sentence`."""
         self._kill(cause)
 
     async def run(self) -> None:
-        """Serve until told to stop, killed, or hit by a fault."""
+        """Serve until Shutdown, a kill, or a fault that ends the node."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._serve)
             await self._dying.wait()
@@ -188,7 +189,7 @@ class InprocNode(NodeEnd):
     def _answer(
         self, responder: Responder, frame: Frame[Request] | Unreadable, fault: PlannedFault | None
     ) -> None:
-        """Where the service runs: answer one frame, or let its fault happen."""
+        """In the worker: answer one frame, or execute its fault."""
         if fault is not None and fault.fault != "slow":
             self._worker.on_loop(self._fail, fault)
             return
@@ -198,10 +199,10 @@ class InprocNode(NodeEnd):
             self._worker.on_loop(self._kill, _STOPPED)
 
     def _poll(self) -> bool:
-        """Where the service runs, between steps of long work; as `node.loop.NodeLoop.poll`.
+        """In the worker, between steps of a long request; as `node.loop.NodeLoop.poll`.
 
-        On the event loop nothing can arrive meanwhile: only what has arrived before is answered, up to a
-        request with a planned delay, which then waits for the end of the long work.
+        Inline, nothing can arrive meanwhile: only requests that arrived before are answered, up to one with a
+        planned delay, which must wait for the end of the long request.
         """
         responder = self._responder
         while responder is not None and not responder.cancelled and not self._ending:
@@ -222,7 +223,7 @@ class InprocNode(NodeEnd):
         return self._frozen or self._dying.is_set()
 
     def _fail(self, fault: PlannedFault) -> None:
-        """On the event loop: what a planned fault looks like from outside."""
+        """On the event loop: produce the effect of a planned fault."""
         match fault.fault:
             case "kill":
                 self._kill("killed: a planned fault")
@@ -232,11 +233,11 @@ class InprocNode(NodeEnd):
                 self._reply([_GARBAGE])
             case "freeze":
                 self._frozen = True
-            case "ignore" | "slow":  # an ignored request is done with; a slow one was answered late
+            case "ignore" | "slow":  # nothing to do: no reply, or the delay has already passed
                 return
 
     def _reply(self, buffers: list[bytes | memoryview]) -> None:
-        """On the event loop: what the node says arrives at the engine's end."""
+        """On the event loop: deliver the node's bytes to the engine's end."""
         if self._ending:
             return
         if self._on_event is not None:
@@ -253,7 +254,7 @@ class InprocNode(NodeEnd):
             return "garbage"
         try:
             (frame,) = [frame for buffer in buffers for frame in self._replies.feed(buffer)]
-        except NeuralError:  # what follows for the node is decided where it is received
+        except NeuralError:  # only for the event log; `_reply` handles the violation
             return "unreadable"
         return frame.message.kind if isinstance(frame, Frame) else "unreadable"
 

@@ -1,13 +1,12 @@
 """Nodes as objects in this process, for simulation and debugging: no isolation, the same frames.
 
-Everything a node says and hears is encoded and decoded by the codec of the real wire, and answered by the
-same responder; regions travel inside the frames. What this cannot do: end a service that neither finishes nor
-polls.
+All messages pass through the codec and the responder that processes use; regions travel inside the frames.
+One thing is impossible here: to end a service that neither finishes nor polls.
 
-Two modes. By default each node works in a worker thread, so that quick requests are answered while it trains.
+Two modes. By default each node works in a worker thread, so that short requests are answered while it trains.
 With `inline=True` every service runs on the event loop itself: one request after the other in the order of
-arrival, no thread, no real time. Under an event loop with a virtual clock and a seeded order of tasks, the
-same seed then gives the same course, message for message:
+arrival, without threads and real time. Under an event loop with a virtual clock and a seeded order of tasks,
+equal seeds give the same sequence of messages:
 
     async with InprocRuntime(factory, faults, inline=True, on_event=trace) as runtime:
         node = await runtime.start(spec)
@@ -31,15 +30,15 @@ from flow_nexus_neural.runtime.inproc.node import (
 from flow_nexus_neural.runtime.managed import ManagedRuntime, processors
 
 _INLINE_PLACES: Final = 4
-"""A number of its own: that of the machine's processors would make the course differ between machines."""
+"""Fixed: with the number of processors, the sequence of messages would differ between machines."""
 
 
 class InprocRuntime(ManagedRuntime[InprocNode]):
     """Starts services as nodes; use it as a context manager, as `local.runtime.LocalRuntime`.
 
     Args:
-        service_factory: Makes the service of a node; what it raises is a failed start.
-        faults: What goes wrong; nothing without it.
+        service_factory: Creates the service of a node; its exceptions are failed starts.
+        faults: Planned faults; None for no fault.
         inline: Run every service on the event loop, without threads.
         places: Nodes that may train at one time; by default the processors of this machine, inline 4.
         on_event: Called with (slot, direction, kind) for every message and for the end of every node.
@@ -67,7 +66,7 @@ class InprocRuntime(ManagedRuntime[InprocNode]):
         self._on_event = on_event
 
     async def start(self, spec: NodeSpec, *, ready_timeout_s: float = 30.0) -> InprocNode:
-        """Make the service and hear it say ready; see `base.NodeRuntime`."""
+        """Create the service and wait for its Ready; see `base.NodeRuntime`."""
         return await self._bring_up(partial(self._begin, spec), spec, ready_timeout_s)
 
     async def _begin(self, spec: NodeSpec) -> InprocNode:

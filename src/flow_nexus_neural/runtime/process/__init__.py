@@ -1,1 +1,1 @@
-"""What every node that is a process has, however it was started: an order, an end, a judged isolation."""
+"""Common to all nodes that are processes: start order, environment, exit status, stderr, isolation level."""

@@ -1,4 +1,4 @@
-"""Puts the end of a node into words."""
+"""Explains why a node ended: maps exit status, signal and cause to a reason and a sentence."""
 
 import signal
 from collections.abc import Callable
@@ -26,29 +26,26 @@ _SIGNALS: Final[dict[int, str]] = {
         "SIGFPE": "crashed",
         "SIGXCPU": "cpu_limit",
     }.items()
-    if hasattr(signal, name)  # Windows knows a few of them
+    if hasattr(signal, name)  # Windows has only some of them
 }
 _SIGSYS: Final = getattr(signal, "SIGSYS", None)
 
 
 MAX_LAST_WORDS: Final = 200
 _UNASKED: Final = ("node_bug", "ended by itself without being asked to (status 0)")
-_CONFINED: Final = frozenset({9, 71})
-"""What only a node says that has not been ready yet: afterwards the number is its own invention."""
+_BEFORE_READY: Final = frozenset({9, 71})
+"""Statuses with a meaning only before Ready; after it a node may choose its exit status freely."""
 
 
 def with_last_words(sentence: str, stderr_tail: str) -> str:
-    """A sentence about a process, and the last line it wrote, if it wrote one.
-
-    The line may be made for whoever reads it: nothing in it can look like a line or a command of its own.
-    """
+    """Append to a sentence the last line of a process's stderr, if there is one, quoted as untrusted text."""
     lines = stderr_tail.strip().splitlines()
     return f"{sentence} (last words: {quoted(lines[-1], MAX_LAST_WORDS)})" if lines else sentence
 
 
 @dataclass(frozen=True, slots=True)
 class ExitReport:
-    """What the process that waited for the node measured; None for what it could not."""
+    """Exit status and resource use, from the process that waited for the node; None if not measured."""
 
     returncode: int
     max_rss_bytes: int | None
@@ -64,17 +61,19 @@ def describe_exit(
     was_ready: bool = False,
     asked: bool = True,
 ) -> NodeExit:
-    """Why a node is gone.
+    """Determine why a node ended.
 
     Args:
-        report: None when the zygote died before it could wait for the node.
-        stderr_tail: The node's last words.
-        cause: Why this side killed it, as `reason: sentence`; None when it did not.
-        out_of_memory: Asked only about a SIGKILL that this side did not send.
-        was_ready: Whether it had said that it is ready.
-        asked: Whether it had been asked to end, or could have thought so.
+        report: Its exit status; None if the zygote died before it could wait for the node.
+        stderr_tail: The end of the node's stderr.
+        cause: Why the engine's side killed it, as `reason: sentence`; None if it did not.
+        out_of_memory: Whether the kernel killed a process for lack of memory. Called only after a SIGKILL
+            that this side did not send, because each kill is counted once.
+        was_ready: Whether it had sent Ready.
+        asked: Whether a Shutdown had been sent to it, received or not.
     """
-    reason, sentence, signal_name = _words(report, was_ready=was_ready, asked=asked)
+    reason, sentence, signal_name = _from_status(report, was_ready=was_ready, asked=asked)
+    # The cause of a kill only counts if the kill took effect: the node may have ended by itself before.
     if cause is not None and reason in ("killed", "runtime_lost"):
         reason, _, why = cause.partition(": ")
         sentence = f"killed by SIGKILL: {why}"
@@ -93,7 +92,7 @@ def describe_exit(
 
 
 def unwatched(exit_: NodeExit) -> NodeExit:
-    """The same end where the zygote lives and does not answer: nobody knows how the node ended."""
+    """Correct an exit for a zygote that lives but does not answer: the cause of the end is then unknown."""
     if exit_.reason != "runtime_lost":
         return exit_
     return replace(
@@ -103,7 +102,7 @@ def unwatched(exit_: NodeExit) -> NodeExit:
     )
 
 
-def _words(
+def _from_status(
     report: ExitReport | None, *, was_ready: bool, asked: bool
 ) -> tuple[str, str, str | None]:
     if report is None:
@@ -112,7 +111,7 @@ def _words(
         known = _CODES.get(report.returncode)
         if report.returncode == 0 and not asked:
             known = _UNASKED
-        elif known is None or (was_ready and report.returncode in _CONFINED):
+        elif known is None or (was_ready and report.returncode in _BEFORE_READY):
             known = ("node_bug", f"ended with the unexpected status {report.returncode}")
         return (*known, None)
     number = -report.returncode

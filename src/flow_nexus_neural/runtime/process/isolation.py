@@ -1,8 +1,8 @@
-"""What confines a node, judged from outside.
+"""Determines the isolation level of a node from outside.
 
-Three sources: the kernel's view of the node's process, what its confinement steps returned, and what its
-probes got. The kernel's word wins over the node's. The expectations here are written down a second time on
-purpose: a policy that was loosened by mistake must not loosen its own examination.
+Three sources: the kernel's data about the node's process, the results of its confinement steps, and the
+results of its probes. If they disagree, the kernel's data counts. The expectations are not imported from
+`node.confinement.policy` on purpose: a policy weakened by mistake must not weaken its own check.
 """
 
 import os
@@ -27,7 +27,7 @@ RANKS: Final[Mapping[str, int]] = {
     "seccomp": 2,
     "strict": 3,
 }
-"""Levels by what they satisfy: a requirement of equal or lower rank."""
+"""Rank of each level: it satisfies requirements of equal or lower rank."""
 
 EXPECTED_PROBES: Final[Mapping[str, frozenset[str]]] = {
     "open": frozenset({"ENOENT"}),
@@ -57,19 +57,19 @@ EXPECTED_PROBES: Final[Mapping[str, frozenset[str]]] = {
 }
 
 _FATAL_PROBES: Final = frozenset({"execve", "ptrace", "unshare", "bpf"})
-"""Where hostile calls kill, trying one of these would be the node's end."""
+"""Probes that a node leaves out if hostile calls kill, since they would end it."""
 
-_WALLS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
+_SANDBOXES: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
     "darwin": ("seatbelt", "seatbelt", ("open", "bind", "fork")),
     "win32": ("job", "job_object", ()),
 }
-"""By platform: the level its wall gives, the step that raises it, and the probes that must bear it out."""
+"""By platform: the level of its sandbox, the step that enters it, and the probes that must confirm it."""
 _NOT_ENFORCED_ELSEWHERE: Final[Mapping[str, tuple[str, ...]]] = {
     "darwin": ("memory",),
     "win32": ("files", "network"),
 }
 _BY_GROUP: Final[Mapping[str, str]] = {"cpu_share": "cpu_percent", "total_memory": "memory_mb"}
-"""Limits on all nodes together need a control group; each with the number that shows it."""
+"""Limits on all nodes together, which need a control group, each with the field that shows it."""
 _WITHOUT_GROUP: Final = tuple(_BY_GROUP)
 
 _LIMIT_LINES: Final[Mapping[str, str]] = {
@@ -96,10 +96,10 @@ def platform_name() -> str:
 
 
 def best_level() -> str:
-    """The highest level that `judge` can find on this platform."""
-    wall = _WALLS.get(sys.platform)
-    if wall is not None:
-        return wall[0]
+    """The highest level that `judge` can return on this platform."""
+    sandbox = _SANDBOXES.get(sys.platform)
+    if sandbox is not None:
+        return sandbox[0]
     return "strict" if sys.platform == "linux" else "process"
 
 
@@ -111,17 +111,17 @@ def judge(
     *,
     hostile: Hostile = "errno",
 ) -> Isolation:
-    """Compute the level a node has reached, and refuse it when that is below the required one.
+    """Determine the isolation level of a node, and refuse a level below the required one.
 
     Args:
-        pid: The node's process; it must have said ready and still be alive.
-        steps: What its confinement steps returned.
-        probes: What its probes got.
-        requirement: Lowest level accepted; `auto` accepts any.
-        hostile: Under `kill` a node cannot have tried what would have ended it.
+        pid: The node's process; it must have sent Ready and still be alive.
+        steps: Results of its confinement steps.
+        probes: Results of its probes.
+        requirement: Lowest accepted level; `auto` accepts any.
+        hostile: Under `kill` the probes that would have ended the node are not expected.
 
     Raises:
-        IsolationUnavailable: If the level is lower than required; names what is missing.
+        IsolationUnavailable: If the level is lower than required; the message names what is missing.
     """
     if sys.platform == "linux":
         examined = EXPECTED_PROBES.keys() - (_FATAL_PROBES if hostile == "kill" else ())
@@ -140,11 +140,11 @@ def judge(
 
 
 def with_group(found: Isolation, limits: Mapping[str, int | None] | None) -> Isolation:
-    """Add what limits all nodes together.
+    """Add the limits on all nodes together.
 
     Args:
-        found: What confines the node by itself.
-        limits: As of `cgroups.NodeGroup.limits_on`; None when the node is in no group.
+        found: The confinement of one node.
+        limits: From `cgroups.NodeGroup.limits_on`; None if the node is in no control group.
     """
     if limits is None:
         return found
@@ -177,7 +177,7 @@ def _judge_linux(
 
 
 def _unseen(pid: int, probes: Mapping[str, str], *, ended: bool) -> Isolation:
-    """A /proc that hides other processes shows nothing of a live node either."""
+    """The result without kernel data: the process has ended, or /proc hides other users' processes."""
     alive = not ended and _is_there(pid)
     reason = "the process has ended" if ended else f"/proc/{pid}/status cannot be read"
     return Isolation(
@@ -194,6 +194,7 @@ def _layers(
     limits: Mapping[str, int | None],
     steps: Mapping[str, Step],
 ) -> dict[str, Any]:
+    # Landlock counts only if its effect was observed: the directory could be opened before and not after.
     proven = steps.get("landlock_before") == "allowed" and steps.get("landlock_after") == "EACCES"
     data_bytes = limits.get("data_bytes")
     seen = {
@@ -217,7 +218,8 @@ def _layers(
             "nofile": limits.get("nofile"),
         },
         "cgroup": None,
-        # The kernel shows Landlock to nobody, and the others only to who may trace the node.
+        # Reported by the node alone: no process can read Landlock's state from outside, and namespaces and
+        # root only a process that may trace the node.
         "on_the_nodes_word": [
             "landlock_abi",
             *(name for name, fact in seen.items() if fact is None),
@@ -230,7 +232,7 @@ def _filter_gaps(
     limits: Mapping[str, int | None],
     steps: Mapping[str, Step],
 ) -> list[str]:
-    """What keeps a node from the level `seccomp`."""
+    """What a node lacks for the level `seccomp`."""
     gaps = []
     if not layers["no_new_privs"]:
         gaps.append("no_new_privs")
@@ -248,7 +250,7 @@ def _filter_gaps(
 def _probe_gaps(
     layers: Mapping[str, Any], probes: Mapping[str, str], examined: Collection[str]
 ) -> list[str]:
-    # Without the filter its probes succeed: that is one gap, not twenty.
+    # Without the filter all its probes succeed: report the missing filter, not twenty probes.
     names = sorted(examined) if layers["seccomp"] == "allow-list" else ("third_descriptor",)
     return [
         f"probe {name} ({probes.get(name)})"
@@ -258,7 +260,7 @@ def _probe_gaps(
 
 
 def _file_gaps(layers: Mapping[str, Any], steps: Mapping[str, Step]) -> list[str]:
-    """What keeps a node with a complete filter from the level `strict`."""
+    """What a node of level `seccomp` lacks for the level `strict`."""
     gaps = []
     if layers["landlock_abi"] is None:
         gaps.append(f"landlock ({steps.get('landlock')}, kernel {platform.release()})")
@@ -268,9 +270,9 @@ def _file_gaps(layers: Mapping[str, Any], steps: Mapping[str, Step]) -> list[str
 
 
 def _seccomp(status: Mapping[str, str], steps: Mapping[str, Step]) -> str | None:
-    """`allow-list` when the node has a filter that this process does not have.
+    """`allow-list` if the node has a filter that this process does not have.
 
-    In a container every process may have one, so that the kernel's mode alone proves nothing.
+    In a container every process may have a filter, so the mode in /proc alone does not prove the node's own.
     """
     if status.get("Seccomp") != _SECCOMP_FILTER:
         return None
@@ -292,7 +294,7 @@ def _capabilities(status: Mapping[str, str], sets: tuple[str, ...]) -> str:
 
 
 def _differs(pid: int, link: str) -> bool | None:
-    """Whether the node's namespace or root is another than ours; None where we may not look."""
+    """Whether the node's namespace or root differs from this process's; None if not permitted to read."""
     try:
         return os.readlink(f"/proc/{pid}/{link}") != os.readlink(f"/proc/self/{link}")
     except OSError:
@@ -304,7 +306,7 @@ def _is_there(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except PermissionError:  # it exists, under another user id
         return True
     return True
 
@@ -318,7 +320,7 @@ def _nice(pid: int) -> int | None:
 
 
 def _limits(pid: int) -> dict[str, int | None]:
-    """Soft limits in force whose hard limits are finite too; None for unlimited. Empty if unreadable."""
+    """Soft limits by name; None if the soft or hard limit is unlimited. Empty if unreadable."""
     try:
         lines = Path(f"/proc/{pid}/limits").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -327,6 +329,7 @@ def _limits(pid: int) -> dict[str, int | None]:
     for line in lines:
         name, values = line[:26].strip(), line[26:].split()[:2]
         if name in _LIMIT_LINES:
+            # Both: a process may raise its soft limit up to the hard one.
             finite = all(value.isdecimal() for value in values)
             found[_LIMIT_LINES[name]] = int(values[0]) if finite else None
     return found
@@ -346,11 +349,11 @@ def _first_number(field: str | None) -> int | None:
 
 
 def _judge_elsewhere(steps: Mapping[str, Step], probes: Mapping[str, str]) -> Isolation:
-    """Other platforms: what the wall's step says, believed as far as the probes bear it out."""
-    wall = _WALLS.get(sys.platform)
-    if wall is None:
+    """On other platforms: the result of the sandbox's step, if the probes confirm it."""
+    sandbox = _SANDBOXES.get(sys.platform)
+    if sandbox is None:
         return Isolation("process", probes=dict(probes), missing=("a sandbox for this platform",))
-    level, step, expected = wall
+    level, step, expected = sandbox
     gaps = [] if steps.get(step) is True else [f"{step} ({steps.get(step)})"]
     gaps += [f"probe {n} ({probes.get(n)})" for n in expected if probes.get(n) != "EPERM"]
     return Isolation(

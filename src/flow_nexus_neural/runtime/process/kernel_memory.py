@@ -1,16 +1,16 @@
-"""Reads what the kernel says of another process's memory."""
+"""Reads the memory use of other processes, and counts out-of-memory kills, from /proc and control groups."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 
 def resident_bytes(pid: int) -> int | None:
-    """VmRSS: readable for every process, shared pages counted in full. None when it is gone or unknown."""
+    """VmRSS: readable for every process, shared pages counted in full. None if the process has ended."""
     return _kilobytes(pid, "status", "VmRSS:")
 
 
 def proportional_bytes(pid: int) -> int | None:
-    """PSS: shared pages divided among their users. None when the process may not be inspected."""
+    """PSS: shared pages divided among their users. None if the process may not be inspected."""
     return _kilobytes(pid, "smaps_rollup", "Pss:")
 
 
@@ -26,10 +26,10 @@ def _kilobytes(pid: int, table: str, field: str) -> int | None:
 
 
 class OutOfMemoryKills:
-    """Counts the kernel's out-of-memory kills, so that an unexplained SIGKILL can be told from one.
+    """Counts the kernel's out-of-memory kills, to distinguish them from other SIGKILLs.
 
-    The count is that of this process's memory cgroup, which nodes share; of the whole machine where that is
-    not readable. A kill is claimed once.
+    The count is that of this process's memory cgroup, which nodes share, or of the whole machine if that is
+    not readable. Each kill is attributed to one node only.
 
     Args:
         sources: Files with a line `oom_kill <count>`, best first.
@@ -40,7 +40,7 @@ class OutOfMemoryKills:
         self._claimed = self._count()
 
     def claim(self) -> bool:
-        """Whether the kernel killed somebody for memory whom nobody has claimed yet."""
+        """Whether there is an out-of-memory kill that is not yet attributed; attributes it to the caller."""
         if self._count() <= self._claimed:
             return False
         self._claimed += 1
@@ -67,6 +67,7 @@ def _count_files() -> list[Path]:
     except OSError:
         memberships = []
     for membership in memberships:
+        # Version 2 has one line without controllers, version 1 a line for each controller.
         _, controllers, path = membership.split(":", 2)
         if controllers == "":
             files.append(root / path.lstrip("/") / "memory.events")

@@ -1,4 +1,4 @@
-"""Drains the stderr of a process: a full pipe would block it for ever."""
+"""Drains the stderr of a process, since a full pipe would block it for ever, and keeps its end."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ class LastWords:
     """Keeps the last 4 KiB that a process wrote; everything goes to the log at level debug.
 
     Args:
-        name: Of the process, for the log.
+        name: Name of the process in the log.
     """
 
     def __init__(self, name: str) -> None:
@@ -28,7 +28,7 @@ class LastWords:
 
     @property
     def text(self) -> str:
-        """What is kept, as printable lines."""
+        """The kept bytes as printable lines."""
         return plain_lines(self._kept.decode("utf-8", "replace"), _KEPT_BYTES)
 
     async def drain(self, fd: int) -> None:
@@ -41,13 +41,14 @@ class LastWords:
             await self._take(data)
 
     async def drain_stream(self, stream: ByteReceiveStream) -> None:
-        """The same where the event loop reads the pipe."""
+        """As `drain`, for a pipe that the event loop reads."""
         async for data in stream:
             await self._take(data)
 
     async def _take(self, data: bytes) -> None:
         self._kept = (self._kept + data)[-_KEPT_BYTES:]
-        if len(data) >= _CHUNK_BYTES:  # a flood: the full pipe then slows its writer, not us
+        # A flood of output: pause, so that the full pipe slows its writer and not the event loop.
+        if len(data) >= _CHUNK_BYTES:
             await anyio.sleep(_FLOOD_PAUSE_S)
         if _LOG.isEnabledFor(logging.DEBUG):
             for line in data.decode("utf-8", "replace").splitlines():

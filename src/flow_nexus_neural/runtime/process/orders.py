@@ -1,4 +1,4 @@
-"""What the process of a node is told before it becomes one."""
+"""The start order of a node, sent to the zygote or to the exec'd process."""
 
 from typing import Final
 
@@ -7,12 +7,12 @@ from flow_nexus_neural.runtime.base import NodeSpec
 from flow_nexus_neural.settings import Settings
 
 CARRIED_BODY_BYTES: Final = 1 << 30
-"""Longest body of a frame where arrays travel inside frames."""
+"""Longest body of a frame if arrays travel inside frames."""
 _EXTRA_DESCRIPTORS: Final = 16
 
 
 def order_of(spec: NodeSpec, settings: Settings, limits: FrameLimits) -> dict[str, int | str]:
-    """The fields of `node.preparation.ForkOrder`, but for the number of the order."""
+    """The fields of `node.preparation.ForkOrder`, except `id`."""
     return {
         "node_id": spec.node_id,
         "incarnation": spec.incarnation,

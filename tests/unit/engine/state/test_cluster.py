@@ -3,6 +3,8 @@
 import pytest
 
 from flow_nexus_neural.coordination.ledger import GENESIS
+from flow_nexus_neural.engine.requests import InitRequest
+from flow_nexus_neural.engine.state.cluster import ClusterSpec
 from flow_nexus_neural.errors import ClusterTerminated, TrainingNotFound
 from tests.unit.engine.building import bundle, cluster_state, committed, network, slot
 
@@ -102,6 +104,24 @@ def test_every_change_of_the_links_is_an_epoch_of_its_own():
     assert made.link("star", None, ("worker-0",)) == 1
     assert made.link("ring", None, ("worker-0",)) == 2
     assert (made.topology, made.links.epoch) == ("ring", 2)
+
+
+def test_a_request_is_compared_in_what_it_asks_for():
+    spec = ClusterSpec.of(InitRequest(name="x", topology="ring"), 7)
+    assert spec.differences(InitRequest(name="x", topology="ring", reuse=True)) == {}
+    assert spec.differences(InitRequest(name="x", topology="ring", seed=7)) == {}
+    other = InitRequest(name="x", topology="star", seed=8)
+    assert spec.differences(other) == {"topology": ("ring", "star"), "seed": (7, 8)}
+
+
+def test_the_uptime_stands_still_at_the_end_and_starts_anew_when_read_back():
+    now = 5.0
+    made = cluster_state(lambda: now)
+    now = 12.0
+    assert made.uptime_s() == 12.0
+    made.restart_clock()
+    now = 14.0
+    assert made.uptime_s() == 2.0
 
 
 def test_a_ledger_begins_at_its_genesis():

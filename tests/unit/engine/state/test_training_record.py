@@ -2,6 +2,7 @@
 
 import pytest
 
+from flow_nexus_neural.engine.state.training_record import Advance, Training
 from tests.unit.engine.building import point, training
 
 
@@ -44,6 +45,31 @@ def test_the_best_round_is_the_first_with_the_lowest_validation_loss():
         made.advance = made.advance.after(point(number, val_loss=loss), 1, "d")
     assert (made.advance.best_round, made.advance.best_loss) == (2, 0.4)
     assert (made.advance.rounds_done, made.advance.val_loss) == (5, 0.6)
+
+
+def test_a_training_without_validation_rows_has_no_best_round():
+    after = Advance()
+    for number in (1, 2):
+        after = after.after(point(number, val_loss=None), 3, "d")
+    assert (after.best_round, after.best_loss, after.rounds_done) == (None, None, 2)
+
+
+def test_a_round_adds_its_steps_and_keeps_the_digest_of_the_start():
+    made = training()
+    made.begin_from("start")
+    before = made.advance
+    made.commit_round(before.after(point(1), 7, "end"), point(1), 2.5)
+    assert (made.advance.steps, made.advance.digest_before) == (7, "start")
+    assert (made.advance.digest_after, made.round_s) == ("end", [2.5])
+    assert (
+        before.steps == 0
+    )  # a value that is replaced, so that a failed commit leaves the former one
+
+
+def test_two_trainings_share_no_history():
+    one, other = (Training("t", 0, training().config, "then") for _ in range(2))
+    one.commit_round(one.advance.after(point(1), 1, "d"), point(1), 1.0)
+    assert (other.history, other.round_s) == ([], [])
 
 
 def test_an_interrupted_training_says_how_far_it_came_and_what_to_call():

@@ -12,7 +12,7 @@ from tests.unit.engine.building import bundle, committed, network, plan, state
 
 def test_the_bundle_is_named_by_what_shapes_an_answer_and_nothing_else():
     one = bundle({"worker-0": 1.0})
-    assert replace(one, parity=0).sha == one.sha
+    assert replace(one, parity=0).content == one.content
     for change in (
         {"version": 4},
         {"digests": {"c0": "d1"}},
@@ -20,7 +20,26 @@ def test_the_bundle_is_named_by_what_shapes_an_answer_and_nothing_else():
         {"calibrators": {"mean": Calibrator("temperature", 2.0, 0.0)}},
         {"residual_quantiles": {"mean": 1.0}},
     ):
-        assert replace(one, **change).sha != one.sha
+        assert replace(one, **change).content != one.content
+
+
+def test_a_version_is_named_by_everything_that_shapes_or_describes_an_answer():
+    """Scaling, class names, metrics, members and the network itself are part of it, like the weights."""
+    one = committed([network()], bundle({"worker-0": 1.0}))
+    plain = one.schema.model_copy
+    for change in (
+        {"bundle": replace(one.bundle, slot_weights={"worker-0": 0.5})},
+        {"schema": plain(update={"target_mean": 1.5})},
+        {"schema": plain(update={"target_sd": 7.0})},
+        {"dataset": one.dataset.model_copy(update={"rows": 7})},
+        {"networks": {"c0": network(digest="other")}},
+        {"networks": {"c0": replace(network(), slots=("worker-9",))}},
+        {"accuracy": 0.123},
+        {"loss": 0.123},
+    ):
+        assert replace(one, **change).sha != one.sha, change
+    assert replace(one, bundle=replace(one.bundle, parity=0)).sha == one.sha
+    assert replace(one, best={"c0": "elsewhere"}).sha == one.sha
 
 
 def test_one_network_is_the_model_and_several_are_named_together():

@@ -8,6 +8,7 @@ from flow_nexus_neural.engine.storage.persisted import (
     StoredProgress,
     StoredState,
     StoredTraining,
+    demands_digests,
     read,
     upgraded,
 )
@@ -51,6 +52,14 @@ def test_a_format_that_cannot_exist_is_corrupt(number):
 def test_a_value_of_the_wrong_kind_is_corrupt_and_named():
     with pytest.raises(StoreCorrupt, match="its progress cannot be read: rounds_done"):
         read(StoredProgress, {"format": FORMAT, "rounds_done": "many"})
+
+
+@pytest.mark.parametrize(
+    ("stored", "demanded"),
+    [({}, False), ({"format": 2}, False), ({"format": 3}, True), ({"format": "2"}, True)],
+)
+def test_rows_of_format_3_must_be_named_by_their_ledger(stored, demanded):
+    assert demands_digests(stored) == demanded
 
 
 def test_there_is_one_step_from_every_format_to_the_next():

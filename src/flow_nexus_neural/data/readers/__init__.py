@@ -1,0 +1,1 @@
+"""One module per file format, and `by_suffix`, which picks among them."""

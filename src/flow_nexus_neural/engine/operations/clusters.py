@@ -1,0 +1,236 @@
+"""The clusters of an engine, by id and by name.
+
+A cluster that has ended is a line in memory; whatever else is asked of it is read from disk.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flow_nexus_neural.coordination.membership import count
+from flow_nexus_neural.engine.calls.calls import NodeCalls
+from flow_nexus_neural.engine.context import EngineContext
+from flow_nexus_neural.engine.links.wiring import Wiring
+from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.operations.restore import read_cluster
+from flow_nexus_neural.engine.operations.status import cluster_state
+from flow_nexus_neural.engine.reports import ClusterLine, ClusterList
+from flow_nexus_neural.engine.requests import ListRequest
+from flow_nexus_neural.engine.state.cluster import ClusterState, was_terminated
+from flow_nexus_neural.errors import AmbiguousCluster, ClusterNotFound, StoreCorrupt
+
+
+@dataclass(frozen=True, slots=True)
+class EndedCluster:
+    """What is kept in memory of a cluster that has ended."""
+
+    cluster_id: str
+    name: str
+    terminated_at: str
+    line: ClusterLine
+
+    @classmethod
+    def of(cls, cluster: LiveCluster) -> "EndedCluster":
+        """What is kept of a cluster whose end is durable."""
+        state = cluster.state
+        line = _line(cluster)
+        return cls(state.cluster_id, state.spec.name, str(state.terminated_at), line)
+
+
+class Clusters:
+    """All clusters, in the order in which they were created, and those that cannot be read."""
+
+    def __init__(self, context: EngineContext) -> None:
+        self._context = context
+        self._known: dict[str, LiveCluster | EndedCluster] = {}
+        self._refused: dict[str, str] = {}
+        self._names: dict[str, str] = {}
+
+    def add(self, state: ClusterState) -> LiveCluster:
+        """Take in a cluster that is new or was read back."""
+        cluster = _with_parts(self._context, state)
+        self._known[state.cluster_id] = cluster
+        return cluster
+
+    def refuse(self, refused: Mapping[str, str], names: Mapping[str, str]) -> None:
+        """These clusters cannot be read, for these reasons; the names of some are known all the same."""
+        self._refused.update(refused)
+        self._names.update({name: names.get(name, "") for name in refused})
+
+    def let_go(self, cluster: LiveCluster) -> None:
+        """Keep no more than a line of a cluster, once its end is durable and nothing of it runs."""
+        if cluster.state.end_recorded and cluster.run is None:
+            self._known[cluster.cluster_id] = EndedCluster.of(cluster)
+
+    def live(self) -> list[LiveCluster]:
+        """Those that have not ended."""
+        return [
+            cluster
+            for cluster in self._known.values()
+            if isinstance(cluster, LiveCluster) and cluster.state.terminated_at is None
+        ]
+
+    def report(self, request: ListRequest | None) -> ClusterList:
+        """A line of each, in the order in which they were created; those that cannot be read at the end.
+
+        Args:
+            request: Which to list; None for all. What cannot be read is always listed.
+        """
+        ended = [c.line for c in self._known.values() if isinstance(c, EndedCluster)]
+        lines = [
+            cluster.line if isinstance(cluster, EndedCluster) else _line(cluster)
+            for cluster in self._known.values()
+        ]
+        if request is not None and not request.include_ended:
+            lines = [line for line in lines if line.status != "terminated"]
+        kept = lines if request is None else lines[-request.limit :]
+        warnings = [f"{name} cannot be read: {reason}" for name, reason in self._refused.items()]
+        if len(kept) < len(lines):
+            warnings.append(
+                f"{len(lines) - len(kept)} older clusters are not listed; a larger limit lists them too"
+            )
+        return ClusterList(
+            clusters=kept + [_unreadable_line(name, self._names[name]) for name in self._refused],
+            live=len(self.live()),
+            ended=len(ended),
+            warnings=warnings,
+        )
+
+    def unreadable_named(self, name: str) -> list[str]:
+        """Ids of clusters of this name that cannot be read."""
+        return [cluster_id for cluster_id, own in self._names.items() if own == name]
+
+    def find(self, text: str) -> LiveCluster:
+        """A cluster by id, or by its name when exactly one live cluster has it.
+
+        Raises:
+            ClusterNotFound, AmbiguousCluster: There is none, or more than one.
+            ClusterTerminated: It has ended.
+            StoreCorrupt: It cannot be read.
+        """
+        found = self._look_up(text)
+        if found is None:
+            raise self._unknown(text, None)
+        if isinstance(found, EndedCluster):
+            raise was_terminated(found.cluster_id, found.terminated_at)
+        return found
+
+    async def find_live(self, text: str) -> LiveCluster:
+        """As `find`; one that is ending is refused like one that has ended."""
+        await self._refuse_unknown(text)
+        cluster = self.find(text)
+        cluster.state.refuse_ended()
+        return cluster
+
+    async def read(self, text: str) -> LiveCluster:
+        """As `find`; one that has ended is read from disk, for this call alone.
+
+        Raises:
+            ClusterNotFound, AmbiguousCluster, StoreCorrupt: As `find`.
+        """
+        await self._refuse_unknown(text)
+        found = self._look_up(text)
+        if isinstance(found, EndedCluster):
+            return await self._read_ended(found.cluster_id)
+        return self.find(text)
+
+    async def _read_ended(self, cluster_id: str) -> LiveCluster:
+        context = self._context
+        stored = await context.store.load(cluster_id)
+        rows = [row for row in stored.clusters if row.cluster_id == cluster_id]
+        if cluster_id in stored.refused or not rows:
+            raise _unreadable(cluster_id, stored.refused.get(cluster_id, "its row is missing"))
+        return _with_parts(context, await context.offload(read_cluster, context, stored, rows[0]))
+
+    async def _refuse_unknown(self, text: str) -> None:
+        if self._look_up(text) is None:
+            raise self._unknown(text, await self._context.store.owner_of(text))
+
+    def _look_up(self, text: str) -> LiveCluster | EndedCluster | None:
+        if text in self._known:
+            return self._known[text]
+        if text in self._refused:
+            raise _unreadable(text, self._refused[text])
+        named = [c for c in self.live() if c.spec.name == text]
+        if len(named) > 1:
+            ids = ", ".join(c.cluster_id for c in named[:8])
+            raise AmbiguousCluster(
+                f"{len(named)} live clusters are named {text!r}: {ids}",
+                hint="pass one of these ids as cluster_id",
+            )
+        if named:
+            return named[0]
+        lost = self.unreadable_named(text) if text else []
+        if lost:
+            raise _unreadable(lost[0], self._refused[lost[0]])
+        return None
+
+    def _unknown(self, text: str, owner: str | None) -> ClusterNotFound:
+        for cluster in self.live():  # a node that is still starting has no row
+            ids = [s.node_id for s in cluster.slots] + [
+                t.training_id for t in cluster.state.trainings
+            ]
+            owner = cluster.cluster_id if text in ids else owner
+        if owner is not None:
+            return ClusterNotFound(
+                f"{text!r} is a node or training of cluster {owner}, not a cluster",
+                hint=f"pass cluster_id {owner}",
+            )
+        ended = [
+            c.cluster_id
+            for c in self._known.values()
+            if isinstance(c, EndedCluster) and c.name == text
+        ]
+        if ended:
+            return ClusterNotFound(
+                f"no live cluster is named {text[:80]!r}; ended with this name: {', '.join(ended[-8:])}",
+                hint="pass the id of one that has ended, or create a cluster with neural_cluster_init",
+            )
+        known = [f"{c.cluster_id} ({c.spec.name})" for c in self.live()]
+        more = f" and {len(known) - 8} more" if len(known) > 8 else ""
+        return ClusterNotFound(
+            f"no cluster {text[:80]!r}. Known: {', '.join(known[:8]) or 'none'}{more}",
+            hint="create one with neural_cluster_init",
+        )
+
+
+def _with_parts(context: EngineContext, state: ClusterState) -> LiveCluster:
+    """A cluster with the parts that act on it."""
+    calls = NodeCalls(state.metrics, context.clock, "sync", context.patience)
+    return LiveCluster(context, state, wiring=Wiring(context, state.slots, calls))
+
+
+def _line(cluster: LiveCluster) -> ClusterLine:
+    counts = count([slot.state for slot in cluster.slots])
+    training = cluster.state.latest_training
+    return ClusterLine(
+        cluster_id=cluster.cluster_id,
+        name=cluster.spec.name,
+        status=cluster_state(cluster),
+        created_at=cluster.state.created_at,
+        active_nodes=counts.active,
+        total_nodes=counts.total,
+        training_status=training.status if training else "none",
+        training_progress=training.percent if training else 0.0,
+        model_version=cluster.committed.version if cluster.committed else None,
+    )
+
+
+def _unreadable_line(cluster_id: str, name: str) -> ClusterLine:
+    return ClusterLine(
+        cluster_id=cluster_id,
+        name=name,
+        status="unreadable",
+        created_at="",
+        active_nodes=None,
+        total_nodes=None,
+        training_status=None,
+        training_progress=None,
+        model_version=None,
+    )
+
+
+def _unreadable(cluster_id: str, reason: str) -> StoreCorrupt:
+    return StoreCorrupt(
+        f"cluster {cluster_id} does not verify: {reason}",
+        hint="restore the state directory from a copy, or create a cluster with neural_cluster_init",
+    )

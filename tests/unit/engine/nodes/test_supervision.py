@@ -1,0 +1,135 @@
+"""A silent node is pinged, doubted and killed, each at its time; a slow one is not."""
+
+import anyio
+import pytest
+
+from flow_nexus_neural.engine.nodes.supervision import supervise
+from flow_nexus_neural.engine.patience import Patience
+from flow_nexus_neural.engine.ports import Ports
+from flow_nexus_neural.protocol.messages import Failed, Pong
+from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
+from tests.doubles.limits import HANG_S
+from tests.doubles.linear_service import LinearService
+from tests.unit.engine.running import running, virtual_time
+
+PATIENCE = Patience(silence_s=10.0, ping_s=2.0, min_grace_s=1.0, max_grace_s=60.0, first_step_s=8.0)
+PORTS = Ports(patience=PATIENCE)
+SLOT = "worker-0"
+
+
+@pytest.fixture
+def anyio_backend():
+    return virtual_time()
+
+
+class SaysSteps(LinearService):
+    """Answers pings, and says that its longest step took so long."""
+
+    def __init__(self, longest_step_ms=0.0):
+        super().__init__()
+        self.longest_step_ms = longest_step_ms
+
+    def on_ping(self, request, arrays, poll):
+        return Pong(busy=None, steps_done=0, longest_step_ms=self.longest_step_ms), {}
+
+
+class FailsAtPings(LinearService):
+    def on_ping(self, request, arrays, poll):
+        return Failed(type="ValueError", message="no"), {}
+
+
+def world(tmp_path, faults=None, service=None):
+    return running(tmp_path, 1, faults=faults, service=service, ports=PORTS)
+
+
+async def until_dead(w):
+    began_s = anyio.current_time()
+    with anyio.fail_after(100 * HANG_S):
+        while w.slots[SLOT].handle is not None:
+            await w.cluster.changes.wait_beyond(w.cluster.changes.count)
+    return anyio.current_time() - began_s
+
+
+async def test_a_node_is_pinged_after_silence_and_not_before(tmp_path):
+    faults = FaultPlan()
+    async with world(tmp_path, faults) as w:
+        await anyio.sleep(9.9)
+        assert faults.met(SLOT, "ping") == 0
+        await anyio.sleep(0.2)
+        assert faults.met(SLOT, "ping") == 1
+        assert w.slots[SLOT].heard_at_s == pytest.approx(anyio.current_time(), abs=0.11)
+        await anyio.sleep(50)
+        assert faults.met(SLOT, "ping") == 6
+        assert w.slots[SLOT].healthy
+
+
+async def test_a_node_that_is_asked_all_the_time_needs_no_ping(tmp_path):
+    faults = FaultPlan()
+    async with world(tmp_path, faults) as w:
+        for _ in range(20):
+            await anyio.sleep(5)
+            w.slots[SLOT].heard(anyio.current_time())  # as every answered call does
+        assert faults.met(SLOT, "ping") == 0
+
+
+async def test_a_frozen_node_is_killed_when_silence_ping_and_grace_are_over(tmp_path):
+    faults = FaultPlan().freeze(SLOT, "ping")
+    async with world(tmp_path, faults) as w:
+        await anyio.sleep(12.5)
+        assert w.slots[SLOT].state == "suspect"
+        assert await until_dead(w) == pytest.approx(10 + 2 + 1 - 12.5)
+        slot = w.slots[SLOT]
+        assert slot.state == "failed"
+        assert slot.last_error == ("node_timeout: silent for 13.0 s, taken for frozen and killed")
+        assert faults.met(SLOT, "ping") == 2
+
+
+async def test_one_missed_ping_is_forgiven_when_the_second_is_answered(tmp_path):
+    async with world(tmp_path, FaultPlan().ignore(SLOT, "ping")) as w:
+        states = []
+        w.engine.on_change(lambda _: states.append(w.slots[SLOT].state))
+        await anyio.sleep(100)
+        assert states == ["suspect", "healthy"]
+        assert w.slots[SLOT].last_error is None
+
+
+@pytest.mark.parametrize(("step_s", "grace_s"), [(0.0, 1.0), (0.2, 1.0), (5.0, 15.0), (1e6, 60.0)])
+async def test_the_grace_is_three_of_the_longest_steps_within_bounds(tmp_path, step_s, grace_s):
+    faults = FaultPlan().freeze(SLOT, "ping", nth=2)
+    async with world(tmp_path, faults, lambda spec: SaysSteps(step_s * 1e3)) as w:
+        assert await until_dead(w) == pytest.approx(10 + 10 + 2 + grace_s)
+        assert f"silent for {12 + grace_s:.1f} s" in w.slots[SLOT].last_error
+
+
+async def test_a_node_at_work_whose_steps_nobody_timed_gets_the_grace_of_a_first_step(tmp_path):
+    async with world(tmp_path, FaultPlan().freeze(SLOT, "ping")) as w:
+        w.slots[SLOT].begin_call()  # it is asked something long
+        assert await until_dead(w) == pytest.approx(10 + 2 + 8)
+
+
+async def test_a_node_that_fails_at_a_ping_is_killed_for_that(tmp_path):
+    async with world(tmp_path, service=lambda spec: FailsAtPings()) as w:
+        assert await until_dead(w) == pytest.approx(10)
+        assert w.slots[SLOT].last_error.startswith("protocol_violation: a ping failed")
+        assert w.slots[SLOT].state == "failed"
+
+
+async def test_a_process_that_was_replaced_is_looked_after_no_longer(tmp_path):
+    async with world(tmp_path) as w:
+        former = w.slots[SLOT].handle
+        w.node(SLOT).kill()
+        await until_dead(w)
+        await w.deploy(layers=None)
+        assert w.slots[SLOT].handle is not former
+        with anyio.fail_after(HANG_S):
+            await supervise(w.cluster, w.slots[SLOT], former)  # ends at once
+        assert w.slots[SLOT].healthy
+
+
+async def test_bytes_of_pings_are_counted_as_synchronisation(tmp_path):
+    async with world(tmp_path) as w:
+        before = dict(w.cluster.metrics.bytes_by_category)
+        await anyio.sleep(10.5)
+        after = w.cluster.metrics.bytes_by_category
+        assert after["sync"] > before["sync"]
+        assert after["train"] == before["train"] == 0

@@ -1,0 +1,208 @@
+"""A training is right before it starts: its data, networks and shards; a refusal touches no node."""
+
+import numpy as np
+import pytest
+
+from flow_nexus_neural.engine.training.preparation import (
+    healthy_workers,
+    prepare_training,
+)
+from flow_nexus_neural.errors import (
+    DataTooSmall,
+    InvalidArchitecture,
+    InvalidArguments,
+    LimitExceeded,
+    NoWorkers,
+)
+from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
+from tests.unit.engine.running import LAYERS, OTHER_LAYERS, ROWS, rows, running, virtual_time
+
+
+@pytest.fixture
+def anyio_backend():
+    return virtual_time()
+
+
+async def prepared(w, ordinal=0, **more):
+    return await prepare_training(w.cluster, w.train_request(**more), ordinal)
+
+
+async def test_every_training_row_belongs_to_exactly_one_worker(tmp_path):
+    async with running(tmp_path, 3) as w:
+        found = await prepared(w)
+        own = np.concatenate(list(found.shards.rows.values()))
+        assert sorted(own) == list(range(len(found.data.parts["train"].y)))
+        assert sum(len(part.y) for part in found.data.parts.values()) <= ROWS
+        assert found.dataset.rows == ROWS
+        assert found.dataset.split.train == len(own)
+
+
+async def test_no_node_is_touched(tmp_path):
+    faults = FaultPlan()
+    async with running(tmp_path, 2, faults=faults) as w:
+        before = [n.bytes_sent for n in w.runtime.nodes]
+        await prepared(w)
+        assert [n.bytes_sent for n in w.runtime.nodes] == before
+        assert w.cluster.state.trainings == []
+        assert w.cluster.state.networks_made == 0
+
+
+async def test_workers_with_the_same_layers_share_a_network_and_others_do_not(tmp_path):
+    async with running(tmp_path, 2) as w:
+        await w.deploy(layers=OTHER_LAYERS)
+        await w.deploy()
+        found = await prepared(w)
+        assert {key: network.slots for key, network in found.networks.items()} == {
+            "c0": ("worker-0", "worker-1", "worker-3"),
+            "c1": ("worker-2",),
+        }
+        assert [info.parameters for info in found.network_infos] == [4, 4]
+        assert [info.input for info in found.network_infos] == [[3], [3]]
+        assert not found.continues
+
+
+async def test_without_a_worker_there_is_nothing_to_train_and_the_hint_fits_the_reason(tmp_path):
+    async with running(tmp_path, 1) as w:
+        await w.deploy("validator")
+        w.slots["worker-0"].fail("dead")
+        with pytest.raises(NoWorkers, match="0 of 1 workers, 1 of 1 validators") as refusal:
+            await prepared(w)
+        assert refusal.value.hint.startswith("replace worker-0")
+    async with running(tmp_path / "none", 0) as w:
+        with pytest.raises(NoWorkers) as refusal:
+            healthy_workers(w.cluster)
+        assert refusal.value.hint == "deploy one with neural_node_deploy (role: worker)"
+
+
+async def test_only_healthy_workers_get_rows(tmp_path):
+    async with running(tmp_path, 3) as w:
+        w.slots["worker-1"].fail("dead")
+        found = await prepared(w)
+        assert set(found.shards.rows) == {"worker-0", "worker-2"}
+        assert found.networks["c0"].slots == ("worker-0", "worker-2")
+
+
+async def test_a_network_that_does_not_fit_names_the_workers_that_have_it(tmp_path):
+    conv = ({"type": "conv1d", "filters": 2, "kernel_size": 9}, {"type": "dense", "units": 1})
+    async with running(tmp_path, 1) as w:
+        await w.deploy(layers=conv)
+        with pytest.raises(InvalidArchitecture, match="worker-1: ") as refusal:
+            await prepared(w)
+        assert refusal.value.code == "invalid_architecture"
+
+
+async def test_a_network_that_is_too_large_names_the_workers_that_have_it(tmp_path):
+    async with running(tmp_path, 1, max_parameters=1000) as w:
+        await w.deploy(layers=({"type": "dense", "units": 900}, {"type": "dense", "units": 1}))
+        with pytest.raises(LimitExceeded, match="worker-1: "):
+            await prepared(w)
+
+
+async def test_too_few_rows_are_refused(tmp_path):
+    async with running(tmp_path, 1) as w:
+        with pytest.raises(DataTooSmall):
+            await prepared(w, dataset=rows(8))
+
+
+async def test_what_contradicts_the_number_of_workers_is_refused(tmp_path):
+    async with running(tmp_path, 2) as w:
+        with pytest.raises(InvalidArguments, match="above the 2 workers that can train"):
+            await prepared(w, federated=True, clients_per_round=3)
+        with pytest.raises(NoWorkers, match="a round needs 3 workers and 2 take part"):
+            await prepared(w, federated=True, min_nodes_per_round=3)
+
+
+async def test_a_test_row_never_becomes_a_training_row_whatever_seed_a_training_has(tmp_path):
+    async with running(tmp_path, 2) as w:
+        found = [await prepared(w, ordinal, seed=seed) for ordinal, seed in ((0, 1), (1, 99))]
+        for part in ("train", "test", "select"):
+            one, other = (made.data.parts[part] for made in found)
+            assert one.x.tobytes() == other.x.tobytes()
+            assert one.y.tobytes() == other.y.tobytes()
+        shards = [made.shards.rows["worker-0"] for made in found]
+        assert not np.array_equal(*shards)  # who gets which of them is drawn anew
+        assert [made.config.seed for made in found] == [1, 99]
+
+
+async def test_the_clusters_seed_and_the_ordinal_decide_where_none_is_given(tmp_path):
+    async with running(tmp_path, 2) as w:
+        first, again, second = [await prepared(w, ordinal) for ordinal in (0, 0, 1)]
+        assert first.config.seed == w.cluster.spec.seed
+        for name, own in first.shards.rows.items():
+            np.testing.assert_array_equal(own, again.shards.rows[name])
+        assert not np.array_equal(first.shards.rows["worker-0"], second.shards.rows["worker-0"])
+
+
+async def test_a_second_training_goes_on_from_the_committed_weights(tmp_path):
+    async with running(tmp_path, 2) as w:
+        await w.train()
+        was = w.committed.networks["c0"]
+        found = await prepared(w, 1)
+        (network,) = found.networks.values()
+        assert found.continues
+        assert (network.key, network.version, network.digest) == ("c0", was.version, was.digest)
+        assert network.state is was.state
+        assert not any("lineage" in warning for warning in found.warnings)
+
+
+async def test_another_optimiser_keeps_the_weights_and_forgets_the_moments(tmp_path):
+    async with running(tmp_path, 2) as w:
+        await w.train()
+        was = w.committed.networks["c0"]
+        (network,) = (await prepared(w, 1, optimizer="adagrad")).networks.values()
+        assert network.state.params is was.state.params
+        assert network.state.opt_step == 0 < was.state.opt_step
+        np.testing.assert_array_equal(network.state.moments["v"], np.full(4, 0.1, "f4"))
+        assert (network.blob, network.moments_blob) == (was.blob, None)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"dataset": {"X": [[i % 3, i % 5] for i in range(60)], "y": [i / 7 for i in range(60)]}},
+        {"dataset": {**rows(), "y": [i % 2 for i in range(ROWS)]}},
+    ],
+    ids=["other columns", "another task"],
+)
+async def test_other_data_start_a_lineage_of_their_own_and_say_so(tmp_path, more):
+    async with running(tmp_path, 2) as w:
+        await w.train()
+        found = await prepared(w, 1, **more)
+        (network,) = found.networks.values()
+        assert (network.key, network.state, found.continues) == ("c1", None, False)
+        assert any("starts a new lineage" in warning for warning in found.warnings)
+
+
+async def test_equal_columns_with_other_rows_go_on(tmp_path):
+    async with running(tmp_path, 2) as w:
+        await w.train()
+        assert (await prepared(w, 1, dataset=rows(ROWS + 20))).continues
+
+
+async def test_a_worker_with_other_layers_starts_anew_beside_one_that_goes_on(tmp_path):
+    async with running(tmp_path, 1) as w:
+        await w.train()
+        await w.deploy(layers=OTHER_LAYERS)
+        found = await prepared(w, 1)
+        versions = {key: network.version for key, network in found.networks.items()}
+        assert sorted(versions.values()) == [0, 2]
+        assert versions["c0"] == 2
+        assert found.continues
+        assert not any("lineage" in warning for warning in found.warnings)
+
+
+async def test_what_the_caller_insists_on_is_told_apart_from_a_default(tmp_path):
+    async with running(tmp_path, 3) as w:
+        asked = await prepared(w, federated=True, min_nodes_per_round=2)
+        assert asked.least_workers == 2
+        default = await prepared(w, federated=True)
+        assert (default.least_workers, default.config.min_nodes_per_round) == (1, 3)
+
+
+async def test_warnings_of_data_shards_and_networks_all_arrive(tmp_path):
+    async with running(tmp_path, 1) as w:
+        await w.deploy(layers=({"type": "conv1d", "filters": 2, "kernel_size": 1}, *LAYERS))
+        found = await prepared(w, federated=True, partition="capability")
+        assert any("rows are below 2000" in warning for warning in found.warnings)
+        assert any("the data have no symbols" in warning for warning in found.warnings)
+        assert any(warning.startswith("worker-1: ") for warning in found.warnings)
