@@ -244,7 +244,8 @@ PROMISES = (
     CHECKS.held(
         "contract.commands.stored-clusters",
         "Stored clusters can be listed, shown and removed from the command line.",
-        COMMANDS / "stored_clusters_are_listed_shown_and_removed_but_not_while_a_server_has_them",
+        COMMANDS
+        / "stored_clusters_are_listed_shown_and_removed_but_not_removed_while_a_server_has_them",
         COMMANDS / "the_doctor_says_what_is_wrong",
     ),
 )
