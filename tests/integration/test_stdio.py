@@ -88,6 +88,21 @@ def test_garbage_on_the_wire_does_not_stop_the_next_call(
     assert shared_pipe.client.result("neural_cluster_init", {"name": "c"})["success"] is True
 
 
+def test_a_request_that_cannot_be_read_is_answered_and_logged(tmp_path: Path):
+    with double_server(tmp_path) as server:
+        client = server.client
+        client.send_bytes(b"\xef\xbb\xbf")  # as some shells put in front
+        client.initialize()
+        client.send_bytes(b'{"jsonrpc":"1.0","id":"old","method":"tools/list"}\n')
+        assert client.answer("old")["error"]["code"] == -32600
+        client.send_bytes(
+            b'{"jsonrpc":"2.0","id":"half","method":"tools/call","params":{"name":"neural_cluster_init",'
+            b'"arguments":{"name":"caf\\ud83d"}}}\n'
+        )
+        assert client.answer("half")["result"]["structuredContent"]["success"] is True
+        assert "is no message" in server.stderr_path.read_text()
+
+
 @pytest.fixture(scope="module")
 def shared_pipe(tmp_path_factory: pytest.TempPathFactory):
     with double_server(tmp_path_factory.mktemp("wire")) as server:

@@ -45,7 +45,11 @@ def _directory(dataset: str) -> str:
     """The directory that would have to be allowed: of an absolute path its own, else any."""
     path = Path(os.path.expanduser(dataset.removeprefix("file://")))
     named = str(path.parent)
-    if not path.is_absolute() or path.parent == Path(path.anchor) or any(mark in named for mark in '*?["'):
+    if (
+        not path.is_absolute()
+        or path.parent == Path(path.anchor)
+        or any(mark in named for mark in '*?["')
+    ):
         return ANY_DIRECTORY
     return clip(one_line(named), MAX_SHOWN_CHARS)
 
