@@ -16,6 +16,7 @@ from flow_nexus_neural.engine.requests import (
 )
 from flow_nexus_neural.engine.surface import EngineSurface, Progress
 from flow_nexus_neural.server import texts
+from flow_nexus_neural.server.answer_size import answer_short_enough
 from flow_nexus_neural.server.json_schema import Schema
 from flow_nexus_neural.server.schemas import (
     ConnectResult,
@@ -94,7 +95,7 @@ async def neural_predict_distributed(
     Call it once neural_train_distributed has committed a round, also while it goes on. It returns the
     prediction, its confidence, the agreement of the nodes and each node's answer.
     """
-    return PredictResult.of(await engine.predict(request))
+    return answer_short_enough(PredictResult.of(await engine.predict(request)))
 
 
 async def neural_cluster_terminate(
