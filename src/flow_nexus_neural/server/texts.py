@@ -229,6 +229,8 @@ PREDICT_OUTPUTS = {
     "input_report": "What of the input was used, filled in or ignored.",
 }
 TERMINATE_OUTPUTS = {
+    "checkpoints_kept": "Files of the model that stay. They cannot be loaded again.",
+    "artifacts_path": "their folder below the state directory",
     "final_metrics": "Rounds, accuracy, loss and bytes reached.",
 }
 LIST_OUTPUTS = {

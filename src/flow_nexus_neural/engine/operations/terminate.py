@@ -211,5 +211,18 @@ def _report(cluster: LiveCluster, *, already: bool, stopped: int) -> TerminateRe
         artifacts_path=_artifacts_path(cluster),
         final_metrics=_metrics(cluster),
         terminated_at=cluster.state.terminated_at,
-        warnings=[],
+        warnings=_what_stays(cluster),
     )
+
+
+def _what_stays(cluster: LiveCluster) -> list[str]:
+    """What the kept files are good for, and what they are not: an ended cluster cannot be brought back."""
+    kept = _checkpoints(cluster)
+    if not kept:
+        return []
+    notice = (
+        f"the {kept} files of its model stay in the state directory for programs that read safetensors: the"
+        " header of a file of weights has the network and how rows are scaled. No cluster can be made of them"
+        " again in this version; the same call with delete_artifacts true deletes them"
+    )
+    return [notice]
