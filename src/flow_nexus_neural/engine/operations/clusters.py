@@ -83,7 +83,9 @@ class Clusters:
         if request is not None and not request.include_ended:
             lines = [line for line in lines if line.status != "terminated"]
         kept = lines if request is None else lines[-request.limit :]
-        warnings = [f"{name} cannot be read: {reason}" for name, reason in self._refused.items()]
+        notices = self._context.notices
+        warnings = [*notices.always, *notices.lists]
+        warnings += [f"{name} cannot be read: {reason}" for name, reason in self._refused.items()]
         if len(kept) < len(lines):
             warnings.append(
                 f"{len(lines) - len(kept)} older clusters are not listed; a larger limit lists them too"
@@ -187,9 +189,10 @@ class Clusters:
             )
         known = [f"{c.cluster_id} ({c.spec.name})" for c in self.live()]
         more = f" and {len(known) - 8} more" if len(known) > 8 else ""
+        place = "".join(f"{notice}. " for notice in self._context.notices.always)
         return ClusterNotFound(
             f"no cluster {text[:80]!r}. Known: {', '.join(known[:8]) or 'none'}{more}",
-            hint="create one with neural_cluster_init",
+            hint=f"{place}create one with neural_cluster_init",
         )
 
 

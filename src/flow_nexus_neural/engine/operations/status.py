@@ -283,7 +283,7 @@ def _serving(cluster: LiveCluster) -> Serving | None:
 
 
 def _warnings(cluster: LiveCluster) -> list[str]:
-    warnings = list(cluster.state.cautions)
+    warnings = [*cluster.context.notices.always, *cluster.state.cautions]
     if cluster.committed is not None and cluster.committed.dataset.synthetic:
         warnings.append(
             "the model was trained on synthetic data: results say nothing about markets"
