@@ -8,28 +8,35 @@ from flow_nexus_neural.server.schemas import PredictResult
 from flow_nexus_neural.vocabulary import Label
 
 MAX_ANSWER_BYTES = 40_000
+MAX_FULL_BYTES = 50_000
+"""Where the answers of the nodes were asked for; beyond this hosts cut a reply without a word."""
 DIGITS = 4
 CUT = f"probabilities were cut to {DIGITS} digits"
 
 Shortened = tuple[PredictResult, str]
 
 
-def answer_short_enough(answer: PredictResult) -> PredictResult:
-    """Leave out what says least, step by step, until the answer has at most 40,000 bytes.
+def answer_short_enough(answer: PredictResult, *, full: bool = False) -> PredictResult:
+    """Leave out what says least, step by step, until the answer keeps its budget.
 
     Predictions and confidences always stay. An answer of usual size is returned unchanged.
+
+    Args:
+        answer: As the engine gave it.
+        full: Whether the answers of the nodes were asked for; they are left out last then.
     """
+    budget = MAX_FULL_BYTES if full else MAX_ANSWER_BYTES
+    by_node_or_decision = (_without_node_answers, _without_decision)
     steps: tuple[Callable[[PredictResult], Shortened | None], ...] = (
         _with_fewer_digits,
         _without_intervals,
         _without_probabilities,
-        _without_node_answers,
-        _without_decision,
+        *(reversed(by_node_or_decision) if full else by_node_or_decision),
     )
     told: list[str] = []
     whole, size = answer, _n_bytes(answer)
     for shorten in steps:
-        if _n_bytes(answer) <= MAX_ANSWER_BYTES - sum(len(notice) for notice in told):
+        if _n_bytes(answer) <= budget - sum(len(notice) for notice in told):
             break
         shortened = shorten(answer)
         if shortened is not None:
@@ -40,7 +47,7 @@ def answer_short_enough(answer: PredictResult) -> PredictResult:
     if answer.probabilities is None and answer.node_predictions is None:
         told = [notice for notice in told if notice != CUT]
     n_records = len(answer.predictions)
-    fitting = max(1, int(n_records * MAX_ANSWER_BYTES / size * 0.95))
+    fitting = max(1, int(n_records * budget / size * 0.95))
     told.append(f"to get everything, send at most {fitting} of these records per call")
     return answer.model_copy(update={"warnings": [*answer.warnings, "; ".join(told)]})
 

@@ -95,7 +95,8 @@ async def neural_predict_distributed(
     Call it once neural_train_distributed has committed a round, also while it goes on. It returns the
     prediction, its confidence, the agreement of the nodes and each node's answer.
     """
-    return answer_short_enough(PredictResult.of(await engine.predict(request)))
+    answer = PredictResult.of(await engine.predict(request))
+    return answer_short_enough(answer, full=request.detail == "full")
 
 
 async def neural_cluster_terminate(

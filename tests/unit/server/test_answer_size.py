@@ -6,7 +6,11 @@ import re
 import pytest
 
 from flow_nexus_neural.engine.reports import Interval
-from flow_nexus_neural.server.answer_size import MAX_ANSWER_BYTES, answer_short_enough
+from flow_nexus_neural.server.answer_size import (
+    MAX_ANSWER_BYTES,
+    MAX_FULL_BYTES,
+    answer_short_enough,
+)
 from flow_nexus_neural.server.rounding import wire_json
 from flow_nexus_neural.server.schemas import PredictResult
 from tests.doubles.engine_double import prediction_report
@@ -55,6 +59,16 @@ def test_digits_go_before_whole_fields():
     short = answer_short_enough(answer_of(1100, decision=None, probabilities=probabilities))
     assert short.probabilities == [[0.1235, 0.8765]] * 1100
     assert short.warnings[0].startswith("probabilities were cut to 4 digits; to get everything")
+
+
+def test_answers_of_nodes_that_were_asked_for_stay_while_there_is_room():
+    by_node = {f"node_{i}": [0.123456] * 801 for i in range(5)}
+    answer = answer_of(801, node_predictions=by_node)
+    assert n_bytes(answer) > MAX_FULL_BYTES
+    short = answer_short_enough(answer, full=True)
+    assert MAX_ANSWER_BYTES < n_bytes(short) <= MAX_FULL_BYTES
+    assert short.node_predictions == {node: [0.1235] * 801 for node in by_node}
+    assert answer_short_enough(answer).node_predictions is None
 
 
 def test_an_interval_that_is_left_out_can_be_computed():
