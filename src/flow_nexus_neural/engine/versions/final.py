@@ -49,15 +49,26 @@ async def commit_final(
     if last is None:
         return
     served_round = training.advance.rounds_done
-    if best is None:
+    if best is not None:
+        served_round = training.advance.best_round or served_round
+    if best is None or not _changed(last, best):
         bundle, found = await judge.finish(last.networks, last.bundle)
         final = _measured(replace(last, bundle=bundle), found)
         await commit_bundle(cluster, cluster.state.with_current_members(final))
     else:
-        served_round = training.advance.best_round or served_round
         final = await _restore(cluster, training, judge, (last, best))
     training.note_result(_result(final, served_round))
     cluster.changed()
+
+
+def _changed(last: CommittedVersion, best: Mapping[str, NetworkGroup]) -> frozenset[str]:
+    """Keys of the network groups whose weights after the best round were others than they are now.
+
+    None where steps changed nothing any more: then there is nothing that a version's entry could say.
+    """
+    return frozenset(
+        k for k, n in last.networks.items() if k in best and best[k].digest != n.digest
+    )
 
 
 async def _restore(
@@ -73,7 +84,7 @@ async def _restore(
         for key, network in last.networks.items()
         if key in best
     }
-    changed = frozenset(k for k, n in networks.items() if n.digest != last.networks[k].digest)
+    changed = _changed(last, best)
     stored, blobs = await store_blobs(cluster, last.schema, {**last.networks, **networks}, changed)
     bundle, found = await judge.finish(stored, plain_bundle(stored, last.version + 1))
     restored = _measured(
