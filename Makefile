@@ -6,9 +6,10 @@ STAMP := $(VENV)/.installed
 CODE := src tests client_examples bench readme
 TEXTS := README.md ARCHITECTURE.md CHANGELOG.md SECURITY.md docs
 
-.PHONY: help fmt check test examples fault security clients conformance demo bench soak clean
+.PHONY: .venv help fmt check test examples fault security clients conformance demo bench soak clean
 
 help:
+	@echo "make .venv     install into .venv, which the others do too where it is missing"
 	@echo "make demo      install into .venv, then run the complete example over stdio"
 	@echo "make test      install into .venv, then run every test"
 	@echo "make check     formatting, ruff, mypy, import rules, spelling, README in sync"
@@ -20,12 +21,14 @@ help:
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	@echo "Installing the server, torch and the tools for its tests into $(VENV): up to 2 GB, some minutes ..."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt "torch==2.13.0"
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $(STAMP)
 
 .venv: $(STAMP)
+	@echo "$(VENV) is ready: $(BIN)/flow-nexus-neural is the server, '$(BIN)/flow-nexus-neural doctor' tries it"
 
 fmt: $(STAMP)
 	$(BIN)/ruff format $(CODE)

@@ -1,5 +1,6 @@
 """`flow-nexus-neural`, and `python -m flow_nexus_neural`."""
 
+import argparse
 import os
 import sys
 
@@ -11,9 +12,23 @@ def main() -> int:
     """Run the command line.
 
     Returns:
-        The exit status: 0; 1 if a command failed; 2 for an invalid command line or setting.
+        The exit status: 0; 1 if a command failed, or nobody read what it said to the end; 2 for an invalid
+        command line or setting.
     """
-    flags = parse()
+    try:
+        try:
+            status = _run(parse())
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, for a failure at the interpreter's end cannot be caught
+    except BrokenPipeError:
+        # What is left in the buffer would be written, and fail, once more at the interpreter's end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
+
+
+def _run(flags: argparse.Namespace) -> int:
     try:
         settings = read_settings(flags, os.environ)
         if flags.http is not None:

@@ -87,6 +87,8 @@ EPOCHS: Final = Bounds(1, 1000)
 LOCAL_EPOCHS: Final = Bounds(1, 50)
 CLIENTS: Final = Bounds(1, 64)
 """Workers that train in one round."""
+DEPLOY_COUNT: Final = Bounds(1, 64)
+"""Nodes of one deploy."""
 BATCH_SIZE: Final = Bounds(1, 512)
 LEARNING_RATE: Final = Bounds(1e-5, 1)
 WINDOW: Final = Bounds(2, 512)

@@ -88,6 +88,8 @@ class EngineDouble:
         role = request.role or request.node_type or "worker"
         return r.NodeReport(
             node_id=NODE.format(1),
+            node_ids=[NODE.format(number + 1) for number in range(request.count)],
+            slots=[f"{role}-{number}" for number in range(request.count)],
             cluster_id=CLUSTER,
             slot=f"{role}-0",
             role=role,
@@ -240,6 +242,7 @@ class EngineDouble:
             already_terminated=False,
             nodes_terminated=0 if request.training_id else 11,
             training_id=request.training_id,
+            node_id=request.node_id,
             message="Cluster double terminated",
             checkpoints_kept=0 if request.delete_artifacts else 7,
             artifacts_path=None,
@@ -254,9 +257,10 @@ class EngineDouble:
             warnings=[],
         )
 
-    async def clusters(self) -> r.ClusterList:
-        line = r.ClusterLine(cluster_id=CLUSTER, name="double", status="ready", created_at=LONG_AGO)
-        return r.ClusterList(clusters=[line])
+    async def clusters(self, request: q.ListRequest | None = None) -> r.ClusterList:
+        if request is not None:
+            self._record(request)
+        return r.ClusterList(clusters=[cluster_line()], live=1, ended=0, warnings=[])
 
     async def history(self, cluster_id: str) -> r.HistoryReport:
         self._record(q.StatusRequest(cluster_id=cluster_id))
@@ -274,6 +278,20 @@ class EngineDouble:
         if self.progress_steps < 0:
             self.waiting.set()
             await anyio.sleep_forever()
+
+
+def cluster_line() -> r.ClusterLine:
+    return r.ClusterLine(
+        cluster_id=CLUSTER,
+        name="double",
+        status="ready",
+        created_at=LONG_AGO,
+        active_nodes=11,
+        total_nodes=11,
+        training_status="completed",
+        training_progress=100.0,
+        model_version=50,
+    )
 
 
 def history_point(number: int) -> r.HistoryPoint:

@@ -54,6 +54,10 @@ class PipeClient:
         self._number += 1
         number = self._number
         self.send({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
+        return self.answer(number)
+
+    def answer(self, number: int | str) -> dict[str, Any]:
+        """The reply to the request of this id."""
         while True:
             message = self.receive()
             if message.get("id") == number and "method" not in message:

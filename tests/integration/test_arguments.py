@@ -53,6 +53,18 @@ def asked(server: Served):
         ("neural_train_distributed", {"target_column": "y"}, "target", "y"),
         ("neural_train_distributed", {"clientsPerRound": 2}, "clients_per_round", 2),
         ("neural_train_distributed", {"features": '["a"]'}, "features", ("a",)),
+        ("neural_train_distributed", {"features": "a"}, "features", ("a",)),
+        ("neural_train_distributed", {"features": "5"}, "features", ("5",)),
+        ("neural_train_distributed", {"features": "a,b"}, "features", ("a,b",)),
+        ("neural_node_deploy", {"capabilities": "training"}, "capabilities", ("training",)),
+        ("neural_node_deploy", {"layers": {"type": "dense"}}, "layers", ({"type": "dense"},)),
+        ("neural_node_deploy", {"layers": '{"type":"dense"}'}, "layers", ({"type": "dense"},)),
+        ("neural_node_deploy", {"layers": ""}, "layers", None),
+        ("neural_node_deploy", {"role": ""}, "role", None),
+        ("neural_node_deploy", {"replace_node_id": " "}, "replace_node_id", None),
+        ("neural_node_deploy", {"replace": ""}, "replace", True),
+        ("neural_train_distributed", {"target": ""}, "target", None),
+        ("neural_train_distributed", {"epochs": ""}, "epochs", 10),
         ("neural_train_distributed", {"epochs": None}, "epochs", 10),
         ("neural_cluster_status", {"verbose": True}, "detail", "full"),
         ("neural_cluster_status", {"verbose": "false"}, "detail", "nodes"),
@@ -160,6 +172,103 @@ def test_a_misspelt_name_is_refused_with_the_nearest_one(
     text = server.error(tool, **{wrong: 1})
     assert f"'{wrong}' is not an argument; did you mean '{right}'? Accepted: " in text
     assert ERROR_FORM.match(text)
+    assert server.double.asked == []
+
+
+@pytest.mark.parametrize(
+    ("tool", "word", "right"),
+    [
+        ("neural_train_distributed", "lr", "learning_rate"),
+        ("neural_train_distributed", "max_epochs", "epochs"),
+        ("neural_train_distributed", "maxEpochs", "epochs"),
+        ("neural_train_distributed", "label", "target"),
+        ("neural_train_distributed", "lookback", "window"),
+        ("neural_train_distributed", "random_state", "seed"),
+        ("neural_train_distributed", "file", "dataset"),
+        ("neural_predict_distributed", "record", "input_data"),
+        ("neural_predict_distributed", "voting", "aggregation"),
+        ("neural_predict_distributed", "timeout", "deadline_ms"),
+        ("neural_cluster_status", "timeout", "wait_seconds"),
+        ("neural_node_deploy", "network", "layers"),
+        ("neural_cluster_terminate", "force", "delete_artifacts"),
+    ],
+)
+def test_a_word_of_other_tools_is_refused_with_the_argument_that_it_means(
+    server: Served, tool: str, word: str, right: str
+):
+    text = server.error(tool, **{word: 1})
+    assert f"'{word}' is not an argument; did you mean '{right}'?" in text
+    assert server.double.asked == []
+
+
+@pytest.mark.parametrize(
+    ("tool", "sent", "right"),
+    [
+        ("neural_cluster_init", {"architecture": "LSTM"}, "rnn"),
+        ("neural_cluster_init", {"topology": "fully_connected"}, "mesh"),
+        ("neural_cluster_init", {"topology": "heirarchical"}, "hierarchical"),
+        ("neural_predict_distributed", {"aggregation": "voting"}, "majority"),
+        ("neural_predict_distributed", {"aggregation": "Soft Voting"}, "mean"),
+        ("neural_train_distributed", {"optimizer": "AdamW"}, "adam"),
+        ("neural_node_deploy", {"model": "medium"}, "large"),
+        ("neural_node_deploy", {"role": "client"}, "worker"),
+        ("neural_cluster_status", {"until": "finished"}, "done"),
+    ],
+)
+def test_a_value_of_other_tools_is_refused_with_the_choice_that_it_means(
+    server: Served, tool: str, sent: dict, right: str
+):
+    text = server.error(tool, **sent)
+    assert f"; did you mean '{right}'?" in text
+    assert "; expected one of " in text
+    assert server.double.asked == []
+
+
+def test_every_argument_that_is_wrong_is_named_in_one_error(server: Served):
+    answer = server.call(
+        "neural_train_distributed",
+        {"cluster_id": CLUSTER, "lr": 0.1, "nonsense": 1, "epochs": 0, "optimizer": "adamw"},
+    )
+    text = answer.content[0].text
+    assert ERROR_FORM.match(text)
+    for part in (
+        "'lr' is not an argument; did you mean 'learning_rate'?",
+        "'nonsense' is not an argument;",
+        "'optimizer' is \"adamw\"",
+        "'epochs' is 0; expected a number from 1 to 1000",
+        "'dataset' is missing",
+        "Accepted: cluster_id, dataset, ",
+    ):
+        assert part in text
+    assert server.double.asked == []
+
+
+def test_many_wrong_arguments_are_counted_where_they_do_not_fit(server: Served):
+    text = server.error("neural_train_distributed", **{f"nonsense_{i}": i for i in range(30)})
+    named = text.count("is not an argument")
+    assert 3 <= named < 30
+    assert f"; and {30 - named} more. Accepted: " in text
+    assert len(text) < 1000
+
+
+def test_what_does_not_exist_beside_what_is_wrong_is_told_with_its_own_advice(server: Served):
+    text = server.error("neural_train_distributed", epsilon=1.0, loss="mse", epoch=3)
+    assert text.startswith(
+        "invalid_arguments: neural_train_distributed: 'epsilon' is not available"
+    )
+    for part in (
+        "'loss' is not an argument: ",
+        "did you mean 'epochs'?",
+        "that is all the privacy",
+    ):
+        assert part in text
+
+
+@pytest.mark.parametrize("blank", ["", "  "])
+@pytest.mark.parametrize("name", ["training_id", "node_id"])
+def test_an_empty_id_never_ends_the_whole_cluster(server: Served, name: str, blank: str):
+    text = server.error("neural_cluster_terminate", **{name: blank})
+    assert f"'{name}' is " in text
     assert server.double.asked == []
 
 

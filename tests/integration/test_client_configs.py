@@ -14,9 +14,11 @@ import anyio
 import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
+from mcp.types import CallToolResult
 
 from flow_nexus_neural import __version__
 from flow_nexus_neural.settings import ENV_PREFIX, Settings
+from tests.integration.served import text_of
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -68,6 +70,40 @@ def test_the_line_for_claude_code_starts_the_server(tmp_path: Path):
     assert words[:5] == ["claude", "mcp", "add", KEY, "--"]
     command, *arguments = words[5:]
     assert "neural_cluster_init" in tools_of(installed(command), arguments, tmp_path)
+
+
+@pytest.mark.parametrize("started_in", ["/", "home"])
+def test_the_first_prompt_works_where_hosts_start_servers(started_in: str, tmp_path: Path):
+    """Desktop hosts start servers in `/` or in the home directory, of which neither is a data root."""
+    data, home = tmp_path / "data", tmp_path / "home"
+    data.mkdir()
+    home.mkdir()
+    rows = "\n".join(f"{i * 7 % 11},{i * 5 % 13},{i % 2}" for i in range(60))
+    (data / "prices.csv").write_text(f"a,b,label\n{rows}\n")
+    entry = json.loads(snippet_after("Claude Desktop", "json"))["mcpServers"][KEY]
+    arguments = [str(data) if word == "/path/to/your/data" else word for word in entry["args"]]
+    where = home if started_in == "home" else Path("/")
+
+    async def first_prompt(arguments: list[str], state: str) -> CallToolResult:
+        server = StdioServerParameters(
+            command=installed(entry["command"]),
+            args=[*arguments, "--state-dir", str(tmp_path / state)],
+            cwd=where,
+            env={**os.environ, "HOME": str(home)},
+        )
+        async with Client(server) as client:
+            await client.call_tool("neural_cluster_init", {"name": "c"})
+            layers = [{"type": "dense", "units": 2}]
+            await client.call_tool("neural_node_deploy", {"cluster_id": "c", "layers": layers})
+            training = {"cluster_id": "c", "dataset": "prices.csv", "epochs": 1}
+            return await client.call_tool("neural_train_distributed", training)
+
+    allowed = anyio.run(first_prompt, arguments, "allowed")
+    assert not allowed.is_error, text_of(allowed)
+    refused = anyio.run(first_prompt, [], "refused")
+    assert refused.is_error
+    assert text_of(refused).startswith("dataset_not_found: ")
+    assert '"--allow-path", "/the/folder/of/the/file" to "args"' in text_of(refused)
 
 
 def test_the_projects_own_configuration_starts_the_server(tmp_path: Path):

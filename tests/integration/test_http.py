@@ -52,6 +52,8 @@ def serving(folder: Path, address: str = "127.0.0.1", **environment: str) -> Ite
         )
     try:
         wait_until(lambda: accepts(address, number), "it accepts connections")
+        told = f"serving on http://{address}:{number}/mcp\n"
+        wait_until(lambda: told in (folder / LOG).read_text(), "it says where it serves")
         yield number
         children = descendants(server.pid)
         server.send_signal(signal.SIGTERM)
@@ -97,7 +99,7 @@ def status_of(port: int, address: str = "127.0.0.1", **headers: str) -> int:
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_a_client_of_either_era_calls_tools(port: int, mode: str):
     async with Client(f"http://127.0.0.1:{port}/mcp", mode=mode) as client:
-        assert len((await client.list_tools()).tools) == 7
+        assert len((await client.list_tools()).tools) == 8
         answer = await client.call_tool("neural_cluster_init", {"name": mode})
         assert answer.structured_content["success"] is True
         answer = await client.call_tool("neural_cluster_status", {"cluster_id": mode})

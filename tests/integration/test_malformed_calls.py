@@ -24,7 +24,6 @@ for _ in range(150):
 WRONG_BY_KIND: dict[str, list[Any]] = {
     "string": [5, 1.5, True, [], ["x"], {}, {"a": 1}],
     "number": [
-        "",
         "abc",
         "1e999",
         "0x10",
@@ -39,10 +38,11 @@ WRONG_BY_KIND: dict[str, list[Any]] = {
         "[1]",
         10**400,
     ],
-    "boolean": ["", "maybe", 1, 0, 2.5, [], {}, "[true]"],
-    "array": ["", "abc", "{", "{}", "5", 5, True, {}, [5], [None], [[]], NESTED],
-    "object": ["", "abc", "[]", 5, True, [], {"a": "x"}, {"a": None}, {"a": -1}, {"a": []}],
-    "choice": ["", "no such", "mesh,ring", 5, True, [], {}, ["mesh"], "\x00", "a" * 10_000],
+    "boolean": ["maybe", 1, 0, 2.5, [], {}, "[true]"],
+    "array": ["abc", "{", "5", 5, True, [5], [None], [[]], NESTED],
+    "list of texts": ["{", "{}", "[", 5, True, {}, [5], [None], [[]], NESTED],
+    "object": ["abc", "[]", 5, True, [], {"a": "x"}, {"a": None}, {"a": -1}, {"a": []}],
+    "choice": ["no such", "mesh,ring", 5, True, [], {}, ["mesh"], "\x00", "a" * 10_000],
 }
 
 
@@ -52,7 +52,7 @@ def wrong_values(field: Expected) -> list[Any]:
     if field.kinds >= {"string", "object"}:  # data: every structure is for the engine to judge
         return [5, 1.5, True]
     (kind,) = field.kinds
-    return WRONG_BY_KIND[kind]
+    return WRONG_BY_KIND["list of texts" if field.of_texts else kind]
 
 
 def malformed_table() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -172,6 +172,9 @@ def test_an_unknown_argument_is_never_dropped_in_silence(server: Served, tool: s
 
 @pytest.mark.parametrize("tool", NAMES)
 def test_a_call_without_arguments_names_the_first_one_missing(server: Served, tool: str):
+    if tool == "neural_cluster_list":  # the only one that needs none
+        server.result(tool)
+        return
     answer = server.call(tool, {})
     first = next(iter(next(spec for spec in TOOL_SPECS if spec.name == tool).request.model_fields))
     assert text_of(answer).startswith(f"invalid_arguments: {tool}: '{first}' is missing; ")

@@ -38,6 +38,19 @@ def test_the_whole_curve_is_a_resource(server: Served):
     assert [point["round"] for point in history["rounds"]] == list(range(50))
 
 
+@pytest.mark.parametrize(
+    "list_", ["list_tools", "list_resources", "list_resource_templates", "list_prompts"]
+)
+def test_a_cursor_that_nobody_handed_out_is_refused(server: Served, list_: str):
+    async def page(cursor: str | None) -> Any:
+        return await getattr(server.client, list_)(cursor=cursor)
+
+    assert server.portal.call(page, None).next_cursor is None
+    with pytest.raises(MCPError) as caught:
+        server.portal.call(page, "bogus")
+    assert caught.value.error.code == -32602
+
+
 def test_the_templates_are_listed_with_descriptions(server: Served):
     templates = server.portal.call(server.client.list_resource_templates).resource_templates
     assert [one.uri_template for one in templates] == [

@@ -1,4 +1,4 @@
-"""What the seven tools return, in both protocol eras, over a double of the engine."""
+"""What the tools return, in both protocol eras, over a double of the engine."""
 
 import json
 import math
@@ -14,8 +14,9 @@ NESTED_ALIASES = {"from", "to"}
 FIELDS = {
     "neural_cluster_init": """success id cluster_id name topology architecture consensus status created config
         daa_enabled wasm_enabled guarantees isolation max_nodes created_at warnings""",
-    "neural_node_deploy": """success id node_id sandbox_id cluster_id slot role node_type status healthy model
-        model_size capabilities autonomy autonomy_level template runtime layers layers_source parameters
+    "neural_node_deploy": """success id node_id sandbox_id node_ids slots cluster_id slot role node_type
+        status healthy model model_size capabilities autonomy autonomy_level template runtime layers
+        layers_source parameters
         implied_head incarnation replaces synced_version sync_ms deduplicated joins pid isolation deployed_at
         warnings""",
     "neural_cluster_connect": """success cluster_id topology declared_topology previous_topology status
@@ -38,7 +39,8 @@ FIELDS = {
         degraded_reason model_version bundle_sha input_report latency_ms synthetic_training_data
         warnings""",
     "neural_cluster_terminate": """success cluster_id status already_terminated nodes_terminated training_id
-        message checkpoints_kept artifacts_path final_metrics terminated_at warnings""",
+        node_id message checkpoints_kept artifacts_path final_metrics terminated_at warnings""",
+    "neural_cluster_list": "success clusters live ended warnings",
 }
 NODE_FIELDS = """id node_id sandbox_id slot role type status state healthy model model_size capabilities
     autonomy connections incarnation rounds_done loss rows memory_bytes memory_limit_bytes parameters
@@ -137,13 +139,14 @@ def test_a_required_float_that_is_not_a_number_is_an_error_and_not_an_invented_n
     assert text_of(answer).startswith("internal_error: ")
 
 
-def test_a_read_only_server_offers_status_and_predict_only():
+def test_a_read_only_server_offers_only_what_reads():
     from flow_nexus_neural.settings import Settings
 
     with served("auto", Settings(read_only=True)) as reader:
         assert [tool.name for tool in reader.tools()] == [
             "neural_cluster_status",
             "neural_predict_distributed",
+            "neural_cluster_list",
         ]
         answer = reader.call("neural_cluster_terminate", {"cluster_id": CLUSTER})
         assert answer.is_error

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
+from safetensors import safe_open
 
 from flow_nexus_neural.engine.prediction.predict import deadline_s
 from flow_nexus_neural.engine.requests import Aggregation, Optimizer, PredictRequest
@@ -375,11 +376,20 @@ async def test_a_terminate_says_what_was_ended_and_what_is_kept(tmp_path: Path):
         assert (ended["nodes_terminated"], ended["training_id"]) == (2, None)
         assert ended["message"] == "Cluster c terminated"
         assert ended["checkpoints_kept"] > 0
-        assert ended["artifacts_path"]
+        (said,) = ended["warnings"]
+        assert f"the {ended['checkpoints_kept']} files of its model stay" in said
+        assert "No cluster can be made of them again" in said
+        headers = [
+            json.loads(file.metadata()["flow_nexus_neural"])
+            for path in (tmp_path / ended["artifacts_path"]).rglob("*.safetensors")
+            if (file := safe_open(path, "numpy")).metadata()
+        ]
+        assert any(header.get("plan") and header.get("schema") for header in headers)
         final = ended["final_metrics"]
         assert (final["rounds"], final["global_loss"]) == (1, status["global_loss"])
         assert final["global_accuracy"] == status["global_accuracy"]
         assert final["communication_bytes"] >= status["communication_bytes"]
         assert (await it.result("cluster_status", cluster_id=cluster_id))["status"] == "terminated"
         again = await it.result("cluster_terminate", cluster_id=cluster_id, delete_artifacts=True)
+        assert again["warnings"] == []
         assert (again["already_terminated"], again["checkpoints_kept"]) == (True, 0)

@@ -16,6 +16,7 @@ from tests.manifest.files import (
     RECOVER,
     RESULTS,
     SEEDS,
+    SEVERAL,
     TOPOLOGY,
     WEIGHTS,
 )
@@ -108,6 +109,13 @@ OF_DEPLOY = (
         "replace_node_id puts a new node into a failed slot, and is refused for a healthy one.",
         DEPLOY / "a_failed_node_is_replaced_by_its_id",
         DEPLOY / "impossible_requests_start_nothing",
+    ),
+    DEPLOY_.held(
+        "contract.deploy.count",
+        "count deploys so many equal new nodes, all or none.",
+        SEVERAL / "a_count_deploys_so_many_equal_nodes_and_names_them_all",
+        SEVERAL / "where_one_does_not_come_up_none_is_left",
+        SEVERAL / "more_than_fit_are_refused_before_one_is_started",
     ),
     DEPLOY_.held(
         "contract.deploy.replace",

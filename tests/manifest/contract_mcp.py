@@ -204,8 +204,8 @@ PROMISES = (
     ),
     LIFE.held(
         "contract.settings.read-only",
-        "A read-only server offers status and predict only.",
-        RESULTS / "a_read_only_server_offers_status_and_predict_only",
+        "A read-only server offers status, predict and the list of clusters only.",
+        RESULTS / "a_read_only_server_offers_only_what_reads",
     ),
     LIFE.held(
         "contract.http.guarded",
@@ -244,7 +244,8 @@ PROMISES = (
     CHECKS.held(
         "contract.commands.stored-clusters",
         "Stored clusters can be listed, shown and removed from the command line.",
-        COMMANDS / "stored_clusters_are_listed_shown_and_removed_but_not_while_a_server_has_them",
+        COMMANDS
+        / "stored_clusters_are_listed_shown_and_removed_but_not_removed_while_a_server_has_them",
         COMMANDS / "the_doctor_says_what_is_wrong",
     ),
 )

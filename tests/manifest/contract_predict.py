@@ -9,6 +9,7 @@ from tests.manifest.files import (
     LIFE,
     LOCAL,
     PREDICT,
+    REMOVAL,
     USE,
 )
 from tests.manifest.promise import Section
@@ -198,6 +199,15 @@ OF_TERMINATE = (
         "contract.terminate.training_id",
         "training_id stops that training and keeps the cluster.",
         STOPPED,
+    ),
+    END.held(
+        "contract.terminate.node_id",
+        "With node_id only that node is removed, between trainings and for good.",
+        REMOVAL / "a_worker_whose_layers_do_not_fit_blocks_training_until_it_is_removed",
+        REMOVAL / "a_removed_node_has_no_process_no_links_and_no_slot",
+        REMOVAL / "a_removal_during_a_training_is_refused_with_what_to_do",
+        REMOVAL / "a_removed_node_stays_away_after_a_restart_and_its_name_is_not_used_again",
+        REMOVAL / "numbers_of_an_ensemble_do_not_outlive_its_members",
     ),
     END.held(
         "contract.terminate.delete_artifacts",

@@ -87,10 +87,10 @@ def open_engine(
     settings: Settings, zygote: "Callable[[], ZygoteProcess | None]"
 ) -> "AbstractAsyncContextManager[EngineSurface]":
     """Import and open the engine; called at the first tool call, not at the start of the server."""
-    from flow_nexus_neural.engine.engine import Engine
+    from flow_nexus_neural.cli.free_state_dir import open_engine_beside_others
 
     _freeze()  # again, for the modules just imported
-    return Engine.open(settings, zygote=zygote)
+    return open_engine_beside_others(settings, zygote)
 
 
 def _freeze() -> None:

@@ -23,6 +23,19 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Notices:
+    """What callers should know of the engine's place.
+
+    Attributes:
+        always: In the replies of init, status and list, and where a cluster is not found.
+        lists: In lists of clusters.
+    """
+
+    always: tuple[str, ...] = ()
+    lists: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class EngineContext:
     """The engine's shared means.
 
@@ -34,6 +47,7 @@ class EngineContext:
         offload_data: Reads data sets in threads that are left behind when they hang; see `read_data`.
         turns: Lets as many nodes train at one time as there are places, over all clusters.
         listeners: Called with a cluster id whenever its status changed.
+        notices: What callers should know of the engine's place.
     """
 
     settings: Settings
@@ -47,6 +61,7 @@ class EngineContext:
     offload_data: Offload
     turns: TrainingTurns
     listeners: list[Callable[[str], None]]
+    notices: Notices
 
     def clock(self) -> float:
         """Seconds of a monotonic clock."""

@@ -1,4 +1,4 @@
-"""The engine: clusters by id, and the seven operations on them."""
+"""The engine: clusters by id, and the eight operations on them."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from flow_nexus_neural.engine.autonomy.observe import attend
 from flow_nexus_neural.engine.calls.core_slots import TrainingTurns
-from flow_nexus_neural.engine.context import EngineContext
+from flow_nexus_neural.engine.context import EngineContext, Notices
 from flow_nexus_neural.engine.links.connect import connect
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.deploy import deploy
@@ -41,6 +41,7 @@ from flow_nexus_neural.engine.requests import (
     ConnectRequest,
     DeployRequest,
     InitRequest,
+    ListRequest,
     PredictRequest,
     StatusRequest,
     TerminateRequest,
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
 
 WORKER_THREADS = 2
 DATA_THREADS = 4
+NO_NOTICES = Notices()
 
 
 class _Turn:
@@ -97,6 +99,7 @@ class Engine:
         zygote: "Callable[[], ZygoteProcess | None]" = lambda: None,
         runtime: NodeRuntime | None = None,
         ports: Ports = REAL_PORTS,
+        notices: Notices = NO_NOTICES,
     ) -> AsyncIterator[Self]:
         """Lock the state directory, read the clusters back, and serve until the block ends.
 
@@ -108,6 +111,7 @@ class Engine:
                 runtime is made, once per opening: a process that served an engine before ends with it.
             runtime: Where nodes live, opened by the caller; local processes by default.
             ports: Time, ids, threads and fail points; those of the system by default.
+            notices: What callers should know of the state directory.
 
         Raises:
             StateDirLocked, StoreUnavailable, StoreCorrupt: The state directory cannot be used.
@@ -134,6 +138,7 @@ class Engine:
                     offload_data=ports.offload_data(DATA_THREADS),
                     turns=TrainingTurns(runtime.capabilities.places),
                     listeners=[],
+                    notices=notices,
                 )
             )
             try:
@@ -173,7 +178,7 @@ class Engine:
         await ledger.record([created], [present_cluster_row(state)])
         cluster = self._add(state)
         cluster.changed()
-        warnings = []
+        warnings = list(context.notices.always)
         if twins:
             ids = ", ".join(twin.cluster_id for twin in twins[:8])
             warnings.append(f"a live cluster of this name exists already: {ids}")
@@ -228,9 +233,9 @@ class Engine:
             finally:
                 self._clusters.let_go(cluster)
 
-    async def clusters(self) -> ClusterList:
-        """All clusters, in the order in which they were created."""
-        return ClusterList(clusters=self._clusters.lines())
+    async def clusters(self, request: ListRequest | None = None) -> ClusterList:
+        """Clusters in the order in which they were created; all of them without a request."""
+        return self._clusters.report(request)
 
     async def history(self, cluster_id: str) -> HistoryReport:
         """Every committed round of the latest training."""
@@ -292,7 +297,8 @@ class Engine:
                 f"cluster {cluster.cluster_id} has this name and other settings ({listed})",
                 hint="ask for its settings, choose another name, or leave reuse out",
             )
-        return self._cluster_report(cluster, created=False, warnings=[])
+        notices = list(self.context.notices.always)
+        return self._cluster_report(cluster, created=False, warnings=notices)
 
     def _cluster_report(
         self, cluster: LiveCluster, *, created: bool, warnings: list[str]

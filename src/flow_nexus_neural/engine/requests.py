@@ -14,6 +14,7 @@ from flow_nexus_neural.vocabulary import (
     CLUSTER_NAME_LENGTH,
     DEADLINE_MS,
     DEFAULT_AGGREGATION,
+    DEPLOY_COUNT,
     EPOCHS,
     HORIZON,
     LEARNING_RATE,
@@ -63,8 +64,15 @@ class InitRequest(EngineRequest):
     seed: Seed | None = None
 
 
+class ListRequest(EngineRequest):
+    """List the newest `limit` clusters; those that have ended only when they are asked for."""
+
+    include_ended: bool = False
+    limit: Annotated[int, Field(ge=1, le=1000)] = 50
+
+
 class DeployRequest(EngineRequest):
-    """Start one node, or replace one. `layers` is the caller's list, not yet canonical."""
+    """Start one node or several alike, or replace one. `layers` is the caller's list, not yet canonical."""
 
     cluster_id: str
     node_type: Role | None = None
@@ -77,6 +85,7 @@ class DeployRequest(EngineRequest):
     autonomy: Probability = 0.8
     template: Annotated[str, Field(max_length=64)] = "nodejs"
     layers: tuple[dict[str, JsonValue], ...] | None = None
+    count: Annotated[int, Field(ge=DEPLOY_COUNT.low, le=DEPLOY_COUNT.high)] = 1
     replace_node_id: str | None = None
     replace: bool = True
 
@@ -138,8 +147,9 @@ class PredictRequest(EngineRequest):
 
 
 class TerminateRequest(EngineRequest):
-    """End a cluster, or only one of its trainings."""
+    """End a cluster, or only one of its trainings or nodes."""
 
     cluster_id: str
     training_id: str | None = None
+    node_id: str | None = None
     delete_artifacts: bool = False

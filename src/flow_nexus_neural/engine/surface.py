@@ -1,4 +1,4 @@
-"""The seven operations and the three views that a face of the product may call.
+"""The eight operations and the two views that a face of the product may call.
 
 `engine.engine.Engine` implements it; the server depends on this protocol only, so that its tests can run
 against a double and so that listing tools does not load numpy.
@@ -22,6 +22,7 @@ from flow_nexus_neural.engine.requests import (
     ConnectRequest,
     DeployRequest,
     InitRequest,
+    ListRequest,
     PredictRequest,
     StatusRequest,
     TerminateRequest,
@@ -67,8 +68,8 @@ class EngineSurface(Protocol):
         """Stop every node of a cluster, or one training. Idempotent; shielded from cancellation."""
         ...
 
-    async def clusters(self) -> ClusterList:
-        """All clusters."""
+    async def clusters(self, request: ListRequest | None = None) -> ClusterList:
+        """Clusters in the order in which they were created; all of them without a request."""
         ...
 
     async def history(self, cluster_id: str) -> HistoryReport:

@@ -36,6 +36,7 @@ def build_server(host: EngineHost, settings: Settings) -> NeuralServer:
     register_resources(server, host)
     register_completions(server, host)
     register_prompts(server)
+    server.refuse_cursors()
     updates = ResourceUpdates(bus)
     updates.register(server)
     host.on_change(updates.changed)

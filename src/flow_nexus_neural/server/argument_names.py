@@ -27,7 +27,8 @@ ALIASES: Mapping[str, Mapping[str, str]] = {
         "input": "input_data",
         "aggregation_method": "aggregation",
     },
-    "neural_cluster_terminate": {**_CLUSTER, **_TRAINING},
+    "neural_cluster_terminate": {**_CLUSTER, **_TRAINING, "sandbox_id": "node_id"},
+    "neural_cluster_list": {"include_terminated": "include_ended"},
 }
 """Further names of arguments, by tool, in snake_case."""
 
@@ -39,9 +40,9 @@ INERT = {
     "resources": "limits are set when the server is started",
     "ha_mode": "a failed node is replaced when neural_node_deploy is called",
     "gpu_config": "nodes run on the CPU",
-    "auto_scaling": "nodes are deployed one by one",
-    "min_workers": "nodes are deployed one by one",
-    "max_workers": "nodes are deployed one by one",
+    "auto_scaling": "nodes come and go by calls of yours alone",
+    "min_workers": "nodes come and go by calls of yours alone",
+    "max_workers": "nodes come and go by calls of yours alone",
     "health_check_interval": "node exits are noticed at once",
     "checkpoint_interval": "every committed round is durable",
     "gradient_compression": "updates are exchanged in full",
@@ -68,10 +69,6 @@ _STOP_OR_GO_ON = (
     " (training_id), and train again to go on from there"
 )
 REFUSED: Mapping[str, tuple[str, str]] = {
-    "replicas": (
-        "there is one node per call",
-        "Leave it out and call neural_node_deploy once per node",
-    ),
     "loss": (_FOLLOWS_TASK, "Leave it out; `target` chooses the column and thereby the task"),
     "metrics": (
         _FOLLOWS_TASK,
@@ -82,14 +79,26 @@ REFUSED: Mapping[str, tuple[str, str]] = {
 }
 """Names that must not be ignored, because the caller would expect an effect: (reason, what to do)."""
 
+_NO_NODES = (
+    "a cluster starts without nodes",
+    "Leave it out here and call neural_node_deploy (count) with the cluster_id",
+)
 REFUSED_BY_TOOL: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "neural_cluster_init": {
         "federated": (
             "it belongs to a training, not to a cluster",
             "Leave it out here and pass federated to neural_train_distributed",
-        )
+        ),
+        **dict.fromkeys(
+            ("nodes", "n_nodes", "num_nodes", "workers", "count", "replicas"), _NO_NODES
+        ),
     }
 }
+
+BLANK_IS_REFUSED: Mapping[str, frozenset[str]] = {
+    "neural_cluster_terminate": frozenset({"training_id", "node_id"})
+}
+"""Arguments whose empty text is not taken for "not given": without them the call destroys more."""
 
 
 def snake_case(name: str) -> str:

@@ -1,18 +1,19 @@
-"""Converts the arguments of a tool call to a request, or raises an error that names the wrong argument."""
+"""Converts the arguments of a tool call to a request, or raises one error that names every wrong argument."""
 
-import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as dc_field
 from typing import Generic, TypeVar
 
 from pydantic import JsonValue, ValidationError
 from pydantic_core import ErrorDetails
 
 from flow_nexus_neural.engine.requests import EngineRequest
-from flow_nexus_neural.errors import InvalidArguments, NotAvailable
+from flow_nexus_neural.errors import InvalidArguments, NeuralError, NotAvailable
 from flow_nexus_neural.server.argument_names import (
     ALIASES,
+    BLANK_IS_REFUSED,
     INERT,
     NOT_AVAILABLE,
     PUBLISHED,
@@ -21,10 +22,13 @@ from flow_nexus_neural.server.argument_names import (
     camel_case,
     snake_case,
 )
-from flow_nexus_neural.server.argument_values import Expected, read_value
+from flow_nexus_neural.server.argument_values import Expected, is_blank, read_value
 from flow_nexus_neural.server.errors import clip
+from flow_nexus_neural.server.nearest_names import nearest_argument
 
 MAX_SHOWN_CHARS = 80
+
+MAX_PROBLEMS_CHARS = 480
 
 RequestT = TypeVar("RequestT", bound=EngineRequest)
 
@@ -35,6 +39,51 @@ class ReadArguments(Generic[RequestT]):
 
     request: RequestT
     warnings: list[str]
+
+
+@dataclass(frozen=True)
+class _Wrong:
+    """One argument that is wrong: what is wrong, what to do, whether the list of all arguments helps."""
+
+    text: str
+    advice: str
+    listed: bool = False
+    missing: bool = False
+    """Whether the idea is known and not part of this version."""
+
+
+@dataclass
+class _Given:
+    """What was understood of a call so far, by field, and what was not."""
+
+    values: dict[str, JsonValue] = dc_field(default_factory=dict)
+    names: dict[str, str] = dc_field(default_factory=dict)
+    raw: dict[str, JsonValue] = dc_field(default_factory=dict)
+    warnings: list[str] = dc_field(default_factory=list)
+    wrong: list[_Wrong] = dc_field(default_factory=list)
+    refused: set[str] = dc_field(default_factory=set)
+
+    def refuse(self, field: str, wrong: _Wrong) -> None:
+        self.refused.add(field)
+        self.wrong.append(wrong)
+
+
+def _together(tool: str, wrong: Sequence[_Wrong], accepted: str) -> NeuralError:
+    """All that is wrong with a call as one error; what does not fit is counted."""
+    message = wrong[0].text
+    for told, another in enumerate(wrong[1:], start=1):
+        longer = f"{message}{'' if message.endswith('?') else ';'} also {another.text}"
+        if len(longer) > MAX_PROBLEMS_CHARS:
+            message += f"; and {len(wrong) - told} more"
+            break
+        message = longer
+    advice = list(dict.fromkeys(one.advice for one in wrong))
+    if len(advice) > 1:
+        advice = [*[one.advice for one in wrong if not one.listed][:2], "Call it again corrected"]
+    if any(one.listed for one in wrong):
+        advice.insert(len(advice) - 1, accepted)
+    kind = NotAvailable if all(one.missing for one in wrong) else InvalidArguments
+    return kind(f"{tool}: {message}", hint=". ".join(dict.fromkeys(advice)))
 
 
 class ArgumentReader(Generic[RequestT]):
@@ -63,77 +112,100 @@ class ArgumentReader(Generic[RequestT]):
         """Convert the arguments.
 
         Raises:
-            InvalidArguments: If an argument is unknown, missing, badly typed, out of range or given twice.
-            NotAvailable: If an argument asks for a feature that this version does not have.
+            InvalidArguments: If arguments are unknown, missing, badly typed, out of range or given twice; all
+                of them are named.
+            NotAvailable: If every wrong argument asks for a feature that this version does not have.
         """
-        values: dict[str, JsonValue] = {}
-        given_as: dict[str, str] = {}
-        warnings: list[str] = []
+        given = _Given()
         for name, raw in arguments.items():
             field = self._fields.get(name) or self._other_names.get(name)
             if field is None:
-                warnings.append(self._without_effect(name))
-                continue
-            value = self._value(name, field, raw)
-            if field in given_as and values.get(field) != value:
-                raise self._given_twice(given_as[field], name, arguments)
-            given_as[field] = name
-            values[field] = value
-        values = {name: value for name, value in values.items() if self._is_given(name, value)}
-        return ReadArguments(self._validated(values, given_as), warnings)
+                self._note_unknown(name, given)
+            else:
+                self._note_value(name, field, raw, given)
+        values = {
+            name: value for name, value in given.values.items() if self._is_given(name, value)
+        }
+        try:
+            request = self._request.model_validate(values)
+        except ValidationError as failure:
+            given.wrong += self._refused_values(failure, values, given)
+        if given.wrong:
+            raise _together(self._tool, given.wrong, self._accepted())
+        return ReadArguments(request, given.warnings)
 
     def _is_given(self, field: str, value: JsonValue) -> bool:
         expected = self._expected[field]
         return value is not None or expected.nullable or expected.required
 
-    def _without_effect(self, name: str) -> str:
-        """The warning for an inert name; every other unknown name is an error."""
+    def _note_unknown(self, name: str, given: "_Given") -> None:
+        """An inert name is worth a warning; every other unknown name is wrong."""
         known = snake_case(name)
         if known in INERT:
-            return f"'{name}' has no effect: {INERT[known]}"
+            given.warnings.append(f"'{name}' has no effect: {INERT[known]}")
+            return
         if known in NOT_AVAILABLE:
             reason, advice = NOT_AVAILABLE[known]
-            raise NotAvailable(f"{self._tool}: '{name}' is not available: {reason}", hint=advice)
+            given.wrong.append(_Wrong(f"'{name}' is not available: {reason}", advice, missing=True))
+            return
         refusal = REFUSED_BY_TOOL.get(self._tool, {}).get(known) or REFUSED.get(known)
         if refusal is not None:
             reason, advice = refusal
-            raise InvalidArguments(
-                f"{self._tool}: '{name}' is not an argument: {reason}", hint=advice
-            )
-        raise self._unknown(name)
-
-    def _unknown(self, name: str) -> InvalidArguments:
-        shown = clip(name, MAX_SHOWN_CHARS)
-        message = f"{self._tool}: '{shown}' is not an argument"
+            given.wrong.append(_Wrong(f"'{name}' is not an argument: {reason}", advice))
+            return
+        text = f"'{clip(name, MAX_SHOWN_CHARS)}' is not an argument"
         spellings = [*self._fields, *self._other_names]
-        near = difflib.get_close_matches(name[:MAX_SHOWN_CHARS], spellings, n=1, cutoff=0.6)
+        near = nearest_argument(known, self._expected, spellings)
         if near:
-            message += f"; did you mean '{near[0]}'?"
-        return InvalidArguments(
-            message, hint=f"{self._accepted()}. Call it again with the right name"
-        )
+            text += f"; did you mean '{near}'?"
+        given.wrong.append(_Wrong(text, "Call it again with the right name", listed=True))
 
-    def _value(self, name: str, field: str, raw: JsonValue) -> JsonValue:
+    def _note_value(self, name: str, field: str, raw: JsonValue, given: "_Given") -> None:
         if name in self._other_names:
             raw = _translated(snake_case(name), raw)
+        expected = self._expected[field]
+        if is_blank(raw) and not expected.required:
+            if field in BLANK_IS_REFUSED.get(self._tool, ()):
+                given.refuse(field, self._wrong(name, raw, "expected an id, or nothing at all"))
+            return
         try:
-            value = read_value(raw, self._expected[field])
+            value = read_value(raw, expected)
         except ValueError as failure:
-            raise self._wrong(name, raw, str(failure)) from failure
-        if value is None and self._expected[field].required:
-            raise self._wrong(name, raw, f"expected {self._expected[field].words()}")
-        return value
+            given.refuse(field, self._wrong(name, raw, str(failure)))
+            return
+        if value is None and expected.required:
+            given.refuse(field, self._wrong(name, raw, f"expected {expected.words()}"))
+        elif field in given.names and given.values.get(field) != value:
+            first = given.names[field]
+            text = f"'{first}' is {shown(given.raw[field])} and '{name}' is {shown(raw)},"
+            advice = "Give only one of them and call it again"
+            given.refuse(field, _Wrong(f"{text} but both name one argument", advice))
+        else:
+            given.names[field], given.values[field], given.raw[field] = name, value, raw
 
-    def _validated(self, values: Mapping[str, JsonValue], given_as: Mapping[str, str]) -> RequestT:
-        try:
-            return self._request.model_validate(values)
-        except ValidationError as failure:
-            detail = failure.errors(include_url=False)[0]
-        field = str(detail["loc"][0]) if detail["loc"] else ""
+    def _refused_values(
+        self, failure: ValidationError, values: Mapping[str, JsonValue], given: "_Given"
+    ) -> list["_Wrong"]:
+        """What the request's own model says is wrong, once for each field that was not refused before."""
+        found: dict[str, _Wrong] = {}
+        for detail in failure.errors(include_url=False):
+            field = str(detail["loc"][0]) if detail["loc"] else ""
+            if field not in given.refused and field not in found:
+                found[field] = self._refused_value(field, detail, values, given.names)
+        return list(found.values())
+
+    def _refused_value(
+        self,
+        field: str,
+        detail: ErrorDetails,
+        values: Mapping[str, JsonValue],
+        given_as: Mapping[str, str],
+    ) -> "_Wrong":
         if detail["type"] == "missing" and len(detail["loc"]) == 1:
-            raise InvalidArguments(
-                f"{self._tool}: '{field}' is missing; it takes {self._expected[field].words()}",
-                hint=f"{self._accepted()}. Call it again with '{field}'",
+            return _Wrong(
+                f"'{field}' is missing; it takes {self._expected[field].words()}",
+                f"Call it again with '{field}'",
+                listed=True,
             )
         place = "".join(
             f"[{part}]" if isinstance(part, int) else f".{part}"
@@ -142,22 +214,14 @@ class ArgumentReader(Generic[RequestT]):
         )
         name = given_as.get(field, field) + place
         if not place and self._expected[field].bounds and detail["type"] in _OUT_OF_RANGE:
-            raise self._wrong(name, detail["input"], f"expected {self._expected[field].words()}")
-        raise self._wrong(name, detail["input"], sentence(detail))
+            return self._wrong(name, detail["input"], f"expected {self._expected[field].words()}")
+        return self._wrong(name, detail["input"], sentence(detail))
 
-    def _wrong(self, name: str, value: JsonValue, expectation: str) -> InvalidArguments:
-        return InvalidArguments(
-            f"{self._tool}: '{clip(name, MAX_SHOWN_CHARS)}' is {shown(value)}; {expectation}",
-            hint=f"{self._accepted()}. Call it again with a valid value",
-        )
-
-    def _given_twice(
-        self, first: str, second: str, arguments: Mapping[str, JsonValue]
-    ) -> InvalidArguments:
-        return InvalidArguments(
-            f"{self._tool}: '{first}' is {shown(arguments[first])} and '{second}' is "
-            f"{shown(arguments[second])}, but both name one argument",
-            hint="Give only one of them and call it again",
+    def _wrong(self, name: str, value: JsonValue, expectation: str) -> "_Wrong":
+        return _Wrong(
+            f"'{clip(name, MAX_SHOWN_CHARS)}' is {shown(value)}; {expectation}",
+            "Call it again with a valid value",
+            listed=True,
         )
 
     def _accepted(self) -> str:

@@ -1,7 +1,8 @@
 """Converts the value of one argument: lenient in form, strict in meaning.
 
-Hosts send structures as JSON text, numbers and booleans as strings, enumerations in other spellings, and
-null for "not given". These forms are accepted; no other conversion is made.
+Hosts send structures as JSON text, numbers and booleans as strings, enumerations in other spellings, a list
+of one entry as that entry, and null or an empty text for "not given". These forms are accepted; no other
+conversion is made.
 """
 
 import json
@@ -12,6 +13,8 @@ from typing import Annotated, Literal, Union, get_args, get_origin
 
 from pydantic import JsonValue
 from pydantic.fields import FieldInfo
+
+from flow_nexus_neural.server.nearest_names import nearest_choice
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class Expected:
         bounds: Bounds of a number, as text.
         nullable: Whether null is a valid value.
         required: Whether the argument must be given.
+        of_texts: For a list: whether its entries are texts.
     """
 
     kinds: frozenset[str]
@@ -31,6 +35,7 @@ class Expected:
     bounds: str
     nullable: bool
     required: bool
+    of_texts: bool
 
     @classmethod
     def of(cls, field: FieldInfo) -> "Expected":
@@ -45,6 +50,7 @@ class Expected:
             bounds=_bounds(field),
             nullable=NoneType in arms,
             required=field.is_required(),
+            of_texts=any(_entries_are_texts(arm) for arm in arms),
         )
 
     def words(self) -> str:
@@ -67,6 +73,11 @@ def _arms(annotation: object) -> list[object]:
     if origin in (Union, UnionType):
         return [inner for arm in get_args(annotation) for inner in _arms(arm)]
     return [annotation]
+
+
+def _entries_are_texts(arm: object) -> bool:
+    entries = get_args(arm)
+    return get_origin(arm) is tuple and _arms(entries[0]) == [str]
 
 
 def _bounds(field: FieldInfo) -> str:
@@ -116,6 +127,8 @@ def read_value(value: JsonValue, expected: Expected) -> JsonValue:
     # Only if the field takes no text: "1" for a name must stay a text.
     if isinstance(value, str) and "string" not in expected.kinds:
         value = _unquoted(value, expected)
+    if expected.kinds == {"array"} and isinstance(value, str if expected.of_texts else dict):
+        value = [value]
     if value is None:
         return None
     if expected.choices:
@@ -129,6 +142,11 @@ def read_value(value: JsonValue, expected: Expected) -> JsonValue:
     return value
 
 
+def is_blank(value: JsonValue) -> bool:
+    """Whether a value is a text without content: models fill in what they leave open."""
+    return isinstance(value, str) and not value.strip()
+
+
 def _unquoted(text: str, expected: Expected) -> JsonValue:
     """Parse a text for a field that is not a text: JSON, or a boolean in any case."""
     if "boolean" in expected.kinds and text.strip().lower() in ("true", "false"):
@@ -136,9 +154,13 @@ def _unquoted(text: str, expected: Expected) -> JsonValue:
     try:
         value: JsonValue = json.loads(text)
     except (ValueError, RecursionError) as failure:
+        if expected.of_texts and text.strip()[:1] not in ("[", "{"):
+            return text.strip()
         structure = expected.kinds & {"array", "object"}
         form = ", or JSON text of it" if structure else ""
         raise ValueError(f"expected {expected.words()}{form}") from failure
+    if expected.of_texts and isinstance(value, bool | int | float):
+        return text.strip()  # a name that looks like a number
     return value
 
 
@@ -148,6 +170,8 @@ def _choice(value: JsonValue, expected: Expected) -> str:
         for choice in expected.choices:
             if _folded(choice) == wanted:
                 return choice
+        if near := nearest_choice(value, expected.choices):
+            raise ValueError(f"expected {expected.words()}; did you mean '{near}'?")
     raise ValueError(f"expected {expected.words()}")
 
 

@@ -7,6 +7,8 @@ bounds the connections and memory of clients.
 
 import hmac
 import ipaddress
+import logging
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -29,9 +31,18 @@ from flow_nexus_neural.server.lifetime import serve_until_stopped
 from flow_nexus_neural.server.neural_server import NeuralServer
 from flow_nexus_neural.settings import Settings
 
+log = logging.getLogger(__name__)
+log.setLevel(logging.INFO)  # the address is told, however quiet the rest is
+
 
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers, which would end the process before nodes are stopped."""
+
+    @override
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            log.info("serving on http://%s:%d/mcp", _in_url(self.config.host), self.config.port)
 
     @override
     @contextmanager
@@ -89,9 +100,13 @@ def check_http(settings: Settings) -> None:
         )
 
 
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
 def http_app(server: NeuralServer, settings: Settings, port: int) -> ASGIApp:
     """The ASGI application: limits, checks of Host and Origin, and of the token if there is one."""
-    host = f"[{settings.http_host}]" if ":" in settings.http_host else settings.http_host
+    host = _in_url(settings.http_host)
     names = [host] if host != "127.0.0.1" else [host, "localhost"]
     app: ASGIApp = server.streamable_http_app(
         host=settings.http_host,

@@ -23,6 +23,9 @@ from flow_nexus_neural.errors import InvalidArguments
 from flow_nexus_neural.server.errors import clip, one_line
 from flow_nexus_neural.server.strict_tool import failed
 
+LISTS = ("tools/list", "resources/list", "resources/templates/list", "prompts/list")
+Handler = Callable[[ServerRequestContext[Any, Any], Any], Awaitable[Any]]
+
 
 class NeuralServer(MCPServer[Any]):
     """An MCP server that reports every failed tool call in the form of `server.errors`."""
@@ -67,10 +70,21 @@ class NeuralServer(MCPServer[Any]):
         self,
         method: str,
         params: type[RequestParams],
-        handler: Callable[[ServerRequestContext[Any, Any], Any], Awaitable[Any]],
+        handler: Handler,
     ) -> None:
         """Register a handler for a method for which the SDK has no decorator."""
         self._lowlevel_server.add_request_handler(method, params, handler)
+
+    def refuse_cursors(self) -> None:
+        """Refuse every cursor of a list: all lists are whole, so that none was ever handed out.
+
+        To be called once all lists are offered.
+        """
+        for method in LISTS:
+            entry = self._lowlevel_server.get_request_handler(method)
+            if entry is not None:
+                handler = _without_cursor(entry.handler)
+                self._lowlevel_server.add_request_handler(method, entry.params_type, handler)
 
     async def serve_streams(
         self,
@@ -80,6 +94,18 @@ class NeuralServer(MCPServer[Any]):
         """Serve one connection, of either protocol era, until its incoming side ends."""
         options = self._lowlevel_server.create_initialization_options()
         await self._lowlevel_server.run(incoming, outgoing, options)
+
+
+def _without_cursor(handler: Handler) -> Handler:
+    async def handle(context: ServerRequestContext[Any, Any], params: Any) -> Any:
+        if getattr(params, "cursor", None):
+            raise MCPError(
+                code=INVALID_PARAMS,
+                message="there is no such cursor: the list is whole without one",
+            )
+        return await handler(context, params)
+
+    return handle
 
 
 def _suggestion(name: str, tools: Sequence[Tool]) -> str | None:

@@ -16,8 +16,9 @@ Data: {data}
 2. Choose topology, architecture, consensus and the nodes (role, model size, capabilities), with one reason \
 each; consensus and autonomy are only recorded in this version. Start small: two or three workers of model \
 "base".
-3. Build it: neural_node_deploy once per node, neural_cluster_connect, neural_train_distributed, then \
-neural_cluster_status with wait_seconds=25 and until="done", again while training_status is "running".
+3. Build it: neural_node_deploy once per kind of node (count), neural_cluster_connect, \
+neural_train_distributed, then neural_cluster_status with wait_seconds=25 and until="done", again while \
+training_status is "running".
 4. Judge it by global_accuracy beside evaluation.baselines and accuracy_interval. If the interval \
 holds the best baseline or evaluation.skill is not above 0, say that nothing was learnt. Results on \
 synthetic data say nothing about real markets.

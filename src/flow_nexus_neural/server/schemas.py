@@ -9,6 +9,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from flow_nexus_neural.engine.reports import (
+    ClusterList,
     ClusterReport,
     ConnectReport,
     Edge,
@@ -39,6 +40,15 @@ class InitResult(ClusterReport, _ClusterAlias):
     def of(cls, report: ClusterReport) -> Self:
         """Add the aliases."""
         return cls(success=True, id=report.cluster_id, **dict(report))
+
+
+class ListResult(ClusterList, Succeeded):
+    """The clusters that exist."""
+
+    @classmethod
+    def of(cls, report: ClusterList) -> Self:
+        """Say that it succeeded."""
+        return cls(success=True, **dict(report))
 
 
 class _NodeAliases(Succeeded):

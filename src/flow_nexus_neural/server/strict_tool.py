@@ -30,6 +30,7 @@ from flow_nexus_neural.server.json_schema import (
     describe,
     result_schema,
 )
+from flow_nexus_neural.server.path_advice import with_path_advice
 from flow_nexus_neural.server.progress import paced_progress
 from flow_nexus_neural.server.rounding import wire_json
 
@@ -128,7 +129,8 @@ class StrictTool(Tool):
             result = await self._spec.call(engine, read.request, paced_progress(context))
             return succeeded(_with_warnings(result, read.warnings))
         except Exception as failure:  # noqa: BLE001 - the tool boundary: every failure is worded
-            return failed(known_error(failure, subject=self.name))
+            told = with_path_advice(failure, arguments.get("dataset"))
+            return failed(known_error(told, subject=self.name))
 
 
 def succeeded(result: BaseModel) -> CallToolResult:

@@ -10,10 +10,10 @@ INSTRUCTIONS = """\
 Builds, trains and serves clusters of neural nodes as sandboxed processes on the user's own machine. It runs \
 here and downloads nothing; every number is measured, and null means not measured.
 
-Order: neural_cluster_init -> neural_node_deploy (once per node, at least one worker) -> \
+Order: neural_cluster_init -> neural_node_deploy (at least one worker; count deploys several) -> \
 neural_cluster_connect -> neural_train_distributed (returns at once) -> neural_cluster_status with \
 wait_seconds 25 and until "done" (one long poll; repeat it while training_status is "running") -> \
-neural_predict_distributed -> neural_cluster_terminate.
+neural_predict_distributed -> neural_cluster_terminate. neural_cluster_list finds earlier clusters.
 
 Data: a built-in name (crypto_market_historical_data and synthetic:xor are generated and labelled so), \
 a CSV, JSON, JSONL or NPZ file in the data directory or the directory in which the server was started, or \
@@ -72,6 +72,7 @@ DEPLOY_ARGUMENTS = _CLUSTER_ID | {
         ' Example: [{"type":"lstm","units":64},{"type":"dense","units":32,"activation":"relu"}]; a missing'
         " output layer is added."
     ),
+    "count": "Deploys this many equal new nodes in one call, all or none.",
     "replace_node_id": "Id or slot name (worker-0) of the failed node to replace.",
     "replace": (
         "true: a failed node of the same role, model and capabilities is replaced if layers are left out."
@@ -151,7 +152,12 @@ PREDICT_ARGUMENTS = _CLUSTER_ID | {
 }
 TERMINATE_ARGUMENTS = _CLUSTER_ID | {
     "training_id": "Stop only this training; the cluster and its model stay.",
+    "node_id": "Remove only this node, by id or slot name; the others go on. Not during a training.",
     "delete_artifacts": "true: delete the saved weights too. This cannot be undone.",
+}
+LIST_ARGUMENTS = {
+    "include_ended": "true: also clusters that were terminated.",
+    "limit": "At most this many, the newest ones.",
 }
 
 _GUARANTEES = "What the mode promises; holds false: nothing."
@@ -164,6 +170,8 @@ INIT_OUTPUTS = {
 }
 DEPLOY_OUTPUTS = {
     "slot": "stable across replacements",
+    "node_ids": "with count: all that were deployed",
+    "slots": "their names",
     "layers": "The network, defaults filled in.",
     "parameters": "null until the input is known",
     "implied_head": "whether an output layer was added",
@@ -221,5 +229,12 @@ PREDICT_OUTPUTS = {
     "input_report": "What of the input was used, filled in or ignored.",
 }
 TERMINATE_OUTPUTS = {
+    "checkpoints_kept": "Files of the model that stay. They cannot be loaded again.",
+    "artifacts_path": "their folder below the state directory",
     "final_metrics": "Rounds, accuracy, loss and bytes reached.",
+}
+LIST_OUTPUTS = {
+    "clusters": "One each, newest last.",
+    "live": "clusters that have not ended",
+    "ended": "clusters that were terminated",
 }

@@ -1,4 +1,4 @@
-"""The seven tools. Each docstring is what the calling model reads."""
+"""The eight tools. Each docstring is what the calling model reads."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from flow_nexus_neural.engine.requests import (
     ConnectRequest,
     DeployRequest,
     InitRequest,
+    ListRequest,
     PredictRequest,
     StatusRequest,
     TerminateRequest,
@@ -15,11 +16,13 @@ from flow_nexus_neural.engine.requests import (
 )
 from flow_nexus_neural.engine.surface import EngineSurface, Progress
 from flow_nexus_neural.server import texts
+from flow_nexus_neural.server.answer_size import answer_short_enough
 from flow_nexus_neural.server.json_schema import Schema
 from flow_nexus_neural.server.schemas import (
     ConnectResult,
     DeployResult,
     InitResult,
+    ListResult,
     PredictResult,
     StatusResult,
     TerminateResult,
@@ -34,7 +37,7 @@ async def neural_cluster_init(
 ) -> InitResult:
     """Create an empty neural cluster.
 
-    Call this first, then neural_node_deploy once per node. It returns the cluster_id that all other tools
+    Call this first, then neural_node_deploy for its nodes. It returns the cluster_id that all other tools
     need.
     """
     return InitResult.of(await engine.init_cluster(request))
@@ -43,10 +46,10 @@ async def neural_cluster_init(
 async def neural_node_deploy(
     engine: EngineSurface, request: DeployRequest, _: Progress
 ) -> DeployResult:
-    """Start one node as a sandboxed process, or replace a failed one.
+    """Start a node as a sandboxed process, or several equal ones (count), or replace a failed one.
 
-    Call it after neural_cluster_init, once per node; a cluster needs at least one worker. It returns when
-    the node is healthy. When all nodes run, call neural_cluster_connect.
+    Call it after neural_cluster_init, once per kind of node; a cluster needs at least one worker. It returns
+    when the nodes are healthy. When all nodes run, call neural_cluster_connect.
     """
     return DeployResult.of(await engine.deploy_node(request))
 
@@ -92,18 +95,29 @@ async def neural_predict_distributed(
     Call it once neural_train_distributed has committed a round, also while it goes on. It returns the
     prediction, its confidence, the agreement of the nodes and each node's answer.
     """
-    return PredictResult.of(await engine.predict(request))
+    answer = PredictResult.of(await engine.predict(request))
+    return answer_short_enough(answer, full=request.detail == "full")
 
 
 async def neural_cluster_terminate(
     engine: EngineSurface, request: TerminateRequest, _: Progress
 ) -> TerminateResult:
-    """End a cluster and stop all its nodes, or with training_id only stop that training.
+    """End a cluster and stop all its nodes, or only stop one training (training_id) or one node (node_id).
 
-    Call it last, and ask the user first: an ended cluster cannot be used again. Saved weights stay as files
-    unless delete_artifacts is true.
+    Call it last, and ask the user first: an ended cluster cannot be used again. Saved weights stay as files,
+    which no cluster can load again, unless delete_artifacts is true.
     """
     return TerminateResult.of(await engine.terminate(request))
+
+
+async def neural_cluster_list(
+    engine: EngineSurface, request: ListRequest, _: Progress
+) -> ListResult:
+    """List the clusters that exist, with their nodes, training and model version in one line each.
+
+    Call it to find the cluster_id of an earlier session. It starts nothing and changes nothing.
+    """
+    return ListResult.of(await engine.clusters(request))
 
 
 def _hints(
@@ -199,7 +213,21 @@ TOOL_SPECS: tuple[ToolSpec[Any], ...] = (
         outputs=texts.TERMINATE_OUTPUTS,
         published={},
     ),
+    ToolSpec(
+        call=neural_cluster_list,
+        title="List the clusters",
+        request=ListRequest,
+        result=ListResult,
+        annotations=_hints(reads=True, idempotent=True),
+        arguments=texts.LIST_ARGUMENTS,
+        outputs=texts.LIST_OUTPUTS,
+        published={},
+    ),
 )
-"""In the order in which they are called."""
+"""In the order in which they are called; the list of clusters, at any time, comes last."""
 
-READ_ONLY_TOOLS = ("neural_cluster_status", "neural_predict_distributed")
+READ_ONLY_TOOLS = (
+    "neural_cluster_status",
+    "neural_predict_distributed",
+    "neural_cluster_list",
+)

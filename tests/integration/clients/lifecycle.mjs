@@ -26,7 +26,7 @@ export async function lifecycle(client, watch) {
   };
 
   const { tools } = await client.listTools();
-  assert.equal(tools.length, 7);
+  assert.equal(tools.length, 8);
   assert.ok(tools.every((tool) => tool.outputSchema?.type === "object"));
 
   const cluster = await call("neural_cluster_init", { name: "typed client", topology: "ring", seed: 3 });

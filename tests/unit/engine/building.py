@@ -6,6 +6,7 @@ import numpy as np
 
 from flow_nexus_neural.data.normalise import ColumnSpec
 from flow_nexus_neural.data.schema import DataSchema
+from flow_nexus_neural.engine.context import Notices
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.reports import DatasetInfo, HistoryPoint, SplitSizes, TrainingConfig
 from flow_nexus_neural.engine.requests import InitRequest
@@ -151,7 +152,13 @@ def cluster_state(clock=lambda: 0.0, **more):
 
 def live(of_state, at="now"):
     """A cluster that runs in nothing: no runtime, no store, no links."""
-    context = SimpleNamespace(store=None, listeners=[], clock=of_state.clock, timestamp=lambda: at)
+    context = SimpleNamespace(
+        store=None,
+        listeners=[],
+        clock=of_state.clock,
+        timestamp=lambda: at,
+        notices=Notices(),
+    )
     return LiveCluster(context, of_state, wiring=None)
 
 

@@ -1,12 +1,15 @@
 """Deploying a node: which slot, which network, and the reply that says what runs."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import anyio
 from pydantic import JsonValue
 
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.lifecycle import isolation_warnings, restart, start
+from flow_nexus_neural.engine.nodes.removal import retire
 from flow_nexus_neural.engine.reports import IsolationReport, NodeReport
 from flow_nexus_neural.engine.requests import DeployRequest
 from flow_nexus_neural.engine.state.slots import (
@@ -18,6 +21,8 @@ from flow_nexus_neural.engine.state.slots import (
 from flow_nexus_neural.errors import (
     InvalidArguments,
     LimitExceeded,
+    NeuralError,
+    StoreError,
     UnsupportedCombination,
 )
 from flow_nexus_neural.networks.defaults import default_layers
@@ -25,6 +30,8 @@ from flow_nexus_neural.networks.parsing import parse_layers
 from flow_nexus_neural.networks.planner import check_structure
 from flow_nexus_neural.runtime.base import Isolation
 from flow_nexus_neural.vocabulary import Role, parse_capability
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -42,18 +49,73 @@ class Outcome:
 async def deploy(cluster: LiveCluster, request: DeployRequest) -> NodeReport:
     """Start a node, or replace one; it is healthy and its row durable when this returns.
 
+    With a count, that many new nodes are started, all or none; the report is that of the first.
+
     Raises:
         InvalidArchitecture, UnsupportedCombination, LimitExceeded, NodeNotFound, InvalidArguments: Nothing
             was started.
-        NodeError, IsolationUnavailable: The process did not come up; nothing of it is left.
+        NodeError, IsolationUnavailable: A process did not come up; nothing of this deploy is left.
     """
     role = request.role or request.node_type or "worker"
     warnings = _role_warnings(request, role)
+    if request.count > 1:
+        return await _several(cluster, request, role, warnings)
     outcome = await _replacement(cluster, request, role)
     if outcome is None:
         outcome = await _new_slot(cluster, request, role)
     outcome.warnings = warnings + outcome.warnings
-    return _report(cluster, request, outcome)
+    return _report(cluster, request, [outcome])
+
+
+async def _several(
+    cluster: LiveCluster, request: DeployRequest, role: Role, warnings: list[str]
+) -> NodeReport:
+    """Start several new nodes; where one does not come up, those before it are removed again."""
+    if request.replace_node_id is not None:
+        raise InvalidArguments(
+            f"count is {request.count}, but replace_node_id names one node",
+            hint="leave count out to replace that node, or replace_node_id to deploy further ones",
+        )
+    _refuse_too_many(cluster, request.count)
+    outcomes: list[Outcome] = []
+    with anyio.CancelScope(shield=True):
+        # One after the other, so that slots are stored in the order of their numbers on every run.
+        while len(outcomes) < request.count:
+            try:
+                outcomes.append(await _new_slot(cluster, request, role))
+            except NeuralError as failure:
+                await _undo(cluster, [outcome.slot for outcome in outcomes])
+                undone = f"; the {len(outcomes)} before it were removed again" if outcomes else ""
+                raise type(failure)(
+                    f"node {len(outcomes) + 1} of {request.count} did not come up{undone}:"
+                    f" {failure.message}",
+                    hint=failure.hint,
+                    details=failure.details,
+                ) from failure
+    kind = outcomes[0].slot.spec.kind
+    lost = [s.name for s in cluster.slots.of_role(role) if s.lost and s.spec.kind == kind]
+    if lost:
+        warnings.append(
+            f"{', '.join(lost)} failed and was not replaced, as count deploys further nodes; a call without"
+            " count and layers replaces one"
+        )
+    outcomes[0].warnings = warnings + outcomes[0].warnings
+    return _report(cluster, request, outcomes)
+
+
+async def _undo(cluster: LiveCluster, slots: Sequence[Slot]) -> None:
+    """Remove what came up of a deploy that failed.
+
+    Their processes end in any case; that it could not be recorded must not hide why they have to.
+    """
+    for slot in slots:
+        async with slot.restarting:
+            if slot.state == "retired":  # the cluster was ended, or somebody removed it
+                continue
+            try:
+                await retire(cluster, slot)
+            except StoreError as failure:
+                log.warning("that %s was removed again is not recorded: %s", slot.name, failure)
 
 
 async def _replacement(cluster: LiveCluster, request: DeployRequest, role: Role) -> Outcome | None:
@@ -96,14 +158,7 @@ async def _replaced(cluster: LiveCluster, slot: Slot) -> Outcome:
 
 async def _new_slot(cluster: LiveCluster, request: DeployRequest, role: Role) -> Outcome:
     layers, source, warnings = _network(cluster, request, role)
-    if len(cluster.slots) >= cluster.context.settings.max_nodes:
-        lost = next((slot.name for slot in cluster.slots if slot.lost), None)
-        instead = f"replace a failed node (replace_node_id {lost!r}), " if lost else ""
-        raise LimitExceeded(
-            f"cluster {cluster.cluster_id} has {len(cluster.slots)} nodes;"
-            f" the limit is {cluster.context.settings.max_nodes}",
-            hint=f"{instead}start the server with a larger --max-nodes, or terminate the cluster",
-        )
+    _refuse_too_many(cluster, 1)
     spec = SlotSpec(
         role=role,
         node_type=request.node_type or role,
@@ -120,6 +175,20 @@ async def _new_slot(cluster: LiveCluster, request: DeployRequest, role: Role) ->
     cluster.slots.add(slot)
     sync_ms = await start(cluster, slot)
     return Outcome(slot=slot, source=source, sync_ms=sync_ms, warnings=warnings)
+
+
+def _refuse_too_many(cluster: LiveCluster, count: int) -> None:
+    present, limit = len(cluster.slots), cluster.context.settings.max_nodes
+    if present + count <= limit:
+        return
+    lost = next((slot.name for slot in cluster.slots if slot.lost), None)
+    instead = f"replace a failed node (replace_node_id {lost!r}), " if lost else ""
+    more = f" and {count} more were asked for" if count > 1 else ""
+    raise LimitExceeded(
+        f"cluster {cluster.cluster_id} has {present} nodes{more}; the limit is {limit}",
+        hint=f"{instead}remove a node with neural_cluster_terminate (node_id), or start the server with a"
+        " larger --max-nodes",
+    )
 
 
 def _network(
@@ -168,13 +237,18 @@ def _capability_warnings(capabilities: Sequence[str]) -> list[str]:
     return [f"capabilities without an effect in this version are stored only: {', '.join(inert)}"]
 
 
-def _report(cluster: LiveCluster, request: DeployRequest, outcome: Outcome) -> NodeReport:
+def _report(
+    cluster: LiveCluster, request: DeployRequest, outcomes: Sequence[Outcome]
+) -> NodeReport:
+    outcome = outcomes[0]
     slot = outcome.slot
     isolation = slot.handle.isolation if slot.handle else Isolation(level="unknown")
     committed = cluster.committed
     serves = committed is not None and committed.network_of(slot.name) is not None
     return NodeReport(
         node_id=slot.node_id,
+        node_ids=[one.slot.node_id for one in outcomes],
+        slots=[one.slot.name for one in outcomes],
         cluster_id=cluster.cluster_id,
         slot=slot.name,
         role=slot.spec.role,

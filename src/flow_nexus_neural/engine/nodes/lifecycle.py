@@ -12,6 +12,7 @@ from flow_nexus_neural.engine.versions.loading import adopt, serving_slots, sync
 from flow_nexus_neural.errors import (
     ClusterTerminated,
     NeuralError,
+    NodeNotFound,
     ShuttingDown,
     StoreError,
 )
@@ -128,7 +129,8 @@ async def respawn(cluster: LiveCluster, slot: Slot) -> None:
     """Start a slot again as a new incarnation, with increasing pauses; after the last try it stays failed."""
     for delay_s in cluster.context.patience.respawn_delays_s:
         await anyio.sleep(delay_s)
-        if slot.handle is not None or cluster.state.terminated_at is not None:
+        gone = cluster.state.terminated_at is not None or slot.state == "retired"
+        if slot.handle is not None or gone:
             return
         try:
             await restart(cluster, slot)
@@ -148,11 +150,17 @@ async def restart(cluster: LiveCluster, slot: Slot) -> float | None:
 
     Raises:
         NodeError, IsolationUnavailable, ClusterTerminated: As `start`.
+        NodeNotFound: It was removed meanwhile.
     """
     try:
         async with slot.restarting:
             if slot.handle is not None:
                 return None
+            if slot.state == "retired":
+                raise NodeNotFound(
+                    f"node {slot.name} was removed meanwhile",
+                    hint="deploy a further node with neural_node_deploy",
+                )
             slot.begin_incarnation(cluster.context.new_id("node"))
             sync_ms = await start(cluster, slot)
             slot.note_restart(cluster.clock())

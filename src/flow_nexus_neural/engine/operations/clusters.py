@@ -6,13 +6,15 @@ A cluster that has ended is a line in memory; whatever else is asked of it is re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from flow_nexus_neural.coordination.membership import count
 from flow_nexus_neural.engine.calls.calls import NodeCalls
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.links.wiring import Wiring
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.operations.restore import read_cluster
-from flow_nexus_neural.engine.operations.status import cluster_line
-from flow_nexus_neural.engine.reports import ClusterLine
+from flow_nexus_neural.engine.operations.status import cluster_state
+from flow_nexus_neural.engine.reports import ClusterLine, ClusterList
+from flow_nexus_neural.engine.requests import ListRequest
 from flow_nexus_neural.engine.state.cluster import ClusterState, was_terminated
 from flow_nexus_neural.errors import AmbiguousCluster, ClusterNotFound, StoreCorrupt
 
@@ -23,22 +25,15 @@ class EndedCluster:
 
     cluster_id: str
     name: str
-    created_at: str
     terminated_at: str
+    line: ClusterLine
 
     @classmethod
-    def of(cls, state: ClusterState) -> "EndedCluster":
-        """The line of a cluster whose end is durable."""
-        return cls(state.cluster_id, state.spec.name, state.created_at, str(state.terminated_at))
-
-    def line(self) -> ClusterLine:
-        """As lists show it."""
-        return ClusterLine(
-            cluster_id=self.cluster_id,
-            name=self.name,
-            status="terminated",
-            created_at=self.created_at,
-        )
+    def of(cls, cluster: LiveCluster) -> "EndedCluster":
+        """What is kept of a cluster whose end is durable."""
+        state = cluster.state
+        line = _line(cluster)
+        return cls(state.cluster_id, state.spec.name, str(state.terminated_at), line)
 
 
 class Clusters:
@@ -64,7 +59,7 @@ class Clusters:
     def let_go(self, cluster: LiveCluster) -> None:
         """Keep no more than a line of a cluster, once its end is durable and nothing of it runs."""
         if cluster.state.end_recorded and cluster.run is None:
-            self._known[cluster.cluster_id] = EndedCluster.of(cluster.state)
+            self._known[cluster.cluster_id] = EndedCluster.of(cluster)
 
     def live(self) -> list[LiveCluster]:
         """Those that have not ended."""
@@ -74,17 +69,33 @@ class Clusters:
             if isinstance(cluster, LiveCluster) and cluster.state.terminated_at is None
         ]
 
-    def lines(self) -> list[ClusterLine]:
-        """All of them, those that cannot be read at the end."""
+    def report(self, request: ListRequest | None) -> ClusterList:
+        """A line of each, in the order in which they were created; those that cannot be read at the end.
+
+        Args:
+            request: Which to list; None for all. What cannot be read is always listed.
+        """
+        ended = [c.line for c in self._known.values() if isinstance(c, EndedCluster)]
         lines = [
-            cluster.line() if isinstance(cluster, EndedCluster) else cluster_line(cluster)
+            cluster.line if isinstance(cluster, EndedCluster) else _line(cluster)
             for cluster in self._known.values()
         ]
-        unreadable = [
-            ClusterLine(cluster_id=name, name=self._names[name], status="unreadable", created_at="")
-            for name in self._refused
-        ]
-        return lines + unreadable
+        if request is not None and not request.include_ended:
+            lines = [line for line in lines if line.status != "terminated"]
+        kept = lines if request is None else lines[-request.limit :]
+        notices = self._context.notices
+        warnings = [*notices.always, *notices.lists]
+        warnings += [f"{name} cannot be read: {reason}" for name, reason in self._refused.items()]
+        if len(kept) < len(lines):
+            warnings.append(
+                f"{len(lines) - len(kept)} older clusters are not listed; a larger limit lists them too"
+            )
+        return ClusterList(
+            clusters=kept + [_unreadable_line(name, self._names[name]) for name in self._refused],
+            live=len(self.live()),
+            ended=len(ended),
+            warnings=warnings,
+        )
 
     def unreadable_named(self, name: str) -> list[str]:
         """Ids of clusters of this name that cannot be read."""
@@ -178,9 +189,10 @@ class Clusters:
             )
         known = [f"{c.cluster_id} ({c.spec.name})" for c in self.live()]
         more = f" and {len(known) - 8} more" if len(known) > 8 else ""
+        place = "".join(f"{notice}. " for notice in self._context.notices.always)
         return ClusterNotFound(
             f"no cluster {text[:80]!r}. Known: {', '.join(known[:8]) or 'none'}{more}",
-            hint="create one with neural_cluster_init",
+            hint=f"{place}create one with neural_cluster_init",
         )
 
 
@@ -188,6 +200,36 @@ def _with_parts(context: EngineContext, state: ClusterState) -> LiveCluster:
     """A cluster with the parts that act on it."""
     calls = NodeCalls(state.metrics, context.clock, "sync", context.patience)
     return LiveCluster(context, state, wiring=Wiring(context, state.slots, calls))
+
+
+def _line(cluster: LiveCluster) -> ClusterLine:
+    counts = count([slot.state for slot in cluster.slots])
+    training = cluster.state.latest_training
+    return ClusterLine(
+        cluster_id=cluster.cluster_id,
+        name=cluster.spec.name,
+        status=cluster_state(cluster),
+        created_at=cluster.state.created_at,
+        active_nodes=counts.active,
+        total_nodes=counts.total,
+        training_status=training.status if training else "none",
+        training_progress=training.percent if training else 0.0,
+        model_version=cluster.committed.version if cluster.committed else None,
+    )
+
+
+def _unreadable_line(cluster_id: str, name: str) -> ClusterLine:
+    return ClusterLine(
+        cluster_id=cluster_id,
+        name=name,
+        status="unreadable",
+        created_at="",
+        active_nodes=None,
+        total_nodes=None,
+        training_status=None,
+        training_progress=None,
+        model_version=None,
+    )
 
 
 def _unreadable(cluster_id: str, reason: str) -> StoreCorrupt:

@@ -11,7 +11,6 @@ from flow_nexus_neural.engine.nodes.limits import memory_mb
 from flow_nexus_neural.engine.nodes.memory_readings import read_memory
 from flow_nexus_neural.engine.reports import (
     ClusterConfig,
-    ClusterLine,
     DatasetShort,
     Features,
     HistoryPoint,
@@ -202,16 +201,6 @@ def cluster_state(cluster: LiveCluster) -> str:
     return "initialized" if cluster.state.links is None and cluster.committed is None else "ready"
 
 
-def cluster_line(cluster: LiveCluster) -> ClusterLine:
-    """A cluster in one line."""
-    return ClusterLine(
-        cluster_id=cluster.cluster_id,
-        name=cluster.spec.name,
-        status=cluster_state(cluster),
-        created_at=cluster.state.created_at,
-    )
-
-
 def poll_after_ms(training: Training | None) -> int:
     """When it is worth asking again: after about a round."""
     per_round = training.seconds_per_round if training else None
@@ -303,7 +292,7 @@ def _serving(cluster: LiveCluster) -> Serving | None:
 
 
 def _warnings(cluster: LiveCluster) -> list[str]:
-    warnings = list(cluster.state.cautions)
+    warnings = [*cluster.context.notices.always, *cluster.state.cautions]
     if cluster.committed is not None and cluster.committed.dataset.synthetic:
         warnings.append(
             "the model was trained on synthetic data: results say nothing about markets"

@@ -1,4 +1,4 @@
-"""Ending a cluster, or one of its trainings."""
+"""Ending a cluster, or one of its trainings or nodes."""
 
 from functools import partial
 
@@ -6,6 +6,7 @@ import anyio
 from pydantic import JsonValue
 
 from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.nodes.removal import Removal, remove_node
 from flow_nexus_neural.engine.reports import FinalMetrics, TerminateReport
 from flow_nexus_neural.engine.requests import TerminateRequest
 from flow_nexus_neural.engine.state.slots import Slot
@@ -17,18 +18,26 @@ from flow_nexus_neural.engine.storage.cluster_rows import (
     training_row,
 )
 from flow_nexus_neural.engine.storage.ledger_writer import LateRow
+from flow_nexus_neural.errors import InvalidArguments
 
 STOP_TRAINING_S = 30.0
 
 
 async def terminate(cluster: LiveCluster, request: TerminateRequest) -> TerminateReport:
-    """Stop a training, or every node of a cluster; the durable row is written before this returns.
+    """Stop a training, a node or every node of a cluster; that is durable before this returns.
 
     Calling it again gives the same report. Cancelling does not keep nodes alive.
 
     Raises:
-        TrainingNotFound: The cluster has no training of this id.
+        TrainingNotFound, NodeNotFound: The cluster has none of this id.
+        TrainingRunning: A node cannot be removed now.
+        InvalidArguments: More than one thing is to be ended.
     """
+    _refuse_two_things(request)
+    if request.node_id is not None:
+        with anyio.CancelScope(shield=True):
+            removal = await remove_node(cluster, request.node_id)
+        return _removal_report(cluster, removal)
     if request.training_id is not None:
         with anyio.CancelScope(shield=True):
             was_over = await _stop_training(cluster, request.training_id)
@@ -72,6 +81,37 @@ async def _stop_training(cluster: LiveCluster, training_id: str) -> bool:
     return False
 
 
+def _refuse_two_things(request: TerminateRequest) -> None:
+    if request.node_id is None:
+        return
+    other = "training_id" if request.training_id is not None else "delete_artifacts"
+    if request.training_id is not None or request.delete_artifacts:
+        raise InvalidArguments(
+            f"node_id removes one node and does not go with {other}",
+            hint="leave one of them out, or call neural_cluster_terminate once for each",
+        )
+
+
+def _removal_report(cluster: LiveCluster, removal: Removal) -> TerminateReport:
+    slot = removal.slot
+    done = "had been removed before" if removal.already else "removed"
+    return TerminateReport(
+        cluster_id=cluster.cluster_id,
+        status="node_removed",
+        already_terminated=removal.already,
+        nodes_terminated=int(removal.stopped),
+        training_id=None,
+        node_id=slot.node_id,
+        message=f"Node {slot.name} ({slot.node_id}) {done}; cluster {cluster.spec.name} goes on with"
+        f" {len(cluster.slots)} nodes",
+        checkpoints_kept=_checkpoints(cluster),
+        artifacts_path=_artifacts_path(cluster),
+        final_metrics=_metrics(cluster),
+        terminated_at=None,
+        warnings=removal.warnings,
+    )
+
+
 def _training_message(training: Training, name: str, *, already: bool) -> str:
     if training.ended_at is None:
         return f"Training {training.training_id} was told to stop and has not ended yet"
@@ -88,6 +128,7 @@ def _training_report(cluster: LiveCluster, training_id: str, *, already: bool) -
         already_terminated=already,
         nodes_terminated=0,
         training_id=training_id,
+        node_id=None,
         message=_training_message(training, cluster.spec.name, already=already),
         checkpoints_kept=_checkpoints(cluster),
         artifacts_path=_artifacts_path(cluster),
@@ -164,10 +205,24 @@ def _report(cluster: LiveCluster, *, already: bool, stopped: int) -> TerminateRe
         already_terminated=already,
         nodes_terminated=stopped,
         training_id=None,
+        node_id=None,
         message=f"Cluster {cluster.spec.name} terminated",
         checkpoints_kept=_checkpoints(cluster),
         artifacts_path=_artifacts_path(cluster),
         final_metrics=_metrics(cluster),
         terminated_at=cluster.state.terminated_at,
-        warnings=[],
+        warnings=_what_stays(cluster),
     )
+
+
+def _what_stays(cluster: LiveCluster) -> list[str]:
+    """What the kept files are good for, and what they are not: an ended cluster cannot be brought back."""
+    kept = _checkpoints(cluster)
+    if not kept:
+        return []
+    notice = (
+        f"the {kept} files of its model stay in the state directory for programs that read safetensors: the"
+        " header of a file of weights has the network and how rows are scaled. No cluster can be made of them"
+        " again in this version; the same call with delete_artifacts true deletes them"
+    )
+    return [notice]

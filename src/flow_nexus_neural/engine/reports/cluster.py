@@ -3,7 +3,7 @@
 from typing import Literal
 
 from flow_nexus_neural.engine.reports.base import Guarantees, Report, Wasm
-from flow_nexus_neural.vocabulary import Architecture, Consensus, Topology
+from flow_nexus_neural.vocabulary import Architecture, Consensus, Topology, TrainingStatus
 
 
 class Limits(Report):
@@ -64,13 +64,14 @@ class FinalMetrics(Report):
 
 
 class TerminateReport(Report):
-    """A cluster or a training has ended."""
+    """A cluster or a training has ended, or a node was removed."""
 
     cluster_id: str
-    status: Literal["terminated", "training_stopped"]
+    status: Literal["terminated", "training_stopped", "node_removed"]
     already_terminated: bool
     nodes_terminated: int
     training_id: str | None
+    node_id: str | None
     message: str
     checkpoints_kept: int
     artifacts_path: str | None
@@ -80,15 +81,23 @@ class TerminateReport(Report):
 
 
 class ClusterLine(Report):
-    """A cluster in one line."""
+    """A cluster in one line; what cannot be read of it is None."""
 
     cluster_id: str
     name: str
     status: str
     created_at: str
+    active_nodes: int | None
+    total_nodes: int | None
+    training_status: Literal["none", TrainingStatus] | None
+    training_progress: float | None
+    model_version: int | None
 
 
 class ClusterList(Report):
-    """All clusters that this server knows, newest last."""
+    """Clusters of this server's state directory, newest last; `ended` counts all that have ended."""
 
     clusters: list[ClusterLine]
+    live: int
+    ended: int
+    warnings: list[str]

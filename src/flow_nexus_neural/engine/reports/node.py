@@ -20,9 +20,11 @@ class IsolationReport(Report):
 
 
 class NodeReport(Report):
-    """A node runs."""
+    """A node runs; with a count several do, and all but the ids and slots is that of the first."""
 
     node_id: str
+    node_ids: list[str]
+    slots: list[str]
     cluster_id: str
     slot: str
     role: Role

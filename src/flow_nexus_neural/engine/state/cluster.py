@@ -208,6 +208,18 @@ class ClusterState:
         if self.installing is not None:
             self.installing = self.installing.without_slot(slot.name)
 
+    def retire_slot(self, slot: Slot, committed: CommittedVersion | None) -> None:
+        """A slot that was healthy once is no member any more; its name is not used again.
+
+        Args:
+            slot: It.
+            committed: The version in force without it.
+        """
+        slot.move("retired")
+        self.committed = committed
+        if self.installing is not None:
+            self.installing = self.installing.without_slot(slot.name)
+
     def link(self, topology: Topology, graph: Graph, members: tuple[str, ...]) -> int:
         """The healthy nodes are to be linked in this way; returns the new epoch."""
         self.topology_epoch += 1

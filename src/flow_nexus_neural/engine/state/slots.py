@@ -73,6 +73,7 @@ class Slot:
         heard_at_s: Monotonic time of the last reply.
         calls: Requests sent to the process and not yet answered.
         durable: It joined once and has a row. One that never did is forgotten when its start fails.
+        removal_recorded: That it was removed is durable.
         returning: Its process ended with the runtime, through no fault of its own, and is being restarted.
         rounds_done: Committed rounds that rest on an update of this slot.
         loss: Its training loss in the last of them.
@@ -97,6 +98,7 @@ class Slot:
     heard_at_s: float = 0.0
     calls: int = 0
     durable: bool = False
+    removal_recorded: bool = False
     returning: bool = False
     parameters: int | None = None
     implied_head: bool | None = None
@@ -162,6 +164,10 @@ class Slot:
     def note_durable(self) -> None:
         """That it joined is recorded."""
         self.durable = True
+
+    def note_removal_recorded(self) -> None:
+        """That it was removed is recorded."""
+        self.removal_recorded = True
 
     def note_restart(self, at_s: float) -> None:
         """A restart succeeded at this monotonic time."""

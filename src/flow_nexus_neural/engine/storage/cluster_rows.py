@@ -134,6 +134,7 @@ def slot_of(row: SlotRow) -> Slot:
         incarnation=row.incarnation,
         state=after_restart(row.state),  # type: ignore[arg-type]  # stored states are legal
         durable=True,
+        removal_recorded=row.state == "retired",
         deployed_at=stored.deployed_at,
         parameters=stored.parameters,
         implied_head=stored.implied_head,

@@ -110,8 +110,11 @@ class StateDirLock:
         self._path = state_dir / "LOCK"
         self._descriptors: list[int] = []
 
-    def acquire(self) -> None:
+    def acquire(self, *, announce: bool = True) -> None:
         """Take the lock, or fail at once.
+
+        Args:
+            announce: Write the process id into `LOCK`.
 
         Raises:
             StateDirLocked: If another server has it; the message names its process id.
@@ -120,7 +123,7 @@ class StateDirLock:
         try:
             if sys.platform != "win32":
                 self._hold(os.open(self._state_dir, os.O_RDONLY | os.O_DIRECTORY))
-            self._hold_file()
+            self._hold_file(announce=announce)
         except StateDirLocked:
             self.release()
             raise
@@ -133,12 +136,14 @@ class StateDirLock:
         while self._descriptors:
             os.close(self._descriptors.pop())
 
-    def _hold_file(self) -> None:
+    def _hold_file(self, *, announce: bool) -> None:
         """Lock the file that has the name `LOCK` once it is locked, and write the process id into it."""
         descriptor = -1
         while descriptor < 0 or not _has_name(descriptor, self._path):
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, FILE_MODE)
             self._hold(descriptor)
+        if not announce:
+            return
         if sys.platform != "win32":
             os.fchmod(descriptor, FILE_MODE)
         os.ftruncate(descriptor, 0)
@@ -164,6 +169,24 @@ class StateDirLock:
                 return file.read(32).decode("ascii", "replace").strip() or "unknown"
         except OSError:
             return "unknown"
+
+
+def holder(state_dir: Path) -> str | None:
+    """The process id of the server that has a state directory; None when none has it.
+
+    Raises:
+        StoreUnavailable: It cannot be told.
+    """
+    if not (state_dir / "LOCK").exists():
+        return None
+    lock = StateDirLock(state_dir)
+    try:
+        lock.acquire(announce=False)
+    except StateDirLocked as locked:
+        return str(locked.details["pid"])
+    finally:
+        lock.release()
+    return None
 
 
 def _has_name(descriptor: int, path: Path) -> bool:

@@ -1,0 +1,73 @@
+"""A state directory as it is at one moment, for looking at it while a server writes into it.
+
+The copy can be opened, brought up to date and thrown away; the original is only read.
+"""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from flow_nexus_neural.engine.storage.commit_marker import NAME as MARKER
+from flow_nexus_neural.engine.storage.journal_errors import translated
+from flow_nexus_neural.engine.storage.state_dir import prepare, unavailable
+
+JOURNAL = "state.db"
+
+
+def copy_state_dir(source: Path, target: Path) -> frozenset[str]:
+    """Copy a state directory; checkpoint files are linked where that is possible. Blocking.
+
+    In an order in which the copy never names what it does not have: the marker of commits is no newer than
+    the journal, and files that the journal names were linked before it was read, or since.
+
+    Returns:
+        Ids of the trainings that are stored as running.
+
+    Raises:
+        StoreUnavailable, StoreCorrupt: It cannot be read or copied.
+    """
+    prepare(target)
+    if not (source / JOURNAL).is_file():
+        return frozenset()
+    try:
+        if (source / MARKER).is_file():
+            shutil.copyfile(source / MARKER, target / MARKER)
+        _link_checkpoints(source / "blobs", target / "blobs")
+        running = _copy_journal(source / JOURNAL, target / JOURNAL)
+        _link_checkpoints(source / "blobs", target / "blobs")
+    except OSError as failure:
+        raise unavailable("look into the state directory", failure) from failure
+    return running
+
+
+def _copy_journal(source: Path, target: Path) -> frozenset[str]:
+    # Writable, for sqlite cannot read a journal without its log otherwise; nothing is written.
+    uri = f"{source.resolve().as_uri()}?mode=rw"
+    with (
+        translated("read the journal"),
+        closing(sqlite3.connect(uri, uri=True, timeout=5.0)) as own,
+    ):
+        own.execute("PRAGMA query_only=ON")
+        with closing(sqlite3.connect(target)) as copy:
+            own.backup(copy)
+            if not copy.execute(
+                "SELECT 1 FROM sqlite_master WHERE type='table' AND name='trainings'"
+            ).fetchone():
+                return frozenset()
+            rows = copy.execute("SELECT training_id FROM trainings WHERE status='running'")
+            return frozenset(str(row[0]) for row in rows)
+
+
+def _link_checkpoints(source: Path, target: Path) -> None:
+    if not source.is_dir():
+        return
+    for file in source.rglob("*"):
+        place = target / file.relative_to(source)
+        if file.is_dir():
+            place.mkdir(exist_ok=True)
+        elif not place.is_symlink() and not place.exists():
+            try:
+                place.symlink_to(file.resolve())
+            except OSError:  # not every system lets everybody do that
+                shutil.copyfile(file, place)
