@@ -64,7 +64,7 @@ class InitRequest(EngineRequest):
 
 
 class DeployRequest(EngineRequest):
-    """Start one node, or replace one. `layers` is the caller's list, not yet canonical."""
+    """Start one node, or replace one. `layers` is the caller's list or Keras model, not yet canonical."""
 
     cluster_id: str
     node_type: Role | None = None
@@ -76,7 +76,7 @@ class DeployRequest(EngineRequest):
     )
     autonomy: Probability = 0.8
     template: Annotated[str, Field(max_length=64)] = "nodejs"
-    layers: tuple[dict[str, JsonValue], ...] | None = None
+    layers: tuple[dict[str, JsonValue], ...] | dict[str, JsonValue] | None = None
     replace_node_id: str | None = None
     replace: bool = True
 
