@@ -1,5 +1,6 @@
 """Builds the columns of a table from blocks of raw values, counting what they take before it is taken."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -27,6 +28,10 @@ BLOCK_RECORDS = 5_000
 BLOCK_CELLS = 500_000
 BLOCK_CHARS = 2_000_000
 MAX_KEPT_LEVELS = 100_000
+_TIME_WORDS = re.compile(
+    r"time|date|stamp|epoch|unix|(^|_)(ts|ns|us)$|^window_(start|end)$", re.IGNORECASE
+)
+"""Names of columns of nanoseconds, which are numbers although float64 rounds the last digits."""
 
 
 class ColumnBuilder:
@@ -40,6 +45,7 @@ class ColumnBuilder:
         self.name = name
         self.conflict = False
         self._text = text
+        self._exact = _TIME_WORDS.search(name) is None
         self._budget = budget
         self._numbers = GrowingArray(budget)
         self._all_missing = True
@@ -71,7 +77,7 @@ class ColumnBuilder:
             for block in _vectors(self.name, values, subject):
                 self._append(block, subject)
             return
-        numbers = None if self._text else numbers_from(values)
+        numbers = None if self._text else numbers_from(values, exact=self._exact)
         if numbers is not None:
             self._append(numbers, subject)
         elif self._numbers.rows:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from flow_nexus_neural.data.clients import by_client
 from flow_nexus_neural.data.data_file import DataFile, data_suffix
 from flow_nexus_neural.data.inline import JoinedLimits, stack, stack_clients
 from flow_nexus_neural.data.memory import Limits
@@ -119,7 +120,13 @@ def _read_all(
             table, target = read_file(opened, limits.max_rows)
             section.digests.append((opened.name, opened.sha256))
         joined.add(table)
-        section.tables[stem] = table
+        for client, part in by_client(table) if table.clients else [(stem, table)]:
+            if client in section.tables:
+                raise InvalidDataset(
+                    f"{subject}: client '{client[:40]}' occurs in two files",
+                    hint="keep all rows of a client in one file",
+                )
+            section.tables[client] = part
         targets.add(target)
     if len(targets) > 1:
         raise InvalidDataset(

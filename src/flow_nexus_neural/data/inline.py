@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow_nexus_neural.data.column_builder import blocks_of_records, columns_from_blocks
+from flow_nexus_neural.data.json_forms import ColumnsByRow, Form, known_form
 from flow_nexus_neural.data.json_text import FORMS, json_kind
 from flow_nexus_neural.data.memory import GrowingArray, Limits, MemoryBudget
 from flow_nexus_neural.data.table import (
@@ -22,6 +23,7 @@ from flow_nexus_neural.data.table import (
     check_rows,
     check_size,
     matrix_columns,
+    number_text,
     numbers_from,
     table_from,
 )
@@ -43,6 +45,29 @@ def table_of(value: object, subject: str, limits: Limits) -> Read:
         InvalidDataset: If the value has none of the forms, is ragged, or has no labels.
         LimitExceeded: If it is too large.
     """
+    form = known_form(value, subject)
+    if isinstance(form.value, ColumnsByRow):
+        columns = columns_from_blocks(form.value.blocks, subject, limits)
+        table, label = table_from(columns, subject), form.target
+    else:
+        table, label = _plain_form(form.value, subject, limits)
+    return _completed(table, form, subject, limits), label or form.target
+
+
+def _completed(table: Table, form: Form, subject: str, limits: Limits) -> Table:
+    """The table with the labels of its rows as a column, and without columns that only number them."""
+    if not (form.index or form.without or form.notes):
+        return table
+    index: dict[str, Column] = {}
+    if form.index is not None:
+        name, labels = form.index
+        index = columns_from_blocks(lambda: [{name: labels}], subject, limits)
+    kept = {name: column for name, column in table.columns.items() if name not in form.without}
+    completed = table_from({**index, **kept}, subject, channels=table.channels)
+    return replace(completed, notes=(*table.notes, *form.notes))
+
+
+def _plain_form(value: object, subject: str, limits: Limits) -> Read:
     if isinstance(value, list):
         return _records(value, subject, limits), None
     if not isinstance(value, dict):
@@ -338,7 +363,8 @@ def stack(tables: Sequence[Table], titles: Sequence[str], subject: str) -> Table
         name: _stack_column([table.columns[name] for table in tables], name, subject)
         for name in first.columns
     }
-    return table_from(columns, subject, channels=first.channels)
+    notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
+    return replace(table_from(columns, subject, channels=first.channels), notes=notes)
 
 
 def _stack_column(parts: Sequence[Column], name: str, subject: str) -> Column:
@@ -357,7 +383,7 @@ def _stack_column(parts: Sequence[Column], name: str, subject: str) -> Column:
 
 def _codes_in(part: Column, levels: dict[str, int]) -> NDArray[np.int32]:
     if not isinstance(part, TextColumn):
-        texts = ["" if np.isnan(value) else f"{value:g}" for value in part.ravel()]
+        texts = ["" if np.isnan(value) else number_text(value) for value in part.ravel()]
         own = TextColumn(np.arange(len(texts), dtype=np.int32), tuple(texts))
         own.codes[[not text for text in texts]] = -1
         return _codes_in(own, levels)

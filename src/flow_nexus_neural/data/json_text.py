@@ -24,6 +24,7 @@ TEXT_WINDOWS = (1 << 8, 1 << 16, 1 << 20)
 LONG_WINDOWS = (*SHORT_WINDOWS, 1 << 20)
 """Characters in which the end of an item is looked for, so that no decoding holds the lock for long."""
 _FREED_ITEMS = 1_000
+_MAX_QUOTINGS = 3
 _space = re.compile(r"[ \t\n\r]*").match
 
 
@@ -44,6 +45,21 @@ def parse_text(text: str, subject: str, max_bytes: int = MAX_INLINE_BYTES) -> ob
         return decode_in_steps(text)
     except (ValueError, RecursionError) as failure:
         raise InvalidDataset(f"{subject} is not valid JSON: {failure}"[:300], hint=FORMS) from None
+
+
+def without_quotes(text: str) -> str:
+    """JSON text that was written as a JSON text again, as it was before; any other text as it is."""
+    for _ in range(_MAX_QUOTINGS):
+        if not text.lstrip().startswith('"'):
+            break
+        try:
+            inner = json.loads(text)
+        except ValueError:
+            break
+        if not isinstance(inner, str):
+            break
+        text = inner
+    return text
 
 
 def decode_in_steps(text: str) -> object:

@@ -10,10 +10,15 @@ from pydantic import JsonValue
 
 from flow_nexus_neural.data.bundled import NAMES as BUNDLED_NAMES
 from flow_nexus_neural.data.bundled import load_bundled
+from flow_nexus_neural.data.clients import by_client, say_that_they_are_clients, stem_of
 from flow_nexus_neural.data.data_file import data_suffix
 from flow_nexus_neural.data.directory import read_directory
-from flow_nexus_neural.data.inline import JoinedLimits, stack, table_of
-from flow_nexus_neural.data.json_text import check_inline_size, parse_text
+from flow_nexus_neural.data.inline import JoinedLimits, stack, stack_clients, table_of
+from flow_nexus_neural.data.json_text import (
+    check_inline_size,
+    parse_text,
+    without_quotes,
+)
 from flow_nexus_neural.data.memory import Limits
 from flow_nexus_neural.data.opening import DataDirectory, DataRoots, resolved_path
 from flow_nexus_neural.data.readers.by_suffix import READERS, read_file
@@ -100,7 +105,7 @@ def resolve(
     if not isinstance(dataset, str):
         check_inline_size(dataset)
         return _inline(dataset, settings)
-    text = dataset.strip()
+    text = without_quotes(dataset.strip()).strip()
     if text[:1] in ("{", "["):
         return _inline(parse_text(text, "inline data"), settings)
     prefix, _, rest = text.partition(":")
@@ -130,7 +135,10 @@ def resolve(
 
 def _inline(value: object, settings: Settings) -> Source:
     table, target = table_of(value, "inline data", Limits(settings.max_rows))
-    return Source(table, "inline", "inline", "inline data", digest_of(table), target)
+    notes = list(table.notes)
+    return Source(
+        table, "inline", "inline", "inline data", digest_of(table), target, warnings=notes
+    )
 
 
 def _bundled(name: str) -> Source:
@@ -278,18 +286,47 @@ def _from_paths(text: str, paths: list[Path], roots: DataRoots, settings: Settin
             joined.add(part)
         target = label if not parts else target
         parts.append(part)
-    table = parts[0]
+    table, origin = parts[0], f"file {first.name}"
     if len(parts) > 1:
-        table = stack(parts, [path.name for path in paths], f"'{text}'")
-    origin = f"file {first.name}" if len(paths) == 1 else f"{len(paths)} files in name order"
+        table, origin = _joined(text, paths, parts, limits)
     market = len(paths) == 1 and first.name.split(".")[0] in MARKET_NAMES
-    return Source(table, name, "file", origin, joint_digest(digests), target, market=market)
+    return Source(
+        table,
+        name,
+        "file",
+        origin,
+        joint_digest(digests),
+        target,
+        market=market,
+        warnings=list(table.notes),
+    )
+
+
+def _joined(text: str, paths: list[Path], parts: list[Table], limits: Limits) -> tuple[Table, str]:
+    """The tables of several files as one, divided by client where the files say so."""
+    subject = f"'{text[:120]}'"
+    clients = dict(pair for part in parts for pair in by_client(part))
+    if say_that_they_are_clients(paths) and not clients:
+        clients = {stem_of(path.name): part for path, part in zip(paths, parts, strict=True)}
+    if not clients:
+        return stack(
+            parts, [path.name for path in paths], subject
+        ), f"{len(paths)} files in name order"
+    if len(clients) != sum(len(part.clients) or 1 for part in parts):
+        raise InvalidDataset(
+            f"{subject}: a client occurs in two files, or only some files have clients",
+            hint="give every client a name of its own",
+        )
+    return stack_clients(
+        clients, subject, limits
+    ), f"{len(paths)} files with {len(clients)} clients"
 
 
 def _directory(directory: DataDirectory, name: str, limits: Limits) -> Source:
     table, target, digests = read_directory(directory, limits)
     origin = f"directory of {len(digests)} files"
-    return Source(table, name, "directory", origin, joint_digest(digests), target)
+    notes = list(table.notes)
+    return Source(table, name, "directory", origin, joint_digest(digests), target, warnings=notes)
 
 
 def joint_digest(digests: list[tuple[str, str]]) -> str:

@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 
 from flow_nexus_neural.data.inline import labels_column
 from flow_nexus_neural.data.memory import MemoryBudget
-from flow_nexus_neural.data.table import MAX_CELLS, Column, TextColumn, check_rows, check_size
+from flow_nexus_neural.data.table import (
+    MAX_CELLS,
+    Column,
+    TextColumn,
+    check_rows,
+    check_size,
+    number_text,
+)
 from flow_nexus_neural.errors import InvalidDataset
 
 ARRAY_DEFECTS = (
@@ -227,7 +234,7 @@ def texts_of(column: Column) -> list[str]:
     """The values of a column of names."""
     if isinstance(column, TextColumn):
         return [column.levels[code] for code in column.codes]
-    return [f"{value:g}" for value in column.ravel()]
+    return [number_text(value) for value in column.ravel()]
 
 
 def one_column(columns: Mapping[str, Column], subject: str) -> Column:
