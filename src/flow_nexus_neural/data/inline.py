@@ -12,27 +12,31 @@ from numpy.typing import NDArray
 from flow_nexus_neural.data.column_builder import blocks_of_records, columns_from_blocks
 from flow_nexus_neural.data.json_forms import ColumnsByRow, Form, known_form
 from flow_nexus_neural.data.json_text import FORMS, json_kind
+from flow_nexus_neural.data.labelled_arrays import (
+    INPUT_KEYS,
+    LABEL_KEYS,
+    columns_of_matrix,
+    flattening_note,
+    label_key,
+    labels_column,
+    one_label_per_row,
+    own_parts,
+)
 from flow_nexus_neural.data.memory import GrowingArray, Limits, MemoryBudget
 from flow_nexus_neural.data.table import (
     Column,
-    Numbers,
     Read,
     Table,
     TextColumn,
     bytes_of,
     check_rows,
-    check_size,
-    matrix_columns,
     number_text,
-    numbers_from,
     table_from,
 )
 from flow_nexus_neural.errors import InvalidDataset, LimitExceeded
 
 BLOCK_CELLS = 100_000
 MAX_CLIENTS = 10_000
-INPUT_KEYS = ("X", "x", "data", "features")
-LABEL_KEYS = ("y", "labels", "targets", "target")
 
 
 def table_of(value: object, subject: str, limits: Limits) -> Read:
@@ -78,6 +82,13 @@ def _plain_form(value: object, subject: str, limits: Limits) -> Read:
     if isinstance(value.get("columns"), list) and isinstance(value.get("rows"), list):
         _refuse_others(value, ("columns", "rows"), subject)
         return _rows(value["columns"], value["rows"], subject, limits), None
+    parts = own_parts(value)
+    if parts:
+        return _own_split(value, parts, subject, limits)
+    return _arrays_or_columns(value, subject, limits)
+
+
+def _arrays_or_columns(value: Mapping[str, object], subject: str, limits: Limits) -> Read:
     inputs = next((key for key in INPUT_KEYS if key in value), None)
     if inputs is None:
         if value and all(isinstance(column, list) for column in value.values()):
@@ -86,9 +97,44 @@ def _plain_form(value: object, subject: str, limits: Limits) -> Read:
         raise InvalidDataset(f"{subject} has no inputs (keys: {keys})", hint=FORMS)
     label = next((key for key in LABEL_KEYS if key in value), "y")
     _refuse_others(value, (inputs, label, "feature_names"), subject)
-    if isinstance(value[inputs], list) and value[inputs] and isinstance(value[inputs][0], dict):
+    rows = value[inputs]
+    if isinstance(rows, list) and rows and isinstance(rows[0], dict):
         return _labelled_records(value, inputs, subject, limits)
     return _inputs_and_labels(value, inputs, subject, limits)
+
+
+def _own_split(
+    value: Mapping[str, object], parts: Mapping[str, tuple[str, str]], subject: str, limits: Limits
+) -> Read:
+    """Inputs and labels that the caller has divided into training and test rows already."""
+    named = {"feature_names": value["feature_names"]} if "feature_names" in value else {}
+    _refuse_others(value, [*named, *(key for keys in parts.values() for key in keys)], subject)
+    joined = JoinedLimits(subject, limits)
+    tables: dict[str, Table] = {}
+    for part, (inputs, labels) in parts.items():
+        form = {"X": value[inputs], "y": value[labels], **named}
+        tables[part], _ = _plain_form(form, f"{subject}, {part}", limits)
+        joined.add(tables[part])
+    return stack_parts(tables, subject), "y"
+
+
+def stack_parts(tables: Mapping[str, Table], subject: str) -> Table:
+    """Join the tables of training, validation and test rows; the last are marked, the others are training.
+
+    Raises:
+        InvalidDataset: If their columns differ.
+    """
+    table = stack(list(tables.values()), list(tables), subject)
+    notes = table.notes
+    if "validation" in tables:
+        notes = (
+            *notes,
+            "the validation rows given are training rows here, of which own ones are cut",
+        )
+    if "test" not in tables:
+        return replace(table, notes=notes)
+    in_test = np.repeat([part == "test" for part in tables], [t.rows for t in tables.values()])
+    return replace(table, notes=notes, in_test=in_test)
 
 
 def _refuse_others(value: Mapping[str, object], known: Sequence[str], subject: str) -> None:
@@ -100,73 +146,6 @@ def _refuse_others(value: Mapping[str, object], known: Sequence[str], subject: s
             f"{subject} holds {shown}, which has no use beside {', '.join(known)}",
             hint=f"leave it out; {FORMS}",
         )
-
-
-def label_key(value: Mapping[str, object], inputs: str, subject: str) -> str:
-    """Find the key that holds the labels.
-
-    Raises:
-        InvalidDataset: If there is none.
-    """
-    key = next((key for key in LABEL_KEYS if key in value), None)
-    if key is None:
-        raise InvalidDataset(
-            f"{subject} has inputs in '{inputs}' but no labels",
-            hint="add one of y, labels, targets, target with one label per row",
-        )
-    return key
-
-
-def columns_of_matrix(
-    inputs: Numbers, names: Sequence[str] | None, subject: str
-) -> dict[str, Column]:
-    """Columns of an input array: [rows], [rows, width] or [rows, steps, channels].
-
-    Raises:
-        InvalidDataset: If the array has another rank, or the names do not fit.
-        LimitExceeded: If it is too wide.
-    """
-    if inputs.ndim == 1:
-        inputs = inputs[:, None]
-    if inputs.ndim not in (2, 3) or 0 in inputs.shape:
-        raise InvalidDataset(
-            f"{subject}: inputs have shape {list(inputs.shape)}",
-            hint="inputs are [rows, columns] or [rows, steps, channels] with at least one of each",
-        )
-    width = inputs.shape[-1]
-    prefix = "f" if inputs.ndim == 2 else "c"
-    labels = list(names) if names is not None else [f"{prefix}{index}" for index in range(width)]
-    if len(labels) != width or len(set(labels)) != width:
-        raise InvalidDataset(
-            f"{subject}: {len(labels)} feature names for {width} columns, or a name given twice",
-            hint="give one distinct name per column",
-        )
-    check_size(len(inputs), int(np.prod(inputs.shape[1:])), subject)
-    if inputs.ndim == 3:
-        return {name: inputs[:, :, index] for index, name in enumerate(labels)}
-    return matrix_columns(inputs, labels)
-
-
-def labels_column(values: Sequence[object], subject: str) -> Column:
-    """A label column: numbers when all are, else text.
-
-    Raises:
-        InvalidDataset: If a label is a list or an object.
-    """
-    odd = next((value for value in values if isinstance(value, (list, dict))), None)
-    if odd is not None:
-        raise InvalidDataset(
-            f"{subject}: a label is {json_kind(odd)}",
-            hint="give one number, text or boolean per row",
-        )
-    numbers = numbers_from(values)
-    if numbers is not None:
-        return numbers
-    levels: dict[str, int] = {}
-    codes = [
-        -1 if value is None else levels.setdefault(str(value), len(levels)) for value in values
-    ]
-    return TextColumn(np.asarray(codes, dtype=np.int32), tuple(levels))
 
 
 def _records(value: list[object], subject: str, limits: Limits) -> Table:
@@ -236,7 +215,8 @@ def _inputs_and_labels(
     if names is not None and not isinstance(names, list):
         raise InvalidDataset(f"{subject}: feature_names is not a list", hint=FORMS)
     columns = columns_of_matrix(array, None if names is None else [str(n) for n in names], subject)
-    return _with_labels(columns, value, inputs, subject, channels=array.ndim == 3)
+    table, label = _with_labels(columns, value, inputs, subject, channels=array.ndim == 3)
+    return replace(table, notes=(*table.notes, *flattening_note(array.shape))), label
 
 
 def _with_labels(
@@ -254,7 +234,7 @@ def _with_labels(
     name = key
     while name in columns:
         name = f"{name}_label"
-    labelled = {**columns, name: labels_column(labels, subject)}
+    labelled = {**columns, name: labels_column(one_label_per_row(labels, key, subject), subject)}
     return table_from(labelled, subject, channels=channels), name
 
 
