@@ -34,6 +34,11 @@ _TIME_WORDS = re.compile(
 """Names of columns of nanoseconds, which are numbers although float64 rounds the last digits."""
 
 
+def may_be_time(name: str) -> bool:
+    """Whether the name of a column of large whole numbers says that they are times."""
+    return _TIME_WORDS.search(name) is not None
+
+
 class ColumnBuilder:
     """Builds one column block by block; the first block decides whether it holds numbers or text.
 
@@ -45,7 +50,7 @@ class ColumnBuilder:
         self.name = name
         self.conflict = False
         self._text = text
-        self._exact = _TIME_WORDS.search(name) is None
+        self._exact = not may_be_time(name)
         self._budget = budget
         self._numbers = GrowingArray(budget)
         self._all_missing = True
