@@ -30,6 +30,7 @@ from flow_nexus_neural.data.table import (
     TextColumn,
     bytes_of,
     check_rows,
+    is_missing,
     number_text,
     table_from,
 )
@@ -348,6 +349,8 @@ def stack(tables: Sequence[Table], titles: Sequence[str], subject: str) -> Table
 
 
 def _stack_column(parts: Sequence[Column], name: str, subject: str) -> Column:
+    if not all(isinstance(part, TextColumn) for part in parts):
+        parts = [_numbers_if_only_words(part) for part in parts]
     numbers = [part for part in parts if not isinstance(part, TextColumn)]
     if len(numbers) == len(parts):
         if len({part.shape[1:] for part in numbers}) > 1:
@@ -359,6 +362,13 @@ def _stack_column(parts: Sequence[Column], name: str, subject: str) -> Column:
     levels: dict[str, int] = {}
     codes = [_codes_in(part, levels) for part in parts]
     return TextColumn(np.concatenate(codes), tuple(levels))
+
+
+def _numbers_if_only_words(part: Column) -> Column:
+    """Missing numbers for a part of nothing but `none` and the like, where other parts hold numbers."""
+    if isinstance(part, TextColumn) and all(map(is_missing, part.levels)):
+        return np.full(len(part.codes), np.nan)
+    return part
 
 
 def _codes_in(part: Column, levels: dict[str, int]) -> NDArray[np.int32]:

@@ -14,6 +14,7 @@ from flow_nexus_neural.data.table import (
     Numbers,
     TextColumn,
     check_size,
+    has_words,
     matrix_columns,
     numbers_from,
 )
@@ -174,10 +175,9 @@ def labels_column(values: Sequence[object], subject: str) -> Column:
             hint="give one number, text or boolean per row",
         )
     numbers = numbers_from(values)
-    if numbers is not None:
+    if numbers is not None and not (np.isnan(numbers).all() and has_words(values)):
         return numbers
     levels: dict[str, int] = {}
-    codes = [
-        -1 if value is None else levels.setdefault(str(value), len(levels)) for value in values
-    ]
+    texts = ["" if value is None else str(value) for value in values]
+    codes = [levels.setdefault(text, len(levels)) if text.strip() else -1 for text in texts]
     return TextColumn(np.asarray(codes, dtype=np.int32), tuple(levels))

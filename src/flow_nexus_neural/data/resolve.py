@@ -20,6 +20,7 @@ from flow_nexus_neural.data.json_text import (
     without_quotes,
 )
 from flow_nexus_neural.data.memory import Limits
+from flow_nexus_neural.data.missing_words import settled
 from flow_nexus_neural.data.opening import DataDirectory, DataRoots, resolved_path
 from flow_nexus_neural.data.readers.by_suffix import READERS, read_file
 from flow_nexus_neural.data.synthetic import GENERATORS, MARKET_NAMES
@@ -135,6 +136,7 @@ def resolve(
 
 def _inline(value: object, settings: Settings) -> Source:
     table, target = table_of(value, "inline data", Limits(settings.max_rows))
+    table = settled(table)
     notes = list(table.notes)
     return Source(
         table, "inline", "inline", "inline data", digest_of(table), target, warnings=notes
@@ -289,6 +291,7 @@ def _from_paths(text: str, paths: list[Path], roots: DataRoots, settings: Settin
     table, origin = parts[0], f"file {first.name}"
     if len(parts) > 1:
         table, origin = _joined(text, paths, parts, limits)
+    table = settled(table)
     market = len(paths) == 1 and first.name.split(".")[0] in MARKET_NAMES
     return Source(
         table,
@@ -324,6 +327,7 @@ def _joined(text: str, paths: list[Path], parts: list[Table], limits: Limits) ->
 
 def _directory(directory: DataDirectory, name: str, limits: Limits) -> Source:
     table, target, digests = read_directory(directory, limits)
+    table = settled(table)
     origin = f"directory of {len(digests)} files"
     notes = list(table.notes)
     return Source(table, name, "directory", origin, joint_digest(digests), target, warnings=notes)

@@ -198,6 +198,11 @@ def is_missing(text: str) -> bool:
     return len(text) <= _LONGEST_MISSING and text.lower() in MISSING_WORDS
 
 
+def has_words(values: Sequence[object]) -> bool:
+    """Whether a text occurs among values that are all missing: `none` or the like."""
+    return any(isinstance(value, str) and value.strip() for value in values)
+
+
 def number_text(value: "float | np.floating[Any]") -> str:
     """A number as text with every digit, so that no two numbers have one text."""
     number = float(value)
