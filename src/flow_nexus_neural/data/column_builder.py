@@ -97,7 +97,7 @@ class ColumnBuilder:
 
     @property
     def is_to_be_text(self) -> bool:
-        """Whether the source must be read again as text: for its spelling, or as it holds `none` and such only."""
+        """Whether the source must be read again as text: for its spelling, or as it holds only `none`s."""
         return self.conflict or (self._words and self._all_missing)
 
     @property
