@@ -14,15 +14,13 @@ from flow_nexus_neural.data.clients import by_client, say_that_they_are_clients,
 from flow_nexus_neural.data.data_file import data_suffix
 from flow_nexus_neural.data.directory import read_directory
 from flow_nexus_neural.data.inline import JoinedLimits, stack, stack_clients, table_of
-from flow_nexus_neural.data.json_text import (
-    check_inline_size,
-    parse_text,
-    without_quotes,
-)
+from flow_nexus_neural.data.inline_text import InlineText, inline_text
+from flow_nexus_neural.data.json_text import check_inline_size, parse_text
 from flow_nexus_neural.data.memory import Limits
 from flow_nexus_neural.data.missing_words import settled
 from flow_nexus_neural.data.opening import DataDirectory, DataRoots, resolved_path
 from flow_nexus_neural.data.readers.by_suffix import READERS, read_file
+from flow_nexus_neural.data.readers.json_any import is_json_lines
 from flow_nexus_neural.data.synthetic import GENERATORS, MARKET_NAMES
 from flow_nexus_neural.data.table import Table, digest_of, is_plain_text
 from flow_nexus_neural.errors import (
@@ -106,9 +104,10 @@ def resolve(
     if not isinstance(dataset, str):
         check_inline_size(dataset)
         return _inline(dataset, settings)
-    text = without_quotes(dataset.strip()).strip()
-    if text[:1] in ("{", "["):
-        return _inline(parse_text(text, "inline data"), settings)
+    given = inline_text(dataset)
+    if given is not None:
+        return _inline_text(given, settings)
+    text = dataset.strip()
     prefix, _, rest = text.partition(":")
     if prefix.lower() in REMOTE_SCHEMES:
         raise SourceUnavailable(
@@ -134,8 +133,19 @@ def resolve(
     raise _not_found(text, settings)
 
 
+def _inline_text(text: str, settings: Settings) -> Source:
+    """JSON, records line by line, or delimited text."""
+    if text[:1] == "[" or (text[:1] == "{" and not is_json_lines(text.encode("utf-8", "replace"))):
+        return _inline(parse_text(text, "inline data"), settings)
+    file = InlineText(text, ".jsonl" if text[:1] == "{" else ".csv")
+    return _inline_table(*read_file(file, settings.max_rows))
+
+
 def _inline(value: object, settings: Settings) -> Source:
-    table, target = table_of(value, "inline data", Limits(settings.max_rows))
+    return _inline_table(*table_of(value, "inline data", Limits(settings.max_rows)))
+
+
+def _inline_table(table: Table, target: str | None) -> Source:
     table = settled(table)
     notes = list(table.notes)
     return Source(

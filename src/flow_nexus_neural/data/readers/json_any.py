@@ -19,7 +19,7 @@ def read_any_json(file: DataFile, max_rows: int) -> Read:
     """
     beginning = unpacked(file).read(_LOOKED_AT_BYTES).lstrip(BLANK)
     document = file.suffix.removesuffix(".gz") == ".json"
-    lines = _first_line_is_a_record(beginning) or not (document or _begins_a_document(beginning))
+    lines = is_json_lines(beginning) or not (document or _begins_a_document(beginning))
     return read_json_lines(file, max_rows) if lines else read_json(file, max_rows)
 
 
@@ -28,8 +28,8 @@ def _begins_a_document(beginning: bytes) -> bool:
     return beginning[:1] in (b"[", b'"') or beginning.partition(b"\n")[0].strip() == b"{"
 
 
-def _first_line_is_a_record(beginning: bytes) -> bool:
-    """Whether the first line is an object by itself and another line follows."""
+def is_json_lines(beginning: bytes) -> bool:
+    """Whether the first line of a text is an object by itself and another line follows."""
     first, _, rest = beginning.partition(b"\n")
     if beginning[:1] != b"{" or not rest.strip():
         return False
