@@ -6,7 +6,8 @@ whole numbers of their unit.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import Enum
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from flow_nexus_neural.data.column_builder import RawBlock, columns_from_blocks, may_be_time
 from flow_nexus_neural.data.memory import Limits
 from flow_nexus_neural.data.table import EXACT_BELOW, MAX_VECTOR, Column, Numbers, check_size
-from flow_nexus_neural.errors import InvalidDataset, LimitExceeded
+from flow_nexus_neural.errors import InvalidDataset, LimitExceeded, NotAvailable
 
 MAX_TEXT_BYTES = 128 * 1024
 
@@ -28,46 +29,84 @@ class Reading(Enum):
     DIGITS = "whole numbers as text, with every digit"
 
 
-class _InexactError(Exception):
-    """float64 cannot hold a whole number."""
+class _UnfitError(Exception):
+    """A reading cannot hold the values of a column; another one may."""
+
+    def __init__(self, name: str, instead: Reading) -> None:
+        super().__init__(name)
+        self.name = name
+        self.instead = instead
 
 
-def column_from_arrays(
-    arrays: Callable[[], Iterable[Any]], name: str, subject: str, limits: Limits
+@contextmanager
+def arrow_library(subject: str, kind: str) -> Iterator[None]:
+    """Let pyarrow read in the block: with memory that is given back, and its errors as those of the data.
+
+    Raises:
+        NotAvailable: If it is not installed.
+        InvalidDataset: If it finds a defect.
+    """
+    try:
+        import pyarrow as pa
+    except ImportError:
+        raise NotAvailable(
+            f"reading {kind} needs pyarrow, which is not installed",
+            hint="install flow-nexus-neural[parquet], or convert the file to CSV",
+        ) from None
+    usual = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())  # others keep what they were once given
+    try:
+        yield
+    except (pa.ArrowException, ValueError, OverflowError) as failure:
+        raise InvalidDataset(
+            f"{subject} is not a readable {kind} file: {failure}"[:200],
+            hint="write it anew or convert it to CSV",
+        ) from None
+    finally:
+        pa.set_memory_pool(usual)
+
+
+def columns_from_arrays(
+    batches: Callable[[], Iterable[Mapping[str, Any]]], subject: str, limits: Limits
 ) -> dict[str, Column]:
-    """The column that arrays of Arrow hold, one after the other; empty if there are none.
+    """The columns that batches of arrays hold, one below the other.
 
     Args:
-        arrays: Starts reading; called again where the values turn out to need another reading.
-        name: Of the column.
+        batches: Starts reading; called again where values turn out to need another reading.
         subject: Names the source in errors.
-        limits: What the column may have.
+        limits: What the columns may have together.
 
     Raises:
         InvalidDataset: If the values can be no column.
         LimitExceeded: If they are too many or too large.
     """
+    readings: dict[str, Reading] = {}
+
+    def blocks() -> Iterator[RawBlock]:
+        for batch in batches():
+            yield {
+                name: _read(array, name, subject, readings.get(name, Reading.PLAIN))
+                for name, array in batch.items()
+            }
+
+    while True:  # ends: each column changes its reading at most once
+        try:
+            return columns_from_blocks(blocks, subject, limits)
+        except _UnfitError as unfit:
+            readings[unfit.name] = unfit.instead
+
+
+def _read(array: Any, name: str, subject: str, reading: Reading) -> Sequence[object] | Numbers:
     import pyarrow as pa
-
-    def blocks(reading: Reading) -> Iterator[RawBlock]:
-        for array in arrays():
-            yield {name: _values(array, name, subject, reading)}
-
-    try:
-        return columns_from_blocks(lambda: blocks(Reading.PLAIN), subject, limits)
-    except _InexactError:
-        return columns_from_blocks(lambda: blocks(Reading.DIGITS), subject, limits)
-    except (pa.ArrowException, ValueError, OverflowError) as failure:
-        if isinstance(failure, UnicodeDecodeError) or not _any_temporal(arrays()):
-            raise
-    return columns_from_blocks(lambda: blocks(Reading.COUNTED), subject, limits)
-
-
-def _any_temporal(arrays: Iterable[Any]) -> bool:
     import pyarrow.types as kinds
 
-    first = next(iter(arrays), None)
-    return first is not None and kinds.is_temporal(first.type)
+    try:
+        return _values(array, name, subject, reading)
+    except (pa.ArrowException, ValueError, OverflowError) as failure:
+        unreadable = isinstance(failure, UnicodeDecodeError) or reading is not Reading.PLAIN
+        if unreadable or not kinds.is_temporal(array.type):
+            raise
+    raise _UnfitError(name, Reading.COUNTED)
 
 
 def check_schema(schema: Any, subject: str) -> None:
@@ -109,7 +148,7 @@ def is_number(kind: Any) -> bool:
     )
 
 
-def _values(array: Any, name: str, subject: str, reading: "Reading") -> Sequence[object] | Numbers:
+def _values(array: Any, name: str, subject: str, reading: Reading) -> Sequence[object] | Numbers:
     """The values of a batch: numbers as an array, others one by one."""
     import pyarrow as pa
     import pyarrow.types as kinds
@@ -129,7 +168,7 @@ def _values(array: Any, name: str, subject: str, reading: "Reading") -> Sequence
     elif reading is Reading.DIGITS and _is_whole(kind):
         return [None if value is None else str(value) for value in array.to_pylist()]
     elif not may_be_time(name) and _loses_digits(array):
-        raise _InexactError
+        raise _UnfitError(name, Reading.DIGITS)
     if is_number(kind) or kinds.is_null(kind):
         numbers: Numbers = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         return numbers

@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Callable
 
 from flow_nexus_neural.data.data_file import DataFile
+from flow_nexus_neural.data.readers.arrow_file import read_arrow
 from flow_nexus_neural.data.readers.csv_file import read_csv
 from flow_nexus_neural.data.readers.json_any import read_any_json
 from flow_nexus_neural.data.readers.npy_file import read_npy
@@ -26,6 +27,7 @@ READERS: dict[str, Callable[[DataFile, int], Read]] = {
     ".npy": read_npy,
     ".npz": read_npz,
     ".parquet": read_parquet,
+    ".arrow": read_arrow,
 }
 
 

@@ -4,13 +4,17 @@ The library takes memory as the file says, so what it says is checked first. Col
 other, each in batches, so that only one column's pages are unpacked at a time; texts stay a dictionary.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from flow_nexus_neural.data.data_file import DataFile
 from flow_nexus_neural.data.memory import MAX_TABLE_BYTES, Limits
-from flow_nexus_neural.data.readers.arrow_values import check_schema, column_from_arrays
+from flow_nexus_neural.data.readers.arrow_values import (
+    arrow_library,
+    check_schema,
+    columns_from_arrays,
+)
 from flow_nexus_neural.data.readers.pandas_index import index_columns, left_out_note, renamed
 from flow_nexus_neural.data.readers.parquet_pages import read_page
 from flow_nexus_neural.data.table import (
@@ -21,7 +25,7 @@ from flow_nexus_neural.data.table import (
     check_size,
     table_from,
 )
-from flow_nexus_neural.errors import InvalidDataset, LimitExceeded, NotAvailable
+from flow_nexus_neural.errors import InvalidDataset, LimitExceeded
 
 MAX_FOOTER_BYTES = 8 * 1024 * 1024
 MAX_FOOTER_ITEMS = 100_000
@@ -38,24 +42,8 @@ _TAIL_BYTES = 8
 
 def read_parquet(file: DataFile, max_rows: int) -> Read:
     """Read a table of numbers, texts, times and lists of numbers."""
-    try:
-        import pyarrow as pa
-    except ImportError:
-        raise NotAvailable(
-            "reading Parquet needs pyarrow, which is not installed",
-            hint="install flow-nexus-neural[parquet], or convert the file to CSV",
-        ) from None
-    usual = pa.default_memory_pool()
-    pa.set_memory_pool(pa.system_memory_pool())  # others keep what they were once given
-    try:
+    with arrow_library(file.subject, "Parquet"):
         return _read(file, max_rows), None
-    except (pa.ArrowException, ValueError, OverflowError) as failure:
-        raise InvalidDataset(
-            f"{file.subject} is not a readable Parquet file: {failure}"[:200],
-            hint="write it anew or convert it to CSV",
-        ) from None
-    finally:
-        pa.set_memory_pool(usual)
 
 
 def _read(file: DataFile, max_rows: int) -> Any:
@@ -100,13 +88,16 @@ def _read(file: DataFile, max_rows: int) -> Any:
                 continue
             batch_rows = _batch_rows(metadata, position)
 
-            def batches(name: str = name, batch_rows: int = batch_rows) -> Iterator[Any]:
+            title = renamed(name, schema.names) if name in times else name
+
+            def batches(
+                name: str = name, title: str = title, batch_rows: int = batch_rows
+            ) -> Iterator[Mapping[str, Any]]:
                 read = opened.iter_batches(batch_size=batch_rows, columns=[name], use_threads=False)
-                return (batch.column(0) for batch in read)
+                return ({title: batch.column(0)} for batch in read)
 
             left = Limits(max_rows, MAX_TABLE_BYTES - taken)
-            title = renamed(name, schema.names) if name in times else name
-            columns |= column_from_arrays(batches, title, subject, left)
+            columns |= columns_from_arrays(batches, subject, left)
             taken += bytes_of(columns[title]) if title in columns else 0
     return replace(table_from(columns, subject), notes=left_out_note(index - times))
 

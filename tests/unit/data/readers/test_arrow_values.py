@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from flow_nexus_neural.data.memory import Limits
-from flow_nexus_neural.data.readers.arrow_values import check_schema, column_from_arrays, is_number
+from flow_nexus_neural.data.readers.arrow_values import check_schema, columns_from_arrays, is_number
 from flow_nexus_neural.data.table import TextColumn
 from flow_nexus_neural.errors import InvalidDataset
 
@@ -17,7 +17,8 @@ NANOSECOND = 1_704_067_200_000_000_123
 
 
 def read(*arrays, name="a"):
-    column = column_from_arrays(lambda: arrays, name, "data", Limits(1_000))[name]
+    batches = [{name: array} for array in arrays]
+    column = columns_from_arrays(lambda: batches, "data", Limits(1_000))[name]
     if isinstance(column, TextColumn):
         return [None if code < 0 else column.levels[code] for code in column.codes]
     return [None if np.isnan(value) else value for value in column.tolist()]
