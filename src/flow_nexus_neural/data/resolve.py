@@ -108,8 +108,8 @@ def resolve(
     if given is not None:
         return _inline_text(given, settings)
     text = dataset.strip()
-    prefix, _, rest = text.partition(":")
-    if prefix.lower() in REMOTE_SCHEMES:
+    prefix, mark, rest = text.partition(":")
+    if mark and prefix.lower() in REMOTE_SCHEMES:
         raise SourceUnavailable(
             f"'{text[:80]}' would have to be downloaded, and nothing is downloaded",
             hint="save the data as CSV or NPZ in the data directory and pass the file's name",

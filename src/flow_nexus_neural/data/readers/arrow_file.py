@@ -1,4 +1,4 @@
-"""Arrow streams and files, as `save_to_disk` of Hugging Face writes them: `.arrow`, with the extra `parquet`."""
+"""Arrow streams and files: `.arrow`, as Hugging Face saves data sets, with the extra of Parquet."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
