@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+import numpy as np
+
 from flow_nexus_neural.data.column_builder import BLOCK_CELLS, RawBlock
 from flow_nexus_neural.data.json_text import json_kind
 from flow_nexus_neural.errors import InvalidDataset
@@ -20,6 +22,7 @@ INDEX: Final = "index"
 TIMES: Final = "timestamp"
 _INDEX_DROPPED: Final = "the index of the frame only numbers its rows and is left out"
 _SPLIT: Final = frozenset({"columns", "data", "index", "index_names", "column_names"})
+_MOST_DIGITS: Final = len(str(ROW_NUMBERS_BELOW))
 _INNER_KEYS_LOOKED_AT: Final = 1_000
 
 
@@ -144,13 +147,21 @@ def _split(value: Mapping[str, object], subject: str) -> Form:
 
 def _by_label(value: Mapping[str, Mapping[str, object]]) -> Form:
     """An object of objects: pandas' orients "columns" and "index"."""
-    outer = list(value)
-    inner: dict[str, None] = {}
+    outer, inner = list(value), _keys_of(value)
+    if _outer_are_rows(outer, inner):
+        return _with_index(list(value.values()), outer, inner)
+    return _with_index(ColumnsByRow(value, inner), inner, outer)
+
+
+def _keys_of(value: Mapping[str, Mapping[str, object]]) -> list[str]:
+    """The keys of all inner objects, in their order; usually those of the first."""
+    first = next(iter(value.values()))
+    if all(member.keys() == first.keys() for member in value.values()):
+        return list(first)  # no dictionary of them all: there may be a million
+    keys: dict[str, None] = {}
     for member in value.values():
-        inner.update(dict.fromkeys(member))
-    if _outer_are_rows(outer, list(inner)):
-        return _with_index(list(value.values()), outer, list(inner))
-    return _with_index(ColumnsByRow(value, list(inner)), list(inner), outer)
+        keys.update(dict.fromkeys(member))
+    return list(keys)
 
 
 def _with_index(value: object, labels: Sequence[object], names: Sequence[object]) -> Form:
@@ -175,17 +186,27 @@ def _outer_are_rows(outer: Sequence[str], inner: Sequence[str]) -> bool:
 
 def _name_of_index(labels: Sequence[object], names: Sequence[object]) -> str | None:
     """The name of a column for the labels of rows; None if they only number the rows."""
-    if all(
-        isinstance(label, int) or (isinstance(label, str) and label.isdigit()) for label in labels
-    ):
-        numbers = {int(label) for label in labels if isinstance(label, int | str)}
-        if len(numbers) == len(labels) and max(numbers, default=0) < ROW_NUMBERS_BELOW:
-            return None
+    if _are_row_numbers(labels):
+        return None
     texts = [label for label in labels if isinstance(label, str)]
     name = TIMES if texts and len(texts) == len(labels) and all(map(_is_date, texts)) else INDEX
     while name in names:
         name = f"{name}_of_row"
     return name
+
+
+def _are_row_numbers(labels: Sequence[object]) -> bool:
+    """Whether labels are small whole numbers, all different."""
+    numbers = np.empty(len(labels), dtype=np.int64)
+    for place, label in enumerate(labels):
+        whole = isinstance(label, int) or (
+            isinstance(label, str) and len(label) <= _MOST_DIGITS and label.isdecimal()
+        )
+        number = int(label) if whole and isinstance(label, int | str) else -1
+        if not 0 <= number < ROW_NUMBERS_BELOW:
+            return False
+        numbers[place] = number
+    return len(np.unique(numbers)) == len(numbers)
 
 
 def _is_date(text: str) -> bool:
