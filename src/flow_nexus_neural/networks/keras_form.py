@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from flow_nexus_neural.errors import InvalidArchitecture
 from flow_nexus_neural.networks.activations import ACTIVATIONS
+from flow_nexus_neural.networks.keras_axes import without_last_axes
 from flow_nexus_neural.networks.keras_graph import chain_of
 from flow_nexus_neural.networks.spelling import fold, shown
 
@@ -43,7 +44,7 @@ def plain_layers(raw: Sequence[Entry] | Entry) -> list[Entry]:
     found: list[Entry] = []
     for position, entry in enumerate(entries):
         found.extend(_expanded(entry, position, 0, is_first=not found))
-    return found
+    return without_last_axes(found)
 
 
 def plain_layer(entry: object, place: str) -> object:

@@ -7,6 +7,7 @@ import pytest
 
 from flow_nexus_neural.errors import InvalidArchitecture
 from flow_nexus_neural.networks.fixed_arguments import FixedArgument
+from flow_nexus_neural.networks.keras_axes import without_last_axes
 from flow_nexus_neural.networks.keras_form import plain_layers
 from flow_nexus_neural.networks.keras_graph import chain_of
 from flow_nexus_neural.networks.layers import LAYER_TYPES
@@ -293,6 +294,34 @@ def test_a_seed_is_read_and_said_to_have_no_effect():
     assert len(warnings) == 2
     assert "the seed of kernel_initializer has no effect" in warnings[0]
     assert warnings[1].startswith("layers[1] dropout: seed has no effect")
+
+
+@pytest.mark.parametrize(
+    ("before", "axis", "fits"),
+    [
+        ([], [2], True),
+        ([], [1], False),
+        ([{"type": "LSTM", "units": 4, "return_sequences": True}], [2], True),
+        ([{"type": "LSTM", "units": 4}], [1], True),
+        ([{"type": "Bidirectional", "layer": {"type": "GRU", "units": 4}}], 1, True),
+        ([{"type": "Conv1D", "filters": 4, "kernel_size": 3}], 2, True),
+        ([{"type": "Flatten"}, {"type": "Dense", "units": 3}], [1], True),
+        ([{"type": "Flatten"}], [2], False),
+    ],
+)
+@pytest.mark.parametrize("norm", ["BatchNormalization", "LayerNormalization"])
+def test_the_last_axis_by_its_number_is_the_last_axis(before, axis, fits, norm):
+    layers = [{"type": "InputLayer", "batch_shape": [None, 10, 3]}, *before]
+    written = [*layers, {"class_name": norm, "config": {"axis": axis}}]
+    if fits:
+        assert read(written) == read([*layers, {"type": norm}])
+    else:
+        assert "is not offered, only axis=-1" in refusal(written)
+
+
+def test_an_axis_without_a_known_shape_is_left_to_the_parser():
+    layers = [{"type": "layer_normalization", "axis": [1]}, "odd"]
+    assert without_last_axes(layers) == layers
 
 
 def test_models_that_nest_without_end_are_refused():
