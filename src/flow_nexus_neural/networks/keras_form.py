@@ -19,6 +19,7 @@ Entry = Mapping[str, JsonValue]
 
 _MODELS: Final = frozenset({"sequential", "functional", "model"})
 _MAX_DEPTH: Final = 8
+_SIX: Final = 6
 _INPUTS: Final = ("input", "inputlayer")
 _BATCH_INPUT: Final = "batch_input_shape"
 _AFTERWARDS: Final = frozenset({"dense", "conv1d", "graphconv", "activation"})
@@ -119,6 +120,8 @@ def _unwrapped(layer: dict[str, JsonValue], place: str) -> dict[str, JsonValue]:
     kind = fold(str(layer["type"]) if "type" in layer else "")
     if kind == "bidirectional":
         return _one_way(layer, place)
+    if kind == "relu":
+        return _kind_of_relu(layer)
     if kind != "timedistributed":
         return layer
     inner = plain_layer(_value(layer, "layer"), f"{place} time_distributed layer")
@@ -133,12 +136,32 @@ def _unwrapped(layer: dict[str, JsonValue], place: str) -> dict[str, JsonValue]:
     return {**inner, **outer}
 
 
+def _kind_of_relu(layer: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """A bounded or leaky ReLU under its own name."""
+    rest = {key: value for key, value in layer.items() if key not in _FUNCTIONS["relu"]}
+    bound, slope = layer.get("max_value"), layer.get("negative_slope") or 0
+    if layer.get("threshold") or not isinstance(slope, int | float):
+        return layer
+    if bound == _SIX and not slope:
+        return {**rest, "type": "activation", "activation": "relu6"}
+    return (
+        {**rest, "type": "leaky_relu", "negative_slope": slope}
+        if slope and bound is None
+        else layer
+    )
+
+
 def _one_way(layer: dict[str, JsonValue], place: str) -> dict[str, JsonValue]:
     """A bidirectional layer without `backward_layer`, which Keras writes although it follows from `layer`."""
     inner = plain_layer(layer.get("layer"), f"{place} bidirectional layer")
     if not isinstance(inner, Mapping) or inner is layer.get("layer"):
         return layer
     inner = {key: value for key, value in inner.items() if key != "name"}
+    if "merge_mode" in layer and layer["merge_mode"] is None:
+        raise InvalidArchitecture(
+            f"{place} bidirectional merge_mode=null gives two outputs, and a layer list is one chain",
+            hint="Use merge_mode concat, sum, mul or ave",
+        )
     backward = plain_layer(layer.get("backward_layer"), f"{place} backward_layer")
     if isinstance(backward, Mapping):
         turned = {key: value for key, value in backward.items() if key != "name"}

@@ -188,12 +188,26 @@ def _check_fixed(
     """Refuse arguments of Keras that would have an effect that no layer has here."""
     odd = [one for one in written if not one[1].allows(one[2], values)]
     if odd:
-        told = ", ".join(f"{name}={shown(value)}" for name, _, value in odd[:_MAX_TOLD])
+        told = ", ".join(f"{name}={_shown_briefly(value)}" for name, _, value in odd[:_MAX_TOLD])
         only = ", ".join(argument.only() for _, argument, _ in odd[:_MAX_TOLD])
         raise InvalidArchitecture(
             f"{subject}: {told} {'is' if len(odd) == 1 else 'are'} not offered, only {only}",
             hint=f"Leave {'it' if len(odd) == 1 else 'them'} out. {_argument_list(named)}",
         )
+
+
+def _shown_briefly(value: JsonValue) -> str:
+    """A value; of an object that Keras wrote only its class and arguments."""
+    name = value.get("class_name") if isinstance(value, Mapping) else None
+    if not isinstance(value, Mapping) or not isinstance(name, str):
+        return shown(value)
+    config = value.get("config")
+    given = (
+        [f"{key}={one}" for key, one in config.items() if one is not None]
+        if isinstance(config, Mapping)
+        else []
+    )
+    return f"{name[:40]}({', '.join(given)[:80]})"
 
 
 def _value_or_default(

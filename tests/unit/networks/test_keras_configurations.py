@@ -98,6 +98,14 @@ def test_activation_layers_of_keras_are_activations(make, activation):
     assert layer == {"type": "activation", "activation": activation}
 
 
+def test_bounded_and_leaky_relus_have_their_own_names():
+    assert read([as_json(L.ReLU(max_value=6))]) == [{"type": "activation", "activation": "relu6"}]
+    (leaky,) = read([as_json(L.ReLU(negative_slope=0.1))])
+    assert leaky == {"type": "leaky_relu", "negative_slope": 0.1}
+    (bidirectional,) = read([as_json(L.Bidirectional(L.LSTM(3, return_sequences=True)))])
+    assert bidirectional["layer"]["return_sequences"] is True
+
+
 def sequential():
     return keras.Sequential(
         [
@@ -281,10 +289,19 @@ def test_what_has_an_effect_that_no_layer_has_here_is_refused_by_name(layer, mes
              lambda: L.GlobalAveragePooling1D(keepdims=True),
              lambda: L.Conv1D(4, 3, groups=2),
              lambda: L.Dense(3, dtype="float16"),
+             lambda: L.ReLU(max_value=3),
+             lambda: L.ReLU(max_value=6, negative_slope=0.1),
              lambda: L.ELU(alpha=0.5)],
 )  # fmt: skip
 def test_what_keras_writes_for_another_value_is_refused(make):
-    assert "is not offered, only " in refusal([as_json(make())])
+    assert " not offered, only " in refusal([as_json(make())])
+
+
+def test_objects_of_keras_are_named_by_their_class_and_two_outputs_are_refused():
+    he = as_json(L.Dense(3, kernel_initializer="he_normal"))
+    assert "kernel_initializer=HeNormal() is not offered" in refusal([he])
+    two = as_json(L.Bidirectional(L.LSTM(3), merge_mode=None))
+    assert "merge_mode=null gives two outputs" in refusal([two])
 
 
 def test_a_seed_is_read_and_said_to_have_no_effect():

@@ -59,7 +59,7 @@ _FIXED_IN_CELLS: Final = (
     FixedArgument("recurrent_dropout", 0),
     FixedArgument("return_state", default=False),
     FixedArgument("stateful", default=False),
-    FixedArgument("zero_output_for_mask", default=False),
+    IgnoredArgument("zero_output_for_mask"),  # no step is ever masked
     FixedArgument("time_major", default=False),
     IgnoredArgument("unroll"),
     IgnoredArgument("implementation"),
