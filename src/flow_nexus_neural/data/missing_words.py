@@ -1,8 +1,8 @@
 """One rule for words such as `none` and `NA`, whatever form the data have.
 
-Among numbers, and among texts that begin with digits as dates do, they stand for a missing value. Among words
-they are a word like the others, since `none` may well be a class; the caller is told. An empty text and null
-are missing everywhere.
+Among numbers, true and false, texts that begin with digits as dates do, and more than a hundred texts
+they stand for a missing value. Among a few words they are a word like the others, since `none` may well be a
+class; the caller is told. An empty text and null are missing everywhere.
 """
 
 from dataclasses import replace
@@ -11,6 +11,9 @@ import numpy as np
 
 from flow_nexus_neural.data.table import Table, TextColumn, is_missing
 
+MAX_WORDS = 100
+"""Different texts beyond which a column is neither a class nor a category."""
+_TRUTH = frozenset({"true", "false", "t", "f", "yes", "no", "y", "n"})
 _MAX_TOLD = 8
 
 
@@ -42,8 +45,11 @@ def settled(table: Table) -> Table:
 
 
 def _is_of_words(column: TextColumn) -> bool:
+    """Whether the other texts are a few words, as those of a class or a category are."""
     others = [level for level in column.levels if not is_missing(level)]
-    return bool(others) and all(level[0].isalpha() for level in others)
+    if not 0 < len(others) <= MAX_WORDS or {level.lower() for level in others} <= _TRUTH:
+        return False
+    return all(level[0].isalpha() for level in others)
 
 
 def _without(column: TextColumn, words: list[int]) -> TextColumn:

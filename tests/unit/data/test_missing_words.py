@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flow_nexus_neural.data.missing_words import settled
+from flow_nexus_neural.data.missing_words import MAX_WORDS, settled
 from flow_nexus_neural.data.resolve import resolve
 from flow_nexus_neural.data.table import TextColumn, table_from
 
@@ -66,6 +66,15 @@ def test_among_dates_they_are_missing(settings, root, form):
     found, warnings = read(settings, root, form, ["2024-01-01", "-", "2024-01-02", "null"])
     assert found == ["2024-01-01", None, "2024-01-02", None]
     assert not any("missing value" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize(
+    "others", [["TRUE", "FALSE"], ["yes", "No"], [f"u{number}" for number in range(MAX_WORDS + 1)]]
+)
+def test_among_true_and_false_and_among_many_texts_they_are_missing(settings, others):
+    values = [*others, "NA", "none"]
+    column = resolve([{"a": 1, "y": value} for value in values], settings).table.columns["y"]
+    assert cells(column) == [*others, None, None]
 
 
 def test_a_client_without_any_value_has_missing_numbers_where_others_have_numbers(settings):
