@@ -51,6 +51,8 @@ def wrong_values(field: Expected) -> list[Any]:
         return WRONG_BY_KIND["choice"]
     if field.kinds >= {"string", "object"}:  # data: every structure is for the engine to judge
         return [5, 1.5, True]
+    if field.kinds == {"array", "object"}:  # layers: a model of Keras is an object
+        return [value for value in WRONG_BY_KIND["array"] if value not in ("{}", {})]
     (kind,) = field.kinds
     return WRONG_BY_KIND["list of texts" if field.of_texts else kind]
 

@@ -82,7 +82,7 @@ def wrong_layers() -> Iterator[Any]:
         for argument in kind.arguments:
             if argument.required:
                 yield [{key: value for key, value in good.items() if key != argument.name}]
-                for value in ([], {}, "many", -1, BIG, "NaN", [1]):
+                for value in ([], {}, "many", -1, BIG, "NaN", [1, 1]):
                     yield [{**good, argument.name: value}]
             elif argument.name.endswith("activation"):
                 for value in ("rellu", 5, [], "", {}):

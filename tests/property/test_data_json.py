@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flow_nexus_neural.data import json_text
 from flow_nexus_neural.data.json_text import decode_in_steps
 
 few = settings(derandomize=True, max_examples=200, deadline=None)
@@ -51,3 +52,25 @@ def test_damaged_json_is_refused_exactly_when_the_standard_decoder_refuses_it(va
 def test_constants_that_are_not_json_are_refused(text):
     with pytest.raises(ValueError, match=r"\S"):
         decode_in_steps(text)
+
+
+@few
+@given(
+    st.dictionaries(st.text(alphabet='a,"}{:\\', max_size=4), values, max_size=20),
+    st.integers(4, 60),
+    st.data(),
+)
+def test_members_that_are_decoded_in_runs_of_any_length_are_the_same(value, run_chars, data):
+    text = json.dumps(value)
+    place = data.draw(st.integers(0, len(text)))
+    damaged = text[:place] + data.draw(st.sampled_from(',"}{:1')) + text[place + 1 :]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_text, "RUN_CHARS", run_chars)
+        assert decode_in_steps(text) == value
+        try:
+            expected = json.loads(damaged)
+        except ValueError:
+            with pytest.raises(ValueError, match=r".+"):
+                decode_in_steps(damaged)
+        else:
+            assert decode_in_steps(damaged) == expected

@@ -1,5 +1,6 @@
 """Builds the columns of a table from blocks of raw values, counting what they take before it is taken."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -16,6 +17,7 @@ from flow_nexus_neural.data.table import (
     TextColumn,
     check_rows,
     check_size,
+    has_words,
     is_missing,
     numbers_from,
 )
@@ -27,6 +29,15 @@ BLOCK_RECORDS = 5_000
 BLOCK_CELLS = 500_000
 BLOCK_CHARS = 2_000_000
 MAX_KEPT_LEVELS = 100_000
+_TIME_WORDS = re.compile(
+    r"time|date|stamp|epoch|unix|(^|_)(ts|ns|us)$|^window_(start|end)$", re.IGNORECASE
+)
+"""Names of columns of nanoseconds, which are numbers although float64 rounds the last digits."""
+
+
+def may_be_time(name: str) -> bool:
+    """Whether the name of a column of large whole numbers says that they are times."""
+    return _TIME_WORDS.search(name) is not None
 
 
 class ColumnBuilder:
@@ -39,7 +50,9 @@ class ColumnBuilder:
     def __init__(self, name: str, budget: MemoryBudget, *, text: bool = False) -> None:
         self.name = name
         self.conflict = False
+        self._words = False
         self._text = text
+        self._exact = not may_be_time(name)
         self._budget = budget
         self._numbers = GrowingArray(budget)
         self._all_missing = True
@@ -71,9 +84,10 @@ class ColumnBuilder:
             for block in _vectors(self.name, values, subject):
                 self._append(block, subject)
             return
-        numbers = None if self._text else numbers_from(values)
+        numbers = None if self._text else numbers_from(values, exact=self._exact)
         if numbers is not None:
             self._append(numbers, subject)
+            self._words = self._words or (self._all_missing and has_words(values))
         elif self._numbers.rows:
             self.conflict = True
             self._numbers.clear()
@@ -82,10 +96,17 @@ class ColumnBuilder:
             self._codes.append(self._encode(values))
 
     @property
+    def is_to_be_text(self) -> bool:
+        """Whether the source must be read again as text: for its spelling, or as it holds only `none`s."""
+        return self.conflict or (self._words and self._all_missing)
+
+    @property
     def _is_full(self) -> bool:
         """Whether further texts are not worth keeping: so many can only be read as times, if as anything."""
         levels = self._levels
-        return len(levels) >= MAX_KEPT_LEVELS and not next(iter(levels))[0].isdigit()
+        if len(levels) < MAX_KEPT_LEVELS:
+            return False
+        return not next(level for level in levels if not is_missing(level))[0].isdigit()
 
     def _append(self, block: Numbers, subject: str) -> None:
         known = self._numbers.row_shape
@@ -116,7 +137,7 @@ class ColumnBuilder:
         for row, value in enumerate(values):
             text = "" if value is None else str(value).strip()
             code = levels.get(text, -1)
-            if code < 0 and not full and not is_missing(text):
+            if code < 0 and text and not full:
                 self._budget.take_text(text)
                 code = levels[text] = len(levels)
                 full = code + 1 >= MAX_KEPT_LEVELS and self._is_full
@@ -179,7 +200,7 @@ def columns_from_blocks(
     forced: frozenset[str] = frozenset()
     for _ in range(2):
         builders = _read_once(open_blocks(), forced, subject, limits)
-        conflicts = {name for name, builder in builders.items() if builder.conflict}
+        conflicts = {name for name, builder in builders.items() if builder.is_to_be_text}
         if not conflicts:
             return {name: builder.column() for name, builder in builders.items()}
         forced |= conflicts

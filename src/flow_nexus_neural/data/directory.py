@@ -1,13 +1,21 @@
-"""A directory as data: one file per client, with `train/` and `test/` honoured."""
+"""A directory as data: one file per client, parts of a table, or partitions; with train/ and test/."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from flow_nexus_neural.data.clients import by_client
 from flow_nexus_neural.data.data_file import DataFile, data_suffix
-from flow_nexus_neural.data.inline import JoinedLimits, stack, stack_clients
+from flow_nexus_neural.data.file_parts import (
+    HUGGING_FACE,
+    are_parts,
+    is_partition,
+    joined_parts,
+    with_partitions,
+)
+from flow_nexus_neural.data.inline import JoinedLimits, stack, stack_clients, stack_parts
 from flow_nexus_neural.data.memory import Limits
 from flow_nexus_neural.data.opening import DataDirectory
 from flow_nexus_neural.data.readers.by_suffix import READERS, read_file
@@ -15,7 +23,9 @@ from flow_nexus_neural.data.table import Table
 from flow_nexus_neural.errors import InvalidDataset, LimitExceeded
 
 MAX_FILES = 10_000
+MAX_PARTITIONS = 8
 SECTIONS = ("train", "test")
+SPLITS_OF_PARTS = ("train", "validation", "test")
 
 Digests = list[tuple[str, str]]
 """Name and sha256 of each file, in the order in which they were read."""
@@ -46,49 +56,127 @@ def read_directory(directory: DataDirectory, limits: Limits) -> tuple[Table, str
     """
     subject = f"directory '{directory.name}'"
     joined = JoinedLimits(subject, limits)
+    top = _files(directory, subject)
+    read = _read_sections(directory, top, subject, limits, joined)
+    if read is not None:
+        return read
+    if not top and any(map(is_partition, directory.names())):
+        return _read_partitions(directory, subject, limits, joined)
+    if not top:
+        raise InvalidDataset(
+            f"{subject} holds no data file", hint="formats: " + ", ".join(sorted(READERS))
+        )
+    section = _read_all(directory, top, subject, limits, joined)
+    if sorted(top) == sorted(SECTIONS):
+        return _train_and_test(section, subject)
+    if are_parts(top):
+        table = joined_parts(section.tables, subject)
+    else:
+        table = stack_clients(section.tables, subject, limits)
+    return table, section.target, section.digests
+
+
+def _read_sections(
+    directory: DataDirectory,
+    top: dict[str, str],
+    subject: str,
+    limits: Limits,
+    joined: JoinedLimits,
+) -> tuple[Table, str | None, Digests] | None:
+    """What the folders `train` and `test` hold; None if there is no data file in them."""
     with ExitStack() as stack_of_sections:
         sections: dict[str, DataDirectory] = {}
-        for part in SECTIONS:
+        for part in SPLITS_OF_PARTS:
             if part not in directory.names():
                 continue
             entered = stack_of_sections.enter_context(directory.open(part))
             if isinstance(entered, DataDirectory):
                 sections[part] = entered
         files = {part: _files(section, subject) for part, section in sections.items()}
-        top = _files(directory, subject)
-        if files.get("train"):
-            if top:
+        if not files.get("train"):
+            if files.get("test"):
                 raise InvalidDataset(
-                    f"{subject} has data files beside train/", hint="move them into train/ or test/"
+                    f"{subject} has test/ but no data file in train/", hint="add train/"
                 )
-            train = _read_all(
-                sections["train"], files["train"], f"{subject}, train", limits, joined
+            return None
+        if top:
+            raise InvalidDataset(
+                f"{subject} has data files beside train/", hint="move them into train/ or test/"
             )
-            if not files.get("test"):
-                return (
-                    stack_clients(train.tables, subject, limits),
-                    train.target,
-                    train.digests,
-                )
-            test = _read_all(sections["test"], files["test"], f"{subject}, test", limits, joined)
-            return _with_parts(train, test, subject, limits)
-    if files.get("test"):
-        raise InvalidDataset(f"{subject} has test/ but no data file in train/", hint="add train/")
-    if not top:
+        if are_parts(files["train"]):
+            return _splits_of_parts(sections, files, subject, limits, joined)
+        train = _read_all(sections["train"], files["train"], f"{subject}, train", limits, joined)
+        if not files.get("test"):
+            return stack_clients(train.tables, subject, limits), train.target, train.digests
+        test = _read_all(sections["test"], files["test"], f"{subject}, test", limits, joined)
+        return _with_parts(train, test, subject, limits)
+
+
+def _splits_of_parts(
+    sections: Mapping[str, DataDirectory],
+    files: Mapping[str, dict[str, str]],
+    subject: str,
+    limits: Limits,
+    joined: JoinedLimits,
+) -> tuple[Table, str | None, Digests]:
+    """Folders `train`, `validation` and `test` of parts, as `save_to_disk` of Hugging Face writes them."""
+    tables: dict[str, Table] = {}
+    targets: list[str | None] = []
+    digests: Digests = []
+    for part in SPLITS_OF_PARTS:
+        if files.get(part):
+            read = _read_all(sections[part], files[part], f"{subject}, {part}", limits, joined)
+            tables[part] = joined_parts(read.tables, subject)
+            targets.append(read.target)
+            digests += read.digests
+    return stack_parts(tables, subject), targets[0], digests
+
+
+def _read_partitions(
+    directory: DataDirectory, subject: str, limits: Limits, joined: JoinedLimits
+) -> tuple[Table, str | None, Digests]:
+    """Folders that are named after a column and its value, as Hive, Spark and pyarrow write them."""
+    tables: list[Table] = []
+    folders: list[tuple[str, ...]] = []
+    whole = _Section()
+
+    def enter(inside: DataDirectory, path: tuple[str, ...]) -> None:
+        if len(path) > MAX_PARTITIONS:
+            raise LimitExceeded(
+                f"{subject} has folders more than {MAX_PARTITIONS} deep",
+                hint="use fewer partitions",
+            )
+        files = _files(inside, subject) if path else {}
+        if files:
+            read = _read_all(inside, files, "/".join((subject, *path)), limits, joined)
+            tables.extend(read.tables.values())
+            folders.extend([path] * len(read.tables))
+            whole.digests += [("/".join((*path, name)), digest) for name, digest in read.digests]
+            whole.target = read.target
+        if len(tables) > MAX_FILES:
+            raise LimitExceeded(
+                f"{subject} has more than {MAX_FILES} files", hint="use fewer files"
+            )
+        for name in filter(is_partition, inside.names()):
+            with inside.open(name) as entered:
+                if isinstance(entered, DataDirectory):
+                    enter(entered, (*path, name))
+
+    enter(directory, ())
+    if not tables:
         raise InvalidDataset(
             f"{subject} holds no data file", hint="formats: " + ", ".join(sorted(READERS))
         )
-    read = _read_all(directory, top, subject, limits, joined)
-    if sorted(top) == sorted(SECTIONS):
-        return _train_and_test(read, subject)
-    return stack_clients(read.tables, subject, limits), read.target, read.digests
+    return with_partitions(tables, folders, subject), whole.target, whole.digests
 
 
 def _files(directory: DataDirectory, subject: str) -> dict[str, str]:
     """Names of data files by stem, in name order."""
     files: dict[str, str] = {}
-    for name in directory.names():
-        if data_suffix(name) not in READERS or name.startswith("."):
+    names = directory.names()
+    beside = HUGGING_FACE if HUGGING_FACE & {"state.json", "dataset_dict.json"} & set(names) else ()
+    for name in names:
+        if data_suffix(name) not in READERS or name.startswith(".") or name in beside:
             continue
         stem = name.split(".")[0]
         if stem in files:
@@ -119,7 +207,13 @@ def _read_all(
             table, target = read_file(opened, limits.max_rows)
             section.digests.append((opened.name, opened.sha256))
         joined.add(table)
-        section.tables[stem] = table
+        for client, part in by_client(table) if table.clients else [(stem, table)]:
+            if client in section.tables:
+                raise InvalidDataset(
+                    f"{subject}: client '{client[:40]}' occurs in two files",
+                    hint="keep all rows of a client in one file",
+                )
+            section.tables[client] = part
         targets.add(target)
     if len(targets) > 1:
         raise InvalidDataset(

@@ -10,27 +10,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow_nexus_neural.data.column_builder import blocks_of_records, columns_from_blocks
+from flow_nexus_neural.data.json_forms import ColumnsByRow, Form, known_form
 from flow_nexus_neural.data.json_text import FORMS, json_kind
+from flow_nexus_neural.data.labelled_arrays import (
+    INPUT_KEYS,
+    LABEL_KEYS,
+    columns_of_matrix,
+    flattening_note,
+    label_key,
+    labels_column,
+    one_label_per_row,
+    own_parts,
+)
 from flow_nexus_neural.data.memory import GrowingArray, Limits, MemoryBudget
 from flow_nexus_neural.data.table import (
     Column,
-    Numbers,
     Read,
     Table,
     TextColumn,
     bytes_of,
     check_rows,
-    check_size,
-    matrix_columns,
-    numbers_from,
+    is_missing,
+    number_text,
     table_from,
 )
 from flow_nexus_neural.errors import InvalidDataset, LimitExceeded
 
 BLOCK_CELLS = 100_000
 MAX_CLIENTS = 10_000
-INPUT_KEYS = ("X", "x", "data", "features")
-LABEL_KEYS = ("y", "labels", "targets", "target")
 
 
 def table_of(value: object, subject: str, limits: Limits) -> Read:
@@ -43,6 +50,29 @@ def table_of(value: object, subject: str, limits: Limits) -> Read:
         InvalidDataset: If the value has none of the forms, is ragged, or has no labels.
         LimitExceeded: If it is too large.
     """
+    form = known_form(value, subject)
+    if isinstance(form.value, ColumnsByRow):
+        columns = columns_from_blocks(form.value.blocks, subject, limits)
+        table, label = table_from(columns, subject), form.target
+    else:
+        table, label = _plain_form(form.value, subject, limits)
+    return _completed(table, form, subject, limits), label or form.target
+
+
+def _completed(table: Table, form: Form, subject: str, limits: Limits) -> Table:
+    """The table with the labels of its rows as a column, and without columns that only number them."""
+    if not (form.index or form.without or form.notes):
+        return table
+    index: dict[str, Column] = {}
+    if form.index is not None:
+        name, labels = form.index
+        index = columns_from_blocks(lambda: [{name: labels}], subject, limits)
+    kept = {name: column for name, column in table.columns.items() if name not in form.without}
+    completed = table_from({**index, **kept}, subject, channels=table.channels)
+    return replace(completed, notes=(*table.notes, *form.notes))
+
+
+def _plain_form(value: object, subject: str, limits: Limits) -> Read:
     if isinstance(value, list):
         return _records(value, subject, limits), None
     if not isinstance(value, dict):
@@ -53,6 +83,13 @@ def table_of(value: object, subject: str, limits: Limits) -> Read:
     if isinstance(value.get("columns"), list) and isinstance(value.get("rows"), list):
         _refuse_others(value, ("columns", "rows"), subject)
         return _rows(value["columns"], value["rows"], subject, limits), None
+    parts = own_parts(value)
+    if parts:
+        return _own_split(value, parts, subject, limits)
+    return _arrays_or_columns(value, subject, limits)
+
+
+def _arrays_or_columns(value: Mapping[str, object], subject: str, limits: Limits) -> Read:
     inputs = next((key for key in INPUT_KEYS if key in value), None)
     if inputs is None:
         if value and all(isinstance(column, list) for column in value.values()):
@@ -61,9 +98,44 @@ def table_of(value: object, subject: str, limits: Limits) -> Read:
         raise InvalidDataset(f"{subject} has no inputs (keys: {keys})", hint=FORMS)
     label = next((key for key in LABEL_KEYS if key in value), "y")
     _refuse_others(value, (inputs, label, "feature_names"), subject)
-    if isinstance(value[inputs], list) and value[inputs] and isinstance(value[inputs][0], dict):
+    rows = value[inputs]
+    if isinstance(rows, list) and rows and isinstance(rows[0], dict):
         return _labelled_records(value, inputs, subject, limits)
     return _inputs_and_labels(value, inputs, subject, limits)
+
+
+def _own_split(
+    value: Mapping[str, object], parts: Mapping[str, tuple[str, str]], subject: str, limits: Limits
+) -> Read:
+    """Inputs and labels that the caller has divided into training and test rows already."""
+    named = {"feature_names": value["feature_names"]} if "feature_names" in value else {}
+    _refuse_others(value, [*named, *(key for keys in parts.values() for key in keys)], subject)
+    joined = JoinedLimits(subject, limits)
+    tables: dict[str, Table] = {}
+    for part, (inputs, labels) in parts.items():
+        form = {"X": value[inputs], "y": value[labels], **named}
+        tables[part], _ = _plain_form(form, f"{subject}, {part}", limits)
+        joined.add(tables[part])
+    return stack_parts(tables, subject), "y"
+
+
+def stack_parts(tables: Mapping[str, Table], subject: str) -> Table:
+    """Join the tables of training, validation and test rows; the last are marked, the others are training.
+
+    Raises:
+        InvalidDataset: If their columns differ.
+    """
+    table = stack(list(tables.values()), list(tables), subject)
+    notes = table.notes
+    if "validation" in tables:
+        notes = (
+            *notes,
+            "the validation rows given are training rows here, of which own ones are cut",
+        )
+    if "test" not in tables:
+        return replace(table, notes=notes)
+    in_test = np.repeat([part == "test" for part in tables], [t.rows for t in tables.values()])
+    return replace(table, notes=notes, in_test=in_test)
 
 
 def _refuse_others(value: Mapping[str, object], known: Sequence[str], subject: str) -> None:
@@ -75,73 +147,6 @@ def _refuse_others(value: Mapping[str, object], known: Sequence[str], subject: s
             f"{subject} holds {shown}, which has no use beside {', '.join(known)}",
             hint=f"leave it out; {FORMS}",
         )
-
-
-def label_key(value: Mapping[str, object], inputs: str, subject: str) -> str:
-    """Find the key that holds the labels.
-
-    Raises:
-        InvalidDataset: If there is none.
-    """
-    key = next((key for key in LABEL_KEYS if key in value), None)
-    if key is None:
-        raise InvalidDataset(
-            f"{subject} has inputs in '{inputs}' but no labels",
-            hint="add one of y, labels, targets, target with one label per row",
-        )
-    return key
-
-
-def columns_of_matrix(
-    inputs: Numbers, names: Sequence[str] | None, subject: str
-) -> dict[str, Column]:
-    """Columns of an input array: [rows], [rows, width] or [rows, steps, channels].
-
-    Raises:
-        InvalidDataset: If the array has another rank, or the names do not fit.
-        LimitExceeded: If it is too wide.
-    """
-    if inputs.ndim == 1:
-        inputs = inputs[:, None]
-    if inputs.ndim not in (2, 3) or 0 in inputs.shape:
-        raise InvalidDataset(
-            f"{subject}: inputs have shape {list(inputs.shape)}",
-            hint="inputs are [rows, columns] or [rows, steps, channels] with at least one of each",
-        )
-    width = inputs.shape[-1]
-    prefix = "f" if inputs.ndim == 2 else "c"
-    labels = list(names) if names is not None else [f"{prefix}{index}" for index in range(width)]
-    if len(labels) != width or len(set(labels)) != width:
-        raise InvalidDataset(
-            f"{subject}: {len(labels)} feature names for {width} columns, or a name given twice",
-            hint="give one distinct name per column",
-        )
-    check_size(len(inputs), int(np.prod(inputs.shape[1:])), subject)
-    if inputs.ndim == 3:
-        return {name: inputs[:, :, index] for index, name in enumerate(labels)}
-    return matrix_columns(inputs, labels)
-
-
-def labels_column(values: Sequence[object], subject: str) -> Column:
-    """A label column: numbers when all are, else text.
-
-    Raises:
-        InvalidDataset: If a label is a list or an object.
-    """
-    odd = next((value for value in values if isinstance(value, (list, dict))), None)
-    if odd is not None:
-        raise InvalidDataset(
-            f"{subject}: a label is {json_kind(odd)}",
-            hint="give one number, text or boolean per row",
-        )
-    numbers = numbers_from(values)
-    if numbers is not None:
-        return numbers
-    levels: dict[str, int] = {}
-    codes = [
-        -1 if value is None else levels.setdefault(str(value), len(levels)) for value in values
-    ]
-    return TextColumn(np.asarray(codes, dtype=np.int32), tuple(levels))
 
 
 def _records(value: list[object], subject: str, limits: Limits) -> Table:
@@ -211,7 +216,8 @@ def _inputs_and_labels(
     if names is not None and not isinstance(names, list):
         raise InvalidDataset(f"{subject}: feature_names is not a list", hint=FORMS)
     columns = columns_of_matrix(array, None if names is None else [str(n) for n in names], subject)
-    return _with_labels(columns, value, inputs, subject, channels=array.ndim == 3)
+    table, label = _with_labels(columns, value, inputs, subject, channels=array.ndim == 3)
+    return replace(table, notes=(*table.notes, *flattening_note(array.shape))), label
 
 
 def _with_labels(
@@ -229,7 +235,7 @@ def _with_labels(
     name = key
     while name in columns:
         name = f"{name}_label"
-    labelled = {**columns, name: labels_column(labels, subject)}
+    labelled = {**columns, name: labels_column(one_label_per_row(labels, key, subject), subject)}
     return table_from(labelled, subject, channels=channels), name
 
 
@@ -338,10 +344,13 @@ def stack(tables: Sequence[Table], titles: Sequence[str], subject: str) -> Table
         name: _stack_column([table.columns[name] for table in tables], name, subject)
         for name in first.columns
     }
-    return table_from(columns, subject, channels=first.channels)
+    notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
+    return replace(table_from(columns, subject, channels=first.channels), notes=notes)
 
 
 def _stack_column(parts: Sequence[Column], name: str, subject: str) -> Column:
+    if not all(isinstance(part, TextColumn) for part in parts):
+        parts = [_numbers_if_only_words(part) for part in parts]
     numbers = [part for part in parts if not isinstance(part, TextColumn)]
     if len(numbers) == len(parts):
         if len({part.shape[1:] for part in numbers}) > 1:
@@ -355,9 +364,16 @@ def _stack_column(parts: Sequence[Column], name: str, subject: str) -> Column:
     return TextColumn(np.concatenate(codes), tuple(levels))
 
 
+def _numbers_if_only_words(part: Column) -> Column:
+    """Missing numbers for a part of nothing but `none` and the like, where other parts hold numbers."""
+    if isinstance(part, TextColumn) and all(map(is_missing, part.levels)):
+        return np.full(len(part.codes), np.nan)
+    return part
+
+
 def _codes_in(part: Column, levels: dict[str, int]) -> NDArray[np.int32]:
     if not isinstance(part, TextColumn):
-        texts = ["" if np.isnan(value) else f"{value:g}" for value in part.ravel()]
+        texts = ["" if np.isnan(value) else number_text(value) for value in part.ravel()]
         own = TextColumn(np.arange(len(texts), dtype=np.int32), tuple(texts))
         own.codes[[not text for text in texts]] = -1
         return _codes_in(own, levels)

@@ -6,6 +6,7 @@ from urllib.parse import unquote
 
 from pydantic import JsonValue
 
+from flow_nexus_neural.data.inline_text import inline_text
 from flow_nexus_neural.errors import InvalidArguments
 from flow_nexus_neural.vocabulary import HORIZON, MIN_ROWS, SEED_LIMIT, WINDOW
 
@@ -61,7 +62,7 @@ def read_options(request: DataRequest) -> tuple[DataRequest, SourceOptions]:
     """
     check_range(request)
     dataset = request.dataset
-    if not isinstance(dataset, str) or "#" not in dataset or dataset.lstrip()[:1] in ("{", "["):
+    if not isinstance(dataset, str) or "#" not in dataset or inline_text(dataset) is not None:
         return request, SourceOptions()
     name, _, suffix = dataset.partition("#")
     found: dict[str, object] = {}

@@ -10,13 +10,17 @@ from pydantic import JsonValue
 
 from flow_nexus_neural.data.bundled import NAMES as BUNDLED_NAMES
 from flow_nexus_neural.data.bundled import load_bundled
+from flow_nexus_neural.data.clients import by_client, say_that_they_are_clients, stem_of
 from flow_nexus_neural.data.data_file import data_suffix
 from flow_nexus_neural.data.directory import read_directory
-from flow_nexus_neural.data.inline import JoinedLimits, stack, table_of
+from flow_nexus_neural.data.inline import JoinedLimits, stack, stack_clients, table_of
+from flow_nexus_neural.data.inline_text import InlineText, inline_text
 from flow_nexus_neural.data.json_text import check_inline_size, parse_text
 from flow_nexus_neural.data.memory import Limits
+from flow_nexus_neural.data.missing_words import settled
 from flow_nexus_neural.data.opening import DataDirectory, DataRoots, resolved_path
 from flow_nexus_neural.data.readers.by_suffix import READERS, read_file
+from flow_nexus_neural.data.readers.json_any import is_json_lines
 from flow_nexus_neural.data.synthetic import GENERATORS, MARKET_NAMES
 from flow_nexus_neural.data.table import Table, digest_of, is_plain_text
 from flow_nexus_neural.errors import (
@@ -100,11 +104,12 @@ def resolve(
     if not isinstance(dataset, str):
         check_inline_size(dataset)
         return _inline(dataset, settings)
+    given = inline_text(dataset)
+    if given is not None:
+        return _inline_text(given, settings)
     text = dataset.strip()
-    if text[:1] in ("{", "["):
-        return _inline(parse_text(text, "inline data"), settings)
-    prefix, _, rest = text.partition(":")
-    if prefix.lower() in REMOTE_SCHEMES:
+    prefix, mark, rest = text.partition(":")
+    if mark and prefix.lower() in REMOTE_SCHEMES:
         raise SourceUnavailable(
             f"'{text[:80]}' would have to be downloaded, and nothing is downloaded",
             hint="save the data as CSV or NPZ in the data directory and pass the file's name",
@@ -128,9 +133,24 @@ def resolve(
     raise _not_found(text, settings)
 
 
+def _inline_text(text: str, settings: Settings) -> Source:
+    """JSON, records line by line, or delimited text."""
+    if text[:1] == "[" or (text[:1] == "{" and not is_json_lines(text.encode("utf-8", "replace"))):
+        return _inline(parse_text(text, "inline data"), settings)
+    file = InlineText(text, ".jsonl" if text[:1] == "{" else ".csv")
+    return _inline_table(*read_file(file, settings.max_rows))
+
+
 def _inline(value: object, settings: Settings) -> Source:
-    table, target = table_of(value, "inline data", Limits(settings.max_rows))
-    return Source(table, "inline", "inline", "inline data", digest_of(table), target)
+    return _inline_table(*table_of(value, "inline data", Limits(settings.max_rows)))
+
+
+def _inline_table(table: Table, target: str | None) -> Source:
+    table = settled(table)
+    notes = list(table.notes)
+    return Source(
+        table, "inline", "inline", "inline data", digest_of(table), target, warnings=notes
+    )
 
 
 def _bundled(name: str) -> Source:
@@ -278,18 +298,49 @@ def _from_paths(text: str, paths: list[Path], roots: DataRoots, settings: Settin
             joined.add(part)
         target = label if not parts else target
         parts.append(part)
-    table = parts[0]
+    table, origin = parts[0], f"file {first.name}"
     if len(parts) > 1:
-        table = stack(parts, [path.name for path in paths], f"'{text}'")
-    origin = f"file {first.name}" if len(paths) == 1 else f"{len(paths)} files in name order"
+        table, origin = _joined(text, paths, parts, limits)
+    table = settled(table)
     market = len(paths) == 1 and first.name.split(".")[0] in MARKET_NAMES
-    return Source(table, name, "file", origin, joint_digest(digests), target, market=market)
+    return Source(
+        table,
+        name,
+        "file",
+        origin,
+        joint_digest(digests),
+        target,
+        market=market,
+        warnings=list(table.notes),
+    )
+
+
+def _joined(text: str, paths: list[Path], parts: list[Table], limits: Limits) -> tuple[Table, str]:
+    """The tables of several files as one, divided by client where the files say so."""
+    subject = f"'{text[:120]}'"
+    clients = dict(pair for part in parts for pair in by_client(part))
+    if say_that_they_are_clients(paths) and not clients:
+        clients = {stem_of(path.name): part for path, part in zip(paths, parts, strict=True)}
+    if not clients:
+        return stack(
+            parts, [path.name for path in paths], subject
+        ), f"{len(paths)} files in name order"
+    if len(clients) != sum(len(part.clients) or 1 for part in parts):
+        raise InvalidDataset(
+            f"{subject}: a client occurs in two files, or only some files have clients",
+            hint="give every client a name of its own",
+        )
+    return stack_clients(
+        clients, subject, limits
+    ), f"{len(paths)} files with {len(clients)} clients"
 
 
 def _directory(directory: DataDirectory, name: str, limits: Limits) -> Source:
     table, target, digests = read_directory(directory, limits)
+    table = settled(table)
     origin = f"directory of {len(digests)} files"
-    return Source(table, name, "directory", origin, joint_digest(digests), target)
+    notes = list(table.notes)
+    return Source(table, name, "directory", origin, joint_digest(digests), target, warnings=notes)
 
 
 def joint_digest(digests: list[tuple[str, str]]) -> str:

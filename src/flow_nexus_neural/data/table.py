@@ -18,6 +18,8 @@ MAX_CELLS = 64 * 1024 * 1024
 MAX_VECTOR = 4_096
 MAX_COLUMN_NAME = 200
 PIECE = 20_000
+EXACT_BELOW = 2.0**53
+"""Up to here float64 holds every whole number."""
 MISSING_WORDS = frozenset({"", "na", "n/a", "nan", "null", "none", "-", "?"})
 _LONGEST_MISSING = max(map(len, MISSING_WORDS))
 
@@ -53,6 +55,7 @@ class Table:
         client_of: [rows] int32 index into `clients`; None without clients.
         in_test: [rows] bool, rows that the source reserves for testing; None when it does not say.
         channels: Every [rows, steps] column is one channel of a sequence, not a vector of its own.
+        notes: What its reader left out or took for granted, for the caller.
     """
 
     columns: dict[str, Column]
@@ -61,6 +64,7 @@ class Table:
     client_of: NDArray[np.int32] | None = None
     in_test: NDArray[np.bool_] | None = None
     channels: bool = False
+    notes: tuple[str, ...] = ()
 
 
 Read = tuple[Table, str | None]
@@ -194,16 +198,49 @@ def is_missing(text: str) -> bool:
     return len(text) <= _LONGEST_MISSING and text.lower() in MISSING_WORDS
 
 
-def numbers_from(values: Sequence[object]) -> NDArray[np.float64] | None:
-    """Numbers, number-like text, booleans and missing values as [n] float64; None if others occur."""
+def has_words(values: Sequence[object]) -> bool:
+    """Whether a text occurs among values that are all missing: `none` or the like."""
+    return any(isinstance(value, str) and value.strip() for value in values)
+
+
+def number_text(value: "float | np.floating[Any]") -> str:
+    """A number as text with every digit, so that no two numbers have one text."""
+    number = float(value)
+    return str(int(number)) if number.is_integer() else repr(number)
+
+
+def numbers_from(values: Sequence[object], *, exact: bool = True) -> NDArray[np.float64] | None:
+    """Numbers, number-like text, booleans and missing values as [n] float64; None if others occur.
+
+    Args:
+        values: Of one column.
+        exact: Whether whole numbers that float64 cannot hold count as others: two of them, such as ids, could
+            become one.
+    """
     # In pieces, since each conversion holds the interpreter lock.
     numbers = np.empty(len(values))
     for start in range(0, len(values), PIECE):
-        piece = _numbers_from_piece(values[start : start + PIECE])
-        if piece is None:
+        piece = values[start : start + PIECE]
+        converted = _numbers_from_piece(piece)
+        if converted is None or (exact and _loses_digits(piece, converted)):
             return None
-        numbers[start : start + len(piece)] = piece
+        numbers[start : start + len(converted)] = converted
     return numbers
+
+
+def _loses_digits(values: Sequence[object], numbers: NDArray[np.float64]) -> bool:
+    """Whether one of the whole numbers is not what it was."""
+    for place in np.flatnonzero(np.abs(numbers) >= EXACT_BELOW).tolist():
+        value = values[place]
+        if isinstance(value, str):
+            value = value.strip()
+            if not value.lstrip("+-").isdecimal():
+                continue
+        if isinstance(value, int | str) and (
+            not np.isfinite(numbers[place]) or int(value) != int(numbers[place])
+        ):
+            return True
+    return False
 
 
 def _numbers_from_piece(values: Sequence[object]) -> NDArray[np.float64] | None:

@@ -72,7 +72,10 @@ class ListRequest(EngineRequest):
 
 
 class DeployRequest(EngineRequest):
-    """Start one node or several alike, or replace one. `layers` is the caller's list, not yet canonical."""
+    """Start one node or several alike, or replace one.
+
+    `layers` is the caller's list or Keras model, not yet canonical.
+    """
 
     cluster_id: str
     node_type: Role | None = None
@@ -84,7 +87,7 @@ class DeployRequest(EngineRequest):
     )
     autonomy: Probability = 0.8
     template: Annotated[str, Field(max_length=64)] = "nodejs"
-    layers: tuple[dict[str, JsonValue], ...] | None = None
+    layers: tuple[dict[str, JsonValue], ...] | dict[str, JsonValue] | None = None
     count: Annotated[int, Field(ge=DEPLOY_COUNT.low, le=DEPLOY_COUNT.high)] = 1
     replace_node_id: str | None = None
     replace: bool = True

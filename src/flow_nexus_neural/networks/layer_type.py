@@ -15,6 +15,7 @@ from pydantic import JsonValue
 from typing_extensions import override
 
 from flow_nexus_neural.networks.arguments import Argument, Flag, Text, optional
+from flow_nexus_neural.networks.fixed_arguments import FixedArgument
 from flow_nexus_neural.networks.tensors import LayerTensor
 from flow_nexus_neural.protocol.plan import TensorSpec
 
@@ -47,7 +48,9 @@ class LayerType(ABC):
         arguments: Its own arguments, in the order in which errors list them.
         sequence_use: How it treats the steps of a sequence.
         aliases: Other accepted names.
+        fixed_arguments: Arguments of the Keras layer that are read at their defaults only.
         shorthands: Names for this type with fixed arguments; they accept only the common arguments.
+        fixed_in_shorthands: As `fixed_arguments`, by the name of a shorthand.
         is_computed: False only for a layer that describes the data and is not part of a plan.
         can_give_logits: Whether it can be the output layer. If so it has an argument `activation`, which the
             plan makes linear if the task's loss contains that activation.
@@ -58,6 +61,8 @@ class LayerType(ABC):
     sequence_use: ClassVar[SequenceUse]
     aliases: ClassVar[tuple[str, ...]] = ()
     shorthands: ClassVar[Mapping[str, Mapping[str, JsonValue]]] = MappingProxyType({})
+    fixed_arguments: ClassVar[tuple[FixedArgument, ...]] = ()
+    fixed_in_shorthands: ClassVar[Mapping[str, tuple[FixedArgument, ...]]] = MappingProxyType({})
     is_computed: ClassVar[bool] = True
     can_give_logits: ClassVar[bool] = False
 

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 from pydantic import JsonValue
 
 from flow_nexus_neural.networks.arguments import Argument
+from flow_nexus_neural.networks.fixed_arguments import FIXED_COMMON, FixedArgument
 from flow_nexus_neural.networks.layer_type import COMMON, LayerType
 from flow_nexus_neural.networks.spelling import fold
 
@@ -24,6 +25,7 @@ class VocabularyEntry:
         arguments: Accepted arguments, without those common to all layers.
         kind: The layer type.
         fixed: Arguments that a shorthand sets.
+        own_fixed: Arguments of the Keras layer that are read at their defaults only.
     """
 
     name: str
@@ -31,11 +33,17 @@ class VocabularyEntry:
     arguments: tuple[Argument, ...]
     kind: LayerType
     fixed: Mapping[str, JsonValue]
+    own_fixed: tuple[FixedArgument, ...] = ()
 
     @property
     def accepted(self) -> tuple[Argument, ...]:
         """All accepted arguments, those common to all layers included."""
         return (*self.arguments, *COMMON)
+
+    @property
+    def fixed_arguments(self) -> tuple[FixedArgument, ...]:
+        """All that are read at their defaults only, those of every layer included."""
+        return (*FIXED_COMMON, *self.own_fixed)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -102,6 +110,6 @@ def known_names() -> tuple[str, ...]:
 
 
 def _entries_of(kind: LayerType) -> Iterator[VocabularyEntry]:
-    yield VocabularyEntry(kind.name, kind.aliases, kind.arguments, kind, {})
+    yield VocabularyEntry(kind.name, kind.aliases, kind.arguments, kind, {}, kind.fixed_arguments)
     for name, fixed in kind.shorthands.items():
-        yield VocabularyEntry(name, (), (), kind, fixed)
+        yield VocabularyEntry(name, (), (), kind, fixed, kind.fixed_in_shorthands.get(name, ()))

@@ -70,7 +70,7 @@ DEPLOY_ARGUMENTS = _CLUSTER_ID | {
     "layers": (
         "The network as Keras-like layers; leave it out for the default or to replace a failed node."
         ' Example: [{"type":"lstm","units":64},{"type":"dense","units":32,"activation":"relu"}]; a missing'
-        " output layer is added."
+        " output layer is added. A Keras model's to_json() is read too."
     ),
     "count": "Deploys this many equal new nodes in one call, all or none.",
     "replace_node_id": "Id or slot name (worker-0) of the failed node to replace.",

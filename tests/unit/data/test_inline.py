@@ -3,15 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from flow_nexus_neural.data.inline import (
-    columns_of_matrix,
-    label_key,
-    labels_column,
-    stack,
-    stack_clients,
-    table_of,
-)
+from flow_nexus_neural.data.inline import stack, stack_clients, table_of
 from flow_nexus_neural.data.json_text import MAX_INLINE_BYTES
+from flow_nexus_neural.data.labelled_arrays import columns_of_matrix, label_key, labels_column
 from flow_nexus_neural.data.memory import Limits
 from flow_nexus_neural.data.resolve import resolve
 from flow_nexus_neural.errors import InvalidDataset, LimitExceeded
@@ -66,7 +60,9 @@ def test_inline_clients_keep_their_rows_together(settings):
         ({"X": [[1, 2], ["a", 3]], "y": [0, 1]}, "something else than numbers"),
         ({"X": [[1, 2], [3, 4]]}, "no labels"),
         ({"X": [[1, 2], [3, 4]], "y": [0]}, "has 1 rows"),
-        ({"X": [[1], [2]], "y": [[0], [1]]}, "a label is a list"),
+        ({"X": [[1], [2]], "y": [0, [1]]}, "a label is a list"),
+        ({"X": [[1], [2]], "y": [[1, 0], [0, 1]]}, "is one-hot, with 2 values"),
+        ({"X": [[1], [2]], "y": [[0], [1, 2]]}, "is a list"),
         ({"X": [[1], [2]], "y": 3}, "not a list"),
         ({"X": [], "y": []}, "empty or not a list"),
         ({"X": [[]], "y": [1]}, "shape"),
@@ -171,3 +167,24 @@ def test_parts_that_do_not_fit_are_named():
         stack([], [], "data")
     with pytest.raises(LimitExceeded):
         stack_clients({"p": one, "q": one}, "data", Limits(1))
+
+
+@pytest.mark.parametrize("labels", [[[0], [1]], [[[0]], [[1]]], [0, 1]])
+def test_a_column_of_labels_is_one_label_per_row(settings, labels):
+    table = resolve({"X": [[1, 2], [3, 4]], "y": labels}, settings).table
+    assert table.columns["y"].tolist() == [0, 1]
+
+
+def test_inputs_of_four_sizes_are_flattened_with_a_word(settings):
+    x = np.arange(24.0).reshape(2, 2, 3, 2).tolist()
+    source = resolve({"X": x, "y": [0, 1]}, settings)
+    assert [source.table.columns[f"f{index}"][1] for index in (0, 11)] == [12, 23]
+    assert source.warnings == ["inputs of shape [2, 3, 2] are flattened to 12 columns"]
+
+
+def test_training_and_test_lists_are_the_users_own_split(settings):
+    data = {"x_train": [[1], [2], [3]], "y_train": [0, 1, 0], "x_test": [[4]], "y_test": [1]}
+    source = resolve(data, settings)
+    assert (source.target, source.table.in_test.tolist()) == ("y", [False, False, False, True])
+    with pytest.raises(InvalidDataset, match="holds 'extra'"):
+        resolve({**data, "extra": 1}, settings)

@@ -25,7 +25,7 @@ def expected(request: type, field: str) -> Expected:
         (TrainRequest, "rounds", {"number"}, "a number from 1 to 1000"),
         (TrainRequest, "seed", {"number"}, "a number from 0"),
         (DeployRequest, "autonomy", {"number"}, "a number from 0 to 1"),
-        (DeployRequest, "layers", {"array"}, "a list"),
+        (DeployRequest, "layers", {"array", "object"}, "a list or an object"),
         (PredictRequest, "weights", {"object"}, "an object"),
         (TrainRequest, "dataset", {"string", "object", "array"}, "a list or a string or an object"),
     ],

@@ -16,9 +16,17 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from flow_nexus_neural.data.inline import labels_column
+from flow_nexus_neural.data.labelled_arrays import labels_column
 from flow_nexus_neural.data.memory import MemoryBudget
-from flow_nexus_neural.data.table import MAX_CELLS, Column, TextColumn, check_rows, check_size
+from flow_nexus_neural.data.table import (
+    EXACT_BELOW,
+    MAX_CELLS,
+    Column,
+    TextColumn,
+    check_rows,
+    check_size,
+    number_text,
+)
 from flow_nexus_neural.errors import InvalidDataset
 
 ARRAY_DEFECTS = (
@@ -65,11 +73,25 @@ class ArrayHeader:
 
 
 def read_header(stream: IO[bytes], subject: str, max_rows: int) -> ArrayHeader:
-    """Read an array's header.
+    """Read an array's header, and hold it against the limits.
 
     Raises:
         InvalidDataset: If it is none, or announces objects.
         LimitExceeded: If it announces too many rows or cells.
+    """
+    header = announced(stream, subject)
+    if header.dtype.hasobject or header.dtype.itemsize == 0:
+        raise no_array(subject, f"its values are of type {header.dtype}")
+    check_rows(header.shape[0] if header.shape else 1, max_rows, subject)
+    check_size(header.count * _cells_per_value(header.dtype), 1, subject)
+    return header
+
+
+def announced(stream: IO[bytes], subject: str) -> ArrayHeader:
+    """What an array's header says, whether or not it can be read.
+
+    Raises:
+        InvalidDataset: If it is none.
     """
     try:
         head = stream.read(_MAGIC_BYTES)
@@ -84,12 +106,7 @@ def read_header(stream: IO[bytes], subject: str, max_rows: int) -> ArrayHeader:
         shape, column_major, dtype = read(text, max_header_size=MAX_HEADER_BYTES)
     except ARRAY_DEFECTS as failure:
         raise no_array(subject, failure) from None
-    if dtype.hasobject or dtype.itemsize == 0:
-        raise no_array(subject, f"its values are of type {dtype}")
-    check_rows(shape[0] if shape else 1, max_rows, subject)
-    header = ArrayHeader(shape, column_major, dtype)
-    check_size(header.count * _cells_per_value(dtype), 1, subject)
-    return header
+    return ArrayHeader(shape, column_major, dtype)
 
 
 def read_columns(
@@ -172,12 +189,21 @@ class _Sink:
     def add(self, start: int, piece: NDArray[np.generic]) -> None:
         if self._texts is not None:
             for text in (piece.astype(str) if piece.dtype.kind == "S" else piece).tolist():
-                self._budget.take_text(text)
-                self._texts.append(text)
+                self._add_text(str(text))
         elif piece.dtype.kind == "M":
             self._values[start : start + len(piece)] = _milliseconds(piece)
+        elif len(self._shape) == 1 and _loses_digits(piece):
+            self._texts = []
+            for number in self._values[:start].tolist():
+                self._add_text(str(int(number)))
+            self.add(start, piece)
         else:
             self._values[start : start + len(piece)] = piece
+
+    def _add_text(self, text: str) -> None:
+        assert self._texts is not None  # noqa: S101 - for the type checker
+        self._budget.take_text(text)
+        self._texts.append(text)
 
     def column(self, *, column_major: bool = False) -> Column:
         if self._texts is not None:
@@ -218,6 +244,15 @@ def _cells_per_value(dtype: np.dtype[Any]) -> int:
     return sum(min(math.prod(dtype[name].shape), MAX_CELLS) for name in dtype.names)
 
 
+def _loses_digits(piece: NDArray[np.generic]) -> bool:
+    """Whether float64 changes one of the whole numbers: two of them, such as ids, could become one."""
+    if piece.dtype.kind not in "iu" or piece.dtype.itemsize < 8:
+        return False
+    limit = int(EXACT_BELOW)
+    large = piece[(piece > limit) | (piece < -limit)]  # type: ignore[operator]
+    return any(int(float(number)) != number for number in large.tolist())
+
+
 def _milliseconds(array: NDArray[np.generic]) -> NDArray[np.float64]:
     stamps = array.astype("datetime64[ms]")
     return np.where(np.isnat(stamps), np.nan, stamps.astype(np.int64).astype(np.float64))
@@ -227,7 +262,7 @@ def texts_of(column: Column) -> list[str]:
     """The values of a column of names."""
     if isinstance(column, TextColumn):
         return [column.levels[code] for code in column.codes]
-    return [f"{value:g}" for value in column.ravel()]
+    return [number_text(value) for value in column.ravel()]
 
 
 def one_column(columns: Mapping[str, Column], subject: str) -> Column:

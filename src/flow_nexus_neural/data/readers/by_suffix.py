@@ -4,9 +4,9 @@ import zlib
 from collections.abc import Callable
 
 from flow_nexus_neural.data.data_file import DataFile
+from flow_nexus_neural.data.readers.arrow_file import read_arrow
 from flow_nexus_neural.data.readers.csv_file import read_csv
-from flow_nexus_neural.data.readers.json_file import read_json
-from flow_nexus_neural.data.readers.json_lines_file import read_json_lines
+from flow_nexus_neural.data.readers.json_any import read_any_json
 from flow_nexus_neural.data.readers.npy_file import read_npy
 from flow_nexus_neural.data.readers.npz_file import read_npz
 from flow_nexus_neural.data.readers.parquet_file import read_parquet
@@ -18,15 +18,16 @@ READERS: dict[str, Callable[[DataFile, int], Read]] = {
     ".csv.gz": read_csv,
     ".tsv": read_csv,
     ".tsv.gz": read_csv,
-    ".json": read_json,
-    ".json.gz": read_json,
-    ".jsonl": read_json_lines,
-    ".jsonl.gz": read_json_lines,
-    ".ndjson": read_json_lines,
-    ".ndjson.gz": read_json_lines,
+    ".json": read_any_json,
+    ".json.gz": read_any_json,
+    ".jsonl": read_any_json,
+    ".jsonl.gz": read_any_json,
+    ".ndjson": read_any_json,
+    ".ndjson.gz": read_any_json,
     ".npy": read_npy,
     ".npz": read_npz,
     ".parquet": read_parquet,
+    ".arrow": read_arrow,
 }
 
 

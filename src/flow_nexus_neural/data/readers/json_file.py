@@ -17,6 +17,7 @@ from flow_nexus_neural.data.json_text import (
     json_kind,
     parse_text,
     records_in_steps,
+    without_quotes,
 )
 from flow_nexus_neural.data.memory import (
     MAX_READING_BYTES,
@@ -61,7 +62,7 @@ def _read(file: DataFile, max_rows: int) -> Read:
             f"{subject} takes {text_size(content)} bytes as text; the limit is {MAX_TEXT_BYTES}",
             hint="use JSON Lines, or split the file",
         )
-    text = content.decode("utf-8-sig")
+    text = without_quotes(content.decode("utf-8-sig"))
     del content
     limits = Limits(max_rows, min(MAX_TABLE_BYTES, MAX_READING_BYTES - taken))
     if not piecemeal:

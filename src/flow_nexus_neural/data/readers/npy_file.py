@@ -1,7 +1,7 @@
 """One array of numpy: `.npy`."""
 
 from flow_nexus_neural.data.data_file import DataFile
-from flow_nexus_neural.data.inline import columns_of_matrix
+from flow_nexus_neural.data.labelled_arrays import columns_of_matrix
 from flow_nexus_neural.data.memory import MemoryBudget
 from flow_nexus_neural.data.readers.arrays import (
     ARRAY_DEFECTS,

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
+from flow_nexus_neural.data.inline_text import inline_text
 from flow_nexus_neural.data.prepare import PreparedData
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.data.schema import DataSchema, Description
@@ -30,7 +31,7 @@ def stored_request(request: TrainRequest) -> dict[str, JsonValue]:
     values: dict[str, JsonValue] = request.model_dump(mode="json", exclude={"cluster_id"})
     dataset = request.dataset
     named = isinstance(dataset, str) and len(dataset) <= MAX_STORED_DATASET
-    if not named or str(dataset).lstrip()[:1] in ("{", "["):
+    if not named or inline_text(str(dataset)) is not None:
         values["dataset"] = None
     return values
 

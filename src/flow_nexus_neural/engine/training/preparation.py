@@ -15,8 +15,15 @@ from flow_nexus_neural.engine.state.advice import next_step
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.training.arguments import effective_config, resolve_partition
-from flow_nexus_neural.errors import DataTooSmall, InvalidArchitecture, LimitExceeded, NoWorkers
+from flow_nexus_neural.errors import (
+    DataTooSmall,
+    InvalidArchitecture,
+    InvalidArguments,
+    LimitExceeded,
+    NoWorkers,
+)
 from flow_nexus_neural.kernels.seeds import seed64
+from flow_nexus_neural.networks.batches import smallest_batch
 from flow_nexus_neural.networks.parsing import parse_layers
 from flow_nexus_neural.networks.planner import plan_network
 
@@ -143,6 +150,7 @@ def plan_networks(
 
     Raises:
         InvalidArchitecture, LimitExceeded: A layer list does not work on this data.
+        InvalidArguments: A network cannot learn from batches of the requested size.
     """
     schema, warnings = data.schema, []
     members: dict[str, list[Slot]] = {}
@@ -163,6 +171,7 @@ def plan_networks(
             raise type(refusal)(
                 f"{whose}: {refusal.message}", hint=refusal.hint, details=refusal.details
             ) from None
+        _check_batch(request.batch_size, smallest_batch(planned.plan), slots)
         warnings += [f"{slots[0].name}: {warning}" for warning in planned.warnings]
         network = NetworkGroup(
             key=f"c{cluster.state.networks_made + len(networks)}",
@@ -174,6 +183,17 @@ def plan_networks(
         network = _continued(cluster, network, schema)
         networks[network.key] = network
     return networks, warnings
+
+
+def _check_batch(batch_size: int, smallest: int, slots: list[Slot]) -> None:
+    if batch_size < smallest:
+        whose = ", ".join(slot.name for slot in slots[:8])
+        raise InvalidArguments(
+            f"batch_size={batch_size}: batch_normalization in the network of {whose} needs at least"
+            f" {smallest} rows per batch, since one row has no variance",
+            hint=f"give batch_size {smallest} or more (32 is the default), or deploy workers with"
+            " layer_normalization instead",
+        )
 
 
 def _continued(cluster: LiveCluster, network: NetworkGroup, schema: DataSchema) -> NetworkGroup:

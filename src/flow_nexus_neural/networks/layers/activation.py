@@ -7,6 +7,10 @@ from typing_extensions import override
 
 from flow_nexus_neural.networks.activations import ACTIVATIONS, check_softmax
 from flow_nexus_neural.networks.arguments import FUNCTION, Real, optional, required
+from flow_nexus_neural.networks.fixed_arguments import (
+    LAST_AXIS,
+    FixedArgument,
+)
 from flow_nexus_neural.networks.layer_type import (
     LayerSpec,
     SameShape,
@@ -27,6 +31,18 @@ class ActivationType(WithoutTensors):
     sequence_use = SequenceUse.POINTWISE
     shorthands = MappingProxyType(
         {name: {"activation": name} for name in ("relu", "elu", "softmax")}
+    )
+    fixed_in_shorthands = MappingProxyType(
+        {
+            "relu": (
+                FixedArgument("max_value"),
+                FixedArgument("negative_slope", 0),
+                FixedArgument("alpha", 0),
+                FixedArgument("threshold", 0),
+            ),
+            "elu": (FixedArgument("alpha", 1),),
+            "softmax": (LAST_AXIS,),
+        }
     )
     can_give_logits = True
 

@@ -15,6 +15,12 @@ from flow_nexus_neural.networks.arguments import (
     optional,
     required,
 )
+from flow_nexus_neural.networks.fixed_arguments import (
+    KERNEL_AND_BIAS,
+    SEED,
+    FixedArgument,
+    IgnoredArgument,
+)
 from flow_nexus_neural.networks.layer_type import (
     LayerSpec,
     LayerType,
@@ -50,6 +56,17 @@ class AttentionType(SameShape):
         required("key_dim", Integer(1, 512), "dim"),
         optional("dropout", RATE, default=0.0),
         optional("causal", Flag(), default=False),
+    )
+    fixed_arguments = (
+        FixedArgument("value_dim", same_as="key_dim"),
+        FixedArgument("use_bias", default=True),
+        FixedArgument("use_gate", default=False),
+        FixedArgument("output_shape"),
+        FixedArgument("attention_axes", None, (1,)),
+        FixedArgument("sliding_window"),
+        IgnoredArgument("flash_attention"),
+        *KERNEL_AND_BIAS,
+        SEED,
     )
     sequence_use = SequenceUse.ATTENDS
 

@@ -13,6 +13,11 @@ from flow_nexus_neural.networks.arguments import (
     optional,
     required,
 )
+from flow_nexus_neural.networks.fixed_arguments import (
+    KERNEL_AND_BIAS,
+    LAST_CHANNELS,
+    FixedArgument,
+)
 from flow_nexus_neural.networks.layer_type import (
     LayerSpec,
     LayerType,
@@ -38,6 +43,12 @@ class Conv1DType(LayerType):
         optional("padding", Choice(("valid", "same", "causal")), default="valid"),
         optional("dilation_rate", SPAN, default=1),
         activation("linear"),
+    )
+    fixed_arguments = (
+        LAST_CHANNELS,
+        FixedArgument("groups", 1),
+        FixedArgument("use_bias", default=True),
+        *KERNEL_AND_BIAS,
     )
     sequence_use = SequenceUse.REQUIRED
 

@@ -6,6 +6,10 @@ from typing_extensions import override
 
 from flow_nexus_neural.networks.activations import check_softmax
 from flow_nexus_neural.networks.arguments import UNITS, Flag, activation, optional, required
+from flow_nexus_neural.networks.fixed_arguments import (
+    KERNEL_AND_BIAS,
+    FixedArgument,
+)
 from flow_nexus_neural.networks.layer_type import (
     LayerSpec,
     LayerType,
@@ -27,6 +31,11 @@ class DenseType(LayerType):
         required("units", UNITS, "size", "dim", "num_classes"),
         activation("linear"),
         optional("use_bias", Flag(), default=True),
+    )
+    fixed_arguments = (
+        *KERNEL_AND_BIAS,
+        FixedArgument("quantization_config"),
+        FixedArgument("lora_rank"),
     )
     sequence_use = SequenceUse.POINTWISE
     can_give_logits = True

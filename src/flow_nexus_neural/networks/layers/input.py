@@ -5,6 +5,10 @@ from collections.abc import Sequence
 from typing_extensions import override
 
 from flow_nexus_neural.networks.arguments import Dims, optional
+from flow_nexus_neural.networks.fixed_arguments import (
+    FixedArgument,
+    IgnoredArgument,
+)
 from flow_nexus_neural.networks.layer_type import (
     SameShape,
     SequenceUse,
@@ -21,6 +25,12 @@ class InputType(SameShape, WithoutTensors):
     name = "input"
     aliases = ("input_layer",)
     arguments = (optional("shape", Dims(), "input_shape", default=None),)
+    fixed_arguments = (
+        FixedArgument("sparse", default=False),
+        FixedArgument("ragged", default=False),
+        FixedArgument("optional", default=False),
+        IgnoredArgument("batch_size"),
+    )
     sequence_use = SequenceUse.WHOLE
     is_computed = False
 

@@ -5,6 +5,13 @@ from collections.abc import Iterable, Sequence
 from typing_extensions import override
 
 from flow_nexus_neural.networks.arguments import EPSILON, Real, optional
+from flow_nexus_neural.networks.fixed_arguments import (
+    GAMMA_AND_BETA,
+    LAST_AXIS,
+    FixedArgument,
+    IgnoredArgument,
+    InitializerArgument,
+)
 from flow_nexus_neural.networks.layer_type import (
     LayerSpec,
     SameShape,
@@ -24,6 +31,18 @@ class BatchNormalizationType(SameShape):
     arguments = (
         optional("momentum", Real(0, 1, below=True), default=0.99),
         optional("epsilon", EPSILON, default=1e-3),
+    )
+    fixed_arguments = (
+        LAST_AXIS,
+        *GAMMA_AND_BETA,
+        InitializerArgument("moving_mean_initializer", "zeros"),
+        InitializerArgument("moving_variance_initializer", "ones"),
+        FixedArgument("synchronized", default=False),
+        FixedArgument("renorm", default=False),
+        FixedArgument("renorm_clipping"),
+        IgnoredArgument("renorm_momentum"),
+        FixedArgument("virtual_batch_size"),
+        FixedArgument("fused"),
     )
     sequence_use = SequenceUse.WHOLE
 
@@ -50,6 +69,11 @@ class LayerNormalizationType(SameShape):
     name = "layer_normalization"
     aliases = ("layer_norm", "ln")
     arguments = (optional("epsilon", EPSILON, default=1e-3),)
+    fixed_arguments = (
+        LAST_AXIS,
+        *GAMMA_AND_BETA,
+        FixedArgument("rms_scaling", default=False),
+    )
     sequence_use = SequenceUse.POINTWISE
 
     @override

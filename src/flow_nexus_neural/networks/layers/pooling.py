@@ -6,6 +6,10 @@ from pydantic import JsonValue
 from typing_extensions import override
 
 from flow_nexus_neural.networks.arguments import SPAN, optional
+from flow_nexus_neural.networks.fixed_arguments import (
+    LAST_CHANNELS,
+    FixedArgument,
+)
 from flow_nexus_neural.networks.layer_type import (
     LayerSpec,
     Reading,
@@ -25,6 +29,7 @@ class _WindowPoolingType(WithoutTensors):
         optional("pool_size", SPAN, default=2),
         optional("strides", SPAN, default=None),
     )
+    fixed_arguments = (LAST_CHANNELS, FixedArgument("padding", "valid"))
     sequence_use = SequenceUse.REQUIRED
 
     @override
@@ -66,6 +71,7 @@ class _GlobalPoolingType(WithoutTensors):
     """One value per feature for all steps."""
 
     arguments = ()
+    fixed_arguments = (LAST_CHANNELS, FixedArgument("keepdims", default=False))
     sequence_use = SequenceUse.REQUIRED
 
     @override

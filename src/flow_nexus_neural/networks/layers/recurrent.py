@@ -18,6 +18,14 @@ from flow_nexus_neural.networks.arguments import (
     optional,
     required,
 )
+from flow_nexus_neural.networks.fixed_arguments import (
+    KERNEL_AND_BIAS,
+    SEED,
+    FixedArgument,
+    IgnoredArgument,
+    InitializerArgument,
+    none_of,
+)
 from flow_nexus_neural.networks.layer_type import (
     LayerSpec,
     LayerType,
@@ -43,6 +51,23 @@ def _cell_arguments(*, gated: bool) -> tuple[Argument, ...]:
     )
 
 
+_FIXED_IN_CELLS: Final = (
+    FixedArgument("use_bias", default=True),
+    *KERNEL_AND_BIAS,
+    InitializerArgument("recurrent_initializer", "orthogonal"),
+    *none_of("recurrent"),
+    FixedArgument("recurrent_dropout", 0),
+    FixedArgument("return_state", default=False),
+    FixedArgument("stateful", default=False),
+    IgnoredArgument("zero_output_for_mask"),  # no step is ever masked
+    FixedArgument("time_major", default=False),
+    IgnoredArgument("unroll"),
+    IgnoredArgument("implementation"),
+    IgnoredArgument("use_cudnn"),
+    SEED,
+)
+
+
 class CellType(LayerType):
     """A recurrent layer: kernel [in, gates * u], recurrent_kernel [u, gates * u] and a bias.
 
@@ -52,6 +77,7 @@ class CellType(LayerType):
         bias_init: Initialiser of the bias.
     """
 
+    fixed_arguments = _FIXED_IN_CELLS
     sequence_use = SequenceUse.REQUIRED
     gates: ClassVar[int]
     biases: ClassVar[int] = 1
@@ -87,6 +113,7 @@ class LstmType(CellType):
 
     name = "lstm"
     arguments = _cell_arguments(gated=True)
+    fixed_arguments = (*_FIXED_IN_CELLS, FixedArgument("unit_forget_bias", default=True))
     gates = 4
     bias_init: ClassVar[Initializer] = "lstm_bias"
 
@@ -106,6 +133,7 @@ class GruType(CellType):
 
     name = "gru"
     arguments = _cell_arguments(gated=True)
+    fixed_arguments = (*_FIXED_IN_CELLS, FixedArgument("reset_after", default=True))
     gates = 3
     biases = 2
 

@@ -6,6 +6,10 @@ from pydantic import JsonValue
 from typing_extensions import override
 
 from flow_nexus_neural.networks.arguments import RATE, Real, required
+from flow_nexus_neural.networks.fixed_arguments import (
+    SEED,
+    FixedArgument,
+)
 from flow_nexus_neural.networks.layer_type import (
     Reading,
     SameShape,
@@ -20,6 +24,7 @@ class _RateType(SameShape, WithoutTensors):
     """A layer whose only argument is a rate."""
 
     arguments = (required("rate", RATE, "p"),)
+    fixed_arguments = (SEED, FixedArgument("noise_shape"))
 
     @override
     def settle(self, values: dict[str, JsonValue], reading: Reading) -> None:
@@ -55,6 +60,7 @@ class GaussianNoiseType(SameShape, WithoutTensors):
 
     name = "gaussian_noise"
     arguments = (required("stddev", Real(0, 1)),)
+    fixed_arguments = (SEED,)
     sequence_use = SequenceUse.POINTWISE
 
     @override

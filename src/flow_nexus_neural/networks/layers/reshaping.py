@@ -5,6 +5,9 @@ from math import prod
 
 from typing_extensions import override
 
+from flow_nexus_neural.networks.fixed_arguments import (
+    LAST_CHANNELS,
+)
 from flow_nexus_neural.networks.layer_type import (
     LayerSpec,
     SequenceUse,
@@ -21,6 +24,7 @@ class FlattenType(WithoutTensors):
 
     name = "flatten"
     arguments = ()
+    fixed_arguments = (LAST_CHANNELS,)
     sequence_use = SequenceUse.WHOLE
 
     @override

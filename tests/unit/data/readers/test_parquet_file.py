@@ -4,7 +4,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from flow_nexus_neural.data.readers import parquet_file
+from flow_nexus_neural.data.readers import arrow_values, parquet_file
 from flow_nexus_neural.errors import InvalidDataset, LimitExceeded, NotAvailable
 from tests.unit.data.reading import read_path
 
@@ -99,7 +99,6 @@ def test_two_columns_of_one_name_are_named(root):
         ("MAX_PAGE_BYTES", 7, "unpacks to too much"),
         ("MAX_CHUNK_BYTES", 7, "unpacks to too much"),
         ("MAX_CHUNK_VALUES", 9, "unpacks to too much"),
-        ("MAX_TEXT_BYTES", 9, "a text of 10 bytes; the limit is 9"),
         ("MAX_TABLE_BYTES", 100, "more memory than one table may"),
     ],
 )
@@ -108,6 +107,13 @@ def test_what_a_file_says_of_itself_is_bounded(root, monkeypatch, name, limit, w
     assert read_path(path)[0].rows == 10
     monkeypatch.setattr(parquet_file, name, limit)
     with pytest.raises(LimitExceeded, match=words):
+        read_path(path)
+
+
+def test_a_text_is_bounded(root, monkeypatch):
+    path = write(root / "a.parquet", s=["t" * 10] * 10)
+    monkeypatch.setattr(arrow_values, "MAX_TEXT_BYTES", 9)
+    with pytest.raises(LimitExceeded, match="a text of 10 bytes; the limit is 9"):
         read_path(path)
 
 

@@ -98,6 +98,27 @@ async def test_a_network_that_is_too_large_names_the_workers_that_have_it(tmp_pa
             await prepared(w)
 
 
+NORMALISED = [{"type": "dense", "units": 4}, {"type": "batch_normalization"}]
+FROZEN = [NORMALISED[0], {"type": "batch_normalization", "trainable": False}]
+
+
+async def test_batches_of_one_row_are_refused_where_a_batch_norm_learns(tmp_path):
+    async with running(tmp_path, 0) as w:
+        await w.deploy(layers=NORMALISED)
+        with pytest.raises(InvalidArguments, match="batch_size=1: batch_normalization") as refusal:
+            await prepared(w, batch_size=1)
+        assert "worker-0" in refusal.value.message
+        assert "batch_size 2 or more" in refusal.value.hint
+        assert (await prepared(w, batch_size=2)).config.batch_size == 2
+
+
+@pytest.mark.parametrize("layers", [FROZEN, LAYERS])
+async def test_batches_of_one_row_are_fine_where_none_does(tmp_path, layers):
+    async with running(tmp_path, 0) as w:
+        await w.deploy(layers=layers)
+        assert (await prepared(w, batch_size=1)).config.batch_size == 1
+
+
 async def test_too_few_rows_are_refused(tmp_path):
     async with running(tmp_path, 1) as w:
         with pytest.raises(DataTooSmall):
