@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from flow_nexus_neural.data.columns import (
+from flow_nexus_neural.data.column_names import (
     PRICE_NAMES,
     SYMBOL_NAMES,
     TIME_NAMES,
     VOLUME_NAMES,
     label_like,
-    step_of,
 )
 from flow_nexus_neural.data.example import example_record, inputs_in_order
 from flow_nexus_neural.data.json_text import json_kind
 from flow_nexus_neural.data.normalise import ColumnSpec
 from flow_nexus_neural.data.records import Records, Row, parse_records
 from flow_nexus_neural.data.schema import Adapted, DataSchema
+from flow_nexus_neural.data.vectors import step_of
 from flow_nexus_neural.errors import InvalidRecord, NoKnownFeature
 
 MAX_VALUES = 16 * 1024 * 1024

@@ -2,42 +2,30 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flow_nexus_neural.data.table import Column, Numbers, Table, TextColumn
+from flow_nexus_neural.data.column_names import (
+    PRICE_NAMES,
+    SYMBOL_NAMES,
+    TARGET_NAMES,
+    TIME_NAMES,
+    first_named,
+    label_like,
+)
+from flow_nexus_neural.data.moments import moments
+from flow_nexus_neural.data.row_numbers import ROW_NUMBER, groups_of_rows, names_rows, numbers_rows
+from flow_nexus_neural.data.table import Column, Indices, Table, TextColumn
+from flow_nexus_neural.data.vectors import group_vectors
 from flow_nexus_neural.errors import InvalidArguments, InvalidDataset, LimitExceeded
 
-TIME_NAMES = ("timestamp", "time", "date", "datetime")
-SYMBOL_NAMES = ("symbol", "ticker", "asset")
-PRICE_NAMES = ("price", "close")
-VOLUME_NAMES = ("volume", "vol")
-TARGET_NAMES = ("target", "label", "y", "class", "direction")
-LABEL_LIKE = frozenset(
-    {
-        "trend",
-        "label",
-        "labels",
-        "target",
-        "targets",
-        "y",
-        "class",
-        "outcome",
-        "expectedoutcome",
-        "expected_outcome",
-        "direction",
-    }
-)
-LABEL_LIKE_PREFIXES = ("future_", "next_")
 MAX_LEVELS = 16
 MAX_SYMBOLS = 1_024
-MIN_VECTOR = 4
+LABEL_LIKE = "label-like"
 _DATE = re.compile(r"^\d{4}-\d{2}-\d{2}(?:[T ]\d|$)")
-_STEP_NAME = re.compile(r"^(?P<name>.+?)(?:\[(?P<index>\d{1,4})\]|_(?P<tail>\d{1,4}))$")
 
 
 @dataclass(frozen=True)
@@ -101,8 +89,8 @@ def lay_out(table: Table, choice: ColumnChoice) -> Layout:
     if time_name is not None:
         excluded.append({"name": time_name, "reason": "time"})
     target = _target_name(columns, choice, time_name, warnings)
-    price = None if target is not None else _first(columns, PRICE_NAMES)
-    symbol_name = _first([name for name in columns if name != target], SYMBOL_NAMES)
+    price = None if target is not None else first_named(columns, PRICE_NAMES)
+    symbol_name = first_named([name for name in columns if name != target], SYMBOL_NAMES)
     if symbol_name is not None and choice.features and symbol_name in choice.features:
         symbol_name = None
     symbols, symbol_of = _symbols(columns, symbol_name, table.rows)
@@ -120,8 +108,9 @@ def lay_out(table: Table, choice: ColumnChoice) -> Layout:
     candidates = {name: column for name, column in columns.items() if name not in roles}
     vector = None
     if not table.channels:
-        candidates, vector = _group_vectors(candidates, warnings)
-    features, unused = _usable(candidates, choice, None if todays else target, warnings)
+        candidates, vector = group_vectors(candidates, warnings)
+    groups = groups_of_rows(table.client_of, table.in_test, symbol_of if symbols else None)
+    features, unused = _usable(candidates, choice, target, groups, warnings, todays=todays)
     excluded.extend(unused)
     if not features:
         listed = "; ".join(f"{item['name']}: {item['reason']}" for item in excluded[:8])
@@ -146,12 +135,6 @@ def lay_out(table: Table, choice: ColumnChoice) -> Layout:
     )
 
 
-def label_like(name: str) -> bool:
-    """Whether a column's name says that it is an outcome, which is not known when predicting."""
-    lowered = name.lower()
-    return lowered in LABEL_LIKE or lowered.startswith(LABEL_LIKE_PREFIXES)
-
-
 def find_column(name: str, names: Iterable[str], argument: str) -> str:
     """A column by its name, exactly or else case-insensitively.
 
@@ -172,46 +155,6 @@ def find_column(name: str, names: Iterable[str], argument: str) -> str:
     )
 
 
-def moments(column: Column, name: str) -> NDArray[np.float64]:
-    """[rows] float64 points in time: numbers as they are, dates as milliseconds since 1970 (UTC).
-
-    Raises:
-        InvalidDataset: If a value is missing or is no date.
-    """
-    if isinstance(column, TextColumn):
-        levels = np.array([_milliseconds(level, name) for level in column.levels] or [np.nan])
-        times = np.where(column.codes < 0, np.nan, levels[column.codes])
-    else:
-        times = np.asarray(column, dtype=np.float64)
-    if times.ndim != 1 or not np.isfinite(times).all():
-        raise InvalidDataset(
-            f"time column '{name}' has missing or infinite values",
-            hint="give every row a time, or remove the column",
-        )
-    return times
-
-
-def step_of(name: str) -> tuple[str, int] | None:
-    """Split `name[3]` or `name_3` into the vector's name and the step."""
-    match = _STEP_NAME.match(name)
-    if match is None:
-        return None
-    return match["name"], int(match["index"] or match["tail"])
-
-
-def _milliseconds(text: str, name: str) -> float:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidDataset(
-            f"time column '{name}' holds '{text[:40]}', which is neither a number nor an ISO 8601 date",
-            hint="write dates like 2024-01-31T12:00:00Z, or name another time_column",
-        ) from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return moment.timestamp() * 1_000
-
-
 def _booleans(column: Column) -> Column:
     """Convert a text column whose only values are true and false to 1 and 0."""
     if not isinstance(column, TextColumn):
@@ -222,17 +165,10 @@ def _booleans(column: Column) -> Column:
     return np.where(column.codes < 0, np.nan, values[column.codes])
 
 
-def _first(names: Iterable[str], wanted: Sequence[str]) -> str | None:
-    lowered: dict[str, str] = {}
-    for name in names:
-        lowered.setdefault(name.lower(), name)
-    return next((lowered[name] for name in wanted if name in lowered), None)
-
-
 def _time_name(columns: dict[str, Column], choice: ColumnChoice) -> str | None:
     if choice.time_column is not None:
         return find_column(choice.time_column, columns, "time_column")
-    found = _first(columns, TIME_NAMES)
+    found = first_named(columns, TIME_NAMES)
     return None if found is not None and found in (choice.features or ()) else found
 
 
@@ -242,12 +178,12 @@ def _target_name(
     """The label column; None means the return of the price."""
     if choice.target is not None:
         return find_column(choice.target, columns, "target")
-    priced = time_name is not None and _first(columns, PRICE_NAMES) is not None
+    priced = time_name is not None and first_named(columns, PRICE_NAMES) is not None
     given = choice.given_target
     if given is not None:
         another_horizon = choice.horizon not in (None, choice.given_reach)
         return None if choice.given_reach and another_horizon and priced else given
-    named = _first(columns, TARGET_NAMES)
+    named = first_named(columns, TARGET_NAMES)
     if named is not None:
         return named
     if priced:
@@ -291,89 +227,85 @@ def _symbols(
     return tuple(f"{value:g}" for value in values), unknown
 
 
-def _group_vectors(
-    columns: dict[str, Column], warnings: list[str]
-) -> tuple[dict[str, Column], str | None]:
-    """Join `name[0]..name[k]` into a vector; of several vectors only `features` stays one."""
-    groups = _step_groups(columns)
-    native = [
-        name
-        for name, column in columns.items()
-        if not isinstance(column, TextColumn) and column.ndim == 2
-    ]
-    names = [*native, *groups]
-    kept = names[0] if len(names) == 1 else ("features" if "features" in names else None)
-    if len(names) > 1 and (kept or native):
-        warnings.append(
-            f"{len(names)} vector columns: "
-            + (f"only '{kept}' is kept as a sequence" if kept else "all are used step by step")
-        )
-    result: dict[str, Column] = {}
-    for name, column in columns.items():
-        step = step_of(name)
-        if kept in groups and step is not None and name in groups[kept]:
-            result.setdefault(kept, _joined(columns, groups[kept]))
-        elif name in native and name != kept and not isinstance(column, TextColumn):
-            result.update({f"{name}[{k}]": column[:, k] for k in range(column.shape[1])})
-        else:
-            result[name] = column
-    return result, kept
-
-
-def _joined(columns: dict[str, Column], names: Sequence[str]) -> Numbers:
-    parts = [columns[name] for name in names]
-    return np.stack([part for part in parts if not isinstance(part, TextColumn)], axis=1)
-
-
-def _step_groups(columns: dict[str, Column]) -> dict[str, list[str]]:
-    steps: dict[str, dict[int, str]] = {}
-    for name, column in columns.items():
-        split = step_of(name)
-        if split is not None and not isinstance(column, TextColumn) and column.ndim == 1:
-            steps.setdefault(split[0], {}).setdefault(split[1], name)
-    return {
-        stem: [found[index] for index in range(len(found))]
-        for stem, found in steps.items()
-        if len(found) >= MIN_VECTOR and set(found) == set(range(len(found))) and stem not in columns
-    }
-
-
 def _usable(
-    columns: dict[str, Column], choice: ColumnChoice, target: str | None, warnings: list[str]
+    columns: dict[str, Column],
+    choice: ColumnChoice,
+    target: str | None,
+    groups: Indices | None,
+    warnings: list[str],
+    *,
+    todays: bool,
 ) -> tuple[dict[str, Column], list[dict[str, str]]]:
-    wanted: set[str] | None = None
-    if choice.features is not None:
-        names = [*columns, *([target] if target else [])]
-        wanted = {find_column(name, names, "features") for name in choice.features}
-        if target in wanted:
-            raise InvalidArguments(
-                f"'{target}' is the target and cannot be a feature", hint="remove it from features"
-            )
-    features: dict[str, Column] = {}
-    excluded: list[dict[str, str]] = []
+    wanted = _wanted(columns, choice, None if todays else target)
+    reasons: dict[str, str | None] = {}
     warnings.extend(_overlooked_dates(columns))
     for name, column in columns.items():
-        chosen = wanted is not None and name in wanted
-        reason = "not chosen" if wanted is not None and not chosen else None
-        reason = reason or _unusable(name, column)
-        if reason is None and (label_like(name) or name == choice.given_target):
-            if chosen:
-                warnings.append(
-                    f"'{name}' is named like an outcome and is used because you chose it"
-                )
-            else:
-                reason = "label-like"
-        if reason is None:
-            features[name] = column
-        else:
-            excluded.append({"name": name, "reason": reason})
-    outcomes = [f"'{column['name']}'" for column in excluded if column["reason"] == "label-like"]
-    if outcomes:
-        warnings.append(
-            f"left out, being named like an outcome: {', '.join(outcomes)};"
-            " name the columns in features to use them"
-        )
+        chosen = name in wanted
+        outcome = label_like(name) or name == choice.given_target
+        reason = "not chosen" if wanted and not chosen else _unusable(column)
+        if reason is None and outcome and not chosen:
+            reason = LABEL_LIKE
+        elif reason is None and outcome:
+            warnings.append(f"'{name}' is named like an outcome and is used because you chose it")
+        elif reason is None and not chosen and name != target and names_rows(name, column):
+            reason = ROW_NUMBER
+        reasons[name] = reason
+    if not wanted:
+        _leave_out_row_numbers(columns, reasons, target, groups, warnings)
+    _say_what_is_left_out(reasons, wanted, warnings)
+    features = {name: column for name, column in columns.items() if reasons[name] is None}
+    excluded = [{"name": name, "reason": reason} for name, reason in reasons.items() if reason]
     return features, excluded
+
+
+def _wanted(columns: Mapping[str, Column], choice: ColumnChoice, target: str | None) -> set[str]:
+    """The columns that the caller named as features; empty when none was named."""
+    names = [*columns, *([target] if target else [])]
+    wanted = {find_column(name, names, "features") for name in choice.features or ()}
+    if target in wanted:
+        raise InvalidArguments(
+            f"'{target}' is the target and cannot be a feature", hint="remove it from features"
+        )
+    return wanted
+
+
+def _leave_out_row_numbers(
+    columns: Mapping[str, Column],
+    reasons: dict[str, str | None],
+    target: str | None,
+    groups: Indices | None,
+    warnings: list[str],
+) -> None:
+    usable = [name for name, reason in reasons.items() if reason is None]
+    found = [
+        name for name in usable if name != target and numbers_rows(name, columns[name], groups)
+    ]
+    if found and len(found) == len(usable):
+        listed = ", ".join(f"'{name}'" for name in found)
+        warnings.append(f"{listed} may number the rows; nothing else is left to learn from")
+        return
+    reasons.update(dict.fromkeys(found, ROW_NUMBER))
+
+
+def _say_what_is_left_out(
+    reasons: Mapping[str, str | None], wanted: set[str], warnings: list[str]
+) -> None:
+    for reason, words in (
+        (LABEL_LIKE, "being named like an outcome"),
+        (ROW_NUMBER, "numbering or naming the rows"),
+    ):
+        names = [f"'{name}'" for name, given in reasons.items() if given == reason]
+        if names:
+            warnings.append(
+                f"left out, {words}: {', '.join(names[:8])}"
+                + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+                + "; name the columns in features to use them"
+            )
+    warnings.extend(
+        f"features names '{name}', which cannot be used: {reasons[name]}"
+        for name in sorted(wanted)
+        if reasons[name]
+    )
 
 
 def _overlooked_dates(columns: dict[str, Column]) -> list[str]:
@@ -386,14 +318,9 @@ def _overlooked_dates(columns: dict[str, Column]) -> list[str]:
     ]
 
 
-def _unusable(name: str, column: Column) -> str | None:
+def _unusable(column: Column) -> str | None:
     if isinstance(column, TextColumn):
         if len(column.levels) > MAX_LEVELS:
             return f"text with {len(column.levels)} distinct values"
         return None if column.levels else "empty"
-    if not np.isfinite(column).any():
-        return "empty"
-    unnamed = name.lower().startswith("unnamed") and column.ndim == 1
-    if unnamed and (column == np.arange(len(column))).all():
-        return "row number"
-    return None
+    return None if np.isfinite(column).any() else "empty"

@@ -3,13 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from flow_nexus_neural.data.columns import (
+from flow_nexus_neural.data.column_names import (
     PRICE_NAMES,
     SYMBOL_NAMES,
     TIME_NAMES,
     VOLUME_NAMES,
-    moments,
 )
+from flow_nexus_neural.data.moments import moments
 from flow_nexus_neural.data.synthetic import STEPS, ewma_volatility, lagged_returns
 from flow_nexus_neural.data.table import Column, Indices, Table, TextColumn, take
 from flow_nexus_neural.errors import DataTooSmall, InvalidDataset

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from flow_nexus_neural.data.columns import PRICE_NAMES, VOLUME_NAMES
+from flow_nexus_neural.data.column_names import PRICE_NAMES, VOLUME_NAMES
 from flow_nexus_neural.data.table import Column, Indices, Numbers, TextColumn
 
 CLIP = 6.0

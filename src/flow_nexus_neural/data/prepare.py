@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from flow_nexus_neural.data.columns import ColumnChoice, Layout, label_like, lay_out
+from flow_nexus_neural.data.column_names import label_like
+from flow_nexus_neural.data.columns import ColumnChoice, Layout, lay_out
 from flow_nexus_neural.data.leakage import repeated_rows
 from flow_nexus_neural.data.market import with_lags
 from flow_nexus_neural.data.matrix import Matrix, scaled_matrix, without_leaks

@@ -6,23 +6,11 @@ from flow_nexus_neural.data.columns import (
     MAX_SYMBOLS,
     ColumnChoice,
     find_column,
-    label_like,
     lay_out,
-    moments,
-    step_of,
 )
 from flow_nexus_neural.data.table import Table, TextColumn
 from flow_nexus_neural.errors import InvalidArguments, InvalidDataset, LimitExceeded
-
-
-def text(*values):
-    levels = tuple(dict.fromkeys(value for value in values if value is not None))
-    codes = [-1 if value is None else levels.index(value) for value in values]
-    return TextColumn(np.array(codes, dtype=np.int32), levels)
-
-
-def numbers(*values):
-    return np.array(values, dtype=np.float64)
+from tests.unit.data.column_values import numbers, text
 
 
 def layout(columns, **choice):
@@ -33,38 +21,6 @@ def layout(columns, **choice):
 
 def reasons(found):
     return {item["name"]: item["reason"] for item in found.excluded}
-
-
-@pytest.mark.parametrize(
-    ("name", "outcome"),
-    [
-        ("Trend", True),
-        ("expectedOutcome", True),
-        ("future_price", True),
-        ("NEXT_close", True),
-        ("trends", False),
-        ("my_future_price", False),
-        ("price", False),
-    ],
-)
-def test_a_name_says_whether_its_column_is_an_outcome(name, outcome):
-    assert label_like(name) is outcome
-
-
-@pytest.mark.parametrize(
-    ("name", "found"),
-    [
-        ("lag[3]", ("lag", 3)),
-        ("lag_12", ("lag", 12)),
-        ("a_b_0", ("a_b", 0)),
-        ("lag", None),
-        ("lag[x]", None),
-        ("[3]", None),
-        ("lag_12345", None),
-    ],
-)
-def test_a_step_of_a_vector_is_known_by_its_name(name, found):
-    assert step_of(name) == found
 
 
 def test_a_column_is_found_exactly_before_it_is_found_in_another_case():
@@ -84,26 +40,6 @@ def test_an_unknown_column_is_refused_with_the_nearest_and_the_first_names():
         find_column("volum", ["volume", *(f"c{index}" for index in range(9))], "features")
     assert caught.value.hint.startswith("did you mean 'volume'? columns: volume, c0")
     assert caught.value.hint.endswith("and 2 more")
-
-
-def test_dates_are_milliseconds_and_without_a_zone_they_are_utc():
-    dates = text("1970-01-01", "1970-01-01T00:00:01+00:00", "1970-01-01T01:00:00+01:00")
-    assert moments(dates, "t").tolist() == [0.0, 1_000.0, 0.0]
-    assert moments(numbers(3, 1), "t").tolist() == [3.0, 1.0]
-
-
-@pytest.mark.parametrize(
-    ("column", "words"),
-    [
-        (text("2024-01-01", None), "missing or infinite"),
-        (numbers(1, np.inf), "missing or infinite"),
-        (text("yesterday"), "'yesterday', which is neither a number nor"),
-        (np.zeros((2, 3)), "missing or infinite"),
-    ],
-)
-def test_times_that_are_not_moments_are_refused(column, words):
-    with pytest.raises(InvalidDataset, match=words):
-        moments(column, "t")
 
 
 def test_every_column_gets_one_role():

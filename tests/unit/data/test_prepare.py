@@ -191,7 +191,7 @@ def test_columns_that_are_no_features_are_listed_with_the_reason(load, labelled)
         "trend": "label-like",
         "future_price": "label-like",
         "nothing": "empty",
-        "Unnamed: 0": "row number",
+        "Unnamed: 0": "row number or id",
     }
     assert any("named like an outcome: 'trend', 'future_price';" in text for text in data.warnings)
 
