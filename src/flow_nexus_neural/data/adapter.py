@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from flow_nexus_neural.data.column_names import (
     PRICE_NAMES,
     SYMBOL_NAMES,
-    TIME_NAMES,
     VOLUME_NAMES,
     label_like,
+    time_like,
 )
 from flow_nexus_neural.data.example import example_record, inputs_in_order
 from flow_nexus_neural.data.json_text import json_kind
@@ -186,7 +186,7 @@ def _why_ignored(schema: DataSchema, name: str) -> str:
     outcomes = {outcome.lower() for outcome in schema.outcome_names}
     if label_like(name) or lowered in outcomes or name == schema.target_name:
         return "label-like"
-    if lowered in TIME_NAMES:
+    if time_like(name):
         return "time"
     if lowered in SYMBOL_NAMES:
         return "the model knows no symbols"

@@ -1,7 +1,6 @@
 """Assigns a role to every column: target, time, symbol, feature (vector, scalar, categories), or excluded."""
 
 import difflib
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -11,21 +10,21 @@ from numpy.typing import NDArray
 from flow_nexus_neural.data.column_names import (
     PRICE_NAMES,
     SYMBOL_NAMES,
-    TARGET_NAMES,
-    TIME_NAMES,
     first_named,
     label_like,
+    outcomes_among,
 )
-from flow_nexus_neural.data.moments import moments
+from flow_nexus_neural.data.dates import is_date
 from flow_nexus_neural.data.row_numbers import ROW_NUMBER, groups_of_rows, names_rows, numbers_rows
 from flow_nexus_neural.data.table import Column, Indices, Table, TextColumn
+from flow_nexus_neural.data.target_choice import default_target
+from flow_nexus_neural.data.time_columns import TimeRole, find_time
 from flow_nexus_neural.data.vectors import group_vectors
 from flow_nexus_neural.errors import InvalidArguments, InvalidDataset, LimitExceeded
 
 MAX_LEVELS = 16
 MAX_SYMBOLS = 1_024
 LABEL_LIKE = "label-like"
-_DATE = re.compile(r"^\d{4}-\d{2}-\d{2}(?:[T ]\d|$)")
 
 
 @dataclass(frozen=True)
@@ -85,14 +84,10 @@ def lay_out(table: Table, choice: ColumnChoice) -> Layout:
     warnings: list[str] = []
     columns = {name: _booleans(column) for name, column in table.columns.items()}
     excluded: list[dict[str, str]] = []
-    time_name = _time_name(columns, choice)
-    if time_name is not None:
-        excluded.append({"name": time_name, "reason": "time"})
-    target = _target_name(columns, choice, time_name, warnings)
-    price = None if target is not None else first_named(columns, PRICE_NAMES)
-    symbol_name = first_named([name for name in columns if name != target], SYMBOL_NAMES)
-    if symbol_name is not None and choice.features and symbol_name in choice.features:
-        symbol_name = None
+    time = _time(columns, choice, warnings)
+    times = () if time is None else time.names
+    excluded.extend({"name": name, "reason": "time"} for name in times)
+    symbol_name = _symbol_name(columns, choice)
     symbols, symbol_of = _symbols(columns, symbol_name, table.rows)
     if len(symbols) > MAX_SYMBOLS:
         raise LimitExceeded(
@@ -101,15 +96,19 @@ def lay_out(table: Table, choice: ColumnChoice) -> Layout:
         )
     if symbol_name is not None:
         excluded.append({"name": symbol_name, "reason": "routing"})
+    groups = groups_of_rows(table.client_of, table.in_test, symbol_of if symbols else None)
+    target = _target_name(columns, choice, time, symbol_name, groups, warnings)
+    price = None if target is not None else first_named(columns, PRICE_NAMES)
     horizon = _horizon(choice, target, price)
     # A label from later rows leaves today's value of its column as a legitimate feature.
     todays = target is not None and horizon > 0 and not label_like(target)
-    roles = {time_name, symbol_name, None if todays else target}
+    roles = {*times, symbol_name, None if todays else target}
     candidates = {name: column for name, column in columns.items() if name not in roles}
     vector = None
     if not table.channels:
         candidates, vector = group_vectors(candidates, warnings)
-    groups = groups_of_rows(table.client_of, table.in_test, symbol_of if symbols else None)
+    if time is None:
+        warnings.extend(_overlooked_dates(candidates))
     features, unused = _usable(candidates, choice, target, groups, warnings, todays=todays)
     excluded.extend(unused)
     if not features:
@@ -127,7 +126,7 @@ def lay_out(table: Table, choice: ColumnChoice) -> Layout:
         price_column=None if price is None else columns[price],
         horizon=horizon,
         given_reach=choice.given_reach if target == choice.given_target else 0,
-        time=None if time_name is None else moments(columns[time_name], time_name),
+        time=None if time is None else time.times,
         symbols=symbols,
         symbol_of=symbol_of,
         excluded=excluded,
@@ -165,32 +164,50 @@ def _booleans(column: Column) -> Column:
     return np.where(column.codes < 0, np.nan, values[column.codes])
 
 
-def _time_name(columns: dict[str, Column], choice: ColumnChoice) -> str | None:
-    if choice.time_column is not None:
-        return find_column(choice.time_column, columns, "time_column")
-    found = first_named(columns, TIME_NAMES)
-    return None if found is not None and found in (choice.features or ()) else found
+def _time(columns: dict[str, Column], choice: ColumnChoice, warnings: list[str]) -> TimeRole | None:
+    named = choice.time_column
+    if named is not None:
+        named = find_column(named, columns, "time_column")
+    taken = [*(choice.features or ()), *([choice.target] if choice.target else [])]
+    lowered = {name.lower() for name in taken}
+    if choice.given_target is not None:
+        lowered.add(choice.given_target.lower())
+    taken = [name for name in columns if name.lower() in lowered]
+    if named in taken:
+        raise InvalidArguments(
+            f"'{named}' is the time_column and cannot be a target or feature as well",
+            hint="name another time_column, or leave it out of target and features",
+        )
+    return find_time(columns, named, taken, warnings)
+
+
+def _symbol_name(columns: Mapping[str, Column], choice: ColumnChoice) -> str | None:
+    targets = {name.lower() for name in (choice.target, choice.given_target) if name}
+    others = [name for name in columns if name.lower() not in targets]
+    found = first_named(others, SYMBOL_NAMES)
+    return None if found in (choice.features or ()) else found
 
 
 def _target_name(
-    columns: dict[str, Column], choice: ColumnChoice, time_name: str | None, warnings: list[str]
+    columns: dict[str, Column],
+    choice: ColumnChoice,
+    time: TimeRole | None,
+    symbol_name: str | None,
+    groups: Indices | None,
+    warnings: list[str],
 ) -> str | None:
     """The label column; None means the return of the price."""
     if choice.target is not None:
         return find_column(choice.target, columns, "target")
-    priced = time_name is not None and first_named(columns, PRICE_NAMES) is not None
     given = choice.given_target
     if given is not None:
+        priced = time is not None and first_named(columns, PRICE_NAMES) is not None
         another_horizon = choice.horizon not in (None, choice.given_reach)
         return None if choice.given_reach and another_horizon and priced else given
-    named = first_named(columns, TARGET_NAMES)
-    if named is not None:
-        return named
-    if priced:
-        return None
-    last = list(columns)[-1]
-    warnings.append(f"no target was named: the last column '{last}' is taken")
-    return last
+    # A feature of today may also be the target of a later row.
+    chosen = () if choice.horizon else choice.features or ()
+    barred = {*(time.names if time else ()), *filter(None, [symbol_name]), *chosen}
+    return default_target(columns, barred, groups, warnings, has_time=time is not None)
 
 
 def _horizon(choice: ColumnChoice, target: str | None, price: str | None) -> int:
@@ -224,7 +241,7 @@ def _symbols(
     present = np.isfinite(column)
     values, codes = np.unique(column[present], return_inverse=True)
     unknown[present] = codes
-    return tuple(f"{value:g}" for value in values), unknown
+    return tuple(f"{value:.17g}" for value in values), unknown
 
 
 def _usable(
@@ -237,11 +254,11 @@ def _usable(
     todays: bool,
 ) -> tuple[dict[str, Column], list[dict[str, str]]]:
     wanted = _wanted(columns, choice, None if todays else target)
+    outcomes = {*outcomes_among(columns), choice.given_target}
     reasons: dict[str, str | None] = {}
-    warnings.extend(_overlooked_dates(columns))
     for name, column in columns.items():
         chosen = name in wanted
-        outcome = label_like(name) or name == choice.given_target
+        outcome = name in outcomes
         reason = "not chosen" if wanted and not chosen else _unusable(column)
         if reason is None and outcome and not chosen:
             reason = LABEL_LIKE
@@ -314,7 +331,7 @@ def _overlooked_dates(columns: dict[str, Column]) -> list[str]:
         for name, column in columns.items()
         if isinstance(column, TextColumn)
         and len(column.levels) > MAX_LEVELS
-        and _DATE.match(column.levels[0])
+        and is_date(column.levels[0])
     ]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from flow_nexus_neural.data.column_names import label_like
+from flow_nexus_neural.data.column_names import outcomes_among
 from flow_nexus_neural.data.columns import ColumnChoice, Layout, lay_out
 from flow_nexus_neural.data.leakage import repeated_rows
 from flow_nexus_neural.data.market import with_lags
@@ -235,7 +235,7 @@ def _schema(draft: _Draft, matrix: Matrix, window: int | None) -> DataSchema:
                 f"target '{labels.name}' does not vary in the training rows",
                 hint="give rows with different values",
             )
-    outcomes = [name for name in draft.source.table.columns if label_like(name)]
+    outcomes = outcomes_among(draft.source.table.columns)
     return DataSchema(
         input=InputSpec(vector_length=vector, n_scalars=width - vector, window=steps),
         task=labels.task,

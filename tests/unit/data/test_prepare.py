@@ -381,8 +381,10 @@ def test_a_target_too_large_to_scale_is_refused_as_that(load):
 
 
 def test_dates_that_cannot_be_read_are_refused(load):
-    records = [{"date": "31/01/2024", "a": i, "y": i % 2} for i in range(60)]
-    with pytest.raises(InvalidDataset, match="neither a number nor an ISO 8601 date"):
+    records = [{"date": f"{1 + i % 12}/{1 + i % 11}/2024", "a": i, "y": i % 2} for i in range(60)]
+    with pytest.raises(
+        InvalidDataset, match="neither a number nor a date that can be read in one way"
+    ):
         load(records)
 
 
@@ -460,10 +462,12 @@ def test_the_request_is_what_the_engine_hands_over(tmp_path):
         assert set(rows.clients.tolist()) | set(rows.symbols.tolist()) == {-1}
 
 
-def test_dates_in_a_column_of_another_name_are_pointed_out(load, labelled):
+def test_dates_in_a_column_of_another_name_are_the_time_and_it_is_said(load, labelled):
     for index, record in enumerate(labelled):
         record["day"] = str(np.datetime64("2024-01-01") + index)
-    assert any("'day' looks like dates" in warning for warning in load(labelled).warnings)
+    data = load(labelled)
+    assert any("'day' is taken as the time" in warning for warning in data.warnings)
+    assert (data.schema.time_ordered, excluded(data)) == (True, {"day": "time"})
     assert load(labelled, time_column="day").schema.time_ordered
 
 
