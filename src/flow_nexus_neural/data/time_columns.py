@@ -14,9 +14,11 @@ from flow_nexus_neural.data.table import Column, Numbers, TextColumn
 
 FEW_VALUES = 16
 _TRIED = 50
-_OF_THE_SUBJECT = re.compile(r"birth|dob|expir|matur|due|hire|join|sign_?up|regist", re.IGNORECASE)
+_OF_THE_SUBJECT = re.compile(
+    r"birth|dob|expir|matur|due|hire|join|sign_?up|registration|registered", re.IGNORECASE
+)
 """Dates that describe what a row is about, not when it was."""
-_LATER = re.compile(r"end|clos|until|finish|updat|modif|exit", re.IGNORECASE)
+_LATER = re.compile(r"end|close|closing|until|finish|update|modif|exit", re.IGNORECASE)
 _TIME_PARTS = ("time", "timeofday", "tradetime", "timeutc", "hhmmss", "hhmm", "hour", "hr")
 _HOURS = ("hour", "hr")
 
