@@ -1,5 +1,6 @@
 """Builds the columns of a table from blocks of raw values, counting what they take before it is taken."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -27,6 +28,7 @@ BLOCK_RECORDS = 5_000
 BLOCK_CELLS = 500_000
 BLOCK_CHARS = 2_000_000
 MAX_KEPT_LEVELS = 100_000
+_NUMBER_LIKE = re.compile(r"[^\w]{0,3}\d")
 
 
 class ColumnBuilder:
@@ -83,9 +85,9 @@ class ColumnBuilder:
 
     @property
     def _is_full(self) -> bool:
-        """Whether further texts are not worth keeping: so many can only be read as times, if as anything."""
+        """Whether further texts are not worth keeping: so many can only be read as times or numbers."""
         levels = self._levels
-        return len(levels) >= MAX_KEPT_LEVELS and not next(iter(levels))[0].isdigit()
+        return len(levels) >= MAX_KEPT_LEVELS and not _NUMBER_LIKE.match(next(iter(levels)))
 
     def _append(self, block: Numbers, subject: str) -> None:
         known = self._numbers.row_shape

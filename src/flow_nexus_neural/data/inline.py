@@ -338,7 +338,9 @@ def stack(tables: Sequence[Table], titles: Sequence[str], subject: str) -> Table
         name: _stack_column([table.columns[name] for table in tables], name, subject)
         for name in first.columns
     }
-    return table_from(columns, subject, channels=first.channels)
+    joined = table_from(columns, subject, channels=first.channels)
+    remarks = dict.fromkeys(remark for table in tables for remark in table.remarks)
+    return replace(joined, remarks=tuple(remarks))
 
 
 def _stack_column(parts: Sequence[Column], name: str, subject: str) -> Column:
@@ -357,7 +359,7 @@ def _stack_column(parts: Sequence[Column], name: str, subject: str) -> Column:
 
 def _codes_in(part: Column, levels: dict[str, int]) -> NDArray[np.int32]:
     if not isinstance(part, TextColumn):
-        texts = ["" if np.isnan(value) else f"{value:g}" for value in part.ravel()]
+        texts = ["" if np.isnan(value) else f"{value:.17g}" for value in part.ravel()]
         own = TextColumn(np.arange(len(texts), dtype=np.int32), tuple(texts))
         own.codes[[not text for text in texts]] = -1
         return _codes_in(own, levels)

@@ -21,8 +21,9 @@ from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.data.schema import DataSchema, Description
 from flow_nexus_neural.data.series import Series, require_windows, series_of, windows_in
 from flow_nexus_neural.data.splits import Split, SplitRule, split_by_time, split_stratified
-from flow_nexus_neural.data.table import Column, Indices, TextColumn, check_size
+from flow_nexus_neural.data.table import Column, Indices, Table, TextColumn, check_size
 from flow_nexus_neural.data.targets import Labels, label_rows, rows_ahead
+from flow_nexus_neural.data.written_numbers import with_numbers
 from flow_nexus_neural.errors import InvalidArguments, InvalidDataset, NeuralError
 from flow_nexus_neural.protocol.plan import InputSpec
 from flow_nexus_neural.settings import Settings
@@ -127,10 +128,23 @@ def _source(request: DataRequest, options: SourceOptions, settings: Settings) ->
         raise InvalidArguments(
             f"window={request.window}, but every row is a sequence already", hint="remove window"
         )
+    source = replace(source, table=_with_numbers(source, request))
+    source.warnings.extend(source.table.remarks)
     if source.market and not source.synthetic:
         table, notes = with_lags(source.table)
         return replace(source, table=table, warnings=[*source.warnings, *notes])
     return source
+
+
+def _with_numbers(source: Source, request: DataRequest) -> Table:
+    labels = {name.lower() for name in (request.target, source.target) if name}
+    inputs = {name.lower() for name in request.features or ()}
+    names = list(source.table.columns)
+    return with_numbers(
+        source.table,
+        [name for name in names if name.lower() in labels],
+        [name for name in names if name.lower() in inputs],
+    )
 
 
 def _draft(source: Source, request: DataRequest, options: SourceOptions) -> _Draft:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from flow_nexus_neural.data.columns import Layout
 from flow_nexus_neural.data.table import Column, Indices, Numbers, TextColumn
+from flow_nexus_neural.data.written_numbers import odd_cell
 from flow_nexus_neural.errors import InvalidDataset
 from flow_nexus_neural.vocabulary import Label, Task
 
@@ -155,7 +156,7 @@ def _text_classes(
     used = [column.levels[code] for code in np.unique(column.codes)]
     if not 2 <= len(used) <= MAX_CLASSES:
         raise InvalidDataset(
-            f"target '{name}' is text with {len(used)} distinct values",
+            f"target '{name}' is text with {len(used)} distinct values" + _why_text(column),
             hint=f"2 to {MAX_CLASSES} classes are possible; name another target",
         )
     ordered = _class_order(used)
@@ -165,6 +166,11 @@ def _text_classes(
     classes: list[Label] = [*ordered]
     values = code_of[column.codes].astype(np.float64)
     return ("binary" if len(ordered) == 2 else "multiclass"), classes, values
+
+
+def _why_text(column: TextColumn) -> str:
+    odd = odd_cell(column)
+    return f"; the others are numbers, but not {odd}" if odd else ""
 
 
 def _class_order(levels: Sequence[str]) -> list[str]:
