@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from flow_nexus_neural.data.column_names import SYMBOL_NAMES
 from flow_nexus_neural.data.memory import GrowingArray, Limits, MemoryBudget
 from flow_nexus_neural.data.table import (
     MAX_COLUMNS,
@@ -58,6 +59,7 @@ class ColumnBuilder:
         if self.conflict:
             return
         if isinstance(values, np.ndarray):
+            self._text = False
             self._append(values, subject)
             return
         first = next((value for value in values if value is not None), None)
@@ -202,7 +204,9 @@ def _read_once(
             if name not in builders:
                 if len(builders) >= MAX_COLUMNS + ROLE_COLUMNS:
                     check_size(1, MAX_COLUMNS + 1, subject)
-                builders[name] = ColumnBuilder(name, budget, text=name in forced)
+                # Symbols keep every digit of theirs, which numbers do not.
+                is_text = name in forced or name.lower() in SYMBOL_NAMES
+                builders[name] = ColumnBuilder(name, budget, text=is_text)
                 if rows:
                     builders[name].add([None] * rows, subject)
         for name, builder in builders.items():
