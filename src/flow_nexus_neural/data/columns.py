@@ -106,7 +106,7 @@ def lay_out(table: Table, choice: ColumnChoice) -> Layout:
     candidates = {name: column for name, column in columns.items() if name not in roles}
     vector = None
     if not table.channels:
-        candidates, vector = group_vectors(candidates, warnings)
+        candidates, vector = group_vectors(candidates, choice.features or (), warnings)
     if time is None:
         warnings.extend(_overlooked_dates(candidates))
     features, unused = _usable(candidates, choice, target, groups, warnings, todays=todays)

@@ -16,6 +16,7 @@ from flow_nexus_neural.data.market import with_lags
 from flow_nexus_neural.data.matrix import Matrix, scaled_matrix, without_leaks
 from flow_nexus_neural.data.memory import return_free_memory
 from flow_nexus_neural.data.options import DataRequest, SourceOptions, read_options
+from flow_nexus_neural.data.part_classes import lacking_classes, require_classes
 from flow_nexus_neural.data.resolve import Source, resolve
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.data.schema import DataSchema, Description
@@ -112,6 +113,7 @@ def _prepare(request: DataRequest, settings: Settings) -> PreparedData:
             *draft.split.warnings,
             *matrix.warnings,
             *gaps,
+            *lacking_classes(schema.classes, parts),
             *_remarks(draft, matrix, samples),
         ],
     )
@@ -163,7 +165,7 @@ def _draft(source: Source, request: DataRequest, options: SourceOptions) -> _Dra
     window = request.window or 1
     rule = SplitRule(seed, labels.reach + window - 1, options.embargo, options.folds, window)
     split = _split(source, series, labels, rule)
-    _require_classes(labels, split)
+    require_classes(labels, split.rows["train"])
     return _Draft(source, layout, series, labels, split)
 
 
@@ -206,21 +208,6 @@ def _split(source: Source, series: Series, labels: Labels, rule: SplitRule) -> S
     if source.table.client_of is not None:
         strata += 64 * source.table.client_of.astype(np.int64)
     return split_stratified(usable, strata, rule, in_test)
-
-
-def _require_classes(labels: Labels, split: Split) -> None:
-    if labels.classes is None:
-        return
-    codes = labels.values[split.rows["train"]].astype(np.int64)
-    counts = np.bincount(codes, minlength=len(labels.classes))
-    missing = [
-        repr(label) for label, count in zip(labels.classes, counts, strict=True) if not count
-    ]
-    if missing:
-        raise InvalidDataset(
-            f"{', '.join(missing[:8])} of target '{labels.name}' does not occur in the training rows",
-            hint="give more rows of every class, spread over the whole time",
-        )
 
 
 def _windowed(draft: _Draft, matrix: Matrix, window: int) -> dict[str, Indices]:

@@ -1,7 +1,7 @@
 """Joins columns that are the steps of one list into a vector column."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -20,10 +20,18 @@ def step_of(name: str) -> tuple[str, int] | None:
 
 
 def group_vectors(
-    columns: dict[str, Column], warnings: list[str]
+    columns: dict[str, Column], apart: Collection[str], warnings: list[str]
 ) -> tuple[dict[str, Column], str | None]:
-    """Join `name[0]..name[k]` into a vector; of several vectors only `features` stays one."""
-    groups = _step_groups(columns)
+    """Join `name[0]..name[k]` into a vector; of several vectors only `features` stays one.
+
+    Args:
+        columns: By name.
+        apart: Columns that the caller names one by one, whose vectors are not joined.
+        warnings: Says which of several vectors is kept.
+    """
+    groups = {
+        stem: steps for stem, steps in _step_groups(columns).items() if not set(steps) & set(apart)
+    }
     native = [
         name
         for name, column in columns.items()

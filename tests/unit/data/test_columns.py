@@ -133,3 +133,22 @@ def test_too_many_symbols_and_no_feature_at_all_are_refused():
         layout({"symbol": np.arange(float(rows)), "a": np.ones(rows), "y": np.ones(rows)})
     with pytest.raises(InvalidDataset, match="no column is left as a feature \\(a: empty\\)"):
         layout({"a": numbers(np.nan, np.nan), "y": numbers(0, 1)})
+
+
+def test_a_wish_that_cannot_be_followed_is_a_warning():
+    columns = {"a": numbers(1, 2), "gone": numbers(np.nan, np.nan), "y": numbers(0, 1)}
+    found = layout(columns, target="y", features=("a", "gone"))
+    assert list(found.features) == ["a"]
+    assert found.warnings == ["features names 'gone', which cannot be used: empty"]
+    many = text(*map(str, range(MAX_LEVELS + 1)))
+    rows = np.arange(MAX_LEVELS + 1.0)
+    told = layout({"a": rows, "many": many, "y": rows % 2}, target="y", features=("a", "many"))
+    assert told.warnings == [
+        "features names 'many', which cannot be used: text with 17 distinct values"
+    ]
+
+
+def test_steps_that_are_named_one_by_one_are_not_joined():
+    steps = {f"lag_{k}": numbers(k, 10 + k) for k in range(5)}
+    found = layout({**steps, "y": numbers(0, 1)}, target="y", features=("lag_0", "lag_3"))
+    assert (found.vector, list(found.features)) == (None, ["lag_0", "lag_3"])
