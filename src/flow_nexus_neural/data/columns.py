@@ -19,7 +19,7 @@ from flow_nexus_neural.data.row_numbers import ROW_NUMBER, groups_of_rows, names
 from flow_nexus_neural.data.table import Column, Indices, Table, TextColumn
 from flow_nexus_neural.data.target_choice import default_target
 from flow_nexus_neural.data.time_columns import TimeRole, find_time
-from flow_nexus_neural.data.vectors import group_vectors
+from flow_nexus_neural.data.vectors import group_vectors, step_of
 from flow_nexus_neural.errors import InvalidArguments, InvalidDataset, LimitExceeded
 
 MAX_LEVELS = 16
@@ -37,6 +37,7 @@ class ColumnChoice:
     horizon: int | None = None
     given_target: str | None = None
     given_reach: int = 0
+    exclude: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,11 @@ def lay_out(table: Table, choice: ColumnChoice) -> Layout:
         InvalidDataset: If no label or no feature can be found, or times cannot be read.
     """
     warnings: list[str] = []
-    columns = {name: _booleans(column) for name, column in table.columns.items()}
-    excluded: list[dict[str, str]] = []
+    unwanted = _unwanted(table.columns, choice)
+    columns = {
+        name: _booleans(column) for name, column in table.columns.items() if name not in unwanted
+    }
+    excluded = [{"name": name, "reason": "in exclude"} for name in unwanted]
     time = _time(columns, choice, warnings)
     times = () if time is None else time.names
     excluded.extend({"name": name, "reason": "time"} for name in times)
@@ -152,6 +156,24 @@ def find_column(name: str, names: Iterable[str], argument: str) -> str:
         f"{argument} names column '{name}', which the data do not have",
         hint=(f"did you mean '{near[0]}'? " if near else "") + f"columns: {listed}",
     )
+
+
+def _unwanted(columns: Mapping[str, Column], choice: ColumnChoice) -> list[str]:
+    """The columns that the caller wants left out; the name of a vector stands for all its steps."""
+    found: dict[str, None] = {}
+    for name in choice.exclude:
+        steps = [column for column in columns if (step_of(column) or ("",))[0] == name]
+        known = steps if steps and name not in columns else [find_column(name, columns, "exclude")]
+        found.update(dict.fromkeys(known))
+    named = (*(choice.features or ()), choice.target, choice.time_column, choice.given_target)
+    wanted = {name.lower() for name in named if name}
+    both = next((name for name in found if name.lower() in wanted), None)
+    if both is not None:
+        raise InvalidArguments(
+            f"exclude names '{both}', which is needed as target, time_column or feature",
+            hint="name it once",
+        )
+    return list(found)
 
 
 def _booleans(column: Column) -> Column:

@@ -157,10 +157,11 @@ def _draft(source: Source, request: DataRequest, options: SourceOptions) -> _Dra
         horizon=request.horizon,
         given_target=source.target,
         given_reach=source.label_reach,
+        exclude=request.exclude or (),
     )
     layout = lay_out(source.table, choice)
     series = series_of(source.table, layout, request.window)
-    labels = label_rows(layout, series.order, series.of_row)
+    labels = label_rows(layout, series.order, series.of_row, request.task)
     seed = request.seed if options.seed is None or source.synthetic else options.seed
     window = request.window or 1
     rule = SplitRule(seed, labels.reach + window - 1, options.embargo, options.folds, window)

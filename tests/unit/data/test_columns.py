@@ -152,3 +152,32 @@ def test_steps_that_are_named_one_by_one_are_not_joined():
     steps = {f"lag_{k}": numbers(k, 10 + k) for k in range(5)}
     found = layout({**steps, "y": numbers(0, 1)}, target="y", features=("lag_0", "lag_3"))
     assert (found.vector, list(found.features)) == (None, ["lag_0", "lag_3"])
+
+
+def test_an_excluded_column_has_no_role():
+    columns = {
+        "time": numbers(1, 2),
+        "symbol": text("A", "B"),
+        "label": numbers(0, 1),
+        "a": numbers(1, 2),
+        "win": numbers(0, 1),
+    }
+    found = layout(columns, exclude=("TIME", "symbol", "label"))
+    assert (found.time, found.symbols, found.target) == (None, (), "win")
+    assert reasons(found) == dict.fromkeys(["time", "symbol", "label"], "in exclude")
+    assert list(found.features) == ["a"]
+
+
+def test_the_name_of_a_vector_excludes_all_its_steps():
+    steps = {f"lag[{k}]": numbers(k, k) for k in range(5)}
+    found = layout({**steps, "a": numbers(1, 2), "y": numbers(0, 1)}, exclude=("lag",))
+    assert list(found.features) == ["a"]
+
+
+@pytest.mark.parametrize("also", [{"target": "a"}, {"time_column": "a"}, {"features": ("A", "b")}])
+def test_a_column_that_is_needed_cannot_be_excluded(also):
+    columns = {"a": numbers(1, 2), "b": numbers(1, 2), "y": numbers(0, 1)}
+    with pytest.raises(InvalidArguments, match="exclude names 'a', which is needed"):
+        layout(columns, exclude=("a",), **also)
+    with pytest.raises(InvalidArguments, match="exclude names column 'c', which the data do not"):
+        layout(columns, exclude=("c",))

@@ -551,3 +551,35 @@ def test_the_last_known_label_is_that_of_the_row_whose_label_was_known(load, hor
 
 def test_rows_without_an_order_have_no_last_label(load, labelled):
     assert all(rows.last is None for rows in load(labelled).parts.values())
+
+
+def test_the_task_may_be_said_where_the_values_suggest_another(load):
+    grades = [{"a": float(k % 7), "grade": float(k % 5)} for k in range(60)]
+    assert load(grades).description.task == "multiclass"
+    numbers = load(grades, task="regression")
+    assert (numbers.description.task, numbers.description.classes) == ("regression", None)
+    halves = [{"a": float(k % 7), "half": (k % 5) / 2} for k in range(60)]
+    assert load(halves).description.task == "regression"
+    classes = load(halves, task="classification").description
+    assert (classes.task, classes.classes) == ("multiclass", [0, 0.5, 1, 1.5, 2])
+    binary = [{"a": float(k % 7), "on": k % 2} for k in range(60)]
+    assert load(binary, task="regression").description.task == "regression"
+
+
+def test_a_task_that_the_target_does_not_allow_is_refused(load):
+    many = [{"a": float(k % 7), "v": float(k * k % 59)} for k in range(60)]
+    with pytest.raises(
+        InvalidDataset, match=r"task=classification, but target 'v' has \d+ distinct"
+    ):
+        load(many, target="v", task="classification")
+    texts = [{"a": float(k % 7), "v": "ab"[k % 2]} for k in range(60)]
+    with pytest.raises(InvalidDataset, match="task=regression, but target 'v' is text"):
+        load(texts, target="v", task="regression")
+    prices = [{"time": k, "close": 9.0 + k % 7} for k in range(60)]
+    with pytest.raises(InvalidArguments, match="task=regression, but no target was named"):
+        load(prices, task="regression")
+
+
+def test_excluded_columns_are_named_with_the_reason(load, labelled):
+    data = load(labelled, exclude=("b",))
+    assert (data.description.columns, excluded(data)) == (["a"], {"b": "in exclude"})
