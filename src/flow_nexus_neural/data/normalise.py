@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from flow_nexus_neural.data.column_names import PRICE_NAMES, VOLUME_NAMES
-from flow_nexus_neural.data.table import Column, Indices, Numbers, TextColumn
+from flow_nexus_neural.data.table import Column, Decimal, Indices, Numbers, TextColumn
 
 CLIP = 6.0
 RELATIVE_ZERO = 1e-12
@@ -45,7 +45,7 @@ class ColumnSpec(BaseModel):
     medians: dict[str, float] | None = None
     pooled: tuple[float, float] | None = None
     levels: tuple[str, ...] | None = None
-    decimal: Literal[".", ","] | None = None
+    decimal: Decimal | None = None
 
     @property
     def width(self) -> int:

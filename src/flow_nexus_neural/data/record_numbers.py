@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flow_nexus_neural.data.written_numbers import Decimal, read_number
+from flow_nexus_neural.data.table import Decimal
+from flow_nexus_neural.data.written_numbers import read_number
 from flow_nexus_neural.errors import InvalidRecord
 
 
@@ -21,20 +23,31 @@ def finite_number(name: str, value: object, decimal: Decimal | None = None) -> f
     if value is None or (isinstance(value, str) and not value.strip()):
         return math.nan
     number = math.nan
-    if isinstance(value, (bool, int, float, str)):
-        try:
-            truth = str(value).strip().lower()
-            number = float(truth == "true") if truth in ("true", "false") else float(value)
-            if isinstance(value, str) and decimal == ",":
-                number = read_number(value, decimal)
-        except (ValueError, OverflowError):
-            number = read_number(value, decimal) if isinstance(value, str) else math.nan
+    if isinstance(value, str):
+        number = _of_text(value, decimal)
+    elif isinstance(value, (bool, int, float)):
+        with suppress(OverflowError):
+            number = float(value)
     if not math.isfinite(number):
         shown = repr(value)[:40]
         raise InvalidRecord(
             f"'{name}' is {shown}, which is not a finite number", hint="give a number, or null"
         )
     return number
+
+
+def _of_text(text: str, decimal: Decimal | None) -> float:
+    word = text.strip().lower()
+    if word in ("true", "false"):
+        return float(word == "true")
+    if decimal is not None:
+        return read_number(text, decimal)
+    try:
+        return float(text)
+    except ValueError:
+        # Only points are usual where nothing else is known, and no number that could mean two things.
+        number = read_number(text, ".")
+        return number if number == read_number(text) else math.nan
 
 
 def finite_numbers(name: str, values: Sequence[object]) -> NDArray[np.float64]:

@@ -38,6 +38,8 @@ class TextColumn:
     levels: tuple[str, ...]
 
 
+Decimal = Literal[".", ","]
+"""The mark before the decimals of numbers that are written as text."""
 Column = Numbers | TextColumn
 """Numbers are [rows] (scalar) or [rows, steps] (vector, or channel of a sequence); NaN is missing."""
 
@@ -63,7 +65,7 @@ class Table:
     client_of: NDArray[np.int32] | None = None
     in_test: NDArray[np.bool_] | None = None
     channels: bool = False
-    decimals: Mapping[str, Literal[".", ","]] = field(default_factory=dict)
+    decimals: Mapping[str, Decimal] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
 

@@ -7,15 +7,13 @@ import re
 import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flow_nexus_neural.data.column_names import SYMBOL_NAMES
-from flow_nexus_neural.data.table import Column, Table, TextColumn, is_missing
+from flow_nexus_neural.data.table import Column, Decimal, Table, TextColumn, is_missing
 
-Decimal = Literal[".", ","]
 FEW_LEVELS = 16
 """So few texts are categories unless all of them are numbers."""
 _MOSTLY = 0.9

@@ -33,7 +33,7 @@ def test_nothing_is_missing(value):
     assert math.isnan(finite_number("a", value))
 
 
-@pytest.mark.parametrize("value", ["oak", "1,234", "inf", float("nan"), [1], {}, 10**400])
+@pytest.mark.parametrize("value", ["oak", "1,234", "1,5", "inf", float("nan"), [1], {}, 10**400])
 def test_what_is_no_finite_number_is_refused_by_its_name(value):
     with pytest.raises(InvalidRecord, match=r"'a' is .* not a finite number"):
         finite_number("a", value)

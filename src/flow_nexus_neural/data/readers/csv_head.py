@@ -11,8 +11,8 @@ import numpy as np
 
 from flow_nexus_neural.data.column_names import SYMBOL_NAMES, plain
 from flow_nexus_neural.data.dates import is_date, time_of_day
-from flow_nexus_neural.data.table import is_missing
-from flow_nexus_neural.data.written_numbers import Decimal, read_number
+from flow_nexus_neural.data.table import Decimal, is_missing
+from flow_nexus_neural.data.written_numbers import read_number
 
 HEAD_LINES = 64
 HEAD_CHARS = 400_000
