@@ -167,7 +167,10 @@ def _vectors(name: str, values: Sequence[object], subject: str) -> Iterator[Numb
 
 
 def columns_from_blocks(
-    open_blocks: Callable[[], Iterable[RawBlock]], subject: str, limits: Limits
+    open_blocks: Callable[[], Iterable[RawBlock]],
+    subject: str,
+    limits: Limits,
+    texts: Iterable[str] = (),
 ) -> dict[str, Column]:
     """Build columns from a source that can be read twice, holding one block of raw values at a time.
 
@@ -175,12 +178,13 @@ def columns_from_blocks(
         open_blocks: Starts reading. A column that first occurs in a later block is missing in earlier rows.
         subject: Names the source in errors.
         limits: What the columns may have together.
+        texts: Columns of which the spelling is wanted, even if it is that of numbers.
 
     Raises:
         InvalidDataset: If the data do not form columns.
         LimitExceeded: If there are more rows than allowed, or the columns would take too much memory.
     """
-    forced: frozenset[str] = frozenset()
+    forced = frozenset(texts)
     for _ in range(2):
         builders = _read_once(open_blocks(), forced, subject, limits)
         conflicts = {name for name, builder in builders.items() if builder.conflict}

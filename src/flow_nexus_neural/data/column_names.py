@@ -9,6 +9,7 @@ _FURTHER_TIMES = frozenset(
         "asof",
         "bar",
         "begin",
+        "day",
         "ds",
         "dt",
         "epoch",

@@ -79,7 +79,15 @@ def holds_moments(name: str, column: Column) -> bool:
     # Most columns are told by their first value.
     counted = all(bool((epoch_units(part) >= 0).all()) for part in (values[:1], values))
     written = counted or all(not np.isnan(calendar_days(v)).any() for v in (values[:1], values))
-    return written and (time_like(name) or _is_regular(values))
+    if time_like(name):
+        return written or _counts_up(values)
+    return written and _is_regular(values)
+
+
+def _counts_up(values: NDArray[np.float64]) -> bool:
+    """Whether whole numbers rise in every row, as steps and days are counted."""
+    whole = bool((values == np.round(values)).all())
+    return whole and len(values) > FEW_VALUES and bool((np.diff(values) > 0).all())
 
 
 def _is_regular(values: NDArray[np.float64]) -> bool:

@@ -5,7 +5,7 @@ A column is read where its texts can mean one thing only. What cannot be read is
 
 import re
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -157,8 +157,32 @@ def with_numbers(table: Table, labels: Collection[str], inputs: Collection[str])
         elif problem is not None:
             remarks.append(problem)
     if "," in decimals.values():
-        remarks.extend(_maybe_grouped(table))
+        remarks.extend(
+            f"'{name}' is read with decimal points, though other columns have decimal commas"
+            for name in maybe_grouped(table.columns)
+        )
     return replace(table, columns=columns, decimals=decimals, remarks=(*table.remarks, *remarks))
+
+
+def maybe_grouped(columns: Mapping[str, Column]) -> list[str]:
+    """Columns of numbers whose points may stand between thousands, as others have decimal commas."""
+    suspects = [
+        name
+        for name, column in columns.items()
+        if not isinstance(column, TextColumn)
+        and _has_fractions(column)
+        and bool((np.abs(column * 1_000 - np.round(column * 1_000)) < 1e-6).all())
+    ]
+    texts = [column for column in columns.values() if isinstance(column, TextColumn)]
+    return suspects if suspects and any(map(_has_commas, texts)) else []
+
+
+def _has_commas(column: TextColumn) -> bool:
+    reading = _readings(column)
+    if reading is None:
+        return False
+    commas = reading.share(reading.commas)
+    return commas >= _MOSTLY and commas > reading.share(reading.points)
 
 
 def odd_cell(column: TextColumn) -> str | None:
@@ -305,14 +329,3 @@ def _odd_cells(name: str, column: TextColumn, odd: Sequence[int] | NDArray[np.in
 def _cell(column: TextColumn, level: int | np.int64) -> str:
     row = int(np.argmax(column.codes == level)) + 1
     return f"'{column.levels[level][:_MAX_CHARS]}' in row {row}"
-
-
-def _maybe_grouped(table: Table) -> list[str]:
-    """Warnings of plain numbers that may have had points between thousands, beside decimal commas."""
-    return [
-        f"'{name}' is read with decimal points, though other columns have decimal commas"
-        for name, column in table.columns.items()
-        if not isinstance(column, TextColumn)
-        and _has_fractions(column)
-        and bool((np.abs(column * 1_000 - np.round(column * 1_000)) < 1e-6).all())
-    ]

@@ -59,7 +59,8 @@ def test_times_that_are_out_of_order_are_known_by_their_name_or_their_distances(
     ("name", "column"),
     [
         ("income", np.round(9e8 + 1e8 * signal)),
-        ("t", np.arange(ROWS) + 0.0),
+        ("k", np.arange(ROWS) + 0.0),
+        ("week", np.arange(ROWS) % 52.0),
         ("city", text("Oslo", "Rome", *map(str, range(300)))),
         ("due", text(*dates()[:10])),
         ("time", numbers(1, np.nan, 3)),
@@ -67,6 +68,11 @@ def test_times_that_are_out_of_order_are_known_by_their_name_or_their_distances(
 )
 def test_what_is_no_moment_is_not_taken_for_one(name, column):
     assert not holds_moments(name, column)
+
+
+@pytest.mark.parametrize("name", ["t", "day", "week", "period"])
+def test_steps_that_are_counted_under_a_name_of_time_are_the_time(name):
+    assert found({name: np.arange(ROWS) + 1.0, "a": signal})[0] == (name,)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ from flow_nexus_neural.data.table import (
     rows_of,
     table_from,
 )
+from flow_nexus_neural.data.written_numbers import maybe_grouped
 from flow_nexus_neural.errors import InvalidDataset, LimitExceeded
 
 BLOCK_CELLS = 100_000
@@ -81,7 +82,12 @@ def _columns(file: DataFile, head: Head, keys: list[str], max_rows: int) -> dict
     def blocks() -> Iterator[RawBlock]:
         return _blocks(file, head, keys)
 
-    return columns_from_blocks(blocks, file.subject, Limits(max_rows))
+    columns = columns_from_blocks(blocks, file.subject, Limits(max_rows))
+    grouped = maybe_grouped(columns)
+    if not grouped:
+        return columns
+    columns.clear()  # before the next pass fills its own
+    return columns_from_blocks(blocks, file.subject, Limits(max_rows), grouped)
 
 
 def _all_numeric(file: DataFile, head: Head, max_rows: int) -> Numbers | None:

@@ -3,7 +3,7 @@
 import csv
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol
 
@@ -18,6 +18,8 @@ HEAD_LINES = 64
 HEAD_CHARS = 400_000
 HEAD_ROWS = 24
 MAX_NAME_LINES = 4
+MAX_LINES_ABOVE = 5
+MIN_LINES_BELOW = 3
 BLANKS = " "
 """As separator: any number of blanks."""
 SEPARATORS = ("\t", ";", "|", ",")
@@ -101,7 +103,14 @@ def _read_from(
 ) -> Head | None:
     """Read names from the last comment, if it has as many fields as the rows, or else from the first row."""
     first = comments if comments < len(lines) else start
-    separator = separator or _separator(lines[first:])
+    above = 0 if separator else _lines_above(lines[first:])
+    separator = separator or _separator(lines[first + above :])
+    if above:
+        head = _read_from(lines, first + above, first + above, separator)
+        shown = lines[first].strip()[:40]
+        which = f"line {first + 1}" if above == 1 else f"lines {first + 1} to {first + above}"
+        remark = f"left out, being no rows: {which} ('{shown}')"
+        return head and replace(head, remarks=(remark, *head.remarks))
     rows, ends = _parsed(lines[first:], separator)
     if not rows:
         return None
@@ -149,6 +158,17 @@ def _separator(lines: Sequence[str]) -> str:
         return BLANKS
     counts = {separator: lines[0].count(separator) for separator in (",", ";")}
     return ";" if counts[";"] > counts[","] else ","
+
+
+def _lines_above(lines: Sequence[str]) -> int:
+    """Lines above the names that have fewer fields than all others, such as a title or an address."""
+    if any(_width(lines, separator) > 1 for separator in (*SEPARATORS, BLANKS)):
+        return 0
+    for above in range(1, min(MAX_LINES_ABOVE, len(lines) - MIN_LINES_BELOW) + 1):
+        rest = lines[above:]
+        if rest[0].strip() and any(_width(rest, separator) > 2 for separator in SEPARATORS):
+            return above
+    return 0
 
 
 def _width(lines: Sequence[str], separator: str) -> int:

@@ -178,3 +178,21 @@ def test_symbols_keep_every_digit(root):
         "9007199254740993",
         "9007199254740992",
     )
+
+
+def test_points_between_thousands_keep_their_spelling_beside_decimal_commas(root):
+    path = root / "a.csv"
+    path.write_text("price;sold;share\n1,5;50.123;1.5\n2,25;49.500;2.5\n0,5;51.001;0.5\n")
+    columns = read_path(path, ROWS)[0].columns
+    assert columns["sold"].levels == ("50.123", "49.500", "51.001")
+    assert columns["share"].levels == ("1.5", "2.5", "0.5")
+    path.write_text("price;sold\n1.5;50.123\n2.25;49.500\n")
+    assert read_path(path, ROWS)[0].columns["sold"].tolist() == [50.123, 49.5]
+
+
+def test_lines_above_the_names_are_left_out_with_a_word(root):
+    path = root / "a.csv"
+    path.write_text("https://www.example.org\nunix,close,label\n1,2.5,up\n2,3.5,down\n3,1.5,up\n")
+    table = read_path(path, ROWS)[0]
+    assert table.columns["close"].tolist() == [2.5, 3.5, 1.5]
+    assert table.remarks == ("left out, being no rows: line 1 ('https://www.example.org')",)
