@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +89,7 @@ def lay_out(table: Table, choice: ColumnChoice) -> Layout:
     }
     excluded = [{"name": name, "reason": "in exclude"} for name in unwanted]
     time = _time(columns, choice, warnings)
+    choice = _without_times(choice, time, warnings)
     times = () if time is None else time.names
     excluded.extend({"name": name, "reason": "time"} for name in times)
     symbol_name = _symbol_name(columns, choice)
@@ -190,17 +191,38 @@ def _time(columns: dict[str, Column], choice: ColumnChoice, warnings: list[str])
     named = choice.time_column
     if named is not None:
         named = find_column(named, columns, "time_column")
-    taken = [*(choice.features or ()), *([choice.target] if choice.target else [])]
-    lowered = {name.lower() for name in taken}
-    if choice.given_target is not None:
-        lowered.add(choice.given_target.lower())
-    taken = [name for name in columns if name.lower() in lowered]
+    labels = {name.lower() for name in (choice.target, choice.given_target) if name}
+    inputs = {name.lower() for name in choice.features or ()}
+    taken = [
+        name
+        for name, column in columns.items()
+        # Dates in text can be no input, so they are the time all the same.
+        if name.lower() in labels
+        or (name.lower() in inputs and (name == named or _unusable(column) is None))
+    ]
     if named in taken:
         raise InvalidArguments(
             f"'{named}' is the time_column and cannot be a target or feature as well",
             hint="name another time_column, or leave it out of target and features",
         )
     return find_time(columns, named, taken, warnings)
+
+
+def _without_times(
+    choice: ColumnChoice, time: TimeRole | None, warnings: list[str]
+) -> ColumnChoice:
+    """The choice without features that are the time."""
+    times = {name.lower() for name in time.names} if time else set()
+    dropped = [name for name in choice.features or () if name.lower() in times]
+    if not dropped:
+        return choice
+    warnings.extend(f"features names '{name}', which cannot be used: time" for name in dropped)
+    kept = tuple(name for name in choice.features or () if name not in dropped)
+    if not kept:
+        raise InvalidArguments(
+            f"features names only '{dropped[0]}', which is the time", hint="name other columns too"
+        )
+    return replace(choice, features=kept)
 
 
 def _symbol_name(columns: Mapping[str, Column], choice: ColumnChoice) -> str | None:
@@ -276,7 +298,7 @@ def _usable(
     todays: bool,
 ) -> tuple[dict[str, Column], list[dict[str, str]]]:
     wanted = _wanted(columns, choice, None if todays else target)
-    outcomes = {*outcomes_among(columns), choice.given_target}
+    outcomes = {*outcomes_among([*columns, *([target] if target else [])]), choice.given_target}
     reasons: dict[str, str | None] = {}
     for name, column in columns.items():
         chosen = name in wanted

@@ -20,6 +20,12 @@ _INDEX = re.compile(
     re.IGNORECASE,
 )
 _ID = re.compile(r"(?i:(^|[ ._-])(id|uid|uuid|guid)$)|[a-z](Id|ID)$")
+_NUMBER = re.compile(
+    r"(^|[ ._-])(no|nr|num|number|key|serial|phone|ssn|isbn|account|invoice|ticket|order)\.?$",
+    re.IGNORECASE,
+)
+"""Names of numbers that are ids where hardly any occurs twice."""
+_MOSTLY = 0.9
 _QUANTITIES = frozenset({*PRICE_NAMES, *VOLUME_NAMES, "open", "high", "low", "adj close", "amount"})
 
 
@@ -37,9 +43,11 @@ def names_rows(name: str, column: Column) -> bool:
         return True
     if isinstance(column, TextColumn) or not _is_whole(column):
         return False
-    if not (_INDEX.match(name) or _ID.search(name)):
-        return False
-    return len(np.unique(column)) > MAX_CODES
+    distinct = len(np.unique(column))
+    if _INDEX.match(name) or _ID.search(name):
+        return distinct > MAX_CODES
+    few_repeat = len(column) >= MIN_ROWS and distinct >= _MOSTLY * len(column)
+    return few_repeat and _NUMBER.search(name) is not None
 
 
 def numbers_rows(name: str, column: Column, groups: Indices | None) -> bool:

@@ -181,3 +181,19 @@ def test_a_column_that_is_needed_cannot_be_excluded(also):
         layout(columns, exclude=("a",), **also)
     with pytest.raises(InvalidArguments, match="exclude names column 'c', which the data do not"):
         layout(columns, exclude=("c",))
+
+
+def test_dates_that_are_named_as_features_are_the_time_and_it_is_said():
+    days = text(*(f"2024-01-{k:02d}" for k in range(1, MAX_LEVELS + 2)))
+    rows = np.arange(MAX_LEVELS + 1.0)
+    columns = {"date": days, "a": rows, "y": rows % 2}
+    found = layout(columns, target="y", features=("Date", "a"))
+    assert (list(found.features), len(found.time)) == (["a"], MAX_LEVELS + 1)
+    assert "features names 'Date', which cannot be used: time" in found.warnings
+    with pytest.raises(InvalidArguments, match="features names only 'date', which is the time"):
+        layout(columns, target="y", features=("date",))
+
+
+def test_y_is_an_input_beside_x_where_z_is_the_target():
+    columns = {name: numbers(0, 1, 3) for name in "xyz"}
+    assert list(layout(columns).features) == ["x", "y"]

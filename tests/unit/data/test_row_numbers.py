@@ -83,6 +83,14 @@ def test_an_index_and_an_id_are_known_by_their_names(name, found):
     assert not names_rows(name, repeated + 0.25)
 
 
+def test_a_number_that_hardly_repeats_is_an_id_under_such_a_name():
+    numbers = drawn.integers(5_550_000_000, 5_560_000_000, ROWS) + 0.0
+    assert names_rows("phone", numbers)
+    assert names_rows("Sample code number", numbers)
+    assert not names_rows("number", numbers % 100)
+    assert not names_rows("income", numbers)
+
+
 def test_the_index_that_pandas_adds_to_parquet_is_known_whatever_it_holds():
     assert names_rows("__index_level_0__", text("a", "b"))
 

@@ -301,10 +301,13 @@ def _of_levels(levels: list[Row], separator: str) -> Head:
         shown = ", ".join(list(dict.fromkeys(symbols[1:]))[:8])
         remark = f"{numbered}: columns are named by one of them, and one names the symbols {shown}"
         return Head(fields, separator, lines, symbols, (remark,))
-    joined = [
-        " ".join(filter(None, (row[k].strip() for row in levels))) for k in range(len(levels[0]))
-    ]
-    names = _cleaned([levels[0][0] if name_of_index is None else name_of_index, *joined[1:]])
+    first = levels[0] if name_of_index is None else [name_of_index, *levels[0][1:]]
+    bare = [name.strip() for name in first[1:]]
+    if all(bare) and len(set(bare)) == len(bare):
+        remark = f"{numbered}: those of line 1 are taken"
+        return Head(_cleaned(first), separator, lines, remarks=(remark,))
+    joined = [" ".join(filter(None, (row[k].strip() for row in levels))) for k in range(len(first))]
+    names = _cleaned([first[0], *joined[1:]])
     return Head(names, separator, lines, remarks=(f"{numbered}, which are joined",))
 
 

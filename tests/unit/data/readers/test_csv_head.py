@@ -122,10 +122,16 @@ def test_lines_of_quantities_and_symbols_are_told_apart(last):
     assert (turned.names, turned.symbols) == (head.names, head.symbols)
 
 
-def test_other_lines_of_names_are_joined_and_it_is_said():
-    head = head_of("time,speed,force,n\n,m/s,N,1/s\n".replace("1/s", "hz") + PRICES)
-    assert head.names == ["time", "speed m/s", "force N", "n hz"]
+def test_other_lines_of_names_are_joined_where_the_first_does_not_tell_columns_apart():
+    head = head_of("time,pump,pump,n\n,speed,force,hz\n" + PRICES)
+    assert head.names == ["time", "pump speed", "pump force", "n hz"]
     assert head.remarks == ("lines 1 to 2 hold names, which are joined",)
+
+
+def test_units_below_names_are_left_out_and_it_is_said():
+    head = head_of("time,speed,force,n\ns,m/s,N,hz\n" + PRICES)
+    assert (head.names, head.lines) == (["time", "speed", "force", "n"], 2)
+    assert head.remarks == ("lines 1 to 2 hold names: those of line 1 are taken",)
 
 
 def test_a_row_with_gaps_is_no_line_of_names():
