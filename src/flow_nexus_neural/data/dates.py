@@ -50,7 +50,8 @@ def milliseconds_of(texts: Sequence[str]) -> NDArray[np.float64]:
     are dates; where both are, by the one in which they rise. Where that does not decide, none is read.
     """
     day_first = [_read(text, day_first=True) for text in texts]
-    if not any(map(_in_two_orders, texts)):
+    # ISO dates, which are the most, begin with four digits.
+    if not any(_in_two_orders(text) for text in texts if not text[:4].isdigit()):
         return np.array(day_first, dtype=np.float64)
     found = [
         np.array(times, dtype=np.float64)

@@ -5,7 +5,7 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from flow_nexus_neural.data.column_names import PRICE_NAMES, VOLUME_NAMES
+from flow_nexus_neural.data.column_names import PRICE_NAMES, VOLUME_NAMES, plain
 from flow_nexus_neural.data.table import Column, Indices, Numbers, TextColumn
 from flow_nexus_neural.vocabulary import MIN_ROWS
 
@@ -26,7 +26,11 @@ _NUMBER = re.compile(
 )
 """Names of numbers that are ids where hardly any occurs twice."""
 _MOSTLY = 0.9
-_QUANTITIES = frozenset({*PRICE_NAMES, *VOLUME_NAMES, "open", "high", "low", "adj close", "amount"})
+_QUANTITIES = frozenset(
+    {*PRICE_NAMES, *VOLUME_NAMES, "open", "high", "low", "last", "bid", "ask", "adjclose", "amount"}
+    | {"quantity", "qty", "size", "turnover"}
+)
+"""What is measured may rise in every row."""
 
 
 def groups_of_rows(*divisions: NDArray[np.integer] | NDArray[np.bool_] | None) -> Indices | None:
@@ -56,7 +60,7 @@ def numbers_rows(name: str, column: Column, groups: Indices | None) -> bool:
     Either every row has a whole number of its own, from a range so narrow that measured numbers would repeat;
     or the whole numbers only rise, or only fall, along the rows of a group.
     """
-    if isinstance(column, TextColumn) or name.lower() in _QUANTITIES or not _is_whole(column):
+    if isinstance(column, TextColumn) or plain(name) in _QUANTITIES or not _is_whole(column):
         return False
     if len(column) < MIN_ROWS:
         return False

@@ -3,6 +3,7 @@
 A column is read where its texts can mean one thing only. What cannot be read is told by column, row and cell.
 """
 
+import math
 import re
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
@@ -43,6 +44,7 @@ _GAPS = frozenset(
 """What stands for a missing value in a column of numbers, besides what does so everywhere."""
 _MINUS = str.maketrans(dict.fromkeys("\u2212\u2013\u2012\ufe63\uff0d", "-"))
 _SPACES = " \u00a0\u2007\u2009\u202f'\u2019"
+_NO_NUMBER = (math.nan, math.nan, None)
 _FACTORS = {"": 1.0, "K": 1e3, "k": 1e3, "M": 1e6, "B": 1e9, "bn": 1e9}
 _CODES = (
     "USD",
@@ -113,9 +115,9 @@ def read_number(text: str, decimal: Decimal | None = None) -> float:
         text: One number, perhaps with separators, a unit or a sign of any kind.
         decimal: The mark before decimals; None where it is unknown: then it must not matter.
     """
+    point, comma, _ = _read(text)
     if decimal is not None:
-        return _read(text, decimal)[0]
-    point, comma = _read(text, ".")[0], _read(text, ",")[0]
+        return point if decimal == "." else comma
     if np.isnan(point) or np.isnan(comma):
         return comma if np.isnan(point) else point
     return point if point == comma else np.nan
@@ -203,15 +205,12 @@ def _readings(column: TextColumn) -> _Readings | None:
     if not tried or sum(map(_is_number, tried)) < _PARTLY * len(tried):
         return None
     missing = np.array([_is_gap(text) for text in levels])
-    found = {mark: [_read(text, mark) for text in levels] for mark in _BODIES}
-    points, commas = (np.array([value for value, _ in found[mark]]) for mark in _BODIES)
+    found = [_read(text) for text in levels]
+    points = np.array([point for point, _, _ in found])
+    commas = np.array([comma for _, comma, _ in found])
     points[missing] = commas[missing] = np.nan
-    units = frozenset(
-        unit
-        for readings in found.values()
-        for (value, unit) in readings
-        if not np.isnan(value) and value != 0
-    )
+    # A zero has no need of its unit.
+    units = frozenset(unit for point, comma, unit in found if unit is not None and (point or comma))
     counted = column.codes[column.codes >= 0]
     reading = _Readings(points, commas, missing, np.bincount(counted, minlength=len(levels)), units)
     either = np.where(np.isnan(points), commas, points)
@@ -223,43 +222,52 @@ def _is_gap(text: str) -> bool:
 
 
 def _is_number(text: str) -> bool:
-    return not all(np.isnan(_read(text, mark)[0]) for mark in _BODIES)
+    return _read(text)[2] is not None
 
 
-def _read(text: str, decimal: Decimal) -> tuple[float, str]:
-    """A number, NaN for anything else, and its unit."""
-    text = text.strip().translate(_MINUS)
+def _read(text: str) -> tuple[float, float, str | None]:
+    """A number with a decimal point and with a decimal comma, NaN if it is none; its unit, None likewise."""
+    text = text.strip()
+    if not text.isascii():
+        text = text.translate(_MINUS)
     if len(text) > _MAX_CHARS or not text:
-        return np.nan, ""
-    brackets = _BRACKETS.fullmatch(text)
+        return _NO_NUMBER
+    brackets = _BRACKETS.fullmatch(text) if "(" in text else None
     if brackets is not None:
         text = "".join(brackets.groups())
     match = _FRAME.fullmatch(text)
     if match is None:
-        return _plain(text), ""
-    before, after = match["before"] or "", match["after"] or ""
-    body = match["body"]
-    if (before and after) or not _is_unit(before, first=True) or not _is_unit(after, first=False):
-        return np.nan, ""
-    signs = [sign for sign in (match["first"], match["sign"], match["late"]) if sign]
-    if len(signs) + (brackets is not None) > 1 or not _BODIES[decimal].fullmatch(body):
-        return np.nan, ""
+        return _plain(text)
+    first, before, sign, body, factor, after, late = match.groups()
+    signs = [mark for mark in (first, sign, late) if mark]
+    if (before and after) or len(signs) + (brackets is not None) > 1:
+        return _NO_NUMBER
+    if not (_is_unit(before or "", first=True) and _is_unit(after or "", first=False)):
+        return _NO_NUMBER
+    scale = _FACTORS[factor or ""] * (-1 if brackets is not None or "-" in signs else 1)
+    point, comma = scale * _value(body, "."), scale * _value(body, ",")
+    read = point == point or comma == comma  # noqa: PLR0124 - NaN differs from itself
+    return point, comma, (before or after or "") if read else None
+
+
+def _value(body: str, decimal: Decimal) -> float:
+    if not _BODIES[decimal].fullmatch(body):
+        return math.nan
     try:
-        number = float(body.translate(_REMOVED[decimal])) * _FACTORS[match["factor"] or ""]
+        return float(body if body.isdigit() else body.translate(_REMOVED[decimal]))
     except ValueError:
-        return np.nan, ""
-    down = brackets is not None or "-" in signs
-    return (-number if down else number), before or after
+        return math.nan
 
 
-def _plain(text: str) -> float:
+def _plain(text: str) -> tuple[float, float, str | None]:
     """What every reader takes for a number, such as `inf`, without marks that could mean two things."""
     if "." in text or "," in text:
-        return np.nan
+        return _NO_NUMBER
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        return np.nan
+        return _NO_NUMBER
+    return number, number, None if math.isnan(number) else ""
 
 
 def _is_unit(text: str, *, first: bool) -> bool:

@@ -48,7 +48,8 @@ def test_measured_numbers_are_no_row_numbers(values):
 
 
 def test_prices_and_volumes_may_rise_in_every_row():
-    assert not numbers_rows("Close", np.arange(100.0), None)
+    for name in ("Close", "Adj Close", "volume"):
+        assert not numbers_rows(name, np.arange(100.0), None)
 
 
 def test_numbers_that_begin_anew_with_every_client_and_symbol_are_row_numbers():
