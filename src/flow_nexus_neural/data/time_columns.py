@@ -59,7 +59,7 @@ def find_time(
         joined = _date_and_time(others, warnings)
         if joined is not None:
             return joined
-    name = _usual_name(others) or _by_values(others, warnings)
+    name = _usual_name(others) or _by_values(others, warnings, beside_one=len(columns) <= 2)
     if name is None:
         return _years_and_months(others, warnings)
     return TimeRole((name, *_further(others, name)), moments(others[name], name, warnings))
@@ -107,11 +107,14 @@ def _usual_name(columns: Mapping[str, Column]) -> str | None:
     return name
 
 
-def _by_values(columns: Mapping[str, Column], warnings: list[str]) -> str | None:
+def _by_values(
+    columns: Mapping[str, Column], warnings: list[str], *, beside_one: bool
+) -> str | None:
+    # Beside a single other column, a count such as `t` may be all that there is to learn from.
     found = [
         name
         for name, column in columns.items()
-        if not _OF_THE_SUBJECT.search(name) and holds_moments(name, column)
+        if not _OF_THE_SUBJECT.search(name) and holds_moments("" if beside_one else name, column)
     ]
     if not found:
         return None

@@ -72,7 +72,9 @@ def test_what_is_no_moment_is_not_taken_for_one(name, column):
 
 @pytest.mark.parametrize("name", ["t", "day", "week", "period"])
 def test_steps_that_are_counted_under_a_name_of_time_are_the_time(name):
-    assert found({name: np.arange(ROWS) + 1.0, "a": signal})[0] == (name,)
+    steps = np.arange(ROWS) + 1.0
+    assert found({name: steps, "a": signal, "b": signal})[0] == (name,)
+    assert found({name: steps, "a": signal})[0] is None
 
 
 @pytest.mark.parametrize(
