@@ -339,6 +339,7 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
             train_loss=PI,
             val_loss=PI,
             best_round=15,
+            served_round=None,
             seconds_per_round=2.1,
             eta_seconds=71.0,
             evidence=r.Evidence(

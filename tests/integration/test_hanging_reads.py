@@ -17,13 +17,12 @@ from flow_nexus_neural.runtime.inproc.runtime import InprocRuntime
 from flow_nexus_neural.server.app import build_server
 from flow_nexus_neural.server.host import EngineHost
 from flow_nexus_neural.settings import Settings
+from tests.doubles.limits import HANG_S
 from tests.doubles.stdio_client import ServerProcess, wait_until
 from tests.integration.product import Product, honest, product
 
 ROOT = Path(__file__).parents[2]
 CSV = "a,b,y\n" + "".join(f"{i},{i * i % 7},{i % 2}\n" for i in range(60))
-PROMISED_S = 2.0
-SLACK = 2.0
 N_CALLS = 3
 """One more than the engine has threads for its own work."""
 
@@ -77,7 +76,7 @@ async def test_other_calls_go_on_while_reads_hang(tmp_path: Path, hung):
                         "train_distributed", cluster_id=cluster_id, dataset="hang.csv"
                     )
                 )
-            with anyio.fail_after(30):
+            with anyio.fail_after(HANG_S):
                 while len(hung) < N_CALLS:  # noqa: ASYNC110 - what is awaited happens in threads
                     await anyio.sleep(0.01)
             cluster_id = await served.trained(epochs=1)
@@ -117,8 +116,6 @@ def test_the_end_of_input_ends_a_server_whose_threads_hang(
                     "params": {"name": "neural_train_distributed", "arguments": arguments},
                 }
             )
-        wait_until(lambda: marks.read_text().count("hung") == n_calls, 30, "all calls hang")
+        wait_until(lambda: marks.read_text().count("hung") == n_calls, "all calls hang")
         server.process.stdin.close()
-        wait_until(
-            lambda: server.process.poll() is not None, PROMISED_S * SLACK, "the server has ended"
-        )
+        wait_until(lambda: server.process.poll() is not None, "the server has ended")

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mcp.types import PARSE_ERROR
 
 from tests.doubles.limits import HANG_S
 from tests.doubles.programs import run_to_end
@@ -86,6 +87,25 @@ def test_garbage_on_the_wire_does_not_stop_the_next_call(
 ):
     shared_pipe.client.send_bytes(garbage)
     assert shared_pipe.client.result("neural_cluster_init", {"name": "c"})["success"] is True
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"not json\n",
+        b"[" * 5000 + b"]" * 5000 + b"\n",
+        b'{"jsonrpc":"2.0","id":78,"method":"ping","params":{"a":"\\ud800"}}\n',
+        b'{"jsonrpc":"2.0","id":79,"method":"ping","params":{"a":' + b"9" * 5000 + b"}}\n",
+    ],
+    ids=lambda line: repr(line[:30]),
+)
+def test_a_line_that_cannot_be_decoded_gets_a_parse_error_without_id(
+    shared_pipe: ServerProcess, line: bytes
+):
+    shared_pipe.client.send_bytes(line)
+    reply = shared_pipe.client.receive()
+    assert reply["id"] is None
+    assert reply["error"]["code"] == PARSE_ERROR
 
 
 @pytest.fixture(scope="module")

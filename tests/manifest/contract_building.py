@@ -12,6 +12,7 @@ from tests.manifest.files import (
     LIFE,
     LINKS,
     MEMBERSHIP,
+    REBALANCING,
     RECOVER,
     RESULTS,
     SEEDS,
@@ -354,6 +355,7 @@ OF_CONNECT = (
         "contract.connect.reply.rebalanced",
         "rebalanced counts the shards that moved, and is 0 where none did.",
         SWITCHED,
+        REBALANCING / "connecting_during_a_training_gives_the_rows_of_a_dead_worker_to_living_ones",
     ),
     CONNECT.held(
         "contract.connect.reply.advice",

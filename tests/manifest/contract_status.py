@@ -2,6 +2,7 @@
 
 from tests.manifest.files import (
     ARGS,
+    BEST_ROUND,
     BUILD,
     ERRORS,
     FAULTS,
@@ -13,6 +14,7 @@ from tests.manifest.files import (
     RECOVER,
     REPORTING,
     SCORES,
+    SERVED,
     STATUS_SIZE,
     USE,
     WAITING,
@@ -113,10 +115,12 @@ OF_STATUS = (
         REAL / "a_trained_cluster_shows_evidence_and_beats_the_baseline",
         RECORD / "progress_estimates_from_measured_rounds_only",
         RECORD / "the_best_round_is_the_first_with_the_lowest_validation_loss",
+        BEST_ROUND / "the_best_round_answers_and_not_the_last",
     ),
     STATUS.held(
         "contract.status.reply.evaluation",
         "evaluation has the interval of the accuracy, the majority baseline and further measures.",
+        SERVED / "every_reported_number_is_that_of_the_replies",
         MEASURED,
         SCORES / "the_wilson_interval_has_its_published_values",
         SCORES / "binary_numbers_equal_those_of_an_independent_implementation",

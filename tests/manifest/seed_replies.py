@@ -14,6 +14,7 @@ from tests.manifest.files import (
     REAL,
     RECORD,
     RECOVER,
+    SERVED,
     USE,
 )
 from tests.manifest.promise import Section
@@ -59,6 +60,7 @@ STATUS_CALL = (
     TRAINING.held(
         "seed.status.reply.global_accuracy",
         "global_accuracy is the committed model's on rows that no node trained on.",
+        SERVED / "every_reported_number_is_that_of_the_replies",
         MEASURED,
         LOCAL / "labels_without_meaning_are_not_learnt",
         REAL / "a_trained_cluster_shows_evidence_and_beats_the_baseline",

@@ -137,5 +137,5 @@ def machine_code(code: bytes) -> int:
     """Put instructions into a fresh page, make it executable, call it and return what it returns."""
     page = map_memory(4096, 3, 0x22)
     ctypes.memmove(page, code, len(code))
-    kernel("mprotect", page, 4096, 5)
+    kernel("mprotect", page, 4096, 7)
     return int(ctypes.CFUNCTYPE(ctypes.c_long)(page)())

@@ -6,6 +6,7 @@ import fcntl
 import mmap
 import os
 import resource
+import signal
 
 from tests.security.attack import Attack, kernel, map_memory
 from tests.security.stage import PAGE, SECRET, SECRET_NAME, Stage
@@ -32,6 +33,52 @@ def _make_writable_later(stage: Stage) -> None:
     address = map_memory(_GB, 0, _PRIVATE | _NO_RESERVE)
     kernel("mprotect", address, _GB, _READ_WRITE)
     kernel("munmap", address, _GB)
+
+
+def _fill_and_protect(nbytes: int) -> None:
+    """Written pages that are made read-only leave the limit, so that there is room for more of them."""
+    for _ in range(0, nbytes, 32 * _MB):
+        address = map_memory(32 * _MB, _READ_WRITE, _PRIVATE)
+        ctypes.memset(address, 1, 32 * _MB)
+        kernel("mprotect", address, 32 * _MB, 1)
+
+
+def _stack_address() -> int:
+    with open("/proc/self/stat") as stat:
+        return int(stat.read().rpartition(")")[2].split()[25]) // PAGE * PAGE
+
+
+STACK = _stack_address()
+
+
+def _enlarge_the_stack(nbytes: int) -> None:
+    address = kernel("mremap", STACK - 8 * PAGE, PAGE, nbytes, 1)
+    ctypes.memset(address, 1, nbytes)
+
+
+def _crawl_down_the_stack(nbytes: int) -> None:
+    """The limit holds for each part of a split stack, and the lowest part may grow."""
+    step = 7 * _MB
+    for n, low in enumerate(range(STACK - step, STACK - nbytes, -step)):
+        ctypes.memset(low, 1, 1)
+        kernel("mprotect", low, PAGE, (7, 3)[n % 2])
+
+
+_ARRIVED: list[int] = []
+_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_int)(_ARRIVED.append)
+_SET_HANDLER = ctypes.CDLL(None).signal
+
+
+def _queue_signals(stage: Stage) -> None:
+    """As many as the system keeps for this user, whom other processes share."""
+    _SET_HANDLER(signal.SIGRTMIN, _HANDLER)
+    blocked = ctypes.c_uint64(1 << (signal.SIGRTMIN - 1))
+    kernel("rt_sigprocmask", signal.SIG_BLOCK, ctypes.byref(blocked), None, 8)
+    for _ in range(100):
+        os.kill(os.getpid(), signal.SIGRTMIN)
+    kernel("rt_sigprocmask", signal.SIG_UNBLOCK, ctypes.byref(blocked), None, 8)
+    if len(_ARRIVED) <= 1:  # a signal that cannot be queued is marked as pending, once
+        raise OSError(errno.EAGAIN, "not queued")
 
 
 def _python_list(stage: Stage) -> None:
@@ -96,6 +143,22 @@ RESOURCES = [
         lambda _: _touch(_GB, _GROWS_DOWN),
         control=lambda _: _touch(16 * _MB, _GROWS_DOWN),
     ),
+    Attack(
+        "resources",
+        "written memory made read-only",
+        lambda _: _fill_and_protect(_GB),
+        control=lambda _: _fill_and_protect(64 * _MB),
+    ),
+    Attack(
+        "resources",
+        "enlarge the stack",
+        lambda _: _enlarge_the_stack(_GB),
+        control=lambda _: _enlarge_the_stack(32 * _MB),
+    ),
+    Attack(
+        "resources", "crawl down the stack", lambda _: _crawl_down_the_stack(64 * _MB), ("SIGSEGV",)
+    ),
+    Attack("resources", "use up the users signals", _queue_signals, ("EAGAIN",)),
     Attack("resources", "fill the descriptor table", _fill_descriptors),
     Attack(
         "resources",

@@ -1,9 +1,12 @@
 """The steps that need no privilege, and their ways around old kernels and low limits."""
 
+import ctypes
+import io
 import os
 import resource
 
-from flow_nexus_neural.node.confinement import limits
+from flow_nexus_neural.node.confinement import limits, policy
+from tests.security.attacks_on_resources import STACK
 from tests.security.harness import BARE, SUCCEEDED, outcome_of
 
 
@@ -70,6 +73,26 @@ def test_every_limit_is_final():
             except ValueError:
                 continue
             raise AssertionError(kind)
+
+    assert _in_child(lower) == SUCCEEDED
+
+
+def test_the_stack_has_its_final_size_and_can_be_used_to_the_end():
+    def lower_and_use():
+        limits.set_rlimits(memory_mb=64, cpu_s=100, nofile=96)
+        assert resource.getrlimit(resource.RLIMIT_STACK) == (0, 0)
+        ctypes.memset(STACK - 7 * (1 << 20), 1, 1)
+
+    assert _in_child(lower_and_use) == SUCCEEDED
+
+
+def test_the_sizes_of_the_stack_stay_limited_where_its_place_is_not_told(monkeypatch):
+    """On a /proc that is not the Linux kernel's; the engine then reports the limit as missing."""
+    told = b"1 (a) b) S" + b" 0" * 49
+    monkeypatch.setattr(limits, "open", lambda *_: io.BytesIO(told), raising=False)
+
+    def lower():
+        assert limits._fix_stack() == policy.STACK_BYTES
 
     assert _in_child(lower) == SUCCEEDED
 

@@ -172,10 +172,7 @@ def readings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, ob
 
 
 ROOT = Path(__file__).parents[2]
-pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
-    pytest.mark.timeout(180),
-]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 @pytest.mark.parametrize("name", [*SMALL, *SPARSE])

@@ -8,6 +8,7 @@ import pytest
 
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.errors import ClusterNotFound, ClusterTerminated, StoreCorrupt
+from tests.doubles.limits import HANG_S
 from tests.sim.simulated import IMPATIENT, world
 
 PASSING = ("latency", "avg_latency", "error_rate", "performance", "training")
@@ -31,7 +32,7 @@ async def test_nothing_but_a_line_is_kept_of_clusters_that_ended(tmp_path):
             watched.append(weakref.ref(w.engine.cluster(cluster)))
             await w.terminate(cluster)
             await w.status(cluster)
-        with anyio.fail_after(20):  # who looked after the nodes notices that they are gone
+        with anyio.fail_after(HANG_S):  # who looked after the nodes notices that they are gone
             while any(reference() is not None for reference in watched):
                 await anyio.sleep(0.05)
                 gc.collect()

@@ -5,6 +5,7 @@ import pytest
 
 from flow_nexus_neural.coordination.consensus import registry
 from flow_nexus_neural.coordination.consensus.policy import Combined
+from flow_nexus_neural.engine.versions.final import RULE as BEST_ROUND
 from tests.sim.simulated import blobs, world
 from tests.sim.test_lying_nodes import lying, publishes
 
@@ -47,7 +48,7 @@ async def trained(tmp_path, method, service=None):
         )
         versions = await w.versions(cluster)
     assert status.training_status == "completed", status.training_error
-    return status, {version["rule"] for version in versions}
+    return status, {version["rule"] for version in versions} - {BEST_ROUND}
 
 
 LIAR = lying(publishes(HUGE, honest_digest=False))
@@ -75,4 +76,5 @@ async def test_the_same_worker_spoils_a_rule_that_is_not_robust(tmp_path, method
     lied, rules = await trained(tmp_path / "lied", method, LIAR)
     assert rules == {method}
     assert honest.global_accuracy > 0.8
-    assert lied.training.val_loss > 100 * honest.training.val_loss
+    # Served probabilities are at least 1e-6, so no log loss is above 13.8: this is close to it.
+    assert lied.training.val_loss > 10 * honest.training.val_loss

@@ -20,7 +20,7 @@ from flow_nexus_neural.data.part_classes import lacking_classes, require_classes
 from flow_nexus_neural.data.resolve import Source, resolve
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.data.schema import DataSchema, Description
-from flow_nexus_neural.data.series import Series, require_windows, series_of, windows_in
+from flow_nexus_neural.data.series import Series, Windows, require_windows, series_of, windows_in
 from flow_nexus_neural.data.splits import Split, SplitRule, split_by_time, split_stratified
 from flow_nexus_neural.data.table import Column, Indices, Table, TextColumn, check_size
 from flow_nexus_neural.data.targets import Labels, label_rows, rows_ahead
@@ -96,7 +96,7 @@ def _prepare(request: DataRequest, settings: Settings) -> PreparedData:
     draft = _without_values(draft)
     source = draft.source
     matrix = without_leaks(matrix, draft.labels, train, _kept_anyway(request, draft))
-    samples: Mapping[str, Indices] = draft.split.rows
+    samples: Mapping[str, Indices | Windows] = draft.split.rows
     if request.window is not None:
         samples = _windowed(draft, matrix, request.window)
     schema = _schema(draft, matrix, request.window)
@@ -211,7 +211,7 @@ def _split(source: Source, series: Series, labels: Labels, rule: SplitRule) -> S
     return split_stratified(usable, strata, rule, in_test)
 
 
-def _windowed(draft: _Draft, matrix: Matrix, window: int) -> dict[str, Indices]:
+def _windowed(draft: _Draft, matrix: Matrix, window: int) -> dict[str, Windows]:
     windows = {
         name: windows_in(rows, draft.series, window) for name, rows in draft.split.rows.items()
     }
@@ -255,8 +255,10 @@ def _schema(draft: _Draft, matrix: Matrix, window: int | None) -> DataSchema:
     )
 
 
-def _rows(rows: Indices, x: NDArray[np.float32], draft: _Draft, schema: DataSchema) -> Rows:
-    last = rows[:, -1] if rows.ndim == 2 else rows
+def _rows(
+    rows: Indices | Windows, x: NDArray[np.float32], draft: _Draft, schema: DataSchema
+) -> Rows:
+    last, taken = (rows.last, rows.of(x)) if isinstance(rows, Windows) else (rows, x[rows])
     values = draft.labels.values[last]
     client_of = draft.source.table.client_of
     no_client = np.full(len(last), -1, dtype=np.int32)
@@ -266,7 +268,7 @@ def _rows(rows: Indices, x: NDArray[np.float32], draft: _Draft, schema: DataSche
     else:
         y = ((values - schema.target_mean) / schema.target_sd).astype(np.float32)
     return Rows(
-        x=np.ascontiguousarray(x[rows]),
+        x=np.ascontiguousarray(taken),
         y=y,
         symbols=draft.layout.symbol_of[last],
         clients=no_client if client_of is None else client_of[last],
@@ -335,7 +337,7 @@ def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(told[:8]) + (f" and {len(told) - 8} more columns" if len(told) > 8 else "")
 
 
-def _remarks(draft: _Draft, matrix: Matrix, samples: Mapping[str, Indices]) -> list[str]:
+def _remarks(draft: _Draft, matrix: Matrix, samples: Mapping[str, Indices | Windows]) -> list[str]:
     remarks = []
     constant = [spec.name for spec in matrix.specs if not any(spec.sd)]
     if constant:
@@ -350,16 +352,17 @@ def _remarks(draft: _Draft, matrix: Matrix, samples: Mapping[str, Indices]) -> l
         remarks.append(
             f"{unlabelled} rows at the end of their series have no label and are not used"
         )
-    if samples is not draft.split.rows:
+    train, test = samples["train"], samples["test"]
+    if isinstance(train, Windows) or isinstance(test, Windows):
         used = sum(len(rows) for rows in samples.values())
         whole = sum(len(rows) for rows in draft.split.rows.values())
         remarks.append(f"{whole - used} rows only serve as the beginning of windows")
         return remarks
     flat = matrix.x.reshape(len(matrix.x), -1)
-    repeated = repeated_rows(flat, samples["train"], samples["test"])
+    repeated = repeated_rows(flat, train, test)
     if repeated:
         remarks.append(
-            f"{repeated} of {len(samples['test'])} test rows have the same inputs as a training row: the"
+            f"{repeated} of {len(test)} test rows have the same inputs as a training row: the"
             " test measures memory there"
         )
     return remarks

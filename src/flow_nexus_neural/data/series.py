@@ -10,6 +10,9 @@ from flow_nexus_neural.data.columns import Layout
 from flow_nexus_neural.data.table import Indices, Table
 from flow_nexus_neural.errors import DataTooSmall
 
+_GATHERED_AT_ONCE = 1 << 18
+"""Rows."""
+
 
 @dataclass(frozen=True)
 class Series:
@@ -30,6 +33,44 @@ class Series:
     warnings: list[str]
 
 
+@dataclass(frozen=True)
+class Windows:
+    """Runs of following rows of one series, without their contents: written out they can take gigabytes.
+
+    Attributes:
+        rows: Row indices, sorted by series, then time.
+        starts: [windows] place in `rows` at which each window begins, in the order of their last rows' time.
+        steps: Rows per window.
+    """
+
+    rows: Indices
+    starts: Indices
+    steps: int
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def last(self) -> Indices:
+        """[windows] row index of each window's last row."""
+        return self.rows[self.starts + (self.steps - 1)]
+
+    def of(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """[windows, steps, ...] the values of each window's rows, oldest first.
+
+        Args:
+            x: [rows, ...] values of all rows.
+        """
+        taken = np.empty((len(self), self.steps, *x.shape[1:]), dtype=x.dtype)
+        # In blocks, because the indices take more memory than the values.
+        step = max(1, _GATHERED_AT_ONCE // self.steps)
+        offsets = np.arange(self.steps)
+        for first in range(0, len(self), step):
+            places = self.starts[first : first + step, None] + offsets
+            taken[first : first + step] = x[self.rows[places]]
+        return taken
+
+
 def series_of(table: Table, layout: Layout, window: int | None) -> Series:
     """Group the rows by client and symbol, and order each group by time.
 
@@ -48,7 +89,7 @@ def series_of(table: Table, layout: Layout, window: int | None) -> Series:
     return Series(of_row, order, _places(order, of_row), ordered, remarks if ordered else [])
 
 
-def windows_in(rows: Indices, series: Series, steps: int) -> Indices:
+def windows_in(rows: Indices, series: Series, steps: int) -> Windows:
     """Every run of `steps` following rows of one series, inside the given rows.
 
     Args:
@@ -56,20 +97,17 @@ def windows_in(rows: Indices, series: Series, steps: int) -> Indices:
         series: The series of all rows.
         steps: Rows per window.
 
-    Returns:
-        [windows, steps] row indices, oldest first, in the order of their last rows' time.
     """
     sorted_rows = rows[np.lexsort((series.time[rows], series.of_row[rows]))]
-    if len(sorted_rows) < steps:
-        return np.empty((0, steps), dtype=np.int64)
-    runs = np.lib.stride_tricks.sliding_window_view(sorted_rows, steps)
-    runs = runs[series.of_row[runs[:, 0]] == series.of_row[runs[:, -1]]]
-    last = runs[:, -1]
-    in_time: Indices = runs[np.lexsort((series.of_row[last], series.time[last]))]
-    return in_time
+    n_runs = max(0, len(sorted_rows) - steps + 1)
+    first, last = sorted_rows[:n_runs], sorted_rows[steps - 1 :]
+    starts = np.flatnonzero(series.of_row[first] == series.of_row[last])
+    last = last[starts]
+    in_time = starts[np.lexsort((series.of_row[last], series.time[last]))]
+    return Windows(sorted_rows, in_time, steps)
 
 
-def require_windows(windows: Mapping[str, Indices], steps: int) -> None:
+def require_windows(windows: Mapping[str, Windows], steps: int) -> None:
     """Refuse parts that are shorter than a window.
 
     Raises:

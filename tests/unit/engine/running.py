@@ -161,7 +161,7 @@ async def running(
     """
     made = (lambda spec: LinearService()) if service is None else service
     runtime, disk = InprocRuntime(made, faults, inline=True, places=places), FailPoints()
-    ports = replace(ports, offload=inline, fail_point=disk)
+    ports = replace(ports, offload=inline, offload_data=inline, fail_point=disk)
     opened = Engine.open(Settings(state_dir=state_dir, **settings), runtime=runtime, ports=ports)
     async with runtime, opened as engine:
         world = Running(engine, runtime, faults, disk)

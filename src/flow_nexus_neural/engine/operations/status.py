@@ -58,7 +58,7 @@ async def status_report(
         {
             **_identity(cluster),
             **_training_part(cluster, training),
-            **_model_part(cluster),
+            **_model_part(cluster, training),
             **_traffic_part(cluster),
             **_memory_part(cluster, memory),
             "nodes": [_node(cluster, slot, memory.get(slot.name)) for slot in nodes],
@@ -114,25 +114,34 @@ def _training_part(cluster: LiveCluster, training: Training | None) -> dict[str,
     }
 
 
-def _model_part(cluster: LiveCluster) -> dict[str, object]:
+def _model_part(cluster: LiveCluster, training: Training | None) -> dict[str, object]:
+    """The model in force; of an earlier training the model that it left in force."""
     committed = cluster.committed
+    if training is not None and training is not cluster.state.latest_training:
+        return _earlier_model(training)
     if committed is None:
         names = ("global_accuracy", "global_loss", "evaluation", "model_version", "dataset_info")
         return {**dict.fromkeys(names), "serving": None}
-    dataset = committed.dataset
     return {
         "global_accuracy": committed.accuracy,
         "global_loss": committed.loss,
         "evaluation": committed.evaluation,
         "model_version": committed.version,
         "serving": _serving(cluster),
-        "dataset_info": DatasetShort(
-            name=dataset.name,
-            rows=dataset.rows,
-            synthetic=dataset.synthetic,
-            task=dataset.task,
-            target=dataset.target,
-        ),
+        "dataset_info": DatasetShort.of(committed.dataset),
+    }
+
+
+def _earlier_model(training: Training) -> dict[str, object]:
+    """What was measured of the final model of an earlier training; null where it did not get that far."""
+    result = training.result
+    return {
+        "global_accuracy": result.accuracy if result else None,
+        "global_loss": result.loss if result else None,
+        "evaluation": result.evaluation if result else None,
+        "model_version": result.model_version if result else None,
+        "serving": None,
+        "dataset_info": result.dataset if result else None,
     }
 
 

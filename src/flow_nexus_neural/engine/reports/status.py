@@ -1,11 +1,12 @@
 """A cluster as it is now."""
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import JsonValue
 
 from flow_nexus_neural.engine.reports.base import Guarantees, Report, Wasm
 from flow_nexus_neural.engine.reports.training import (
+    DatasetInfo,
     HistoryPoint,
     TrainingProgress,
     TrainingSession,
@@ -147,6 +148,11 @@ class DatasetShort(Report):
     synthetic: bool
     task: str
     target: str
+
+    @classmethod
+    def of(cls, dataset: DatasetInfo) -> Self:
+        """The short form of a description."""
+        return cls.model_validate(dataset.model_dump(include=set(cls.model_fields)))
 
 
 class StatusReport(Report):

@@ -101,7 +101,11 @@ class Evidence(Report):
 
 
 class TrainingProgress(Report):
-    """How far a training is."""
+    """How far a training is.
+
+    `served_round` is the round whose weights answer after the end: the best one where validation rows exist,
+    else the last.
+    """
 
     training_id: str
     current_round: int
@@ -112,6 +116,7 @@ class TrainingProgress(Report):
     train_loss: float | None
     val_loss: float | None
     best_round: int | None
+    served_round: int | None
     seconds_per_round: float | None
     eta_seconds: float | None
     evidence: Evidence

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from pydantic import JsonValue
 
 from flow_nexus_neural.engine.reports import (
+    DatasetShort,
+    Evaluation,
     Evidence,
     HistoryPoint,
     TrainingConfig,
@@ -53,6 +55,25 @@ class Advance:
 
 
 @dataclass(frozen=True)
+class Result:
+    """The model that a training left in force, and what was measured of it on test rows.
+
+    Attributes:
+        model_version: Version of the cluster.
+        served_round: Round whose weights it has.
+        digest: Of its weights.
+    """
+
+    model_version: int
+    served_round: int
+    digest: str
+    accuracy: float | None
+    loss: float | None
+    evaluation: Evaluation | None
+    dataset: DatasetShort
+
+
+@dataclass(frozen=True)
 class PreparedDataRef:
     """Where the prepared rows of a training are: a checkpoint file, by its sha256."""
 
@@ -70,6 +91,7 @@ class Training:
         request: The arguments as they were given, without inline data; None where it was not stored.
         data: The rows it trains on, as prepared; None where they were not stored.
         error: Why it failed or was stopped.
+        result: Its final model; None until it has one.
         history: One point per committed round; its seconds end before the version is made durable.
         round_s: Whole rounds, until the version answers predictions; of this server's life only.
     """
@@ -83,6 +105,7 @@ class Training:
     status: TrainingStatus = "running"
     ended_at: str | None = None
     error: str | None = None
+    result: Result | None = None
     advance: Advance = field(default_factory=Advance)
     history: list[HistoryPoint] = field(default_factory=list)
     round_s: list[float] = field(default_factory=list)
@@ -96,6 +119,11 @@ class Training:
         self.advance = advance
         self.history.append(point)
         self.round_s.append(seconds)
+
+    def note_result(self, result: Result) -> None:
+        """Its final model is in force."""
+        self.result = result
+        self.advance = replace(self.advance, digest_after=result.digest)
 
     def end(self, status: TrainingStatus, error: str | None, at: str) -> None:
         """It has ended."""
@@ -137,6 +165,7 @@ class Training:
             train_loss=self.advance.train_loss,
             val_loss=self.advance.val_loss,
             best_round=self.advance.best_round,
+            served_round=self.result.served_round if self.result else None,
             seconds_per_round=per_round,
             eta_seconds=per_round * left if running and per_round is not None else None,
             evidence=Evidence(

@@ -4,10 +4,21 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from flow_nexus_neural.coordination.membership import after_restart
-from flow_nexus_neural.engine.reports import FinalMetrics, HistoryPoint, TrainingConfig
+from flow_nexus_neural.engine.reports import (
+    DatasetShort,
+    Evaluation,
+    FinalMetrics,
+    HistoryPoint,
+    TrainingConfig,
+)
 from flow_nexus_neural.engine.state.cluster import ClusterSpec, ClusterState
 from flow_nexus_neural.engine.state.slots import Slot, SlotSpec
-from flow_nexus_neural.engine.state.training_record import Advance, PreparedDataRef, Training
+from flow_nexus_neural.engine.state.training_record import (
+    Advance,
+    PreparedDataRef,
+    Result,
+    Training,
+)
 from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.engine.storage import persisted
 from flow_nexus_neural.engine.storage.checkpoints import CheckpointFiles
@@ -147,7 +158,9 @@ def training_row(
         request=dict(training.request) if training.request is not None else None,
         data=persisted.StoredData(**asdict(training.data)) if training.data else None,
     )
-    progress = persisted.StoredProgress(**asdict(advance or training.advance))
+    progress = persisted.StoredProgress(
+        **asdict(advance or training.advance), result=_stored_result(training.result)
+    )
     return TrainingRow(
         training_id=training.training_id,
         cluster_id=cluster_id,
@@ -176,7 +189,8 @@ def training_of(row: TrainingRow, history: Sequence[HistoryRow]) -> Training:
         status=row.status,  # type: ignore[arg-type]  # stored statuses are legal
         ended_at=row.ended_at,
         error=row.error,
-        advance=Advance(**progress.model_dump()),
+        advance=Advance(**progress.model_dump(exclude={"result"})),
+        result=_result_of(progress.result),
         history=[persisted.report(HistoryPoint, point.model_dump()) for point in points],
     )
 
@@ -188,4 +202,34 @@ def history_row(cluster_id: str, training_id: str, point: HistoryPoint) -> Histo
         cluster_id=cluster_id,
         round_number=point.round,
         point=persisted.StoredRound.model_validate(point.model_dump()).to_json(),
+    )
+
+
+def _stored_result(result: Result | None) -> persisted.StoredResult | None:
+    if result is None:
+        return None
+    evaluation = result.evaluation.model_dump(mode="json") if result.evaluation else None
+    return persisted.StoredResult(
+        model_version=result.model_version,
+        served_round=result.served_round,
+        digest=result.digest,
+        accuracy=result.accuracy,
+        loss=result.loss,
+        evaluation=evaluation,
+        dataset=result.dataset.model_dump(mode="json"),
+    )
+
+
+def _result_of(stored: persisted.StoredResult | None) -> Result | None:
+    if stored is None:
+        return None
+    evaluation = stored.evaluation
+    return Result(
+        model_version=stored.model_version,
+        served_round=stored.served_round,
+        digest=stored.digest,
+        accuracy=stored.accuracy,
+        loss=stored.loss,
+        evaluation=persisted.report(Evaluation, evaluation) if evaluation is not None else None,
+        dataset=persisted.report(DatasetShort, stored.dataset),
     )

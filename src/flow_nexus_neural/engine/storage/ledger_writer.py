@@ -57,7 +57,10 @@ class LedgerWriter:
         Raises:
             StoreUnavailable, StoreCorrupt: Nothing was stored.
             UpdateRejected: A version does not follow its network group's current one. Nothing was stored.
+            ValueError: There are rows and no entry. Nothing was stored.
         """
+        if rows and not entries:  # the cluster would be refused when it is next read
+            raise ValueError("a row needs an entry that names it")
         async with self._writing:
             head = self._state.ledger_head
             made = [row() if callable(row) else row for row in rows]

@@ -221,8 +221,20 @@ class StoredTraining(StoredPart):
     data: StoredData | None = None
 
 
+class StoredResult(Stored):
+    """The final model of a training; `evaluation` as in `StoredState`."""
+
+    model_version: int
+    served_round: int
+    digest: str
+    accuracy: float | None = None
+    loss: float | None = None
+    evaluation: dict[str, JsonValue] | None = None
+    dataset: dict[str, JsonValue]
+
+
 class StoredProgress(StoredPart):
-    """How far a training is."""
+    """How far a training is, and what it led to."""
 
     part = "progress"
 
@@ -234,6 +246,7 @@ class StoredProgress(StoredPart):
     steps: int = 0
     digest_before: str | None = None
     digest_after: str | None = None
+    result: StoredResult | None = None
 
 
 class StoredRound(StoredPart):

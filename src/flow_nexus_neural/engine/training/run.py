@@ -33,8 +33,9 @@ from flow_nexus_neural.engine.training.strategies import (
     federated_round,
     local_sgd_round,
 )
-from flow_nexus_neural.engine.versions.commit import Candidate, commit_bundle, commit_round
+from flow_nexus_neural.engine.versions.commit import Candidate, commit_round
 from flow_nexus_neural.engine.versions.evaluation import Evaluator
+from flow_nexus_neural.engine.versions.final import commit_final
 from flow_nexus_neural.engine.versions.judge import Judge
 from flow_nexus_neural.errors import NeuralError, NoWorkers, RoundFailed, StoreError
 from flow_nexus_neural.vocabulary import TrainingStatus
@@ -81,6 +82,8 @@ class TrainingRun:
         self._groups = dict(prepared.shards.groups)
         self._pace = Pace()
         self._left_out = LeftOut()
+        self._best: dict[str, NetworkGroup] | None = None
+        self._best_round = 0
         self._policy = find_policy(config.aggregation_method) or AVERAGING
         self._asked = ClientHistory()
         self.rows_last_round = 0
@@ -237,6 +240,8 @@ class TrainingRun:
         )
         data = (self.preparation.data.schema, self.preparation.dataset)
         self.networks = await commit_round(cluster, self.training, candidate, self._judge, data)
+        if self.training.advance.best_round == number:
+            self._best, self._best_round = dict(self.networks), number
         self.rows_last_round = sum(self._rows_trained(update) for update in work.updates)
         for update in work.updates:
             cluster.slots[update.slot].finish_round(update.loss, update.rows)
@@ -268,19 +273,16 @@ class TrainingRun:
         return replace(network.with_state(states[key]), rows=rows)
 
     async def _finish(self) -> None:
-        """After the last round: ensemble weights, calibration and the final evaluation."""
-        former = self.cluster.committed
-        if former is None:
-            return
-        bundle, found = await self._judge.finish(former.networks, former.bundle)
-        finished = replace(
-            former,
-            bundle=bundle,
-            evaluation=found.evaluation,
-            accuracy=found.test.accuracy,
-            loss=found.test.loss,
-        )
-        await commit_bundle(self.cluster, self.cluster.state.with_current_members(finished))
+        """After the last round: the best round's weights are in force, weighted, calibrated and measured."""
+        best = self._best if self.training.advance.rounds_done > self._best_round else None
+        await commit_final(self.cluster, self.training, self._judge, best)
+
+    async def _apply_late(self, change: Callable[[], Awaitable[None]]) -> None:
+        """Run a change that waited for a boundary; its failure must not keep the end from being recorded."""
+        try:
+            await change()
+        except Exception:  # it may be the very failure that ended this training
+            log.exception("incident %s in a change at the end", self.context.incident())
 
     async def _at_boundary(self) -> None:
         """Run queued changes, then assign networks and shards to new and returned workers."""
@@ -363,7 +365,7 @@ class TrainingRun:
         pending, self.boundary = self.boundary, []
         async with cluster.changing:
             for change in pending:
-                await change()
+                await self._apply_late(change)
         rows: list[LateRow] = [
             partial(training_row, cluster.cluster_id, training),
             partial(present_cluster_row, cluster.state),

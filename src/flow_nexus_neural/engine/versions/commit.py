@@ -312,7 +312,11 @@ def _round_entry(
         "rule": candidate.rule,
         **({"evidence": dict(evidence)} if evidence else {}),
         "contributors": contributors,
-        "excluded": [{"slot": slot, "reason": why} for slot, why in candidate.excluded.items()],
+        "excluded": [
+            {"slot": slot, "reason": why}
+            for slot, why in candidate.excluded.items()
+            if slot in network.slots
+        ],
         "weights_digest": network.digest,
         "blob": network.blob,
         "topology_epoch": cluster.state.topology_epoch,

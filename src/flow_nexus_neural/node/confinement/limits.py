@@ -1,6 +1,7 @@
 """Descriptors, environment and resource limits of a node. None of these steps needs a privilege."""
 
 import contextlib
+import ctypes
 import errno
 import os
 import resource
@@ -12,6 +13,9 @@ from flow_nexus_neural.node.confinement.libc import syscall, wipe_environment_st
 
 _LAST_DESCRIPTOR: Final = 0xFFFF_FFFF
 _MB: Final = 1 << 20
+_STACK_MARGIN_BYTES: Final = 1 << 16
+_ENV_END: Final = 48
+"""Place of `env_end`, just below the top of the stack, among the fields of /proc/PID/stat after the name."""
 _SIZES: Final = frozenset({b"VmData", b"VmSize"})
 
 
@@ -78,8 +82,8 @@ def set_rlimits(*, memory_mb: int, cpu_s: int, nofile: int) -> dict[str, int]:
     """Lower every limit, soft and hard, so that the process cannot raise one again.
 
     RLIMIT_DATA bounds private writable memory, counted from the present size; RLIMIT_AS bounds the
-    whole address space (page tables cost memory too). The seccomp policy denies the two kinds of
-    writable mapping that RLIMIT_DATA does not count.
+    whole address space (page tables cost memory too). The seccomp policy denies the kinds of writable
+    mapping that RLIMIT_DATA does not count; of them only the stack is left, and it has its final size.
 
     Args:
         memory_mb: Private memory above the present, in MiB.
@@ -92,6 +96,7 @@ def set_rlimits(*, memory_mb: int, cpu_s: int, nofile: int) -> dict[str, int]:
     Raises:
         OSError: If a limit cannot be set or the present size cannot be read.
     """
+    stack_bytes = _fix_stack()
     present = _present_kb()
     data_bytes = present[b"VmData"] * 1024 + memory_mb * _MB
     space_bytes = present[b"VmSize"] * 1024 + (memory_mb + policy.ADDRESS_SPACE_SLACK_MB) * _MB
@@ -101,7 +106,7 @@ def set_rlimits(*, memory_mb: int, cpu_s: int, nofile: int) -> dict[str, int]:
         # SIGXCPU names the reason; SIGKILL follows for a node that ignores it.
         resource.RLIMIT_CPU: (cpu_s, cpu_s + policy.CPU_GRACE_S),
         resource.RLIMIT_NOFILE: (nofile, nofile),
-        resource.RLIMIT_STACK: (policy.STACK_BYTES, policy.STACK_BYTES),
+        resource.RLIMIT_STACK: (stack_bytes, stack_bytes),
         **{getattr(resource, f"RLIMIT_{name}"): (0, 0) for name in policy.ZERO_RLIMITS},
     }
     soft = {limit: _lower(limit, *pair) for limit, pair in wanted.items()}
@@ -128,6 +133,23 @@ def die_first() -> int:
     finally:
         os.close(descriptor)
     return policy.OOM_SCORE
+
+
+def _fix_stack() -> int:
+    """Give the main stack its final size, untouched pages included, and return the limit that keeps it.
+
+    RLIMIT_STACK bounds each mapping that grows downwards, not their sum: a process that splits its stack
+    could let the lower part grow again and again. With the limit 0 none of them grows any more.
+    """
+    limit_bytes = _lower(resource.RLIMIT_STACK, policy.STACK_BYTES, policy.STACK_BYTES)
+    # Bytes, not text: see `_present_kb`. The name, in parentheses, may hold anything.
+    with open("/proc/self/stat", "rb") as stat:
+        fields = stat.read().rpartition(b")")[2].split()
+    top = int(fields[_ENV_END]) if len(fields) > _ENV_END else 0
+    if top == 0:  # not a Linux kernel's /proc: the engine sees the limit and reports it as missing
+        return limit_bytes
+    ctypes.string_at(top - limit_bytes + _STACK_MARGIN_BYTES, 1)  # a read maps all that lies above
+    return 0
 
 
 def _lower(limit: int, soft: int, hard: int) -> int:

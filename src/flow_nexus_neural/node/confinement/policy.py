@@ -13,7 +13,8 @@ NODE_GID: Final = 65534
 ENVIRONMENT_NAMES: Final = frozenset({"LANG", "TZ"})
 ENVIRONMENT_PREFIXES: Final = ("OMP_", "MKL_", "OPENBLAS_", "MALLOC_")
 
-ZERO_RLIMITS: Final = ("FSIZE", "CORE", "MEMLOCK", "MSGQUEUE", "NICE", "RTPRIO")
+ZERO_RLIMITS: Final = ("FSIZE", "CORE", "MEMLOCK", "MSGQUEUE", "NICE", "RTPRIO", "SIGPENDING")
+"""SIGPENDING is counted per user: without it a node could use up the queued signals of that user."""
 CPU_GRACE_S: Final = 5
 OOM_SCORE: Final = 1000
 STACK_BYTES: Final = 8 << 20
@@ -55,9 +56,9 @@ ALLOWED: Final = (
     # fstat: a granted memory file is open under one description for all its holders, whose position and
     # times would be a way from node to node past the engine.
     *("write", "writev", "close", "poll", "ppoll"),
-    # Memory within the limits. mprotect may add EXEC: oneDNN's JIT needs it for every new shape, and code of
-    # its own gains an attacker nothing that the rest of this list does not already give.
-    *("munmap", "mremap", "brk", "mprotect"),
+    # Memory within the limits. No mremap: it enlarges a page of the stack, which RLIMIT_DATA does not count,
+    # to any size; the C library's realloc copies instead.
+    *("munmap", "brk"),
     # The processor and clocks.
     *("sched_yield", "getcpu", "nanosleep", "gettimeofday", "times"),
     # Own signal handlers, and the end.
@@ -79,6 +80,7 @@ ALLOWED: Final = (
 )
 
 _UINT: Final = 0xFFFF_FFFF
+_PROT_WRITE: Final = 0x2
 _PROT_EXEC: Final = 0x4
 _MAP_SHARED: Final = 0x01
 _MAP_ANONYMOUS: Final = 0x20
@@ -111,6 +113,10 @@ CHECKED: Final = {
             Check(3, (0, _MAP_SHARED, _MAP_ANONYMOUS), mask=_MAP_SHARED | _MAP_ANONYMOUS),
         )
     ),
+    # Memory stays writable: pages that are written and then made read-only leave RLIMIT_DATA. EXEC may be
+    # added: oneDNN's JIT needs it for every new shape, and code of its own gains an attacker nothing that
+    # the rest of this list does not already give.
+    "mprotect": Rule((Check(2, (_PROT_WRITE,), mask=_PROT_WRITE),)),
     "madvise": Rule((Check(2, _MADVICE),), otherwise=errno.EINVAL),
     # No out-of-band data: on unix sockets it has been a way from a browser's sandbox into the kernel
     # (CVE-2025-38236). No peeking at control messages, no error queue.

@@ -22,6 +22,7 @@ _AF_INET: Final = 2
 _SOCK_STREAM: Final = 1
 _AT_FDCWD: Final = -100
 _PAGE_BYTES: Final = 4096
+_PROT_READ: Final = 1
 _PROT_READ_WRITE: Final = 3
 _PROT_READ_EXEC: Final = 5
 _MSG_OOB: Final = 1
@@ -162,6 +163,10 @@ _PROBES: Final[dict[str, Callable[[], int | None]]] = {
     "exec_memory": lambda: _map(_PROT_READ_EXEC, _MAP_PRIVATE_ANONYMOUS),
     "shared_memory": lambda: _map(_PROT_READ_WRITE, _MAP_SHARED_ANONYMOUS),
     "stack_memory": lambda: _map(_PROT_READ_WRITE, _MAP_STACK_LIKE),
+    # No pages at all: without a filter a permitted no-op.
+    "read_only_memory": lambda: syscall("mprotect", 0, 0, _PROT_READ),
+    # No bytes: without a filter EINVAL.
+    "enlarge_memory": lambda: syscall("mremap", 0, 0, 0, 0, 0),
     "io_uring": lambda: syscall("io_uring_setup", 0, None),
     "third_descriptor": _hold_a_third_descriptor,
 }

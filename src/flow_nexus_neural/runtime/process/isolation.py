@@ -52,6 +52,8 @@ EXPECTED_PROBES: Final[Mapping[str, frozenset[str]]] = {
     "exec_memory": frozenset({"EPERM"}),
     "shared_memory": frozenset({"EPERM"}),
     "stack_memory": frozenset({"EPERM"}),
+    "read_only_memory": frozenset({"EPERM"}),
+    "enlarge_memory": frozenset({"EPERM"}),
     "io_uring": frozenset({"ENOSYS"}),
     "third_descriptor": frozenset({"EBADF"}),
 }
@@ -80,6 +82,8 @@ _LIMIT_LINES: Final[Mapping[str, str]] = {
     "Max file size": "file_bytes",
     "Max core file size": "core_bytes",
     "Max locked memory": "locked_bytes",
+    "Max stack size": "stack_bytes",
+    "Max pending signals": "pending_signals",
 }
 _MB: Final = 1 << 20
 _REQUIRABLE: Final = frozenset({"strict", "seccomp", "process"})
@@ -87,7 +91,7 @@ _ROOT: Final = 0
 _SECCOMP_FILTER: Final = "2"
 _ENDED: Final = frozenset({"Z", "X"})
 _BOUNDED: Final = ("data_bytes", "address_space_bytes", "cpu_s", "nofile")
-_ZERO: Final = ("file_bytes", "core_bytes", "locked_bytes")
+_ZERO: Final = ("file_bytes", "core_bytes", "locked_bytes", "stack_bytes", "pending_signals")
 
 
 def platform_name() -> str:

@@ -72,7 +72,7 @@ async def test_an_answer_is_what_the_committed_weights_compute(tmp_path):
         assert answer.predictions == pytest.approx(expected, rel=1e-4)
         assert (answer.nodes_used, answer.nodes_expected) == (2, 2)
         assert answer.model_version == w.committed.version
-        assert answer.bundle_sha == w.committed.bundle.sha
+        assert answer.bundle_sha == w.committed.sha
 
 
 async def test_without_a_version_the_hint_says_what_is_missing(tmp_path):

@@ -5,8 +5,9 @@ import anyio.lowlevel
 import pytest
 
 from flow_nexus_neural.coordination.ledger import GENESIS
-from flow_nexus_neural.engine.storage.cluster_rows import present_cluster_row
+from flow_nexus_neural.engine.storage.cluster_rows import present_cluster_row, slot_row
 from flow_nexus_neural.engine.storage.ledger_writer import LedgerWriter
+from flow_nexus_neural.engine.storage.row_digests import ROWS, digests_of
 from flow_nexus_neural.errors import StoreUnavailable, UpdateRejected
 from tests.doubles.fail_points import JOURNAL, disk_is_full
 from tests.unit.engine.running import running, virtual_time
@@ -29,12 +30,19 @@ async def recorded(w, *entries, rows=()):
     await w.cluster.ledger.record(entries, rows)
 
 
+async def noted(w):
+    """What was written after the entry of the cluster's creation."""
+    created, *entries = await w.ledger()
+    assert created["event"] == "created"
+    return entries
+
+
 async def test_each_entry_names_the_one_before_it(tmp_path):
     async with running(tmp_path, 0) as w:
         await recorded(w, note(1), note(2))
         await recorded(w, note(3))
         entries = await w.ledger()
-        assert [entry["seq"] for entry in entries] == [0, 1, 2]
+        assert [entry["seq"] for entry in entries] == [0, 1, 2, 3]
         shas = [GENESIS, *(entry["entry_sha"] for entry in entries)]
         assert [entry["prev_sha"] for entry in entries] == shas[:-1]
         assert {entry["cluster_id"] for entry in entries} == {w.cluster_id}
@@ -46,8 +54,8 @@ async def test_many_writers_make_one_chain(tmp_path):
         async with anyio.create_task_group() as group:
             for number in range(12):
                 group.start_soon(recorded, w, note(number))
-        entries = await w.ledger()  # verified as they are read
-        assert [entry["seq"] for entry in entries] == list(range(12))
+        entries = await noted(w)  # verified as they are read
+        assert [entry["seq"] for entry in entries] == list(range(1, 13))
         assert {entry["event"] for entry in entries} == {f"note {n}" for n in range(12)}
 
 
@@ -59,7 +67,7 @@ async def test_what_could_not_be_written_leaves_the_head_where_it_was(tmp_path):
             await recorded(w, note(2))
         assert w.cluster.state.ledger_head == head
         await recorded(w, note(3))
-        assert [entry["event"] for entry in await w.ledger()] == ["note 1", "note 3"]
+        assert [entry["event"] for entry in await noted(w)] == ["note 1", "note 3"]
 
 
 async def test_entries_and_rows_are_written_together_or_not_at_all(tmp_path):
@@ -69,10 +77,10 @@ async def test_entries_and_rows_are_written_together_or_not_at_all(tmp_path):
         with w.disk.failing(JOURNAL, disk_is_full()), pytest.raises(StoreUnavailable):
             await recorded(w, note(1), rows=[row])
         (stored,) = (await w.engine.context.store.load()).clusters
-        assert (stored.terminated_at, await w.ledger()) == (None, [])
+        assert (stored.terminated_at, await noted(w)) == (None, [])
         await recorded(w, note(1), rows=[row])
         (stored,) = (await w.engine.context.store.load()).clusters
-        assert (stored.terminated_at, len(await w.ledger())) == ("noon", 1)
+        assert (stored.terminated_at, len(await noted(w))) == ("noon", 1)
 
 
 async def test_a_row_is_made_when_its_turn_has_come(tmp_path):
@@ -103,15 +111,46 @@ async def test_a_version_continues_its_own_network_and_no_other(tmp_path):
         with pytest.raises(UpdateRejected):
             await recorded(w, version(2, 1))  # a second successor of version 1: a fork
         assert w.cluster.state.ledger_head.versions == {"c0": 2, "c1": 2}
-        assert len(await w.ledger()) == 4
+        assert len(await noted(w)) == 4
 
 
 async def test_nothing_is_stored_of_a_batch_of_which_one_entry_is_refused(tmp_path):
     async with running(tmp_path, 0) as w:
         with pytest.raises(UpdateRejected):
             await recorded(w, note(1), version(1, 0), version(5, 4))
-        assert await w.ledger() == []
+        assert await noted(w) == []
         assert w.cluster.state.ledger_head.versions == {}
+
+
+async def test_the_last_entry_names_every_row_as_it_was_written(tmp_path):
+    async with running(tmp_path, 1) as w:
+        slot = w.slots["worker-0"]
+        slot.move("suspect")
+        rows = [slot_row(w.cluster_id, slot), present_cluster_row(w.cluster.state)]
+        await recorded(w, note(1), note(2), rows=rows)
+        first, last = (await w.ledger())[-2:]
+        assert ROWS not in first
+        assert last[ROWS] == digests_of(rows)
+        assert set(last[ROWS]) == {"slots worker-0", "clusters"}
+
+
+async def test_rows_without_an_entry_that_names_them_are_not_written(tmp_path):
+    """Else the cluster would be refused when it is next read."""
+    async with running(tmp_path, 0) as w:
+        w.cluster.state.end("noon")
+        with pytest.raises(ValueError, match="a row needs an entry"):
+            await recorded(w, rows=[present_cluster_row(w.cluster.state)])
+        stored = await w.engine.context.store.load()
+        assert (stored.clusters[0].terminated_at, stored.refused) == (None, {})
+
+
+async def test_rows_that_no_entry_names_can_be_named_as_they_are(tmp_path):
+    async with running(tmp_path, 1) as w:
+        digests = (await w.engine.context.store.load()).digests[w.cluster_id]
+        await w.cluster.ledger.name_rows(digests)
+        last = (await w.ledger())[-1]
+        assert (last["kind"], last["event"], last[ROWS]) == ("control", "rows_named", digests)
+        assert set(digests) == {"clusters", "slots worker-0"}
 
 
 async def test_a_membership_says_who_and_why_and_stores_the_slot(tmp_path):

@@ -12,6 +12,7 @@ from flow_nexus_neural.engine.storage import state_dir
 from flow_nexus_neural.engine.storage.rows import ClusterRow
 from flow_nexus_neural.engine.storage.store import Store
 from flow_nexus_neural.errors import StateDirLocked, StoreUnavailable
+from tests.doubles.limits import HANG_S
 
 HOLDER = """
 import sys
@@ -43,7 +44,7 @@ def holder(place):
 
 
 def ended(process):
-    process.communicate(timeout=30)
+    process.communicate(timeout=HANG_S)
     return process.returncode
 
 

@@ -1,0 +1,151 @@
+"""The final version of a training: the best round, with ensemble weights, calibration and metrics."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from pydantic import JsonValue
+
+from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.reports import DatasetShort
+from flow_nexus_neural.engine.state.network_groups import NetworkGroup
+from flow_nexus_neural.engine.state.training_record import Result, Training
+from flow_nexus_neural.engine.state.version import CommittedVersion, model_digest
+from flow_nexus_neural.engine.storage.cluster_rows import training_row
+from flow_nexus_neural.engine.versions.commit import (
+    Blobs,
+    commit_bundle,
+    install,
+    plain_bundle,
+    recent_files,
+    store_blobs,
+)
+from flow_nexus_neural.engine.versions.judge import Judge, Verdict
+
+RULE = "best_round"
+"""Of the ledger entry of a version that has the weights of an earlier round."""
+
+
+async def commit_final(
+    cluster: LiveCluster,
+    training: Training,
+    judge: Judge,
+    best: Mapping[str, NetworkGroup] | None,
+) -> None:
+    """Complete the version in force, or replace it by one with the best round's weights.
+
+    Args:
+        cluster: Has the version of the last round.
+        training: All of its rounds are committed. Gets the result.
+        judge: Measures the final model.
+        best: Network groups as they were after the best round; None where that is the last one, or where no
+            validation rows say which is the best.
+
+    Raises:
+        RoundFailed: Outputs are not finite; the version of the last round stays.
+        NoWorkers: Nobody is left to compute them.
+        StoreUnavailable: It could not be made durable; the version of the last round stays.
+    """
+    last = cluster.committed
+    if last is None:
+        return
+    served_round = training.advance.rounds_done
+    if best is not None:
+        served_round = training.advance.best_round or served_round
+    if best is None or not _changed(last, best):
+        bundle, found = await judge.finish(last.networks, last.bundle)
+        final = _measured(replace(last, bundle=bundle), found)
+        await commit_bundle(cluster, cluster.state.with_current_members(final))
+    else:
+        final = await _restore(cluster, training, judge, (last, best))
+    training.note_result(_result(final, served_round))
+    cluster.changed()
+
+
+def _changed(last: CommittedVersion, best: Mapping[str, NetworkGroup]) -> frozenset[str]:
+    """Keys of the network groups whose weights after the best round were others than they are now.
+
+    None where steps changed nothing any more: then there is nothing that a version's entry could say.
+    """
+    return frozenset(
+        k for k, n in last.networks.items() if k in best and best[k].digest != n.digest
+    )
+
+
+async def _restore(
+    cluster: LiveCluster,
+    training: Training,
+    judge: Judge,
+    versions: tuple[CommittedVersion, Mapping[str, NetworkGroup]],
+) -> CommittedVersion:
+    """Commit the best round's weights as a new version; the ledger never goes back."""
+    last, best = versions
+    networks = {
+        key: replace(network, state=best[key].state, digest=best[key].digest)
+        for key, network in last.networks.items()
+        if key in best
+    }
+    changed = _changed(last, best)
+    stored, blobs = await store_blobs(cluster, last.schema, {**last.networks, **networks}, changed)
+    bundle, found = await judge.finish(stored, plain_bundle(stored, last.version + 1))
+    restored = _measured(
+        replace(
+            last,
+            version=last.version + 1,
+            networks=stored,
+            bundle=bundle,
+            recent=recent_files(last, stored, cluster.context.settings.checkpoint_keep),
+            best={key: n.blob for key, n in stored.items() if n.blob is not None},
+        ),
+        found,
+    )
+    await _install(cluster, training, restored, blobs, changed)
+    return restored
+
+
+async def _install(
+    cluster: LiveCluster,
+    training: Training,
+    restored: CommittedVersion,
+    blobs: Blobs,
+    changed: frozenset[str],
+) -> None:
+    entries: list[dict[str, JsonValue]] = [
+        {
+            "kind": "version",
+            "cohort": key,
+            "version": restored.networks[key].version,
+            "parent": restored.networks[key].version - 1,
+            "model_version": restored.version,
+            "round": training.advance.best_round,
+            "training_id": training.training_id,
+            "rule": RULE,
+            "contributors": [],
+            "excluded": [],
+            "weights_digest": restored.networks[key].digest,
+            "blob": restored.networks[key].blob,
+            "topology_epoch": cluster.state.topology_epoch,
+        }
+        for key in sorted(changed)
+    ]
+    await install(cluster, restored, entries, [training_row(cluster.cluster_id, training)], blobs)
+
+
+def _measured(version: CommittedVersion, found: Verdict) -> CommittedVersion:
+    return replace(
+        version,
+        evaluation=found.evaluation,
+        accuracy=found.test.accuracy,
+        loss=found.test.loss,
+    )
+
+
+def _result(final: CommittedVersion, served_round: int) -> Result:
+    return Result(
+        model_version=final.version,
+        served_round=served_round,
+        digest=model_digest(final.digests),
+        accuracy=final.accuracy,
+        loss=final.loss,
+        evaluation=final.evaluation,
+        dataset=DatasetShort.of(final.dataset),
+    )
