@@ -33,7 +33,6 @@ FILES = {
     "ragged.csv": "a,b,y\n1,2,0\n1,2\n" * 20,
     "words.csv": "a,y\n" + "".join(f"w{i},{i % 2}\n" for i in range(40)),
     "one_class.csv": "a,y\n" + "".join(f"{i},1\n" for i in range(40)),
-    "no_header.csv": "".join(f"{i},{i % 2}\n" for i in range(40)),
     "twice.csv": "a,a,y\n" + "".join(f"{i},{i},{i % 2}\n" for i in range(40)),
     "binary.csv": "\x00\x01\x02" * 200,
     "truncated.json": '{"X": [[1, 2], [3',

@@ -118,6 +118,23 @@ async def test_the_arguments_about_the_data_reach_the_data(tmp_path: Path):
         assert made["networks"][0]["input"] == [8]
 
 
+async def test_columns_are_excluded_and_the_task_is_said_in_the_call(tmp_path: Path):
+    records = [{"a": t % 7, "leak": t % 5, "grade": t % 5} for t in range(60)]
+    async with product(tmp_path) as it:
+        made = await it.result(
+            "train_distributed",
+            cluster_id=await it.cluster(1),
+            dataset=json.dumps(records),
+            target="grade",
+            exclude=["leak"],
+            task="regression",
+            epochs=1,
+        )
+        info = made["dataset_info"]
+        assert (info["columns"], info["task"], info["classes"]) == (["a"], "regression", None)
+        assert info["excluded_columns"] == [{"name": "leak", "reason": "in exclude"}]
+
+
 async def test_a_training_of_a_cluster_that_was_never_connected_connects_it(tmp_path: Path):
     async with product(tmp_path) as it:
         cluster_id = await it.cluster(2, topology="ring")

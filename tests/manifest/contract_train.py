@@ -22,6 +22,8 @@ TRAIN = Section("contract: section 1.4")
 
 STARTED = USE / "a_training_says_what_is_really_run_on_which_data"
 DATA = USE / "the_arguments_about_the_data_reach_the_data"
+EXCLUDED = USE / "columns_are_excluded_and_the_task_is_said_in_the_call"
+TASK_SAID = PREPARE / "the_task_may_be_said_where_the_values_suggest_another"
 FEDERATED = TRAIN_ARGS / "defaults_of_federated_training"
 REFUSED = ERRORS / "the_error_is_raised_and_names_what_helps"
 
@@ -77,6 +79,26 @@ OF_TRAIN = (
         "contract.train.time_column", "time_column orders the rows and is no feature.", DATA
     ),
     TRAIN.held("contract.train.features", "features are the only columns that are used.", DATA),
+    TRAIN.held(
+        "contract.train.exclude",
+        "exclude names columns that have no role at all.",
+        EXCLUDED,
+        PREPARE / "excluded_columns_are_named_with_the_reason",
+    ),
+    TRAIN.held(
+        "contract.train.task",
+        "task says whether the target is classes or numbers, where its values suggest another.",
+        EXCLUDED,
+        PREPARE / "a_task_that_the_target_does_not_allow_is_refused",
+    ),
+    TRAIN.held(
+        "contract.task_kind.classification",
+        "classification takes each value of the target for a class.",
+        TASK_SAID,
+    ),
+    TRAIN.held(
+        "contract.task_kind.regression", "regression takes the target for numbers.", TASK_SAID
+    ),
     TRAIN.held(
         "contract.train.window",
         "window makes sequences of so many following rows.",

@@ -7,19 +7,20 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from flow_nexus_neural.data.columns import (
+from flow_nexus_neural.data.column_names import (
     PRICE_NAMES,
     SYMBOL_NAMES,
-    TIME_NAMES,
     VOLUME_NAMES,
     label_like,
-    step_of,
+    time_like,
 )
 from flow_nexus_neural.data.example import example_record, inputs_in_order
 from flow_nexus_neural.data.json_text import json_kind
 from flow_nexus_neural.data.normalise import ColumnSpec
+from flow_nexus_neural.data.record_numbers import finite_number, finite_numbers
 from flow_nexus_neural.data.records import Records, Row, parse_records
 from flow_nexus_neural.data.schema import Adapted, DataSchema
+from flow_nexus_neural.data.vectors import step_of
 from flow_nexus_neural.errors import InvalidRecord, NoKnownFeature
 
 MAX_VALUES = 16 * 1024 * 1024
@@ -186,7 +187,7 @@ def _why_ignored(schema: DataSchema, name: str) -> str:
     outcomes = {outcome.lower() for outcome in schema.outcome_names}
     if label_like(name) or lowered in outcomes or name == schema.target_name:
         return "label-like"
-    if lowered in TIME_NAMES:
+    if time_like(name):
         return "time"
     if lowered in SYMBOL_NAMES:
         return "the model knows no symbols"
@@ -215,41 +216,18 @@ def _read_value(
     if value is None:
         return
     if step is not None:
-        cell[step] = _number(spec.name, value)
+        cell[step] = finite_number(spec.name, value, spec.decimal)
     elif spec.kind == "vector":
         _read_vector(spec, reading, value, cell)
     elif spec.kind == "levels":
         _read_level(spec, reading, value, cell)
     else:
-        number = _number(spec.name, value)
+        number = finite_number(spec.name, value, spec.decimal)
         if spec.medians is not None and number <= 0:
             reading.invalid[spec.name] = None
             reading.warn(f"'{spec.name}' must be above 0: {number:g} counts as missing")
             number = math.nan
         cell[0] = number
-
-
-def _number(name: str, value: object) -> float:
-    """A finite number, or NaN for a missing one.
-
-    Raises:
-        InvalidRecord: If the value is no finite number.
-    """
-    if value is None or (isinstance(value, str) and not value.strip()):
-        return math.nan
-    number = math.nan
-    if isinstance(value, (bool, int, float, str)):
-        try:
-            truth = str(value).strip().lower()
-            number = float(truth == "true") if truth in ("true", "false") else float(value)
-        except (ValueError, OverflowError):
-            number = math.nan
-    if not math.isfinite(number):
-        shown = repr(value)[:40]
-        raise InvalidRecord(
-            f"'{name}' is {shown}, which is not a finite number", hint="give a number, or null"
-        )
-    return number
 
 
 def _read_steps(
@@ -265,7 +243,7 @@ def _read_steps(
             hint="give the whole list, null where unknown",
         )
     for step, column in steps.items():
-        row[schema.scaler.starts[column]] = _number(name, values[step])
+        row[schema.scaler.starts[column]] = finite_number(name, values[step])
 
 
 def _read_vector(
@@ -282,20 +260,9 @@ def _read_vector(
     elif value and len(value) < spec.width:
         warning = f"{spec.width - len(value)} of {spec.width} steps of '{spec.name}' were imputed"
         reading.warn(warning)
-    numbers = _numbers(spec.name, value)[-spec.width :]
+    numbers = finite_numbers(spec.name, value)[-spec.width :]
     if len(numbers):
         cell[-len(numbers) :] = numbers
-
-
-def _numbers(name: str, values: Sequence[object]) -> NDArray[np.float64]:
-    if all(type(value) is float or type(value) is int for value in values):
-        try:
-            numbers = np.array(values, dtype=np.float64)
-        except OverflowError:
-            numbers = np.array([math.inf])
-        if np.isfinite(numbers).all():
-            return numbers
-    return np.array([_number(name, value) for value in values], dtype=np.float64)
 
 
 def _read_level(
@@ -318,7 +285,7 @@ def _read_positional(reading: _Reading, row: list[object], at: tuple[int, int]) 
     steps, width = reading.values.shape[1:]
     if len(row) == width * steps and len(row) != width:
         # A whole sequence in stored order.
-        reading.values[at[0]] = _numbers("input", row).reshape(steps, width)
+        reading.values[at[0]] = finite_numbers("input", row).reshape(steps, width)
         return
     if len(row) != width:
         whole = f" ({steps} rows of {width})" if steps > 1 else ""
@@ -326,7 +293,7 @@ def _read_positional(reading: _Reading, row: list[object], at: tuple[int, int]) 
             f"a record has {len(row)} numbers, the model reads {width * steps}{whole}",
             hint="give the inputs in this order",
         )
-    reading.values[at] = _numbers("input", row)
+    reading.values[at] = finite_numbers("input", row)
 
 
 def _require_known(reading: _Reading) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from flow_nexus_neural.data.column_names import SYMBOL_NAMES
 from flow_nexus_neural.data.memory import GrowingArray, Limits, MemoryBudget
 from flow_nexus_neural.data.table import (
     MAX_COLUMNS,
@@ -29,6 +30,7 @@ BLOCK_RECORDS = 5_000
 BLOCK_CELLS = 500_000
 BLOCK_CHARS = 2_000_000
 MAX_KEPT_LEVELS = 100_000
+_NUMBER_LIKE = re.compile(r"[^\w]{0,3}\d")
 _TIME_WORDS = re.compile(
     r"time|date|stamp|epoch|unix|(^|_)(ts|ns|us)$|^window_(start|end)$", re.IGNORECASE
 )
@@ -69,6 +71,7 @@ class ColumnBuilder:
         if self.conflict:
             return
         if isinstance(values, np.ndarray):
+            self._text = False
             self._append(values, subject)
             return
         first = next((value for value in values if value is not None), None)
@@ -102,11 +105,11 @@ class ColumnBuilder:
 
     @property
     def _is_full(self) -> bool:
-        """Whether further texts are not worth keeping: so many can only be read as times, if as anything."""
+        """Whether further texts are not worth keeping: so many can only be read as times or numbers."""
         levels = self._levels
         if len(levels) < MAX_KEPT_LEVELS:
             return False
-        return not next(level for level in levels if not is_missing(level))[0].isdigit()
+        return not _NUMBER_LIKE.match(next(level for level in levels if not is_missing(level)))
 
     def _append(self, block: Numbers, subject: str) -> None:
         known = self._numbers.row_shape
@@ -184,7 +187,10 @@ def _vectors(name: str, values: Sequence[object], subject: str) -> Iterator[Numb
 
 
 def columns_from_blocks(
-    open_blocks: Callable[[], Iterable[RawBlock]], subject: str, limits: Limits
+    open_blocks: Callable[[], Iterable[RawBlock]],
+    subject: str,
+    limits: Limits,
+    texts: Iterable[str] = (),
 ) -> dict[str, Column]:
     """Build columns from a source that can be read twice, holding one block of raw values at a time.
 
@@ -192,12 +198,13 @@ def columns_from_blocks(
         open_blocks: Starts reading. A column that first occurs in a later block is missing in earlier rows.
         subject: Names the source in errors.
         limits: What the columns may have together.
+        texts: Columns of which the spelling is wanted, even if it is that of numbers.
 
     Raises:
         InvalidDataset: If the data do not form columns.
         LimitExceeded: If there are more rows than allowed, or the columns would take too much memory.
     """
-    forced: frozenset[str] = frozenset()
+    forced = frozenset(texts)
     for _ in range(2):
         builders = _read_once(open_blocks(), forced, subject, limits)
         conflicts = {name for name, builder in builders.items() if builder.is_to_be_text}
@@ -221,7 +228,9 @@ def _read_once(
             if name not in builders:
                 if len(builders) >= MAX_COLUMNS + ROLE_COLUMNS:
                     check_size(1, MAX_COLUMNS + 1, subject)
-                builders[name] = ColumnBuilder(name, budget, text=name in forced)
+                # Symbols keep every digit of theirs, which numbers do not.
+                is_text = name in forced or name.lower() in SYMBOL_NAMES
+                builders[name] = ColumnBuilder(name, budget, text=is_text)
                 if rows:
                     builders[name].add([None] * rows, subject)
         for name, builder in builders.items():

@@ -1,43 +1,30 @@
 """Assigns a role to every column: target, time, symbol, feature (vector, scalar, categories), or excluded."""
 
 import difflib
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flow_nexus_neural.data.table import Column, Numbers, Table, TextColumn
+from flow_nexus_neural.data.column_names import (
+    PRICE_NAMES,
+    SYMBOL_NAMES,
+    first_named,
+    label_like,
+    outcomes_among,
+)
+from flow_nexus_neural.data.dates import is_date
+from flow_nexus_neural.data.row_numbers import ROW_NUMBER, groups_of_rows, names_rows, numbers_rows
+from flow_nexus_neural.data.table import Column, Indices, Table, TextColumn
+from flow_nexus_neural.data.target_choice import default_target
+from flow_nexus_neural.data.time_columns import TimeRole, find_time
+from flow_nexus_neural.data.vectors import group_vectors, step_of
 from flow_nexus_neural.errors import InvalidArguments, InvalidDataset, LimitExceeded
 
-TIME_NAMES = ("timestamp", "time", "date", "datetime")
-SYMBOL_NAMES = ("symbol", "ticker", "asset")
-PRICE_NAMES = ("price", "close")
-VOLUME_NAMES = ("volume", "vol")
-TARGET_NAMES = ("target", "label", "y", "class", "direction")
-LABEL_LIKE = frozenset(
-    {
-        "trend",
-        "label",
-        "labels",
-        "target",
-        "targets",
-        "y",
-        "class",
-        "outcome",
-        "expectedoutcome",
-        "expected_outcome",
-        "direction",
-    }
-)
-LABEL_LIKE_PREFIXES = ("future_", "next_")
 MAX_LEVELS = 16
 MAX_SYMBOLS = 1_024
-MIN_VECTOR = 4
-_DATE = re.compile(r"^\d{4}-\d{2}-\d{2}(?:[T ]\d|$)")
-_STEP_NAME = re.compile(r"^(?P<name>.+?)(?:\[(?P<index>\d{1,4})\]|_(?P<tail>\d{1,4}))$")
+LABEL_LIKE = "label-like"
 
 
 @dataclass(frozen=True)
@@ -50,6 +37,7 @@ class ColumnChoice:
     horizon: int | None = None
     given_target: str | None = None
     given_reach: int = 0
+    exclude: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,16 +83,16 @@ def lay_out(table: Table, choice: ColumnChoice) -> Layout:
         InvalidDataset: If no label or no feature can be found, or times cannot be read.
     """
     warnings: list[str] = []
-    columns = {name: _booleans(column) for name, column in table.columns.items()}
-    excluded: list[dict[str, str]] = []
-    time_name = _time_name(columns, choice)
-    if time_name is not None:
-        excluded.append({"name": time_name, "reason": "time"})
-    target = _target_name(columns, choice, time_name, warnings)
-    price = None if target is not None else _first(columns, PRICE_NAMES)
-    symbol_name = _first([name for name in columns if name != target], SYMBOL_NAMES)
-    if symbol_name is not None and choice.features and symbol_name in choice.features:
-        symbol_name = None
+    unwanted = _unwanted(table.columns, choice)
+    columns = {
+        name: _booleans(column) for name, column in table.columns.items() if name not in unwanted
+    }
+    excluded = [{"name": name, "reason": "in exclude"} for name in unwanted]
+    time = _time(columns, choice, warnings)
+    choice = _without_times(choice, time, warnings)
+    times = () if time is None else time.names
+    excluded.extend({"name": name, "reason": "time"} for name in times)
+    symbol_name = _symbol_name(columns, choice)
     symbols, symbol_of = _symbols(columns, symbol_name, table.rows)
     if len(symbols) > MAX_SYMBOLS:
         raise LimitExceeded(
@@ -113,15 +101,20 @@ def lay_out(table: Table, choice: ColumnChoice) -> Layout:
         )
     if symbol_name is not None:
         excluded.append({"name": symbol_name, "reason": "routing"})
+    groups = groups_of_rows(table.client_of, table.in_test, symbol_of if symbols else None)
+    target = _target_name(columns, choice, time, symbol_name, groups, warnings)
+    price = None if target is not None else first_named(columns, PRICE_NAMES)
     horizon = _horizon(choice, target, price)
     # A label from later rows leaves today's value of its column as a legitimate feature.
     todays = target is not None and horizon > 0 and not label_like(target)
-    roles = {time_name, symbol_name, None if todays else target}
+    roles = {*times, symbol_name, None if todays else target}
     candidates = {name: column for name, column in columns.items() if name not in roles}
     vector = None
     if not table.channels:
-        candidates, vector = _group_vectors(candidates, warnings)
-    features, unused = _usable(candidates, choice, None if todays else target, warnings)
+        candidates, vector = group_vectors(candidates, choice.features or (), warnings)
+    if time is None:
+        warnings.extend(_overlooked_dates(candidates))
+    features, unused = _usable(candidates, choice, target, groups, warnings, todays=todays)
     excluded.extend(unused)
     if not features:
         listed = "; ".join(f"{item['name']}: {item['reason']}" for item in excluded[:8])
@@ -138,18 +131,12 @@ def lay_out(table: Table, choice: ColumnChoice) -> Layout:
         price_column=None if price is None else columns[price],
         horizon=horizon,
         given_reach=choice.given_reach if target == choice.given_target else 0,
-        time=None if time_name is None else moments(columns[time_name], time_name),
+        time=None if time is None else time.times,
         symbols=symbols,
         symbol_of=symbol_of,
         excluded=excluded,
         warnings=warnings,
     )
-
-
-def label_like(name: str) -> bool:
-    """Whether a column's name says that it is an outcome, which is not known when predicting."""
-    lowered = name.lower()
-    return lowered in LABEL_LIKE or lowered.startswith(LABEL_LIKE_PREFIXES)
 
 
 def find_column(name: str, names: Iterable[str], argument: str) -> str:
@@ -172,44 +159,22 @@ def find_column(name: str, names: Iterable[str], argument: str) -> str:
     )
 
 
-def moments(column: Column, name: str) -> NDArray[np.float64]:
-    """[rows] float64 points in time: numbers as they are, dates as milliseconds since 1970 (UTC).
-
-    Raises:
-        InvalidDataset: If a value is missing or is no date.
-    """
-    if isinstance(column, TextColumn):
-        levels = np.array([_milliseconds(level, name) for level in column.levels] or [np.nan])
-        times = np.where(column.codes < 0, np.nan, levels[column.codes])
-    else:
-        times = np.asarray(column, dtype=np.float64)
-    if times.ndim != 1 or not np.isfinite(times).all():
-        raise InvalidDataset(
-            f"time column '{name}' has missing or infinite values",
-            hint="give every row a time, or remove the column",
+def _unwanted(columns: Mapping[str, Column], choice: ColumnChoice) -> list[str]:
+    """The columns that the caller wants left out; the name of a vector stands for all its steps."""
+    found: dict[str, None] = {}
+    for name in choice.exclude:
+        steps = [column for column in columns if (step_of(column) or ("",))[0] == name]
+        known = steps if steps and name not in columns else [find_column(name, columns, "exclude")]
+        found.update(dict.fromkeys(known))
+    named = (*(choice.features or ()), choice.target, choice.time_column, choice.given_target)
+    wanted = {name.lower() for name in named if name}
+    both = next((name for name in found if name.lower() in wanted), None)
+    if both is not None:
+        raise InvalidArguments(
+            f"exclude names '{both}', which is needed as target, time_column or feature",
+            hint="name it once",
         )
-    return times
-
-
-def step_of(name: str) -> tuple[str, int] | None:
-    """Split `name[3]` or `name_3` into the vector's name and the step."""
-    match = _STEP_NAME.match(name)
-    if match is None:
-        return None
-    return match["name"], int(match["index"] or match["tail"])
-
-
-def _milliseconds(text: str, name: str) -> float:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidDataset(
-            f"time column '{name}' holds '{text[:40]}', which is neither a number nor an ISO 8601 date",
-            hint="write dates like 2024-01-31T12:00:00Z, or name another time_column",
-        ) from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return moment.timestamp() * 1_000
+    return list(found)
 
 
 def _booleans(column: Column) -> Column:
@@ -222,39 +187,71 @@ def _booleans(column: Column) -> Column:
     return np.where(column.codes < 0, np.nan, values[column.codes])
 
 
-def _first(names: Iterable[str], wanted: Sequence[str]) -> str | None:
-    lowered: dict[str, str] = {}
-    for name in names:
-        lowered.setdefault(name.lower(), name)
-    return next((lowered[name] for name in wanted if name in lowered), None)
+def _time(columns: dict[str, Column], choice: ColumnChoice, warnings: list[str]) -> TimeRole | None:
+    named = choice.time_column
+    if named is not None:
+        named = find_column(named, columns, "time_column")
+    labels = {name.lower() for name in (choice.target, choice.given_target) if name}
+    inputs = {name.lower() for name in choice.features or ()}
+    taken = [
+        name
+        for name, column in columns.items()
+        # Dates in text can be no input, so they are the time all the same.
+        if name.lower() in labels
+        or (name.lower() in inputs and (name == named or _unusable(column) is None))
+    ]
+    if named in taken:
+        raise InvalidArguments(
+            f"'{named}' is the time_column and cannot be a target or feature as well",
+            hint="name another time_column, or leave it out of target and features",
+        )
+    return find_time(columns, named, taken, warnings)
 
 
-def _time_name(columns: dict[str, Column], choice: ColumnChoice) -> str | None:
-    if choice.time_column is not None:
-        return find_column(choice.time_column, columns, "time_column")
-    found = _first(columns, TIME_NAMES)
-    return None if found is not None and found in (choice.features or ()) else found
+def _without_times(
+    choice: ColumnChoice, time: TimeRole | None, warnings: list[str]
+) -> ColumnChoice:
+    """The choice without features that are the time."""
+    times = {name.lower() for name in time.names} if time else set()
+    dropped = [name for name in choice.features or () if name.lower() in times]
+    if not dropped:
+        return choice
+    warnings.extend(f"features names '{name}', which cannot be used: time" for name in dropped)
+    kept = tuple(name for name in choice.features or () if name not in dropped)
+    if not kept:
+        raise InvalidArguments(
+            f"features names only '{dropped[0]}', which is the time", hint="name other columns too"
+        )
+    return replace(choice, features=kept)
+
+
+def _symbol_name(columns: Mapping[str, Column], choice: ColumnChoice) -> str | None:
+    targets = {name.lower() for name in (choice.target, choice.given_target) if name}
+    others = [name for name in columns if name.lower() not in targets]
+    found = first_named(others, SYMBOL_NAMES)
+    return None if found in (choice.features or ()) else found
 
 
 def _target_name(
-    columns: dict[str, Column], choice: ColumnChoice, time_name: str | None, warnings: list[str]
+    columns: dict[str, Column],
+    choice: ColumnChoice,
+    time: TimeRole | None,
+    symbol_name: str | None,
+    groups: Indices | None,
+    warnings: list[str],
 ) -> str | None:
     """The label column; None means the return of the price."""
     if choice.target is not None:
         return find_column(choice.target, columns, "target")
-    priced = time_name is not None and _first(columns, PRICE_NAMES) is not None
     given = choice.given_target
     if given is not None:
+        priced = time is not None and first_named(columns, PRICE_NAMES) is not None
         another_horizon = choice.horizon not in (None, choice.given_reach)
         return None if choice.given_reach and another_horizon and priced else given
-    named = _first(columns, TARGET_NAMES)
-    if named is not None:
-        return named
-    if priced:
-        return None
-    last = list(columns)[-1]
-    warnings.append(f"no target was named: the last column '{last}' is taken")
-    return last
+    # A feature of today may also be the target of a later row.
+    chosen = () if choice.horizon else choice.features or ()
+    barred = {*(time.names if time else ()), *filter(None, [symbol_name]), *chosen}
+    return default_target(columns, barred, groups, warnings, has_time=time is not None)
 
 
 def _horizon(choice: ColumnChoice, target: str | None, price: str | None) -> int:
@@ -288,92 +285,88 @@ def _symbols(
     present = np.isfinite(column)
     values, codes = np.unique(column[present], return_inverse=True)
     unknown[present] = codes
-    return tuple(f"{value:g}" for value in values), unknown
-
-
-def _group_vectors(
-    columns: dict[str, Column], warnings: list[str]
-) -> tuple[dict[str, Column], str | None]:
-    """Join `name[0]..name[k]` into a vector; of several vectors only `features` stays one."""
-    groups = _step_groups(columns)
-    native = [
-        name
-        for name, column in columns.items()
-        if not isinstance(column, TextColumn) and column.ndim == 2
-    ]
-    names = [*native, *groups]
-    kept = names[0] if len(names) == 1 else ("features" if "features" in names else None)
-    if len(names) > 1 and (kept or native):
-        warnings.append(
-            f"{len(names)} vector columns: "
-            + (f"only '{kept}' is kept as a sequence" if kept else "all are used step by step")
-        )
-    result: dict[str, Column] = {}
-    for name, column in columns.items():
-        step = step_of(name)
-        if kept in groups and step is not None and name in groups[kept]:
-            result.setdefault(kept, _joined(columns, groups[kept]))
-        elif name in native and name != kept and not isinstance(column, TextColumn):
-            result.update({f"{name}[{k}]": column[:, k] for k in range(column.shape[1])})
-        else:
-            result[name] = column
-    return result, kept
-
-
-def _joined(columns: dict[str, Column], names: Sequence[str]) -> Numbers:
-    parts = [columns[name] for name in names]
-    return np.stack([part for part in parts if not isinstance(part, TextColumn)], axis=1)
-
-
-def _step_groups(columns: dict[str, Column]) -> dict[str, list[str]]:
-    steps: dict[str, dict[int, str]] = {}
-    for name, column in columns.items():
-        split = step_of(name)
-        if split is not None and not isinstance(column, TextColumn) and column.ndim == 1:
-            steps.setdefault(split[0], {}).setdefault(split[1], name)
-    return {
-        stem: [found[index] for index in range(len(found))]
-        for stem, found in steps.items()
-        if len(found) >= MIN_VECTOR and set(found) == set(range(len(found))) and stem not in columns
-    }
+    return tuple(f"{value:.17g}" for value in values), unknown
 
 
 def _usable(
-    columns: dict[str, Column], choice: ColumnChoice, target: str | None, warnings: list[str]
+    columns: dict[str, Column],
+    choice: ColumnChoice,
+    target: str | None,
+    groups: Indices | None,
+    warnings: list[str],
+    *,
+    todays: bool,
 ) -> tuple[dict[str, Column], list[dict[str, str]]]:
-    wanted: set[str] | None = None
-    if choice.features is not None:
-        names = [*columns, *([target] if target else [])]
-        wanted = {find_column(name, names, "features") for name in choice.features}
-        if target in wanted:
-            raise InvalidArguments(
-                f"'{target}' is the target and cannot be a feature", hint="remove it from features"
-            )
-    features: dict[str, Column] = {}
-    excluded: list[dict[str, str]] = []
-    warnings.extend(_overlooked_dates(columns))
+    wanted = _wanted(columns, choice, None if todays else target)
+    outcomes = {*outcomes_among([*columns, *([target] if target else [])]), choice.given_target}
+    reasons: dict[str, str | None] = {}
     for name, column in columns.items():
-        chosen = wanted is not None and name in wanted
-        reason = "not chosen" if wanted is not None and not chosen else None
-        reason = reason or _unusable(name, column)
-        if reason is None and (label_like(name) or name == choice.given_target):
-            if chosen:
-                warnings.append(
-                    f"'{name}' is named like an outcome and is used because you chose it"
-                )
-            else:
-                reason = "label-like"
-        if reason is None:
-            features[name] = column
-        else:
-            excluded.append({"name": name, "reason": reason})
-    outcomes = [f"'{column['name']}'" for column in excluded if column["reason"] == "label-like"]
-    if outcomes:
-        warnings.append(
-            f"left out, being named like an outcome: {', '.join(outcomes)};"
-            " name the columns in features to use them"
-        )
+        chosen = name in wanted
+        outcome = name in outcomes
+        reason = "not chosen" if wanted and not chosen else _unusable(column)
+        if reason is None and outcome and not chosen:
+            reason = LABEL_LIKE
+        elif reason is None and outcome:
+            warnings.append(f"'{name}' is named like an outcome and is used because you chose it")
+        elif reason is None and not chosen and name != target and names_rows(name, column):
+            reason = ROW_NUMBER
+        reasons[name] = reason
+    if not wanted:
+        _leave_out_row_numbers(columns, reasons, target, groups, warnings)
+    _say_what_is_left_out(reasons, wanted, warnings)
+    features = {name: column for name, column in columns.items() if reasons[name] is None}
+    excluded = [{"name": name, "reason": reason} for name, reason in reasons.items() if reason]
     return features, excluded
+
+
+def _wanted(columns: Mapping[str, Column], choice: ColumnChoice, target: str | None) -> set[str]:
+    """The columns that the caller named as features; empty when none was named."""
+    names = [*columns, *([target] if target else [])]
+    wanted = {find_column(name, names, "features") for name in choice.features or ()}
+    if target in wanted:
+        raise InvalidArguments(
+            f"'{target}' is the target and cannot be a feature", hint="remove it from features"
+        )
+    return wanted
+
+
+def _leave_out_row_numbers(
+    columns: Mapping[str, Column],
+    reasons: dict[str, str | None],
+    target: str | None,
+    groups: Indices | None,
+    warnings: list[str],
+) -> None:
+    usable = [name for name, reason in reasons.items() if reason is None]
+    found = [
+        name for name in usable if name != target and numbers_rows(name, columns[name], groups)
+    ]
+    if found and len(found) == len(usable):
+        listed = ", ".join(f"'{name}'" for name in found)
+        warnings.append(f"{listed} may number the rows; nothing else is left to learn from")
+        return
+    reasons.update(dict.fromkeys(found, ROW_NUMBER))
+
+
+def _say_what_is_left_out(
+    reasons: Mapping[str, str | None], wanted: set[str], warnings: list[str]
+) -> None:
+    for reason, words in (
+        (LABEL_LIKE, "being named like an outcome"),
+        (ROW_NUMBER, "numbering or naming the rows"),
+    ):
+        names = [f"'{name}'" for name, given in reasons.items() if given == reason]
+        if names:
+            warnings.append(
+                f"left out, {words}: {', '.join(names[:8])}"
+                + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+                + "; name the columns in features to use them"
+            )
+    warnings.extend(
+        f"features names '{name}', which cannot be used: {reasons[name]}"
+        for name in sorted(wanted)
+        if reasons[name]
+    )
 
 
 def _overlooked_dates(columns: dict[str, Column]) -> list[str]:
@@ -382,18 +375,13 @@ def _overlooked_dates(columns: dict[str, Column]) -> list[str]:
         for name, column in columns.items()
         if isinstance(column, TextColumn)
         and len(column.levels) > MAX_LEVELS
-        and _DATE.match(column.levels[0])
+        and is_date(column.levels[0])
     ]
 
 
-def _unusable(name: str, column: Column) -> str | None:
+def _unusable(column: Column) -> str | None:
     if isinstance(column, TextColumn):
         if len(column.levels) > MAX_LEVELS:
             return f"text with {len(column.levels)} distinct values"
         return None if column.levels else "empty"
-    if not np.isfinite(column).any():
-        return "empty"
-    unnamed = name.lower().startswith("unnamed") and column.ndim == 1
-    if unnamed and (column == np.arange(len(column))).all():
-        return "row number"
-    return None
+    return None if np.isfinite(column).any() else "empty"

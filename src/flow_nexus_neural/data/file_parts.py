@@ -86,7 +86,7 @@ def with_partitions(
         values = labels_column([path[place][1] for path in named], subject)
         columns[name] = take(values, part_of_row)
     return Table(
-        {**{name: columns[name] for name in names}, **columns}, table.rows, notes=table.notes
+        {**{name: columns[name] for name in names}, **columns}, table.rows, remarks=table.remarks
     )
 
 

@@ -69,7 +69,7 @@ def _completed(table: Table, form: Form, subject: str, limits: Limits) -> Table:
         index = columns_from_blocks(lambda: [{name: labels}], subject, limits)
     kept = {name: column for name, column in table.columns.items() if name not in form.without}
     completed = table_from({**index, **kept}, subject, channels=table.channels)
-    return replace(completed, notes=(*table.notes, *form.notes))
+    return replace(completed, remarks=(*table.remarks, *form.notes))
 
 
 def _plain_form(value: object, subject: str, limits: Limits) -> Read:
@@ -126,16 +126,16 @@ def stack_parts(tables: Mapping[str, Table], subject: str) -> Table:
         InvalidDataset: If their columns differ.
     """
     table = stack(list(tables.values()), list(tables), subject)
-    notes = table.notes
+    remarks = table.remarks
     if "validation" in tables:
-        notes = (
-            *notes,
+        remarks = (
+            *remarks,
             "the validation rows given are training rows here, of which own ones are cut",
         )
     if "test" not in tables:
-        return replace(table, notes=notes)
+        return replace(table, remarks=remarks)
     in_test = np.repeat([part == "test" for part in tables], [t.rows for t in tables.values()])
-    return replace(table, notes=notes, in_test=in_test)
+    return replace(table, remarks=remarks, in_test=in_test)
 
 
 def _refuse_others(value: Mapping[str, object], known: Sequence[str], subject: str) -> None:
@@ -217,7 +217,7 @@ def _inputs_and_labels(
         raise InvalidDataset(f"{subject}: feature_names is not a list", hint=FORMS)
     columns = columns_of_matrix(array, None if names is None else [str(n) for n in names], subject)
     table, label = _with_labels(columns, value, inputs, subject, channels=array.ndim == 3)
-    return replace(table, notes=(*table.notes, *flattening_note(array.shape))), label
+    return replace(table, remarks=(*table.remarks, *flattening_note(array.shape))), label
 
 
 def _with_labels(
@@ -344,8 +344,9 @@ def stack(tables: Sequence[Table], titles: Sequence[str], subject: str) -> Table
         name: _stack_column([table.columns[name] for table in tables], name, subject)
         for name in first.columns
     }
-    notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
-    return replace(table_from(columns, subject, channels=first.channels), notes=notes)
+    joined = table_from(columns, subject, channels=first.channels)
+    remarks = dict.fromkeys(remark for table in tables for remark in table.remarks)
+    return replace(joined, remarks=tuple(remarks))
 
 
 def _stack_column(parts: Sequence[Column], name: str, subject: str) -> Column:

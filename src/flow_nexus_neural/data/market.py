@@ -3,20 +3,18 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from flow_nexus_neural.data.columns import (
+from flow_nexus_neural.data.column_names import (
     PRICE_NAMES,
     SYMBOL_NAMES,
-    TIME_NAMES,
     VOLUME_NAMES,
-    moments,
 )
 from flow_nexus_neural.data.synthetic import STEPS, ewma_volatility, lagged_returns
 from flow_nexus_neural.data.table import Column, Indices, Table, TextColumn, take
+from flow_nexus_neural.data.time_columns import find_time
 from flow_nexus_neural.errors import DataTooSmall, InvalidDataset
 
 ROLES = {
     "symbol": SYMBOL_NAMES,
-    "timestamp": TIME_NAMES,
     "price": PRICE_NAMES,
     "volume": VOLUME_NAMES,
     "volatility": ("volatility",),
@@ -37,8 +35,10 @@ def with_lags(table: Table) -> tuple[Table, list[str]]:
         DataTooSmall: If no symbol has more than 50 rows.
     """
     names = _role_names(table)
+    remarks: list[str] = []
+    time = find_time(table.columns, None, names.values(), remarks)
     has_features = any(name.lower().startswith("features") for name in table.columns)
-    if has_features or "price" not in names or "timestamp" not in names:
+    if has_features or "price" not in names or time is None:
         return table, []
     price = table.columns[names["price"]]
     if isinstance(price, TextColumn) or not (np.isfinite(price) & (price > 0)).all():
@@ -48,11 +48,12 @@ def with_lags(table: Table) -> tuple[Table, list[str]]:
         )
     symbol = table.columns[names["symbol"]] if "symbol" in names else None
     series = _series(symbol, table.rows)
-    order = np.lexsort((moments(table.columns[names["timestamp"]], names["timestamp"]), series))
+    order = np.lexsort((time.times, series))
     kept, lags, volatility = _derive(np.asarray(price, dtype=np.float64), series, order)
     columns: dict[str, Column] = {
         role: take(table.columns[name], kept) for role, name in names.items()
     }
+    columns["timestamp"] = time.times[kept]
     if "volatility" not in columns:
         columns["volatility"] = volatility
     columns["features"] = lags
@@ -60,7 +61,7 @@ def with_lags(table: Table) -> tuple[Table, list[str]]:
         f"features[{STEPS}] are the last {STEPS} log returns of each row's symbol, derived here;"
         f" {table.rows - len(kept)} rows without that history are dropped"
     )
-    return Table(columns, len(kept)), [note]
+    return Table(columns, len(kept)), [*remarks, note]
 
 
 def _role_names(table: Table) -> dict[str, str]:

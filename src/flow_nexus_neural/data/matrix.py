@@ -51,7 +51,7 @@ def scaled_matrix(table: Table, layout: Layout, train: Indices) -> Matrix:
     specs = [
         fit_column(
             name, layout.features[name], train, layout.symbols, layout.symbol_of, ratios=ratios
-        )
+        ).model_copy(update={"decimal": table.decimals.get(name)})
         for name in names
     ]
     width = sum(spec.width for spec in specs)

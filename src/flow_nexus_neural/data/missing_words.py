@@ -41,7 +41,7 @@ def settled(table: Table) -> Table:
         f"{', '.join(told[:_MAX_TOLD])}{more}: a text like the others there, not a missing value; leave a"
         " cell empty where the value is missing"
     )
-    return replace(table, columns=columns, notes=(*table.notes, note))
+    return replace(table, columns=columns, remarks=(*table.remarks, note))
 
 
 def _is_of_words(column: TextColumn) -> bool:

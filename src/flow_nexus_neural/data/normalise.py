@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from flow_nexus_neural.data.columns import PRICE_NAMES, VOLUME_NAMES
-from flow_nexus_neural.data.table import Column, Indices, Numbers, TextColumn
+from flow_nexus_neural.data.column_names import PRICE_NAMES, VOLUME_NAMES
+from flow_nexus_neural.data.table import Column, Decimal, Indices, Numbers, TextColumn
 
 CLIP = 6.0
 RELATIVE_ZERO = 1e-12
@@ -33,6 +33,7 @@ class ColumnSpec(BaseModel):
         pooled: Mean and standard deviation of the training values' logarithms over all symbols, for rows
             without a known symbol.
         levels: Texts of a category, each of which is one 0/1 value of a row; None for numbers.
+        decimal: Mark before decimals of numbers that were texts in another spelling; None for plain numbers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,6 +45,7 @@ class ColumnSpec(BaseModel):
     medians: dict[str, float] | None = None
     pooled: tuple[float, float] | None = None
     levels: tuple[str, ...] | None = None
+    decimal: Decimal | None = None
 
     @property
     def width(self) -> int:

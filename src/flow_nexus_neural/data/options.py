@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from flow_nexus_neural.data.inline_text import inline_text
 from flow_nexus_neural.errors import InvalidArguments
-from flow_nexus_neural.vocabulary import HORIZON, MIN_ROWS, SEED_LIMIT, WINDOW
+from flow_nexus_neural.vocabulary import HORIZON, MIN_ROWS, SEED_LIMIT, TASK_KINDS, WINDOW, TaskKind
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,8 @@ class DataRequest:
         target: Label column.
         time_column: Column of moments.
         features: Columns to use; None means every usable one.
+        exclude: Columns that are not used in any role.
+        task: What the label is taken for: classes or numbers; None lets its values decide.
         window: Consecutive rows that form one sequence.
         horizon: Rows ahead from which the label is taken.
         seed: Seed of the stratified draw of the split.
@@ -29,6 +31,8 @@ class DataRequest:
     target: str | None = None
     time_column: str | None = None
     features: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] | None = None
+    task: TaskKind | None = None
     window: int | None = None
     horizon: int | None = None
     seed: int = 0
@@ -102,7 +106,7 @@ def check_range(request: DataRequest) -> None:
 
 def _merge(request: DataRequest, found: dict[str, object]) -> dict[str, object]:
     merged: dict[str, object] = {}
-    for key in ("target", "time_column", "features", "window", "horizon"):
+    for key in ("target", "time_column", "features", "exclude", "task", "window", "horizon"):
         if key not in found:
             continue
         argument = getattr(request, key)
@@ -152,6 +156,14 @@ def _split_kind(key: str, text: str) -> str:
     return kind
 
 
+def _task(key: str, text: str) -> str:
+    if text.lower() not in TASK_KINDS:
+        raise InvalidArguments(
+            f"data set option '{key}' is '{text[:40]}'", hint=f"valid: {', '.join(TASK_KINDS)}"
+        )
+    return text.lower()
+
+
 def _integer(low: int, high: int) -> Callable[[str, str], int]:
     def read(key: str, text: str) -> int:
         digits = text.removeprefix("-")
@@ -169,6 +181,8 @@ def _integer(low: int, high: int) -> Callable[[str, str], int]:
 OPTIONS: dict[str, Callable[[str, str], object]] = {
     "target": _text,
     "features": _names,
+    "exclude": _names,
+    "task": _task,
     "time_column": _text,
     "window": _integer(*WINDOW),
     "horizon": _integer(*HORIZON),

@@ -9,19 +9,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from flow_nexus_neural.data.columns import ColumnChoice, Layout, label_like, lay_out
+from flow_nexus_neural.data.column_names import outcomes_among
+from flow_nexus_neural.data.columns import ColumnChoice, Layout, lay_out
 from flow_nexus_neural.data.leakage import repeated_rows
 from flow_nexus_neural.data.market import with_lags
 from flow_nexus_neural.data.matrix import Matrix, scaled_matrix, without_leaks
 from flow_nexus_neural.data.memory import return_free_memory
 from flow_nexus_neural.data.options import DataRequest, SourceOptions, read_options
+from flow_nexus_neural.data.part_classes import lacking_classes, require_classes
 from flow_nexus_neural.data.resolve import Source, resolve
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.data.schema import DataSchema, Description
 from flow_nexus_neural.data.series import Series, Windows, require_windows, series_of, windows_in
 from flow_nexus_neural.data.splits import Split, SplitRule, split_by_time, split_stratified
-from flow_nexus_neural.data.table import Column, Indices, TextColumn, check_size
+from flow_nexus_neural.data.table import Column, Indices, Table, TextColumn, check_size
 from flow_nexus_neural.data.targets import Labels, label_rows, rows_ahead
+from flow_nexus_neural.data.written_numbers import with_numbers
 from flow_nexus_neural.errors import InvalidArguments, InvalidDataset, NeuralError
 from flow_nexus_neural.protocol.plan import InputSpec
 from flow_nexus_neural.settings import Settings
@@ -110,6 +113,7 @@ def _prepare(request: DataRequest, settings: Settings) -> PreparedData:
             *draft.split.warnings,
             *matrix.warnings,
             *gaps,
+            *lacking_classes(schema.classes, parts),
             *_remarks(draft, matrix, samples),
         ],
     )
@@ -126,10 +130,23 @@ def _source(request: DataRequest, options: SourceOptions, settings: Settings) ->
         raise InvalidArguments(
             f"window={request.window}, but every row is a sequence already", hint="remove window"
         )
+    source = replace(source, table=_with_numbers(source, request))
+    source.warnings.extend(source.table.remarks)
     if source.market and not source.synthetic:
         table, notes = with_lags(source.table)
         return replace(source, table=table, warnings=[*source.warnings, *notes])
     return source
+
+
+def _with_numbers(source: Source, request: DataRequest) -> Table:
+    labels = {name.lower() for name in (request.target, source.target) if name}
+    inputs = {name.lower() for name in request.features or ()}
+    names = list(source.table.columns)
+    return with_numbers(
+        source.table,
+        [name for name in names if name.lower() in labels],
+        [name for name in names if name.lower() in inputs],
+    )
 
 
 def _draft(source: Source, request: DataRequest, options: SourceOptions) -> _Draft:
@@ -140,15 +157,16 @@ def _draft(source: Source, request: DataRequest, options: SourceOptions) -> _Dra
         horizon=request.horizon,
         given_target=source.target,
         given_reach=source.label_reach,
+        exclude=request.exclude or (),
     )
     layout = lay_out(source.table, choice)
     series = series_of(source.table, layout, request.window)
-    labels = label_rows(layout, series.order, series.of_row)
+    labels = label_rows(layout, series.order, series.of_row, request.task)
     seed = request.seed if options.seed is None or source.synthetic else options.seed
     window = request.window or 1
     rule = SplitRule(seed, labels.reach + window - 1, options.embargo, options.folds, window)
     split = _split(source, series, labels, rule)
-    _require_classes(labels, split)
+    require_classes(labels, split.rows["train"])
     return _Draft(source, layout, series, labels, split)
 
 
@@ -193,21 +211,6 @@ def _split(source: Source, series: Series, labels: Labels, rule: SplitRule) -> S
     return split_stratified(usable, strata, rule, in_test)
 
 
-def _require_classes(labels: Labels, split: Split) -> None:
-    if labels.classes is None:
-        return
-    codes = labels.values[split.rows["train"]].astype(np.int64)
-    counts = np.bincount(codes, minlength=len(labels.classes))
-    missing = [
-        repr(label) for label, count in zip(labels.classes, counts, strict=True) if not count
-    ]
-    if missing:
-        raise InvalidDataset(
-            f"{', '.join(missing[:8])} of target '{labels.name}' does not occur in the training rows",
-            hint="give more rows of every class, spread over the whole time",
-        )
-
-
 def _windowed(draft: _Draft, matrix: Matrix, window: int) -> dict[str, Windows]:
     windows = {
         name: windows_in(rows, draft.series, window) for name, rows in draft.split.rows.items()
@@ -234,7 +237,7 @@ def _schema(draft: _Draft, matrix: Matrix, window: int | None) -> DataSchema:
                 f"target '{labels.name}' does not vary in the training rows",
                 hint="give rows with different values",
             )
-    outcomes = [name for name in draft.source.table.columns if label_like(name)]
+    outcomes = outcomes_among(draft.source.table.columns)
     return DataSchema(
         input=InputSpec(vector_length=vector, n_scalars=width - vector, window=steps),
         task=labels.task,

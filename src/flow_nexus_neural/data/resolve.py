@@ -147,10 +147,7 @@ def _inline(value: object, settings: Settings) -> Source:
 
 def _inline_table(table: Table, target: str | None) -> Source:
     table = settled(table)
-    notes = list(table.notes)
-    return Source(
-        table, "inline", "inline", "inline data", digest_of(table), target, warnings=notes
-    )
+    return Source(table, "inline", "inline", "inline data", digest_of(table), target)
 
 
 def _bundled(name: str) -> Source:
@@ -311,7 +308,6 @@ def _from_paths(text: str, paths: list[Path], roots: DataRoots, settings: Settin
         joint_digest(digests),
         target,
         market=market,
-        warnings=list(table.notes),
     )
 
 
@@ -339,8 +335,7 @@ def _directory(directory: DataDirectory, name: str, limits: Limits) -> Source:
     table, target, digests = read_directory(directory, limits)
     table = settled(table)
     origin = f"directory of {len(digests)} files"
-    notes = list(table.notes)
-    return Source(table, name, "directory", origin, joint_digest(digests), target, warnings=notes)
+    return Source(table, name, "directory", origin, joint_digest(digests), target)
 
 
 def joint_digest(digests: list[tuple[str, str]]) -> str:

@@ -120,6 +120,13 @@ class DataSchema(BaseModel):
     def to_json(self) -> dict[str, JsonValue]:
         """JSON from which `from_json` makes an equal schema."""
         result: dict[str, JsonValue] = self.model_dump(mode="json")
+        # Schemas of earlier versions had no such field, and their digests are on disk.
+        plain = {"decimal": None}
+        columns = self.model_dump(mode="json")["columns"]
+        result["columns"] = [
+            {key: value for key, value in column.items() if (key, value) not in plain.items()}
+            for column in columns
+        ]
         return result
 
     @classmethod

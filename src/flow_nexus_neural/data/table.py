@@ -1,9 +1,9 @@
 """The table in memory that every reader returns: named columns of equal length."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,8 @@ class TextColumn:
     levels: tuple[str, ...]
 
 
+Decimal = Literal[".", ","]
+"""The mark before the decimals of numbers that are written as text."""
 Column = Numbers | TextColumn
 """Numbers are [rows] (scalar) or [rows, steps] (vector, or channel of a sequence); NaN is missing."""
 
@@ -54,8 +56,9 @@ class Table:
         clients: Names of clients when the source is divided by client, sorted.
         client_of: [rows] int32 index into `clients`; None without clients.
         in_test: [rows] bool, rows that the source reserves for testing; None when it does not say.
+        decimals: Mark before decimals of columns whose numbers were read from texts in another spelling.
+        remarks: What the caller should know of how the source was read.
         channels: Every [rows, steps] column is one channel of a sequence, not a vector of its own.
-        notes: What its reader left out or took for granted, for the caller.
     """
 
     columns: dict[str, Column]
@@ -64,7 +67,8 @@ class Table:
     client_of: NDArray[np.int32] | None = None
     in_test: NDArray[np.bool_] | None = None
     channels: bool = False
-    notes: tuple[str, ...] = ()
+    decimals: Mapping[str, Decimal] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 Read = tuple[Table, str | None]

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from flow_nexus_neural.data.columns import Layout
 from flow_nexus_neural.data.table import Column, Indices, Numbers, TextColumn
-from flow_nexus_neural.errors import InvalidDataset
-from flow_nexus_neural.vocabulary import Label, Task
+from flow_nexus_neural.data.written_numbers import odd_cell
+from flow_nexus_neural.errors import InvalidArguments, InvalidDataset
+from flow_nexus_neural.vocabulary import Label, Task, TaskKind
 
 MAX_CLASSES = 20
 MAX_TARGET = 1e100
@@ -64,15 +65,29 @@ def distinct_values(values: Numbers) -> NDArray[np.float64]:
     return ordered[np.r_[True, ordered[1:] != ordered[:-1]]] if len(ordered) else ordered
 
 
-def label_rows(layout: Layout, order: Indices, series: Indices) -> Labels:
+def label_rows(
+    layout: Layout, order: Indices, series: Indices, wanted: TaskKind | None = None
+) -> Labels:
     """Make the label of every row.
 
+    Args:
+        layout: Names the label column.
+        order: See `rows_ahead`.
+        series: See `rows_ahead`.
+        wanted: What the caller says that the labels are; None lets their values decide.
+
     Raises:
+        InvalidArguments: If the next direction of a price is wanted as a number.
         InvalidDataset: If a label is missing or infinite, or there is one class or too many text classes.
     """
     ahead = rows_ahead(order, series, layout.horizon)
     usable = ahead >= 0
     if layout.target_column is None or layout.target is None:
+        if wanted == "regression":
+            raise InvalidArguments(
+                f"task=regression, but no target was named: the direction of '{layout.price}' is two classes",
+                hint=f"name the target, such as target={layout.price} with horizon=1",
+            )
         return _price_direction(layout, ahead, usable)
     name = layout.target + (f", {layout.horizon} row(s) ahead" if layout.horizon else "")
     reach = layout.horizon + layout.given_reach
@@ -81,7 +96,7 @@ def label_rows(layout: Layout, order: Indices, series: Indices) -> Labels:
         raise InvalidDataset(
             f"target '{layout.target}' holds lists", hint="a target is one value per row"
         )
-    task, classes, values = _classify(column, layout.target)
+    task, classes, values = _classify(column, layout.target, wanted)
     shifted = np.where(usable, values[ahead], np.nan)
     lowered = layout.target.lower()
     named_return = lowered in RETURN_NAMES or lowered.endswith(("_return", "_returns", "_ret"))
@@ -114,8 +129,15 @@ def _price_direction(layout: Layout, ahead: Indices, usable: NDArray[np.bool_]) 
     return Labels(name, "binary", [0, 1], values, usable, layout.horizon, is_return=True)
 
 
-def _classify(column: Column, name: str) -> tuple[Task, list[Label] | None, NDArray[np.float64]]:
+def _classify(
+    column: Column, name: str, wanted: TaskKind | None
+) -> tuple[Task, list[Label] | None, NDArray[np.float64]]:
     if isinstance(column, TextColumn):
+        if wanted == "regression":
+            raise InvalidDataset(
+                f"task=regression, but target '{name}' is text" + _why_text(column),
+                hint="leave task out, or name a column of numbers as target",
+            )
         return _text_classes(column, name)
     bad = int(len(column) - np.isfinite(column).sum())
     if bad:
@@ -130,7 +152,13 @@ def _classify(column: Column, name: str) -> tuple[Task, list[Label] | None, NDAr
             hint="a target needs at least two different values",
         )
     whole = bool((distinct == np.round(distinct)).all())
-    if len(distinct) > 2 and not (whole and len(distinct) <= MAX_CLASSES):
+    if wanted == "classification" and len(distinct) > MAX_CLASSES:
+        raise InvalidDataset(
+            f"task=classification, but target '{name}' has {len(distinct)} distinct values",
+            hint=f"2 to {MAX_CLASSES} classes are possible; leave task out, or name another target",
+        )
+    by_values = len(distinct) > 2 and not (whole and len(distinct) <= MAX_CLASSES)
+    if wanted == "regression" or (wanted is None and by_values):
         largest = float(np.abs(distinct).max())
         if largest > MAX_TARGET:
             raise InvalidDataset(
@@ -155,7 +183,7 @@ def _text_classes(
     used = [column.levels[code] for code in np.unique(column.codes)]
     if not 2 <= len(used) <= MAX_CLASSES:
         raise InvalidDataset(
-            f"target '{name}' is text with {len(used)} distinct values",
+            f"target '{name}' is text with {len(used)} distinct values" + _why_text(column),
             hint=f"2 to {MAX_CLASSES} classes are possible; name another target",
         )
     ordered = _class_order(used)
@@ -165,6 +193,11 @@ def _text_classes(
     classes: list[Label] = [*ordered]
     values = code_of[column.codes].astype(np.float64)
     return ("binary" if len(ordered) == 2 else "multiclass"), classes, values
+
+
+def _why_text(column: TextColumn) -> str:
+    odd = odd_cell(column)
+    return f"; the others are numbers, but not {odd}" if odd else ""
 
 
 def _class_order(levels: Sequence[str]) -> list[str]:

@@ -31,6 +31,7 @@ from flow_nexus_neural.vocabulary import (
     ModelSize,
     Optimizer,
     Role,
+    TaskKind,
     Topology,
     Until,
 )
@@ -120,6 +121,8 @@ class TrainRequest(EngineRequest):
     target: str | None = None
     time_column: str | None = None
     features: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] | None = None
+    task: TaskKind | None = None
     window: Annotated[int, Field(ge=WINDOW.low, le=WINDOW.high)] | None = None
     horizon: Annotated[int, Field(ge=HORIZON.low, le=HORIZON.high)] | None = None
     seed: Seed | None = None

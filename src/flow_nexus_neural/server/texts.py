@@ -115,10 +115,13 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
         " clients."
     ),
     "target": "Column to predict; set it unless it is called target, label, y, class or direction.",
-    "time_column": (
-        "Column that orders the rows; set it unless it is called timestamp, time, date or datetime."
-    ),
+    "time_column": "Column that orders the rows. Default: the one that holds times, if any.",
     "features": "Columns to learn from. Default: all that can be used.",
+    "exclude": "Columns to leave out of every role.",
+    "task": (
+        "classification: the target's values are classes. regression: they are numbers. Default: as the"
+        " values suggest."
+    ),
     "window": "Makes each run of this many consecutive rows one input sequence, for time series.",
     "horizon": "Predicts the target this many rows ahead. Default 0; 1 for a price's next move.",
     "seed": "Set it to repeat this training alone. Default: follows from the cluster's seed.",

@@ -6,23 +6,11 @@ from flow_nexus_neural.data.columns import (
     MAX_SYMBOLS,
     ColumnChoice,
     find_column,
-    label_like,
     lay_out,
-    moments,
-    step_of,
 )
 from flow_nexus_neural.data.table import Table, TextColumn
 from flow_nexus_neural.errors import InvalidArguments, InvalidDataset, LimitExceeded
-
-
-def text(*values):
-    levels = tuple(dict.fromkeys(value for value in values if value is not None))
-    codes = [-1 if value is None else levels.index(value) for value in values]
-    return TextColumn(np.array(codes, dtype=np.int32), levels)
-
-
-def numbers(*values):
-    return np.array(values, dtype=np.float64)
+from tests.unit.data.column_values import numbers, text
 
 
 def layout(columns, **choice):
@@ -33,38 +21,6 @@ def layout(columns, **choice):
 
 def reasons(found):
     return {item["name"]: item["reason"] for item in found.excluded}
-
-
-@pytest.mark.parametrize(
-    ("name", "outcome"),
-    [
-        ("Trend", True),
-        ("expectedOutcome", True),
-        ("future_price", True),
-        ("NEXT_close", True),
-        ("trends", False),
-        ("my_future_price", False),
-        ("price", False),
-    ],
-)
-def test_a_name_says_whether_its_column_is_an_outcome(name, outcome):
-    assert label_like(name) is outcome
-
-
-@pytest.mark.parametrize(
-    ("name", "found"),
-    [
-        ("lag[3]", ("lag", 3)),
-        ("lag_12", ("lag", 12)),
-        ("a_b_0", ("a_b", 0)),
-        ("lag", None),
-        ("lag[x]", None),
-        ("[3]", None),
-        ("lag_12345", None),
-    ],
-)
-def test_a_step_of_a_vector_is_known_by_its_name(name, found):
-    assert step_of(name) == found
 
 
 def test_a_column_is_found_exactly_before_it_is_found_in_another_case():
@@ -84,26 +40,6 @@ def test_an_unknown_column_is_refused_with_the_nearest_and_the_first_names():
         find_column("volum", ["volume", *(f"c{index}" for index in range(9))], "features")
     assert caught.value.hint.startswith("did you mean 'volume'? columns: volume, c0")
     assert caught.value.hint.endswith("and 2 more")
-
-
-def test_dates_are_milliseconds_and_without_a_zone_they_are_utc():
-    dates = text("1970-01-01", "1970-01-01T00:00:01+00:00", "1970-01-01T01:00:00+01:00")
-    assert moments(dates, "t").tolist() == [0.0, 1_000.0, 0.0]
-    assert moments(numbers(3, 1), "t").tolist() == [3.0, 1.0]
-
-
-@pytest.mark.parametrize(
-    ("column", "words"),
-    [
-        (text("2024-01-01", None), "missing or infinite"),
-        (numbers(1, np.inf), "missing or infinite"),
-        (text("yesterday"), "'yesterday', which is neither a number nor"),
-        (np.zeros((2, 3)), "missing or infinite"),
-    ],
-)
-def test_times_that_are_not_moments_are_refused(column, words):
-    with pytest.raises(InvalidDataset, match=words):
-        moments(column, "t")
 
 
 def test_every_column_gets_one_role():
@@ -197,3 +133,67 @@ def test_too_many_symbols_and_no_feature_at_all_are_refused():
         layout({"symbol": np.arange(float(rows)), "a": np.ones(rows), "y": np.ones(rows)})
     with pytest.raises(InvalidDataset, match="no column is left as a feature \\(a: empty\\)"):
         layout({"a": numbers(np.nan, np.nan), "y": numbers(0, 1)})
+
+
+def test_a_wish_that_cannot_be_followed_is_a_warning():
+    columns = {"a": numbers(1, 2), "gone": numbers(np.nan, np.nan), "y": numbers(0, 1)}
+    found = layout(columns, target="y", features=("a", "gone"))
+    assert list(found.features) == ["a"]
+    assert found.warnings == ["features names 'gone', which cannot be used: empty"]
+    many = text(*map(str, range(MAX_LEVELS + 1)))
+    rows = np.arange(MAX_LEVELS + 1.0)
+    told = layout({"a": rows, "many": many, "y": rows % 2}, target="y", features=("a", "many"))
+    assert told.warnings == [
+        "features names 'many', which cannot be used: text with 17 distinct values"
+    ]
+
+
+def test_steps_that_are_named_one_by_one_are_not_joined():
+    steps = {f"lag_{k}": numbers(k, 10 + k) for k in range(5)}
+    found = layout({**steps, "y": numbers(0, 1)}, target="y", features=("lag_0", "lag_3"))
+    assert (found.vector, list(found.features)) == (None, ["lag_0", "lag_3"])
+
+
+def test_an_excluded_column_has_no_role():
+    columns = {
+        "time": numbers(1, 2),
+        "symbol": text("A", "B"),
+        "label": numbers(0, 1),
+        "a": numbers(1, 2),
+        "win": numbers(0, 1),
+    }
+    found = layout(columns, exclude=("TIME", "symbol", "label"))
+    assert (found.time, found.symbols, found.target) == (None, (), "win")
+    assert reasons(found) == dict.fromkeys(["time", "symbol", "label"], "in exclude")
+    assert list(found.features) == ["a"]
+
+
+def test_the_name_of_a_vector_excludes_all_its_steps():
+    steps = {f"lag[{k}]": numbers(k, k) for k in range(5)}
+    found = layout({**steps, "a": numbers(1, 2), "y": numbers(0, 1)}, exclude=("lag",))
+    assert list(found.features) == ["a"]
+
+
+@pytest.mark.parametrize("also", [{"target": "a"}, {"time_column": "a"}, {"features": ("A", "b")}])
+def test_a_column_that_is_needed_cannot_be_excluded(also):
+    columns = {"a": numbers(1, 2), "b": numbers(1, 2), "y": numbers(0, 1)}
+    with pytest.raises(InvalidArguments, match="exclude names 'a', which is needed"):
+        layout(columns, exclude=("a",), **also)
+    with pytest.raises(InvalidArguments, match="exclude names column 'c', which the data do not"):
+        layout(columns, exclude=("c",))
+
+
+def test_dates_that_are_named_as_features_are_the_time_and_it_is_said():
+    days = text(*(f"2024-01-{k:02d}" for k in range(1, MAX_LEVELS + 2)))
+    rows = np.arange(MAX_LEVELS + 1.0)
+    columns = {"date": days, "a": rows, "y": rows % 2}
+    found = layout(columns, target="y", features=("Date", "a"))
+    assert (list(found.features), len(found.time)) == (["a"], MAX_LEVELS + 1)
+    assert "features names 'Date', which cannot be used: time" in found.warnings
+    with pytest.raises(InvalidArguments, match="features names only 'date', which is the time"):
+        layout(columns, target="y", features=("date",))
+
+
+def test_y_is_an_input_beside_x_where_z_is_the_target():
+    columns = {name: numbers(0, 1, 3) for name in "xyz"}
+    assert list(layout(columns).features) == ["x", "y"]

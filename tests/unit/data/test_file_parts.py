@@ -55,7 +55,7 @@ def test_a_saved_data_set_with_splits_keeps_them(root, settings):
     assert cells(table, "a") == list(range(18))
     assert table.in_test.tolist() == [False] * 12 + [True] * 6
     assert (target, table.clients, len(digests)) == (None, (), 6)
-    assert "validation rows given are training rows" in table.notes[0]
+    assert "validation rows given are training rows" in table.remarks[0]
 
 
 @pytest.mark.parametrize("suffix", ["snappy.parquet", "json", "csv"])

@@ -179,7 +179,7 @@ def test_inputs_of_four_sizes_are_flattened_with_a_word(settings):
     x = np.arange(24.0).reshape(2, 2, 3, 2).tolist()
     source = resolve({"X": x, "y": [0, 1]}, settings)
     assert [source.table.columns[f"f{index}"][1] for index in (0, 11)] == [12, 23]
-    assert source.warnings == ["inputs of shape [2, 3, 2] are flattened to 12 columns"]
+    assert source.table.remarks == ("inputs of shape [2, 3, 2] are flattened to 12 columns",)
 
 
 def test_training_and_test_lists_are_the_users_own_split(settings):

@@ -80,7 +80,7 @@ def test_each_form_is_the_table_of_its_records(name):
 
 @pytest.mark.parametrize("name", ["columns", "index", "split", "table"])
 def test_an_index_that_only_numbers_the_rows_is_left_out_with_a_word(name):
-    assert "index" in " ".join(read(FORMS[name])[0].notes)
+    assert "index" in " ".join(read(FORMS[name])[0].remarks)
 
 
 DAYS = [f"2024-01-{day:02d}T00:00:00.000" for day in range(1, 31)] + [
@@ -107,7 +107,7 @@ def test_values_have_the_target_last_and_say_so():
     table, target = read([[0.5, 1, "up"], [1.5, 2, "down"]])
     assert (list(table.columns), target) == (["f0", "f1", "target"], "target")
     assert cells(table, "target") == ["up", "down"]
-    assert "last value of each is the target" in table.notes[0]
+    assert "last value of each is the target" in table.remarks[0]
 
 
 def test_rows_under_their_numbers_are_rows():

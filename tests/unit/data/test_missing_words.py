@@ -43,7 +43,7 @@ FORMS = ["csv", "npz", "records", "columns", "X and y", "rows", "clients"]
 def read(settings, root, form, values):
     source = resolve(forms(root, values)[form], settings)
     name = "y" if "y" in source.table.columns else "target"
-    return cells(source.table.columns[name]), source.warnings
+    return cells(source.table.columns[name]), source.table.remarks
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -86,7 +86,7 @@ def test_a_client_without_any_value_has_missing_numbers_where_others_have_number
 def test_a_long_list_of_words_is_cut():
     column = TextColumn(np.arange(2, dtype=np.int32), ("none", "a"))
     table = settled(table_from({f"c{number}": column for number in range(20)}, "data"))
-    assert " and 12 more: " in table.notes[0]
+    assert " and 12 more: " in table.remarks[0]
 
 
 def test_codes_follow_their_levels_when_words_in_between_go_missing():

@@ -25,11 +25,18 @@ def test_every_option_is_read_as_if_it_had_been_an_argument():
     request, options = read_options(
         DataRequest(
             "a.csv#target=y&features=p,%20q&time=ts&window=8&horizon=2&rows=90&seed=7"
-            "&split=Walk-Forward&folds=3&embargo=4"
+            "&exclude=r,s&task=Regression&split=Walk-Forward&folds=3&embargo=4"
         )
     )
     assert request == DataRequest(
-        "a.csv", target="y", features=("p", "q"), time_column="ts", window=8, horizon=2
+        "a.csv",
+        target="y",
+        features=("p", "q"),
+        exclude=("r", "s"),
+        task="regression",
+        time_column="ts",
+        window=8,
+        horizon=2,
     )
     assert options == SourceOptions(rows=90, seed=7, folds=3, embargo=4)
 
@@ -55,6 +62,8 @@ def test_the_same_value_twice_agrees_and_another_one_does_not():
     [
         ("colour=1", "option 'colour' is unknown"),
         ("window", "option 'window' is ''"),
+        ("task=ranking", "option 'task' is 'ranking'"),
+        ("exclude=", "option 'exclude' is empty"),
         ("window=1", "option 'window' is '1'"),
         ("window=513", "option 'window' is '513'"),
         ("horizon=-1", "option 'horizon' is '-1'"),

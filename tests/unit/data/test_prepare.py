@@ -191,7 +191,7 @@ def test_columns_that_are_no_features_are_listed_with_the_reason(load, labelled)
         "trend": "label-like",
         "future_price": "label-like",
         "nothing": "empty",
-        "Unnamed: 0": "row number",
+        "Unnamed: 0": "row number or id",
     }
     assert any("named like an outcome: 'trend', 'future_price';" in text for text in data.warnings)
 
@@ -381,8 +381,10 @@ def test_a_target_too_large_to_scale_is_refused_as_that(load):
 
 
 def test_dates_that_cannot_be_read_are_refused(load):
-    records = [{"date": "31/01/2024", "a": i, "y": i % 2} for i in range(60)]
-    with pytest.raises(InvalidDataset, match="neither a number nor an ISO 8601 date"):
+    records = [{"date": f"{1 + i % 12}/{1 + i % 11}/2024", "a": i, "y": i % 2} for i in range(60)]
+    with pytest.raises(
+        InvalidDataset, match="neither a number nor a date that can be read in one way"
+    ):
         load(records)
 
 
@@ -460,10 +462,12 @@ def test_the_request_is_what_the_engine_hands_over(tmp_path):
         assert set(rows.clients.tolist()) | set(rows.symbols.tolist()) == {-1}
 
 
-def test_dates_in_a_column_of_another_name_are_pointed_out(load, labelled):
+def test_dates_in_a_column_of_another_name_are_the_time_and_it_is_said(load, labelled):
     for index, record in enumerate(labelled):
         record["day"] = str(np.datetime64("2024-01-01") + index)
-    assert any("'day' looks like dates" in warning for warning in load(labelled).warnings)
+    data = load(labelled)
+    assert any("'day' is taken as the time" in warning for warning in data.warnings)
+    assert (data.schema.time_ordered, excluded(data)) == (True, {"day": "time"})
     assert load(labelled, time_column="day").schema.time_ordered
 
 
@@ -547,3 +551,35 @@ def test_the_last_known_label_is_that_of_the_row_whose_label_was_known(load, hor
 
 def test_rows_without_an_order_have_no_last_label(load, labelled):
     assert all(rows.last is None for rows in load(labelled).parts.values())
+
+
+def test_the_task_may_be_said_where_the_values_suggest_another(load):
+    grades = [{"a": float(k % 7), "grade": float(k % 5)} for k in range(60)]
+    assert load(grades).description.task == "multiclass"
+    numbers = load(grades, task="regression")
+    assert (numbers.description.task, numbers.description.classes) == ("regression", None)
+    halves = [{"a": float(k % 7), "half": (k % 5) / 2} for k in range(60)]
+    assert load(halves).description.task == "regression"
+    classes = load(halves, task="classification").description
+    assert (classes.task, classes.classes) == ("multiclass", [0, 0.5, 1, 1.5, 2])
+    binary = [{"a": float(k % 7), "on": k % 2} for k in range(60)]
+    assert load(binary, task="regression").description.task == "regression"
+
+
+def test_a_task_that_the_target_does_not_allow_is_refused(load):
+    many = [{"a": float(k % 7), "v": float(k * k % 59)} for k in range(60)]
+    with pytest.raises(
+        InvalidDataset, match=r"task=classification, but target 'v' has \d+ distinct"
+    ):
+        load(many, target="v", task="classification")
+    texts = [{"a": float(k % 7), "v": "ab"[k % 2]} for k in range(60)]
+    with pytest.raises(InvalidDataset, match="task=regression, but target 'v' is text"):
+        load(texts, target="v", task="regression")
+    prices = [{"time": k, "close": 9.0 + k % 7} for k in range(60)]
+    with pytest.raises(InvalidArguments, match="task=regression, but no target was named"):
+        load(prices, task="regression")
+
+
+def test_excluded_columns_are_named_with_the_reason(load, labelled):
+    data = load(labelled, exclude=("b",))
+    assert (data.description.columns, excluded(data)) == (["a"], {"b": "in exclude"})

@@ -88,7 +88,7 @@ def _labelled(
     own = [column for name, column in columns.items() if name not in (*_BESIDE, label)]
     channels = all(not isinstance(column, TextColumn) and column.ndim == 2 for column in own)
     table = table_from(columns, subject, channels=channels)
-    return replace(table, notes=flattening_note(values.shape))
+    return replace(table, remarks=flattening_note(values.shape))
 
 
 def _flat(column: Column) -> Column:
@@ -100,7 +100,7 @@ def _flat(column: Column) -> Column:
 
 def _told(table: Table, members: "_Members") -> Table:
     """The table with a note on arrays that were not read, and why."""
-    return replace(table, notes=(*table.notes, *members.left_out()))
+    return replace(table, remarks=(*table.remarks, *members.left_out()))
 
 
 class _Members:

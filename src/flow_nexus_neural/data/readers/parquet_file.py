@@ -99,7 +99,7 @@ def _read(file: DataFile, max_rows: int) -> Any:
             left = Limits(max_rows, MAX_TABLE_BYTES - taken)
             columns |= columns_from_arrays(batches, subject, left)
             taken += bytes_of(columns[title]) if title in columns else 0
-    return replace(table_from(columns, subject), notes=left_out_note(index - times))
+    return replace(table_from(columns, subject), remarks=left_out_note(index - times))
 
 
 def _check_footer(file: DataFile) -> None:

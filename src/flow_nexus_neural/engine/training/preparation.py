@@ -66,6 +66,8 @@ async def prepare_training(
         target=request.target,
         time_column=request.time_column,
         features=request.features,
+        exclude=request.exclude,
+        task=request.task,
         window=request.window,
         horizon=request.horizon,
         # One split per cluster, whatever is trained later: a test row never becomes a training row.

@@ -60,7 +60,6 @@ def test_a_semicolon_is_found_as_delimiter(root):
     [
         ("", "is empty"),
         ("x,y\n", "no rows"),
-        ("1,2\n3,4\n", "no header"),
         ("x,x\n1,2\n", "twice"),
         ("x,y\n1,2\n3\n", "near line 3 has 1 fields, the header has 2"),
     ],
@@ -131,3 +130,78 @@ def test_a_vector_cell_that_is_missing_or_comes_late_is_understood(root, monkeyp
     vectors = read_path(path, ROWS)[0].columns["v"]
     assert np.isnan(vectors).all(axis=1).tolist() == [True, True, False, True, False]
     assert vectors[4].tolist() == [3, 4]
+
+
+@pytest.mark.parametrize("mark", ["\t", ";", "|", " "])
+def test_every_separator_is_read_in_numbers_and_in_texts(root, mark):
+    path = root / "a.csv"
+    path.write_text(f"x{mark}y\n1{mark}2.5\n3{mark}4\n")
+    assert read_path(path, ROWS)[0].columns["y"].tolist() == [2.5, 4]
+    path.write_text(f"x{mark}y\n1{mark}oak\n3{mark}elm\n")
+    assert read_path(path, ROWS)[0].columns["y"].levels == ("oak", "elm")
+
+
+def test_a_file_without_names_loses_no_row(root):
+    path = root / "a.csv"
+    path.write_text("5.1,3.5,setosa\n4.9,3.0,setosa\n7.0,3.2,versicolor\n")
+    table = read_path(path, ROWS)[0]
+    assert table.columns["f0"].tolist() == [5.1, 4.9, 7.0]
+    assert "the columns are called f0 to f2" in table.remarks[0]
+
+
+def test_lines_before_the_rows_are_skipped_and_errors_count_them(root):
+    path = root / "a.csv"
+    path.write_text("# about\n# a,b\n1,2\n3,4\n")
+    assert read_path(path, ROWS)[0].columns["b"].tolist() == [2, 4]
+    path.write_text("# about\n# a,b\n1,oak\n3,elm\n5\n")
+    with pytest.raises(InvalidDataset, match="near line 5 has 1 fields, the header has 2"):
+        read_path(path, ROWS)
+
+
+def test_a_download_of_two_symbols_becomes_rows_per_symbol(root):
+    path = root / "a.csv"
+    rows = "".join(f"2024-01-{k:02d},{k}.5,{10 * k}.5,{k}\n" for k in range(1, 9))
+    path.write_text("Price,Close,Close,Volume\nTicker,AAA,BBB,AAA\nDate,,,\n" + rows)
+    table = read_path(path, ROWS)[0]
+    assert list(table.columns) == ["Date", "Close", "Volume", "symbol"]
+    assert (table.rows, table.columns["symbol"].levels) == (16, ("AAA", "BBB"))
+    assert table.columns["Close"].tolist() == [k + 0.5 for k in range(1, 9)] + [
+        10 * k + 0.5 for k in range(1, 9)
+    ]
+
+
+def test_symbols_keep_every_digit(root):
+    path = root / "a.csv"
+    path.write_text("symbol,a\n000001,1\n9007199254740993,2\n9007199254740992,3\n")
+    assert read_path(path, ROWS)[0].columns["symbol"].levels == (
+        "000001",
+        "9007199254740993",
+        "9007199254740992",
+    )
+
+
+def test_points_between_thousands_keep_their_spelling_beside_decimal_commas(root):
+    path = root / "a.csv"
+    path.write_text("price;sold;share\n1,5;50.123;1.5\n2,25;49.500;2.5\n0,5;51.001;0.5\n")
+    columns = read_path(path, ROWS)[0].columns
+    assert columns["sold"].levels == ("50.123", "49.500", "51.001")
+    assert columns["share"].levels == ("1.5", "2.5", "0.5")
+    path.write_text("price;sold\n1.5;50.123\n2.25;49.500\n")
+    assert read_path(path, ROWS)[0].columns["sold"].tolist() == [50.123, 49.5]
+
+
+def test_lines_above_the_names_are_left_out_with_a_word(root):
+    path = root / "a.csv"
+    path.write_text("https://www.example.org\nunix,close,label\n1,2.5,up\n2,3.5,down\n3,1.5,up\n")
+    table = read_path(path, ROWS)[0]
+    assert table.columns["close"].tolist() == [2.5, 3.5, 1.5]
+    assert table.remarks == ("left out, being no rows: line 1 ('https://www.example.org')",)
+
+
+def test_ids_of_many_digits_keep_every_one_in_a_file_of_numbers_only(root):
+    ids = [9007199254740993 + 2 * n for n in range(40)]
+    path = root / "ids.csv"
+    path.write_text("id,a,y\n" + "".join(f"{i},{i % 7},{i % 2}\n" for i in ids))
+    column = read_path(path, ROWS)[0].columns["id"]
+    assert isinstance(column, TextColumn)
+    assert [column.levels[code] for code in column.codes] == [str(i) for i in ids]

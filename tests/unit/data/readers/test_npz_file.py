@@ -104,7 +104,7 @@ def saved(root, **arrays):
 def test_a_lone_value_is_no_column_and_named(root):
     table, _ = saved(root, a=np.zeros(3), b=np.float64(3))
     assert list(table.columns) == ["a"]
-    assert table.notes == ("arrays that are not read: 'b' (it is a lone value)",)
+    assert table.remarks == ("arrays that are not read: 'b' (it is a lone value)",)
     with pytest.raises(InvalidDataset, match="'b' is not a plain array file: it is a lone value"):
         saved(root, b=np.float64(3))
 
@@ -123,7 +123,7 @@ def test_an_array_of_objects_is_named_and_the_rest_is_read(root, arrays):
     table, _ = saved(root, **arrays)
     assert table.rows == 3
     assert "names" not in table.columns
-    assert "arrays that are not read: 'names' (it holds objects" in table.notes[0]
+    assert "arrays that are not read: 'names' (it holds objects" in table.remarks[0]
 
 
 @pytest.mark.parametrize("missing", ["X", "y"])
@@ -170,7 +170,7 @@ def test_inputs_of_any_rank_are_read(root, shape, columns, width):
     assert table.columns[columns[0]].shape == (5, *width)
     read = np.stack([table.columns[name] for name in columns], axis=-1)
     assert np.array_equal(read.reshape(5, -1), x.reshape(5, -1))
-    assert bool(table.notes) is (len(columns) > 10)
+    assert bool(table.remarks) is (len(columns) > 10)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_validation_arrays_become_training_rows_with_a_word(root):
     arrays = {f"x_{part}": x[rows] for part, rows in parts.items()}
     table, _ = saved(root, **arrays, **{f"y_{part}": y[rows] for part, rows in parts.items()})
     assert table.in_test.tolist() == [False] * 7 + [True] * 3
-    assert "validation rows given are training rows" in table.notes[0]
+    assert "validation rows given are training rows" in table.remarks[0]
     only_train, _ = saved(root, x_train=x, y_train=y)
     assert only_train.in_test is None
 

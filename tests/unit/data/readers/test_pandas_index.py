@@ -21,7 +21,7 @@ def test_an_index_without_a_name_is_left_out_with_a_word(root, index):
     pq.write_table(table(index), root / "a.parquet")
     read, _ = read_path(root / "a.parquet")
     assert list(read.columns) == ["a", "y"]
-    assert read.notes == ("'__index_level_0__' is the index of a pandas frame and is left out",)
+    assert read.remarks == ("'__index_level_0__' is the index of a pandas frame and is left out",)
 
 
 def test_an_index_of_times_is_kept_as_the_time(root):
