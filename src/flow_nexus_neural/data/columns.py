@@ -1,7 +1,7 @@
 """Assigns a role to every column: target, time, symbol, feature (vector, scalar, categories), or excluded."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -94,11 +94,7 @@ def lay_out(table: Table, choice: ColumnChoice) -> Layout:
     excluded.extend({"name": name, "reason": "time"} for name in times)
     symbol_name = _symbol_name(columns, choice)
     symbols, symbol_of = _symbols(columns, symbol_name, table.rows)
-    if len(symbols) > MAX_SYMBOLS:
-        raise LimitExceeded(
-            f"column '{symbol_name}' names {len(symbols)} symbols; the limit is {MAX_SYMBOLS}",
-            hint="use fewer symbols, or rename the column if it is none",
-        )
+    _check_symbols(symbols, symbol_name)
     if symbol_name is not None:
         excluded.append({"name": symbol_name, "reason": "routing"})
     groups = groups_of_rows(table.client_of, table.in_test, symbol_of if symbols else None)
@@ -116,12 +112,7 @@ def lay_out(table: Table, choice: ColumnChoice) -> Layout:
         warnings.extend(_overlooked_dates(candidates))
     features, unused = _usable(candidates, choice, target, groups, warnings, todays=todays)
     excluded.extend(unused)
-    if not features:
-        listed = "; ".join(f"{item['name']}: {item['reason']}" for item in excluded[:8])
-        raise InvalidDataset(
-            f"no column is left as a feature ({listed or 'the target is the only column'})",
-            hint="add a numeric column, or name the columns in features",
-        )
+    _check_features(features, excluded)
     return Layout(
         features=features,
         vector=vector if vector in features else None,
@@ -137,6 +128,25 @@ def lay_out(table: Table, choice: ColumnChoice) -> Layout:
         excluded=excluded,
         warnings=warnings,
     )
+
+
+def _check_symbols(symbols: Collection[str], column: str | None) -> None:
+    """Raises `LimitExceeded` for too many."""
+    if len(symbols) > MAX_SYMBOLS:
+        raise LimitExceeded(
+            f"column '{column}' names {len(symbols)} symbols; the limit is {MAX_SYMBOLS}",
+            hint="use fewer symbols, or rename the column if it is none",
+        )
+
+
+def _check_features(features: Collection[str], excluded: Sequence[Mapping[str, str]]) -> None:
+    """Raises `InvalidDataset` where none is left, with what became of the others."""
+    if not features:
+        listed = "; ".join(f"{item['name']}: {item['reason']}" for item in excluded[:8])
+        raise InvalidDataset(
+            f"no column is left as a feature ({listed or 'the target is the only column'})",
+            hint="add a numeric column, or name the columns in features",
+        )
 
 
 def find_column(name: str, names: Iterable[str], argument: str) -> str:
