@@ -101,7 +101,9 @@ class EngineDouble:
             autonomy=request.autonomy,
             template=request.template,
             runtime="double-0.0",
-            layers=list(request.layers or [{"type": "dense", "units": 1, "activation": "linear"}]),
+            layers=[dict(request.layers)]
+            if isinstance(request.layers, dict)
+            else list(request.layers or [{"type": "dense", "units": 1, "activation": "linear"}]),
             layers_source="given" if request.layers else "default",
             parameters=None,
             implied_head=None,

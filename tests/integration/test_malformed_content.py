@@ -63,7 +63,7 @@ def fitting(argument: Argument) -> Any:
 
 def wrong_layers() -> Iterator[Any]:
     yield from ([], [[]], [{}], [None], [5], ["dense"], [{"type": None}], [{"type": 5}])
-    yield from ("", "[", "{}", "5", "[1]", "[{}]", '[{"type": "dense"', "dense", "[" * 3000)
+    yield from ("[", "{}", "5", "[1]", "[{}]", '[{"type": "dense"', "dense", "[" * 3000)
     yield from ([{"units": 3}], [{"type": ""}], [{"type": "densse", "units": 3}])
     yield [DENSE] * (MAX_LAYERS + 1)
     yield [{"type": "x" * 5000}]

@@ -20,6 +20,7 @@ from flow_nexus_neural.engine.requests import (
     TerminateRequest,
     TrainRequest,
 )
+from flow_nexus_neural.engine.versions.final import RULE as BEST_ROUND
 from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.runtime.inproc.runtime import InprocRuntime
 from flow_nexus_neural.settings import Settings
@@ -152,6 +153,10 @@ class World:
 
     async def stored(self):
         return await self.engine.context.store.load()
+
+    async def round_versions(self, cluster_id):
+        """Version entries of rounds: without the last one, where it brings back the best round."""
+        return [e for e in await self.versions(cluster_id) if e["rule"] != BEST_ROUND]
 
     async def versions(self, cluster_id):
         """Version entries of a cluster's ledger, which has been verified."""
