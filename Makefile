@@ -43,8 +43,16 @@ check: $(STAMP)
 	$(BIN)/python -m readme.tool_table --check
 	$(BIN)/python -m bench.report --check
 
+# Two halves at one time: most tests wait for processes of their own, and one after the other they leave a core idle.
+HALF_ONE ?= tests/integration tests/fault tests/security
+HALF_TWO ?= tests/unit tests/property tests/sim tests/conformance
+
 test: $(STAMP)
-	$(BIN)/python -m pytest -q
+	@mkdir -p build
+	@$(BIN)/python -m pytest -q $(HALF_ONE) > build/test-half-one.txt 2>&1 & one=$$!; \
+	$(BIN)/python -m pytest -q $(HALF_TWO); two=$$?; \
+	wait $$one; one=$$?; cat build/test-half-one.txt; \
+	test $$one -eq 0 && test $$two -eq 0
 
 examples: $(STAMP)
 	$(BIN)/python -m pytest -q tests/integration/test_examples.py
