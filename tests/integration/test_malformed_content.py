@@ -301,7 +301,10 @@ def wrong_calls() -> Iterator[tuple[str, dict[str, Any]]]:
     for tool in GOOD:
         for cluster_id in WRONG_IDS:
             yield tool, {"cluster_id": cluster_id}
-    yield "cluster_terminate", {"training_id": ""}  # elsewhere empty is not given; here it would end more
+    yield (
+        "cluster_terminate",
+        {"training_id": ""},
+    )  # elsewhere empty is not given; here it would end more
     for tool in ("cluster_status", "cluster_terminate"):
         for training_id in ("x", "trn_ffffffffffff", "dnc_x", "y" * 3000):
             yield tool, {"training_id": training_id}
