@@ -22,10 +22,13 @@ from flow_nexus_neural.engine.reports import ClusterLine
 from flow_nexus_neural.engine.requests import StatusRequest, TerminateRequest
 from flow_nexus_neural.engine.storage.snapshot import copy_state_dir
 from flow_nexus_neural.engine.storage.state_dir import holder
+from flow_nexus_neural.errors import ClusterNotFound, StoreError
 from flow_nexus_neural.server.errors import error_text, known_error
 from flow_nexus_neural.server.rounding import wire_json
 from flow_nexus_neural.server.schemas import StatusResult
 from flow_nexus_neural.settings import Settings
+
+TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,20 @@ async def _remove(settings: Settings, cluster_id: str | None) -> str:
 
 
 async def _look(settings: Settings, cluster_id: str | None) -> str:
-    """All clusters in a line each, or one in full."""
+    """All clusters in a line each, or one in full.
+
+    A server that commits fast may remove a checkpoint file that the copy names: then it is copied again.
+    """
+    for _ in range(TRIES - 1):
+        try:
+            return await _look_once(settings, cluster_id)
+        except (StoreError, ClusterNotFound):
+            if holder(settings.state_dir) is None:
+                raise
+    return await _look_once(settings, cluster_id)
+
+
+async def _look_once(settings: Settings, cluster_id: str | None) -> str:
     server = holder(settings.state_dir)
     with tempfile.TemporaryDirectory(prefix=f"{PROGRAM}-clusters-") as scratch:
         running = copy_state_dir(settings.state_dir, Path(scratch))

@@ -68,6 +68,15 @@ def _link_checkpoints(source: Path, target: Path) -> None:
             place.mkdir(exist_ok=True)
         elif not place.is_symlink() and not place.exists():
             try:
-                place.symlink_to(file.resolve())
-            except OSError:  # not every system lets everybody do that
-                shutil.copyfile(file, place)
+                place.hardlink_to(file)  # stays when the server removes its own name of the file
+            except FileNotFoundError:
+                continue  # removed meanwhile: nothing newer names it
+            except OSError:  # another file system, or links are not permitted
+                _point_or_copy(place, file)
+
+
+def _point_or_copy(place: Path, file: Path) -> None:
+    try:
+        place.symlink_to(file.resolve())
+    except OSError:  # not every system lets everybody do that
+        shutil.copyfile(file, place)
