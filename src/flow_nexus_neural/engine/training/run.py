@@ -83,7 +83,6 @@ class TrainingRun:
         self._pace = Pace()
         self._left_out = LeftOut()
         self._best: dict[str, NetworkGroup] | None = None
-        self._best_round = 0
         self._policy = find_policy(config.aggregation_method) or AVERAGING
         self._asked = ClientHistory()
         self.rows_last_round = 0
@@ -241,7 +240,7 @@ class TrainingRun:
         data = (self.preparation.data.schema, self.preparation.dataset)
         self.networks = await commit_round(cluster, self.training, candidate, self._judge, data)
         if self.training.advance.best_round == number:
-            self._best, self._best_round = dict(self.networks), number
+            self._best = dict(self.networks)
         self.rows_last_round = sum(self._rows_trained(update) for update in work.updates)
         for update in work.updates:
             cluster.slots[update.slot].finish_round(update.loss, update.rows)
@@ -274,7 +273,8 @@ class TrainingRun:
 
     async def _finish(self) -> None:
         """After the last round: the best round's weights are in force, weighted, calibrated and measured."""
-        best = self._best if self.training.advance.rounds_done > self._best_round else None
+        advance = self.training.advance
+        best = None if advance.best_round == advance.rounds_done else self._best
         await commit_final(self.cluster, self.training, self._judge, best)
 
     async def _apply_late(self, change: Callable[[], Awaitable[None]]) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from flow_nexus_neural.data.prepare import Rows
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.state.version import Bundle
-from flow_nexus_neural.engine.versions.evaluation import score
+from flow_nexus_neural.engine.versions.evaluation import measure
 from flow_nexus_neural.engine.versions.served import Logits, serve, serve_groups
 from flow_nexus_neural.kernels.calibration import (
     IDENTITY,
@@ -121,7 +121,7 @@ def _weights(
     if not len(rows.y):
         return [1.0 / len(slots)] * len(slots), "equal"
     losses = {
-        key: score(
+        key: measure(
             schema, serve_groups(bundle, schema, "mean", {key: outputs["meta"]}, {}).raw, rows
         ).loss
         for key, outputs in logits.items()

@@ -7,6 +7,7 @@ version that has been served or reported, and a failure before the transaction c
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import anyio
 from pydantic import JsonValue
@@ -21,7 +22,7 @@ from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion, mod
 from flow_nexus_neural.engine.storage.cluster_rows import cluster_row, history_row, training_row
 from flow_nexus_neural.engine.storage.ledger_writer import LateRow
 from flow_nexus_neural.engine.storage.rows import ClusterRow
-from flow_nexus_neural.engine.versions.judge import Judge, Verdict
+from flow_nexus_neural.engine.versions.judge import Judge
 from flow_nexus_neural.engine.versions.loading import catch_up, load_everywhere
 
 Blobs = list[tuple[str, int, str]]
@@ -77,7 +78,8 @@ async def commit_round(
         StoreUnavailable: It could not be made durable; the former version stays.
     """
     version = cluster.committed.version + 1 if cluster.committed else 1
-    verdict = await judge.round(candidate.networks, plain_bundle(candidate.networks, version))
+    bundle = plain_bundle(candidate.networks, version)
+    verdict = await judge.round(candidate.networks, bundle)
     networks, blobs = await store_blobs(cluster, data[0], candidate.networks, candidate.renewed)
     point = HistoryPoint(
         round=candidate.number,
@@ -89,13 +91,21 @@ async def commit_round(
     )
     digest = model_digest({key: network.digest or "" for key, network in networks.items()})
     advance = training.advance.after(point, sum(u.steps for u in candidate.updates), digest)
-    keep, is_best = (
-        cluster.context.settings.checkpoint_keep,
-        advance.best_round in (None, candidate.number),
+    former = cluster.committed
+    committed = CommittedVersion(
+        version=version,
+        schema=data[0],
+        dataset=data[1],
+        networks=networks,
+        bundle=bundle,
+        evaluation=verdict.evaluation,
+        accuracy=verdict.test.accuracy,
+        loss=verdict.test.loss,
+        recent=recent_files(former, networks, cluster.context.settings.checkpoint_keep),
+        best=_best(former, networks, is_best=advance.best_round in (None, candidate.number)),
     )
-    committed = _successor(cluster.committed, networks, verdict, data, keep=keep, is_best=is_best)
     entries = [
-        _round_entry(cluster, training, candidate, networks[key], committed.version)
+        _round_entry(cluster, training, candidate, networks[key], version)
         for key in sorted(candidate.renewed)
     ]
     rows: list[LateRow] = [
@@ -108,31 +118,6 @@ async def commit_round(
         training.commit_round(advance, point, cluster.clock() - candidate.began_s)
         cluster.changed()
     return dict(networks)
-
-
-def _successor(
-    former: CommittedVersion | None,
-    networks: Mapping[str, NetworkGroup],
-    verdict: Verdict,
-    data: tuple[DataSchema, DatasetInfo],
-    *,
-    keep: int,
-    is_best: bool,
-) -> CommittedVersion:
-    """The version after `former`, with its measurements."""
-    version = former.version + 1 if former else 1
-    return CommittedVersion(
-        version=version,
-        schema=data[0],
-        dataset=data[1],
-        networks=networks,
-        bundle=plain_bundle(networks, version),
-        evaluation=verdict.evaluation,
-        accuracy=verdict.test.accuracy,
-        loss=verdict.test.loss,
-        recent=recent_files(former, networks, keep),
-        best=_best(former, networks, is_best=is_best),
-    )
 
 
 async def install(
@@ -300,25 +285,45 @@ def _round_entry(
         for update in candidate.updates
         if update.slot in network.slots
     ]
+    excluded = {s: why for s, why in candidate.excluded.items() if s in network.slots}
     evidence = candidate.evidence.get(network.key)
+    return {
+        **version_entry(cluster, network, version, candidate.rule, contributors, excluded),
+        "round": candidate.number,
+        "training_id": training.training_id,
+        **({"evidence": dict(evidence)} if evidence else {}),
+        "train_loss": candidate.train_loss,
+    }
+
+
+def version_entry(
+    cluster: LiveCluster,
+    network: NetworkGroup,
+    model_version: int,
+    rule: str,
+    contributors: Sequence[JsonValue] = (),
+    excluded: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, JsonValue]:
+    """What the ledger says of any new version of a network group.
+
+    Args:
+        cluster: Its cluster.
+        network: With the number, digest and file of the new version.
+        model_version: The cluster's version that it is part of.
+        rule: How its weights came about.
+        contributors: On what updates they rest.
+        excluded: Why other slots have no part in them.
+    """
     return {
         "kind": "version",
         "cohort": network.key,
         "version": network.version,
         "parent": network.version - 1,
-        "model_version": version,
-        "round": candidate.number,
-        "training_id": training.training_id,
-        "rule": candidate.rule,
-        **({"evidence": dict(evidence)} if evidence else {}),
-        "contributors": contributors,
-        "excluded": [
-            {"slot": slot, "reason": why}
-            for slot, why in candidate.excluded.items()
-            if slot in network.slots
-        ],
+        "model_version": model_version,
+        "rule": rule,
+        "contributors": [*contributors],
+        "excluded": [{"slot": slot, "reason": why} for slot, why in excluded.items()],
         "weights_digest": network.digest,
         "blob": network.blob,
         "topology_epoch": cluster.state.topology_epoch,
-        "train_loss": candidate.train_loss,
     }

@@ -40,6 +40,7 @@ from flow_nexus_neural.protocol.messages import Build, Infer
 from flow_nexus_neural.runtime.base import Region
 from flow_nexus_neural.vocabulary import DEFAULT_AGGREGATION, Aggregation
 
+Metrics = ClassificationMetrics | RegressionMetrics
 PARTS = ("train", "test")
 ATTEMPTS = 3
 RELEASE_S = 2.0
@@ -167,13 +168,24 @@ def _checked(y: NDArray[np.float32] | None, rows: int, network: NetworkGroup, sl
     return y
 
 
-def score(schema: DataSchema, answers: Fused, rows: Rows) -> Score:
-    """Loss and accuracy of answers to rows."""
+def measure(schema: DataSchema, answers: Fused, rows: Rows) -> Metrics:
+    """Every metric of answers to rows."""
     if schema.task == "regression":
-        found = _regression(schema, answers, rows)
+        standardised = (answers.values - schema.target_mean) / schema.target_sd
+        return regression(
+            standardised, rows.y.astype(np.float64), sd=schema.target_sd, mean=schema.target_mean
+        )
+    if answers.probabilities is None or answers.decisions is None:
+        raise ValueError("a classification has probabilities")
+    logits = class_logits(answers.probabilities)
+    return classification(logits, rows.y, n_classes=n_classes(schema), predicted=answers.decisions)
+
+
+def score(found: Metrics) -> Score:
+    """The two numbers that every task has."""
+    if isinstance(found, RegressionMetrics):
         return Score(found.loss, found.directional_accuracy)
-    measured = _classification(schema, answers, rows)
-    return Score(measured.loss, measured.accuracy)
+    return Score(found.loss, found.accuracy)
 
 
 def n_classes(schema: DataSchema) -> int:
@@ -183,8 +195,7 @@ def n_classes(schema: DataSchema) -> int:
 
 def report(
     schema: DataSchema,
-    answers: Mapping[Aggregation, Fused],
-    rows: Rows,
+    measured: Mapping[Aggregation, Metrics],
     *,
     description: Description,
     compared: Compared | None = None,
@@ -193,50 +204,53 @@ def report(
 
     Args:
         schema: Schema of the data.
-        answers: Predictions of these rows by aggregation; the default aggregation must be among them.
-        rows: The test rows.
+        measured: Metrics of the predictions of these rows by aggregation; the default one must be among them.
         description: Description of the data.
         compared: Baselines on the same rows; None if not computed.
     """
     bundled = "builtin" if description.kind == "builtin" else "user"
-    source = "synthetic" if description.synthetic else bundled
-    served = answers[DEFAULT_AGGREGATION]
-    of_task = _values_report if schema.task == "regression" else _classes_report
-    measured = {
-        **of_task(schema, served, rows),
-        "by_aggregation": {
-            mode: _short(schema, mode, fused, rows) for mode, fused in answers.items()
-        },
-        "ensemble_accuracy": score(schema, answers["ensemble"], rows).accuracy
-        if "ensemble" in answers
-        else None,
+    served = measured[DEFAULT_AGGREGATION]
+    ensemble = measured.get("ensemble")
+    known = {
+        **_of_task(schema, served),
+        "test_rows": served.n,
+        "data_source": "synthetic" if description.synthetic else bundled,
+        "aggregation": DEFAULT_AGGREGATION,
+        "by_aggregation": {mode: _short(mode, found) for mode, found in measured.items()},
+        "ensemble_accuracy": score(ensemble).accuracy if ensemble else None,
         "baselines": dict(compared.values) if compared else None,
         "best_baseline": compared.best if compared else None,
         "skill": compared.skill if compared else None,
     }
     nothing: dict[str, object] = dict.fromkeys(Evaluation.model_fields)
-    fixed = {"test_rows": len(rows.y), "data_source": source, "aggregation": DEFAULT_AGGREGATION}
-    return Evaluation.model_validate({**nothing, **fixed, **measured})
+    return Evaluation.model_validate({**nothing, **known})
 
 
-def compare(schema: DataSchema, answers: Fused, parts: Mapping[str, Rows]) -> Compared | None:
-    """Compare predictions of test rows with baselines; None if there is nothing to compare."""
+def compare(schema: DataSchema, found: Metrics, parts: Mapping[str, Rows]) -> Compared | None:
+    """Compare a model's metrics on test rows with baselines; None if there is nothing to compare."""
     train, test = (Sample(parts[part].x, parts[part].y, parts[part].last) for part in PARTS)
-    if schema.task == "regression":
-        rmse = _regression(schema, answers, parts["test"]).rmse
-        if rmse is None:
+    if isinstance(found, RegressionMetrics):
+        if found.rmse is None:
             return None
-        return compare_regressor(train, test, sd=schema.target_sd, rmse=rmse)
-    accuracy = _classification(schema, answers, parts["test"]).accuracy
-    if accuracy is None:
+        return compare_regressor(train, test, sd=schema.target_sd, rmse=found.rmse)
+    if found.accuracy is None:
         return None
-    return compare_classifier(train, test, n_classes=n_classes(schema), accuracy=accuracy)
+    return compare_classifier(train, test, n_classes=n_classes(schema), accuracy=found.accuracy)
 
 
-def _classes_report(schema: DataSchema, answers: Fused, rows: Rows) -> dict[str, object]:
-    found = _classification(schema, answers, rows)
-    interval = found.accuracy_interval
-    labels = schema.classes or []
+def _of_task(schema: DataSchema, found: Metrics) -> dict[str, object]:
+    """What only one kind of task has, under the names of the report."""
+    if isinstance(found, RegressionMetrics):
+        interval = found.directional_interval
+        return {
+            "accuracy_interval": list(interval) if interval else None,
+            "directional_accuracy": found.directional_accuracy,
+            "baseline_accuracy": found.baseline_directional_accuracy,
+            "mae": found.mae,
+            "rmse": found.rmse,
+            "r2": found.r2,
+        }
+    interval, classes = found.accuracy_interval, per_class(found.confusion)
     return {
         "accuracy_interval": list(interval) if interval else None,
         "baseline_accuracy": found.baseline_accuracy,
@@ -248,51 +262,25 @@ def _classes_report(schema: DataSchema, answers: Fused, rows: Rows) -> dict[str,
         "confusion": found.confusion,
         "per_class": [
             {"label": label, **asdict(of_class)}
-            for label, of_class in zip(labels, per_class(found.confusion), strict=True)
+            for label, of_class in zip(schema.classes or (), classes, strict=True)
         ]
-        if found.confusion is not None
+        if classes
         else None,
     }
 
 
-def _values_report(schema: DataSchema, answers: Fused, rows: Rows) -> dict[str, object]:
-    found = _regression(schema, answers, rows)
-    interval = found.directional_interval
-    return {
-        "accuracy_interval": list(interval) if interval else None,
-        "directional_accuracy": found.directional_accuracy,
-        "baseline_accuracy": found.baseline_directional_accuracy,
-        "mae": found.mae,
-        "rmse": found.rmse,
-        "r2": found.r2,
-    }
-
-
-def _short(
-    schema: DataSchema, mode: Aggregation, answers: Fused, rows: Rows
-) -> dict[str, float | None]:
+def _short(mode: Aggregation, found: Metrics) -> dict[str, float | None]:
     """The metrics of one aggregation; `majority` gives shares of votes, not probabilities: accuracy only."""
-    if schema.task == "regression":
-        r = _regression(schema, answers, rows)
-        return {"mae": r.mae, "rmse": r.rmse, "r2": r.r2}
-    c = _classification(schema, answers, rows)
+    if isinstance(found, RegressionMetrics):
+        return {"mae": found.mae, "rmse": found.rmse, "r2": found.r2}
     if mode == "majority":
-        return {"accuracy": c.accuracy, "log_loss": None, "brier": None, "ece": None}
-    return {"accuracy": c.accuracy, "log_loss": c.loss, "brier": c.brier, "ece": c.ece}
-
-
-def _classification(schema: DataSchema, answers: Fused, rows: Rows) -> ClassificationMetrics:
-    if answers.probabilities is None or answers.decisions is None:
-        raise ValueError("a classification has probabilities")
-    logits = class_logits(answers.probabilities)
-    return classification(logits, rows.y, n_classes=n_classes(schema), predicted=answers.decisions)
-
-
-def _regression(schema: DataSchema, answers: Fused, rows: Rows) -> RegressionMetrics:
-    standardised = (answers.values - schema.target_mean) / schema.target_sd
-    return regression(
-        standardised, rows.y.astype(np.float64), sd=schema.target_sd, mean=schema.target_mean
-    )
+        return {"accuracy": found.accuracy, "log_loss": None, "brier": None, "ece": None}
+    return {
+        "accuracy": found.accuracy,
+        "log_loss": found.loss,
+        "brier": found.brier,
+        "ece": found.ece,
+    }
 
 
 def baseline_warnings(evaluation: Evaluation | None) -> list[str]:

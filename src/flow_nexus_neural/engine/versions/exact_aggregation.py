@@ -20,7 +20,12 @@ from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.state.version import CommittedVersion, model_digest
 from flow_nexus_neural.engine.versions.aggregate import aggregate
-from flow_nexus_neural.engine.versions.commit import install, recent_files, store_blobs
+from flow_nexus_neural.engine.versions.commit import (
+    install,
+    recent_files,
+    store_blobs,
+    version_entry,
+)
 from flow_nexus_neural.engine.versions.loading import serving_name, serving_slots
 from flow_nexus_neural.errors import NodeError, RoundFailed, UpdateRejected
 from flow_nexus_neural.protocol.messages import GetWeights
@@ -146,22 +151,7 @@ async def _held(calls: NodeCalls, slot: Slot, committed: CommittedVersion) -> Up
 def _entry(
     cluster: LiveCluster, network: NetworkGroup, version: int, delivered: Delivered
 ) -> dict[str, JsonValue]:
-    contributors: list[JsonValue] = [
-        {"slot": update.slot} for update in delivered.updates if update.slot in network.slots
-    ]
-    excluded: list[JsonValue] = [
-        {"slot": slot, "reason": why} for slot, why in delivered.excluded.items()
-    ]
-    return {
-        "kind": "version",
-        "cohort": network.key,
-        "version": network.version,
-        "parent": network.version - 1,
-        "model_version": version,
-        "rule": RULE,
-        "contributors": contributors,
-        "excluded": excluded,
-        "weights_digest": network.digest,
-        "blob": network.blob,
-        "topology_epoch": cluster.state.topology_epoch,
-    }
+    own = set(network.slots)
+    contributors: list[JsonValue] = [{"slot": u.slot} for u in delivered.updates if u.slot in own]
+    excluded = {slot: why for slot, why in delivered.excluded.items() if slot in own}
+    return version_entry(cluster, network, version, RULE, contributors, excluded)

@@ -18,6 +18,7 @@ from flow_nexus_neural.engine.versions.commit import (
     plain_bundle,
     recent_files,
     store_blobs,
+    version_entry,
 )
 from flow_nexus_neural.engine.versions.judge import Judge, Verdict
 
@@ -111,19 +112,9 @@ async def _install(
 ) -> None:
     entries: list[dict[str, JsonValue]] = [
         {
-            "kind": "version",
-            "cohort": key,
-            "version": restored.networks[key].version,
-            "parent": restored.networks[key].version - 1,
-            "model_version": restored.version,
+            **version_entry(cluster, restored.networks[key], restored.version, RULE),
             "round": training.advance.best_round,
             "training_id": training.training_id,
-            "rule": RULE,
-            "contributors": [],
-            "excluded": [],
-            "weights_digest": restored.networks[key].digest,
-            "blob": restored.networks[key].blob,
-            "topology_epoch": cluster.state.topology_epoch,
         }
         for key in sorted(changed)
     ]

@@ -11,7 +11,14 @@ from flow_nexus_neural.engine.reports import Evaluation
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.version import Bundle
 from flow_nexus_neural.engine.versions.calibration import calibrated_bundle
-from flow_nexus_neural.engine.versions.evaluation import Evaluator, Score, compare, report, score
+from flow_nexus_neural.engine.versions.evaluation import (
+    Evaluator,
+    Score,
+    compare,
+    measure,
+    report,
+    score,
+)
 from flow_nexus_neural.engine.versions.served import Logits, serve_groups
 from flow_nexus_neural.errors import RoundFailed
 from flow_nexus_neural.kernels.ensemble import Fused
@@ -62,9 +69,10 @@ class Judge:
         bundle: Bundle,
         logits: Mapping[str, Mapping[str, Logits]],
     ) -> Verdict:
-        validation = Score(None, None)
-        if len(self.data.parts["select"].y):
-            validation = self._score(networks, bundle, logits, "select")
+        select, validation = self.data.parts["select"], Score(None, None)
+        if len(select.y):
+            answers = self._answers(networks, bundle, logits, "select", DEFAULT_AGGREGATION)
+            validation = score(measure(self.schema, answers, select))
         return self._on_test(networks, bundle, logits, (DEFAULT_AGGREGATION,), validation)
 
     async def finish(
@@ -106,31 +114,21 @@ class Judge:
         compared: bool = False,
     ) -> Verdict:
         test = self.data.parts["test"]
-        answers = {mode: self._answers(networks, bundle, logits, "test", mode) for mode in modes}
-        baselines = None
-        if compared:
-            baselines = compare(self.schema, answers[DEFAULT_AGGREGATION], self.data.parts)
+        measured = {
+            mode: measure(self.schema, self._answers(networks, bundle, logits, "test", mode), test)
+            for mode in modes
+        }
+        served = measured[DEFAULT_AGGREGATION]
         return Verdict(
             validation=validation,
-            test=score(self.schema, answers[DEFAULT_AGGREGATION], test),
+            test=score(served),
             evaluation=report(
                 self.schema,
-                answers,
-                test,
+                measured,
                 description=self.data.description,
-                compared=baselines,
+                compared=compare(self.schema, served, self.data.parts) if compared else None,
             ),
         )
-
-    def _score(
-        self,
-        networks: Mapping[str, NetworkGroup],
-        bundle: Bundle,
-        logits: Mapping[str, Mapping[str, Logits]],
-        part: str,
-    ) -> Score:
-        answers = self._answers(networks, bundle, logits, part, DEFAULT_AGGREGATION)
-        return score(self.schema, answers, self.data.parts[part])
 
     def _answers(
         self,

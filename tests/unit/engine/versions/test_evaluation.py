@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flow_nexus_neural.data.prepare import DataRequest, prepare
-from flow_nexus_neural.engine.versions.evaluation import report
+from flow_nexus_neural.engine.versions.evaluation import measure, report
 from flow_nexus_neural.engine.versions.served import serve_groups
 from flow_nexus_neural.settings import Settings
 from tests.unit.engine.building import bundle
@@ -21,6 +21,7 @@ def test_rows_are_the_users_only_when_the_user_gave_them(dataset, source, tmp_pa
     test = data.parts["test"]
     outputs = {"c0": np.zeros((len(test.y), data.schema.n_outputs), "f4")}
     answers = serve_groups(bundle({"worker-0": 1.0}), data.schema, "mean", outputs, {}).final
-    made = report(data.schema, {"mean": answers}, test, description=data.description)
+    found = measure(data.schema, answers, test)
+    made = report(data.schema, {"mean": found}, description=data.description)
     assert made.data_source == source
     assert made.test_rows == len(test.y)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flow_nexus_neural.data.prepare import DataRequest, prepare
-from flow_nexus_neural.engine.versions.evaluation import Score, score
+from flow_nexus_neural.engine.versions.evaluation import Score, measure, score
 from flow_nexus_neural.engine.versions.judge import Judge
 from flow_nexus_neural.engine.versions.served import serve_groups
 from flow_nexus_neural.settings import Settings
@@ -54,7 +54,7 @@ async def test_validation_is_measured_on_select_rows(tmp_path):
     for part, found in (("select", verdict.validation), ("test", verdict.test)):
         own = data.parts[part]
         answers = serve_groups(PLAIN, data.schema, "mean", {"c0": by_first_feature(own)}, {})
-        assert found == score(data.schema, answers.final, own)
+        assert found == score(measure(data.schema, answers.final, own))
     assert verdict.validation != verdict.test
     assert verdict.evaluation.test_rows == len(data.parts["test"]) == 48
 
