@@ -22,7 +22,7 @@ from flow_nexus_neural.engine.reports import ClusterLine
 from flow_nexus_neural.engine.requests import StatusRequest, TerminateRequest
 from flow_nexus_neural.engine.storage.snapshot import copy_state_dir
 from flow_nexus_neural.engine.storage.state_dir import holder
-from flow_nexus_neural.errors import ClusterNotFound, StoreError
+from flow_nexus_neural.errors import StoreError
 from flow_nexus_neural.server.errors import error_text, known_error
 from flow_nexus_neural.server.rounding import wire_json
 from flow_nexus_neural.server.schemas import StatusResult
@@ -81,7 +81,7 @@ async def _look(settings: Settings, cluster_id: str | None) -> str:
     for _ in range(TRIES - 1):
         try:
             return await _look_once(settings, cluster_id)
-        except (StoreError, ClusterNotFound):
+        except StoreError:
             if holder(settings.state_dir) is None:
                 raise
     return await _look_once(settings, cluster_id)

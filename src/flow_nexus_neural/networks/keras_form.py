@@ -54,7 +54,12 @@ def plain_layer(entry: object, place: str) -> object:
     Raises:
         InvalidArchitecture: If its `config` is no object.
     """
-    if not isinstance(entry, Mapping) or _has(entry, "type") or not _has(entry, "class_name"):
+    if not isinstance(entry, Mapping):
+        return entry
+    written = [key for key in entry if fold(str(key)) == "type"]
+    if len(written) == 1 and written[0] != "type":  # from here on it is asked for by its name
+        return {"type": entry[written[0]], **{k: v for k, v in entry.items() if k != written[0]}}
+    if written or not _has(entry, "class_name"):
         return entry
     name, config = _value(entry, "class_name"), _value(entry, "config")
     if config is not None and not isinstance(config, Mapping):
@@ -85,7 +90,7 @@ def _expanded(entry: object, position: int, depth: int, *, is_first: bool) -> It
         return
     is_keras = isinstance(entry, Mapping) and not _has(entry, "type") and _has(entry, "class_name")
     layer = plain_layer(entry, place)
-    if not isinstance(layer, Mapping) or not isinstance(_value(layer, "type"), str):
+    if not isinstance(layer, Mapping) or not isinstance(layer.get("type"), str):
         yield layer  # type: ignore[misc]  # the parser says what is wrong with it
         return
     layer = _unwrapped(dict(layer), place)
@@ -117,7 +122,7 @@ def _layers_of(entry: object, place: str) -> Sequence[object] | None:
 
 def _unwrapped(layer: dict[str, JsonValue], place: str) -> dict[str, JsonValue]:
     """What a wrapper does where the layer inside treats every step alone anyway."""
-    kind = fold(str(layer["type"]) if "type" in layer else "")
+    kind = fold(str(layer["type"]))
     if kind == "bidirectional":
         return _one_way(layer, place)
     if kind == "relu":

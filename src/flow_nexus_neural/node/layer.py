@@ -44,11 +44,6 @@ class Layer(ABC):
     def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:
         """Run the layer, in training mode if `noise` is given."""
 
-    @property
-    def min_training_rows(self) -> int:
-        """Rows that a training batch must have at least."""
-        return 1
-
 
 def drop(x: Tensor, rate: float, noise: Noise, shape: tuple[int, ...] | None = None) -> Tensor:
     """Zero elements with probability `rate` and scale the rest by 1 / (1 - rate).

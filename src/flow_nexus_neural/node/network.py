@@ -38,11 +38,6 @@ class Network:
             return CHUNK_ROWS
         return max(CHUNK_STEPS // self.plan.input.sequence_shape[0], 1)
 
-    @property
-    def min_training_rows(self) -> int:
-        """The largest need of any layer: 2 if a row gives a batch norm only one value per channel."""
-        return max(layer.min_training_rows for layer in self._layers)
-
     def logits(self, rows: Tensor, weights: Weights, noise: Noise = None) -> Tensor:
         """Run the network.
 

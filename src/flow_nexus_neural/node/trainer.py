@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flow_nexus_neural.networks.batches import smallest_batch
 from flow_nexus_neural.node.inputs import drop_features
 from flow_nexus_neural.node.losses import LOSSES
 from flow_nexus_neural.node.network import Network
@@ -90,17 +91,18 @@ def train(
             network's batch norm.
         Exception: Any exception of `watch`; the workspace then holds an incomplete state.
     """
-    if request.batch_size < network.min_training_rows:
+    needed = smallest_batch(network.plan)
+    if request.batch_size < needed:
         raise ValueError(
             f"batch_size={request.batch_size} is too small for batch_normalization, which needs"
-            f" {network.min_training_rows} rows"
+            f" {needed} rows"
         )
     noise = torch.Generator().manual_seed(request.dropout_seed)
     step = _Step(network, workspace, shard, request, noise)
     total, rows_seen, steps, cpu_s = 0.0, 0, 0, 0.0
     for rows in _batches(request.passes, len(shard.x), request.batch_size):
         # A last batch of one row has no variance for batch norm to divide by.
-        if len(rows) < network.min_training_rows:
+        if len(rows) < needed:
             continue
         started, cpu_started = time.perf_counter(), time.thread_time()
         steps += 1

@@ -1,9 +1,8 @@
 """Shortens the answer to many records to a size that hosts show, with a warning about what was left out."""
 
-import json
 from collections.abc import Callable
 
-from flow_nexus_neural.server.rounding import wire_json
+from flow_nexus_neural.server.rounding import n_wire_bytes
 from flow_nexus_neural.server.schemas import PredictResult
 from flow_nexus_neural.vocabulary import Label
 
@@ -34,14 +33,16 @@ def answer_short_enough(answer: PredictResult, *, full: bool = False) -> Predict
         *(reversed(by_node_or_decision) if full else by_node_or_decision),
     )
     told: list[str] = []
-    whole, size = answer, _n_bytes(answer)
+    whole, size = answer, n_wire_bytes(answer)
+    now = size
     for shorten in steps:
-        if _n_bytes(answer) <= budget - sum(len(notice) for notice in told):
+        if now <= budget - sum(len(notice) for notice in told):
             break
         shortened = shorten(answer)
         if shortened is not None:
             answer, notice = shortened
             told.append(notice)
+            now = n_wire_bytes(answer)
     if answer is whole:
         return answer
     if answer.probabilities is None and answer.node_predictions is None:
@@ -50,11 +51,6 @@ def answer_short_enough(answer: PredictResult, *, full: bool = False) -> Predict
     fitting = max(1, int(n_records * budget / size * 0.95))
     told.append(f"to get everything, send at most {fitting} of these records per call")
     return answer.model_copy(update={"warnings": [*answer.warnings, "; ".join(told)]})
-
-
-def _n_bytes(answer: PredictResult) -> int:
-    text = json.dumps(wire_json(answer), separators=(",", ":"), ensure_ascii=False)
-    return len(text.encode())
 
 
 def _with_fewer_digits(answer: PredictResult) -> Shortened | None:

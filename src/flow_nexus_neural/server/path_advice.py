@@ -6,6 +6,7 @@ roots. The caller cannot change that; the user can, with one line.
 
 import os
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from flow_nexus_neural.errors import DatasetNotFound, NeuralError, PathNotAllowed
 from flow_nexus_neural.server.errors import clip, one_line
@@ -43,7 +44,8 @@ def _is_path(dataset: str) -> bool:
 
 def _directory(dataset: str) -> str:
     """The directory that would have to be allowed: of an absolute path its own, else any."""
-    path = Path(os.path.expanduser(dataset.removeprefix("file://")))
+    named_path = unquote(urlsplit(dataset).path) if dataset.startswith("file:") else dataset
+    path = Path(os.path.expanduser(named_path))
     named = str(path.parent)
     if (
         not path.is_absolute()

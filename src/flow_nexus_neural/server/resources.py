@@ -1,7 +1,5 @@
 """Clusters as resources: the list of clusters, the status of one, and its training history."""
 
-import json
-
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from pydantic import BaseModel
 
@@ -10,7 +8,7 @@ from flow_nexus_neural.errors import ClusterNotFound, NeuralError
 from flow_nexus_neural.server.errors import error_text
 from flow_nexus_neural.server.host import EngineHost
 from flow_nexus_neural.server.neural_server import NeuralServer
-from flow_nexus_neural.server.rounding import wire_json
+from flow_nexus_neural.server.rounding import wire_json, wire_text
 from flow_nexus_neural.server.schemas import StatusResult
 from flow_nexus_neural.server.status_size import short_enough
 
@@ -77,4 +75,4 @@ def resource_error(error: NeuralError) -> ResourceError:
 
 
 def _json(report: BaseModel) -> str:
-    return json.dumps(wire_json(report), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return wire_text(wire_json(report))

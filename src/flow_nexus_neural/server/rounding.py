@@ -3,7 +3,9 @@
 Six significant digits exceed the precision of every measurement here and keep replies short.
 """
 
+import json
 import math
+from collections.abc import Mapping
 
 from pydantic import BaseModel, JsonValue
 
@@ -24,6 +26,16 @@ def wire_json(result: BaseModel) -> dict[str, JsonValue]:
     if not _is_finite(dumped):
         type(result).model_validate(content)
     return content
+
+
+def wire_text(content: Mapping[str, JsonValue]) -> str:
+    """The content of a reply as compact JSON text, as it is sent."""
+    return json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def n_wire_bytes(result: BaseModel) -> int:
+    """Bytes that a result takes as text of a reply."""
+    return len(wire_text(wire_json(result)).encode())
 
 
 def _is_finite(value: JsonValue) -> bool:

@@ -1,9 +1,8 @@
 """Shortens a status to a size that suits a model, with a warning about what was left out."""
 
-import json
 from collections.abc import Callable
 
-from flow_nexus_neural.server.rounding import wire_json
+from flow_nexus_neural.server.rounding import n_wire_bytes
 from flow_nexus_neural.server.schemas import StatusResult
 
 MAX_STATUS_BYTES = 24_000
@@ -22,7 +21,7 @@ def short_enough(status: StatusResult) -> StatusResult:
         (_with_last_sessions, f"only the last {N_SESSIONS} training sessions are listed"),
     )
     for shorten, notice in steps:
-        if _n_bytes(status) <= MAX_STATUS_BYTES:
+        if n_wire_bytes(status) <= MAX_STATUS_BYTES:
             break
         shorter = shorten(status)
         if shorter is not status:
@@ -30,11 +29,6 @@ def short_enough(status: StatusResult) -> StatusResult:
             warnings = [*shorter.warnings, notice.format(uri=uri)]
             status = shorter.model_copy(update={"warnings": warnings})
     return status
-
-
-def _n_bytes(status: StatusResult) -> int:
-    text = json.dumps(wire_json(status), separators=(",", ":"), ensure_ascii=False)
-    return len(text.encode())
 
 
 def _with_short_history(status: StatusResult) -> StatusResult:

@@ -5,7 +5,6 @@ sends every result twice, once indented. This one reads arguments itself (`argum
 failure as `code: ...`, and sends compact JSON. Only this module depends on the SDK's tool internals.
 """
 
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
@@ -32,7 +31,7 @@ from flow_nexus_neural.server.json_schema import (
 )
 from flow_nexus_neural.server.path_advice import with_path_advice
 from flow_nexus_neural.server.progress import paced_progress
-from flow_nexus_neural.server.rounding import wire_json
+from flow_nexus_neural.server.rounding import wire_json, wire_text
 
 RequestT = TypeVar("RequestT", bound=EngineRequest)
 
@@ -136,8 +135,8 @@ class StrictTool(Tool):
 def succeeded(result: BaseModel) -> CallToolResult:
     """The result as structured content, and the same JSON once as compact text."""
     content = wire_json(result)
-    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=content)
+    text = TextContent(type="text", text=wire_text(content))
+    return CallToolResult(content=[text], structured_content=content)
 
 
 def failed(error: NeuralError) -> CallToolResult:

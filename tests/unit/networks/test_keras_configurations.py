@@ -360,3 +360,21 @@ def test_a_default_may_be_written_in_any_spelling(written):
 @pytest.mark.parametrize("written", [[1, 2], "last", {}, 1, True])
 def test_another_value_is_none_of_its_spellings(written):
     assert not FixedArgument("axis", -1).allows(written, {})
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        {"Type": "dense", "units": 4},
+        {"TYPE": "Dense", "units": 4},
+        {"type": "TimeDistributed", "layer": {"Type": "dense", "units": 4}},
+    ],
+)
+def test_the_key_of_the_type_may_be_spelled_in_any_case(layer):
+    (parsed,) = parse_layers([layer]).layers
+    assert (parsed.kind.name, parsed.args["units"]) == ("dense", 4)
+
+
+def test_a_layer_with_two_types_is_refused_and_not_an_internal_error():
+    with pytest.raises(InvalidArchitecture, match="more than one 'type'"):
+        parse_layers([{"TYPE": "dense", "Type": "lstm", "units": 4}])

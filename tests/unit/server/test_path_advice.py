@@ -17,6 +17,8 @@ OUTSIDE = PathNotAllowed(
     [
         ("/data/market/prices.csv", "/data/market"),
         ("file:///data/market/prices.csv", "/data/market"),
+        ("file:///data/my%20market/prices.csv", "/data/my market"),
+        ("file://localhost/data/market/prices.csv", "/data/market"),
         ("prices.csv", "/the/folder/of/the/file"),
         ("market/prices", "/the/folder/of/the/file"),
         ("/prices.csv", "/the/folder/of/the/file"),

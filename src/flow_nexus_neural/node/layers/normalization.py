@@ -24,13 +24,11 @@ class BatchNormalization(Layer):
 
     Attributes:
         frozen: None of its tensors is trained.
-        one_value: A row has one value per channel, so a batch of one row has no variance.
     """
 
     momentum: float
     epsilon: float
     frozen: bool
-    one_value: bool
 
     @classmethod
     @override
@@ -41,14 +39,7 @@ class BatchNormalization(Layer):
             arguments.number("momentum", below=1.0),
             arguments.number("epsilon"),
             frozen=not any(tensor.trainable for tensor in layer.tensors),
-            one_value=len(layer.in_shape) == 1 or layer.take_last_step or layer.in_shape[0] == 1,
         )
-
-    @property
-    @override
-    def min_training_rows(self) -> int:
-        """See `Layer.min_training_rows`."""
-        return 2 if self.one_value and not self.frozen else 1
 
     @override
     def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:

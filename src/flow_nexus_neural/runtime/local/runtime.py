@@ -278,7 +278,7 @@ class LocalRuntime(ManagedRuntime[LocalNode]):
     @override
     def _not_started(self, spec: NodeSpec, ready_timeout_s: float) -> NodeStartFailed:
         zygote = self._zygote
-        if zygote is None or not zygote.owes_a_fork_for_s():
+        if zygote is None or not zygote.owes_a_fork:
             return super()._not_started(spec, ready_timeout_s)
         return NodeStartFailed(
             f"node {spec.slot} was not started: the process that starts nodes (pid {zygote.pid})"

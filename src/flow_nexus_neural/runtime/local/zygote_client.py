@@ -69,7 +69,6 @@ class Child:
 class _Fork:
     """A child that was ordered and has not been reported yet."""
 
-    ordered_s: float = field(default_factory=time.monotonic)
     answered: anyio.Event = field(default_factory=anyio.Event)
     child: Child | None = None
     refusal: str = ""
@@ -138,10 +137,10 @@ class ZygoteClient:
             rss_bytes=resident_bytes(self.pid),
         )
 
-    def owes_a_fork_for_s(self) -> float:
-        """Seconds since the oldest order that it has not answered; 0 when it has answered all."""
-        oldest = min((fork.ordered_s for fork in self._forks.values()), default=None)
-        return 0.0 if oldest is None else time.monotonic() - oldest
+    @property
+    def owes_a_fork(self) -> bool:
+        """Whether there is an order that it has not answered."""
+        return bool(self._forks)
 
     def set_session_nice(self, nice: int) -> None:
         """Lower the priority of its session, so that this process gets a processor before its nodes do.
