@@ -120,11 +120,14 @@ class _Names:
             known = next((self.folded[name] for name in same if name in self.folded), None)
             if known is not None:
                 self.folded.update({name: self.folded.get(name, known) for name in same})
+        self.symbols: dict[str, str] = {}
+        for symbol in schema.symbols:
+            self.symbols.setdefault(symbol.lower(), symbol)
         self._columns = schema.columns
         self._dissolved: dict[str, dict[int, int]] = {}
         for index, spec in enumerate(schema.columns):
-            split = step_of(spec.name)
-            if split is not None and spec.name.endswith("]"):
+            split = step_of(spec.name) if spec.name.endswith("]") else None
+            if split is not None:
                 self._dissolved.setdefault(split[0].lower(), {})[split[1]] = index
 
     def place_of(self, name: str) -> _Place | None:
@@ -172,9 +175,11 @@ def _read_row(
         elif isinstance(value, list) and (steps := names.steps_of(str(name))):
             _read_steps(schema, steps, reading.values[at], str(name), value)
         elif str(name).lower() in SYMBOL_NAMES and schema.symbols:
-            reading.symbols[at[0]] = _symbol(schema, reading, value)
+            reading.symbols[at[0]] = _symbol(names.symbols, reading, value)
         elif len(reading.ignored) < MAX_LISTED:
-            reading.ignored.setdefault(_shown(str(name), 80), _why_ignored(schema, str(name)))
+            shown = _shown(str(name), 80)
+            if shown not in reading.ignored:  # of many rows the first says it for all
+                reading.ignored[shown] = _why_ignored(schema, str(name))
 
 
 def _shown(text: str, length: int) -> str:
@@ -194,13 +199,14 @@ def _why_ignored(schema: DataSchema, name: str) -> str:
     return "unknown"
 
 
-def _symbol(schema: DataSchema, reading: _Reading, value: object) -> str | None:
+def _symbol(symbols: Mapping[str, str], reading: _Reading, value: object) -> str | None:
+    """The model's symbol that a record names, in any case; `symbols` has them by their lower case."""
     if value is None:
         return None
     if isinstance(value, (list, Mapping)):
         raise InvalidRecord(f"the symbol is {json_kind(value)}", hint="give a text")
     text = _shown(str(value).strip(), 40)
-    known = next((symbol for symbol in schema.symbols if symbol.lower() == text.lower()), None)
+    known = symbols.get(text.lower())
     if known is None:
         reading.warn(f"symbol '{text}' is unknown: pooled statistics are used")
     return known or text

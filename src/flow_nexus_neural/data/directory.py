@@ -86,8 +86,9 @@ def _read_sections(
     """What the folders `train` and `test` hold; None if there is no data file in them."""
     with ExitStack() as stack_of_sections:
         sections: dict[str, DataDirectory] = {}
+        names = directory.names()
         for part in SPLITS_OF_PARTS:
-            if part not in directory.names():
+            if part not in names:
                 continue
             entered = stack_of_sections.enter_context(directory.open(part))
             if isinstance(entered, DataDirectory):
@@ -243,6 +244,11 @@ def _with_parts(
 
 
 def _train_and_test(read: _Section, subject: str) -> tuple[Table, str | None, Digests]:
+    if set(read.tables) != set(SECTIONS):
+        raise InvalidDataset(
+            f"{subject}: {' and '.join(SECTIONS)} hold clients of their own",
+            hint="put the files of clients into folders train/ and test/",
+        )
     parts: Sequence[Table] = [read.tables[part] for part in SECTIONS]
     digests = sorted(read.digests, key=lambda item: SECTIONS.index(item[0].split(".")[0]))
     table = stack(parts, SECTIONS, subject)

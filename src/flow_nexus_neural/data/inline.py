@@ -211,7 +211,6 @@ def _inputs_and_labels(
     value: Mapping[str, object], inputs: str, subject: str, limits: Limits
 ) -> Read:
     array = _array(value[inputs], inputs, subject, limits)
-    check_rows(len(array), limits.max_rows, subject)
     names = value.get("feature_names")
     if names is not None and not isinstance(names, list):
         raise InvalidDataset(f"{subject}: feature_names is not a list", hint=FORMS)
@@ -350,6 +349,11 @@ def stack(tables: Sequence[Table], titles: Sequence[str], subject: str) -> Table
 
 
 def _stack_column(parts: Sequence[Column], name: str, subject: str) -> Column:
+    """Parts of one column below each other; text if any part is text.
+
+    Raises:
+        InvalidDataset: If parts hold lists of different lengths.
+    """
     if not all(isinstance(part, TextColumn) for part in parts):
         parts = [_numbers_if_only_words(part) for part in parts]
     numbers = [part for part in parts if not isinstance(part, TextColumn)]
@@ -374,10 +378,11 @@ def _numbers_if_only_words(part: Column) -> Column:
 
 def _codes_in(part: Column, levels: dict[str, int]) -> NDArray[np.int32]:
     if not isinstance(part, TextColumn):
-        texts = ["" if np.isnan(value) else number_text(value) for value in part.ravel()]
-        own = TextColumn(np.arange(len(texts), dtype=np.int32), tuple(texts))
-        own.codes[[not text for text in texts]] = -1
-        return _codes_in(own, levels)
+        values = part.ravel()
+        known = ~np.isnan(values)
+        codes = np.full(len(values), -1, dtype=np.int32)
+        codes[known] = np.arange(known.sum(), dtype=np.int32)
+        return _codes_in(TextColumn(codes, tuple(map(number_text, values[known]))), levels)
     to_shared = np.asarray(
         [levels.setdefault(level, len(levels)) for level in part.levels] or [-1], dtype=np.int32
     )

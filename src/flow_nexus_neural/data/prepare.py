@@ -100,7 +100,8 @@ def _prepare(request: DataRequest, settings: Settings) -> PreparedData:
     if request.window is not None:
         samples = _windowed(draft, matrix, request.window)
     schema = _schema(draft, matrix, request.window)
-    parts = {name: _rows(rows, matrix.x, draft, schema) for name, rows in samples.items()}
+    before = _known_before(draft)
+    parts = {name: _rows(rows, matrix.x, draft, schema, before) for name, rows in samples.items()}
     return PreparedData(
         description=_describe(draft, matrix, schema, parts),
         schema=schema,
@@ -256,7 +257,11 @@ def _schema(draft: _Draft, matrix: Matrix, window: int | None) -> DataSchema:
 
 
 def _rows(
-    rows: Indices | Windows, x: NDArray[np.float32], draft: _Draft, schema: DataSchema
+    rows: Indices | Windows,
+    x: NDArray[np.float32],
+    draft: _Draft,
+    schema: DataSchema,
+    before: Indices | None,
 ) -> Rows:
     last, taken = (rows.last, rows.of(x)) if isinstance(rows, Windows) else (rows, x[rows])
     values = draft.labels.values[last]
@@ -272,12 +277,12 @@ def _rows(
         y=y,
         symbols=draft.layout.symbol_of[last],
         clients=no_client if client_of is None else client_of[last],
-        last=_last_known(last, draft, schema),
+        last=None if before is None else _last_known(before[last], draft.labels, schema),
     )
 
 
-def _last_known(rows: Indices, draft: _Draft, schema: DataSchema) -> NDArray[np.float32] | None:
-    """The latest label known at each row, scaled as labels are: what persistence would answer."""
+def _known_before(draft: _Draft) -> Indices | None:
+    """[rows] the row with the latest label known at each row, -1 for none; None without an order in time."""
     series, labels = draft.series, draft.labels
     if not series.ordered:
         return None
@@ -285,7 +290,11 @@ def _last_known(rows: Indices, draft: _Draft, schema: DataSchema) -> NDArray[np.
     ahead = rows_ahead(series.order, series.of_row, max(1, labels.reach))
     before = np.full(len(ahead), -1, dtype=np.int64)
     before[ahead[ahead >= 0]] = np.flatnonzero(ahead >= 0)
-    known = before[rows]
+    return before
+
+
+def _last_known(known: Indices, labels: Labels, schema: DataSchema) -> NDArray[np.float32]:
+    """Labels of these rows, scaled as labels are: what persistence would answer."""
     values = np.where(known >= 0, labels.values[known], np.nan)
     return ((values - schema.target_mean) / schema.target_sd).astype(np.float32)
 

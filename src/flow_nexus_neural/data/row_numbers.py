@@ -45,13 +45,15 @@ def names_rows(name: str, column: Column) -> bool:
     """Whether a column is, by its name, the index of a data frame or an id with many values."""
     if name.lower().startswith("__index_level_"):
         return True
+    is_index = bool(_INDEX.match(name) or _ID.search(name))
+    if not is_index and not _NUMBER.search(name):
+        return False  # most columns: their values need not be sorted
     if isinstance(column, TextColumn) or not _is_whole(column):
         return False
     distinct = len(np.unique(column))
-    if _INDEX.match(name) or _ID.search(name):
+    if is_index:
         return distinct > MAX_CODES
-    few_repeat = len(column) >= MIN_ROWS and distinct >= _MOSTLY * len(column)
-    return few_repeat and _NUMBER.search(name) is not None
+    return len(column) >= MIN_ROWS and distinct >= _MOSTLY * len(column)
 
 
 def numbers_rows(name: str, column: Column, groups: Indices | None) -> bool:

@@ -88,3 +88,21 @@ def test_a_table_is_divided_by_client():
     assert parts["u1"].columns["f0"].tolist() == [0, 0, 0]
     assert list(by_client(parts["u1"])) == []
     assert stem_of("a.b.csv.gz") == "a"
+
+
+def test_a_column_that_is_empty_for_one_client_adds_no_value_to_the_words_of_another():
+    clients = {
+        "ann": [{"a": None, "b": 1, "y": n % 2} for n in range(4)],
+        "bob": [{"a": f"w{n % 2}", "b": 2, "y": n % 2} for n in range(4)],
+    }
+    table, _ = table_of({"clients": clients}, "inline data", Limits(100))
+    assert table.columns["a"].levels == ("w0", "w1")
+    assert table.columns["a"].codes.tolist() == [-1] * 4 + [0, 1, 0, 1]
+
+
+def test_a_train_and_a_test_file_that_hold_clients_are_refused(root, settings):
+    (root / "d").mkdir()
+    (root / "d" / "train.json").write_text(leaf(["ann", "bob"]))
+    (root / "d" / "test.json").write_text(leaf(["cid"]))
+    with pytest.raises(InvalidDataset, match="hold clients of their own"):
+        read_folder(root / "d", settings)
