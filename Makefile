@@ -44,14 +44,15 @@ check: $(STAMP)
 	$(BIN)/python -m bench.report --check
 
 # Two halves at one time: most tests wait for processes of their own, and one after the other they leave a core idle.
+# The half that starts processes is in front, so that where it hangs is seen while it hangs.
 HALF_ONE ?= tests/integration tests/fault tests/security
 HALF_TWO ?= tests/unit tests/property tests/sim tests/conformance
 
 test: $(STAMP)
 	@mkdir -p build
-	@$(BIN)/python -m pytest -q $(HALF_ONE) > build/test-half-one.txt 2>&1 & one=$$!; \
-	$(BIN)/python -m pytest -q $(HALF_TWO); two=$$?; \
-	wait $$one; one=$$?; cat build/test-half-one.txt; \
+	@$(BIN)/python -m pytest -q $(HALF_TWO) > build/test-half-two.txt 2>&1 & two=$$!; \
+	$(BIN)/python -m pytest -q $(HALF_ONE); one=$$?; \
+	wait $$two; two=$$?; cat build/test-half-two.txt; \
 	test $$one -eq 0 && test $$two -eq 0
 
 examples: $(STAMP)

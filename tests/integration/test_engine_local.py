@@ -220,13 +220,13 @@ async def test_a_new_server_on_the_old_directory_answers_the_same_to_the_bit(tmp
     async with local_world(tmp_path) as w:
         cluster = await w.cluster(3, layers=SMALL)
         await w.train(cluster, blobs(400), epochs=4)
-        before = await w.predict(cluster, record)
+        before = await w.predict(cluster, record, deadline_ms=20_000)
         report = await w.start(cluster, blobs(400), epochs=900)
         await w.rounds(cluster, 2)
         with pytest.raises(StateDirLocked, match="another server"):
             async with Engine.open(Settings(state_dir=tmp_path), runtime=w.runtime):
                 pass
-        interrupted = await w.predict(cluster, record)
+        interrupted = await w.predict(cluster, record, deadline_ms=20_000)
         assert interrupted.prediction != before.prediction
     async with local_world(tmp_path) as w:
         status = await w.status(cluster)
@@ -235,10 +235,10 @@ async def test_a_new_server_on_the_old_directory_answers_the_same_to_the_bit(tmp
         assert status.training_status == "stopped"
         assert "interrupted: the server ended after round" in status.training_error
         with anyio.fail_after(HANG_S):
-            first, second = [await w.predict(cluster, record) for _ in range(2)]
+            first, second = [await w.predict(cluster, record, deadline_ms=20_000) for _ in range(2)]
         assert first.model_version == status.model_version
         assert first.prediction == second.prediction
         digest = first.bundle_sha
     async with local_world(tmp_path) as w:
-        third = await w.predict(cluster, record)
+        third = await w.predict(cluster, record, deadline_ms=20_000)
         assert (third.prediction, third.bundle_sha) == (first.prediction, digest)
