@@ -6,5 +6,5 @@ from tests.doubles.limits import HANG_S
 
 
 def pytest_unconfigure(config):
-    # After the last report nothing but the interpreter's own end is left, which waits for threads without a limit.
+    # After the last report only the interpreter's own end is left, which waits for threads without a limit.
     faulthandler.dump_traceback_later(HANG_S, exit=True)

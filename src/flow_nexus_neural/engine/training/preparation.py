@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 
 from flow_nexus_neural.data.partition import Shards, assign_shards
 from flow_nexus_neural.data.prepare import DataRequest, PreparedData, prepare
+from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.reports import DatasetInfo, NetworkInfo, TrainingConfig
@@ -39,6 +40,7 @@ class Preparation:
         networks: With the committed state of the same network where there is one.
         continues: Whether at least one network starts from a committed version.
         least_workers: Fewest workers of a round that the caller insists on; 1 when nothing was asked.
+        run: Root of every seed of the training.
     """
 
     data: PreparedData
@@ -50,6 +52,13 @@ class Preparation:
     continues: bool
     least_workers: int
     warnings: list[str]
+    run: tuple[int, int]
+
+    def cut(self, workers: list[Slot]) -> Shards:
+        """Divide the training rows among these workers."""
+        return cut_shards(
+            self.data, self.data.parts["train"], workers, self.config.partition, self.run
+        )
 
 
 async def prepare_training(
@@ -76,7 +85,9 @@ async def prepare_training(
     data = await cluster.context.read_data(prepare, asked, cluster.context.settings)
     seed = request.seed if request.seed is not None else cluster.spec.seed
     partition = resolve_partition(request, has_clients=bool(data.clients))
-    shards = await cluster.context.offload(cut_shards, data, workers, partition, (seed, ordinal))
+    shards = await cluster.context.offload(
+        cut_shards, data, data.parts["train"], workers, partition, (seed, ordinal)
+    )
     eligible = [slot for slot in workers if shards.rows[slot.name].size > 0]
     if not eligible:
         raise DataTooSmall(
@@ -106,6 +117,7 @@ async def prepare_training(
         continues=continues,
         least_workers=request.min_nodes_per_round or 1,
         warnings=[*data.warnings, *shards.warnings, *warnings],
+        run=(seed, ordinal),
     )
 
 
@@ -128,11 +140,11 @@ def healthy_workers(cluster: LiveCluster) -> list[Slot]:
 
 
 def cut_shards(
-    data: PreparedData, workers: list[Slot], partition: str, run: tuple[int, int]
+    data: PreparedData, rows: Rows, workers: list[Slot], partition: str, run: tuple[int, int]
 ) -> Shards:
-    """Divide the training rows among workers."""
+    """Divide rows of a data set among workers."""
     return assign_shards(
-        data.parts["train"],
+        rows,
         [(slot.name, slot.spec.capabilities) for slot in workers],
         partition,
         seed64(run, 0, "", 0, "partition"),

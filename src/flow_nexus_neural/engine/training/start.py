@@ -105,7 +105,7 @@ def _install(cluster: LiveCluster, training: Training, prepared: Preparation) ->
         for name in network.slots:
             slot = cluster.slots[name]
             slot.assign_network(network.plan.n_params, implied_head=network.plan.implied_head)
-            slot.assign_rows(run.exchange.rows_of(name))
+            slot.assign_rows(run.rounds.exchange.rows_of(name))
     return run
 
 

@@ -1,0 +1,276 @@
+"""Rounds over one division of rows: workers are prepared and asked, and a round that failed is tried again.
+
+What a round made is returned; nothing is committed here, so that a training and whatever trains its networks
+again on other rows (folds, the final refit) share this.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import anyio
+
+from flow_nexus_neural.coordination.consensus.registry import AVERAGING, find_policy
+from flow_nexus_neural.data.partition import Shards
+from flow_nexus_neural.data.rows import Rows
+from flow_nexus_neural.data.schema import DataSchema
+from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.nodes.lifecycle import revive
+from flow_nexus_neural.engine.reports import TrainingConfig
+from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
+from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.state.update import Update
+from flow_nexus_neural.engine.training.collect import Pace, prepare_all
+from flow_nexus_neural.engine.training.exchange import Exchange, Recipe
+from flow_nexus_neural.engine.training.left_out import LeftOut
+from flow_nexus_neural.engine.training.preparation import FEATURE_DROPOUT
+from flow_nexus_neural.engine.training.strategies import (
+    ClientHistory,
+    RoundSetting,
+    RoundWork,
+    federated_round,
+    local_sgd_round,
+)
+from flow_nexus_neural.errors import NeuralError, NoWorkers, RoundFailed
+
+Cut = Callable[[list[Slot]], Shards]
+"""Divides the rows among workers."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """What stays the same over all rounds.
+
+    Attributes:
+        rows: All rows to train on; shards are indices into them.
+        cut: Divides these rows among workers.
+        least_workers: Fewest workers of a round that the caller insists on; 1 when nothing was asked.
+        run: Root of every seed.
+    """
+
+    config: TrainingConfig
+    schema: DataSchema
+    rows: Rows
+    cut: Cut
+    least_workers: int
+    run: tuple[int, int]
+
+
+@dataclass
+class Rounds:
+    """The rounds of one course.
+
+    Attributes:
+        networks: Network groups with the state from which the next round starts.
+        left_out: Workers that failed in the present round.
+    """
+
+    cluster: LiveCluster
+    course: Course
+    networks: dict[str, NetworkGroup]
+    shards: Shards
+    left_out: LeftOut = field(default_factory=LeftOut)
+
+    def __post_init__(self) -> None:
+        config, schema = self.course.config, self.course.schema
+        self.exchange = Exchange(
+            self.cluster,
+            self.course.rows,
+            self.shards.rows,
+            Recipe(
+                learning_rate=config.learning_rate,
+                batch_size=config.batch_size,
+                feature_dropout=FEATURE_DROPOUT if schema.input.vector_length else 0.0,
+            ),
+        )
+        self.policy = find_policy(config.aggregation_method) or AVERAGING
+        self._groups = dict(self.shards.groups)
+        self._pace = Pace()
+        self._asked = ClientHistory()
+
+    async def begin(self) -> None:
+        """Load the starting state into the workers: the given weights, or random initial weights.
+
+        Raises:
+            NoWorkers: No worker could build a network.
+        """
+        for key, network in list(self.networks.items()):
+            members = [slot for slot, own in self.members() if own.key == key]
+            lacking = [(slot, network) for slot in members]
+            digests = await prepare_all(self.exchange, lacking, self.left_out)
+            if network.state is None:
+                state = await self._initial(members, network, digests)
+                self.networks[key] = network.with_state(state)
+
+    async def run(self, attempt: Callable[[], Awaitable[None]]) -> None:
+        """Run one round, and try it again with the remaining workers after a failure.
+
+        A try does not count against the limit if lost workers are restarted automatically, or if enough
+        workers are left without those that failed in it.
+
+        Args:
+            attempt: One try: `work`, and whatever is done with what it made.
+
+        Raises:
+            RoundFailed, NoWorkers: The last try's failure.
+        """
+        failures = 0
+        self.left_out.begin_round()
+        while True:
+            lost_before = self.left_out.n_failures
+            try:
+                await attempt()
+            except (RoundFailed, NoWorkers):
+                workers = self.cluster.slots.of_role("worker")  # a round needs no other role
+                lost = self.left_out.n_failures > lost_before
+                if not any(slot.returning for slot in workers) and not (
+                    lost and self._enough_left()
+                ):
+                    failures += 1
+                    if failures == self.cluster.context.patience.attempts:
+                        raise
+                    self.left_out.forgive()
+                await self._wait_for_workers()
+            else:
+                return
+
+    async def work(self, number: int) -> RoundWork:
+        """One try of a round: every worker that can train is prepared and asked.
+
+        Raises:
+            NoWorkers: No healthy worker with rows is left, or fewer than the caller insists on.
+            RoundFailed: Too few delivered.
+        """
+        members = self.members()
+        await prepare_all(self.exchange, members, self.left_out)
+        members = [
+            (slot, network)
+            for slot, network in members
+            if slot.healthy and self.exchange.is_ready(slot)
+        ]
+        if not members:
+            raise NoWorkers(
+                "no healthy worker with a shard is left",
+                hint="deploy a worker with neural_node_deploy",
+            )
+        one_round = federated_round if self.course.config.federated else local_sgd_round
+        return await one_round(self._setting(), number, members)
+
+    def renewed(self, states: Mapping[str, ModelState]) -> dict[str, NetworkGroup]:
+        """All network groups, those with a new state moved on to it."""
+        return {
+            key: self._moved_on(network, states[key]) if key in states else network
+            for key, network in self.networks.items()
+        }
+
+    def members(self) -> list[tuple[Slot, NetworkGroup]]:
+        """Healthy workers with a shard, except those that failed in this round, in slot order."""
+        members = []
+        for slot in self.cluster.slots.healthy("worker"):
+            network = self.network_of(slot.name)
+            has_rows = self.exchange.rows_of(slot.name) > 0
+            if network is not None and has_rows and not self.left_out.holds(slot):
+                members.append((slot, network))
+        return members
+
+    def network_of(self, slot: str) -> NetworkGroup | None:
+        """The network group in which a slot trains; None if it does not train."""
+        for network in self.networks.values():
+            if slot in network.slots:
+                return network
+        return None
+
+    def rows_trained(self, updates: Sequence[Update]) -> int:
+        """Rows that updates were trained on; fewer than their shards if they were limited in steps."""
+        config = self.course.config
+        return sum(
+            min(update.steps * config.batch_size, update.rows * config.local_epochs)
+            for update in updates
+        )
+
+    async def admit_members(self) -> None:
+        """Give networks and shards to new and returned workers."""
+        owners = self.exchange.shards
+        # A worker whose shard was dealt to others while it was dead gets a new one when it is healthy again,
+        # and not before: rows of a dead worker are not trained on.
+        workers = [
+            slot
+            for slot in self.cluster.slots.of_role("worker")
+            if (slot.healthy or slot.name in owners)
+            and slot.state != "failed_permanently"
+            and self._joins(slot)
+        ]
+        if any(slot.name not in owners for slot in workers):
+            await self.reshard(workers)
+
+    async def reshard(self, workers: Sequence[Slot]) -> int:
+        """Partition the rows among these workers; returns the number of changed shards."""
+        shards = await self.cluster.context.offload(self.course.cut, list(workers))
+        self._groups = dict(shards.groups)
+        return self.exchange.reshard(shards.rows)
+
+    async def release(self) -> None:
+        """Make workers forget their rows; nodes release the regions before the engine closes its own."""
+        await self.exchange.release(list(self.cluster.slots))
+        self.exchange.close()
+
+    async def _initial(
+        self, members: Sequence[Slot], network: NetworkGroup, digests: dict[str, str]
+    ) -> ModelState:
+        """The initial state. All workers drew it from the same seed, so one of them sends it."""
+        for slot in members:
+            if slot.name not in digests or not slot.healthy:
+                continue
+            try:
+                return await self.exchange.initial_state(slot, network)
+            except NeuralError as failure:
+                slot.note_error(str(failure))
+        raise NoWorkers(
+            f"no worker of network {network.key} could build its network",
+            hint="see neural_cluster_status for the nodes' errors",
+        )
+
+    def _setting(self) -> RoundSetting:
+        return RoundSetting(
+            context=self.cluster.context,
+            exchange=self.exchange,
+            config=self.course.config,
+            least_workers=self.course.least_workers,
+            run=self.course.run,
+            groups=self._groups,
+            asked=self._asked,
+            pace=self._pace,
+            left_out=self.left_out,
+            policy=self.policy,
+        )
+
+    def _moved_on(self, network: NetworkGroup, state: ModelState) -> NetworkGroup:
+        rows = {slot: self.exchange.rows_of(slot) for slot in network.slots}
+        return replace(network.with_state(state), rows=rows)
+
+    def _enough_left(self) -> bool:
+        """Whether a round is possible without the workers that failed in it."""
+        return len(self.members()) >= self.course.least_workers
+
+    def _joins(self, slot: Slot) -> bool:
+        """Whether a worker trains here; a new worker joins the network group with the same layers."""
+        if self.network_of(slot.name) is not None:
+            return True
+        for key, network in self.networks.items():
+            twins = [t for t in self.cluster.slots.of_role("worker") if t.name in network.slots]
+            if any(twin.spec.layers == slot.spec.layers for twin in twins):
+                self.networks[key] = replace(network, slots=(*network.slots, slot.name))
+                return True
+        return False
+
+    async def _wait_for_workers(self) -> None:
+        """Wait for restarting nodes, for a limited time, before the round is tried again."""
+        cluster = self.cluster
+        await revive(cluster)
+        with anyio.move_on_after(cluster.context.patience.comeback_s):
+            while any(
+                slot.returning
+                or slot.restarting.locked()
+                or slot.state in ("recovering", "suspect")
+                for slot in cluster.slots.of_role("worker")
+            ):
+                await cluster.changes.wait_beyond(cluster.changes.count)
