@@ -175,6 +175,7 @@ class EngineDouble:
             epochs=request.epochs,
             total_rounds=request.rounds or request.epochs,
             config=r.TrainingConfig(
+                refit=False,
                 epochs=request.epochs,
                 batch_size=request.batch_size,
                 learning_rate=request.learning_rate,
@@ -362,6 +363,9 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
             served_round=None,
             seconds_per_round=2.1,
             eta_seconds=71.0,
+            phase="rounds",
+            folds=None,
+            refit=None,
             evidence=r.Evidence(
                 steps=1180, weights_digest_before="00" * 32, weights_digest_after="71" * 32
             ),

@@ -27,3 +27,8 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def at(self, rows: NDArray[np.int64]) -> "Rows":
+        """A copy of the rows with these indices."""
+        last = None if self.last is None else self.last[rows]
+        return Rows(self.x[rows], self.y[rows], self.symbols[rows], self.clients[rows], last)

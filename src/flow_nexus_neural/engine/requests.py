@@ -126,6 +126,7 @@ class TrainRequest(EngineRequest):
     window: Annotated[int, Field(ge=WINDOW.low, le=WINDOW.high)] | None = None
     horizon: Annotated[int, Field(ge=HORIZON.low, le=HORIZON.high)] | None = None
     seed: Seed | None = None
+    refit: bool | None = None
 
 
 class StatusRequest(EngineRequest):

@@ -125,6 +125,10 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
     "window": "Makes each run of this many consecutive rows one input sequence, for time series.",
     "horizon": "Predicts the target this many rows ahead. Default 0; 1 for a price's next move.",
     "seed": "Set it to repeat this training alone. Default: follows from the cluster's seed.",
+    "refit": (
+        "true: after the evaluation train once more, on every row, for as many rounds as were best; that model"
+        " answers. Default: true for rows in time order."
+    ),
 }
 STATUS_ARGUMENTS = _CLUSTER_ID | {
     "detail": (

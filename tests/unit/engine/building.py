@@ -170,6 +170,7 @@ def point(number, seconds=1.0, val_loss=0.5):
 
 def training(rounds=10, seconds=(), **more):
     config = TrainingConfig(
+        refit=False,
         epochs=rounds,
         batch_size=8,
         learning_rate=0.1,

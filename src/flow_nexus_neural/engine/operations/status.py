@@ -26,7 +26,7 @@ from flow_nexus_neural.engine.requests import StatusRequest
 from flow_nexus_neural.engine.state.advice import failure_warnings
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training
-from flow_nexus_neural.engine.versions.evaluation import baseline_warnings
+from flow_nexus_neural.engine.versions.evaluation import model_warnings
 from flow_nexus_neural.engine.versions.loading import serving_slots
 from flow_nexus_neural.runtime.base import MemoryReading
 
@@ -298,7 +298,7 @@ def _warnings(cluster: LiveCluster) -> list[str]:
             "the model was trained on synthetic data: results say nothing about markets"
         )
     if cluster.committed is not None:
-        warnings += baseline_warnings(cluster.committed.evaluation)
+        warnings += model_warnings(cluster.committed)
     if cluster.state.terminated_at is None:
         warnings += failure_warnings(cluster.slots)
     return warnings

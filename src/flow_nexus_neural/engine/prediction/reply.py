@@ -19,7 +19,7 @@ from flow_nexus_neural.engine.reports import (
 from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.version import CommittedVersion
-from flow_nexus_neural.engine.versions.evaluation import baseline_warnings
+from flow_nexus_neural.engine.versions.evaluation import model_warnings
 from flow_nexus_neural.engine.versions.served import Served, serve
 from flow_nexus_neural.kernels.ensemble import Fused
 from flow_nexus_neural.kernels.probabilities import EPSILON
@@ -245,7 +245,7 @@ def _remarks(answer: Answer) -> list[str]:
         remarks.append(
             "all nodes serve the same weights: their agreement is no independent evidence"
         )
-    return remarks + baseline_warnings(answer.committed.evaluation)
+    return remarks + model_warnings(answer.committed)
 
 
 def _digest(answer: Answer, slot: Slot) -> str | None:

@@ -6,6 +6,9 @@ from flow_nexus_neural.engine.reports.base import Guarantees, Report
 from flow_nexus_neural.vocabulary import Label, Optimizer, SourceKind, Task
 
 
+Phase = Literal["rounds", "folds", "refit"]
+
+
 class TrainingConfig(Report):
     """Every effective argument of a training."""
 
@@ -23,6 +26,7 @@ class TrainingConfig(Report):
     seed: int
     strategy: Literal["federated", "local_sgd", "single_process"]
     sync_every_steps: int | None
+    refit: bool
 
 
 class ExcludedColumn(Report):
@@ -100,11 +104,46 @@ class Evidence(Report):
     weights_digest_after: str | None
 
 
+class FoldScore(Report):
+    """One fold of a walk-forward split: a model of its own, trained on the rows before the fold's test rows.
+
+    `accuracy` is the share of right directions for regression. `error` says why a fold has no numbers.
+    """
+
+    fold: int
+    train_rows: int
+    test_rows: int
+    begins: str | None
+    ends: str | None
+    best_round: int | None
+    accuracy: float | None
+    loss: float | None
+    rmse: float | None
+    best_baseline: str | None
+    baseline: float | None
+    skill: float | None
+    error: str | None
+
+
+class Refit(Report):
+    """The last training on every row: as many rounds as `served_round`, from the same start.
+
+    Nothing is left to measure it on: the evaluation is of version `evaluated_version`.
+    """
+
+    state: Literal["waiting", "running", "done", "failed"]
+    rows: int
+    rounds: int | None
+    evaluated_version: int | None
+    model_version: int | None
+    error: str | None
+
+
 class TrainingProgress(Report):
     """How far a training is.
 
     `served_round` is the round whose weights answer after the end: the best one where validation rows exist,
-    else the last.
+    else the last. `phase` says what runs after the rounds: earlier folds, or the refit.
     """
 
     training_id: str
@@ -119,6 +158,9 @@ class TrainingProgress(Report):
     served_round: int | None
     seconds_per_round: float | None
     eta_seconds: float | None
+    phase: Phase | None
+    folds: list[FoldScore] | None
+    refit: Refit | None
     evidence: Evidence
 
 

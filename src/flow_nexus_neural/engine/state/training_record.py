@@ -9,7 +9,10 @@ from flow_nexus_neural.engine.reports import (
     DatasetShort,
     Evaluation,
     Evidence,
+    FoldScore,
     HistoryPoint,
+    Phase,
+    Refit,
     TrainingConfig,
     TrainingProgress,
     TrainingSession,
@@ -94,6 +97,11 @@ class Training:
         result: Its final model; None until it has one.
         history: One point per committed round; its seconds end before the version is made durable.
         round_s: Whole rounds, until the version answers predictions; of this server's life only.
+        folds: Scores of the folds of a walk-forward split that are done.
+        refit: The training on every row after the rounds; None if there is none.
+        phase: What runs now, or ran last.
+        later_planned: Rounds of folds and refit, which follow the rounds proper.
+        later_done: How many of these are done; a refit of fewer rounds counts as all of them.
     """
 
     training_id: str
@@ -109,6 +117,11 @@ class Training:
     advance: Advance = field(default_factory=Advance)
     history: list[HistoryPoint] = field(default_factory=list)
     round_s: list[float] = field(default_factory=list)
+    folds: list[FoldScore] = field(default_factory=list)
+    refit: Refit | None = None
+    phase: Phase = "rounds"
+    later_planned: int = 0
+    later_done: float = 0.0
 
     def begin_from(self, digest: str) -> None:
         """The first round starts from weights with this digest."""
@@ -125,8 +138,32 @@ class Training:
         self.result = result
         self.advance = replace(self.advance, digest_after=result.digest)
 
+    def plan_later(self, n_folds: int, refit: Refit | None) -> None:
+        """So many folds and this refit follow the rounds."""
+        self.refit = refit
+        self.later_planned = self.config.rounds * (n_folds + (refit is not None))
+
+    def enter(self, phase: Phase) -> None:
+        """The rounds proper are done and this follows."""
+        self.phase = phase
+
+    def advance_later(self, rounds: float) -> None:
+        """So many of the later rounds are done."""
+        self.later_done = rounds
+
+    def add_fold(self, score: FoldScore) -> None:
+        """A fold is done."""
+        self.folds.append(score)
+
+    def note_refit(self, **changes: str | int | None) -> None:
+        """The refit is further, or has ended."""
+        if self.refit is not None:
+            self.refit = Refit.model_validate({**self.refit.model_dump(), **changes})
+
     def end(self, status: TrainingStatus, error: str | None, at: str) -> None:
-        """It has ended."""
+        """It has ended, and with it a refit that is not done."""
+        if self.refit is not None and self.refit.state in ("waiting", "running"):
+            self.note_refit(state="failed", error=f"the training was {status} before it was done")
         self.status, self.error, self.ended_at = status, error, at
 
     def interrupt(self, at: str, serving: int | None) -> None:
@@ -139,10 +176,12 @@ class Training:
 
     @property
     def percent(self) -> float:
-        """Rounds done of rounds planned; 100 only when it ended well."""
+        """Rounds done of rounds planned, those of folds and refit included; 100 only when it ended well."""
         if self.status in ("completed", "early_stopped"):
             return 100.0
-        return min(99.99, 100.0 * self.advance.rounds_done / self.config.rounds)
+        done = self.advance.rounds_done if self.phase == "rounds" else self.config.rounds
+        planned = self.config.rounds + self.later_planned
+        return min(99.99, 100.0 * (done + self.later_done) / planned)
 
     @property
     def seconds_per_round(self) -> float | None:
@@ -153,8 +192,10 @@ class Training:
     def progress(self) -> TrainingProgress:
         """As status reports it."""
         per_round, done = self.seconds_per_round, self.advance.rounds_done
-        left = self.config.rounds - done
         running = self.status == "running"
+        left = self.later_planned - self.later_done
+        if self.phase == "rounds":
+            left += self.config.rounds - done
         return TrainingProgress(
             training_id=self.training_id,
             current_round=done,
@@ -168,6 +209,9 @@ class Training:
             served_round=self.result.served_round if self.result else None,
             seconds_per_round=per_round,
             eta_seconds=per_round * left if running and per_round is not None else None,
+            phase=self.phase if running else None,
+            folds=list(self.folds) or None,
+            refit=self.refit,
             evidence=Evidence(
                 steps=self.advance.steps,
                 weights_digest_before=self.advance.digest_before,

@@ -81,6 +81,8 @@ class CommittedVersion:
         loss: On the same rows.
         recent: Checkpoint files of the last versions, newest last, by network group.
         best: Checkpoint file of the best round of the latest training, by network group.
+        evaluated: Network groups, without their weights, that `evaluation` is about; empty where it is about
+            `networks` themselves, which it is not after a refit.
     """
 
     version: int
@@ -93,6 +95,7 @@ class CommittedVersion:
     loss: float | None
     recent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     best: Mapping[str, str] = field(default_factory=dict)
+    evaluated: Mapping[str, NetworkGroup] = field(default_factory=dict)
 
     @cached_property
     def sha(self) -> str:
@@ -124,7 +127,8 @@ class CommittedVersion:
     @property
     def blobs(self) -> frozenset[str]:
         """Checkpoint files that must stay."""
-        current = [name for n in self.networks.values() for name in (n.blob, n.moments_blob)]
+        networks = (*self.networks.values(), *self.evaluated.values())
+        current = [name for n in networks for name in (n.blob, n.moments_blob)]
         recent = [name for names in self.recent.values() for name in names]
         return frozenset(n for n in (*current, *recent, *self.best.values()) if n is not None)
 
@@ -181,6 +185,8 @@ class CommittedVersion:
         own = self.networks.get(network.key)
         if own is None or own.state is None or own.version <= network.version:
             return network
+        if network.key in self.evaluated:  # its weights have seen the test rows
+            return replace(network, version=own.version)
         state = own.state
         if network.state is not None:
             state = replace(network.state, params=state.params, buffers=state.buffers)

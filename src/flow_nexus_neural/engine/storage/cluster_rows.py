@@ -160,7 +160,10 @@ def training_row(
         data=persisted.StoredData(**asdict(training.data)) if training.data else None,
     )
     progress = persisted.StoredProgress(
-        **asdict(advance or training.advance), result=_stored_result(training.result)
+        **asdict(advance or training.advance),
+        result=_stored_result(training.result),
+        folds=tuple(fold.model_dump(mode="json") for fold in training.folds),
+        refit=training.refit.model_dump(mode="json") if training.refit else None,
     )
     return TrainingRow(
         training_id=training.training_id,
@@ -190,8 +193,10 @@ def training_of(row: TrainingRow, history: Sequence[HistoryRow]) -> Training:
         status=row.status,  # type: ignore[arg-type]  # stored statuses are legal
         ended_at=row.ended_at,
         error=row.error,
-        advance=Advance(**progress.model_dump(exclude={"result"})),
+        advance=Advance(**progress.model_dump(exclude={"result", "folds", "refit"})),
         result=_result_of(progress.result),
+        folds=[persisted.report(FoldScore, fold) for fold in progress.folds],
+        refit=persisted.report(Refit, progress.refit) if progress.refit else None,
         history=[persisted.report(HistoryPoint, point.model_dump()) for point in points],
     )
 

@@ -134,6 +134,7 @@ class StoredVersion(Stored):
     loss: float | None = None
     recent: dict[str, tuple[str, ...]] = {}
     best: dict[str, str] = {}
+    evaluated: dict[str, StoredNetwork] = {}
 
 
 class StoredFinal(Stored):
@@ -197,6 +198,7 @@ class StoredConfig(Stored):
     seed: int
     strategy: str
     sync_every_steps: int | None = None
+    refit: bool = False
 
 
 class StoredData(Stored):
@@ -234,7 +236,7 @@ class StoredResult(Stored):
 
 
 class StoredProgress(StoredPart):
-    """How far a training is, and what it led to."""
+    """How far a training is, and what it led to; `folds` and `refit` hold reports by name."""
 
     part = "progress"
 
@@ -247,6 +249,8 @@ class StoredProgress(StoredPart):
     digest_before: str | None = None
     digest_after: str | None = None
     result: StoredResult | None = None
+    folds: tuple[dict[str, JsonValue], ...] = ()
+    refit: dict[str, JsonValue] | None = None
 
 
 class StoredRound(StoredPart):

@@ -37,6 +37,10 @@ def load_version(
         loss=stored.loss,
         recent=stored.recent,
         best=stored.best,
+        evaluated={
+            key: replace(load_network(own, files), state=None)
+            for key, own in stored.evaluated.items()
+        },
     )
 
 
@@ -100,6 +104,7 @@ def stored_version(version: CommittedVersion) -> persisted.StoredVersion:
         loss=version.loss,
         recent=dict(version.recent),
         best=dict(version.best),
+        evaluated={key: stored_network(network) for key, network in version.evaluated.items()},
     )
 
 

@@ -48,7 +48,13 @@ def check_arguments(request: TrainRequest) -> None:
 
 
 def effective_config(
-    request: TrainRequest, *, eligible: int, partition: str, seed: int, largest_shard: int
+    request: TrainRequest,
+    *,
+    eligible: int,
+    partition: str,
+    seed: int,
+    largest_shard: int,
+    refit: bool,
 ) -> TrainingConfig:
     """Every argument as it will be used.
 
@@ -58,6 +64,7 @@ def effective_config(
         partition: As resolved for the data.
         seed: Drawn or given.
         largest_shard: Rows of the largest shard.
+        refit: As resolved for the data.
 
     Raises:
         InvalidArguments: More clients per round than eligible workers.
@@ -96,6 +103,7 @@ def effective_config(
         sync_every_steps=None
         if request.federated or single
         else sync_steps(largest_shard, request.batch_size),
+        refit=refit,
     )
 
 

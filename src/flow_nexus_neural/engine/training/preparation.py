@@ -3,6 +3,7 @@
 Nothing is changed and no node is touched here, so a refusal leaves the cluster as it was.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from flow_nexus_neural.data.partition import Shards, assign_shards
@@ -16,6 +17,7 @@ from flow_nexus_neural.engine.state.advice import next_step
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.training.arguments import effective_config, resolve_partition
+from flow_nexus_neural.engine.versions.final import evaluated_networks
 from flow_nexus_neural.errors import (
     DataTooSmall,
     InvalidArchitecture,
@@ -79,6 +81,7 @@ async def prepare_training(
         task=request.task,
         window=request.window,
         horizon=request.horizon,
+        refit=request.refit,
         # One split per cluster, whatever is trained later: a test row never becomes a training row.
         seed=seed64((cluster.spec.seed, 0), 0, "", 0, "partition"),
     )
@@ -94,13 +97,16 @@ async def prepare_training(
             f"no worker gets a row of the {len(data.parts['train'].y)} training rows",
             hint="give more rows, or deploy fewer workers",
         )
-    networks, warnings = plan_networks(cluster, request, data, workers)
+    networks, warnings = plan_networks(
+        cluster, request, data, workers, await evaluated_networks(cluster)
+    )
     config = effective_config(
         request,
         eligible=len(eligible),
         partition=partition,
         seed=seed,
         largest_shard=max(int(shards.rows[slot.name].size) for slot in eligible),
+        refit=data.refit,
     )
     continues = any(network.state is not None for network in networks.values())
     if cluster.state.bundle is not None and not continues:
@@ -159,6 +165,7 @@ def plan_networks(
     request: TrainRequest,
     data: PreparedData,
     workers: list[Slot],
+    formers: Mapping[str, NetworkGroup],
 ) -> tuple[dict[str, NetworkGroup], list[str]]:
     """Group workers by network and give each group its plan, and its committed state if it has one.
 
@@ -194,7 +201,7 @@ def plan_networks(
             layers_source=slots[0].spec.layers_source,
             optimizer=request.optimizer,
         )
-        network = _continued(cluster, network, schema)
+        network = _continued(cluster, network, schema, formers)
         networks[network.key] = network
     return networks, warnings
 
@@ -210,12 +217,17 @@ def _check_batch(batch_size: int, smallest: int, slots: list[Slot]) -> None:
         )
 
 
-def _continued(cluster: LiveCluster, network: NetworkGroup, schema: DataSchema) -> NetworkGroup:
-    """The network with the committed state of the same network on the same kind of input, if any."""
+def _continued(
+    cluster: LiveCluster,
+    network: NetworkGroup,
+    schema: DataSchema,
+    formers: Mapping[str, NetworkGroup],
+) -> NetworkGroup:
+    """The network with the state of the same network on the same kind of input, if one of `formers` has it."""
     committed = cluster.committed
     if committed is None or _lineage(committed.schema) != _lineage(schema):
         return network
-    for former in committed.networks.values():
+    for former in formers.values():
         if former.plan_digest != network.plan_digest or former.state is None:
             continue
         same = former.optimizer == network.optimizer

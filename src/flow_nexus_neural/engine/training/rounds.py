@@ -208,6 +208,12 @@ class Rounds:
         self._groups = dict(shards.groups)
         return self.exchange.reshard(shards.rows)
 
+    async def cancel(self) -> None:
+        """End what workers still compute."""
+        async with anyio.create_task_group() as group:
+            for slot, _ in self.members():
+                group.start_soon(self.exchange.cancel, slot)
+
     async def release(self) -> None:
         """Make workers forget their rows; nodes release the regions before the engine closes its own."""
         await self.exchange.release(list(self.cluster.slots))

@@ -22,6 +22,7 @@ from flow_nexus_neural.engine.storage.cluster_rows import present_cluster_row, t
 from flow_nexus_neural.engine.storage.ledger_writer import LateRow
 from flow_nexus_neural.engine.training.exchange import mean_loss
 from flow_nexus_neural.engine.training.preparation import Preparation
+from flow_nexus_neural.engine.training.retraining import Retraining, planned_refit
 from flow_nexus_neural.engine.training.rounds import Course, Rounds
 from flow_nexus_neural.engine.versions.commit import Candidate, commit_round
 from flow_nexus_neural.engine.versions.evaluation import Evaluator
@@ -66,6 +67,9 @@ class TrainingRun:
         self.rounds = Rounds(self.cluster, course, dict(prepared.networks), prepared.shards)
         self._judge = Judge(Evaluator(self.cluster, prepared.data.parts), prepared.data)
         self._best: dict[str, NetworkGroup] | None = None
+        self._starts: dict[str, NetworkGroup] = {}
+        self._retrains = bool(prepared.data.folds) or prepared.data.refit
+        self.training.plan_later(n_folds=len(prepared.data.folds), refit=planned_refit(prepared.data))
         self.rows_last_round = 0
 
     async def run(self) -> None:
@@ -119,6 +123,7 @@ class TrainingRun:
         await self.rounds.begin()
         networks = self.rounds.networks
         self.training.begin_from(model_digest({key: n.digest or "" for key, n in networks.items()}))
+        self._starts = dict(self.rounds.networks) if self._retrains else {}
         for number in range(self.training.advance.rounds_done + 1, self.training.config.rounds + 1):
             await self._at_boundary()
             await self.rounds.run(partial(self._round, number))
@@ -154,6 +159,12 @@ class TrainingRun:
         advance = self.training.advance
         best = None if advance.best_round == advance.rounds_done else self._best
         await commit_final(self.cluster, self.training, self._judge, best)
+        if self._retrains:
+            await self.rounds.release()
+            again = Retraining(
+                self.cluster, self.training, self.preparation, self._starts, self._apply_queued
+            )
+            await again.run(self._judge)
 
     async def _apply_late(self, change: Callable[[], Awaitable[None]]) -> None:
         """Run a change that waited for a boundary; its failure must not keep the end from being recorded."""
@@ -164,15 +175,18 @@ class TrainingRun:
 
     async def _at_boundary(self) -> None:
         """Run queued changes, then assign networks and shards to new and returned workers."""
+        await self._apply_queued()
+        if self.cluster.committed is not None:
+            newest, networks = self.cluster.committed.newest, self.rounds.networks
+            self.rounds.networks = {key: newest(network) for key, network in networks.items()}
+        await self.rounds.admit_members()
+
+    async def _apply_queued(self) -> None:
         while self.boundary:
             change = self.boundary[0]
             # Removed only when done: if the training is stopped meanwhile, `_end` runs the change again.
             await change()
             self.boundary.pop(0)
-        if self.cluster.committed is not None:
-            newest, networks = self.cluster.committed.newest, self.rounds.networks
-            self.rounds.networks = {key: newest(network) for key, network in networks.items()}
-        await self.rounds.admit_members()
 
     async def _end(self, status: TrainingStatus, error: str | None) -> None:
         """Cancel running requests, release memory, and record the end."""
@@ -181,12 +195,10 @@ class TrainingRun:
             committed = cluster.committed
             error = training.interruption(None if committed is None else committed.version)
         if status != "completed":
-            async with anyio.create_task_group() as group:
-                for slot, _ in self.rounds.members():
-                    group.start_soon(self.rounds.exchange.cancel, slot)
+            await self.rounds.cancel()
         # Nodes release the regions before the engine closes its own references.
         if not self.interrupted:  # else the nodes are stopped anyway
-            await self.rounds.exchange.release(list(cluster.slots))
+            await self.rounds.release()
             await self._judge.evaluator.release()
         self.rounds.exchange.close()
         self._judge.evaluator.close()

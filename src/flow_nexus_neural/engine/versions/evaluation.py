@@ -18,6 +18,7 @@ from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.reports import Evaluation
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.engine.versions.loading import share_weights
 from flow_nexus_neural.engine.versions.served import Logits
 from flow_nexus_neural.errors import NodeError, NoWorkers, UpdateRejected
@@ -283,7 +284,21 @@ def _short(mode: Aggregation, found: Metrics) -> dict[str, float | None]:
     }
 
 
-def baseline_warnings(evaluation: Evaluation | None) -> list[str]:
+def model_warnings(committed: CommittedVersion) -> list[str]:
+    """What must be known of a model before its numbers are believed, for status and predict alike."""
+    return [*_baseline_warnings(committed.evaluation), *_refit_warnings(committed)]
+
+
+def _refit_warnings(committed: CommittedVersion) -> list[str]:
+    if not committed.evaluated:
+        return []
+    return [
+        "the model was trained once more on every row (refit); what was measured is of the model before"
+        " that, which had not seen the test rows"
+    ]
+
+
+def _baseline_warnings(evaluation: Evaluation | None) -> list[str]:
     """A warning if the model was measured not to be better than the best baseline."""
     if evaluation is None or evaluation.skill is None or evaluation.skill > 0:
         return []

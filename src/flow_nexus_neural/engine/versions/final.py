@@ -11,6 +11,7 @@ from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.training_record import Result, Training
 from flow_nexus_neural.engine.state.version import CommittedVersion, model_digest
 from flow_nexus_neural.engine.storage.cluster_rows import training_row
+from flow_nexus_neural.engine.storage.version_rows import load_network, stored_network
 from flow_nexus_neural.engine.versions.commit import (
     Blobs,
     commit_bundle,
@@ -21,7 +22,10 @@ from flow_nexus_neural.engine.versions.commit import (
     version_entry,
 )
 from flow_nexus_neural.engine.versions.judge import Judge, Verdict
+from flow_nexus_neural.errors import NeuralError
 
+REFIT = "refit"
+"""Of the ledger entry of a version that was trained on every row."""
 RULE = "best_round"
 """Of the ledger entry of a version that has the weights of an earlier round."""
 
@@ -62,6 +66,85 @@ async def commit_final(
     cluster.changed()
 
 
+async def commit_refit(
+    cluster: LiveCluster,
+    training: Training,
+    judge: Judge,
+    networks: Mapping[str, NetworkGroup],
+) -> None:
+    """Let weights that were trained on every row answer, and keep what was measured of the version before.
+
+    Ensemble weights, calibration and metrics stay those of the evaluated version: no row is left to fit or to
+    measure them on. The evaluated weights stay stored: a later training starts from them, or the rows that
+    it is tested on would be rows that it has seen.
+
+    Args:
+        cluster: Has the evaluated version. Gets the new one.
+        training: Has a result. Gets the new version in its refit.
+        judge: Computes outputs of the new weights.
+        networks: Network groups after the last round on every row.
+
+    Raises:
+        RoundFailed: Outputs are not finite; the evaluated version stays.
+        NoWorkers: Nobody is left to compute them.
+        StoreUnavailable: It could not be made durable; the evaluated version stays.
+    """
+    last, former = cluster.committed, training.result
+    if last is None or former is None:
+        return
+    renewed = {
+        key: replace(network, state=networks[key].state, digest=networks[key].digest)
+        for key, network in last.networks.items()
+        if key in networks
+    }
+    await judge.require_finite(renewed)
+    changed = _changed(last, renewed)
+    version = last.version + 1
+    stored, blobs = await store_blobs(cluster, last.schema, {**last.networks, **renewed}, changed)
+    plain = plain_bundle(stored, version)
+    refitted = replace(
+        last,
+        version=version,
+        networks=stored,
+        bundle=replace(
+            last.bundle, version=version, digests=plain.digests, parity=plain.parity
+        ),
+        recent=recent_files(last, stored, cluster.context.settings.checkpoint_keep),
+        evaluated={key: replace(n, state=None) for key, n in last.networks.items()},
+    )
+    training.note_refit(state="done", model_version=version)
+    training.note_result(
+        replace(former, model_version=version, digest=model_digest(refitted.digests))
+    )
+    try:
+        await _install(cluster, training, refitted, blobs, (changed, REFIT))
+    except NeuralError:
+        training.note_result(former)
+        raise
+    cluster.changed()
+
+
+async def evaluated_networks(cluster: LiveCluster) -> Mapping[str, NetworkGroup]:
+    """Network groups of the committed version as they were evaluated; they are what a later training starts from.
+
+    A refit has seen every row, those too that a later training is tested on.
+
+    Raises:
+        StoreCorrupt: The evaluated weights cannot be read any more.
+    """
+    committed = cluster.committed
+    if committed is None:
+        return {}
+    found = dict(committed.networks)
+    for key, network in committed.evaluated.items():
+        if key in found:
+            context = cluster.context
+            read = await context.offload(load_network, stored_network(network), context.checkpoints)
+            # Numbers of versions go on from the newest, whatever its weights were.
+            found[key] = replace(read, slots=found[key].slots, version=found[key].version)
+    return found
+
+
 def _changed(last: CommittedVersion, best: Mapping[str, NetworkGroup]) -> frozenset[str]:
     """Keys of the network groups whose weights after the best round were others than they are now.
 
@@ -99,7 +182,7 @@ async def _restore(
         ),
         found,
     )
-    await _install(cluster, training, restored, blobs, changed)
+    await _install(cluster, training, restored, blobs, (changed, RULE))
     return restored
 
 
@@ -108,11 +191,12 @@ async def _install(
     training: Training,
     restored: CommittedVersion,
     blobs: Blobs,
-    changed: frozenset[str],
+    how: tuple[frozenset[str], str],
 ) -> None:
+    changed, rule = how
     entries: list[dict[str, JsonValue]] = [
         {
-            **version_entry(cluster, restored.networks[key], restored.version, RULE),
+            **version_entry(cluster, restored.networks[key], restored.version, rule),
             "round": training.advance.best_round,
             "training_id": training.training_id,
         }

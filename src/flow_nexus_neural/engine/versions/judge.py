@@ -63,17 +63,48 @@ class Judge:
         logits = await self._infer(networks, ("select", "test"))
         return await self.evaluator.cluster.context.offload(self._verdict, networks, bundle, logits)
 
+    async def validation(self, networks: Mapping[str, NetworkGroup], bundle: Bundle) -> Score:
+        """Score of a candidate on `select` rows alone; None values if the data have none.
+
+        Raises:
+            RoundFailed: If its outputs are not finite.
+            NoWorkers: If no node is left to compute them.
+        """
+        if not len(self.data.parts["select"]):
+            return Score(None, None)
+        logits = await self._infer(networks, ("select",))
+        return await self.evaluator.cluster.context.offload(
+            self._on_select, networks, bundle, logits
+        )
+
+    async def require_finite(self, networks: Mapping[str, NetworkGroup]) -> None:
+        """Refuse a model that does not answer test rows with finite outputs.
+
+        Raises:
+            RoundFailed: If it does not.
+            NoWorkers: If no node is left to compute them.
+        """
+        await self._infer(networks, ("test",))
+
     def _verdict(
         self,
         networks: Mapping[str, NetworkGroup],
         bundle: Bundle,
         logits: Mapping[str, Mapping[str, Logits]],
     ) -> Verdict:
-        select, validation = self.data.parts["select"], Score(None, None)
-        if len(select.y):
-            answers = self._answers(networks, bundle, logits, "select", DEFAULT_AGGREGATION)
-            validation = score(measure(self.schema, answers, select))
+        validation = Score(None, None)
+        if len(self.data.parts["select"]):
+            validation = self._on_select(networks, bundle, logits)
         return self._on_test(networks, bundle, logits, (DEFAULT_AGGREGATION,), validation)
+
+    def _on_select(
+        self,
+        networks: Mapping[str, NetworkGroup],
+        bundle: Bundle,
+        logits: Mapping[str, Mapping[str, Logits]],
+    ) -> Score:
+        answers = self._answers(networks, bundle, logits, "select", DEFAULT_AGGREGATION)
+        return score(measure(self.schema, answers, self.data.parts["select"]))
 
     async def finish(
         self, networks: Mapping[str, NetworkGroup], bundle: Bundle

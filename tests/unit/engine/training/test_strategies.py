@@ -60,6 +60,7 @@ def config(**more):
         "seed": RUN[0],
         "strategy": "federated",
         "sync_every_steps": None,
+        "refit": False,
     }
     return TrainingConfig(**values | more)
 

@@ -1,0 +1,238 @@
+"""What follows the rounds of a training: the earlier folds of a walk-forward split, and the refit on every row.
+
+Both train the same networks again from the same start, on other rows, and commit nothing per round. A fold's model
+is measured and forgotten. The refit's model answers afterwards: Hyndman and Athanasopoulos, "Forecasting:
+Principles and Practice", 3rd edition, section 5.8, evaluate on held-out rows and forecast from all of them.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+import anyio
+import numpy as np
+
+from flow_nexus_neural.data.folds import Fold
+from flow_nexus_neural.data.prepare import PreparedData
+from flow_nexus_neural.data.partition import Shards
+from flow_nexus_neural.data.rows import Rows
+from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.reports import Evaluation, FoldScore, Refit
+from flow_nexus_neural.engine.state.network_groups import NetworkGroup
+from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.state.training_record import Training
+from flow_nexus_neural.engine.training.preparation import Preparation, cut_shards
+from flow_nexus_neural.engine.training.rounds import Course, Rounds
+from flow_nexus_neural.engine.versions.commit import plain_bundle
+from flow_nexus_neural.engine.versions.evaluation import Evaluator, Score
+from flow_nexus_neural.engine.versions.final import commit_refit
+from flow_nexus_neural.engine.versions.judge import Judge
+from flow_nexus_neural.errors import NeuralError, NoWorkers
+
+Networks = dict[str, NetworkGroup]
+NOT_SCORED = dict.fromkeys(
+    ("best_round", "accuracy", "loss", "rmse", "best_baseline", "baseline", "skill", "error")
+)
+
+
+def planned_refit(data: PreparedData) -> Refit | None:
+    """The refit that will follow; None if none was asked for."""
+    if not data.refit or data.whole is None:
+        return None
+    return Refit(
+        state="waiting",
+        rows=len(data.whole),
+        rounds=None,
+        evaluated_version=None,
+        model_version=None,
+        error=None,
+    )
+
+
+@dataclass
+class Retraining:
+    """Folds and refit of one training whose rounds are committed.
+
+    Attributes:
+        starts: The network groups as they were before the first round.
+        between: Awaited before every round: changes of the cluster that wait for a boundary.
+    """
+
+    cluster: LiveCluster
+    training: Training
+    preparation: Preparation
+    starts: Mapping[str, NetworkGroup]
+    between: Callable[[], Awaitable[None]]
+
+    async def run(self, judge: Judge) -> None:
+        """Run the folds, then the refit. Their own failures are noted in the training and end nothing else.
+
+        Args:
+            judge: Has measured the version in force.
+
+        Raises:
+            StoreError: The refit's version could not be made durable; the version before it stays.
+        """
+        data = self.preparation.data
+        if data.folds:
+            self.training.enter("folds")
+            for fold in data.folds:
+                await self._fold(fold)
+            self._last_fold(len(data.folds) + 1)
+        if self.training.refit is not None:
+            self.training.enter("refit")
+            await self._refit(judge)
+
+    async def _fold(self, fold: Fold) -> None:
+        """Train a model on one fold's rows and measure its best round; its score is noted."""
+        data = _of_fold(self.preparation.data, fold)
+        sizes = {"train_rows": len(fold.train), "test_rows": len(fold.test)}
+        of_fold = {"fold": fold.number, "begins": fold.begins, "ends": fold.ends, **sizes}
+        judge = Judge(Evaluator(self.cluster, data.parts), data)
+        try:
+            found = await self._scored(judge, data, fold.number)
+        except NeuralError as failure:
+            found = {"error": str(failure)}
+        finally:
+            await judge.evaluator.release()
+            judge.evaluator.close()
+        self.training.add_fold(FoldScore.model_validate({**NOT_SCORED, **of_fold, **found}))
+        self.cluster.changed()
+
+    async def _scored(self, judge: Judge, data: PreparedData, fold: int) -> dict[str, object]:
+        planned = self.training.config.rounds
+        best_round, best_loss, best = None, None, None
+
+        async def judged(number: int, networks: Networks) -> None:
+            nonlocal best_round, best_loss, best
+            found = await judge.validation(networks, plain_bundle(networks, 0))
+            if found.loss is not None and (best_loss is None or found.loss < best_loss):
+                best_round, best_loss, best = number, found.loss, networks
+            self.training.advance_later((fold - 1) * planned + number)
+
+        last = await self._train(data, data.parts["train"], planned, judged)
+        networks = last if best is None else best
+        _, verdict = await judge.finish(networks, plain_bundle(networks, 0))
+        return {"best_round": best_round, **_of_evaluation(verdict.evaluation, verdict.test)}
+
+    def _last_fold(self, number: int) -> None:
+        """The last fold is the training itself: what was measured of the version in force."""
+        result, parts = self.training.result, self.preparation.data.parts
+        evaluation = result.evaluation if result else None
+        known = (
+            _of_evaluation(evaluation, Score(result.loss, result.accuracy))
+            if result and evaluation
+            else {"error": "not measured"}
+        )
+        self.training.add_fold(
+            FoldScore.model_validate(
+                {
+                    **NOT_SCORED,
+                    "fold": number,
+                    "begins": self.preparation.data.test_begins,
+                    "ends": self.preparation.data.test_ends,
+                    "train_rows": len(parts["train"]),
+                    "test_rows": len(parts["test"]),
+                    "best_round": self.training.advance.best_round,
+                    **known,
+                }
+            )
+        )
+
+    async def _refit(self, judge: Judge) -> None:
+        """Train on every row for as many rounds as were best, and let the result answer."""
+        training, data = self.training, self.preparation.data
+        result, whole = training.result, data.whole
+        if result is None or whole is None:
+            return
+        done, planned, n_rounds = training.later_done, training.config.rounds, result.served_round
+        training.note_refit(
+            state="running", rounds=n_rounds, evaluated_version=result.model_version
+        )
+
+        async def advanced(number: int, networks: Networks) -> None:
+            training.advance_later(done + planned * number / n_rounds)
+
+        try:
+            networks = await self._train(data, whole, n_rounds, advanced)
+            await commit_refit(self.cluster, training, judge, networks)
+        except NeuralError as failure:
+            training.note_refit(state="failed", error=str(failure))
+
+    async def _train(
+        self,
+        data: PreparedData,
+        rows: Rows,
+        n_rounds: int,
+        after: Callable[[int, Networks], Awaitable[None]],
+    ) -> Networks:
+        """Train from the start on these rows; the networks after the last round."""
+        prepared = self.preparation
+        config, run = prepared.config, prepared.run
+        cut = partial(_cut, data, rows, config.partition, run)
+        workers = [slot for slot in self.cluster.slots.healthy("worker") if self._trains(slot)]
+        if not workers:
+            raise NoWorkers(
+                "no healthy worker is left to train on", hint="deploy one with neural_node_deploy"
+            )
+        shards = await self.cluster.context.offload(cut, workers)
+        course = Course(
+            config=config,
+            schema=data.schema,
+            rows=rows,
+            cut=cut,
+            least_workers=prepared.least_workers,
+            run=run,
+        )
+        rounds, done = Rounds(self.cluster, course, dict(self.starts), shards), False
+        try:
+            for number in range(1, n_rounds + 1):
+                await self.between()
+                await rounds.admit_members()
+                await rounds.run(partial(_advance, rounds, number))
+                await after(number, rounds.networks)
+                self.cluster.changed()
+            done = True
+        finally:
+            with anyio.CancelScope(shield=True):
+                if not done:
+                    await rounds.cancel()
+                await rounds.release()
+        return rounds.networks
+
+    def _trains(self, slot: Slot) -> bool:
+        return any(slot.name in network.slots for network in self.starts.values())
+
+
+async def _advance(rounds: Rounds, number: int) -> None:
+    work = await rounds.work(number)
+    rounds.networks = rounds.renewed(work.states)
+
+
+def _cut(
+    data: PreparedData, rows: Rows, partition: str, run: tuple[int, int], workers: list[Slot]
+) -> Shards:
+    return cut_shards(data, rows, workers, partition, run)
+
+
+def _of_fold(data: PreparedData, fold: Fold) -> PreparedData:
+    """The data as one fold sees them: its own parts, and no others."""
+    if data.whole is None:
+        raise ValueError("a fold indexes the whole data")
+    nothing = np.zeros(0, dtype=np.int64)
+    own = {"train": fold.train, "select": fold.select, "test": fold.test}
+    parts = {part: data.whole.at(own.get(part, nothing)) for part in data.parts}
+    return replace(data, parts=parts, whole=None, folds=())
+
+
+def _of_evaluation(evaluation: Evaluation, measured: Score) -> dict[str, object]:
+    """What a fold's score has of an evaluation."""
+    best = evaluation.best_baseline
+    return {
+        "accuracy": measured.accuracy,
+        "loss": measured.loss,
+        "rmse": evaluation.rmse,
+        "best_baseline": best,
+        "baseline": evaluation.baselines[best] if best and evaluation.baselines else None,
+        "skill": evaluation.skill,
+    }
