@@ -5,7 +5,6 @@ from typing import Literal
 from flow_nexus_neural.engine.reports.base import Guarantees, Report
 from flow_nexus_neural.vocabulary import Label, Optimizer, SourceKind, Task
 
-
 Phase = Literal["rounds", "folds", "refit"]
 
 

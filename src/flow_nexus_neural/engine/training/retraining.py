@@ -13,8 +13,8 @@ import anyio
 import numpy as np
 
 from flow_nexus_neural.data.folds import Fold
-from flow_nexus_neural.data.prepare import PreparedData
 from flow_nexus_neural.data.partition import Shards
+from flow_nexus_neural.data.prepare import PreparedData
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.reports import Evaluation, FoldScore, Refit

@@ -69,7 +69,9 @@ class TrainingRun:
         self._best: dict[str, NetworkGroup] | None = None
         self._starts: dict[str, NetworkGroup] = {}
         self._retrains = bool(prepared.data.folds) or prepared.data.refit
-        self.training.plan_later(n_folds=len(prepared.data.folds), refit=planned_refit(prepared.data))
+        self.training.plan_later(
+            n_folds=len(prepared.data.folds), refit=planned_refit(prepared.data)
+        )
         self.rows_last_round = 0
 
     async def run(self) -> None:

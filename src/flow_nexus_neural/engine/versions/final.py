@@ -106,9 +106,7 @@ async def commit_refit(
         last,
         version=version,
         networks=stored,
-        bundle=replace(
-            last.bundle, version=version, digests=plain.digests, parity=plain.parity
-        ),
+        bundle=replace(last.bundle, version=version, digests=plain.digests, parity=plain.parity),
         recent=recent_files(last, stored, cluster.context.settings.checkpoint_keep),
         evaluated={key: replace(n, state=None) for key, n in last.networks.items()},
     )

@@ -9,9 +9,9 @@ from flow_nexus_neural.engine.engine import Engine
 from flow_nexus_neural.engine.training.preparation import cut_shards, prepare_training
 from flow_nexus_neural.engine.training.rounds import Course, Rounds
 from flow_nexus_neural.engine.versions.final import evaluated_networks
+from flow_nexus_neural.settings import Settings
 from tests.doubles.fail_points import JOURNAL, disk_is_full
 from tests.unit.engine.running import linear_runtime, running, virtual_time
-from flow_nexus_neural.settings import Settings
 
 N = 300
 
@@ -121,9 +121,10 @@ async def test_evaluated_weights_outlive_the_server(tmp_path):
         await w.train(**ORDERED)
         (before,) = (await evaluated_networks(w.cluster)).values()
         cluster_id, report = w.cluster_id, (await w.status()).training.refit
-    async with linear_runtime() as runtime, Engine.open(
-        Settings(state_dir=tmp_path), runtime=runtime
-    ) as engine:
+    async with (
+        linear_runtime() as runtime,
+        Engine.open(Settings(state_dir=tmp_path), runtime=runtime) as engine,
+    ):
         cluster = engine.cluster(cluster_id)
         (after,) = (await evaluated_networks(cluster)).values()
         assert after.digest == before.digest
