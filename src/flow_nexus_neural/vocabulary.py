@@ -97,6 +97,9 @@ WINDOW: Final = Bounds(2, 512)
 """Number of rows in a sequence."""
 HORIZON: Final = Bounds(0, 512)
 """How many rows ahead the label is taken."""
+FOLDS: Final = Bounds(2, 50)
+"""Folds of a walk-forward split."""
+DEFAULT_FOLDS: Final = 5
 MIN_ROWS: Final = 30
 """Fewest rows that can be divided into training and test rows."""
 WAIT_S: Final = Bounds(0, 25)

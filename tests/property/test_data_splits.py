@@ -6,15 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flow_nexus_neural.data.part_sizes import FULL_ROWS, PARTS, SELECT_ROWS, SplitRule
 from flow_nexus_neural.data.series import Series, windows_in
-from flow_nexus_neural.data.splits import (
-    FULL_ROWS,
-    PARTS,
-    SELECT_ROWS,
-    SplitRule,
-    split_by_time,
-    split_stratified,
-)
+from flow_nexus_neural.data.splits import split_by_time, split_stratified
 from flow_nexus_neural.errors import InvalidDataset
 
 WITHOUT = "there is no validation loss and no best round"

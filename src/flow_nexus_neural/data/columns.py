@@ -53,7 +53,8 @@ class Layout:
         price_column: Its values, also when the price is not a feature.
         horizon: Rows ahead from which the label is taken.
         given_reach: Rows that the values of the label column already look ahead.
-        time: [rows] float64 moments (milliseconds for dates); None without a time column.
+        time: [rows] float64 moments; None without a time column.
+        dated: Whether they are milliseconds since 1970.
         symbols: Names of symbols, sorted.
         symbol_of: [rows] int32 index into `symbols`, -1 where unknown.
         excluded: Columns that are not features, with the reason.
@@ -72,6 +73,7 @@ class Layout:
     symbol_of: NDArray[np.int32]
     excluded: list[dict[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    dated: bool = False
 
 
 def lay_out(table: Table, choice: ColumnChoice) -> Layout:
@@ -127,6 +129,7 @@ def lay_out(table: Table, choice: ColumnChoice) -> Layout:
         symbol_of=symbol_of,
         excluded=excluded,
         warnings=warnings,
+        dated=time is not None and time.dated,
     )
 
 

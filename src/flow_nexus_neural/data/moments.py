@@ -43,6 +43,28 @@ def epoch_units(times: NDArray[np.float64]) -> NDArray[np.int8]:
     return units
 
 
+def as_milliseconds(times: NDArray[np.float64], *, dated: bool) -> NDArray[np.float64] | None:
+    """[n] milliseconds since 1970 of times; None for numbers that count something else.
+
+    Args:
+        times: All times of a column.
+        dated: Whether they are milliseconds since 1970 already.
+    """
+    if dated or not len(times):
+        return times
+    unit = np.unique(epoch_units(times))
+    if len(unit) == 1 and unit[0] >= 0:
+        found: NDArray[np.float64] = times * 1_000.0 ** (1 - float(unit[0]))
+        return found
+    days = calendar_days(times)
+    return None if np.isnan(days).any() else days
+
+
+def iso_text(milliseconds: float) -> str:
+    """A moment in milliseconds since 1970 as ISO 8601 text in UTC."""
+    return f"{np.datetime64(round(milliseconds), 'ms')!s}".removesuffix(".000") + "Z"
+
+
 def calendar_days(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
     """[n] milliseconds since 1970 of days written as numbers like 20240131, NaN for other numbers."""
     whole = (numbers == np.round(numbers)) & (numbers >= 19_000_101) & (numbers <= 21_001_231)

@@ -1,6 +1,7 @@
 """The data set that a training asks for, and the options that may follow its name after `#`."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
@@ -8,7 +9,16 @@ from pydantic import JsonValue
 
 from flow_nexus_neural.data.inline_text import inline_text
 from flow_nexus_neural.errors import InvalidArguments
-from flow_nexus_neural.vocabulary import HORIZON, MIN_ROWS, SEED_LIMIT, TASK_KINDS, WINDOW, TaskKind
+from flow_nexus_neural.vocabulary import (
+    DEFAULT_FOLDS,
+    FOLDS,
+    HORIZON,
+    MIN_ROWS,
+    SEED_LIMIT,
+    TASK_KINDS,
+    WINDOW,
+    TaskKind,
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +35,11 @@ class DataRequest:
         window: Consecutive rows that form one sequence.
         horizon: Rows ahead from which the label is taken.
         seed: Seed of the stratified draw of the split.
+        test_size: Rows of the test part: a share below 1, else a number of rows; None for the usual share.
+        validation_size: As `test_size`, of the rows that the best round is chosen by; 0 for none.
+        folds: Of a walk-forward split; None for the plain split.
+        stacking: Whether rows are wanted by which several models are weighted or combined.
+        refit: Whether the final model is to be trained again on all rows; None for time-ordered rows only.
     """
 
     dataset: str | dict[str, JsonValue] | list[JsonValue]
@@ -36,6 +51,11 @@ class DataRequest:
     window: int | None = None
     horizon: int | None = None
     seed: int = 0
+    test_size: float | None = None
+    validation_size: float | None = None
+    folds: int | None = None
+    stacking: bool = False
+    refit: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -45,13 +65,11 @@ class SourceOptions:
     Attributes:
         rows: Rows per symbol of a generator.
         seed: Seed of a generator, or of the split of other data.
-        folds: Folds of a walk-forward split; None for the plain split.
         embargo: Rows dropped after every cut.
     """
 
     rows: int | None = None
     seed: int | None = None
-    folds: int | None = None
     embargo: int = 0
 
 
@@ -86,7 +104,7 @@ def read_options(request: DataRequest) -> tuple[DataRequest, SourceOptions]:
 
 
 def check_range(request: DataRequest) -> None:
-    """Refuse a window or horizon that cannot be.
+    """Refuse a window, horizon, number of folds, size or list of features that cannot be.
 
     Raises:
         InvalidArguments: If one is out of range.
@@ -94,19 +112,46 @@ def check_range(request: DataRequest) -> None:
     for name, value, bounds in (
         ("window", request.window, WINDOW),
         ("horizon", request.horizon, HORIZON),
+        ("folds", request.folds, FOLDS),
     ):
         if value is not None and not bounds.low <= value <= bounds.high:
             raise InvalidArguments(
                 f"{name}={value} is outside {bounds.low}-{bounds.high}",
-                hint=f"give a {name} of {bounds.low} to {bounds.high} rows",
+                hint=f"give {name} a whole number from {bounds.low} to {bounds.high}",
             )
+    _check_sizes(request.test_size, request.validation_size)
     if request.features is not None and not request.features:
         raise InvalidArguments("features is empty", hint="leave it out to use all columns")
 
 
-def _merge(request: DataRequest, found: dict[str, object]) -> dict[str, object]:
+def _check_sizes(test_size: float | None, validation_size: float | None) -> None:
+    sizes = {"test_size": test_size, "validation_size": validation_size}
+    for name, size in sizes.items():
+        if (
+            size is None
+            or (0 < size < 1)
+            or (size >= 1 and math.isfinite(size) and size == math.floor(size))
+        ):
+            continue
+        if size == 0 and name == "validation_size":
+            continue
+        raise InvalidArguments(
+            f"{name}={size:g} is neither a share nor a number of rows",
+            hint=f"give {name} a share of the rows between 0 and 1, such as 0.2, or a whole number of rows"
+            + ("" if name == "test_size" else ", or 0 for none"),
+        )
+    shares = [size for size in sizes.values() if size is not None and size < 1]
+    if sum(shares) >= 1:
+        raise InvalidArguments(
+            f"test_size={test_size:g} and validation_size={validation_size:g} leave nothing to train on",
+            hint="give shares whose sum is below 1",
+        )
+
+
+def _merge(request: DataRequest, found: Mapping[str, object]) -> dict[str, object]:
     merged: dict[str, object] = {}
-    for key in ("target", "time_column", "features", "exclude", "task", "window", "horizon"):
+    found = _with_folds(request, found)
+    for key in _ALSO_ARGUMENTS:
         if key not in found:
             continue
         argument = getattr(request, key)
@@ -119,17 +164,24 @@ def _merge(request: DataRequest, found: dict[str, object]) -> dict[str, object]:
     return merged
 
 
-def _source_options(found: dict[str, object]) -> SourceOptions:
-    rows, seed, folds, embargo = (found.get(key) for key in ("rows", "seed", "folds", "embargo"))
-    walk_forward = found.get("split") == "walk_forward"
-    if folds is not None and not walk_forward:
-        raise InvalidArguments("folds without split=walk_forward", hint="add split=walk_forward")
-    if walk_forward and folds is None:
-        folds = 5
+def _with_folds(request: DataRequest, found: Mapping[str, object]) -> dict[str, object]:
+    """The options with the number of folds that `split` stands for, where none is given."""
+    folds = found.get("folds", request.folds)
+    split = found.get("split")
+    if split == "default" and folds is not None:
+        raise InvalidArguments(
+            f"folds={folds} and split=default contradict each other", hint="leave one of them out"
+        )
+    if split == "walk_forward":
+        folds = DEFAULT_FOLDS if folds is None else folds
+    return {**found, **({} if folds is None else {"folds": folds})}
+
+
+def _source_options(found: Mapping[str, object]) -> SourceOptions:
+    rows, seed, embargo = (found.get(key) for key in ("rows", "seed", "embargo"))
     return SourceOptions(
         rows=rows if isinstance(rows, int) else None,
         seed=seed if isinstance(seed, int) else None,
-        folds=folds if isinstance(folds, int) else None,
         embargo=embargo if isinstance(embargo, int) else 0,
     )
 
@@ -178,6 +230,15 @@ def _integer(low: int, high: int) -> Callable[[str, str], int]:
     return read
 
 
+def _number(key: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InvalidArguments(
+            f"data set option '{key}' is '{text[:40]}'", hint="give a number, such as 0.2"
+        ) from None
+
+
 OPTIONS: dict[str, Callable[[str, str], object]] = {
     "target": _text,
     "features": _names,
@@ -189,7 +250,13 @@ OPTIONS: dict[str, Callable[[str, str], object]] = {
     "rows": _integer(MIN_ROWS, 1 << 40),
     "seed": _integer(0, SEED_LIMIT - 1),
     "split": _split_kind,
-    "folds": _integer(2, 50),
+    "folds": _integer(*FOLDS),
+    "test_size": _number,
+    "validation_size": _number,
     "embargo": _integer(0, 10_000),
 }
 ALIASES = {"time": "time_column"}
+_ALSO_ARGUMENTS = (
+    "target", "time_column", "features", "exclude", "task", "window", "horizon", "folds", "test_size",
+    "validation_size",
+)  # fmt: skip

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from flow_nexus_neural.data.folds import Fold
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.data.table import Indices
 from flow_nexus_neural.data.targets import Labels
@@ -46,6 +47,21 @@ def lacking_classes(classes: Sequence[Label] | None, parts: Mapping[str, Rows]) 
             )
         elif missing:
             warnings.append(f"no row of the class {_listed(missing)} is in the part '{name}'")
+    return warnings
+
+
+def lacking_in_folds(
+    classes: Sequence[Label] | None, whole: Rows, folds: Sequence[Fold]
+) -> list[str]:
+    """Warnings of earlier folds that learn nothing of a class, because it occurs only later."""
+    warnings = []
+    for fold in folds if classes is not None else ():
+        present = set(whole.y[fold.train].astype(np.int64).tolist())
+        missing = [label for index, label in enumerate(classes or ()) if index not in present]
+        if missing:
+            warnings.append(
+                f"no training row of fold {fold.number} is of the class {_listed(missing)}"
+            )
     return warnings
 
 

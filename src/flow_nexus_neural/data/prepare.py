@@ -11,25 +11,31 @@ from numpy.typing import NDArray
 
 from flow_nexus_neural.data.column_names import outcomes_among
 from flow_nexus_neural.data.columns import ColumnChoice, Layout, lay_out
-from flow_nexus_neural.data.leakage import repeated_rows
+from flow_nexus_neural.data.folds import Fold, earlier_folds
 from flow_nexus_neural.data.market import with_lags
 from flow_nexus_neural.data.matrix import Matrix, scaled_matrix, without_leaks
 from flow_nexus_neural.data.memory import return_free_memory
 from flow_nexus_neural.data.options import DataRequest, SourceOptions, read_options
-from flow_nexus_neural.data.part_classes import lacking_classes, require_classes
+from flow_nexus_neural.data.part_classes import (
+    lacking_classes,
+    lacking_in_folds,
+    require_classes,
+)
+from flow_nexus_neural.data.part_sizes import SplitRule
+from flow_nexus_neural.data.remarks import remarks_on, unknown_values
 from flow_nexus_neural.data.resolve import Source, resolve
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.data.schema import DataSchema, Description
 from flow_nexus_neural.data.series import Series, Windows, require_windows, series_of, windows_in
-from flow_nexus_neural.data.splits import Split, SplitRule, split_by_time, split_stratified
-from flow_nexus_neural.data.table import Column, Indices, Table, TextColumn, check_size
+from flow_nexus_neural.data.splits import Split, split_by_time, split_stratified
+from flow_nexus_neural.data.table import Indices, Table, check_size
 from flow_nexus_neural.data.targets import Labels, label_rows, rows_ahead
 from flow_nexus_neural.data.written_numbers import with_numbers
 from flow_nexus_neural.errors import InvalidArguments, InvalidDataset, NeuralError
 from flow_nexus_neural.protocol.plan import InputSpec
 from flow_nexus_neural.settings import Settings
 
-__all__ = ["DataRequest", "PreparedData", "Rows", "prepare"]
+__all__ = ["DataRequest", "Fold", "PreparedData", "Rows", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,10 @@ class PreparedData:
         parts: Rows by part: train, select, meta, verify, calib, test; a part may be empty.
         clients: Names of clients, when the source is divided by client.
         warnings: For the caller.
+        whole: All samples with a label, also those dropped at cuts and the test rows, in the order of the
+            parts and scaled as they are; None without `refit` and `folds`.
+        refit: Whether the final model is to be trained again on `whole`.
+        folds: The earlier folds of a walk-forward split, earliest first; `parts` are the last fold.
     """
 
     description: Description
@@ -49,6 +59,9 @@ class PreparedData:
     parts: Mapping[str, Rows]
     clients: tuple[str, ...]
     warnings: list[str]
+    whole: Rows | None = None
+    refit: bool = False
+    folds: tuple[Fold, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,7 +72,16 @@ class _Draft:
     layout: Layout
     series: Series
     labels: Labels
+    rule: SplitRule
     split: Split
+
+    @property
+    def usable(self) -> Indices:
+        """Rows that have a label, in the order of the parts: by time, then series, where rows have one."""
+        usable = np.flatnonzero(self.labels.usable)
+        if not self.series.ordered:
+            return usable
+        return usable[np.lexsort((self.series.of_row[usable], self.series.time[usable]))]
 
 
 def prepare(request: DataRequest, settings: Settings) -> PreparedData:
@@ -92,16 +114,19 @@ def _prepare(request: DataRequest, settings: Settings) -> PreparedData:
     draft = _draft(source, request, options)
     train = draft.split.rows["train"]
     matrix = scaled_matrix(source.table, draft.layout, train)
-    gaps = _gaps(draft.layout.features)
+    gaps = unknown_values(draft.layout.features)
     draft = _without_values(draft)
     source = draft.source
     matrix = without_leaks(matrix, draft.labels, train, _kept_anyway(request, draft))
-    samples: Mapping[str, Indices | Windows] = draft.split.rows
-    if request.window is not None:
-        samples = _windowed(draft, matrix, request.window)
+    refit = draft.series.ordered if request.refit is None else request.refit
+    samples, whole = _samples(draft, matrix, request.window, whole=refit or bool(request.folds))
+    folds: tuple[Fold, ...] = ()
+    if whole is not None and request.folds:
+        folds = earlier_folds(draft.usable, whole, draft.series, draft.rule, draft.split.starts)
     schema = _schema(draft, matrix, request.window)
     before = _known_before(draft)
     parts = {name: _rows(rows, matrix.x, draft, schema, before) for name, rows in samples.items()}
+    all_rows = None if whole is None else _rows(whole, matrix.x, draft, schema, before)
     return PreparedData(
         description=_describe(draft, matrix, schema, parts),
         schema=schema,
@@ -115,8 +140,12 @@ def _prepare(request: DataRequest, settings: Settings) -> PreparedData:
             *matrix.warnings,
             *gaps,
             *lacking_classes(schema.classes, parts),
-            *_remarks(draft, matrix, samples),
+            *([] if all_rows is None else lacking_in_folds(schema.classes, all_rows, folds)),
+            *remarks_on(matrix, draft.labels, draft.split.rows, samples),
         ],
+        whole=all_rows,
+        refit=refit,
+        folds=folds,
     )
 
 
@@ -165,10 +194,19 @@ def _draft(source: Source, request: DataRequest, options: SourceOptions) -> _Dra
     labels = label_rows(layout, series.order, series.of_row, request.task)
     seed = request.seed if options.seed is None or source.synthetic else options.seed
     window = request.window or 1
-    rule = SplitRule(seed, labels.reach + window - 1, options.embargo, options.folds, window)
+    rule = SplitRule(
+        seed=seed,
+        gap=labels.reach + window - 1,
+        embargo=options.embargo,
+        folds=request.folds,
+        window=window,
+        test_size=request.test_size,
+        validation_size=request.validation_size,
+        stacking=request.stacking,
+    )
     split = _split(source, series, labels, rule)
     require_classes(labels, split.rows["train"])
-    return _Draft(source, layout, series, labels, split)
+    return _Draft(source, layout, series, labels, rule, split)
 
 
 def _without_values(draft: _Draft) -> _Draft:
@@ -212,14 +250,21 @@ def _split(source: Source, series: Series, labels: Labels, rule: SplitRule) -> S
     return split_stratified(usable, strata, rule, in_test)
 
 
-def _windowed(draft: _Draft, matrix: Matrix, window: int) -> dict[str, Windows]:
+def _samples(
+    draft: _Draft, matrix: Matrix, window: int | None, *, whole: bool
+) -> tuple[Mapping[str, Indices | Windows], Indices | Windows | None]:
+    """The samples of every part, and those of the whole data if they are wanted."""
+    usable = draft.usable if whole else None
+    if window is None:
+        return draft.split.rows, usable
     windows = {
         name: windows_in(rows, draft.series, window) for name, rows in draft.split.rows.items()
     }
     require_windows(windows, window)
-    count = sum(len(rows) for rows in windows.values())
+    every = None if usable is None else windows_in(usable, draft.series, window)
+    count = max(sum(len(rows) for rows in windows.values()), len(every or ()))
     check_size(count * window, matrix.x.shape[1], "the data set in windows")
-    return windows
+    return windows, every
 
 
 def _schema(draft: _Draft, matrix: Matrix, window: int | None) -> DataSchema:
@@ -322,56 +367,3 @@ def _describe(
         symbols=list(schema.symbols),
         excluded_columns=[*draft.layout.excluded, *matrix.excluded],
     )
-
-
-def _gaps(features: Mapping[str, Column]) -> list[str]:
-    """Warnings that count missing and infinite values; both become the training mean, 0 after scaling."""
-    missing: dict[str, int] = {}
-    infinite: dict[str, int] = {}
-    for name, column in features.items():
-        if isinstance(column, TextColumn):
-            missing[name] = int((column.codes < 0).sum())
-        else:
-            missing[name] = int(np.isnan(column).sum())
-            infinite[name] = int(np.isinf(column).sum())
-    return [
-        f"{sum(counts.values())} values are {what} and count as unknown: {_counted(counts)}"
-        for what, counts in (("missing", missing), ("infinite", infinite))
-        if any(counts.values())
-    ]
-
-
-def _counted(counts: Mapping[str, int]) -> str:
-    told = [f"{name} {count}" for name, count in counts.items() if count]
-    return ", ".join(told[:8]) + (f" and {len(told) - 8} more columns" if len(told) > 8 else "")
-
-
-def _remarks(draft: _Draft, matrix: Matrix, samples: Mapping[str, Indices | Windows]) -> list[str]:
-    remarks = []
-    constant = [spec.name for spec in matrix.specs if not any(spec.sd)]
-    if constant:
-        listed = ", ".join(constant[:8]) + (
-            f" and {len(constant) - 8} more" if len(constant) > 8 else ""
-        )
-        remarks.append(
-            f"{len(constant)} columns do not vary measurably in training and count as 0: {listed}"
-        )
-    unlabelled = int(len(draft.labels.usable) - draft.labels.usable.sum())
-    if unlabelled:
-        remarks.append(
-            f"{unlabelled} rows at the end of their series have no label and are not used"
-        )
-    train, test = samples["train"], samples["test"]
-    if isinstance(train, Windows) or isinstance(test, Windows):
-        used = sum(len(rows) for rows in samples.values())
-        whole = sum(len(rows) for rows in draft.split.rows.values())
-        remarks.append(f"{whole - used} rows only serve as the beginning of windows")
-        return remarks
-    flat = matrix.x.reshape(len(matrix.x), -1)
-    repeated = repeated_rows(flat, train, test)
-    if repeated:
-        remarks.append(
-            f"{repeated} of {len(test)} test rows have the same inputs as a training row: the"
-            " test measures memory there"
-        )
-    return remarks

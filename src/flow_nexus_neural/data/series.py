@@ -24,6 +24,7 @@ class Series:
         time: [rows] moment of every row; its position in the series when there is no time column.
         ordered: Whether the rows are in time order.
         warnings: For the caller.
+        dated: Whether `time` is milliseconds since 1970.
     """
 
     of_row: Indices
@@ -31,6 +32,7 @@ class Series:
     time: NDArray[np.float64]
     ordered: bool
     warnings: list[str]
+    dated: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,11 @@ class Windows:
 
     def __len__(self) -> int:
         return len(self.starts)
+
+    @property
+    def first(self) -> Indices:
+        """[windows] row index of each window's first row."""
+        return self.rows[self.starts]
 
     @property
     def last(self) -> Indices:
@@ -82,7 +89,9 @@ def series_of(table: Table, layout: Layout, window: int | None) -> Series:
     if layout.time is not None:
         order = np.lexsort((layout.time, of_row))
         remarks = _repeated_times(layout.time[order], of_row[order])
-        return Series(of_row, order, layout.time, ordered=True, warnings=remarks)
+        return Series(
+            of_row, order, layout.time, ordered=True, warnings=remarks, dated=layout.dated
+        )
     order = np.argsort(of_row, kind="stable")
     ordered = bool(window or layout.horizon)
     remarks = ["there is no time column: the order of the rows is taken as their order in time"]

@@ -12,48 +12,32 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from flow_nexus_neural.data.part_sizes import (
+    FULL_ROWS,
+    PARTS,
+    SELECT_ROWS,
+    SplitRule,
+    Starts,
+    possible_starts,
+)
 from flow_nexus_neural.data.table import Indices
-from flow_nexus_neural.errors import DataTooSmall, InvalidArguments, InvalidDataset
-from flow_nexus_neural.vocabulary import MIN_ROWS
-
-PARTS = ("train", "select", "meta", "verify", "calib", "test")
-FULL_ROWS = 2_000
-SELECT_ROWS = 200
-# Shares of PARTS in per cent, by the number of usable rows from which they apply. From SELECT_ROWS on, select
-# has the share that it has from FULL_ROWS on: 16 rows at least, enough to see a training diverge. It is taken
-# from train, so the test rows are the same with and without it, and results below FULL_ROWS stay comparable.
-SHARES = {
-    FULL_ROWS: (62, 8, 10, 7, 5, 8),
-    SELECT_ROWS: (72, 8, 0, 0, 0, 20),
-    MIN_ROWS: (80, 0, 0, 0, 0, 20),
-}
-
-
-@dataclass(frozen=True)
-class SplitRule:
-    """How to split.
-
-    Attributes:
-        seed: Of the stratified draw; unused for time-ordered rows.
-        gap: Rows dropped per series at the end of a part, before a cut.
-        embargo: Rows dropped per series at the start of a part, after a cut.
-        folds: Of a walk-forward split; None for the plain shares.
-        window: Consecutive rows of one series that make one sample.
-    """
-
-    seed: int
-    gap: int = 0
-    embargo: int = 0
-    folds: int | None = None
-    window: int = 1
+from flow_nexus_neural.errors import InvalidArguments, InvalidDataset
 
 
 @dataclass(frozen=True)
 class Split:
-    """Row indices per part, in order, and the number of rows dropped at cuts."""
+    """Row indices per part.
+
+    Attributes:
+        rows: By part, in order.
+        purged: Rows dropped at cuts.
+        starts: Where the parts were to begin, before rows of one moment were kept together.
+        warnings: For the caller.
+    """
 
     rows: dict[str, Indices]
     purged: int
+    starts: Starts
     warnings: Sequence[str] = ()
 
 
@@ -77,24 +61,26 @@ def split_by_time(
 
     Raises:
         DataTooSmall: If there are too few rows.
+        InvalidArguments: If the sizes leave nothing to train on, or no sample in a part that they ask for.
         InvalidDataset: If the moments are too few to be cut.
     """
     rows = rows[np.lexsort((series[rows], time[rows]))]
-    free = np.ones(len(rows), dtype=np.bool_) if in_test is None else ~in_test[rows]
-    for shares in _shares(len(rows), rule):
+    free, reserved = _free_rows(rows, in_test)
+    for starts in possible_starts(len(rows), rule, reserved):
         part = np.full(len(rows), PARTS.index("test"), dtype=np.int8)
-        part[free] = _parts_by_time(time[rows][free], _of_free_rows(shares, in_test))
-        kept = _outside_gaps(part, time[rows], series[rows], rule)
+        part[free] = parts_by_time(time[rows][free], starts)
+        kept = outside_gaps(part, time[rows], series[rows], rule)
         found = _collect(rows, part, kept)
-        has_select = _has_sample(series[found["select"]], rule.window)
-        if has_select and _has_sample(series[found["train"]], rule.window):
+        has_select = has_sample(series[found["select"]], rule.window)
+        if has_select and has_sample(series[found["train"]], rule.window):
             break
     _require_train_and_test(found)
+    _require_select(rule, has_select=has_select)
     warnings = [
         *_describe(len(rows), rule, has_select=has_select),
         *_future_warning(time[rows], free),
     ]
-    return Split(found, int(len(rows) - kept.sum()), warnings)
+    return Split(found, int(len(rows) - kept.sum()), starts, warnings)
 
 
 def split_stratified(
@@ -117,110 +103,90 @@ def split_stratified(
 
     Raises:
         DataTooSmall: If there are too few rows.
-        InvalidArguments: If a walk-forward split is asked for.
+        InvalidArguments: If a walk-forward split is asked for, or the sizes leave nothing to train on.
     """
     if rule.folds is not None:
         raise InvalidArguments(
             "split=walk_forward needs rows in time order",
             hint="name a time_column, or give a window or horizon if the rows are in time order",
         )
-    shares = _of_free_rows(_shares(len(rows), rule)[0], in_test)
+    free, reserved = _free_rows(rows, in_test)
+    starts = possible_starts(len(rows), rule, reserved)[0]
     rng = np.random.Generator(np.random.PCG64([rule.seed, 1]))
-    free = np.ones(len(rows), dtype=np.bool_) if in_test is None else ~in_test[rows]
     part = np.full(len(rows), PARTS.index("test"), dtype=np.int8)
-    part[free] = _parts_by_strata(strata[rows][free], shares, rng)
+    part[free] = _parts_by_strata(strata[rows][free], starts, rng)
     found = _collect(rows, part, np.ones(len(rows), dtype=np.bool_))
     _require_train_and_test(found)
-    return Split(found, 0, _describe(len(rows), rule, has_select=len(found["select"]) > 0))
+    return Split(found, 0, starts, _describe(len(rows), rule, has_select=len(found["select"]) > 0))
 
 
-def _shares(rows: int, rule: SplitRule) -> list[tuple[int, ...]]:
-    """Shares that this many rows allow, preferred first; the second, if any, has no select part."""
-    if rows < MIN_ROWS:
-        raise DataTooSmall(
-            f"{rows} usable rows; at least {MIN_ROWS} are needed", hint="give more rows"
-        )
-    first = next(low for low in SHARES if rows >= low)
-    tables: list[tuple[int, ...]] = [
-        SHARES[low] for low in ([first, MIN_ROWS] if first == SELECT_ROWS else [first])
-    ]
-    if rule.folds is None:
-        return tables
-    # The last of folds + 1 equal blocks is the test; the others keep their proportions before it.
-    return [(*(share * rule.folds for share in shares[:-1]), sum(shares[:-1])) for shares in tables]
+def _free_rows(
+    rows: Indices, in_test: NDArray[np.bool_] | None
+) -> tuple[NDArray[np.bool_], int | None]:
+    """[n] bool, rows that the source does not reserve, and how many it does; None where it reserves none."""
+    if in_test is None:
+        return np.ones(len(rows), dtype=np.bool_), None
+    return ~in_test[rows], int(in_test[rows].sum())
 
 
-def _of_free_rows(shares: tuple[int, ...], in_test: NDArray[np.bool_] | None) -> tuple[int, ...]:
-    """Shares of the rows that are to be split; nothing is for the test where the source has reserved it."""
-    return shares if in_test is None else (*shares[:-1], 0)
-
-
-def _has_sample(series: Indices, window: int) -> bool:
+def has_sample(series: Indices, window: int) -> bool:
     """Whether a part, given by the series of its rows, has a run of `window` rows of one series."""
     return bool(len(series)) and int(np.unique(series, return_counts=True)[1].max()) >= window
 
 
 def _describe(rows: int, rule: SplitRule, *, has_select: bool) -> list[str]:
     warnings = []
-    if rule.folds is not None:
-        warnings.append(
-            f"walk_forward with {rule.folds} folds: one model is trained on the first {rule.folds} of"
-            f" {rule.folds + 1} equal blocks of time and tested on the last; the earlier folds are not"
-            " trained one by one"
-        )
     if rows < FULL_ROWS:
-        parts = (
-            ("train, select and test only", "")
-            if has_select
-            else ("train and test only", " selection,")
-        )
+        parts = "train, select and test only" if has_select else "train and test only"
+        without = [
+            *([] if has_select else ["selection"]),
+            *(["ensemble weights"] if rule.stacking else []),
+            "calibration",
+        ]
         warnings.append(
-            f"{rows} rows are below {FULL_ROWS}: they are split into {parts[0]}, without rows for{parts[1]}"
-            " stacking, confidence and calibration"
+            f"{rows} rows are below {FULL_ROWS}: they are split into {parts}, without rows for"
+            f" {' and '.join(without)}"
         )
     if not has_select:
-        reason = (
-            f"{rows} rows are below {SELECT_ROWS}"
-            if rows < SELECT_ROWS
-            else "select or train would hold no sample"
+        warnings.append(
+            f"there is no validation loss and no best round: {_why_no_select(rows, rule)}"
         )
-        warnings.append(f"there is no validation loss and no best round: {reason}")
     return warnings
 
 
-def _parts_by_time(time: NDArray[np.float64], shares: tuple[int, ...]) -> NDArray[np.int8]:
-    """Part of every row of sorted times; rows of one moment always share a part."""
+def _why_no_select(rows: int, rule: SplitRule) -> str:
+    if rule.validation_size == 0:
+        return "validation_size is 0"
+    if rows < SELECT_ROWS:
+        return f"{rows} rows are below {SELECT_ROWS}"
+    return "select or train would hold no sample"
+
+
+def parts_by_time(time: NDArray[np.float64], starts: Starts) -> NDArray[np.int8]:
+    """[n] index into PARTS of every row of sorted times; rows of one moment always share a part."""
     part = np.zeros(len(time), dtype=np.int8)
-    total = sum(shares)
-    for index in range(1, len(shares)):
-        before = sum(shares[:index])
-        cut = (before * len(time) + total // 2) // total
-        if before < total and cut < len(time):
-            part[np.searchsorted(time, time[cut]) :] = index
+    for index, start in enumerate(starts):
+        if index and start < len(time):
+            part[np.searchsorted(time, time[start]) :] = index
     return part
 
 
-def _parts_by_strata(
-    strata: Indices, shares: tuple[int, ...], rng: np.random.Generator
-) -> NDArray[np.int8]:
+def _parts_by_strata(strata: Indices, starts: Starts, rng: np.random.Generator) -> NDArray[np.int8]:
     count = len(strata)
     draw = rng.random(count)
     grouped = np.lexsort((draw, strata))
-    _, starts, sizes = np.unique(strata[grouped], return_index=True, return_counts=True)
-    rank = np.arange(count) - np.repeat(starts, sizes)
+    _, firsts, sizes = np.unique(strata[grouped], return_index=True, return_counts=True)
+    rank = np.arange(count) - np.repeat(firsts, sizes)
     place = np.empty(count)
     place[grouped] = (rank + 0.5) / np.repeat(sizes, sizes)
     along = np.lexsort((rng.random(count), place))
     part = np.zeros(count, dtype=np.int8)
-    total = sum(shares)
-    for index in range(1, len(shares)):
-        before = sum(shares[:index])
-        if before < total:
-            part[along[(before * count + total // 2) // total :]] = index
+    for index, start in enumerate(starts):
+        part[along[start:]] = index
     return part
 
 
-def _outside_gaps(
+def outside_gaps(
     part: NDArray[np.int8], time: NDArray[np.float64], series: Indices, rule: SplitRule
 ) -> NDArray[np.bool_]:
     """[n] bool: True for rows that no cut is too close to.
@@ -257,6 +223,16 @@ def _future_warning(time: NDArray[np.float64], free: NDArray[np.bool_]) -> list[
 
 def _collect(rows: Indices, part: NDArray[np.int8], kept: NDArray[np.bool_]) -> dict[str, Indices]:
     return {name: rows[kept & (part == index)] for index, name in enumerate(PARTS)}
+
+
+def _require_select(rule: SplitRule, *, has_select: bool) -> None:
+    if rule.validation_size and not has_select:
+        dropped = rule.gap + rule.embargo
+        raise InvalidArguments(
+            f"validation_size={rule.validation_size:g} leaves no whole sample between its cuts, at which"
+            f" {dropped} rows of every series are dropped and rows of one time stay together",
+            hint="give a larger validation_size, or 0 for none",
+        )
 
 
 def _require_train_and_test(rows: dict[str, Indices]) -> None:

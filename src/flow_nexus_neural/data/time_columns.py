@@ -30,10 +30,12 @@ class TimeRole:
     Attributes:
         names: Columns of moments, which are no features.
         times: [rows] float64 moments.
+        dated: Whether they are milliseconds since 1970 (UTC).
     """
 
     names: tuple[str, ...]
     times: NDArray[np.float64]
+    dated: bool = False
 
 
 def find_time(
@@ -52,8 +54,7 @@ def find_time(
     """
     others = {name: column for name, column in columns.items() if name not in set(taken)}
     if named is not None:
-        times = moments(columns[named], named, warnings)
-        return TimeRole((named, *_further(others, named)), times)
+        return _of_column(columns, named, others, warnings)
     whole = first_named(others, ("timestamp", "datetime"))
     if whole is None:
         joined = _date_and_time(others, warnings)
@@ -62,7 +63,16 @@ def find_time(
     name = _usual_name(others) or _by_values(others, warnings, beside_one=len(columns) <= 2)
     if name is None:
         return _years_and_months(others, warnings)
-    return TimeRole((name, *_further(others, name)), moments(others[name], name, warnings))
+    return _of_column(others, name, others, warnings)
+
+
+def _of_column(
+    columns: Mapping[str, Column], name: str, others: Mapping[str, Column], warnings: list[str]
+) -> TimeRole:
+    times = moments(columns[name], name, warnings)
+    # Texts are dates or times of one day, which are all below the second day of 1970.
+    dated = isinstance(columns[name], TextColumn) and bool((np.abs(times) >= DAY_MS).any())
+    return TimeRole((name, *_further(others, name)), times, dated)
 
 
 def holds_moments(name: str, column: Column) -> bool:
@@ -153,7 +163,7 @@ def _date_and_time(columns: Mapping[str, Column], warnings: list[str]) -> TimeRo
             warnings.append(f"'{date}' and '{clock}' are joined into the time of the rows")
             # The hour of the day may well be something to learn from.
             names = (date,) if plain(clock) in _HOURS else (date, clock)
-            return TimeRole((*names, *_further(columns, date)), days + of_day)
+            return TimeRole((*names, *_further(columns, date)), days + of_day, dated=True)
     return None
 
 
@@ -222,7 +232,7 @@ def _years_and_months(columns: Mapping[str, Column], warnings: list[str]) -> Tim
             times = times + (numbers[part] - low) * unit
             joined.append(part)
     warnings.append(f"{', '.join(joined)} are joined into the time of the rows")
-    return TimeRole((), times * DAY_MS)
+    return TimeRole((), times * DAY_MS, dated=True)
 
 
 def _within(values: NDArray[np.float64], low: float, high: float) -> bool:

@@ -26,6 +26,7 @@ def test_every_option_is_read_as_if_it_had_been_an_argument():
         DataRequest(
             "a.csv#target=y&features=p,%20q&time=ts&window=8&horizon=2&rows=90&seed=7"
             "&exclude=r,s&task=Regression&split=Walk-Forward&folds=3&embargo=4"
+            "&test_size=0.25&validation_size=40"
         )
     )
     assert request == DataRequest(
@@ -37,8 +38,11 @@ def test_every_option_is_read_as_if_it_had_been_an_argument():
         time_column="ts",
         window=8,
         horizon=2,
+        folds=3,
+        test_size=0.25,
+        validation_size=40,
     )
-    assert options == SourceOptions(rows=90, seed=7, folds=3, embargo=4)
+    assert options == SourceOptions(rows=90, seed=7, embargo=4)
 
 
 def test_text_of_an_option_may_be_escaped():
@@ -47,8 +51,14 @@ def test_text_of_an_option_may_be_escaped():
 
 
 def test_a_walk_forward_split_has_five_folds_unless_told_and_the_default_split_none():
-    assert read_options(DataRequest("a#split=walk_forward"))[1].folds == 5
-    assert read_options(DataRequest("a#split=default"))[1].folds is None
+    assert read_options(DataRequest("a#split=walk_forward"))[0].folds == 5
+    assert read_options(DataRequest("a#split=walk_forward", folds=4))[0].folds == 4
+    assert read_options(DataRequest("a#folds=3"))[0].folds == 3
+    assert read_options(DataRequest("a#split=default"))[0].folds is None
+    with pytest.raises(InvalidArguments, match="folds=4 and split=default contradict"):
+        read_options(DataRequest("a#split=default", folds=4))
+    with pytest.raises(InvalidArguments, match="folds is 4 as an argument and 3 behind"):
+        read_options(DataRequest("a#folds=3", folds=4))
 
 
 def test_the_same_value_twice_agrees_and_another_one_does_not():
@@ -73,7 +83,10 @@ def test_the_same_value_twice_agrees_and_another_one_does_not():
         ("embargo=10001", "option 'embargo'"),
         ("split=walk_forward&folds=1", "option 'folds' is '1'"),
         ("split=random", "option 'split' is 'random'"),
-        ("folds=3", "folds without split=walk_forward"),
+        ("split=default&folds=3", "folds=3 and split=default contradict"),
+        ("test_size=a%20third", "option 'test_size' is 'a third'"),
+        ("test_size=nan", "test_size=nan is neither a share nor a number of rows"),
+        ("validation_size=-0.1", "validation_size=-0.1 is neither"),
         ("target=", "option 'target' is empty"),
         ("features=,", "option 'features' is empty"),
         ("seed=1&seed=1", "option 'seed' is given twice"),
@@ -91,10 +104,18 @@ def test_an_option_that_cannot_be_is_named(suffix, words):
         ({"window": 1}, "window=1 is outside 2-512"),
         ({"window": 513}, "window=513 is outside 2-512"),
         ({"horizon": -1}, "horizon=-1 is outside 0-512"),
+        ({"folds": 1}, "folds=1 is outside 2-50"),
+        ({"test_size": 0}, "test_size=0 is neither a share nor a number of rows"),
+        ({"test_size": 1.5}, "test_size=1.5 is neither"),
+        ({"test_size": float("inf")}, "test_size=inf is neither"),
+        ({"validation_size": -1}, "validation_size=-1 is neither"),
+        ({"test_size": 0.5, "validation_size": 0.5}, "leave nothing to train on"),
         ({"features": ()}, "features is empty"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, words):
     with pytest.raises(InvalidArguments, match=words):
         check_range(DataRequest("a", **arguments))
-    check_range(DataRequest("a", window=512, horizon=0, features=("a",)))
+    check_range(DataRequest("a", window=512, horizon=0, features=("a",), folds=2))
+    check_range(DataRequest("a", test_size=0.9, validation_size=0))
+    check_range(DataRequest("a", test_size=1, validation_size=10))

@@ -3,14 +3,12 @@ import itertools
 import numpy as np
 import pytest
 
-from flow_nexus_neural.data import splits
-from flow_nexus_neural.data.splits import (
-    PARTS,
-    SplitRule,
-    split_by_time,
-    split_stratified,
-)
+from flow_nexus_neural.data.part_sizes import PARTS, SELECT_ROWS, SHARES, SplitRule
+from flow_nexus_neural.data.splits import split_by_time, split_stratified
 from flow_nexus_neural.errors import DataTooSmall, InvalidArguments, InvalidDataset
+from flow_nexus_neural.vocabulary import MIN_ROWS
+
+USED = ("train", "select", "calib", "test")
 
 
 def two_symbols(length):
@@ -25,15 +23,18 @@ def sizes(split):
 
 def test_two_symbols_of_two_thousand_rows_split_as_documented():
     split = split_by_time(*two_symbols(2_000), SplitRule(0, gap=1))
-    assert list(sizes(split).values()) == [2478, 318, 398, 278, 198, 320]
-    assert split.purged == 10
+    assert list(sizes(split).values()) == [3158, 318, 0, 0, 198, 320]
+    assert split.purged == 6
+    stacked = split_by_time(*two_symbols(2_000), SplitRule(0, gap=1, stacking=True))
+    assert list(sizes(stacked).values()) == [2758, 318, 398, 0, 198, 320]
+    assert stacked.purged == 8
 
 
 def test_no_label_of_a_part_reaches_into_a_later_part():
     rows, time, series = two_symbols(1_500)
     for gap in (1, 5, 33):
         split = split_by_time(rows, time, series, SplitRule(0, gap=gap))
-        for earlier, later in itertools.pairwise(PARTS):
+        for earlier, later in itertools.pairwise(USED):
             last = {time[row] + gap for row in split.rows[earlier]}
             assert max(last) < time[split.rows[later]].min()
 
@@ -43,7 +44,7 @@ def test_parts_follow_each_other_in_time_even_when_rows_come_shuffled():
     time = rng.permutation(3_000).astype(np.float64)
     split = split_by_time(np.arange(3_000), time, np.zeros(3_000, dtype=np.int64), SplitRule(0))
     assert sum(sizes(split).values()) == 3_000
-    for earlier, later in itertools.pairwise(PARTS):
+    for earlier, later in itertools.pairwise(USED):
         assert time[split.rows[earlier]].max() < time[split.rows[later]].min()
     assert (np.diff(time[split.rows["train"]]) > 0).all()
 
@@ -60,7 +61,7 @@ def test_an_embargo_drops_the_first_rows_after_each_cut():
     plain = split_by_time(rows, time, series, SplitRule(0))
     held = split_by_time(rows, time, series, SplitRule(0, embargo=7))
     assert time[held.rows["test"]].min() == time[plain.rows["test"]].min() + 7
-    assert held.purged == 5 * 7 * 2
+    assert held.purged == 3 * 7 * 2
 
 
 def test_walk_forward_trains_before_and_tests_after_the_last_fold():
@@ -70,7 +71,6 @@ def test_walk_forward_trains_before_and_tests_after_the_last_fold():
     )
     assert split.rows["test"].tolist() == list(range(2_500, 3_000))
     assert split.rows["train"].max() < 2_500
-    assert any("not" in warning and "one by one" in warning for warning in split.warnings)
 
 
 def test_a_walk_forward_split_needs_an_order():
@@ -81,8 +81,8 @@ def test_a_walk_forward_split_needs_an_order():
 def test_every_part_keeps_the_shares_of_the_classes():
     strata = np.repeat([0, 1, 2], [2_000, 800, 200])
     split = split_stratified(np.arange(3_000), strata, SplitRule(4))
-    assert list(sizes(split).values()) == [1860, 240, 300, 210, 150, 240]
-    for part in PARTS:
+    assert list(sizes(split).values()) == [2370, 240, 0, 0, 150, 240]
+    for part in USED:
         shares = np.bincount(strata[split.rows[part]], minlength=3) / len(split.rows[part])
         assert np.abs(shares - [2 / 3, 0.8 / 3, 0.2 / 3]).max() < 0.01
 
@@ -103,7 +103,7 @@ def test_fewer_than_two_thousand_rows_train_select_and_test_only_and_say_so():
     assert split.warnings == [
         (
             "1999 rows are below 2000: they are split into train, select and test only, without rows for"
-            " stacking, confidence and calibration"
+            " calibration"
         )
     ]
 
@@ -117,8 +117,8 @@ def test_two_hundred_rows_have_a_select_part_and_one_less_has_none():
     assert list(sizes(few).values()) == [159, 0, 0, 0, 0, 40]
     assert few.warnings == [
         (
-            "199 rows are below 2000: they are split into train and test only, without rows for selection,"
-            " stacking, confidence and calibration"
+            "199 rows are below 2000: they are split into train and test only, without rows for selection"
+            " and calibration"
         ),
         "there is no validation loss and no best round: 199 rows are below 200",
     ]
@@ -127,7 +127,7 @@ def test_two_hundred_rows_have_a_select_part_and_one_less_has_none():
 def test_the_select_part_of_few_rows_is_taken_from_train_and_not_from_test(monkeypatch):
     strata = np.arange(300) % 3
     with_select = split_stratified(np.arange(300), strata, SplitRule(5))
-    monkeypatch.setitem(splits.SHARES, splits.SELECT_ROWS, splits.SHARES[splits.MIN_ROWS])
+    monkeypatch.setitem(SHARES, SELECT_ROWS, SHARES[MIN_ROWS])
     without = split_stratified(np.arange(300), strata, SplitRule(5))
     assert with_select.rows["test"].tolist() == without.rows["test"].tolist()
     both = np.concatenate([with_select.rows["train"], with_select.rows["select"]])
@@ -197,7 +197,7 @@ def test_rows_that_the_source_reserves_are_the_test_and_nothing_else_is():
         np.arange(3_000), np.zeros(3_000, dtype=np.int64), SplitRule(0), in_test
     )
     assert split.rows["test"].tolist() == np.flatnonzero(in_test).tolist()
-    assert len(split.rows["train"]) == round(2_700 * 62 / 92)
+    assert len(split.rows["train"]) == round(2_700 * 79 / 92)
 
 
 def test_a_test_part_that_is_not_later_than_train_is_reported():

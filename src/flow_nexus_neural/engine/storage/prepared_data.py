@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from flow_nexus_neural.data.inline_text import inline_text
-from flow_nexus_neural.data.prepare import PreparedData
+from flow_nexus_neural.data.prepare import Fold, PreparedData
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.data.schema import DataSchema, Description
 from flow_nexus_neural.engine.requests import TrainRequest
@@ -24,6 +24,9 @@ PREPARED_DATA = "prepared data"
 """Kind of such a file in the journal."""
 MAX_STORED_DATASET = 1000
 ARRAYS = ("x", "y", "symbols", "clients")
+WHOLE = "whole"
+"""Prefix of the arrays of all rows; no part has this name."""
+FOLD_PARTS = ("train", "select", "test")
 
 
 def stored_request(request: TrainRequest) -> dict[str, JsonValue]:
@@ -45,11 +48,15 @@ def write_prepared(files: CheckpointFiles, cluster_id: str, data: PreparedData) 
         StoreUnavailable: The disk refuses; nothing is left.
     """
     tensors: dict[str, NDArray[Any]] = {}
-    for part, rows in data.parts.items():
+    stored = {**data.parts, **({} if data.whole is None else {WHOLE: data.whole})}
+    for part, rows in stored.items():
         for name in ARRAYS:
             tensors[f"{part}.{name}"] = getattr(rows, name)
         if rows.last is not None:
             tensors[f"{part}.last"] = rows.last
+    for fold in data.folds:
+        for part in FOLD_PARTS:
+            tensors[f"fold {fold.number}.{part}"] = getattr(fold, part)
     sha, nbytes = files.write(
         tensors,
         {
@@ -59,6 +66,9 @@ def write_prepared(files: CheckpointFiles, cluster_id: str, data: PreparedData) 
             "parts": list(data.parts),
             "clients": list(data.clients),
             "warnings": list(data.warnings),
+            "whole": data.whole is not None,
+            "refit": data.refit,
+            "folds": [[fold.number, fold.begins, fold.ends] for fold in data.folds],
         },
     )
     return PreparedDataRef(sha, nbytes)
@@ -78,6 +88,10 @@ def read_prepared(files: CheckpointFiles, ref: PreparedDataRef) -> PreparedData:
             parts={part: _rows(tensors, part) for part in metadata["parts"]},
             clients=tuple(metadata["clients"]),
             warnings=list(metadata["warnings"]),
+            # Files of earlier servers name none of these.
+            whole=_rows(tensors, WHOLE) if metadata.get("whole") else None,
+            refit=bool(metadata.get("refit", False)),
+            folds=tuple(_fold(tensors, *fold) for fold in metadata.get("folds", ())),
         )
     except (KeyError, TypeError, ValueError) as failure:
         raise StoreCorrupt(
@@ -89,3 +103,10 @@ def read_prepared(files: CheckpointFiles, ref: PreparedDataRef) -> PreparedData:
 def _rows(tensors: dict[str, NDArray[Any]], part: str) -> Rows:
     arrays = {name: np.asarray(tensors[f"{part}.{name}"]) for name in ARRAYS}
     return Rows(**arrays, last=tensors.get(f"{part}.last"))
+
+
+def _fold(
+    tensors: dict[str, NDArray[Any]], number: int, begins: str | None, ends: str | None
+) -> Fold:
+    train, select, test = (np.asarray(tensors[f"fold {number}.{part}"]) for part in FOLD_PARTS)
+    return Fold(number, train, select, test, begins, ends)

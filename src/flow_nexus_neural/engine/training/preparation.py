@@ -84,6 +84,7 @@ async def prepare_training(
         refit=request.refit,
         # One split per cluster, whatever is trained later: a test row never becomes a training row.
         seed=seed64((cluster.spec.seed, 0), 0, "", 0, "partition"),
+        stacking=len({repr(slot.spec.layers) for slot in workers}) > 1,
     )
     data = await cluster.context.read_data(prepare, asked, cluster.context.settings)
     seed = request.seed if request.seed is not None else cluster.spec.seed

@@ -36,6 +36,34 @@ def test_prepared_rows_read_back_to_the_bit(tmp_path):
             assert np.array_equal(one, other)
 
 
+def test_all_rows_and_the_earlier_folds_read_back_to_the_bit(tmp_path):
+    rows = [
+        {"time": f"2024-01-{1 + i // 24:02} {i % 24:02}:00", "a": i, "y": i % 2} for i in range(400)
+    ]
+    made = prepare(DataRequest(rows, folds=3, refit=False), Settings(state_dir=tmp_path))
+    files = CheckpointFiles(tmp_path)
+    again = read_prepared(files, write_prepared(files, "dnc_1", made))
+    assert np.array_equal(again.whole.x, made.whole.x)
+    assert np.array_equal(again.whole.last, made.whole.last, equal_nan=True)
+    assert len(again.folds) == len(made.folds) == 2
+    for one, other in zip(made.folds, again.folds, strict=True):
+        assert (one.number, one.begins, one.ends) == (other.number, other.begins, other.ends)
+        assert one.begins is not None
+        for part in ("train", "select", "test"):
+            assert getattr(one, part).dtype == getattr(other, part).dtype == np.int64
+            assert np.array_equal(getattr(one, part), getattr(other, part))
+    assert again.refit is False
+
+
+def test_a_file_that_names_neither_all_rows_nor_folds_is_read_without_them(tmp_path):
+    files, made = CheckpointFiles(tmp_path), data(tmp_path)
+    content, metadata = files.read_with_metadata(write_prepared(files, "dnc_1", made).sha256)
+    older = {key: metadata[key] for key in metadata if key not in ("whole", "refit", "folds")}
+    again = read_prepared(files, PreparedDataRef(*files.write(content, older)))
+    assert (again.whole, again.refit, again.folds) == (None, False, ())
+    assert np.array_equal(again.parts["train"].x, made.parts["train"].x)
+
+
 def test_equal_rows_have_one_name_in_a_cluster_and_another_in_another(tmp_path):
     files = CheckpointFiles(tmp_path)
     one = write_prepared(files, "dnc_1", data(tmp_path))
