@@ -8,7 +8,9 @@ from flow_nexus_neural.engine.reports import (
     DatasetShort,
     Evaluation,
     FinalMetrics,
+    FoldScore,
     HistoryPoint,
+    Refit,
     TrainingConfig,
 )
 from flow_nexus_neural.engine.state.cluster import ClusterSpec, ClusterState

@@ -224,7 +224,7 @@ def _continued(
     schema: DataSchema,
     formers: Mapping[str, NetworkGroup],
 ) -> NetworkGroup:
-    """The network with the state of the same network on the same kind of input, if one of `formers` has it."""
+    """The network with the state of the same network on the same kind of input, if `formers` have one."""
     committed = cluster.committed
     if committed is None or _lineage(committed.schema) != _lineage(schema):
         return network

@@ -1,8 +1,8 @@
-"""What follows the rounds of a training: the earlier folds of a walk-forward split, and the refit on every row.
+"""What follows the rounds of a training: earlier folds of a walk-forward split, and the refit on every row.
 
-Both train the same networks again from the same start, on other rows, and commit nothing per round. A fold's model
-is measured and forgotten. The refit's model answers afterwards: Hyndman and Athanasopoulos, "Forecasting:
-Principles and Practice", 3rd edition, section 5.8, evaluate on held-out rows and forecast from all of them.
+Both train the same networks again from the same start, on other rows, and commit nothing per round. A fold's
+model is measured and forgotten. The refit's model answers afterwards; Hyndman and Athanasopoulos, "Forecasting:
+Principles and Practice", 3rd edition, section 5.8: evaluate on held-out rows, forecast from all of them.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -33,6 +33,19 @@ Networks = dict[str, NetworkGroup]
 NOT_SCORED = dict.fromkeys(
     ("best_round", "accuracy", "loss", "rmse", "best_baseline", "baseline", "skill", "error")
 )
+
+
+@dataclass
+class _Best:
+    """The round with the lowest validation loss so far; none where there are no rows to validate on."""
+
+    number: int | None = None
+    loss: float = float("inf")
+    networks: Networks | None = None
+
+    def see(self, number: int, loss: float | None, networks: Networks) -> None:
+        if loss is not None and loss < self.loss:
+            self.number, self.loss, self.networks = number, loss, dict(networks)
 
 
 def planned_refit(data: PreparedData) -> Refit | None:
@@ -100,20 +113,17 @@ class Retraining:
         self.cluster.changed()
 
     async def _scored(self, judge: Judge, data: PreparedData, fold: int) -> dict[str, object]:
-        planned = self.training.config.rounds
-        best_round, best_loss, best = None, None, None
+        planned, best = self.training.config.rounds, _Best()
 
         async def judged(number: int, networks: Networks) -> None:
-            nonlocal best_round, best_loss, best
             found = await judge.validation(networks, plain_bundle(networks, 0))
-            if found.loss is not None and (best_loss is None or found.loss < best_loss):
-                best_round, best_loss, best = number, found.loss, networks
+            best.see(number, found.loss, networks)
             self.training.advance_later((fold - 1) * planned + number)
 
         last = await self._train(data, data.parts["train"], planned, judged)
-        networks = last if best is None else best
+        networks = best.networks or last
         _, verdict = await judge.finish(networks, plain_bundle(networks, 0))
-        return {"best_round": best_round, **_of_evaluation(verdict.evaluation, verdict.test)}
+        return {"best_round": best.number, **_of_evaluation(verdict.evaluation, verdict.test)}
 
     def _last_fold(self, number: int) -> None:
         """The last fold is the training itself: what was measured of the version in force."""
@@ -129,8 +139,8 @@ class Retraining:
                 {
                     **NOT_SCORED,
                     "fold": number,
-                    "begins": self.preparation.data.test_begins,
-                    "ends": self.preparation.data.test_ends,
+                    "begins": None,
+                    "ends": None,
                     "train_rows": len(parts["train"]),
                     "test_rows": len(parts["test"]),
                     "best_round": self.training.advance.best_round,
@@ -150,7 +160,7 @@ class Retraining:
             state="running", rounds=n_rounds, evaluated_version=result.model_version
         )
 
-        async def advanced(number: int, networks: Networks) -> None:
+        async def advanced(number: int, _networks: Networks) -> None:
             training.advance_later(done + planned * number / n_rounds)
 
         try:

@@ -292,10 +292,11 @@ def model_warnings(committed: CommittedVersion) -> list[str]:
 def _refit_warnings(committed: CommittedVersion) -> list[str]:
     if not committed.evaluated:
         return []
-    return [
+    warning = (
         "the model was trained once more on every row (refit); what was measured is of the model before"
         " that, which had not seen the test rows"
-    ]
+    )
+    return [warning]
 
 
 def _baseline_warnings(evaluation: Evaluation | None) -> list[str]:

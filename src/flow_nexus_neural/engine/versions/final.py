@@ -123,7 +123,7 @@ async def commit_refit(
 
 
 async def evaluated_networks(cluster: LiveCluster) -> Mapping[str, NetworkGroup]:
-    """Network groups of the committed version as they were evaluated; they are what a later training starts from.
+    """Network groups of the committed version as they were evaluated: what a later training starts from.
 
     A refit has seen every row, those too that a later training is tested on.
 
