@@ -126,8 +126,8 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
     "horizon": "Predicts the target this many rows ahead. Default 0; 1 for a price's next move.",
     "seed": "Set it to repeat this training alone. Default: follows from the cluster's seed.",
     "refit": (
-        "true: after the evaluation train once more, on every row, for as many rounds as were best; that model"
-        " answers. Default: true for rows in time order."
+        "true: after the evaluation train once more, on every row, for as many rounds as were best; that"
+        " model answers. Default: true for rows in time order."
     ),
 }
 STATUS_ARGUMENTS = _CLUSTER_ID | {

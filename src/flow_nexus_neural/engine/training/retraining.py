@@ -1,8 +1,9 @@
 """What follows the rounds of a training: earlier folds of a walk-forward split, and the refit on every row.
 
 Both train the same networks again from the same start, on other rows, and commit nothing per round. A fold's
-model is measured and forgotten. The refit's model answers afterwards; Hyndman and Athanasopoulos, "Forecasting:
-Principles and Practice", 3rd edition, section 5.8: evaluate on held-out rows, forecast from all of them.
+model is measured and forgotten. The refit's model answers afterwards. Source: Hyndman and Athanasopoulos,
+"Forecasting: Principles and Practice", 3rd edition, section 5.8, evaluates on held-out rows and forecasts from
+all of them.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -101,7 +102,7 @@ class Retraining:
         data = _of_fold(self.preparation.data, fold)
         sizes = {"train_rows": len(fold.train), "test_rows": len(fold.test)}
         of_fold = {"fold": fold.number, "begins": fold.begins, "ends": fold.ends, **sizes}
-        judge = Judge(Evaluator(self.cluster, data.parts), data)
+        judge = Judge(Evaluator(self.cluster, data.parts, f"fold-{fold.number}"), data)
         try:
             found = await self._scored(judge, data, fold.number)
         except NeuralError as failure:

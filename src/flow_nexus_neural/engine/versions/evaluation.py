@@ -63,10 +63,12 @@ class Evaluator:
 
     Attributes:
         parts: Rows by name; their regions are created at first use and closed by `close`.
+        name: Of these rows in the nodes, which know regions by name; two that live at one time differ in it.
     """
 
     cluster: LiveCluster
     parts: Mapping[str, Rows]
+    name: str = "part"
     _regions: dict[str, Region] = field(default_factory=dict)
     _names: dict[str, str] = field(default_factory=dict)
     _granted: dict[str, set[str]] = field(default_factory=dict)
@@ -152,7 +154,7 @@ class Evaluator:
         if part not in self._regions:
             arrays = {"x": self.parts[part].x}
             self._regions[part] = await self.cluster.context.offload(
-                self.cluster.context.runtime.share, f"part:{part}", arrays
+                self.cluster.context.runtime.share, f"{self.name}:{part}", arrays
             )
         region = self._regions[part]
         held = self._granted.setdefault(slot.node_id, set())

@@ -83,4 +83,4 @@ def test_a_state_of_format_1_called_its_networks_cohorts():
 
 def test_what_is_written_is_read_back_without_a_step():
     part = StoredProgress(rounds_done=3, train_loss=0.5)
-    assert upgraded("progress", part.to_json()) == part.model_dump()
+    assert upgraded("progress", part.to_json()) == part.model_dump(mode="json")

@@ -18,7 +18,12 @@ def request(**more):
 
 def config(eligible=6, shard=320, **more):
     return effective_config(
-        request(**more), eligible=eligible, partition="iid", seed=9, largest_shard=shard
+        request(**more),
+        eligible=eligible,
+        partition="iid",
+        seed=9,
+        largest_shard=shard,
+        refit=False,
     )
 
 

@@ -1,4 +1,4 @@
-"""Folds and refit train the same networks again on other rows; what they say is what such a training gives."""
+"""Folds and refit train the same networks again on other rows, and say what such a training gives."""
 
 from functools import partial
 
@@ -11,6 +11,7 @@ from flow_nexus_neural.engine.training.rounds import Course, Rounds
 from flow_nexus_neural.engine.versions.final import evaluated_networks
 from flow_nexus_neural.settings import Settings
 from tests.doubles.fail_points import JOURNAL, disk_is_full
+from tests.doubles.linear_service import LinearService
 from tests.unit.engine.running import linear_runtime, running, virtual_time
 
 N = 300
@@ -73,8 +74,8 @@ async def test_rows_in_time_order_are_all_trained_on_at_the_end(tmp_path):
         assert training.refit.state == "done"
         assert training.refit.rows == N
         assert training.refit.rounds == training.result.served_round
-        if training.result.served_round == 3:
-            assert np.array_equal(params(w), expected)
+        assert training.result.served_round == 3  # else `expected` is another training
+        assert np.array_equal(params(w), expected)
         entry = (await w.ledger("version"))[-1]
         assert (entry["rule"], entry["model_version"]) == ("refit", w.committed.version)
         assert training.refit.model_version == w.committed.version
@@ -166,7 +167,7 @@ async def test_a_training_that_is_stopped_in_its_refit_keeps_the_evaluated_versi
 
 
 async def test_every_fold_has_a_model_of_its_own_trained_on_what_came_before(tmp_path):
-    """The relation turns round in the middle: folds on both sides of the turn show it, an average would not."""
+    """The relation turns round in the middle: folds on both sides of it show that, an average would not."""
     walked = {"dataset": series(flip=200), "target": "y", "folds": 5, "epochs": 20}
     async with running(tmp_path, 1) as w:
         training = await w.train(**walked)
@@ -195,8 +196,8 @@ async def test_the_score_of_a_fold_is_that_of_a_training_on_its_rows_alone(tmp_p
         (score, *_) = (await w.train(**walked)).folds
         error = test.x.reshape(len(test), -1) @ expected[:3] + expected[3] - test.y
         sd = prepared.data.schema.target_sd
-        if score.best_round in (None, 4):
-            assert score.rmse == pytest.approx(float(np.sqrt(np.mean(error**2))) * sd, rel=1e-4)
+        assert score.best_round == 4  # else `expected` is another training
+        assert score.rmse == pytest.approx(float(np.sqrt(np.mean(error**2))) * sd, rel=1e-4)
         assert score.test_rows == len(test)
 
 
@@ -219,8 +220,6 @@ async def test_progress_counts_folds_and_refit_and_never_goes_back(tmp_path):
 
 
 async def test_nothing_of_folds_and_refit_is_left_in_the_nodes(tmp_path):
-    from tests.doubles.linear_service import LinearService
-
     services = []
 
     def make(spec):
@@ -230,4 +229,5 @@ async def test_nothing_of_folds_and_refit_is_left_in_the_nodes(tmp_path):
     async with running(tmp_path, 2, service=make) as w:
         await w.train(**ORDERED, folds=3)
         kept = {key.partition(":")[0] for service in services for key in service.regions}
-        assert not kept & {"shard", "publish", "base", "weights", "evaluate", "part"}
+        assert not kept & {"shard", "publish", "base", "weights", "evaluate", "part", "fold-1"}
+        assert [slot.last_error for slot in w.slots] == [None, None]
