@@ -102,14 +102,11 @@ def first_of_last_blocks(rows: int, folds: int, number: int, test_rows: int | No
 
 
 def _refuse_beside_reserved(rule: SplitRule, reserved: int | None) -> None:
-    asked = {
-        "split=walk_forward": rule.folds is not None,
-        "test_size": rule.test_size is not None,
-    }
+    asked = {"folds": rule.folds, "test_size": rule.test_size}
     for word, given in asked.items():
-        if given and reserved is not None:
+        if given is not None and reserved is not None:
             raise InvalidArguments(
-                f"{word} cuts test rows, but the data have {reserved} test rows of their own",
+                f"{word}={given:g} cuts test rows, but the data have {reserved} test rows of their own",
                 hint=f"leave {word} out to test on those, or give the path of the training rows alone",
             )
 

@@ -107,7 +107,7 @@ def split_stratified(
     """
     if rule.folds is not None:
         raise InvalidArguments(
-            "split=walk_forward needs rows in time order",
+            "folds (split=walk_forward) need rows in time order",
             hint="name a time_column, or give a window or horizon if the rows are in time order",
         )
     free, reserved = _free_rows(rows, in_test)

@@ -16,6 +16,7 @@ from flow_nexus_neural.vocabulary import (
     DEFAULT_AGGREGATION,
     DEPLOY_COUNT,
     EPOCHS,
+    FOLDS,
     HORIZON,
     LEARNING_RATE,
     LOCAL_EPOCHS,
@@ -125,6 +126,9 @@ class TrainRequest(EngineRequest):
     task: TaskKind | None = None
     window: Annotated[int, Field(ge=WINDOW.low, le=WINDOW.high)] | None = None
     horizon: Annotated[int, Field(ge=HORIZON.low, le=HORIZON.high)] | None = None
+    test_size: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    validation_size: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    folds: Annotated[int, Field(ge=FOLDS.low, le=FOLDS.high)] | None = None
     seed: Seed | None = None
     refit: bool | None = None
 

@@ -47,6 +47,13 @@ ARGUMENT_WORDS = _by_word(
         "features": "x columns inputs feature_columns feature_names predictors",
         "window": "lookback look_back lags seq_len sequence_length timesteps window_size n_steps",
         "horizon": "lookahead forecast_horizon prediction_horizon steps_ahead forecast",
+        "test_size": "test_split test_ratio test_fraction test_frac test_share test_percentage holdout"
+        " holdout_size hold_out train_size train_split train_ratio train_test_split split_ratio",
+        "validation_size": "validation_split validation_fraction validation_ratio validation_share val_size"
+        " val_split val_ratio val_fraction val_frac valid_size valid_split valid_pct dev_size eval_size"
+        " eval_split",
+        "folds": "n_splits n_folds num_folds k_folds kfold k_fold cv n_windows walk_forward backtest"
+        " cross_validation",
         "partition": "split_by sharding distribution iid",
         "seed": "random_state random_seed rng",
         "deadline_ms": "timeout timeout_ms deadline",

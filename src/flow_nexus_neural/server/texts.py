@@ -124,6 +124,9 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
     ),
     "window": "Makes each run of this many consecutive rows one input sequence, for time series.",
     "horizon": "Predicts the target this many rows ahead. Default 0; 1 for a price's next move.",
+    "test_size": "Rows to test on: a share below 1, or a number of rows. Default: 0.08 to 0.2.",
+    "validation_size": "The same for rows that choose the best round; 0: none.",
+    "folds": "For rows in time order: a walk-forward test with so many folds.",
     "seed": "Set it to repeat this training alone. Default: follows from the cluster's seed.",
     "refit": (
         "true: after the evaluation train once more, on every row, for as many rounds as were best; that"

@@ -82,9 +82,12 @@ async def prepare_training(
         window=request.window,
         horizon=request.horizon,
         refit=request.refit,
+        test_size=request.test_size,
+        validation_size=request.validation_size,
+        folds=request.folds,
         # One split per cluster, whatever is trained later: a test row never becomes a training row.
         seed=seed64((cluster.spec.seed, 0), 0, "", 0, "partition"),
-        stacking=len({repr(slot.spec.layers) for slot in workers}) > 1,
+        stacking=len(members_by_network(workers)) > 1,
     )
     data = await cluster.context.read_data(prepare, asked, cluster.context.settings)
     seed = request.seed if request.seed is not None else cluster.spec.seed
@@ -113,6 +116,11 @@ async def prepare_training(
     if cluster.state.bundle is not None and not continues:
         warnings.append(
             "the data or the networks differ from the trained ones: this training starts a new lineage"
+        )
+    if continues and learnt_by_another_split(cluster, data):
+        warnings.append(
+            "the rows are divided otherwise than in the training that this one goes on from: its weights have"
+            " learnt from some of the rows that select, weigh, calibrate or test now, so the numbers flatter"
         )
     return Preparation(
         data=data,
@@ -146,6 +154,14 @@ def healthy_workers(cluster: LiveCluster) -> list[Slot]:
     )
 
 
+def members_by_network(workers: list[Slot]) -> dict[str, list[Slot]]:
+    """Workers with the same layers, which are trained as one network."""
+    members: dict[str, list[Slot]] = {}
+    for slot in workers:
+        members.setdefault(repr(slot.spec.layers), []).append(slot)
+    return members
+
+
 def cut_shards(
     data: PreparedData, rows: Rows, workers: list[Slot], partition: str, run: tuple[int, int]
 ) -> Shards:
@@ -175,11 +191,8 @@ def plan_networks(
         InvalidArguments: A network cannot learn from batches of the requested size.
     """
     schema, warnings = data.schema, []
-    members: dict[str, list[Slot]] = {}
-    for slot in workers:
-        members.setdefault(repr(slot.spec.layers), []).append(slot)
     networks: dict[str, NetworkGroup] = {}
-    for slots in members.values():
+    for slots in members_by_network(workers).values():
         try:
             planned = plan_network(
                 parse_layers(slots[0].spec.layers).layers,
@@ -216,6 +229,14 @@ def _check_batch(batch_size: int, smallest: int, slots: list[Slot]) -> None:
             hint=f"give batch_size {smallest} or more (32 is the default), or deploy workers with"
             " layer_normalization instead",
         )
+
+
+def learnt_by_another_split(cluster: LiveCluster, data: PreparedData) -> bool:
+    """Whether the committed version was trained on the same data with other parts."""
+    committed = cluster.committed
+    if committed is None or committed.dataset.sha256 != data.description.sha256:
+        return False
+    return committed.dataset.split.model_dump() != data.description.split
 
 
 def _continued(

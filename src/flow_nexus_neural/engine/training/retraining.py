@@ -2,8 +2,8 @@
 
 Both train the same networks again from the same start, on other rows, and commit nothing per round. A fold's
 model is measured and forgotten. The refit's model answers afterwards. Source: Hyndman and Athanasopoulos,
-"Forecasting: Principles and Practice", 3rd edition, section 5.8, evaluates on held-out rows and forecasts from
-all of them.
+"Forecasting: Principles and Practice", 3rd edition, section 5.8, which evaluates on held-out rows and
+forecasts from all of them.
 """
 
 from collections.abc import Awaitable, Callable, Mapping

@@ -212,6 +212,44 @@ async def test_a_worker_with_other_layers_starts_anew_beside_one_that_goes_on(tm
         assert not any("lineage" in warning for warning in found.warnings)
 
 
+async def test_rows_for_ensemble_weights_are_kept_where_two_networks_are_trained_and_only_there(
+    tmp_path,
+):
+    many = rows(2_000)
+    async with running(tmp_path, 2) as w:
+        one = await prepared(w, dataset=many)
+        assert (one.dataset.split.train, one.dataset.split.meta) == (1580, 0)
+        await w.deploy(layers=OTHER_LAYERS)
+        two = await prepared(w, dataset=many)
+        assert (two.dataset.split.train, two.dataset.split.meta) == (1380, 200)
+        assert two.data.parts["test"].x.tobytes() == one.data.parts["test"].x.tobytes()
+        w.slots["worker-2"].fail("dead")
+        assert (await prepared(w, dataset=many)).dataset.split.meta == 0
+
+
+async def test_sizes_and_folds_reach_the_data(tmp_path):
+    async with running(tmp_path, 1) as w:
+        found = await prepared(w, test_size=0.5, validation_size=8)
+        split = found.dataset.split
+        assert (split.train, split.select, split.test) == (24, 8, 32)
+        with pytest.raises(InvalidArguments, match=r"folds .split=walk_forward. need rows in time"):
+            await prepared(w, folds=3)
+        table = [{"time": i, "a": i % 7, "y": i % 2} for i in range(ROWS)]
+        assert len((await prepared(w, dataset=table, folds=3)).data.folds) == 2
+
+
+async def test_weights_that_learnt_from_what_is_a_test_row_now_are_reported(tmp_path):
+    async with running(tmp_path, 2) as w:
+        await w.train()
+        said = "divided otherwise than in the training that this one goes on from"
+        assert not any(said in warning for warning in (await prepared(w, 1)).warnings)
+        found = await prepared(w, 1, test_size=0.4)
+        assert found.continues
+        assert any(said in warning for warning in found.warnings)
+        other = await prepared(w, 1, test_size=0.4, dataset=rows(ROWS + 20))
+        assert not any(said in warning for warning in other.warnings)
+
+
 async def test_what_the_caller_insists_on_is_told_apart_from_a_default(tmp_path):
     async with running(tmp_path, 3) as w:
         asked = await prepared(w, federated=True, min_nodes_per_round=2)
