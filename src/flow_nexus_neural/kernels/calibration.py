@@ -1,11 +1,12 @@
 """Calibration of probabilities, and prediction intervals with guaranteed coverage."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeGuard, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from flow_nexus_neural.errors import StoreCorrupt
@@ -20,9 +21,12 @@ from flow_nexus_neural.kernels.probabilities import (
 
 Kind = Literal["identity", "temperature", "platt"]
 Fit = Callable[[Floats, ClassLabels], "Calibrator"]
+Mask = NDArray[np.bool_]
 
 MAX_STEPS = 100
 FOLDS = 5
+ORDERED_ERRORS = 2.0
+"""Standard errors by which a calibrator must help rows in time order, which are no independent evidence."""
 MIN_ROWS = 30
 """Fewer rows are too few to show that two fitted parameters help."""
 SCALE_BOUNDS = (1e-2, 1e2)
@@ -71,8 +75,14 @@ IDENTITY = Calibrator("identity", 1.0, 0.0)
 
 def log_loss(logits: Floats, y: ClassLabels) -> float:
     """Mean negative log likelihood in nats; logits [n, 1] or [n, C], y [n] class indices."""
+    return float(_losses(logits, y).mean())
+
+
+def _losses(logits: Floats, y: ClassLabels) -> Float64s:
+    """[n] negative log likelihood of each row."""
     log_p = class_log_probabilities(logits)
-    return float(-log_p[np.arange(y.size), y.astype(np.int64)].mean())
+    losses: Float64s = -log_p[np.arange(y.size), y.astype(np.int64)]
+    return losses
 
 
 def fit_temperature(logits: Floats, y: ClassLabels) -> Calibrator:
@@ -141,33 +151,59 @@ def fit_platt(logits: Floats, y: ClassLabels) -> Calibrator:
     return Calibrator("platt", float(best[0]), float(best[1]))
 
 
-def gated(fit: Fit, logits: Floats, y: ClassLabels, *, folds: int = FOLDS) -> Calibrator:
-    """Fit a calibrator; return the identity unless it lowers the log loss in cross-validation.
+def gated(
+    fit: Fit, logits: Floats, y: ClassLabels, *, ordered: bool = False, folds: int = FOLDS
+) -> Calibrator:
+    """Fit a calibrator; return the identity unless it lowers the log loss of rows on which it was not fitted.
 
-    Folds are stratified by class and assigned in the order of rows, without randomness. Each fold is scored
-    by a calibrator fitted on the others. The returned calibrator is fitted on all rows.
+    Without an order each of `folds` folds is scored by a calibrator fitted on the others; they are stratified
+    by class and assigned in the order of rows, without randomness. With one, rows are cut into consecutive
+    blocks and each is scored by a calibrator fitted on those before it, and the gain must exceed two standard
+    errors: rows that follow each other are alike, and a share of classes that holds for an hour would look
+    like a property of all hours. Source: Tashman, International Journal of Forecasting 16 (2000), rolling
+    origins. The returned calibrator is fitted on all rows.
 
     Args:
         fit: `fit_temperature` or `fit_platt`.
         logits: [n, 1] or [n, C], finite.
         y: [n] class indices.
-        folds: Number of folds.
+        ordered: Whether rows are in time order.
+        folds: Number of folds, or of blocks.
 
     Returns:
         `IDENTITY` also if there are fewer than 30 rows, or only one class occurs.
     """
     if y.size < MIN_ROWS or np.unique(y).size < 2 or not np.isfinite(logits).all():
         return IDENTITY
+    scored = np.zeros(y.size, dtype=np.bool_)
+    held_out = np.empty(logits.shape, dtype=np.float64)
+    for fitted, out in _blocks(y.size, folds) if ordered else _folds(y, folds):
+        if np.unique(y[fitted]).size > 1:
+            held_out[out] = fit(logits[fitted], y[fitted]).apply(logits[out])
+            scored |= out
+    if not scored.any():
+        return IDENTITY
+    gain = _losses(logits[scored], y[scored]) - _losses(held_out[scored], y[scored])
+    needed = ORDERED_ERRORS * float(gain.std()) / math.sqrt(gain.size) if ordered else 0.0
+    if float(gain.mean()) <= needed:
+        return IDENTITY
+    return fit(logits, y)
+
+
+def _folds(y: ClassLabels, folds: int) -> Iterator[tuple[Mask, Mask]]:
+    """Rows to fit on and rows to score, by fold; each fold has the same share of every class."""
     fold = np.empty(y.size, dtype=np.int64)
     # Dealing the rows out in the order of their classes gives each fold the same share of every class.
     fold[np.argsort(y, kind="stable")] = np.arange(y.size) % folds
-    held_out = np.empty(logits.shape, dtype=np.float64)
     for k in range(folds):
-        out = fold == k
-        held_out[out] = fit(logits[~out], y[~out]).apply(logits[out])
-    if log_loss(held_out, y) < log_loss(logits, y):
-        return fit(logits, y)
-    return IDENTITY
+        yield fold != k, fold == k
+
+
+def _blocks(n: int, blocks: int) -> Iterator[tuple[Mask, Mask]]:
+    """Rows to fit on and rows to score: every block but the first, and all that came before it."""
+    block = np.arange(n) * blocks // n
+    for k in range(1, blocks):
+        yield block < k, block == k
 
 
 def conformal_quantile(residuals: Floats, level: float) -> float | None:

@@ -95,6 +95,35 @@ def test_the_gate_refuses_a_calibrator_that_only_fits_noise():
     assert refused > 20
 
 
+def regimes(seed, rows=200, length=60):
+    """Right logits without skill, and classes whose share turns with regimes of `length` rows on average.
+
+    What the last regimes taught about the share of classes does not hold in the next.
+    """
+    draw = np.random.Generator(np.random.PCG64([7, seed]))
+    turns = np.cumsum(draw.random(rows) < 1 / length) + draw.integers(2)
+    y = (draw.random(rows) < np.where(turns % 2, 0.7, 0.3)).astype(np.int64)
+    return 0.1 * draw.standard_normal((rows, 1)), y
+
+
+def test_with_rows_in_time_order_a_share_of_classes_that_lasts_for_a_while_is_no_calibration():
+    chosen = {
+        ordered: [gated(fit_platt, *regimes(seed), ordered=ordered) for seed in range(40)]
+        for ordered in (False, True)
+    }
+    moved = {
+        ordered: sum(abs(one.offset) > 0.3 for one in found) for ordered, found in chosen.items()
+    }
+    assert moved[True] <= moved[False] / 4
+
+
+def test_with_rows_in_time_order_what_holds_from_block_to_block_still_passes():
+    logits, y = known_probabilities(1000)
+    chosen = gated(fit_platt, 4 * logits, y, ordered=True)
+    assert chosen.kind == "platt"
+    assert chosen.scale == pytest.approx(0.25, abs=0.06)
+
+
 def test_the_gate_needs_rows_and_both_classes():
     logits, y = known_probabilities(29)
     assert gated(fit_platt, 9 * logits, y) is IDENTITY

@@ -88,7 +88,8 @@ def _with_calibrators(
         probabilities = raw[mode].probabilities
         if probabilities is None:
             continue
-        found = gated(fit, class_logits(probabilities), labels)
+        logits = class_logits(probabilities)
+        found = gated(fit, logits, labels, ordered=schema.time_ordered)
         if found != IDENTITY:
             calibrators[mode] = found
     return replace(bundle, calibrators=calibrators)
