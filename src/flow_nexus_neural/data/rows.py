@@ -1,6 +1,7 @@
 """Rows of one part of a data set, ready for training."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,3 +28,15 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def part(self, run: slice) -> Self:
+        """A run of the rows, in the same memory."""
+        last = None if self.last is None else self.last[run]
+        return replace(
+            self,
+            x=self.x[run],
+            y=self.y[run],
+            symbols=self.symbols[run],
+            clients=self.clients[run],
+            last=last,
+        )
