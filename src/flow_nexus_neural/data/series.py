@@ -154,7 +154,7 @@ def require_windows(windows: Mapping[str, Windows], steps: int) -> None:
     if short is not None:
         raise DataTooSmall(
             f"the part '{short}' has no run of {steps} rows of one series",
-            hint="use a smaller window or more rows per symbol and client",
+            hint="use a smaller window, other sizes of the parts, or more rows per symbol and client",
         )
 
 
