@@ -18,7 +18,7 @@ from bench.contenders.result import arguments, report
 from bench.server_process import RawServer, raw_server
 from bench.work import BATCH_ROWS, LEARNING_RATE, Work, client_data
 
-TRAIN_SHARE = 0.62
+TRAIN_SHARE = 0.79
 
 
 def main() -> None:

@@ -201,7 +201,7 @@ class EngineDouble:
                 task="binary",
                 classes=[0, 1],
                 split=r.SplitSizes(
-                    train=2478, select=318, meta=398, verify=278, calib=198, test=320, purged=10
+                    train=2758, select=318, meta=398, verify=0, calib=198, test=320, purged=8
                 ),
                 synthetic=True,
                 sha256="1f0e",

@@ -107,6 +107,9 @@ async def test_the_arguments_about_the_data_reach_the_data(tmp_path: Path):
             features=["a", "c"],
             window=4,
             horizon=2,
+            test_size=40,
+            validation_size=0.2,
+            folds=3,
             epochs=1,
         )
         info = made["dataset_info"]
@@ -114,7 +117,11 @@ async def test_the_arguments_about_the_data_reach_the_data(tmp_path: Path):
         assert info["columns"] == ["a", "c"]
         assert {"name": "hour", "reason": "time"} in info["excluded_columns"]
         assert info["rows"] == 200 - 2
-        assert info["split"]["purged"] == 2 + 4 - 1
+        gap = 2 + 4 - 1
+        assert info["split"]["purged"] == 2 * gap
+        assert info["split"]["test"] == 40 - 3  # rows that begin a window of 4 end none
+        assert info["split"]["select"] == 40 - gap - 3
+        assert info["split"]["train"] == 198 - 40 - 40 - gap - 3
         assert made["networks"][0]["input"] == [8]
 
 

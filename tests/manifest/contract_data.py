@@ -17,7 +17,9 @@ from tests.manifest.files import (
     NPZ_FILE,
     OPENING,
     PARQUET_FILE,
+    PART_SIZES,
     PARTITION,
+    PREPARATION,
     PREPARE,
     RESOLVE,
     SPLITS,
@@ -134,6 +136,13 @@ LEAKS = (
         "Two thousand hours of two symbols split into the documented parts.",
         SPLITS / "two_symbols_of_two_thousand_rows_split_as_documented",
         PREPARE / "the_description_is_what_the_engine_reports",
+    ),
+    SPLIT.held(
+        "contract.splits.purpose",
+        "No row is kept for a purpose that does not exist, and the test rows are the same either way.",
+        PART_SIZES / "no_row_is_kept_for_a_purpose_that_does_not_exist",
+        PREPARATION
+        / "rows_for_ensemble_weights_are_kept_where_two_networks_are_trained_and_only_there",
     ),
     SPLIT.held(
         "contract.splits.time",

@@ -99,6 +99,9 @@ DATA_FILE = TestFile("tests/unit/data/test_data_file.py")
 HANGING_READS = TestFile("tests/integration/test_hanging_reads.py")
 RESOLVE = TestFile("tests/unit/data/test_resolve.py")
 SPLITS = TestFile("tests/unit/data/test_splits.py")
+PART_SIZES = TestFile("tests/unit/data/test_part_sizes.py")
+FOLDS = TestFile("tests/unit/data/test_folds.py")
+PREPARATION = TestFile("tests/unit/engine/training/test_preparation.py")
 SYNTHETIC = TestFile("tests/unit/data/test_synthetic.py")
 
 # Networks and nodes.

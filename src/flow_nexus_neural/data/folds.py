@@ -9,11 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flow_nexus_neural.data.moments import as_milliseconds, iso_text
 from flow_nexus_neural.data.part_sizes import PARTS, SplitRule, Starts, first_of_last_blocks
-from flow_nexus_neural.data.series import Series, Windows
+from flow_nexus_neural.data.series import Series, Windows, first_rows, last_rows
 from flow_nexus_neural.data.splits import has_sample, outside_gaps, parts_by_time
 from flow_nexus_neural.data.table import Indices
 from flow_nexus_neural.errors import InvalidArguments
@@ -76,7 +75,7 @@ def earlier_folds(
                     hint="use fewer folds, or a smaller window, horizon, embargo or test_size",
                 )
         begins, ends = (
-            None if moments is None else iso_text(moments[_last_rows(samples)[test[place]]])
+            None if moments is None else iso_text(moments[last_rows(samples)[test[place]]])
             for place in (0, -1)
         )
         found.append(Fold(number, train, select, test, begins, ends))
@@ -115,10 +114,4 @@ def _samples_within(samples: Indices | Windows, rows: Indices, n_rows: int) -> I
     """Index of every sample whose rows are all in a part, which in each series is a run of rows."""
     inside = np.zeros(n_rows, dtype=np.bool_)
     inside[rows] = True
-    if isinstance(samples, Windows):
-        return np.flatnonzero(inside[samples.first] & inside[samples.last])
-    return np.flatnonzero(inside[samples])
-
-
-def _last_rows(samples: Indices | Windows) -> NDArray[np.int64]:
-    return samples.last if isinstance(samples, Windows) else samples
+    return np.flatnonzero(inside[first_rows(samples)] & inside[last_rows(samples)])

@@ -26,7 +26,15 @@ from flow_nexus_neural.data.remarks import remarks_on, unknown_values
 from flow_nexus_neural.data.resolve import Source, resolve
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.data.schema import DataSchema, Description
-from flow_nexus_neural.data.series import Series, Windows, require_windows, series_of, windows_in
+from flow_nexus_neural.data.series import (
+    Series,
+    Windows,
+    last_rows,
+    require_windows,
+    run_within,
+    series_of,
+    windows_in,
+)
 from flow_nexus_neural.data.splits import Split, split_by_time, split_stratified
 from flow_nexus_neural.data.table import Indices, Table, check_size
 from flow_nexus_neural.data.targets import Labels, label_rows, rows_ahead
@@ -124,9 +132,7 @@ def _prepare(request: DataRequest, settings: Settings) -> PreparedData:
     if whole is not None and request.folds:
         folds = earlier_folds(draft.usable, whole, draft.series, draft.rule, draft.split.starts)
     schema = _schema(draft, matrix, request.window)
-    before = _known_before(draft)
-    parts = {name: _rows(rows, matrix.x, draft, schema, before) for name, rows in samples.items()}
-    all_rows = None if whole is None else _rows(whole, matrix.x, draft, schema, before)
+    parts, all_rows = _parts(samples, whole, matrix.x, draft, schema)
     return PreparedData(
         description=_describe(draft, matrix, schema, parts),
         schema=schema,
@@ -301,6 +307,26 @@ def _schema(draft: _Draft, matrix: Matrix, window: int | None) -> DataSchema:
     )
 
 
+def _parts(
+    samples: Mapping[str, Indices | Windows],
+    whole: Indices | Windows | None,
+    x: NDArray[np.float32],
+    draft: _Draft,
+    schema: DataSchema,
+) -> tuple[dict[str, Rows], Rows | None]:
+    """The rows of every part and of the whole; a part that is a run of the whole shares its memory."""
+    before = _known_before(draft)
+    all_rows = None if whole is None else _rows(whole, x, draft, schema, before)
+    parts = {}
+    for name, own in samples.items():
+        run = None if whole is None else run_within(own, whole, len(x))
+        if all_rows is None or run is None:
+            parts[name] = _rows(own, x, draft, schema, before)
+        else:
+            parts[name] = all_rows.at(run)
+    return parts, all_rows
+
+
 def _rows(
     rows: Indices | Windows,
     x: NDArray[np.float32],
@@ -308,7 +334,7 @@ def _rows(
     schema: DataSchema,
     before: Indices | None,
 ) -> Rows:
-    last, taken = (rows.last, rows.of(x)) if isinstance(rows, Windows) else (rows, x[rows])
+    last, taken = last_rows(rows), rows.of(x) if isinstance(rows, Windows) else x[rows]
     values = draft.labels.values[last]
     client_of = draft.source.table.client_of
     no_client = np.full(len(last), -1, dtype=np.int32)

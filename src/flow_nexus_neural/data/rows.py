@@ -1,6 +1,7 @@
 """Rows of one part of a data set, ready for training."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,14 @@ class Rows:
     def __len__(self) -> int:
         return len(self.x)
 
-    def at(self, rows: NDArray[np.int64]) -> "Rows":
-        """A copy of the rows with these indices."""
+    def at(self, rows: NDArray[np.int64] | slice) -> Self:
+        """Some of the rows: a copy of those with these indices, or a run of them in the same memory."""
         last = None if self.last is None else self.last[rows]
-        return Rows(self.x[rows], self.y[rows], self.symbols[rows], self.clients[rows], last)
+        return replace(
+            self,
+            x=self.x[rows],
+            y=self.y[rows],
+            symbols=self.symbols[rows],
+            clients=self.clients[rows],
+            last=last,
+        )

@@ -116,6 +116,34 @@ def windows_in(rows: Indices, series: Series, steps: int) -> Windows:
     return Windows(sorted_rows, in_time, steps)
 
 
+def first_rows(samples: Indices | Windows) -> Indices:
+    """[samples] the row in which each sample begins."""
+    return samples.first if isinstance(samples, Windows) else samples
+
+
+def last_rows(samples: Indices | Windows) -> Indices:
+    """[samples] the row in which each sample ends, whose label it has."""
+    return samples.last if isinstance(samples, Windows) else samples
+
+
+def run_within(samples: Indices | Windows, whole: Indices | Windows, n_rows: int) -> slice | None:
+    """Where samples stand in the whole, if they follow each other there.
+
+    Args:
+        samples: Of one part.
+        whole: All samples, as long as those of the part.
+        n_rows: Rows of the table.
+    """
+    place = np.full(n_rows, -1, dtype=np.int64)
+    place[last_rows(whole)] = np.arange(len(whole))
+    found = place[last_rows(samples)]
+    if not len(found) or found[0] < 0 or (np.diff(found) != 1).any():
+        return None
+    within = slice(int(found[0]), int(found[-1]) + 1)
+    same = bool((first_rows(whole)[within] == first_rows(samples)).all())
+    return within if same else None
+
+
 def require_windows(windows: Mapping[str, Windows], steps: int) -> None:
     """Refuse parts that are shorter than a window.
 
@@ -126,7 +154,7 @@ def require_windows(windows: Mapping[str, Windows], steps: int) -> None:
     if short is not None:
         raise DataTooSmall(
             f"the part '{short}' has no run of {steps} rows of one series",
-            hint="use a smaller window or more rows per symbol and client",
+            hint="use a smaller window, other sizes of the parts, or more rows per symbol and client",
         )
 
 

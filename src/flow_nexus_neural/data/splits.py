@@ -240,5 +240,5 @@ def _require_train_and_test(rows: dict[str, Indices]) -> None:
         if not len(rows[name]):
             raise InvalidDataset(
                 f"no row is left in the part '{name}'",
-                hint="give more rows, more distinct times, or a smaller window, horizon or embargo",
+                hint="give more rows or distinct times, other sizes, or a smaller window, horizon or embargo",
             )

@@ -583,3 +583,47 @@ def test_a_task_that_the_target_does_not_allow_is_refused(load):
 def test_excluded_columns_are_named_with_the_reason(load, labelled):
     data = load(labelled, exclude=("b",))
     assert (data.description.columns, excluded(data)) == (["a"], {"b": "in exclude"})
+
+
+def test_all_rows_are_there_in_order_with_those_at_cuts_where_they_are_to_be_trained_on(load):
+    records = [
+        {"time": t, "symbol": name, "a": float(t % 17), "y": (t // 2) % 2}
+        for t in range(120)
+        for name in "PQ"
+    ]
+    data = load(records, horizon=3)
+    assert data.refit
+    assert len(data.whole) == data.description.rows == 2 * 117
+    assert data.whole.symbols.tolist() == [0, 1] * 117
+    assert data.whole.y.tolist() == [((t + 3) // 2) % 2 for t in range(117) for _ in "PQ"]
+    assert data.description.split["purged"] == 2 * 2 * 3
+    start = 0
+    for name in ("train", "select", "test"):
+        rows = data.parts[name]
+        assert np.array_equal(data.whole.x[start : start + len(rows)], rows.x)
+        start += len(rows) + 2 * 3
+        assert np.shares_memory(rows.x, data.whole.x)
+    assert np.array_equal(data.whole.last[-4:], data.parts["test"].last[-4:])
+
+
+def test_all_rows_of_data_with_test_rows_of_their_own_hold_these_too(load, labelled):
+    x = [[row["a"], row["b"]] for row in labelled]
+    y = [row["label"] for row in labelled]
+    split = {"x_train": x[:40], "y_train": y[:40], "x_test": x[40:], "y_test": y[40:]}
+    plain, whole = load(split), load(split, refit=True)
+    assert (plain.whole, plain.refit) == (None, False)
+    assert (len(whole.whole), whole.refit) == (60, True)
+    assert np.array_equal(whole.whole.x[40:], whole.parts["test"].x)
+    for part, rows in plain.parts.items():
+        assert np.array_equal(rows.x, whole.parts[part].x)
+    with pytest.raises(
+        InvalidArguments, match=r"test_size=0\.5 cuts test rows, but the data have 20"
+    ):
+        load(split, test_size=0.5)
+    assert len(load(split, validation_size=0.25).parts["select"]) == 10
+
+
+def test_rows_in_time_order_are_not_kept_twice_where_no_refit_is_wanted(load):
+    records = [{"time": t, "a": t % 7, "y": t % 2} for t in range(60)]
+    assert load(records, refit=False).whole is None
+    assert not load(records, refit=False).refit

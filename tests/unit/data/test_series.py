@@ -4,7 +4,7 @@ import tracemalloc
 
 import numpy as np
 
-from flow_nexus_neural.data.series import Series, windows_in
+from flow_nexus_neural.data.series import Series, run_within, windows_in
 
 MIB = 1 << 20
 
@@ -56,3 +56,19 @@ def test_windows_are_gathered_without_indices_of_their_size():
     assert (taken[:, 0, 0] == x[: len(windows), 0]).all()
     assert (taken[:, -1, 0] == x[steps - 1 :, 0]).all()
     assert peak < taken.nbytes + 16 * MIB
+
+
+def test_a_part_that_leaves_nothing_out_is_a_run_of_the_whole():
+    whole = np.array([4, 2, 0, 3, 1])
+    assert run_within(np.array([2, 0, 3]), whole, 5) == slice(1, 4)
+    assert run_within(np.array([2, 3]), whole, 5) is None
+    assert run_within(np.array([0, 2]), whole, 5) is None
+    assert run_within(np.array([2, 0]), whole[:2], 5) is None
+    assert run_within(np.array([], dtype=int), whole, 5) is None
+
+
+def test_windows_of_a_part_are_a_run_of_all_windows_unless_they_leap_over_rows():
+    given = series([0] * 8, range(8))
+    every = windows_in(np.arange(8), given, 3)
+    assert run_within(windows_in(np.arange(2, 7), given, 3), every, 8) == slice(2, 5)
+    assert run_within(windows_in(np.array([2, 3, 5]), given, 3), every, 8) is None

@@ -36,7 +36,7 @@ class ExcludedColumn(Report):
 
 
 class SplitSizes(Report):
-    """Rows per part; parts that this many rows do not allow are 0."""
+    """Rows per part; 0 for parts that these rows do not allow, or that nothing uses."""
 
     train: int
     select: int

@@ -119,8 +119,8 @@ async def prepare_training(
         )
     if continues and learnt_by_another_split(cluster, data):
         warnings.append(
-            "the rows are divided otherwise than in the training that this one goes on from: its weights have"
-            " learnt from some of the rows that select, weigh, calibrate or test now, so the numbers flatter"
+            "the rows are divided otherwise than in the training that this one goes on from: its weights may"
+            " have learnt from rows that select, weigh, calibrate or test now, and then the numbers flatter"
         )
     return Preparation(
         data=data,

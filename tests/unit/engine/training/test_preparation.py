@@ -222,9 +222,24 @@ async def test_rows_for_ensemble_weights_are_kept_where_two_networks_are_trained
         await w.deploy(layers=OTHER_LAYERS)
         two = await prepared(w, dataset=many)
         assert (two.dataset.split.train, two.dataset.split.meta) == (1380, 200)
-        assert two.data.parts["test"].x.tobytes() == one.data.parts["test"].x.tobytes()
+        tested = [
+            made.data.parts["test"].y * made.data.schema.target_sd + made.data.schema.target_mean
+            for made in (one, two)
+        ]
+        np.testing.assert_allclose(*tested, atol=1e-5)
         w.slots["worker-2"].fail("dead")
         assert (await prepared(w, dataset=many)).dataset.split.meta == 0
+
+
+async def test_rows_kept_for_ensemble_weights_give_them_and_without_such_rows_nodes_weigh_the_same(
+    tmp_path,
+):
+    async with running(tmp_path, 1) as w:
+        await w.train(dataset=rows(2_000), epochs=1)
+        assert w.committed.bundle.weights_source == "equal"
+        await w.deploy(layers=OTHER_LAYERS)
+        await w.train(dataset=rows(2_000), epochs=1)
+        assert w.committed.bundle.weights_source == "validation loss"
 
 
 async def test_sizes_and_folds_reach_the_data(tmp_path):
