@@ -8,7 +8,15 @@ from pydantic import JsonValue
 
 from flow_nexus_neural.data.inline_text import inline_text
 from flow_nexus_neural.errors import InvalidArguments
-from flow_nexus_neural.vocabulary import HORIZON, MIN_ROWS, SEED_LIMIT, TASK_KINDS, WINDOW, TaskKind
+from flow_nexus_neural.vocabulary import (
+    HORIZON,
+    MIN_ROWS,
+    SEED_LIMIT,
+    TASK_KINDS,
+    WINDOW,
+    Label,
+    TaskKind,
+)
 
 
 @dataclass(frozen=True)
@@ -24,6 +32,7 @@ class DataRequest:
         task: What the label is taken for: classes or numbers; None lets its values decide.
         window: Consecutive rows that form one sequence.
         horizon: Rows ahead from which the label is taken.
+        positive_class: Of two classes the one whose probability is predicted; None for the usual one.
         seed: Seed of the stratified draw of the split.
     """
 
@@ -35,6 +44,7 @@ class DataRequest:
     task: TaskKind | None = None
     window: int | None = None
     horizon: int | None = None
+    positive_class: Label | None = None
     seed: int = 0
 
 

@@ -17,6 +17,7 @@ from flow_nexus_neural.data.matrix import Matrix, scaled_matrix, without_leaks
 from flow_nexus_neural.data.memory import return_free_memory
 from flow_nexus_neural.data.options import DataRequest, SourceOptions, read_options
 from flow_nexus_neural.data.part_classes import lacking_classes, require_classes
+from flow_nexus_neural.data.positive_class import with_positive_class
 from flow_nexus_neural.data.resolve import Source, resolve
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.data.schema import DataSchema, Description
@@ -168,6 +169,8 @@ def _draft(source: Source, request: DataRequest, options: SourceOptions) -> _Dra
     rule = SplitRule(seed, labels.reach + window - 1, options.embargo, options.folds, window)
     split = _split(source, series, labels, rule)
     require_classes(labels, split.rows["train"])
+    # After the split, which thus stays the same whichever class is called positive.
+    labels = with_positive_class(labels, request.positive_class)
     return _Draft(source, layout, series, labels, split)
 
 

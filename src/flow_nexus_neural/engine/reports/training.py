@@ -7,7 +7,11 @@ from flow_nexus_neural.vocabulary import Label, Optimizer, SourceKind, Task
 
 
 class TrainingConfig(Report):
-    """Every effective argument of a training."""
+    """Every effective argument of a training.
+
+    `class_weight` has the weight of every class by its label; `threshold` and `positive_class` are of two
+    classes.
+    """
 
     epochs: int
     batch_size: int
@@ -23,6 +27,9 @@ class TrainingConfig(Report):
     seed: int
     strategy: Literal["federated", "local_sgd", "single_process"]
     sync_every_steps: int | None
+    class_weight: dict[str, float] | None
+    threshold: float | None
+    positive_class: Label | None
 
 
 class ExcludedColumn(Report):

@@ -116,6 +116,8 @@ class StoredBundle(Stored):
     residual_quantiles: dict[str, float] = {}
     residual_median: float | None = None
     error_correlation: float | None = None
+    threshold: float = 0.5
+    class_weight: tuple[float, ...] = ()
 
 
 class StoredVersion(Stored):
@@ -197,6 +199,9 @@ class StoredConfig(Stored):
     seed: int
     strategy: str
     sync_every_steps: int | None = None
+    class_weight: dict[str, float] | None = None
+    threshold: float | None = None
+    positive_class: Label | None = None
 
 
 class StoredData(Stored):

@@ -4,6 +4,7 @@ from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
 from flow_nexus_neural.coordination.consensus.registry import AVERAGING, find_policy, spellings
 from flow_nexus_neural.engine.reports import TrainingConfig
 from flow_nexus_neural.engine.requests import TrainRequest
+from flow_nexus_neural.engine.training.decision import Decision, check_class_weight
 from flow_nexus_neural.errors import InvalidArguments, NotAvailable, NoWorkers
 from flow_nexus_neural.vocabulary import parse_partition
 
@@ -39,6 +40,7 @@ def check_arguments(request: TrainRequest) -> None:
             )
     _policy_of(request.aggregation_method)
     _check_partition(request)
+    check_class_weight(request)
     wanted, fewest = request.clients_per_round, request.min_nodes_per_round
     if wanted is not None and fewest is not None and fewest > wanted:
         raise InvalidArguments(
@@ -48,7 +50,13 @@ def check_arguments(request: TrainRequest) -> None:
 
 
 def effective_config(
-    request: TrainRequest, *, eligible: int, partition: str, seed: int, largest_shard: int
+    request: TrainRequest,
+    *,
+    eligible: int,
+    partition: str,
+    seed: int,
+    largest_shard: int,
+    decision: Decision,
 ) -> TrainingConfig:
     """Every argument as it will be used.
 
@@ -58,6 +66,7 @@ def effective_config(
         partition: As resolved for the data.
         seed: Drawn or given.
         largest_shard: Rows of the largest shard.
+        decision: What classes count and how they are decided.
 
     Raises:
         InvalidArguments: More clients per round than eligible workers.
@@ -96,6 +105,9 @@ def effective_config(
         sync_every_steps=None
         if request.federated or single
         else sync_steps(largest_shard, request.batch_size),
+        class_weight=decision.class_weight,
+        threshold=decision.threshold,
+        positive_class=decision.positive_class,
     )
 
 

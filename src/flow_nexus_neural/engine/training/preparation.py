@@ -15,6 +15,7 @@ from flow_nexus_neural.engine.state.advice import next_step
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.training.arguments import effective_config, resolve_partition
+from flow_nexus_neural.engine.training.decision import Decision, decide_how
 from flow_nexus_neural.errors import (
     DataTooSmall,
     InvalidArchitecture,
@@ -39,6 +40,7 @@ class Preparation:
         networks: With the committed state of the same network where there is one.
         continues: Whether at least one network starts from a committed version.
         least_workers: Fewest workers of a round that the caller insists on; 1 when nothing was asked.
+        decision: What classes count in the training, and how its models decide.
     """
 
     data: PreparedData
@@ -49,6 +51,7 @@ class Preparation:
     dataset: DatasetInfo
     continues: bool
     least_workers: int
+    decision: Decision
     warnings: list[str]
 
 
@@ -70,10 +73,12 @@ async def prepare_training(
         task=request.task,
         window=request.window,
         horizon=request.horizon,
+        positive_class=request.positive_class,
         # One split per cluster, whatever is trained later: a test row never becomes a training row.
         seed=seed64((cluster.spec.seed, 0), 0, "", 0, "partition"),
     )
     data = await cluster.context.read_data(prepare, asked, cluster.context.settings)
+    decision = decide_how(request, data)
     seed = request.seed if request.seed is not None else cluster.spec.seed
     partition = resolve_partition(request, has_clients=bool(data.clients))
     shards = await cluster.context.offload(cut_shards, data, workers, partition, (seed, ordinal))
@@ -90,11 +95,18 @@ async def prepare_training(
         partition=partition,
         seed=seed,
         largest_shard=max(int(shards.rows[slot.name].size) for slot in eligible),
+        decision=decision,
     )
     continues = any(network.state is not None for network in networks.values())
     if cluster.state.bundle is not None and not continues:
         warnings.append(
             "the data or the networks differ from the trained ones: this training starts a new lineage"
+        )
+    former = cluster.state.bundle
+    if continues and former and former.rule.class_weight != decision.rule.class_weight:
+        warnings.append(
+            "this training goes on from a model trained with another class_weight: its probabilities are off"
+            " until it has learnt the new one"
         )
     return Preparation(
         data=data,
@@ -105,7 +117,8 @@ async def prepare_training(
         dataset=describe_data(data),
         continues=continues,
         least_workers=request.min_nodes_per_round or 1,
-        warnings=[*data.warnings, *shards.warnings, *warnings],
+        decision=decision,
+        warnings=[*data.warnings, *decision.warnings, *shards.warnings, *warnings],
     )
 
 

@@ -76,9 +76,11 @@ class TrainingRun:
                 feature_dropout=FEATURE_DROPOUT
                 if prepared.data.schema.input.vector_length
                 else 0.0,
+                class_weight=prepared.decision.rule.class_weight,
             ),
         )
-        self._judge = Judge(Evaluator(self.cluster, prepared.data.parts), prepared.data)
+        evaluator = Evaluator(self.cluster, prepared.data.parts)
+        self._judge = Judge(evaluator, prepared.data, prepared.decision.rule)
         self._groups = dict(prepared.shards.groups)
         self._pace = Pace()
         self._left_out = LeftOut()

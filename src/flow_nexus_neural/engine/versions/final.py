@@ -87,7 +87,7 @@ async def _restore(
     }
     changed = _changed(last, best)
     stored, blobs = await store_blobs(cluster, last.schema, {**last.networks, **networks}, changed)
-    bundle, found = await judge.finish(stored, plain_bundle(stored, last.version + 1))
+    bundle, found = await judge.finish(stored, plain_bundle(stored, last.version + 1, judge.rule))
     restored = _measured(
         replace(
             last,
