@@ -131,7 +131,7 @@ class TrainRequest(EngineRequest):
     task: TaskKind | None = None
     window: Annotated[int, Field(ge=WINDOW.low, le=WINDOW.high)] | None = None
     horizon: Annotated[int, Field(ge=HORIZON.low, le=HORIZON.high)] | None = None
-    class_weight: str | dict[str, float] | None = None
+    class_weight: str | dict[str, JsonValue] | None = None
     threshold: Threshold | None = None
     positive_class: Label | None = None
     seed: Seed | None = None

@@ -124,6 +124,11 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
     ),
     "window": "Makes each run of this many consecutive rows one input sequence, for time series.",
     "horizon": "Predicts the target this many rows ahead. Default 0; 1 for a price's next move.",
+    "class_weight": 'What rows of a class count: balanced, or by label like {"yes": 5}.',
+    "threshold": (
+        "Two classes: least probability that decides positive_class. Default 0.5, or as class_weight implies."
+    ),
+    "positive_class": "Two classes: the one whose probability is predicted. Default: the latter.",
     "seed": "Set it to repeat this training alone. Default: follows from the cluster's seed.",
 }
 STATUS_ARGUMENTS = _CLUSTER_ID | {
@@ -152,6 +157,7 @@ PREDICT_ARGUMENTS = _CLUSTER_ID | {
         "Nodes that answer later are left out. Default: 80, plus 5 per further record."
     ),
     "detail": "full: each node's answers for large lists too, which default leaves out.",
+    "threshold": "Two classes: decides this call instead of the model's own.",
 }
 TERMINATE_ARGUMENTS = _CLUSTER_ID | {
     "training_id": "Stop only this training; the cluster and its model stay.",
@@ -217,9 +223,9 @@ STATUS_OUTPUTS = {
     "timed_out": "true: the wait ended first",
 }
 PREDICT_OUTPUTS = {
-    "prediction": "binary: P(class 1); null for a list",
+    "prediction": "binary: P(positive_class); null for a list",
     "predictions": "one per record",
-    "confidence": "P(decision is right)",
+    "confidence": "P(decision is right), below .5 at some thresholds",
     "interval": "90 % range; regression only.",
     "raw_prediction": "before calibration",
     "consensus": "share of expected nodes that agree",

@@ -157,7 +157,8 @@ def _certainty(answer: Answer, fused: Fused) -> Floats | None:
     """P(the decision is right) per row before missing inputs count; None for regression.
 
     It is the probability of the decided class, which by a threshold or by class weights need not be the most
-    probable one: then it may lie below chance. A share of votes is no probability, so a majority is as sure of its decision as the mean is of it.
+    probable one: then it may lie below chance. A share of votes is no probability, so a majority is as sure
+    of its decision as the mean is of it.
     """
     probabilities = fused.probabilities
     if probabilities is None or fused.decisions is None:
@@ -191,7 +192,8 @@ def _confidence(answer: Answer, certainty: Floats | None) -> list[float | None]:
     """Certainty drawn towards chance by missing nodes and by inputs missing or unlike the training rows.
 
     c' = min(c, c0 + (c - c0) x familiar x K / N) with c0 = 1 / classes: a documented heuristic, not a
-    measurement. The less is known the less it is, so a certainty below chance stays as it is. Calibration was measured on rows like the training rows; it says nothing about others.
+    measurement. What is missing never raises it: a certainty below chance, of a class decided by a threshold,
+    stays as it is. Calibration was measured on rows like the training rows; it says nothing about others.
     Regression has no decision whose probability was measured, so it has none.
     """
     classes = answer.committed.schema.classes
@@ -264,15 +266,11 @@ def _of_rule(answer: Answer) -> list[str]:
     """Where decisions are not those that status reports of, or not the most probable class."""
     rule, own = answer.committed.bundle.rule, answer.request.threshold
     if own is not None and own != rule.threshold:
-        return [
-            f"decided at this call's threshold {own:g}; status reports what is decided at"
-            f" {rule.threshold:g}"
-        ]
+        of_status = f"status reports what is decided at {rule.threshold:g}"
+        return [f"decided at this call's threshold {own:g}; {of_status}"]
     if rule.class_weight and answer.committed.schema.task == "multiclass":
-        return [
-            "the class with the largest class_weight x probability is decided: it need not be the most"
-            " probable one"
-        ]
+        most = "so it need not be the most probable one"
+        return [f"the class with the largest class_weight x probability is decided, {most}"]
     return []
 
 

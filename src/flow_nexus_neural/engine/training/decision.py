@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from pydantic import JsonValue
 
 from flow_nexus_neural.data.class_names import class_index
 from flow_nexus_neural.data.prepare import PreparedData
@@ -16,7 +17,7 @@ from flow_nexus_neural.kernels.class_weight import balanced_weights, threshold_o
 from flow_nexus_neural.kernels.decision import MOST_PROBABLE, DecisionRule
 from flow_nexus_neural.vocabulary import BALANCED, CLASS_WEIGHT, Label
 
-_FORMS = 'give "balanced", or an object of label -> weight such as {"yes": 5, "no": 1}'
+_FORMS = '"balanced", or an object of label -> weight such as {"yes": 5, "no": 1}'
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,7 @@ def check_class_weight(request: TrainRequest) -> None:
     Raises:
         InvalidArguments: They are another word, no object, or a weight is out of range.
     """
-    weights = _read(request.class_weight)
-    if not isinstance(weights, Mapping):
-        return
-    for label, weight in weights.items():
-        if not (math.isfinite(weight) and CLASS_WEIGHT.low <= weight <= CLASS_WEIGHT.high):
-            raise InvalidArguments(
-                f"class_weight of {label!r} is {weight:g}, and a weight is a number from"
-                f" {CLASS_WEIGHT.low:g} to {CLASS_WEIGHT.high:g}",
-                hint="give weights above 0; to leave a class out, leave its rows out of the data",
-            )
+    _read(request.class_weight)
 
 
 def decide_how(request: TrainRequest, data: PreparedData) -> Decision:
@@ -84,26 +76,33 @@ def decide_how(request: TrainRequest, data: PreparedData) -> Decision:
     )
 
 
-def _read(given: str | Mapping[str, float] | None) -> str | Mapping[str, float] | None:
+def _read(given: str | Mapping[str, JsonValue] | None) -> str | dict[str, float] | None:
     """The word `balanced`, or weights by label, also from JSON text. Raises `InvalidArguments`."""
-    if not isinstance(given, str):
-        if given is not None and not given:
-            raise InvalidArguments("class_weight names no class", hint=_FORMS)
-        return given
-    word = given.strip()
-    if word.lower() == BALANCED:
-        return BALANCED
+    if given is None or (isinstance(given, str) and given.strip().lower() == BALANCED):
+        return None if given is None else BALANCED
     try:
-        read = json.loads(word)
+        read = json.loads(given) if isinstance(given, str) else given
     except (ValueError, RecursionError):
         read = None
-    if not isinstance(read, dict) or not read or not all(map(_is_number, read.values())):
-        raise InvalidArguments(f"class_weight is {word[:40]!r}", hint=_FORMS)
-    return {label: float(weight) for label, weight in read.items()}
+    if not isinstance(read, Mapping) or not read:
+        what = given.strip()[:40] if isinstance(given, str) else "empty"
+        raise InvalidArguments(f"class_weight is {what!r}", hint=f"give {_FORMS}")
+    return {label: _weight(label, weight) for label, weight in read.items()}
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _weight(label: str, given: JsonValue) -> float:
+    """One weight, also from text. Raises `InvalidArguments`."""
+    try:
+        weight = math.nan if isinstance(given, bool) else float(given)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        weight = math.nan
+    if CLASS_WEIGHT.low <= weight <= CLASS_WEIGHT.high:
+        return weight
+    raise InvalidArguments(
+        f"class_weight of {label[:40]!r} is {str(given)[:40]}; a weight is a number from"
+        f" {CLASS_WEIGHT.low:g} to {CLASS_WEIGHT.high:g}",
+        hint="a class is left out by leaving its rows out of the data, not by a weight of 0",
+    )
 
 
 def _weights(request: TrainRequest, data: PreparedData) -> tuple[float, ...]:

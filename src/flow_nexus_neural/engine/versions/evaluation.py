@@ -330,12 +330,13 @@ def baseline_warnings(evaluation: Evaluation | None) -> list[str]:
 
 def _traded(evaluation: Evaluation) -> str:
     """What is gained where accuracy was given up for it."""
-    moved = evaluation.threshold not in (None, DEFAULT_THRESHOLD)
-    if evaluation.balanced_accuracy is None or not (moved or evaluation.class_weight):
+    of_threshold = evaluation.threshold not in (None, DEFAULT_THRESHOLD)
+    of_weights = evaluation.threshold is None and evaluation.class_weight is not None
+    if evaluation.balanced_accuracy is None or not (of_threshold or of_weights):
         return ""
-    of_constant = 1 / sum(one.rows > 0 for one in evaluation.per_class or ())
-    wish = "class_weight" if evaluation.class_weight else f"threshold {evaluation.threshold:g}"
+    constant = 1 / sum(one.rows > 0 for one in evaluation.per_class or ())
+    wish = "class_weight" if of_weights else f"threshold {evaluation.threshold:.4g}"
     return (
         f"; {wish} gives up accuracy on purpose: the balanced accuracy is"
-        f" {evaluation.balanced_accuracy:.4g} against {of_constant:.4g} of any constant answer"
+        f" {evaluation.balanced_accuracy:.4g} against {constant:.4g} of any constant answer"
     )

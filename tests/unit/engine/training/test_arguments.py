@@ -9,6 +9,7 @@ from flow_nexus_neural.engine.training.arguments import (
     resolve_partition,
     sync_steps,
 )
+from flow_nexus_neural.engine.training.decision import Decision
 from flow_nexus_neural.errors import InvalidArguments, NotAvailable, NoWorkers
 
 
@@ -18,7 +19,12 @@ def request(**more):
 
 def config(eligible=6, shard=320, **more):
     return effective_config(
-        request(**more), eligible=eligible, partition="iid", seed=9, largest_shard=shard
+        request(**more),
+        eligible=eligible,
+        partition="iid",
+        seed=9,
+        largest_shard=shard,
+        decision=Decision(),
     )
 
 

@@ -60,6 +60,9 @@ def config(**more):
         "seed": RUN[0],
         "strategy": "federated",
         "sync_every_steps": None,
+        "class_weight": None,
+        "threshold": None,
+        "positive_class": None,
     }
     return TrainingConfig(**values | more)
 
