@@ -129,9 +129,11 @@ def _by_index(
     for label, weight in asked.items():
         index = class_index(classes, label)
         if index is None or index in found:
-            wrong = "is no class" if index is None else "names a class a second time:"
+            named = f"class_weight: {label[:40]!r}"
             raise InvalidArguments(
-                f"class_weight: {label[:40]!r} {wrong} of target '{target}'",
+                f"{named} is no class of target '{target}'"
+                if index is None
+                else f"{named} names a class of target '{target}' a second time",
                 hint="its classes are " + ", ".join(repr(one) for one in classes),
             )
         found[index] = weight
