@@ -93,6 +93,13 @@ DEPLOY_COUNT: Final = Bounds(1, 64)
 """Nodes of one deploy."""
 BATCH_SIZE: Final = Bounds(1, 512)
 LEARNING_RATE: Final = Bounds(1e-5, 1)
+CLASS_WEIGHT: Final = Bounds(1e-6, 1e6)
+"""What the rows of a class count in a training; a class that counts nothing would not be learnt."""
+THRESHOLD: Final = Bounds(1e-5, 1 - 1e-5)
+"""Of P(positive class). Probabilities are clipped a little outside of it, which thus changes no decision."""
+DEFAULT_THRESHOLD: Final = 0.5
+BALANCED: Final = "balanced"
+"""The class_weight with which every class counts the same in total."""
 WINDOW: Final = Bounds(2, 512)
 """Number of rows in a sequence."""
 HORIZON: Final = Bounds(0, 512)

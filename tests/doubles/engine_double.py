@@ -190,6 +190,9 @@ class EngineDouble:
                 seed=5512,
                 strategy="federated",
                 sync_every_steps=None,
+                class_weight=None,
+                threshold=0.5,
+                positive_class=1,
             ),
             dataset_info=r.DatasetInfo(
                 name="double",
@@ -375,6 +378,9 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
         evaluation=r.Evaluation(
             test_rows=320,
             aggregation="mean",
+            positive_class=1,
+            threshold=0.5,
+            class_weight=None,
             accuracy_interval=[0.547, 0.654],
             baseline_accuracy=0.513,
             ensemble_accuracy=None,
@@ -449,6 +455,8 @@ def prediction_report(aggregation: q.Aggregation) -> r.PredictionReport:
         raw_prediction=0.5402,
         calibrated=True,
         classes=[0, 1],
+        positive_class=1,
+        threshold=0.5,
         decision=["1"],
         consensus=0.83,
         node_agreement=0.962,

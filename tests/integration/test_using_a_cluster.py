@@ -67,6 +67,9 @@ async def test_a_training_says_what_is_really_run_on_which_data(tmp_path: Path):
             "seed": 77,
             "strategy": "federated",
             "sync_every_steps": None,
+            "class_weight": None,
+            "threshold": 0.5,
+            "positive_class": 1,
         }
         assert (made["status"], made["nodes_training"]) == ("running", 3)
         status = await it.result("cluster_status", cluster_id=cluster_id)
@@ -140,6 +143,46 @@ async def test_columns_are_excluded_and_the_task_is_said_in_the_call(tmp_path: P
         info = made["dataset_info"]
         assert (info["columns"], info["task"], info["classes"]) == (["a"], "regression", None)
         assert info["excluded_columns"] == [{"name": "leak", "reason": "in exclude"}]
+
+
+async def test_classes_are_weighed_and_decided_as_the_call_says(tmp_path: Path):
+    records = [
+        {"a": t % 7, "b": (3 * t) % 11, "ill": "yes" if t % 6 == 0 else "no"} for t in range(120)
+    ]
+    async with product(tmp_path) as it:
+        cluster_id = await it.cluster(1)
+        call = {
+            "cluster_id": cluster_id,
+            "dataset": json.dumps(records),
+            "target": "ill",
+            "epochs": 1,
+        }
+        made = await it.result(
+            "train_distributed",
+            **call,
+            class_weight='{"yes": 3}',
+            positiveClass="no",
+            threshold="0.6",
+        )
+        config = made["config"]
+        assert config["class_weight"] == {"yes": 3.0, "no": 1.0}
+        assert (config["threshold"], config["positive_class"]) == (0.6, "no")
+        assert made["dataset_info"]["classes"] == ["yes", "no"]
+        evaluation = (await it.done(cluster_id))["evaluation"]
+        assert (evaluation["threshold"], evaluation["positive_class"]) == (0.6, "no")
+        assert [one["label"] for one in evaluation["per_class"]] == ["yes", "no"]
+        asked = {"cluster_id": cluster_id, "input_data": {"a": 3, "b": 4}}
+        answer = await it.result("predict_distributed", **asked)
+        decided = ["no" if answer["prediction"] >= 0.6 else "yes"]
+        assert (answer["threshold"], answer["positive_class"]) == (0.6, "no")
+        assert answer["decision"] == decided
+        other = answer["prediction"] + (0.05 if decided == ["no"] else -0.05)
+        moved = await it.result("predict_distributed", **asked, threshold=other)
+        assert moved["decision"] != decided
+        assert moved["prediction"] == answer["prediction"]
+        refused = await it.error("train_distributed", **call, class_weight={"maybe": 3})
+        assert "'maybe' is no class of target 'ill'" in refused
+        assert "Its classes are 'no', 'yes'" in refused
 
 
 async def test_a_training_of_a_cluster_that_was_never_connected_connects_it(tmp_path: Path):

@@ -3,6 +3,7 @@
 from tests.manifest.files import (
     ANSWER,
     CALIBRATING,
+    CLASS_WEIGHT,
     DAMAGED,
     ENSEMBLE,
     KILL,
@@ -37,6 +38,12 @@ OF_PREDICT = (
         LIFE / "nobody_in_time_is_an_error_at_the_deadline",
         USE / "the_default_deadline_grows_with_the_records_up_to_a_limit",
         PREDICT / "nodes_that_must_be_started_first_are_not_waited_for_beyond_the_deadline",
+    ),
+    PREDICTION.held(
+        "contract.predict.threshold",
+        "threshold decides the records of one call, and the reply says so.",
+        CLASS_WEIGHT / "a_threshold_may_be_given_for_one_call",
+        ANSWER / "a_threshold_of_the_call_decides_this_call_and_is_named",
     ),
     PREDICTION.held(
         "contract.answer_detail.default",

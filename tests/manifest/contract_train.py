@@ -3,6 +3,8 @@
 from tests.manifest.files import (
     ARGS,
     BUILD,
+    CLASS_WEIGHT,
+    DECISION,
     DEPLOY,
     ERRORS,
     FAULTS,
@@ -13,8 +15,10 @@ from tests.manifest.files import (
     PREPARE,
     RECORD,
     REPORTING,
+    RETRAINING,
     SAMPLING,
     SEEDS,
+    SERVED,
     TRAIN_ARGS,
     USE,
 )
@@ -25,6 +29,7 @@ TRAIN = Section("contract: section 1.4")
 STARTED = USE / "a_training_says_what_is_really_run_on_which_data"
 DATA = USE / "the_arguments_about_the_data_reach_the_data"
 EXCLUDED = USE / "columns_are_excluded_and_the_task_is_said_in_the_call"
+WEIGHED = USE / "classes_are_weighed_and_decided_as_the_call_says"
 TASK_SAID = PREPARE / "the_task_may_be_said_where_the_values_suggest_another"
 FEDERATED = TRAIN_ARGS / "defaults_of_federated_training"
 REFUSED = ERRORS / "the_error_is_raised_and_names_what_helps"
@@ -94,6 +99,30 @@ OF_TRAIN = (
         PREPARE / "a_task_that_the_target_does_not_allow_is_refused",
     ),
     TRAIN.held(
+        "contract.train.class_weight",
+        "class_weight is what the rows of a class count in the training and in the decision.",
+        WEIGHED,
+        CLASS_WEIGHT
+        / "a_rare_class_is_found_more_often_and_its_probability_stays_that_of_the_data",
+        CLASS_WEIGHT / "every_worker_weighs_by_the_whole_data_set_and_not_by_its_shard",
+        CLASS_WEIGHT / "classes_that_all_count_once_give_the_bytes_of_no_weights",
+        DECISION / "weights_that_no_data_make_right_are_refused_at_once",
+    ),
+    TRAIN.held(
+        "contract.train.threshold",
+        "threshold is the probability from which on the positive class is decided, everywhere.",
+        WEIGHED,
+        SERVED / "every_reported_number_is_that_of_the_replies",
+        CLASS_WEIGHT / "the_rule_outlives_the_server_and_the_nodes",
+        DECISION / "a_wish_that_the_task_cannot_follow_is_refused",
+    ),
+    TRAIN.held(
+        "contract.train.positive_class",
+        "positive_class is the one of two classes whose probability is predicted.",
+        WEIGHED,
+        CLASS_WEIGHT / "the_class_that_is_called_positive_is_the_one_whose_probability_is_told",
+    ),
+    TRAIN.held(
         "contract.task_kind.classification",
         "classification takes each value of the target for a class.",
         TASK_SAID,
@@ -133,6 +162,16 @@ OF_TRAIN = (
         DATA,
         FOLDS / "four_folds_train_on_ever_more_and_test_on_the_second_to_the_fourth_fifth",
         FOLDS / "the_gap_and_the_embargo_hold_in_every_fold",
+        RETRAINING / "every_fold_has_a_model_of_its_own_trained_on_what_came_before",
+        RETRAINING / "the_score_of_a_fold_is_that_of_a_training_on_its_rows_alone",
+    ),
+    TRAIN.held(
+        "contract.train.refit",
+        "refit trains once more on every row after the evaluation; that model answers.",
+        DATA,
+        RETRAINING / "rows_in_time_order_are_all_trained_on_at_the_end",
+        RETRAINING / "what_was_measured_is_of_the_version_before_and_said_so",
+        RETRAINING / "a_later_training_starts_from_weights_that_have_not_seen_its_test_rows",
     ),
     TRAIN.held(
         "contract.train.seed",

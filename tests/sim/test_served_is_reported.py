@@ -10,7 +10,6 @@ from tests.sim.simulated import world
 
 SEED = 3
 WIDE = ({"type": "dense", "units": 64, "activation": "relu"}, {"type": "dense", "units": 1})
-"""Learns its rows by heart, so that calibration has something to correct."""
 NARROW = ({"type": "dense", "units": 4, "activation": "tanh"}, {"type": "dense", "units": 1})
 MODES = ("mean", "majority", "weighted", "ensemble")
 
@@ -49,13 +48,15 @@ def layers_for(outputs, layers):
     return (*layers[:-1], {"type": "dense", "units": outputs})
 
 
-async def trained(w, task, *, one_group):
+async def trained(w, task, *, one_group, **more):
     cluster = await w.cluster(0, seed=SEED)
     outputs = 3 if task == "multiclass" else 1
     for layers in (WIDE, WIDE if one_group else NARROW, WIDE):
         await w.deploy(cluster, layers=layers_for(outputs, layers))
-    hard = {"epochs": 40 if task == "binary" else 6, "learning_rate": 0.05, "batch_size": 32}
-    status = await w.train(cluster, overlapping(task), **hard)
+    hard = {"epochs": 6, "learning_rate": 0.05, "batch_size": 32}
+    if task == "binary":  # far from trained, so that calibration has much to correct
+        hard |= {"epochs": 1, "learning_rate": 0.001}
+    status = await w.train(cluster, overlapping(task), **hard, **more)
     assert status.training_status == "completed", status.training_error
     return cluster, status
 
@@ -79,13 +80,18 @@ def ece_of(confidence, hits, bins=15):
     return total / len(hits)
 
 
+def decided_by(replies):
+    return np.array([int(label) for label in joined(replies, "decision")])
+
+
 def of_classes(task, mode, replies, y):
     """Accuracy, log loss, Brier score and calibration error by their textbook formulas."""
-    decided = np.array([int(label) for label in joined(replies, "decision")])
+    decided = decided_by(replies)
     if task == "binary":
+        positive = replies[0].positive_class
         one = np.array(joined(replies, "predictions"))
-        p = np.stack([1 - one, one], axis=1)
-        brier = np.mean((one - y) ** 2)
+        p = np.stack([1 - one, one] if positive == 1 else [one, 1 - one], axis=1)
+        brier = np.mean((one - (y == positive)) ** 2)
     else:
         p = np.array(joined(replies, "probabilities"))
         brier = np.mean(((p - np.eye(3)[y]) ** 2).sum(axis=1))
@@ -96,7 +102,7 @@ def of_classes(task, mode, replies, y):
         "accuracy": hits.mean(),
         "log_loss": -np.log(p[np.arange(len(y)), y]).mean(),
         "brier": brier,
-        "ece": ece_of(p.max(axis=1), hits),
+        "ece": ece_of(p[np.arange(len(y)), decided], hits),
     }
 
 
@@ -106,11 +112,26 @@ def of_values(replies, y):
     return {"mae": np.abs(error).mean(), "rmse": rmse, "r2": 1 - rmse**2 / y.var()}
 
 
-@pytest.mark.parametrize("one_group", [True, False], ids=["one network", "two networks"])
-@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
-async def test_every_reported_number_is_that_of_the_replies(tmp_path, task, one_group):
+BALANCED = {"class_weight": "balanced"}
+WISHES = [
+    *[(task, one, {}) for task in ("binary", "multiclass", "regression") for one in (True, False)],
+    ("binary", True, {"threshold": 0.3}),
+    ("binary", False, {"threshold": 0.75, "positive_class": 0}),
+    ("binary", False, BALANCED),
+    ("multiclass", False, BALANCED),
+]
+
+
+def named(value):
+    if isinstance(value, dict):
+        return " ".join(f"{name} {of}" for name, of in value.items()) or "plain"
+    return {True: "one network", False: "two networks"}.get(value, value)
+
+
+@pytest.mark.parametrize(("task", "one_group", "wish"), WISHES, ids=named)
+async def test_every_reported_number_is_that_of_the_replies(tmp_path, task, one_group, wish):
     async with world(tmp_path / "engine") as w:
-        cluster, status = await trained(w, task, one_group=one_group)
+        cluster, status = await trained(w, task, one_group=one_group, **wish)
         records, y = test_rows(overlapping(task), tmp_path)
         evaluation = status.evaluation
         assert evaluation.test_rows == len(y)
@@ -127,6 +148,11 @@ async def test_every_reported_number_is_that_of_the_replies(tmp_path, task, one_
             for name, value in found.items():
                 expected = None if value is None else pytest.approx(value, rel=1e-4, abs=1e-6)
                 assert reported[name] == expected, (mode, name)
+            if mode == evaluation.aggregation and task != "regression":
+                assert_per_class(evaluation, decided_by(replies), y)
+            if task == "binary":
+                assert replies[0].calibrated == (mode != "majority") or not one_group
+                assert_decided_at(wish, mode, replies, evaluation)
         of_default = evaluation.by_aggregation[evaluation.aggregation]
         default = (await w.predict(cluster, records[0])).aggregation
         assert evaluation.aggregation == default == "mean"
@@ -136,6 +162,43 @@ async def test_every_reported_number_is_that_of_the_replies(tmp_path, task, one_
         assert status.global_accuracy == of_default["accuracy"]
         assert status.global_loss == evaluation.log_loss == of_default["log_loss"]
         assert evaluation.ensemble_accuracy == evaluation.by_aggregation["ensemble"]["accuracy"]
+
+
+def assert_per_class(evaluation, decided, y):
+    """Confusion, recall, precision and F1 again, of the decisions of the replies."""
+    labels = [one.label for one in evaluation.per_class]
+    counts = [
+        [int(((y == true) & (decided == given)).sum()) for given in labels] for true in labels
+    ]
+    assert evaluation.confusion == counts
+    recalls = []
+    for one in evaluation.per_class:
+        hits = int(((y == one.label) & (decided == one.label)).sum())
+        rows, given = int((y == one.label).sum()), int((decided == one.label).sum())
+        recalls.append(hits / rows)
+        assert one.recall == pytest.approx(hits / rows)
+        assert one.precision == (pytest.approx(hits / given) if given else None)
+        assert one.f1 == pytest.approx(2 * hits / (rows + given))
+    assert evaluation.balanced_accuracy == pytest.approx(np.mean(recalls))
+
+
+def assert_decided_at(wish, mode, replies, evaluation):
+    """Every decision follows from the numbers of its reply and the threshold that it names."""
+    threshold = evaluation.threshold
+    if "threshold" in wish or not wish:
+        assert threshold == wish.get("threshold", 0.5)
+    else:
+        assert 0.1 < threshold < 0.4, "no class is rare, so nothing is shown"
+    positive = wish.get("positive_class", 1)
+    assert {reply.threshold for reply in replies} == {threshold}
+    assert {reply.positive_class for reply in replies} == {positive, evaluation.positive_class}
+    of_nodes = np.concatenate([list(reply.node_predictions.values()) for reply in replies], axis=1)
+    one = np.array(joined(replies, "predictions"))
+    votes = (of_nodes >= threshold).mean(axis=0)
+    follows = votes > 0.5 if mode == "majority" else one >= threshold
+    assert (decided_by(replies) == positive).tolist() == follows.tolist()
+    if mode == "mean" and threshold != 0.5:
+        assert ((one >= threshold) != (one >= 0.5)).any(), "no decision was moved: nothing is shown"
 
 
 async def test_nodes_that_all_answer_the_same_agree_with_their_answer_after_calibration(tmp_path):

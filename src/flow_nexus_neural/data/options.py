@@ -17,6 +17,7 @@ from flow_nexus_neural.vocabulary import (
     SEED_LIMIT,
     TASK_KINDS,
     WINDOW,
+    Label,
     TaskKind,
 )
 
@@ -34,6 +35,7 @@ class DataRequest:
         task: What the label is taken for: classes or numbers; None lets its values decide.
         window: Consecutive rows that form one sequence.
         horizon: Rows ahead from which the label is taken.
+        positive_class: Of two classes the one whose probability is predicted; None for the usual one.
         seed: Seed of the stratified draw of the split.
         test_size: Rows of the test part: a share below 1, else a number of rows; None for the usual share.
         validation_size: As `test_size`, of the rows that the best round is chosen by; 0 for none.
@@ -50,6 +52,7 @@ class DataRequest:
     task: TaskKind | None = None
     window: int | None = None
     horizon: int | None = None
+    positive_class: Label | None = None
     seed: int = 0
     test_size: float | None = None
     validation_size: float | None = None

@@ -22,6 +22,7 @@ from flow_nexus_neural.data.part_classes import (
     require_classes,
 )
 from flow_nexus_neural.data.part_sizes import SplitRule
+from flow_nexus_neural.data.positive_class import with_positive_class
 from flow_nexus_neural.data.remarks import remarks_on, unknown_values
 from flow_nexus_neural.data.resolve import Source, resolve
 from flow_nexus_neural.data.rows import Rows
@@ -212,6 +213,8 @@ def _draft(source: Source, request: DataRequest, options: SourceOptions) -> _Dra
     )
     split = _split(source, series, labels, rule)
     require_classes(labels, split.rows["train"])
+    # After the split, which thus stays the same whichever class is called positive.
+    labels = with_positive_class(labels, request.positive_class)
     return _Draft(source, layout, series, labels, rule, split)
 
 

@@ -22,6 +22,7 @@ from flow_nexus_neural.vocabulary import (
     LOCAL_EPOCHS,
     MAX_CAPABILITIES,
     SEED_LIMIT,
+    THRESHOLD,
     WAIT_S,
     WINDOW,
     Aggregation,
@@ -29,6 +30,7 @@ from flow_nexus_neural.vocabulary import (
     Architecture,
     Consensus,
     Detail,
+    Label,
     ModelSize,
     Optimizer,
     Role,
@@ -42,6 +44,7 @@ CapabilityTag = Annotated[str, Field(pattern=CAPABILITY_PATTERN)]
 Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
 Epochs = Annotated[int, Field(ge=EPOCHS.low, le=EPOCHS.high)]
 Clients = Annotated[int, Field(ge=CLIENTS.low, le=CLIENTS.high)]
+Threshold = Annotated[float, Field(ge=THRESHOLD.low, le=THRESHOLD.high)]
 WaitSeconds = Annotated[float, Field(ge=WAIT_S.low, le=WAIT_S.high)]
 
 
@@ -104,7 +107,10 @@ class ConnectRequest(EngineRequest):
 
 
 class TrainRequest(EngineRequest):
-    """Start a training. `dataset` is a name, a path, or inline JSON."""
+    """Start a training. `dataset` is a name, a path, or inline JSON.
+
+    `class_weight` is "balanced" or the weight of classes by label, also as JSON text.
+    """
 
     cluster_id: str
     dataset: str | dict[str, JsonValue] | list[JsonValue]
@@ -129,6 +135,9 @@ class TrainRequest(EngineRequest):
     test_size: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     validation_size: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     folds: Annotated[int, Field(ge=FOLDS.low, le=FOLDS.high)] | None = None
+    class_weight: str | dict[str, JsonValue] | None = None
+    threshold: Threshold | None = None
+    positive_class: Label | None = None
     seed: Seed | None = None
     refit: bool | None = None
 
@@ -155,6 +164,7 @@ class PredictRequest(EngineRequest):
     weights: dict[str, Annotated[float, Field(ge=0)]] | None = None
     deadline_ms: Annotated[int, Field(ge=DEADLINE_MS.low, le=DEADLINE_MS.high)] | None = None
     detail: AnswerDetail = "default"
+    threshold: Threshold | None = None
 
 
 class TerminateRequest(EngineRequest):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from flow_nexus_neural.errors import QuorumLost
 from flow_nexus_neural.kernels.calibration import Calibrator
-from flow_nexus_neural.kernels.metrics import decide
+from flow_nexus_neural.kernels.decision import MOST_PROBABLE, DecisionRule
 from flow_nexus_neural.kernels.probabilities import (
     EPSILON,
     Float64s,
@@ -50,7 +50,7 @@ class Fused:
         values: [R]. Binary: P(class 1) in [1e-6, 1 - 1e-6]. Multiclass: probability of the predicted
             class. Regression: the value in the target's unit.
         probabilities: [R, C], rows sum to 1; None for regression.
-        decisions: [R] predicted class index; None for regression.
+        decisions: [R] decided class index; None for regression.
         consensus: [R] weight of the slots that decide as the combination does, divided by the weight of all
             expected slots, in [1e-6, 1]. A slot that did not answer counts as disagreeing.
         node_agreement: [R] 1 - mean distance between the predictions of two slots, in [1e-6, 1]; 1 for a
@@ -70,7 +70,7 @@ class Fused:
     node_probabilities: Float64s | None = None
 
 
-def fuse(
+def fuse(  # noqa: PLR0913 - scale and rule say what outputs mean, each of its own kind of task
     aggregation: Aggregation,
     logits: Floats,
     weights: Sequence[float] | Floats,
@@ -78,6 +78,7 @@ def fuse(
     *,
     expected_weight: float | None = None,
     scale: TargetScale | None = None,
+    rule: DecisionRule = MOST_PROBABLE,
 ) -> Fused:
     """Combine the predictions of K slots for R records.
 
@@ -86,12 +87,13 @@ def fuse(
     | aggregation | binary P(class 1) | multiclass probabilities | regression |
     |---|---|---|---|
     | mean | mean p_k | mean of vectors | mean |
-    | majority | share of votes p_k >= .5 | vote shares | median |
+    | majority | share of votes for class 1 | vote shares | median |
     | weighted | sigmoid(sum w_k logit p_k) | softmax(sum w_k log p_k) | sum w_k y_k |
     | ensemble | as weighted | as weighted | as weighted |
 
     Probabilities are clipped to 1e-6 before a logarithm is taken, so that one huge logit cannot outweigh all
-    other slots. A tie of votes is decided by the mean probabilities; `values` stays the share of votes.
+    other slots. The rule decides the combination and the vote of every slot. Of a majority the votes decide,
+    and of a tie the rule on the mean probabilities; `values` stays the share of votes.
 
     Args:
         aggregation: One row of the table. `ensemble` without a stacking network is `weighted`.
@@ -101,6 +103,7 @@ def fuse(
         expected_weight: Sum of the weights of all slots that were asked, in the unit of `weights`; None if
             all of them answered.
         scale: Mean, sd and tolerance of a regression target.
+        rule: Which class probabilities decide.
 
     Raises:
         QuorumLost: If no slot answered, or all slots that answered have weight 0.
@@ -117,7 +120,7 @@ def fuse(
     expected = total if expected_weight is None else max(expected_weight, total)
     if task == "regression":
         return _fuse_values(aggregation, answers[:, :, 0], given, expected, scale or TargetScale())
-    return _fuse_classes(aggregation, answers, given, expected)
+    return _fuse_classes(aggregation, answers, given, expected, rule)
 
 
 def calibrate(
@@ -126,6 +129,7 @@ def calibrate(
     weights: Sequence[float] | Floats,
     *,
     expected_weight: float | None = None,
+    rule: DecisionRule = MOST_PROBABLE,
 ) -> Fused:
     """The same combination with calibrated probabilities, both of the combination and of every slot.
 
@@ -137,6 +141,7 @@ def calibrate(
         calibrator: Fitted on combinations of the same kind.
         weights: As passed to `fuse`.
         expected_weight: As passed to `fuse`.
+        rule: As passed to `fuse`.
 
     Raises:
         ValueError: If `fused` is a regression.
@@ -148,10 +153,11 @@ def calibrate(
     combined = _calibrated(calibrator, fused.probabilities)
     return _of_classes(
         combined,
-        decide(combined),
+        rule.decide(combined),
         _calibrated(calibrator, fused.node_probabilities),
         given,
         total if expected_weight is None else max(expected_weight, total),
+        rule,
     )
 
 
@@ -208,30 +214,39 @@ def _check(answers: Float64s, weights: Float64s, task: Task) -> None:
 
 
 def _fuse_classes(
-    aggregation: Aggregation, answers: Float64s, weights: Float64s, expected: float
+    aggregation: Aggregation,
+    answers: Float64s,
+    weights: Float64s,
+    expected: float,
+    rule: DecisionRule,
 ) -> Fused:
     log_p = class_log_probabilities(answers)  # [K, R, C]
     p = np.exp(log_p)
     mean = p.mean(axis=0)
     if aggregation == "mean":
-        fused, decisions = mean, decide(mean)
+        fused, decisions = mean, rule.decide(mean)
     elif aggregation == "majority":
-        fused, decisions = _votes(decide(p), mean)
+        fused, decisions = _votes(rule.decide(p), mean, rule)
     else:
         fused = _pool(p, weights)
-        decisions = decide(fused)
-    return _of_classes(fused, decisions, p, weights, expected)
+        decisions = rule.decide(fused)
+    return _of_classes(fused, decisions, p, weights, expected, rule)
 
 
 def _of_classes(
-    fused: Float64s, decisions: Ints, p: Float64s, weights: Float64s, expected: float
+    fused: Float64s,
+    decisions: Ints,
+    p: Float64s,
+    weights: Float64s,
+    expected: float,
+    rule: DecisionRule,
 ) -> Fused:
     """Build the result from combination [R, C], its decisions [R] and the slots' probabilities [K, R, C]."""
     binary = p.shape[2] == 2
     if binary:
         one = np.clip(fused[:, 1], EPSILON, 1.0 - EPSILON)
         fused = np.stack([1.0 - one, one], axis=1)
-    node_decisions = decide(p)
+    node_decisions = rule.decide(p)
     agrees = node_decisions == decisions
     return Fused(
         values=fused[:, 1] if binary else _at(fused, decisions),
@@ -253,17 +268,15 @@ def _calibrated(calibrator: Calibrator, p: Float64s) -> Float64s:
     return calibrated
 
 
-def _votes(node_decisions: Ints, mean: Float64s) -> tuple[Float64s, Ints]:
+def _votes(node_decisions: Ints, mean: Float64s, rule: DecisionRule) -> tuple[Float64s, Ints]:
     n_classes = mean.shape[1]
     ballots = node_decisions[:, :, None] == np.arange(n_classes)  # [K, R, C]
     counts = ballots.sum(axis=0)
     leads = counts == counts.max(axis=1, keepdims=True)
-    if (
-        n_classes == 2
-    ):  # `decide` treats a mean within TIE of 0.5 as class 1, which argmax would not
-        decisions = np.where(leads.all(axis=1), decide(mean), counts.argmax(axis=1))
+    if n_classes == 2:  # a tie is for the rule, whose threshold argmax does not know
+        decisions = np.where(leads.all(axis=1), rule.decide(mean), counts.argmax(axis=1))
     else:
-        decisions = np.where(leads, mean, -1.0).argmax(axis=1)
+        decisions = np.where(leads, rule.scores(mean), -1.0).argmax(axis=1)
     return counts / node_decisions.shape[0], decisions.astype(np.int64)
 
 

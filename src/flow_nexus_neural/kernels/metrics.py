@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flow_nexus_neural.kernels.decision import MOST_PROBABLE
 from flow_nexus_neural.kernels.probabilities import Float64s, Floats, class_log_probabilities
 
 ClassLabels = NDArray[np.integer[Any]] | Floats
 
 CALIBRATION_BINS = 15
-TIE = 1e-12
-"""Probabilities that differ by less than this count as equal."""
 Z_95 = 1.959963984540054
 ROUNDING = 1e-6
 """Standardising a target to float32 and back changes it by up to 6e-8 of the mean: less counts as 0."""
@@ -27,7 +26,7 @@ class ClassificationMetrics:
     Attributes:
         n: Rows.
         loss: Mean log loss in nats.
-        accuracy: Share of rows whose most probable class is right (binary: class 1 if P(class 1) >= 0.5).
+        accuracy: Share of rows whose decided class is right.
         accuracy_interval: Wilson 95 % interval of the accuracy.
         baseline_accuracy: Accuracy of always predicting the most frequent class of these rows, the best
             constant prediction for them.
@@ -35,7 +34,7 @@ class ClassificationMetrics:
         auc: Area under the ROC curve, ties counted half; None unless binary with both classes present.
         brier: Mean squared error of the probabilities: of P(class 1) when binary, summed over the
             classes otherwise.
-        ece: Expected calibration error of the most probable class, 15 bins of equal width.
+        ece: Expected calibration error of the decided class, 15 bins of equal width.
         confusion: [true][predicted] counts.
     """
 
@@ -108,7 +107,7 @@ def classification(
             baseline are None.
         y: [n] class indices in [0, n_classes), of any numeric type.
         n_classes: Classes of the task, whether or not they occur here.
-        predicted: [n] decisions, if not derived from the probabilities; None for `decide`.
+        predicted: [n] decisions; None for the most probable class.
 
     Raises:
         ValueError: If shapes do not fit or a label is not a class index.
@@ -128,7 +127,7 @@ def classification(
     log_p = class_log_probabilities(logits)
     p = np.exp(log_p)
     if predicted is None:
-        predicted = decide(p)
+        predicted = MOST_PROBABLE.decide(p)
     hits = predicted == labels
     confusion = np.zeros((n_classes, n_classes), dtype=np.int64)
     np.add.at(confusion, (labels, predicted), 1)
@@ -143,7 +142,7 @@ def classification(
         balanced_accuracy=float(recalls.mean()) if present.sum() > 1 else None,
         auc=area_under_curve(logits[:, 0], labels) if n_classes == 2 else None,
         brier=_brier(p, labels),
-        ece=expected_calibration_error(p.max(axis=1), hits),
+        ece=expected_calibration_error(p[np.arange(n), predicted], hits),
         confusion=[[int(cell) for cell in row] for row in confusion],
     )
 
@@ -205,20 +204,6 @@ def regression(
         directional_interval=direction[1],
         baseline_directional_accuracy=direction[2],
     )
-
-
-def decide(probabilities: Float64s) -> NDArray[np.int64]:
-    """Predicted class indices [n] from probabilities [n, C].
-
-    With two classes, class 1 if P(class 1) >= 0.5; with more, the most probable, the lowest index among
-    equals. Probabilities that differ by less than `TIE` count as equal: pooling equal predictions rounds each
-    class differently, and the pool must not decide otherwise than each of them.
-    """
-    if probabilities.shape[-1] == 2:
-        return (probabilities[..., 1] >= 0.5 - TIE).astype(np.int64)
-    most = probabilities.max(axis=-1, keepdims=True)
-    first: NDArray[np.int64] = (probabilities >= most - TIE).argmax(axis=-1).astype(np.int64)
-    return first
 
 
 def wilson_interval(successes: int, n: int, z: float = Z_95) -> tuple[float, float] | None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from flow_nexus_neural.networks.batches import smallest_batch
 from flow_nexus_neural.node.inputs import drop_features
-from flow_nexus_neural.node.losses import LOSSES
+from flow_nexus_neural.node.losses import loss_of
 from flow_nexus_neural.node.network import Network
 from flow_nexus_neural.node.optimizers import Descent
 from flow_nexus_neural.node.weights import Weights
@@ -42,8 +42,8 @@ class Progress:
     """Result of a training.
 
     Attributes:
-        loss: Mean over the rows seen, each batch with the weights before its step; None if not finite or
-            without rows.
+        loss: Mean over the rows seen, each times its class weight and with the network's weights before the
+            step of its batch; None if not finite or without rows.
         cpu_s: CPU seconds of the optimiser steps alone.
     """
 
@@ -87,8 +87,8 @@ def train(
     the request, and nothing is drawn from a global generator.
 
     Raises:
-        ValueError: If a pass names steps that the shard does not have, or no batch is large enough for the
-            network's batch norm.
+        ValueError: If a pass names steps that the shard does not have, no batch is large enough for the
+            network's batch norm, or the class weights are not one per class.
         Exception: Any exception of `watch`; the workspace then holds an incomplete state.
     """
     needed = smallest_batch(network.plan)
@@ -150,7 +150,7 @@ class _Step:
         self._shard = shard
         self._noise = noise
         self._feature_dropout = request.feature_dropout
-        self._loss = LOSSES[network.plan.task]
+        self._loss = loss_of(network.plan, request.class_weight)
         self._descent = Descent(
             request.optimizer,
             request.learning_rate,

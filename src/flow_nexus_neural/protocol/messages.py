@@ -24,7 +24,7 @@ from flow_nexus_neural.protocol.arrays import (
 )
 from flow_nexus_neural.protocol.contract import AnsweredBy, NodeRecord
 from flow_nexus_neural.protocol.plan import Frozen, Name, NetworkPlan
-from flow_nexus_neural.vocabulary import SEED_LIMIT, Bounds, Optimizer
+from flow_nexus_neural.vocabulary import CLASS_WEIGHT, SEED_LIMIT, Bounds, Optimizer
 
 MAX_LOSS = 3.5e38
 """Above the largest float32: the mean of float32 losses cannot exceed it."""
@@ -37,6 +37,7 @@ NODE_BATCH_SIZE = Bounds(1, 4096)
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
+ClassWeight = Annotated[float, Field(ge=CLASS_WEIGHT.low, le=CLASS_WEIGHT.high)]
 
 LINK_LAYOUT: tuple[tuple[str, DType, tuple[int, ...]], ...] = (("token", "i8", (1,)),)
 """Arrays of a link buffer, which one node writes and its neighbours read: (name, dtype, shape)."""
@@ -104,7 +105,7 @@ class Trained(Frozen):
 
     Attributes:
         digest: Digest of the new `params` and `buffers`.
-        loss: Mean training loss over the rows seen; None when it was not finite.
+        loss: Mean training loss over the rows seen, each times its class weight; None when it was not finite.
         steps: Optimiser steps done in this request.
         cpu_s: CPU seconds they took.
     """
@@ -294,6 +295,7 @@ class Train(AnsweredBy[Trained]):
         publish: Writable region with the arrays of the base's layout.
         dropout_seed: Seed of all random numbers of the training except the order of rows.
         feature_dropout: Probability with which each feature group of a row is set to 0 (its mean).
+        class_weight: What the loss of a row is multiplied by, by its class index; empty for 1.
     """
 
     is_long: ClassVar[bool] = True
@@ -310,6 +312,7 @@ class Train(AnsweredBy[Trained]):
     passes: Annotated[tuple[Pass, ...], Field(min_length=1, max_length=64)]
     dropout_seed: Seed
     feature_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    class_weight: Annotated[tuple[ClassWeight, ...], Field(max_length=64)] = ()
 
     @override
     def region_filled(self) -> str:

@@ -54,6 +54,11 @@ ARGUMENT_WORDS = _by_word(
         " eval_split",
         "folds": "n_splits n_folds num_folds k_folds kfold k_fold cv n_windows walk_forward backtest"
         " cross_validation",
+        "class_weight": "class_weights weights weight loss_weight loss_weights pos_weight scale_pos_weight"
+        " auto_class_weights is_unbalance balanced",
+        "threshold": "decision_threshold cutoff cut_off classification_threshold probability_threshold"
+        " prob_threshold thresholds decision_boundary",
+        "positive_class": "pos_label positive_label pos_class positive event_level",
         "partition": "split_by sharding distribution iid",
         "seed": "random_state random_seed rng",
         "deadline_ms": "timeout timeout_ms deadline",

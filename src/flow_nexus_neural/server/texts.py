@@ -127,6 +127,11 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
     "test_size": "Rows to test on: a share below 1, or a number of rows. Default: 0.08 to 0.2.",
     "validation_size": "The same for rows that choose the best round; 0: none.",
     "folds": "For rows in time order: a walk-forward test with so many folds.",
+    "class_weight": 'What rows of a class count: balanced, or by label like {"yes": 5}.',
+    "threshold": (
+        "Two classes: least probability that decides positive_class. Default 0.5, or as class_weight implies."
+    ),
+    "positive_class": "Two classes: the one whose probability is predicted. Default: the latter.",
     "seed": "Set it to repeat this training alone. Default: follows from the cluster's seed.",
     "refit": (
         "true: after the evaluation train once more, on every row, for as many rounds as were best; that"
@@ -159,6 +164,7 @@ PREDICT_ARGUMENTS = _CLUSTER_ID | {
         "Nodes that answer later are left out. Default: 80, plus 5 per further record."
     ),
     "detail": "full: each node's answers for large lists too, which default leaves out.",
+    "threshold": "Two classes: decides this call instead of the model's own.",
 }
 TERMINATE_ARGUMENTS = _CLUSTER_ID | {
     "training_id": "Stop only this training; the cluster and its model stay.",
@@ -224,9 +230,9 @@ STATUS_OUTPUTS = {
     "timed_out": "true: the wait ended first",
 }
 PREDICT_OUTPUTS = {
-    "prediction": "binary: P(class 1); null for a list",
+    "prediction": "binary: P(positive_class); null for a list",
     "predictions": "one per record",
-    "confidence": "P(decision is right)",
+    "confidence": "P(decision is right), below .5 at some thresholds",
     "interval": "90 % range; regression only.",
     "raw_prediction": "before calibration",
     "consensus": "share of expected nodes that agree",

@@ -141,6 +141,7 @@ _TEXT_OR_JSON: Schema = {
 """Narrower than what is understood: rows of bare numbers can always be sent as JSON text. Some hosts refuse
 tools whose schema has a list of types, or an array whose items are not described."""
 
+_LABEL: Schema = {"anyOf": [{"type": "string"}, {"type": "number"}]}
 
 TOOL_SPECS: tuple[ToolSpec[Any], ...] = (
     ToolSpec(
@@ -181,7 +182,7 @@ TOOL_SPECS: tuple[ToolSpec[Any], ...] = (
         annotations=_hints(),
         arguments=texts.TRAIN_ARGUMENTS,
         outputs=texts.TRAIN_OUTPUTS,
-        published={"dataset": _TEXT_OR_JSON},
+        published={"dataset": _TEXT_OR_JSON, "positive_class": _LABEL},
     ),
     ToolSpec(
         call=neural_cluster_status,

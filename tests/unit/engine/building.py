@@ -15,6 +15,7 @@ from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGro
 from flow_nexus_neural.engine.state.slots import Slot, SlotSpec
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion
+from flow_nexus_neural.kernels.decision import MOST_PROBABLE
 from flow_nexus_neural.networks.parsing import parse_layers
 from flow_nexus_neural.networks.planner import plan_network
 from flow_nexus_neural.protocol.plan import InputSpec
@@ -88,6 +89,7 @@ def bundle(slot_weights, **more):
         "residual_quantiles": {},
         "residual_median": None,
         "error_correlation": None,
+        "rule": MOST_PROBABLE,
     }
     return Bundle(**values | more)
 
@@ -185,6 +187,9 @@ def training(rounds=10, seconds=(), **more):
         seed=1,
         strategy="federated",
         sync_every_steps=None,
+        class_weight=None,
+        threshold=None,
+        positive_class=None,
     )
     made = Training("trn_1", 0, config, "2026-01-01T00:00:00Z", **more)
     for number, one in enumerate(seconds, 1):

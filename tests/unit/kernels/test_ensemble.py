@@ -5,6 +5,7 @@ import pytest
 
 from flow_nexus_neural.errors import QuorumLost
 from flow_nexus_neural.kernels.calibration import Calibrator
+from flow_nexus_neural.kernels.decision import DecisionRule
 from flow_nexus_neural.kernels.ensemble import TargetScale, calibrate, fuse, loss_weights
 
 
@@ -269,3 +270,53 @@ def test_values_cannot_be_calibrated():
     raw = fuse("mean", np.zeros((1, 1, 1)), [1], "regression")
     with pytest.raises(ValueError, match="regression"):
         pushed_down(raw, [1])
+
+
+LOW = DecisionRule(threshold=0.3)
+
+
+@pytest.mark.parametrize("aggregation", ["mean", "weighted", "ensemble"])
+def test_the_combination_and_every_slot_are_decided_by_one_rule(aggregation):
+    answers = logits([0.35], [0.5], [0.2])
+    fused = fuse(aggregation, answers, EQUAL, "binary", rule=LOW)
+    assert fused.decisions.tolist() == [1]
+    assert fused.node_decisions[:, 0].tolist() == [1, 1, 0]
+    assert fused.consensus == pytest.approx([2 / 3])
+    usual = fuse(aggregation, answers, EQUAL, "binary")
+    assert usual.decisions.tolist() == [0]
+    assert usual.values.tolist() == fused.values.tolist()
+    assert usual.node_agreement.tolist() == fused.node_agreement.tolist()
+
+
+def test_a_majority_counts_votes_at_the_threshold_and_not_the_share_against_it():
+    fused = fuse("majority", logits([0.35], [0.1], [0.2]), EQUAL, "binary", rule=LOW)
+    assert fused.values == pytest.approx([1 / 3])
+    assert fused.decisions.tolist() == [0]  # though a third of the votes is more than 0.3
+    assert fused.consensus == pytest.approx([2 / 3])
+    fused = fuse("majority", logits([0.35], [0.31], [0.01]), EQUAL, "binary", rule=LOW)
+    assert (fused.values.tolist(), fused.decisions.tolist()) == ([pytest.approx(2 / 3)], [1])
+
+
+@pytest.mark.parametrize(("second", "decision"), [(0.2, 0), (0.28, 1)])
+def test_an_even_split_is_decided_by_the_mean_at_the_threshold(second, decision):
+    fused = fuse("majority", logits([0.34], [second]), (1.0, 1.0), "binary", rule=LOW)
+    assert fused.decisions.tolist() == [decision]
+
+
+def test_votes_for_one_of_several_classes_weigh_too():
+    rule = DecisionRule(class_weight=(1.0, 1.0, 4.0))
+    answers = log_vectors([0.7, 0.1, 0.2], [0.8, 0.15, 0.05])
+    fused = fuse("majority", answers, (1.0, 1.0), "multiclass", rule=rule)
+    assert fused.node_decisions[:, 0].tolist() == [2, 0]
+    assert fused.decisions.tolist() == [0]  # the weighted mean: .75 against .125 x 4
+    assert fuse("mean", answers, (1.0, 1.0), "multiclass", rule=rule).values == pytest.approx(
+        [0.75]
+    )
+
+
+def test_a_calibrated_combination_is_decided_by_the_same_rule():
+    raw = fuse("mean", logits([0.6], [0.4]), (1.0, 1.0), "binary", rule=LOW)
+    made = calibrate(raw, Calibrator("platt", 1.0, -1.0), (1.0, 1.0), rule=LOW)
+    assert made.values[0] == pytest.approx(1 / (1 + np.e))
+    assert made.decisions.tolist() == [0]
+    assert made.node_decisions[:, 0].tolist() == [1, 0]

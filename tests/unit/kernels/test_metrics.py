@@ -220,3 +220,15 @@ def test_decisions_that_were_made_otherwise_are_counted_as_made():
     found = classification(np.zeros((4, 1)), np.zeros(4), n_classes=2, predicted=np.zeros(4, int))
     assert found.accuracy == 1.0
     assert classification(np.zeros((4, 1)), np.zeros(4), n_classes=2).accuracy == 0.0
+
+
+def test_everything_that_is_decided_follows_the_decisions_and_nothing_else_does():
+    p, y = np.array([0.9, 0.6, 0.4, 0.2]), np.array([1, 0, 1, 0])
+    usual = classification(logits_of(*p), y, n_classes=2)
+    low = classification(logits_of(*p), y, n_classes=2, predicted=(p >= 0.3).astype(np.int64))
+    assert low.confusion == [[1, 1], [0, 2]]
+    assert (low.accuracy, low.balanced_accuracy) == (0.75, 0.75)
+    # The confidence of the third row is .4, of the class that was decided and not of the likelier one.
+    assert low.ece == pytest.approx((0.1 + 0.6 + 0.6 + 0.2) / 4)
+    same = ("loss", "auc", "brier", "baseline_accuracy", "n")
+    assert [getattr(low, name) for name in same] == [getattr(usual, name) for name in same]

@@ -43,6 +43,11 @@ def test_every_value_word_means_a_choice_that_exists():
         ("timeout", ["wait_seconds"], "wait_seconds"),
         ("lr", ["cluster_id"], None),
         ("epocs", ["epochs"], "epochs"),
+        ("class_weights", ["class_weight"], "class_weight"),
+        ("scale_pos_weight", ["class_weight", "weights"], "class_weight"),
+        ("pos_label", ["positive_class", "target"], "positive_class"),
+        ("decision_threshold", ["threshold"], "threshold"),
+        ("cutoff", ["threshold"], "threshold"),
     ],
 )
 def test_a_word_means_what_the_tool_has(name, fields, meant):

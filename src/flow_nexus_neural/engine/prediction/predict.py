@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import anyio
 
 from flow_nexus_neural.data.adapter import adapt
-from flow_nexus_neural.data.schema import Adapted
+from flow_nexus_neural.data.schema import Adapted, DataSchema
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.lifecycle import revive
@@ -65,6 +65,7 @@ async def predict(cluster: LiveCluster, request: PredictRequest) -> PredictionRe
             hint="call neural_predict_distributed again after 100 ms, or send records as one list",
         )
     with cluster.state.answering():
+        _check_threshold(committed.schema, request)
         adapted = adapt(committed.schema, request.input_data)
         await _bring_back(cluster, request)
         made = await _answer(cluster, request, (committed, adapted), began_s)
@@ -89,6 +90,7 @@ async def _answer(
             newer = cluster.committed
             if newer is None or newer is committed:
                 raise
+            _check_threshold(newer.schema, request)
             committed, adapted = newer, adapt(newer.schema, request.input_data)
     else:
         raise NoServingNode(
@@ -138,6 +140,16 @@ def deadline_s(context: EngineContext, request: PredictRequest, rows: int) -> fl
         return request.deadline_ms / 1e3
     default_ms = context.settings.predict_deadline_ms + MS_PER_FURTHER_RECORD * (rows - 1)
     return min(default_ms / 1e3, MAX_DEADLINE_S)
+
+
+def _check_threshold(schema: DataSchema, request: PredictRequest) -> None:
+    """Refuse a threshold where there are not two classes to decide between. Raises `InvalidArguments`."""
+    if request.threshold is not None and schema.task != "binary":
+        raise InvalidArguments(
+            f"threshold={request.threshold:g} decides between two classes, and the model's task is"
+            f" {schema.task}",
+            hint="leave threshold out",
+        )
 
 
 def _weights(

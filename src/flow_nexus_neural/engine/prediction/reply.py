@@ -18,8 +18,8 @@ from flow_nexus_neural.engine.reports import (
 )
 from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.engine.state.slots import Slot
-from flow_nexus_neural.engine.state.version import CommittedVersion
-from flow_nexus_neural.engine.versions.evaluation import model_warnings
+from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion
+from flow_nexus_neural.engine.versions.evaluation import model_warnings, positive_class
 from flow_nexus_neural.engine.versions.served import Served, serve
 from flow_nexus_neural.kernels.ensemble import Fused
 from flow_nexus_neural.kernels.probabilities import EPSILON
@@ -61,7 +61,7 @@ class Answer:
 
 def report(cluster_id: str, prediction_id: str, answer: Answer) -> PredictionReport:
     """The reply to a prediction."""
-    schema, bundle = answer.committed.schema, answer.committed.bundle
+    schema, bundle = answer.committed.schema, _bundle(answer)
     made = _served(answer)
     fused = made.final
     labels = _labels(answer, fused)
@@ -83,6 +83,8 @@ def report(cluster_id: str, prediction_id: str, answer: Answer) -> PredictionRep
         raw_prediction=_labels(answer, made.raw)[0] if single else None,
         calibrated=made.calibrated,
         classes=list(schema.classes) if schema.classes is not None else None,
+        positive_class=positive_class(schema),
+        threshold=bundle.rule.threshold if schema.task == "binary" else None,
         decision=_decisions(answer, fused),
         consensus=float(fused.consensus.mean()),
         node_agreement=float(fused.node_agreement.mean()),
@@ -121,7 +123,7 @@ def _shortage(n_used: int, n_expected: int) -> str | None:
 
 
 def _served(answer: Answer) -> Served:
-    answered, bundle = answer.answered, answer.committed.bundle
+    answered, bundle = answer.answered, _bundle(answer)
     return serve(
         bundle if _as_measured(answer) else replace(bundle, calibrators={}),
         answer.committed.schema,
@@ -130,6 +132,14 @@ def _served(answer: Answer) -> Served:
         [answer.weights[slot.name] for slot in answered],
         expected_weight=sum(answer.weights[slot.name] for slot in answer.slots),
     )
+
+
+def _bundle(answer: Answer) -> Bundle:
+    """The version's bundle, with the threshold of this call if it has one."""
+    bundle, threshold = answer.committed.bundle, answer.request.threshold
+    if threshold is None:
+        return bundle
+    return replace(bundle, rule=replace(bundle.rule, threshold=threshold))
 
 
 def _as_measured(answer: Answer) -> bool:
@@ -146,7 +156,9 @@ def _as_measured(answer: Answer) -> bool:
 def _certainty(answer: Answer, fused: Fused) -> Floats | None:
     """P(the decision is right) per row before missing inputs count; None for regression.
 
-    A share of votes is no probability, so a majority is as sure of its decision as the mean is of it.
+    It is the probability of the decided class, which by a threshold or by class weights need not be the most
+    probable one: then it may lie below chance. A share of votes is no probability, so a majority is as sure
+    of its decision as the mean is of it.
     """
     probabilities = fused.probabilities
     if probabilities is None or fused.decisions is None:
@@ -179,8 +191,9 @@ def _decisions(answer: Answer, fused: Fused) -> list[str] | None:
 def _confidence(answer: Answer, certainty: Floats | None) -> list[float | None]:
     """Certainty drawn towards chance by missing nodes and by inputs missing or unlike the training rows.
 
-    c' = c0 + (c - c0) x familiar x K / N with c0 = 1 / classes: a documented heuristic, not a measurement.
-    Calibration was measured on rows like the training rows; it says nothing about others.
+    c' = min(c, c0 + (c - c0) x familiar x K / N) with c0 = 1 / classes: a documented heuristic, not a
+    measurement. What is missing never raises it: a certainty below chance, of a class decided by a threshold,
+    stays as it is. Calibration was measured on rows like the training rows; it says nothing about others.
     Regression has no decision whose probability was measured, so it has none.
     """
     classes = answer.committed.schema.classes
@@ -189,7 +202,8 @@ def _confidence(answer: Answer, certainty: Floats | None) -> list[float | None]:
     chance = 1.0 / len(classes)
     bounded = np.clip(certainty, EPSILON, 1 - EPSILON)
     present = answer.adapted.familiar * len(answer.logits) / max(1, len(answer.slots))
-    return [float(c) for c in chance + (bounded - chance) * present]
+    drawn = np.minimum(bounded, chance + (bounded - chance) * present)
+    return [float(c) for c in drawn]
 
 
 def _intervals(answer: Answer, values: Floats) -> list[Interval] | None:
@@ -245,7 +259,19 @@ def _remarks(answer: Answer) -> list[str]:
         remarks.append(
             "all nodes serve the same weights: their agreement is no independent evidence"
         )
-    return remarks + model_warnings(answer.committed)
+    return [*remarks, *_of_rule(answer), *model_warnings(answer.committed)]
+
+
+def _of_rule(answer: Answer) -> list[str]:
+    """Where decisions are not those that status reports of, or not the most probable class."""
+    rule, own = answer.committed.bundle.rule, answer.request.threshold
+    if own is not None and own != rule.threshold:
+        of_status = f"status reports what is decided at {rule.threshold:g}"
+        return [f"decided at this call's threshold {own:g}; {of_status}"]
+    if rule.class_weight and answer.committed.schema.task == "multiclass":
+        most = "so it need not be the most probable one"
+        return [f"the class with the largest class_weight x probability is decided, {most}"]
+    return []
 
 
 def _digest(answer: Answer, slot: Slot) -> str | None:

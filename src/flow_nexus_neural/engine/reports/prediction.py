@@ -58,6 +58,8 @@ class PredictionReport(Report):
     raw_prediction: Label | None
     calibrated: bool
     classes: list[Label] | None
+    positive_class: Label | None
+    threshold: float | None
     decision: list[str] | None
     consensus: float
     node_agreement: float

@@ -37,11 +37,15 @@ class Evaluation(Report):
     """What the committed model serves for rows that no node trained on, beside the baselines.
 
     The numbers are those of `aggregation`; `by_aggregation` has the short form of the others. `baselines` are
-    accuracies, or root mean squared errors for regression.
+    accuracies, or root mean squared errors for regression. `positive_class` and `threshold` are of two
+    classes; `class_weight` is that of the training.
     """
 
     test_rows: int
     aggregation: Aggregation | None
+    positive_class: Label | None
+    threshold: float | None
+    class_weight: dict[str, float] | None
     accuracy_interval: list[float] | None
     baseline_accuracy: float | None
     ensemble_accuracy: float | None

@@ -9,7 +9,11 @@ Phase = Literal["rounds", "folds", "refit"]
 
 
 class TrainingConfig(Report):
-    """Every effective argument of a training."""
+    """Every effective argument of a training.
+
+    `class_weight` has the weight of every class by its label; `threshold` and `positive_class` are of two
+    classes.
+    """
 
     epochs: int
     batch_size: int
@@ -26,6 +30,9 @@ class TrainingConfig(Report):
     strategy: Literal["federated", "local_sgd", "single_process"]
     sync_every_steps: int | None
     refit: bool
+    class_weight: dict[str, float] | None
+    threshold: float | None
+    positive_class: Label | None
 
 
 class ExcludedColumn(Report):

@@ -14,6 +14,7 @@ from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.reports import DatasetInfo, Evaluation
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.kernels.calibration import Calibrator
+from flow_nexus_neural.kernels.decision import DecisionRule
 from flow_nexus_neural.protocol.digest import json_digest
 
 
@@ -31,6 +32,7 @@ class Bundle:
         residual_quantiles: 90 % quantile of absolute errors on calibration rows, per mode (regression).
         residual_median: Median of them for `weighted`, the tolerance of agreement (regression).
         error_correlation: Mean pairwise correlation of the slots' errors on calibration rows.
+        rule: Which class probabilities decide, and what the classes counted in the training.
     """
 
     version: int
@@ -42,6 +44,7 @@ class Bundle:
     residual_quantiles: Mapping[str, float]
     residual_median: float | None
     error_correlation: float | None
+    rule: DecisionRule
 
     @property
     def content(self) -> dict[str, JsonValue]:
@@ -56,6 +59,8 @@ class Bundle:
             "residual_quantiles": dict(self.residual_quantiles),
             "residual_median": self.residual_median,
             "error_correlation": self.error_correlation,
+            "threshold": self.rule.threshold,
+            "class_weight": list(self.rule.class_weight),
         }
 
     def with_slot(self, slot: str) -> Self:

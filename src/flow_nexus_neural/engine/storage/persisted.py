@@ -116,6 +116,8 @@ class StoredBundle(Stored):
     residual_quantiles: dict[str, float] = {}
     residual_median: float | None = None
     error_correlation: float | None = None
+    threshold: float = 0.5
+    class_weight: tuple[float, ...] = ()
 
 
 class StoredVersion(Stored):
@@ -199,6 +201,9 @@ class StoredConfig(Stored):
     strategy: str
     sync_every_steps: int | None = None
     refit: bool = False
+    class_weight: dict[str, float] | None = None
+    threshold: float | None = None
+    positive_class: Label | None = None
 
 
 class StoredData(Stored):

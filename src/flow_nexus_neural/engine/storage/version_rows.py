@@ -15,6 +15,7 @@ from flow_nexus_neural.engine.storage import persisted
 from flow_nexus_neural.engine.storage.checkpoints import CheckpointFiles
 from flow_nexus_neural.errors import StoreCorrupt
 from flow_nexus_neural.kernels.calibration import Calibrator
+from flow_nexus_neural.kernels.decision import DecisionRule
 from flow_nexus_neural.protocol.model_state import MOMENTS
 from flow_nexus_neural.protocol.plan import NetworkPlan
 
@@ -136,12 +137,16 @@ def _stored_bundle(bundle: Bundle) -> persisted.StoredBundle:
         residual_quantiles=dict(bundle.residual_quantiles),
         residual_median=bundle.residual_median,
         error_correlation=bundle.error_correlation,
+        threshold=bundle.rule.threshold,
+        class_weight=bundle.rule.class_weight,
     )
 
 
 def _bundle(stored: persisted.StoredBundle) -> Bundle:
     calibrators = {mode: Calibrator.from_json(c) for mode, c in stored.calibrators.items()}
-    return Bundle(**{**dict(stored), "calibrators": calibrators})
+    values = dict(stored)
+    rule = DecisionRule(values.pop("threshold"), values.pop("class_weight"))
+    return Bundle(**{**values, "calibrators": calibrators, "rule": rule})
 
 
 def _schema(stored: Mapping[str, JsonValue]) -> DataSchema:

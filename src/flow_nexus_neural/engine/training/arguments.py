@@ -1,9 +1,12 @@
 """From the arguments of a training to its effective configuration, or to one clear refusal."""
 
+from dataclasses import dataclass
+
 from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
 from flow_nexus_neural.coordination.consensus.registry import AVERAGING, find_policy, spellings
 from flow_nexus_neural.engine.reports import TrainingConfig
 from flow_nexus_neural.engine.requests import TrainRequest
+from flow_nexus_neural.engine.training.decision import Decision, check_class_weight
 from flow_nexus_neural.errors import InvalidArguments, NotAvailable, NoWorkers
 from flow_nexus_neural.vocabulary import parse_partition
 
@@ -39,6 +42,7 @@ def check_arguments(request: TrainRequest) -> None:
             )
     _policy_of(request.aggregation_method)
     _check_partition(request)
+    check_class_weight(request)
     wanted, fewest = request.clients_per_round, request.min_nodes_per_round
     if wanted is not None and fewest is not None and fewest > wanted:
         raise InvalidArguments(
@@ -47,33 +51,42 @@ def check_arguments(request: TrainRequest) -> None:
         )
 
 
-def effective_config(
-    request: TrainRequest,
-    *,
-    eligible: int,
-    partition: str,
-    seed: int,
-    largest_shard: int,
-    refit: bool,
-) -> TrainingConfig:
-    """Every argument as it will be used.
+@dataclass(frozen=True)
+class Circumstances:
+    """What the cluster and the data decide about the arguments of a training.
 
-    Args:
-        request: As checked by `check_arguments`.
+    Attributes:
         eligible: Healthy workers that have rows to train on.
         partition: As resolved for the data.
         seed: Drawn or given.
         largest_shard: Rows of the largest shard.
         refit: As resolved for the data.
+        decision: What classes count and how they are decided.
+    """
+
+    eligible: int
+    partition: str
+    seed: int
+    largest_shard: int
+    refit: bool
+    decision: Decision
+
+
+def effective_config(request: TrainRequest, found: Circumstances) -> TrainingConfig:
+    """Every argument as it will be used.
+
+    Args:
+        request: As checked by `check_arguments`.
+        found: What it meets.
 
     Raises:
         InvalidArguments: More clients per round than eligible workers.
         NoWorkers: Fewer eligible workers than a round needs.
     """
-    clients = request.clients_per_round or min(DEFAULT_CLIENTS, eligible)
-    if clients > eligible:
+    clients = request.clients_per_round or min(DEFAULT_CLIENTS, found.eligible)
+    if clients > found.eligible:
         raise InvalidArguments(
-            f"clients_per_round={clients} is above the {eligible} workers that can train",
+            f"clients_per_round={clients} is above the {found.eligible} workers that can train",
             hint="lower it, or deploy more workers with neural_node_deploy",
         )
     fewest = request.min_nodes_per_round or max(1, -(-4 * clients // 5))
@@ -83,7 +96,7 @@ def effective_config(
             hint="deploy more workers with neural_node_deploy or lower min_nodes_per_round",
         )
     rounds = request.rounds if request.federated and request.rounds else request.epochs
-    single = not request.federated and eligible == 1
+    single = not request.federated and found.eligible == 1
     return TrainingConfig(
         epochs=request.epochs if not request.federated else rounds,
         batch_size=request.batch_size,
@@ -95,15 +108,18 @@ def effective_config(
         clients_per_round=clients if request.federated else None,
         min_nodes_per_round=fewest if request.federated else None,
         aggregation_method=_policy_of(request.aggregation_method).name,
-        partition=partition,
-        seed=seed,
+        partition=found.partition,
+        seed=found.seed,
         strategy="federated"
         if request.federated
         else ("single_process" if single else "local_sgd"),
         sync_every_steps=None
         if request.federated or single
-        else sync_steps(largest_shard, request.batch_size),
-        refit=refit,
+        else sync_steps(found.largest_shard, request.batch_size),
+        refit=found.refit,
+        class_weight=found.decision.class_weight,
+        threshold=found.decision.threshold,
+        positive_class=found.decision.positive_class,
     )
 
 

@@ -44,6 +44,7 @@ class Recipe:
     learning_rate: float
     batch_size: int
     feature_dropout: float
+    class_weight: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -218,6 +219,7 @@ class Exchange:
             passes=task.passes,
             dropout_seed=task.dropout_seed,
             feature_dropout=self._recipe.feature_dropout,
+            class_weight=self._recipe.class_weight,
         )
 
     async def cancel(self, slot: Slot) -> None:

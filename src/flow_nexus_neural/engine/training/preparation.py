@@ -16,7 +16,13 @@ from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.engine.state.advice import next_step
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
-from flow_nexus_neural.engine.training.arguments import effective_config, resolve_partition
+from flow_nexus_neural.engine.training.arguments import (
+    Circumstances,
+    effective_config,
+    resolve_partition,
+)
+from flow_nexus_neural.engine.training.decision import Decision, decide_how
+from flow_nexus_neural.engine.training.exchange import Recipe
 from flow_nexus_neural.engine.versions.final import evaluated_networks
 from flow_nexus_neural.errors import (
     DataTooSmall,
@@ -43,6 +49,7 @@ class Preparation:
         continues: Whether at least one network starts from a committed version.
         least_workers: Fewest workers of a round that the caller insists on; 1 when nothing was asked.
         run: Root of every seed of the training.
+        decision: What classes count in the training, and how its models decide.
     """
 
     data: PreparedData
@@ -53,8 +60,19 @@ class Preparation:
     dataset: DatasetInfo
     continues: bool
     least_workers: int
+    decision: Decision
     warnings: list[str]
     run: tuple[int, int]
+
+    @property
+    def recipe(self) -> Recipe:
+        """How every worker trains."""
+        return Recipe(
+            learning_rate=self.config.learning_rate,
+            batch_size=self.config.batch_size,
+            feature_dropout=FEATURE_DROPOUT if self.data.schema.input.vector_length else 0.0,
+            class_weight=self.decision.rule.class_weight,
+        )
 
     def cut(self, workers: list[Slot]) -> Shards:
         """Divide the training rows among these workers."""
@@ -85,11 +103,13 @@ async def prepare_training(
         test_size=request.test_size,
         validation_size=request.validation_size,
         folds=request.folds,
+        positive_class=request.positive_class,
         # One split per cluster, whatever is trained later: a test row never becomes a training row.
         seed=seed64((cluster.spec.seed, 0), 0, "", 0, "partition"),
         stacking=len(members_by_network(workers)) > 1,
     )
     data = await cluster.context.read_data(prepare, asked, cluster.context.settings)
+    decision = decide_how(request, data)
     seed = request.seed if request.seed is not None else cluster.spec.seed
     partition = resolve_partition(request, has_clients=bool(data.clients))
     shards = await cluster.context.offload(
@@ -104,14 +124,15 @@ async def prepare_training(
     networks, warnings = plan_networks(
         cluster, request, data, workers, await evaluated_networks(cluster)
     )
-    config = effective_config(
-        request,
+    found = Circumstances(
         eligible=len(eligible),
         partition=partition,
         seed=seed,
         largest_shard=max(int(shards.rows[slot.name].size) for slot in eligible),
         refit=data.refit,
+        decision=decision,
     )
+    config = effective_config(request, found)
     continues = any(network.state is not None for network in networks.values())
     if cluster.state.bundle is not None and not continues:
         warnings.append(
@@ -122,6 +143,12 @@ async def prepare_training(
             "the rows are divided otherwise than in the training that this one goes on from: its weights may"
             " have learnt from rows that select, weigh, calibrate or test now, and then the numbers flatter"
         )
+    former = cluster.state.bundle
+    if continues and former and former.rule.class_weight != decision.rule.class_weight:
+        warnings.append(
+            "this training goes on from a model trained with another class_weight: its probabilities are off"
+            " until it has learnt the new one"
+        )
     return Preparation(
         data=data,
         shards=shards,
@@ -131,7 +158,8 @@ async def prepare_training(
         dataset=describe_data(data),
         continues=continues,
         least_workers=request.min_nodes_per_round or 1,
-        warnings=[*data.warnings, *shards.warnings, *warnings],
+        decision=decision,
+        warnings=[*data.warnings, *decision.warnings, *shards.warnings, *warnings],
         run=(seed, ordinal),
     )
 

@@ -22,6 +22,7 @@ from flow_nexus_neural.engine.reports import Evaluation, FoldScore, Refit
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training
+from flow_nexus_neural.engine.state.version import Bundle
 from flow_nexus_neural.engine.training.preparation import Preparation, cut_shards
 from flow_nexus_neural.engine.training.rounds import Course, Rounds
 from flow_nexus_neural.engine.versions.commit import plain_bundle
@@ -102,7 +103,8 @@ class Retraining:
         data = _of_fold(self.preparation.data, fold)
         sizes = {"train_rows": len(fold.train), "test_rows": len(fold.test)}
         of_fold = {"fold": fold.number, "begins": fold.begins, "ends": fold.ends, **sizes}
-        judge = Judge(Evaluator(self.cluster, data.parts, f"fold-{fold.number}"), data)
+        evaluator = Evaluator(self.cluster, data.parts, f"fold-{fold.number}")
+        judge = Judge(evaluator, data, self.preparation.decision.rule)
         try:
             found = await self._scored(judge, data, fold.number)
         except NeuralError as failure:
@@ -117,13 +119,13 @@ class Retraining:
         planned, best = self.training.config.rounds, _Best()
 
         async def judged(number: int, networks: Networks) -> None:
-            found = await judge.validation(networks, plain_bundle(networks, 0))
+            found = await judge.validation(networks, self._bundle(networks))
             best.see(number, found.loss, networks)
             self.training.advance_later((fold - 1) * planned + number)
 
         last = await self._train(data, data.parts["train"], planned, judged)
         networks = best.networks or last
-        _, verdict = await judge.finish(networks, plain_bundle(networks, 0))
+        _, verdict = await judge.finish(networks, self._bundle(networks))
         return {"best_round": best.number, **_of_evaluation(verdict.evaluation, verdict.test)}
 
     def _last_fold(self, number: int) -> None:
@@ -189,7 +191,7 @@ class Retraining:
         shards = await self.cluster.context.offload(cut, workers)
         course = Course(
             config=config,
-            schema=data.schema,
+            recipe=prepared.recipe,
             rows=rows,
             cut=cut,
             least_workers=prepared.least_workers,
@@ -210,6 +212,10 @@ class Retraining:
                     await rounds.cancel()
                 await rounds.release()
         return rounds.networks
+
+    def _bundle(self, networks: Networks) -> Bundle:
+        """Of a model that no prediction is asked of."""
+        return plain_bundle(networks, 0, self.preparation.decision.rule)
 
     def _trains(self, slot: Slot) -> bool:
         return any(slot.name in network.slots for network in self.starts.values())

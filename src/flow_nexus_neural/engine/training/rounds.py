@@ -12,7 +12,6 @@ import anyio
 from flow_nexus_neural.coordination.consensus.registry import AVERAGING, find_policy
 from flow_nexus_neural.data.partition import Shards
 from flow_nexus_neural.data.rows import Rows
-from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.lifecycle import revive
 from flow_nexus_neural.engine.reports import TrainingConfig
@@ -22,7 +21,6 @@ from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.collect import Pace, prepare_all
 from flow_nexus_neural.engine.training.exchange import Exchange, Recipe
 from flow_nexus_neural.engine.training.left_out import LeftOut
-from flow_nexus_neural.engine.training.preparation import FEATURE_DROPOUT
 from flow_nexus_neural.engine.training.strategies import (
     ClientHistory,
     RoundSetting,
@@ -48,7 +46,7 @@ class Course:
     """
 
     config: TrainingConfig
-    schema: DataSchema
+    recipe: Recipe
     rows: Rows
     cut: Cut
     least_workers: int
@@ -71,18 +69,9 @@ class Rounds:
     left_out: LeftOut = field(default_factory=LeftOut)
 
     def __post_init__(self) -> None:
-        config, schema = self.course.config, self.course.schema
-        self.exchange = Exchange(
-            self.cluster,
-            self.course.rows,
-            self.shards.rows,
-            Recipe(
-                learning_rate=config.learning_rate,
-                batch_size=config.batch_size,
-                feature_dropout=FEATURE_DROPOUT if schema.input.vector_length else 0.0,
-            ),
-        )
-        self.policy = find_policy(config.aggregation_method) or AVERAGING
+        course = self.course
+        self.exchange = Exchange(self.cluster, course.rows, self.shards.rows, course.recipe)
+        self.policy = find_policy(course.config.aggregation_method) or AVERAGING
         self._groups = dict(self.shards.groups)
         self._pace = Pace()
         self._asked = ClientHistory()

@@ -58,14 +58,15 @@ class TrainingRun:
         prepared = self.preparation
         course = Course(
             config=prepared.config,
-            schema=prepared.data.schema,
+            recipe=prepared.recipe,
             rows=prepared.data.parts["train"],
             cut=prepared.cut,
             least_workers=prepared.least_workers,
             run=prepared.run,
         )
         self.rounds = Rounds(self.cluster, course, dict(prepared.networks), prepared.shards)
-        self._judge = Judge(Evaluator(self.cluster, prepared.data.parts), prepared.data)
+        evaluator = Evaluator(self.cluster, prepared.data.parts)
+        self._judge = Judge(evaluator, prepared.data, prepared.decision.rule)
         self._best: dict[str, NetworkGroup] | None = None
         self._starts: dict[str, NetworkGroup] = {}
         self._retrains = bool(prepared.data.folds) or prepared.data.refit

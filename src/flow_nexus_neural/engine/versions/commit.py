@@ -24,6 +24,7 @@ from flow_nexus_neural.engine.storage.ledger_writer import LateRow
 from flow_nexus_neural.engine.storage.rows import ClusterRow
 from flow_nexus_neural.engine.versions.judge import Judge
 from flow_nexus_neural.engine.versions.loading import catch_up, load_everywhere
+from flow_nexus_neural.kernels.decision import DecisionRule
 
 Blobs = list[tuple[str, int, str]]
 
@@ -78,7 +79,7 @@ async def commit_round(
         StoreUnavailable: It could not be made durable; the former version stays.
     """
     version = cluster.committed.version + 1 if cluster.committed else 1
-    bundle = plain_bundle(candidate.networks, version)
+    bundle = plain_bundle(candidate.networks, version, judge.rule)
     verdict = await judge.round(candidate.networks, bundle)
     networks, blobs = await store_blobs(cluster, data[0], candidate.networks, candidate.renewed)
     point = HistoryPoint(
@@ -228,7 +229,7 @@ async def store_blobs(
     return stored, blobs
 
 
-def plain_bundle(networks: Mapping[str, NetworkGroup], version: int) -> Bundle:
+def plain_bundle(networks: Mapping[str, NetworkGroup], version: int, rule: DecisionRule) -> Bundle:
     """A bundle with equal weights and without calibration."""
     slots = [slot for network in networks.values() for slot in network.slots]
     return Bundle(
@@ -241,6 +242,7 @@ def plain_bundle(networks: Mapping[str, NetworkGroup], version: int) -> Bundle:
         residual_quantiles={},
         residual_median=None,
         error_correlation=None,
+        rule=rule,
     )
 
 

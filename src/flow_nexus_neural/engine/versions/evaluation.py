@@ -28,6 +28,7 @@ from flow_nexus_neural.kernels.baselines import (
     compare_classifier,
     compare_regressor,
 )
+from flow_nexus_neural.kernels.decision import DecisionRule
 from flow_nexus_neural.kernels.ensemble import Fused
 from flow_nexus_neural.kernels.metrics import (
     ClassificationMetrics,
@@ -39,7 +40,12 @@ from flow_nexus_neural.kernels.metrics import (
 from flow_nexus_neural.kernels.probabilities import class_logits
 from flow_nexus_neural.protocol.messages import Build, Infer
 from flow_nexus_neural.runtime.base import Region
-from flow_nexus_neural.vocabulary import DEFAULT_AGGREGATION, Aggregation
+from flow_nexus_neural.vocabulary import (
+    DEFAULT_AGGREGATION,
+    DEFAULT_THRESHOLD,
+    Aggregation,
+    Label,
+)
 
 Metrics = ClassificationMetrics | RegressionMetrics
 PARTS = ("train", "test")
@@ -201,6 +207,7 @@ def report(
     measured: Mapping[Aggregation, Metrics],
     *,
     description: Description,
+    rule: DecisionRule,
     compared: Compared | None = None,
 ) -> Evaluation:
     """The evaluation on test rows, as status reports it.
@@ -209,6 +216,7 @@ def report(
         schema: Schema of the data.
         measured: Metrics of the predictions of these rows by aggregation; the default one must be among them.
         description: Description of the data.
+        rule: By which classes were decided.
         compared: Baselines on the same rows; None if not computed.
     """
     bundled = "builtin" if description.kind == "builtin" else "user"
@@ -216,6 +224,7 @@ def report(
     ensemble = measured.get("ensemble")
     known = {
         **_of_task(schema, served),
+        **_of_decision(schema, rule),
         "test_rows": served.n,
         "data_source": "synthetic" if description.synthetic else bundled,
         "aggregation": DEFAULT_AGGREGATION,
@@ -227,6 +236,27 @@ def report(
     }
     nothing: dict[str, object] = dict.fromkeys(Evaluation.model_fields)
     return Evaluation.model_validate({**nothing, **known})
+
+
+def positive_class(schema: DataSchema) -> Label | None:
+    """The class whose probability a binary prediction is; None for other tasks."""
+    return schema.classes[1] if schema.task == "binary" and schema.classes else None
+
+
+def _of_decision(schema: DataSchema, rule: DecisionRule) -> dict[str, object]:
+    """By which rule classes were decided, under the names of the report."""
+    return {
+        "positive_class": positive_class(schema),
+        "threshold": rule.threshold if schema.task == "binary" else None,
+        "class_weight": weights_by_label(schema, rule),
+    }
+
+
+def weights_by_label(schema: DataSchema, rule: DecisionRule) -> dict[str, float] | None:
+    """What each class counted in the training, under its label as text; None if they counted alike."""
+    if not rule.class_weight or schema.classes is None:
+        return None
+    return dict(zip(map(str, schema.classes), rule.class_weight, strict=True))
 
 
 def compare(schema: DataSchema, found: Metrics, parts: Mapping[str, Rows]) -> Compared | None:
@@ -288,7 +318,7 @@ def _short(mode: Aggregation, found: Metrics) -> dict[str, float | None]:
 
 def model_warnings(committed: CommittedVersion) -> list[str]:
     """What must be known of a model before its numbers are believed, for status and predict alike."""
-    return [*_baseline_warnings(committed.evaluation), *_refit_warnings(committed)]
+    return [*baseline_warnings(committed.evaluation), *_refit_warnings(committed)]
 
 
 def _refit_warnings(committed: CommittedVersion) -> list[str]:
@@ -301,7 +331,7 @@ def _refit_warnings(committed: CommittedVersion) -> list[str]:
     return [warning]
 
 
-def _baseline_warnings(evaluation: Evaluation | None) -> list[str]:
+def baseline_warnings(evaluation: Evaluation | None) -> list[str]:
     """A warning if the model was measured not to be better than the best baseline."""
     if evaluation is None or evaluation.skill is None or evaluation.skill > 0:
         return []
@@ -312,4 +342,19 @@ def _baseline_warnings(evaluation: Evaluation | None) -> list[str]:
     reached = evaluation.by_aggregation[DEFAULT_AGGREGATION][metric]
     beaten_by = f"{metric} {reached:.4g} against {baselines[best]:.4g}"
     rows = f"the {evaluation.test_rows} test rows"
-    return [f"the model is not better than the baseline {best!r} on {rows}: {beaten_by}"]
+    told = f"the model is not better than the baseline {best!r} on {rows}: {beaten_by}"
+    return [told + _traded(evaluation)]
+
+
+def _traded(evaluation: Evaluation) -> str:
+    """What is gained where accuracy was given up for it."""
+    of_threshold = evaluation.threshold not in (None, DEFAULT_THRESHOLD)
+    of_weights = evaluation.threshold is None and evaluation.class_weight is not None
+    if evaluation.balanced_accuracy is None or not (of_threshold or of_weights):
+        return ""
+    constant = 1 / sum(one.rows > 0 for one in evaluation.per_class or ())
+    wish = "class_weight" if of_weights else f"threshold {evaluation.threshold:.4g}"
+    return (
+        f"; {wish} gives up accuracy on purpose: the balanced accuracy is"
+        f" {evaluation.balanced_accuracy:.4g} against {constant:.4g} of any constant answer"
+    )

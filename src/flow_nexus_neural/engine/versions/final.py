@@ -101,7 +101,7 @@ async def commit_refit(
     changed = _changed(last, renewed)
     version = last.version + 1
     stored, blobs = await store_blobs(cluster, last.schema, {**last.networks, **renewed}, changed)
-    plain = plain_bundle(stored, version)
+    plain = plain_bundle(stored, version, last.bundle.rule)
     refitted = replace(
         last,
         version=version,
@@ -168,7 +168,7 @@ async def _restore(
     }
     changed = _changed(last, best)
     stored, blobs = await store_blobs(cluster, last.schema, {**last.networks, **networks}, changed)
-    bundle, found = await judge.finish(stored, plain_bundle(stored, last.version + 1))
+    bundle, found = await judge.finish(stored, plain_bundle(stored, last.version + 1, judge.rule))
     restored = _measured(
         replace(
             last,

@@ -21,6 +21,7 @@ from flow_nexus_neural.engine.versions.evaluation import (
 )
 from flow_nexus_neural.engine.versions.served import Logits, serve_groups
 from flow_nexus_neural.errors import RoundFailed
+from flow_nexus_neural.kernels.decision import DecisionRule
 from flow_nexus_neural.kernels.ensemble import Fused
 from flow_nexus_neural.vocabulary import AGGREGATIONS, DEFAULT_AGGREGATION, Aggregation
 
@@ -43,10 +44,15 @@ class Verdict:
 
 @dataclass
 class Judge:
-    """Measures the models of one training."""
+    """Measures the models of one training.
+
+    Attributes:
+        rule: By which they decide.
+    """
 
     evaluator: Evaluator
     data: PreparedData
+    rule: DecisionRule
 
     @property
     def schema(self) -> DataSchema:
@@ -157,6 +163,7 @@ class Judge:
                 self.schema,
                 measured,
                 description=self.data.description,
+                rule=bundle.rule,
                 compared=compare(self.schema, served, self.data.parts) if compared else None,
             ),
         )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.state.version import Bundle
+from flow_nexus_neural.kernels.class_weight import without_class_weight
 from flow_nexus_neural.kernels.ensemble import Fused, TargetScale, calibrate, fuse
 from flow_nexus_neural.vocabulary import Aggregation
 
@@ -22,7 +23,7 @@ class Served:
     """Predictions of rows.
 
     Attributes:
-        raw: The combined outputs of the slots.
+        raw: The combined outputs of the slots, without the class weights of the training.
         final: After calibration; the same object if the version has no calibrator for the aggregation.
     """
 
@@ -56,16 +57,18 @@ def serve(
     """
     raw = fuse(
         aggregation,
-        logits,
+        without_class_weight(logits, bundle.rule.class_weight),
         weights,
         schema.task,
         expected_weight=expected_weight,
         scale=target_scale(schema, bundle.residual_median),
+        rule=bundle.rule,
     )
     calibrator = bundle.calibrators.get(aggregation)
     if calibrator is None or raw.probabilities is None:
         return Served(raw, raw)
-    return Served(raw, calibrate(raw, calibrator, weights, expected_weight=expected_weight))
+    final = calibrate(raw, calibrator, weights, expected_weight=expected_weight, rule=bundle.rule)
+    return Served(raw, final)
 
 
 def serve_groups(

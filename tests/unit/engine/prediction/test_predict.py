@@ -216,6 +216,14 @@ async def test_weights_that_cannot_work_are_refused_before_anybody_is_asked(tmp_
         assert (await answered(w, aggregation="weighted", weights=by_id)).nodes_used == 2
 
 
+async def test_a_threshold_is_refused_where_there_are_not_two_classes(tmp_path):
+    async with running(tmp_path, 1) as w:
+        await w.train()
+        assert w.committed.schema.task == "regression"
+        with pytest.raises(InvalidArguments, match=r"threshold=0\.3 .* task is regression"):
+            await answered(w, threshold=0.3)
+
+
 async def test_more_than_the_queue_holds_are_refused_and_the_queue_empties(tmp_path):
     faults = FaultPlan().slow("worker-0", "predict", delay_s=0.5)
     async with running(tmp_path, 1, faults=faults, ports=PATIENT) as w:

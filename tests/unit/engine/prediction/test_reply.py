@@ -9,6 +9,7 @@ from flow_nexus_neural.data.schema import Adapted
 from flow_nexus_neural.engine.prediction.reply import Answer, report
 from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.kernels.calibration import Calibrator
+from flow_nexus_neural.kernels.decision import DecisionRule
 from tests.unit.engine.building import bundle, committed, network, slot
 
 NAMES = ("worker-0", "worker-1", "worker-2", "worker-3")
@@ -44,11 +45,12 @@ def answer(
     n_expected=None,
     mixed=False,
     asked=None,
+    threshold=None,
     **bundled,
 ):
     """The reply when the first slots answered with these logits, [slots][rows][outputs].
 
-    `mixed` gives every slot a model of its own; `asked` are weights of the caller's.
+    `mixed` gives every slot a model of its own; `asked` and `threshold` are the caller's.
     """
     names = NAMES[: n_expected or len(logits)]
     weights = bundled.pop("weights", dict.fromkeys(names, 1 / len(names)))
@@ -68,6 +70,7 @@ def answer(
                 aggregation=aggregation,
                 detail=detail,
                 weights=asked,
+                threshold=threshold,
             ),
             adapted=given or adapted(),
             slots=[slot(name) for name in names],
@@ -281,3 +284,72 @@ def test_a_split_vote_on_classes_is_decided_by_the_mean():
     assert made.decision == ["b"]
     assert made.prediction == "b"
     assert made.confidence == pytest.approx(0.625)
+
+
+LOW = DecisionRule(threshold=0.3)
+
+
+def test_a_class_decided_below_one_half_is_as_sure_as_its_probability():
+    made = answer(binary(0.4, 0.4, 0.28), rule=LOW)
+    assert (made.decision, made.threshold, made.positive_class) == (["1"], 0.3, 1)
+    assert made.prediction == made.confidence == pytest.approx(0.36)
+    assert made.consensus == pytest.approx(2 / 3)
+    assert made.warnings == ["from the adapter", "all nodes serve the same weights" + SAME]
+
+
+SAME = ": their agreement is no independent evidence"
+
+
+def test_what_is_missing_never_makes_a_decision_surer():
+    below = answer(binary(0.4), rule=LOW, n_expected=2, given=adapted(coverage=0.5))
+    assert below.confidence == pytest.approx(0.4)
+    above = answer(binary(0.9), rule=LOW, n_expected=2, given=adapted(coverage=0.5))
+    assert above.confidence == pytest.approx(0.5 + 0.4 / 4)
+
+
+def test_a_majority_decided_at_a_threshold_is_as_sure_as_the_mean_is_of_its_decision():
+    made = answer(binary(0.4, 0.32, 0.12), "majority", rule=LOW)
+    assert (made.prediction, made.decision) == (pytest.approx(2 / 3), ["1"])
+    assert made.confidence == pytest.approx(0.28)
+
+
+def test_a_threshold_of_the_call_decides_this_call_and_is_named():
+    usual = answer(binary(0.4, 0.2))
+    made = answer(binary(0.4, 0.2), threshold=0.25)
+    assert (usual.decision, usual.threshold) == (["0"], 0.5)
+    assert (made.decision, made.threshold) == (["1"], 0.25)
+    assert made.prediction == usual.prediction
+    assert made.consensus == pytest.approx(0.5)
+    (told,) = [text for text in made.warnings if "threshold" in text]
+    assert told == "decided at this call's threshold 0.25; status reports what is decided at 0.5"
+    same = answer(binary(0.4, 0.2), threshold=0.5)
+    assert not any("threshold" in text for text in same.warnings)
+
+
+def test_a_calibrated_answer_is_decided_at_the_threshold_of_the_call():
+    lower = {"mean": Calibrator("platt", 1.0, -1.0)}
+    assert answer(binary(0.5), calibrators=lower).prediction == pytest.approx(0.2689, abs=1e-4)
+    assert answer(binary(0.5), calibrators=lower, threshold=0.26).decision == ["1"]
+    assert answer(binary(0.5), calibrators=lower, threshold=0.27).decision == ["0"]
+
+
+def test_the_probabilities_of_a_weighted_training_are_those_of_the_data():
+    rule = DecisionRule(threshold=0.2, class_weight=(1.0, 4.0))
+    made = answer(
+        binary(0.5), rule=rule
+    )  # half of the distribution in which class 1 counts 4 times
+    assert made.prediction == pytest.approx(0.2)
+    assert made.node_predictions["node_worker-0"] == pytest.approx(0.2)
+    assert made.confidence == pytest.approx(0.2)
+    assert made.decision == ["1"]
+
+
+def test_of_several_weighted_classes_another_than_the_likeliest_may_be_decided():
+    rule = DecisionRule(class_weight=(1.0, 1.0, 4.0))
+    p = np.array([0.5, 0.25, 0.25]) * (1, 1, 4)  # what the weighted training learns
+    made = answer([[list(np.log(p))]], task="multiclass", rule=rule)
+    assert made.probabilities == [pytest.approx([0.5, 0.25, 0.25])]
+    assert made.decision == [str(made.classes[2])]
+    assert made.confidence == pytest.approx(0.25)
+    assert (made.threshold, made.positive_class) == (None, None)
+    assert any("need not be the most probable" in text for text in made.warnings)

@@ -43,7 +43,7 @@ START = group(["worker-0", "worker-1", "worker-2"], params=[0.1, 0.2, 0.3, 0.4])
 
 
 def exchange(w, sizes, rows=None):
-    recipe = Recipe(learning_rate=RATE, batch_size=BATCH, feature_dropout=0.0)
+    recipe = Recipe(learning_rate=RATE, batch_size=BATCH, feature_dropout=0.0, class_weight=())
     return Exchange(w.cluster, rows or training_rows(), shards_of(sizes), recipe)
 
 

@@ -4,11 +4,13 @@ from flow_nexus_neural.coordination.consensus import registry
 from flow_nexus_neural.coordination.consensus.averaging import FederatedAveraging
 from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.engine.training.arguments import (
+    Circumstances,
     check_arguments,
     effective_config,
     resolve_partition,
     sync_steps,
 )
+from flow_nexus_neural.engine.training.decision import Decision
 from flow_nexus_neural.errors import InvalidArguments, NotAvailable, NoWorkers
 
 
@@ -17,14 +19,15 @@ def request(**more):
 
 
 def config(eligible=6, shard=320, **more):
-    return effective_config(
-        request(**more),
+    found = Circumstances(
         eligible=eligible,
         partition="iid",
         seed=9,
         largest_shard=shard,
         refit=False,
+        decision=Decision(),
     )
+    return effective_config(request(**more), found)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ async def trained_on(w, rows, data, prepared, n_rounds):
     def cut(workers):
         return cut_shards(data, rows, workers, config.partition, prepared.run)
 
-    course = Course(config, data.schema, rows, cut, 1, prepared.run)
+    course = Course(config, prepared.recipe, rows, cut, 1, prepared.run)
     shards = cut(w.slots.healthy("worker"))
     rounds = Rounds(w.cluster, course, dict(prepared.networks), shards)
     await rounds.begin()

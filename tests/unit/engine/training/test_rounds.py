@@ -25,7 +25,7 @@ async def course_of(w, **more):
     prepared = await prepare_training(w.cluster, w.train_request(**more), 0)
     course = Course(
         config=prepared.config,
-        schema=prepared.data.schema,
+        recipe=prepared.recipe,
         rows=prepared.data.parts["train"],
         cut=prepared.cut,
         least_workers=prepared.least_workers,

@@ -61,6 +61,9 @@ def config(**more):
         "strategy": "federated",
         "sync_every_steps": None,
         "refit": False,
+        "class_weight": None,
+        "threshold": None,
+        "positive_class": None,
     }
     return TrainingConfig(**values | more)
 

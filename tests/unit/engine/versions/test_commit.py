@@ -3,6 +3,7 @@
 import pytest
 
 from flow_nexus_neural.engine.versions.commit import plain_bundle, recent_files
+from flow_nexus_neural.kernels.decision import DecisionRule
 from tests.doubles.fail_points import FILES, JOURNAL, disk_is_full
 from tests.unit.engine.building import bundle, committed, network
 from tests.unit.engine.running import running, virtual_time
@@ -29,7 +30,8 @@ def test_before_calibration_every_slot_weighs_the_same():
         "c0": network(slots=("worker-0", "worker-2")),
         "c1": network("c1", slots=("worker-1",), digest="d1"),
     }
-    made = plain_bundle(networks, 7)
+    made = plain_bundle(networks, 7, DecisionRule(0.3))
+    assert made.rule.threshold == 0.3
     assert made.slot_weights == dict.fromkeys(
         ("worker-0", "worker-2", "worker-1"), pytest.approx(1 / 3)
     )

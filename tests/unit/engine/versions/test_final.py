@@ -10,6 +10,7 @@ from flow_nexus_neural.engine.versions.evaluation import Evaluator
 from flow_nexus_neural.engine.versions.final import RULE, commit_final
 from flow_nexus_neural.engine.versions.judge import Judge
 from flow_nexus_neural.errors import RoundFailed, StoreUnavailable
+from flow_nexus_neural.kernels.decision import MOST_PROBABLE
 from tests.doubles.fail_points import FILES, JOURNAL, disk_is_full
 from tests.doubles.linear_service import LinearService
 from tests.unit.engine.building import training as record
@@ -27,7 +28,7 @@ def anyio_backend():
 
 def judge_of(w):
     data = prepare(DataRequest(rows(N)), w.engine.context.settings)
-    return Judge(Evaluator(w.cluster, data.parts), data)
+    return Judge(Evaluator(w.cluster, data.parts), data, MOST_PROBABLE)
 
 
 def with_params(network, factor):

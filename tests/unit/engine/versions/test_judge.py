@@ -7,6 +7,7 @@ from flow_nexus_neural.data.prepare import DataRequest, prepare
 from flow_nexus_neural.engine.versions.evaluation import Score, measure, score
 from flow_nexus_neural.engine.versions.judge import Judge
 from flow_nexus_neural.engine.versions.served import serve_groups
+from flow_nexus_neural.kernels.decision import MOST_PROBABLE
 from flow_nexus_neural.settings import Settings
 from tests.unit.engine.building import bundle, network
 
@@ -42,7 +43,11 @@ def rows(count):
 async def judged(count, tmp_path, answer):
     data = prepare(DataRequest(rows(count)), Settings(state_dir=tmp_path))
     evaluator = SameAnswer(data, answer)
-    return data, evaluator, await Judge(evaluator, data).round({"c0": network()}, PLAIN)
+    return (
+        data,
+        evaluator,
+        await Judge(evaluator, data, MOST_PROBABLE).round({"c0": network()}, PLAIN),
+    )
 
 
 def by_first_feature(part):
@@ -70,6 +75,6 @@ async def test_no_validation_number_depends_on_the_labels_of_test_rows(tmp_path)
     data, evaluator, verdict = await judged(240, tmp_path, by_first_feature)
     test = data.parts["test"]
     test.y[:] = 1 - test.y
-    again = await Judge(evaluator, data).round({"c0": network()}, PLAIN)
+    again = await Judge(evaluator, data, MOST_PROBABLE).round({"c0": network()}, PLAIN)
     assert again.validation == verdict.validation
     assert again.test != verdict.test

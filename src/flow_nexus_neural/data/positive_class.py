@@ -1,0 +1,34 @@
+"""Makes the class that a caller calls positive class 1, whose probability is predicted."""
+
+from dataclasses import replace
+
+from flow_nexus_neural.data.class_names import class_index
+from flow_nexus_neural.data.targets import Labels
+from flow_nexus_neural.errors import InvalidArguments
+from flow_nexus_neural.vocabulary import Label
+
+
+def with_positive_class(labels: Labels, wanted: Label | None) -> Labels:
+    """The labels with the wanted class as class 1; unchanged if none is wanted.
+
+    Raises:
+        InvalidArguments: If there are not two classes, or none of them is called so.
+    """
+    if wanted is None:
+        return labels
+    classes = labels.classes
+    if classes is None or labels.task != "binary":
+        found = f"{len(classes)} classes" if classes else "numbers"
+        raise InvalidArguments(
+            f"positive_class={wanted!r} is one of two classes, but target '{labels.name}' has {found}",
+            hint="leave positive_class out",
+        )
+    index = class_index(classes, wanted)
+    if index is None:
+        raise InvalidArguments(
+            f"positive_class={wanted!r} is no class of target '{labels.name}'",
+            hint=f"its classes are {classes[0]!r} and {classes[1]!r}",
+        )
+    if index == 1:
+        return labels
+    return replace(labels, classes=classes[::-1], values=1.0 - labels.values)
