@@ -98,8 +98,9 @@ def _weight(label: str, given: JsonValue) -> float:
         weight = math.nan
     if CLASS_WEIGHT.low <= weight <= CLASS_WEIGHT.high:
         return weight
+    found = f"{label[:MAX_SHOWN_CHARS]!r} is {str(given)[:MAX_SHOWN_CHARS]}"
     raise InvalidArguments(
-        f"class_weight of {label[:MAX_SHOWN_CHARS]!r} is {str(given)[:MAX_SHOWN_CHARS]}; a weight is a number from"
+        f"class_weight of {found}; a weight is a number from"
         f" {CLASS_WEIGHT.low:g} to {CLASS_WEIGHT.high:g}",
         hint="a class is left out by leaving its rows out of the data, not by a weight of 0",
     )
