@@ -53,6 +53,8 @@ def wrong_values(field: Expected) -> list[Any]:
         return [5, 1.5, True]
     if field.kinds == {"array", "object"}:  # layers: a model of Keras is an object
         return [value for value in WRONG_BY_KIND["array"] if value not in ("{}", {})]
+    if field.kinds == {"string", "number", "boolean"}:  # a label is as data have it
+        return [[], ["x"], {}, {"a": 1}, NESTED]
     (kind,) = field.kinds
     return WRONG_BY_KIND["list of texts" if field.of_texts else kind]
 

@@ -33,7 +33,8 @@ FIELDS = {
         nodes guarantees daa performance wasm features model_version serving dataset_info
         history training_sessions timed_out changed poll_after_ms warnings""",
     "neural_predict_distributed": """success cluster_id prediction_id task prediction predictions confidence
-        confidences probabilities interval raw_prediction calibrated classes decision consensus node_agreement
+        confidences probabilities interval raw_prediction calibrated classes positive_class
+        threshold decision consensus node_agreement
         effective_ensemble_size error_correlation node_predictions individual_predictions aggregation
         aggregation_method nodes_used nodes_expected excluded_nodes confidence_source stacker degraded
         degraded_reason model_version bundle_sha input_report latency_ms synthetic_training_data

@@ -11,6 +11,7 @@ from tests.manifest.files import (
     LOCAL,
     PREDICT,
     REMOVAL,
+    SERVED,
     USE,
 )
 from tests.manifest.promise import Section
@@ -142,6 +143,13 @@ OF_PREDICT = (
         "individual_predictions has each node's answer to one record, and is null for a list.",
         ANSWERED,
         ANSWER / "the_mean_of_three_nodes",
+    ),
+    PREDICTION.held(
+        "contract.predict.reply.threshold",
+        "threshold and positive_class say by which rule the decisions of the reply were made.",
+        SERVED / "every_reported_number_is_that_of_the_replies",
+        ANSWER / "a_class_decided_below_one_half_is_as_sure_as_its_probability",
+        ANSWER / "what_is_missing_never_makes_a_decision_surer",
     ),
     PREDICTION.held(
         "contract.predict.reply.nodes_used",

@@ -13,6 +13,7 @@ from flow_nexus_neural.kernels.calibration import (
     gated,
     log_loss,
 )
+from flow_nexus_neural.kernels.decision import TIE, DecisionRule
 from flow_nexus_neural.kernels.ensemble import TargetScale, fuse, loss_weights
 from flow_nexus_neural.kernels.metrics import (
     area_under_curve,
@@ -21,6 +22,7 @@ from flow_nexus_neural.kernels.metrics import (
     wilson_interval,
 )
 from flow_nexus_neural.kernels.probabilities import class_log_probabilities
+from flow_nexus_neural.vocabulary import THRESHOLD
 
 lean = settings(max_examples=100, derandomize=True, deadline=None)
 
@@ -102,6 +104,25 @@ def test_every_fused_number_is_finite_and_in_its_range(case, aggregation):
         assert ((fused.values >= 1e-6) & (fused.values <= 1 - 1e-6)).all()
         if aggregation != "majority":
             assert ((fused.values >= 0.5) == (fused.decisions == 1)).all()
+
+
+@lean
+@given(answers("binary"), AGGREGATIONS, st.floats(THRESHOLD.low, THRESHOLD.high))
+def test_at_any_threshold_combination_votes_and_consensus_follow_from_the_numbers_shown(
+    case, aggregation, threshold
+):
+    task, given_logits, weights = case
+    fused = fuse(aggregation, given_logits, weights, task, rule=DecisionRule(threshold))
+    votes = fused.node_values >= threshold - TIE
+    assert (votes == (fused.node_decisions == 1)).all()
+    if aggregation != "majority":
+        assert ((fused.values >= threshold - TIE) == (fused.decisions == 1)).all()
+    share = votes.mean(axis=0)
+    if aggregation == "majority":
+        assert (fused.decisions[share > 0.5] == 1).all()
+        assert (fused.decisions[share < 0.5] == 0).all()
+    agreeing = weights @ (fused.node_decisions == fused.decisions) / weights.sum()
+    assert np.allclose(fused.consensus, np.clip(agreeing, 1e-6, 1))
 
 
 @lean

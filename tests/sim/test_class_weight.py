@@ -1,7 +1,10 @@
 """Classes that count more in a training, and classes that are decided from another probability on."""
 
+import json
+
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from flow_nexus_neural.errors import InvalidArguments
 from flow_nexus_neural.node.service import NodeService
@@ -153,6 +156,26 @@ async def test_the_rule_outlives_the_server_and_the_nodes(tmp_path):
         assert (fewer.threshold, fewer.nodes_expected) == (0.2, 2)
 
 
+async def test_a_weighted_models_prediction_can_be_computed_again_from_the_stored_file(tmp_path):
+    record = [1.2, 0.3, 0.0]
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(1, layers=LAYERS[1:], seed=3)
+        status = await w.train(cluster, rare(300), class_weight="balanced", **RARE)
+        (file,) = status.serving.files.values()
+        answer = await w.predict(cluster, record)
+    with safe_open(tmp_path / file, "np") as stored:
+        header = json.loads(stored.metadata()["flow_nexus_neural"])
+        kernel, bias = (stored.get_tensor(f"layers.0.{name}") for name in ("kernel", "bias"))
+    columns = header["schema"]["columns"]
+    mean, sd = (np.array([c[name][0] for c in columns]) for name in ("mean", "sd"))
+    logit = ((np.array(record) - mean) / sd) @ kernel[:, 0] + bias[0]
+    zero, one = header["class_weight"]
+    assert one > 5 * zero
+    assert answer.prediction == pytest.approx(
+        1 / (1 + np.exp(np.log(one / zero) - logit)), rel=1e-5
+    )
+
+
 async def test_the_class_that_is_called_positive_is_the_one_whose_probability_is_told(tmp_path):
     told = {}
     async with world(tmp_path) as w:
@@ -198,7 +221,7 @@ async def test_going_on_with_another_weighting_is_warned_of(tmp_path):
     [
         ({"threshold": 0.3}, "threshold=0.3 decides between two classes"),
         ({"class_weight": "balanced"}, "class_weight weighs classes"),
-        ({"positive_class": 1}, "positive_class=1 is one of two classes"),
+        ({"positive_class": 1}, "positive_class='1' is one of two classes"),
     ],
 )
 async def test_a_wish_for_classes_is_refused_for_numbers_and_nothing_has_begun(

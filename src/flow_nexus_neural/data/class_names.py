@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from flow_nexus_neural.vocabulary import Label
 
+MAX_SHOWN_CHARS = 40
+"""Of a label in an error."""
 _SWITCHES = {"true": 1.0, "false": 0.0}
 """A column of true and false is read as 1 and 0."""
 
@@ -29,6 +31,11 @@ def class_index(classes: Sequence[Label], written: Label) -> int | None:
         if sum(equal) == 1:
             return equal.index(True)
     return None
+
+
+def told_classes(classes: Sequence[Label]) -> str:
+    """The classes there are, for an error's hint."""
+    return "its classes are " + ", ".join(repr(label)[:MAX_SHOWN_CHARS] for label in classes)
 
 
 def _number(text: str) -> float | None:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from flow_nexus_neural.data.class_names import class_index
+from flow_nexus_neural.data.class_names import MAX_SHOWN_CHARS, class_index, told_classes
 from flow_nexus_neural.data.targets import Labels
 from flow_nexus_neural.errors import InvalidArguments
 from flow_nexus_neural.vocabulary import Label
@@ -16,18 +16,17 @@ def with_positive_class(labels: Labels, wanted: Label | None) -> Labels:
     """
     if wanted is None:
         return labels
-    classes = labels.classes
+    classes, asked = labels.classes, f"positive_class={str(wanted)[:MAX_SHOWN_CHARS]!r}"
     if classes is None or labels.task != "binary":
         found = f"{len(classes)} classes" if classes else "numbers"
         raise InvalidArguments(
-            f"positive_class={wanted!r} is one of two classes, but target '{labels.name}' has {found}",
+            f"{asked} is one of two classes, but target '{labels.name}' has {found}",
             hint="leave positive_class out",
         )
     index = class_index(classes, wanted)
     if index is None:
         raise InvalidArguments(
-            f"positive_class={wanted!r} is no class of target '{labels.name}'",
-            hint=f"its classes are {classes[0]!r} and {classes[1]!r}",
+            f"{asked} is no class of target '{labels.name}'", hint=told_classes(classes)
         )
     if index == 1:
         return labels

@@ -214,7 +214,10 @@ def wilson_interval(successes: int, n: int, z: float = Z_95) -> tuple[float, flo
     centre = share + z * z / (2 * n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    # Exact where they are 0 and 1 by the formula: rounding would leave the proportion just outside.
+    low = max(0.0, (centre - half) / scale) if successes else 0.0
+    high = min(1.0, (centre + half) / scale) if successes < n else 1.0
+    return low, high
 
 
 def area_under_curve(scores: Floats, labels: NDArray[np.integer[Any]]) -> float | None:

@@ -32,7 +32,7 @@ def test_nothing_changes_where_it_is_class_one_already(wanted):
 def test_a_label_that_is_no_class_is_answered_with_both():
     with pytest.raises(InvalidArguments, match=r"'maybe' is no class of target 'y'") as refused:
         with_positive_class(LABELS, "maybe")
-    assert refused.value.hint == "its classes are 'no' and 'yes'"
+    assert refused.value.hint == "its classes are 'no', 'yes'"
 
 
 @pytest.mark.parametrize(

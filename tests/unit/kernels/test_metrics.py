@@ -222,6 +222,12 @@ def test_decisions_that_were_made_otherwise_are_counted_as_made():
     assert classification(np.zeros((4, 1)), np.zeros(4), n_classes=2).accuracy == 0.0
 
 
+@pytest.mark.parametrize("n", range(1, 60))
+def test_an_interval_of_none_or_all_reaches_the_proportion_itself(n):
+    assert wilson_interval(0, n)[0] == 0.0
+    assert wilson_interval(n, n)[1] == 1.0
+
+
 def test_everything_that_is_decided_follows_the_decisions_and_nothing_else_does():
     p, y = np.array([0.9, 0.6, 0.4, 0.2]), np.array([1, 0, 1, 0])
     usual = classification(logits_of(*p), y, n_classes=2)

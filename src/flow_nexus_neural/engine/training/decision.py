@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from pydantic import JsonValue
 
-from flow_nexus_neural.data.class_names import class_index
+from flow_nexus_neural.data.class_names import MAX_SHOWN_CHARS, class_index, told_classes
 from flow_nexus_neural.data.prepare import PreparedData
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.requests import TrainRequest
@@ -85,7 +85,7 @@ def _read(given: str | Mapping[str, JsonValue] | None) -> str | dict[str, float]
     except (ValueError, RecursionError):
         read = None
     if not isinstance(read, Mapping) or not read:
-        what = given.strip()[:40] if isinstance(given, str) else "empty"
+        what = given.strip()[:MAX_SHOWN_CHARS] if isinstance(given, str) else "empty"
         raise InvalidArguments(f"class_weight is {what!r}", hint=f"give {_FORMS}")
     return {label: _weight(label, weight) for label, weight in read.items()}
 
@@ -98,8 +98,9 @@ def _weight(label: str, given: JsonValue) -> float:
         weight = math.nan
     if CLASS_WEIGHT.low <= weight <= CLASS_WEIGHT.high:
         return weight
+    found = f"{label[:MAX_SHOWN_CHARS]!r} is {str(given)[:MAX_SHOWN_CHARS]}"
     raise InvalidArguments(
-        f"class_weight of {label[:40]!r} is {str(given)[:40]}; a weight is a number from"
+        f"class_weight of {found}; a weight is a number from"
         f" {CLASS_WEIGHT.low:g} to {CLASS_WEIGHT.high:g}",
         hint="a class is left out by leaving its rows out of the data, not by a weight of 0",
     )
@@ -129,12 +130,12 @@ def _by_index(
     for label, weight in asked.items():
         index = class_index(classes, label)
         if index is None or index in found:
-            named = f"class_weight: {label[:40]!r}"
+            named = f"class_weight: {label[:MAX_SHOWN_CHARS]!r}"
             raise InvalidArguments(
                 f"{named} is no class of target '{target}'"
                 if index is None
                 else f"{named} names a class of target '{target}' a second time",
-                hint="its classes are " + ", ".join(repr(one) for one in classes),
+                hint=told_classes(classes),
             )
         found[index] = weight
     return tuple(found.get(index, 1.0) for index in range(len(classes)))

@@ -81,7 +81,9 @@ async def commit_round(
     version = cluster.committed.version + 1 if cluster.committed else 1
     bundle = plain_bundle(candidate.networks, version, judge.rule)
     verdict = await judge.round(candidate.networks, bundle)
-    networks, blobs = await store_blobs(cluster, data[0], candidate.networks, candidate.renewed)
+    networks, blobs = await store_blobs(
+        cluster, data[0], candidate.networks, candidate.renewed, judge.rule
+    )
     point = HistoryPoint(
         round=candidate.number,
         train_loss=candidate.train_loss,
@@ -187,11 +189,12 @@ async def store_blobs(
     schema: DataSchema,
     networks: Mapping[str, NetworkGroup],
     renewed: frozenset[str],
+    rule: DecisionRule,
 ) -> tuple[dict[str, NetworkGroup], Blobs]:
     """Write weights and moments of renewed networks; return all networks, the renewed ones one version later.
 
-    The header of a file has the plan of the network and the scaling of rows, so that a prediction can be
-    reproduced from the file alone.
+    The header of a file has the plan of the network, the scaling of rows and, where there are any, the class
+    weights of the training, so that a prediction before calibration can be reproduced from the file alone.
 
     Raises:
         StoreUnavailable: If the files cannot be written.
@@ -211,6 +214,7 @@ async def store_blobs(
         recipe: dict[str, JsonValue] = {
             "plan": network.plan.model_dump(mode="json"),
             "schema": schema.to_json(),
+            **({"class_weight": list(rule.class_weight)} if rule.class_weight else {}),
         }
         write = cluster.context.checkpoints.write
         blob, nbytes = await cluster.context.offload(

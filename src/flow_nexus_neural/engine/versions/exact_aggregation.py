@@ -59,7 +59,11 @@ async def aggregate_exactly(cluster: LiveCluster, committed: CommittedVersion) -
         )
     version = committed.version + 1
     stored, blobs = await store_blobs(
-        cluster, committed.schema, {**committed.networks, **renewed}, frozenset(renewed)
+        cluster,
+        committed.schema,
+        {**committed.networks, **renewed},
+        frozenset(renewed),
+        committed.bundle.rule,
     )
     digests = {key: network.digest or "" for key, network in stored.items()}
     bundle = replace(committed.bundle, version=version, digests=digests, parity=version % 2)

@@ -167,7 +167,9 @@ async def _restore(
         if key in best
     }
     changed = _changed(last, best)
-    stored, blobs = await store_blobs(cluster, last.schema, {**last.networks, **networks}, changed)
+    stored, blobs = await store_blobs(
+        cluster, last.schema, {**last.networks, **networks}, changed, judge.rule
+    )
     bundle, found = await judge.finish(stored, plain_bundle(stored, last.version + 1, judge.rule))
     restored = _measured(
         replace(
