@@ -100,8 +100,11 @@ async def commit_refit(
     await judge.require_finite(renewed)
     changed = _changed(last, renewed)
     version = last.version + 1
-    stored, blobs = await store_blobs(cluster, last.schema, {**last.networks, **renewed}, changed)
-    plain = plain_bundle(stored, version, last.bundle.rule)
+    rule = last.bundle.rule
+    stored, blobs = await store_blobs(
+        cluster, last.schema, {**last.networks, **renewed}, changed, rule
+    )
+    plain = plain_bundle(stored, version, rule)
     refitted = replace(
         last,
         version=version,
