@@ -1,7 +1,9 @@
-"""Default layer lists for nodes deployed without layers, by architecture, model size and role.
+"""Default layer lists for nodes deployed without layers, by role, model size, architecture and input.
 
-The planner appends the output layers, except the validator's, whose task is always binary. Parameter budgets
-for 50 steps of 4 channels: base 100 thousand, large 500 thousand, xl 2.5 million.
+A worker's architecture counts where rows have a sequence; rows of values without order get dense layers: they
+learn such rows better and faster. The planner appends the output layers, except the validator's, whose task
+is always binary. Parameter budgets for 50 steps of 4 channels: base 100 thousand, large 500 thousand, xl 2.5
+million.
 """
 
 from copy import deepcopy
@@ -10,6 +12,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from flow_nexus_neural.errors import UnsupportedCombination
+from flow_nexus_neural.protocol.plan import InputSpec
 
 Layers = list[dict[str, JsonValue]]
 
@@ -20,14 +23,22 @@ _HYBRID: Final = ("rnn", "cnn", "transformer")
 """Architectures of a hybrid cluster, assigned to the worker slots in rotation."""
 
 
-def default_layers(architecture: str, model: str, role: str, slot_number: int) -> Layers:
+def has_sequence(rows: InputSpec) -> bool:
+    """Whether rows have steps in an order: a window of rows, or a vector column."""
+    return rows.window is not None or rows.vector_length > 0
+
+
+def default_layers(
+    architecture: str, model: str, role: str, slot_number: int, rows: InputSpec | None = None
+) -> Layers:
     """The layer list of a node deployed without layers.
 
     Args:
-        architecture: transformer, cnn, rnn, gnn or hybrid; used for workers only.
+        architecture: transformer, cnn, rnn, gnn or hybrid; used for workers only, on rows with a sequence.
         model: base, large or xl.
         role: worker, parameter_server, aggregator or validator.
         slot_number: The number in the slot's name; it selects the architecture in a hybrid cluster.
+        rows: What a worker learns from; None where that is not known yet: then its network for sequences.
 
     Raises:
         UnsupportedCombination: If the model is `custom`, which has no default network.
@@ -39,7 +50,9 @@ def default_layers(architecture: str, model: str, role: str, slot_number: int) -
             hint="Give layers, or choose model base, large or xl; then call neural_node_deploy again",
         )
     family = role
-    if role == "worker":
+    if role == "worker" and rows is not None and not has_sequence(rows):
+        family = "dense"
+    elif role == "worker":
         hybrid = architecture == "hybrid"
         family = _HYBRID[slot_number % len(_HYBRID)] if hybrid else architecture
     try:
@@ -108,6 +121,11 @@ def _aggregator(first: int, second: int) -> Layers:
 _VALIDATOR: Final = [*_hidden(64, 32), _dense(1, "sigmoid")]
 
 _NETWORKS: Final[dict[str, dict[str, Layers]]] = {
+    "dense": {
+        "base": _hidden(128),
+        "large": _hidden(256, 128),
+        "xl": _hidden(512, 256, 128),
+    },
     "transformer": {
         "base": _transformer(64, heads=4, depth=2, hidden=32),
         "large": _transformer(128, heads=8, depth=3, hidden=64),

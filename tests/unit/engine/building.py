@@ -168,7 +168,7 @@ def point(number, seconds=1.0, val_loss=0.5):
     )
 
 
-def training(rounds=10, seconds=(), **more):
+def training(rounds=10, seconds=(), patience=0, **more):
     config = TrainingConfig(
         epochs=rounds,
         batch_size=8,
@@ -184,6 +184,8 @@ def training(rounds=10, seconds=(), **more):
         seed=1,
         strategy="federated",
         sync_every_steps=None,
+        patience=patience,
+        chosen=[],
     )
     made = Training("trn_1", 0, config, "2026-01-01T00:00:00Z", **more)
     for number, one in enumerate(seconds, 1):

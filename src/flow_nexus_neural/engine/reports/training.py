@@ -7,7 +7,11 @@ from flow_nexus_neural.vocabulary import Label, Optimizer, SourceKind, Task
 
 
 class TrainingConfig(Report):
-    """Every effective argument of a training."""
+    """Every effective argument of a training.
+
+    `chosen` names those that nobody gave and the data decided. `patience` is the number of rounds without a
+    better validation loss that ends the training, 0 for never.
+    """
 
     epochs: int
     batch_size: int
@@ -23,6 +27,8 @@ class TrainingConfig(Report):
     seed: int
     strategy: Literal["federated", "local_sgd", "single_process"]
     sync_every_steps: int | None
+    patience: int
+    chosen: list[str]
 
 
 class ExcludedColumn(Report):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import JsonValue
 
+from flow_nexus_neural.coordination.early_stop import rounds_without_gain
 from flow_nexus_neural.engine.reports import (
     DatasetShort,
     Evaluation,
@@ -14,7 +15,7 @@ from flow_nexus_neural.engine.reports import (
     TrainingProgress,
     TrainingSession,
 )
-from flow_nexus_neural.vocabulary import TrainingStatus
+from flow_nexus_neural.vocabulary import ENDED_WELL, TrainingStatus
 
 
 @dataclass(frozen=True)
@@ -140,9 +141,17 @@ class Training:
     @property
     def percent(self) -> float:
         """Rounds done of rounds planned; 100 only when it ended well."""
-        if self.status in ("completed", "early_stopped"):
+        if self.status in ENDED_WELL:
             return 100.0
         return min(99.99, 100.0 * self.advance.rounds_done / self.config.rounds)
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether its patience is exhausted before its last round."""
+        patience, planned = self.config.patience, self.config.rounds
+        if not patience or self.advance.rounds_done >= planned:
+            return False
+        return rounds_without_gain([point.val_loss for point in self.history]) >= patience
 
     @property
     def seconds_per_round(self) -> float | None:

@@ -197,6 +197,8 @@ class StoredConfig(Stored):
     seed: int
     strategy: str
     sync_every_steps: int | None = None
+    patience: int = 0
+    chosen: tuple[str, ...] = ()
 
 
 class StoredData(Stored):

@@ -37,8 +37,9 @@ from flow_nexus_neural.engine.versions.commit import Candidate, commit_round
 from flow_nexus_neural.engine.versions.evaluation import Evaluator
 from flow_nexus_neural.engine.versions.final import commit_final
 from flow_nexus_neural.engine.versions.judge import Judge
+from flow_nexus_neural.engine.versions.loading import same_network
 from flow_nexus_neural.errors import NeuralError, NoWorkers, RoundFailed, StoreError
-from flow_nexus_neural.vocabulary import TrainingStatus
+from flow_nexus_neural.vocabulary import ENDED_WELL, TrainingStatus
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ class TrainingRun:
         self._run = (config.seed, self.training.ordinal)
 
     async def run(self) -> None:
-        """Train until all rounds are committed, the training is stopped, or it fails.
+        """Train until all rounds are committed or no longer gain, the training is stopped, or it fails.
 
         Never raises: errors are recorded in the training's status.
         """
@@ -97,8 +98,7 @@ class TrainingRun:
         error: str | None = None
         try:
             with self.scope:
-                await self._rounds()
-                status = "completed"
+                status = await self._rounds()
         except NeuralError as failure:
             status, error = "failed", str(failure)
         except Exception:  # a bug must end this training only, not the engine's task group
@@ -127,12 +127,15 @@ class TrainingRun:
         """Row numbers of every slot's shard."""
         return self.exchange.shards
 
-    async def _rounds(self) -> None:
+    async def _rounds(self) -> TrainingStatus:
         await self._start()
         for number in range(self.training.advance.rounds_done + 1, self.training.config.rounds + 1):
             await self._at_boundary()
             await self._round_with_retries(number)
+            if self.training.stops_early:
+                break
         await self._finish()
+        return "early_stopped" if self.training.stops_early else "completed"
 
     async def _round_with_retries(self, number: int) -> None:
         """Run a round, and retry it with the remaining workers after a failure.
@@ -313,7 +316,7 @@ class TrainingRun:
             return True
         for key, network in self.networks.items():
             twins = [t for t in self.cluster.slots.of_role("worker") if t.name in network.slots]
-            if any(twin.spec.layers == slot.spec.layers for twin in twins):
+            if any(same_network(self.cluster, twin, slot, network) for twin in twins):
                 self.networks[key] = replace(network, slots=(*network.slots, slot.name))
                 return True
         return False
@@ -348,7 +351,7 @@ class TrainingRun:
         if status == "stopped" and self.interrupted:
             committed = cluster.committed
             error = training.interruption(None if committed is None else committed.version)
-        if status != "completed":
+        if status not in ENDED_WELL:
             async with anyio.create_task_group() as group:
                 for slot, _ in self._members():
                     group.start_soon(self.exchange.cancel, slot)

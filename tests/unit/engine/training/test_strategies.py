@@ -60,6 +60,8 @@ def config(**more):
         "seed": RUN[0],
         "strategy": "federated",
         "sync_every_steps": None,
+        "patience": 0,
+        "chosen": [],
     }
     return TrainingConfig(**values | more)
 
