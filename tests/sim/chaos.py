@@ -6,6 +6,7 @@ import anyio
 import pytest
 
 from flow_nexus_neural.errors import NeuralError
+from flow_nexus_neural.vocabulary import ENDED_WELL
 from tests.doubles.limits import HANG_S
 from tests.sim.simulated import LAYERS
 
