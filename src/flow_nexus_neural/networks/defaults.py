@@ -17,7 +17,9 @@ from flow_nexus_neural.protocol.plan import InputSpec
 Layers = list[dict[str, JsonValue]]
 
 DROPOUT: Final = 0.1
-"""Rate before the output layer of every default network."""
+"""Rate before the output layer of a default network."""
+DENSE_DROPOUT: Final = 0.2
+"""The same for workers on rows without a sequence, whose layers are wide for what rows tell."""
 
 _HYBRID: Final = ("rnn", "cnn", "transformer")
 """Architectures of a hybrid cluster, assigned to the worker slots in rotation."""
@@ -68,6 +70,10 @@ def _dense(units: int, activation: str = "relu") -> dict[str, JsonValue]:
 def _hidden(*units: int) -> Layers:
     """Dense relu layers, then dropout before the output layer."""
     return [*(_dense(width) for width in units), {"type": "dropout", "rate": DROPOUT}]
+
+
+def _dense_worker(*units: int) -> Layers:
+    return [*_hidden(*units)[:-1], {"type": "dropout", "rate": DENSE_DROPOUT}]
 
 
 def _transformer(width: int, heads: int, depth: int, hidden: int) -> Layers:
@@ -122,9 +128,9 @@ _VALIDATOR: Final = [*_hidden(64, 32), _dense(1, "sigmoid")]
 
 _NETWORKS: Final[dict[str, dict[str, Layers]]] = {
     "dense": {
-        "base": _hidden(128),
-        "large": _hidden(256, 128),
-        "xl": _hidden(512, 256, 128),
+        "base": _dense_worker(256),
+        "large": _dense_worker(512, 256),
+        "xl": _dense_worker(1024, 512, 256),
     },
     "transformer": {
         "base": _transformer(64, heads=4, depth=2, hidden=32),

@@ -86,7 +86,7 @@ def effective_config(
     return TrainingConfig(
         epochs=rounds,
         batch_size=batch_size,
-        learning_rate=request.learning_rate or training_defaults.LEARNING_RATES[request.optimizer],
+        learning_rate=request.learning_rate or training_defaults.learning_rate(scale),
         optimizer=request.optimizer,
         federated=request.federated,
         rounds=rounds,
