@@ -49,7 +49,7 @@ LARGE_STEPS: Final = 500
 
 STEPS: Final = 3_000
 """Most optimiser steps of a worker where validation rows say when to stop."""
-STEPS_UNCHECKED: Final = 600
+STEPS_UNCHECKED: Final = 300
 """Optimiser steps without validation rows: enough to fit, too few to learn every row by heart."""
 SEQUENCE_STEPS: Final = 1_000
 LEAST_EPOCHS: Final = 10
