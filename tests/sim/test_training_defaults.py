@@ -45,7 +45,10 @@ async def test_the_network_follows_the_rows_and_the_reply_says_so(tmp_path):
     asked = {"target": "y", "time_column": "t"}
     async with world(tmp_path) as w:
         cluster = await w.cluster(1, layers=None, architecture="rnn")
-        for more, kinds, view in (({}, ["dense", "dropout"], [2]), ({"window": 4}, ["lstm"], [4, 2])):
+        for more, kinds, view in (
+            ({}, ["dense", "dropout"], [2]),
+            ({"window": 4}, ["lstm"], [4, 2]),
+        ):
             started = await w.start(cluster, series, federated=False, epochs=1, **asked, **more)
             assert started.networks[0].layers_source == "default"
             assert started.networks[0].input == view
