@@ -8,7 +8,7 @@ from client import Neural, Reply, ToolFailed
 from console import ProgressLine, number
 from trading.synthetic_market import SyntheticMarket
 
-ENDED = ("completed", "stopped", "failed")
+ENDED = ("completed", "early_stopped", "stopped", "failed")
 
 
 @dataclass(frozen=True)

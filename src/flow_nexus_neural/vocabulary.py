@@ -22,6 +22,8 @@ TASK_KINDS: tuple[TaskKind, ...] = get_args(TaskKind)
 PartitionKind = Literal["capability", "iid", "dirichlet", "client"]
 SourceKind = Literal["builtin", "file", "directory", "inline"]
 TrainingStatus = Literal["running", "completed", "early_stopped", "stopped", "failed"]
+ENDED_WELL: Final[frozenset[TrainingStatus]] = frozenset({"completed", "early_stopped"})
+"""Of a training that has led to its final model."""
 Detail = Literal["summary", "nodes", "full"]
 """How much a cluster's status contains."""
 AnswerDetail = Literal["default", "full"]
@@ -86,6 +88,8 @@ CAPABILITY_PATTERN: Final = r"^[A-Za-z0-9_.:-]{1,48}$"
 MAX_CAPABILITIES: Final = 16
 EPOCHS: Final = Bounds(1, 1000)
 """Passes over the rows, or rounds of federated training."""
+PATIENCE: Final = Bounds(0, 1000)
+"""Rounds without a better validation loss after which a training ends; 0 for never."""
 LOCAL_EPOCHS: Final = Bounds(1, 50)
 CLIENTS: Final = Bounds(1, 64)
 """Workers that train in one round."""

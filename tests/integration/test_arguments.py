@@ -64,8 +64,8 @@ def asked(server: Served):
         ("neural_node_deploy", {"replace_node_id": " "}, "replace_node_id", None),
         ("neural_node_deploy", {"replace": ""}, "replace", True),
         ("neural_train_distributed", {"target": ""}, "target", None),
-        ("neural_train_distributed", {"epochs": ""}, "epochs", 10),
-        ("neural_train_distributed", {"epochs": None}, "epochs", 10),
+        ("neural_train_distributed", {"epochs": ""}, "epochs", None),
+        ("neural_train_distributed", {"epochs": None}, "epochs", None),
         ("neural_cluster_status", {"verbose": True}, "detail", "full"),
         ("neural_cluster_status", {"verbose": "false"}, "detail", "nodes"),
         ("neural_cluster_status", {"session_id": TRAINING}, "training_id", TRAINING),
@@ -141,7 +141,7 @@ def test_privacy_that_does_not_exist_is_refused_and_not_ignored(server: Served, 
     assert server.double.asked == []
 
 
-@pytest.mark.parametrize("name", [*REFUSED, "earlyStopping"])
+@pytest.mark.parametrize("name", [*REFUSED, "reduceLrOnPlateau"])
 def test_a_name_that_would_mislead_is_refused_with_the_reason(server: Served, name: str):
     text = server.error("neural_node_deploy", **{name: 3})
     assert text.startswith(f"invalid_arguments: neural_node_deploy: '{name}' is not an argument: ")
@@ -159,6 +159,8 @@ def test_federated_on_init_points_to_the_training(server: Served):
         ("neural_train_distributed", "epoch", "epochs"),
         ("neural_train_distributed", "bath_size", "batch_size"),
         ("neural_train_distributed", "learningrate", "learning_rate"),
+        ("neural_train_distributed", "early_stopping", "patience"),
+        ("neural_train_distributed", "n_iter_no_change", "patience"),
         ("neural_cluster_init", "topolgy", "topology"),
         ("neural_cluster_init", "achitekture", "architecture"),
         ("neural_node_deploy", "capability", "capabilities"),

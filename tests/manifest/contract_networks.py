@@ -257,6 +257,7 @@ PROMISES = (
         "Default networks have the documented sizes.",
         DEFAULTS / "default_workers_have_their_documented_sizes",
         DEFAULTS / "default_parameter_servers_have_their_documented_sizes",
+        DEFAULTS / "rows_without_a_sequence_get_dense_layers_whatever_the_architecture",
     ),
     BY_DEFAULT.held(
         "contract.defaults.dropout-and-head",

@@ -1,11 +1,13 @@
 """Training: what the contract adds to the calls of the user's document."""
 
 from tests.manifest.files import (
-    ARGS,
     BUILD,
+    CHOSEN,
     CLASS_WEIGHT,
     DECISION,
+    DEFAULT_RUNS,
     DEPLOY,
+    EARLY,
     ERRORS,
     FAULTS,
     FOLDS,
@@ -232,12 +234,26 @@ OF_TRAIN = (
         TRAIN_ARGS / "arguments_that_mean_nothing_are_refused_before_data_are_read",
         REFUSED,
     ),
-    TRAIN.not_built(
+    TRAIN.held(
         "contract.train.rule.early-stopping",
         "A training that gains nothing more stops by itself, and its progress is then 100.",
-        "in this version a training runs all its rounds at one learning rate",
-        ARGS / "a_name_that_would_mislead_is_refused_with_the_reason",
+        EARLY / "a_training_ends_when_its_patience_is_exhausted_and_the_best_round_answers",
         RECORD / "only_what_ended_well_is_at_100_percent",
+    ),
+    TRAIN.held(
+        "contract.train.patience",
+        "patience is the number of rounds without a better validation loss that ends a training.",
+        EARLY / "a_training_ends_when_its_patience_is_exhausted_and_the_best_round_answers",
+        EARLY / "rounds_that_are_asked_for_are_all_done_unless_a_patience_is",
+        EARLY / "a_patience_that_nothing_can_be_counted_by_is_named",
+        TRAIN_ARGS / "a_training_ends_early_unless_its_rounds_were_given_or_nothing_can_be_counted",
+    ),
+    TRAIN.held(
+        "contract.train.rule.chosen",
+        "Epochs, batch size and learning rate that are not given fit the data, and the reply names them.",
+        TRAIN_ARGS / "what_is_given_is_used_and_the_rest_is_chosen_and_named",
+        CHOSEN / "fewer_rows_get_smaller_batches_and_more_epochs",
+        DEFAULT_RUNS / "a_training_that_is_given_only_data_learns_them",
     ),
     TRAIN.held(
         "contract.train.reply.participating_nodes",

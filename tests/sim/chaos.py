@@ -6,6 +6,7 @@ import anyio
 import pytest
 
 from flow_nexus_neural.errors import NeuralError
+from flow_nexus_neural.vocabulary import ENDED_WELL
 from tests.doubles.limits import HANG_S
 from tests.sim.simulated import LAYERS
 
@@ -85,7 +86,7 @@ class Chaos:
         status = await self.w.status(self.cluster)
         if status.training is not None:
             self.progress[status.training.training_id].append(status.training_progress)
-        assert (status.training_progress == 100) == (status.training_status == "completed")
+        assert (status.training_progress == 100) == (status.training_status in ENDED_WELL)
         those_who_serve_are_there(await self.w.whole(self.cluster))
 
     async def run(self):

@@ -46,7 +46,8 @@ async def test_default_networks_of_a_hybrid_go_by_the_number_of_each_node(tmp_pa
         report = await w.deploy(cluster, layers=None, count=3)
         slots = w.engine.cluster(cluster).slots
         assert [
-            [dict(layer) for layer in slots[name].spec.layers] for name in report.slots
+            [dict(layer) for layer in slots[name].layers_for("hybrid", None)]
+            for name in report.slots
         ] == single
 
 

@@ -21,6 +21,7 @@ from flow_nexus_neural.vocabulary import (
     LEARNING_RATE,
     LOCAL_EPOCHS,
     MAX_CAPABILITIES,
+    PATIENCE,
     SEED_LIMIT,
     THRESHOLD,
     WAIT_S,
@@ -107,16 +108,19 @@ class ConnectRequest(EngineRequest):
 
 
 class TrainRequest(EngineRequest):
-    """Start a training. `dataset` is a name, a path, or inline JSON.
+    """Start a training. `dataset` is a name, a path, or inline JSON; None is chosen to fit the data.
 
     `class_weight` is "balanced" or the weight of classes by label, also as JSON text.
     """
 
     cluster_id: str
     dataset: str | dict[str, JsonValue] | list[JsonValue]
-    epochs: Epochs = 10
-    batch_size: Annotated[int, Field(ge=BATCH_SIZE.low, le=BATCH_SIZE.high)] = 32
-    learning_rate: Annotated[float, Field(ge=LEARNING_RATE.low, le=LEARNING_RATE.high)] = 1e-3
+    epochs: Epochs | None = None
+    batch_size: Annotated[int, Field(ge=BATCH_SIZE.low, le=BATCH_SIZE.high)] | None = None
+    learning_rate: Annotated[float, Field(ge=LEARNING_RATE.low, le=LEARNING_RATE.high)] | None = (
+        None
+    )
+    patience: Annotated[int, Field(ge=PATIENCE.low, le=PATIENCE.high)] | None = None
     optimizer: Optimizer = "adam"
     federated: bool = False
     rounds: Epochs | None = None

@@ -1,7 +1,9 @@
-"""Default layer lists for nodes deployed without layers, by architecture, model size and role.
+"""Default layer lists for nodes deployed without layers, by role, model size, architecture and input.
 
-The planner appends the output layers, except the validator's, whose task is always binary. Parameter budgets
-for 50 steps of 4 channels: base 100 thousand, large 500 thousand, xl 2.5 million.
+A worker's architecture counts where rows have a sequence; rows of values without order get dense layers: they
+learn such rows better and faster. The planner appends the output layers, except the validator's, whose task
+is always binary. Parameter budgets for 50 steps of 4 channels: base 100 thousand, large 500 thousand, xl 2.5
+million.
 """
 
 from copy import deepcopy
@@ -10,24 +12,35 @@ from typing import Final
 from pydantic import JsonValue
 
 from flow_nexus_neural.errors import UnsupportedCombination
+from flow_nexus_neural.protocol.plan import InputSpec
 
 Layers = list[dict[str, JsonValue]]
 
 DROPOUT: Final = 0.1
-"""Rate before the output layer of every default network."""
+"""Rate before the output layer of a default network."""
+DENSE_DROPOUT: Final = 0.2
+"""The same for workers on rows without a sequence, whose layers are wide for what rows tell."""
 
 _HYBRID: Final = ("rnn", "cnn", "transformer")
 """Architectures of a hybrid cluster, assigned to the worker slots in rotation."""
 
 
-def default_layers(architecture: str, model: str, role: str, slot_number: int) -> Layers:
+def has_sequence(rows: InputSpec) -> bool:
+    """Whether rows have steps in an order: a window of rows, or a vector column."""
+    return rows.window is not None or rows.vector_length > 0
+
+
+def default_layers(
+    architecture: str, model: str, role: str, slot_number: int, rows: InputSpec | None = None
+) -> Layers:
     """The layer list of a node deployed without layers.
 
     Args:
-        architecture: transformer, cnn, rnn, gnn or hybrid; used for workers only.
+        architecture: transformer, cnn, rnn, gnn or hybrid; used for workers only, on rows with a sequence.
         model: base, large or xl.
         role: worker, parameter_server, aggregator or validator.
         slot_number: The number in the slot's name; it selects the architecture in a hybrid cluster.
+        rows: What a worker learns from; None where that is not known yet: then its network for sequences.
 
     Raises:
         UnsupportedCombination: If the model is `custom`, which has no default network.
@@ -39,7 +52,9 @@ def default_layers(architecture: str, model: str, role: str, slot_number: int) -
             hint="Give layers, or choose model base, large or xl; then call neural_node_deploy again",
         )
     family = role
-    if role == "worker":
+    if role == "worker" and rows is not None and not has_sequence(rows):
+        family = "dense"
+    elif role == "worker":
         hybrid = architecture == "hybrid"
         family = _HYBRID[slot_number % len(_HYBRID)] if hybrid else architecture
     try:
@@ -55,6 +70,10 @@ def _dense(units: int, activation: str = "relu") -> dict[str, JsonValue]:
 def _hidden(*units: int) -> Layers:
     """Dense relu layers, then dropout before the output layer."""
     return [*(_dense(width) for width in units), {"type": "dropout", "rate": DROPOUT}]
+
+
+def _dense_worker(*units: int) -> Layers:
+    return [*_hidden(*units)[:-1], {"type": "dropout", "rate": DENSE_DROPOUT}]
 
 
 def _transformer(width: int, heads: int, depth: int, hidden: int) -> Layers:
@@ -108,6 +127,11 @@ def _aggregator(first: int, second: int) -> Layers:
 _VALIDATOR: Final = [*_hidden(64, 32), _dense(1, "sigmoid")]
 
 _NETWORKS: Final[dict[str, dict[str, Layers]]] = {
+    "dense": {
+        "base": _dense_worker(256),
+        "large": _dense_worker(512, 256),
+        "xl": _dense_worker(1024, 512, 256),
+    },
     "transformer": {
         "base": _transformer(64, heads=4, depth=2, hidden=32),
         "large": _transformer(128, heads=8, depth=3, hidden=64),

@@ -63,19 +63,16 @@ NOT_AVAILABLE: Mapping[str, tuple[str, str]] = dict.fromkeys(
 """Known features that this version does not have: (reason, what to do)."""
 
 _FOLLOWS_TASK = "losses and metrics follow the task that the data sets"
-_AS_PLANNED = "in this version a training runs all its rounds at one learning rate"
-_STOP_OR_GO_ON = (
-    "Leave it out; follow val_loss with neural_cluster_status, stop with neural_cluster_terminate"
-    " (training_id), and train again to go on from there"
-)
 REFUSED: Mapping[str, tuple[str, str]] = {
     "loss": (_FOLLOWS_TASK, "Leave it out; `target` chooses the column and thereby the task"),
     "metrics": (
         _FOLLOWS_TASK,
         "Leave it out; neural_cluster_status reports every metric of the task",
     ),
-    "early_stopping": (_AS_PLANNED, _STOP_OR_GO_ON),
-    "reduce_lr_on_plateau": (_AS_PLANNED, _STOP_OR_GO_ON),
+    "reduce_lr_on_plateau": (
+        "a training has one learning rate in all its rounds",
+        "Leave it out and give patience to end on a plateau; then train again with a lower learning_rate",
+    ),
 }
 """Names that must not be ignored, because the caller would expect an effect: (reason, what to do)."""
 

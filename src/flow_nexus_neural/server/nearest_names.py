@@ -36,6 +36,8 @@ ARGUMENT_WORDS = _by_word(
         "rounds": "num_rounds n_rounds max_rounds fl_rounds communication_rounds",
         "batch_size": "bs batch minibatch mini_batch_size per_device_train_batch_size",
         "learning_rate": "lr eta alpha step_size learning_rate_init initial_learning_rate",
+        "patience": "early_stopping early_stopping_rounds early_stop early_stopping_patience es_patience"
+        " n_iter_no_change stop_early",
         "optimizer": "optim optimiser solver",
         "clients_per_round": "clients n_clients num_clients",
         "min_nodes_per_round": "min_clients min_fit_clients min_available_clients",

@@ -91,9 +91,16 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
         'Built-in name, file path or glob, inline {"data": [[...]], "labels": [...]}, or a list of records.'
         " Send a bare list of rows as JSON text."
     ),
-    "epochs": "Passes over the data; with federated true the number of rounds.",
+    "epochs": (
+        "Passes over the data; with federated true the number of rounds. This, batch_size, learning_rate and"
+        " patience fit the data by themselves if left out."
+    ),
     "batch_size": "Rows per optimiser step of each worker.",
     "learning_rate": "Step size of the optimiser.",
+    "patience": (
+        "Rounds without a better validation loss after which training ends; 0: never. Default: 0 where"
+        " epochs or rounds are given."
+    ),
     "optimizer": "Optimiser of each worker, with Keras' defaults.",
     "federated": (
         "false: rows are shared at random and workers averaged often. true: each worker trains on its own"
@@ -206,8 +213,8 @@ TRAIN_OUTPUTS = {
     "guarantees": _GUARANTEES,
 }
 STATUS_OUTPUTS = {
-    "training_status": "none, running, completed, stopped or failed",
-    "training_progress": "percent; 100 only when completed",
+    "training_status": "none, running, completed, early_stopped, stopped or failed",
+    "training_progress": "percent; 100 only when completed or early_stopped",
     "training": "Rounds, losses, time left, weight digests.",
     "global_accuracy": "on test rows; of the direction for regression",
     "evaluation": "Metrics of what predict serves for test rows, and of baselines.",

@@ -82,7 +82,7 @@ async def neural_cluster_status(
     """Report a cluster: nodes, training progress, loss, accuracy on unseen rows beside a baseline.
 
     With wait_seconds and until "done" one call waits for the end of a training, up to 25 seconds; without
-    them it answers at once. When training_status is "completed", call neural_predict_distributed.
+    them it answers at once. When training_status is "completed" or "early_stopped", predict.
     """
     return short_enough(StatusResult.of(await engine.status(request, progress)))
 

@@ -170,7 +170,7 @@ def point(number, seconds=1.0, val_loss=0.5):
     )
 
 
-def training(rounds=10, seconds=(), **more):
+def training(rounds=10, seconds=(), patience=0, **more):
     config = TrainingConfig(
         refit=False,
         epochs=rounds,
@@ -190,6 +190,8 @@ def training(rounds=10, seconds=(), **more):
         class_weight=None,
         threshold=None,
         positive_class=None,
+        patience=patience,
+        chosen=[],
     )
     made = Training("trn_1", 0, config, "2026-01-01T00:00:00Z", **more)
     for number, one in enumerate(seconds, 1):

@@ -44,6 +44,29 @@ def test_default_parameter_servers_have_their_documented_sizes(model, parameters
     assert plan_of(raw).n_params == parameters
 
 
+FLAT = InputSpec(vector_length=0, n_scalars=30)
+WINDOW = InputSpec(vector_length=0, n_scalars=3, window=8)
+
+
+@pytest.mark.parametrize("architecture", ["transformer", "cnn", "rnn", "gnn", "hybrid"])
+def test_rows_without_a_sequence_get_dense_layers_whatever_the_architecture(architecture):
+    for model, budget in (("base", 100_000), ("large", 500_000), ("xl", 2_500_000)):
+        raw = default_layers(architecture, model, "worker", 1, FLAT)
+        assert {layer["type"] for layer in raw} == {"dense", "dropout"}
+        assert plan_of(raw).n_params <= budget
+        for rows in (WINDOW, CRYPTO, None):
+            found = default_layers(architecture, model, "worker", 1, rows)
+            assert found == default_layers(architecture, model, "worker", 1)
+            assert found != raw
+
+
+def test_the_other_roles_do_not_depend_on_the_rows():
+    for role in ("parameter_server", "aggregator", "validator"):
+        assert default_layers("cnn", "base", role, 0, FLAT) == default_layers(
+            "cnn", "base", role, 0
+        )
+
+
 def test_workers_of_a_hybrid_cluster_take_the_families_in_turn():
     families = [default_layers("hybrid", "base", "worker", number) for number in range(4)]
     expected = ("rnn", "cnn", "transformer", "rnn")

@@ -40,7 +40,7 @@ def test_what_a_field_expects_is_read_from_its_annotation(
 
 def test_null_is_a_value_only_where_the_annotation_says_so():
     assert expected(TrainRequest, "rounds").nullable
-    assert not expected(TrainRequest, "epochs").nullable
+    assert not expected(TrainRequest, "optimizer").nullable
     assert expected(TrainRequest, "dataset").required
     assert not expected(TrainRequest, "epochs").required
 

@@ -28,6 +28,7 @@ from flow_nexus_neural.errors import (
 from flow_nexus_neural.networks.defaults import default_layers
 from flow_nexus_neural.networks.parsing import parse_layers
 from flow_nexus_neural.networks.planner import check_structure
+from flow_nexus_neural.protocol.plan import InputSpec
 from flow_nexus_neural.runtime.base import Isolation
 from flow_nexus_neural.vocabulary import Role, parse_capability
 
@@ -214,8 +215,9 @@ def _network(
     networks = {repr(slot.spec.layers) for slot in peers}
     if len(networks) == 1 and peers[0].spec.layers_source != "default":
         return list(peers[0].spec.layers), "peer", []
-    number = int(cluster.slots.next_name(role).rsplit("-", 1)[1])
-    raw = default_layers(cluster.spec.architecture, request.model, role, number)
+    if role == "worker":
+        return [], "default", []  # chosen for each training, when it is known what rows are like
+    raw = default_layers(cluster.spec.architecture, request.model, role, slot_number=0)
     return [layer.to_json() for layer in parse_layers(raw).layers], "default", []
 
 
@@ -230,6 +232,16 @@ def _role_warnings(request: DeployRequest, role: Role) -> list[str]:
     return warnings
 
 
+def _default_warnings(slot: Slot, rows: InputSpec | None) -> list[str]:
+    if slot.spec.layers or rows is not None:
+        return []
+    warning = (
+        "these default layers are for rows with a sequence (a window, a vector column); rows without one get"
+        " dense layers, when they are known"
+    )
+    return [warning]
+
+
 def _capability_warnings(capabilities: Sequence[str]) -> list[str]:
     inert = [tag for tag in capabilities if not parse_capability(tag).has_effect]
     if not inert:
@@ -242,6 +254,7 @@ def _report(
 ) -> NodeReport:
     outcome = outcomes[0]
     slot = outcome.slot
+    rows = cluster.committed.schema.input if cluster.committed else None
     isolation = slot.handle.isolation if slot.handle else Isolation(level="unknown")
     committed = cluster.committed
     serves = committed is not None and committed.network_of(slot.name) is not None
@@ -260,7 +273,7 @@ def _report(
         autonomy=slot.spec.autonomy,
         template=slot.spec.template,
         runtime=slot.handle.runtime_version if slot.handle else "unknown",
-        layers=[dict(layer) for layer in slot.spec.layers],
+        layers=[dict(layer) for layer in slot.layers_for(cluster.spec.architecture, rows)],
         layers_source=outcome.source,
         parameters=slot.parameters,
         implied_head=slot.implied_head,
@@ -275,6 +288,7 @@ def _report(
         deployed_at=slot.deployed_at,
         warnings=[
             *outcome.warnings,
+            *_default_warnings(slot, rows),
             *_capability_warnings(slot.spec.capabilities),
             *isolation_warnings(isolation, cluster.context.runtime.capabilities.isolation),
         ],

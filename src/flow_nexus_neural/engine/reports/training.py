@@ -13,6 +13,8 @@ class TrainingConfig(Report):
 
     `class_weight` has the weight of every class by its label; `threshold` and `positive_class` are of two
     classes.
+    `chosen` names those that nobody gave and the data decided. `patience` is the number of rounds without a
+    better validation loss that ends the training, 0 for never.
     """
 
     epochs: int
@@ -33,6 +35,8 @@ class TrainingConfig(Report):
     class_weight: dict[str, float] | None
     threshold: float | None
     positive_class: Label | None
+    patience: int
+    chosen: list[str]
 
 
 class ExcludedColumn(Report):

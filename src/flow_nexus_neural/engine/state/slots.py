@@ -13,12 +13,16 @@ from pydantic import JsonValue
 from flow_nexus_neural.coordination.conduct import Answer, Conduct, Verdict, after, verdict
 from flow_nexus_neural.coordination.membership import SlotState, advance, slot_order
 from flow_nexus_neural.errors import NodeNotFound
+from flow_nexus_neural.networks.defaults import default_layers
+from flow_nexus_neural.networks.parsing import parse_layers
 from flow_nexus_neural.protocol.digest import canonical_json
 from flow_nexus_neural.protocol.node_words import shortened
+from flow_nexus_neural.protocol.plan import InputSpec
 from flow_nexus_neural.runtime.base import NodeHandle
 from flow_nexus_neural.vocabulary import ModelSize, Role, capability_names
 
 LayersSource = str
+Layers = tuple[Mapping[str, JsonValue], ...]
 SlotKind = tuple[Role, ModelSize, frozenset[str]]
 REPLACEABLE: frozenset[SlotState] = frozenset({"failed", "recovering", "failed_permanently"})
 MAX_ERROR_LENGTH = 400
@@ -35,7 +39,8 @@ class SlotSpec:
 
     Attributes:
         layers: Canonical layer list, its keys in one order whoever wrote them: workers are grouped into
-            networks by its text, and what was stored comes back in the order of the store.
+            networks by its text, and what was stored comes back in the order of the store. Empty for a worker
+            deployed without layers, whose network follows the data.
         layers_source: given, peer or default; a replacement keeps its slot's spec.
     """
 
@@ -45,17 +50,20 @@ class SlotSpec:
     capabilities: tuple[str, ...]
     autonomy: float
     template: str
-    layers: tuple[Mapping[str, JsonValue], ...]
+    layers: Layers
     layers_source: LayersSource
 
     def __post_init__(self) -> None:
-        ordered = tuple(json.loads(canonical_json(dict(layer))) for layer in self.layers)
-        object.__setattr__(self, "layers", ordered)
+        object.__setattr__(self, "layers", _in_one_order(self.layers))
 
     @property
     def kind(self) -> SlotKind:
         """What makes two slots interchangeable for a replacement."""
         return kind_of(self.role, self.model, self.capabilities)
+
+
+def _in_one_order(layers: Iterable[Mapping[str, JsonValue]]) -> Layers:
+    return tuple(json.loads(canonical_json(dict(layer))) for layer in layers)
 
 
 @dataclass
@@ -127,6 +135,17 @@ class Slot:
     def lost(self) -> bool:
         """Whether it has no process and gets none until somebody replaces it."""
         return not self.arriving and self.state in ("failed", "failed_permanently", "quarantined")
+
+    def layers_for(self, architecture: str, rows: InputSpec | None) -> Layers:
+        """Its network for such rows, canonical: its own, else the default of its cluster's architecture.
+
+        Without `rows`, where the data are not known yet, the default is the one for sequences.
+        """
+        if self.spec.layers:
+            return self.spec.layers
+        number = int(self.name.rsplit("-", 1)[1])
+        raw = default_layers(architecture, self.spec.model, self.spec.role, number, rows)
+        return _in_one_order(layer.to_json() for layer in parse_layers(raw).layers)
 
     def move(self, state: SlotState) -> None:
         """Change state.

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import JsonValue
 
+from flow_nexus_neural.coordination.early_stop import rounds_without_gain
 from flow_nexus_neural.engine.reports import (
     DatasetShort,
     Evaluation,
@@ -17,7 +18,7 @@ from flow_nexus_neural.engine.reports import (
     TrainingProgress,
     TrainingSession,
 )
-from flow_nexus_neural.vocabulary import TrainingStatus
+from flow_nexus_neural.vocabulary import ENDED_WELL, TrainingStatus
 
 
 @dataclass(frozen=True)
@@ -177,11 +178,19 @@ class Training:
     @property
     def percent(self) -> float:
         """Rounds done of rounds planned, those of folds and refit included; 100 only when it ended well."""
-        if self.status in ("completed", "early_stopped"):
+        if self.status in ENDED_WELL:
             return 100.0
         done = self.advance.rounds_done if self.phase == "rounds" else self.config.rounds
         planned = self.config.rounds + self.later_planned
         return min(99.99, 100.0 * (done + self.later_done) / planned)
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether its patience is exhausted before its last round."""
+        patience, planned = self.config.patience, self.config.rounds
+        if not patience or self.advance.rounds_done >= planned:
+            return False
+        return rounds_without_gain([point.val_loss for point in self.history]) >= patience
 
     @property
     def seconds_per_round(self) -> float | None:

@@ -204,6 +204,8 @@ class StoredConfig(Stored):
     class_weight: dict[str, float] | None = None
     threshold: float | None = None
     positive_class: Label | None = None
+    patience: int = 0
+    chosen: tuple[str, ...] = ()
 
 
 class StoredData(Stored):

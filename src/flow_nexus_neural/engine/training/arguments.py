@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from flow_nexus_neural.coordination import training_defaults
 from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
 from flow_nexus_neural.coordination.consensus.registry import AVERAGING, find_policy, spellings
+from flow_nexus_neural.coordination.training_defaults import Scale
 from flow_nexus_neural.engine.reports import TrainingConfig
 from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.engine.training.decision import Decision, check_class_weight
@@ -59,7 +61,7 @@ class Circumstances:
         eligible: Healthy workers that have rows to train on.
         partition: As resolved for the data.
         seed: Drawn or given.
-        largest_shard: Rows of the largest shard.
+        scale: For what was not given.
         refit: As resolved for the data.
         decision: What classes count and how they are decided.
     """
@@ -67,7 +69,7 @@ class Circumstances:
     eligible: int
     partition: str
     seed: int
-    largest_shard: int
+    scale: Scale
     refit: bool
     decision: Decision
 
@@ -95,12 +97,16 @@ def effective_config(request: TrainRequest, found: Circumstances) -> TrainingCon
             f"a round needs {fewest} workers and {clients} take part",
             hint="deploy more workers with neural_node_deploy or lower min_nodes_per_round",
         )
-    rounds = request.rounds if request.federated and request.rounds else request.epochs
+    batch_size = request.batch_size or training_defaults.batch_size(found.scale)
+    given_rounds = request.rounds or request.epochs
+    rounds = given_rounds or training_defaults.epochs(
+        found.scale, batch_size, passes=request.local_epochs or 1
+    )
     single = not request.federated and found.eligible == 1
     return TrainingConfig(
-        epochs=request.epochs if not request.federated else rounds,
-        batch_size=request.batch_size,
-        learning_rate=request.learning_rate,
+        epochs=rounds,
+        batch_size=batch_size,
+        learning_rate=request.learning_rate or training_defaults.learning_rate(found.scale),
         optimizer=request.optimizer,
         federated=request.federated,
         rounds=rounds,
@@ -115,12 +121,27 @@ def effective_config(request: TrainRequest, found: Circumstances) -> TrainingCon
         else ("single_process" if single else "local_sgd"),
         sync_every_steps=None
         if request.federated or single
-        else sync_steps(found.largest_shard, request.batch_size),
+        else sync_steps(found.scale.shard_rows, batch_size),
+        patience=_patience(request, found.scale),
+        chosen=[
+            name
+            for name in ("epochs", "batch_size", "learning_rate", "patience")
+            if getattr(request, name) is None and not (name == "epochs" and request.rounds)
+        ],
         refit=found.refit,
         class_weight=found.decision.class_weight,
         threshold=found.decision.threshold,
         positive_class=found.decision.positive_class,
     )
+
+
+def _patience(request: TrainRequest, scale: Scale) -> int:
+    """The given one where there are validation rows to count by; else none if the rounds were given."""
+    if not scale.has_validation or (
+        request.patience is None and (request.rounds or request.epochs)
+    ):
+        return 0
+    return training_defaults.PATIENCE if request.patience is None else request.patience
 
 
 def sync_steps(largest_shard: int, batch_size: int) -> int:

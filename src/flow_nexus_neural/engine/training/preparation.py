@@ -6,6 +6,7 @@ Nothing is changed and no node is touched here, so a refusal leaves the cluster 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
+from flow_nexus_neural.coordination.training_defaults import Scale
 from flow_nexus_neural.data.partition import Shards, assign_shards
 from flow_nexus_neural.data.prepare import DataRequest, PreparedData, prepare
 from flow_nexus_neural.data.rows import Rows
@@ -33,8 +34,10 @@ from flow_nexus_neural.errors import (
 )
 from flow_nexus_neural.kernels.seeds import seed64
 from flow_nexus_neural.networks.batches import smallest_batch
+from flow_nexus_neural.networks.defaults import has_sequence
 from flow_nexus_neural.networks.parsing import parse_layers
 from flow_nexus_neural.networks.planner import plan_network
+from flow_nexus_neural.protocol.plan import InputSpec
 
 FEATURE_DROPOUT = 0.15
 """Share of feature groups hidden in training where records may lack some, so that imputation is familiar."""
@@ -106,7 +109,7 @@ async def prepare_training(
         positive_class=request.positive_class,
         # One split per cluster, whatever is trained later: a test row never becomes a training row.
         seed=seed64((cluster.spec.seed, 0), 0, "", 0, "partition"),
-        stacking=len(members_by_network(workers)) > 1,
+        stacking=len(members_by_network(workers, cluster.spec.architecture, None)) > 1,
     )
     data = await cluster.context.read_data(prepare, asked, cluster.context.settings)
     decision = decide_how(request, data)
@@ -121,18 +124,28 @@ async def prepare_training(
             f"no worker gets a row of the {len(data.parts['train'].y)} training rows",
             hint="give more rows, or deploy fewer workers",
         )
-    networks, warnings = plan_networks(
-        cluster, request, data, workers, await evaluated_networks(cluster)
+    scale = Scale(
+        shard_rows=max(int(shards.rows[slot.name].size) for slot in eligible),
+        has_validation=len(data.parts["select"].y) > 0,
+        has_sequence=has_sequence(data.schema.input),
+        optimizer=request.optimizer,
     )
     found = Circumstances(
         eligible=len(eligible),
         partition=partition,
         seed=seed,
-        largest_shard=max(int(shards.rows[slot.name].size) for slot in eligible),
+        scale=scale,
         refit=data.refit,
         decision=decision,
     )
     config = effective_config(request, found)
+    networks, warnings = plan_networks(
+        cluster, config, data, workers, await evaluated_networks(cluster)
+    )
+    if request.patience and not config.patience:
+        warnings.append(
+            f"patience={request.patience} has no effect: there are no validation rows to count by"
+        )
     continues = any(network.state is not None for network in networks.values())
     if cluster.state.bundle is not None and not continues:
         warnings.append(
@@ -182,11 +195,16 @@ def healthy_workers(cluster: LiveCluster) -> list[Slot]:
     )
 
 
-def members_by_network(workers: list[Slot]) -> dict[str, list[Slot]]:
-    """Workers with the same layers, which are trained as one network."""
+def members_by_network(
+    workers: list[Slot], architecture: str, rows: InputSpec | None
+) -> dict[str, list[Slot]]:
+    """Workers with the same layers on such rows, which are trained as one network.
+
+    Without `rows`, where the data are not known yet, as if they were sequences.
+    """
     members: dict[str, list[Slot]] = {}
     for slot in workers:
-        members.setdefault(repr(slot.spec.layers), []).append(slot)
+        members.setdefault(repr(slot.layers_for(architecture, rows)), []).append(slot)
     return members
 
 
@@ -207,7 +225,7 @@ def cut_shards(
 
 def plan_networks(
     cluster: LiveCluster,
-    request: TrainRequest,
+    config: TrainingConfig,
     data: PreparedData,
     workers: list[Slot],
     formers: Mapping[str, NetworkGroup],
@@ -220,10 +238,11 @@ def plan_networks(
     """
     schema, warnings = data.schema, []
     networks: dict[str, NetworkGroup] = {}
-    for slots in members_by_network(workers).values():
+    architecture = cluster.spec.architecture
+    for slots in members_by_network(workers, architecture, schema.input).values():
         try:
             planned = plan_network(
-                parse_layers(slots[0].spec.layers).layers,
+                parse_layers(slots[0].layers_for(architecture, schema.input)).layers,
                 input=schema.input,
                 task=schema.task,
                 n_outputs=schema.n_outputs,
@@ -234,18 +253,30 @@ def plan_networks(
             raise type(refusal)(
                 f"{whose}: {refusal.message}", hint=refusal.hint, details=refusal.details
             ) from None
-        _check_batch(request.batch_size, smallest_batch(planned.plan), slots)
+        _check_batch(config.batch_size, smallest_batch(planned.plan), slots)
         warnings += [f"{slots[0].name}: {warning}" for warning in planned.warnings]
+        warnings += _dense_by_default(cluster, slots, schema.input)
         network = NetworkGroup(
             key=f"c{cluster.state.networks_made + len(networks)}",
             plan=planned.plan,
             slots=tuple(slot.name for slot in slots),
             layers_source=slots[0].spec.layers_source,
-            optimizer=request.optimizer,
+            optimizer=config.optimizer,
         )
         network = _continued(cluster, network, schema, formers)
         networks[network.key] = network
     return networks, warnings
+
+
+def _dense_by_default(cluster: LiveCluster, slots: list[Slot], rows: InputSpec) -> list[str]:
+    default = [slot.name for slot in slots if not slot.spec.layers]
+    if not default or has_sequence(rows):
+        return []
+    warning = (
+        f"{', '.join(default[:8])}: the default network is dense, as rows have no sequence; architecture"
+        f" {cluster.spec.architecture!r} counts for a window or a vector column"
+    )
+    return [warning]
 
 
 def _check_batch(batch_size: int, smallest: int, slots: list[Slot]) -> None:
@@ -254,7 +285,7 @@ def _check_batch(batch_size: int, smallest: int, slots: list[Slot]) -> None:
         raise InvalidArguments(
             f"batch_size={batch_size}: batch_normalization in the network of {whose} needs at least"
             f" {smallest} rows per batch, since one row has no variance",
-            hint=f"give batch_size {smallest} or more (32 is the default), or deploy workers with"
+            hint=f"give batch_size {smallest} or more, or leave it out, or deploy workers with"
             " layer_normalization instead",
         )
 

@@ -7,12 +7,13 @@ forecasts from all of them.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import anyio
 import numpy as np
 
+from flow_nexus_neural.coordination.early_stop import rounds_without_gain
 from flow_nexus_neural.data.folds import Fold
 from flow_nexus_neural.data.partition import Shards
 from flow_nexus_neural.data.prepare import PreparedData
@@ -42,12 +43,13 @@ class _Best:
     """The round with the lowest validation loss so far; none where there are no rows to validate on."""
 
     number: int | None = None
-    loss: float = float("inf")
     networks: Networks | None = None
+    losses: list[float | None] = field(default_factory=list)
 
     def see(self, number: int, loss: float | None, networks: Networks) -> None:
-        if loss is not None and loss < self.loss:
-            self.number, self.loss, self.networks = number, loss, dict(networks)
+        if loss is not None and all(loss < former for former in self.losses if former is not None):
+            self.number, self.networks = number, dict(networks)
+        self.losses.append(loss)
 
 
 def planned_refit(data: PreparedData) -> Refit | None:
@@ -113,15 +115,18 @@ class Retraining:
             await judge.evaluator.release()
             judge.evaluator.close()
         self.training.add_fold(FoldScore.model_validate({**NOT_SCORED, **of_fold, **found}))
+        self.training.advance_later(fold.number * self.training.config.rounds)
         self.cluster.changed()
 
     async def _scored(self, judge: Judge, data: PreparedData, fold: int) -> dict[str, object]:
-        planned, best = self.training.config.rounds, _Best()
+        config, best = self.training.config, _Best()
+        planned = config.rounds
 
-        async def judged(number: int, networks: Networks) -> None:
+        async def judged(number: int, networks: Networks) -> bool:
             found = await judge.validation(networks, self._bundle(networks))
             best.see(number, found.loss, networks)
             self.training.advance_later((fold - 1) * planned + number)
+            return not config.patience or rounds_without_gain(best.losses) < config.patience
 
         last = await self._train(data, data.parts["train"], planned, judged)
         networks = best.networks or last
@@ -163,8 +168,9 @@ class Retraining:
             state="running", rounds=n_rounds, evaluated_version=result.model_version
         )
 
-        async def advanced(number: int, _networks: Networks) -> None:
+        async def advanced(number: int, _networks: Networks) -> bool:
             training.advance_later(done + planned * number / n_rounds)
+            return True
 
         try:
             networks = await self._train(data, whole, n_rounds, advanced)
@@ -177,9 +183,9 @@ class Retraining:
         data: PreparedData,
         rows: Rows,
         n_rounds: int,
-        after: Callable[[int, Networks], Awaitable[None]],
+        after: Callable[[int, Networks], Awaitable[bool]],
     ) -> Networks:
-        """Train from the start on these rows; the networks after the last round."""
+        """Train from the start on these rows, until `after` a round says no; the networks then."""
         prepared = self.preparation
         config, run = prepared.config, prepared.run
         cut = partial(_cut, data, rows, config.partition, run)
@@ -203,8 +209,10 @@ class Retraining:
                 await self.between()
                 await rounds.admit_members()
                 await rounds.run(partial(_advance, rounds, number))
-                await after(number, rounds.networks)
+                goes_on = await after(number, rounds.networks)
                 self.cluster.changed()
+                if not goes_on:
+                    break
             done = True
         finally:
             with anyio.CancelScope(shield=True):

@@ -28,6 +28,7 @@ from flow_nexus_neural.engine.training.strategies import (
     federated_round,
     local_sgd_round,
 )
+from flow_nexus_neural.engine.versions.loading import same_network
 from flow_nexus_neural.errors import NeuralError, NoWorkers, RoundFailed
 
 Cut = Callable[[list[Slot]], Shards]
@@ -252,7 +253,7 @@ class Rounds:
             return True
         for key, network in self.networks.items():
             twins = [t for t in self.cluster.slots.of_role("worker") if t.name in network.slots]
-            if any(twin.spec.layers == slot.spec.layers for twin in twins):
+            if any(same_network(self.cluster, twin, slot, network) for twin in twins):
                 self.networks[key] = replace(network, slots=(*network.slots, slot.name))
                 return True
         return False

@@ -29,7 +29,7 @@ from flow_nexus_neural.engine.versions.evaluation import Evaluator
 from flow_nexus_neural.engine.versions.final import commit_final
 from flow_nexus_neural.engine.versions.judge import Judge
 from flow_nexus_neural.errors import NeuralError, StoreError
-from flow_nexus_neural.vocabulary import TrainingStatus
+from flow_nexus_neural.vocabulary import ENDED_WELL, TrainingStatus
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class TrainingRun:
         self.rows_last_round = 0
 
     async def run(self) -> None:
-        """Train until all rounds are committed, the training is stopped, or it fails.
+        """Train until all rounds are committed or no longer gain, the training is stopped, or it fails.
 
         Never raises: errors are recorded in the training's status.
         """
@@ -84,8 +84,7 @@ class TrainingRun:
         error: str | None = None
         try:
             with self.scope:
-                await self._rounds()
-                status = "completed"
+                status = await self._rounds()
         except NeuralError as failure:
             status, error = "failed", str(failure)
         except Exception:  # a bug must end this training only, not the engine's task group
@@ -122,7 +121,7 @@ class TrainingRun:
         """Partition the training rows among these workers; returns the number of changed shards."""
         return await self.rounds.reshard(workers)
 
-    async def _rounds(self) -> None:
+    async def _rounds(self) -> TrainingStatus:
         await self.rounds.begin()
         networks = self.rounds.networks
         self.training.begin_from(model_digest({key: n.digest or "" for key, n in networks.items()}))
@@ -130,7 +129,10 @@ class TrainingRun:
         for number in range(self.training.advance.rounds_done + 1, self.training.config.rounds + 1):
             await self._at_boundary()
             await self.rounds.run(partial(self._round, number))
+            if self.training.stops_early:
+                break
         await self._finish()
+        return "early_stopped" if self.training.stops_early else "completed"
 
     async def _round(self, number: int) -> None:
         """One try of a round: train, aggregate, evaluate, commit."""
@@ -197,7 +199,7 @@ class TrainingRun:
         if status == "stopped" and self.interrupted:
             committed = cluster.committed
             error = training.interruption(None if committed is None else committed.version)
-        if status != "completed":
+        if status not in ENDED_WELL:
             await self.rounds.cancel()
         # Nodes release the regions before the engine closes its own references.
         if not self.interrupted:  # else the nodes are stopped anyway

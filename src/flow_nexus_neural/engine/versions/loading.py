@@ -112,10 +112,16 @@ def adopt(cluster: LiveCluster, slot: Slot) -> None:
         return
     for key, network in committed.networks.items():
         twins = [twin for twin in cluster.slots.of_role("worker") if twin.name in network.slots]
-        if any(twin.spec.layers == slot.spec.layers for twin in twins):
+        if any(same_network(cluster, twin, slot, network) for twin in twins):
             cluster.state.serve(slot.name, key)
             slot.assign_network(network.plan.n_params, implied_head=network.plan.implied_head)
             return
+
+
+def same_network(cluster: LiveCluster, one: Slot, other: Slot, group: NetworkGroup) -> bool:
+    """Whether two workers have the same layers on the rows of a network group."""
+    architecture, rows = cluster.spec.architecture, group.plan.input
+    return one.layers_for(architecture, rows) == other.layers_for(architecture, rows)
 
 
 async def catch_up(cluster: LiveCluster, known: Collection[str]) -> None:

@@ -23,6 +23,24 @@ def test_only_what_ended_well_is_at_100_percent(status, rounds_done, expected):
     assert made.percent == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("losses", "patience", "stops"),
+    [
+        ([0.5, 0.5, 0.5], 2, True),
+        ([0.5, 0.5, 0.5], 3, False),
+        ([0.5, 0.5, 0.5], 0, False),
+        ([0.5, 0.5, 0.4], 1, False),
+        ([0.5] * 10, 2, False),  # all its rounds are done: it is complete
+    ],
+)
+def test_a_training_stops_when_its_patience_is_exhausted_before_its_last_round(
+    losses, patience, stops
+):
+    made = training(seconds=[1.0] * len(losses), patience=patience)
+    made.history = [point(number, val_loss=loss) for number, loss in enumerate(losses, 1)]
+    assert made.stops_early is stops
+
+
 def test_progress_estimates_from_measured_rounds_only():
     fresh = training().progress()
     assert fresh.seconds_per_round is fresh.eta_seconds is fresh.train_loss is fresh.best_round

@@ -2,6 +2,7 @@ import pytest
 
 from flow_nexus_neural.coordination.consensus import registry
 from flow_nexus_neural.coordination.consensus.averaging import FederatedAveraging
+from flow_nexus_neural.coordination.training_defaults import PATIENCE, Scale
 from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.engine.training.arguments import (
     Circumstances,
@@ -18,16 +19,23 @@ def request(**more):
     return TrainRequest(cluster_id="c", dataset="d", **more)
 
 
-def config(eligible=6, shard=320, **more):
+def config(eligible=6, shard=320, has_validation=True, **more):
+    asked = request(**more)
+    scale = Scale(
+        shard_rows=shard,
+        has_validation=has_validation,
+        has_sequence=False,
+        optimizer=asked.optimizer,
+    )
     found = Circumstances(
         eligible=eligible,
         partition="iid",
         seed=9,
-        largest_shard=shard,
+        scale=scale,
         refit=False,
         decision=Decision(),
     )
-    return effective_config(request(**more), found)
+    return effective_config(asked, found)
 
 
 @pytest.mark.parametrize(
@@ -125,10 +133,39 @@ def test_no_more_clients_than_workers():
 
 
 def test_without_federation_the_strategy_follows_the_number_of_workers():
-    alone, together = config(eligible=1), config(eligible=4, shard=3200)
+    alone, together = config(eligible=1), config(eligible=4, shard=3200, batch_size=32)
     assert (alone.strategy, alone.sync_every_steps) == ("single_process", None)
     assert (together.strategy, together.sync_every_steps) == ("local_sgd", 25)
     assert together.clients_per_round is together.min_nodes_per_round is None
+
+
+def test_what_is_given_is_used_and_the_rest_is_chosen_and_named():
+    chosen = config()
+    assert chosen.chosen == ["epochs", "batch_size", "learning_rate", "patience"]
+    given = {"epochs": 7, "batch_size": 5, "learning_rate": 0.3, "patience": 2}
+    found = config(**given)
+    assert {name: getattr(found, name) for name in given} == given
+    assert found.chosen == []
+    assert config(federated=True, rounds=7).chosen == ["batch_size", "learning_rate", "patience"]
+    assert config(learning_rate=0.3).epochs == chosen.epochs
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, PATIENCE),
+        ({"epochs": 50}, 0),
+        ({"federated": True, "rounds": 50}, 0),
+        ({"epochs": 50, "patience": 3}, 3),
+        ({"patience": 0}, 0),
+        ({"has_validation": False}, 0),
+        ({"has_validation": False, "patience": 3}, 0),
+    ],
+)
+def test_a_training_ends_early_unless_its_rounds_were_given_or_nothing_can_be_counted(
+    more, expected
+):
+    assert config(**more).patience == expected
 
 
 @pytest.mark.parametrize(("rows", "batch", "steps"), [(10, 32, 16), (2048, 32, 16), (2049, 32, 17)])

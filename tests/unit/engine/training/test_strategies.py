@@ -64,6 +64,8 @@ def config(**more):
         "class_weight": None,
         "threshold": None,
         "positive_class": None,
+        "patience": 0,
+        "chosen": [],
     }
     return TrainingConfig(**values | more)
 

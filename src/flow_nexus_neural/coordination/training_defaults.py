@@ -1,0 +1,83 @@
+"""Chooses what a training was not given: epochs, batch size, learning rate, patience.
+
+What matters is the number of optimiser steps, not of passes: a data set of a hundred rows needs as many steps
+as one of a thousand, hence smaller batches and more epochs. Where validation rows exist, they decide when a
+training ends, and the number of epochs is only the most that it may take.
+
+The constants were chosen by `bench/defaults.py` over several data sets and seeds, never on test rows alone.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from flow_nexus_neural.vocabulary import EPOCHS, Optimizer
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How large a training is.
+
+    Attributes:
+        shard_rows: Training rows of the largest shard: workers step at the same time.
+        has_validation: Whether rows are reserved for choosing the best round.
+        has_sequence: Whether rows have a sequence, on which a step costs some ten times as much.
+    """
+
+    shard_rows: int
+    has_validation: bool
+    has_sequence: bool
+    optimizer: Optimizer
+
+
+LEARNING_RATES: Final[dict[Optimizer, float]] = {
+    "adam": 2e-3,
+    "rmsprop": 2e-3,
+    "adagrad": 0.02,
+    "sgd": 0.05,
+}
+"""By optimiser, for inputs of mean 0 and variance 1; the last two do not rescale a step to the rate."""
+SEQUENCE_FACTOR: Final = 0.5
+"""Of the learning rate on sequences: their networks are deeper."""
+
+STEPS_PER_EPOCH: Final = 20
+"""Steps of an epoch below which batches become smaller."""
+SMALLEST_BATCH: Final = 8
+USUAL_BATCH: Final = 32
+"""Up to `LARGE_ROWS` rows of a shard; then a batch grows with the rows, so that an epoch keeps its steps."""
+LARGEST_BATCH: Final = 256
+LARGE_STEPS: Final = 500
+
+STEPS: Final = 3_000
+"""Most optimiser steps of a worker where validation rows say when to stop."""
+STEPS_UNCHECKED: Final = 300
+"""Optimiser steps without validation rows: enough to fit, too few to learn every row by heart."""
+SEQUENCE_STEPS: Final = 1_000
+LEAST_EPOCHS: Final = 10
+MOST_EPOCHS: Final = 150
+PATIENCE: Final = 10
+"""Rounds without a better validation loss that end a training whose rounds were not given."""
+
+
+def learning_rate(scale: Scale) -> float:
+    """Step size of the optimiser."""
+    return LEARNING_RATES[scale.optimizer] * (SEQUENCE_FACTOR if scale.has_sequence else 1.0)
+
+
+def batch_size(scale: Scale) -> int:
+    """Rows of an optimiser step: a power of two that gives an epoch 20 to 500 steps, where possible."""
+    size = USUAL_BATCH
+    while size > SMALLEST_BATCH and scale.shard_rows < size * STEPS_PER_EPOCH:
+        size //= 2
+    while size < LARGEST_BATCH and scale.shard_rows > size * LARGE_STEPS:
+        size *= 2
+    return size
+
+
+def epochs(scale: Scale, batch: int, passes: int = 1) -> int:
+    """Passes over the rows, or rounds of a federated training with so many passes each."""
+    per_epoch = passes * -(-scale.shard_rows // batch)
+    steps = STEPS if scale.has_validation else STEPS_UNCHECKED
+    if scale.has_sequence:
+        steps = min(steps, SEQUENCE_STEPS)
+    wanted = -(-steps // max(1, per_epoch))
+    return min(max(wanted, LEAST_EPOCHS), MOST_EPOCHS, EPOCHS.high)

@@ -1,0 +1,47 @@
+import pytest
+
+from flow_nexus_neural.coordination.training_defaults import (
+    LEAST_EPOCHS,
+    MOST_EPOCHS,
+    Scale,
+    batch_size,
+    epochs,
+    learning_rate,
+)
+
+
+def scale(rows, **more):
+    given = {"has_validation": True, "has_sequence": False, "optimizer": "adam"} | more
+    return Scale(shard_rows=rows, **given)
+
+
+def steps(of, passes=1):
+    batch = batch_size(of)
+    return epochs(of, batch, passes) * passes * -(-of.shard_rows // batch)
+
+
+def test_fewer_rows_get_smaller_batches_and_more_epochs():
+    sizes = [scale(rows) for rows in (24, 400, 1_500, 50_000, 1_000_000)]
+    batches = [batch_size(one) for one in sizes]
+    assert batches == [8, 16, 32, 128, 256]
+    passes = [epochs(one, batch) for one, batch in zip(sizes, batches, strict=True)]
+    assert passes == sorted(passes, reverse=True)
+    assert (passes[0], passes[-1]) == (MOST_EPOCHS, LEAST_EPOCHS)
+
+
+def test_without_validation_rows_to_stop_by_there_are_fewer_steps():
+    assert steps(scale(120, has_validation=False)) < steps(scale(120)) / 2
+
+
+def test_a_batch_that_was_given_leaves_the_number_of_steps():
+    assert epochs(scale(1_500), 16) == pytest.approx(epochs(scale(1_500), 32) / 2, abs=1)
+
+
+def test_passes_of_a_round_count():
+    assert epochs(scale(1_500), 32, passes=5) < epochs(scale(1_500), 32)
+    assert steps(scale(1_500), passes=2) == pytest.approx(steps(scale(1_500)), rel=0.05)
+
+
+def test_optimisers_that_do_not_rescale_their_step_get_a_higher_rate():
+    rates = [learning_rate(scale(500, optimizer=o)) for o in ("adam", "rmsprop", "adagrad", "sgd")]
+    assert rates[0] < rates[2] < rates[3]
