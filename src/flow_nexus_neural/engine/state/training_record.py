@@ -230,6 +230,11 @@ class Training:
 
     def interruption(self, serving: int | None) -> str:
         """What to say when the server ended while this ran; `serving` is the version in force, if any."""
+        if self.phase != "rounds" and serving is not None:
+            return (
+                f"interrupted: the server ended in the {self.phase} after the rounds; version {serving} stays"
+                " in force, as it was evaluated"
+            )
         left = (
             "no version was committed, so none can be asked. Call neural_train_distributed again"
             if serving is None

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from dataclasses import fields as dataclass_fields
 
 from flow_nexus_neural.coordination.membership import after_restart
 from flow_nexus_neural.engine.reports import (
@@ -166,6 +167,9 @@ def training_row(
         result=_stored_result(training.result),
         folds=tuple(fold.model_dump(mode="json") for fold in training.folds),
         refit=training.refit.model_dump(mode="json") if training.refit else None,
+        phase=training.phase,
+        later_planned=training.later_planned,
+        later_done=training.later_done,
     )
     return TrainingRow(
         training_id=training.training_id,
@@ -195,10 +199,15 @@ def training_of(row: TrainingRow, history: Sequence[HistoryRow]) -> Training:
         status=row.status,  # type: ignore[arg-type]  # stored statuses are legal
         ended_at=row.ended_at,
         error=row.error,
-        advance=Advance(**progress.model_dump(exclude={"result", "folds", "refit"})),
+        advance=Advance(
+            **progress.model_dump(include={one.name for one in dataclass_fields(Advance)})
+        ),
         result=_result_of(progress.result),
         folds=[persisted.report(FoldScore, fold) for fold in progress.folds],
         refit=persisted.report(Refit, progress.refit) if progress.refit else None,
+        phase=progress.phase,
+        later_planned=progress.later_planned,
+        later_done=progress.later_done,
         history=[persisted.report(HistoryPoint, point.model_dump()) for point in points],
     )
 

@@ -24,6 +24,7 @@ from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.state.version import Bundle
+from flow_nexus_neural.engine.storage.cluster_rows import training_row
 from flow_nexus_neural.engine.training.preparation import Preparation, cut_shards
 from flow_nexus_neural.engine.training.rounds import Course, Rounds
 from flow_nexus_neural.engine.versions.commit import plain_bundle
@@ -88,7 +89,7 @@ class Retraining:
             judge: Has measured the version in force.
 
         Raises:
-            StoreError: The refit's version could not be made durable; the version before it stays.
+            StoreUnavailable: How far it is could not be made durable; the version in force stays.
         """
         data = self.preparation.data
         if data.folds:
@@ -116,6 +117,7 @@ class Retraining:
             judge.evaluator.close()
         self.training.add_fold(FoldScore.model_validate({**NOT_SCORED, **of_fold, **found}))
         self.training.advance_later(fold.number * self.training.config.rounds)
+        await self._record("fold_scored")
         self.cluster.changed()
 
     async def _scored(self, judge: Judge, data: PreparedData, fold: int) -> dict[str, object]:
@@ -167,6 +169,7 @@ class Retraining:
         training.note_refit(
             state="running", rounds=n_rounds, evaluated_version=result.model_version
         )
+        await self._record("refit_started")
 
         async def advanced(number: int, _networks: Networks) -> bool:
             training.advance_later(done + planned * number / n_rounds)
@@ -224,6 +227,11 @@ class Retraining:
     def _bundle(self, networks: Networks) -> Bundle:
         """Of a model that no prediction is asked of."""
         return plain_bundle(networks, 0, self.preparation.decision.rule)
+
+    async def _record(self, event: str) -> None:
+        """Make durable how far the training is. Raises `StoreUnavailable`."""
+        row = partial(training_row, self.cluster.cluster_id, self.training)
+        await self.cluster.ledger.record([self.training.entry(event)], [row])
 
     def _trains(self, slot: Slot) -> bool:
         return any(slot.name in network.slots for network in self.starts.values())

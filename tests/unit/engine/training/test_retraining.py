@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from flow_nexus_neural.engine.engine import Engine
+from flow_nexus_neural.engine.storage.cluster_rows import training_of
 from flow_nexus_neural.engine.training.preparation import cut_shards, prepare_training
 from flow_nexus_neural.engine.training.rounds import Course, Rounds
 from flow_nexus_neural.engine.versions.final import evaluated_networks
@@ -199,6 +200,29 @@ async def test_the_score_of_a_fold_is_that_of_a_training_on_its_rows_alone(tmp_p
         assert score.best_round == 4  # else `expected` is another training
         assert score.rmse == pytest.approx(float(np.sqrt(np.mean(error**2))) * sd, rel=1e-4)
         assert score.test_rows == len(test)
+
+
+async def test_a_server_that_ends_in_the_refit_loses_no_fold_and_no_progress(tmp_path):
+    async with running(tmp_path, 1) as w:
+        await w.engine.train(w.train_request(**ORDERED, folds=3))
+        run = w.cluster.run
+        while run.training.phase != "refit":
+            await w.cluster.changes.wait_beyond(w.cluster.changes.count)
+        version, folds, percent = (
+            w.committed.version,
+            list(run.training.folds),
+            run.training.percent,
+        )
+        (row,) = (await w.engine.context.store.load()).trainings
+        after = training_of(row, [])
+        after.interrupt("then", version)
+        assert (after.folds, after.percent) == (folds, percent)
+        assert len(folds) == 3
+        assert after.error == (
+            f"interrupted: the server ended in the refit after the rounds; version {version} stays in"
+            " force, as it was evaluated"
+        )
+        assert after.refit.state == "failed"
 
 
 async def test_progress_counts_folds_and_refit_and_never_goes_back(tmp_path):
