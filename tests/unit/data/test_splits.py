@@ -210,3 +210,20 @@ def test_a_test_part_that_is_not_later_than_train_is_reported():
 def test_one_moment_for_all_rows_cannot_be_cut():
     with pytest.raises(InvalidDataset, match="distinct times"):
         split_by_time(np.arange(100), np.zeros(100), np.zeros(100, dtype=int), SplitRule(0))
+
+
+@pytest.mark.parametrize("rule", [{"gap": 20}, {"window": 21}])
+def test_a_select_part_that_was_asked_for_and_cannot_hold_a_sample_is_refused(rule):
+    rows = np.arange(300)
+    history = rows, rows.astype(float), np.zeros(300, dtype=int)
+    with pytest.raises(InvalidArguments, match="validation_size=20 leaves no whole sample"):
+        split_by_time(*history, SplitRule(0, validation_size=20, **rule))
+    kept = split_by_time(*history, SplitRule(0, validation_size=21, **rule))
+    assert len(kept.rows["select"]) == 21 - rule.get("gap", 0)
+
+
+def test_a_split_without_a_select_part_says_that_it_was_asked_for():
+    split = split_stratified(
+        np.arange(300), np.zeros(300, dtype=int), SplitRule(0, validation_size=0)
+    )
+    assert "there is no validation loss and no best round: validation_size is 0" in split.warnings
