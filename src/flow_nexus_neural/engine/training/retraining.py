@@ -97,6 +97,7 @@ class Retraining:
             for fold in data.folds:
                 await self._fold(fold)
             self._last_fold(len(data.folds) + 1)
+            await self._record("fold_scored")
         if self.training.refit is not None:
             self.training.enter("refit")
             await self._refit(judge)
