@@ -58,7 +58,7 @@ class EngineDouble:
         seed = 42 if request.seed is None else request.seed
         return r.ClusterReport(
             cluster_id=CLUSTER,
-            name=request.name,
+            name=request.name or "double",
             topology=request.topology,
             architecture=request.architecture,
             consensus=request.consensus,
@@ -80,6 +80,7 @@ class EngineDouble:
             isolation=r.IsolationPreview(level="strict", platform="linux"),
             max_nodes=32,
             created_at=LONG_AGO,
+            restored=None,
             warnings=[],
         )
 
@@ -293,6 +294,7 @@ def cluster_line() -> r.ClusterLine:
         training_status="completed",
         training_progress=100.0,
         model_version=50,
+        restorable=None,
     )
 
 

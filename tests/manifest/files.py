@@ -127,6 +127,7 @@ ESCAPES = TestFile("tests/security/test_escape_battery.py")
 CONFINED = TestFile("tests/security/test_real_nodes.py")
 
 # The rest.
+RESTORING = TestFile("tests/sim/test_restoring_ended.py")
 TRADING = TestFile("tests/unit/client_examples/test_trading.py")
 COMMITTED = TestFile("tests/unit/bench/test_committed_results.py")
 CODE = TestFile("tests/unit/test_architecture.py")

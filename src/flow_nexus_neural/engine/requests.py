@@ -3,9 +3,10 @@
 Importing this module loads neither numpy nor the engine.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic_core import InitErrorDetails
 
 from flow_nexus_neural.vocabulary import (
     BATCH_SIZE,
@@ -37,6 +38,9 @@ from flow_nexus_neural.vocabulary import (
 )
 
 Probability = Annotated[float, Field(ge=0, le=1)]
+ClusterName = Annotated[
+    str, Field(min_length=CLUSTER_NAME_LENGTH.low, max_length=CLUSTER_NAME_LENGTH.high)
+]
 CapabilityTag = Annotated[str, Field(pattern=CAPABILITY_PATTERN)]
 Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
 Epochs = Annotated[int, Field(ge=EPOCHS.low, le=EPOCHS.high)]
@@ -51,11 +55,13 @@ class EngineRequest(BaseModel):
 
 
 class InitRequest(EngineRequest):
-    """Create a cluster."""
+    """Create a cluster, or with `restore` bring one back that has ended.
 
-    name: Annotated[
-        str, Field(min_length=CLUSTER_NAME_LENGTH.low, max_length=CLUSTER_NAME_LENGTH.high)
-    ]
+    A restored cluster has the settings that it had; of the other fields only `name` may then say something
+    new.
+    """
+
+    name: ClusterName | None = None
     topology: Topology = "mesh"
     architecture: Architecture = "transformer"
     consensus: Consensus = "proof-of-learning"
@@ -63,6 +69,19 @@ class InitRequest(EngineRequest):
     daa_enabled: bool = True
     reuse: bool = False
     seed: Seed | None = None
+    restore: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _needs_a_name(cls, given: Any) -> Any:
+        """Only a restored cluster has a name already."""
+        named = isinstance(given, dict) and (
+            given.get("name") is not None or given.get("restore") is not None
+        )
+        if not named:
+            missing: InitErrorDetails = {"type": "missing", "loc": ("name",), "input": given}
+            raise ValidationError.from_exception_data(cls.__name__, [missing])
+        return given
 
 
 class ListRequest(EngineRequest):

@@ -54,6 +54,7 @@ ARGUMENT_WORDS = _by_word(
         "until": "wait_for wait_until",
         "detail": "details level verbosity",
         "delete_artifacts": "force delete purge remove_files delete_files delete_weights",
+        "restore": "restore_from load load_from resume reopen undo_terminate checkpoint from_checkpoint",
         "include_ended": "all include_all ended terminated",
         "limit": "max_results n count",
     }

@@ -50,6 +50,9 @@ INIT_ARGUMENTS = {
         "true: return the live cluster of this name and settings if there is one, instead of a new one."
     ),
     "seed": "Set it to repeat an earlier run; every random choice follows from it.",
+    "restore": (
+        "Id or name of a terminated cluster to bring back with nodes and model; name then renames it."
+    ),
 }
 DEPLOY_ARGUMENTS = _CLUSTER_ID | {
     "node_type": "Another name for role; role wins if both are given.",
@@ -166,7 +169,8 @@ LIST_ARGUMENTS = {
 _GUARANTEES = "What the mode promises; holds false: nothing."
 
 INIT_OUTPUTS = {
-    "created": "false: an existing one is reused",
+    "created": "false: an existing one is reused or restored",
+    "restored": "What came back of a terminated cluster.",
     "config": "Effective settings and limits.",
     "guarantees": _GUARANTEES,
     "isolation": "How nodes will be confined.",
@@ -232,7 +236,7 @@ PREDICT_OUTPUTS = {
     "input_report": "What of the input was used, filled in or ignored.",
 }
 TERMINATE_OUTPUTS = {
-    "checkpoints_kept": "Files of the model that stay. They cannot be loaded again.",
+    "checkpoints_kept": "Files of the model that stay.",
     "artifacts_path": "their folder below the state directory",
     "final_metrics": "Rounds, accuracy, loss and bytes reached.",
 }

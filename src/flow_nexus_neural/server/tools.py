@@ -104,8 +104,8 @@ async def neural_cluster_terminate(
 ) -> TerminateResult:
     """End a cluster and stop all its nodes, or only stop one training (training_id) or one node (node_id).
 
-    Call it last, and ask the user first: an ended cluster cannot be used again. Saved weights stay as files,
-    which no cluster can load again, unless delete_artifacts is true.
+    Call it last, and ask the user first. Unless delete_artifacts is true, neural_cluster_init (restore)
+    brings the cluster back.
     """
     return TerminateResult.of(await engine.terminate(request))
 

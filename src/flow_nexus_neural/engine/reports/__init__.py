@@ -13,6 +13,7 @@ from flow_nexus_neural.engine.reports.cluster import (
     FinalMetrics,
     IsolationPreview,
     Limits,
+    Restored,
     TerminateReport,
 )
 from flow_nexus_neural.engine.reports.connection import (
@@ -93,6 +94,7 @@ __all__ = [
     "PredictionReport",
     "Rebalanced",
     "Report",
+    "Restored",
     "Serving",
     "SplitSizes",
     "StatusReport",
