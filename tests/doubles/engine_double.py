@@ -233,7 +233,9 @@ class EngineDouble:
         report = status_report([node_status(i) for i in range(n_nodes)], request.detail == "full")
         return report.model_copy(update=self.replace)
 
-    async def predict(self, request: q.PredictRequest) -> r.PredictionReport:
+    async def predict(
+        self, request: q.PredictRequest, progress: Progress | None = None
+    ) -> r.PredictionReport:
         self._record(request)
         return prediction_report(request.aggregation)
 
@@ -483,6 +485,7 @@ def prediction_report(aggregation: q.Aggregation) -> r.PredictionReport:
         ),
         latency_ms=9.7123456,
         synthetic_training_data=True,
+        output=None,
         warnings=[],
     )
 

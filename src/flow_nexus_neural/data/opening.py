@@ -72,7 +72,7 @@ class DataRoots:
     def _opened(
         self, root: Path, parts: Sequence[str], resolved: Path
     ) -> Iterator["DataFile | DataDirectory"]:
-        descriptor = _walk(root, parts) if CAN_WALK else _open_by_name(root.joinpath(*parts))
+        descriptor = walk(root, parts) if CAN_WALK else _open_by_name(root.joinpath(*parts))
         with _held(descriptor):
             if descriptor is None or stat.S_ISDIR(os.fstat(descriptor).st_mode):
                 yield DataDirectory(self, resolved, descriptor)
@@ -141,8 +141,13 @@ def _held(descriptor: int | None) -> Iterator[None]:
             os.close(descriptor)
 
 
-def _walk(root: Path, parts: Sequence[str]) -> int:
-    """A descriptor of what lies at `parts` below the root, reached without following a link."""
+def walk(root: Path, parts: Sequence[str]) -> int:
+    """A descriptor of what lies at `parts` below the root, reached without following a link.
+
+    Raises:
+        FileNotFoundError: There is nothing.
+        InvalidDataset: It is neither a regular file nor a directory, or a link took its place.
+    """
     flags = _STEP if parts else os.O_RDONLY
     current = os.open(root, flags | _DIRECTORY)
     for place, name in enumerate(parts):

@@ -33,6 +33,7 @@ from flow_nexus_neural.engine.operations.terminate import stop_nodes, terminate
 from flow_nexus_neural.engine.operations.wait import wait_for_change
 from flow_nexus_neural.engine.ports import REAL_PORTS, Offload, Ports
 from flow_nexus_neural.engine.prediction.predict import predict
+from flow_nexus_neural.engine.prediction.predict_file import predict_file
 from flow_nexus_neural.engine.reports import (
     ClusterList,
     ClusterReport,
@@ -231,9 +232,14 @@ class Engine:
         changed, timed_out = await wait_for_change(cluster, request, progress)
         return await status_report(cluster, request, changed=changed, timed_out=timed_out)
 
-    async def predict(self, request: PredictRequest) -> PredictionReport:
-        """Ask the serving nodes under a deadline."""
-        return await predict(await self._clusters.find_live(request.cluster_id), request)
+    async def predict(
+        self, request: PredictRequest, progress: Progress | None = None
+    ) -> PredictionReport:
+        """Ask the serving nodes under a deadline; from a file or into one, batch by batch."""
+        cluster = await self._clusters.find_live(request.cluster_id)
+        if request.input_path is None and request.output_path is None and not request.overwrite:
+            return await predict(cluster, request)
+        return await predict_file(cluster, request, progress)
 
     async def terminate(self, request: TerminateRequest) -> TerminateReport:
         """Stop every node of a cluster, or one training. Idempotent; shielded from cancellation."""

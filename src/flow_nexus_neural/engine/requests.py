@@ -79,8 +79,7 @@ class InitRequest(EngineRequest):
             given.get("name") is not None or given.get("restore") is not None
         )
         if not named:
-            missing: InitErrorDetails = {"type": "missing", "loc": ("name",), "input": given}
-            raise ValidationError.from_exception_data(cls.__name__, [missing])
+            raise _missing(cls, "name", given)
         return given
 
 
@@ -160,15 +159,34 @@ class StatusRequest(EngineRequest):
 class PredictRequest(EngineRequest):
     """Ask the serving nodes.
 
-    `input_data` is a record or a list of them, as JSON text or as values.
+    `input_data` is a record or a list of them, as JSON text or as values; `input_path` names a file of them
+    instead. With `output_path` the answers go into a file.
     """
 
     cluster_id: str
-    input_data: str | dict[str, JsonValue] | list[JsonValue]
+    input_data: str | dict[str, JsonValue] | list[JsonValue] | None = None
+    input_path: str | None = None
+    output_path: str | None = None
+    overwrite: bool = False
     aggregation: Aggregation = DEFAULT_AGGREGATION
     weights: dict[str, Annotated[float, Field(ge=0)]] | None = None
     deadline_ms: Annotated[int, Field(ge=DEADLINE_MS.low, le=DEADLINE_MS.high)] | None = None
     detail: AnswerDetail = "default"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _needs_input(cls, given: Any) -> Any:
+        """Without a file, the records themselves are needed."""
+        if not isinstance(given, dict) or (
+            given.get("input_data") is None and given.get("input_path") is None
+        ):
+            raise _missing(cls, "input_data", given)
+        return given
+
+
+def _missing(model: type[EngineRequest], field: str, given: Any) -> ValidationError:
+    missing: InitErrorDetails = {"type": "missing", "loc": (field,), "input": given}
+    return ValidationError.from_exception_data(model.__name__, [missing])
 
 
 class TerminateRequest(EngineRequest):

@@ -146,6 +146,12 @@ PREDICT_ARGUMENTS = _CLUSTER_ID | {
         'One record like {"price": 50210} or a list of at most 1,000. Send bare rows of numbers as JSON'
         " text."
     ),
+    "input_path": "Instead of input_data: a file of rows, found and read like a dataset.",
+    "output_path": (
+        "Writes one row per input row into this new .csv, .jsonl or .parquet file in the data directory or"
+        " below an --allow-path; needed above 1,000 rows."
+    ),
+    "overwrite": "true: output_path may replace a file.",
     "aggregation": (
         "How the nodes' answers are combined. mean: their average. majority: share of votes, or median."
         " weighted: better nodes count more. ensemble: the same as weighted in this version."
@@ -234,6 +240,7 @@ PREDICT_OUTPUTS = {
     "excluded_nodes": "Left out, and why.",
     "degraded": "true: a node is missing",
     "input_report": "What of the input was used, filled in or ignored.",
+    "output": "The file: status (running: call again), sha256, class_counts, metrics by its labels.",
 }
 TERMINATE_OUTPUTS = {
     "checkpoints_kept": "Files of the model that stay.",

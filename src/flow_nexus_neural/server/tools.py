@@ -88,14 +88,14 @@ async def neural_cluster_status(
 
 
 async def neural_predict_distributed(
-    engine: EngineSurface, request: PredictRequest, _: Progress
+    engine: EngineSurface, request: PredictRequest, progress: Progress
 ) -> PredictResult:
     """Predict with every serving node of a trained cluster and combine their answers.
 
     Call it once neural_train_distributed has committed a round, also while it goes on. It returns the
     prediction, its confidence, the agreement of the nodes and each node's answer.
     """
-    answer = PredictResult.of(await engine.predict(request))
+    answer = PredictResult.of(await engine.predict(request, progress))
     return answer_short_enough(answer, full=request.detail == "full")
 
 
@@ -198,7 +198,7 @@ TOOL_SPECS: tuple[ToolSpec[Any], ...] = (
         title="Predict with a cluster",
         request=PredictRequest,
         result=PredictResult,
-        annotations=_hints(reads=True, idempotent=True),
+        annotations=_hints(destroys=True),
         arguments=texts.PREDICT_ARGUMENTS,
         outputs=texts.PREDICT_OUTPUTS,
         published={"input_data": _TEXT_OR_JSON},

@@ -147,6 +147,8 @@ async def _stop_everything(cluster: LiveCluster) -> int:
         run.stop()
         with anyio.move_on_after(STOP_TRAINING_S):
             await run.ended.wait()
+    if cluster.file is not None:
+        await cluster.file.stop()
     cluster.state.record_final(_metrics(cluster))
     stopped = await stop_nodes(cluster)
     for slot in list(cluster.slots):

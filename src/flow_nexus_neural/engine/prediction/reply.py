@@ -27,6 +27,7 @@ from flow_nexus_neural.vocabulary import Label
 
 MAX_NODE_VALUES = 4000
 LEVEL = 0.9
+NODE_ANSWERS_LEFT_OUT = "node_predictions left out"
 
 Floats = NDArray[np.float64]
 
@@ -59,10 +60,19 @@ class Answer:
         return [slot for slot in self.slots if slot.name in self.logits]
 
 
-def report(cluster_id: str, prediction_id: str, answer: Answer) -> PredictionReport:
-    """The reply to a prediction."""
+def report(
+    cluster_id: str, prediction_id: str, answer: Answer, made: Served | None = None
+) -> PredictionReport:
+    """The reply to a prediction.
+
+    Args:
+        cluster_id: Of the cluster.
+        prediction_id: Of the prediction.
+        answer: What it is made of.
+        made: What `served` made of it, where the caller has that already.
+    """
     schema, bundle = answer.committed.schema, answer.committed.bundle
-    made = _served(answer)
+    made = made or served(answer)
     fused = made.final
     labels = _labels(answer, fused)
     confidence = _confidence(answer, _certainty(answer, fused))
@@ -107,6 +117,7 @@ def report(cluster_id: str, prediction_id: str, answer: Answer) -> PredictionRep
         input_report=_input_report(answer.adapted),
         latency_ms=answer.elapsed_ms,
         synthetic_training_data=answer.committed.dataset.synthetic,
+        output=None,
         warnings=warnings,
     )
 
@@ -120,7 +131,8 @@ def _shortage(n_used: int, n_expected: int) -> str | None:
     return f"{n_used} of {n_expected} nodes answered{wanted}"
 
 
-def _served(answer: Answer) -> Served:
+def served(answer: Answer) -> Served:
+    """The answers of the nodes, combined and calibrated."""
     answered, bundle = answer.answered, answer.committed.bundle
     return serve(
         bundle if _as_measured(answer) else replace(bundle, calibrators={}),
@@ -153,7 +165,7 @@ def _certainty(answer: Answer, fused: Fused) -> Floats | None:
         return None
     if answer.request.aggregation == "majority":
         mean = replace(answer, request=answer.request.model_copy(update={"aggregation": "mean"}))
-        probabilities = _served(mean).final.probabilities
+        probabilities = served(mean).final.probabilities
     if probabilities is None:
         return None
     chosen = fused.decisions[:, None]
@@ -210,7 +222,7 @@ def _node_answers(
             None,
             None,
             [
-                f"node_predictions left out: {rows} records x {len(answered)} nodes; ask with detail 'full'"
+                f"{NODE_ANSWERS_LEFT_OUT}: {rows} records x {len(answered)} nodes; ask with detail 'full'"
             ],
         )
     by_slot: dict[str, list[Label]] = {}

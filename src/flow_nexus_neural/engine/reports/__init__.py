@@ -28,6 +28,8 @@ from flow_nexus_neural.engine.reports.prediction import (
     IndividualPrediction,
     InputReport,
     Interval,
+    MeasuredOnFile,
+    PredictedFile,
     PredictionReport,
 )
 from flow_nexus_neural.engine.reports.status import (
@@ -87,10 +89,12 @@ __all__ = [
     "IsolationReport",
     "Latency",
     "Limits",
+    "MeasuredOnFile",
     "NetworkInfo",
     "NodeReport",
     "NodeStatus",
     "Performance",
+    "PredictedFile",
     "PredictionReport",
     "Rebalanced",
     "Report",
