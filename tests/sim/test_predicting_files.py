@@ -462,7 +462,7 @@ async def test_a_window_of_rows_is_predicted_as_the_same_window_in_a_call(tmp_pa
 
 
 REFUSED = {
-    "outside": ("/tmp/out.csv", PathNotAllowed, "outside"),  # noqa: S108 - that is the point
+    "outside": ("/tmp/out.csv", PathNotAllowed, "outside"),
     "up": ("../out.csv", PathNotAllowed, "holds '..'"),
     "hidden": (".out.csv", PathNotAllowed, "hidden"),
     "hidden folder": (".secret/out.csv", PathNotAllowed, "hidden"),

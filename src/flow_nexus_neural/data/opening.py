@@ -40,11 +40,23 @@ class DataRoots:
     Args:
         roots: In the order of look-up.
         read_s: Time from now on in which everything has to be read.
+        labels_needed: See `DataFile`.
     """
 
-    def __init__(self, roots: Sequence[Path], read_s: float = READ_DEADLINE_S) -> None:
+    def __init__(
+        self,
+        roots: Sequence[Path],
+        read_s: float = READ_DEADLINE_S,
+        *,
+        labels_needed: bool = True,
+    ) -> None:
+        self.labels_needed = labels_needed
         self.paths = [root.resolve() for root in roots]
         self.deadline = time.monotonic() + read_s
+
+    def file(self, descriptor: int, name: str) -> DataFile:
+        """An opened file, as its readers see it. Raises as `DataFile`."""
+        return DataFile(descriptor, name, self.deadline, labels_needed=self.labels_needed)
 
     def holds(self, resolved: Path) -> bool:
         """Whether a resolved path lies below a root."""
@@ -77,7 +89,7 @@ class DataRoots:
             if descriptor is None or stat.S_ISDIR(os.fstat(descriptor).st_mode):
                 yield DataDirectory(self, resolved, descriptor)
             else:
-                yield DataFile(descriptor, resolved.name, self.deadline)
+                yield self.file(descriptor, resolved.name)
 
 
 class DataDirectory:
@@ -117,7 +129,7 @@ class DataDirectory:
             if stat.S_ISDIR(os.fstat(descriptor).st_mode):
                 yield DataDirectory(self._roots, path, descriptor)
             else:
-                yield DataFile(descriptor, name, self._roots.deadline)
+                yield self._roots.file(descriptor, name)
 
 
 def resolved_path(path: Path) -> Path:

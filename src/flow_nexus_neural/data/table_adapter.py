@@ -198,10 +198,10 @@ class TableAdapter:
         if odd:
             cells = np.flatnonzero(np.isin(column.codes, list(odd)))
             first = int(cells[0])
-            refusal = odd[int(column.codes[first])]
-            told = f"row {first}: {refusal.message}"
+            worst = odd[int(column.codes[first])]
+            told = f"row {first}: {worst.message}"
             if len(cells) > (1 - MOSTLY) * (column.codes >= 0).sum():
-                raise InvalidRecord(told, hint=refusal.hint)
+                raise InvalidRecord(told, hint=worst.hint)
             self.warnings.append(f"{told}; {len(cells)} such cells of '{name}' count as unknown")
         return values[column.codes]
 

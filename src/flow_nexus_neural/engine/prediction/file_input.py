@@ -1,7 +1,7 @@
 """The rows of a prediction, from a file or from the call itself, in parts that one question holds."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -23,8 +23,8 @@ from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.errors import InvalidArguments
 from flow_nexus_neural.settings import Settings
 
-BATCH_PRODUCTS = 50_000_000
-"""Multiplications of one batch: some 20 ms of a node, behind which other predictions wait."""
+BATCH_PRODUCTS = 10_000_000
+"""Multiplications of one batch, roughly: some 10 ms of a node, behind which other predictions wait."""
 MIN_BATCH = 16
 TIME = "time"
 """The reason for which a column of times was left out of the inputs."""
@@ -76,7 +76,7 @@ def read_input(
         every = np.ones(len(adapted.x), dtype=np.bool_)
         return FileInput(len(every), lambda _first, _end: AdaptedRows(adapted, every, every))
     source = resolve_file(request.input_path, settings)
-    return _of_table(source.table, committed)
+    return _of_table(_with_target(source.table, committed.schema, source.name), committed)
 
 
 def refuse_same_file(request: PredictRequest, place: OutputPlace, settings: Settings) -> None:
@@ -111,6 +111,19 @@ def _of_table(table: Table, committed: CommittedVersion) -> FileInput:
         ids=ids,
         labels=labels,
         warnings=[*warnings, *adapter.warnings, *(labels.warnings if labels else ())],
+    )
+
+
+def _with_target(table: Table, schema: DataSchema, name: str) -> Table:
+    """The rows with the last column of a matrix as the target where it is one more than the inputs."""
+    if not name.lower().endswith(".npy") or schema.target_name is None:
+        return table
+    *inputs, last = table.columns
+    if inputs != [spec.name for spec in schema.columns]:
+        return table
+    return replace(
+        table,
+        columns={**{n: table.columns[n] for n in inputs}, schema.target_name: table.columns[last]},
     )
 
 
