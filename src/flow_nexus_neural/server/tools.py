@@ -226,6 +226,12 @@ TOOL_SPECS: tuple[ToolSpec[Any], ...] = (
 )
 """In the order in which they are called; the list of clusters, at any time, comes last."""
 
+NEVER_SUGGESTED = frozenset({"neural_cluster_terminate"})
+"""What ends something by its name alone; a prediction replaces a file only where it is told to."""
+
+READING = _hints(reads=True, idempotent=True)
+"""The hints of every tool of a read-only server."""
+
 READ_ONLY_TOOLS = (
     "neural_cluster_status",
     "neural_predict_distributed",
