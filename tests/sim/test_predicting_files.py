@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 from contextlib import suppress
+from itertools import pairwise
 
 import anyio
 import numpy as np
@@ -221,8 +222,10 @@ async def test_rows_without_any_input_have_no_prediction_and_are_counted(tmp_pat
         assert "1 rows give none of the model's inputs" in " ".join(report.warnings)
         partly = await w.predict(cluster, [{"f0": float(rows[9][0]), "f2": float(rows[9][2])}])
         assert float(found[9]["prediction"]) == pytest.approx(partly.predictions[0], rel=1e-5)
-        short = await w.engine.predict(PredictRequest(cluster_id=cluster, input_path="in.csv"))
-        assert short.predictions[7] is short.confidences[7] is None
+        with pytest.raises(
+            InvalidRecord, match="row 7 gives none of the model's inputs, as 1 rows do"
+        ):
+            await w.engine.predict(PredictRequest(cluster_id=cluster, input_path="in.csv"))
 
 
 @pytest.mark.usefixtures("small_batches")
@@ -459,6 +462,23 @@ async def test_a_window_of_rows_is_predicted_as_the_same_window_in_a_call(tmp_pa
         assert answered == pytest.approx(reply.predictions, rel=2e-6)
         assert [late[int(r["row"])]["t"] < 3 for r in found] == [not r["prediction"] for r in found]
         assert report.output.measured.rows == 197
+
+
+async def test_a_forecast_is_measured_against_the_rows_that_follow(tmp_path, folder):
+    prices = [20 + (i * 7) % 11 + np.sin(i) for i in range(300)]
+    rows = [{"time": i, "price": float(p), "v": i % 5} for i, p in enumerate(prices)]
+    (folder / "in.csv").write_text(
+        "time,price,v\n" + "".join(f"{r['time']},{r['price']!r},{r['v']}\n" for r in rows)
+    )
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(1)
+        await w.train(cluster, rows, time_column="time")
+        report = await into_file(w, cluster)
+        found = read_csv(folder / "out.csv")
+        rises = [b > a for a, b in pairwise(prices)]
+        right = np.mean([int(r["decision"]) == up for r, up in zip(found, rises, strict=False)])
+        assert (report.output.measured.rows, report.output.measured.column) == (299, "price")
+        assert report.output.measured.accuracy == pytest.approx(right)
 
 
 REFUSED = {

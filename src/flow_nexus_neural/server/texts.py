@@ -19,7 +19,8 @@ Data: a built-in name (crypto_market_historical_data and synthetic:xor are gener
 a CSV, JSON, JSONL or NPZ file in the data directory or the directory in which the server was started, or \
 inline: {"data": [[0,1],[1,0],...], "labels": [1,0,...]} or a list of records; at least 30 rows.
 
-input_data is one record, e.g. {"price": 50210, "features": [0.001]}, or a list of records. Limits: 32 nodes \
+input_data is one record, e.g. {"price": 50210, "features": [0.001]}, or a list of records; input_path and \
+output_path are for files. Limits: 32 nodes \
 per cluster, 10 million parameters per network, 1 million rows, unless the operator changed them. An error \
 reads `code: what is wrong. what is valid. next call.`"""
 

@@ -37,7 +37,14 @@ from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.engine.surface import Progress
 from flow_nexus_neural.engine.versions.loading import expected_slots
-from flow_nexus_neural.errors import InvalidArguments, NotAvailable, Overloaded, ShuttingDown
+from flow_nexus_neural.errors import (
+    InvalidArguments,
+    InvalidRecord,
+    NeuralError,
+    NotAvailable,
+    Overloaded,
+    ShuttingDown,
+)
 
 if TYPE_CHECKING:
     from flow_nexus_neural.data.table_adapter import AdaptedRows
@@ -157,8 +164,9 @@ class FileJob:
             with self._scope, self._cluster.state.answering():
                 self._report = await self._predict()
         except Exception as failure:  # noqa: BLE001 - it is the caller's, who is told by `outcome`
-            self._failure = failure
+            self._failure = _without_traces(failure)
         finally:
+            self._tally = Tally(self._committed.schema)  # what it kept of the rows can be much
             self._step()
             self.finished.set()
 
@@ -227,19 +235,19 @@ class FileJob:
                 hint="give output_path too, such as predictions.csv, and read the file",
             )
         rows = source.read(0, source.rows)
+        for numbers, why in (
+            (~rows.known, "gives none of"),
+            (~rows.whole, "lacks rows before it for"),
+        ):
+            if numbers.any():
+                raise InvalidRecord(
+                    f"row {int(numbers.argmax())} {why} the model's inputs, as {int(numbers.sum())} rows do",
+                    hint="give output_path too: such rows are empty in the file; or leave them out",
+                )
         await bring_back(self._cluster, self.request)
         answer = await self._ask(rows)
         made = report(self._cluster.cluster_id, self._prediction_id, answer)
-        missing = [not ok for ok in rows.usable.tolist()]
-        warnings = [*made.warnings, *source.warnings, *self._gaps(sum(missing))]
-        blank = {
-            name: [None if gone else value for value, gone in zip(values, missing, strict=True)]
-            for name, values in (
-                ("predictions", made.predictions),
-                ("confidences", made.confidences),
-            )
-        }
-        return made.model_copy(update={**blank, "warnings": warnings})
+        return made.model_copy(update={"warnings": [*made.warnings, *source.warnings]})
 
     async def _into(self, output: OutputFile, source: FileInput) -> PredictionReport:
         context = self._cluster.context
@@ -339,6 +347,13 @@ class FileJob:
     def _step(self) -> None:
         self._stepped.set()
         self._stepped = anyio.Event()
+
+
+def _without_traces(failure: Exception) -> Exception:
+    """A failure that may wait for its caller: its traces would hold all that was read as long as that."""
+    if isinstance(failure, NeuralError):
+        failure.__context__ = failure.__cause__ = failure.__traceback__ = None
+    return failure
 
 
 def _opened(place: OutputPlace, overwrite: bool) -> OutputFile:  # noqa: FBT001 - called by position
