@@ -1,10 +1,12 @@
 """A terminated cluster whose files stay comes back as it was: its nodes, links, model and answers."""
 
 import shutil
+from dataclasses import replace
 
 import anyio
 import pytest
 
+from flow_nexus_neural.engine.engine import _Turn
 from flow_nexus_neural.engine.requests import InitRequest, ListRequest
 from flow_nexus_neural.errors import (
     AmbiguousCluster,
@@ -259,3 +261,25 @@ async def test_of_two_that_restore_one_cluster_at_one_time_one_is_told_that_it_l
             group.start_soon(try_it)
         assert sorted(map(str, outcomes)) == ["2", "cluster_exists"]
         assert len([node for node in w.runtime.nodes if not node.gone]) == 2
+
+
+async def test_a_restore_that_waits_for_a_deletion_is_refused(tmp_path):
+    async with world(tmp_path) as w:
+        cluster = await trained(w)
+        await w.terminate(cluster)
+        outcomes = []
+
+        async def try_it():
+            try:
+                outcomes.append(await restore(w, cluster))
+            except ClusterTerminated as failure:
+                outcomes.append(failure.code)
+
+        async with anyio.create_task_group() as group:
+            turn = w.engine._turns.setdefault(cluster, _Turn())
+            async with turn.lock:  # as a deletion holds it
+                group.start_soon(try_it)
+                await anyio.wait_all_tasks_blocked()
+                ended = w.engine._clusters.ended(cluster)
+                w.engine._clusters._known[cluster] = replace(ended, deleted=True)
+        assert outcomes == ["cluster_terminated"]

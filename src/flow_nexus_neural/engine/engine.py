@@ -169,9 +169,10 @@ class Engine:
                 ended = ended_cluster(self._clusters, request, text)
                 if isinstance(ended, LiveCluster):
                     return self._reused(ended, request)
-                refuse_restore(self.context, self._clusters, request, ended)
                 turn = self._turns.setdefault(ended.cluster_id, _Turn())
                 async with turn.lock:
+                    # Once more: its files may have been deleted meanwhile.
+                    ended = refuse_restore(self.context, self._clusters, request, ended)
                     state = await reopened(self.context, self._clusters, request, ended)
                     cluster = self._add(state)
             cluster.changed()

@@ -77,14 +77,15 @@ def ended_cluster(
 
 def refuse_restore(
     context: EngineContext, clusters: Clusters, request: InitRequest, ended: EndedCluster
-) -> None:
-    """Refuse what can be told without reading the cluster.
+) -> EndedCluster:
+    """Refuse what can be told without reading the cluster; returns it as it is now.
 
     Raises:
         ClusterTerminated: Its files were deleted.
         ClusterExists: A live cluster has the name.
         LimitExceeded: There are as many live clusters as may be.
     """
+    ended = clusters.ended(ended.cluster_id) or ended
     if ended.deleted:
         raise ended.refuse()
     name = request.name or ended.name
@@ -95,6 +96,7 @@ def refuse_restore(
             hint=f"pass another name together with restore {ended.cluster_id!r}",
         )
     refuse_more_clusters(context, len(clusters.live()))
+    return ended
 
 
 def refuse_more_clusters(context: EngineContext, live: int) -> None:
