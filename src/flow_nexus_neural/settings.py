@@ -35,7 +35,7 @@ class Settings(BaseModel):
         state_dir: Directory of the journal, checkpoints and data; created with mode 0700.
         data_dir: Root of relative data-set paths; None means `<state_dir>/data`.
         start_dir: The directory in which the server was started, also a data root; None if it is not one.
-        allow_paths: Further roots from which data may be read.
+        allow_paths: Further roots from which data may be read and into which predictions may be written.
         max_nodes: Slots per cluster.
         max_clusters: Live clusters per server.
         node_memory_mb: MiB that a `large` node may allocate above its start size; `base` gets half,
@@ -104,6 +104,11 @@ class Settings(BaseModel):
         """Every directory from which data may be read, in the order of look-up."""
         started_in = () if self.start_dir is None else (self.start_dir,)
         return (self.data_root, *started_in, *self.allow_paths)
+
+    @property
+    def write_roots(self) -> tuple[Path, ...]:
+        """Every directory into which predictions may be written; that of the start is none of them."""
+        return (self.data_root, *self.allow_paths)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str], **flags: object) -> Self:

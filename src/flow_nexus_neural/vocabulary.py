@@ -3,6 +3,7 @@
 Importing this module loads neither numpy nor the engine, so that tools can be listed without them.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Generic, Literal, NamedTuple, TypeVar, get_args
@@ -32,6 +33,8 @@ Until = Literal["change", "done"]
 """What a status call waits for: any change of the cluster, or the end of the training."""
 Applies = Literal["now", "next_round"]
 """When a change of nodes or links takes effect; during a training, at its next round."""
+SIGNIFICANT_DIGITS: Final = 6
+"""Of every float that a caller gets, in a reply or in a file."""
 Label = str | int | float | bool
 """A class as it is written in the data."""
 
@@ -198,3 +201,8 @@ def parse_partition(text: str) -> Partition:
             hint="for example dirichlet:0.5; a small alpha makes the workers' classes differ more",
         )
     return Partition(kind, alpha)
+
+
+def round_float(value: float) -> float | None:
+    """Round to six significant digits; None if the value is not finite."""
+    return float(f"{value:.{SIGNIFICANT_DIGITS}g}") if math.isfinite(value) else None

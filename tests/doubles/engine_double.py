@@ -58,7 +58,7 @@ class EngineDouble:
         seed = 42 if request.seed is None else request.seed
         return r.ClusterReport(
             cluster_id=CLUSTER,
-            name=request.name,
+            name=request.name or "double",
             topology=request.topology,
             architecture=request.architecture,
             consensus=request.consensus,
@@ -80,6 +80,7 @@ class EngineDouble:
             isolation=r.IsolationPreview(level="strict", platform="linux"),
             max_nodes=32,
             created_at=LONG_AGO,
+            restored=None,
             warnings=[],
         )
 
@@ -238,7 +239,9 @@ class EngineDouble:
         report = status_report([node_status(i) for i in range(n_nodes)], request.detail == "full")
         return report.model_copy(update=self.replace)
 
-    async def predict(self, request: q.PredictRequest) -> r.PredictionReport:
+    async def predict(
+        self, request: q.PredictRequest, progress: Progress | None = None
+    ) -> r.PredictionReport:
         self._record(request)
         return prediction_report(request.aggregation)
 
@@ -299,6 +302,7 @@ def cluster_line() -> r.ClusterLine:
         training_status="completed",
         training_progress=100.0,
         model_version=50,
+        restorable=None,
     )
 
 
@@ -495,6 +499,7 @@ def prediction_report(aggregation: q.Aggregation) -> r.PredictionReport:
         ),
         latency_ms=9.7123456,
         synthetic_training_data=True,
+        output=None,
         warnings=[],
     )
 

@@ -212,7 +212,7 @@ def test_no_published_schema_gives_one_value_a_list_of_types(server: Served):
         ("neural_cluster_connect", (False, False, True, False)),
         ("neural_train_distributed", (False, False, False, False)),
         ("neural_cluster_status", (True, False, True, False)),
-        ("neural_predict_distributed", (True, False, True, False)),
+        ("neural_predict_distributed", (False, True, False, False)),
         ("neural_cluster_terminate", (False, True, True, False)),
         ("neural_cluster_list", (True, False, True, False)),
     ],

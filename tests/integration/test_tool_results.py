@@ -13,7 +13,7 @@ NESTED_ALIASES = {"from", "to"}
 
 FIELDS = {
     "neural_cluster_init": """success id cluster_id name topology architecture consensus status created config
-        daa_enabled wasm_enabled guarantees isolation max_nodes created_at warnings""",
+        daa_enabled wasm_enabled guarantees isolation max_nodes created_at warnings restored""",
     "neural_node_deploy": """success id node_id sandbox_id node_ids slots cluster_id slot role node_type
         status healthy model model_size capabilities autonomy autonomy_level template runtime layers
         layers_source parameters
@@ -38,7 +38,7 @@ FIELDS = {
         effective_ensemble_size error_correlation node_predictions individual_predictions aggregation
         aggregation_method nodes_used nodes_expected excluded_nodes confidence_source stacker degraded
         degraded_reason model_version bundle_sha input_report latency_ms synthetic_training_data
-        warnings""",
+        output warnings""",
     "neural_cluster_terminate": """success cluster_id status already_terminated nodes_terminated training_id
         node_id message checkpoints_kept artifacts_path final_metrics terminated_at warnings""",
     "neural_cluster_list": "success clusters live ended warnings",
@@ -149,6 +149,7 @@ def test_a_read_only_server_offers_only_what_reads():
             "neural_predict_distributed",
             "neural_cluster_list",
         ]
+        assert all(tool.annotations.read_only_hint for tool in reader.tools())
         answer = reader.call("neural_cluster_terminate", {"cluster_id": CLUSTER})
         assert answer.is_error
         assert text_of(answer).startswith("invalid_arguments: there is no tool")

@@ -445,7 +445,7 @@ async def test_a_terminate_says_what_was_ended_and_what_is_kept(tmp_path: Path):
         assert ended["checkpoints_kept"] > 0
         (said,) = ended["warnings"]
         assert f"the {ended['checkpoints_kept']} files of its model stay" in said
-        assert "No cluster can be made of them again" in said
+        assert f"neural_cluster_init (restore '{cluster_id}') brings the cluster back" in said
         headers = [
             json.loads(file.metadata()["flow_nexus_neural"])
             for path in (tmp_path / ended["artifacts_path"]).rglob("*.safetensors")

@@ -14,6 +14,7 @@ from tests.manifest.files import (
     MEMBERSHIP,
     REBALANCING,
     RECOVER,
+    RESTORING,
     RESULTS,
     SEEDS,
     SEVERAL,
@@ -52,6 +53,14 @@ OF_INIT = (
         WEIGHTS / "the_same_seed_gives_the_same_bytes_and_another_one_does_not",
     ),
     INIT.held(
+        "contract.init.restore",
+        "restore brings a terminated cluster back under its id, with its nodes, links, model and answers.",
+        RESTORING / "a_restored_cluster_gives_the_answers_that_it_gave_to_the_bit",
+        RESTORING / "a_restored_cluster_goes_on_and_its_ledger_says_that_it_was_restored",
+        RESTORING / "what_cannot_be_restored_is_refused_with_what_to_do",
+        RESTORING / "a_damaged_file_is_named_and_nothing_comes_back",
+    ),
+    INIT.held(
         "contract.init.rule.defaults",
         "Only the name is needed; the rest is mesh, transformer, proof of learning, and both wishes on.",
         BUILD / "only_a_name_is_needed_and_the_rest_has_its_documented_default",
@@ -74,7 +83,7 @@ OF_INIT = (
     ),
     INIT.held(
         "contract.init.reply.created",
-        "created is false when an existing cluster was reused.",
+        "created is false when an existing cluster was reused or restored.",
         REUSED,
         MADE,
     ),

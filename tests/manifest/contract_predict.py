@@ -10,9 +10,11 @@ from tests.manifest.files import (
     LIFE,
     LOCAL,
     PREDICT,
+    PREDICTING_FILES,
     REMOVAL,
     SERVED,
     USE,
+    WRITING,
 )
 from tests.manifest.promise import Section
 
@@ -55,6 +57,33 @@ OF_PREDICT = (
         "contract.answer_detail.full",
         "The full detail has the numbers of each node for every batch.",
         USE / "answers_of_each_node_to_a_large_batch_are_given_when_asked_for",
+    ),
+    PREDICTION.held(
+        "contract.predict.input_path",
+        "input_path names a file whose rows get the numbers that a reply gives for them.",
+        PREDICTING_FILES / "the_rows_of_a_file_get_the_numbers_that_a_reply_gives_for_them",
+        PREDICTING_FILES / "a_window_of_rows_is_predicted_as_the_same_window_in_a_call",
+        PREDICTING_FILES / "what_cannot_be_predicted_is_refused_with_its_reason_and_leaves_nothing",
+    ),
+    PREDICTION.held(
+        "contract.predict.output_path",
+        "output_path is a new file below a write root that is there whole or not at all.",
+        PREDICTING_FILES / "an_output_that_may_not_be_is_refused_and_nothing_is_written",
+        PREDICTING_FILES / "a_cancelled_call_ends_the_work_and_leaves_nothing",
+        PREDICTING_FILES / "a_call_is_answered_before_hosts_give_up_and_the_same_call_waits_on",
+        WRITING / "a_file_appears_only_when_it_is_published",
+        WRITING / "what_a_killed_process_left_is_removed_by_the_next_and_what_lives_is_not",
+    ),
+    PREDICTION.held(
+        "contract.predict.overwrite",
+        "overwrite lets output_path replace a regular file, which otherwise stays.",
+        PREDICTING_FILES / "a_file_that_is_there_stays_unless_it_may_be_replaced",
+        WRITING / "only_a_regular_file_is_replaced_and_only_when_that_is_allowed",
+    ),
+    PREDICTION.held(
+        "contract.predict.rule.one-version",
+        "All rows of a file are answered by one version, whatever is committed meanwhile.",
+        PREDICTING_FILES / "all_rows_are_of_one_version_whatever_is_committed_meanwhile",
     ),
     PREDICTION.held(
         "contract.predict.detail",

@@ -136,6 +136,9 @@ ESCAPES = TestFile("tests/security/test_escape_battery.py")
 CONFINED = TestFile("tests/security/test_real_nodes.py")
 
 # The rest.
+RESTORING = TestFile("tests/sim/test_restoring_ended.py")
+PREDICTING_FILES = TestFile("tests/sim/test_predicting_files.py")
+WRITING = TestFile("tests/unit/data/test_writing.py")
 TRADING = TestFile("tests/unit/client_examples/test_trading.py")
 COMMITTED = TestFile("tests/unit/bench/test_committed_results.py")
 CODE = TestFile("tests/unit/test_architecture.py")

@@ -63,7 +63,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         "--allow-path",
         action="append",
         metavar="DIR",
-        help="further root of data files; repeatable",
+        help="further root of data files, and of files that predictions may be written to; repeatable",
     )
     for name, text in _NUMBERS.items():
         group.add_argument(f"--{name}", metavar="N", help=text)

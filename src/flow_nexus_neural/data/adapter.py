@@ -29,7 +29,7 @@ MAX_LISTED = 64
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """The column that a name of a record stands for, and the step if it is one value of a vector."""
 
     column: int
@@ -37,7 +37,7 @@ class _Place:
 
 
 @dataclass
-class _Reading:
+class Reading:
     """The records as far as they have been read.
 
     Attributes:
@@ -60,6 +60,15 @@ class _Reading:
             self.warnings[sentence] = None
 
 
+def with_inputs(
+    schema: DataSchema, refusal: InvalidRecord | NoKnownFeature
+) -> InvalidRecord | NoKnownFeature:
+    """A refusal that names the model's inputs and shows a record that would be accepted."""
+    inputs = f"inputs: {inputs_in_order(schema)}; for example {example_record(schema)}"
+    hint = f"{refusal.hint}; {inputs}" if refusal.hint else inputs
+    return type(refusal)(refusal.message, hint=hint)
+
+
 def adapt(schema: DataSchema, input_data: object) -> Adapted:
     """Read records to predict for.
 
@@ -76,9 +85,7 @@ def adapt(schema: DataSchema, input_data: object) -> Adapted:
     try:
         return _adapt(schema, input_data)
     except (InvalidRecord, NoKnownFeature) as refusal:
-        inputs = f"inputs: {inputs_in_order(schema)}; for example {example_record(schema)}"
-        hint = f"{refusal.hint}; {inputs}" if refusal.hint else inputs
-        raise type(refusal)(refusal.message, hint=hint) from None
+        raise with_inputs(schema, refusal) from None
 
 
 def _adapt(schema: DataSchema, input_data: object) -> Adapted:
@@ -90,10 +97,10 @@ def _adapt(schema: DataSchema, input_data: object) -> Adapted:
             hint=f"send at most {max(1, MAX_VALUES // schema.input.flat_width)} records",
         )
     width = schema.input.flat_width // steps
-    reading = _Reading(
+    reading = Reading(
         np.full((len(request.rows), steps, width), np.nan), [None] * len(request.rows)
     )
-    names = _Names(schema)
+    names = RecordNames(schema)
     for index, given in enumerate(request.rows):
         rows = given[-steps:]
         if len(given) > steps:
@@ -105,15 +112,15 @@ def _adapt(schema: DataSchema, input_data: object) -> Adapted:
         for offset, row in enumerate(rows, start=steps - len(rows)):
             _read_row(schema, names, reading, row, (index, offset))
     _require_known(reading)
-    return _scaled(schema, request, reading)
+    return scaled(schema, request, reading)
 
 
-class _Names:
+class RecordNames:
     """All names under which a record may give the columns of a model."""
 
     def __init__(self, schema: DataSchema) -> None:
-        self.exact = {spec.name: _Place(index) for index, spec in enumerate(schema.columns)}
-        self.folded: dict[str, _Place] = {}
+        self.exact = {spec.name: Place(index) for index, spec in enumerate(schema.columns)}
+        self.folded: dict[str, Place] = {}
         for name, place in self.exact.items():
             self.folded.setdefault(name.lower(), place)
         for same in (PRICE_NAMES, VOLUME_NAMES):
@@ -130,7 +137,7 @@ class _Names:
             if split is not None:
                 self._dissolved.setdefault(split[0].lower(), {})[split[1]] = index
 
-    def place_of(self, name: str) -> _Place | None:
+    def place_of(self, name: str) -> Place | None:
         """The column that a name stands for; None if the model has none of this name."""
         place = self.exact.get(name) or self.folded.get(name.lower())
         split = step_of(name) if place is None else None
@@ -140,7 +147,7 @@ class _Names:
         if vector is None or self._columns[vector.column].kind != "vector":
             return None
         within = split[1] < self._columns[vector.column].width
-        return _Place(vector.column, split[1]) if within else None
+        return Place(vector.column, split[1]) if within else None
 
     def steps_of(self, name: str) -> dict[int, int]:
         """Column by step, for a list whose steps are columns of their own; empty for any other name."""
@@ -156,7 +163,7 @@ class _Names:
 
 
 def _read_row(
-    schema: DataSchema, names: _Names, reading: _Reading, row: Row, at: tuple[int, int]
+    schema: DataSchema, names: RecordNames, reading: Reading, row: Row, at: tuple[int, int]
 ) -> None:
     if isinstance(row, list):
         _read_positional(reading, row, at)
@@ -175,19 +182,20 @@ def _read_row(
         elif isinstance(value, list) and (steps := names.steps_of(str(name))):
             _read_steps(schema, steps, reading.values[at], str(name), value)
         elif str(name).lower() in SYMBOL_NAMES and schema.symbols:
-            reading.symbols[at[0]] = _symbol(names.symbols, reading, value)
+            reading.symbols[at[0]] = known_symbol(names.symbols, reading, value)
         elif len(reading.ignored) < MAX_LISTED:
-            shown = _shown(str(name), 80)
-            if shown not in reading.ignored:  # of many rows the first says it for all
-                reading.ignored[shown] = _why_ignored(schema, str(name))
+            told = shown(str(name), 80)
+            if told not in reading.ignored:  # of many rows the first says it for all
+                reading.ignored[told] = why_ignored(schema, str(name))
 
 
-def _shown(text: str, length: int) -> str:
+def shown(text: str, length: int) -> str:
     """A text of the caller, cut to a length and without lone surrogates, which JSON cannot carry."""
     return text[:length].encode("utf-8", "replace").decode()
 
 
-def _why_ignored(schema: DataSchema, name: str) -> str:
+def why_ignored(schema: DataSchema, name: str) -> str:
+    """Why an input of this name is not used."""
     lowered = name.lower()
     outcomes = {outcome.lower() for outcome in schema.outcome_names}
     if label_like(name) or lowered in outcomes or name == schema.target_name:
@@ -199,13 +207,13 @@ def _why_ignored(schema: DataSchema, name: str) -> str:
     return "unknown"
 
 
-def _symbol(symbols: Mapping[str, str], reading: _Reading, value: object) -> str | None:
+def known_symbol(symbols: Mapping[str, str], reading: Reading, value: object) -> str | None:
     """The model's symbol that a record names, in any case; `symbols` has them by their lower case."""
     if value is None:
         return None
     if isinstance(value, (list, Mapping)):
         raise InvalidRecord(f"the symbol is {json_kind(value)}", hint="give a text")
-    text = _shown(str(value).strip(), 40)
+    text = shown(str(value).strip(), 40)
     known = symbols.get(text.lower())
     if known is None:
         reading.warn(f"symbol '{text}' is unknown: pooled statistics are used")
@@ -215,7 +223,7 @@ def _symbol(symbols: Mapping[str, str], reading: _Reading, value: object) -> str
 def _read_value(
     spec: ColumnSpec,
     step: int | None,
-    reading: _Reading,
+    reading: Reading,
     value: object,
     cell: NDArray[np.float64],
 ) -> None:
@@ -253,7 +261,7 @@ def _read_steps(
 
 
 def _read_vector(
-    spec: ColumnSpec, reading: _Reading, value: object, cell: NDArray[np.float64]
+    spec: ColumnSpec, reading: Reading, value: object, cell: NDArray[np.float64]
 ) -> None:
     if not isinstance(value, list) or len(value) > MAX_GIVEN:
         raise InvalidRecord(
@@ -272,7 +280,7 @@ def _read_vector(
 
 
 def _read_level(
-    spec: ColumnSpec, reading: _Reading, value: object, cell: NDArray[np.float64]
+    spec: ColumnSpec, reading: Reading, value: object, cell: NDArray[np.float64]
 ) -> None:
     if isinstance(value, (list, Mapping)):
         raise InvalidRecord(
@@ -283,11 +291,11 @@ def _read_level(
     cell[:] = [float(level == text) for level in levels]
     if text not in levels:
         reading.invalid[spec.name] = None
-        shown = ", ".join(levels[:8])
-        reading.warn(f"'{spec.name}' has no category '{_shown(text, 40)}' (known: {shown})")
+        known = ", ".join(levels[:8])
+        reading.warn(f"'{spec.name}' has no category '{shown(text, 40)}' (known: {known})")
 
 
-def _read_positional(reading: _Reading, row: list[object], at: tuple[int, int]) -> None:
+def _read_positional(reading: Reading, row: list[object], at: tuple[int, int]) -> None:
     steps, width = reading.values.shape[1:]
     if len(row) == width * steps and len(row) != width:
         # A whole sequence in stored order.
@@ -302,7 +310,7 @@ def _read_positional(reading: _Reading, row: list[object], at: tuple[int, int]) 
     reading.values[at] = finite_numbers("input", row)
 
 
-def _require_known(reading: _Reading) -> None:
+def _require_known(reading: Reading) -> None:
     empty = np.flatnonzero(~np.isfinite(reading.values).any(axis=(1, 2)))
     if len(empty):
         ignored = ", ".join(list(reading.ignored)[:8]) or "nothing usable"
@@ -311,7 +319,8 @@ def _require_known(reading: _Reading) -> None:
         )
 
 
-def _scaled(schema: DataSchema, request: Records, reading: _Reading) -> Adapted:
+def scaled(schema: DataSchema, request: Records, reading: Reading) -> Adapted:
+    """What was read of records as network input, with the report of it."""
     given = np.isfinite(reading.values)
     steps = given.shape[1]
     symbols = [symbol for symbol in reading.symbols for _ in range(steps)]

@@ -32,19 +32,26 @@ class DataFile:
         suffix: What decides its format, in lower case; for compressed files both, as in `.csv.gz`.
         size: Number of bytes.
         sha256: Of these bytes.
+        labels_needed: Whether an array of inputs needs labels beside it: to learn from, not to predict.
 
     Args:
         descriptor: Of a regular file; stays the caller's to close.
         name: The last part of its path.
         deadline: Moment of the monotonic clock after which no further block is read.
+        labels_needed: See the attribute.
 
     Raises:
         LimitExceeded: If the file is too large, or reading takes too long.
         InvalidDataset: If it changes while it is read.
     """
 
-    def __init__(self, descriptor: int, name: str, deadline: float) -> None:
+    labels_needed: bool = True
+
+    def __init__(
+        self, descriptor: int, name: str, deadline: float, *, labels_needed: bool = True
+    ) -> None:
         self.name = name
+        self.labels_needed = labels_needed
         self.suffix = data_suffix(name)
         self.size = os.fstat(descriptor).st_size
         if self.size > MAX_FILE_BYTES:

@@ -215,7 +215,11 @@ def _inputs_and_labels(
     if names is not None and not isinstance(names, list):
         raise InvalidDataset(f"{subject}: feature_names is not a list", hint=FORMS)
     columns = columns_of_matrix(array, None if names is None else [str(n) for n in names], subject)
-    table, label = _with_labels(columns, value, inputs, subject, channels=array.ndim == 3)
+    label: str | None = None
+    if limits.labels_needed or any(key in value for key in LABEL_KEYS):
+        table, label = _with_labels(columns, value, inputs, subject, channels=array.ndim == 3)
+    else:
+        table = table_from(columns, subject, channels=array.ndim == 3)
     return replace(table, remarks=(*table.remarks, *flattening_note(array.shape))), label
 
 

@@ -29,10 +29,12 @@ class Limits:
     Attributes:
         max_rows: Rows beyond which reading stops.
         table_bytes: Memory of its columns.
+        labels_needed: Whether an array of inputs needs labels beside it.
     """
 
     max_rows: int
     table_bytes: int = MAX_TABLE_BYTES
+    labels_needed: bool = True
 
 
 class MemoryBudget:

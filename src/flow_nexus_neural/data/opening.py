@@ -40,11 +40,23 @@ class DataRoots:
     Args:
         roots: In the order of look-up.
         read_s: Time from now on in which everything has to be read.
+        labels_needed: See `DataFile`.
     """
 
-    def __init__(self, roots: Sequence[Path], read_s: float = READ_DEADLINE_S) -> None:
+    def __init__(
+        self,
+        roots: Sequence[Path],
+        read_s: float = READ_DEADLINE_S,
+        *,
+        labels_needed: bool = True,
+    ) -> None:
+        self.labels_needed = labels_needed
         self.paths = [root.resolve() for root in roots]
         self.deadline = time.monotonic() + read_s
+
+    def file(self, descriptor: int, name: str) -> DataFile:
+        """An opened file, as its readers see it. Raises as `DataFile`."""
+        return DataFile(descriptor, name, self.deadline, labels_needed=self.labels_needed)
 
     def holds(self, resolved: Path) -> bool:
         """Whether a resolved path lies below a root."""
@@ -72,12 +84,12 @@ class DataRoots:
     def _opened(
         self, root: Path, parts: Sequence[str], resolved: Path
     ) -> Iterator["DataFile | DataDirectory"]:
-        descriptor = _walk(root, parts) if CAN_WALK else _open_by_name(root.joinpath(*parts))
+        descriptor = walk(root, parts) if CAN_WALK else _open_by_name(root.joinpath(*parts))
         with _held(descriptor):
             if descriptor is None or stat.S_ISDIR(os.fstat(descriptor).st_mode):
                 yield DataDirectory(self, resolved, descriptor)
             else:
-                yield DataFile(descriptor, resolved.name, self.deadline)
+                yield self.file(descriptor, resolved.name)
 
 
 class DataDirectory:
@@ -117,7 +129,7 @@ class DataDirectory:
             if stat.S_ISDIR(os.fstat(descriptor).st_mode):
                 yield DataDirectory(self._roots, path, descriptor)
             else:
-                yield DataFile(descriptor, name, self._roots.deadline)
+                yield self._roots.file(descriptor, name)
 
 
 def resolved_path(path: Path) -> Path:
@@ -141,8 +153,13 @@ def _held(descriptor: int | None) -> Iterator[None]:
             os.close(descriptor)
 
 
-def _walk(root: Path, parts: Sequence[str]) -> int:
-    """A descriptor of what lies at `parts` below the root, reached without following a link."""
+def walk(root: Path, parts: Sequence[str]) -> int:
+    """A descriptor of what lies at `parts` below the root, reached without following a link.
+
+    Raises:
+        FileNotFoundError: There is nothing.
+        InvalidDataset: It is neither a regular file nor a directory, or a link took its place.
+    """
     flags = _STEP if parts else os.O_RDONLY
     current = os.open(root, flags | _DIRECTORY)
     for place, name in enumerate(parts):

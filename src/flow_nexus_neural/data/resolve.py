@@ -118,19 +118,54 @@ def resolve(
         return _bundled(rest)
     if prefix in ("builtin", "synthetic") and rest in GENERATORS:
         return _generated(rest, text, settings, rows, seed)
+    found = _read_paths(text, settings)
+    if found is not None:
+        return found
+    if text in MARKET_NAMES:
+        return _generated(text, text, settings, rows, seed)
+    raise _not_found(text, settings)
+
+
+def resolve_file(path: str, settings: Settings) -> Source:
+    """Read rows to predict: a file, a glob or a directory below the data roots.
+
+    Words such as `NA` stay as they stand there, and arrays of inputs need no labels.
+
+    Raises:
+        DatasetNotFound, PathNotAllowed, InvalidDataset, LimitExceeded: As `resolve`.
+    """
+    text = path.strip()
+    prefix, mark, _ = text.partition(":")
+    if mark and prefix.lower() in REMOTE_SCHEMES:
+        raise SourceUnavailable(
+            f"'{text[:80]}' would have to be downloaded, and nothing is downloaded",
+            hint="save the file in the data directory and pass its name",
+        )
+    found = _read_paths(text, settings, to_learn=False)
+    if found is None:
+        raise _no_file(text, settings)
+    return found
+
+
+def _read_paths(text: str, settings: Settings, *, to_learn: bool = True) -> Source | None:
+    """What a path names; None where there is nothing."""
     try:
-        roots = DataRoots(settings.data_roots)
+        roots = DataRoots(settings.data_roots, labels_needed=to_learn)
         found = _find(text, roots)
-        if found:
-            return _from_paths(text, found, roots, settings)
+        return _from_paths(text, found, roots, settings, to_learn=to_learn) if found else None
     except OSError as failure:
         raise InvalidDataset(
             f"'{text[:120]}' cannot be read: {type(failure).__name__}",
             hint="check that the server may read it",
         ) from None
-    if text in MARKET_NAMES:
-        return _generated(text, text, settings, rows, seed)
-    raise _not_found(text, settings)
+
+
+def _no_file(text: str, settings: Settings) -> DatasetNotFound:
+    return DatasetNotFound(
+        f"no file or directory in {len(settings.data_roots)} data root(s) is called '{text[:120]}'",
+        hint=f"put the file into {settings.data_root} (set by --data-dir), or start the server with"
+        " --allow-path DIR",
+    )
 
 
 def _inline_text(text: str, settings: Settings) -> Source:
@@ -273,7 +308,9 @@ def _find_glob(wanted: Path, roots: DataRoots, text: str) -> list[Path]:
     return []
 
 
-def _from_paths(text: str, paths: list[Path], roots: DataRoots, settings: Settings) -> Source:
+def _from_paths(
+    text: str, paths: list[Path], roots: DataRoots, settings: Settings, *, to_learn: bool
+) -> Source:
     first = paths[0]
     name = Path(text).name if len(paths) == 1 else text
     limits = Limits(settings.max_rows)
@@ -284,7 +321,7 @@ def _from_paths(text: str, paths: list[Path], roots: DataRoots, settings: Settin
     for path in paths:
         with roots.open(path) as opened:
             if isinstance(opened, DataDirectory) and len(paths) == 1:
-                return _directory(opened, name, limits)
+                return _directory(opened, name, limits, to_learn=to_learn)
             if isinstance(opened, DataDirectory):
                 raise InvalidDataset(
                     f"'{opened.name}' is not a regular file", hint="pass a file or a directory"
@@ -298,7 +335,7 @@ def _from_paths(text: str, paths: list[Path], roots: DataRoots, settings: Settin
     table, origin = parts[0], f"file {first.name}"
     if len(parts) > 1:
         table, origin = _joined(text, paths, parts, limits)
-    table = settled(table)
+    table = settled(table) if to_learn else table
     market = len(paths) == 1 and first.name.split(".")[0] in MARKET_NAMES
     return Source(
         table,
@@ -331,9 +368,9 @@ def _joined(text: str, paths: list[Path], parts: list[Table], limits: Limits) ->
     ), f"{len(paths)} files with {len(clients)} clients"
 
 
-def _directory(directory: DataDirectory, name: str, limits: Limits) -> Source:
+def _directory(directory: DataDirectory, name: str, limits: Limits, *, to_learn: bool) -> Source:
     table, target, digests = read_directory(directory, limits)
-    table = settled(table)
+    table = settled(table) if to_learn else table
     origin = f"directory of {len(digests)} files"
     return Source(table, name, "directory", origin, joint_digest(digests), target)
 

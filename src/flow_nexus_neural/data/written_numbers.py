@@ -17,7 +17,8 @@ from flow_nexus_neural.data.table import Column, Decimal, Table, TextColumn, is_
 
 FEW_LEVELS = 16
 """So few texts are categories unless all of them are numbers."""
-_MOSTLY = 0.9
+MOSTLY = 0.9
+"""The share of numbers from which on a column is one of numbers."""
 _PARTLY = 0.5
 _TRIED = 200
 _MAX_CHARS = 40
@@ -185,7 +186,7 @@ def _has_commas(column: TextColumn) -> bool:
     if reading is None:
         return False
     commas = reading.share(reading.commas)
-    return commas >= _MOSTLY and commas > reading.share(reading.points)
+    return commas >= MOSTLY and commas > reading.share(reading.points)
 
 
 def odd_cell(column: TextColumn) -> str | None:
@@ -202,10 +203,10 @@ def odd_cell(column: TextColumn) -> str | None:
 def _readings(column: TextColumn) -> _Readings | None:
     """What a column's texts mean; None if they are hardly ever numbers."""
     levels = column.levels
-    tried = [text for text in levels[:_TRIED] if not _is_gap(text)]
+    tried = [text for text in levels[:_TRIED] if not is_gap(text)]
     if not tried or sum(map(_is_number, tried)) < _PARTLY * len(tried):
         return None
-    missing = np.array([_is_gap(text) for text in levels])
+    missing = np.array([is_gap(text) for text in levels])
     found = [_read(text) for text in levels]
     points = np.array([point for point, _, _ in found])
     commas = np.array([comma for _, comma, _ in found])
@@ -218,7 +219,8 @@ def _readings(column: TextColumn) -> _Readings | None:
     return reading if reading.share(either) >= _PARTLY else None
 
 
-def _is_gap(text: str) -> bool:
+def is_gap(text: str) -> bool:
+    """Whether a text stands for a missing value in a column of numbers."""
     return text.lower() in _GAPS or is_missing(text)
 
 
@@ -282,7 +284,7 @@ def _usual_decimals(table: Table, readings: dict[str, _Readings]) -> frozenset[D
     found: set[Decimal] = set()
     for reading in readings.values():
         points, commas = reading.share(reading.points), reading.share(reading.commas)
-        if max(points, commas) >= _MOSTLY and points != commas:
+        if max(points, commas) >= MOSTLY and points != commas:
             found.add("." if points > commas else ",")
     if any(_has_fractions(column) for column in table.columns.values()):
         found.add(".")
@@ -321,7 +323,7 @@ def _problem(
         listed = " and ".join(sorted(unit or "none" for unit in reading.units))
         return f"'{name}' is not read as numbers: it mixes the units {listed}"
     values = reading.points if decimal == "." else reading.commas
-    if reading.share(values) >= _MOSTLY or len(column.levels) <= FEW_LEVELS:
+    if reading.share(values) >= MOSTLY or len(column.levels) <= FEW_LEVELS:
         return None
     odd = int(np.flatnonzero(np.isnan(values) & ~reading.missing)[0])
     return (

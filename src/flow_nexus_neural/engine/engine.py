@@ -17,6 +17,13 @@ from flow_nexus_neural.engine.nodes.deploy import deploy
 from flow_nexus_neural.engine.nodes.guarantees import guarantees
 from flow_nexus_neural.engine.operations.clusters import Clusters
 from flow_nexus_neural.engine.operations.restore import restore, sweep
+from flow_nexus_neural.engine.operations.restore_ended import (
+    ended_cluster,
+    refuse_more_clusters,
+    refuse_restore,
+    reopened,
+    start_again,
+)
 from flow_nexus_neural.engine.operations.status import (
     cluster_config,
     isolation_preview,
@@ -26,6 +33,7 @@ from flow_nexus_neural.engine.operations.terminate import stop_nodes, terminate
 from flow_nexus_neural.engine.operations.wait import wait_for_change
 from flow_nexus_neural.engine.ports import REAL_PORTS, Offload, Ports
 from flow_nexus_neural.engine.prediction.predict import predict
+from flow_nexus_neural.engine.prediction.predict_file import predict_file
 from flow_nexus_neural.engine.reports import (
     ClusterList,
     ClusterReport,
@@ -33,6 +41,7 @@ from flow_nexus_neural.engine.reports import (
     HistoryReport,
     NodeReport,
     PredictionReport,
+    Restored,
     StatusReport,
     TerminateReport,
     TrainingReport,
@@ -54,10 +63,7 @@ from flow_nexus_neural.engine.storage.ledger_writer import LedgerWriter
 from flow_nexus_neural.engine.storage.store import Store
 from flow_nexus_neural.engine.surface import Progress
 from flow_nexus_neural.engine.training.start import start_training
-from flow_nexus_neural.errors import (
-    ClusterExists,
-    LimitExceeded,
-)
+from flow_nexus_neural.errors import ClusterExists
 from flow_nexus_neural.runtime.base import NodeRuntime
 from flow_nexus_neural.runtime.choice import runtime_of_this_system
 from flow_nexus_neural.settings import Settings
@@ -151,20 +157,37 @@ class Engine:
 
     async def init_cluster(self, request: InitRequest) -> ClusterReport:
         """Create a cluster; its row is durable when this returns."""
+        if request.restore is not None:
+            return await self._restore_ended(request, request.restore)
         async with self._creating:
             return await self._init_cluster(request)
+
+    async def _restore_ended(self, request: InitRequest, text: str) -> ClusterReport:
+        """Bring a cluster back that has ended; its rows are durable and its nodes run when this returns."""
+        with anyio.CancelScope(shield=True):
+            async with self._creating:
+                ended = ended_cluster(self._clusters, request, text)
+                if isinstance(ended, LiveCluster):
+                    return self._reused(ended, request)
+                turn = self._turns.setdefault(ended.cluster_id, _Turn())
+                async with turn.lock:
+                    # Once more: its files may have been deleted meanwhile.
+                    ended = refuse_restore(self.context, self._clusters, request, ended)
+                    state = await reopened(self.context, self._clusters, request, ended)
+                    cluster = self._add(state)
+            cluster.changed()
+            restored = await start_again(cluster, ended.terminated_at)
+        warnings = [*self.context.notices.always, *restored.warnings]
+        return self._cluster_report(
+            cluster, created=False, warnings=warnings, restored=restored.report
+        )
 
     async def _init_cluster(self, request: InitRequest) -> ClusterReport:
         twins = [c for c in self._clusters.live() if c.spec.name == request.name]
         if request.reuse and twins:
             return self._reused(twins[-1], request)
-        if len(self._clusters.live()) >= self.context.settings.max_clusters:
-            raise LimitExceeded(
-                f"this server has {len(self._clusters.live())} live clusters;"
-                f" the limit is {self.context.settings.max_clusters}",
-                hint="end one with neural_cluster_terminate, or start the server with --max-clusters",
-            )
         context = self.context
+        refuse_more_clusters(context, len(self._clusters.live()))
         seed = request.seed if request.seed is not None else context.ports.random_bits(48)
         state = ClusterState(
             cluster_id=context.new_id("dnc"),
@@ -182,7 +205,7 @@ class Engine:
         if twins:
             ids = ", ".join(twin.cluster_id for twin in twins[:8])
             warnings.append(f"a live cluster of this name exists already: {ids}")
-        lost = self._clusters.unreadable_named(request.name)
+        lost = self._clusters.unreadable_named(request.name or "")
         if lost:
             ids = ", ".join(lost[:8])
             warnings.append(f"a stored cluster of this name cannot be read: {ids}")
@@ -210,9 +233,14 @@ class Engine:
         changed, timed_out = await wait_for_change(cluster, request, progress)
         return await status_report(cluster, request, changed=changed, timed_out=timed_out)
 
-    async def predict(self, request: PredictRequest) -> PredictionReport:
-        """Ask the serving nodes under a deadline."""
-        return await predict(await self._clusters.find_live(request.cluster_id), request)
+    async def predict(
+        self, request: PredictRequest, progress: Progress | None = None
+    ) -> PredictionReport:
+        """Ask the serving nodes under a deadline; from a file or into one, batch by batch."""
+        cluster = await self._clusters.find_live(request.cluster_id)
+        if request.input_path is None and request.output_path is None and not request.overwrite:
+            return await predict(cluster, request)
+        return await predict_file(cluster, request, progress)
 
     async def terminate(self, request: TerminateRequest) -> TerminateReport:
         """Stop every node of a cluster, or one training. Idempotent; shielded from cancellation."""
@@ -235,7 +263,7 @@ class Engine:
 
     async def clusters(self, request: ListRequest | None = None) -> ClusterList:
         """Clusters in the order in which they were created; all of them without a request."""
-        return self._clusters.report(request)
+        return await self._clusters.report(request)
 
     async def history(self, cluster_id: str) -> HistoryReport:
         """Every committed round of the latest training."""
@@ -301,7 +329,12 @@ class Engine:
         return self._cluster_report(cluster, created=False, warnings=notices)
 
     def _cluster_report(
-        self, cluster: LiveCluster, *, created: bool, warnings: list[str]
+        self,
+        cluster: LiveCluster,
+        *,
+        created: bool,
+        warnings: list[str],
+        restored: Restored | None = None,
     ) -> ClusterReport:
         config = cluster_config(cluster)
         return ClusterReport(
@@ -319,6 +352,7 @@ class Engine:
             isolation=isolation_preview(self.context),
             max_nodes=self.context.settings.max_nodes,
             created_at=cluster.state.created_at,
+            restored=restored,
             warnings=warnings,
         )
 

@@ -95,6 +95,14 @@ class RunningTraining(Protocol):
         ...
 
 
+class FilePrediction(Protocol):
+    """A file being predicted as the rest of the engine sees it; really `prediction.predict_file.FileJob`."""
+
+    async def stop(self) -> None:
+        """End it; nothing of its output is left when this returns."""
+        ...
+
+
 @dataclass(frozen=True)
 class MemoryReadings:
     """The last readings of the nodes' memory, by slot, and when they were made."""
@@ -110,6 +118,7 @@ class LiveCluster:
     Attributes:
         wiring: Which node may read whose link buffer, and which edges work.
         run: The training in progress; None between trainings.
+        file: The file being predicted, or the last one as long as nobody asked what became of it.
         memory: What the nodes occupied when last looked at.
         changes: Wakes calls that wait for a change.
         reviving: Held while slots without a process are started again.
@@ -121,6 +130,7 @@ class LiveCluster:
     state: ClusterState
     wiring: LinkTable
     run: RunningTraining | None = None
+    file: FilePrediction | None = None
     memory: MemoryReadings = field(default_factory=MemoryReadings)
     changes: Changes = field(default_factory=Changes)
     reviving: anyio.Lock = field(default_factory=anyio.Lock)
@@ -175,6 +185,14 @@ class LiveCluster:
     def end_run(self) -> None:
         """No training is in progress any more."""
         self.run = None
+
+    def begin_file(self, file: FilePrediction) -> None:
+        """A file is being predicted."""
+        self.file = file
+
+    def end_file(self) -> None:
+        """Somebody knows what became of the file."""
+        self.file = None
 
     def keep_memory(self, readings: MemoryReadings) -> None:
         """Remember what the nodes occupied."""

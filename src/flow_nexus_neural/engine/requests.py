@@ -3,9 +3,10 @@
 Importing this module loads neither numpy nor the engine.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic_core import InitErrorDetails
 
 from flow_nexus_neural.vocabulary import (
     BATCH_SIZE,
@@ -41,6 +42,9 @@ from flow_nexus_neural.vocabulary import (
 )
 
 Probability = Annotated[float, Field(ge=0, le=1)]
+ClusterName = Annotated[
+    str, Field(min_length=CLUSTER_NAME_LENGTH.low, max_length=CLUSTER_NAME_LENGTH.high)
+]
 CapabilityTag = Annotated[str, Field(pattern=CAPABILITY_PATTERN)]
 Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
 Epochs = Annotated[int, Field(ge=EPOCHS.low, le=EPOCHS.high)]
@@ -56,11 +60,13 @@ class EngineRequest(BaseModel):
 
 
 class InitRequest(EngineRequest):
-    """Create a cluster."""
+    """Create a cluster, or with `restore` bring one back that has ended.
 
-    name: Annotated[
-        str, Field(min_length=CLUSTER_NAME_LENGTH.low, max_length=CLUSTER_NAME_LENGTH.high)
-    ]
+    A restored cluster has the settings that it had; of the other fields only `name` may then say something
+    new.
+    """
+
+    name: ClusterName | None = None
     topology: Topology = "mesh"
     architecture: Architecture = "transformer"
     consensus: Consensus = "proof-of-learning"
@@ -68,6 +74,18 @@ class InitRequest(EngineRequest):
     daa_enabled: bool = True
     reuse: bool = False
     seed: Seed | None = None
+    restore: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _needs_a_name(cls, given: Any) -> Any:
+        """Only a restored cluster has a name already."""
+        named = isinstance(given, dict) and (
+            given.get("name") is not None or given.get("restore") is not None
+        )
+        if not named:
+            raise _missing(cls, "name", given)
+        return given
 
 
 class ListRequest(EngineRequest):
@@ -159,16 +177,35 @@ class StatusRequest(EngineRequest):
 class PredictRequest(EngineRequest):
     """Ask the serving nodes.
 
-    `input_data` is a record or a list of them, as JSON text or as values.
+    `input_data` is a record or a list of them, as JSON text or as values; `input_path` names a file of them
+    instead. With `output_path` the answers go into a file.
     """
 
     cluster_id: str
-    input_data: str | dict[str, JsonValue] | list[JsonValue]
+    input_data: str | dict[str, JsonValue] | list[JsonValue] | None = None
+    input_path: str | None = None
+    output_path: str | None = None
+    overwrite: bool = False
     aggregation: Aggregation = DEFAULT_AGGREGATION
     weights: dict[str, Annotated[float, Field(ge=0)]] | None = None
     deadline_ms: Annotated[int, Field(ge=DEADLINE_MS.low, le=DEADLINE_MS.high)] | None = None
     detail: AnswerDetail = "default"
     threshold: Threshold | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _needs_input(cls, given: Any) -> Any:
+        """Without a file, the records themselves are needed."""
+        if not isinstance(given, dict) or (
+            given.get("input_data") is None and given.get("input_path") is None
+        ):
+            raise _missing(cls, "input_data", given)
+        return given
+
+
+def _missing(model: type[EngineRequest], field: str, given: Any) -> ValidationError:
+    missing: InitErrorDetails = {"type": "missing", "loc": (field,), "input": given}
+    return ValidationError.from_exception_data(model.__name__, [missing])
 
 
 class TerminateRequest(EngineRequest):

@@ -60,8 +60,10 @@ class EngineSurface(Protocol):
         """Report a cluster, optionally after waiting for a change."""
         ...
 
-    async def predict(self, request: PredictRequest) -> PredictionReport:
-        """Ask the serving nodes under a deadline."""
+    async def predict(
+        self, request: PredictRequest, progress: Progress | None = None
+    ) -> PredictionReport:
+        """Ask the serving nodes under a deadline; from a file or into one, batch by batch."""
         ...
 
     async def terminate(self, request: TerminateRequest) -> TerminateReport:

@@ -1,5 +1,7 @@
 """Assembles the MCP server: tools, resources, prompt, completions. Does not load the engine."""
 
+from dataclasses import replace
+
 from mcp.server.subscriptions import InMemorySubscriptionBus
 
 from flow_nexus_neural import __version__
@@ -11,7 +13,12 @@ from flow_nexus_neural.server.resources import register_resources
 from flow_nexus_neural.server.strict_tool import StrictTool
 from flow_nexus_neural.server.subscriptions import ResourceUpdates
 from flow_nexus_neural.server.texts import INSTRUCTIONS
-from flow_nexus_neural.server.tools import READ_ONLY_TOOLS, TOOL_SPECS
+from flow_nexus_neural.server.tools import (
+    NEVER_SUGGESTED,
+    READ_ONLY_TOOLS,
+    READING,
+    TOOL_SPECS,
+)
 from flow_nexus_neural.settings import Settings
 
 
@@ -21,7 +28,10 @@ def build_server(host: EngineHost, settings: Settings) -> NeuralServer:
     Its tools work while the context `host.running()` is active. Building the server and listing its tools
     loads neither numpy nor the engine.
     """
-    specs = [spec for spec in TOOL_SPECS if not settings.read_only or spec.name in READ_ONLY_TOOLS]
+    specs = list(TOOL_SPECS)
+    if settings.read_only:
+        reading = (spec for spec in TOOL_SPECS if spec.name in READ_ONLY_TOOLS)
+        specs = [replace(spec, annotations=READING) for spec in reading]
     bus = InMemorySubscriptionBus()
     server = NeuralServer(
         name="flow-nexus-neural",
@@ -32,6 +42,7 @@ def build_server(host: EngineHost, settings: Settings) -> NeuralServer:
         subscriptions=bus,
         log_level="WARNING",
     )
+    server.never_suggested = NEVER_SUGGESTED
     server.withheld = frozenset(spec.name for spec in TOOL_SPECS) - {spec.name for spec in specs}
     register_resources(server, host)
     register_completions(server, host)

@@ -32,6 +32,9 @@ ARGUMENT_WORDS = _by_word(
         "dataset": "data file path csv data_path dataset_path dataset_name train_data training_data"
         " input_path X",
         "input_data": "x X data inputs record records sample samples features instances rows payload",
+        "input_path": "path file input_file filename csv data_path dataset dataset_path input_filename",
+        "output_path": "output out output_file destination result_path outfile save_to save_path",
+        "overwrite": "force replace exist_ok clobber",
         "epochs": "max_epochs num_epochs n_epochs nb_epoch nb_epochs passes iterations max_iter n_iter",
         "rounds": "num_rounds n_rounds max_rounds fl_rounds communication_rounds",
         "batch_size": "bs batch minibatch mini_batch_size per_device_train_batch_size",
@@ -68,6 +71,7 @@ ARGUMENT_WORDS = _by_word(
         "until": "wait_for wait_until",
         "detail": "details level verbosity",
         "delete_artifacts": "force delete purge remove_files delete_files delete_weights",
+        "restore": "restore_from load load_from resume reopen undo_terminate checkpoint from_checkpoint",
         "include_ended": "all include_all ended terminated",
         "limit": "max_results n count",
     }

@@ -1,12 +1,11 @@
 """The SDK's server, extended by own errors for unknown tools and handlers for further methods."""
 
 import difflib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import Context, MCPServer
-from mcp.server.mcpserver.tools import Tool
 from mcp.shared._stream_protocols import ReadStream, WriteStream
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
@@ -32,6 +31,8 @@ class NeuralServer(MCPServer[Any]):
 
     withheld: frozenset[str] = frozenset()
     """Existing tools that are not offered because the server is read-only."""
+    never_suggested: frozenset[str] = frozenset()
+    """Tools that no unknown name is answered with."""
 
     @override
     async def call_tool(
@@ -42,7 +43,7 @@ class NeuralServer(MCPServer[Any]):
         names = [tool.name for tool in tools]
         if name in names:
             return await super().call_tool(name, arguments, context)
-        nearest = _suggestion(name, tools)
+        nearest = _suggestion(name, names, self.never_suggested)
         question = f"; did you mean '{nearest}'?" if nearest else ""
         if name in self.withheld:
             question = " on this server, which was started with --read-only"
@@ -108,15 +109,11 @@ def _without_cursor(handler: Handler) -> Handler:
     return handle
 
 
-def _suggestion(name: str, tools: Sequence[Tool]) -> str | None:
-    """The tool with the name most similar to an unknown one; None if none is similar, or it is destructive.
+def _suggestion(name: str, names: Sequence[str], never: Collection[str]) -> str | None:
+    """The tool with the name most similar to an unknown one; None if none is similar, or it destroys.
 
     A model may follow a suggestion without asking its user. Then the second most similar tool is not
     suggested either, since it is not what the caller meant.
     """
-    by_name = {tool.name: tool for tool in tools}
-    near = difflib.get_close_matches(name[:80], by_name, n=1, cutoff=0.5)
-    if not near:
-        return None
-    hints = by_name[near[0]].annotations
-    return None if hints is not None and hints.destructive_hint else near[0]
+    near = difflib.get_close_matches(name[:80], names, n=1, cutoff=0.5)
+    return near[0] if near and near[0] not in never else None

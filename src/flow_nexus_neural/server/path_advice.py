@@ -5,7 +5,9 @@ roots. The caller cannot change that; the user can, with one line.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from flow_nexus_neural.errors import DatasetNotFound, NeuralError, PathNotAllowed
@@ -13,6 +15,8 @@ from flow_nexus_neural.server.errors import clip, one_line
 
 MAX_SHOWN_CHARS = 200
 ANY_DIRECTORY = "/the/folder/of/the/file"
+_INPUTS = ("dataset", "input_path", "inputPath")
+_OUTPUTS = ("output_path", "outputPath")
 
 
 def with_path_advice(failure: Exception, dataset: object) -> Exception:
@@ -33,6 +37,15 @@ def with_path_advice(failure: Exception, dataset: object) -> Exception:
         hint=f"{hint} and to start it again, or {_uncapitalised(failure)}",
         details=failure.details,
     )
+
+
+def named_path(failure: Exception, arguments: Mapping[str, Any]) -> object:
+    """The argument whose path a call was refused for; None where another root would not help."""
+    message = str(getattr(failure, "message", ""))
+    if message.startswith("output_path"):
+        given = next((arguments[name] for name in _OUTPUTS if name in arguments), None)
+        return given if " outside " in message else None
+    return next((arguments[name] for name in _INPUTS if name in arguments), None)
 
 
 def _is_path(dataset: str) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, JsonValue
 
-SIGNIFICANT_DIGITS = 6
+from flow_nexus_neural.vocabulary import round_float
 
 
 def wire_json(result: BaseModel) -> dict[str, JsonValue]:
@@ -62,8 +62,3 @@ def _rounded(value: JsonValue) -> JsonValue:
             return [_rounded(item) for item in value]
         case _:
             return value
-
-
-def round_float(value: float) -> float | None:
-    """Round to six significant digits; None if the value is not finite."""
-    return float(f"{value:.{SIGNIFICANT_DIGITS}g}") if math.isfinite(value) else None

@@ -29,7 +29,7 @@ from flow_nexus_neural.server.json_schema import (
     describe,
     result_schema,
 )
-from flow_nexus_neural.server.path_advice import with_path_advice
+from flow_nexus_neural.server.path_advice import named_path, with_path_advice
 from flow_nexus_neural.server.progress import paced_progress
 from flow_nexus_neural.server.rounding import wire_json, wire_text
 
@@ -128,7 +128,7 @@ class StrictTool(Tool):
             result = await self._spec.call(engine, read.request, paced_progress(context))
             return succeeded(_with_warnings(result, read.warnings))
         except Exception as failure:  # noqa: BLE001 - the tool boundary: every failure is worded
-            told = with_path_advice(failure, arguments.get("dataset"))
+            told = with_path_advice(failure, named_path(failure, arguments))
             return failed(known_error(told, subject=self.name))
 
 

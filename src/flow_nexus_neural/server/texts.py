@@ -19,7 +19,8 @@ Data: a built-in name (crypto_market_historical_data and synthetic:xor are gener
 a CSV, JSON, JSONL or NPZ file in the data directory or the directory in which the server was started, or \
 inline: {"data": [[0,1],[1,0],...], "labels": [1,0,...]} or a list of records; at least 30 rows.
 
-input_data is one record, e.g. {"price": 50210, "features": [0.001]}, or a list of records. Limits: 32 nodes \
+input_data is one record, e.g. {"price": 50210, "features": [0.001]}, or a list of records; input_path and \
+output_path are for files. Limits: 32 nodes \
 per cluster, 10 million parameters per network, 1 million rows, unless the operator changed them. An error \
 reads `code: what is wrong. what is valid. next call.`"""
 
@@ -50,6 +51,9 @@ INIT_ARGUMENTS = {
         "true: return the live cluster of this name and settings if there is one, instead of a new one."
     ),
     "seed": "Set it to repeat an earlier run; every random choice follows from it.",
+    "restore": (
+        "Id or name of a terminated cluster to bring back with nodes and model; name then renames it."
+    ),
 }
 DEPLOY_ARGUMENTS = _CLUSTER_ID | {
     "node_type": "Another name for role; role wins if both are given.",
@@ -162,6 +166,12 @@ PREDICT_ARGUMENTS = _CLUSTER_ID | {
         'One record like {"price": 50210} or a list of at most 1,000. Send bare rows of numbers as JSON'
         " text."
     ),
+    "input_path": "Instead of input_data: a file of rows, found and read like a dataset.",
+    "output_path": (
+        "Writes one row per input row into this new .csv, .jsonl or .parquet file in the data directory or"
+        " below an --allow-path; needed above 1,000 rows."
+    ),
+    "overwrite": "true: output_path may replace a file.",
     "aggregation": (
         "How the nodes' answers are combined. mean: their average. majority: share of votes, or median."
         " weighted: better nodes count more. ensemble: the same as weighted in this version."
@@ -186,7 +196,8 @@ LIST_ARGUMENTS = {
 _GUARANTEES = "What the mode promises; holds false: nothing."
 
 INIT_OUTPUTS = {
-    "created": "false: an existing one is reused",
+    "created": "false: an existing one is reused or restored",
+    "restored": "What came back of a terminated cluster.",
     "config": "Effective settings and limits.",
     "guarantees": _GUARANTEES,
     "isolation": "How nodes will be confined.",
@@ -250,9 +261,10 @@ PREDICT_OUTPUTS = {
     "excluded_nodes": "Left out, and why.",
     "degraded": "true: a node is missing",
     "input_report": "What of the input was used, filled in or ignored.",
+    "output": "The file: status (running: call again), sha256, class_counts, metrics by its labels.",
 }
 TERMINATE_OUTPUTS = {
-    "checkpoints_kept": "Files of the model that stay. They cannot be loaded again.",
+    "checkpoints_kept": "Files of the model that stay.",
     "artifacts_path": "their folder below the state directory",
     "final_metrics": "Rounds, accuracy, loss and bytes reached.",
 }

@@ -88,14 +88,14 @@ async def neural_cluster_status(
 
 
 async def neural_predict_distributed(
-    engine: EngineSurface, request: PredictRequest, _: Progress
+    engine: EngineSurface, request: PredictRequest, progress: Progress
 ) -> PredictResult:
     """Predict with every serving node of a trained cluster and combine their answers.
 
     Call it once neural_train_distributed has committed a round, also while it goes on. It returns the
     prediction, its confidence, the agreement of the nodes and each node's answer.
     """
-    answer = PredictResult.of(await engine.predict(request))
+    answer = PredictResult.of(await engine.predict(request, progress))
     return answer_short_enough(answer, full=request.detail == "full")
 
 
@@ -104,8 +104,8 @@ async def neural_cluster_terminate(
 ) -> TerminateResult:
     """End a cluster and stop all its nodes, or only stop one training (training_id) or one node (node_id).
 
-    Call it last, and ask the user first: an ended cluster cannot be used again. Saved weights stay as files,
-    which no cluster can load again, unless delete_artifacts is true.
+    Call it last, and ask the user first. Unless delete_artifacts is true, neural_cluster_init (restore)
+    brings the cluster back.
     """
     return TerminateResult.of(await engine.terminate(request))
 
@@ -199,7 +199,7 @@ TOOL_SPECS: tuple[ToolSpec[Any], ...] = (
         title="Predict with a cluster",
         request=PredictRequest,
         result=PredictResult,
-        annotations=_hints(reads=True, idempotent=True),
+        annotations=_hints(destroys=True),
         arguments=texts.PREDICT_ARGUMENTS,
         outputs=texts.PREDICT_OUTPUTS,
         published={"input_data": _TEXT_OR_JSON},
@@ -226,6 +226,12 @@ TOOL_SPECS: tuple[ToolSpec[Any], ...] = (
     ),
 )
 """In the order in which they are called; the list of clusters, at any time, comes last."""
+
+NEVER_SUGGESTED = frozenset({"neural_cluster_terminate"})
+"""What ends something by its name alone; a prediction replaces a file only where it is told to."""
+
+READING = _hints(reads=True, idempotent=True)
+"""The hints of every tool of a read-only server."""
 
 READ_ONLY_TOOLS = (
     "neural_cluster_status",

@@ -4,7 +4,7 @@ import pytest
 
 from flow_nexus_neural.errors import DatasetNotFound, InvalidDataset, PathNotAllowed
 from flow_nexus_neural.server.errors import error_text
-from flow_nexus_neural.server.path_advice import with_path_advice
+from flow_nexus_neural.server.path_advice import named_path, with_path_advice
 
 NOT_FOUND = DatasetNotFound("nothing is called so", hint="Put the file into /state/data")
 OUTSIDE = PathNotAllowed(
@@ -53,3 +53,15 @@ def test_a_path_of_any_length_gives_one_short_error():
     text = error_text(with_path_advice(OUTSIDE, f"/{'x' * 5000}/a\n.csv"))
     assert len(text) < 1000
     assert "\n" not in text
+
+
+def test_the_path_that_a_call_was_refused_for_is_found_among_its_arguments():
+    given = {"inputPath": "a.csv", "output_path": "/b/out.csv"}
+    assert named_path(PathNotAllowed("'a.csv' lies outside"), given) == "a.csv"
+    assert (
+        named_path(PathNotAllowed("output_path 'x' lies outside the roots"), given) == "/b/out.csv"
+    )
+    for why in ("is hidden", "holds '..'", "lies in the state directory"):
+        assert named_path(PathNotAllowed(f"output_path 'x' {why}"), given) is None
+    assert named_path(PathNotAllowed("x"), {"dataset": "d.csv"}) == "d.csv"
+    assert named_path(ValueError("x"), {}) is None

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from flow_nexus_neural.server.rounding import round_float, wire_json
+from flow_nexus_neural.server.rounding import wire_json
+from flow_nexus_neural.vocabulary import round_float
 
 
 class Measured(BaseModel):

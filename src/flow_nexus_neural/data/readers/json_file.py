@@ -64,7 +64,8 @@ def _read(file: DataFile, max_rows: int) -> Read:
         )
     text = without_quotes(content.decode("utf-8-sig"))
     del content
-    limits = Limits(max_rows, min(MAX_TABLE_BYTES, MAX_READING_BYTES - taken))
+    table_bytes = min(MAX_TABLE_BYTES, MAX_READING_BYTES - taken)
+    limits = Limits(max_rows, table_bytes, file.labels_needed)
     if not piecemeal:
         value = parse_text(text, subject, MAX_JSON_BYTES)
         try:

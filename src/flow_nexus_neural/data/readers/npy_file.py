@@ -15,7 +15,7 @@ from flow_nexus_neural.errors import InvalidDataset
 
 
 def read_npy(file: DataFile, max_rows: int) -> Read:
-    """Read a matrix whose last column is the target, or an array with fields."""
+    """Read a matrix whose last column is the target if one is needed, or an array with fields."""
     subject = file.subject
     stream = file.stream()
     if stream.peek(4)[:4] == b"PK\x03\x04":
@@ -26,7 +26,8 @@ def read_npy(file: DataFile, max_rows: int) -> Read:
             subject, f"it announces {header.nbytes} bytes and has {file.size - stream.tell()}"
         )
     fields = header.dtype.names is not None
-    if not fields and (len(header.shape) != 2 or header.shape[1] < 2):
+    narrowest = 2 if file.labels_needed else 1
+    if not fields and (len(header.shape) != 2 or header.shape[1] < narrowest):
         raise InvalidDataset(
             f"{subject} has shape {list(header.shape)}",
             hint="a .npy file is [rows, columns] with the target last; use .npz with X and y else",
@@ -40,5 +41,7 @@ def read_npy(file: DataFile, max_rows: int) -> Read:
     numbers = one_column(columns, subject)
     if isinstance(numbers, TextColumn):
         raise InvalidDataset(f"{subject} holds text", hint="use CSV for text columns")
+    if not file.labels_needed:
+        return table_from(columns_of_matrix(numbers, None, subject), subject), None
     inputs = columns_of_matrix(numbers[:, :-1], None, subject)
     return table_from({**inputs, "target": numbers[:, -1]}, subject), "target"

@@ -12,6 +12,7 @@ from flow_nexus_neural.data.data_file import MAX_FILE_BYTES, DataFile
 from flow_nexus_neural.data.inline import JoinedLimits, stack_parts
 from flow_nexus_neural.data.labelled_arrays import (
     INPUT_KEYS,
+    LABEL_KEYS,
     columns_of_matrix,
     flattening_note,
     label_key,
@@ -42,10 +43,10 @@ def read_npz(file: DataFile, max_rows: int) -> Read:
     """Read inputs with labels, or one column per array."""
     with _opened(file) as archive:
         members = _Members(archive, file.subject, max_rows)
-        return _table(members, file.subject, max_rows)
+        return _table(members, file.subject, max_rows, labels_needed=file.labels_needed)
 
 
-def _table(members: "_Members", subject: str, max_rows: int) -> Read:
+def _table(members: "_Members", subject: str, max_rows: int, *, labels_needed: bool) -> Read:
     named = "feature_names" in members and not members.defect_of("feature_names")
     names = texts_of(members.column("feature_names")) if named else None
     parts = own_parts(members)
@@ -60,21 +61,23 @@ def _table(members: "_Members", subject: str, max_rows: int) -> Read:
     if inputs is None:
         columns = {name: _flat(members.column(name)) for name in members.usable()}
         return _told(table_from(columns, subject), members), None
-    key = label_key(members.names, inputs, subject)
+    key = None
+    if labels_needed or any(name in members for name in LABEL_KEYS):
+        key = label_key(members.names, inputs, subject)
     table = _labelled(members, (inputs, key), names, subject, max_rows, label=key)
     return _told(table, members), key
 
 
 def _labelled(
     members: "_Members",
-    keys: tuple[str, str],
+    keys: tuple[str, str | None],
     names: list[str] | None,
     subject: str,
     max_rows: int,
     *,
-    label: str,
+    label: str | None,
 ) -> Table:
-    """The table of an array of inputs, one of labels, and the symbol and time beside them."""
+    """The table of an array of inputs, one of labels if any, and the symbol and time beside them."""
     inputs, labels = keys
     values = members.column(inputs)
     if isinstance(values, TextColumn):
@@ -84,7 +87,8 @@ def _labelled(
     for extra in _BESIDE:
         if extra in members and extra not in columns:
             columns[extra] = members.column(extra)
-    columns[label] = label_vector(members.column(labels), labels, subject)
+    if label is not None and labels is not None:
+        columns[label] = label_vector(members.column(labels), labels, subject)
     own = [column for name, column in columns.items() if name not in (*_BESIDE, label)]
     channels = all(not isinstance(column, TextColumn) and column.ndim == 2 for column in own)
     table = table_from(columns, subject, channels=channels)

@@ -2,6 +2,7 @@
 
 import anyio
 
+from flow_nexus_neural.coordination.topology import Graph
 from flow_nexus_neural.engine.links.report import (
     Applied,
     connect_report,
@@ -63,6 +64,17 @@ async def connect_for_training(cluster: LiveCluster) -> list[str]:
     return [f"the nodes were not connected; they are now, as {cluster.spec.topology}"]
 
 
+async def link_again(cluster: LiveCluster, topology: Topology) -> None:
+    """Link the healthy nodes as they were, and leave the model as it is.
+
+    Raises:
+        NoWorkers, InvalidTopology, StoreUnavailable: As `connect`.
+    """
+    async with cluster.changing:
+        cluster.state.refuse_ended()
+        await _link(cluster, topology, planned_graph(cluster, topology))
+
+
 class _Waiting:
     """A connect that is queued for the boundary between two rounds."""
 
@@ -106,18 +118,23 @@ async def _apply(cluster: LiveCluster, topology: Topology) -> Applied:
     if cluster.committed is not None:
         aggregation = await aggregate_exactly(cluster, cluster.committed)
     moved = await _rebalance(cluster)
-    # Shielded: interrupted in the middle, incomplete links would be reported as complete.
-    with anyio.CancelScope(shield=True):
-        epoch = cluster.state.link(topology, graph, members)
-        await cluster.wiring.rewire(graph, epoch)
-        await cluster.ledger.record_topology()
-    cluster.changed()
+    await _link(cluster, topology, graph)
     return Applied(
         previous=former.topology if former else None,
         changed=True,
         aggregation=aggregation,
         moved_shards=moved,
     )
+
+
+async def _link(cluster: LiveCluster, topology: Topology, graph: Graph) -> None:
+    members = tuple(slot.name for slot in cluster.slots.healthy())
+    # Shielded: interrupted in the middle, incomplete links would be reported as complete.
+    with anyio.CancelScope(shield=True):
+        epoch = cluster.state.link(topology, graph, members)
+        await cluster.wiring.rewire(graph, epoch)
+        await cluster.ledger.record_topology()
+    cluster.changed()
 
 
 async def _rebalance(cluster: LiveCluster) -> int:

@@ -3,7 +3,7 @@
 A cluster that has ended is a line in memory; whatever else is asked of it is read from disk.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flow_nexus_neural.coordination.membership import count
@@ -16,24 +16,47 @@ from flow_nexus_neural.engine.operations.status import cluster_state
 from flow_nexus_neural.engine.reports import ClusterLine, ClusterList
 from flow_nexus_neural.engine.requests import ListRequest
 from flow_nexus_neural.engine.state.cluster import ClusterState, was_terminated
-from flow_nexus_neural.errors import AmbiguousCluster, ClusterNotFound, StoreCorrupt
+from flow_nexus_neural.engine.storage.rows import ClusterRow, Stored
+from flow_nexus_neural.errors import (
+    AmbiguousCluster,
+    ClusterNotFound,
+    ClusterTerminated,
+    StoreCorrupt,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class EndedCluster:
-    """What is kept in memory of a cluster that has ended."""
+    """What is kept in memory of a cluster that has ended.
+
+    Attributes:
+        deleted: Its files were deleted, so that it cannot come back.
+        files: Checkpoint files that it needs to come back.
+    """
 
     cluster_id: str
     name: str
     terminated_at: str
+    deleted: bool
+    files: tuple[str, ...]
     line: ClusterLine
 
     @classmethod
     def of(cls, cluster: LiveCluster) -> "EndedCluster":
         """What is kept of a cluster whose end is durable."""
         state = cluster.state
-        line = _line(cluster)
-        return cls(state.cluster_id, state.spec.name, str(state.terminated_at), line)
+        return cls(
+            cluster_id=state.cluster_id,
+            name=state.spec.name,
+            terminated_at=str(state.terminated_at),
+            deleted=state.artifacts_deleted,
+            files=tuple(state.committed.blobs) if state.committed else (),
+            line=_line(cluster),
+        )
+
+    def refuse(self) -> ClusterTerminated:
+        """What to say of anything that must not go on in it."""
+        return was_terminated(self.cluster_id, self.terminated_at, deleted=self.deleted)
 
 
 class Clusters:
@@ -69,7 +92,7 @@ class Clusters:
             if isinstance(cluster, LiveCluster) and cluster.state.terminated_at is None
         ]
 
-    def report(self, request: ListRequest | None) -> ClusterList:
+    async def report(self, request: ListRequest | None) -> ClusterList:
         """A line of each, in the order in which they were created; those that cannot be read at the end.
 
         Args:
@@ -83,6 +106,7 @@ class Clusters:
         if request is not None and not request.include_ended:
             lines = [line for line in lines if line.status != "terminated"]
         kept = lines if request is None else lines[-request.limit :]
+        kept = await self._context.offload(self._with_files, kept)
         notices = self._context.notices
         warnings = [*notices.always, *notices.lists]
         warnings += [f"{name} cannot be read: {reason}" for name, reason in self._refused.items()]
@@ -96,6 +120,42 @@ class Clusters:
             ended=len(ended),
             warnings=warnings,
         )
+
+    def _with_files(self, lines: Sequence[ClusterLine]) -> list[ClusterLine]:
+        """The lines, each of an ended cluster with whether all that it needs to come back is there."""
+        return [
+            line.model_copy(update={"restorable": _is_whole(self._context, ended)})
+            if isinstance(ended := self._known.get(line.cluster_id), EndedCluster)
+            else line
+            for line in lines
+        ]
+
+    def ended(self, text: str) -> EndedCluster | None:
+        """One that has ended, by id or by a name that only one of them has; None where there is none.
+
+        Raises:
+            AmbiguousCluster: Several that have ended have this name.
+        """
+        found = self._known.get(text)
+        if isinstance(found, EndedCluster):
+            return found
+        named = [c for c in self._known.values() if isinstance(c, EndedCluster) and c.name == text]
+        if len(named) > 1:
+            listed = ", ".join(f"{c.cluster_id} (ended {c.terminated_at})" for c in named[-8:])
+            raise AmbiguousCluster(
+                f"{len(named)} clusters named {text[:80]!r} have ended: {listed}",
+                hint="pass one of these ids as restore",
+            )
+        return named[0] if named else None
+
+    async def read_whole(self, ended: EndedCluster) -> tuple[Stored, ClusterRow]:
+        """All that is stored of a cluster that has ended. Raises `StoreCorrupt`."""
+        cluster_id = ended.cluster_id
+        stored = await self._context.store.load(cluster_id)
+        rows = [row for row in stored.clusters if row.cluster_id == cluster_id]
+        if cluster_id in stored.refused or not rows:
+            raise _unreadable(cluster_id, stored.refused.get(cluster_id, "its row is missing"))
+        return stored, rows[0]
 
     def unreadable_named(self, name: str) -> list[str]:
         """Ids of clusters of this name that cannot be read."""
@@ -113,7 +173,7 @@ class Clusters:
         if found is None:
             raise self._unknown(text, None)
         if isinstance(found, EndedCluster):
-            raise was_terminated(found.cluster_id, found.terminated_at)
+            raise found.refuse()
         return found
 
     async def find_live(self, text: str) -> LiveCluster:
@@ -132,16 +192,10 @@ class Clusters:
         await self._refuse_unknown(text)
         found = self._look_up(text)
         if isinstance(found, EndedCluster):
-            return await self._read_ended(found.cluster_id)
+            context = self._context
+            stored, row = await self.read_whole(found)
+            return _with_parts(context, await context.offload(read_cluster, context, stored, row))
         return self.find(text)
-
-    async def _read_ended(self, cluster_id: str) -> LiveCluster:
-        context = self._context
-        stored = await context.store.load(cluster_id)
-        rows = [row for row in stored.clusters if row.cluster_id == cluster_id]
-        if cluster_id in stored.refused or not rows:
-            raise _unreadable(cluster_id, stored.refused.get(cluster_id, "its row is missing"))
-        return _with_parts(context, await context.offload(read_cluster, context, stored, rows[0]))
 
     async def _refuse_unknown(self, text: str) -> None:
         if self._look_up(text) is None:
@@ -185,7 +239,8 @@ class Clusters:
         if ended:
             return ClusterNotFound(
                 f"no live cluster is named {text[:80]!r}; ended with this name: {', '.join(ended[-8:])}",
-                hint="pass the id of one that has ended, or create a cluster with neural_cluster_init",
+                hint="pass the id of one that has ended, bring it back with neural_cluster_init (restore), or"
+                " create a cluster with neural_cluster_init",
             )
         known = [f"{c.cluster_id} ({c.spec.name})" for c in self.live()]
         more = f" and {len(known) - 8} more" if len(known) > 8 else ""
@@ -215,6 +270,14 @@ def _line(cluster: LiveCluster) -> ClusterLine:
         training_status=training.status if training else "none",
         training_progress=training.percent if training else 0.0,
         model_version=cluster.committed.version if cluster.committed else None,
+        restorable=None,
+    )
+
+
+def _is_whole(context: EngineContext, ended: EndedCluster) -> bool:
+    """Whether a cluster could come back, as far as that shows without reading its files. Blocking."""
+    return not ended.deleted and all(
+        context.checkpoints.path(name).exists() for name in ended.files
     )
 
 
@@ -229,6 +292,7 @@ def _unreadable_line(cluster_id: str, name: str) -> ClusterLine:
         training_status=None,
         training_progress=None,
         model_version=None,
+        restorable=None,
     )
 
 

@@ -5,6 +5,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pydantic import JsonValue
+
 from flow_nexus_neural.coordination.ledger import head
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.state.cluster import ClusterState
@@ -19,6 +21,9 @@ from flow_nexus_neural.engine.storage.ledger_writer import LedgerWriter
 from flow_nexus_neural.engine.storage.persisted import demands_digests
 from flow_nexus_neural.engine.storage.rows import ClusterRow, Stored
 from flow_nexus_neural.errors import StoreCorrupt
+
+ARTIFACTS_DELETED = "artifacts_deleted"
+"""The ledger's word for files that were deleted on request."""
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +122,10 @@ def read_cluster(context: EngineContext, stored: Stored, row: ClusterRow) -> Clu
         lost_commits=stored.older.get(row.cluster_id),
     )
     restore_state(row, state, None if state.end_recorded else context.checkpoints)
-    state.advance_ledger(head(stored.ledgers.get(row.cluster_id, ())))
+    chain = stored.ledgers.get(row.cluster_id, ())
+    if state.end_recorded and _were_deleted(chain, has_model=state.committed is not None):
+        state.forget_model()
+    state.advance_ledger(head(chain))
     for slot_row in stored.slots:
         if slot_row.cluster_id == row.cluster_id:
             state.slots.add(slot_of(slot_row))
@@ -126,6 +134,13 @@ def read_cluster(context: EngineContext, stored: Stored, row: ClusterRow) -> Clu
             mine = [p for p in stored.history if p.training_id == training_row_.training_id]
             state.restore_training(training_of(training_row_, mine))
     return state
+
+
+def _were_deleted(chain: Sequence[Mapping[str, JsonValue]], *, has_model: bool) -> bool:
+    """Whether a ledger says that the files of its cluster were deleted; early formats did not note that."""
+    if any(entry.get("event") == ARTIFACTS_DELETED for entry in chain):
+        return True
+    return not has_model and any(entry["kind"] == "version" for entry in chain)
 
 
 async def _bring_up_to_date(context: EngineContext, stored: Stored, cluster: ClusterState) -> None:

@@ -7,6 +7,7 @@ from pydantic import JsonValue
 
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.removal import Removal, remove_node
+from flow_nexus_neural.engine.operations.restore import ARTIFACTS_DELETED
 from flow_nexus_neural.engine.reports import FinalMetrics, TerminateReport
 from flow_nexus_neural.engine.requests import TerminateRequest
 from flow_nexus_neural.engine.state.slots import Slot
@@ -146,6 +147,8 @@ async def _stop_everything(cluster: LiveCluster) -> int:
         run.stop()
         with anyio.move_on_after(STOP_TRAINING_S):
             await run.ended.wait()
+    if cluster.file is not None:
+        await cluster.file.stop()
     cluster.state.record_final(_metrics(cluster))
     stopped = await stop_nodes(cluster)
     for slot in list(cluster.slots):
@@ -170,7 +173,7 @@ async def _delete_artifacts(cluster: LiveCluster) -> None:
     files = sorted({*prepared, *(state.committed.blobs if state.committed else ())})
     if not files:
         return
-    fields: dict[str, JsonValue] = {"kind": "control", "event": "artifacts_deleted"}
+    fields: dict[str, JsonValue] = {"kind": "control", "event": ARTIFACTS_DELETED}
     row = partial(cluster_row, state, None)
     await cluster.ledger.record([fields], [row], dropped=files)
     state.forget_model()
@@ -216,13 +219,13 @@ def _report(cluster: LiveCluster, *, already: bool, stopped: int) -> TerminateRe
 
 
 def _what_stays(cluster: LiveCluster) -> list[str]:
-    """What the kept files are good for, and what they are not: an ended cluster cannot be brought back."""
+    """What the kept files are good for, and how the cluster comes back."""
     kept = _checkpoints(cluster)
     if not kept:
         return []
     notice = (
-        f"the {kept} files of its model stay in the state directory for programs that read safetensors: the"
-        " header of a file of weights has the network and how rows are scaled. No cluster can be made of them"
-        " again in this version; the same call with delete_artifacts true deletes them"
+        f"the {kept} files of its model stay: neural_cluster_init (restore {cluster.cluster_id!r}) brings the"
+        " cluster back with its nodes and this model; the same call with delete_artifacts true deletes them"
+        " for good"
     )
     return [notice]

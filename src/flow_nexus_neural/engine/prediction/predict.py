@@ -50,6 +50,18 @@ async def predict(cluster: LiveCluster, request: PredictRequest) -> PredictionRe
         NoServingNode: Nobody answered in time.
     """
     began_s = cluster.clock()
+    committed = in_force(cluster, request)
+    refuse_more(cluster)
+    with cluster.state.answering():
+        adapted = adapt(committed.schema, request.input_data)
+        await bring_back(cluster, request)
+        made = await _answer(cluster, request, (committed, adapted), began_s)
+    cluster.metrics.predict_ms.add(made.latency_ms)
+    return made
+
+
+def in_force(cluster: LiveCluster, request: PredictRequest) -> CommittedVersion:
+    """What answers such a request now. Raises `NotTrained`, `InvalidArguments`."""
     committed = cluster.committed
     if committed is None:
         raise NotTrained(
@@ -59,18 +71,17 @@ async def predict(cluster: LiveCluster, request: PredictRequest) -> PredictionRe
             if cluster.is_training
             else "call neural_train_distributed, then neural_cluster_status with wait_seconds",
         )
+    _check_threshold(committed.schema, request)
+    return committed
+
+
+def refuse_more(cluster: LiveCluster) -> None:
+    """Raises `Overloaded` where too many predictions are being answered."""
     if cluster.state.predictions_waiting >= QUEUE:
         raise Overloaded(
             f"{QUEUE} predictions are being answered by this cluster",
             hint="call neural_predict_distributed again after 100 ms, or send records as one list",
         )
-    with cluster.state.answering():
-        _check_threshold(committed.schema, request)
-        adapted = adapt(committed.schema, request.input_data)
-        await _bring_back(cluster, request)
-        made = await _answer(cluster, request, (committed, adapted), began_s)
-    cluster.metrics.predict_ms.add(made.latency_ms)
-    return made
 
 
 async def _answer(
@@ -82,9 +93,9 @@ async def _answer(
     """Answer with the version in force; with the next one when that has replaced it in the nodes."""
     committed, adapted = read
     for _ in range(VERSIONS):
-        weights = _weights(cluster, committed, request)
+        weights = weights_of(cluster, committed, request)
         try:
-            gathered = await _gather(cluster, committed, request, adapted)
+            gathered = await gather(cluster, committed, request, adapted)
             break
         except NoServingNode:
             newer = cluster.committed
@@ -112,7 +123,7 @@ async def _answer(
     return report(cluster.cluster_id, cluster.context.new_id("prd"), answer)
 
 
-async def _bring_back(cluster: LiveCluster, request: PredictRequest) -> None:
+async def bring_back(cluster: LiveCluster, request: PredictRequest) -> None:
     """Start serving nodes whose processes ended with the server or the runtime.
 
     Waited for only where nobody else could answer, and no longer than the caller's own deadline.
@@ -121,13 +132,13 @@ async def _bring_back(cluster: LiveCluster, request: PredictRequest) -> None:
         return
     done = anyio.Event()
 
-    async def bring_back() -> None:
+    async def start_them() -> None:
         try:
             await revive(cluster)
         finally:
             done.set()
 
-    cluster.context.spawn(bring_back)
+    cluster.context.spawn(start_them)
     if not serving_slots(cluster):
         own_s = None if request.deadline_ms is None else request.deadline_ms / 1e3
         with anyio.move_on_after(COMEBACK_S if own_s is None else own_s):
@@ -152,10 +163,10 @@ def _check_threshold(schema: DataSchema, request: PredictRequest) -> None:
         )
 
 
-def _weights(
+def weights_of(
     cluster: LiveCluster, committed: CommittedVersion, request: PredictRequest
 ) -> dict[str, float]:
-    """Weight per slot: the bundle's, or the caller's where given."""
+    """Weight per slot: the bundle's, or the caller's where given. Raises `InvalidArguments`."""
     if request.weights is None:
         return dict(committed.bundle.slot_weights)
     if request.aggregation != "weighted":
@@ -179,20 +190,33 @@ def _weights(
     return weights
 
 
-async def _gather(
+async def gather(
     cluster: LiveCluster,
     committed: CommittedVersion,
     request: PredictRequest,
     adapted: Adapted,
+    limit_s: float | None = None,
 ) -> FanOut:
-    """Ask every serving node at once and stop waiting at the deadline."""
+    """Ask every serving node at once and stop waiting at the deadline.
+
+    Args:
+        cluster: Of the nodes.
+        committed: The version that is asked.
+        request: Of the caller, with the caller's own deadline.
+        adapted: The rows.
+        limit_s: The deadline where the caller gave none; None for the one that suits the number of rows.
+
+    Raises:
+        NoServingNode: Nobody answered in time.
+    """
     asked, expected = serving_slots(cluster, committed), expected_slots(cluster, committed)
     fan_out = FanOut(cluster, Question(committed, adapted.x, usual=not adapted.ood))
     for slot in expected:
         if slot not in asked:
             fan_out.excluded[slot.name] = slot.last_error or slot.state
     patience_s = None if request.deadline_ms is not None else LATE_ANSWER_S
-    limit_s = deadline_s(cluster.context, request, len(adapted.x))
+    if limit_s is None or request.deadline_ms is not None:
+        limit_s = deadline_s(cluster.context, request, len(adapted.x))
     await fan_out.ask(asked, limit_s, patience_s)
     if not fan_out.logits:
         raise NoServingNode(

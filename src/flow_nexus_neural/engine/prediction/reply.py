@@ -21,12 +21,14 @@ from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion
 from flow_nexus_neural.engine.versions.evaluation import model_warnings, positive_class
 from flow_nexus_neural.engine.versions.served import Served, serve
+from flow_nexus_neural.kernels.decision import DecisionRule
 from flow_nexus_neural.kernels.ensemble import Fused
 from flow_nexus_neural.kernels.probabilities import EPSILON
 from flow_nexus_neural.vocabulary import Label
 
 MAX_NODE_VALUES = 4000
 LEVEL = 0.9
+NODE_ANSWERS_LEFT_OUT = "node_predictions left out"
 
 Floats = NDArray[np.float64]
 
@@ -59,10 +61,19 @@ class Answer:
         return [slot for slot in self.slots if slot.name in self.logits]
 
 
-def report(cluster_id: str, prediction_id: str, answer: Answer) -> PredictionReport:
-    """The reply to a prediction."""
+def report(
+    cluster_id: str, prediction_id: str, answer: Answer, made: Served | None = None
+) -> PredictionReport:
+    """The reply to a prediction.
+
+    Args:
+        cluster_id: Of the cluster.
+        prediction_id: Of the prediction.
+        answer: What it is made of.
+        made: What `served` made of it, where the caller has that already.
+    """
     schema, bundle = answer.committed.schema, _bundle(answer)
-    made = _served(answer)
+    made = made or served(answer)
     fused = made.final
     labels = _labels(answer, fused)
     confidence = _confidence(answer, _certainty(answer, fused))
@@ -109,6 +120,7 @@ def report(cluster_id: str, prediction_id: str, answer: Answer) -> PredictionRep
         input_report=_input_report(answer.adapted),
         latency_ms=answer.elapsed_ms,
         synthetic_training_data=answer.committed.dataset.synthetic,
+        output=None,
         warnings=warnings,
     )
 
@@ -122,7 +134,8 @@ def _shortage(n_used: int, n_expected: int) -> str | None:
     return f"{n_used} of {n_expected} nodes answered{wanted}"
 
 
-def _served(answer: Answer) -> Served:
+def served(answer: Answer) -> Served:
+    """The answers of the nodes, combined and calibrated."""
     answered, bundle = answer.answered, _bundle(answer)
     return serve(
         bundle if _as_measured(answer) else replace(bundle, calibrators={}),
@@ -136,10 +149,14 @@ def _served(answer: Answer) -> Served:
 
 def _bundle(answer: Answer) -> Bundle:
     """The version's bundle, with the threshold of this call if it has one."""
-    bundle, threshold = answer.committed.bundle, answer.request.threshold
-    if threshold is None:
-        return bundle
-    return replace(bundle, rule=replace(bundle.rule, threshold=threshold))
+    rule = decision_rule(answer.committed, answer.request)
+    return replace(answer.committed.bundle, rule=rule)
+
+
+def decision_rule(committed: CommittedVersion, request: PredictRequest) -> DecisionRule:
+    """The version's rule, with the threshold of this call if it has one."""
+    rule, threshold = committed.bundle.rule, request.threshold
+    return rule if threshold is None else replace(rule, threshold=threshold)
 
 
 def _as_measured(answer: Answer) -> bool:
@@ -165,7 +182,7 @@ def _certainty(answer: Answer, fused: Fused) -> Floats | None:
         return None
     if answer.request.aggregation == "majority":
         mean = replace(answer, request=answer.request.model_copy(update={"aggregation": "mean"}))
-        probabilities = _served(mean).final.probabilities
+        probabilities = served(mean).final.probabilities
     if probabilities is None:
         return None
     chosen = fused.decisions[:, None]
@@ -224,7 +241,7 @@ def _node_answers(
             None,
             None,
             [
-                f"node_predictions left out: {rows} records x {len(answered)} nodes; ask with detail 'full'"
+                f"{NODE_ANSWERS_LEFT_OUT}: {rows} records x {len(answered)} nodes; ask with detail 'full'"
             ],
         )
     by_slot: dict[str, list[Label]] = {}

@@ -13,6 +13,7 @@ from flow_nexus_neural.engine.reports.cluster import (
     FinalMetrics,
     IsolationPreview,
     Limits,
+    Restored,
     TerminateReport,
 )
 from flow_nexus_neural.engine.reports.connection import (
@@ -27,6 +28,8 @@ from flow_nexus_neural.engine.reports.prediction import (
     IndividualPrediction,
     InputReport,
     Interval,
+    MeasuredOnFile,
+    PredictedFile,
     PredictionReport,
 )
 from flow_nexus_neural.engine.reports.status import (
@@ -90,15 +93,18 @@ __all__ = [
     "IsolationReport",
     "Latency",
     "Limits",
+    "MeasuredOnFile",
     "NetworkInfo",
     "NodeReport",
     "NodeStatus",
     "Performance",
     "Phase",
+    "PredictedFile",
     "PredictionReport",
     "Rebalanced",
     "Refit",
     "Report",
+    "Restored",
     "Serving",
     "SplitSizes",
     "StatusReport",

@@ -33,8 +33,24 @@ class IsolationPreview(Report):
     platform: str
 
 
+class Restored(Report):
+    """What came back of a cluster that had ended; null where there is none of it.
+
+    Attributes:
+        terminated_at: When it had ended.
+        topology: How its nodes are linked again.
+        model_version: What answers predictions.
+    """
+
+    terminated_at: str
+    nodes: int
+    healthy_nodes: int
+    topology: Topology | None
+    model_version: int | None
+
+
 class ClusterReport(Report):
-    """A cluster exists."""
+    """A cluster exists; `restored` is None unless it had ended and was brought back."""
 
     cluster_id: str
     name: str
@@ -50,6 +66,7 @@ class ClusterReport(Report):
     isolation: IsolationPreview
     max_nodes: int
     created_at: str
+    restored: Restored | None
     warnings: list[str]
 
 
@@ -81,7 +98,11 @@ class TerminateReport(Report):
 
 
 class ClusterLine(Report):
-    """A cluster in one line; what cannot be read of it is None."""
+    """A cluster in one line; what cannot be read of it is None.
+
+    `restorable` is None for a cluster that has not ended. True: everything of it is there that bringing it
+    back needs; whether the files are sound is checked then.
+    """
 
     cluster_id: str
     name: str
@@ -92,6 +113,7 @@ class ClusterLine(Report):
     training_status: Literal["none", TrainingStatus] | None
     training_progress: float | None
     model_version: int | None
+    restorable: bool | None
 
 
 class ClusterList(Report):

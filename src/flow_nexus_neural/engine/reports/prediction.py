@@ -43,8 +43,63 @@ class InputReport(Report):
     clipped: int
 
 
+class MeasuredOnFile(Report):
+    """How right the predictions of a file's rows are, by the labels that the file holds.
+
+    Attributes:
+        rows: Rows that were predicted and have a label.
+        column: Where the labels come from.
+    """
+
+    rows: int
+    column: str
+    accuracy: float | None
+    balanced_accuracy: float | None
+    log_loss: float | None
+    brier: float | None
+    auc: float | None
+    ece: float | None
+    mae: float | None
+    rmse: float | None
+    r2: float | None
+    directional_accuracy: float | None
+
+
+class PredictedFile(Report):
+    """The file that a prediction was written to.
+
+    Attributes:
+        status: `running` where the call did not wait for the end; the file is not there yet then.
+        rows: Of the input; None before it was read.
+        rows_done: Rows asked so far.
+        rows_without_prediction: Rows that give no input of the model, or end no whole window.
+        bytes, sha256: Of the file; None while it grows.
+        seconds: From the first look at the input until now.
+        degraded_batches: Batches that some serving node did not answer.
+        class_counts: Decisions by class; None for regression.
+        measured: None where the file has no labels.
+    """
+
+    status: Literal["running", "written"]
+    path: str
+    columns: list[str]
+    rows: int | None
+    rows_done: int
+    rows_without_prediction: int
+    bytes: int | None
+    sha256: str | None
+    seconds: float
+    batches: int
+    degraded_batches: int
+    class_counts: dict[str, int] | None
+    measured: MeasuredOnFile | None
+
+
 class PredictionReport(Report):
-    """An answer of the serving nodes; all numbers belong to one bundle."""
+    """An answer of the serving nodes; all numbers belong to one bundle.
+
+    `output` is None unless the answers went into a file; the lists are empty then.
+    """
 
     cluster_id: str
     prediction_id: str
@@ -61,9 +116,9 @@ class PredictionReport(Report):
     positive_class: Label | None
     threshold: float | None
     decision: list[str] | None
-    consensus: float
-    node_agreement: float
-    effective_ensemble_size: int
+    consensus: float | None
+    node_agreement: float | None
+    effective_ensemble_size: int | None
     error_correlation: float | None
     node_predictions: dict[str, Label | list[Label]] | None
     individual_predictions: list[IndividualPrediction] | None
@@ -80,4 +135,5 @@ class PredictionReport(Report):
     input_report: InputReport
     latency_ms: float
     synthetic_training_data: bool
+    output: PredictedFile | None
     warnings: list[str]

@@ -6,7 +6,7 @@ whole, so they take no lock.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from flow_nexus_neural.coordination.ledger import GENESIS, Head
 from flow_nexus_neural.coordination.topology import Graph
@@ -37,7 +37,7 @@ class ClusterSpec:
     def of(cls, request: InitRequest, seed: int) -> "ClusterSpec":
         """From a request whose seed has been drawn."""
         return cls(
-            name=request.name,
+            name=request.name or "",
             topology=request.topology,
             architecture=request.architecture,
             consensus=request.consensus,
@@ -48,9 +48,11 @@ class ClusterSpec:
 
     def differences(self, request: InitRequest) -> dict[str, tuple[object, object]]:
         """Fields in which a request asks for something else, with both values."""
-        asked = request.model_dump(exclude={"reuse"})
+        asked = request.model_dump(exclude={"reuse", "restore"})
         if request.seed is None:
             del asked["seed"]
+        if request.restore is not None:  # what was not said stays as it was
+            asked = {name: asked[name] for name in request.model_fields_set & asked.keys()}
         mine = {name: getattr(self, name) for name in asked}
         return {name: (mine[name], asked[name]) for name in asked if mine[name] != asked[name]}
 
@@ -87,7 +89,9 @@ class ClusterState:
         end_recorded: That it was terminated is durable.
         final: What a terminated cluster had reached.
         lost_commits: What is to be said where the disk lost the last commits of the cluster.
-        last_topology: How the nodes were linked when it was terminated; None where they were not.
+        last_topology: How the nodes were linked when it was terminated; None where they were not, and for one
+            that never was.
+        artifacts_deleted: Its files were deleted on request, so that it cannot come back.
     """
 
     cluster_id: str
@@ -111,6 +115,7 @@ class ClusterState:
     final: FinalMetrics | None = None
     lost_commits: str | None = None
     last_topology: Topology | None = None
+    artifacts_deleted: bool = False
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.clock)
@@ -169,7 +174,9 @@ class ClusterState:
             ClusterTerminated: It is one.
         """
         if self.terminated_at is not None:
-            raise was_terminated(self.cluster_id, self.terminated_at)
+            raise was_terminated(
+                self.cluster_id, self.terminated_at, deleted=self.artifacts_deleted
+            )
 
     def with_current_members(self, version: CommittedVersion) -> CommittedVersion:
         """A version as it has to serve now: slots that joined since it was made, none that was removed."""
@@ -291,12 +298,30 @@ class ClusterState:
 
     def forget_model(self) -> None:
         """Its checkpoint files are given up."""
-        self.committed = None
+        self.committed, self.artifacts_deleted = None, True
+
+    def reopen(self, name: str | None, linked_as: Topology | None) -> None:
+        """It goes on after its end.
+
+        Args:
+            name: Its new name; None for the one that it had.
+            linked_as: How its nodes were linked; None where they were not.
+        """
+        self.final, self.last_topology = None, linked_as
+        if name is not None:
+            self.spec = replace(self.spec, name=name)
 
 
-def was_terminated(cluster_id: str, at: str) -> ClusterTerminated:
-    """What to say of something that must not go on in a terminated cluster."""
+def was_terminated(cluster_id: str, at: str, *, deleted: bool = False) -> ClusterTerminated:
+    """What to say of something that must not go on in a terminated cluster.
+
+    Args:
+        cluster_id: Its id.
+        at: When it ended.
+        deleted: Its files were deleted.
+    """
+    back = f"bring it back with neural_cluster_init (restore {cluster_id!r}), or "
     return ClusterTerminated(
-        f"cluster {cluster_id} was terminated at {at}",
-        hint="create a cluster with neural_cluster_init",
+        f"cluster {cluster_id} was terminated at {at}" + (" and its files were deleted" * deleted),
+        hint=("" if deleted else back) + "create a cluster with neural_cluster_init",
     )

@@ -27,6 +27,7 @@ from flow_nexus_neural.engine.storage import persisted
 from flow_nexus_neural.engine.storage.checkpoints import CheckpointFiles
 from flow_nexus_neural.engine.storage.rows import ClusterRow, HistoryRow, SlotRow, TrainingRow
 from flow_nexus_neural.engine.storage.version_rows import load_version, stored_version
+from flow_nexus_neural.vocabulary import Topology
 
 
 def cluster_row(state: ClusterState, version: CommittedVersion | None) -> ClusterRow:
@@ -90,6 +91,11 @@ def restore_state(row: ClusterRow, state: ClusterState, files: CheckpointFiles |
         last_topology=stored.topology if state.end_recorded else None,  # type: ignore[arg-type]  # a label
     )
     state.metrics.restore(stored.communication)
+
+
+def last_topology(row: ClusterRow) -> Topology | None:
+    """How the nodes of a stored cluster were linked; None where they were not. Raises `StoreCorrupt`."""
+    return persisted.read(persisted.StoredState, row.state).topology  # type: ignore[return-value]  # a label
 
 
 def slot_row(cluster_id: str, slot: Slot) -> SlotRow:

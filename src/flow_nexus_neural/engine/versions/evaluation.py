@@ -15,7 +15,7 @@ from flow_nexus_neural.data.prepare import Rows
 from flow_nexus_neural.data.schema import DataSchema, Description
 from flow_nexus_neural.engine.calls.deadlines import BUILD, INFER
 from flow_nexus_neural.engine.live import LiveCluster
-from flow_nexus_neural.engine.reports import Evaluation
+from flow_nexus_neural.engine.reports import Evaluation, MeasuredOnFile
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.version import CommittedVersion
@@ -329,6 +329,20 @@ def _refit_warnings(committed: CommittedVersion) -> list[str]:
         " that, which had not seen the test rows"
     )
     return [warning]
+
+
+def measured_on_file(found: Metrics, mode: Aggregation, column: str) -> MeasuredOnFile:
+    """The metrics of the predictions of a file's rows; `mode` is how answers were combined."""
+    known = {**_short(mode, found)}
+    if isinstance(found, RegressionMetrics):
+        known["directional_accuracy"] = found.directional_accuracy
+    else:
+        known |= {"balanced_accuracy": found.balanced_accuracy, "auc": found.auc}
+        if mode == "majority":
+            known["auc"] = None
+    nothing = dict.fromkeys(MeasuredOnFile.model_fields)
+    told = {**nothing, **known, "rows": found.n, "column": column}
+    return MeasuredOnFile.model_validate(told)
 
 
 def baseline_warnings(evaluation: Evaluation | None) -> list[str]:

@@ -21,7 +21,7 @@ from flow_nexus_neural.runtime.base import Region
 
 
 def serving_name(parity: int) -> str:
-    """Name of a serving copy inside a node."""
+    """Name of a serving copy inside a node: two for versions in force, one for a pinned version."""
     return f"serve{parity}"
 
 

@@ -59,7 +59,7 @@ async def test_what_cannot_be_read_is_always_listed_with_the_reason(tmp_path):
     async with running(tmp_path, 0) as w:
         clusters = Clusters(w.engine.context)
         clusters.refuse({"dnc_lost": "blob 12 has changed"}, {"dnc_lost": "lost"})
-        told = clusters.report(ListRequest(limit=1))
+        told = await clusters.report(ListRequest(limit=1))
         (line,) = told.clusters
         assert (line.cluster_id, line.name, line.status) == ("dnc_lost", "lost", "unreadable")
         assert (line.total_nodes, line.training_status, line.model_version) == (None, None, None)

@@ -90,8 +90,8 @@ async def test_of_a_cluster_that_has_ended_only_a_line_is_kept(tmp_path):
         assert kept == EndedCluster.of(cluster)
         assert kept.terminated_at == w.cluster.state.terminated_at is not None
         assert book.live() == []
-        (line,) = book.report(None).clusters
-        assert line == kept.line
+        (line,) = (await book.report(None)).clusters
+        assert line == kept.line.model_copy(update={"restorable": True})
         assert (line.cluster_id, line.name, line.status, line.created_at) == (
             w.cluster_id,
             "unit",
@@ -161,7 +161,7 @@ async def test_one_that_cannot_be_read_is_listed_and_refused_by_id_and_by_name(t
         live = [book.add(state) for state in found.clusters]
         assert [one.cluster_id for one in live] == [w.cluster_id]
         assert book.unreadable_named("unit") == [broken]
-        first, last = book.report(None).clusters
+        first, last = (await book.report(None)).clusters
         assert (first.cluster_id, first.name) == (w.cluster_id, "unit")
         assert (last.cluster_id, last.name, last.status) == (broken, "unit", "unreadable")
         with pytest.raises(StoreCorrupt, match=f"cluster {broken} does not verify"):

@@ -1,0 +1,235 @@
+"""A file appears whole under its name or not at all, and only where it may."""
+
+import errno
+import fcntl
+import hashlib
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from flow_nexus_neural.data import writing
+from flow_nexus_neural.data.writing import OutputFile, output_place
+from flow_nexus_neural.errors import (
+    InvalidArguments,
+    NotAvailable,
+    PathNotAllowed,
+    StoreUnavailable,
+)
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="not offered there")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def place(tmp_path, folder):
+    return output_place("out.csv", [folder], tmp_path / "state")
+
+
+def begun(place, **more):
+    return OutputFile(place, **{"overwrite": False, **more})
+
+
+def test_a_file_appears_only_when_it_is_published(place, folder):
+    output = begun(place)
+    output.write(b"a,b\n")
+    (partial,) = os.listdir(folder)
+    assert partial.startswith(".out.csv.")
+    assert partial.endswith(".partial")
+    output.write(b"1,2\n")
+    output.publish()
+    assert os.listdir(folder) == ["out.csv"]
+    assert (folder / "out.csv").read_bytes() == b"a,b\n1,2\n"
+    assert stat.S_IMODE((folder / "out.csv").stat().st_mode) == 0o600
+    assert output.n_bytes == output.tell() == 8
+    assert output.sha256 == hashlib.sha256(b"a,b\n1,2\n").hexdigest()
+    assert output.closed
+
+
+def test_an_abandoned_file_leaves_nothing(place, folder):
+    output = begun(place)
+    output.write(b"a")
+    output.abandon()
+    output.abandon()
+    assert os.listdir(folder) == []
+
+
+def test_a_file_that_somebody_else_made_meanwhile_stays(place, folder):
+    output = begun(place)
+    output.write(b"ours")
+    (folder / "out.csv").write_text("theirs")
+    with pytest.raises(InvalidArguments, match=r"'out.csv' exists"):
+        output.publish()
+    assert os.listdir(folder) == ["out.csv"]
+    assert (folder / "out.csv").read_text() == "theirs"
+
+
+def test_a_file_made_between_the_last_look_and_the_naming_stays(place, folder, monkeypatch):
+    output = begun(place)
+    monkeypatch.setattr(output, "_check_name", lambda: (folder / "out.csv").write_text("theirs"))
+    with pytest.raises(InvalidArguments, match="exists"):
+        output.publish()
+    assert (folder / "out.csv").read_text() == "theirs"
+    assert os.listdir(folder) == ["out.csv"]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_where_the_file_system_has_no_links_a_file_is_still_not_replaced(
+    place, folder, monkeypatch, there
+):
+    def no_links(*_arguments, **_more):
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", no_links)
+    output = begun(place)
+    output.write(b"ours")
+    monkeypatch.setattr(output, "_check_name", lambda: None)
+    if there:
+        (folder / "out.csv").write_text("theirs")
+        with pytest.raises(InvalidArguments, match="exists"):
+            output.publish()
+    else:
+        output.publish()
+    assert os.listdir(folder) == ["out.csv"]
+    assert (folder / "out.csv").read_text() == ("theirs" if there else "ours")
+
+
+def test_only_a_regular_file_is_replaced_and_only_when_that_is_allowed(place, folder, tmp_path):
+    (folder / "out.csv").write_text("old")
+    with pytest.raises(InvalidArguments, match="overwrite true"):
+        begun(place)
+    output = begun(place, overwrite=True)
+    output.write(b"new")
+    assert (folder / "out.csv").read_text() == "old"
+    output.publish()
+    assert (folder / "out.csv").read_text() == "new"
+    (folder / "out.csv").unlink()
+    (tmp_path / "victim").write_text("precious")
+    (folder / "out.csv").symlink_to(tmp_path / "victim")
+    with pytest.raises(PathNotAllowed, match="no regular file"):
+        begun(place, overwrite=True)
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert os.listdir(folder) == ["out.csv"]
+
+
+def test_a_link_that_takes_the_place_of_a_folder_is_not_followed(tmp_path, folder):
+    (folder / "sub").mkdir()
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    place = output_place("sub/out.csv", [folder], tmp_path / "state")
+    (folder / "sub").rmdir()
+    (folder / "sub").symlink_to(outside)
+    with pytest.raises(PathNotAllowed, match="replaced by a link"):
+        begun(place)
+    assert os.listdir(outside) == []
+
+
+def test_a_folder_that_is_moved_away_takes_the_file_with_it(tmp_path, folder):
+    (folder / "sub").mkdir()
+    output = begun(output_place("sub/out.csv", [folder], tmp_path / "state"))
+    output.write(b"a")
+    (folder / "sub").rename(tmp_path / "moved")
+    (folder / "sub").symlink_to(tmp_path)
+    output.publish()
+    assert (tmp_path / "moved" / "out.csv").read_bytes() == b"a"
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_and_what_lives_is_not(place, folder):
+    program = (
+        "import sys, time; sys.path[:0] = sys.argv[3:];"
+        "from pathlib import Path;"
+        "from flow_nexus_neural.data.writing import OutputFile, output_place;"
+        "f = OutputFile(output_place('killed.csv', [Path(sys.argv[1])], Path(sys.argv[2])), overwrite=False);"
+        "f.write(b'half'); print('ready', flush=True); time.sleep(600)"
+    )
+    arguments = [str(folder), str(folder.parent / "state"), *sys.path]
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout.readline() == b"ready\n"
+        begun(place).abandon()
+        assert len(os.listdir(folder)) == 1  # it lives
+        process.kill()
+    (left,) = os.listdir(folder)
+    assert left.startswith(".killed.csv.")
+    begun(place).publish()
+    assert os.listdir(folder) == ["out.csv"]
+
+
+def test_files_that_only_look_alike_are_not_swept(place, folder):
+    names = [".x.partial", "a.0123456789abcdef.partial", ".csv.0123456789abcdeg.partial"]
+    for name in names:
+        (folder / name).write_text("mine")
+    (folder / ".link.0123456789abcdef.partial").symlink_to(folder / names[0])
+    (folder / ".folder.0123456789abcdef.partial").mkdir()
+    begun(place).abandon()
+    assert len(os.listdir(folder)) == 5
+
+
+def test_a_file_that_a_sweeper_took_is_begun_again(place, folder, monkeypatch):
+    taken, flock = [], fcntl.flock
+
+    def take_the_first(descriptor, operation):
+        if not taken:
+            taken.append(1)
+            raise OSError(errno.EAGAIN, "taken")
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", take_the_first)
+    output = begun(place)
+    monkeypatch.undo()
+    output.write(b"a")
+    output.publish()
+    assert "out.csv" in os.listdir(folder)
+
+
+@pytest.mark.parametrize("call", ["write", "fsync"])
+def test_a_full_disk_is_named_and_leaves_nothing(place, folder, monkeypatch, call):
+    output = begun(place)
+
+    def full(*_arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(StoreUnavailable, match=r"could not write 'out.csv': No space left"):
+        output.write(b"a") if call == "write" else output.publish()
+    output.abandon()
+    assert os.listdir(folder) == []
+
+
+def test_a_relative_path_lies_in_the_first_root_and_an_absolute_one_below_any(tmp_path, folder):
+    other = tmp_path / "other"
+    other.mkdir()
+    roots, state = [folder, other], tmp_path / "state"
+    assert output_place("a.csv", roots, state).path == folder / "a.csv"
+    assert output_place(str(other / "a.CSV"), roots, state).suffix == ".csv"
+    assert output_place(f"file://{other}/a.csv", roots, state).path == other / "a.csv"
+    with pytest.raises(PathNotAllowed, match="outside"):
+        output_place(str(tmp_path / "a.csv"), roots, state)
+
+
+def test_nothing_is_written_into_the_state_directory_but_below_its_data(tmp_path):
+    state = tmp_path / "state"
+    data = state / "data"
+    (state / "blobs").mkdir(parents=True)
+    data.mkdir()
+    assert output_place("a.csv", [data], state).path == data / "a.csv"
+    for roots in ([data, state], [data, tmp_path], [state]):
+        for name in ("state.db", "a.csv", "blobs/a.csv"):
+            with pytest.raises(PathNotAllowed, match="state directory"):
+                output_place(str(state / name), roots, state)
+    assert output_place(str(data / "a.csv"), [data, tmp_path], state).root == data
+
+
+def test_a_system_without_descriptors_of_directories_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "CAN_WALK", False)
+    with pytest.raises(NotAvailable):
+        output_place("a.csv", [tmp_path], tmp_path / "state")
