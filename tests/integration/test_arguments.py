@@ -304,6 +304,7 @@ def test_an_empty_id_never_ends_the_whole_cluster(server: Served, name: str, bla
         ("neural_node_deploy", {"layers": "[{"}, "or JSON text of it"),
         ("neural_predict_distributed", {"weights": {"a": -1}}, "'weights.a' is -1"),
         ("neural_cluster_init", {"name": ""}, "'name' is missing"),
+        ("neural_predict_distributed", {"input_data": ""}, "'input_data' is missing"),
         ("neural_cluster_init", {"name": "x" * 65}, "at most 64 characters"),
         ("neural_cluster_status", {"wait_seconds": 26}, "from 0 to 25"),
     ],

@@ -222,7 +222,6 @@ ENGINE_REFUSALS: list[tuple[str, dict[str, Any], str]] = [
         "",
     ),
     ("neural_predict_distributed", {"input_data": "not json"}, "invalid_record"),
-    ("neural_predict_distributed", {"input_data": ""}, "invalid_record"),
     ("neural_predict_distributed", {"input_data": "{}"}, ""),
     ("neural_predict_distributed", {"input_data": []}, "invalid_record"),
     ("neural_predict_distributed", {"input_data": [1, 2, 3]}, "invalid_record"),

@@ -3,6 +3,7 @@
 Importing this module loads neither numpy nor the engine.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
@@ -41,6 +42,8 @@ from flow_nexus_neural.vocabulary import (
     Until,
 )
 
+Validate = Callable[[Any], Any]
+"""How pydantic validates the fields of a request."""
 Probability = Annotated[float, Field(ge=0, le=1)]
 ClusterName = Annotated[
     str, Field(min_length=CLUSTER_NAME_LENGTH.low, max_length=CLUSTER_NAME_LENGTH.high)
@@ -57,6 +60,33 @@ class EngineRequest(BaseModel):
     """Base: immutable, no unknown field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _with_one_of(
+    model: type[EngineRequest], fields: tuple[str, ...], given: Any, validate: Validate
+) -> Any:
+    """Validate a request of which one of these fields must be given; otherwise the first one is missing."""
+    lacking = not isinstance(given, dict) or all(given.get(name) is None for name in fields)
+    missing: InitErrorDetails = {"type": "missing", "loc": fields[:1], "input": given}
+    wrong: list[InitErrorDetails] = []
+    try:
+        made = validate(given)
+    except ValidationError as failure:
+        if not lacking:
+            raise
+        wrong = [
+            {
+                "type": one["type"],
+                "loc": one["loc"],
+                "input": one["input"],
+                "ctx": one.get("ctx", {}),
+            }
+            for one in failure.errors(include_url=False)
+        ]
+    else:
+        if not lacking:
+            return made
+    raise ValidationError.from_exception_data(model.__name__, [*wrong, missing])
 
 
 class InitRequest(EngineRequest):
@@ -76,16 +106,11 @@ class InitRequest(EngineRequest):
     seed: Seed | None = None
     restore: str | None = None
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _needs_a_name(cls, given: Any) -> Any:
+    def _needs_a_name(cls, given: Any, validate: Validate) -> Any:
         """Only a restored cluster has a name already."""
-        named = isinstance(given, dict) and (
-            given.get("name") is not None or given.get("restore") is not None
-        )
-        if not named:
-            raise _missing(cls, "name", given)
-        return given
+        return _with_one_of(cls, ("name", "restore"), given, validate)
 
 
 class ListRequest(EngineRequest):
@@ -192,20 +217,11 @@ class PredictRequest(EngineRequest):
     detail: AnswerDetail = "default"
     threshold: Threshold | None = None
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _needs_input(cls, given: Any) -> Any:
+    def _needs_input(cls, given: Any, validate: Validate) -> Any:
         """Without a file, the records themselves are needed."""
-        if not isinstance(given, dict) or (
-            given.get("input_data") is None and given.get("input_path") is None
-        ):
-            raise _missing(cls, "input_data", given)
-        return given
-
-
-def _missing(model: type[EngineRequest], field: str, given: Any) -> ValidationError:
-    missing: InitErrorDetails = {"type": "missing", "loc": (field,), "input": given}
-    return ValidationError.from_exception_data(model.__name__, [missing])
+        return _with_one_of(cls, ("input_data", "input_path"), given, validate)
 
 
 class TerminateRequest(EngineRequest):

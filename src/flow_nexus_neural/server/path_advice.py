@@ -11,12 +11,11 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from flow_nexus_neural.errors import DatasetNotFound, NeuralError, PathNotAllowed
+from flow_nexus_neural.server.argument_names import snake_case
 from flow_nexus_neural.server.errors import clip, one_line
 
 MAX_SHOWN_CHARS = 200
 ANY_DIRECTORY = "/the/folder/of/the/file"
-_INPUTS = ("dataset", "input_path", "inputPath")
-_OUTPUTS = ("output_path", "outputPath")
 
 
 def with_path_advice(failure: Exception, dataset: object) -> Exception:
@@ -42,10 +41,10 @@ def with_path_advice(failure: Exception, dataset: object) -> Exception:
 def named_path(failure: Exception, arguments: Mapping[str, Any]) -> object:
     """The argument whose path a call was refused for; None where another root would not help."""
     message = str(getattr(failure, "message", ""))
+    given = {snake_case(name): value for name, value in arguments.items()}
     if message.startswith("output_path"):
-        given = next((arguments[name] for name in _OUTPUTS if name in arguments), None)
-        return given if " outside " in message else None
-    return next((arguments[name] for name in _INPUTS if name in arguments), None)
+        return given.get("output_path") if " outside " in message else None
+    return given.get("dataset", given.get("input_path"))
 
 
 def _is_path(dataset: str) -> bool:

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
 ANSWER_WITHIN_S = 45.0
 """Hosts give a call 60 s."""
+KEPT_S = 600.0
+"""How long the same call is told what became of the work; after that it means to have it done anew."""
 
 
 async def predict_file(
@@ -67,6 +69,11 @@ async def predict_file(
         StoreUnavailable: The disk refuses; nothing is left.
     """
     _refuse_contradictions(request)
+    if request.output_path is None:
+        job = FileJob(cluster, request, in_force(cluster))
+        refuse_more(cluster)
+        await job.run()
+        return job.outcome()
     job = _job_of(cluster, request)
     try:
         job.waiting += 1
@@ -107,14 +114,14 @@ def _job_of(cluster: LiveCluster, request: PredictRequest) -> "FileJob":
     """The work that these arguments ask for, if it goes on or nobody knows its end yet; else a new one."""
     job = cluster.file
     if isinstance(job, FileJob):
-        if job.request == request:
+        if job.request == request and not job.outdated:
             return job
         if not job.finished.is_set():
             raise Overloaded(
                 f"this cluster is predicting a file: {job.told()}",
                 hint="call neural_predict_distributed again when that is written; the same call waits for it",
             )
-    if request.output_path is not None and cluster.context.settings.read_only:
+    if cluster.context.settings.read_only:
         raise NotAvailable(
             "this server was started with --read-only and writes no files",
             hint="leave output_path out",
@@ -156,6 +163,7 @@ class FileJob:
         self._scope = anyio.CancelScope()
         self._stepped = anyio.Event()
         self._began_s = cluster.clock()
+        self._ended_s = float("inf")
         self._prediction_id = cluster.context.new_id("prd")
 
     async def run(self) -> None:
@@ -167,8 +175,14 @@ class FileJob:
             self._failure = _without_traces(failure)
         finally:
             self._tally = Tally(self._committed.schema)  # what it kept of the rows can be much
+            self._ended_s = self._cluster.clock()
             self._step()
             self.finished.set()
+
+    @property
+    def outdated(self) -> bool:
+        """Whether it ended too long ago for a call to be about it."""
+        return self._cluster.clock() - self._ended_s > KEPT_S
 
     async def stop(self) -> None:
         """End it; nothing of its output is left when this returns."""

@@ -4,7 +4,12 @@ import anyio
 import pytest
 
 from flow_nexus_neural.engine.prediction import predict_file as module
-from flow_nexus_neural.engine.prediction.predict_file import ANSWER_WITHIN_S, FileJob, predict_file
+from flow_nexus_neural.engine.prediction.predict_file import (
+    ANSWER_WITHIN_S,
+    KEPT_S,
+    FileJob,
+    predict_file,
+)
 from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.errors import InvalidArguments, NotTrained, Overloaded, ShuttingDown
 from tests.unit.engine.running import running, virtual_time
@@ -64,6 +69,28 @@ async def test_what_became_of_work_that_nobody_asks_for_is_forgotten_with_the_ne
         other = await predict_file(w.cluster, asked(w, output_path="b.csv"), None)
         assert other.output.status == "written"
         assert out(w).exists()
+
+
+async def test_long_after_its_end_the_same_call_has_the_work_done_anew(tmp_path, held):
+    async with running(tmp_path, 1) as w:
+        await w.train()
+        first = await predict_file(w.cluster, asked(w, overwrite=True), None)
+        held.set()
+        await anyio.wait_all_tasks_blocked()
+        await w.train()
+        await anyio.sleep(KEPT_S + 1)
+        again = await predict_file(w.cluster, asked(w, overwrite=True), None)
+        assert again.prediction_id != first.prediction_id
+        assert again.model_version > first.model_version
+
+
+async def test_a_file_that_is_answered_in_the_reply_waits_for_no_other(tmp_path):
+    async with running(tmp_path, 1) as w:
+        await w.train()
+        (out(w).parent / "in.csv").write_text("f0,f1,f2\n1,2,3\n")
+        w.cluster.begin_file(FileJob(w.cluster, asked(w), w.committed))  # goes on for ever
+        short = asked(w, input_data=None, input_path="in.csv", output_path=None)
+        assert len((await predict_file(w.cluster, short, None)).predictions) == 1
 
 
 async def test_work_that_two_calls_wait_for_ends_with_the_second_cancellation(tmp_path, held):
