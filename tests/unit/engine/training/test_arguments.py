@@ -23,6 +23,7 @@ def config(eligible=6, shard=320, has_validation=True, **more):
         shard_rows=shard,
         has_validation=has_validation,
         has_sequence=False,
+        parameters=1_000,
         optimizer=asked.optimizer,
     )
     return effective_config(asked, eligible=eligible, partition="iid", seed=9, scale=scale)
