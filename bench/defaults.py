@@ -3,8 +3,8 @@
 python -m bench.defaults [--seeds 5] [--only NAME ...]
 
 Every seed is a cluster of its own with its own split. The workers are deployed without layers, the training
-gets a data set's name or rows and nothing else. scikit-learn's models are fitted on the same scaled rows: on the
-training and the validation rows together, of which ours uses the latter only to choose its best round. The
+gets a data set's name or rows and nothing else. scikit-learn's models are fitted on the same scaled rows: on
+the training and the validation rows, of which ours uses the latter only to choose its best round. The
 synthetic market is held against the majority class and against the exact filter of its hidden Markov model.
 """
 
