@@ -67,6 +67,8 @@ async def test_a_training_says_what_is_really_run_on_which_data(tmp_path: Path):
             "seed": 77,
             "strategy": "federated",
             "sync_every_steps": None,
+            "patience": 0,
+            "chosen": [],
         }
         assert (made["status"], made["nodes_training"]) == ("running", 3)
         status = await it.result("cluster_status", cluster_id=cluster_id)
@@ -151,7 +153,8 @@ async def test_each_optimiser_trains_and_ends_at_weights_of_its_own(tmp_path: Pa
     async def end(folder: str, name: str) -> str:
         async with product(tmp_path / folder) as it:
             cluster_id = await it.cluster(1)
-            call = {"cluster_id": cluster_id, "dataset": XOR, "epochs": 2, "optimizer": name}
+            call = {"cluster_id": cluster_id, "dataset": XOR, "epochs": 2, "batch_size": 32}
+            call["optimizer"] = name
             made = await it.result("train_distributed", **call)
             assert made["config"]["optimizer"] == name
             evidence = (await it.done(cluster_id))["training"]["evidence"]

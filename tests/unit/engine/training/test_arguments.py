@@ -137,7 +137,7 @@ def test_what_is_given_is_used_and_the_rest_is_chosen_and_named():
     found = config(**given)
     assert {name: getattr(found, name) for name in given} == given
     assert found.chosen == []
-    assert config(federated=True, rounds=7).chosen == ["batch_size", "learning_rate", "patience"]
+    assert config(federated=True, rounds=7).chosen == ["batch_size", "learning_rate"]
     assert config(learning_rate=0.3).epochs == chosen.epochs
 
 
