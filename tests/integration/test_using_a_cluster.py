@@ -71,7 +71,7 @@ async def test_a_training_says_what_is_really_run_on_which_data(tmp_path: Path):
             "threshold": 0.5,
             "positive_class": 1,
             "patience": 0,
-            "chosen": ["patience"],
+            "chosen": [],
             "refit": True,
         }
         assert (made["status"], made["nodes_training"]) == ("running", 3)

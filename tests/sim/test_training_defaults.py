@@ -73,4 +73,4 @@ async def test_a_deploy_before_any_data_says_for_what_its_layers_are(tmp_path):
         cluster = await w.cluster(0, architecture="cnn")
         report = await w.deploy(cluster, layers=None)
         assert (report.layers[0]["type"], report.parameters) == ("conv1d", None)
-        assert any("rows without one get dense layers" in warning for warning in report.warnings)
+        assert any("rows without one get dense" in warning for warning in report.warnings)

@@ -21,11 +21,13 @@ class Scale:
         shard_rows: Training rows of the largest shard: workers step at the same time.
         has_validation: Whether rows are reserved for choosing the best round.
         has_sequence: Whether rows have a sequence, on which a step costs some ten times as much.
+        parameters: Of the largest network.
     """
 
     shard_rows: int
     has_validation: bool
     has_sequence: bool
+    parameters: int
     optimizer: Optimizer
 
 
@@ -36,8 +38,9 @@ LEARNING_RATES: Final[dict[Optimizer, float]] = {
     "sgd": 0.05,
 }
 """By optimiser, for inputs of mean 0 and variance 1; the last two do not rescale a step to the rate."""
-SEQUENCE_FACTOR: Final = 0.5
-"""Of the learning rate on sequences: their networks are deeper."""
+SMALL_PARAMETERS: Final = 100_000
+LARGE_FACTOR: Final = 0.5
+"""Of the learning rate for networks with more parameters than those of size base."""
 
 STEPS_PER_EPOCH: Final = 20
 """Steps of an epoch below which batches become smaller."""
@@ -60,7 +63,9 @@ PATIENCE: Final = 10
 
 def learning_rate(scale: Scale) -> float:
     """Step size of the optimiser."""
-    return LEARNING_RATES[scale.optimizer] * (SEQUENCE_FACTOR if scale.has_sequence else 1.0)
+    return LEARNING_RATES[scale.optimizer] * (
+        LARGE_FACTOR if scale.parameters > SMALL_PARAMETERS else 1.0
+    )
 
 
 def batch_size(scale: Scale) -> int:

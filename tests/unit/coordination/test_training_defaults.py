@@ -11,7 +11,12 @@ from flow_nexus_neural.coordination.training_defaults import (
 
 
 def scale(rows, **more):
-    given = {"has_validation": True, "has_sequence": False, "optimizer": "adam"} | more
+    given = {
+        "has_validation": True,
+        "has_sequence": False,
+        "parameters": 1_000,
+        "optimizer": "adam",
+    } | more
     return Scale(shard_rows=rows, **given)
 
 
@@ -45,3 +50,7 @@ def test_passes_of_a_round_count():
 def test_optimisers_that_do_not_rescale_their_step_get_a_higher_rate():
     rates = [learning_rate(scale(500, optimizer=o)) for o in ("adam", "rmsprop", "adagrad", "sgd")]
     assert rates[0] < rates[2] < rates[3]
+
+
+def test_large_networks_take_smaller_steps():
+    assert learning_rate(scale(500, parameters=10**6)) == learning_rate(scale(500)) / 2

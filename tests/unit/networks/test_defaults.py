@@ -55,9 +55,17 @@ def test_rows_without_a_sequence_get_dense_layers_whatever_the_architecture(arch
         assert {layer["type"] for layer in raw} == {"dense", "dropout"}
         assert plan_of(raw).n_params <= budget
         for rows in (WINDOW, CRYPTO, None):
-            found = default_layers(architecture, model, "worker", 1, rows)
-            assert found == default_layers(architecture, model, "worker", 1)
-            assert found != raw
+            assert default_layers(architecture, model, "worker", 1, rows) != raw
+
+
+def test_a_small_transformer_is_narrow_where_a_step_has_few_channels():
+    many = InputSpec(vector_length=0, n_scalars=8, window=8)
+    assert default_layers("transformer", "base", "worker", 0, many)[0]["units"] == 64
+    narrow = default_layers("transformer", "base", "worker", 0, CRYPTO)
+    assert (narrow[0]["units"], plan_of(narrow).n_params) == (16, 2_321)
+    for architecture, model in (("transformer", "large"), ("rnn", "base"), ("hybrid", "base")):
+        known = default_layers(architecture, model, "worker", 0, CRYPTO)
+        assert known == default_layers(architecture, model, "worker", 0)
 
 
 def test_the_other_roles_do_not_depend_on_the_rows():

@@ -236,8 +236,8 @@ def _default_warnings(slot: Slot, rows: InputSpec | None) -> list[str]:
     if slot.spec.layers or rows is not None:
         return []
     warning = (
-        "these default layers are for rows with a sequence (a window, a vector column); rows without one get"
-        " dense layers, when they are known"
+        "default layers follow the data of a training: these are for sequences of many channels (a window, a"
+        " vector column); rows without one get dense layers"
     )
     return [warning]
 

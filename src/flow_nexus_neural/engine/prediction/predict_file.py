@@ -70,7 +70,7 @@ async def predict_file(
     """
     _refuse_contradictions(request)
     if request.output_path is None:
-        job = FileJob(cluster, request, in_force(cluster))
+        job = FileJob(cluster, request, in_force(cluster, request))
         refuse_more(cluster)
         await job.run()
         return job.outcome()

@@ -123,16 +123,20 @@ def effective_config(request: TrainRequest, found: Circumstances) -> TrainingCon
         if request.federated or single
         else sync_steps(found.scale.shard_rows, batch_size),
         patience=_patience(request, found.scale),
-        chosen=[
-            name
-            for name in ("epochs", "batch_size", "learning_rate", "patience")
-            if getattr(request, name) is None and not (name == "epochs" and request.rounds)
-        ],
+        chosen=_chosen(request),
         refit=found.refit,
         class_weight=found.decision.class_weight,
         threshold=found.decision.threshold,
         positive_class=found.decision.positive_class,
     )
+
+
+def _chosen(request: TrainRequest) -> list[str]:
+    """Names of what the data decide; who gives the rounds is not interrupted unless a patience is given."""
+    of_data = ["batch_size", "learning_rate"]
+    if request.rounds is None and request.epochs is None:
+        of_data = ["epochs", *of_data, "patience"]
+    return [name for name in of_data if getattr(request, name) is None]
 
 
 def _patience(request: TrainRequest, scale: Scale) -> int:

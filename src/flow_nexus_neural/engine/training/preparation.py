@@ -124,10 +124,14 @@ async def prepare_training(
             f"no worker gets a row of the {len(data.parts['train'].y)} training rows",
             hint="give more rows, or deploy fewer workers",
         )
+    networks, warnings = plan_networks(
+        cluster, request, data, workers, await evaluated_networks(cluster)
+    )
     scale = Scale(
         shard_rows=max(int(shards.rows[slot.name].size) for slot in eligible),
         has_validation=len(data.parts["select"].y) > 0,
         has_sequence=has_sequence(data.schema.input),
+        parameters=max(network.plan.n_params for network in networks.values()),
         optimizer=request.optimizer,
     )
     found = Circumstances(
@@ -139,9 +143,8 @@ async def prepare_training(
         decision=decision,
     )
     config = effective_config(request, found)
-    networks, warnings = plan_networks(
-        cluster, config, data, workers, await evaluated_networks(cluster)
-    )
+    for network in networks.values():
+        _check_batch(config.batch_size, network)
     if request.patience and not config.patience:
         warnings.append(
             f"patience={request.patience} has no effect: there are no validation rows to count by"
@@ -225,7 +228,7 @@ def cut_shards(
 
 def plan_networks(
     cluster: LiveCluster,
-    config: TrainingConfig,
+    request: TrainRequest,
     data: PreparedData,
     workers: list[Slot],
     formers: Mapping[str, NetworkGroup],
@@ -234,7 +237,6 @@ def plan_networks(
 
     Raises:
         InvalidArchitecture, LimitExceeded: A layer list does not work on this data.
-        InvalidArguments: A network cannot learn from batches of the requested size.
     """
     schema, warnings = data.schema, []
     networks: dict[str, NetworkGroup] = {}
@@ -253,7 +255,6 @@ def plan_networks(
             raise type(refusal)(
                 f"{whose}: {refusal.message}", hint=refusal.hint, details=refusal.details
             ) from None
-        _check_batch(config.batch_size, smallest_batch(planned.plan), slots)
         warnings += [f"{slots[0].name}: {warning}" for warning in planned.warnings]
         warnings += _dense_by_default(cluster, slots, schema.input)
         network = NetworkGroup(
@@ -261,7 +262,7 @@ def plan_networks(
             plan=planned.plan,
             slots=tuple(slot.name for slot in slots),
             layers_source=slots[0].spec.layers_source,
-            optimizer=config.optimizer,
+            optimizer=request.optimizer,
         )
         network = _continued(cluster, network, schema, formers)
         networks[network.key] = network
@@ -279,9 +280,10 @@ def _dense_by_default(cluster: LiveCluster, slots: list[Slot], rows: InputSpec) 
     return [warning]
 
 
-def _check_batch(batch_size: int, smallest: int, slots: list[Slot]) -> None:
+def _check_batch(batch_size: int, network: NetworkGroup) -> None:
+    smallest = smallest_batch(network.plan)
     if batch_size < smallest:
-        whose = ", ".join(slot.name for slot in slots[:8])
+        whose = ", ".join(network.slots[:8])
         raise InvalidArguments(
             f"batch_size={batch_size}: batch_normalization in the network of {whose} needs at least"
             f" {smallest} rows per batch, since one row has no variance",

@@ -82,7 +82,10 @@ def _with_calibrators(
 ) -> Bundle:
     """A calibrator for each aggregation with probabilities whose log loss it lowers."""
     labels = rows.y.astype(np.int64)
-    fit = fit_platt if schema.task == "binary" else fit_temperature
+    # In time order the calibration rows are one stretch of time. Its share of a class is not that of the time
+    # after it, and an offset fitted to it would move decisions that the model had right.
+    has_offset = schema.task == "binary" and not schema.time_ordered
+    fit = fit_platt if has_offset else fit_temperature
     calibrators: dict[str, Calibrator] = {}
     for mode in CALIBRATED_MODES:
         probabilities = raw[mode].probabilities

@@ -25,6 +25,7 @@ def config(eligible=6, shard=320, has_validation=True, **more):
         shard_rows=shard,
         has_validation=has_validation,
         has_sequence=False,
+        parameters=1_000,
         optimizer=asked.optimizer,
     )
     found = Circumstances(
@@ -146,7 +147,7 @@ def test_what_is_given_is_used_and_the_rest_is_chosen_and_named():
     found = config(**given)
     assert {name: getattr(found, name) for name in given} == given
     assert found.chosen == []
-    assert config(federated=True, rounds=7).chosen == ["batch_size", "learning_rate", "patience"]
+    assert config(federated=True, rounds=7).chosen == ["batch_size", "learning_rate"]
     assert config(learning_rate=0.3).epochs == chosen.epochs
 
 

@@ -69,6 +69,18 @@ def test_exaggeration_is_taken_back_where_it_helps():
     assert found.error_correlation == pytest.approx(1.0)
 
 
+def test_in_time_order_the_share_of_a_class_in_one_stretch_moves_no_decision():
+    honest, y = overconfident(1500, 1.0, 5)
+    shifted = honest - 1.0
+    parts = {"meta": EMPTY, "calib": rows(y)}
+    both = {"c0": {"calib": shifted}, "c1": {"calib": shifted}}
+    found = calibrated_bundle(plain(), schema(), SLOTS, both, parts)
+    assert found.calibrators["mean"].offset == pytest.approx(1.0, abs=0.2)
+    ordered = schema(time_ordered=True)
+    found = calibrated_bundle(plain(), ordered, SLOTS, both, parts)
+    assert {calibrator.offset for calibrator in found.calibrators.values()} <= {0.0}
+
+
 def test_honest_chances_are_left_alone():
     logits, y = overconfident(1500, 1.0, 7)
     both = {"c0": {"calib": logits}, "c1": {"calib": logits}}
