@@ -106,11 +106,7 @@ def report(
         aggregation=answer.request.aggregation,
         nodes_used=n_used,
         nodes_expected=n_expected,
-        excluded_nodes=[
-            Exclusion(node_id=slot.node_id, reason=answer.excluded[slot.name])
-            for slot in answer.slots
-            if slot.name in answer.excluded
-        ],
+        excluded_nodes=_exclusions(answer),
         confidence_source="none" if confidence[0] is None else "margin",
         stacker="fallback" if answer.request.aggregation == "ensemble" else None,
         degraded=n_used < n_expected,
@@ -123,6 +119,14 @@ def report(
         output=None,
         warnings=warnings,
     )
+
+
+def _exclusions(answer: Answer) -> list[Exclusion]:
+    return [
+        Exclusion(node_id=slot.node_id, reason=answer.excluded[slot.name])
+        for slot in answer.slots
+        if slot.name in answer.excluded
+    ]
 
 
 def _shortage(n_used: int, n_expected: int) -> str | None:

@@ -3,14 +3,13 @@
 Nothing is changed and no node is touched here, so a refusal leaves the cluster as it was.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 from flow_nexus_neural.coordination.training_defaults import Scale
 from flow_nexus_neural.data.partition import Shards, assign_shards
 from flow_nexus_neural.data.prepare import DataRequest, PreparedData, prepare
 from flow_nexus_neural.data.rows import Rows
-from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.reports import DatasetInfo, NetworkInfo, TrainingConfig
 from flow_nexus_neural.engine.requests import TrainRequest
@@ -24,20 +23,20 @@ from flow_nexus_neural.engine.training.arguments import (
 )
 from flow_nexus_neural.engine.training.decision import Decision, decide_how
 from flow_nexus_neural.engine.training.exchange import Recipe
+from flow_nexus_neural.engine.training.network_plans import (
+    check_batch,
+    describe_network,
+    learnt_by_another_split,
+    members_by_network,
+    plan_networks,
+)
 from flow_nexus_neural.engine.versions.final import evaluated_networks
 from flow_nexus_neural.errors import (
     DataTooSmall,
-    InvalidArchitecture,
-    InvalidArguments,
-    LimitExceeded,
     NoWorkers,
 )
 from flow_nexus_neural.kernels.seeds import seed64
-from flow_nexus_neural.networks.batches import smallest_batch
 from flow_nexus_neural.networks.defaults import has_sequence
-from flow_nexus_neural.networks.parsing import parse_layers
-from flow_nexus_neural.networks.planner import plan_network
-from flow_nexus_neural.protocol.plan import InputSpec
 
 FEATURE_DROPOUT = 0.15
 """Share of feature groups hidden in training where records may lack some, so that imputation is familiar."""
@@ -93,7 +92,57 @@ async def prepare_training(
         InvalidRequest, InvalidState: Whatever is wrong with the data, the layers or the arguments.
     """
     workers = healthy_workers(cluster)
-    asked = DataRequest(
+    asked = _data_request(cluster, request, workers)
+    data = await cluster.context.read_data(prepare, asked, cluster.context.settings)
+    decision = decide_how(request, data)
+    seed = request.seed if request.seed is not None else cluster.spec.seed
+    partition = resolve_partition(request, has_clients=bool(data.clients))
+    shards = await cluster.context.offload(
+        cut_shards, data, data.parts["train"], workers, partition, (seed, ordinal)
+    )
+    eligible = [slot for slot in workers if shards.rows[slot.name].size > 0]
+    if not eligible:
+        raise DataTooSmall(
+            f"no worker gets a row of the {len(data.parts['train'].y)} training rows",
+            hint="give more rows, or deploy fewer workers",
+        )
+    networks, warnings = plan_networks(
+        cluster, request, data, workers, await evaluated_networks(cluster)
+    )
+    found = Circumstances(
+        eligible=len(eligible),
+        partition=partition,
+        seed=seed,
+        scale=_scale(request, data, [shards.rows[slot.name].size for slot in eligible], networks),
+        refit=data.refit,
+        decision=decision,
+    )
+    config = effective_config(request, found)
+    for network in networks.values():
+        check_batch(config.batch_size, network)
+    continues = any(network.state is not None for network in networks.values())
+    if request.patience and not config.patience:
+        warnings.append(
+            f"patience={request.patience} has no effect: there are no validation rows to count by"
+        )
+    warnings += _lineage_warnings(cluster, data, decision, continues=continues)
+    return Preparation(
+        data=data,
+        shards=shards,
+        networks=networks,
+        config=config,
+        network_infos=[describe_network(network) for network in networks.values()],
+        dataset=describe_data(data),
+        continues=continues,
+        least_workers=request.min_nodes_per_round or 1,
+        decision=decision,
+        warnings=[*data.warnings, *decision.warnings, *shards.warnings, *warnings],
+        run=(seed, ordinal),
+    )
+
+
+def _data_request(cluster: LiveCluster, request: TrainRequest, workers: list[Slot]) -> DataRequest:
+    return DataRequest(
         dataset=request.dataset,
         target=request.target,
         time_column=request.time_column,
@@ -111,45 +160,28 @@ async def prepare_training(
         seed=seed64((cluster.spec.seed, 0), 0, "", 0, "partition"),
         stacking=len(members_by_network(workers, cluster.spec.architecture, None)) > 1,
     )
-    data = await cluster.context.read_data(prepare, asked, cluster.context.settings)
-    decision = decide_how(request, data)
-    seed = request.seed if request.seed is not None else cluster.spec.seed
-    partition = resolve_partition(request, has_clients=bool(data.clients))
-    shards = await cluster.context.offload(
-        cut_shards, data, data.parts["train"], workers, partition, (seed, ordinal)
-    )
-    eligible = [slot for slot in workers if shards.rows[slot.name].size > 0]
-    if not eligible:
-        raise DataTooSmall(
-            f"no worker gets a row of the {len(data.parts['train'].y)} training rows",
-            hint="give more rows, or deploy fewer workers",
-        )
-    networks, warnings = plan_networks(
-        cluster, request, data, workers, await evaluated_networks(cluster)
-    )
-    scale = Scale(
-        shard_rows=max(int(shards.rows[slot.name].size) for slot in eligible),
-        has_validation=len(data.parts["select"].y) > 0,
+
+
+def _scale(
+    request: TrainRequest,
+    data: PreparedData,
+    shard_rows: Sequence[int],
+    networks: Mapping[str, NetworkGroup],
+) -> Scale:
+    return Scale(
+        shard_rows=max(int(rows) for rows in shard_rows),
+        has_validation=len(data.parts["select"]) > 0,
         has_sequence=has_sequence(data.schema.input),
         parameters=max(network.plan.n_params for network in networks.values()),
         optimizer=request.optimizer,
     )
-    found = Circumstances(
-        eligible=len(eligible),
-        partition=partition,
-        seed=seed,
-        scale=scale,
-        refit=data.refit,
-        decision=decision,
-    )
-    config = effective_config(request, found)
-    for network in networks.values():
-        _check_batch(config.batch_size, network)
-    if request.patience and not config.patience:
-        warnings.append(
-            f"patience={request.patience} has no effect: there are no validation rows to count by"
-        )
-    continues = any(network.state is not None for network in networks.values())
+
+
+def _lineage_warnings(
+    cluster: LiveCluster, data: PreparedData, decision: Decision, *, continues: bool
+) -> list[str]:
+    """What must be known of a training on a cluster that is trained already."""
+    warnings: list[str] = []
     if cluster.state.bundle is not None and not continues:
         warnings.append(
             "the data or the networks differ from the trained ones: this training starts a new lineage"
@@ -165,19 +197,7 @@ async def prepare_training(
             "this training goes on from a model trained with another class_weight: its probabilities are off"
             " until it has learnt the new one"
         )
-    return Preparation(
-        data=data,
-        shards=shards,
-        networks=networks,
-        config=config,
-        network_infos=[describe_network(network) for network in networks.values()],
-        dataset=describe_data(data),
-        continues=continues,
-        least_workers=request.min_nodes_per_round or 1,
-        decision=decision,
-        warnings=[*data.warnings, *decision.warnings, *shards.warnings, *warnings],
-        run=(seed, ordinal),
-    )
+    return warnings
 
 
 def healthy_workers(cluster: LiveCluster) -> list[Slot]:
@@ -198,19 +218,6 @@ def healthy_workers(cluster: LiveCluster) -> list[Slot]:
     )
 
 
-def members_by_network(
-    workers: list[Slot], architecture: str, rows: InputSpec | None
-) -> dict[str, list[Slot]]:
-    """Workers with the same layers on such rows, which are trained as one network.
-
-    Without `rows`, where the data are not known yet, as if they were sequences.
-    """
-    members: dict[str, list[Slot]] = {}
-    for slot in workers:
-        members.setdefault(repr(slot.layers_for(architecture, rows)), []).append(slot)
-    return members
-
-
 def cut_shards(
     data: PreparedData, rows: Rows, workers: list[Slot], partition: str, run: tuple[int, int]
 ) -> Shards:
@@ -223,127 +230,6 @@ def cut_shards(
         symbols=data.description.symbols,
         classes=data.schema.classes,
         clients=data.clients,
-    )
-
-
-def plan_networks(
-    cluster: LiveCluster,
-    request: TrainRequest,
-    data: PreparedData,
-    workers: list[Slot],
-    formers: Mapping[str, NetworkGroup],
-) -> tuple[dict[str, NetworkGroup], list[str]]:
-    """Group workers by network and give each group its plan, and its committed state if it has one.
-
-    Raises:
-        InvalidArchitecture, LimitExceeded: A layer list does not work on this data.
-    """
-    schema, warnings = data.schema, []
-    networks: dict[str, NetworkGroup] = {}
-    architecture = cluster.spec.architecture
-    for slots in members_by_network(workers, architecture, schema.input).values():
-        try:
-            planned = plan_network(
-                parse_layers(slots[0].layers_for(architecture, schema.input)).layers,
-                input=schema.input,
-                task=schema.task,
-                n_outputs=schema.n_outputs,
-                max_parameters=cluster.context.settings.max_parameters,
-            )
-        except (InvalidArchitecture, LimitExceeded) as refusal:
-            whose = ", ".join(slot.name for slot in slots[:8])
-            raise type(refusal)(
-                f"{whose}: {refusal.message}", hint=refusal.hint, details=refusal.details
-            ) from None
-        warnings += [f"{slots[0].name}: {warning}" for warning in planned.warnings]
-        warnings += _dense_by_default(cluster, slots, schema.input)
-        network = NetworkGroup(
-            key=f"c{cluster.state.networks_made + len(networks)}",
-            plan=planned.plan,
-            slots=tuple(slot.name for slot in slots),
-            layers_source=slots[0].spec.layers_source,
-            optimizer=request.optimizer,
-        )
-        network = _continued(cluster, network, schema, formers)
-        networks[network.key] = network
-    return networks, warnings
-
-
-def _dense_by_default(cluster: LiveCluster, slots: list[Slot], rows: InputSpec) -> list[str]:
-    default = [slot.name for slot in slots if not slot.spec.layers]
-    if not default or has_sequence(rows):
-        return []
-    warning = (
-        f"{', '.join(default[:8])}: the default network is dense, as rows have no sequence; architecture"
-        f" {cluster.spec.architecture!r} counts for a window or a vector column"
-    )
-    return [warning]
-
-
-def _check_batch(batch_size: int, network: NetworkGroup) -> None:
-    smallest = smallest_batch(network.plan)
-    if batch_size < smallest:
-        whose = ", ".join(network.slots[:8])
-        raise InvalidArguments(
-            f"batch_size={batch_size}: batch_normalization in the network of {whose} needs at least"
-            f" {smallest} rows per batch, since one row has no variance",
-            hint=f"give batch_size {smallest} or more, or leave it out, or deploy workers with"
-            " layer_normalization instead",
-        )
-
-
-def learnt_by_another_split(cluster: LiveCluster, data: PreparedData) -> bool:
-    """Whether the committed version was trained on the same data with other parts."""
-    committed = cluster.committed
-    if committed is None or committed.dataset.sha256 != data.description.sha256:
-        return False
-    return committed.dataset.split.model_dump() != data.description.split
-
-
-def _continued(
-    cluster: LiveCluster,
-    network: NetworkGroup,
-    schema: DataSchema,
-    formers: Mapping[str, NetworkGroup],
-) -> NetworkGroup:
-    """The network with the state of the same network on the same kind of input, if `formers` have one."""
-    committed = cluster.committed
-    if committed is None or _lineage(committed.schema) != _lineage(schema):
-        return network
-    for former in formers.values():
-        if former.plan_digest != network.plan_digest or former.state is None:
-            continue
-        same = former.optimizer == network.optimizer
-        state = former.state if same else former.state.with_fresh_moments(network.optimizer)
-        return replace(
-            network,
-            key=former.key,
-            state=state,
-            digest=former.digest,
-            blob=former.blob,
-            moments_blob=former.moments_blob if same else None,
-            version=former.version,
-        )
-    return network
-
-
-def _lineage(schema: DataSchema) -> tuple[object, ...]:
-    """What two data sets must share for the weights of one to be a start for the other."""
-    names = tuple(column.name for column in schema.columns)
-    return (schema.input, schema.task, tuple(schema.classes or ()), names, schema.target_name)
-
-
-def describe_network(network: NetworkGroup) -> NetworkInfo:
-    """A network as the reply names it."""
-    plan = network.plan
-    shape = plan.input.sequence_shape if plan.view == "sequence" else (plan.input.flat_width,)
-    return NetworkInfo(
-        cohort=network.key,
-        slots=list(network.slots),
-        parameters=plan.n_params,
-        input=list(shape),
-        implied_head=plan.implied_head,
-        layers_source=network.layers_source,
     )
 
 

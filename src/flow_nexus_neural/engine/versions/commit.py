@@ -22,7 +22,7 @@ from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion, mod
 from flow_nexus_neural.engine.storage.cluster_rows import cluster_row, history_row, training_row
 from flow_nexus_neural.engine.storage.ledger_writer import LateRow
 from flow_nexus_neural.engine.storage.rows import ClusterRow
-from flow_nexus_neural.engine.versions.judge import Judge
+from flow_nexus_neural.engine.versions.judge import Judge, Verdict
 from flow_nexus_neural.engine.versions.loading import catch_up, load_everywhere
 from flow_nexus_neural.kernels.decision import DecisionRule
 
@@ -84,14 +84,7 @@ async def commit_round(
     networks, blobs = await store_blobs(
         cluster, data[0], candidate.networks, candidate.renewed, judge.rule
     )
-    point = HistoryPoint(
-        round=candidate.number,
-        train_loss=candidate.train_loss,
-        val_loss=verdict.validation.loss,
-        accuracy=verdict.validation.accuracy,
-        bytes=cluster.metrics.communication_bytes - candidate.bytes_before,
-        seconds=cluster.clock() - candidate.began_s,
-    )
+    point = _point(cluster, candidate, verdict)
     digest = model_digest({key: network.digest or "" for key, network in networks.items()})
     advance = training.advance.after(point, sum(u.steps for u in candidate.updates), digest)
     former = cluster.committed
@@ -121,6 +114,17 @@ async def commit_round(
         training.commit_round(advance, point, cluster.clock() - candidate.began_s)
         cluster.changed()
     return dict(networks)
+
+
+def _point(cluster: LiveCluster, candidate: Candidate, verdict: Verdict) -> HistoryPoint:
+    return HistoryPoint(
+        round=candidate.number,
+        train_loss=candidate.train_loss,
+        val_loss=verdict.validation.loss,
+        accuracy=verdict.validation.accuracy,
+        bytes=cluster.metrics.communication_bytes - candidate.bytes_before,
+        seconds=cluster.clock() - candidate.began_s,
+    )
 
 
 async def install(

@@ -99,8 +99,7 @@ async def commit_refit(
     }
     await judge.require_finite(renewed)
     changed = _changed(last, renewed)
-    version = last.version + 1
-    rule = last.bundle.rule
+    version, rule = last.version + 1, last.bundle.rule
     stored, blobs = await store_blobs(
         cluster, last.schema, {**last.networks, **renewed}, changed, rule
     )
