@@ -8,6 +8,7 @@ import pytest
 from flow_nexus_neural.engine.engine import Engine
 from flow_nexus_neural.engine.storage.cluster_rows import training_of
 from flow_nexus_neural.engine.training.preparation import cut_shards, prepare_training
+from flow_nexus_neural.engine.training.retraining import planned_refit
 from flow_nexus_neural.engine.training.rounds import Course, Rounds
 from flow_nexus_neural.engine.versions.final import evaluated_networks
 from flow_nexus_neural.settings import Settings
@@ -101,6 +102,8 @@ async def test_what_was_measured_is_of_the_version_before_and_said_so(tmp_path):
 
 async def test_rows_without_an_order_are_trained_on_again_only_when_it_is_asked_for(tmp_path):
     async with running(tmp_path, 1) as w:
+        unordered = (await prepare_training(w.cluster, w.train_request(), 0)).data
+        assert planned_refit(unordered) is None
         assert (await w.train()).refit is None
         training = await w.train(refit=True)
         assert (training.config.refit, training.refit.state) == (True, "done")
