@@ -34,7 +34,8 @@ INIT_ARGUMENTS = {
         " parameter_server. It does not change what is learnt."
     ),
     "architecture": (
-        "The network of workers deployed without layers. transformer: attention over steps. cnn:"
+        "The network of workers deployed without layers, on windows and vector columns; rows without a"
+        " sequence get dense layers. transformer: attention over steps. cnn:"
         " convolutions. rnn: LSTM. gnn: graph convolution over neighbouring steps. hybrid: rnn, cnn and"
         " transformer in turn."
     ),
@@ -102,8 +103,8 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
     "batch_size": "Rows per optimiser step of each worker.",
     "learning_rate": "Step size of the optimiser.",
     "patience": (
-        "Rounds without a better validation loss after which training ends; 0: never. Default: 0 where"
-        " epochs or rounds are given."
+        "Rounds without a better validation loss after which training ends; 0: never. Default: 10, or 0"
+        " where epochs or rounds are given."
     ),
     "optimizer": "Optimiser of each worker, with Keras' defaults.",
     "federated": (
