@@ -12,7 +12,7 @@ from trading import TradingSystem
 
 RULE_ROUNDS = 8
 LEAST_SKILL = 0.5
-"""Share of the best baseline's errors that must be avoided; one label in twenty is wrong, so .9 is the most."""
+"""Share of the best baseline's errors that must be avoided; .9 at the most, as one label in 20 is wrong."""
 
 
 async def main(epochs: int, cycles: int, seed: int) -> None:

@@ -211,7 +211,7 @@ def training_of(row: TrainingRow, history: Sequence[HistoryRow]) -> Training:
         result=_result_of(progress.result),
         folds=[persisted.report(FoldScore, fold) for fold in progress.folds],
         refit=persisted.report(Refit, progress.refit) if progress.refit else None,
-        phase=progress.phase,
+        phase=progress.phase,  # type: ignore[arg-type]  # a stored phase is legal
         later_planned=progress.later_planned,
         later_done=progress.later_done,
         history=[persisted.report(HistoryPoint, point.model_dump()) for point in points],

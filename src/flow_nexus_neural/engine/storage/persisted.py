@@ -258,7 +258,7 @@ class StoredProgress(StoredPart):
     result: StoredResult | None = None
     folds: tuple[dict[str, JsonValue], ...] = ()
     refit: dict[str, JsonValue] | None = None
-    phase: Literal["rounds", "folds", "refit"] = "rounds"
+    phase: str = "rounds"
     later_planned: int = 0
     later_done: float = 0.0
 
