@@ -4,7 +4,8 @@ What matters is the number of optimiser steps, not of passes: a data set of a hu
 as one of a thousand, hence smaller batches and more epochs. Where validation rows exist, they decide when a
 training ends, and the number of epochs is only the most that it may take.
 
-The constants were chosen by `bench/defaults.py` over several data sets and seeds, never on test rows alone.
+The constants were chosen on the data sets of `bench/defaults.py` by their scores on test rows over several
+splits, so that its numbers flatter them a little.
 """
 
 from dataclasses import dataclass

@@ -78,7 +78,7 @@ def _hidden(*units: int) -> Layers:
 FEW_CHANNELS: Final = 4
 """Channels per step up to which a transformer of size base has one encoder of width 16.
 
-A wider one learns the noise of a few thousand rows of so little, and takes five times as long.
+A wider one learns the noise of a few thousand rows of so little, and takes four times as long.
 """
 
 

@@ -213,7 +213,9 @@ def _network(
     kind = kind_of(role, request.model, request.capabilities)
     peers = [s for s in cluster.slots.healthy(role) if s.spec.kind == kind]
     networks = {repr(slot.spec.layers) for slot in peers}
-    if len(networks) == 1 and peers[0].spec.layers_source != "default":
+    # A default worker has no layers of its own, unless an earlier version stored some: new ones share them.
+    own = role == "worker" or (bool(peers) and peers[0].spec.layers_source != "default")
+    if len(networks) == 1 and own and peers[0].spec.layers:
         return list(peers[0].spec.layers), "peer", []
     if role == "worker":
         return [], "default", []  # chosen for each training, when it is known what rows are like

@@ -1,5 +1,7 @@
 """Which slot a deploy request means, which network it gets, and what it is warned of."""
 
+from dataclasses import replace
+
 import anyio
 import pytest
 
@@ -51,6 +53,14 @@ async def test_a_node_without_layers_takes_those_of_its_only_kind_of_peer(tmp_pa
         made = await deploy(w.cluster, w.deploy_request(layers=None))
         assert (made.slot, made.layers_source) == ("worker-1", "peer")
         assert made.layers == [dict(layer) for layer in w.slots["worker-0"].spec.layers]
+
+
+async def test_default_layers_that_an_earlier_version_stored_are_shared(tmp_path):
+    async with world(tmp_path) as w:
+        slot = w.slots["worker-0"]
+        slot.spec = replace(slot.spec, layers_source="default")
+        made = await deploy(w.cluster, w.deploy_request(layers=None))
+        assert (made.layers_source, made.layers) == ("peer", [dict(x) for x in slot.spec.layers])
 
 
 @pytest.mark.parametrize(
