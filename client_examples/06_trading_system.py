@@ -10,7 +10,7 @@ from console import digest, evidence, flags, heading, number
 from killing import kill_node
 from trading import TradingSystem
 
-RULE_ROUNDS = 8
+RULE_ROUNDS = 6
 LEAST_SKILL = 0.5
 """Share of the best baseline's errors that must be avoided; .9 at the most, as one label in 20 is wrong."""
 
@@ -70,7 +70,7 @@ async def learn_a_rule(system: TradingSystem) -> None:
         federated=True,
         rounds=RULE_ROUNDS,
         local_epochs=5,
-        clients_per_round=6,
+        clients_per_round=3,
         learning_rate=0.005,
     )
     status = await learning.monitor_federated_training(reply["training_id"])
