@@ -310,6 +310,7 @@ async def test_a_confined_node_gives_back_what_it_freed_once_a_long_request_is_a
     await node.call(GetWeights(network="free_mb"))
     await node.call(Ping())  # is read only after that
     assert node.memory().nbytes - at_rest < 5 << 20
+    await node.stop()
 
 
 async def test_a_node_that_used_up_its_processor_time_says_so(runtime):
