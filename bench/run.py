@@ -1,6 +1,6 @@
 """Run suites and write one JSON file of records per suite.
 
-python -m bench.run [--suite startup|spawn|rounds|predict|overhead] [--quick] [--out DIRECTORY]
+python -m bench.run [--suite startup|spawn|rounds|predict|overhead|allocator] [--quick] [--out DIRECTORY]
 """
 
 import argparse
@@ -14,6 +14,7 @@ from typing import Protocol
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from bench.allocator import measure_allocator
 from bench.measure import QUIET_LOAD, Record, load
 from bench.rounds import measure_rounds
 from bench.serving import measure_predict, measure_spawn, measure_startup
@@ -59,12 +60,18 @@ def overhead(*, quick: bool) -> list[Record]:
     return [Record.model_validate(one) for one in found]
 
 
+def allocator(*, quick: bool) -> list[Record]:
+    """Page faults and processor time of an optimiser step."""
+    return measure_allocator(repeats=2 if quick else 5)
+
+
 SUITES: dict[str, Suite] = {
     "startup": startup,
     "spawn": spawn,
     "rounds": rounds,
     "predict": predict,
     "overhead": overhead,
+    "allocator": allocator,
 }
 
 

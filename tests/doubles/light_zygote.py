@@ -97,6 +97,11 @@ def prepare():
             self.kept = np.ones(int(arrays["mb"][0]) << 20, "u1")  # every page written
             return Outputs(digest=None), {"y": arrays["x"][:, :1]}
 
+        def do_free_mb(self, arrays):
+            blocks = [np.ones(1 << 20, "u1") for _ in range(int(arrays["mb"][0]))]
+            self.kept = blocks[-1]  # what is free lies below something that is not
+            return Outputs(digest=None), {"y": arrays["x"][:, :1]}
+
     def make_service(order):
         if order.seed == RAISES:
             raise RuntimeError("refused to be born")

@@ -22,7 +22,15 @@ from flow_nexus_neural.errors import (
     ProtocolViolation,
 )
 from flow_nexus_neural.protocol.codec import FrameLimits, encode
-from flow_nexus_neural.protocol.messages import Build, Outputs, Ping, Pong, Predict, Ready
+from flow_nexus_neural.protocol.messages import (
+    Build,
+    GetWeights,
+    Outputs,
+    Ping,
+    Pong,
+    Predict,
+    Ready,
+)
 from flow_nexus_neural.runtime.local.node import Lines, LocalNode
 from flow_nexus_neural.runtime.local.zygote_client import Child
 from tests.doubles.limits import HANG_S
@@ -291,6 +299,18 @@ async def test_memory_of_a_node_is_read_from_the_system(runtime):
     assert 40 << 20 <= grown < 60 << 20
     await node.stop()
     assert node.memory() is None
+
+
+async def test_a_confined_node_gives_back_what_it_freed_once_a_long_request_is_answered(runtime):
+    node = await runtime.start(spec())
+    await node.call(Build(network="free_mb", plan=linear_plan(), seed=1))
+    at_rest = node.memory().nbytes
+    await ask(node, "free_mb", {"mb": np.array([40], "f4"), "x": np.zeros((1, 3), "f4")})
+    assert node.memory().nbytes - at_rest > 30 << 20, "kept for the next prediction"
+    await node.call(GetWeights(network="free_mb"))
+    await node.call(Ping())  # is read only after that
+    assert node.memory().nbytes - at_rest < 5 << 20
+    await node.stop()
 
 
 async def test_a_node_that_used_up_its_processor_time_says_so(runtime):

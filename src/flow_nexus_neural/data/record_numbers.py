@@ -52,7 +52,7 @@ def _of_text(text: str, decimal: Decimal | None) -> float:
 
 def finite_numbers(name: str, values: Sequence[object]) -> NDArray[np.float64]:
     """[n] finite numbers, NaN for missing ones; see `finite_number`."""
-    if all(type(value) is float or type(value) is int for value in values):
+    if {float, int}.issuperset(map(type, values)):
         try:
             numbers = np.array(values, dtype=np.float64)
         except OverflowError:

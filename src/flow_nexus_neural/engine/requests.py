@@ -6,7 +6,15 @@ Importing this module loads neither numpy nor the engine.
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SkipValidation,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import InitErrorDetails
 
 from flow_nexus_neural.vocabulary import (
@@ -44,6 +52,8 @@ from flow_nexus_neural.vocabulary import (
 
 Validate = Callable[[Any], Any]
 """How pydantic validates the fields of a request."""
+Unchecked = Annotated[JsonValue, SkipValidation]
+"""Values that came as JSON and are read one by one where they are used: one walk less over all of them."""
 Probability = Annotated[float, Field(ge=0, le=1)]
 ClusterName = Annotated[
     str, Field(min_length=CLUSTER_NAME_LENGTH.low, max_length=CLUSTER_NAME_LENGTH.high)
@@ -207,7 +217,7 @@ class PredictRequest(EngineRequest):
     """
 
     cluster_id: str
-    input_data: str | dict[str, JsonValue] | list[JsonValue] | None = None
+    input_data: str | dict[str, Unchecked] | list[Unchecked] | None = None
     input_path: str | None = None
     output_path: str | None = None
     overwrite: bool = False

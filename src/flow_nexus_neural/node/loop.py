@@ -2,9 +2,14 @@
 
 While a long request runs, the service calls `poll` between its steps; requests that have arrived by then are
 answered there, so a prediction waits for one step at most.
+
+The allocator keeps freed memory for the next request. After a long request, whose reply is sent first, it is
+given back to the system at once; after predictions only when none has come for a while, since each would else
+pay for fresh pages.
 """
 
 import os
+import select
 import socket
 import sys
 from collections import deque
@@ -12,6 +17,7 @@ from typing import Any, Final
 
 from numpy.typing import NDArray
 
+from flow_nexus_neural.node.free_memory import CAN_RETURN_FREE_MEMORY, return_free_memory
 from flow_nexus_neural.protocol.codec import (
     REQUEST_HEADERS,
     Decoder,
@@ -21,7 +27,7 @@ from flow_nexus_neural.protocol.codec import (
     encode,
 )
 from flow_nexus_neural.protocol.dispatch import Responder, Service
-from flow_nexus_neural.protocol.messages import Grant, Ready, Request
+from flow_nexus_neural.protocol.messages import Grant, Predict, Ready, Request
 
 if sys.platform != "win32":
     from flow_nexus_neural.node.shared import map_region
@@ -30,6 +36,7 @@ _CHUNK_BYTES: Final = 1 << 18
 _DESCRIPTOR_BYTES: Final = 4
 _DESCRIPTORS_AT_ONCE: Final = 8
 _MAX_BUFFERS: Final = 512
+_IDLE_MS: Final = 1000
 
 Ancillary = tuple[int, int, bytes]
 
@@ -54,6 +61,7 @@ class NodeLoop:
         self._frames: deque[Frame[Request] | Unreadable] = deque()
         self._descriptors: deque[int] = deque()
         self._granted: int | None = None
+        self._may_hold_free_memory = False
         self._buffer = bytearray(_CHUNK_BYTES)
 
     def serve(self, ready: Ready) -> None:
@@ -65,6 +73,8 @@ class NodeLoop:
         self._send(encode(0, self._incarnation, ready))
         while True:
             while not self._frames:
+                if self._may_hold_free_memory and not self._readable(_IDLE_MS):
+                    self._return_free_memory()
                 self._receive(wait=True)
             self._responder.cancelled = False
             self._answer_next()
@@ -94,6 +104,26 @@ class NodeLoop:
         self._send(reply)
         if self._responder.closing:
             raise SystemExit(0)
+        if isinstance(frame, Frame):
+            self._tidy_after(frame.message)
+
+    def _tidy_after(self, request: Request) -> None:
+        """Give free memory back, or note that there may be some."""
+        if request.is_long:
+            self._return_free_memory()
+        elif isinstance(request, Predict):
+            self._may_hold_free_memory = CAN_RETURN_FREE_MEMORY
+
+    def _return_free_memory(self) -> None:
+        self._may_hold_free_memory = False
+        return_free_memory()
+
+    def _readable(self, wait_ms: int) -> bool:
+        """Whether data or the end of the stream is there within this time."""
+        # Not with a timeout of the socket: it would make the socket non-blocking, which confinement refuses.
+        poller = select.poll()
+        poller.register(self._connection, select.POLLIN)
+        return bool(poller.poll(wait_ms))
 
     def _receive(self, *, wait: bool) -> bool:
         """Read once; False if no data was available."""

@@ -33,6 +33,7 @@ from flow_nexus_neural.node.confinement.apply import Limits as ConfinementLimits
 from flow_nexus_neural.node.confinement.apply import confine, run_probes
 from flow_nexus_neural.node.confinement.libc import PR_SET_PDEATHSIG, prctl
 from flow_nexus_neural.node.ending import NeverReturns, rehearse_last_words
+from flow_nexus_neural.node.free_memory import return_free_memory
 from flow_nexus_neural.node.loop import NodeLoop
 from flow_nexus_neural.node.preparation import ForkOrder, Preparation, prepare_torch, ready_of
 from flow_nexus_neural.protocol.codec import FrameLimits
@@ -53,6 +54,7 @@ def serve(control_fd: int, parent_pid: int, prepare: Callable[[], Preparation]) 
     preparation = prepare()
     rehearse_last_words()
     gc.collect()
+    return_free_memory()  # nodes would have what is free here beyond their limits
     gc.disable()
     # Without this the first full collection in a child writes to every object and so copies all shared pages.
     gc.freeze()

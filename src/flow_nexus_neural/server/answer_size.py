@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from flow_nexus_neural.server.rounding import n_wire_bytes
+from flow_nexus_neural.server.rounding import OnWire
 from flow_nexus_neural.server.schemas import PredictResult
 from flow_nexus_neural.vocabulary import Label
 
@@ -15,7 +15,7 @@ CUT = f"probabilities were cut to {DIGITS} digits"
 Shortened = tuple[PredictResult, str]
 
 
-def answer_short_enough(answer: PredictResult, *, full: bool = False) -> PredictResult:
+def answer_short_enough(answer: PredictResult, *, full: bool = False) -> OnWire[PredictResult]:
     """Leave out what says least, step by step, until the answer keeps its budget.
 
     Predictions and confidences always stay. An answer of usual size is returned unchanged.
@@ -33,24 +33,23 @@ def answer_short_enough(answer: PredictResult, *, full: bool = False) -> Predict
         *(reversed(by_node_or_decision) if full else by_node_or_decision),
     )
     told: list[str] = []
-    whole, size = answer, n_wire_bytes(answer)
-    now = size
+    whole = now = OnWire(answer)
     for shorten in steps:
-        if now <= budget - sum(len(notice) for notice in told):
+        if now.n_bytes <= budget - sum(len(notice) for notice in told):
             break
         shortened = shorten(answer)
         if shortened is not None:
             answer, notice = shortened
             told.append(notice)
-            now = n_wire_bytes(answer)
-    if answer is whole:
-        return answer
+            now = OnWire(answer)
+    if now is whole:
+        return whole
     if answer.probabilities is None and answer.node_predictions is None:
         told = [notice for notice in told if notice != CUT]
     n_records = len(answer.predictions)
-    fitting = max(1, int(n_records * budget / size * 0.95))
+    fitting = max(1, int(n_records * budget / whole.n_bytes * 0.95))
     told.append(f"to get everything, send at most {fitting} of these records per call")
-    return answer.model_copy(update={"warnings": [*answer.warnings, "; ".join(told)]})
+    return OnWire(answer.model_copy(update={"warnings": [*answer.warnings, "; ".join(told)]}))
 
 
 def _with_fewer_digits(answer: PredictResult) -> Shortened | None:

@@ -50,7 +50,7 @@ def register_resources(server: NeuralServer, host: EngineHost) -> None:
         try:
             request = StatusRequest(cluster_id=cluster_id, detail="full")
             report = await (await host.engine()).status(request)
-            return _json(short_enough(StatusResult.of(report)))
+            return short_enough(StatusResult.of(report)).text
         except NeuralError as error:
             raise resource_error(error) from error
 

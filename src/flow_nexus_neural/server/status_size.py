@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from flow_nexus_neural.server.rounding import n_wire_bytes
+from flow_nexus_neural.server.rounding import OnWire
 from flow_nexus_neural.server.schemas import StatusResult
 
 MAX_STATUS_BYTES = 24_000
@@ -10,7 +10,7 @@ N_POINTS = 5
 N_SESSIONS = 5
 
 
-def short_enough(status: StatusResult) -> StatusResult:
+def short_enough(status: StatusResult) -> OnWire[StatusResult]:
     """Leave out parts that are available elsewhere, step by step, until the status has at most 24,000 bytes.
 
     A status of usual size is returned unchanged.
@@ -20,15 +20,16 @@ def short_enough(status: StatusResult) -> StatusResult:
         (_with_short_nodes, "`last_error` of nodes was left out to keep this short"),
         (_with_last_sessions, f"only the last {N_SESSIONS} training sessions are listed"),
     )
+    now = OnWire(status)
     for shorten, notice in steps:
-        if n_wire_bytes(status) <= MAX_STATUS_BYTES:
+        if now.n_bytes <= MAX_STATUS_BYTES:
             break
-        shorter = shorten(status)
-        if shorter is not status:
+        shorter = shorten(now.result)
+        if shorter is not now.result:
             uri = f"neural://clusters/{status.cluster_id}"
             warnings = [*shorter.warnings, notice.format(uri=uri)]
-            status = shorter.model_copy(update={"warnings": warnings})
-    return status
+            now = OnWire(shorter.model_copy(update={"warnings": warnings}))
+    return now
 
 
 def _with_short_history(status: StatusResult) -> StatusResult:

@@ -31,7 +31,7 @@ from flow_nexus_neural.server.json_schema import (
 )
 from flow_nexus_neural.server.path_advice import named_path, with_path_advice
 from flow_nexus_neural.server.progress import paced_progress
-from flow_nexus_neural.server.rounding import wire_json, wire_text
+from flow_nexus_neural.server.rounding import OnWire
 
 RequestT = TypeVar("RequestT", bound=EngineRequest)
 
@@ -52,7 +52,7 @@ class ToolSpec(Generic[RequestT]):
         published: Schemas that replace those of arguments, by field.
     """
 
-    call: Callable[[EngineSurface, RequestT, Progress], Awaitable[BaseModel]]
+    call: Callable[[EngineSurface, RequestT, Progress], Awaitable[BaseModel | OnWire[Any]]]
     title: str
     request: type[RequestT]
     result: type[BaseModel]
@@ -126,17 +126,17 @@ class StrictTool(Tool):
             read = self._reader.read(arguments)
             engine = await self._host.engine()
             result = await self._spec.call(engine, read.request, paced_progress(context))
-            return succeeded(_with_warnings(result, read.warnings))
+            sent = result if isinstance(result, OnWire) else OnWire(result)
+            return succeeded(_with_warnings(sent, read.warnings))
         except Exception as failure:  # noqa: BLE001 - the tool boundary: every failure is worded
             told = with_path_advice(failure, named_path(failure, arguments))
             return failed(known_error(told, subject=self.name))
 
 
-def succeeded(result: BaseModel) -> CallToolResult:
+def succeeded(sent: OnWire[Any]) -> CallToolResult:
     """The result as structured content, and the same JSON once as compact text."""
-    content = wire_json(result)
-    text = TextContent(type="text", text=wire_text(content))
-    return CallToolResult(content=[text], structured_content=content)
+    text = TextContent(type="text", text=sent.text)
+    return CallToolResult(content=[text], structured_content=sent.content)
 
 
 def failed(error: NeuralError) -> CallToolResult:
@@ -144,8 +144,8 @@ def failed(error: NeuralError) -> CallToolResult:
     return CallToolResult(content=[TextContent(type="text", text=error_text(error))], is_error=True)
 
 
-def _with_warnings(result: BaseModel, warnings: list[str]) -> BaseModel:
+def _with_warnings(sent: OnWire[Any], warnings: list[str]) -> OnWire[Any]:
     if not warnings:
-        return result
-    known: list[str] = getattr(result, "warnings", [])
-    return result.model_copy(update={"warnings": [*known, *warnings]})
+        return sent
+    known: list[str] = getattr(sent.result, "warnings", [])
+    return OnWire(sent.result.model_copy(update={"warnings": [*known, *warnings]}))

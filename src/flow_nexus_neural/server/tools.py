@@ -18,6 +18,7 @@ from flow_nexus_neural.engine.surface import EngineSurface, Progress
 from flow_nexus_neural.server import texts
 from flow_nexus_neural.server.answer_size import answer_short_enough
 from flow_nexus_neural.server.json_schema import Schema
+from flow_nexus_neural.server.rounding import OnWire
 from flow_nexus_neural.server.schemas import (
     ConnectResult,
     DeployResult,
@@ -78,7 +79,7 @@ async def neural_train_distributed(
 
 async def neural_cluster_status(
     engine: EngineSurface, request: StatusRequest, progress: Progress
-) -> StatusResult:
+) -> OnWire[StatusResult]:
     """Report a cluster: nodes, training progress, loss, accuracy on unseen rows beside a baseline.
 
     With wait_seconds and until "done" one call waits for the end of a training, up to 25 seconds; without
@@ -89,7 +90,7 @@ async def neural_cluster_status(
 
 async def neural_predict_distributed(
     engine: EngineSurface, request: PredictRequest, progress: Progress
-) -> PredictResult:
+) -> OnWire[PredictResult]:
     """Predict with every serving node of a trained cluster and combine their answers.
 
     Call it once neural_train_distributed has committed a round, also while it goes on. It returns the

@@ -37,26 +37,26 @@ def n_bytes(answer):
 
 def test_an_answer_of_the_usual_size_is_returned_as_it_is():
     answer = answer_of(100, probabilities=[[0.123456, 0.876544]] * 100)
-    assert answer_short_enough(answer) is answer
+    assert answer_short_enough(answer).result is answer
 
 
 @pytest.mark.parametrize("n_classes", [2, 20, 200])
 def test_a_thousand_records_of_any_number_of_classes_keep_the_budget(n_classes):
     answer = answer_of(1000, probabilities=[[0.0512345] * n_classes] * 1000)
     assert n_bytes(answer) > MAX_ANSWER_BYTES
-    short = answer_short_enough(answer)
+    short = answer_short_enough(answer).result
     assert n_bytes(short) <= MAX_ANSWER_BYTES
     assert (short.predictions, short.confidences) == (answer.predictions, answer.confidences)
     (warning,) = short.warnings
     assert warning.count("probabilities were") == 1
     fitting = int(re.search(r"send at most (\d+) of these records", warning)[1])
     part = answer_of(fitting, probabilities=[[0.0512345] * n_classes] * fitting)
-    assert answer_short_enough(part) is part
+    assert answer_short_enough(part).result is part
 
 
 def test_digits_go_before_whole_fields():
     probabilities = [[0.123456, 0.876543]] * 1100
-    short = answer_short_enough(answer_of(1100, decision=None, probabilities=probabilities))
+    short = answer_short_enough(answer_of(1100, decision=None, probabilities=probabilities)).result
     assert short.probabilities == [[0.1235, 0.8765]] * 1100
     assert short.warnings[0].startswith("probabilities were cut to 4 digits; to get everything")
 
@@ -65,15 +65,15 @@ def test_answers_of_nodes_that_were_asked_for_stay_while_there_is_room():
     by_node = {f"node_{i}": [0.123456] * 801 for i in range(5)}
     answer = answer_of(801, node_predictions=by_node)
     assert n_bytes(answer) > MAX_FULL_BYTES
-    short = answer_short_enough(answer, full=True)
+    short = answer_short_enough(answer, full=True).result
     assert MAX_ANSWER_BYTES < n_bytes(short) <= MAX_FULL_BYTES
     assert short.node_predictions == {node: [0.1235] * 801 for node in by_node}
-    assert answer_short_enough(answer).node_predictions is None
+    assert answer_short_enough(answer).result.node_predictions is None
 
 
 def test_an_interval_that_is_left_out_can_be_computed():
     intervals = [Interval(low=i - 0.5, high=i + 0.5, level=0.9) for i in range(1000)]
-    short = answer_short_enough(answer_of(1000, interval=intervals))
+    short = answer_short_enough(answer_of(1000, interval=intervals)).result
     assert short.interval is None
     assert "each prediction plus and minus 0.5;" in short.warnings[0]
     assert short.decision is not None
@@ -84,7 +84,7 @@ def test_answers_of_nodes_and_long_labels_are_left_out_last():
     by_node = {f"node_{i}": labels for i in range(8)}
     short = answer_short_enough(
         answer_of(1000, predictions=labels, decision=labels, node_predictions=by_node)
-    )
+    ).result
     assert n_bytes(short) <= MAX_ANSWER_BYTES
     assert short.predictions == labels
     assert (short.node_predictions, short.decision) == (None, None)

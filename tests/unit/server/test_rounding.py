@@ -1,3 +1,4 @@
+import json
 import math
 
 import pytest
@@ -5,8 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
+from flow_nexus_neural.server import rounding
+from flow_nexus_neural.server.answer_size import answer_short_enough
 from flow_nexus_neural.server.rounding import wire_json
+from flow_nexus_neural.server.schemas import PredictResult
+from flow_nexus_neural.server.strict_tool import succeeded
 from flow_nexus_neural.vocabulary import round_float
+from tests.doubles.engine_double import prediction_report
 
 
 class Measured(BaseModel):
@@ -14,6 +20,10 @@ class Measured(BaseModel):
     exact: int
     text: str
     nested: dict[str, list[float]]
+
+
+class Listed(BaseModel):
+    values: list[float | int | None]
 
 
 @settings(derandomize=True, max_examples=200)
@@ -59,3 +69,26 @@ def test_integers_and_text_are_exact_and_lone_surrogates_can_be_sent():
 def test_a_number_that_must_be_there_is_not_replaced_by_null():
     with pytest.raises(ValidationError):
         wire_json(Measured(number=None, exact=1, text="", nested={"a": [math.nan]}))
+
+
+@settings(derandomize=True, max_examples=200)
+@given(st.lists(st.floats() | st.integers() | st.none(), max_size=8))
+def test_a_list_is_rounded_as_each_of_its_numbers(values: list[float | int | None]):
+    content = wire_json(Listed(values=values))
+    expected = [round_float(v) if isinstance(v, float) else v for v in values]
+    assert content == {"values": expected}
+    assert [type(v) for v in content["values"]] == [type(v) for v in expected]
+
+
+def test_the_content_of_a_reply_is_made_once(monkeypatch: pytest.MonkeyPatch):
+    made = []
+
+    def counted(result: BaseModel) -> dict:
+        made.append(result)
+        return wire_json(result)
+
+    monkeypatch.setattr(rounding, "wire_json", counted)
+    answer = PredictResult.of(prediction_report("mean"))
+    reply = succeeded(answer_short_enough(answer))
+    assert made == [answer]
+    assert json.loads(reply.content[0].text) == reply.structured_content == wire_json(answer)

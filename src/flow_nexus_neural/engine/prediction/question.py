@@ -141,7 +141,7 @@ class _Asking:
                 await self.told_apart.wait()
                 with anyio.move_on_after(SAME_MOMENT_S):
                     await self.settled.wait()
-            group.cancel_scope.cancel()
+                group.cancel_scope.cancel()
         if self.failures:
             raise self.failures[0]
         return self.answers[0] if self.answers else None
