@@ -117,9 +117,11 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
         "Federated only: fewest updates that complete a round. Default: 80 % of clients_per_round."
     ),
     "aggregation_method": (
-        "Federated only: how the updates of a round are combined. Default federated_averaging (fedavg), the"
-        " mean by rows. An unknown name is answered with all that there are."
+        "Federated only: how the updates of a round are combined. federated_averaging (fedavg): mean by rows,"
+        " the default except for consensus byzantine. auto, caf, krum, median and others withstand lying"
+        " workers. An unknown name is answered with all that there are."
     ),
+    "byzantine_f": "How many lying workers a robust rule withstands. Default: below a third.",
     "partition": (
         "Federated only: who gets which rows. capability (default): by <symbol>_analysis tags. iid: at"
         " random. dirichlet:<alpha>: skewed labels, the more the smaller alpha. client: the data's own"

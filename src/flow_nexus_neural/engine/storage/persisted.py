@@ -196,6 +196,7 @@ class StoredConfig(Stored):
     clients_per_round: int | None = None
     min_nodes_per_round: int | None = None
     aggregation_method: str = "federated_averaging"
+    byzantine_f: int = 0
     partition: str
     seed: int
     strategy: str

@@ -124,19 +124,15 @@ async def prepare_training(
             f"no worker gets a row of the {len(data.parts['train'].y)} training rows",
             hint="give more rows, or deploy fewer workers",
         )
-    scale = Scale(
-        shard_rows=max(int(shards.rows[slot.name].size) for slot in eligible),
-        has_validation=len(data.parts["select"].y) > 0,
-        has_sequence=has_sequence(data.schema.input),
-        optimizer=request.optimizer,
-    )
     found = Circumstances(
         eligible=len(eligible),
         partition=partition,
         seed=seed,
-        scale=scale,
+        scale=_scale(request, data, shards),
         refit=data.refit,
         decision=decision,
+        smallest_group=_smallest_group(cluster, eligible, data),
+        consensus=cluster.spec.consensus,
     )
     config = effective_config(request, found)
     networks, warnings = plan_networks(
@@ -175,6 +171,20 @@ async def prepare_training(
         warnings=[*data.warnings, *decision.warnings, *shards.warnings, *warnings],
         run=(seed, ordinal),
     )
+
+
+def _scale(request: TrainRequest, data: PreparedData, shards: Shards) -> Scale:
+    return Scale(
+        shard_rows=max(int(rows.size) for rows in shards.rows.values()),
+        has_validation=len(data.parts["select"].y) > 0,
+        has_sequence=has_sequence(data.schema.input),
+        optimizer=request.optimizer,
+    )
+
+
+def _smallest_group(cluster: LiveCluster, eligible: list[Slot], data: PreparedData) -> int:
+    groups = members_by_network(eligible, cluster.spec.architecture, data.schema.input)
+    return min(len(members) for members in groups.values())
 
 
 def healthy_workers(cluster: LiveCluster) -> list[Slot]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import anyio
 
-from flow_nexus_neural.coordination.consensus.registry import AVERAGING, find_policy
+from flow_nexus_neural.coordination.consensus.registry import policy_in_force
 from flow_nexus_neural.data.partition import Shards
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.engine.live import LiveCluster
@@ -29,7 +29,7 @@ from flow_nexus_neural.engine.training.strategies import (
     local_sgd_round,
 )
 from flow_nexus_neural.engine.versions.loading import same_network
-from flow_nexus_neural.errors import NeuralError, NoWorkers, RoundFailed
+from flow_nexus_neural.errors import NeuralError, NoWorkers, QuorumLost, RoundFailed
 
 Cut = Callable[[list[Slot]], Shards]
 """Divides the rows among workers."""
@@ -72,7 +72,12 @@ class Rounds:
     def __post_init__(self) -> None:
         course = self.course
         self.exchange = Exchange(self.cluster, course.rows, self.shards.rows, course.recipe)
-        self.policy = find_policy(course.config.aggregation_method) or AVERAGING
+        config = course.config
+        self.policy = policy_in_force(
+            config.aggregation_method,
+            config.byzantine_f,
+            exact="byzantine_f" not in config.chosen,
+        )
         self._groups = dict(self.shards.groups)
         self._pace = Pace()
         self._asked = ClientHistory()
@@ -101,7 +106,7 @@ class Rounds:
             attempt: One try: `work`, and whatever is done with what it made.
 
         Raises:
-            RoundFailed, NoWorkers: The last try's failure.
+            RoundFailed, NoWorkers, QuorumLost: The last try's failure.
         """
         failures = 0
         self.left_out.begin_round()
@@ -109,7 +114,7 @@ class Rounds:
             lost_before = self.left_out.n_failures
             try:
                 await attempt()
-            except (RoundFailed, NoWorkers):
+            except (RoundFailed, NoWorkers, QuorumLost):
                 workers = self.cluster.slots.of_role("worker")  # a round needs no other role
                 lost = self.left_out.n_failures > lost_before
                 if not any(slot.returning for slot in workers) and not (

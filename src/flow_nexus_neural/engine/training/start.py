@@ -36,7 +36,7 @@ async def start_training(cluster: LiveCluster, request: TrainRequest) -> Trainin
         StoreUnavailable: The training could not be made durable; it does not run.
     """
     _refuse_second(cluster)
-    check_arguments(request)
+    check_arguments(request, cluster.spec.consensus)
     with cluster.state.preparing_training():
         await revive(cluster)
         healthy_workers(cluster)
