@@ -6,6 +6,7 @@ from tests.manifest.files import (
     BUILD,
     ERRORS,
     FAULTS,
+    LIARS_OUTVOTED,
     LIFE,
     LOCAL,
     MEMORY,
@@ -14,6 +15,7 @@ from tests.manifest.files import (
     RECOVER,
     REPORTING,
     SCORES,
+    SCRUTINY,
     SERVED,
     STATUS_SIZE,
     USE,
@@ -152,6 +154,12 @@ OF_STATUS = (
         "contract.status.reply.guarantees",
         "guarantees is of the workers that live now.",
         BUILD / "each_consensus_is_recorded_and_no_reply_claims_that_its_rule_is_in_force",
+    ),
+    STATUS.held(
+        "contract.status.reply.consensus_report",
+        "consensus_report has what a robust rule saw of the workers, and names those it suspects.",
+        SCRUTINY / "who_is_far_off_in_most_rounds_is_suspected_the_farthest_first",
+        LIARS_OUTVOTED / "the_default_learns_although_two_of_eleven_attack",
     ),
     STATUS.held(
         "contract.status.reply.daa",

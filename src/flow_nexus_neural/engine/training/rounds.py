@@ -4,6 +4,7 @@ What a round made is returned; nothing is committed here, so that a training and
 again on other rows (folds, the final refit) share this.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -217,9 +218,16 @@ class Rounds:
     async def _initial(
         self, members: Sequence[Slot], network: NetworkGroup, digests: dict[str, str]
     ) -> ModelState:
-        """The initial state. All workers drew it from the same seed, so one of them sends it."""
+        """The initial state. All workers drew it from the same seed, so one of the majority sends it."""
+        drawn = Counter(digests[slot.name] for slot in members if slot.name in digests)
+        common = drawn.most_common(1)[0][0] if drawn else None
         for slot in members:
             if slot.name not in digests or not slot.healthy:
+                continue
+            if digests[slot.name] != common:
+                slot.note_error(
+                    "it drew other initial weights than most workers from the same seed"
+                )
                 continue
             try:
                 return await self.exchange.initial_state(slot, network)
