@@ -10,6 +10,7 @@ from tests.manifest.files import (
     LIFE,
     LOCAL,
     MEMORY,
+    POISONED,
     REAL,
     RECORD,
     RECOVER,
@@ -158,6 +159,7 @@ OF_STATUS = (
     STATUS.held(
         "contract.status.reply.consensus_report",
         "consensus_report has what a robust rule saw of the workers, and names those it suspects.",
+        POISONED / "two_poisoned_clients_of_eleven_are_withstood_and_named",
         SCRUTINY / "who_is_far_off_in_most_rounds_is_suspected_the_farthest_first",
         LIARS_OUTVOTED / "the_default_learns_although_two_of_eleven_attack",
     ),

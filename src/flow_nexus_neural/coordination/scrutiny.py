@@ -3,7 +3,7 @@
 All of it is computed from the evidence that the ledger has of each round.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -53,6 +53,7 @@ class Scrutiny:
         f: Lying ones tolerated in the last one.
         shortened: Updates of extreme length that were scaled down.
         workers: By slot.
+        clients: By slot, the data's clients whose rows it got at the start, where they were kept apart.
     """
 
     rules: Mapping[str, int] = field(default_factory=dict)
@@ -61,6 +62,7 @@ class Scrutiny:
     f: int = 0
     shortened: int = 0
     workers: Mapping[str, Seen] = field(default_factory=dict)
+    clients: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def after(
         self, evidence: Mapping[str, Mapping[str, JsonValue]], excluded: Collection[str]
@@ -88,7 +90,7 @@ class Scrutiny:
         for slot, found in distances.items():
             before = workers.get(slot, Seen())
             workers[slot] = before.after(found, excluded=slot in excluded)
-        return Scrutiny(rules, last, updates, f, shortened, workers)
+        return Scrutiny(rules, last, updates, f, shortened, workers, self.clients)
 
     def suspected(self) -> dict[str, Seen]:
         """Workers most of whose updates were far from the combined one, the farthest first."""
@@ -108,6 +110,7 @@ class Scrutiny:
             "suspected": [
                 {
                     "slot": slot,
+                    "clients": [*self.clients.get(slot, ())],
                     "score": seen.distance / seen.updates,
                     "updates": seen.updates,
                     "far": seen.far,

@@ -28,10 +28,31 @@ def test_who_is_far_off_in_most_rounds_is_suspected_the_farthest_first():
         "rule_histogram": {"caf": 3},
         "norm_clipped": 3,
         "suspected": [
-            {"slot": "c", "score": 9.0, "updates": 3, "far": 3, "rounds_excluded": 3},
-            {"slot": "b", "score": 2.5, "updates": 3, "far": 2, "rounds_excluded": 0},
+            {
+                "slot": "c",
+                "clients": [],
+                "score": 9.0,
+                "updates": 3,
+                "far": 3,
+                "rounds_excluded": 3,
+            },
+            {
+                "slot": "b",
+                "clients": [],
+                "score": 2.5,
+                "updates": 3,
+                "far": 2,
+                "rounds_excluded": 0,
+            },
         ],
     }
+
+
+def test_the_clients_of_a_suspect_are_named():
+    scrutiny = Scrutiny(clients={"a": ("ann", "bob")})
+    evidence = {"c0": {"rule": "caf", "f": 1, "shortened": [], "distance": {"a": 9.0, "b": 1.0}}}
+    (suspect,) = scrutiny.after(evidence, ()).report()["suspected"]
+    assert (suspect["slot"], suspect["clients"]) == ("a", ["ann", "bob"])
 
 
 def test_half_of_the_rounds_are_not_most():

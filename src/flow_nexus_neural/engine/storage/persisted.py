@@ -261,6 +261,7 @@ class StoredScrutiny(Stored):
     f: int = 0
     shortened: int = 0
     workers: dict[str, StoredSeen] = {}
+    clients: dict[str, tuple[str, ...]] = {}
 
 
 class StoredProgress(StoredPart):

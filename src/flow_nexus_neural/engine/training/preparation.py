@@ -39,6 +39,8 @@ from flow_nexus_neural.networks.parsing import parse_layers
 from flow_nexus_neural.networks.planner import plan_network
 from flow_nexus_neural.protocol.plan import InputSpec
 
+NAMED_CLIENTS = 8
+"""Of each worker, in what status says of a suspected one."""
 FEATURE_DROPOUT = 0.15
 """Share of feature groups hidden in training where records may lack some, so that imputation is familiar."""
 
@@ -76,6 +78,18 @@ class Preparation:
             feature_dropout=FEATURE_DROPOUT if self.data.schema.input.vector_length else 0.0,
             class_weight=self.decision.rule.class_weight,
         )
+
+    def clients_of_workers(self) -> dict[str, tuple[str, ...]]:
+        """The data's clients by the slot that has their rows, at most 8 each; {} if they are mixed."""
+        if self.config.partition != "client":
+            return {}
+        owners = self.data.parts["train"].clients
+        return {
+            slot: tuple(
+                self.data.clients[k] for k in sorted({*owners[rows].tolist()})[:NAMED_CLIENTS]
+            )
+            for slot, rows in self.shards.rows.items()
+        }
 
     def cut(self, workers: list[Slot]) -> Shards:
         """Divide the training rows among these workers."""
