@@ -54,7 +54,6 @@ def show_cluster(system: TradingSystem) -> None:
     for slot, node in system.trader.nodes.items():
         evidence(slot, f"{node['id']} pid {node['pid']} isolation {node['isolation']['level']}")
     evidence("topology", "{topology}, {connections} edges".format(**system.trader.connection))
-    evidence("byzantine guarantee holds", system.trader.cluster["guarantees"]["holds"])
 
 
 async def learn_a_rule(system: TradingSystem) -> None:
@@ -82,10 +81,15 @@ async def learn_a_rule(system: TradingSystem) -> None:
 
 
 async def show_training(system: TradingSystem, training: Reply) -> None:
-    """Print the data, the curve, and the proof that weights moved."""
+    """Print the data, what consensus guarantees, the curve, and the proof that weights moved."""
     facts = training["dataset_info"]
     evidence("data", f"{facts['name']} (synthetic: {facts['synthetic']})")
     evidence("rows", f"{facts['split']['train']} train, {facts['split']['test']} test")
+    promise = training["guarantees"]
+    evidence(
+        "byzantine guarantee holds",
+        f"{promise['holds']}: {promise['f_tolerated']} of {training['config']['clients_per_round']} may lie",
+    )
     rounds = (await system.server.read(f"neural://clusters/{system.cluster_id}/history"))["rounds"]
     for label, key in (("train loss", "train_loss"), ("validation loss", "val_loss")):
         evidence(label, " ".join(number(point[key]) for point in rounds))

@@ -19,7 +19,7 @@ class FederatedConfig:
     clients_per_round: int = 5
     learning_rate: float = 0.001
     batch_size: int = 32
-    aggregation_method: str = "federated_averaging"
+    aggregation_method: str = "auto"
 
 
 class FederatedTradingLearning:

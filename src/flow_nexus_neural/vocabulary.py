@@ -96,6 +96,8 @@ PATIENCE: Final = Bounds(0, 1000)
 LOCAL_EPOCHS: Final = Bounds(1, 50)
 CLIENTS: Final = Bounds(1, 64)
 """Workers that train in one round."""
+BYZANTINE_F: Final = Bounds(0, 31)
+"""Lying workers that a round tolerates; fewer than half of those that take part."""
 DEPLOY_COUNT: Final = Bounds(1, 64)
 """Nodes of one deploy."""
 BATCH_SIZE: Final = Bounds(1, 512)

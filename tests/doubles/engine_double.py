@@ -423,6 +423,7 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
         memory_source="rss_growth",
         nodes=nodes,
         guarantees=GUARANTEES,
+        consensus_report=None,
         daa=r.DaaReport(enabled=True, level_effective=0.8, recommended=0, events=[]),
         performance=r.Performance(throughput=1110.0, latency=None),
         wasm=WASM,

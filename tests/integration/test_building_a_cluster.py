@@ -138,7 +138,24 @@ async def test_each_architecture_gives_workers_without_layers_its_own_network(
             assert node["layers_source"] == "default"
 
 
-@pytest.mark.parametrize("consensus", get_args(Consensus))
+async def test_byzantine_consensus_is_in_force_without_a_word_about_aggregation(tmp_path: Path):
+    async with product(tmp_path) as it:
+        made = await it.result("cluster_init", name="c", consensus="byzantine")
+        assert "0 updates cannot outvote 1" in made["guarantees"]["reason"]
+        for _ in range(4):
+            await it.result("node_deploy", cluster_id=made["id"], layers=LAYERS)
+        training = await it.result(
+            "train_distributed", cluster_id=made["id"], dataset="synthetic:xor#rows=60", epochs=1
+        )
+        status = await it.done(made["id"])
+        config = training["config"]
+        assert (config["aggregation_method"], config["byzantine_f"]) == ("auto", 1)
+        for stated in (training["guarantees"], status["guarantees"]):
+            assert (stated["holds"], stated["f_tolerated"], stated["reason"]) == (True, 1, None)
+        assert status["consensus_report"]["byzantine"]["rule_last"] == "trimmed_mean"
+
+
+@pytest.mark.parametrize("consensus", sorted(set(get_args(Consensus)) - {"byzantine"}))
 async def test_each_consensus_is_recorded_and_no_reply_claims_that_its_rule_is_in_force(
     tmp_path: Path, consensus: str
 ):

@@ -1,6 +1,7 @@
 """Training: what the contract adds to the calls of the user's document."""
 
 from tests.manifest.files import (
+    AGGREGATION_RULE,
     BUILD,
     CHOSEN,
     CLASS_WEIGHT,
@@ -18,6 +19,8 @@ from tests.manifest.files import (
     RECORD,
     REPORTING,
     RETRAINING,
+    ROBUST_RULES,
+    RULES_END_TO_END,
     SAMPLING,
     SEEDS,
     SERVED,
@@ -65,9 +68,18 @@ OF_TRAIN = (
     ),
     TRAIN.held(
         "contract.train.aggregation_method",
-        "aggregation_method is federated averaging; the later methods are not available.",
+        "aggregation_method is an average or a robust rule, by name; the later methods are not available.",
         TRAIN_ARGS / "spellings_of_the_average_are_accepted",
+        RULES_END_TO_END / "a_robust_rule_learns_as_well_with_a_lying_worker_as_without",
+        ROBUST_RULES / "the_rule_of_a_name_gives_the_published_vector",
         TRAIN_ARGS / "arguments_that_mean_nothing_are_refused_before_data_are_read",
+    ),
+    TRAIN.held(
+        "contract.train.byzantine_f",
+        "byzantine_f is how many lying workers a rule tolerates; what it cannot is refused before the start.",
+        AGGREGATION_RULE / "a_given_number_is_taken",
+        AGGREGATION_RULE / "a_rule_that_cannot_keep_its_number_is_refused_with_a_way_out",
+        ROBUST_RULES / "a_round_that_cannot_keep_what_was_promised_fails_by_name",
     ),
     TRAIN.held(
         "contract.train.partition",

@@ -131,7 +131,7 @@ INFERENCE = (
     ),
     AI.not_built(
         "seed.claims.byzantine-predictions",
-        "Predictions and training tolerate nodes that lie.",
+        "Predictions tolerate nodes that lie.",
         NOT_LEARNT,
         GUARANTEES / "no_mode_promises_what_the_plain_average_cannot_keep",
         BUILD / "each_consensus_is_recorded_and_no_reply_claims_that_its_rule_is_in_force",

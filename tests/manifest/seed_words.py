@@ -11,6 +11,7 @@ from tests.manifest.files import (
     KERAS,
     LEARN,
     LIARS,
+    LIARS_OUTVOTED,
     LIFE,
     LINKS,
     OPTIMIZERS,
@@ -109,11 +110,14 @@ CONSENSUS = (
         RULE,
         *SAYS_SO,
     ),
-    ROLES.not_built(
+    ROLES.held(
         "seed.consensus.byzantine",
-        "Under byzantine consensus up to a third of the workers may lie without spoiling the model.",
-        RULE,
-        *SAYS_SO,
+        "Under byzantine consensus less than a third of the workers may lie without spoiling the model.",
+        BUILD / "byzantine_consensus_is_in_force_without_a_word_about_aggregation",
+        LIARS_OUTVOTED / "the_default_learns_although_two_of_eleven_attack",
+        LIARS_OUTVOTED / "the_plain_mean_collapses_under_one_of_the_same_attacks",
+        GUARANTEES / "byzantine_holds_with_its_rule_and_less_than_a_third_of_liars",
+        GUARANTEES / "byzantine_says_what_is_missing_for_it",
     ),
     INIT.not_built(
         "seed.consensus.raft",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from flow_nexus_neural.coordination.consensus.registry import AVERAGING
+from flow_nexus_neural.coordination.consensus.tolerance import too_few
 from flow_nexus_neural.vocabulary import Consensus
 
 _CONDITIONS: dict[Consensus, str] = {
@@ -14,14 +15,30 @@ _CONDITIONS: dict[Consensus, str] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Vote:
+    """How the updates of a round are combined.
+
+    Attributes:
+        rule: Name of the aggregation policy.
+        updates: How many are combined with each other: those of the smallest group of equal networks.
+        f: Lying ones among them that the rule tolerates; 0 for a rule that is not robust.
+    """
+
+    rule: str = AVERAGING.name
+    updates: int = 0
+    f: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Guarantee:
     """The guarantee of a consensus mode at present.
 
     Attributes:
-        n: Workers whose updates are averaged.
+        n: Workers that live.
         f_tolerated: Number of Byzantine (arbitrarily faulty) workers that cannot corrupt a version.
         condition: The condition under which the guarantee holds.
         holds: Whether it holds now.
+        reason: What is missing; None if it holds.
         trusted: Components whose results are not checked.
         notes: The aggregation rule in use, and the faults against which it does not protect.
     """
@@ -31,6 +48,7 @@ class Guarantee:
     f_tolerated: int
     condition: str
     holds: bool
+    reason: str | None
     trusted: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -39,25 +57,60 @@ def guarantees(
     consensus: Consensus,
     n_workers: int,
     evaluator: str | None = None,
-    rule: str = AVERAGING.name,
+    vote: Vote | None = None,
 ) -> Guarantee:
-    """Compute the guarantee. No mode is implemented yet: each training chooses its aggregation rule.
+    """Compute the guarantee. Of the modes only byzantine is implemented.
 
     Args:
         consensus: The declared mode.
         n_workers: Live workers.
         evaluator: The slot that computes a model's outputs on held-out rows; None if there is none.
-        rule: Name of the aggregation policy of the latest training.
+        vote: How the latest training combines updates, or the next one will; None for the average.
     """
-    plain = rule == AVERAGING.name
-    rule_name = "row-weighted average" if plain else rule
+    vote = vote or Vote(updates=n_workers)
+    reason = _reason(consensus, vote)
+    return Guarantee(
+        mode=consensus,
+        n=n_workers,
+        f_tolerated=0 if reason else vote.f,
+        condition=_CONDITIONS[consensus],
+        holds=reason is None,
+        reason=reason,
+        trusted=("engine",) if evaluator is None else ("engine", evaluator),
+        notes=_notes(consensus, evaluator, vote),
+    )
+
+
+def _reason(consensus: Consensus, vote: Vote) -> str | None:
+    """What is missing for the mode's condition; None if it holds."""
+    if consensus != "byzantine":
+        return f"{consensus} admission is not part of this version"
+    if vote.rule == AVERAGING.name:
+        return (
+            f"one lying worker can move {vote.rule} anywhere; aggregation_method auto withstands it"
+        )
+    few = too_few(vote.updates, max(vote.f, 1), per_f=3)
+    if few is not None:
+        return f"{few}: deploy more workers with the same network, and train"
+    return f"{vote.rule} was asked to tolerate no lying worker" if vote.f == 0 else None
+
+
+def _notes(consensus: Consensus, evaluator: str | None, vote: Vote) -> tuple[str, ...]:
+    plain = vote.rule == AVERAGING.name
+    rule = f"rule in force: {'row-weighted average' if plain else vote.rule}"
+    if not plain:
+        rule += f", f = {vote.f} of {vote.updates} updates"
+    if consensus != "byzantine":
+        rule += f"; {consensus} admission is not part of this version"
+    spoils = "" if vote.f else "; one lying worker can still spoil a version"
     notes = [
-        f"rule in force: {rule_name}; {consensus} admission is not part of this version",
-        "updates that are not finite or have the wrong shape are refused"
-        + ("; one lying worker can still spoil a version" if plain else ""),
+        rule,
+        f"updates that are not finite or have the wrong shape are refused{spoils}",
         "a worker that dies or is late is left out of the round and listed",
         "data locality: a worker receives no training rows but its own shard and sends only updates",
     ]
+    if consensus == "byzantine":
+        notes.append("of versions only: answers to predict are combined without a quorum")
     if evaluator is not None:
         notes.append(
             f"{evaluator} receives the held-out rows; the engine computes loss and accuracy from its outputs,"
@@ -65,12 +118,4 @@ def guarantees(
         )
     if consensus == "raft":
         notes.append("durability: one disk")
-    return Guarantee(
-        mode=consensus,
-        n=n_workers,
-        f_tolerated=0,
-        condition=_CONDITIONS[consensus],
-        holds=False,
-        trusted=("engine",) if evaluator is None else ("engine", evaluator),
-        notes=tuple(notes),
-    )
+    return tuple(notes)

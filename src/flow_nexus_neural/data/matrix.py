@@ -14,6 +14,7 @@ from flow_nexus_neural.data.normalise import (
     scale,
     scale_column,
 )
+from flow_nexus_neural.data.outlying_clients import ClientStatistics
 from flow_nexus_neural.data.table import Indices, Table, TextColumn, check_size
 from flow_nexus_neural.data.targets import Labels
 from flow_nexus_neural.errors import InvalidDataset
@@ -39,18 +40,24 @@ class Matrix:
 
 
 def scaled_matrix(table: Table, layout: Layout, train: Indices) -> Matrix:
-    """Scale all features by statistics of the training rows.
+    """Scale all features by statistics of the training rows, but those of outlying clients.
 
     Raises:
         LimitExceeded: If categories make the data too wide.
     """
+    statistics = ClientStatistics(table, train)
     if table.channels:
-        return _channels(table, layout, train)
+        return _channels(table, layout, statistics)
     names = sorted(layout.features, key=lambda name: name != layout.vector)
     ratios = bool(layout.symbols) or layout.time is not None
     specs = [
         fit_column(
-            name, layout.features[name], train, layout.symbols, layout.symbol_of, ratios=ratios
+            name,
+            layout.features[name],
+            statistics.rows_for(name, layout.features[name]),
+            layout.symbols,
+            layout.symbol_of,
+            ratios=ratios,
         ).model_copy(update={"decimal": table.decimals.get(name)})
         for name in names
     ]
@@ -66,7 +73,7 @@ def scaled_matrix(table: Table, layout: Layout, train: Indices) -> Matrix:
                 spec, layout.features[spec.name], rows, layout.symbols, layout.symbol_of
             )
         start += spec.width
-    return Matrix(x, specs)
+    return Matrix(x, specs, warnings=statistics.warnings())
 
 
 def without_leaks(
@@ -85,9 +92,10 @@ def without_leaks(
     if not found.any():
         return matrix
     if matrix.x.ndim == 3:
-        return Matrix(matrix.x, matrix.specs, [], ["a step of a sequence is almost the label"])
+        told = [*matrix.warnings, "a step of a sequence is almost the label"]
+        return Matrix(matrix.x, matrix.specs, [], told)
     kept, specs = np.ones(len(found), dtype=np.bool_), []
-    excluded, warnings = [], []
+    excluded, warnings = [], list(matrix.warnings)
     start = 0
     for spec in matrix.specs:
         place = slice(start, start + spec.width)
@@ -110,7 +118,7 @@ def without_leaks(
     return Matrix(matrix.x[:, kept] if excluded else matrix.x, specs, excluded, warnings)
 
 
-def _channels(table: Table, layout: Layout, train: Indices) -> Matrix:
+def _channels(table: Table, layout: Layout, statistics: ClientStatistics) -> Matrix:
     columns = {name: c for name, c in layout.features.items() if not isinstance(c, TextColumn)}
     shapes = {column.shape for column in columns.values()}
     if len(columns) != len(layout.features) or len(shapes) != 1:
@@ -121,8 +129,8 @@ def _channels(table: Table, layout: Layout, train: Indices) -> Matrix:
     x = np.empty((table.rows, shape[1], len(columns)), dtype=np.float32)
     specs = []
     for index, (name, column) in enumerate(columns.items()):
-        spec = fit_channel(name, column[train])
+        spec = fit_channel(name, column[statistics.rows_for(name, column)])
         values = np.asarray(column, dtype=np.float64).reshape(-1, 1)
         x[:, :, index] = scale(spec, values, None)[0].reshape(shape)
         specs.append(spec)
-    return Matrix(x, specs)
+    return Matrix(x, specs, warnings=statistics.warnings())

@@ -19,6 +19,7 @@ from pydantic_core import InitErrorDetails
 
 from flow_nexus_neural.vocabulary import (
     BATCH_SIZE,
+    BYZANTINE_F,
     CAPABILITY_PATTERN,
     CLIENTS,
     CLUSTER_NAME_LENGTH,
@@ -181,6 +182,7 @@ class TrainRequest(EngineRequest):
     clients_per_round: Clients | None = None
     min_nodes_per_round: Clients | None = None
     aggregation_method: str | None = None
+    byzantine_f: Annotated[int, Field(ge=BYZANTINE_F.low, le=BYZANTINE_F.high)] | None = None
     partition: str | None = None
     target: str | None = None
     time_column: str | None = None

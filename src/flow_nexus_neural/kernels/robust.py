@@ -48,12 +48,18 @@ class Aggregate:
         weights: [n] weight of each input vector; None for coordinate rules, which have none.
         dropped: Indices of vectors that were not finite.
         shortened: Indices of vectors that the norm guard scaled down.
+        left_out: Indices of vectors on which the result does not depend, for rules without weights.
     """
 
     vector: Float32s
     weights: Float64s | None
     dropped: tuple[int, ...]
     shortened: tuple[int, ...]
+    left_out: tuple[int, ...] = ()
+
+    def of_means(self) -> "Aggregate":
+        """The result where the vectors were means of several others: what it says of them is of no one's."""
+        return Aggregate(self.vector, None, (), ())
 
 
 def auto_rule(n: int) -> tuple[Rule, int]:
@@ -141,7 +147,7 @@ def centred_clipping(vectors: Sequence[NDArray[Any]], tau: float, steps: int = 3
     for _ in range(steps):
         reach = gram @ weights
         squares = np.maximum(gram.diagonal() - 2 * reach + weights @ reach, 0.0)
-        shrink = np.minimum(1.0, tau / np.maximum(np.sqrt(squares), 1e-300))
+        shrink = tau / np.maximum(np.sqrt(squares), tau)
         weights = (1.0 - shrink.mean()) * weights + shrink / rows.n
     return weighted_sum(rows, weights)
 
@@ -163,6 +169,18 @@ def adaptive_clipping(vectors: Sequence[NDArray[Any]], f: int) -> Float64s:
     kept[longer] = threshold / rows.norms[longer]
     factors[list(rows.kept)] = kept
     return factors
+
+
+def nearest_neighbour_means(vectors: Sequence[NDArray[Any]], f: int) -> list[Float32s]:
+    """NNM for rules that do not take its matrix: each vector replaced by the mean of its n - f nearest ones.
+
+    Raises:
+        QuorumLost: If 2 f or fewer vectors are finite.
+    """
+    rows = guarded(vectors)
+    _check(rows, f)
+    mixing = geometry.nearest_neighbour_mixing(centred_gram(rows), f)
+    return [weighted_sum(rows, weights) for weights in mixing]
 
 
 def _check(rows: GuardedRows, f: int) -> None:
@@ -210,7 +228,14 @@ def _trimmed_mean(block: Float32s, f: int, spare: Float32s) -> Float64s:
     return _mean([ordered[k] for k in kept])
 
 
-def _meamed(block: Float32s, f: int, spare: Float32s) -> Float64s:
+def mean_around_median(block: Float32s, f: int, spare: Float32s) -> Float64s:
+    """[columns] float64 mean of the n - f entries of each column nearest its median (meamed).
+
+    Args:
+        block: [n, columns] float32; overwritten.
+        f: Entries of each column that are left out.
+        spare: [columns] float32 work array, overwritten.
+    """
     n = block.shape[0]
     ordered = sorted_rows(block, range(n), spare)
     median = _mean([ordered[k] for k in sorted({(n - 1) // 2, n // 2})])
@@ -236,5 +261,5 @@ def _mean(rows: Sequence[Float32s]) -> Float64s:
 _COORDINATE: dict[str, Callable[[Float32s, int, Float32s], Float64s]] = {
     "median": _median,
     "trimmed_mean": _trimmed_mean,
-    "meamed": _meamed,
+    "meamed": mean_around_median,
 }

@@ -45,6 +45,7 @@ ARGUMENT_WORDS = _by_word(
         "clients_per_round": "clients n_clients num_clients",
         "min_nodes_per_round": "min_clients min_fit_clients min_available_clients",
         "aggregation_method": "aggregation aggregator algorithm strategy fedavg method",
+        "byzantine_f": "f n_byzantine num_byzantine byzantine num_adversaries n_malicious num_malicious",
         "aggregation": "method voting vote ensemble ensemble_method combine strategy",
         "target": "label labels y y_column label_column target_name outcome output predict"
         " dependent_variable",

@@ -14,8 +14,8 @@ Data: {data}
 {start}
 1. Say which column is predicted, whether it is a class or a number, and what a trivial baseline would reach.
 2. Choose topology, architecture, consensus and the nodes (role, model size, capabilities), with one reason \
-each; consensus and autonomy are only recorded in this version. Start small: two or three workers of model \
-"base".
+each; of consensus only byzantine has an effect, and autonomy is only recorded. Start small: two or three \
+workers of model "base".
 3. Build it: neural_node_deploy once per kind of node (count), neural_cluster_connect, \
 neural_train_distributed, then neural_cluster_status with wait_seconds=25 and until="done", again while \
 training_status is "running".

@@ -40,9 +40,9 @@ INIT_ARGUMENTS = {
         " transformer in turn."
     ),
     "consensus": (
-        "Recorded only: aggregation_method alone says how updates are combined, and no lying node is"
-        " detected. Not built yet: proof-of-learning recomputes updates, byzantine tolerates lying nodes,"
-        " raft needs a majority of voters, gossip averages between neighbours."
+        "byzantine: a robust rule combines updates, so that fewer than a third of the workers, from 4 on, may"
+        " lie; suspects are in status. Recorded only: proof-of-learning (recomputes updates), raft (needs a"
+        " majority of voters), gossip (averages between neighbours); they combine by the plain mean."
     ),
     "wasm_optimization": "Recorded only: nodes run PyTorch, and wasm_enabled stays false.",
     "daa_enabled": (
@@ -118,9 +118,11 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
         "Federated only: fewest updates that complete a round. Default: 80 % of clients_per_round."
     ),
     "aggregation_method": (
-        "Federated only: how the updates of a round are combined. Default federated_averaging (fedavg), the"
-        " mean by rows. An unknown name is answered with all that there are."
+        "Federated only: how the updates of a round are combined. federated_averaging (fedavg): mean by rows,"
+        " the default except for consensus byzantine. auto, caf, krum, median and others withstand lying"
+        " workers. An unknown name is answered with all that there are."
     ),
+    "byzantine_f": "How many lying workers a robust rule withstands. Default: below a third.",
     "partition": (
         "Federated only: who gets which rows. capability (default): by <symbol>_analysis tags. iid: at"
         " random. dirichlet:<alpha>: skewed labels, the more the smaller alpha. client: the data's own"
@@ -194,7 +196,7 @@ LIST_ARGUMENTS = {
     "limit": "At most this many, the newest ones.",
 }
 
-_GUARANTEES = "What the mode promises; holds false: nothing."
+_GUARANTEES = "What the mode promises; holds false: nothing, for the reason given."
 
 INIT_OUTPUTS = {
     "created": "false: an existing one is reused or restored",
@@ -238,6 +240,7 @@ STATUS_OUTPUTS = {
     "memory_usage": "percent of limits",
     "nodes": "One per node; empty in summary.",
     "guarantees": _GUARANTEES,
+    "consensus_report": "Under a robust rule: which, and the workers that it suspects.",
     "daa": "What autonomy recommends; nothing is carried out.",
     "performance": "Training rows per second, ms of predict.",
     "wasm": "Whether nodes run WASM, and why not.",

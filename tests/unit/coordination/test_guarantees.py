@@ -2,7 +2,7 @@ from typing import get_args
 
 import pytest
 
-from flow_nexus_neural.coordination.guarantees import guarantees
+from flow_nexus_neural.coordination.guarantees import Vote, guarantees
 from flow_nexus_neural.engine.reports import Guarantees
 from flow_nexus_neural.vocabulary import Consensus
 
@@ -15,15 +15,43 @@ def test_no_mode_promises_what_the_plain_average_cannot_keep(mode, n):
     assert stated.f_tolerated == 0
     assert (stated.mode, stated.n) == (mode, n)
     assert "row-weighted average" in stated.notes[0]
-    assert mode in stated.notes[0]
+    assert stated.reason
+    assert mode == "byzantine" or mode in stated.notes[0]
 
 
 def test_another_rule_is_named_and_not_told_what_the_average_lacks():
-    stated = guarantees("byzantine", 3, rule="coordinatewise")
-    assert stated.notes[0].startswith("rule in force: coordinatewise; byzantine admission")
+    stated = guarantees("raft", 7, vote=Vote("coordinatewise", updates=7, f=2))
+    assert stated.notes[0] == (
+        "rule in force: coordinatewise, f = 2 of 7 updates; raft admission is not part of this version"
+    )
     assert "spoil" not in stated.notes[1]
     assert (stated.holds, stated.f_tolerated) == (False, 0)
     assert "one lying worker can still spoil" in guarantees("byzantine", 3).notes[1]
+
+
+@pytest.mark.parametrize(("updates", "f"), [(4, 1), (5, 1), (7, 2), (11, 3), (11, 2)])
+def test_byzantine_holds_with_its_rule_and_less_than_a_third_of_liars(updates, f):
+    stated = guarantees("byzantine", updates, vote=Vote("auto", updates, f))
+    assert (stated.holds, stated.f_tolerated, stated.reason) == (True, f, None)
+    assert stated.notes[0] == f"rule in force: auto, f = {f} of {updates} updates"
+    assert any("without a quorum" in note for note in stated.notes)
+
+
+@pytest.mark.parametrize(
+    ("vote", "missing"),
+    [
+        (Vote("auto", 1, 0), "1 updates cannot outvote 1 lying ones, 4 can"),
+        (Vote("auto", 3, 1), "3 updates cannot outvote 1 lying ones, 4 can (n >= 3f+1)"),
+        (Vote("caf", 6, 2), "6 updates cannot outvote 2 lying ones, 7 can"),
+        (Vote("caf", 6, 0), "caf was asked to tolerate no lying worker"),
+        (Vote("federated_averaging", 11, 0), "can move federated_averaging anywhere"),
+    ],
+)
+def test_byzantine_says_what_is_missing_for_it(vote, missing):
+    stated = guarantees("byzantine", 11, vote=vote)
+    assert (stated.holds, stated.f_tolerated) == (False, 0)
+    assert missing in stated.reason
+    assert ("spoil" in stated.notes[1]) is (vote.f == 0)
 
 
 def test_every_mode_names_its_own_condition():

@@ -1,18 +1,30 @@
 """The coordinate-wise median, which tolerates a minority of arbitrary updates."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flow_nexus_neural.coordination.consensus.policy import Combined, Vectors
+from flow_nexus_neural.coordination.consensus.robust_rule import (
+    SECOND_MOMENT,
+    difference,
+    finite_sum,
+)
+from flow_nexus_neural.coordination.consensus.tolerance import (
+    Tolerance,
+    tolerated,
+    too_few,
+    usual_f,
+)
 from flow_nexus_neural.kernels.robust import aggregate
 
 Float32s = NDArray[np.float32]
-LARGEST = np.finfo(np.float32).max
-SECOND_MOMENT = "v"
 
 
+@dataclass(frozen=True)
 class CoordinateMedian:
     """The median of each coordinate; for an even number of updates the mean of the middle two.
 
@@ -28,14 +40,16 @@ class CoordinateMedian:
     shortens a change whose norm exceeds 100 median norms; the optimiser's moments are combined too.
     """
 
-    name = "coordinate_median"
-    aliases = ("median",)
+    name: str = "coordinate_median"
+    aliases: tuple[str, ...] = ("median",)
+    tolerance: Tolerance = field(default_factory=Tolerance)
 
     def combine(self, base: Vectors, updates: Sequence[Vectors], _rows: Sequence[int]) -> Combined:
         """Take the median of each array; see `policy.AggregationPolicy`. O(n d) memory for an array."""
         if not updates:
             raise ValueError("there is no update to combine")
-        f = (len(updates) - 1) // 2
+        tolerated(self, self.tolerance, len(updates))
+        f = (len(updates) - 1) // 2  # whatever is asked for: there is nothing to set
         vectors: dict[str, Float32s] = {}
         shortened: set[int] = set()
         for name in updates[0]:
@@ -43,14 +57,19 @@ class CoordinateMedian:
             # Second moments are not taken as differences: they span many orders of magnitude, so that small
             # ones would round to 0, and Adam divides by their root. A median of values >= 0 is >= 0.
             start = np.zeros_like(base[name]) if name == SECOND_MOMENT else base[name]
-            made = aggregate([_difference(value, start) for value in values], "median", f)
-            vectors[name] = start + made.vector
+            made = aggregate([difference(value, start) for value in values], "median", f)
+            vectors[name] = finite_sum(start, made.vector)
             shortened |= set(made.shortened)
         return Combined(vectors, None, evidence={"f": f, "shortened": [*sorted(shortened)]})
 
+    def refusal(self, n: int, f: int) -> str | None:
+        """See `tolerance.RobustPolicy`."""
+        return too_few(n, f)
 
-def _difference(value: Float32s, start: Float32s) -> Float32s:
-    """The difference, clipped to float32: the guard would drop an infinite one and lose it for the quorum."""
-    with np.errstate(over="ignore"):
-        difference: Float32s = np.clip(value - start, -LARGEST, LARGEST)
-    return difference
+    def usual_f(self, n: int) -> int:
+        """See `tolerance.RobustPolicy`."""
+        return usual_f(n)
+
+    def tolerating(self, tolerance: Tolerance) -> Self:
+        """See `tolerance.RobustPolicy`."""
+        return replace(self, tolerance=tolerance)

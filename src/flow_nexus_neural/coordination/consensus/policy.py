@@ -22,12 +22,14 @@ class Combined:
             coordinate separately.
         excluded: Indices of updates that were left out, with the reason.
         evidence: Numbers that explain the result, for the ledger.
+        by_update: More of them, under each name one per update, in the given order.
     """
 
     vectors: dict[str, NDArray[np.float32]]
     weights: tuple[float, ...] | None
     excluded: Mapping[int, str] = field(default_factory=dict)
     evidence: Mapping[str, JsonValue] = field(default_factory=dict)
+    by_update: Mapping[str, Sequence[JsonValue]] = field(default_factory=dict)
 
 
 class AggregationPolicy(Protocol):

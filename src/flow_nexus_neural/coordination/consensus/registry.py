@@ -1,26 +1,99 @@
 """The aggregation policies by name."""
 
+from flow_nexus_neural.coordination.consensus.auto import Auto
 from flow_nexus_neural.coordination.consensus.averaging import FederatedAveraging
 from flow_nexus_neural.coordination.consensus.coordinate_median import CoordinateMedian
+from flow_nexus_neural.coordination.consensus.coordinate_rules import (
+    BULYAN,
+    MEAN_AROUND_MEDIAN,
+    TRIMMED_MEAN,
+)
 from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
+from flow_nexus_neural.coordination.consensus.robust_rule import FRONTS, RobustRule
+from flow_nexus_neural.coordination.consensus.tolerance import RobustPolicy, Tolerance
+from flow_nexus_neural.coordination.consensus.weighing_rules import (
+    CENTRED_CLIPPING,
+    COVARIANCE_FILTER,
+    GEOMETRIC_MEDIAN,
+    KRUM,
+    LEAST_DIAMETER,
+    LEAST_VARIANCE,
+    MULTI_KRUM,
+    NEAR_KRUM,
+)
+from flow_nexus_neural.vocabulary import Consensus
 
 AVERAGING: AggregationPolicy = FederatedAveraging()
+AUTO: AggregationPolicy = Auto()
 
-POLICIES: tuple[AggregationPolicy, ...] = (AVERAGING, CoordinateMedian())
+POLICIES: tuple[AggregationPolicy, ...] = (
+    AVERAGING,
+    CoordinateMedian(),
+    AUTO,
+    COVARIANCE_FILTER,
+    LEAST_VARIANCE,
+    LEAST_DIAMETER,
+    GEOMETRIC_MEDIAN,
+    KRUM,
+    MULTI_KRUM,
+    NEAR_KRUM,
+    BULYAN,
+    TRIMMED_MEAN,
+    MEAN_AROUND_MEDIAN,
+    CENTRED_CLIPPING,
+)
 
 
 def find_policy(name: str) -> AggregationPolicy | None:
-    """The policy with this name or alias, without regard to case and dashes; None if there is none."""
-    wanted = name.strip().lower().replace("-", "_")
+    """The policy with this name or alias, without regard to case, spaces and dashes; None if there is none.
+
+    `nnm+` (nearest-neighbour mixing) and `arc+` (adaptive clipping) may stand before a robust rule's name.
+    """
+    *fronts, wanted = (
+        part.strip().replace("-", "_").replace(" ", "_") for part in name.lower().split("+")
+    )
     for policy in POLICIES:
         if wanted in (policy.name, *policy.aliases):
-            return policy
+            return _behind(fronts, policy)
     return None
+
+
+def policy_for(name: str | None, consensus: Consensus) -> AggregationPolicy | None:
+    """The policy of a training: the named one, else that of the cluster's consensus."""
+    if name is None:
+        return AUTO if consensus == "byzantine" else AVERAGING
+    return find_policy(name)
+
+
+def policy_in_force(name: str, f: int, *, exact: bool) -> AggregationPolicy:
+    """The policy of a training that has begun; the average for a name that is known no more.
+
+    Args:
+        name: From the training's configuration.
+        f: Lying workers that were promised to be tolerated.
+        exact: Whether the caller gave f.
+    """
+    policy = find_policy(name) or AVERAGING
+    return policy.tolerating(Tolerance(f, exact)) if isinstance(policy, RobustPolicy) else policy
 
 
 def spellings() -> str:
     """All policies with their aliases, for errors."""
-    return ", ".join(
+    each = ", ".join(
         f"{policy.name!r} ({', '.join(policy.aliases)})" if policy.aliases else repr(policy.name)
         for policy in POLICIES
     )
+    return f"{each}; 'nnm+' or 'arc+' before a robust rule puts mixing or clipping before it"
+
+
+def _behind(fronts: list[str], policy: AggregationPolicy) -> AggregationPolicy | None:
+    """The policy with these before it, `arc` before `nnm`; None if it takes none or they are not known."""
+    if not fronts:
+        return policy
+    if not isinstance(policy, RobustRule) or fronts != sorted(set(fronts)):
+        return None
+    if not set(fronts) <= set(FRONTS):
+        return None
+    for front in reversed(fronts):
+        policy = policy.behind(front)
+    return policy

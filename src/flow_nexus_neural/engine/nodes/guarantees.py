@@ -1,6 +1,8 @@
 """What the consensus mode promises with the nodes that are alive."""
 
-from flow_nexus_neural.coordination.consensus.registry import AVERAGING
+from flow_nexus_neural.coordination.consensus.registry import AVERAGING, find_policy, policy_for
+from flow_nexus_neural.coordination.consensus.tolerance import RobustPolicy
+from flow_nexus_neural.coordination.guarantees import Vote
 from flow_nexus_neural.coordination.guarantees import guarantees as promised
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.reports import Guarantees
@@ -11,15 +13,45 @@ def guarantees(cluster: LiveCluster) -> Guarantees:
     workers = cluster.slots.healthy("worker")
     evaluators = cluster.slots.healthy("validator") or workers
     evaluator = evaluators[0].name if evaluators else None
-    latest = cluster.state.latest_training
-    rule = latest.config.aggregation_method if latest else AVERAGING.name
-    found = promised(cluster.spec.consensus, len(workers), evaluator, rule)
+    found = promised(
+        cluster.spec.consensus, len(workers), evaluator, _vote(cluster, [w.name for w in workers])
+    )
     return Guarantees(
         mode=found.mode,
         n=found.n,
         f_tolerated=found.f_tolerated,
         condition=found.condition,
         holds=found.holds,
+        reason=found.reason,
         trusted=list(found.trusted),
         notes=list(found.notes),
     )
+
+
+def _vote(cluster: LiveCluster, workers: list[str]) -> Vote:
+    """How the latest training combines updates of workers that are alive, or the first one will."""
+    latest = cluster.state.latest_training
+    updates = _smallest_group(cluster, workers)
+    if latest is None:
+        policy, f = policy_for(None, cluster.spec.consensus), None
+    else:
+        config = latest.config
+        policy = find_policy(config.aggregation_method)
+        f = None if "byzantine_f" in config.chosen else config.byzantine_f
+        updates = min(updates, config.clients_per_round or updates)
+    if not isinstance(policy, RobustPolicy):
+        return Vote(policy.name if policy else AVERAGING.name, updates)
+    return Vote(policy.name, updates, policy.usual_f(updates) if f is None else f)
+
+
+def _smallest_group(cluster: LiveCluster, workers: list[str]) -> int:
+    """Workers of the smallest group with equal networks, by their layers where none was trained yet."""
+    groups: dict[str, int] = {}
+    for name in workers:
+        network = cluster.run.network_of(name) if cluster.run else None
+        if network is None and cluster.committed is not None:
+            network = cluster.committed.network_of(name)
+        slot = cluster.slots[name]
+        key = network.key if network else repr(slot.layers_for(cluster.spec.architecture, None))
+        groups[key] = groups.get(key, 0) + 1
+    return min(groups.values(), default=0)

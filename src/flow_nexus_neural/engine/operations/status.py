@@ -2,6 +2,8 @@
 
 import math
 
+from pydantic import JsonValue
+
 from flow_nexus_neural.coordination.membership import count
 from flow_nexus_neural.engine.autonomy import observe as autonomy
 from flow_nexus_neural.engine.context import EngineContext
@@ -107,10 +109,16 @@ def _training_part(cluster: LiveCluster, training: Training | None) -> dict[str,
         "training_progress": training.percent if training else 0.0,
         "training_error": training.error if training else None,
         "training": training.progress() if training else None,
+        "consensus_report": _consensus_report(training),
         "performance": Performance(
             throughput=_throughput(cluster), latency=cluster.metrics.predict_ms.mean()
         ),
     }
+
+
+def _consensus_report(training: Training | None) -> dict[str, JsonValue] | None:
+    seen = training.advance.scrutiny.report() if training else None
+    return {"byzantine": seen} if seen else None
 
 
 def _model_part(cluster: LiveCluster, training: Training | None) -> dict[str, object]:

@@ -10,13 +10,14 @@ class Report(BaseModel):
 
 
 class Guarantees(Report):
-    """What the mode in force promises at this size; `holds` False says it promises nothing."""
+    """What the mode in force promises at this size; `holds` False says it promises nothing, for `reason`."""
 
     mode: str
     n: int
     f_tolerated: int
     condition: str
     holds: bool
+    reason: str | None = None
     trusted: list[str]
     notes: list[str]
 

@@ -162,7 +162,8 @@ class DatasetShort(Report):
 class StatusReport(Report):
     """A cluster, as it is now.
 
-    `nodes` is empty in `summary`; history and sessions are for `full`.
+    `nodes` is empty in `summary`; history and sessions are for `full`. `consensus_report` has, under
+    `byzantine`, what a robust rule saw of the training's workers; None for trainings under the mean.
     """
 
     cluster_id: str
@@ -196,6 +197,7 @@ class StatusReport(Report):
     memory_source: str | None
     nodes: list[NodeStatus]
     guarantees: Guarantees
+    consensus_report: dict[str, JsonValue] | None
     daa: DaaReport
     performance: Performance
     wasm: Wasm

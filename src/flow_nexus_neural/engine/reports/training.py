@@ -13,6 +13,7 @@ class TrainingConfig(Report):
 
     `class_weight` has the weight of every class by its label; `threshold` and `positive_class` are of two
     classes.
+    `byzantine_f` is the number of lying workers that every round tolerates, 0 for the mean.
     `chosen` names those that nobody gave and the data decided. `patience` is the number of rounds without a
     better validation loss that ends the training, 0 for never.
     """
@@ -27,6 +28,7 @@ class TrainingConfig(Report):
     clients_per_round: int | None
     min_nodes_per_round: int | None
     aggregation_method: str
+    byzantine_f: int = 0
     partition: str
     seed: int
     strategy: Literal["federated", "local_sgd", "single_process"]

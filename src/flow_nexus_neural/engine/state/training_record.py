@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pydantic import JsonValue
 
 from flow_nexus_neural.coordination.early_stop import rounds_without_gain
+from flow_nexus_neural.coordination.scrutiny import Scrutiny
 from flow_nexus_neural.engine.reports import (
     DatasetShort,
     Evaluation,
@@ -30,6 +31,7 @@ class Advance:
         val_loss: Loss on validation rows after the last round.
         best_round: Round with the lowest validation loss so far, from 1.
         steps: Optimiser steps that committed rounds rest on.
+        scrutiny: What a robust rule saw of the workers.
     """
 
     rounds_done: int = 0
@@ -40,6 +42,7 @@ class Advance:
     steps: int = 0
     digest_before: str | None = None
     digest_after: str | None = None
+    scrutiny: Scrutiny = field(default_factory=Scrutiny)
 
     def after(self, point: HistoryPoint, steps: int, digest: str) -> "Advance":
         """One round further."""

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from dataclasses import fields as dataclass_fields
 
 from flow_nexus_neural.coordination.membership import after_restart
+from flow_nexus_neural.coordination.scrutiny import Scrutiny, Seen
 from flow_nexus_neural.engine.reports import (
     DatasetShort,
     Evaluation,
@@ -205,9 +206,7 @@ def training_of(row: TrainingRow, history: Sequence[HistoryRow]) -> Training:
         status=row.status,  # type: ignore[arg-type]  # stored statuses are legal
         ended_at=row.ended_at,
         error=row.error,
-        advance=Advance(
-            **progress.model_dump(include={one.name for one in dataclass_fields(Advance)})
-        ),
+        advance=_advance_of(progress),
         result=_result_of(progress.result),
         folds=[persisted.report(FoldScore, fold) for fold in progress.folds],
         refit=persisted.report(Refit, progress.refit) if progress.refit else None,
@@ -215,6 +214,16 @@ def training_of(row: TrainingRow, history: Sequence[HistoryRow]) -> Training:
         later_planned=progress.later_planned,
         later_done=progress.later_done,
         history=[persisted.report(HistoryPoint, point.model_dump()) for point in points],
+    )
+
+
+def _advance_of(progress: persisted.StoredProgress) -> Advance:
+    own = {one.name for one in dataclass_fields(Advance)}
+    seen = progress.scrutiny.model_dump()
+    workers = {slot: Seen(**worker) for slot, worker in seen.pop("workers").items()}
+    return Advance(
+        **progress.model_dump(include=own - {"scrutiny"}),
+        scrutiny=Scrutiny(**seen, workers=workers),
     )
 
 

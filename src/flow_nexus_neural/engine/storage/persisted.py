@@ -196,6 +196,7 @@ class StoredConfig(Stored):
     clients_per_round: int | None = None
     min_nodes_per_round: int | None = None
     aggregation_method: str = "federated_averaging"
+    byzantine_f: int = 0
     partition: str
     seed: int
     strategy: str
@@ -242,6 +243,27 @@ class StoredResult(Stored):
     dataset: dict[str, JsonValue]
 
 
+class StoredSeen(Stored):
+    """What a robust rule saw of one worker."""
+
+    updates: int = 0
+    far: int = 0
+    excluded: int = 0
+    distance: float = 0.0
+
+
+class StoredScrutiny(Stored):
+    """What a robust rule saw of a training's workers, by slot."""
+
+    rules: dict[str, int] = {}
+    rule: str | None = None
+    updates: int = 0
+    f: int = 0
+    shortened: int = 0
+    workers: dict[str, StoredSeen] = {}
+    clients: dict[str, tuple[str, ...]] = {}
+
+
 class StoredProgress(StoredPart):
     """How far a training is, and what it led to; `folds` and `refit` hold reports by name."""
 
@@ -253,6 +275,7 @@ class StoredProgress(StoredPart):
     best_round: int | None = None
     best_loss: float | None = None
     steps: int = 0
+    scrutiny: StoredScrutiny = StoredScrutiny()
     digest_before: str | None = None
     digest_after: str | None = None
     result: StoredResult | None = None

@@ -3,22 +3,24 @@
 from dataclasses import dataclass
 
 from flow_nexus_neural.coordination import training_defaults
-from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
-from flow_nexus_neural.coordination.consensus.registry import AVERAGING, find_policy, spellings
 from flow_nexus_neural.coordination.training_defaults import Scale
 from flow_nexus_neural.engine.reports import TrainingConfig
 from flow_nexus_neural.engine.requests import TrainRequest
+from flow_nexus_neural.engine.training.aggregation_rule import (
+    aggregation_rule,
+    find_rule,
+    is_robust,
+)
 from flow_nexus_neural.engine.training.decision import Decision, check_class_weight
-from flow_nexus_neural.errors import InvalidArguments, NotAvailable, NoWorkers
-from flow_nexus_neural.vocabulary import parse_partition
+from flow_nexus_neural.errors import InvalidArguments, NoWorkers
+from flow_nexus_neural.vocabulary import Consensus, parse_partition
 
 DEFAULT_CLIENTS = 5
-LATER_METHODS = ("fedprox", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "scaffold")
 SYNCS_PER_EPOCH = 4
 MIN_SYNC_STEPS = 16
 
 
-def check_arguments(request: TrainRequest) -> None:
+def check_arguments(request: TrainRequest, consensus: Consensus = "proof-of-learning") -> None:
     """Refuse what can be refused before any data is read.
 
     Raises:
@@ -42,7 +44,7 @@ def check_arguments(request: TrainRequest) -> None:
                 f"{', '.join(given)} belongs to federated training, and federated is false",
                 hint="pass federated: true, or leave it out",
             )
-    _policy_of(request.aggregation_method)
+    find_rule(request.aggregation_method, consensus)
     _check_partition(request)
     check_class_weight(request)
     wanted, fewest = request.clients_per_round, request.min_nodes_per_round
@@ -59,6 +61,8 @@ class Circumstances:
 
     Attributes:
         eligible: Healthy workers that have rows to train on.
+        smallest_group: Those of the smallest group of equal networks; None if there is one group.
+        consensus: Of the cluster.
         partition: As resolved for the data.
         seed: Drawn or given.
         scale: For what was not given.
@@ -72,6 +76,8 @@ class Circumstances:
     scale: Scale
     refit: bool
     decision: Decision
+    smallest_group: int | None = None
+    consensus: Consensus = "proof-of-learning"
 
 
 def effective_config(request: TrainRequest, found: Circumstances) -> TrainingConfig:
@@ -82,10 +88,16 @@ def effective_config(request: TrainRequest, found: Circumstances) -> TrainingCon
         found: What it meets.
 
     Raises:
-        InvalidArguments: More clients per round than eligible workers.
+        InvalidArguments: More clients per round than eligible workers, or fewer than the rule needs.
         NoWorkers: Fewer eligible workers than a round needs.
     """
-    clients = request.clients_per_round or min(DEFAULT_CLIENTS, found.eligible)
+    # A sample would be outvoted by fewer liars than all are, so robust rules ask all.
+    usual = (
+        found.eligible
+        if is_robust(request, found.consensus)
+        else min(DEFAULT_CLIENTS, found.eligible)
+    )
+    clients = request.clients_per_round or usual
     if clients > found.eligible:
         raise InvalidArguments(
             f"clients_per_round={clients} is above the {found.eligible} workers that can train",
@@ -102,6 +114,8 @@ def effective_config(request: TrainRequest, found: Circumstances) -> TrainingCon
     rounds = given_rounds or training_defaults.epochs(
         found.scale, batch_size, passes=request.local_epochs or 1
     )
+    voters = min(clients, found.smallest_group or found.eligible)
+    rule = aggregation_rule(request, found.consensus, voters)
     single = not request.federated and found.eligible == 1
     return TrainingConfig(
         epochs=rounds,
@@ -113,7 +127,8 @@ def effective_config(request: TrainRequest, found: Circumstances) -> TrainingCon
         local_epochs=request.local_epochs or 1,
         clients_per_round=clients if request.federated else None,
         min_nodes_per_round=fewest if request.federated else None,
-        aggregation_method=_policy_of(request.aggregation_method).name,
+        aggregation_method=rule.name,
+        byzantine_f=rule.f,
         partition=found.partition,
         seed=found.seed,
         strategy="federated"
@@ -123,7 +138,7 @@ def effective_config(request: TrainRequest, found: Circumstances) -> TrainingCon
         if request.federated or single
         else sync_steps(found.scale.shard_rows, batch_size),
         patience=_patience(request, found.scale),
-        chosen=_chosen(request),
+        chosen=_chosen(request, robust=rule.robust),
         refit=found.refit,
         class_weight=found.decision.class_weight,
         threshold=found.decision.threshold,
@@ -131,9 +146,9 @@ def effective_config(request: TrainRequest, found: Circumstances) -> TrainingCon
     )
 
 
-def _chosen(request: TrainRequest) -> list[str]:
+def _chosen(request: TrainRequest, *, robust: bool) -> list[str]:
     """Names of what the data decide; who gives the rounds is not interrupted unless a patience is given."""
-    of_data = ["batch_size", "learning_rate"]
+    of_data = ["batch_size", "learning_rate", *(("byzantine_f",) if robust else ())]
     if request.rounds is None and request.epochs is None:
         of_data = ["epochs", *of_data, "patience"]
     return [name for name in of_data if getattr(request, name) is None]
@@ -165,21 +180,6 @@ def resolve_partition(request: TrainRequest, *, has_clients: bool) -> str:
     if not request.federated:
         return "iid"
     return "client" if has_clients else "capability"
-
-
-def _policy_of(method: str | None) -> AggregationPolicy:
-    """The policy of a name or alias; the average when none is named."""
-    policy = AVERAGING if method is None else find_policy(method)
-    if policy is not None:
-        return policy
-    if str(method).strip().lower().replace("-", "_") in LATER_METHODS:
-        raise NotAvailable(
-            f"aggregation_method {method!r} is not part of this version",
-            hint=f"choose from {spellings()}",
-        )
-    raise InvalidArguments(
-        f"aggregation_method {method!r} is unknown", hint=f"choose from {spellings()}"
-    )
 
 
 def _check_partition(request: TrainRequest) -> None:

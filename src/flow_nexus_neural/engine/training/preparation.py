@@ -38,6 +38,8 @@ from flow_nexus_neural.errors import (
 from flow_nexus_neural.kernels.seeds import seed64
 from flow_nexus_neural.networks.defaults import has_sequence
 
+NAMED_CLIENTS = 8
+"""Of each worker, in what status says of a suspected one."""
 FEATURE_DROPOUT = 0.15
 """Share of feature groups hidden in training where records may lack some, so that imputation is familiar."""
 
@@ -75,6 +77,18 @@ class Preparation:
             feature_dropout=FEATURE_DROPOUT if self.data.schema.input.vector_length else 0.0,
             class_weight=self.decision.rule.class_weight,
         )
+
+    def clients_of_workers(self) -> dict[str, tuple[str, ...]]:
+        """The data's clients by the slot that has their rows, at most 8 each; {} if they are mixed."""
+        if self.config.partition != "client":
+            return {}
+        owners = self.data.parts["train"].clients
+        return {
+            slot: tuple(
+                self.data.clients[k] for k in sorted({*owners[rows].tolist()})[:NAMED_CLIENTS]
+            )
+            for slot, rows in self.shards.rows.items()
+        }
 
     def cut(self, workers: list[Slot]) -> Shards:
         """Divide the training rows among these workers."""
@@ -116,6 +130,8 @@ async def prepare_training(
         scale=_scale(request, data, [shards.rows[slot.name].size for slot in eligible], networks),
         refit=data.refit,
         decision=decision,
+        smallest_group=_smallest_group(cluster, eligible, data),
+        consensus=cluster.spec.consensus,
     )
     config = effective_config(request, found)
     for network in networks.values():
@@ -198,6 +214,11 @@ def _lineage_warnings(
             " until it has learnt the new one"
         )
     return warnings
+
+
+def _smallest_group(cluster: LiveCluster, eligible: list[Slot], data: PreparedData) -> int:
+    groups = members_by_network(eligible, cluster.spec.architecture, data.schema.input)
+    return min(len(members) for members in groups.values())
 
 
 def healthy_workers(cluster: LiveCluster) -> list[Slot]:

@@ -4,12 +4,13 @@ What a round made is returned; nothing is committed here, so that a training and
 again on other rows (folds, the final refit) share this.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import anyio
 
-from flow_nexus_neural.coordination.consensus.registry import AVERAGING, find_policy
+from flow_nexus_neural.coordination.consensus.registry import policy_in_force
 from flow_nexus_neural.data.partition import Shards
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.engine.live import LiveCluster
@@ -29,7 +30,7 @@ from flow_nexus_neural.engine.training.strategies import (
     local_sgd_round,
 )
 from flow_nexus_neural.engine.versions.loading import same_network
-from flow_nexus_neural.errors import NeuralError, NoWorkers, RoundFailed
+from flow_nexus_neural.errors import NeuralError, NoWorkers, QuorumLost, RoundFailed
 
 Cut = Callable[[list[Slot]], Shards]
 """Divides the rows among workers."""
@@ -72,7 +73,12 @@ class Rounds:
     def __post_init__(self) -> None:
         course = self.course
         self.exchange = Exchange(self.cluster, course.rows, self.shards.rows, course.recipe)
-        self.policy = find_policy(course.config.aggregation_method) or AVERAGING
+        config = course.config
+        self.policy = policy_in_force(
+            config.aggregation_method,
+            config.byzantine_f,
+            exact="byzantine_f" not in config.chosen,
+        )
         self._groups = dict(self.shards.groups)
         self._pace = Pace()
         self._asked = ClientHistory()
@@ -101,7 +107,7 @@ class Rounds:
             attempt: One try: `work`, and whatever is done with what it made.
 
         Raises:
-            RoundFailed, NoWorkers: The last try's failure.
+            RoundFailed, NoWorkers, QuorumLost: The last try's failure.
         """
         failures = 0
         self.left_out.begin_round()
@@ -109,7 +115,7 @@ class Rounds:
             lost_before = self.left_out.n_failures
             try:
                 await attempt()
-            except (RoundFailed, NoWorkers):
+            except (RoundFailed, NoWorkers, QuorumLost):
                 workers = self.cluster.slots.of_role("worker")  # a round needs no other role
                 lost = self.left_out.n_failures > lost_before
                 if not any(slot.returning for slot in workers) and not (
@@ -212,9 +218,16 @@ class Rounds:
     async def _initial(
         self, members: Sequence[Slot], network: NetworkGroup, digests: dict[str, str]
     ) -> ModelState:
-        """The initial state. All workers drew it from the same seed, so one of them sends it."""
+        """The initial state. All workers drew it from the same seed, so one of the majority sends it."""
+        drawn = Counter(digests[slot.name] for slot in members if slot.name in digests)
+        common = drawn.most_common(1)[0][0] if drawn else None
         for slot in members:
             if slot.name not in digests or not slot.healthy:
+                continue
+            if digests[slot.name] != common:
+                slot.note_error(
+                    "it drew other initial weights than most workers from the same seed"
+                )
                 continue
             try:
                 return await self.exchange.initial_state(slot, network)

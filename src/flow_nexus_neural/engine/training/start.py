@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 
+from flow_nexus_neural.coordination.scrutiny import Scrutiny
 from flow_nexus_neural.engine.links.connect import connect_for_training
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.guarantees import guarantees
 from flow_nexus_neural.engine.nodes.lifecycle import revive
 from flow_nexus_neural.engine.reports import TrainingReport
 from flow_nexus_neural.engine.requests import TrainRequest
-from flow_nexus_neural.engine.state.training_record import Training
+from flow_nexus_neural.engine.state.training_record import Advance, Training
 from flow_nexus_neural.engine.storage.cluster_rows import training_row
 from flow_nexus_neural.engine.storage.prepared_data import (
     PREPARED_DATA,
@@ -36,7 +37,7 @@ async def start_training(cluster: LiveCluster, request: TrainRequest) -> Trainin
         StoreUnavailable: The training could not be made durable; it does not run.
     """
     _refuse_second(cluster)
-    check_arguments(request)
+    check_arguments(request, cluster.spec.consensus)
     with cluster.state.preparing_training():
         await revive(cluster)
         healthy_workers(cluster)
@@ -64,6 +65,7 @@ async def _recorded(cluster: LiveCluster, request: TrainRequest, prepared: Prepa
         started_at=context.timestamp(),
         request=stored_request(request),
         data=data,
+        advance=Advance(scrutiny=Scrutiny(clients=prepared.clients_of_workers())),
     )
     # Only the latest training can be resumed, so only its rows are kept.
     old = {former.data.sha256} if former is not None and former.data is not None else set()

@@ -8,6 +8,7 @@ import anyio
 from pydantic import JsonValue
 
 from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
+from flow_nexus_neural.coordination.consensus.tolerance import RobustPolicy
 from flow_nexus_neural.coordination.membership import slot_order
 from flow_nexus_neural.coordination.rounds import Client, sample_clients
 from flow_nexus_neural.engine.context import EngineContext
@@ -143,13 +144,17 @@ async def local_sgd_round(setting: RoundSetting, number: int, members: Members) 
     """
     config = setting.config
     rows_of = setting.exchange.rows_of
-    n_steps = -(-max(rows_of(slot.name) for slot, _ in members) // config.batch_size)
+    steps_of = [-(-rows_of(slot.name) // config.batch_size) for slot, _ in members]
+    n_steps = max(steps_of)
     stride = config.sync_every_steps or n_steps
+    # Where workers vote, those with one step more must not be alone in a last part: it ends with the others'.
+    last = min(steps_of) if isinstance(setting.policy, RobustPolicy) else n_steps
     current = {network.key: network for _, network in members}
     total: dict[str, Update] = {}
     excluded: dict[str, str] = {}
     evidence: dict[str, list[JsonValue]] = {}
-    for start in range(0, n_steps, stride):
+    for start in range(0, last, stride):
+        stop = n_steps if start + stride >= last else start + stride
         going = [
             (slot, current[network.key])
             for slot, network in members
@@ -162,12 +167,12 @@ async def local_sgd_round(setting: RoundSetting, number: int, members: Members) 
         work = await _exchange(
             setting,
             going,
-            passes=_part_of_epoch(setting, number, start, start + stride),
+            passes=_part_of_epoch(setting, number, start, stop),
             dropout_seed=_dropout_seed(setting.run, number, start),
             min_contributors=1,
         )
         excluded |= {
-            name: _in_part(why, start, stride, n_steps) for name, why in work.excluded.items()
+            name: _in_part(why, start, stop, n_steps) for name, why in work.excluded.items()
         }
         for key, numbers in work.evidence.items():
             evidence.setdefault(key, []).append({"from_step": start, **numbers})
@@ -249,11 +254,11 @@ def _part_of_epoch(
     return passes
 
 
-def _in_part(why: str, start: int, stride: int, n_steps: int) -> str:
+def _in_part(why: str, start: int, stop: int, n_steps: int) -> str:
     """A reason with the steps to which it belongs: before them, the slot may have contributed."""
-    if stride >= n_steps:
+    if start == 0 and stop >= n_steps:
         return why
-    return f"from step {start} to {min(start + stride, n_steps)} of {n_steps}: {why}"
+    return f"from step {start} to {stop} of {n_steps}: {why}"
 
 
 def _dropout_seed(run: tuple[int, int], number: int, start: int) -> Callable[[str], int]:

@@ -64,5 +64,11 @@ def aggregate(base: ModelState, updates: Sequence[Update], policy: AggregationPo
         if weights is None
         else {update.slot: weights[k] for k, update in enumerate(updates)},
         excluded=excluded,
-        evidence=combined.evidence,
+        evidence={
+            **combined.evidence,
+            **{
+                name: {update.slot: value for update, value in zip(updates, values, strict=True)}
+                for name, values in combined.by_update.items()
+            },
+        },
     )

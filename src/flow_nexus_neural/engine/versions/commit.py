@@ -87,6 +87,8 @@ async def commit_round(
     point = _point(cluster, candidate, verdict)
     digest = model_digest({key: network.digest or "" for key, network in networks.items()})
     advance = training.advance.after(point, sum(u.steps for u in candidate.updates), digest)
+    seen = advance.scrutiny.after(candidate.evidence, candidate.excluded.keys())
+    advance = replace(advance, scrutiny=seen)
     former = cluster.committed
     committed = CommittedVersion(
         version=version,

@@ -1,5 +1,7 @@
 """What a mode promises rests on the nodes that live now and on the rule of the latest training."""
 
+from dataclasses import replace
+
 import pytest
 
 from flow_nexus_neural.engine.nodes.guarantees import guarantees
@@ -20,11 +22,56 @@ def test_only_workers_that_live_count():
     assert guarantees(made).n == 2
 
 
-@pytest.mark.parametrize("mode", ["proof-of-learning", "byzantine", "raft", "gossip"])
+@pytest.mark.parametrize("mode", ["proof-of-learning", "raft", "gossip"])
 def test_no_mode_claims_to_hold_before_it_is_built(mode):
     found = guarantees(cluster(*(f"worker-{n}" for n in range(7)), consensus=mode))
     assert (found.mode, found.holds, found.f_tolerated) == (mode, False, 0)
     assert found.condition
+    assert found.reason == f"{mode} admission is not part of this version"
+
+
+def test_byzantine_holds_from_four_workers_on_and_says_what_is_missing_below():
+    names = [f"worker-{n}" for n in range(7)]
+    found = guarantees(cluster(*names, consensus="byzantine"))
+    assert (found.holds, found.f_tolerated, found.reason) == (True, 2, None)
+    made = cluster(*names[:4], consensus="byzantine")
+    assert (guarantees(made).holds, guarantees(made).f_tolerated) == (True, 1)
+    made.slots["worker-1"].fail("dead")
+    found = guarantees(made)
+    assert (found.n, found.holds, found.f_tolerated) == (3, False, 0)
+    assert "4 can" in found.reason
+
+
+def test_of_several_networks_the_smallest_group_counts():
+    made = cluster(*(f"worker-{n}" for n in range(9)), consensus="byzantine")
+    for name in ("worker-0", "worker-3", "worker-6"):
+        other = replace(made.slots[name].spec, layers=({"type": "dense", "units": 2},))
+        made.slots[name].spec = other
+    found = guarantees(made)
+    assert (found.n, found.holds) == (9, False)
+    assert "3 updates" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "holds", "f"),
+    [
+        ({"aggregation_method": "krum", "byzantine_f": 2}, True, 2),
+        ({"aggregation_method": "krum", "byzantine_f": 3}, False, 0),
+        (
+            {"aggregation_method": "auto", "chosen": ["byzantine_f"], "clients_per_round": 5},
+            True,
+            1,
+        ),
+        ({"aggregation_method": "federated_averaging"}, False, 0),
+    ],
+)
+def test_what_the_latest_training_was_asked_decides(changes, holds, f):
+    made = cluster(*(f"worker-{n}" for n in range(7)), consensus="byzantine")
+    latest = training()
+    latest.config = latest.config.model_copy(update={"clients_per_round": 7, **changes})
+    made.state.add_training(latest, new_networks=1)
+    found = guarantees(made)
+    assert (found.holds, found.f_tolerated) == (holds, f)
 
 
 def test_who_sees_the_held_out_rows_is_named_a_validator_where_there_is_one():
@@ -43,11 +90,13 @@ def test_nobody_is_trusted_who_is_dead():
 
 
 def test_the_rule_is_that_of_the_latest_training():
-    made = cluster("worker-0")
+    made = cluster("worker-0", "worker-1", "worker-2")
     assert any("row-weighted average" in note for note in guarantees(made).notes)
     assert any("one lying worker can still spoil" in note for note in guarantees(made).notes)
     robust = training()
-    robust.config = robust.config.model_copy(update={"aggregation_method": "coordinate_median"})
+    robust.config = robust.config.model_copy(
+        update={"aggregation_method": "coordinate_median", "byzantine_f": 1}
+    )
     made.state.add_training(robust, new_networks=1)
     notes = guarantees(made).notes
     assert any("coordinate_median" in note for note in notes)

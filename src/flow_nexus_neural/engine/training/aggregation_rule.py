@@ -1,0 +1,99 @@
+"""Which rule combines the updates of a training, and how many lying workers it tolerates."""
+
+from dataclasses import dataclass
+
+from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
+from flow_nexus_neural.coordination.consensus.registry import AUTO, policy_for, spellings
+from flow_nexus_neural.coordination.consensus.tolerance import RobustPolicy
+from flow_nexus_neural.engine.requests import TrainRequest
+from flow_nexus_neural.errors import InvalidArguments, NotAvailable
+from flow_nexus_neural.vocabulary import BYZANTINE_F, Consensus
+
+LATER_METHODS = {
+    **dict.fromkeys(
+        ("fedprox", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "scaffold"),
+        "is not part of this version",
+    ),
+    "fltrust": "needs an update from trusted rows, which nothing makes in this version",
+    "bucketing": "is not part of this version",
+}
+
+
+@dataclass(frozen=True)
+class AggregationRule:
+    """The rule of a training.
+
+    Attributes:
+        name: Of the policy.
+        f: Lying workers that every round tolerates.
+        exact: Whether the caller gave f.
+        robust: Whether it is a rule for rounds in which workers may lie.
+    """
+
+    name: str
+    f: int
+    exact: bool
+    robust: bool
+
+
+def find_rule(method: str | None, consensus: Consensus) -> AggregationPolicy:
+    """The policy of a name or alias, of the cluster's consensus where none is named.
+
+    Raises:
+        NotAvailable: A method that this version does not have.
+        InvalidArguments: No method at all.
+    """
+    policy = policy_for(method, consensus)
+    if policy is not None:
+        return policy
+    why = LATER_METHODS.get(str(method).strip().lower().replace("-", "_"))
+    if why is not None:
+        raise NotAvailable(
+            f"aggregation_method {method!r} {why}", hint=f"choose from {spellings()}"
+        )
+    raise InvalidArguments(
+        f"aggregation_method {method!r} is unknown", hint=f"choose from {spellings()}"
+    )
+
+
+def is_robust(request: TrainRequest, consensus: Consensus) -> bool:
+    """Whether the rule of this training counts on lying workers: then every worker is asked by default."""
+    return isinstance(find_rule(request.aggregation_method, consensus), RobustPolicy)
+
+
+def aggregation_rule(request: TrainRequest, consensus: Consensus, n: int) -> AggregationRule:
+    """The rule in force and its f.
+
+    Args:
+        request: As checked by `arguments.check_arguments`.
+        consensus: Of the cluster.
+        n: Updates that a round of the smallest group of equal networks has.
+
+    Raises:
+        InvalidArguments: The rule cannot tolerate so many, or nobody at all among n.
+    """
+    policy, wanted = find_rule(request.aggregation_method, consensus), request.byzantine_f
+    if not isinstance(policy, RobustPolicy):
+        if wanted:
+            raise InvalidArguments(
+                f"byzantine_f={wanted}: {policy.name} tolerates no lying worker",
+                hint="set aggregation_method to auto or another robust rule, or leave byzantine_f out",
+            )
+        return AggregationRule(policy.name, 0, wanted is not None, robust=False)
+    f = policy.usual_f(n) if wanted is None else wanted
+    refusal = policy.refusal(n, f)
+    if refusal is not None:
+        most = max((k for k in range(f) if policy.refusal(n, k) is None), default=0)
+        raise InvalidArguments(
+            f"{policy.name} with byzantine_f={f}: {refusal}",
+            hint=f"set byzantine_f to {most} at most, deploy more workers with neural_node_deploy, or let all"
+            " train in each round (clients_per_round)",
+        )
+    if f == 0 and wanted is None and policy.name != AUTO.name:
+        first = next(k for k in range(1, 4 * BYZANTINE_F.high) if policy.usual_f(k))
+        raise InvalidArguments(
+            f"{policy.name} tolerates a lying worker from {first} workers on, and a round has {n}",
+            hint="deploy more workers with neural_node_deploy, choose another aggregation_method, or set"
+            " byzantine_f to 0 to tolerate none",
+        )
+    return AggregationRule(policy.name, f, wanted is not None, robust=True)

@@ -1,0 +1,80 @@
+"""Clients in the user's own data with flipped labels or absurd values: withstood, and named."""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from flow_nexus_neural.data import outlying_clients
+from tests.sim.simulated import world
+from tests.sim.test_outvoted_liars import LAYERS, WORKERS
+
+pytestmark = pytest.mark.anyio
+
+POISONED = ("client_03", "client_07")
+POISONS = {
+    "flipped labels": lambda x, y: (x, 9 - y),
+    "features times 1e6": lambda x, y: (x * 1e6, y),
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A directory of eleven client files and test rows that nobody poisons, as a function of the poison."""
+
+    def write(poison):
+        found = load_digits()
+        x, y = np.round(found.data / 16, 3), found.target
+        order = np.random.Generator(np.random.PCG64(5)).permutation(len(y))
+        test, rest = order[:360], order[360:]
+        place = tmp_path / "digits"
+        (place / "train").mkdir(parents=True)
+        (place / "test").mkdir()
+        parts = [
+            (f"train/client_{k:02}", rows) for k, rows in enumerate(np.array_split(rest, WORKERS))
+        ]
+        for name, rows in [*parts, ("test/all", test)]:
+            features, labels = x[rows], y[rows]
+            if name.rsplit("/", 1)[1] in POISONED and poison is not None:
+                features, labels = POISONS[poison](features, labels)
+            lines = [
+                json.dumps({f"p{n}": v for n, v in enumerate(row)} | {"label": int(label)})
+                for row, label in zip(features.tolist(), labels, strict=True)
+            ]
+            (place / f"{name}.jsonl").write_text("\n".join(lines))
+        return place
+
+    return write
+
+
+async def trained(tmp_path, place, consensus="byzantine", **more):
+    async with world(tmp_path / "state", allow_paths=(place.parent,)) as w:
+        cluster = await w.cluster(WORKERS, layers=LAYERS, consensus=consensus)
+        options = {"epochs": 25, "local_epochs": 2, "learning_rate": 0.05, "batch_size": 16}
+        report = await w.start(
+            cluster, str(place), optimizer="sgd", clients_per_round=WORKERS, **options | more
+        )
+        status = await w.done(cluster)
+    assert status.training_status == "completed", status.training_error
+    return status, report
+
+
+@pytest.mark.parametrize("poison", POISONS)
+async def test_two_poisoned_clients_of_eleven_are_withstood_and_named(tmp_path, folder, poison):
+    status, report = await trained(tmp_path, folder(poison))
+    assert report.config.partition == "client"
+    assert status.global_accuracy > 0.85
+    suspected = status.consensus_report["byzantine"]["suspected"]
+    assert {name for one in suspected for name in one["clients"]} == set(POISONED)
+    if poison == "features times 1e6":
+        assert all(any(f"'{name}'" in said for said in report.warnings) for name in POISONED)
+
+
+async def test_were_absurd_values_to_count_for_the_scaling_no_rule_could_help(
+    tmp_path, folder, monkeypatch
+):
+    """The control: what is withstood above does harm."""
+    monkeypatch.setattr(outlying_clients, "LIMIT", np.inf)
+    status, _ = await trained(tmp_path, folder("features times 1e6"), epochs=10)
+    assert status.global_accuracy < 0.5

@@ -1,0 +1,83 @@
+"""Which rule a training gets, and which combinations with numbers of workers are refused before it starts."""
+
+import pytest
+
+from flow_nexus_neural.engine.requests import TrainRequest
+from flow_nexus_neural.engine.training.aggregation_rule import (
+    aggregation_rule,
+    find_rule,
+    is_robust,
+)
+from flow_nexus_neural.errors import InvalidArguments, NotAvailable
+from tests.unit.engine.training.test_arguments import config
+
+
+def rule(n, consensus="proof-of-learning", **more):
+    asked = TrainRequest(cluster_id="c", dataset="d", **more)
+    found = aggregation_rule(asked, consensus, n)
+    return found.name, found.f, found.exact
+
+
+def test_without_a_name_the_consensus_decides():
+    assert rule(11) == ("federated_averaging", 0, False)
+    assert rule(11, "byzantine") == ("auto", 3, False)
+    assert rule(2, "byzantine") == ("auto", 0, False)
+    assert rule(11, "byzantine", aggregation_method="fedavg") == ("federated_averaging", 0, False)
+    assert rule(11, "raft", aggregation_method="nnm+krum") == ("nnm+krum", 3, False)
+
+
+def test_a_given_number_is_taken():
+    assert rule(11, aggregation_method="krum", byzantine_f=2) == ("krum", 2, True)
+    assert rule(1, aggregation_method="krum", byzantine_f=0) == ("krum", 0, True)
+    assert rule(5, byzantine_f=0) == ("federated_averaging", 0, True)
+
+
+@pytest.mark.parametrize(
+    ("n", "more", "words", "way_out"),
+    [
+        (11, {"byzantine_f": 1}, "federated_averaging tolerates no lying worker", "auto"),
+        (
+            4,
+            {"aggregation_method": "krum", "byzantine_f": 2},
+            "outvote 2 lying ones, 5 can",
+            "to 1 at most",
+        ),
+        (10, {"aggregation_method": "bulyan", "byzantine_f": 2}, "11 can", "to 1 at most"),
+        (
+            6,
+            {"aggregation_method": "bulyan"},
+            "from 7 workers on, and a round has 6",
+            "byzantine_f to 0",
+        ),
+        (2, {"aggregation_method": "median"}, "from 3 workers on", "deploy more"),
+        (24, {"aggregation_method": "mda"}, "346104 subsets", "to 4 at most"),
+    ],
+)
+def test_a_rule_that_cannot_keep_its_number_is_refused_with_a_way_out(n, more, words, way_out):
+    with pytest.raises(InvalidArguments, match=words) as caught:
+        rule(n, **more)
+    assert way_out in caught.value.hint
+
+
+@pytest.mark.parametrize("method", ["fltrust", "FedProx", "bucketing"])
+def test_what_this_version_lacks_is_not_called_unknown(method):
+    with pytest.raises(NotAvailable, match=method):
+        find_rule(method, "byzantine")
+    with pytest.raises(InvalidArguments, match="unknown") as caught:
+        find_rule("nonsense", "byzantine")
+    assert "'caf' (exact_caf, covariance_filter)" in caught.value.hint
+
+
+def test_a_robust_rule_asks_every_worker_and_counts_the_votes_of_a_round():
+    robust = {"federated": True, "aggregation_method": "trimmed_mean"}
+    assert not is_robust(TrainRequest(cluster_id="c", dataset="d"), "raft")
+    assert is_robust(TrainRequest(cluster_id="c", dataset="d"), "byzantine")
+    assert config(eligible=11, federated=True).clients_per_round == 5
+    found = config(eligible=11, **robust)
+    assert (found.clients_per_round, found.byzantine_f) == (11, 3)
+    assert "byzantine_f" in found.chosen
+    found = config(eligible=11, clients_per_round=5, byzantine_f=2, **robust)
+    assert (found.clients_per_round, found.byzantine_f) == (5, 2)
+    assert "byzantine_f" not in found.chosen
+    with pytest.raises(InvalidArguments, match="5 updates cannot outvote 3"):
+        config(eligible=11, clients_per_round=5, byzantine_f=3, **robust)
