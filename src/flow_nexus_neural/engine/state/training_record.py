@@ -1,6 +1,6 @@
 """The record of a training: what was asked, how far it is, and what it measured."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from pydantic import JsonValue
@@ -59,6 +59,12 @@ class Advance:
             steps=self.steps + steps,
             digest_after=digest,
         )
+
+    def with_scrutiny(
+        self, evidence: Mapping[str, Mapping[str, JsonValue]], excluded: Collection[str]
+    ) -> "Advance":
+        """With what the rule of the round saw of the workers; see `Scrutiny.after`."""
+        return replace(self, scrutiny=self.scrutiny.after(evidence, excluded))
 
 
 @dataclass(frozen=True)

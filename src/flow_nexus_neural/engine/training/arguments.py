@@ -91,24 +91,7 @@ def effective_config(request: TrainRequest, found: Circumstances) -> TrainingCon
         InvalidArguments: More clients per round than eligible workers, or fewer than the rule needs.
         NoWorkers: Fewer eligible workers than a round needs.
     """
-    # A sample would be outvoted by fewer liars than all are, so robust rules ask all.
-    usual = (
-        found.eligible
-        if is_robust(request, found.consensus)
-        else min(DEFAULT_CLIENTS, found.eligible)
-    )
-    clients = request.clients_per_round or usual
-    if clients > found.eligible:
-        raise InvalidArguments(
-            f"clients_per_round={clients} is above the {found.eligible} workers that can train",
-            hint="lower it, or deploy more workers with neural_node_deploy",
-        )
-    fewest = request.min_nodes_per_round or max(1, -(-4 * clients // 5))
-    if fewest > clients:
-        raise NoWorkers(
-            f"a round needs {fewest} workers and {clients} take part",
-            hint="deploy more workers with neural_node_deploy or lower min_nodes_per_round",
-        )
+    clients, fewest = _clients(request, found)
     batch_size = request.batch_size or training_defaults.batch_size(found.scale)
     given_rounds = request.rounds or request.epochs
     rounds = given_rounds or training_defaults.epochs(
@@ -144,6 +127,29 @@ def effective_config(request: TrainRequest, found: Circumstances) -> TrainingCon
         threshold=found.decision.threshold,
         positive_class=found.decision.positive_class,
     )
+
+
+def _clients(request: TrainRequest, found: Circumstances) -> tuple[int, int]:
+    """Workers that take part in a round, and the fewest that complete it."""
+    # A sample would be outvoted by fewer liars than all are, so robust rules ask all.
+    usual = (
+        found.eligible
+        if is_robust(request, found.consensus)
+        else min(DEFAULT_CLIENTS, found.eligible)
+    )
+    clients = request.clients_per_round or usual
+    if clients > found.eligible:
+        raise InvalidArguments(
+            f"clients_per_round={clients} is above the {found.eligible} workers that can train",
+            hint="lower it, or deploy more workers with neural_node_deploy",
+        )
+    fewest = request.min_nodes_per_round or max(1, -(-4 * clients // 5))
+    if fewest > clients:
+        raise NoWorkers(
+            f"a round needs {fewest} workers and {clients} take part",
+            hint="deploy more workers with neural_node_deploy or lower min_nodes_per_round",
+        )
+    return clients, fewest
 
 
 def _chosen(request: TrainRequest, *, robust: bool) -> list[str]:

@@ -87,8 +87,7 @@ async def commit_round(
     point = _point(cluster, candidate, verdict)
     digest = model_digest({key: network.digest or "" for key, network in networks.items()})
     advance = training.advance.after(point, sum(u.steps for u in candidate.updates), digest)
-    seen = advance.scrutiny.after(candidate.evidence, candidate.excluded.keys())
-    advance = replace(advance, scrutiny=seen)
+    advance = advance.with_scrutiny(candidate.evidence, candidate.excluded.keys())
     former = cluster.committed
     committed = CommittedVersion(
         version=version,
