@@ -55,7 +55,8 @@ STEPS: Final = 3_000
 """Most optimiser steps of a worker where validation rows say when to stop."""
 STEPS_UNCHECKED: Final = 300
 """Optimiser steps without validation rows: enough to fit, too few to learn every row by heart."""
-SEQUENCE_STEPS: Final = 1_000
+SEQUENCE_STEPS: Final = 2_500
+"""The same for sequences: fewer, yet enough rounds for patience to decide."""
 LEAST_EPOCHS: Final = 10
 MOST_EPOCHS: Final = 150
 PATIENCE: Final = 10

@@ -227,8 +227,8 @@ def _read_value(
     value: object,
     cell: NDArray[np.float64],
 ) -> None:
-    if value is None:
-        return
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return  # missing, as an empty cell of a file is
     if step is not None:
         cell[step] = finite_number(spec.name, value, spec.decimal)
     elif spec.kind == "vector":

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flow_nexus_neural.data.moments import as_milliseconds, iso_text
 from flow_nexus_neural.data.part_sizes import PARTS, SplitRule, Starts, first_of_last_blocks
@@ -22,7 +23,7 @@ from flow_nexus_neural.errors import InvalidArguments
 class Fold:
     """One earlier fold: an expanding training part that ends before its own test block.
 
-    The samples are scaled as those of the last fold are, so by statistics that include later rows.
+    The indexed samples are scaled as those of the last fold are; `rescaling` scales them by its own rows.
 
     Attributes:
         number: 1 for the earliest. The last fold is the split itself and no `Fold`.
@@ -62,7 +63,6 @@ def earlier_folds(
         InvalidArguments: If a fold would have no sample to train on or to test on.
     """
     found = []
-    moments = as_milliseconds(series.time, dated=series.dated)
     for number, parts in enumerate(_rows_of_folds(usable, series, rule, last), start=1):
         train, select, test = (
             _samples_within(samples, parts[part], len(series.time))
@@ -74,12 +74,16 @@ def earlier_folds(
                     f"folds={rule.folds}: fold {number} has no whole sample in the part '{part}'",
                     hint="use fewer folds, or a smaller window, horizon, embargo or test_size",
                 )
-        begins, ends = (
-            None if moments is None else iso_text(moments[last_rows(samples)[test[place]]])
-            for place in (0, -1)
-        )
-        found.append(Fold(number, train, select, test, begins, ends))
+        found.append(Fold(number, train, select, test, *span_of(last_rows(samples)[test], series)))
     return tuple(found)
+
+
+def span_of(rows: NDArray[np.int64], series: Series) -> tuple[str | None, str | None]:
+    """Times of the first and the last of these rows as ISO 8601 text; None where rows have no dates."""
+    moments = as_milliseconds(series.time, dated=series.dated)
+    if moments is None or not len(rows):
+        return None, None
+    return iso_text(moments[rows[0]]), iso_text(moments[rows[-1]])
 
 
 def _rows_of_folds(

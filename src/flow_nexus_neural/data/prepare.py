@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from flow_nexus_neural.data.column_names import outcomes_among
 from flow_nexus_neural.data.columns import ColumnChoice, Layout, lay_out
-from flow_nexus_neural.data.folds import Fold, earlier_folds
+from flow_nexus_neural.data.folds import Fold, earlier_folds, span_of
+from flow_nexus_neural.data.last_value import known_before, last_known
 from flow_nexus_neural.data.market import with_lags
 from flow_nexus_neural.data.matrix import Matrix, scaled_matrix, without_leaks
 from flow_nexus_neural.data.memory import return_free_memory
@@ -38,7 +39,7 @@ from flow_nexus_neural.data.series import (
 )
 from flow_nexus_neural.data.splits import Split, split_by_time, split_stratified
 from flow_nexus_neural.data.table import Indices, Table, check_size
-from flow_nexus_neural.data.targets import Labels, label_rows, rows_ahead
+from flow_nexus_neural.data.targets import Labels, label_rows
 from flow_nexus_neural.data.written_numbers import with_numbers
 from flow_nexus_neural.errors import InvalidArguments, InvalidDataset, NeuralError
 from flow_nexus_neural.protocol.plan import InputSpec
@@ -61,6 +62,7 @@ class PreparedData:
             parts and scaled as they are; None without `refit` and `folds`.
         refit: Whether the final model is to be trained again on `whole`.
         folds: The earlier folds of a walk-forward split, earliest first; `parts` are the last fold.
+        test_span: Times of the first and the last test row of the last fold; None without folds or dates.
     """
 
     description: Description
@@ -71,6 +73,7 @@ class PreparedData:
     whole: Rows | None = None
     refit: bool = False
     folds: tuple[Fold, ...] = ()
+    test_span: tuple[str | None, str | None] = (None, None)
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,7 @@ def _prepare(request: DataRequest, settings: Settings) -> PreparedData:
         whole=all_rows,
         refit=refit,
         folds=folds,
+        test_span=span_of(last_rows(samples["test"]), draft.series) if folds else (None, None),
     )
 
 
@@ -318,7 +322,7 @@ def _parts(
     schema: DataSchema,
 ) -> tuple[dict[str, Rows], Rows | None]:
     """The rows of every part and of the whole; a part that is a run of the whole shares its memory."""
-    before = _known_before(draft)
+    before = known_before(draft.series, draft.labels)
     all_rows = None if whole is None else _rows(whole, x, draft, schema, before)
     parts = {}
     for name, own in samples.items():
@@ -351,26 +355,8 @@ def _rows(
         y=y,
         symbols=draft.layout.symbol_of[last],
         clients=no_client if client_of is None else client_of[last],
-        last=None if before is None else _last_known(before[last], draft.labels, schema),
+        last=None if before is None else last_known(before[last], draft.labels, schema),
     )
-
-
-def _known_before(draft: _Draft) -> Indices | None:
-    """[rows] the row with the latest label known at each row, -1 for none; None without an order in time."""
-    series, labels = draft.series, draft.labels
-    if not series.ordered:
-        return None
-    # The label of a row is known `reach` rows later; one that looks nowhere is known at the next row.
-    ahead = rows_ahead(series.order, series.of_row, max(1, labels.reach))
-    before = np.full(len(ahead), -1, dtype=np.int64)
-    before[ahead[ahead >= 0]] = np.flatnonzero(ahead >= 0)
-    return before
-
-
-def _last_known(known: Indices, labels: Labels, schema: DataSchema) -> NDArray[np.float32]:
-    """Labels of these rows, scaled as labels are: what persistence would answer."""
-    values = np.where(known >= 0, labels.values[known], np.nan)
-    return ((values - schema.target_mean) / schema.target_sd).astype(np.float32)
 
 
 def _describe(

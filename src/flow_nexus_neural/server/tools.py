@@ -72,7 +72,7 @@ async def neural_train_distributed(
     """Start training the cluster's workers and return at once, while the training goes on.
 
     Then call neural_cluster_status with wait_seconds 25 and until "done", again while training_status is
-    "running". On a trained cluster with the same kind of data it goes on from the committed model.
+    "running". On a trained cluster with the same kind of data it goes on from the model that was evaluated.
     """
     return TrainResult.of(await engine.train(request))
 

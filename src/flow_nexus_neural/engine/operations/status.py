@@ -28,7 +28,7 @@ from flow_nexus_neural.engine.requests import StatusRequest
 from flow_nexus_neural.engine.state.advice import failure_warnings
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training
-from flow_nexus_neural.engine.versions.evaluation import model_warnings
+from flow_nexus_neural.engine.versions.evaluation import baseline_warnings, model_warnings
 from flow_nexus_neural.engine.versions.loading import serving_slots
 from flow_nexus_neural.runtime.base import MemoryReading
 
@@ -71,7 +71,7 @@ async def status_report(
             "timed_out": timed_out,
             "changed": changed,
             "poll_after_ms": poll_after_ms(training) if cluster.run is not None else None,
-            "warnings": _warnings(cluster),
+            "warnings": _warnings(cluster, training),
         }
     )
 
@@ -299,14 +299,21 @@ def _serving(cluster: LiveCluster) -> Serving | None:
     )
 
 
-def _warnings(cluster: LiveCluster) -> list[str]:
+def _warnings(cluster: LiveCluster, training: Training | None) -> list[str]:
     warnings = [*cluster.context.notices.always, *cluster.state.cautions]
-    if cluster.committed is not None and cluster.committed.dataset.synthetic:
+    committed, latest = cluster.committed, cluster.state.latest_training
+    if committed is not None and committed.dataset.synthetic:
         warnings.append(
             "the model was trained on synthetic data: results say nothing about markets"
         )
-    if cluster.committed is not None:
-        warnings += model_warnings(cluster.committed)
+    if training is not None and training is not latest:
+        warnings += baseline_warnings(training.result.evaluation if training.result else None)
+    elif committed is not None:
+        warnings += model_warnings(committed)
+    if training is not None and training.refit is not None and training.refit.state == "failed":
+        warnings.append(
+            f"the refit failed, so the model has not learnt the latest rows: {training.refit.error}"
+        )
     if cluster.state.terminated_at is None:
         warnings += failure_warnings(cluster.slots)
     return warnings

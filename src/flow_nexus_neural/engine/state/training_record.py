@@ -224,7 +224,7 @@ class Training:
             train_loss=self.advance.train_loss,
             val_loss=self.advance.val_loss,
             best_round=self.advance.best_round,
-            served_round=self.result.served_round if self.result else None,
+            served_round=self._served_round,
             seconds_per_round=per_round,
             eta_seconds=per_round * left if running and per_round is not None else None,
             phase=self.phase if running else None,
@@ -236,6 +236,13 @@ class Training:
                 weights_digest_after=self.advance.digest_after,
             ),
         )
+
+    @property
+    def _served_round(self) -> int | None:
+        """The round that answers after the end; a stopped or failed training did not go back to the best."""
+        if self.result is not None:
+            return self.result.served_round
+        return None if self.status == "running" else self.advance.rounds_done or None
 
     def interruption(self, serving: int | None) -> str:
         """What to say when the server ended while this ran; `serving` is the version in force, if any."""

@@ -68,6 +68,7 @@ def write_prepared(files: CheckpointFiles, cluster_id: str, data: PreparedData) 
             "warnings": list(data.warnings),
             "whole": data.whole is not None,
             "refit": data.refit,
+            "test_span": list(data.test_span),
             "folds": [[fold.number, fold.begins, fold.ends] for fold in data.folds],
         },
     )
@@ -91,6 +92,7 @@ def read_prepared(files: CheckpointFiles, ref: PreparedDataRef) -> PreparedData:
             # Files of earlier servers name none of these.
             whole=_rows(tensors, WHOLE) if metadata.get("whole") else None,
             refit=bool(metadata.get("refit", False)),
+            test_span=tuple(metadata.get("test_span", (None, None))),
             folds=tuple(_fold(tensors, *fold) for fold in metadata.get("folds", ())),
         )
     except (KeyError, TypeError, ValueError) as failure:

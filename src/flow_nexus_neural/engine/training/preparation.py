@@ -137,10 +137,7 @@ async def prepare_training(
     for network in networks.values():
         check_batch(config.batch_size, network)
     continues = any(network.state is not None for network in networks.values())
-    if request.patience and not config.patience:
-        warnings.append(
-            f"patience={request.patience} has no effect: there are no validation rows to count by"
-        )
+    warnings += _unused(request, config)
     warnings += _lineage_warnings(cluster, data, decision, continues=continues)
     return Preparation(
         data=data,
@@ -193,6 +190,18 @@ def _scale(
     )
 
 
+def _unused(request: TrainRequest, config: TrainingConfig) -> list[str]:
+    """Arguments that were given and have no effect."""
+    unused = []
+    if request.patience and not config.patience:
+        unused.append(
+            f"patience={request.patience} has no effect: there are no validation rows to count by"
+        )
+    if request.epochs not in (None, config.rounds):
+        unused.append(f"epochs={request.epochs} has no effect beside rounds={config.rounds}")
+    return unused
+
+
 def _lineage_warnings(
     cluster: LiveCluster, data: PreparedData, decision: Decision, *, continues: bool
 ) -> list[str]:
@@ -200,7 +209,8 @@ def _lineage_warnings(
     warnings: list[str] = []
     if cluster.state.bundle is not None and not continues:
         warnings.append(
-            "the data or the networks differ from the trained ones: this training starts a new lineage"
+            "the data, their classes or the networks differ from the trained ones: this training starts a new"
+            " lineage"
         )
     if continues and learnt_by_another_split(cluster, data):
         warnings.append(

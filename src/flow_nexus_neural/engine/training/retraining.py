@@ -17,6 +17,7 @@ from flow_nexus_neural.coordination.early_stop import rounds_without_gain
 from flow_nexus_neural.data.folds import Fold
 from flow_nexus_neural.data.partition import Shards
 from flow_nexus_neural.data.prepare import PreparedData
+from flow_nexus_neural.data.rescaling import rescaled
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.reports import Evaluation, FoldScore, Refit
@@ -92,8 +93,9 @@ class Retraining:
             StoreUnavailable: How far it is could not be made durable; the version in force stays.
         """
         data = self.preparation.data
+        self.training.enter("folds" if data.folds else "refit")
+        await self._record("rounds_evaluated")
         if data.folds:
-            self.training.enter("folds")
             for fold in data.folds:
                 await self._fold(fold)
             self._last_fold(len(data.folds) + 1)
@@ -140,6 +142,7 @@ class Retraining:
         """The last fold is the training itself: what was measured of the version in force."""
         result, parts = self.training.result, self.preparation.data.parts
         evaluation = result.evaluation if result else None
+        begins, ends = self.preparation.data.test_span
         known = (
             _of_evaluation(evaluation, Score(result.loss, result.accuracy))
             if result and evaluation
@@ -150,8 +153,8 @@ class Retraining:
                 {
                     **NOT_SCORED,
                     "fold": number,
-                    "begins": None,
-                    "ends": None,
+                    "begins": begins,
+                    "ends": ends,
                     "train_rows": len(parts["train"]),
                     "test_rows": len(parts["test"]),
                     "best_round": self.training.advance.best_round,
@@ -256,7 +259,8 @@ def _of_fold(data: PreparedData, fold: Fold) -> PreparedData:
     nothing = np.zeros(0, dtype=np.int64)
     own = {"train": fold.train, "select": fold.select, "test": fold.test}
     parts = {part: data.whole.at(own.get(part, nothing)) for part in data.parts}
-    return replace(data, parts=parts, whole=None, folds=())
+    schema, parts = rescaled(data.schema, parts)
+    return replace(data, schema=schema, parts=parts, whole=None, folds=())
 
 
 def _of_evaluation(evaluation: Evaluation, measured: Score) -> dict[str, object]:

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from flow_nexus_neural.data.rescaling import rescaled
 from flow_nexus_neural.engine.engine import Engine
 from flow_nexus_neural.engine.storage.cluster_rows import training_of
 from flow_nexus_neural.engine.training.preparation import cut_shards, prepare_training
@@ -180,7 +181,7 @@ async def test_every_fold_has_a_model_of_its_own_trained_on_what_came_before(tmp
         assert [fold.error for fold in folds] == [None] * 5
         sizes = [fold.train_rows for fold in folds]
         assert sizes == sorted(set(sizes))
-        assert folds[0].begins < folds[0].ends < folds[1].begins
+        assert folds[0].begins < folds[0].ends < folds[1].begins < folds[-1].begins < folds[-1].ends
         # Blocks of 50 rows: tests of folds 1 to 3 end before row 200, that of fold 4 begins there.
         assert all(fold.accuracy > 0.9 and fold.skill is not None for fold in folds[:3])
         assert folds[3].accuracy < 0.3
@@ -195,11 +196,13 @@ async def test_the_score_of_a_fold_is_that_of_a_training_on_its_rows_alone(tmp_p
     async with running(tmp_path / "folds", 1) as w:
         prepared = await prepare_training(w.cluster, w.train_request(**walked), 0)
         fold, whole = prepared.data.folds[0], prepared.data.whole
-        expected = await trained_on(w, whole.at(fold.train), prepared.data, prepared, 4)
-        test = whole.at(fold.test)
+        parts = {"train": whole.at(fold.train), "test": whole.at(fold.test)}
+        schema, parts = rescaled(prepared.data.schema, parts)
+        expected = await trained_on(w, parts["train"], prepared.data, prepared, 4)
+        test = parts["test"]
         (score, *_) = (await w.train(**walked)).folds
         error = test.x.reshape(len(test), -1) @ expected[:3] + expected[3] - test.y
-        sd = prepared.data.schema.target_sd
+        sd = schema.target_sd
         assert score.best_round == 4  # else `expected` is another training
         assert score.rmse == pytest.approx(float(np.sqrt(np.mean(error**2))) * sd, rel=1e-4)
         assert score.test_rows == len(test)
