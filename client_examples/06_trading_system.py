@@ -9,10 +9,8 @@ from client import Reply, neural_server
 from console import digest, evidence, flags, heading, number
 from killing import kill_node
 from trading import TradingSystem
-
-RULE_ROUNDS = 6
-LEAST_SKILL = 0.5
-"""Share of the best baseline's errors that must be avoided; .9 at the most, as one label in 20 is wrong."""
+from trading.rule import learn_a_rule
+from trading.showing import show_accuracy, show_cluster
 
 
 async def main(epochs: int, cycles: int, seed: int) -> None:
@@ -48,38 +46,6 @@ async def main(epochs: int, cycles: int, seed: int) -> None:
         evidence("stopped", (await system.terminate())["message"])
 
 
-def show_cluster(system: TradingSystem) -> None:
-    """Print every node and the graph."""
-    evidence("cluster", system.cluster_id)
-    for slot, node in system.trader.nodes.items():
-        evidence(slot, f"{node['id']} pid {node['pid']} isolation {node['isolation']['level']}")
-    evidence("topology", "{topology}, {connections} edges".format(**system.trader.connection))
-
-
-async def learn_a_rule(system: TradingSystem) -> None:
-    """Train the cluster on data that hold something to learn, and print its accuracy beside the baselines.
-
-    What follows is the same cluster on a market, of whose next hour little can be known.
-    """
-    learning = system.federated
-    reply = await system.server.call(
-        "neural_train_distributed",
-        cluster_id=system.cluster_id,
-        dataset="synthetic:xor",
-        federated=True,
-        rounds=RULE_ROUNDS,
-        local_epochs=5,
-        clients_per_round=3,
-        learning_rate=0.005,
-    )
-    status = await learning.monitor_federated_training(reply["training_id"])
-    show_accuracy(status)
-    baselines = status["evaluation"]["baselines"]
-    evidence("baselines", ", ".join(f"{name} {number(of, 3)}" for name, of in baselines.items()))
-    if status["evaluation"]["skill"] < LEAST_SKILL:
-        raise SystemExit("the cluster did not learn what can be learnt")
-
-
 async def show_training(system: TradingSystem, training: Reply) -> None:
     """Print the data, what consensus guarantees, the curve, and the proof that weights moved."""
     facts = training["dataset_info"]
@@ -107,12 +73,6 @@ async def show_evaluation(system: TradingSystem) -> None:
     evidence("majority baseline", number(status["evaluation"]["baseline_accuracy"], 3))
     fresh = await system.federated.evaluate_global_model()
     evidence("100 new hours, majority", f"{fresh['accuracy']:.3f}, {fresh['majority']:.3f}")
-
-
-def show_accuracy(status: Reply) -> None:
-    """Print the accuracy on rows that no node trained on."""
-    low, high = status["evaluation"]["accuracy_interval"]
-    evidence("held-out accuracy", f"{status['global_accuracy']:.3f} (95 %: {low:.3f}-{high:.3f})")
 
 
 def show_inference(system: TradingSystem) -> None:

@@ -73,6 +73,7 @@ async def test_a_training_says_what_is_really_run_on_which_data(tmp_path: Path):
             "patience": 0,
             "chosen": [],
             "refit": True,
+            "byzantine_f": 0,
         }
         assert (made["status"], made["nodes_training"]) == ("running", 3)
         status = await it.result("cluster_status", cluster_id=cluster_id)
