@@ -108,7 +108,28 @@ async def _answer(
             f"{VERSIONS} versions were replaced before a node could answer with them",
             hint="call neural_predict_distributed again",
         )
-    answer = Answer(
+    answer = answer_from(cluster, request, (committed, adapted), (gathered, weights), began_s)
+    return report(cluster.cluster_id, cluster.context.new_id("prd"), answer)
+
+
+def answer_from(
+    cluster: LiveCluster,
+    request: PredictRequest,
+    read: tuple[CommittedVersion, Adapted],
+    found: tuple[FanOut, Mapping[str, float]],
+    began_s: float,
+) -> Answer:
+    """What a reply is made of.
+
+    Args:
+        cluster: Its cluster.
+        request: What was asked.
+        read: The version that answered, and the records as it reads them.
+        found: What its nodes answered, and their weights.
+        began_s: When the request came.
+    """
+    (committed, adapted), (gathered, weights) = read, found
+    return Answer(
         committed=committed,
         request=request,
         adapted=adapted,
@@ -120,7 +141,6 @@ async def _answer(
         elapsed_ms=(cluster.clock() - began_s) * 1e3,
         cautions=cluster.state.cautions,
     )
-    return report(cluster.cluster_id, cluster.context.new_id("prd"), answer)
 
 
 async def bring_back(cluster: LiveCluster, request: PredictRequest) -> None:

@@ -26,6 +26,7 @@ from flow_nexus_neural.engine.prediction.file_output import (
 )
 from flow_nexus_neural.engine.prediction.pinned import PinnedVersion
 from flow_nexus_neural.engine.prediction.predict import (
+    answer_from,
     bring_back,
     in_force,
     refuse_more,
@@ -36,7 +37,6 @@ from flow_nexus_neural.engine.reports import PredictedFile, PredictionReport
 from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.engine.surface import Progress
-from flow_nexus_neural.engine.versions.loading import expected_slots
 from flow_nexus_neural.errors import (
     InvalidArguments,
     InvalidRecord,
@@ -289,19 +289,8 @@ class FileJob:
         cluster, request, began_s = self._cluster, self.request, self._cluster.clock()
         weights = weights_of(cluster, self._committed, request)
         gathered = await self._pinned.ask(request, rows.adapted)
-        version = self._pinned.version
-        return Answer(
-            committed=version,
-            request=request,
-            adapted=rows.adapted,
-            slots=expected_slots(cluster, version),
-            logits=gathered.logits,
-            latency_ms=gathered.latency_ms,
-            excluded=gathered.excluded,
-            weights=weights,
-            elapsed_ms=(cluster.clock() - began_s) * 1e3,
-            cautions=cluster.state.cautions,
-        )
+        read = (self._pinned.version, rows.adapted)
+        return answer_from(cluster, request, read, (gathered, weights), began_s)
 
     def _write(
         self,

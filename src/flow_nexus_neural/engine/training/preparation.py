@@ -30,6 +30,7 @@ from flow_nexus_neural.engine.training.network_plans import (
     members_by_network,
     plan_networks,
 )
+from flow_nexus_neural.engine.training.rounds import Course
 from flow_nexus_neural.engine.versions.final import evaluated_networks
 from flow_nexus_neural.errors import (
     DataTooSmall,
@@ -90,10 +91,19 @@ class Preparation:
             for slot, rows in self.shards.rows.items()
         }
 
-    def cut(self, workers: list[Slot]) -> Shards:
-        """Divide the training rows among these workers."""
-        return cut_shards(
-            self.data, self.data.parts["train"], workers, self.config.partition, self.run
+    def course(self, rows: Rows) -> Course:
+        """The rounds that train on these rows of the data, divided as was asked."""
+
+        def cut(workers: list[Slot]) -> Shards:
+            return cut_shards(self.data, rows, workers, self.config.partition, self.run)
+
+        return Course(
+            config=self.config,
+            recipe=self.recipe,
+            rows=rows,
+            cut=cut,
+            least_workers=self.least_workers,
+            run=self.run,
         )
 
 

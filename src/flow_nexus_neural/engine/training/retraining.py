@@ -15,7 +15,6 @@ import numpy as np
 
 from flow_nexus_neural.coordination.early_stop import rounds_without_gain
 from flow_nexus_neural.data.folds import Fold
-from flow_nexus_neural.data.partition import Shards
 from flow_nexus_neural.data.prepare import PreparedData
 from flow_nexus_neural.data.rescaling import rescaled
 from flow_nexus_neural.data.rows import Rows
@@ -26,8 +25,8 @@ from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.state.version import Bundle
 from flow_nexus_neural.engine.storage.cluster_rows import training_row
-from flow_nexus_neural.engine.training.preparation import Preparation, cut_shards
-from flow_nexus_neural.engine.training.rounds import Course, Rounds
+from flow_nexus_neural.engine.training.preparation import Preparation
+from flow_nexus_neural.engine.training.rounds import Rounds
 from flow_nexus_neural.engine.versions.commit import plain_bundle
 from flow_nexus_neural.engine.versions.evaluation import Evaluator, Score
 from flow_nexus_neural.engine.versions.final import commit_refit
@@ -133,7 +132,7 @@ class Retraining:
             self.training.advance_later((fold - 1) * planned + number)
             return not config.patience or rounds_without_gain(best.losses) < config.patience
 
-        last = await self._train(data, data.parts["train"], planned, judged)
+        last = await self._train(data.parts["train"], planned, judged)
         networks = best.networks or last
         _, verdict = await judge.finish(networks, self._bundle(networks))
         return {"best_round": best.number, **_of_evaluation(verdict.evaluation, verdict.test)}
@@ -165,8 +164,8 @@ class Retraining:
 
     async def _refit(self, judge: Judge) -> None:
         """Train on every row for as many rounds as were best, and let the result answer."""
-        training, data = self.training, self.preparation.data
-        result, whole = training.result, data.whole
+        training, whole = self.training, self.preparation.data.whole
+        result = training.result
         if result is None or whole is None:
             return
         done, planned, n_rounds = training.later_done, training.config.rounds, result.served_round
@@ -180,36 +179,25 @@ class Retraining:
             return True
 
         try:
-            networks = await self._train(data, whole, n_rounds, advanced)
+            networks = await self._train(whole, n_rounds, advanced)
             await commit_refit(self.cluster, training, judge, networks)
         except NeuralError as failure:
             training.note_refit(state="failed", error=str(failure))
 
     async def _train(
         self,
-        data: PreparedData,
         rows: Rows,
         n_rounds: int,
         after: Callable[[int, Networks], Awaitable[bool]],
     ) -> Networks:
         """Train from the start on these rows, until `after` a round says no; the networks then."""
-        prepared = self.preparation
-        config, run = prepared.config, prepared.run
-        cut = partial(_cut, data, rows, config.partition, run)
+        course = self.preparation.course(rows)
         workers = [slot for slot in self.cluster.slots.healthy("worker") if self._trains(slot)]
         if not workers:
             raise NoWorkers(
                 "no healthy worker is left to train on", hint="deploy one with neural_node_deploy"
             )
-        shards = await self.cluster.context.offload(cut, workers)
-        course = Course(
-            config=config,
-            recipe=prepared.recipe,
-            rows=rows,
-            cut=cut,
-            least_workers=prepared.least_workers,
-            run=run,
-        )
+        shards = await self.cluster.context.offload(course.cut, workers)
         rounds, done = Rounds(self.cluster, course, dict(self.starts), shards), False
         try:
             for number in range(1, n_rounds + 1):
@@ -244,12 +232,6 @@ class Retraining:
 async def _advance(rounds: Rounds, number: int) -> None:
     work = await rounds.work(number)
     rounds.networks = rounds.renewed(work.states)
-
-
-def _cut(
-    data: PreparedData, rows: Rows, partition: str, run: tuple[int, int], workers: list[Slot]
-) -> Shards:
-    return cut_shards(data, rows, workers, partition, run)
 
 
 def _of_fold(data: PreparedData, fold: Fold) -> PreparedData:

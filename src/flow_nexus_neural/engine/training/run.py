@@ -23,7 +23,7 @@ from flow_nexus_neural.engine.storage.ledger_writer import LateRow
 from flow_nexus_neural.engine.training.exchange import mean_loss
 from flow_nexus_neural.engine.training.preparation import Preparation
 from flow_nexus_neural.engine.training.retraining import Retraining, planned_refit
-from flow_nexus_neural.engine.training.rounds import Course, Rounds
+from flow_nexus_neural.engine.training.rounds import Rounds
 from flow_nexus_neural.engine.versions.commit import Candidate, commit_round
 from flow_nexus_neural.engine.versions.evaluation import Evaluator
 from flow_nexus_neural.engine.versions.final import commit_final
@@ -56,14 +56,7 @@ class TrainingRun:
     def __post_init__(self) -> None:
         self.context = self.cluster.context
         prepared = self.preparation
-        course = Course(
-            config=prepared.config,
-            recipe=prepared.recipe,
-            rows=prepared.data.parts["train"],
-            cut=prepared.cut,
-            least_workers=prepared.least_workers,
-            run=prepared.run,
-        )
+        course = prepared.course(prepared.data.parts["train"])
         self.rounds = Rounds(self.cluster, course, dict(prepared.networks), prepared.shards)
         evaluator = Evaluator(self.cluster, prepared.data.parts)
         self._judge = Judge(evaluator, prepared.data, prepared.decision.rule)

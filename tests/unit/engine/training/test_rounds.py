@@ -8,7 +8,7 @@ import pytest
 
 from flow_nexus_neural.engine.ports import REAL_PORTS
 from flow_nexus_neural.engine.training.preparation import prepare_training
-from flow_nexus_neural.engine.training.rounds import Course, Rounds
+from flow_nexus_neural.engine.training.rounds import Rounds
 from flow_nexus_neural.errors import NoWorkers
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.doubles.linear_service import LinearService
@@ -23,14 +23,7 @@ def anyio_backend():
 async def course_of(w, **more):
     """The rounds that a training of this cluster would run."""
     prepared = await prepare_training(w.cluster, w.train_request(**more), 0)
-    course = Course(
-        config=prepared.config,
-        recipe=prepared.recipe,
-        rows=prepared.data.parts["train"],
-        cut=prepared.cut,
-        least_workers=prepared.least_workers,
-        run=prepared.run,
-    )
+    course = prepared.course(prepared.data.parts["train"])
     return Rounds(w.cluster, course, dict(prepared.networks), prepared.shards)
 
 
