@@ -1,6 +1,8 @@
 """Every request has a reply, an example and a node that answers it; nothing lists messages a second time."""
 
+import importlib
 import inspect
+import pkgutil
 from typing import get_args
 
 import numpy as np
@@ -38,11 +40,16 @@ BY_KIND = pytest.mark.parametrize(
 DIGEST = "ab" * 32
 
 
-def messages_of_the_module():
+def messages_of_the_package():
+    modules = [
+        importlib.import_module(f"{messages.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(messages.__path__)
+    ]
     return {
         found
-        for _, found in inspect.getmembers(messages, inspect.isclass)
-        if found.__module__ == messages.__name__
+        for module in modules
+        for _, found in inspect.getmembers(module, inspect.isclass)
+        if found.__module__ == module.__name__
         and issubclass(found, Frozen)
         and "kind" in found.model_fields
         and not found.__pydantic_generic_metadata__["args"]  # AnsweredBy[...] itself is no message
@@ -50,14 +57,14 @@ def messages_of_the_module():
 
 
 def test_every_message_class_is_on_the_wire_under_a_kind_of_its_own():
-    assert messages_of_the_module() == REQUESTS | REPLIES
+    assert messages_of_the_package() == REQUESTS | REPLIES
     for side in (REQUESTS, REPLIES):
         kinds = [message.model_fields["kind"].default for message in side]
         assert len(set(kinds)) == len(kinds)
 
 
 def test_every_request_names_a_reply_and_every_reply_answers_something():
-    assert {request for request in messages_of_the_module() if issubclass(request, AnsweredBy)} == (
+    assert {request for request in messages_of_the_package() if issubclass(request, AnsweredBy)} == (
         REQUESTS
     )
     assert {request.reply_class() for request in REQUESTS} == REPLIES - {Ready, Failed}

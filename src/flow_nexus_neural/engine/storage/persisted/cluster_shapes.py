@@ -1,0 +1,143 @@
+"""Stored shapes of a cluster: what it is, its versions and its slots."""
+
+from pydantic import JsonValue
+
+from flow_nexus_neural.engine.storage.persisted.base import Label, Stored, StoredPart
+
+
+class StoredCluster(StoredPart):
+    """What a cluster was declared to be."""
+
+    part = "cluster"
+
+    topology: str
+    architecture: str
+    consensus: str
+    wasm_optimization: bool = True
+    daa_enabled: bool = True
+    seed: int
+
+
+class StoredSplit(Stored):
+    """Rows per part of a data set."""
+
+    train: int = 0
+    select: int = 0
+    meta: int = 0
+    verify: int = 0
+    calib: int = 0
+    test: int = 0
+    purged: int = 0
+
+
+class StoredDataset(Stored):
+    """The data that a version was trained on."""
+
+    name: str
+    kind: str
+    source: str
+    rows: int
+    columns: tuple[str, ...] = ()
+    target: str
+    task: str
+    classes: tuple[Label, ...] | None = None
+    split: StoredSplit = StoredSplit()
+    synthetic: bool
+    sha256: str
+    symbols: tuple[str, ...] = ()
+    excluded_columns: tuple[dict[str, str], ...] = ()
+
+
+class StoredNetwork(Stored):
+    """A network group, without its weights."""
+
+    key: str
+    plan: dict[str, JsonValue]
+    slots: tuple[str, ...]
+    layers_source: str = "given"
+    optimizer: str
+    digest: str | None = None
+    blob: str | None = None
+    moments_blob: str | None = None
+    version: int = 0
+    opt_step: int = 0
+    rows: dict[str, int] = {}
+
+
+class StoredBundle(Stored):
+    """What shapes an answer besides the weights."""
+
+    version: int
+    digests: dict[str, str]
+    parity: int
+    slot_weights: dict[str, float]
+    weights_source: str = "equal"
+    calibrators: dict[str, dict[str, JsonValue]] = {}
+    residual_quantiles: dict[str, float] = {}
+    residual_median: float | None = None
+    error_correlation: float | None = None
+    threshold: float = 0.5
+    class_weight: tuple[float, ...] = ()
+
+
+class StoredVersion(Stored):
+    """A committed version.
+
+    `evaluation` holds measured numbers by name; one that is missing was not measured.
+    """
+
+    version: int
+    data_schema: dict[str, JsonValue]
+    dataset: StoredDataset
+    networks: dict[str, StoredNetwork]
+    bundle: StoredBundle
+    evaluation: dict[str, JsonValue] | None = None
+    accuracy: float | None = None
+    loss: float | None = None
+    recent: dict[str, tuple[str, ...]] = {}
+    best: dict[str, str] = {}
+    evaluated: dict[str, StoredNetwork] = {}
+
+
+class StoredFinal(Stored):
+    """What a terminated cluster had reached."""
+
+    rounds: int | None = None
+    global_accuracy: float | None = None
+    global_loss: float | None = None
+    communication_bytes: int | None = None
+    uptime_seconds: int | None = None
+
+
+class StoredState(StoredPart):
+    """What a cluster is now."""
+
+    part = "state"
+
+    topology: str | None = None
+    topology_epoch: int = 0
+    networks_made: int = 0
+    committed: StoredVersion | None = None
+    communication: dict[str, int] = {}
+    final: StoredFinal | None = None
+
+
+class StoredSlot(StoredPart):
+    """A slot: what it was declared to be, and what outlives its processes."""
+
+    part = "slot"
+
+    role: str
+    node_type: str = "worker"
+    model: str = "base"
+    capabilities: tuple[str, ...] = ()
+    autonomy: float = 0.0
+    template: str = ""
+    layers: tuple[dict[str, JsonValue], ...]
+    layers_source: str = "given"
+    parameters: int | None = None
+    implied_head: bool | None = None
+    rounds_done: int = 0
+    rows: int | None = None
+    deployed_at: str = ""
+    last_error: str | None = None

@@ -1,0 +1,121 @@
+"""Stored shapes of a training: what was asked, how far it is, its rounds."""
+
+from pydantic import JsonValue
+
+from flow_nexus_neural.engine.storage.persisted.base import Label, Stored, StoredPart
+
+
+class StoredConfig(Stored):
+    """Every argument of a training as it takes effect."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    optimizer: str
+    federated: bool
+    rounds: int
+    local_epochs: int = 1
+    clients_per_round: int | None = None
+    min_nodes_per_round: int | None = None
+    aggregation_method: str = "federated_averaging"
+    byzantine_f: int = 0
+    partition: str
+    seed: int
+    strategy: str
+    sync_every_steps: int | None = None
+    refit: bool = False
+    class_weight: dict[str, float] | None = None
+    threshold: float | None = None
+    positive_class: Label | None = None
+    patience: int = 0
+    chosen: tuple[str, ...] = ()
+
+
+class StoredData(Stored):
+    """Where the prepared rows of a training are: a file named by its sha256."""
+
+    sha256: str
+    nbytes: int
+
+
+class StoredTraining(StoredPart):
+    """What a training was asked and what it does.
+
+    Attributes:
+        request: As the client gave it, without inline data; None where an older format did not keep it.
+        data: None where an older format did not keep the prepared rows.
+    """
+
+    part = "training"
+
+    config: StoredConfig
+    request: dict[str, JsonValue] | None = None
+    data: StoredData | None = None
+
+
+class StoredResult(Stored):
+    """The final model of a training; `evaluation` as in `StoredState`."""
+
+    model_version: int
+    served_round: int
+    digest: str
+    accuracy: float | None = None
+    loss: float | None = None
+    evaluation: dict[str, JsonValue] | None = None
+    dataset: dict[str, JsonValue]
+
+
+class StoredSeen(Stored):
+    """What a robust rule saw of one worker."""
+
+    updates: int = 0
+    far: int = 0
+    excluded: int = 0
+    distance: float = 0.0
+
+
+class StoredScrutiny(Stored):
+    """What a robust rule saw of a training's workers, by slot."""
+
+    rules: dict[str, int] = {}
+    rule: str | None = None
+    updates: int = 0
+    f: int = 0
+    shortened: int = 0
+    workers: dict[str, StoredSeen] = {}
+    clients: dict[str, tuple[str, ...]] = {}
+
+
+class StoredProgress(StoredPart):
+    """How far a training is, and what it led to; `folds` and `refit` hold reports by name."""
+
+    part = "progress"
+
+    rounds_done: int = 0
+    train_loss: float | None = None
+    val_loss: float | None = None
+    best_round: int | None = None
+    best_loss: float | None = None
+    steps: int = 0
+    scrutiny: StoredScrutiny = StoredScrutiny()
+    digest_before: str | None = None
+    digest_after: str | None = None
+    result: StoredResult | None = None
+    folds: tuple[dict[str, JsonValue], ...] = ()
+    refit: dict[str, JsonValue] | None = None
+    phase: str = "rounds"
+    later_planned: int = 0
+    later_done: float = 0.0
+
+
+class StoredRound(StoredPart):
+    """One committed round of a training."""
+
+    part = "round"
+
+    round: int
+    train_loss: float | None = None
+    val_loss: float | None = None
+    accuracy: float | None = None
+    bytes: int = 0
+    seconds: float = 0.0
