@@ -64,9 +64,9 @@ def test_every_message_class_is_on_the_wire_under_a_kind_of_its_own():
 
 
 def test_every_request_names_a_reply_and_every_reply_answers_something():
-    assert {request for request in messages_of_the_package() if issubclass(request, AnsweredBy)} == (
-        REQUESTS
-    )
+    assert {
+        request for request in messages_of_the_package() if issubclass(request, AnsweredBy)
+    } == (REQUESTS)
     assert {request.reply_class() for request in REQUESTS} == REPLIES - {Ready, Failed}
 
 

@@ -2,16 +2,14 @@
 
 import pytest
 
-from flow_nexus_neural.engine.storage import persisted
 from flow_nexus_neural.engine.storage.persisted import (
     FORMAT,
     StoredProgress,
     StoredState,
     StoredTraining,
-    demands_digests,
-    read,
-    upgraded,
+    reading,
 )
+from flow_nexus_neural.engine.storage.persisted.reading import demands_digests, read, upgraded
 from flow_nexus_neural.errors import StoreCorrupt
 
 CONFIG = {
@@ -63,7 +61,7 @@ def test_rows_of_format_3_must_be_named_by_their_ledger(stored, demanded):
 
 
 def test_there_is_one_step_from_every_format_to_the_next():
-    assert sorted(persisted._UPGRADES) == list(range(1, FORMAT))
+    assert sorted(reading._UPGRADES) == list(range(1, FORMAT))
 
 
 def test_a_training_of_format_1_was_its_configuration_and_nothing_else():

@@ -1,0 +1,20 @@
+"""What is stored of a training comes back as it was."""
+
+from flow_nexus_neural.engine.storage.persisted.reading import read
+from flow_nexus_neural.engine.storage.persisted.training_shapes import (
+    StoredProgress,
+    StoredRound,
+    StoredScrutiny,
+    StoredSeen,
+)
+
+
+def test_what_a_rule_saw_of_its_workers_is_kept_with_the_progress():
+    seen = StoredScrutiny(rules={"auto": 2}, workers={"worker-1": StoredSeen(updates=2, far=1)})
+    progress = StoredProgress(rounds_done=2, scrutiny=seen)
+    assert read(StoredProgress, progress.to_json()) == progress
+
+
+def test_a_round_that_measured_nothing_says_null():
+    found = read(StoredRound, {"round": 3})
+    assert (found.round, found.accuracy, found.train_loss) == (3, None, None)
