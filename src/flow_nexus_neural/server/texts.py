@@ -119,14 +119,20 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
     ),
     "aggregation_method": (
         "Federated only: how the updates of a round are combined. federated_averaging (fedavg): mean by rows,"
-        " the default except for consensus byzantine. auto, caf, krum, median and others withstand lying"
+        " the default except for consensus byzantine. fedprox, fedavgm, fedadam, fedyogi, fedadagrad,"
+        " scaffold (sgd only): for shards that differ. auto, caf, krum, median and others withstand lying"
         " workers. An unknown name is answered with all that there are."
     ),
     "byzantine_f": "How many lying workers a robust rule withstands. Default: below a third.",
+    "proximal_mu": "fedprox only: how strongly workers are held near the round's start. Default 0.01.",
+    "server_learning_rate": (
+        "Step size at the server. Default 0.01 for fedadam, fedyogi, fedadagrad; 1 for fedavgm, scaffold."
+    ),
+    "server_momentum": "fedavgm, fedadam, fedyogi, fedadagrad: momentum of the server. Default 0.9.",
     "partition": (
         "Federated only: who gets which rows. capability (default): by <symbol>_analysis tags. iid: at"
-        " random. dirichlet:<alpha>: skewed labels, the more the smaller alpha. client: the data's own"
-        " clients."
+        " random. dirichlet:<alpha>: skewed labels, the more the smaller alpha. shards:<k>: k pieces each of"
+        " the rows sorted by label. client: the data's own clients."
     ),
     "target": "Column to predict; set it unless it is called target, label, y, class or direction.",
     "time_column": "Column that orders the rows. Default: the one that holds times, if any.",

@@ -14,6 +14,7 @@ class TrainingConfig(Report):
     `class_weight` has the weight of every class by its label; `threshold` and `positive_class` are of two
     classes.
     `byzantine_f` is the number of lying workers that every round tolerates, 0 for the mean.
+    `proximal_mu`, `server_learning_rate` and `server_momentum` are of the federated methods that have them.
     `chosen` names those that nobody gave and the data decided. `patience` is the number of rounds without a
     better validation loss that ends the training, 0 for never.
     """
@@ -29,6 +30,9 @@ class TrainingConfig(Report):
     min_nodes_per_round: int | None
     aggregation_method: str
     byzantine_f: int = 0
+    proximal_mu: float | None = None
+    server_learning_rate: float | None = None
+    server_momentum: float | None = None
     partition: str
     seed: int
     strategy: Literal["federated", "local_sgd", "single_process"]

@@ -10,10 +10,6 @@ from flow_nexus_neural.errors import InvalidArguments, NotAvailable
 from flow_nexus_neural.vocabulary import BYZANTINE_F, Consensus
 
 LATER_METHODS = {
-    **dict.fromkeys(
-        ("fedprox", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "scaffold"),
-        "is not part of this version",
-    ),
     "fltrust": "needs an update from trusted rows, which nothing makes in this version",
     "bucketing": "is not part of this version",
 }

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from flow_nexus_neural.coordination import training_defaults
+from flow_nexus_neural.coordination.consensus.federated_methods import OPTIONS
 from flow_nexus_neural.coordination.training_defaults import Scale
 from flow_nexus_neural.engine.reports import TrainingConfig
 from flow_nexus_neural.engine.requests import TrainRequest
@@ -12,6 +13,7 @@ from flow_nexus_neural.engine.training.aggregation_rule import (
     is_robust,
 )
 from flow_nexus_neural.engine.training.decision import Decision, check_class_weight
+from flow_nexus_neural.engine.training.federated_options import check_method, effective_options
 from flow_nexus_neural.errors import InvalidArguments, NoWorkers
 from flow_nexus_neural.vocabulary import Consensus, parse_partition
 
@@ -36,6 +38,7 @@ def check_arguments(request: TrainRequest, consensus: Consensus = "proof-of-lear
                 "clients_per_round",
                 "min_nodes_per_round",
                 "aggregation_method",
+                *OPTIONS,
             )
             if getattr(request, name) is not None
         ]
@@ -44,7 +47,7 @@ def check_arguments(request: TrainRequest, consensus: Consensus = "proof-of-lear
                 f"{', '.join(given)} belongs to federated training, and federated is false",
                 hint="pass federated: true, or leave it out",
             )
-    find_rule(request.aggregation_method, consensus)
+    check_method(find_rule(request.aggregation_method, consensus), request, consensus)
     _check_partition(request)
     check_class_weight(request)
     wanted, fewest = request.clients_per_round, request.min_nodes_per_round
@@ -112,6 +115,7 @@ def effective_config(request: TrainRequest, found: Circumstances) -> TrainingCon
         min_nodes_per_round=fewest if request.federated else None,
         aggregation_method=rule.name,
         byzantine_f=rule.f,
+        **effective_options(find_rule(request.aggregation_method, found.consensus), request),
         partition=found.partition,
         seed=found.seed,
         strategy="federated"

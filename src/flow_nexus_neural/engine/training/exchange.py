@@ -45,6 +45,7 @@ class Recipe:
     batch_size: int
     feature_dropout: float
     class_weight: tuple[float, ...]
+    proximal_mu: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,9 @@ class Exchange:
         self.calls = cluster.calls("train")
         self._setup = cluster.calls("sync")
         self.shards = dict(shards)
+        self.controls: Mapping[
+            str, Region
+        ] = {}  # what corrects each slot's gradients in this round
 
     def rows_of(self, slot: str) -> int:
         """Rows of a slot's shard, as the engine cut it."""
@@ -181,6 +185,9 @@ class Exchange:
         """
         slot, buffer = task.slot, self._buffers[task.slot.name]
         await self.calls.grant(slot, task.base)
+        if slot.name in self.controls:
+            await self.calls.grant(slot, self.controls[slot.name])
+            self.calls.pulled(self.controls[slot.name].nbytes)
         request = self._request(task, buffer)
         reply, _ = await self.calls.ask(slot, request, NEVER)
         # The node can write there until it ends: what is checked must be a copy that it cannot reach.
@@ -220,6 +227,8 @@ class Exchange:
             dropout_seed=task.dropout_seed,
             feature_dropout=self._recipe.feature_dropout,
             class_weight=self._recipe.class_weight,
+            proximal_mu=self._recipe.proximal_mu,
+            control=self.controls[task.slot.name].key if task.slot.name in self.controls else None,
         )
 
     async def cancel(self, slot: Slot) -> None:

@@ -23,6 +23,7 @@ from flow_nexus_neural.engine.training.arguments import (
 )
 from flow_nexus_neural.engine.training.decision import Decision, decide_how
 from flow_nexus_neural.engine.training.exchange import Recipe
+from flow_nexus_neural.engine.training.federated_options import rate_warnings
 from flow_nexus_neural.engine.training.network_plans import (
     check_batch,
     describe_network,
@@ -77,6 +78,7 @@ class Preparation:
             batch_size=self.config.batch_size,
             feature_dropout=FEATURE_DROPOUT if self.data.schema.input.vector_length else 0.0,
             class_weight=self.decision.rule.class_weight,
+            proximal_mu=self.config.proximal_mu or 0.0,
         )
 
     def clients_of_workers(self) -> dict[str, tuple[str, ...]]:
@@ -147,7 +149,7 @@ async def prepare_training(
     for network in networks.values():
         check_batch(config.batch_size, network)
     continues = any(network.state is not None for network in networks.values())
-    warnings += _unused(request, config)
+    warnings += [*_unused(request, config), *rate_warnings(config)]
     warnings += _lineage_warnings(cluster, data, decision, continues=continues)
     return Preparation(
         data=data,

@@ -59,8 +59,8 @@ def test_what_belongs_to_federated_training_is_refused_without_it(name, value):
     ("more", "failure"),
     [
         ({"clients_per_round": 2, "min_nodes_per_round": 3}, InvalidArguments),
-        ({"aggregation_method": "fedprox"}, NotAvailable),
-        ({"aggregation_method": "scaffold"}, NotAvailable),
+        ({"aggregation_method": "bucketing"}, NotAvailable),
+        ({"aggregation_method": "scaffold"}, InvalidArguments),
         ({"aggregation_method": "average"}, InvalidArguments),
         ({"partition": "random"}, InvalidArguments),
         ({"partition": "iid:2"}, InvalidArguments),
@@ -96,7 +96,7 @@ def test_a_registered_rule_is_accepted_under_each_of_its_names_and_named_by_its_
         found = config(federated=True, aggregation_method=method)
         assert found.aggregation_method == "toy_rule"
     assert config(federated=True).aggregation_method == "federated_averaging"
-    for refused in ("nonsense", "fedprox"):
+    for refused in ("nonsense", "bucketing"):
         with pytest.raises((InvalidArguments, NotAvailable)) as caught:
             check_arguments(request(federated=True, aggregation_method=refused))
         assert "'federated_averaging' (fedavg)" in caught.value.hint

@@ -19,6 +19,9 @@ class StoredConfig(Stored):
     min_nodes_per_round: int | None = None
     aggregation_method: str = "federated_averaging"
     byzantine_f: int = 0
+    proximal_mu: float | None = None
+    server_learning_rate: float | None = None
+    server_momentum: float | None = None
     partition: str
     seed: int
     strategy: str
