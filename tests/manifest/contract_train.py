@@ -11,8 +11,11 @@ from tests.manifest.files import (
     EARLY,
     ERRORS,
     FAULTS,
+    FEDERATED_METHODS,
+    FEDERATED_OPTIONS,
     FOLDS,
     LIFE,
+    METHODS_TRAINED,
     PART_SIZES,
     PARTITION,
     PREPARE,
@@ -25,6 +28,7 @@ from tests.manifest.files import (
     SEEDS,
     SERVED,
     TRAIN_ARGS,
+    TRAINER,
     USE,
 )
 from tests.manifest.promise import Section

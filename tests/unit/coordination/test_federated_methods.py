@@ -55,7 +55,7 @@ def by_formula(name, rounds, *, eta, beta, equal=False):
 
 
 def run(policy, rounds=ROUNDS, rows=ROWS):
-    """(base, updates) and the arrays after every round of the policy; what it keeps goes into the next one."""
+    """What each round of the policy starts from, (base, updates), and the arrays after it."""
     start, moves = clients()
     base = {"params": start.astype("f4"), "buffers": np.ones(2, "f4")}
     asked, path = [], []
@@ -149,7 +149,7 @@ def test_each_is_found_by_name_with_options_that_a_training_can_give(method):
     assert isinstance(method, FederatedMethod)
     assert not isinstance(method, RobustPolicy)
     assert set(method.options) <= set(OPTIONS)
-    other = {name: 0.5 for name in method.options}
+    other = dict.fromkeys(method.options, 0.5)
     assert policy_in_force(method.name, 0, exact=False, options=other).options == other
     assert method.options != other
     assert find_policy(f"nnm+{method.name}") is None

@@ -22,7 +22,7 @@ from flow_nexus_neural.kernels.server_steps import (
 )
 
 SECOND_MOMENTS = [adam_second_moment, yogi_second_moment, adagrad_second_moment]
-PLAIN = Rates(1.0, 0.0)
+PLAIN, USUAL = Rates(1.0, 0.0), Rates(0.01, 0.9)
 floats = st.floats(-1e4, 1e4, width=32)
 vectors = st.integers(1, 5).flatmap(
     lambda d: st.lists(st.lists(floats, min_size=d, max_size=d), min_size=2, max_size=6)
@@ -37,7 +37,7 @@ def start(base):
     return np.zeros_like(base), np.full_like(base, ADAPTIVITY**2)
 
 
-def adaptive(base, updates, rows, second_moment, moments=None, rates=Rates(0.01, 0.9)):
+def adaptive(base, updates, rows, second_moment, moments=None, rates=USUAL):
     return adaptive_step(base, updates, rows, moments or start(base), rates, second_moment)
 
 

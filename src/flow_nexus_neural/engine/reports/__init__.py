@@ -47,6 +47,7 @@ from flow_nexus_neural.engine.reports.status import (
 )
 from flow_nexus_neural.engine.reports.training import (
     DatasetInfo,
+    Division,
     Evidence,
     ExcludedColumn,
     FoldScore,
@@ -55,6 +56,7 @@ from flow_nexus_neural.engine.reports.training import (
     NetworkInfo,
     Phase,
     Refit,
+    ShardInfo,
     SplitSizes,
     TrainingConfig,
     TrainingProgress,
@@ -74,6 +76,7 @@ __all__ = [
     "DaaReport",
     "DatasetInfo",
     "DatasetShort",
+    "Division",
     "Edge",
     "Evaluation",
     "Evidence",
@@ -106,6 +109,7 @@ __all__ = [
     "Report",
     "Restored",
     "Serving",
+    "ShardInfo",
     "SplitSizes",
     "StatusReport",
     "TerminateReport",

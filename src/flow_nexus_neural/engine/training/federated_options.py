@@ -1,7 +1,5 @@
 """The options of federated methods: which of them a training takes, and what is refused beside them."""
 
-from collections.abc import Mapping
-
 from flow_nexus_neural.coordination.consensus.federated_methods import (
     METHODS,
     OPTIONS,
@@ -32,12 +30,14 @@ def check_method(policy: AggregationPolicy, request: TrainRequest, consensus: Co
     if not isinstance(policy, FederatedMethod):
         return
     if consensus == "byzantine" or request.byzantine_f:
-        asked = (
-            "this cluster's consensus is byzantine" if consensus == "byzantine" else "byzantine_f"
+        against = (
+            "this cluster's consensus is byzantine"
+            if consensus == "byzantine"
+            else "byzantine_f asks to tolerate some"
         )
         raise InvalidArguments(
             f"{policy.name} goes where the mean of the updates points, which one lying worker can turn"
-            f" anywhere, and {asked if consensus == 'byzantine' else f'{asked} asks to tolerate some'}",
+            f" anywhere, and {against}",
             hint="set aggregation_method to auto or another robust rule; or create a cluster with another"
             f" consensus, leave byzantine_f out and use {policy.name}",
         )
@@ -58,12 +58,6 @@ def effective_options(policy: AggregationPolicy, request: TrainRequest) -> dict[
         name: usual if given[name] is None else float(given[name])
         for name, usual in policy.options.items()
     }
-
-
-def options_of(config: TrainingConfig) -> Mapping[str, float]:
-    """The options in a training's configuration."""
-    found = {name: getattr(config, name) for name in OPTIONS}
-    return {name: value for name, value in found.items() if value is not None}
 
 
 def rate_warnings(config: TrainingConfig) -> list[str]:

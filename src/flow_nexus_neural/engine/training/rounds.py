@@ -21,7 +21,6 @@ from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.collect import Pace, prepare_all
 from flow_nexus_neural.engine.training.exchange import Exchange, Recipe
-from flow_nexus_neural.engine.training.federated_options import options_of
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.engine.training.strategies import (
     ClientHistory,
@@ -79,7 +78,7 @@ class Rounds:
             config.aggregation_method,
             config.byzantine_f,
             exact="byzantine_f" not in config.chosen,
-            options=options_of(config),
+            options=config.method_options,
         )
         self._groups = dict(self.shards.groups)
         self._pace = Pace()
@@ -203,7 +202,7 @@ class Rounds:
     async def reshard(self, workers: Sequence[Slot]) -> int:
         """Partition the rows among these workers; returns the number of changed shards."""
         shards = await self.cluster.context.offload(self.course.cut, list(workers))
-        self._groups = dict(shards.groups)
+        self.shards, self._groups = shards, dict(shards.groups)
         return self.exchange.reshard(shards.rows)
 
     async def cancel(self) -> None:

@@ -90,11 +90,12 @@ class StoredScrutiny(Stored):
 
 
 class StoredProgress(StoredPart):
-    """How far a training is, and what it led to; `folds` and `refit` hold reports by name."""
+    """How far a training is, and what it led to; `folds`, `refit` and `division` hold reports by name."""
 
     part = "progress"
 
     rounds_done: int = 0
+    division: dict[str, JsonValue] | None = None
     train_loss: float | None = None
     val_loss: float | None = None
     best_round: int | None = None
