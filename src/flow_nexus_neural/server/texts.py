@@ -115,7 +115,8 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
     "local_epochs": "Federated only: passes of each worker over its shard per round. Default 1.",
     "clients_per_round": "Federated only: workers that train in a round. Default: up to 5.",
     "min_nodes_per_round": (
-        "Federated only: fewest updates that complete a round. Default: 80 % of clients_per_round."
+        "Federated only: fewest updates that complete a round. Default: 80 % of clients_per_round, but not"
+        " all of 3 or more."
     ),
     "aggregation_method": (
         "Federated only: how the updates of a round are combined. federated_averaging (fedavg): mean by rows,"

@@ -18,6 +18,8 @@ from flow_nexus_neural.errors import InvalidArguments, NoWorkers
 from flow_nexus_neural.vocabulary import Consensus, parse_partition
 
 DEFAULT_CLIENTS = 5
+LEAST_TO_SPARE = 3
+"""Clients of which one may be missing; of two neither can be told to be the slow one."""
 SYNCS_PER_EPOCH = 4
 MIN_SYNC_STEPS = 16
 
@@ -136,24 +138,33 @@ def effective_config(request: TrainRequest, found: Circumstances) -> TrainingCon
 def _clients(request: TrainRequest, found: Circumstances) -> tuple[int, int]:
     """Workers that take part in a round, and the fewest that complete it."""
     # A sample would be outvoted by fewer liars than all are, so robust rules ask all.
-    usual = (
-        found.eligible
-        if is_robust(request, found.consensus)
-        else min(DEFAULT_CLIENTS, found.eligible)
-    )
+    robust = is_robust(request, found.consensus)
+    usual = found.eligible if robust else min(DEFAULT_CLIENTS, found.eligible)
     clients = request.clients_per_round or usual
     if clients > found.eligible:
         raise InvalidArguments(
             f"clients_per_round={clients} is above the {found.eligible} workers that can train",
             hint="lower it, or deploy more workers with neural_node_deploy",
         )
-    fewest = request.min_nodes_per_round or max(1, -(-4 * clients // 5))
+    fewest = request.min_nodes_per_round or _usual_minimum(clients, robust=robust)
     if fewest > clients:
         raise NoWorkers(
             f"a round needs {fewest} workers and {clients} take part",
             hint="deploy more workers with neural_node_deploy or lower min_nodes_per_round",
         )
     return clients, fewest
+
+
+def _usual_minimum(clients: int, *, robust: bool) -> int:
+    """Four fifths of the clients, rounded up, and from 3 clients on one less than all.
+
+    Of 3 or 4 the four fifths are all of them: one slow client would then hold up every round ten times as
+    long, and fail it. A robust rule may need each vote and keeps the four fifths.
+    """
+    four_fifths = max(1, -(-4 * clients // 5))
+    return (
+        min(four_fifths, clients - 1) if clients >= LEAST_TO_SPARE and not robust else four_fifths
+    )
 
 
 def _chosen(request: TrainRequest, *, robust: bool) -> list[str]:

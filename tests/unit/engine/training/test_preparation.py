@@ -159,7 +159,7 @@ async def test_what_the_caller_insists_on_is_told_apart_from_a_default(tmp_path)
         asked = await prepared(w, federated=True, min_nodes_per_round=2)
         assert asked.least_workers == 2
         default = await prepared(w, federated=True)
-        assert (default.least_workers, default.config.min_nodes_per_round) == (1, 3)
+        assert (default.least_workers, default.config.min_nodes_per_round) == (1, 2)
 
 
 async def test_warnings_of_data_shards_and_networks_all_arrive(tmp_path):
