@@ -366,6 +366,7 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
             current_epoch=16,
             total_epochs=50,
             strategy="federated",
+            strategy_reason="federated is true",
             aggregation={"method": "federated_averaging"},
             heterogeneity=0.14,
             shards=None,

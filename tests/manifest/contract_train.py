@@ -254,7 +254,7 @@ OF_TRAIN = (
     TRAIN.held(
         "contract.train.rule.data-parallel",
         "Without federated several workers train on random shards and average a few times an epoch.",
-        TRAIN_ARGS / "without_federation_the_strategy_follows_the_number_of_workers",
+        TRAIN_ARGS / "without_federation_the_strategy_is_the_chosen_one_with_its_reason",
         TRAIN_ARGS / "workers_average_about_four_times_an_epoch",
         FAULTS / "data_parallel_training_goes_on_without_a_dead_worker",
     ),
@@ -262,7 +262,7 @@ OF_TRAIN = (
         "contract.train.rule.all-reduce",
         "Without federated the workers compute each step of one large batch together.",
         "not the step-by-step all-reduce of one large batch",
-        TRAIN_ARGS / "without_federation_the_strategy_follows_the_number_of_workers",
+        TRAIN_ARGS / "without_federation_the_strategy_is_the_chosen_one_with_its_reason",
     ),
     TRAIN.held(
         "contract.train.rule.other-methods",

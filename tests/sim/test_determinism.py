@@ -6,8 +6,8 @@ from tests.sim.simulated import world
 
 STRATEGIES = {
     "federated": {"workers": 3, "federated": True, "clients_per_round": 2},
-    "local_sgd": {"workers": 3, "federated": False},
-    "single_process": {"workers": 1, "federated": False},
+    "local_sgd": {"workers": 3, "federated": False, "consensus": "gossip"},
+    "single_process": {"workers": 3, "federated": False},
 }
 DROPOUT = (
     {"type": "dense", "units": 6, "activation": "relu"},
@@ -20,7 +20,12 @@ async def digests(tmp_path, name, strategy, seed):
     """Weights digest after every round, and the evidence of the training."""
     options = dict(STRATEGIES[strategy])
     async with world(tmp_path / name) as w:
-        cluster = await w.cluster(options.pop("workers"), seed=seed, layers=DROPOUT)
+        of_cluster = {
+            "seed": seed,
+            "layers": DROPOUT,
+            "consensus": options.pop("consensus", "raft"),
+        }
+        cluster = await w.cluster(options.pop("workers"), **of_cluster)
         status = await w.train(cluster, **options)
         assert status.training_status == "completed"
         assert status.training.strategy == strategy

@@ -166,6 +166,7 @@ LONG_EPOCH = {"federated": False, "epochs": 1, "batch_size": 1}
 """96 rows of three workers in steps of one row: an epoch of 32 steps with two averagings."""
 
 
+@pytest.mark.usefixtures("workers_share")
 async def test_a_worker_that_fails_in_the_middle_of_an_epoch_is_named_with_the_steps(tmp_path):
     asked = Counter()
     async with world(tmp_path, service=refusing(asked, "worker-0", nth=2)) as w:
@@ -179,6 +180,7 @@ async def test_a_worker_that_fails_in_the_middle_of_an_epoch_is_named_with_the_s
         assert status.training.evidence.steps == 16 + 32 + 32
 
 
+@pytest.mark.usefixtures("workers_share")
 async def test_a_worker_that_fails_in_the_first_part_of_an_epoch_has_no_later_part(tmp_path):
     asked = Counter()
     async with world(tmp_path, service=refusing(asked, "worker-0")) as w:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -121,14 +121,40 @@ def assign_shards(  # noqa: PLR0913 - three of them name what the indices in `tr
             assigned.warnings.append(
                 "the data have no symbols: rows are dealt at random instead of by capability"
             )
+    shards = _shards(train, slots, assigned, symbols, classes)
+    return replace(shards, warnings=[*assigned.warnings, *_empty_shards(shards.rows)])
+
+
+def pooled_shards(
+    train: Rows,
+    slots: Sequence[WorkerTags],
+    *,
+    symbols: Sequence[str],
+    classes: Sequence[Label] | None,
+) -> Shards:
+    """All training rows for the first slot, none for the others; arguments as `assign_shards`."""
+    if not slots:
+        raise InvalidDataset("there is no worker to train on the rows", hint="deploy a worker")
+    nothing = np.zeros(0, dtype=np.int64)
+    everything = np.arange(len(train), dtype=np.int64)
+    rows = [everything, *[nothing] * (len(slots) - 1)]
+    return _shards(train, slots, _Assignment(rows, [EVERYONE] * len(slots)), symbols, classes)
+
+
+def _shards(
+    train: Rows,
+    slots: Sequence[WorkerTags],
+    assigned: _Assignment,
+    symbols: Sequence[str],
+    classes: Sequence[Label] | None,
+) -> Shards:
     rows = dict(zip((slot for slot, _ in slots), assigned.rows, strict=True))
     groups = dict(zip((slot for slot, _ in slots), assigned.groups, strict=True))
     report = {
         slot: ShardReport(len(own), _symbols_in(train, own, symbols), _balance(train, own, classes))
         for slot, own in rows.items()
     }
-    warnings = [*assigned.warnings, *_empty_shards(rows)]
-    return Shards(rows, groups, report, warnings)
+    return Shards(rows, groups, report)
 
 
 def owned_symbols(capabilities: Sequence[str], symbols: Sequence[str]) -> list[int]:

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
+from flow_nexus_neural.coordination.training_strategy import StrategyName
 from flow_nexus_neural.engine.reports.base import Guarantees, Report
 from flow_nexus_neural.vocabulary import Label, Optimizer, SourceKind, Task
 
@@ -37,7 +38,8 @@ class TrainingConfig(Report):
     server_momentum: float | None = None
     partition: str
     seed: int
-    strategy: Literal["federated", "local_sgd", "single_process"]
+    strategy: StrategyName
+    strategy_reason: str | None = None
     sync_every_steps: int | None
     refit: bool
     class_weight: dict[str, float] | None
@@ -199,6 +201,7 @@ class TrainingProgress(Report):
     current_epoch: int
     total_epochs: int
     strategy: str
+    strategy_reason: str | None
     aggregation: dict[str, JsonValue]
     heterogeneity: float | None
     shards: list[ShardInfo] | None

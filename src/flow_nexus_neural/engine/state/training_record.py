@@ -229,6 +229,7 @@ class Training:
             current_epoch=done * self.config.local_epochs,
             total_epochs=self.config.rounds * self.config.local_epochs,
             strategy=self.config.strategy,
+            strategy_reason=self.config.strategy_reason,
             aggregation={
                 "method": self.config.aggregation_method,
                 **self.config.method_options,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from flow_nexus_neural.coordination import training_defaults
 from flow_nexus_neural.coordination.consensus.federated_methods import OPTIONS
 from flow_nexus_neural.coordination.training_defaults import Scale
+from flow_nexus_neural.coordination.training_strategy import Strategy
 from flow_nexus_neural.engine.reports import TrainingConfig
 from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.engine.training.aggregation_rule import (
@@ -71,6 +72,7 @@ class Circumstances:
         partition: As resolved for the data.
         seed: Drawn or given.
         scale: For what was not given.
+        strategy: How the work is divided.
         refit: As resolved for the data.
         decision: What classes count and how they are decided.
     """
@@ -79,6 +81,7 @@ class Circumstances:
     partition: str
     seed: int
     scale: Scale
+    strategy: Strategy
     refit: bool
     decision: Decision
     smallest_group: int | None = None
@@ -104,7 +107,6 @@ def effective_config(request: TrainRequest, found: Circumstances) -> TrainingCon
     )
     voters = min(clients, found.smallest_group or found.eligible)
     rule = aggregation_rule(request, found.consensus, voters)
-    single = not request.federated and found.eligible == 1
     return TrainingConfig(
         epochs=rounds,
         batch_size=batch_size,
@@ -120,12 +122,11 @@ def effective_config(request: TrainRequest, found: Circumstances) -> TrainingCon
         **effective_options(find_rule(request.aggregation_method, found.consensus), request),
         partition=found.partition,
         seed=found.seed,
-        strategy="federated"
-        if request.federated
-        else ("single_process" if single else "local_sgd"),
-        sync_every_steps=None
-        if request.federated or single
-        else sync_steps(found.scale.shard_rows, batch_size),
+        strategy=found.strategy.name,
+        strategy_reason=found.strategy.reason,
+        sync_every_steps=sync_steps(found.scale.shard_rows, batch_size)
+        if found.strategy.name == "local_sgd"
+        else None,
         patience=_patience(request, found.scale),
         chosen=_chosen(request, robust=rule.robust),
         refit=found.refit,

@@ -4,10 +4,11 @@ Nothing is changed and no node is touched here, so a refusal leaves the cluster 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from flow_nexus_neural.coordination.training_defaults import Scale
-from flow_nexus_neural.data.partition import Shards, assign_shards
+from flow_nexus_neural.coordination.training_strategy import choose_strategy
+from flow_nexus_neural.data.partition import Shards, assign_shards, pooled_shards
 from flow_nexus_neural.data.prepare import DataRequest, PreparedData, prepare
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.engine.live import LiveCluster
@@ -32,6 +33,7 @@ from flow_nexus_neural.engine.training.network_plans import (
     plan_networks,
 )
 from flow_nexus_neural.engine.training.rounds import Course
+from flow_nexus_neural.engine.training.work_sharing import ASKED, effort
 from flow_nexus_neural.engine.versions.final import evaluated_networks
 from flow_nexus_neural.errors import (
     DataTooSmall,
@@ -97,6 +99,8 @@ class Preparation:
         """The rounds that train on these rows of the data, divided as was asked."""
 
         def cut(workers: list[Slot]) -> Shards:
+            if self.config.strategy == "single_process":
+                return pool_shards(self.data, rows, workers)
             return cut_shards(self.data, rows, workers, self.config.partition, self.run)
 
         return Course(
@@ -135,11 +139,21 @@ async def prepare_training(
     networks, warnings = plan_networks(
         cluster, request, data, workers, await evaluated_networks(cluster)
     )
+    sizes = [shards.rows[slot.name].size for slot in eligible]
+    scale = _scale(request, data, sizes, networks)
+    strategy = ASKED
+    if not request.federated:
+        total = (int(sum(sizes)), len(eligible))
+        strategy = choose_strategy(effort(cluster, request, scale, total, networks))
+    if strategy.name == "single_process":
+        shards = await cluster.context.offload(pool_shards, data, data.parts["train"], workers)
+        scale = replace(scale, shard_rows=int(sum(sizes)))
     found = Circumstances(
         eligible=len(eligible),
         partition=partition,
         seed=seed,
-        scale=_scale(request, data, [shards.rows[slot.name].size for slot in eligible], networks),
+        scale=scale,
+        strategy=strategy,
         refit=data.refit,
         decision=decision,
         smallest_group=_smallest_group(cluster, eligible, data),
@@ -273,6 +287,16 @@ def cut_shards(
         symbols=data.description.symbols,
         classes=data.schema.classes,
         clients=data.clients,
+    )
+
+
+def pool_shards(data: PreparedData, rows: Rows, workers: list[Slot]) -> Shards:
+    """All rows for the first worker."""
+    return pooled_shards(
+        rows,
+        [(slot.name, slot.spec.capabilities) for slot in workers],
+        symbols=data.description.symbols,
+        classes=data.schema.classes,
     )
 
 

@@ -137,7 +137,7 @@ class Rounds:
             NoWorkers: No healthy worker with rows is left, or fewer than the caller insists on.
             RoundFailed: Too few delivered.
         """
-        members = self.members()
+        members = self.members() or await self._taken_over()
         await prepare_all(self.exchange, members, self.left_out)
         members = [
             (slot, network)
@@ -151,6 +151,20 @@ class Rounds:
             )
         one_round = federated_round if self.course.config.federated else local_sgd_round
         return await one_round(self._setting(), number, members)
+
+    async def _taken_over(self) -> list[tuple[Slot, NetworkGroup]]:
+        """Another worker gets all rows, where the one that had them in a single process is lost."""
+        heirs = self._heirs()
+        if heirs:
+            await self.reshard(heirs)
+        return self.members()
+
+    def _heirs(self) -> list[Slot]:
+        """Workers that could go on with a single process."""
+        if self.course.config.strategy != "single_process":
+            return []
+        healthy = self.cluster.slots.healthy("worker")
+        return [slot for slot in healthy if not self.left_out.holds(slot) and self._joins(slot)]
 
     def renewed(self, states: Mapping[str, ModelState]) -> dict[str, NetworkGroup]:
         """All network groups, those with a new state moved on to it."""
@@ -259,7 +273,7 @@ class Rounds:
 
     def _enough_left(self) -> bool:
         """Whether a round is possible without the workers that failed in it."""
-        return len(self.members()) >= self.course.least_workers
+        return len(self.members() or self._heirs()) >= self.course.least_workers
 
     def _joins(self, slot: Slot) -> bool:
         """Whether a worker trains here; a new worker joins the network group with the same layers."""

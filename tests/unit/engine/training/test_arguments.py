@@ -3,6 +3,7 @@ import pytest
 from flow_nexus_neural.coordination.consensus import registry
 from flow_nexus_neural.coordination.consensus.averaging import FederatedAveraging
 from flow_nexus_neural.coordination.training_defaults import PATIENCE, Scale
+from flow_nexus_neural.coordination.training_strategy import Strategy
 from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.engine.training.arguments import (
     Circumstances,
@@ -19,7 +20,7 @@ def request(**more):
     return TrainRequest(cluster_id="c", dataset="d", **more)
 
 
-def config(eligible=6, shard=320, has_validation=True, **more):
+def config(eligible=6, shard=320, has_validation=True, strategy="federated", **more):
     asked = request(**more)
     scale = Scale(
         shard_rows=shard,
@@ -33,6 +34,7 @@ def config(eligible=6, shard=320, has_validation=True, **more):
         partition="iid",
         seed=9,
         scale=scale,
+        strategy=Strategy(strategy, "a reason"),
         refit=False,
         decision=Decision(),
     )
@@ -136,8 +138,10 @@ def test_no_more_clients_than_workers():
         config(federated=True, eligible=2, min_nodes_per_round=4)
 
 
-def test_without_federation_the_strategy_follows_the_number_of_workers():
-    alone, together = config(eligible=1), config(eligible=4, shard=3200, batch_size=32)
+def test_without_federation_the_strategy_is_the_chosen_one_with_its_reason():
+    alone = config(eligible=4, strategy="single_process")
+    together = config(eligible=4, strategy="local_sgd", shard=3200, batch_size=32)
+    assert alone.strategy_reason == together.strategy_reason == "a reason"
     assert (alone.strategy, alone.sync_every_steps) == ("single_process", None)
     assert (together.strategy, together.sync_every_steps) == ("local_sgd", 25)
     assert together.clients_per_round is together.min_nodes_per_round is None

@@ -9,7 +9,6 @@ from flow_nexus_neural.engine.training.arguments import check_arguments
 from flow_nexus_neural.engine.training.federated_options import (
     check_method,
     effective_options,
-    options_of,
     rate_warnings,
 )
 from flow_nexus_neural.errors import InvalidArguments
@@ -83,10 +82,11 @@ def test_scaffold_needs_plain_gradient_steps(optimizer):
 
 
 def test_options_are_read_back_from_a_configuration():
-    assert options_of(config()) == {}
-    assert options_of(config(proximal_mu=0.0)) == {"proximal_mu": 0.0}
+    assert config().method_options == {}
+    assert config(proximal_mu=0.0).method_options == {"proximal_mu": 0.0}
     found = config(server_learning_rate=0.1, server_momentum=0.5)
-    assert options_of(found) == {"server_learning_rate": 0.1, "server_momentum": 0.5}
+    assert found.method_options == {"server_learning_rate": 0.1, "server_momentum": 0.5}
+    assert set(config(**dict.fromkeys(OPTIONS, 0.5)).method_options) == set(OPTIONS)
 
 
 def test_a_proximal_term_that_limits_the_steps_is_named():

@@ -25,6 +25,7 @@ class StoredConfig(Stored):
     partition: str
     seed: int
     strategy: str
+    strategy_reason: str | None = None
     sync_every_steps: int | None = None
     refit: bool = False
     class_weight: dict[str, float] | None = None
