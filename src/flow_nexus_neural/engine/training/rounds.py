@@ -210,7 +210,9 @@ class Rounds:
             and slot.state != "failed_permanently"
             and self._joins(slot)
         ]
-        if any(slot.name not in owners for slot in workers):
+        # A single process keeps its rows: newcomers only serve what it learns.
+        alone = self.course.config.strategy == "single_process"
+        if not alone and any(slot.name not in owners for slot in workers):
             await self.reshard(workers)
 
     async def reshard(self, workers: Sequence[Slot]) -> int:
