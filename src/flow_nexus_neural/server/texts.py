@@ -108,8 +108,8 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
     ),
     "optimizer": "Optimiser of each worker, with Keras' defaults.",
     "federated": (
-        "false: rows are shared at random and workers averaged often. true: each worker trains on its own"
-        " shard and is averaged once per round."
+        "false: one worker trains on all rows, or all share them and are averaged often, as is faster. true:"
+        " each worker trains on its own shard and is averaged once per round."
     ),
     "rounds": "Federated only: number of rounds, instead of epochs.",
     "local_epochs": "Federated only: passes of each worker over its shard per round. Default 1.",
