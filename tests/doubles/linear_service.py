@@ -162,7 +162,8 @@ class LinearService:
             fold(into, sources, part.divisor, (part.start, part.stop))
             foreign = [source for source in part.sources if source.region not in self.own]
             n_read += 4 * len(foreign) * (part.stop - part.start)
-        return Folded(bytes_read=n_read, digest=vectors_digest(into)), {}
+        digest = vectors_digest(into) if request.hashed else None
+        return Folded(bytes_read=n_read, digest=digest), {}
 
     def on_train(self, request: Train, arrays, poll):
         shard, base = self.regions[request.shard], self.regions[request.base]

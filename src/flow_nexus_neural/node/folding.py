@@ -37,7 +37,8 @@ def fold_regions(
         # What a node may write is its own: reading it is no traffic.
         foreign = sum(not region.writable for region, _ in sources)
         bytes_read += foreign * (part.stop - part.start) * FLOAT_BYTES
-    return Folded(bytes_read=bytes_read, digest=vectors_digest(into))
+    digest = vectors_digest(into) if request.hashed else None
+    return Folded(bytes_read=bytes_read, digest=digest)
 
 
 def _state_of(region: Region) -> State:

@@ -42,22 +42,30 @@ class Folded(Frozen):
 
     Attributes:
         bytes_read: Payload read from regions that other processes write.
-        digest: sha256 of all arrays of the region, one after the other.
+        digest: sha256 of all arrays of the region, one after the other; None where it was not asked for.
     """
 
     kind: Literal["folded"] = "folded"
     bytes_read: Count
-    digest: Digest
+    digest: Digest | None
 
 
 class Fold(AnsweredBy[Folded]):
-    """Write weighted sums of float32 regions of one layout into one of them, which the node may write."""
+    """Write weighted sums of float32 regions of one layout into one of them, which the node may write.
+
+    `hashed` asks for the digest of the whole region, which costs a pass over it.
+    """
 
     is_long: ClassVar[bool] = True
 
     kind: Literal["fold"] = "fold"
     into: Name
     parts: Annotated[tuple[FoldPart, ...], Field(min_length=1, max_length=MAX_PARTS)]
+    hashed: bool = True
+
+    @override
+    def fault_of(self, reply: Folded) -> str | None:
+        return None if (reply.digest is not None) == self.hashed else "a digest is there or missing"
 
     @override
     def region_filled(self) -> str:
