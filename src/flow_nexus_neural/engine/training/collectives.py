@@ -34,7 +34,7 @@ from flow_nexus_neural.protocol.messages import Fold, FoldPart, FoldSource
 from flow_nexus_neural.runtime.base import Buffer
 
 SLOWEST_BYTES_PER_S = 1e7
-"""A member that sums more slowly than this is left out of its round; a tenth of what a busy core does."""
+"""A member that sums more slowly than this is left out of its round."""
 
 
 class MembersLost(Exception):
