@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flow_nexus_neural.kernels.averaging import BLOCK
+from flow_nexus_neural.kernels.folding import BLOCK
 from flow_nexus_neural.kernels.probabilities import Float64s, Floats
 
 Float32s = NDArray[np.float32]

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flow_nexus_neural.kernels.averaging import BLOCK, federated_average
+from flow_nexus_neural.kernels.averaging import federated_average
+from flow_nexus_neural.kernels.folding import BLOCK
 from flow_nexus_neural.kernels.server_steps import (
     ADAPTIVITY,
     Rates,

@@ -22,7 +22,7 @@ from flow_nexus_neural.engine.state.network_groups import (
 )
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
-from flow_nexus_neural.engine.training.exchange import Exchange, revoke_base
+from flow_nexus_neural.engine.training.exchange import Exchange
 from flow_nexus_neural.kernels.server_steps import client_control, server_control, within_float32
 
 Members = Sequence[tuple[Slot, NetworkGroup]]
@@ -60,7 +60,7 @@ class Corrections:
                     controls[update.slot] = client_control(
                         self.added[update.slot],
                         base.params,
-                        update.state.params,
+                        update.copied.params,
                         steps=update.steps,
                         learning_rate=self.learning_rate,
                     )
@@ -109,9 +109,12 @@ async def corrected_gradients(
     finally:
         exchange.controls = {}
         with anyio.CancelScope(shield=True):
-            for slot, _ in members:
-                if slot.name in regions:
-                    await revoke_base(exchange, [slot], regions[slot.name])
+            async with anyio.create_task_group() as group:
+                for slot, _ in members:
+                    if slot.name in regions:
+                        group.start_soon(exchange.calls.revoke, slot, regions[slot.name].key)
+            for region in regions.values():
+                region.close()
 
 
 def _corrections(

@@ -20,6 +20,7 @@ from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGro
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.collect import Pace, prepare_all
+from flow_nexus_neural.engine.training.combine import Combining
 from flow_nexus_neural.engine.training.exchange import Exchange, Recipe
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.engine.training.strategies import (
@@ -137,6 +138,7 @@ class Rounds:
             NoWorkers: No healthy worker with rows is left, or fewer than the caller insists on.
             RoundFailed: Too few delivered.
         """
+        await self.exchange.follow_links()
         members = self.members() or await self._taken_over()
         await prepare_all(self.exchange, members, self.left_out)
         members = [
@@ -266,7 +268,13 @@ class Rounds:
             asked=self._asked,
             pace=self._pace,
             left_out=self.left_out,
-            policy=self.policy,
+            combining=Combining(
+                cluster=self.cluster,
+                exchange=self.exchange,
+                policy=self.policy,
+                left_out=self.left_out,
+                audited=self.cluster.spec.consensus == "proof-of-learning",
+            ),
         )
 
     def _moved_on(self, network: NetworkGroup, state: ModelState) -> NetworkGroup:

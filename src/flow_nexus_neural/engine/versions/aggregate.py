@@ -48,7 +48,7 @@ def aggregate(base: ModelState, updates: Sequence[Update], policy: AggregationPo
         raise RoundFailed("no worker delivered an update", hint="see neural_cluster_status")
     rows = [update.rows for update in updates]
     kept = base.server.vectors if base.server is not None else {}
-    arrays = [update.state.arrays for update in updates]
+    arrays = [update.copied.arrays for update in updates]
     combined = policy.combine({**base.arrays, **kept}, arrays, rows)
     excluded = {updates[k].slot: reason for k, reason in combined.excluded.items()}
     used = [update for update in updates if update.slot not in excluded]
@@ -63,7 +63,7 @@ def aggregate(base: ModelState, updates: Sequence[Update], policy: AggregationPo
     made = {name: array for name, array in vectors.items() if name not in base.arrays}
     if made:
         state = replace(state, server=ServerState(policy.name, made))
-    step = averaged_step([u.state.opt_step for u in used], [u.rows for u in used])
+    step = averaged_step([u.opt_step for u in used], [u.rows for u in used])
     weights = combined.weights
     return Aggregated(
         state=replace(state, opt_step=step),

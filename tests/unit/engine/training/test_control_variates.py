@@ -8,6 +8,7 @@ import pytest
 from flow_nexus_neural.coordination.consensus.federated_methods import SCAFFOLD
 from flow_nexus_neural.engine.state.network_groups import ServerState
 from flow_nexus_neural.engine.training.collect import Pace, prepare_all
+from flow_nexus_neural.engine.training.combine import Combining
 from flow_nexus_neural.engine.training.control_variates import Corrections, corrected_gradients
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.engine.training.strategies import (
@@ -44,6 +45,7 @@ class Course:
     def __init__(self, w, *, per_round=2, rate=1.0):
         self.w, self.exchange = w, exchange(w, SIZES)
         self.network, self.work = START, None
+        left_out = LeftOut()
         self.setting = RoundSetting(
             context=w.engine.context,
             exchange=self.exchange,
@@ -53,8 +55,14 @@ class Course:
             groups={},
             asked=ClientHistory(),
             pace=Pace(),
-            left_out=LeftOut(),
-            policy=SCAFFOLD.with_options({"server_learning_rate": rate}),
+            left_out=left_out,
+            combining=Combining(
+                cluster=w.cluster,
+                exchange=self.exchange,
+                policy=SCAFFOLD.with_options({"server_learning_rate": rate}),
+                left_out=left_out,
+                audited=False,
+            ),
         )
 
     async def round(self, number):
@@ -180,9 +188,9 @@ async def test_other_methods_correct_nothing(tmp_path):
     async with running(tmp_path, 3) as w:
         course = Course(w)
         slots = [(slot, START) for slot in w.slots.healthy("worker")]
-        plain = replace(course.setting, policy=replace(SCAFFOLD, name="another"))
+        plain = replace(SCAFFOLD, name="another")
         async with corrected_gradients(
-            plain.exchange, plain.context, plain.policy, slots, RATE
+            course.exchange, w.engine.context, plain, slots, RATE
         ) as corrections:
             assert corrections == Corrections()
             assert course.exchange.controls == {}
@@ -197,6 +205,6 @@ def test_a_client_that_made_no_step_keeps_its_control_variate():
     kept = ServerState("scaffold", {}, {"worker-0": np.ones(4, "f4")})
     network = START.with_state(replace(START.state, server=kept))
     corrections = Corrections({"c0": network}, {"worker-0": np.zeros(4, "f4")}, RATE)
-    idle = Update("worker-0", START.state, "d", rows=3, steps=0, loss=None, cpu_s=0.0)
+    idle = Update("worker-0", START.state, "d", rows=3, steps=0, opt_step=0, loss=None, cpu_s=0.0)
     after = corrections.advanced({"c0": START.state}, [idle])["c0"].server
     assert after.controls["worker-0"].tolist() == [1.0] * 4
