@@ -18,3 +18,10 @@ def test_what_a_rule_saw_of_its_workers_is_kept_with_the_progress():
 def test_a_round_that_measured_nothing_says_null():
     found = read(StoredRound, {"round": 3})
     assert (found.round, found.accuracy, found.train_loss) == (3, None, None)
+
+
+def test_the_division_of_rows_is_kept_and_missing_in_older_rows():
+    division = {"heterogeneity": 0.5, "shards": []}
+    progress = StoredProgress(division=division)
+    assert read(StoredProgress, progress.to_json()).division == division
+    assert read(StoredProgress, {"rounds_done": 1}).division is None
