@@ -110,7 +110,10 @@ def _notes(consensus: Consensus, evaluator: str | None, vote: Vote) -> tuple[str
         "data locality: a worker receives no training rows but its own shard and sends only updates",
     ]
     if consensus == "byzantine":
-        notes.append("of versions only: answers to predict are combined without a quorum")
+        notes.append(
+            "answers to predict: f = floor((n - 1) / 3) of n serving nodes may lie, and fewer than 2f + 1"
+            " answers decide nothing"
+        )
     if evaluator is not None:
         notes.append(
             f"{evaluator} receives the held-out rows; the engine computes loss and accuracy from its outputs,"

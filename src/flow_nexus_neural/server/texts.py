@@ -263,6 +263,7 @@ PREDICT_OUTPUTS = {
     "node_predictions": "By node id; lists for a list.",
     "individual_predictions": "By node, for one record.",
     "excluded_nodes": "Left out, and why.",
+    "quorum": "byzantine: answers needed and got, and f that may lie; below it decision is no_quorum.",
     "degraded": "true: a node is missing",
     "input_report": "What of the input was used, filled in or ignored.",
     "output": "The file: status (running: call again), sha256, class_counts, metrics by its labels.",

@@ -31,6 +31,7 @@ from flow_nexus_neural.engine.reports.prediction import (
     MeasuredOnFile,
     PredictedFile,
     PredictionReport,
+    QuorumReport,
 )
 from flow_nexus_neural.engine.reports.status import (
     ClassScore,
@@ -101,6 +102,7 @@ __all__ = [
     "Phase",
     "PredictedFile",
     "PredictionReport",
+    "QuorumReport",
     "Rebalanced",
     "Refit",
     "Report",

@@ -27,7 +27,7 @@ from flow_nexus_neural.engine.state.version import Bundle
 from flow_nexus_neural.engine.storage.cluster_rows import training_row
 from flow_nexus_neural.engine.training.preparation import Preparation
 from flow_nexus_neural.engine.training.rounds import Rounds
-from flow_nexus_neural.engine.versions.commit import plain_bundle
+from flow_nexus_neural.engine.versions.commit import is_robust, plain_bundle
 from flow_nexus_neural.engine.versions.evaluation import Evaluator, Score
 from flow_nexus_neural.engine.versions.final import commit_refit
 from flow_nexus_neural.engine.versions.judge import Judge
@@ -218,7 +218,8 @@ class Retraining:
 
     def _bundle(self, networks: Networks) -> Bundle:
         """Of a model that no prediction is asked of."""
-        return plain_bundle(networks, 0, self.preparation.decision.rule)
+        rule, robust = self.preparation.decision.rule, is_robust(self.cluster)
+        return plain_bundle(networks, 0, rule, robust=robust)
 
     async def _record(self, event: str) -> None:
         """Make durable how far the training is. Raises `StoreUnavailable`."""

@@ -13,12 +13,12 @@ RIGHT = np.array([[0.5], [-0.5]], "f4")
 OTHER = "f" * 64
 
 
-def outcome(y=RIGHT, digest=None, *, usual=True, in_force=True):
+def outcome(y=RIGHT, digest=None, *, usual=True, to_blame=True):
     question = Question(VERSION, np.zeros((2, 2), "f4"), usual)
     arrays = {} if y is None else {"y": y}
     digest = OWN.digest if digest is None else digest
     reply = Outputs.model_construct(kind="outputs", digest=digest)
-    return judged(OWN, question, (reply, arrays), in_force=in_force)
+    return judged(OWN, question, (reply, arrays), to_blame=to_blame)
 
 
 def test_a_right_answer_is_handed_over_in_double_precision():
@@ -50,7 +50,7 @@ def test_an_answer_that_no_honest_node_gives_counts_against_it(answer, reason):
     "answer",
     [
         {"y": RIGHT * np.inf, "usual": False},  # a record beyond all training rows may overflow
-        {"digest": OTHER, "in_force": False},  # the next version was loaded meanwhile
+        {"digest": OTHER, "to_blame": False},  # the next version was loaded meanwhile
     ],
 )
 def test_an_answer_that_an_honest_node_can_give_is_left_out_and_not_counted(answer):
