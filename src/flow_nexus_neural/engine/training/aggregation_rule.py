@@ -14,8 +14,7 @@ LATER_METHODS = {
         ("fedprox", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "scaffold"),
         "is not part of this version",
     ),
-    "fltrust": "needs an update from trusted rows, which nothing makes in this version",
-    "bucketing": "is not part of this version",
+    "bucketing": "stands before a robust rule's name, as in bucketing+caf",
 }
 
 

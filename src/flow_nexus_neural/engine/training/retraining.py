@@ -132,7 +132,7 @@ class Retraining:
             self.training.advance_later((fold - 1) * planned + number)
             return not config.patience or rounds_without_gain(best.losses) < config.patience
 
-        last = await self._train(data.parts["train"], planned, judged)
+        last = await self._train(data.parts["train"], data.parts["select"], planned, judged)
         networks = best.networks or last
         _, verdict = await judge.finish(networks, self._bundle(networks))
         return {"best_round": best.number, **_of_evaluation(verdict.evaluation, verdict.test)}
@@ -179,7 +179,9 @@ class Retraining:
             return True
 
         try:
-            networks = await self._train(whole, n_rounds, advanced)
+            # Its workers train on these rows too; nothing is left that they do not have.
+            trusted = self.preparation.data.parts["select"]
+            networks = await self._train(whole, trusted, n_rounds, advanced)
             await commit_refit(self.cluster, training, judge, networks)
         except NeuralError as failure:
             training.note_refit(state="failed", error=str(failure))
@@ -187,11 +189,12 @@ class Retraining:
     async def _train(
         self,
         rows: Rows,
+        trusted: Rows,
         n_rounds: int,
         after: Callable[[int, Networks], Awaitable[bool]],
     ) -> Networks:
         """Train from the start on these rows, until `after` a round says no; the networks then."""
-        course = self.preparation.course(rows)
+        course = self.preparation.course(rows, trusted)
         workers = [slot for slot in self.cluster.slots.healthy("worker") if self._trains(slot)]
         if not workers:
             raise NoWorkers(

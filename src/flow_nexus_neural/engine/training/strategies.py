@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 import anyio
 from pydantic import JsonValue
 
-from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
 from flow_nexus_neural.coordination.consensus.tolerance import RobustPolicy
 from flow_nexus_neural.coordination.membership import slot_order
 from flow_nexus_neural.coordination.rounds import Client, sample_clients
@@ -17,9 +16,10 @@ from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGro
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.collect import Pace, collect
+from flow_nexus_neural.engine.training.combining import Combiner
 from flow_nexus_neural.engine.training.exchange import Exchange, Task, revoke_base
 from flow_nexus_neural.engine.training.left_out import LeftOut
-from flow_nexus_neural.engine.versions.aggregate import Aggregated, aggregate
+from flow_nexus_neural.engine.versions.aggregate import Aggregated
 from flow_nexus_neural.errors import NoWorkers
 from flow_nexus_neural.kernels.seeds import seed64
 from flow_nexus_neural.protocol.messages import Pass
@@ -52,7 +52,7 @@ class RoundSetting:
         least_workers: Fewest workers of a federated round that the caller insists on.
         run: Root of every seed of the training.
         groups: Capability group of each slot.
-        policy: How the updates of a network group become its next state.
+        combiner: Makes the next state of a network group of its updates.
     """
 
     context: EngineContext
@@ -64,7 +64,7 @@ class RoundSetting:
     asked: ClientHistory
     pace: Pace
     left_out: LeftOut
-    policy: AggregationPolicy
+    combiner: Combiner
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ async def local_sgd_round(setting: RoundSetting, number: int, members: Members) 
     n_steps = max(steps_of)
     stride = config.sync_every_steps or n_steps
     # Where workers vote, those with one step more must not be alone in a last part: it ends with the others'.
-    last = min(steps_of) if isinstance(setting.policy, RobustPolicy) else n_steps
+    last = min(steps_of) if isinstance(setting.combiner.policy, RobustPolicy) else n_steps
     current = {network.key: network for _, network in members}
     total: dict[str, Update] = {}
     excluded: dict[str, str] = {}
@@ -236,7 +236,7 @@ async def _exchange(
     for key, network in networks.items():
         own = [update for update in collected.updates if update.slot in network.slots]
         if own and network.state is not None:
-            made = await setting.context.offload(aggregate, network.state, own, setting.policy)
+            made = await setting.combiner.combine(network, own)
             work = work.with_aggregated(key, made)
     return work
 
