@@ -27,12 +27,13 @@ from flow_nexus_neural.vocabulary import Consensus
 
 AVERAGING: AggregationPolicy = FederatedAveraging()
 AUTO: AggregationPolicy = Auto()
+VALIDATED: AggregationPolicy = ValidatedSelection()
 
 POLICIES: tuple[AggregationPolicy, ...] = (
     AVERAGING,
     CoordinateMedian(),
     AUTO,
-    ValidatedSelection(),
+    VALIDATED,
     TrustedUpdate(),
     COVARIANCE_FILTER,
     LEAST_VARIANCE,
@@ -68,11 +69,21 @@ def needs_trusted_rows(name: str) -> bool:
     return isinstance(find_policy(name), TrustedUpdate | ValidatedSelection)
 
 
-def policy_for(name: str | None, consensus: Consensus) -> AggregationPolicy | None:
-    """The policy of a training: the named one, else that of the cluster's consensus."""
-    if name is None:
-        return AUTO if consensus == "byzantine" else AVERAGING
-    return find_policy(name)
+def policy_for(
+    name: str | None, consensus: Consensus, *, trusted: bool = False
+) -> AggregationPolicy | None:
+    """The policy of a training: the named one, else that of the cluster's consensus.
+
+    Args:
+        name: As asked for; None for nothing.
+        consensus: Of the cluster.
+        trusted: Whether a validator and rows that no liar chose are there to select rules by.
+    """
+    if name is not None:
+        return find_policy(name)
+    if consensus != "byzantine":
+        return AVERAGING
+    return VALIDATED if trusted else AUTO
 
 
 def policy_in_force(name: str, f: int, *, exact: bool) -> AggregationPolicy:

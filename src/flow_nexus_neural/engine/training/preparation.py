@@ -32,7 +32,7 @@ from flow_nexus_neural.engine.training.network_plans import (
     plan_networks,
 )
 from flow_nexus_neural.engine.training.rounds import Course
-from flow_nexus_neural.engine.training.trusted_rows import Trusted, require_trusted
+from flow_nexus_neural.engine.training.trusted_rows import Trusted, can_select, require_trusted
 from flow_nexus_neural.engine.versions.final import evaluated_networks
 from flow_nexus_neural.errors import (
     DataTooSmall,
@@ -143,6 +143,7 @@ async def prepare_training(
     networks, warnings = plan_networks(
         cluster, request, data, workers, await evaluated_networks(cluster)
     )
+    validators = len(cluster.slots.healthy("validator"))
     found = Circumstances(
         eligible=len(eligible),
         partition=partition,
@@ -152,10 +153,10 @@ async def prepare_training(
         decision=decision,
         smallest_group=_smallest_group(cluster, eligible, data),
         consensus=cluster.spec.consensus,
+        trusted=can_select(len(data.parts["select"]), validators, partition),
     )
     config = effective_config(request, found)
     if needs_trusted_rows(config.aggregation_method):
-        validators = len(cluster.slots.healthy("validator"))
         require_trusted(config.aggregation_method, len(data.parts["select"]), validators)
     for network in networks.values():
         check_batch(config.batch_size, network)

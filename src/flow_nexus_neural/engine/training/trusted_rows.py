@@ -42,6 +42,15 @@ class Trusted:
     recipe: Recipe
 
 
+def can_select(n_rows: int, validators: int, partition: str) -> bool:
+    """Whether rules can be selected by validation rows without anybody asking for it.
+
+    Not where each worker has the rows of whole clients: validation rows come from the same clients, and
+    whoever lies in one is part of the other.
+    """
+    return validators > 0 and n_rows >= LEAST_ROWS and partition != "client"
+
+
 def require_trusted(method: str, n_rows: int, validators: int) -> None:
     """Refuse a rule that needs trusted rows where there are too few, or nobody to compute on them.
 

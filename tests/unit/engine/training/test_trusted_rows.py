@@ -7,7 +7,12 @@ import pytest
 
 from flow_nexus_neural.coordination.consensus.validated_selection import LEAST_ROWS
 from flow_nexus_neural.engine.training.exchange import Recipe
-from flow_nexus_neural.engine.training.trusted_rows import Trusted, TrustedRows, require_trusted
+from flow_nexus_neural.engine.training.trusted_rows import (
+    Trusted,
+    TrustedRows,
+    can_select,
+    require_trusted,
+)
 from flow_nexus_neural.errors import InvalidArguments, NoWorkers
 from flow_nexus_neural.protocol.messages import Pass
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
@@ -94,6 +99,22 @@ async def test_a_validator_that_died_is_not_replaced_by_a_worker(tmp_path):
         with pytest.raises(NoWorkers, match="no healthy validator"):
             await trusted.update(START, passes, 0)
         trusted.close()
+
+
+@pytest.mark.parametrize(
+    ("rows", "validators", "partition", "can"),
+    [
+        (LEAST_ROWS, 1, "dirichlet:0.5", True),
+        (LEAST_ROWS, 1, "capability", True),
+        (LEAST_ROWS - 1, 1, "iid", False),
+        (1000, 0, "iid", False),
+        (1000, 1, "client", False),
+    ],
+)
+def test_unasked_rules_are_selected_where_no_client_lies_in_the_rows_they_are_selected_by(
+    rows, validators, partition, can
+):
+    assert can_select(rows, validators, partition) == can
 
 
 def test_a_rule_by_name_needs_a_validator_and_rows():
