@@ -111,6 +111,21 @@ def plan(topology: Topology, vertices: Sequence[Vertex]) -> Graph:
     return _measured(topology, names, links, hub)
 
 
+def plan_peers(topology: Topology, workers: Sequence[Vertex]) -> Graph:
+    """Plan the links of workers among themselves: like `plan`, without the engine and other roles.
+
+    The hub of a star is the first worker, and a hierarchy is a binary tree.
+
+    Raises:
+        InvalidTopology: As `plan`.
+    """
+    ordered = sorted(workers, key=_canonical)
+    if topology != "star" or not ordered:
+        return plan(topology, ordered)
+    slots = [vertex.slot for vertex in ordered]
+    return _measured(topology, slots, [(slots[0], other) for other in slots[1:]], slots[0])
+
+
 def mixing_matrix(n: int, edges: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
     """Metropolis-Hastings weights of an undirected graph.
 

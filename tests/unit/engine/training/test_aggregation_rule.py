@@ -6,7 +6,7 @@ from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.engine.training.aggregation_rule import (
     aggregation_rule,
     find_rule,
-    is_robust,
+    asks_all,
 )
 from flow_nexus_neural.errors import InvalidArguments, NotAvailable
 from tests.unit.engine.training.test_arguments import config
@@ -70,8 +70,8 @@ def test_what_this_version_lacks_is_not_called_unknown(method):
 
 def test_a_robust_rule_asks_every_worker_and_counts_the_votes_of_a_round():
     robust = {"federated": True, "aggregation_method": "trimmed_mean"}
-    assert not is_robust(TrainRequest(cluster_id="c", dataset="d"), "raft")
-    assert is_robust(TrainRequest(cluster_id="c", dataset="d"), "byzantine")
+    assert not asks_all(TrainRequest(cluster_id="c", dataset="d"), "raft")
+    assert asks_all(TrainRequest(cluster_id="c", dataset="d"), "byzantine")
     assert config(eligible=11, federated=True).clients_per_round == 5
     found = config(eligible=11, **robust)
     assert (found.clients_per_round, found.byzantine_f) == (11, 3)
