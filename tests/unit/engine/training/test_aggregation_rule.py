@@ -5,8 +5,8 @@ import pytest
 from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.engine.training.aggregation_rule import (
     aggregation_rule,
-    find_rule,
     asks_all,
+    find_rule,
 )
 from flow_nexus_neural.errors import InvalidArguments, NotAvailable
 from tests.unit.engine.training.test_arguments import config
