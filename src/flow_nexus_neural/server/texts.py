@@ -41,8 +41,9 @@ INIT_ARGUMENTS = {
     ),
     "consensus": (
         "byzantine: a robust rule combines updates, so that fewer than a third of the workers, from 4 on, may"
-        " lie; suspects are in status. Recorded only: proof-of-learning (recomputes updates), raft (needs a"
-        " majority of voters), gossip (averages between neighbours); they combine by the plain mean."
+        " lie; suspects are in status. gossip: workers average with their neighbours only; how far apart they"
+        " are is in status. Recorded only: proof-of-learning (recomputes updates), raft (needs a majority of"
+        " voters); they combine by the plain mean."
     ),
     "wasm_optimization": "Recorded only: nodes run PyTorch, and wasm_enabled stays false.",
     "daa_enabled": (
@@ -120,7 +121,7 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
     "aggregation_method": (
         "Federated only: how the updates of a round are combined. federated_averaging (fedavg): mean by rows,"
         " the default except for consensus byzantine. auto, caf, krum, median and others withstand lying"
-        " workers. An unknown name is answered with all that there are."
+        " workers. Under gossip push_sum, in a ring. An unknown name is answered with all that there are."
     ),
     "byzantine_f": "How many lying workers a robust rule withstands. Default: below a third.",
     "partition": (
@@ -240,7 +241,7 @@ STATUS_OUTPUTS = {
     "memory_usage": "percent of limits",
     "nodes": "One per node; empty in summary.",
     "guarantees": _GUARANTEES,
-    "consensus_report": "Under a robust rule: which, and the workers that it suspects.",
+    "consensus_report": "What a robust rule suspects; under gossip, how far apart workers are.",
     "daa": "What autonomy recommends; nothing is carried out.",
     "performance": "Training rows per second, ms of predict.",
     "wasm": "Whether nodes run WASM, and why not.",

@@ -14,7 +14,6 @@ what they start from stays untouched until they mix again.
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from flow_nexus_neural.coordination.collectives import (
     FLOAT_BYTES,
@@ -333,7 +332,7 @@ class _Course:
 
 
 def _carrying(
-    names: Sequence[str], old: Literal["update", "state"], new: Literal["update", "state"]
+    names: Sequence[str], old: Held, new: Held
 ) -> Callable[[Mixing, int], Sequence[Folding]]:
     return lambda _mixing, length: carried(names, old, new, length)
 
