@@ -1,6 +1,6 @@
 """Gossip: workers mix with their neighbours and go on from their own states; nobody averages meanwhile."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from types import MappingProxyType
 
 import numpy as np
@@ -13,7 +13,7 @@ from flow_nexus_neural.errors import InvalidArguments, NotAvailable, Unsupported
 from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.protocol.messages import Fold, Train
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
-from tests.sim.simulated import blobs, reasons, slots, world
+from tests.sim.simulated import IMPATIENT, blobs, reasons, slots, world
 from tests.sim.test_lying_nodes import LIAR, lying, publishes
 
 pytestmark = pytest.mark.anyio
@@ -28,15 +28,19 @@ class Watch:
 
     def __init__(self):
         self.trains, self.folds = [], []
+        self.granted = defaultdict(set)
 
     def service(self, spec):
         watch = self
 
         class Witness(NodeService):
-            regions: dict
+            def __init__(self, **given):
+                super().__init__(**given)
+                self.seen = {}
 
             def attach(self, key, arrays, *, writable):
-                self.__dict__.setdefault("seen", {})[key] = arrays
+                self.seen[key] = arrays
+                watch.granted[spec.slot].add(key)
                 super().attach(key, arrays, writable=writable)
 
             def handle(self, request, arrays, poll):
@@ -319,6 +323,40 @@ async def test_an_update_that_is_not_finite_is_found_and_left_out_by_name(tmp_pa
         assert "not finite" in reasons(entry)[LIAR]
         assert LIAR not in slots(entry, "contributors")
         assert entry["evidence"]["gossip"]["members"] == WORKERS - 1
+
+
+async def test_one_liar_moves_everybody_which_is_why_none_is_promised_to_be_tolerated(tmp_path):
+    async with world(tmp_path / "honest", modes=LINKED) as w:
+        cluster, _ = await trained(w, "ring")
+        honest = await committed(w, cluster)
+    liar = lying(publishes(1e3, honest_digest=False))
+    async with world(tmp_path / "lied", service=liar, modes=LINKED) as w:
+        cluster, status = await trained(w, "ring")
+        moved = await committed(w, cluster)
+    assert np.linalg.norm(moved - honest) > 100 * np.linalg.norm(honest)
+    assert status.guarantees.f_tolerated == 0
+
+
+async def test_a_frozen_worker_costs_its_round_and_no_more(tmp_path):
+    faults = FaultPlan().freeze("worker-3", "fold", nth=2)
+    async with world(tmp_path, faults, modes=LINKED, ports=IMPATIENT) as w:
+        cluster, status = await trained(w, "ring", rounds=3)
+        rounds = [entry for entry in await w.round_versions(cluster) if "round" in entry]
+    assert [entry["round"] for entry in rounds] == [1, 2, 3]
+    assert "worker-3" in reasons(rounds[1])
+    assert status.consensus_report["gossip"]["members"] == WORKERS - 1
+
+
+async def test_a_worker_is_granted_what_its_neighbours_hold_and_nothing_of_others(tmp_path):
+    watch = Watch()
+    async with world(tmp_path, service=watch.service, modes=LINKED) as w:
+        await trained(w, "ring", rounds=3, learning_rate=0.2)  # and several steps a round
+    foreign = {
+        key.rsplit(":", 1)[1]
+        for key in watch.granted["worker-2"]
+        if key.startswith(("publish:", "state:")) and not key.endswith(":worker-2")
+    }
+    assert foreign == {"worker-1", "worker-3"}
 
 
 @pytest.mark.parametrize("topology", ["ring", "hierarchical"])

@@ -120,6 +120,10 @@ def test_a_step_never_reads_what_it_writes():
         assert {source.held for part in folding.parts for source in part.sources} == {"state"}
 
 
+def test_a_mesh_that_grew_in_a_training_is_mixed_all_the_same():
+    assert mixing("mesh", 40).spectral_gap == pytest.approx(1.0)
+
+
 def test_one_worker_keeps_what_it_has():
     alone = mixing("star", 1)
     (folding,) = alone.step("update", "state", 10)

@@ -138,8 +138,10 @@ def plan_mixing(topology: Topology, workers: Sequence[Vertex], *, push_sum: bool
     instead of 2n and shrinks at most half as much, so the undirected ring is the default. Other topologies
     have links in both directions and are mixed by Metropolis-Hastings weights.
 
-    Raises:
-        InvalidTopology: There is no worker, or there are too many for a mesh.
+    Args:
+        topology: Of the links.
+        workers: At least one.
+        push_sum: Whether a ring is directed.
     """
     graph = plan_peers(topology, workers)
     n = len(graph.vertices)
@@ -199,7 +201,9 @@ def steps_to_shrink(gap: float, factor: float = 1000.0) -> int | None:
 def consensus_distance(
     states: Sequence[NDArray[np.float32]], mean: NDArray[np.float32]
 ) -> float | None:
-    """sqrt(mean_i ||x_i - mean||^2) / ||mean||; None where the mean is zero and some state is not.
+    """How far apart workers are: sqrt(mean_i ||x_i - mean||^2) / ||mean||.
+
+    None where the mean is zero and some state is not.
 
     Args:
         states: n vectors [d] float32, finite.
@@ -256,7 +260,7 @@ class GossipSeen:
         rounds: With a barrier.
         members: Workers whose states were averaged in the last one.
         mixing_steps: Of the last round, each time that workers mixed.
-        consensus_distance: At the last barrier, after mixing; None where it has no value.
+        consensus_distance: Of the weights at the last barrier, after mixing; None where it has no value.
         doubled: The rounds after which the number of steps was doubled.
     """
 

@@ -129,16 +129,20 @@ async def test_who_did_not_train_mixes_its_state_and_who_has_none_stays_out(tmp_
         np.testing.assert_allclose(second.state.params, wanted, rtol=1e-6)
 
 
+@pytest.mark.parametrize("policy", [GOSSIP, PUSH_SUM], ids=lambda policy: policy.name)
 @pytest.mark.parametrize("nth", [1, 2, 3])
-async def test_a_death_keeps_the_mean_of_the_others_as_it_was_before_the_step(tmp_path, nth):
+async def test_a_death_keeps_the_mean_of_the_others_as_it_was_before_the_step(
+    tmp_path, nth, policy
+):
     faults = FaultPlan().kill("worker-1", "fold", nth=nth)
     async with after_training(tmp_path, "ring", faults=faults) as r:
-        made, how = await copies(r), gossip(r)
+        made, how = await copies(r), gossip(r, policy)
         how._steps["c0"] = 3
         mixed = await how.combine(START, r.updates, ())
         assert [*mixed.excluded] == ["worker-1"]
         assert how.left_out.reasons(()) == mixed.excluded
-        before = np.linalg.matrix_power(weights("ring"), nth - 1) @ made
+        step = weights("ring", push_sum=policy.push_sum)
+        before = np.linalg.matrix_power(step, nth - 1) @ made
         wanted = before[[0, 2]].mean(axis=0)
         reached = await how.barrier(START, mixed.state)
         np.testing.assert_allclose(reached.state.params, wanted, rtol=1e-5)
