@@ -8,6 +8,8 @@ from tests.manifest.files import (
     ENSEMBLE,
     EXAMPLES,
     EXCHANGES,
+    GOSSIP,
+    GOSSIP_LOCAL,
     GUARANTEES,
     KERAS,
     LEARN,
@@ -128,11 +130,14 @@ CONSENSUS = (
         *SAYS_SO,
         GUARANTEES / "only_a_replicated_log_speaks_of_durability",
     ),
-    INIT.not_built(
+    INIT.held(
         "seed.consensus.gossip",
         "Under gossip nodes average with their neighbours only, until all agree.",
-        RULE,
-        *SAYS_SO,
+        GOSSIP / "every_worker_goes_on_from_its_own_state",
+        GOSSIP / "the_engine_sees_no_weight_between_two_barriers",
+        GOSSIP / "the_better_a_topology_mixes_the_nearer_are_its_workers",
+        GOSSIP_LOCAL / "workers_that_mix_learn_as_much_as_those_that_are_averaged",
+        GOSSIP / "the_guarantee_holds_for_crashes_and_no_liar",
     ),
 )
 

@@ -18,6 +18,7 @@ from flow_nexus_neural.engine.training.base_states import BaseStates
 from flow_nexus_neural.engine.training.collect import Pace, collect
 from flow_nexus_neural.engine.training.delivery import Delivery
 from flow_nexus_neural.engine.training.exchange import Exchange, Task
+from flow_nexus_neural.engine.training.gossip import Gossip
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.engine.versions.aggregate import Aggregated
 from flow_nexus_neural.errors import NoWorkers
@@ -64,7 +65,7 @@ class RoundSetting:
     asked: ClientHistory
     pace: Pace
     left_out: LeftOut
-    delivery: Delivery
+    delivery: Delivery | Gossip
 
 
 @dataclass(frozen=True)
