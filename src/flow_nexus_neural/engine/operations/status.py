@@ -119,8 +119,13 @@ def _training_part(
 
 
 def _consensus_report(training: Training | None) -> dict[str, JsonValue] | None:
-    seen = training.advance.scrutiny.report() if training else None
-    return {"byzantine": seen} if seen else None
+    if training is None:
+        return None
+    seen = {
+        "byzantine": training.advance.scrutiny.report(),
+        "gossip": training.advance.gossip.report(),
+    }
+    return {mode: report for mode, report in seen.items() if report} or None
 
 
 def _model_part(cluster: LiveCluster, training: Training | None) -> dict[str, object]:

@@ -165,7 +165,8 @@ class StatusReport(Report):
     """A cluster, as it is now.
 
     `nodes` is empty in `summary`; history and sessions are for `full`. `consensus_report` has, under
-    `byzantine`, what a robust rule saw of the training's workers; None for trainings under the mean.
+    `byzantine`, what a robust rule saw of the training's workers, and under `gossip` how far apart they are
+    that mix with their neighbours; None for trainings under the mean.
     """
 
     cluster_id: str

@@ -10,8 +10,8 @@ from flow_nexus_neural.engine.reports import TrainingConfig
 from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.engine.training.aggregation_rule import (
     aggregation_rule,
+    asks_all,
     find_rule,
-    is_robust,
 )
 from flow_nexus_neural.engine.training.decision import Decision, check_class_weight
 from flow_nexus_neural.engine.training.federated_options import check_method, effective_options
@@ -40,8 +40,8 @@ def check_arguments(request: TrainRequest, consensus: Consensus = "proof-of-lear
                 "local_epochs",
                 "clients_per_round",
                 "min_nodes_per_round",
-                "aggregation_method",
                 *OPTIONS,
+                *(() if consensus == "gossip" else ("aggregation_method",)),
             )
             if getattr(request, name) is not None
         ]
@@ -69,6 +69,7 @@ class Circumstances:
         eligible: Healthy workers that have rows to train on.
         smallest_group: Those of the smallest group of equal networks; None if there is one group.
         consensus: Of the cluster.
+        trusted: Whether rules can be selected by rows that no liar chose.
         partition: As resolved for the data.
         seed: Drawn or given.
         scale: For what was not given.
@@ -86,6 +87,7 @@ class Circumstances:
     decision: Decision
     smallest_group: int | None = None
     consensus: Consensus = "proof-of-learning"
+    trusted: bool = False
 
 
 def effective_config(request: TrainRequest, found: Circumstances) -> TrainingConfig:
@@ -106,7 +108,7 @@ def effective_config(request: TrainRequest, found: Circumstances) -> TrainingCon
         found.scale, batch_size, passes=request.local_epochs or 1
     )
     voters = min(clients, found.smallest_group or found.eligible)
-    rule = aggregation_rule(request, found.consensus, voters)
+    rule = aggregation_rule(request, found.consensus, voters, trusted=found.trusted)
     return TrainingConfig(
         epochs=rounds,
         batch_size=batch_size,
@@ -138,16 +140,15 @@ def effective_config(request: TrainRequest, found: Circumstances) -> TrainingCon
 
 def _clients(request: TrainRequest, found: Circumstances) -> tuple[int, int]:
     """Workers that take part in a round, and the fewest that complete it."""
-    # A sample would be outvoted by fewer liars than all are, so robust rules ask all.
-    robust = is_robust(request, found.consensus)
-    usual = found.eligible if robust else min(DEFAULT_CLIENTS, found.eligible)
+    everybody = asks_all(request, found.consensus)
+    usual = found.eligible if everybody else min(DEFAULT_CLIENTS, found.eligible)
     clients = request.clients_per_round or usual
     if clients > found.eligible:
         raise InvalidArguments(
             f"clients_per_round={clients} is above the {found.eligible} workers that can train",
             hint="lower it, or deploy more workers with neural_node_deploy",
         )
-    fewest = request.min_nodes_per_round or _usual_minimum(clients, robust=robust)
+    fewest = request.min_nodes_per_round or _usual_minimum(clients, asks_all=everybody)
     if fewest > clients:
         raise NoWorkers(
             f"a round needs {fewest} workers and {clients} take part",
@@ -156,15 +157,15 @@ def _clients(request: TrainRequest, found: Circumstances) -> tuple[int, int]:
     return clients, fewest
 
 
-def _usual_minimum(clients: int, *, robust: bool) -> int:
+def _usual_minimum(clients: int, *, asks_all: bool) -> int:
     """Four fifths of the clients, rounded up, and from 3 clients on one less than all.
 
     Of 3 or 4 the four fifths are all of them: one slow client would then hold up every round ten times as
-    long, and fail it. A robust rule may need each vote and keeps the four fifths.
+    long, and fail it. A rule that asks all may need each of them.
     """
     four_fifths = max(1, -(-4 * clients // 5))
     return (
-        min(four_fifths, clients - 1) if clients >= LEAST_TO_SPARE and not robust else four_fifths
+        min(four_fifths, clients - 1) if clients >= LEAST_TO_SPARE and not asks_all else four_fifths
     )
 
 

@@ -6,6 +6,7 @@ Nothing is changed and no node is touched here, so a refusal leaves the cluster 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from flow_nexus_neural.coordination.consensus.registry import needs_trusted_rows
 from flow_nexus_neural.coordination.training_defaults import Scale
 from flow_nexus_neural.coordination.training_strategy import choose_strategy
 from flow_nexus_neural.data.partition import Shards, assign_shards, pooled_shards
@@ -33,6 +34,7 @@ from flow_nexus_neural.engine.training.network_plans import (
     plan_networks,
 )
 from flow_nexus_neural.engine.training.rounds import Course
+from flow_nexus_neural.engine.training.trusted_rows import Trusted, can_select, require_trusted
 from flow_nexus_neural.engine.training.work_sharing import ASKED, effort
 from flow_nexus_neural.engine.versions.final import evaluated_networks
 from flow_nexus_neural.errors import (
@@ -95,8 +97,13 @@ class Preparation:
             for slot, rows in self.shards.rows.items()
         }
 
-    def course(self, rows: Rows) -> Course:
-        """The rounds that train on these rows of the data, divided as was asked."""
+    def course(self, rows: Rows, trusted: Rows | None = None) -> Course:
+        """The rounds that train on these rows of the data, divided as was asked.
+
+        Args:
+            rows: For the workers.
+            trusted: For validators, in rules that need rows of their own; None for no such rule.
+        """
 
         def cut(workers: list[Slot]) -> Shards:
             if self.config.strategy == "single_process":
@@ -110,6 +117,9 @@ class Preparation:
             cut=cut,
             least_workers=self.least_workers,
             run=self.run,
+            trusted=None
+            if trusted is None
+            else Trusted(trusted, self.data.schema.task, self.recipe),
         )
 
 
@@ -148,6 +158,7 @@ async def prepare_training(
     if strategy.name == "single_process":
         shards = await cluster.context.offload(pool_shards, data, data.parts["train"], workers)
         scale = replace(scale, shard_rows=int(sum(sizes)))
+    validators = len(cluster.slots.healthy("validator"))
     found = Circumstances(
         eligible=len(eligible),
         partition=partition,
@@ -158,8 +169,11 @@ async def prepare_training(
         decision=decision,
         smallest_group=_smallest_group(cluster, eligible, data),
         consensus=cluster.spec.consensus,
+        trusted=can_select(len(data.parts["select"]), validators, partition),
     )
     config = effective_config(request, found)
+    if needs_trusted_rows(config.aggregation_method):
+        require_trusted(config.aggregation_method, len(data.parts["select"]), validators)
     for network in networks.values():
         check_batch(config.batch_size, network)
     continues = any(network.state is not None for network in networks.values())
