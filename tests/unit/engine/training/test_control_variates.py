@@ -8,8 +8,9 @@ import pytest
 from flow_nexus_neural.coordination.consensus.federated_methods import SCAFFOLD
 from flow_nexus_neural.engine.state.network_groups import ServerState
 from flow_nexus_neural.engine.training.collect import Pace, prepare_all
-from flow_nexus_neural.engine.training.combine import Combining
+from flow_nexus_neural.engine.training.combining import Combiner
 from flow_nexus_neural.engine.training.control_variates import Corrections, corrected_gradients
+from flow_nexus_neural.engine.training.delivery import Delivery
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.engine.training.strategies import (
     ClientHistory,
@@ -46,6 +47,7 @@ class Course:
         self.w, self.exchange = w, exchange(w, SIZES)
         self.network, self.work = START, None
         left_out = LeftOut()
+        scaffold = SCAFFOLD.with_options({"server_learning_rate": rate})
         self.setting = RoundSetting(
             context=w.engine.context,
             exchange=self.exchange,
@@ -56,10 +58,10 @@ class Course:
             asked=ClientHistory(),
             pace=Pace(),
             left_out=left_out,
-            combining=Combining(
+            delivery=Delivery(
                 cluster=w.cluster,
                 exchange=self.exchange,
-                policy=SCAFFOLD.with_options({"server_learning_rate": rate}),
+                combiner=Combiner(w.engine.context, scaffold, None, RUN, EPOCHS),
                 left_out=left_out,
                 audited=False,
             ),
