@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -99,6 +101,38 @@ def test_a_small_alpha_makes_shards_differ_and_a_large_one_does_not():
         assert min(len(own) for own in shards.rows.values()) >= 2
 
 
+def test_shards_are_a_few_pieces_of_the_rows_sorted_by_label():
+    train = rows(np.arange(1_000) % 10)
+    classes = tuple(range(10))
+    for pieces in (1, 2, 5):
+        shards = deal(train, [()] * 5, f"shards:{pieces}", 3, classes=classes)
+        assert everyone_once(shards, 1_000)
+        assert [len(own) for own in shards.rows.values()] == [200] * 5
+        assert max(len(np.unique(train.y[own])) for own in shards.rows.values()) <= max(2, pieces)
+    two = [deal(train, [()] * 5, text, 3, classes=classes) for text in ("shards", "shards:2")]
+    assert all((two[0].rows[slot] == two[1].rows[slot]).all() for slot in two[0].rows)
+    one = deal(train, [()] * 5, "shards:1", 3, classes=classes)
+    many = deal(train, [()] * 5, "shards:100", 3, classes=classes)
+    # Of ten equal classes, one piece of five and two pieces of ten both hold two classes.
+    assert one.heterogeneity == pytest.approx(two[0].heterogeneity)
+    assert one.heterogeneity > 2 * many.heterogeneity
+    other = deal(train, [()] * 5, "shards:2", 4, classes=classes)
+    assert any((other.rows[slot] != two[0].rows[slot]).any() for slot in other.rows)
+
+
+def test_more_pieces_than_rows_are_refused_with_a_number_that_works():
+    with pytest.raises(InvalidDataset, match="40 training rows") as caught:
+        deal(rows(np.arange(40) % 2), [()] * 4, "shards:11")
+    assert "shards:10" in caught.value.hint
+
+
+def test_numbers_are_sorted_by_their_value():
+    train = rows(np.linspace(-1, 1, 100).astype(np.float32)[::-1])
+    shards = deal(train, [()] * 4, "shards:1", classes=None)
+    spans = sorted((train.y[own].min(), train.y[own].max()) for own in shards.rows.values())
+    assert all(high < low for (_, high), (low, _) in pairwise(spans))
+
+
 def test_no_shard_is_left_empty_even_by_the_most_skewed_draw():
     shards = deal(rows(np.arange(40) % 2), [()] * 20, "dirichlet:0.001")
     assert min(len(own) for own in shards.rows.values()) >= 2
@@ -138,7 +172,18 @@ def test_the_report_counts_what_the_shard_holds():
 
 
 @pytest.mark.parametrize(
-    "text", ["by_file", "dirichlet:x", "dirichlet:0", "iid:3", "", "dirichlet:nan"]
+    "text",
+    [
+        "by_file",
+        "dirichlet:x",
+        "dirichlet:0",
+        "iid:3",
+        "",
+        "dirichlet:nan",
+        "shards:0",
+        "shards:x",
+        "shards:1.5",
+    ],
 )
 def test_an_unknown_partition_lists_the_valid_ones(text):
     with pytest.raises(InvalidArguments):

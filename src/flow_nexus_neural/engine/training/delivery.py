@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from flow_nexus_neural.coordination.consensus.averaging import FederatedAveraging
+from flow_nexus_neural.coordination.consensus.federated_methods import FedProx
 from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.reports import ExchangeReport
@@ -49,7 +50,7 @@ class Delivery:
 
     def detour(self, network: NetworkGroup) -> str | None:
         """Why updates of a group go through the engine; None where links carry them."""
-        if not isinstance(self.policy, FederatedAveraging):
+        if not isinstance(self.policy, FederatedAveraging | FedProx):
             return f"{self.policy.name} needs every single update at one place, which is the engine"
         if not self.cluster.context.runtime.capabilities.peer_views:
             return "nodes cannot read each other's memory on this system"
