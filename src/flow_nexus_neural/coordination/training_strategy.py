@@ -2,8 +2,9 @@
 
 Workers that train side by side save time only where an epoch has more to compute than they have to exchange.
 The rule is about sizes and measures nothing while it trains, so that two runs with one seed on one machine
-give the same bytes. Its constants are a guess in favour of one process, which is never slower than itself;
-`bench.strategies` shows on a machine what both ways take.
+give the same bytes. Its constants are processor times of one machine, those of an exchange rounded up: where
+it errs, it errs towards one process, which is never slower than itself. `bench.strategies` shows what both
+ways take.
 """
 
 from dataclasses import dataclass
@@ -11,11 +12,11 @@ from typing import Final, Literal
 
 StrategyName = Literal["federated", "local_sgd", "single_process"]
 
-STEP_S: Final = 0.4e-3
+STEP_S: Final = 0.25e-3
 """An optimiser step of a small network."""
-VALUE_S: Final = 6e-10
+VALUE_S: Final = 1.2e-10
 """What a step takes more for each parameter, row of the batch and step of the sequence."""
-EXCHANGE_S: Final = 10e-3
+EXCHANGE_S: Final = 6e-3
 """Asking one worker and taking its update."""
 PARAMETER_S: Final = 4e-8
 """What that takes more for each parameter, optimiser moments included: copied, hashed, averaged."""

@@ -3,7 +3,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from flow_nexus_neural.data.partition import assign_shards, owned_symbols
+from flow_nexus_neural.data.partition import assign_shards, owned_symbols, pooled_shards
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.errors import InvalidArguments, InvalidDataset
 
@@ -193,3 +193,16 @@ def test_an_unknown_partition_lists_the_valid_ones(text):
 def test_more_workers_than_rows_are_refused():
     with pytest.raises(InvalidDataset, match="2 training rows for 3 workers"):
         deal(rows([0, 1]), [()] * 3, "iid")
+
+
+def test_pooled_rows_are_all_of_the_first_slot():
+    train = rows([0, 1, 1, 0, 1])
+    slots = [("worker-3", ()), ("worker-7", BTC)]
+    shards = pooled_shards(train, slots, symbols=(), classes=(0, 1))
+    assert shards.rows["worker-3"].tolist() == [0, 1, 2, 3, 4]
+    assert shards.rows["worker-7"].tolist() == []
+    assert (shards.report["worker-3"].rows, shards.report["worker-7"].rows) == (5, 0)
+    assert shards.warnings == []
+    assert shards.heterogeneity == 0
+    with pytest.raises(InvalidDataset, match="no worker"):
+        pooled_shards(train, [], symbols=(), classes=(0, 1))

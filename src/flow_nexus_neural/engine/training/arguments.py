@@ -40,8 +40,8 @@ def check_arguments(request: TrainRequest, consensus: Consensus = "proof-of-lear
                 "local_epochs",
                 "clients_per_round",
                 "min_nodes_per_round",
-                *(() if consensus == "gossip" else ("aggregation_method",)),
                 *OPTIONS,
+                *(() if consensus == "gossip" else ("aggregation_method",)),
             )
             if getattr(request, name) is not None
         ]
@@ -148,7 +148,7 @@ def _clients(request: TrainRequest, found: Circumstances) -> tuple[int, int]:
             f"clients_per_round={clients} is above the {found.eligible} workers that can train",
             hint="lower it, or deploy more workers with neural_node_deploy",
         )
-    fewest = request.min_nodes_per_round or _usual_minimum(clients, everybody=everybody)
+    fewest = request.min_nodes_per_round or _usual_minimum(clients, asks_all=everybody)
     if fewest > clients:
         raise NoWorkers(
             f"a round needs {fewest} workers and {clients} take part",
@@ -157,17 +157,15 @@ def _clients(request: TrainRequest, found: Circumstances) -> tuple[int, int]:
     return clients, fewest
 
 
-def _usual_minimum(clients: int, *, everybody: bool) -> int:
+def _usual_minimum(clients: int, *, asks_all: bool) -> int:
     """Four fifths of the clients, rounded up, and from 3 clients on one less than all.
 
     Of 3 or 4 the four fifths are all of them: one slow client would then hold up every round ten times as
-    long, and fail it. A rule for which everybody trains may need each update and keeps the four fifths.
+    long, and fail it. A rule that asks all may need each of them.
     """
     four_fifths = max(1, -(-4 * clients // 5))
     return (
-        min(four_fifths, clients - 1)
-        if clients >= LEAST_TO_SPARE and not everybody
-        else four_fifths
+        min(four_fifths, clients - 1) if clients >= LEAST_TO_SPARE and not asks_all else four_fifths
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 
 from flow_nexus_neural.coordination.consensus.registry import needs_trusted_rows
 from flow_nexus_neural.coordination.training_defaults import Scale
-from flow_nexus_neural.coordination.training_strategy import choose_strategy
+from flow_nexus_neural.coordination.training_strategy import Strategy, choose_strategy
 from flow_nexus_neural.data.partition import Shards, assign_shards, pooled_shards
 from flow_nexus_neural.data.prepare import DataRequest, PreparedData, prepare
 from flow_nexus_neural.data.rows import Rows
@@ -149,16 +149,11 @@ async def prepare_training(
     networks, warnings = plan_networks(
         cluster, request, data, workers, await evaluated_networks(cluster)
     )
-    validators = len(cluster.slots.healthy("validator"))
     sizes = [shards.rows[slot.name].size for slot in eligible]
-    scale = _scale(request, data, sizes, networks)
-    strategy = ASKED
-    if not request.federated:
-        total = (int(sum(sizes)), len(eligible))
-        strategy = choose_strategy(effort(cluster, request, scale, total, networks))
+    strategy, scale = _strategy(cluster, request, data, sizes, networks)
     if strategy.name == "single_process":
         shards = await cluster.context.offload(pool_shards, data, data.parts["train"], workers)
-        scale = replace(scale, shard_rows=int(sum(sizes)))
+    validators = len(cluster.slots.healthy("validator"))
     found = Circumstances(
         eligible=len(eligible),
         partition=partition,
@@ -213,6 +208,24 @@ def _data_request(cluster: LiveCluster, request: TrainRequest, workers: list[Slo
         seed=seed64((cluster.spec.seed, 0), 0, "", 0, "partition"),
         stacking=len(members_by_network(workers, cluster.spec.architecture, None)) > 1,
     )
+
+
+def _strategy(
+    cluster: LiveCluster,
+    request: TrainRequest,
+    data: PreparedData,
+    shard_rows: Sequence[int],
+    networks: Mapping[str, NetworkGroup],
+) -> tuple[Strategy, Scale]:
+    """How the work is divided, and how large it then is."""
+    scale, total = _scale(request, data, shard_rows, networks), int(sum(shard_rows))
+    if request.federated:
+        return ASKED, scale
+    size = effort(cluster, request, scale, (total, len(shard_rows)), networks)
+    strategy = choose_strategy(size)
+    if strategy.name == "single_process":
+        scale = replace(scale, shard_rows=total)
+    return strategy, scale
 
 
 def _scale(

@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 
 from flow_nexus_neural.coordination import training_defaults
+from flow_nexus_neural.coordination.consensus.gossip import GossipPolicy
+from flow_nexus_neural.coordination.consensus.tolerance import RobustPolicy
 from flow_nexus_neural.coordination.training_defaults import Scale
 from flow_nexus_neural.coordination.training_strategy import Effort, Strategy
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
-from flow_nexus_neural.engine.training.aggregation_rule import asks_all
+from flow_nexus_neural.engine.training.aggregation_rule import find_rule
 from flow_nexus_neural.engine.training.arguments import sync_steps
 from flow_nexus_neural.vocabulary import Consensus
 
@@ -50,8 +52,9 @@ def effort(
 
 def _needs_workers(request: TrainRequest, consensus: Consensus) -> str | None:
     """Why one worker is not enough, however fast it is; None if it is."""
-    if consensus == "gossip":
-        return "gossip is between several workers"
-    if asks_all(request, consensus):
+    policy = find_rule(request.aggregation_method, consensus)
+    if isinstance(policy, RobustPolicy):
         return "a lying worker is outvoted by the updates of several"
+    if isinstance(policy, GossipPolicy):
+        return "gossip is between several workers"
     return None

@@ -47,6 +47,7 @@ class Course:
         self.w, self.exchange = w, exchange(w, SIZES)
         self.network, self.work = START, None
         left_out = LeftOut()
+        scaffold = SCAFFOLD.with_options({"server_learning_rate": rate})
         self.setting = RoundSetting(
             context=w.engine.context,
             exchange=self.exchange,
@@ -60,13 +61,7 @@ class Course:
             delivery=Delivery(
                 cluster=w.cluster,
                 exchange=self.exchange,
-                combiner=Combiner(
-                    w.engine.context,
-                    SCAFFOLD.with_options({"server_learning_rate": rate}),
-                    None,
-                    RUN,
-                    EPOCHS,
-                ),
+                combiner=Combiner(w.engine.context, scaffold, None, RUN, EPOCHS),
                 left_out=left_out,
                 audited=False,
             ),

@@ -7,6 +7,7 @@ import pytest
 
 from flow_nexus_neural.coordination.consensus.averaging import FederatedAveraging
 from flow_nexus_neural.coordination.consensus.coordinate_median import CoordinateMedian
+from flow_nexus_neural.coordination.consensus.federated_methods import FEDPROX, METHODS
 from flow_nexus_neural.engine.training.combining import Combiner
 from flow_nexus_neural.engine.training.delivery import Delivery
 from flow_nexus_neural.engine.training.left_out import LeftOut
@@ -38,6 +39,14 @@ async def test_a_mean_goes_over_links_and_needs_no_copy(tmp_path):
         np.testing.assert_array_equal(made.state.params, await r.mean())
         assert sum(made.weights.values()) == pytest.approx(1.0)
         assert r.w.cluster.metrics.exchanges["c0"].path == "links"
+
+
+async def test_fedprox_is_a_mean_too_and_every_method_with_a_server_step_is_not(tmp_path):
+    async with after_training(tmp_path) as r:
+        assert delivery(r, FEDPROX).detour(START) is None
+        for method in METHODS:
+            if method is not FEDPROX:
+                assert "single update" in delivery(r, method).detour(START)
 
 
 async def test_another_rule_gets_copies_of_all(tmp_path):
