@@ -20,7 +20,8 @@ from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGro
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.collect import Pace, prepare_all
-from flow_nexus_neural.engine.training.combine import Combining
+from flow_nexus_neural.engine.training.combining import Combiner
+from flow_nexus_neural.engine.training.delivery import Delivery
 from flow_nexus_neural.engine.training.exchange import Exchange, Recipe
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.engine.training.strategies import (
@@ -30,6 +31,7 @@ from flow_nexus_neural.engine.training.strategies import (
     federated_round,
     local_sgd_round,
 )
+from flow_nexus_neural.engine.training.trusted_rows import Trusted, TrustedRows
 from flow_nexus_neural.engine.versions.loading import same_network
 from flow_nexus_neural.errors import NeuralError, NoWorkers, QuorumLost, RoundFailed
 
@@ -44,6 +46,7 @@ class Course:
     Attributes:
         rows: All rows to train on; shards are indices into them.
         cut: Divides these rows among workers.
+        trusted: Rows that no worker gets, for rules that need some.
         least_workers: Fewest workers of a round that the caller insists on; 1 when nothing was asked.
         run: Root of every seed.
     """
@@ -54,6 +57,7 @@ class Course:
     cut: Cut
     least_workers: int
     run: tuple[int, int]
+    trusted: Trusted | None = None
 
 
 @dataclass
@@ -79,6 +83,14 @@ class Rounds:
             config.aggregation_method,
             config.byzantine_f,
             exact="byzantine_f" not in config.chosen,
+        )
+        trusted = course.trusted
+        self.combiner = Combiner(
+            context=self.cluster.context,
+            policy=self.policy,
+            trusted=None if trusted is None else TrustedRows(self.cluster, trusted),
+            run=course.run,
+            local_epochs=config.local_epochs,
         )
         self._groups = dict(self.shards.groups)
         self._pace = Pace()
@@ -150,6 +162,7 @@ class Rounds:
                 "no healthy worker with a shard is left",
                 hint="deploy a worker with neural_node_deploy",
             )
+        self.combiner.begin_round(number)
         one_round = federated_round if self.course.config.federated else local_sgd_round
         return await one_round(self._setting(), number, members)
 
@@ -213,9 +226,17 @@ class Rounds:
                 group.start_soon(self.exchange.cancel, slot)
 
     async def release(self) -> None:
-        """Make workers forget their rows; nodes release the regions before the engine closes its own."""
+        """Make nodes forget their rows; they release the regions before the engine closes its own."""
         await self.exchange.release(list(self.cluster.slots))
+        if self.combiner.trusted is not None:
+            await self.combiner.trusted.release()
+        self.close()
+
+    def close(self) -> None:
+        """Give up every region and buffer."""
         self.exchange.close()
+        if self.combiner.trusted is not None:
+            self.combiner.trusted.close()
 
     async def _initial(
         self, members: Sequence[Slot], network: NetworkGroup, digests: dict[str, str]
@@ -251,10 +272,10 @@ class Rounds:
             asked=self._asked,
             pace=self._pace,
             left_out=self.left_out,
-            combining=Combining(
+            delivery=Delivery(
                 cluster=self.cluster,
                 exchange=self.exchange,
-                policy=self.policy,
+                combiner=self.combiner,
                 left_out=self.left_out,
                 audited=self.cluster.spec.consensus == "proof-of-learning",
             ),
