@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from flow_nexus_neural.coordination.consensus.gossip import GOSSIP, PUSH_SUM
-from flow_nexus_neural.coordination.consensus.registry import AVERAGING
+from flow_nexus_neural.coordination.consensus.registry import AVERAGING, VALIDATED
 from flow_nexus_neural.coordination.consensus.tolerance import too_few
 from flow_nexus_neural.vocabulary import Consensus
 
@@ -135,8 +135,16 @@ def _notes(consensus: Consensus, evaluator: str | None, vote: Vote) -> tuple[str
         "a worker that dies or is late is left out of the round and listed",
         "data locality: a worker receives no training rows but its own shard and sends only updates",
     ]
+    if vote.rule == VALIDATED.name:
+        notes.append(
+            "validated: a round keeps the mean unless a robust rule is better on validation rows by two"
+            " standard errors; a lie that costs these rows no loss is averaged in"
+        )
     if consensus == "byzantine":
-        notes.append("of versions only: answers to predict are combined without a quorum")
+        notes.append(
+            "answers to predict: f = floor((n - 1) / 3) of n serving nodes may lie, and fewer than 2f + 1"
+            " answers decide nothing"
+        )
     if evaluator is not None:
         notes.append(
             f"{evaluator} receives the held-out rows; the engine computes loss and accuracy from its outputs,"

@@ -34,7 +34,7 @@ def test_byzantine_holds_with_its_rule_and_less_than_a_third_of_liars(updates, f
     stated = guarantees("byzantine", updates, vote=Vote("auto", updates, f))
     assert (stated.holds, stated.f_tolerated, stated.reason) == (True, f, None)
     assert stated.notes[0] == f"rule in force: auto, f = {f} of {updates} updates"
-    assert any("without a quorum" in note for note in stated.notes)
+    assert any("fewer than 2f + 1 answers decide nothing" in note for note in stated.notes)
 
 
 @pytest.mark.parametrize(
@@ -106,3 +106,13 @@ def test_no_adjective_replaces_a_number():
 def test_the_fields_are_those_of_the_report():
     stated = guarantees("byzantine", 6)
     assert set(stated.__dataclass_fields__) == set(Guarantees.model_fields)
+
+
+def test_selection_by_validation_rows_says_what_passes_it():
+    stated = guarantees("byzantine", 7, "validator-0", Vote("validated", 7, 2))
+    assert (stated.holds, stated.f_tolerated) == (True, 2)
+    assert stated.trusted == ("engine", "validator-0")
+    (told,) = [note for note in stated.notes if note.startswith("validated: ")]
+    assert "costs these rows no loss is averaged in" in told
+    others = guarantees("byzantine", 7, "validator-0", Vote("auto", 7, 2)).notes
+    assert not any(note.startswith("validated: ") for note in others)

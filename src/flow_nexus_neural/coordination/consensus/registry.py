@@ -12,6 +12,8 @@ from flow_nexus_neural.coordination.consensus.gossip import GOSSIP, PUSH_SUM
 from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
 from flow_nexus_neural.coordination.consensus.robust_rule import FRONTS, RobustRule
 from flow_nexus_neural.coordination.consensus.tolerance import RobustPolicy, Tolerance
+from flow_nexus_neural.coordination.consensus.trusted_update import TrustedUpdate
+from flow_nexus_neural.coordination.consensus.validated_selection import ValidatedSelection
 from flow_nexus_neural.coordination.consensus.weighing_rules import (
     CENTRED_CLIPPING,
     COVARIANCE_FILTER,
@@ -26,11 +28,14 @@ from flow_nexus_neural.vocabulary import Consensus
 
 AVERAGING: AggregationPolicy = FederatedAveraging()
 AUTO: AggregationPolicy = Auto()
+VALIDATED: AggregationPolicy = ValidatedSelection()
 
 POLICIES: tuple[AggregationPolicy, ...] = (
     AVERAGING,
     CoordinateMedian(),
     AUTO,
+    VALIDATED,
+    TrustedUpdate(),
     COVARIANCE_FILTER,
     LEAST_VARIANCE,
     LEAST_DIAMETER,
@@ -52,7 +57,8 @@ MIXING: tuple[AggregationPolicy, ...] = (GOSSIP, PUSH_SUM)
 def find_policy(name: str) -> AggregationPolicy | None:
     """The policy with this name or alias, without regard to case, spaces and dashes; None if there is none.
 
-    `nnm+` (nearest-neighbour mixing) and `arc+` (adaptive clipping) may stand before a robust rule's name.
+    `nnm+` (nearest-neighbour mixing), `bucketing+` and `arc+` (adaptive clipping) may stand before a robust
+    rule's name.
     """
     *fronts, wanted = (
         part.strip().replace("-", "_").replace(" ", "_") for part in name.lower().split("+")
@@ -63,15 +69,29 @@ def find_policy(name: str) -> AggregationPolicy | None:
     return None
 
 
-def policy_for(name: str | None, consensus: Consensus) -> AggregationPolicy | None:
+def needs_trusted_rows(name: str) -> bool:
+    """Whether this policy cannot do what its name says without rows that no worker has."""
+    return isinstance(find_policy(name), TrustedUpdate | ValidatedSelection)
+
+
+def policy_for(
+    name: str | None, consensus: Consensus, *, trusted: bool = False
+) -> AggregationPolicy | None:
     """The policy of a training: the named one, else that of the cluster's consensus.
+
+    Args:
+        name: As asked for; None for nothing.
+        consensus: Of the cluster.
+        trusted: Whether a validator and rows that no liar chose are there to select rules by.
 
     Under gossip the plain mean is what neighbours mix to.
     """
-    if name is None:
-        return {"byzantine": AUTO, "gossip": GOSSIP}.get(consensus, AVERAGING)
-    found = find_policy(name)
-    return GOSSIP if found is AVERAGING and consensus == "gossip" else found
+    found = AVERAGING if name is None else find_policy(name)
+    if consensus == "gossip" and found is AVERAGING:
+        return GOSSIP
+    if consensus == "byzantine" and name is None:
+        return VALIDATED if trusted else AUTO
+    return found
 
 
 def policy_in_force(name: str, f: int, *, exact: bool) -> AggregationPolicy:
@@ -92,11 +112,14 @@ def spellings() -> str:
         f"{policy.name!r} ({', '.join(policy.aliases)})" if policy.aliases else repr(policy.name)
         for policy in POLICIES
     )
-    return f"{each}; 'nnm+' or 'arc+' before a robust rule puts mixing or clipping before it"
+    fronts = (
+        "'nnm+', 'bucketing+' or 'arc+' before a robust rule puts mixing, means of two or clipping"
+    )
+    return f"{each}; {fronts} before it"
 
 
 def _behind(fronts: list[str], policy: AggregationPolicy) -> AggregationPolicy | None:
-    """The policy with these before it, `arc` before `nnm`; None if it takes none or they are not known."""
+    """The policy with these before it, in alphabetical order; None if it takes none or they are unknown."""
     if not fronts:
         return policy
     if not isinstance(policy, RobustRule) or fronts != sorted(set(fronts)):

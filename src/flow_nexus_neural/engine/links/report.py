@@ -122,7 +122,7 @@ def _advice(cluster: LiveCluster, shown: Graph) -> list[str]:
 def _warnings(cluster: LiveCluster, *, planned: bool) -> list[str]:
     if planned:
         return ["the change waits for the end of the running round"]
-    warnings = ["in this version weights pass through the engine, not over the links"]
+    warnings = []
     if not cluster.context.runtime.capabilities.peer_views:
         warnings.append(
             "nodes cannot share memory here: the engine relays what they tell each other"

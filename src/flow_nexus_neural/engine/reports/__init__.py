@@ -32,6 +32,7 @@ from flow_nexus_neural.engine.reports.prediction import (
     MeasuredOnFile,
     PredictedFile,
     PredictionReport,
+    QuorumReport,
 )
 from flow_nexus_neural.engine.reports.status import (
     ClassScore,
@@ -103,6 +104,7 @@ __all__ = [
     "Phase",
     "PredictedFile",
     "PredictionReport",
+    "QuorumReport",
     "Rebalanced",
     "Refit",
     "Report",

@@ -63,6 +63,7 @@ class Circumstances:
         eligible: Healthy workers that have rows to train on.
         smallest_group: Those of the smallest group of equal networks; None if there is one group.
         consensus: Of the cluster.
+        trusted: Whether rules can be selected by rows that no liar chose.
         partition: As resolved for the data.
         seed: Drawn or given.
         scale: For what was not given.
@@ -78,6 +79,7 @@ class Circumstances:
     decision: Decision
     smallest_group: int | None = None
     consensus: Consensus = "proof-of-learning"
+    trusted: bool = False
 
 
 def effective_config(request: TrainRequest, found: Circumstances) -> TrainingConfig:
@@ -98,7 +100,7 @@ def effective_config(request: TrainRequest, found: Circumstances) -> TrainingCon
         found.scale, batch_size, passes=request.local_epochs or 1
     )
     voters = min(clients, found.smallest_group or found.eligible)
-    rule = aggregation_rule(request, found.consensus, voters)
+    rule = aggregation_rule(request, found.consensus, voters, trusted=found.trusted)
     single = not request.federated and found.eligible == 1
     return TrainingConfig(
         epochs=rounds,

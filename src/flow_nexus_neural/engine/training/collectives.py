@@ -6,7 +6,7 @@ something is wrong with the result: then it copies all of them, leaves out what 
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import anyio
@@ -20,7 +20,6 @@ from flow_nexus_neural.coordination.collectives import (
     plan_plane,
 )
 from flow_nexus_neural.coordination.topology import ENGINE
-from flow_nexus_neural.engine.calls.deadlines import LOAD
 from flow_nexus_neural.engine.links.report import vertex_of
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.reports import ExchangeReport
@@ -33,6 +32,9 @@ from flow_nexus_neural.kernels.averaging import averaged_step
 from flow_nexus_neural.protocol.digest import vectors_digest
 from flow_nexus_neural.protocol.messages import Fold, FoldPart, FoldSource
 from flow_nexus_neural.runtime.base import Buffer
+
+SLOWEST_BYTES_PER_S = 1e7
+"""A member that sums more slowly than this is left out of its round."""
 
 
 class MembersLost(Exception):
@@ -184,10 +186,13 @@ class LinkExchange:
             return
         slot = self._cluster.slots[folding.member]
         await self._views.equip(slot, folding, attempt.network)
-        reply, _ = await self._calls.ask(
-            slot, self._request(attempt.network, folding, hashed=hashed), LOAD
+        request, planned = (
+            self._request(attempt.network, folding, hashed=hashed),
+            folding.bytes_from(),
         )
-        planned = folding.bytes_from()
+        link = self._context.patience.link
+        patience = replace(link, answer_s=link.answer_s + planned.total() / SLOWEST_BYTES_PER_S)
+        reply, _ = await self._calls.ask(slot, request, patience)
         if reply.bytes_read != planned.total():
             raise UpdateRejected(
                 f"{slot.name} read {reply.bytes_read} bytes of its neighbours, not {planned.total()}"

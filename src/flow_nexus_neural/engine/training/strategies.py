@@ -16,7 +16,7 @@ from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.base_states import BaseStates
 from flow_nexus_neural.engine.training.collect import Pace, collect
-from flow_nexus_neural.engine.training.combine import Combining
+from flow_nexus_neural.engine.training.delivery import Delivery
 from flow_nexus_neural.engine.training.exchange import Exchange, Task
 from flow_nexus_neural.engine.training.gossip import Gossip
 from flow_nexus_neural.engine.training.left_out import LeftOut
@@ -53,7 +53,7 @@ class RoundSetting:
         least_workers: Fewest workers of a federated round that the caller insists on.
         run: Root of every seed of the training.
         groups: Capability group of each slot.
-        combining: How the updates of a network group become its next state.
+        delivery: The way that updates take to become the next state of a network group.
     """
 
     context: EngineContext
@@ -65,7 +65,7 @@ class RoundSetting:
     asked: ClientHistory
     pace: Pace
     left_out: LeftOut
-    combining: Combining | Gossip
+    delivery: Delivery | Gossip
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ async def local_sgd_round(setting: RoundSetting, number: int, members: Members) 
     n_steps = max(steps_of)
     stride = config.sync_every_steps or n_steps
     # Where workers vote, those with one step more must not be alone in a last part: it ends with the others'.
-    last = min(steps_of) if isinstance(setting.combining.policy, RobustPolicy) else n_steps
+    last = min(steps_of) if isinstance(setting.delivery.policy, RobustPolicy) else n_steps
     current = {network.key: network for _, network in members}
     total: dict[str, Update] = {}
     excluded: dict[str, str] = {}
@@ -203,7 +203,7 @@ async def _exchange(
     """Hand out base states where workers lack them, collect updates, combine each network's."""
     networks = {network.key: network for _, network in members}
     copied = {
-        key: setting.combining.audited or setting.combining.detour(network) is not None
+        key: setting.delivery.audited or setting.delivery.detour(network) is not None
         for key, network in networks.items()
     }
     async with BaseStates(setting.exchange, members) as bases:
@@ -232,7 +232,7 @@ async def _exchange(
     for key, network in networks.items():
         own = [update for update in collected.updates if update.slot in network.slots]
         if own and network.state is not None:
-            made = await setting.combining.combine(network, own, collected.excluded.keys())
+            made = await setting.delivery.combine(network, own, collected.excluded.keys())
             work = work.with_aggregated(key, made)
     return work
 

@@ -13,9 +13,9 @@ from flow_nexus_neural.errors import InvalidArguments, NotAvailable, Unsupported
 from tests.unit.engine.training.test_arguments import config
 
 
-def rule(n, consensus="proof-of-learning", **more):
+def rule(n, consensus="proof-of-learning", *, trusted=False, **more):
     asked = TrainRequest(cluster_id="c", dataset="d", **more)
-    found = aggregation_rule(asked, consensus, n)
+    found = aggregation_rule(asked, consensus, n, trusted=trusted)
     return found.name, found.f, found.exact
 
 
@@ -25,6 +25,14 @@ def test_without_a_name_the_consensus_decides():
     assert rule(2, "byzantine") == ("auto", 0, False)
     assert rule(11, "byzantine", aggregation_method="fedavg") == ("federated_averaging", 0, False)
     assert rule(11, "raft", aggregation_method="nnm+krum") == ("nnm+krum", 3, False)
+
+
+def test_rules_are_selected_by_trusted_rows_where_there_are_some_and_nobody_names_a_rule():
+    assert rule(11, "byzantine", trusted=True) == ("validated", 3, False)
+    assert rule(2, "byzantine", trusted=True) == ("validated", 0, False)
+    assert rule(11, "byzantine", trusted=True, byzantine_f=2) == ("validated", 2, True)
+    assert rule(11, "byzantine", trusted=True, aggregation_method="auto") == ("auto", 3, False)
+    assert rule(11, "raft", trusted=True) == ("federated_averaging", 0, False)
 
 
 def test_a_given_number_is_taken():
@@ -60,7 +68,7 @@ def test_a_rule_that_cannot_keep_its_number_is_refused_with_a_way_out(n, more, w
     assert way_out in caught.value.hint
 
 
-@pytest.mark.parametrize("method", ["fltrust", "FedProx", "bucketing"])
+@pytest.mark.parametrize("method", ["FedProx", "bucketing"])
 def test_what_this_version_lacks_is_not_called_unknown(method):
     with pytest.raises(NotAvailable, match=method):
         find_rule(method, "byzantine")
