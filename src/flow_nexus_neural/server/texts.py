@@ -31,7 +31,7 @@ INIT_ARGUMENTS = {
     "topology": (
         "Which nodes neural_cluster_connect links by default. mesh: every pair. ring: each with the next,"
         " the last with the first. star: all with one hub. hierarchical: workers below aggregators below a"
-        " parameter_server. It does not change what is learnt."
+        " parameter_server. It changes what is learnt under gossip only."
     ),
     "architecture": (
         "The network of workers deployed without layers, on windows and vector columns; rows without a"

@@ -79,6 +79,8 @@ def policy_for(
 ) -> AggregationPolicy | None:
     """The policy of a training: the named one, else that of the cluster's consensus.
 
+    Under gossip the plain mean is what neighbours mix to.
+
     Args:
         name: As asked for; None for nothing.
         consensus: Of the cluster.
@@ -86,12 +88,11 @@ def policy_for(
 
     Under gossip the plain mean is what neighbours mix to.
     """
-    found = AVERAGING if name is None else find_policy(name)
-    if consensus == "gossip" and found is AVERAGING:
-        return GOSSIP
-    if consensus == "byzantine" and name is None:
-        return VALIDATED if trusted else AUTO
-    return found
+    if name is None:
+        usual = VALIDATED if trusted else AUTO
+        return {"byzantine": usual, "gossip": GOSSIP}.get(consensus, AVERAGING)
+    found = find_policy(name)
+    return GOSSIP if found is AVERAGING and consensus == "gossip" else found
 
 
 def policy_in_force(name: str, f: int, *, exact: bool) -> AggregationPolicy:

@@ -78,7 +78,7 @@ class _Mixed:
 
 @dataclass
 class Gossip:
-    """The mixing of one course of rounds; stands where `combine.Combining` does for central averages.
+    """The mixing of one course of rounds; stands where `delivery.Delivery` does for central averages.
 
     Attributes:
         audited: Whether the engine looks at every update before it is mixed: in the try that follows one

@@ -86,11 +86,6 @@ class Rounds:
             config.byzantine_f,
             exact="byzantine_f" not in config.chosen,
         )
-        self._gossip = (
-            Gossip(self.cluster, self.exchange, self.policy, self.left_out)
-            if isinstance(self.policy, GossipPolicy)
-            else None
-        )
         trusted = course.trusted
         self.combiner = Combiner(
             context=self.cluster.context,
@@ -98,6 +93,11 @@ class Rounds:
             trusted=None if trusted is None else TrustedRows(self.cluster, trusted),
             run=course.run,
             local_epochs=config.local_epochs,
+        )
+        self._gossip = (
+            Gossip(self.cluster, self.exchange, self.policy, self.left_out)
+            if isinstance(self.policy, GossipPolicy)
+            else None
         )
         self._groups = dict(self.shards.groups)
         self._pace = Pace()
