@@ -85,8 +85,6 @@ def policy_for(
         name: As asked for; None for nothing.
         consensus: Of the cluster.
         trusted: Whether a validator and rows that no liar chose are there to select rules by.
-
-    Under gossip the plain mean is what neighbours mix to.
     """
     if name is None:
         usual = VALIDATED if trusted else AUTO
