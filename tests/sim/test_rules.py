@@ -48,8 +48,12 @@ async def trained(tmp_path, method, service=None):
     told = {} if service is None else {"service": service}
     async with world(tmp_path, **told) as w:
         cluster = await w.cluster(WORKERS.get(method, 5))
+        rows = 240
+        if registry.needs_trusted_rows(method):
+            await w.deploy(cluster, "validator")
+            rows = 900
         status = await w.train(
-            cluster, blobs(240), epochs=12, learning_rate=0.05, aggregation_method=method
+            cluster, blobs(rows), epochs=12, learning_rate=0.05, aggregation_method=method
         )
         versions = await w.versions(cluster)
     assert status.training_status == "completed", status.training_error
