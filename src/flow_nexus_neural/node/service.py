@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from flow_nexus_neural.node.initializers import initial_weights
 from flow_nexus_neural.node.links import announce, observe
 from flow_nexus_neural.node.network import Network
+from flow_nexus_neural.node.raft import RaftSeat
 from flow_nexus_neural.node.regions import Region, publish_to, rows_of, shard_of, state_of
 from flow_nexus_neural.node.trainer import Workspace, train
 from flow_nexus_neural.node.weights import Weights
@@ -38,6 +39,9 @@ from flow_nexus_neural.protocol.messages import (
     Ping,
     Pong,
     Predict,
+    RaftHeld,
+    RaftHold,
+    RaftStep,
     Reply,
     ServiceRequest,
     Train,
@@ -97,6 +101,7 @@ class NodeService:
         self._name = f"{node_id} (incarnation {incarnation})"
         self._held: dict[str, _Held] = {}
         self._regions: dict[str, Region] = {}
+        self._raft = RaftSeat()
         self._running: str | None = None
         self._cancelled = False
         self._steps_done = 0
@@ -105,12 +110,14 @@ class NodeService:
 
     def attach(self, key: str, arrays: Arrays, *, writable: bool) -> None:
         """Store the arrays of a region under a key; replaces a region of that key."""
+        self._raft.forget([key])
         self._regions[key] = Region(key, dict(arrays), writable)
 
     def detach(self, keys: Sequence[str]) -> None:
         """Drop regions; unknown keys are ignored. A running request keeps the arrays it already uses."""
         for key in keys:
             self._regions.pop(key, None)
+        self._raft.forget(keys)
 
     def handle(self, request: ServiceRequest, arrays: Arrays, poll: Poll) -> Answer:
         """Answer one request; any exception becomes a `Failed` reply, and the node goes on.
@@ -138,7 +145,7 @@ class NodeService:
             if self._running is None:
                 torch.set_flush_denormal(False)
 
-    def _answer(  # noqa: C901, PLR0911 - one case a message, which mypy checks
+    def _answer(  # noqa: C901, PLR0911, PLR0912 - one case a message, which mypy checks
         self, request: ServiceRequest, arrays: Arrays, poll: Poll
     ) -> Answer:
         match request:
@@ -164,6 +171,10 @@ class NodeService:
                 return Done(), {}
             case Observe():
                 return self._observe(request), {}
+            case RaftStep():
+                return self._raft.step(request), {}
+            case RaftHold():
+                return self._hold(request), {}
             case _:
                 assert_never(request)
 
@@ -259,6 +270,9 @@ class NodeService:
         return Observed(
             sights=tuple(None if view is None else observe(view, request.reads) for view in views)
         )
+
+    def _hold(self, request: RaftHold) -> RaftHeld:
+        return self._raft.hold(request, state_of(self._region(request.region), request.plan))
 
     def _checkpoint(self, poll: Poll) -> None:
         """Serve short requests; end the running one if it was cancelled."""

@@ -169,12 +169,20 @@ class Records:
     @property
     def voters(self) -> tuple[str, ...]:
         """The configuration in force: the last one in the log, committed or not."""
-        for entry in reversed(self.entries):
-            if entry.kind == "voters":
-                return entry.voters
-        return self.snapshot.voters
+        return self._configuration()[1]
+
+    @property
+    def configured_at(self) -> int:
+        """Index of that configuration, or of the snapshot that has it."""
+        return self._configuration()[0]
 
     def entry(self, index: int) -> LogEntry | None:
         """The entry at an index, where the log has it."""
         place = index - self.snapshot.index - 1
         return self.entries[place] if 0 <= place < len(self.entries) else None
+
+    def _configuration(self) -> tuple[int, tuple[str, ...]]:
+        for entry in reversed(self.entries):
+            if entry.kind == "voters":
+                return entry.index, entry.voters
+        return self.snapshot.index, self.snapshot.voters

@@ -21,6 +21,7 @@ from flow_nexus_neural.protocol.messages.links import (
     Sight,
 )
 from flow_nexus_neural.protocol.messages.memory import Grant, Revoke, Shutdown
+from flow_nexus_neural.protocol.messages.raft import RaftHeld, RaftHold, RaftStep, RaftStepped
 from flow_nexus_neural.protocol.messages.replies import (
     Built,
     Done,
@@ -55,7 +56,18 @@ from flow_nexus_neural.protocol.messages.work import (
 )
 
 Reply = Annotated[
-    Ready | Pong | Done | Built | Weights | Loaded | Trained | Outputs | Observed | Failed,
+    Ready
+    | Pong
+    | Done
+    | Built
+    | Weights
+    | Loaded
+    | Trained
+    | Outputs
+    | Observed
+    | RaftStepped
+    | RaftHeld
+    | Failed,
     Field(discriminator="kind"),
 ]
 
@@ -64,7 +76,18 @@ TransportRequest = Grant | Revoke | Shutdown
 """Answered by `protocol.dispatch`, independently of the node's service."""
 
 ServiceRequest = (
-    Ping | Cancel | Build | GetWeights | Load | Train | Infer | Predict | Announce | Observe
+    Ping
+    | Cancel
+    | Build
+    | GetWeights
+    | Load
+    | Train
+    | Infer
+    | Predict
+    | Announce
+    | Observe
+    | RaftStep
+    | RaftHold
 )
 """Answered by the node's service, `node.service`."""
 
@@ -97,6 +120,10 @@ __all__ = [
     "Ping",
     "Pong",
     "Predict",
+    "RaftHeld",
+    "RaftHold",
+    "RaftStep",
+    "RaftStepped",
     "Ready",
     "Reply",
     "Request",
