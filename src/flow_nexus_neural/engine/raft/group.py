@@ -280,8 +280,11 @@ class VoterGroup:
         return roles.get(leader.name) != ROLES[0] and ROLES[0] in roles.values()
 
     def _candidates(self) -> list[Candidate]:
+        voters = self.network.voters()
         return [
-            Candidate(slot.name, slot.spec.role, lives=slot.healthy)
+            Candidate(
+                slot.name, slot.spec.role, slot.healthy or (slot.arriving and slot.name in voters)
+            )
             for slot in self.cluster.slots
             if slot.state not in GONE
         ]

@@ -16,7 +16,7 @@ class Candidate:
     """A slot that may vote.
 
     Attributes:
-        lives: Whether its process answers. One that does not may come back.
+        lives: Whether its process answers, or is being started.
     """
 
     slot: str
@@ -27,14 +27,15 @@ class Candidate:
 def voters_of(candidates: Sequence[Candidate], present: Collection[str] = ()) -> tuple[str, ...]:
     """The slots that should vote: the largest odd number of them up to five, by role and then by name.
 
-    Two or four never do: they tolerate no more crashes than one or three, and one more can fail.
+    Two or four never do: they tolerate no more crashes than one or three, and one more can fail. A voter that
+    does not live stays one, for it may come back, unless there is another slot in its place.
 
     Args:
         candidates: All slots that are not gone for good.
         present: Slots that vote now; only these count as voters while they do not live.
     """
     eligible = [c for c in candidates if c.lives or c.slot in present]
-    ordered = sorted(eligible, key=lambda c: (ROLES.index(c.role), slot_order(c.slot)))
+    ordered = sorted(eligible, key=lambda c: (not c.lives, ROLES.index(c.role), slot_order(c.slot)))
     number = min(MOST, len(ordered) - (len(ordered) + 1) % 2)
     return tuple(sorted(c.slot for c in ordered[:number]))
 
