@@ -486,6 +486,7 @@ def prediction_report(aggregation: q.Aggregation) -> r.PredictionReport:
         stacker="fallback" if aggregation == "ensemble" else None,
         degraded=False,
         degraded_reason=None,
+        stale=False,
         model_version=50,
         bundle_sha="ab12",
         input_report=r.InputReport(

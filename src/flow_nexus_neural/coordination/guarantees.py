@@ -30,12 +30,26 @@ class Vote:
 
 
 @dataclass(frozen=True, slots=True)
+class Electorate:
+    """Who decides under raft.
+
+    Attributes:
+        voters: Nodes that vote.
+        alive: Those of them whose processes live.
+    """
+
+    voters: int
+    alive: int
+
+
+@dataclass(frozen=True, slots=True)
 class Guarantee:
     """The guarantee of a consensus mode at present.
 
     Attributes:
-        n: Workers that live.
-        f_tolerated: Number of Byzantine (arbitrarily faulty) workers that cannot corrupt a version.
+        n: Workers that live; under raft, voters. f_tolerated: Number of Byzantine (arbitrarily faulty)
+        workers that cannot corrupt a version; under raft,
+            of voters that may crash.
         condition: The condition under which the guarantee holds.
         holds: Whether it holds now.
         reason: What is missing; None if it holds.
@@ -58,16 +72,23 @@ def guarantees(
     n_workers: int,
     evaluator: str | None = None,
     vote: Vote | None = None,
+    electorate: Electorate | None = None,
 ) -> Guarantee:
-    """Compute the guarantee. Of the modes only byzantine is implemented.
+    """Compute the guarantee. Of the modes byzantine and raft are implemented.
 
     Args:
         consensus: The declared mode.
         n_workers: Live workers.
         evaluator: The slot that computes a model's outputs on held-out rows; None if there is none.
         vote: How the latest training combines updates, or the next one will; None for the average.
+        electorate: Who votes, or would if something were to be decided now; of raft only.
+
+    Source of f under raft: Ongaro and Ousterhout, USENIX ATC 2014: a majority of V voters is left when
+    floor((V-1)/2) have crashed.
     """
     vote = vote or Vote(updates=n_workers)
+    if consensus == "raft":
+        return _replicated(electorate or Electorate(0, 0), evaluator, vote)
     reason = _reason(consensus, vote)
     return Guarantee(
         mode=consensus,
@@ -78,6 +99,26 @@ def guarantees(
         reason=reason,
         trusted=("engine",) if evaluator is None else ("engine", evaluator),
         notes=_notes(consensus, evaluator, vote),
+    )
+
+
+def _replicated(electorate: Electorate, evaluator: str | None, vote: Vote) -> Guarantee:
+    """What a replicated log promises: no committed version is lost while a majority lives."""
+    voters, alive = electorate.voters, electorate.alive
+    holds = 2 * alive > voters
+    reason = f"{alive} of {voters} voters are alive" if voters else "no node can vote yet"
+    return Guarantee(
+        mode="raft",
+        n=voters,
+        f_tolerated=(voters - 1) // 2 if holds else 0,
+        condition=_CONDITIONS["raft"],
+        holds=holds,
+        reason=None if holds else reason,
+        trusted=("engine",) if evaluator is None else ("engine", evaluator),
+        notes=(
+            *_notes("raft", evaluator, vote),
+            f"f counts voters that crash; {alive} of {voters} are alive; voters that lie: 0 are tolerated",
+        ),
     )
 
 
@@ -100,7 +141,7 @@ def _notes(consensus: Consensus, evaluator: str | None, vote: Vote) -> tuple[str
     rule = f"rule in force: {'row-weighted average' if plain else vote.rule}"
     if not plain:
         rule += f", f = {vote.f} of {vote.updates} updates"
-    if consensus != "byzantine":
+    if consensus not in ("byzantine", "raft"):
         rule += f"; {consensus} admission is not part of this version"
     spoils = "" if vote.f else "; one lying worker can still spoil a version"
     notes = [

@@ -41,8 +41,9 @@ INIT_ARGUMENTS = {
     ),
     "consensus": (
         "byzantine: a robust rule combines updates, so that fewer than a third of the workers, from 4 on, may"
-        " lie; suspects are in status. Recorded only: proof-of-learning (recomputes updates), raft (needs a"
-        " majority of voters), gossip (averages between neighbours); they combine by the plain mean."
+        " lie; suspects are in status. raft: the plain mean, visible once most of up to five voting nodes"
+        " have it. Recorded only: proof-of-learning (recomputes updates), gossip (averages between"
+        " neighbours); they combine by the plain mean."
     ),
     "wasm_optimization": "Recorded only: nodes run PyTorch, and wasm_enabled stays false.",
     "daa_enabled": (
@@ -240,7 +241,7 @@ STATUS_OUTPUTS = {
     "memory_usage": "percent of limits",
     "nodes": "One per node; empty in summary.",
     "guarantees": _GUARANTEES,
-    "consensus_report": "Under a robust rule: which, and the workers that it suspects.",
+    "consensus_report": "Of a robust rule: its suspects. Of raft: available, reason, voters.",
     "daa": "What autonomy recommends; nothing is carried out.",
     "performance": "Training rows per second, ms of predict.",
     "wasm": "Whether nodes run WASM, and why not.",
@@ -264,6 +265,7 @@ PREDICT_OUTPUTS = {
     "individual_predictions": "By node, for one record.",
     "excluded_nodes": "Left out, and why.",
     "degraded": "true: a node is missing",
+    "stale": "true: raft has no majority for a later version",
     "input_report": "What of the input was used, filled in or ignored.",
     "output": "The file: status (running: call again), sha256, class_counts, metrics by its labels.",
 }

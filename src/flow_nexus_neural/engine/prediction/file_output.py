@@ -122,6 +122,7 @@ class Tally:
     without: int = 0
     batches: int = 0
     degraded: int = 0
+    stale: bool = False
     nodes_used: int | None = None
     nodes_expected: int = 0
     ensemble_size: int | None = None
@@ -149,6 +150,7 @@ class Tally:
         self.rows_done += rows
         self.batches += 1
         self.degraded += made.degraded
+        self.stale |= made.stale
         self.without += int((~usable).sum())
         self.calibrated &= made.calibrated
         self.mode = adapted.mode
@@ -275,6 +277,7 @@ def report_of_all(
         degraded_reason=f"{tally.degraded} of {tally.batches} batches lack a node"
         if tally.degraded
         else None,
+        stale=tally.stale,
         model_version=committed.version,
         bundle_sha=committed.sha,
         input_report=tally.input_report(),

@@ -16,6 +16,7 @@ from flow_nexus_neural.engine.nodes.lifecycle import revive
 from flow_nexus_neural.engine.prediction.fan_out import FanOut
 from flow_nexus_neural.engine.prediction.question import MAX_DEADLINE_S, Question
 from flow_nexus_neural.engine.prediction.reply import Answer, report
+from flow_nexus_neural.engine.raft.gate import cannot_decide
 from flow_nexus_neural.engine.reports import PredictionReport
 from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.engine.state.advice import next_step
@@ -53,6 +54,7 @@ async def predict(cluster: LiveCluster, request: PredictRequest) -> PredictionRe
     committed = in_force(cluster, request)
     refuse_more(cluster)
     with cluster.state.answering():
+        await cannot_decide(cluster)  # so that the reply can say it
         adapted = adapt(committed.schema, request.input_data)
         await bring_back(cluster, request)
         made = await _answer(cluster, request, (committed, adapted), began_s)
@@ -140,6 +142,7 @@ def answer_from(
         weights=weights,
         elapsed_ms=(cluster.clock() - began_s) * 1e3,
         cautions=cluster.state.cautions,
+        undecided=None if cluster.voters is None else cluster.voters.missing,
     )
 
 

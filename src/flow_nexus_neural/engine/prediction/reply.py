@@ -28,6 +28,7 @@ from flow_nexus_neural.vocabulary import Label
 
 MAX_NODE_VALUES = 4000
 LEVEL = 0.9
+STALE = "answered by the last committed version, and none can follow it now"
 NODE_ANSWERS_LEFT_OUT = "node_predictions left out"
 
 Floats = NDArray[np.float64]
@@ -42,6 +43,7 @@ class Answer:
         logits: [rows, n_outputs] of those that answered.
         weights: By slot, of all expected ones.
         cautions: What is to be said of the cluster, whatever was asked.
+        undecided: Why no later version can be committed now; None where one can.
     """
 
     committed: CommittedVersion
@@ -54,6 +56,7 @@ class Answer:
     weights: Mapping[str, float]
     elapsed_ms: float
     cautions: Sequence[str] = ()
+    undecided: str | None = None
 
     @property
     def answered(self) -> list[Slot]:
@@ -80,7 +83,14 @@ def report(
     n_used, n_expected = len(answer.logits), len(answer.slots)
     single = not answer.adapted.is_list
     per_node, individual, node_warnings = _node_answers(answer, fused)
-    warnings = [*answer.cautions, *answer.adapted.warnings, *node_warnings, *_remarks(answer)]
+    stale = [] if answer.undecided is None else [f"{STALE}: {answer.undecided}"]
+    warnings = [
+        *stale,
+        *answer.cautions,
+        *answer.adapted.warnings,
+        *node_warnings,
+        *_remarks(answer),
+    ]
     return PredictionReport(
         cluster_id=cluster_id,
         prediction_id=prediction_id,
@@ -111,6 +121,7 @@ def report(
         stacker="fallback" if answer.request.aggregation == "ensemble" else None,
         degraded=n_used < n_expected,
         degraded_reason=_shortage(n_used, n_expected),
+        stale=answer.undecided is not None,
         model_version=answer.committed.version,
         bundle_sha=answer.committed.sha,
         input_report=_input_report(answer.adapted),

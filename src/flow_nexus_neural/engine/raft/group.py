@@ -118,6 +118,8 @@ class VoterGroup:
             StoreUnavailable: What voters have to remember could not be written.
         """
         await self.load()
+        if self._damage is not None:
+            raise self._unavailable(0.0)
         async with self._turn:
             began_s = self.cluster.clock()
             for seat in self.network.seats.values():
@@ -147,6 +149,8 @@ class VoterGroup:
         """
         await self.load()
         if slot.name in self.network.voters():
+            if self.missing is not None:
+                raise self._unavailable(0.0)
             async with self._turn:
                 rest = [one for one in self._candidates() if one.slot != slot.name]
                 if rest:

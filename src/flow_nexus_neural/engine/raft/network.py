@@ -55,7 +55,6 @@ class VoterNetwork:
         self.cluster = cluster
         self.seats: dict[str, Seat] = {}
         self.passes: Callable[[Message], bool] = everything
-        self._calls = cluster.calls("consensus")
 
     def slot(self, name: str) -> Slot | None:
         """The slot of a voter, if its process can be asked."""
@@ -138,7 +137,8 @@ class VoterNetwork:
         )
         node_id, seat.in_step_with = slot.node_id, None
         try:
-            report, _ = await self._calls.ask(slot, request, self.cluster.context.patience.raft)
+            calls, patience = self.cluster.calls("consensus"), self.cluster.context.patience
+            report, _ = await calls.ask(slot, request, patience.raft)
         except NodeError as failure:
             seat.lose()
             slot.note_error(str(failure))
