@@ -229,10 +229,9 @@ class VoterGroup:
     async def _settle(self) -> None:
         """Let messages on their way arrive, and a preferred voter take over; then compact long logs."""
         for _ in range(SETTLING_ROUNDS):
-            leader = self.network.leader()
-            if leader is None:
-                break
-            if self.network.is_quiet and not self._another_is_preferred(leader):
+            leader = self.network.leader()  # None while one hands over to another
+            settled = leader is not None and not self._another_is_preferred(leader)
+            if settled and self.network.is_quiet:
                 break
             await self._round({})
         state = Compacted(index=self.applied.index, state=self.applied.to_text())
