@@ -260,11 +260,17 @@ class RaftCluster:
             return
         proposal.acknowledged = self.now
         self.acknowledged.append(proposal)
-        entry = self.committed.get(proposal.index)
-        for digest in entry.needs if entry is not None else ():
-            holders = self.ever.get(digest, set()) & set(voter.voters)
-            if len(holders) <= len(voter.voters) // 2:
-                raise Violation(f"seed {self.seed}: committed without the weights")
+        holders = [name for name in voter.voters if self.holds_from(name, proposal.index)]
+        if len(holders) <= len(voter.voters) // 2:
+            raise Violation(f"seed {self.seed}: committed without the weights")
+
+    def holds_from(self, name, index):
+        """Whether a voter ever held the weights of a record at an index, or of a later one that it has."""
+        disk = self.disks[name]
+        return disk.snapshot.index >= index or any(
+            entry.kind == "record" and all(name in self.ever.get(d, ()) for d in entry.needs)
+            for entry in disk.entries[index - disk.snapshot.index - 1 :]
+        )
 
     def check_history(self):
         """Acknowledged records are there, once each, in an order that agrees with real time."""

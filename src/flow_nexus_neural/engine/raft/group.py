@@ -4,7 +4,8 @@ Nothing runs between two questions. Whether the leader still lives shows when so
 the latest; an election then takes as long as the voters need to answer some dozens of steps.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import anyio
 
@@ -22,7 +23,7 @@ from flow_nexus_neural.engine.raft.seat import Seat
 from flow_nexus_neural.engine.raft.weights import digests_of, hand_out, take_back
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
-from flow_nexus_neural.errors import ConsensusUnavailable, StoreCorrupt
+from flow_nexus_neural.errors import ConsensusUnavailable, StoreCorrupt, UpdateRejected
 from flow_nexus_neural.protocol.messages.raft import Compacted, Proposed
 from flow_nexus_neural.protocol.raft_records import Records, Snapshot
 
@@ -53,6 +54,7 @@ class VoterGroup:
         self.elections = 0
         self.commit_ms: float | None = None
         self._damage: str | None = None
+        self._refused: str | None = None
         self._loaded = False
         self._led: tuple[int, str] | None = None
         self._turn = anyio.Lock()
@@ -116,6 +118,7 @@ class VoterGroup:
             and
                 the next one takes its place.
             StoreUnavailable: What voters have to remember could not be written.
+            UpdateRejected: The record does not follow what the log has come to.
         """
         await self.load()
         if self._damage is not None:
@@ -125,18 +128,26 @@ class VoterGroup:
             for seat in self.network.seats.values():
                 seat.failed_to_hold = None
             await self._begin()
-            await self._reconfigure(self._candidates(), began_s)
             wanted = body_digest(body)
             proposed = Proposed(body=body, needs=tuple(sorted(digests_of(networks))))
 
             def orders(leader: Seat) -> Order | None:
                 return None if self._pending(leader, body) else Order(propose=proposed)
 
-            async def prepare() -> None:
-                await hand_out(self.cluster, self._present(), networks)
-
-            await self._drive(lambda: self.applied.digest == wanted, orders, began_s, prepare)
+            self._refused = None
+            await self._drive(
+                lambda: wanted in (self.applied.digest, self._refused), orders, began_s, networks
+            )
+            if self._refused == wanted:
+                raise UpdateRejected(
+                    f"the voters' log is at version {self.applied.version}, which this one does not follow",
+                    hint="start the training again: it goes on from the version in force",
+                )
             self.commit_ms = (self.cluster.clock() - began_s) * 1e3
+            with suppress(
+                ConsensusUnavailable
+            ):  # the record is committed, whoever votes on the next
+                await self._reconfigure(self._candidates(), networks)
             await self._settle()
             await take_back(self.cluster, self._present(), networks)
         self.cluster.changed()
@@ -153,8 +164,9 @@ class VoterGroup:
                 raise self._unavailable(0.0)
             async with self._turn:
                 rest = [one for one in self._candidates() if one.slot != slot.name]
+                committed = self.cluster.committed
                 if rest:
-                    await self._reconfigure(rest, self.cluster.clock())
+                    await self._reconfigure(rest, committed.networks if committed else {})
 
     async def _begin(self) -> None:
         """Choose the first voters of a cluster that has none."""
@@ -166,8 +178,19 @@ class VoterGroup:
         for name in names:
             await self.network.open_seat(name, Records(snapshot=Snapshot(voters=names)))
 
-    async def _reconfigure(self, candidates: list[Candidate], began_s: float) -> None:
-        """Bring the voters to those that should vote, one at a time."""
+    async def _reconfigure(
+        self, candidates: list[Candidate], networks: Mapping[str, NetworkGroup]
+    ) -> None:
+        """Bring the voters to those that should vote, one at a time.
+
+        Args:
+            candidates: Who may vote.
+            networks: Of the version in force, whose weights a new voter must hold to acknowledge it.
+
+        Raises:
+            ConsensusUnavailable: Not in time; who votes has changed as far as it came.
+        """
+        began_s = self.cluster.clock()
         while True:
             present = self.network.voters()
             wanted = voters_of(candidates, present) or present
@@ -176,9 +199,11 @@ class VoterGroup:
                 return
             for name in following:
                 await self.network.open_seat(name, Records())
-            await self._change(following, began_s)
+            await self._change(following, networks, began_s)
 
-    async def _change(self, following: tuple[str, ...], began_s: float) -> None:
+    async def _change(
+        self, following: tuple[str, ...], networks: Mapping[str, NetworkGroup], began_s: float
+    ) -> None:
         def orders(leader: Seat) -> Order | None:
             return None if leader.voters == following else Order(change=following)
 
@@ -188,14 +213,14 @@ class VoterGroup:
                 return False
             return leader.records.configured_at <= self.applied.index
 
-        await self._drive(is_done, orders, began_s)
+        await self._drive(is_done, orders, began_s, networks)
 
     async def _drive(
         self,
         is_done: Callable[[], bool],
         orders: Callable[[Seat], Order | None],
         began_s: float,
-        prepare: Callable[[], Awaitable[None]] | None = None,
+        networks: Mapping[str, NetworkGroup],
     ) -> None:
         """Let voters work until something is decided, for a limited time."""
         patience_s = self.cluster.context.patience.majority_s
@@ -206,9 +231,10 @@ class VoterGroup:
             if self.missing is not None:
                 await self._wait_a_little(0.25)
                 continue
-            if prepare is not None:
-                await prepare()
             leader = self.network.leader()
+            if leader is not None:
+                # Only to those that answered the round before: nobody waits for one that is frozen.
+                await hand_out(self.cluster, self._answering(), networks)
             order = orders(leader) if leader is not None else None
             await self._round({leader.name: order} if leader is not None and order else {})
             n_rounds += 1
@@ -261,7 +287,9 @@ class VoterGroup:
             ]
             if len(having) < majority(voters):
                 return
-            self.applied, _ = apply(self.applied, entry)
+            self.applied, verdict = apply(self.applied, entry)
+            if verdict == "refused":
+                self._refused = body_digest(entry.body)
 
     def _adopt(self, snapshot: Snapshot) -> None:
         if snapshot.index > self.applied.index:
@@ -298,6 +326,10 @@ class VoterGroup:
             (self.network.seats[name], self.network.slot(name)) for name in self.network.living()
         ]
         return [(seat, slot) for seat, slot in found if slot is not None]
+
+    def _answering(self) -> list[tuple[Seat, Slot]]:
+        """Voters that answered the last round."""
+        return [(seat, slot) for seat, slot in self._present() if seat.in_step_with == slot.node_id]
 
     async def _wait_a_little(self, seconds: float) -> None:
         with anyio.move_on_after(seconds):

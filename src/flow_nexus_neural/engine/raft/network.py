@@ -17,7 +17,7 @@ from flow_nexus_neural.coordination.consensus.raft.electorate import ROLES
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.raft.seat import Seat
 from flow_nexus_neural.engine.state.slots import Slot
-from flow_nexus_neural.errors import NodeError
+from flow_nexus_neural.errors import NodeError, NodeTimeout
 from flow_nexus_neural.protocol.messages import RaftStep, RaftStepped
 from flow_nexus_neural.protocol.messages.raft import Compacted, Proposed
 from flow_nexus_neural.protocol.raft_records import Message, Records
@@ -60,8 +60,10 @@ class VoterNetwork:
         """The slot of a voter, if its process can be asked."""
         if name not in self.cluster.slots.names():
             return None
-        slot = self.cluster.slots[name]
-        return slot if slot.healthy else None
+        slot, seat = self.cluster.slots[name], self.seats.get(name)
+        if not slot.healthy or (seat is not None and seat.is_silent(slot.node_id, slot.heard_at_s)):
+            return None
+        return slot
 
     def leader(self) -> Seat | None:
         """Who leads the latest term, as far as its process is known to live."""
@@ -139,6 +141,9 @@ class VoterNetwork:
         try:
             calls, patience = self.cluster.calls("consensus"), self.cluster.context.patience
             report, _ = await calls.ask(slot, request, patience.raft)
+        except NodeTimeout:
+            seat.fall_silent(node_id, self.cluster.clock())
+            return
         except NodeError as failure:
             seat.lose()
             slot.note_error(str(failure))

@@ -22,7 +22,8 @@ class Seat:
         inbox: Messages on their way to it.
         held: The region of each digest of weights that the node holds.
         holder: The node of `held`.
-        failed_to_hold: A node that could not be given weights; it is not asked again.
+        failed_to_hold: A node that could not be given weights; it is not asked again for this version.
+        silent: A node that did not answer a step in time, and when that was.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Seat:
     held: dict[str, str] = field(default_factory=dict)
     holder: str | None = None
     failed_to_hold: str | None = None
+    silent: tuple[str, float] | None = None
 
     @property
     def voters(self) -> tuple[str, ...]:
@@ -55,6 +57,17 @@ class Seat:
         """Its process is gone, or may have done a step that is not durable."""
         self.in_step_with = self.report = None
         self.inbox.clear()
+
+    def fall_silent(self, node_id: str, at_s: float) -> None:
+        """A node did not answer in time: no round waits for it until it was heard again."""
+        self.lose()
+        self.silent = node_id, at_s
+
+    def is_silent(self, node_id: str, heard_at_s: float) -> bool:
+        """Whether nothing was heard of a node since it did not answer in time."""
+        return (
+            self.silent is not None and self.silent[0] == node_id and heard_at_s <= self.silent[1]
+        )
 
     def take_inbox(self) -> tuple[Message, ...]:
         """What arrives with the next step."""

@@ -17,6 +17,10 @@ from flow_nexus_neural.errors import NodeError
 from flow_nexus_neural.protocol.messages import RaftHold
 from flow_nexus_neural.runtime.base import Region
 
+HOLD_S = 1.0
+HOLD_BYTES_PER_S = 20e6
+"""How long voters get to take weights over and compute their digest; nobody waits for a frozen one."""
+
 
 def digests_of(networks: Mapping[str, NetworkGroup]) -> frozenset[str]:
     """Digests of all weights of a version."""
@@ -43,9 +47,10 @@ async def hand_out(
         share = cluster.context.runtime.share
         region = await cluster.context.offload(share, f"raft:{network.digest}", arrays)
         try:
-            async with anyio.create_task_group() as group:
-                for seat, slot in lacking:
-                    group.start_soon(_hand, cluster, seat, slot, network, region)
+            with anyio.move_on_after(HOLD_S + region.nbytes / HOLD_BYTES_PER_S):
+                async with anyio.create_task_group() as group:
+                    for seat, slot in lacking:
+                        group.start_soon(_hand, cluster, seat, slot, network, region)
         finally:
             region.close()  # a voter has its own view of it
 
@@ -66,18 +71,18 @@ async def _hand(
     if network.digest is None or seat.holds(slot.node_id, frozenset({network.digest})):
         return
     calls, node_id = cluster.calls("consensus"), slot.node_id
+    seat.failed_to_hold = node_id  # unless it succeeds in time
     try:
         await calls.grant(slot, region)
         reply, _ = await calls.ask(slot, RaftHold(region=region.key, plan=network.plan), LOAD)
     except NodeError as failure:
-        seat.failed_to_hold = node_id
         slot.note_error(str(failure))
         return
     calls.pulled(region.nbytes)
     if reply.digest != network.digest:
-        seat.failed_to_hold = node_id
         slot.note_error(
             f"as a voter it computed {reply.digest[:12]} of weights {network.digest[:12]}"
         )
         return
+    seat.failed_to_hold = None
     seat.note_held(node_id, network.digest, region.key)

@@ -36,6 +36,18 @@ def test_a_follower_without_the_weights_does_not_acknowledge_the_record():
     assert answer(a, append("a", 1, 2, 1)) == (True, 2)
 
 
+def test_a_record_that_a_later_one_supersedes_needs_no_weights():
+    a = voter("a", 1)
+    a.hold({OTHER})
+    given_up = LogEntry(2, 1, "record", "one", (DIGEST,))
+    assert answer(a, append("a", 1, 1, 1, given_up)) == (True, 1)
+    later = LogEntry(3, 1, "record", "two", (OTHER,))
+    assert answer(a, append("a", 1, 2, 1, later)) == (True, 3)
+    assert answer(a, append("a", 1, 3, 1, LogEntry(4, 1))) == (True, 4)
+    newest = LogEntry(5, 1, "record", "three", (DIGEST,))
+    assert answer(a, append("a", 1, 4, 1, newest)) == (True, 4)
+
+
 def test_records_that_a_majority_has_committed_need_no_weights_any_more():
     a = voter("a", 1)
     old = LogEntry(2, 1, "record", "one", (DIGEST,))

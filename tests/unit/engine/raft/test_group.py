@@ -6,7 +6,7 @@ import pytest
 from flow_nexus_neural.coordination.consensus.raft.applied import body_digest, record
 from flow_nexus_neural.engine.raft import group
 from flow_nexus_neural.engine.raft.group import VoterGroup
-from flow_nexus_neural.errors import ConsensusUnavailable
+from flow_nexus_neural.errors import ConsensusUnavailable, UpdateRejected
 from flow_nexus_neural.protocol.raft_records import LogChange, LogEntry
 from tests.unit.engine.raft.voting import commit, elected, led_by, voting
 
@@ -122,6 +122,15 @@ async def test_a_record_that_was_given_up_is_replaced_by_the_next_one(tmp_path):
         kept = record(2, 1, ["kept"])
         await w.group.commit(kept, {})
         assert w.group.applied.digest == body_digest(kept)
+
+
+async def test_a_record_that_does_not_follow_is_refused_at_once(tmp_path):
+    async with voting(tmp_path) as w:
+        await commit(w, 1)
+        with pytest.raises(UpdateRejected, match="at version 1, which this one does not follow"):
+            await commit(w, 9)
+        await commit(w, 2)
+        assert w.group.applied.version == 2
 
 
 async def test_the_voters_are_chosen_by_role_and_a_parameter_server_leads(tmp_path):

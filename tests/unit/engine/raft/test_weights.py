@@ -100,3 +100,30 @@ async def test_a_network_without_weights_asks_for_nothing(tmp_path):
         assert digests_of(bare) == frozenset()
         await commit(w, 1, networks=bare)
         assert w.group.applied.version == 1
+
+
+async def test_weights_of_a_version_that_was_given_up_are_not_needed_for_the_next(tmp_path):
+    async with voting(tmp_path) as w:
+        await commit(w, 1, networks=weights(1))
+        others = [n for n in w.group.network.voters() if n != led_by(w)]
+        w.group.network.passes = lambda m: m.kind != "append_reply"
+        with pytest.raises(ConsensusUnavailable):
+            await commit(w, 2, networks=weights(2))
+        w.group.network.passes = lambda message: True
+        for name in others:  # nobody but the leader holds the weights that were given up
+            await w.kill(name)
+            await w.deploy(layers=None)
+        await commit(w, 2, networks=weights(3))
+        assert w.group.applied.version == 2
+
+
+async def test_when_all_processes_start_anew_older_weights_are_not_needed(tmp_path):
+    async with voting(tmp_path) as w:
+        for version in (1, 2, 3):
+            await commit(w, version, networks=weights(version))
+        for name in w.group.network.voters():
+            await w.kill(name)
+        for _ in range(3):
+            await w.deploy(layers=None)
+        await commit(w, 4, networks=weights(4))
+        assert w.group.applied.version == 4

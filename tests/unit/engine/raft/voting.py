@@ -19,7 +19,8 @@ async def voting(state_dir, workers=3, *, init=None, **more):
 
 async def commit(w, version, parent=None, networks=None):
     """Let the voters agree on a record, by default without weights."""
-    body = record(version, version - 1 if parent is None else parent, [])
+    told = [network.digest for network in (networks or {}).values()]
+    body = record(version, version - 1 if parent is None else parent, told)
     await w.group.commit(body, networks or {})
 
 

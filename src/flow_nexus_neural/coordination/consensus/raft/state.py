@@ -101,13 +101,18 @@ class VoterState:
 
 
 def acknowledgeable(state: VoterState, last: int, committed: int) -> int:
-    """The last entry up to `last` of which a voter may say that it has it: with all weights it names.
+    """The last entry up to `last` of which a voter may say that it has it.
 
-    Of entries that a majority has acknowledged already nothing depends on one voter more: it acknowledges
-    them without their weights, which may have been superseded long ago.
+    It must hold the weights of the last record that it acknowledges. Earlier ones are superseded: nobody
+    waits for them any more, and their weights may be gone, as those of a version that was given up, or of
+    all versions when every process starts anew. Nor are weights needed of what a majority has acknowledged.
     """
-    for index in range(committed + 1, last + 1):
+    acknowledged = last
+    for index in range(last, committed, -1):
         entry = state.log.entry(index)
-        if entry is not None and not state.holds(entry):
-            return index - 1
-    return last
+        if entry is None or entry.kind != "record":
+            continue
+        if state.holds(entry):
+            break
+        acknowledged = index - 1
+    return acknowledged
