@@ -1,6 +1,5 @@
 """Voters that are real processes: the leader killed and frozen while a cluster trains, and the server."""
 
-import json
 import os
 import signal
 import sys
@@ -15,6 +14,7 @@ from flow_nexus_neural.engine.engine import Engine
 from flow_nexus_neural.engine.raft.gate import voters_of
 from flow_nexus_neural.settings import Settings
 from tests.doubles.limits import HANG_S
+from tests.sim.schedules import newest_version
 from tests.sim.simulated import World, node_of
 
 pytestmark = pytest.mark.anyio
@@ -120,7 +120,7 @@ async def test_term_vote_and_log_survive_the_server(tmp_path):
         served = status.model_version
         assert served >= 3
         # What was served is on more than half of the disks' logs, and the next term goes on from there.
-        having = [name for name, records in stored.items() if has_version(records, served)]
+        having = [name for name, records in stored.items() if newest_version(records) >= served]
         assert len(having) >= 2
         await w.train(cluster, epochs=2)
         status = await w.status(cluster)
@@ -129,10 +129,3 @@ async def test_term_vote_and_log_survive_the_server(tmp_path):
         assert status.model_version >= served + 2
         versions = [entry["model_version"] for entry in await w.versions(cluster)]
         assert versions == list(range(1, len(versions) + 1))
-
-
-def has_version(records, version):
-    """Whether a voter's durable records go as far as a version of the model."""
-    logged = [json.loads(e.body)["version"] for e in records.entries if e.kind == "record"]
-    compacted = json.loads(records.snapshot.state)["version"] if records.snapshot.state else 0
-    return max([compacted, *logged]) >= version

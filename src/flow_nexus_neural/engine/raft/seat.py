@@ -82,8 +82,11 @@ class Seat:
         """
         if report.hard is None and report.snapshot is None and report.log is None:
             return None
-        if report.hard is not None and report.hard.term < self.records.hard.term:
-            raise ValueError(f"term {report.hard.term} came after {self.records.hard.term}")
+        before, hard = self.records.hard, report.hard
+        if hard is not None and hard.term < before.term:
+            raise ValueError(f"term {hard.term} came after {before.term}")
+        if hard is not None and hard.term == before.term and before.vote not in (None, hard.vote):
+            raise ValueError(f"its vote of term {hard.term} went to {before.vote} already")
         return self.records.after(report.hard, report.snapshot, report.log), report.log
 
     def has(self, entry: LogEntry) -> bool:

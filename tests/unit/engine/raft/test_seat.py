@@ -34,6 +34,8 @@ def test_what_a_step_changes_continues_what_is_durable():
     "lie",
     [
         {"hard": HardState(3, "b")},
+        {"hard": HardState(4, "b")},
+        {"hard": HardState(4, None)},
         {"log": LogChange(9, (LogEntry(10, 4),))},
         {"log": LogChange(3, (LogEntry(5, 4),))},
         {"snapshot": Snapshot(1, 1, (), "")},
