@@ -18,6 +18,7 @@ Purpose = Literal[
     "bootstrap",
     "challenge",
     "election",
+    "bucketing",
 ]
 
 

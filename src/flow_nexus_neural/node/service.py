@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from flow_nexus_neural.node.folding import fold_regions
 from flow_nexus_neural.node.initializers import initial_weights
 from flow_nexus_neural.node.links import announce, observe
 from flow_nexus_neural.node.network import Network
@@ -29,6 +30,8 @@ from flow_nexus_neural.protocol.messages import (
     Cancel,
     Done,
     Failed,
+    Fold,
+    Folded,
     GetWeights,
     Infer,
     Load,
@@ -175,6 +178,8 @@ class NodeService:
                 return self._raft.step(request), {}
             case RaftHold():
                 return self._hold(request), {}
+            case Fold():
+                return self._fold(request, poll), {}
             case _:
                 assert_never(request)
 
@@ -273,6 +278,9 @@ class NodeService:
 
     def _hold(self, request: RaftHold) -> RaftHeld:
         return self._raft.hold(request, state_of(self._region(request.region), request.plan))
+
+    def _fold(self, request: Fold, poll: Poll) -> Folded:
+        return fold_regions(request, self._region, lambda: self._checkpoint(poll))
 
     def _checkpoint(self, poll: Poll) -> None:
         """Serve short requests; end the running one if it was cancelled."""

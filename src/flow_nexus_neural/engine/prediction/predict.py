@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import anyio
 
+from flow_nexus_neural.coordination.quorum import robust_quorum
 from flow_nexus_neural.data.adapter import adapt
 from flow_nexus_neural.data.schema import Adapted, DataSchema
 from flow_nexus_neural.engine.context import EngineContext
@@ -15,7 +16,7 @@ from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.lifecycle import revive
 from flow_nexus_neural.engine.prediction.fan_out import FanOut
 from flow_nexus_neural.engine.prediction.question import MAX_DEADLINE_S, Question
-from flow_nexus_neural.engine.prediction.reply import Answer, report
+from flow_nexus_neural.engine.prediction.reply import STALE, Answer, report
 from flow_nexus_neural.engine.raft.gate import cannot_decide
 from flow_nexus_neural.engine.reports import PredictionReport
 from flow_nexus_neural.engine.requests import PredictRequest
@@ -38,7 +39,7 @@ COMEBACK_S = 30.0
 """How long nodes that must be started first are waited for, by callers without a deadline of their own."""
 MS_PER_FURTHER_RECORD = 5
 LATE_ANSWER_S = 5.0
-"""How long the first answer is waited for when nobody met a default deadline."""
+"""How long fewer answers than are of use are waited for after a default deadline."""
 
 
 async def predict(cluster: LiveCluster, request: PredictRequest) -> PredictionReport:
@@ -131,6 +132,8 @@ def answer_from(
         began_s: When the request came.
     """
     (committed, adapted), (gathered, weights) = read, found
+    undecided = None if cluster.voters is None else cluster.voters.missing
+    stale = () if undecided is None else (f"{STALE}: {undecided}",)
     return Answer(
         committed=committed,
         request=request,
@@ -141,8 +144,8 @@ def answer_from(
         excluded=gathered.excluded,
         weights=weights,
         elapsed_ms=(cluster.clock() - began_s) * 1e3,
-        cautions=cluster.state.cautions,
-        undecided=None if cluster.voters is None else cluster.voters.missing,
+        cautions=(*stale, *cluster.state.cautions),
+        undecided=undecided,
     )
 
 
@@ -240,7 +243,8 @@ async def gather(
     patience_s = None if request.deadline_ms is not None else LATE_ANSWER_S
     if limit_s is None or request.deadline_ms is not None:
         limit_s = deadline_s(cluster.context, request, len(adapted.x))
-    await fan_out.ask(asked, limit_s, patience_s)
+    needed = robust_quorum(len(expected), 0).needed if committed.bundle.robust else 1
+    await fan_out.ask(asked, limit_s, patience_s, needed)
     if not fan_out.logits:
         raise NoServingNode(
             f"0 of {len(expected)} serving nodes answered ({len(asked)} asked, deadline"

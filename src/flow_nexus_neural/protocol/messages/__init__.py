@@ -13,6 +13,14 @@ from typing import Annotated
 
 from pydantic import Field
 
+from flow_nexus_neural.protocol.messages.folding import (
+    MAX_PARTS,
+    MAX_SOURCES,
+    Fold,
+    Folded,
+    FoldPart,
+    FoldSource,
+)
 from flow_nexus_neural.protocol.messages.links import (
     LINK_LAYOUT,
     Announce,
@@ -65,6 +73,7 @@ Reply = Annotated[
     | Trained
     | Outputs
     | Observed
+    | Folded
     | RaftStepped
     | RaftHeld
     | Failed,
@@ -86,6 +95,7 @@ ServiceRequest = (
     | Predict
     | Announce
     | Observe
+    | Fold
     | RaftStep
     | RaftHold
 )
@@ -97,7 +107,9 @@ __all__ = [
     "LINK_LAYOUT",
     "MAX_CPU_S",
     "MAX_LOSS",
+    "MAX_PARTS",
     "MAX_ROUNDING",
+    "MAX_SOURCES",
     "NODE_BATCH_SIZE",
     "NODE_LEARNING_RATE",
     "Announce",
@@ -108,6 +120,10 @@ __all__ = [
     "Digest",
     "Done",
     "Failed",
+    "Fold",
+    "FoldPart",
+    "FoldSource",
+    "Folded",
     "GetWeights",
     "Grant",
     "Infer",

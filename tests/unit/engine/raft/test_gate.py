@@ -38,7 +38,7 @@ async def test_every_version_of_a_training_is_replicated_with_what_the_ledger_sa
 
 async def test_the_weights_are_those_of_the_same_training_under_another_mode(tmp_path):
     digests = []
-    for mode in ("raft", "gossip"):
+    for mode in ("raft", "proof-of-learning"):
         async with running(tmp_path / mode, 3, init={"consensus": mode}) as w:
             await w.train(epochs=3)
             digests.append([entry["weights_digest"] for entry in await w.ledger("version")])
