@@ -126,15 +126,20 @@ async def _schedule(state_dir, seed, real, consensus):
 
 
 def replicated_is_what_is_served(voters, ledger):
-    """Whatever version the ledger has come to, more than half of the voters have it on disk."""
+    """Whatever version the ledger has come to, more than half of those who voted on it have it on disk."""
     served = max(
         (entry["model_version"] for entry in ledger if entry["kind"] == "version"), default=0
     )
     if served == 0:
         return
     best = max(voters.values(), key=lambda records: (last_term(records), records.last_index))
-    having = [name for name in best.voters if newest_version(voters[name]) >= served]
-    assert len(having) > len(best.voters) // 2
+    deciding = best.snapshot.voters
+    for entry in best.entries:
+        if entry.kind == "record" and json.loads(entry.body)["version"] >= served:
+            break
+        deciding = entry.voters or deciding
+    having = [name for name in deciding if newest_version(voters[name]) >= served]
+    assert len(having) > len(deciding) // 2
 
 
 def last_term(records):

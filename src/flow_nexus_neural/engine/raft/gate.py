@@ -10,6 +10,7 @@ from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.raft.group import VoterGroup
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.protocol.digest import json_digest
+from flow_nexus_neural.protocol.raft_records import MAX_BODY_CHARACTERS
 
 EVIDENCE = "evidence"
 """Part of a ledger entry with numbers that explain a fold: replicated by its digest, for it may be long."""
@@ -46,7 +47,10 @@ async def agree(
     if group is None:
         return
     parent = cluster.committed.version if cluster.committed else 0
-    await group.commit(record(version, parent, [_replicated(e) for e in entries]), networks)
+    body = record(version, parent, [_replicated(entry) for entry in entries])
+    if len(body) > MAX_BODY_CHARACTERS:
+        body = record(version, parent, [_shortened(entry) for entry in entries])
+    await group.commit(body, networks)
 
 
 async def await_majority(cluster: LiveCluster) -> None:
@@ -63,6 +67,14 @@ async def cannot_decide(cluster: LiveCluster) -> str | None:
         return None
     await group.load()
     return group.missing
+
+
+def _shortened(entry: Mapping[str, JsonValue]) -> JsonValue:
+    """An entry of so many workers that it does not fit: its lists and tables are replicated by digest."""
+    return {
+        name: json_digest(value) if isinstance(value, list | dict) else value
+        for name, value in entry.items()
+    }
 
 
 def _replicated(entry: Mapping[str, JsonValue]) -> JsonValue:

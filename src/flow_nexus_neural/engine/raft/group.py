@@ -28,10 +28,13 @@ from flow_nexus_neural.protocol.messages.raft import Compacted, Proposed
 from flow_nexus_neural.protocol.raft_records import Records, Snapshot
 
 MAX_LOG_ENTRIES = 64
+MAX_LOG_CHARACTERS = 1 << 17
 """A longer log is compacted: the records of a voter travel to its next process in one frame."""
 PATIENT_ROUNDS = 120
 """After so many rounds without a result it is waited between two, for nothing may come of it soon."""
 PAUSE_S = 0.05
+LOOK_S = 0.25
+"""How often it is looked whether a majority is back, if nothing tells sooner."""
 SETTLING_ROUNDS = 40
 GONE = frozenset({"retired", "quarantined", "failed_permanently"})
 """States of a slot whose process does not come back by itself or by a plain deploy."""
@@ -102,21 +105,20 @@ class VoterGroup:
             ConsensusUnavailable: There is none in time.
         """
         await self.load()
-        cluster, patience_s = self.cluster, self.cluster.context.patience.majority_s
-        with anyio.move_on_after(patience_s):
-            while self.missing is not None and self._damage is None:
-                await cluster.changes.wait_beyond(cluster.changes.count)
-            if self.missing is None:
-                return
-        raise self._unavailable(patience_s)
+        patience_s = self.cluster.context.patience.majority_s
+        began_s = self.cluster.clock()
+        while self.missing is not None:
+            waited_s = self.cluster.clock() - began_s
+            if waited_s >= patience_s or self._damage is not None:
+                raise self._unavailable(waited_s)
+            await self._wait_a_little(LOOK_S)
 
     async def commit(self, body: str, networks: Mapping[str, NetworkGroup]) -> None:
         """Return when a record is committed by a majority that holds the weights of its version.
 
         Raises:
-            ConsensusUnavailable: That did not happen in time. It may still: the record is then not served,
-            and
-                the next one takes its place.
+            ConsensusUnavailable: Not in time. Should it happen later, the record is not served, and the next
+                one takes its place.
             StoreUnavailable: What voters have to remember could not be written.
             UpdateRejected: The record does not follow what the log has come to.
         """
@@ -144,9 +146,8 @@ class VoterGroup:
                     hint="start the training again: it goes on from the version in force",
                 )
             self.commit_ms = (self.cluster.clock() - began_s) * 1e3
-            with suppress(
-                ConsensusUnavailable
-            ):  # the record is committed, whoever votes on the next
+            # Whoever votes on the next record: this one is committed.
+            with suppress(ConsensusUnavailable):
                 await self._reconfigure(self._candidates(), networks)
             await self._settle()
             await take_back(self.cluster, self._present(), networks)
@@ -229,7 +230,7 @@ class VoterGroup:
             if self.cluster.clock() - began_s >= patience_s:
                 raise self._unavailable(patience_s)
             if self.missing is not None:
-                await self._wait_a_little(0.25)
+                await self._wait_a_little(LOOK_S)
                 continue
             leader = self.network.leader()
             if leader is not None:
@@ -264,7 +265,7 @@ class VoterGroup:
         long = {
             seat.name: Order(compact=state)
             for seat in self.network.seats.values()
-            if len(seat.records.entries) > MAX_LOG_ENTRIES
+            if _is_long(seat.records)
             and seat.report is not None
             and seat.report.commit >= state.index
         }
@@ -338,6 +339,11 @@ class VoterGroup:
     def _unavailable(self, waited_s: float) -> ConsensusUnavailable:
         why = self.missing or "no majority of the voters acknowledged it"
         return ConsensusUnavailable(
-            f"raft cannot commit: {why} (waited {waited_s:g} s)",
+            f"raft cannot commit: {why} (waited {waited_s:.0f} s)",
             hint="the last committed version answers on; call neural_cluster_status to see the voters",
         )
+
+
+def _is_long(records: Records) -> bool:
+    text = sum(len(entry.body) for entry in records.entries)
+    return len(records.entries) > MAX_LOG_ENTRIES or text > MAX_LOG_CHARACTERS

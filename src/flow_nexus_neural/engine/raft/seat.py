@@ -9,6 +9,8 @@ from flow_nexus_neural.protocol.raft_records import LogChange, LogEntry, Message
 
 MAX_WAITING = 4 * MAX_MESSAGES
 """Messages kept for a voter; a network may lose the others."""
+MAX_TEXT = 1 << 18
+"""Most text of the records that arrive with one step, in characters."""
 
 
 @dataclass
@@ -70,9 +72,15 @@ class Seat:
         )
 
     def take_inbox(self) -> tuple[Message, ...]:
-        """What arrives with the next step."""
-        n_messages = min(MAX_MESSAGES, len(self.inbox))
-        return tuple(self.inbox.popleft() for _ in range(n_messages))
+        """What arrives with the next step: as much as fits into one frame, at least one message."""
+        taken: list[Message] = []
+        room = MAX_TEXT
+        while self.inbox and len(taken) < MAX_MESSAGES:
+            room -= sum(len(entry.body) for entry in self.inbox[0].entries)
+            if taken and room < 0:
+                break
+            taken.append(self.inbox.popleft())
+        return tuple(taken)
 
     def changed(self, report: RaftStepped) -> tuple[Records, LogChange | None] | None:
         """Its records after a step, and how its log changed; None where nothing did.

@@ -8,6 +8,7 @@ import pytest
 from flow_nexus_neural.engine.ports import REAL_PORTS
 from flow_nexus_neural.engine.raft.gate import agree, await_majority, cannot_decide, voters_of
 from flow_nexus_neural.errors import ConsensusUnavailable
+from flow_nexus_neural.protocol.digest import json_digest
 from tests.unit.engine.raft.voting import commit, led_by, voting
 from tests.unit.engine.running import running
 
@@ -43,6 +44,17 @@ async def test_the_weights_are_those_of_the_same_training_under_another_mode(tmp
             await w.train(epochs=3)
             digests.append([entry["weights_digest"] for entry in await w.ledger("version")])
     assert digests[0] == digests[1]
+
+
+async def test_an_entry_that_is_too_long_is_replicated_by_the_digests_of_its_lists(tmp_path):
+    async with voting(tmp_path) as w:
+        many = [{"slot": f"worker-{n}", "update_digest": "d" * 64} for n in range(1000)]
+        entry = {"kind": "version", "cohort": "c0", "contributors": many, "evidence": {"n": 1.0}}
+        await agree(w.cluster, 1, {}, [entry])
+        (told,) = records(w)[-1]["entries"]
+        assert told["cohort"] == "c0"
+        assert told["contributors"] == json_digest(many)
+        assert told["evidence"] == json_digest({"n": 1.0})
 
 
 async def test_no_other_mode_has_voters(tmp_path):

@@ -1,6 +1,6 @@
 import pytest
 
-from flow_nexus_neural.engine.raft.seat import MAX_WAITING, Seat
+from flow_nexus_neural.engine.raft.seat import MAX_TEXT, MAX_WAITING, Seat
 from flow_nexus_neural.protocol.messages import RaftStepped
 from flow_nexus_neural.protocol.messages.raft import MAX_MESSAGES
 from flow_nexus_neural.protocol.raft_records import (
@@ -67,6 +67,15 @@ def test_messages_wait_in_order_and_those_that_are_too_many_are_lost():
     assert [message.index for message in taken] == list(range(3, 3 + MAX_MESSAGES))
     seat.lose()
     assert seat.take_inbox() == ()
+
+
+def test_no_more_text_arrives_at_once_than_fits_into_a_frame():
+    seat, long = Seat("a", STORED), LogEntry(4, 4, "record", "x" * (MAX_TEXT // 3))
+    for _ in range(8):
+        seat.inbox.append(Message("append", "b", "a", 4, entries=(long,)))
+    assert [len(seat.take_inbox()) for _ in range(4)] == [3, 3, 2, 0]
+    seat.inbox.append(Message("append", "b", "a", 4, entries=(long,) * 9))
+    assert len(seat.take_inbox()) == 1
 
 
 def test_weights_are_held_by_one_process_only_and_until_others_take_their_place():
