@@ -4,10 +4,13 @@ import anyio
 import pytest
 
 from flow_nexus_neural.coordination.consensus.raft.applied import body_digest, record
+from flow_nexus_neural.coordination.consensus.raft.timing import ELECTION_MS
 from flow_nexus_neural.engine.raft import group
 from flow_nexus_neural.engine.raft.group import VoterGroup
+from flow_nexus_neural.engine.raft.network import TICK_MS
 from flow_nexus_neural.errors import ConsensusUnavailable, UpdateRejected
 from flow_nexus_neural.protocol.raft_records import LogChange, LogEntry
+from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.unit.engine.raft.voting import commit, elected, led_by, voting
 
 
@@ -74,6 +77,25 @@ async def test_the_death_of_the_leader_is_noticed_when_something_is_decided(tmp_
         assert w.group.elections == 2
 
 
+@pytest.mark.parametrize("fault", ["freeze", "kill", "ignore"])
+async def test_a_leader_that_dies_or_freezes_in_the_middle_costs_less_than_three_seconds(
+    tmp_path, fault
+):
+    faults = FaultPlan()
+    async with voting(tmp_path, 5, faults=faults) as w:
+        await commit(w, 1)
+        first = led_by(w)
+        for nth in (1, 2, 3):  # its next step, or one of those after
+            getattr(faults, fault)(first, "raft_step", nth=faults.met(first, "raft_step") + nth)
+            began_s = w.cluster.clock()
+            await commit(w, 1 + nth)
+            assert w.cluster.clock() - began_s < 2.5
+            assert w.group.applied.version == 1 + nth
+            if led_by(w) != first:
+                break
+        assert led_by(w) != first
+
+
 async def test_a_leader_that_reaches_no_majority_decides_nothing_and_another_one_does(tmp_path):
     async with voting(tmp_path, 5) as w:
         await commit(w, 1)
@@ -82,6 +104,10 @@ async def test_a_leader_that_reaches_no_majority_decides_nothing_and_another_one
         await commit(w, 2)
         assert led_by(w) != cut_off
         seat = w.group.network.seats[cut_off]
+        for _ in range(
+            2 * ELECTION_MS // TICK_MS
+        ):  # it counts who answers once in an election timeout
+            await w.group.network.round(TICK_MS)
         assert seat.report.role != "leader"  # check quorum: it stepped down by itself
         assert seat.report.commit < w.group.network.leader().report.commit
         w.group.network.passes = lambda message: True
