@@ -41,9 +41,9 @@ INIT_ARGUMENTS = {
     ),
     "consensus": (
         "byzantine: robust rules combine updates and predictions, so that fewer than a third of the workers,"
-        " from 4 on, may lie; suspects are in status. gossip: workers average with their neighbours only; how"
-        " far apart they are is in status. Recorded only: proof-of-learning (recomputes updates), raft (needs"
-        " a majority of voters); they combine by the plain mean."
+        " from 4 on, may lie; suspects are in status. raft: the plain mean, visible once most of up to five"
+        " voting nodes have it. gossip: workers average with their neighbours only; how far apart they are is"
+        " in status. Recorded only: proof-of-learning (recomputes updates); it combines by the plain mean."
     ),
     "wasm_optimization": "Recorded only: nodes run PyTorch, and wasm_enabled stays false.",
     "daa_enabled": (
@@ -249,7 +249,7 @@ STATUS_OUTPUTS = {
     "memory_usage": "percent of limits",
     "nodes": "One per node; empty in summary.",
     "guarantees": _GUARANTEES,
-    "consensus_report": "What a robust rule suspects; under gossip, how far apart workers are.",
+    "consensus_report": "A robust rule's suspects; gossip: how far apart workers are; raft: its voters.",
     "daa": "What autonomy recommends; nothing is carried out.",
     "performance": "Training rows per second, ms of predict.",
     "wasm": "Whether nodes run WASM, and why not.",
@@ -274,6 +274,7 @@ PREDICT_OUTPUTS = {
     "excluded_nodes": "Left out, and why.",
     "quorum": "byzantine: answers needed and got, and f that may lie; below it decision is no_quorum.",
     "degraded": "true: a node is missing",
+    "stale": "true: raft has no majority for a later version",
     "input_report": "What of the input was used, filled in or ignored.",
     "output": "The file: status (running: call again), sha256, class_counts, metrics by its labels.",
 }
