@@ -2,9 +2,9 @@
 # safetensors 0.8.0, numpy: a transposed or Fortran-ordered array is saved in the order of its memory under its
 # own shape, without an error or a warning, and loads back as another matrix.
 #
-# A weight matrix that comes from another framework is often a transposed view. safetensors.torch refuses a
-# tensor that is not contiguous; safetensors.numpy takes the array's buffer as it lies. The digest of such a
-# file is in order, its shapes are in order, and the model answers nonsense. numpy.ascontiguousarray before
+# A weight matrix that comes from another framework is often a transposed view. The array's buffer is saved as it
+# lies: the digest of such a file is in order, its shapes are in order, and the model answers nonsense.
+# numpy.ascontiguousarray before saving is the way out.
 #
 # Seen with safetensors 0.8.0, numpy 2.4.6, Python 3.11: "transposed equal: False, Fortran equal: False,
 # contiguous copy equal: True".
