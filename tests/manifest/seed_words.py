@@ -7,6 +7,9 @@ from tests.manifest.files import (
     DEPLOY,
     ENSEMBLE,
     EXAMPLES,
+    EXCHANGES,
+    GOSSIP,
+    GOSSIP_LOCAL,
     GUARANTEES,
     KERAS,
     LEARN,
@@ -61,11 +64,10 @@ TOPOLOGIES: tuple[Promise, ...] = (
         TOPOLOGY / "a_ring_is_a_cycle_in_canonical_order",
         *EACH_TOPOLOGY,
     ),
-    INIT.not_built(
+    INIT.held(
         "seed.links.carry-weights",
         "Models travel from node to node along the links of the topology.",
-        "weights do not travel along the links yet, they pass through the engine",
-        BUILD / "each_topology_is_planned_measured_and_reported",
+        EXCHANGES / "four_topologies_give_one_result_and_the_bytes_of_their_formulas",
     ),
 )
 
@@ -128,11 +130,14 @@ CONSENSUS = (
         *SAYS_SO,
         GUARANTEES / "only_a_replicated_log_speaks_of_durability",
     ),
-    INIT.not_built(
+    INIT.held(
         "seed.consensus.gossip",
         "Under gossip nodes average with their neighbours only, until all agree.",
-        RULE,
-        *SAYS_SO,
+        GOSSIP / "every_worker_goes_on_from_its_own_state",
+        GOSSIP / "the_engine_sees_no_weight_between_two_barriers",
+        GOSSIP / "the_better_a_topology_mixes_the_nearer_are_its_workers",
+        GOSSIP_LOCAL / "workers_that_mix_learn_as_much_as_those_that_are_averaged",
+        GOSSIP / "the_guarantee_holds_for_crashes_and_no_liar",
     ),
 )
 

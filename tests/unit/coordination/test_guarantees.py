@@ -7,7 +7,7 @@ from flow_nexus_neural.engine.reports import Guarantees
 from flow_nexus_neural.vocabulary import Consensus
 
 
-@pytest.mark.parametrize("mode", get_args(Consensus))
+@pytest.mark.parametrize("mode", sorted({*get_args(Consensus)} - {"gossip"}))
 @pytest.mark.parametrize("n", [0, 3, 11])
 def test_no_mode_promises_what_the_plain_average_cannot_keep(mode, n):
     stated = guarantees(mode, n)
@@ -52,6 +52,30 @@ def test_byzantine_says_what_is_missing_for_it(vote, missing):
     assert (stated.holds, stated.f_tolerated) == (False, 0)
     assert missing in stated.reason
     assert ("spoil" in stated.notes[1]) is (vote.f == 0)
+
+
+@pytest.mark.parametrize("rule", ["gossip", "push_sum"])
+def test_gossip_tolerates_crashes_and_no_liar(rule):
+    stated = guarantees("gossip", 5, vote=Vote(rule, updates=5))
+    assert (stated.holds, stated.f_tolerated, stated.reason) == (True, 0, None)
+    assert "no node lies" in stated.condition
+    assert "plain mean of the workers' states" in stated.notes[0]
+    assert any("crashes are tolerated" in note for note in stated.notes)
+    assert "one lying worker can still spoil" in stated.notes[1]
+
+
+@pytest.mark.parametrize(
+    ("vote", "missing"),
+    [
+        (Vote("gossip", 1), "takes two workers"),
+        (Vote("gossip", 5, obstacle="nodes are blind"), "nodes are blind"),
+        (Vote("federated_averaging", 5), "made by federated_averaging"),
+    ],
+)
+def test_gossip_says_what_is_missing_for_it(vote, missing):
+    stated = guarantees("gossip", 5, vote=vote)
+    assert (stated.holds, stated.f_tolerated) == (False, 0)
+    assert missing in stated.reason
 
 
 def test_every_mode_names_its_own_condition():

@@ -7,6 +7,7 @@ import pytest
 
 from flow_nexus_neural.coordination.consensus.auto import Auto
 from flow_nexus_neural.coordination.consensus.coordinate_rules import BULYAN, TRIMMED_MEAN
+from flow_nexus_neural.coordination.consensus.gossip import GOSSIP
 from flow_nexus_neural.coordination.consensus.registry import (
     AUTO,
     AVERAGING,
@@ -263,8 +264,9 @@ def test_the_default_takes_the_rule_that_the_number_of_updates_allows_and_says_w
 
 def test_the_consensus_of_the_cluster_decides_where_no_rule_is_named():
     assert policy_for(None, "byzantine") is AUTO
-    for other in ("proof-of-learning", "raft", "gossip"):
+    for other in ("proof-of-learning", "raft"):
         assert policy_for(None, other) is AVERAGING
+    assert policy_for(None, "gossip") is policy_for("fedavg", "gossip") is GOSSIP
     assert policy_for("fedavg", "byzantine") is AVERAGING
     assert policy_for("nonsense", "byzantine") is None
 

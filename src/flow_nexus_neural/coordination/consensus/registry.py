@@ -8,6 +8,7 @@ from flow_nexus_neural.coordination.consensus.coordinate_rules import (
     MEAN_AROUND_MEDIAN,
     TRIMMED_MEAN,
 )
+from flow_nexus_neural.coordination.consensus.gossip import GOSSIP, PUSH_SUM
 from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
 from flow_nexus_neural.coordination.consensus.robust_rule import FRONTS, RobustRule
 from flow_nexus_neural.coordination.consensus.tolerance import RobustPolicy, Tolerance
@@ -49,6 +50,10 @@ POLICIES: tuple[AggregationPolicy, ...] = (
 )
 
 
+MIXING: tuple[AggregationPolicy, ...] = (GOSSIP, PUSH_SUM)
+"""Those of consensus gossip, under which there are no others."""
+
+
 def find_policy(name: str) -> AggregationPolicy | None:
     """The policy with this name or alias, without regard to case, spaces and dashes; None if there is none.
 
@@ -58,7 +63,7 @@ def find_policy(name: str) -> AggregationPolicy | None:
     *fronts, wanted = (
         part.strip().replace("-", "_").replace(" ", "_") for part in name.lower().split("+")
     )
-    for policy in POLICIES:
+    for policy in (*POLICIES, *MIXING):
         if wanted in (policy.name, *policy.aliases):
             return _behind(fronts, policy)
     return None
@@ -74,16 +79,18 @@ def policy_for(
 ) -> AggregationPolicy | None:
     """The policy of a training: the named one, else that of the cluster's consensus.
 
+    Under gossip the plain mean is what neighbours mix to.
+
     Args:
         name: As asked for; None for nothing.
         consensus: Of the cluster.
         trusted: Whether a validator and rows that no liar chose are there to select rules by.
     """
-    if name is not None:
-        return find_policy(name)
-    if consensus != "byzantine":
-        return AVERAGING
-    return VALIDATED if trusted else AUTO
+    if name is None:
+        usual = VALIDATED if trusted else AUTO
+        return {"byzantine": usual, "gossip": GOSSIP}.get(consensus, AVERAGING)
+    found = find_policy(name)
+    return GOSSIP if found is AVERAGING and consensus == "gossip" else found
 
 
 def policy_in_force(name: str, f: int, *, exact: bool) -> AggregationPolicy:
@@ -99,7 +106,7 @@ def policy_in_force(name: str, f: int, *, exact: bool) -> AggregationPolicy:
 
 
 def spellings() -> str:
-    """All policies with their aliases, for errors."""
+    """All policies with their aliases, for errors; those of gossip are not among them."""
     each = ", ".join(
         f"{policy.name!r} ({', '.join(policy.aliases)})" if policy.aliases else repr(policy.name)
         for policy in POLICIES

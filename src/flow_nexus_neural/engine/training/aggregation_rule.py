@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from flow_nexus_neural.coordination.consensus.gossip import GossipPolicy
 from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
 from flow_nexus_neural.coordination.consensus.registry import (
     AUTO,
@@ -11,7 +12,7 @@ from flow_nexus_neural.coordination.consensus.registry import (
 )
 from flow_nexus_neural.coordination.consensus.tolerance import RobustPolicy
 from flow_nexus_neural.engine.requests import TrainRequest
-from flow_nexus_neural.errors import InvalidArguments, NotAvailable
+from flow_nexus_neural.errors import InvalidArguments, NotAvailable, UnsupportedCombination
 from flow_nexus_neural.vocabulary import BYZANTINE_F, Consensus
 
 LATER_METHODS = {
@@ -52,10 +53,12 @@ def find_rule(
 
     Raises:
         NotAvailable: A method that this version does not have.
+        UnsupportedCombination: A method that contradicts the consensus.
         InvalidArguments: No method at all.
     """
     policy = policy_for(method, consensus, trusted=trusted)
     if policy is not None:
+        _refuse_contradiction(policy, consensus)
         return policy
     why = LATER_METHODS.get(str(method).strip().lower().replace("-", "_"))
     if why is not None:
@@ -67,9 +70,28 @@ def find_rule(
     )
 
 
-def is_robust(request: TrainRequest, consensus: Consensus) -> bool:
-    """Whether the rule of this training counts on lying workers: then every worker is asked by default."""
-    return isinstance(find_rule(request.aggregation_method, consensus), RobustPolicy)
+def _refuse_contradiction(policy: AggregationPolicy, consensus: Consensus) -> None:
+    if consensus == "gossip" and not isinstance(policy, GossipPolicy):
+        raise UnsupportedCombination(
+            f"aggregation_method {policy.name!r} needs the updates of all workers at one place, and under"
+            " consensus gossip a worker sees those of its neighbours only",
+            hint="leave aggregation_method out, or choose consensus byzantine with neural_cluster_init",
+        )
+    if consensus != "gossip" and isinstance(policy, GossipPolicy):
+        raise UnsupportedCombination(
+            f"aggregation_method {policy.name!r} belongs to consensus gossip, and this cluster has"
+            f" {consensus}",
+            hint="leave aggregation_method out, or choose consensus gossip with neural_cluster_init",
+        )
+
+
+def asks_all(request: TrainRequest, consensus: Consensus) -> bool:
+    """Whether every worker trains in each round unless fewer are asked for.
+
+    A sample would be outvoted by fewer liars than all are; and under gossip every worker has its own state.
+    """
+    policy = find_rule(request.aggregation_method, consensus)
+    return isinstance(policy, RobustPolicy | GossipPolicy)
 
 
 def aggregation_rule(
@@ -90,9 +112,12 @@ def aggregation_rule(
     policy = find_rule(request.aggregation_method, consensus, trusted=trusted)
     if not isinstance(policy, RobustPolicy):
         if wanted:
+            robust = "set aggregation_method to auto or another robust rule"
+            if isinstance(policy, GossipPolicy):
+                robust = "choose consensus byzantine with neural_cluster_init"
             raise InvalidArguments(
                 f"byzantine_f={wanted}: {policy.name} tolerates no lying worker",
-                hint="set aggregation_method to auto or another robust rule, or leave byzantine_f out",
+                hint=f"{robust}, or leave byzantine_f out",
             )
         return AggregationRule(policy.name, 0, wanted is not None, robust=False)
     f = policy.usual_f(n) if wanted is None else wanted

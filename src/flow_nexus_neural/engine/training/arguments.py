@@ -8,8 +8,8 @@ from flow_nexus_neural.engine.reports import TrainingConfig
 from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.engine.training.aggregation_rule import (
     aggregation_rule,
+    asks_all,
     find_rule,
-    is_robust,
 )
 from flow_nexus_neural.engine.training.decision import Decision, check_class_weight
 from flow_nexus_neural.errors import InvalidArguments, NoWorkers
@@ -35,7 +35,7 @@ def check_arguments(request: TrainRequest, consensus: Consensus = "proof-of-lear
                 "local_epochs",
                 "clients_per_round",
                 "min_nodes_per_round",
-                "aggregation_method",
+                *(() if consensus == "gossip" else ("aggregation_method",)),
             )
             if getattr(request, name) is not None
         ]
@@ -133,12 +133,8 @@ def effective_config(request: TrainRequest, found: Circumstances) -> TrainingCon
 
 def _clients(request: TrainRequest, found: Circumstances) -> tuple[int, int]:
     """Workers that take part in a round, and the fewest that complete it."""
-    # A sample would be outvoted by fewer liars than all are, so robust rules ask all.
-    usual = (
-        found.eligible
-        if is_robust(request, found.consensus)
-        else min(DEFAULT_CLIENTS, found.eligible)
-    )
+    everybody = asks_all(request, found.consensus)
+    usual = found.eligible if everybody else min(DEFAULT_CLIENTS, found.eligible)
     clients = request.clients_per_round or usual
     if clients > found.eligible:
         raise InvalidArguments(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import anyio
 
+from flow_nexus_neural.coordination.consensus.gossip import GossipPolicy
 from flow_nexus_neural.coordination.consensus.registry import policy_in_force
 from flow_nexus_neural.data.partition import Shards
 from flow_nexus_neural.data.rows import Rows
@@ -21,7 +22,9 @@ from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.collect import Pace, prepare_all
 from flow_nexus_neural.engine.training.combining import Combiner
+from flow_nexus_neural.engine.training.delivery import Delivery
 from flow_nexus_neural.engine.training.exchange import Exchange, Recipe
+from flow_nexus_neural.engine.training.gossip import Gossip
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.engine.training.strategies import (
     ClientHistory,
@@ -91,6 +94,11 @@ class Rounds:
             run=course.run,
             local_epochs=config.local_epochs,
         )
+        self._gossip = (
+            Gossip(self.cluster, self.exchange, self.policy, self.left_out)
+            if isinstance(self.policy, GossipPolicy)
+            else None
+        )
         self._groups = dict(self.shards.groups)
         self._pace = Pace()
         self._asked = ClientHistory()
@@ -148,6 +156,7 @@ class Rounds:
             NoWorkers: No healthy worker with rows is left, or fewer than the caller insists on.
             RoundFailed: Too few delivered.
         """
+        await self.exchange.follow_links()
         members = self.members()
         await prepare_all(self.exchange, members, self.left_out)
         members = [
@@ -162,7 +171,12 @@ class Rounds:
             )
         self.combiner.begin_round(number)
         one_round = federated_round if self.course.config.federated else local_sgd_round
-        return await one_round(self._setting(), number, members)
+        work = await one_round(self._setting(), number, members)
+        if self._gossip is not None:
+            for key, held in work.states.items():
+                made = await self._gossip.barrier(self.networks[key], held)
+                work = work.with_aggregated(key, made)
+        return work
 
     def renewed(self, states: Mapping[str, ModelState]) -> dict[str, NetworkGroup]:
         """All network groups, those with a new state moved on to it."""
@@ -270,7 +284,14 @@ class Rounds:
             asked=self._asked,
             pace=self._pace,
             left_out=self.left_out,
-            combiner=self.combiner,
+            delivery=self._gossip
+            or Delivery(
+                cluster=self.cluster,
+                exchange=self.exchange,
+                combiner=self.combiner,
+                left_out=self.left_out,
+                audited=self.cluster.spec.consensus == "proof-of-learning",
+            ),
         )
 
     def _moved_on(self, network: NetworkGroup, state: ModelState) -> NetworkGroup:

@@ -12,7 +12,7 @@ from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
-from flow_nexus_neural.engine.training.exchange import Exchange, Recipe, Task, revoke_base
+from flow_nexus_neural.engine.training.exchange import Base, Exchange, Recipe, Task
 from flow_nexus_neural.engine.versions.evaluation import Evaluator
 from flow_nexus_neural.errors import InvalidArguments, NoWorkers
 from flow_nexus_neural.kernels.class_weight import without_class_weight
@@ -130,17 +130,19 @@ class TrustedRows:
         task = Task(
             slot=slot,
             network=network,
-            base=base,
+            base=Base(base.key, base),
+            copied=True,
             opt_step=network.state.opt_step,
             passes=passes(slot.name),
             dropout_seed=dropout_seed,
             work=float(len(self.trusted.rows)),
         )
         try:
-            return (await exchange.train(task)).state
+            return (await exchange.train(task)).copied
         finally:
             with anyio.CancelScope(shield=True):
-                await revoke_base(exchange, [slot], base)
+                await exchange.calls.revoke(slot, base.key)
+                base.close()
 
     async def release(self) -> None:
         """Make validators forget the rows, then give them up."""

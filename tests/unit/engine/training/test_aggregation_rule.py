@@ -2,13 +2,14 @@
 
 import pytest
 
+from flow_nexus_neural.coordination.consensus.gossip import GOSSIP, PUSH_SUM
 from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.engine.training.aggregation_rule import (
     aggregation_rule,
+    asks_all,
     find_rule,
-    is_robust,
 )
-from flow_nexus_neural.errors import InvalidArguments, NotAvailable
+from flow_nexus_neural.errors import InvalidArguments, NotAvailable, UnsupportedCombination
 from tests.unit.engine.training.test_arguments import config
 
 
@@ -76,10 +77,36 @@ def test_what_this_version_lacks_is_not_called_unknown(method):
     assert "'caf' (exact_caf, covariance_filter)" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("method", "consensus", "why"),
+    [
+        ("krum", "gossip", "neighbours only"),
+        ("nnm+caf", "gossip", "neighbours only"),
+        ("push_sum", "raft", "belongs to consensus gossip"),
+        ("gossip", "byzantine", "belongs to consensus gossip"),
+    ],
+)
+def test_a_rule_that_contradicts_the_consensus_is_refused_with_a_way_out(method, consensus, why):
+    with pytest.raises(UnsupportedCombination, match=why) as caught:
+        find_rule(method, consensus)
+    assert "leave aggregation_method out" in caught.value.hint
+
+
+def test_under_gossip_the_mean_is_what_neighbours_mix_to_and_all_train():
+    for method in (None, "fedavg", "federated_averaging", "gossip", "Metropolis-Hastings"):
+        assert find_rule(method, "gossip") is GOSSIP
+    assert find_rule("push-sum", "gossip") is PUSH_SUM
+    assert asks_all(TrainRequest(cluster_id="c", dataset="d"), "gossip")
+    liars = TrainRequest(cluster_id="c", dataset="d", byzantine_f=1)
+    with pytest.raises(InvalidArguments, match="gossip tolerates no lying worker") as caught:
+        aggregation_rule(liars, "gossip", 5)
+    assert "consensus byzantine" in caught.value.hint
+
+
 def test_a_robust_rule_asks_every_worker_and_counts_the_votes_of_a_round():
     robust = {"federated": True, "aggregation_method": "trimmed_mean"}
-    assert not is_robust(TrainRequest(cluster_id="c", dataset="d"), "raft")
-    assert is_robust(TrainRequest(cluster_id="c", dataset="d"), "byzantine")
+    assert not asks_all(TrainRequest(cluster_id="c", dataset="d"), "raft")
+    assert asks_all(TrainRequest(cluster_id="c", dataset="d"), "byzantine")
     assert config(eligible=11, federated=True).clients_per_round == 5
     found = config(eligible=11, **robust)
     assert (found.clients_per_round, found.byzantine_f) == (11, 3)

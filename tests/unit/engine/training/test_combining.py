@@ -37,7 +37,9 @@ def updates(*liars, lie=-10.0):
         change = 0.5 * (TRUTH - START.state.params) + 0.05 * draw.standard_normal(4).astype("f4")
         params = START.state.params + change.astype("f4") * np.float32(lie if k in liars else 1.0)
         state = replace(START.state, params=params)
-        made.append(Update(f"worker-{k}", state, "d", rows=10, steps=1, loss=0.0, cpu_s=0.0))
+        made.append(
+            Update(f"worker-{k}", state, "d", rows=10, steps=1, opt_step=1, loss=0.0, cpu_s=0.0)
+        )
     return made
 
 
