@@ -36,7 +36,7 @@ FIELDS = {
         confidences probabilities interval raw_prediction calibrated classes positive_class
         threshold decision consensus node_agreement
         effective_ensemble_size error_correlation node_predictions individual_predictions aggregation
-        aggregation_method nodes_used nodes_expected excluded_nodes confidence_source stacker degraded
+        aggregation_method nodes_used nodes_expected excluded_nodes quorum confidence_source stacker degraded
         degraded_reason model_version bundle_sha input_report latency_ms synthetic_training_data
         output warnings""",
     "neural_cluster_terminate": """success cluster_id status already_terminated nodes_terminated training_id
