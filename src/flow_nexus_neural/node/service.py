@@ -6,6 +6,7 @@ The transport grants and revokes memory by calling `attach` and `detach`. While 
 service calls `poll` between its steps; in it the transport may call `handle` again with another request.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from flow_nexus_neural.node.initializers import initial_weights
 from flow_nexus_neural.node.links import announce, observe
 from flow_nexus_neural.node.network import Network
+from flow_nexus_neural.node.proofs import SegmentLog, execute_segment
 from flow_nexus_neural.node.regions import Region, publish_to, rows_of, shard_of, state_of
 from flow_nexus_neural.node.trainer import Workspace, train
 from flow_nexus_neural.node.weights import Weights
@@ -38,7 +40,11 @@ from flow_nexus_neural.protocol.messages import (
     Ping,
     Pong,
     Predict,
+    Reexecute,
+    Reexecuted,
     Reply,
+    Reveal,
+    Revealed,
     ServiceRequest,
     Train,
     Trained,
@@ -75,6 +81,7 @@ class _Held:
     digest: str
     workspace: Workspace | None = None
     candidate: Weights | None = None
+    log: SegmentLog | None = None
 
     def serve(self, state: Mapping[str, NDArray[Any]]) -> str:
         """Copy a state into the serving weights; return their digest."""
@@ -111,6 +118,9 @@ class NodeService:
         """Drop regions; unknown keys are ignored. A running request keeps the arrays it already uses."""
         for key in keys:
             self._regions.pop(key, None)
+            for held in self._held.values():
+                if held.log is not None and held.log.base == key:
+                    held.log = None  # its round is over
 
     def handle(self, request: ServiceRequest, arrays: Arrays, poll: Poll) -> Answer:
         """Answer one request; any exception becomes a `Failed` reply, and the node goes on.
@@ -138,7 +148,7 @@ class NodeService:
             if self._running is None:
                 torch.set_flush_denormal(False)
 
-    def _answer(  # noqa: C901, PLR0911 - one case a message, which mypy checks
+    def _answer(  # noqa: C901, PLR0911, PLR0912 - one case a message, which mypy checks
         self, request: ServiceRequest, arrays: Arrays, poll: Poll
     ) -> Answer:
         match request:
@@ -164,6 +174,10 @@ class NodeService:
                 return Done(), {}
             case Observe():
                 return self._observe(request), {}
+            case Reveal():
+                return self._reveal(request), {}
+            case Reexecute():
+                return self._reexecute(request, poll), {}
             case _:
                 assert_never(request)
 
@@ -219,24 +233,53 @@ class NodeService:
         if held.workspace is None:
             held.workspace = Workspace(held.network)
         held.workspace.load(base, request.optimizer)
-        self._longest_step_ms = 0.0
+        self._longest_step_ms, held.log = 0.0, None
+        log = SegmentLog(held.workspace, request, request.proof) if request.proof else None
 
         def watch(step_ms: float) -> None:
-            self._steps_done += 1
-            self._longest_step_ms = max(self._longest_step_ms, step_ms)
-            self._checkpoint(poll)
+            if log is not None:
+                log.stepped()
+            self._stepped(step_ms, poll)
 
         progress = train(held.network, held.workspace, shard, request, watch)
+        commitment, held.log = log.commit() if log else None, log
         # Published only when complete: a cancelled training leaves the old content in the region.
         for name, vector in held.workspace.state(request.optimizer).items():
             np.copyto(publish[name], vector)
         return Trained(
-            digest=held.workspace.weights.digest(),
+            digest=log.weights if log else held.workspace.weights.digest(),
             loss=progress.loss,
             steps=progress.steps,
             opt_step=progress.opt_step,
             cpu_s=progress.cpu_s,
+            commitment=commitment,
         )
+
+    def _reveal(self, request: Reveal) -> Revealed:
+        held = self._network(request.network)
+        if held.log is None:
+            raise LookupError(f"{self._name} keeps no states of a training of {request.network!r}")
+        into = publish_to(self._region(request.into), held.network.plan, held.log.optimizer)
+        return Revealed(cpu_s=held.log.reveal(request.segment, into))
+
+    def _reexecute(self, request: Reexecute, poll: Poll) -> Reexecuted:
+        began_s, work = time.thread_time(), request.work
+        held = self._network(work.network)
+        plan = held.network.plan
+        shard = shard_of(self._region(work.shard), plan)
+        state = state_of(self._region(request.state), plan, work.optimizer)
+        if held.workspace is None:
+            held.workspace = Workspace(held.network)
+        self._longest_step_ms, held.log = 0.0, None
+        before, after = execute_segment(
+            held.network,
+            held.workspace,
+            shard,
+            request,
+            state,
+            lambda step_ms: self._stepped(step_ms, poll),
+        )
+        return Reexecuted(before=before, after=after, cpu_s=time.thread_time() - began_s)
 
     def _infer(self, request: Infer, poll: Poll) -> Answer:
         held = self._network(request.network)
@@ -259,6 +302,12 @@ class NodeService:
         return Observed(
             sights=tuple(None if view is None else observe(view, request.reads) for view in views)
         )
+
+    def _stepped(self, step_ms: float, poll: Poll) -> None:
+        """An optimiser step took so long; raises as `_checkpoint`."""
+        self._steps_done += 1
+        self._longest_step_ms = max(self._longest_step_ms, step_ms)
+        self._checkpoint(poll)
 
     def _checkpoint(self, poll: Poll) -> None:
         """Serve short requests; end the running one if it was cancelled."""

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flow_nexus_neural.kernels.seeds import step_seed
 from flow_nexus_neural.networks.batches import smallest_batch
 from flow_nexus_neural.node.inputs import drop_features
 from flow_nexus_neural.node.losses import loss_of
@@ -20,6 +22,7 @@ from flow_nexus_neural.protocol.messages import Pass, Train
 from flow_nexus_neural.protocol.model_state import MOMENTS
 from flow_nexus_neural.vocabulary import Optimizer
 
+ALL_STEPS = slice(0, None)
 StepWatch = Callable[[float], None]
 """Called with the duration of each optimiser step in ms; may raise to end the training."""
 
@@ -79,12 +82,26 @@ class Workspace:
 
 
 def train(
-    network: Network, workspace: Workspace, shard: Shard, request: Train, watch: StepWatch
+    network: Network,
+    workspace: Workspace,
+    shard: Shard,
+    request: Train,
+    watch: StepWatch,
+    part: slice = ALL_STEPS,
 ) -> Progress:
-    """Run the requested optimiser steps in place in `workspace`.
+    """Run requested optimiser steps in place in `workspace`, all of them or a part.
 
     Equal arguments give equal bytes on the same machine: the order of rows and dropout follow from seeds in
-    the request, and nothing is drawn from a global generator.
+    the request, and nothing is drawn from a global generator. What a step draws depends on its number alone,
+    so that steps from the middle can be repeated from the state before them.
+
+    Args:
+        network: The network.
+        workspace: Holds the state before the first of the steps.
+        shard: The rows.
+        request: What is to be done as a whole.
+        watch: Called after every step.
+        part: Which of its steps are done, counted from 0.
 
     Raises:
         ValueError: If a pass names steps that the shard does not have, no batch is large enough for the
@@ -97,16 +114,19 @@ def train(
             f"batch_size={request.batch_size} is too small for batch_normalization, which needs"
             f" {needed} rows"
         )
-    noise = torch.Generator().manual_seed(request.dropout_seed)
-    step = _Step(network, workspace, shard, request, noise)
+    step = _Step(network, workspace, shard, request)
     total, rows_seen, steps, cpu_s = 0.0, 0, 0, 0.0
-    for rows in _batches(request.passes, len(shard.x), request.batch_size):
-        # A last batch of one row has no variance for batch norm to divide by.
-        if len(rows) < needed:
-            continue
+    # A last batch of one row has no variance for batch norm to divide by.
+    batches = (
+        rows
+        for rows in _batches(request.passes, len(shard.x), request.batch_size)
+        if len(rows) >= needed
+    )
+    skip = part.start or 0
+    for rows in islice(batches, skip, part.stop):
         started, cpu_started = time.perf_counter(), time.thread_time()
         steps += 1
-        total += step(rows, request.opt_step + steps) * len(rows)
+        total += step(rows, skip + steps) * len(rows)
         rows_seen += len(rows)
         cpu_s += time.thread_time() - cpu_started
         watch((time.perf_counter() - started) * 1000.0)
@@ -114,7 +134,7 @@ def train(
     return Progress(
         loss=mean if mean is not None and np.isfinite(mean) else None,
         steps=steps,
-        opt_step=request.opt_step + steps,
+        opt_step=request.opt_step + skip + steps,
         cpu_s=cpu_s,
     )
 
@@ -143,12 +163,12 @@ class _Step:
         workspace: Workspace,
         shard: Shard,
         request: Train,
-        noise: torch.Generator,
     ) -> None:
         self._network = network
         self._weights = workspace.weights
         self._shard = shard
-        self._noise = noise
+        self._noise = torch.Generator()
+        self._seed, self._first = request.dropout_seed, request.opt_step
         self._feature_dropout = request.feature_dropout
         self._loss = loss_of(network.plan, request.class_weight)
         self._descent = Descent(
@@ -160,7 +180,8 @@ class _Step:
         )
 
     def __call__(self, rows: NDArray[np.int64], number: int) -> float:
-        """Run step `number` on these rows; return the batch's mean loss before the step."""
+        """Run step `number` of the request on these rows; return the batch's mean loss before the step."""
+        self._noise.manual_seed(step_seed(self._seed, number))
         # take() copies, so torch never gets an array over the shard's read-only memory.
         x = torch.from_numpy(self._shard.x.take(rows, axis=0))
         y = torch.from_numpy(self._shard.y.take(rows, axis=0))
@@ -169,5 +190,5 @@ class _Step:
         self._weights.grads.zero_()
         loss = self._loss(self._network.logits(x, self._weights, self._noise), y)
         torch.autograd.backward(loss)
-        self._descent.step(number)
+        self._descent.step(self._first + number)
         return float(loss.item())

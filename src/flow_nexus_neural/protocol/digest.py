@@ -73,6 +73,21 @@ def weights_digest(
     return state_digest(named_tensors(plan, params, buffers))
 
 
+def training_digest(weights: str, moments: Mapping[str, NDArray[Any]], opt_step: int) -> str:
+    """Digest of a whole state of training: weights, optimiser moments and the number of steps.
+
+    Made of the weights' own digest, which is needed anyway, so that no vector is hashed twice.
+
+    Args:
+        weights: As `weights_digest`, in hex.
+        moments: The optimiser's moment vectors by name.
+        opt_step: Optimiser steps that the moments have seen.
+    """
+    head = b"fnn-training-state-1\0" + opt_step.to_bytes(8, "little")
+    parts = bytes.fromhex(weights) + bytes.fromhex(state_digest(moments))
+    return hashlib.sha256(head + parts).hexdigest()
+
+
 def _finite(value: JsonValue) -> JsonValue:
     if isinstance(value, float):
         return value if math.isfinite(value) else None

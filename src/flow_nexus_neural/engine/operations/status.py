@@ -62,7 +62,7 @@ async def status_report(
             **_model_part(cluster, training),
             **_traffic_part(cluster),
             **_memory_part(cluster, memory),
-            "nodes": [_node(cluster, slot, memory.get(slot.name)) for slot in nodes],
+            "nodes": [_node(cluster, slot, memory.get(slot.name), training) for slot in nodes],
             "guarantees": guarantees(cluster),
             "daa": autonomy.report(cluster, events=full),
             "wasm": wasm(cluster),
@@ -117,8 +117,15 @@ def _training_part(cluster: LiveCluster, training: Training | None) -> dict[str,
 
 
 def _consensus_report(training: Training | None) -> dict[str, JsonValue] | None:
-    seen = training.advance.scrutiny.report() if training else None
-    return {"byzantine": seen} if seen else None
+    if training is None:
+        return None
+    seen, proved = training.advance.scrutiny.report(), training.advance.proofs.report()
+    parts: dict[str, JsonValue] = {}
+    if seen:
+        parts["byzantine"] = seen
+    if proved:
+        parts["pol"] = proved
+    return parts or None
 
 
 def _model_part(cluster: LiveCluster, training: Training | None) -> dict[str, object]:
@@ -246,7 +253,9 @@ def _memory_limit_bytes(cluster: LiveCluster, slot: Slot) -> int:
     return memory_mb(cluster.context.settings, slot.spec.model) << 20
 
 
-def _node(cluster: LiveCluster, slot: Slot, memory: MemoryReading | None) -> NodeStatus:
+def _node(
+    cluster: LiveCluster, slot: Slot, memory: MemoryReading | None, training: Training | None
+) -> NodeStatus:
     return NodeStatus(
         node_id=slot.node_id,
         slot=slot.name,
@@ -266,6 +275,7 @@ def _node(cluster: LiveCluster, slot: Slot, memory: MemoryReading | None) -> Nod
         parameters=slot.parameters,
         pid=slot.handle.pid if slot.handle else None,
         isolation_level=slot.handle.isolation.level if slot.handle else "none",
+        pol=training.advance.proofs.of_worker(slot.name) if training else None,
         last_error=slot.last_error,
     )
 

@@ -86,7 +86,7 @@ class Latency(Report):
 
 
 class NodeStatus(Report):
-    """One slot, as it is now."""
+    """One slot, as it is now; `pol` has the proofs of its updates in the training."""
 
     node_id: str
     slot: str
@@ -106,6 +106,7 @@ class NodeStatus(Report):
     parameters: int | None
     pid: int | None
     isolation_level: str
+    pol: dict[str, JsonValue] | None
     last_error: str | None
 
 
@@ -163,7 +164,8 @@ class StatusReport(Report):
     """A cluster, as it is now.
 
     `nodes` is empty in `summary`; history and sessions are for `full`. `consensus_report` has, under
-    `byzantine`, what a robust rule saw of the training's workers; None for trainings under the mean.
+    `byzantine`, what a robust rule saw of the training's workers, and under `pol` what the proofs of their
+    updates showed and cost; None where there is neither.
     """
 
     cluster_id: str

@@ -24,7 +24,9 @@ from flow_nexus_neural.vocabulary import ModelSize, Role, capability_names
 LayersSource = str
 Layers = tuple[Mapping[str, JsonValue], ...]
 SlotKind = tuple[Role, ModelSize, frozenset[str]]
-REPLACEABLE: frozenset[SlotState] = frozenset({"failed", "recovering", "failed_permanently"})
+REPLACEABLE: frozenset[SlotState] = frozenset(
+    {"failed", "recovering", "failed_permanently", "quarantined"}
+)
 MAX_ERROR_LENGTH = 400
 
 
@@ -197,6 +199,12 @@ class Slot:
         self.note_error(reason)
         if self.state not in ("failed", "retired"):
             self.move("failed")
+
+    def quarantine(self, reason: str) -> None:
+        """It was caught cheating, or proves nothing: it takes no part in anything until it is replaced."""
+        self.note_error(reason)
+        if self.state != "quarantined":
+            self.move("quarantined")
 
     def condemn(self, reason: str) -> None:
         """Its process is about to be killed for this reason, which outlives the process."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from flow_nexus_neural.engine.state.network_groups import ModelState
+from flow_nexus_neural.protocol.messages import Commitment
 
 
 @dataclass(frozen=True)
@@ -12,6 +13,7 @@ class Update:
     Attributes:
         rows: Rows of its shard that it trained on, counted by the engine.
         loss: Its mean training loss; None when that was not finite.
+        commitment: To its course of training, where a proof was ordered.
     """
 
     slot: str
@@ -21,3 +23,4 @@ class Update:
     steps: int
     loss: float | None
     cpu_s: float
+    commitment: Commitment | None = None

@@ -24,6 +24,7 @@ from flow_nexus_neural.protocol.messages import (
     Cancel,
     GetWeights,
     Pass,
+    ProofOrder,
     Train,
 )
 from flow_nexus_neural.protocol.model_state import MOMENTS
@@ -56,6 +57,7 @@ class Task:
         passes: Which steps over its shard.
         dropout_seed: Of everything that is drawn while training.
         work: Rows times steps, in any unit; makes the times of unequal shards comparable.
+        proof: Orders a commitment to its course; None for none.
     """
 
     slot: Slot
@@ -65,6 +67,7 @@ class Task:
     passes: tuple[Pass, ...]
     dropout_seed: int
     work: float
+    proof: ProofOrder | None = None
 
 
 class Exchange:
@@ -181,7 +184,7 @@ class Exchange:
         """
         slot, buffer = task.slot, self._buffers[task.slot.name]
         await self.calls.grant(slot, task.base)
-        request = self._request(task, buffer)
+        request = self.request(task)
         reply, _ = await self.calls.ask(slot, request, NEVER)
         # The node can write there until it ends: what is checked must be a copy that it cannot reach.
         arrays = await self._context.offload(buffer.copy)
@@ -204,15 +207,17 @@ class Exchange:
             steps=reply.steps,
             loss=reply.loss,
             cpu_s=reply.cpu_s,
+            commitment=reply.commitment,
         )
 
-    def _request(self, task: Task, buffer: Buffer) -> Train:
+    def request(self, task: Task) -> Train:
+        """A task as its prepared worker is asked to do it."""
         return Train(
             network=TRAINING,
             base=task.base.key,
             opt_step=task.opt_step,
             shard=self._shards[task.slot.name].key,
-            publish=buffer.key,
+            publish=self._buffers[task.slot.name].key,
             optimizer=task.network.optimizer,
             learning_rate=self._recipe.learning_rate,
             batch_size=self._recipe.batch_size,
@@ -220,7 +225,12 @@ class Exchange:
             dropout_seed=task.dropout_seed,
             feature_dropout=self._recipe.feature_dropout,
             class_weight=self._recipe.class_weight,
+            proof=task.proof,
         )
+
+    def shard_region(self, slot: str) -> Region:
+        """The rows of a prepared worker, as the engine wrote them."""
+        return self._shards[slot]
 
     async def cancel(self, slot: Slot) -> None:
         """End a worker's training; one that does not obey is frozen and gets killed."""
@@ -274,13 +284,18 @@ class Exchange:
         former = self._buffers.pop(slot.name, None)
         if former is not None:
             former.close()
-        layout = [
-            ("params", "f4", (network.plan.n_params,)),
-            ("buffers", "f4", (network.plan.n_buffers,)),
-            *((name, "f4", (network.plan.n_params,)) for name in MOMENTS[network.optimizer]),
-        ]
+        layout = state_layout(network)
         self._buffers[slot.name] = self._context.runtime.buffer(f"publish:{slot.name}", layout)
         return self._buffers[slot.name]
+
+
+def state_layout(network: NetworkGroup) -> list[tuple[str, str, tuple[int, ...]]]:
+    """Arrays of a whole state of training, as (name, dtype, shape)."""
+    return [
+        ("params", "f4", (network.plan.n_params,)),
+        ("buffers", "f4", (network.plan.n_buffers,)),
+        *((name, "f4", (network.plan.n_params,)) for name in MOMENTS[network.optimizer]),
+    ]
 
 
 def mean_loss(updates: Sequence[Update]) -> float | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import anyio
 
 from flow_nexus_neural.coordination.consensus.registry import policy_in_force
+from flow_nexus_neural.coordination.proof_record import ProvedExchange
 from flow_nexus_neural.data.partition import Shards
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.engine.live import LiveCluster
@@ -22,6 +23,7 @@ from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.collect import Pace, prepare_all
 from flow_nexus_neural.engine.training.exchange import Exchange, Recipe
 from flow_nexus_neural.engine.training.left_out import LeftOut
+from flow_nexus_neural.engine.training.proofs import Proofs
 from flow_nexus_neural.engine.training.strategies import (
     ClientHistory,
     RoundSetting,
@@ -78,6 +80,11 @@ class Rounds:
             config.aggregation_method,
             config.byzantine_f,
             exact="byzantine_f" not in config.chosen,
+        )
+        self.proofs = (
+            Proofs(self.cluster, self.exchange, self.left_out, course.run)
+            if self.cluster.spec.consensus == "proof-of-learning"
+            else None
         )
         self._groups = dict(self.shards.groups)
         self._pace = Pace()
@@ -175,6 +182,10 @@ class Rounds:
                 return network
         return None
 
+    def take_proofs(self) -> tuple[ProvedExchange, ...]:
+        """The exchanges proved since this was last called; none under other modes."""
+        return self.proofs.take() if self.proofs is not None else ()
+
     def rows_trained(self, updates: Sequence[Update]) -> int:
         """Rows that updates were trained on; fewer than their shards if they were limited in steps."""
         config = self.course.config
@@ -192,7 +203,7 @@ class Rounds:
             slot
             for slot in self.cluster.slots.of_role("worker")
             if (slot.healthy or slot.name in owners)
-            and slot.state != "failed_permanently"
+            and slot.state not in ("failed_permanently", "quarantined")
             and self._joins(slot)
         ]
         if any(slot.name not in owners for slot in workers):
@@ -212,6 +223,8 @@ class Rounds:
 
     async def release(self) -> None:
         """Make workers forget their rows; nodes release the regions before the engine closes its own."""
+        if self.proofs is not None:
+            await self.proofs.close()
         await self.exchange.release(list(self.cluster.slots))
         self.exchange.close()
 
@@ -250,6 +263,7 @@ class Rounds:
             pace=self._pace,
             left_out=self.left_out,
             policy=self.policy,
+            proofs=self.proofs,
         )
 
     def _moved_on(self, network: NetworkGroup, state: ModelState) -> NetworkGroup:

@@ -19,6 +19,7 @@ from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.collect import Pace, collect
 from flow_nexus_neural.engine.training.exchange import Exchange, Task, revoke_base
 from flow_nexus_neural.engine.training.left_out import LeftOut
+from flow_nexus_neural.engine.training.proofs import Proofs
 from flow_nexus_neural.engine.versions.aggregate import Aggregated, aggregate
 from flow_nexus_neural.errors import NoWorkers
 from flow_nexus_neural.kernels.seeds import seed64
@@ -53,6 +54,7 @@ class RoundSetting:
         run: Root of every seed of the training.
         groups: Capability group of each slot.
         policy: How the updates of a network group become its next state.
+        proofs: Under proof-of-learning, who admits updates; None under other modes.
     """
 
     context: EngineContext
@@ -65,6 +67,7 @@ class RoundSetting:
     pace: Pace
     left_out: LeftOut
     policy: AggregationPolicy
+    proofs: Proofs | None = None
 
 
 @dataclass(frozen=True)
@@ -218,6 +221,8 @@ async def _exchange(
         )
         for slot, network in members
     ]
+    if setting.proofs is not None:
+        tasks = await setting.proofs.ordered(tasks)
     try:
         collected = await collect(
             setting.exchange,
@@ -227,6 +232,8 @@ async def _exchange(
             left_out=setting.left_out,
             context=setting.context,
         )
+        if setting.proofs is not None:
+            collected = await setting.proofs.admitted(tasks, collected)
     finally:
         with anyio.CancelScope(shield=True):
             for key, base in bases.items():

@@ -13,6 +13,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from flow_nexus_neural.protocol.messages.commitments import Commitment, ProofOrder
 from flow_nexus_neural.protocol.messages.links import (
     LINK_LAYOUT,
     Announce,
@@ -21,6 +22,12 @@ from flow_nexus_neural.protocol.messages.links import (
     Sight,
 )
 from flow_nexus_neural.protocol.messages.memory import Grant, Revoke, Shutdown
+from flow_nexus_neural.protocol.messages.proofs import (
+    Reexecute,
+    Reexecuted,
+    Reveal,
+    Revealed,
+)
 from flow_nexus_neural.protocol.messages.replies import (
     Built,
     Done,
@@ -55,7 +62,18 @@ from flow_nexus_neural.protocol.messages.work import (
 )
 
 Reply = Annotated[
-    Ready | Pong | Done | Built | Weights | Loaded | Trained | Outputs | Observed | Failed,
+    Ready
+    | Pong
+    | Done
+    | Built
+    | Weights
+    | Loaded
+    | Trained
+    | Outputs
+    | Observed
+    | Revealed
+    | Reexecuted
+    | Failed,
     Field(discriminator="kind"),
 ]
 
@@ -64,7 +82,18 @@ TransportRequest = Grant | Revoke | Shutdown
 """Answered by `protocol.dispatch`, independently of the node's service."""
 
 ServiceRequest = (
-    Ping | Cancel | Build | GetWeights | Load | Train | Infer | Predict | Announce | Observe
+    Ping
+    | Cancel
+    | Build
+    | GetWeights
+    | Load
+    | Train
+    | Infer
+    | Predict
+    | Announce
+    | Observe
+    | Reveal
+    | Reexecute
 )
 """Answered by the node's service, `node.service`."""
 
@@ -82,6 +111,7 @@ __all__ = [
     "Built",
     "Cancel",
     "ClassWeight",
+    "Commitment",
     "Digest",
     "Done",
     "Failed",
@@ -97,9 +127,14 @@ __all__ = [
     "Ping",
     "Pong",
     "Predict",
+    "ProofOrder",
     "Ready",
+    "Reexecute",
+    "Reexecuted",
     "Reply",
     "Request",
+    "Reveal",
+    "Revealed",
     "Revoke",
     "Seed",
     "ServiceRequest",

@@ -1,0 +1,359 @@
+"""Proof-of-learning in a round: commitments, a challenge, segments executed again, cheats excluded.
+
+Only digests are compared. Whoever folds the updates says which digest each had as it was read, so that an
+update cannot be one thing for its proof and another for the sum.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+
+import anyio
+
+from flow_nexus_neural.coordination.consensus.proof_of_learning import (
+    VALID,
+    Assignment,
+    Cost,
+    Standing,
+    Verdict,
+    challenge,
+    challenges_per_update,
+    check_commitment,
+    check_delivered,
+    check_repeated,
+    is_to_be_quarantined,
+    least_contributors,
+    majority,
+    prescribed_steps,
+    segment_steps,
+)
+from flow_nexus_neural.coordination.proof_record import ProvedExchange, ProvedUpdate
+from flow_nexus_neural.engine.calls.deadlines import LOAD
+from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.nodes.quarantine import quarantine
+from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
+from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.state.update import Update
+from flow_nexus_neural.engine.training.collect import Collected
+from flow_nexus_neural.engine.training.exchange import TRAINING, Exchange, Task, state_layout
+from flow_nexus_neural.engine.training.left_out import LeftOut
+from flow_nexus_neural.engine.training.verifiers import ENGINE, Segment, Verifiers
+from flow_nexus_neural.errors import NodeError, RoundFailed
+from flow_nexus_neural.networks.batches import smallest_batch
+from flow_nexus_neural.protocol.digest import json_digest, training_digest
+from flow_nexus_neural.protocol.messages import Commitment, ProofOrder, Reveal
+from flow_nexus_neural.runtime.base import Buffer, Region
+
+BEACON_BITS = 256
+NAMES = frozenset({"network", "base", "shard", "publish", "proof", "kind"})
+"""Fields of an assignment that only name things in one node."""
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One update, and what it has to prove."""
+
+    number: int
+    task: Task
+    update: Update
+    commitment: Commitment
+    asked: Assignment
+    drawn: tuple[int, ...]
+    delivered: str
+
+
+@dataclass
+class _Checked:
+    """What the checks of one update have shown so far; `cpu_s` is what revealing and executing again took."""
+
+    verified: int = 0
+    cpu_s: float = 0.0
+    verifiers: dict[str, None] = field(default_factory=dict)
+
+
+class Proofs:
+    """Proof-of-learning of one course of rounds; `close` ends what was started for it."""
+
+    def __init__(
+        self, cluster: LiveCluster, exchange: Exchange, left_out: LeftOut, run: tuple[int, int]
+    ) -> None:
+        self._cluster = cluster
+        self._context = cluster.context
+        self._exchange = exchange
+        self._left_out = left_out
+        self._run = run
+        self._verifiers = Verifiers(cluster)
+        self._calls = cluster.calls("consensus")
+        self._bases: dict[str, str] = {}
+        self._buffers: dict[str, tuple[str, Buffer]] = {}
+        self._standings: dict[str, Standing] = {}
+        self._cost = Cost()
+        self._proved: list[ProvedExchange] = []
+
+    async def ordered(self, tasks: Sequence[Task]) -> list[Task]:
+        """The tasks of an exchange, each with an order of a commitment."""
+        self._bases = {}
+        for network in {task.network.key: task.network for task in tasks}.values():
+            if network.state is not None:
+                digest = network.digest or network.digest_of(network.state)
+                self._bases[network.key] = await self._context.offload(
+                    delivered_digest, digest, network.state
+                )
+        return [replace(task, proof=self._order(task)) for task in tasks]
+
+    async def admitted(
+        self,
+        tasks: Sequence[Task],
+        collected: Collected,
+        delivered: Mapping[str, str] | None = None,
+    ) -> Collected:
+        """The updates of an exchange whose proofs are valid; cheats are quarantined.
+
+        To be called when every update of the exchange is there and its base is still granted.
+
+        Args:
+            tasks: As `ordered` made them.
+            collected: The updates, which are no proof of anything yet.
+            delivered: Training digest of each update by slot, as whoever folds it read it; None lets the
+                engine compute it of the copy that it holds.
+
+        Raises:
+            RoundFailed: Too few are admitted, or nobody can execute a segment again.
+        """
+        if delivered is None:
+            delivered = await self._context.offload(_delivered, collected.updates)
+        began_s = self._context.clock()
+        # Drawn only here: a worker that knew it before it committed would be honest where it is looked at.
+        beacon = f"{self._context.ports.random_bits(BEACON_BITS):064x}"
+        cases = self._cases(tasks, collected, delivered, beacon)
+        proved: dict[str, tuple[ProvedUpdate, float]] = {}
+        failures: list[NodeError] = []
+
+        async def prove(case: _Case) -> None:
+            try:
+                proved[case.update.slot] = await self._prove(case)
+            except NodeError as failure:  # of every verifier; nothing is known of the update
+                failures.append(failure)
+
+        async with anyio.create_task_group() as group:
+            for case in cases:
+                group.start_soon(prove, case)
+        found = [proved[case.update.slot] for case in cases if case.update.slot in proved]
+        exchange = ProvedExchange(
+            beacon=beacon,
+            updates=tuple(update for update, _ in found),
+            cost=Cost(
+                training_s=sum(case.update.cpu_s for case in cases),
+                committing_s=sum(case.commitment.cpu_s for case in cases),
+                repeating_s=sum(cpu_s for _, cpu_s in found),
+                challenged=sum(len(update.challenged) for update, _ in found),
+                updates=len(cases),
+            ),
+            seconds=self._context.clock() - began_s,
+        )
+        self._proved.append(exchange)
+        self._cost += exchange.cost
+        excluded = await self._excluded(exchange.updates)
+        if failures:
+            raise RoundFailed(
+                f"no node could execute the challenged segments again: {failures[0].message}",
+                hint="see neural_cluster_status, or deploy a validator with neural_node_deploy",
+            )
+        return _closed(len(tasks), collected, excluded)
+
+    def take(self) -> tuple[ProvedExchange, ...]:
+        """The exchanges that were proved since this was last called, those of failed tries included."""
+        taken, self._proved = tuple(self._proved), []
+        return taken
+
+    async def close(self) -> None:
+        """Give up every buffer and end the engine's own process."""
+        for _, buffer in self._buffers.values():
+            buffer.close()
+        self._buffers.clear()
+        await self._verifiers.close()
+
+    def _order(self, task: Task) -> ProofOrder:
+        n_steps, steps = self._steps(task)
+        return ProofOrder(steps=n_steps, segment_steps=steps, context=self._context_of(task))
+
+    def _steps(self, task: Task) -> tuple[int, int]:
+        """Steps that a task prescribes, and those of its segments."""
+        request, plan = self._exchange.request(task), task.network.plan
+        n_steps = prescribed_steps(
+            task.passes,
+            self._exchange.rows_of(task.slot.name),
+            request.batch_size,
+            smallest_batch(plan),
+        )
+        nbytes = sum(4 * prod(shape) for _, _, shape in state_layout(task.network))
+        return n_steps, segment_steps(n_steps, nbytes)
+
+    def _context_of(self, task: Task) -> str:
+        """Digest of a task: its seeds name the training, the round and the slot."""
+        request = self._exchange.request(task).model_dump(mode="json", exclude=set(NAMES))
+        return json_digest({"run": list(self._run), "slot": task.slot.name, "work": request})
+
+    def _cases(
+        self,
+        tasks: Sequence[Task],
+        collected: Collected,
+        delivered: Mapping[str, str],
+        beacon: str,
+    ) -> list[_Case]:
+        by_slot = {task.slot.name: task for task in tasks}
+        cases = []
+        for number, update in enumerate(collected.updates):
+            task, commitment = by_slot[update.slot], update.commitment
+            if commitment is None or task.proof is None:  # the reply would have been refused
+                raise ValueError(f"the update of {update.slot} came without a commitment")
+            order = task.proof
+            asked = Assignment(
+                context=order.context,
+                base=self._bases[task.network.key],
+                n_steps=order.steps,
+                segment_steps=order.segment_steps,
+            )
+            k = challenges_per_update(asked.n_segments, self._cost)
+            drawn = challenge(beacon, commitment.head, asked.n_segments, k)
+            digest = delivered[update.slot]
+            cases.append(_Case(number, task, update, commitment, asked, drawn, digest))
+        return cases
+
+    async def _prove(self, case: _Case) -> tuple[ProvedUpdate, float]:
+        """The proof of one update, and what it cost. Raises `NodeError`: of all verifiers."""
+        checked = _Checked()
+        verdict = await self._verdict(case, checked)
+        update = ProvedUpdate(
+            slot=case.update.slot,
+            node_id=case.task.slot.node_id,
+            head=case.commitment.head,
+            n_segments=case.asked.n_segments,
+            challenged=case.drawn,
+            verified=checked.verified,
+            verdict=verdict,
+            verifiers=tuple(checked.verifiers),
+        )
+        return update, checked.cpu_s
+
+    async def _verdict(self, case: _Case, checked: _Checked) -> Verdict:
+        wrong = check_commitment(case.commitment, case.update.steps, case.asked)
+        if wrong is not None:
+            return Verdict("invalid", wrong)
+        for number in case.drawn:
+            try:
+                state = await self._revealed(case, number, checked)
+            except NodeError as failure:
+                reason = f"segment {number} was not revealed: {failure.code}: {failure.message}"
+                return Verdict("unavailable", reason)
+            try:
+                verdict = await self._repeated(case, number, state, checked)
+            finally:
+                if state is not case.task.base:
+                    state.close()
+            if verdict.kind != "valid":
+                return verdict
+            checked.verified += 1
+        wrong = check_delivered(case.commitment, case.delivered)
+        return VALID if wrong is None else Verdict("invalid", wrong)
+
+    async def _revealed(self, case: _Case, number: int, checked: _Checked) -> Region:
+        """The state before a segment: the engine's base, or what the worker reveals."""
+        if number == 0:
+            return case.task.base
+        slot = case.task.slot
+        buffer = await self._buffer(slot, case.task.network)
+        request = Reveal(network=TRAINING, segment=number, into=buffer.key)
+        reply, _ = await self._calls.ask(slot, request, LOAD)
+        self._calls.pulled(buffer.nbytes)
+        checked.cpu_s += reply.cpu_s
+        return self._context.runtime.view(buffer)
+
+    async def _buffer(self, slot: Slot, network: NetworkGroup) -> Buffer:
+        """Where a worker's process reveals states; granted once."""
+        node_id, buffer = self._buffers.get(slot.name, (None, None))
+        if buffer is not None and node_id == slot.node_id:
+            return buffer
+        if buffer is not None:
+            buffer.close()
+        made = self._context.runtime.buffer(f"reveal:{slot.name}", state_layout(network))
+        self._buffers[slot.name] = slot.node_id, made
+        await self._calls.grant(slot, made)
+        return made
+
+    async def _repeated(
+        self, case: _Case, number: int, state: Region, checked: _Checked
+    ) -> Verdict:
+        """What verifiers find of one segment.
+
+        One that finds it right is enough. That it is wrong has to be found by a majority of the validators,
+        or by the engine's own process, since it ends a worker's membership.
+        """
+        task = case.task
+        segment = Segment(
+            network=task.network,
+            work=self._exchange.request(task),
+            number=number,
+            shard=self._exchange.shard_region(task.slot.name),
+            state=state,
+        )
+        votes: list[Verdict] = []
+        used: list[str] = []
+        while True:
+            done = await self._verifiers.repeat(segment, case.number, used)
+            if done is None:
+                return votes[-1]
+            used.append(done.verifier)
+            checked.verifiers[done.verifier] = None
+            checked.cpu_s += done.cpu_s
+            wrong = check_repeated(case.commitment, done.repeated)
+            votes.append(VALID if wrong is None else Verdict("invalid", wrong))
+            decided = majority(votes, self._verifiers.count)
+            if done.verifier == ENGINE or votes[0].kind == "valid":
+                return votes[-1]
+            if decided is not None:
+                return decided
+
+    async def _excluded(self, updates: Sequence[ProvedUpdate]) -> dict[str, str]:
+        """Why updates are not admitted, by slot; their workers are struck, or quarantined."""
+        excluded: dict[str, str] = {}
+        for update in updates:
+            slot = self._cluster.slots[update.slot]
+            before = self._standings.get(update.node_id, Standing())
+            standing = before.after(
+                update.verdict, update.n_segments, len(update.challenged), update.verified
+            )
+            self._standings[update.node_id] = standing
+            if update.verdict.kind == "valid":
+                continue
+            reason = f"proof of learning {update.verdict.kind}: {update.verdict.reason}"
+            excluded[update.slot] = reason
+            self._left_out.add(slot, reason)
+            quarantined = is_to_be_quarantined(update.verdict, standing)
+            if quarantined and slot.node_id == update.node_id:
+                await quarantine(self._cluster, slot, reason)
+        return excluded
+
+
+def delivered_digest(weights: str, state: ModelState) -> str:
+    """Training digest of a state whose weights have this digest. Blocking."""
+    return training_digest(weights, state.moments, state.opt_step)
+
+
+def _delivered(updates: Sequence[Update]) -> dict[str, str]:
+    return {update.slot: delivered_digest(update.digest, update.state) for update in updates}
+
+
+def _closed(n_asked: int, collected: Collected, excluded: Mapping[str, str]) -> Collected:
+    """What was collected without the updates that were not admitted. Raises `RoundFailed`."""
+    if not excluded:
+        return collected
+    admitted = [update for update in collected.updates if update.slot not in excluded]
+    needed = least_contributors(n_asked)
+    if len(admitted) < needed:
+        reasons = "; ".join(f"{slot}: {why}" for slot, why in list(excluded.items())[:4])
+        raise RoundFailed(
+            f"{len(admitted)} of {n_asked} updates were admitted, and a round needs {needed} ({reasons})",
+            hint="see neural_cluster_status; replace quarantined nodes with neural_node_deploy",
+        )
+    return Collected(admitted, {**collected.excluded, **excluded})
