@@ -31,7 +31,6 @@ class SegmentLog:
     Attributes:
         base: Key of the region that the training started from.
         optimizer: Whose moments the states have.
-        weights: Digest of the latest state's weights.
     """
 
     def __init__(self, workspace: Workspace, request: Train, order: ProofOrder) -> None:
@@ -75,14 +74,7 @@ class SegmentLog:
     def _record(self) -> None:
         began_s = time.thread_time()
         segment = len(self._digests)  # the one that begins with this state
-        self.weights = self._workspace.weights.digest()
-        self._digests.append(
-            training_digest(
-                self.weights,
-                _moments(self._workspace, self._request),
-                self._request.opt_step + self._steps,
-            )
-        )
+        self._digests.append(state_of_training(self._workspace, self._request, self._steps))
         # The first state is the base, which the engine has; the last one is published.
         if 0 < self._steps < self._order.steps:
             state = self._workspace.state(self.optimizer)
@@ -93,12 +85,7 @@ class SegmentLog:
 
 def state_of_training(workspace: Workspace, request: Train, steps: int) -> str:
     """Training digest of a workspace after so many steps of an assignment."""
-    weights, moments = workspace.weights.digest(), _moments(workspace, request)
-    return training_digest(weights, moments, request.opt_step + steps)
-
-
-def _moments(workspace: Workspace, request: Train) -> State:
-    return {name: moment.numpy() for name, moment in workspace.moments(request.optimizer).items()}
+    return training_digest(workspace.state(request.optimizer), request.opt_step + steps)
 
 
 def execute_segment(

@@ -247,7 +247,7 @@ class NodeService:
         for name, vector in held.workspace.state(request.optimizer).items():
             np.copyto(publish[name], vector)
         return Trained(
-            digest=log.weights if log else held.workspace.weights.digest(),
+            digest=held.workspace.weights.digest(),
             loss=progress.loss,
             steps=progress.steps,
             opt_step=progress.opt_step,

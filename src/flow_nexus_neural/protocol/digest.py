@@ -73,19 +73,22 @@ def weights_digest(
     return state_digest(named_tensors(plan, params, buffers))
 
 
-def training_digest(weights: str, moments: Mapping[str, NDArray[Any]], opt_step: int) -> str:
-    """Digest of a whole state of training: weights, optimiser moments and the number of steps.
+def training_digest(state: Mapping[str, NDArray[np.float32]], opt_step: int) -> str:
+    """sha256 of a whole state of training: its flat vectors by name, and the number of steps.
 
-    Made of the weights' own digest, which is needed anyway, so that no vector is hashed twice.
+    Vectors are hashed as they are and not tensor by tensor as in `weights_digest`: proofs hash a state after
+    every few steps, and for a small network cutting it into tensors would cost more than the hashing.
 
     Args:
-        weights: As `weights_digest`, in hex.
-        moments: The optimiser's moment vectors by name.
+        state: `params`, `buffers` and the optimiser's moments; see `protocol.model_state`.
         opt_step: Optimiser steps that the moments have seen.
     """
-    head = b"fnn-training-state-1\0" + opt_step.to_bytes(8, "little")
-    parts = bytes.fromhex(weights) + bytes.fromhex(state_digest(moments))
-    return hashlib.sha256(head + parts).hexdigest()
+    digest = hashlib.sha256(b"fnn-training-state-1\0" + opt_step.to_bytes(8, "little"))
+    for name in sorted(state):
+        vector = np.ascontiguousarray(state[name], "<f4")
+        digest.update(f"{name}\0{vector.size}\0".encode())
+        digest.update(vector.data)
+    return digest.hexdigest()
 
 
 def _finite(value: JsonValue) -> JsonValue:

@@ -31,7 +31,7 @@ from flow_nexus_neural.coordination.proof_record import ProvedExchange, ProvedUp
 from flow_nexus_neural.engine.calls.deadlines import LOAD
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.quarantine import quarantine
-from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
+from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.collect import Collected
@@ -95,9 +95,8 @@ class Proofs:
         self._bases = {}
         for network in {task.network.key: task.network for task in tasks}.values():
             if network.state is not None:
-                digest = network.digest or network.digest_of(network.state)
                 self._bases[network.key] = await self._context.offload(
-                    delivered_digest, digest, network.state
+                    training_digest, network.state.arrays, network.state.opt_step
                 )
         return [replace(task, proof=self._order(task)) for task in tasks]
 
@@ -335,13 +334,12 @@ class Proofs:
         return excluded
 
 
-def delivered_digest(weights: str, state: ModelState) -> str:
-    """Training digest of a state whose weights have this digest. Blocking."""
-    return training_digest(weights, state.moments, state.opt_step)
-
-
 def _delivered(updates: Sequence[Update]) -> dict[str, str]:
-    return {update.slot: delivered_digest(update.digest, update.state) for update in updates}
+    """Training digest of every update as the engine copied it. Blocking."""
+    return {
+        update.slot: training_digest(update.state.arrays, update.state.opt_step)
+        for update in updates
+    }
 
 
 def _closed(n_asked: int, collected: Collected, excluded: Mapping[str, str]) -> Collected:
