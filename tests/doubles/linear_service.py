@@ -1,14 +1,17 @@
 """A node that is a linear model in numpy: every message of the protocol, no tensor library."""
 
 import time
+from itertools import islice
 
 import numpy as np
 
-from flow_nexus_neural.protocol.digest import weights_digest
+from flow_nexus_neural.coordination.consensus.proof_of_learning import chain
+from flow_nexus_neural.protocol.digest import training_digest, weights_digest
 from flow_nexus_neural.protocol.messages import (
     Announce,
     Build,
     Built,
+    Commitment,
     Done,
     Failed,
     GetWeights,
@@ -20,6 +23,10 @@ from flow_nexus_neural.protocol.messages import (
     Outputs,
     Pong,
     Predict,
+    Reexecute,
+    Reexecuted,
+    Reveal,
+    Revealed,
     Sight,
     Train,
     Trained,
@@ -63,6 +70,7 @@ class LinearService:
         self.serving = {}
         self.busy = None
         self.steps_done = 0
+        self.states = {}
 
     def attach(self, key, arrays, *, writable):
         self.regions[key] = arrays
@@ -146,33 +154,59 @@ class LinearService:
         token = int(region["token"][0])
         return Sight(token=token, read_ms=(time.perf_counter() - began_s) * 1e3)
 
-    def on_train(self, request: Train, arrays, poll):
-        shard, base = self.regions[request.shard], self.regions[request.base]
-        params = np.array(base["params"])
-        steps, losses = 0, []
+    def batches(self, request: Train, shard):
+        """Rows of every step of an assignment."""
         for part in request.passes:
-            order = np.random.Generator(np.random.PCG64(part.order_seed)).permutation(
-                len(shard["x"])
-            )
-            batches = [
-                order[start : start + request.batch_size]
-                for start in range(0, len(order), request.batch_size)
-            ]
-            for rows in batches[part.start : part.stop]:
-                if poll():
-                    return Failed(type="cancelled", message="as asked"), {}
-                losses.append(self.step(request, params, shard["x"][rows], shard["y"][rows]))
-                steps += 1
-                self.steps_done += 1
-        published = self.regions[request.publish]
-        published["params"][...] = params
+            draw = np.random.Generator(np.random.PCG64(part.order_seed))
+            order = draw.permutation(len(shard["x"]))
+            size = request.batch_size
+            rows = [order[start : start + size] for start in range(0, len(order), size)]
+            yield from rows[part.start : part.stop]
+
+    def on_train(self, request: Train, arrays, poll):
+        shard, params = self.regions[request.shard], np.array(self.regions[request.base]["params"])
+        self.states, losses, digests = {}, [], [self.state(params, request, 0)]
+        order = request.proof
+        for rows in self.batches(request, shard):
+            if poll():
+                return Failed(type="cancelled", message="as asked"), {}
+            losses.append(self.step(request, params, shard["x"][rows], shard["y"][rows]))
+            self.steps_done += 1
+            if order and len(losses) % order.segment_steps == 0:
+                self.states[len(digests)] = params.copy()
+                digests.append(self.state(params, request, len(losses)))
+        steps = len(losses)
+        if order and (steps % order.segment_steps or not steps):
+            digests.append(self.state(params, request, steps))
+        self.regions[request.publish]["params"][...] = params
         return Trained(
             digest=self.digest(request.network, params),
             loss=float(np.mean(losses)),
             steps=steps,
             opt_step=request.opt_step + steps,
             cpu_s=0.0,
+            commitment=order
+            and Commitment(states=tuple(digests), head=chain(order.context, digests), cpu_s=0.0),
         ), {}
+
+    def state(self, params, request, steps):
+        state = {"params": params, "buffers": np.zeros(0, "f4")}
+        return training_digest(state, request.opt_step + steps)
+
+    def on_reveal(self, request: Reveal, arrays, poll):
+        self.regions[request.into]["params"][...] = self.states[request.segment]
+        return Revealed(cpu_s=0.0), {}
+
+    def on_reexecute(self, request: Reexecute, arrays, poll):
+        work, shard = request.work, self.regions[request.work.shard]
+        params = np.array(self.regions[request.state]["params"])
+        first = request.segment * work.proof.segment_steps
+        before, steps = self.state(params, work, first), first
+        for rows in islice(self.batches(work, shard), first, first + work.proof.segment_steps):
+            self.step(work, params, shard["x"][rows], shard["y"][rows])
+            steps += 1
+        after = self.state(params, work, steps)
+        return Reexecuted(before=before, after=after, cpu_s=0.0), {}
 
     def step(self, request, params, x, y):
         width = self.plans[request.network].input.flat_width

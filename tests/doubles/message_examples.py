@@ -16,6 +16,9 @@ from flow_nexus_neural.protocol.messages import (
     Pass,
     Ping,
     Predict,
+    ProofOrder,
+    Reexecute,
+    Reveal,
     Revoke,
     Shutdown,
     Train,
@@ -29,6 +32,20 @@ STATE_LAYOUT = [(name, "f4", array.shape) for name, array in STATE.items()]
 
 LINK, LINK_BYTES = arrange(LINK_LAYOUT)
 
+WORK = Train(
+    network="net",
+    base="base",
+    opt_step=0,
+    shard="shard",
+    publish="publish",
+    optimizer="sgd",
+    learning_rate=0.01,
+    batch_size=2,
+    passes=(Pass(order_seed=5),),
+    dropout_seed=1,
+    proof=ProofOrder(steps=3, segment_steps=2, context="0" * 64),
+)
+
 EXAMPLES = (
     (Ping(), {}),
     (Cancel(), {}),
@@ -36,20 +53,11 @@ EXAMPLES = (
     (GetWeights(network="net"), {}),
     (Load(network="net", region="base"), {}),
     (
-        Train(
-            network="net",
-            base="base",
-            opt_step=0,
-            shard="shard",
-            publish="publish",
-            optimizer="sgd",
-            learning_rate=0.01,
-            batch_size=2,
-            passes=(Pass(order_seed=5),),
-            dropout_seed=1,
-        ),
+        WORK,
         {},
     ),
+    (Reveal(network="net", segment=1, into="publish"), {}),
+    (Reexecute(work=WORK, segment=0, state="base"), {}),
     (Infer(network="net", weights="base", data="shard"), {}),
     (Predict(network="net"), {"x": SHARD["x"]}),
     (

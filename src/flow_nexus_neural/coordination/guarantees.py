@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass
 
+from flow_nexus_neural.coordination.consensus.proof_of_learning import least_contributors
 from flow_nexus_neural.coordination.consensus.registry import AVERAGING
 from flow_nexus_neural.coordination.consensus.tolerance import too_few
 from flow_nexus_neural.vocabulary import Consensus
 
 _CONDITIONS: dict[Consensus, str] = {
-    "proof-of-learning": "every admitted update has been re-executed to the same digest",
+    "proof-of-learning": (
+        "of every admitted update some segments were executed again to the committed state, and a third of the"
+        " workers asked are honest"
+    ),
     "byzantine": "n >= 3f+1 with f >= 1 under a robust rule",
     "raft": "more than half of the voters are alive",
     "gossip": "the graph of live nodes is connected and no node lies",
@@ -27,6 +31,21 @@ class Vote:
     rule: str = AVERAGING.name
     updates: int = 0
     f: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Proving:
+    """How updates are proved under proof-of-learning.
+
+    Attributes:
+        verifiers: Members that execute segments again; none for a process of the engine's own.
+        unproved: The latest training has committed rounds whose updates were not proved.
+        detection: Least probability in its last exchange that one faked segment is challenged; None before.
+    """
+
+    verifiers: tuple[str, ...] = ()
+    unproved: bool = False
+    detection: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +77,20 @@ def guarantees(
     n_workers: int,
     evaluator: str | None = None,
     vote: Vote | None = None,
+    proofs: Proving | None = None,
 ) -> Guarantee:
-    """Compute the guarantee. Of the modes only byzantine is implemented.
+    """Compute the guarantee. Of the modes byzantine and proof-of-learning are implemented.
 
     Args:
         consensus: The declared mode.
         n_workers: Live workers.
         evaluator: The slot that computes a model's outputs on held-out rows; None if there is none.
         vote: How the latest training combines updates, or the next one will; None for the average.
+        proofs: Under proof-of-learning, how updates are proved.
     """
     vote = vote or Vote(updates=n_workers)
+    if consensus == "proof-of-learning":
+        return _proved(n_workers, evaluator, vote, proofs or Proving())
     reason = _reason(consensus, vote)
     return Guarantee(
         mode=consensus,
@@ -78,6 +101,36 @@ def guarantees(
         reason=reason,
         trusted=("engine",) if evaluator is None else ("engine", evaluator),
         notes=_notes(consensus, evaluator, vote),
+    )
+
+
+def _proved(n_workers: int, evaluator: str | None, vote: Vote, proofs: Proving) -> Guarantee:
+    """What proof-of-learning promises: cheats are detected and excluded, however many they are."""
+    reason = None
+    if n_workers == 0:
+        reason = "no worker is alive: deploy some"
+    elif proofs.unproved:
+        reason = (
+            "the model in force was trained by a version that did not prove updates: train again"
+        )
+    who = ", ".join(proofs.verifiers) or "a process of the engine's own"
+    judges = [*proofs.verifiers, *(() if evaluator is None else (evaluator,))]
+    chance = "k/S" if proofs.detection is None else f"{proofs.detection:.2g}"
+    notes = [
+        _rule_in_force(vote),
+        f"{who} executes k of the S segments of each update again and reads that worker's shard for it: one that"
+        f" faked all of them is found in the same round, one that faked one with probability {chance}",
+        "a valid proof says that the prescribed steps were made on the shard, not that its rows are right",
+    ]
+    return Guarantee(
+        mode="proof-of-learning",
+        n=n_workers,
+        f_tolerated=0 if reason else max(0, n_workers - least_contributors(n_workers)),
+        condition=_CONDITIONS["proof-of-learning"],
+        holds=reason is None,
+        reason=reason,
+        trusted=("engine", *dict.fromkeys(judges)),
+        notes=(*notes, *_common_notes(evaluator)),
     )
 
 
@@ -96,26 +149,37 @@ def _reason(consensus: Consensus, vote: Vote) -> str | None:
 
 
 def _notes(consensus: Consensus, evaluator: str | None, vote: Vote) -> tuple[str, ...]:
-    plain = vote.rule == AVERAGING.name
-    rule = f"rule in force: {'row-weighted average' if plain else vote.rule}"
-    if not plain:
-        rule += f", f = {vote.f} of {vote.updates} updates"
+    rule = _rule_in_force(vote)
     if consensus != "byzantine":
         rule += f"; {consensus} admission is not part of this version"
     spoils = "" if vote.f else "; one lying worker can still spoil a version"
     notes = [
         rule,
         f"updates that are not finite or have the wrong shape are refused{spoils}",
-        "a worker that dies or is late is left out of the round and listed",
-        "data locality: a worker receives no training rows but its own shard and sends only updates",
+        *_common_notes(evaluator),
     ]
     if consensus == "byzantine":
         notes.append("of versions only: answers to predict are combined without a quorum")
+    if consensus == "raft":
+        notes.append("durability: one disk")
+    return tuple(notes)
+
+
+def _rule_in_force(vote: Vote) -> str:
+    plain = vote.rule == AVERAGING.name
+    rule = f"rule in force: {'row-weighted average' if plain else vote.rule}"
+    return rule if plain else f"{rule}, f = {vote.f} of {vote.updates} updates"
+
+
+def _common_notes(evaluator: str | None) -> list[str]:
+    """What is true in every mode."""
+    notes = [
+        "a worker that dies or is late is left out of the round and listed",
+        "data locality: a worker receives no training rows but its own shard and sends only updates",
+    ]
     if evaluator is not None:
         notes.append(
             f"{evaluator} receives the held-out rows; the engine computes loss and accuracy from its outputs,"
             " which nobody checks"
         )
-    if consensus == "raft":
-        notes.append("durability: one disk")
-    return tuple(notes)
+    return notes

@@ -2,10 +2,11 @@
 
 from flow_nexus_neural.coordination.consensus.registry import AVERAGING, find_policy, policy_for
 from flow_nexus_neural.coordination.consensus.tolerance import RobustPolicy
-from flow_nexus_neural.coordination.guarantees import Vote
+from flow_nexus_neural.coordination.guarantees import Proving, Vote
 from flow_nexus_neural.coordination.guarantees import guarantees as promised
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.reports import Guarantees
+from flow_nexus_neural.engine.state.training_record import Advance
 
 
 def guarantees(cluster: LiveCluster) -> Guarantees:
@@ -13,9 +14,8 @@ def guarantees(cluster: LiveCluster) -> Guarantees:
     workers = cluster.slots.healthy("worker")
     evaluators = cluster.slots.healthy("validator") or workers
     evaluator = evaluators[0].name if evaluators else None
-    found = promised(
-        cluster.spec.consensus, len(workers), evaluator, _vote(cluster, [w.name for w in workers])
-    )
+    vote = _vote(cluster, [w.name for w in workers])
+    found = promised(cluster.spec.consensus, len(workers), evaluator, vote, _proving(cluster))
     return Guarantees(
         mode=found.mode,
         n=found.n,
@@ -25,6 +25,17 @@ def guarantees(cluster: LiveCluster) -> Guarantees:
         reason=found.reason,
         trusted=list(found.trusted),
         notes=list(found.notes),
+    )
+
+
+def _proving(cluster: LiveCluster) -> Proving:
+    """How updates of the latest training were proved, and those of the next one will be."""
+    latest, verifiers = cluster.state.latest_training, cluster.slots.verifiers()
+    advance = latest.advance if latest else Advance()
+    return Proving(
+        verifiers=tuple(slot.name for slot in verifiers),
+        unproved=advance.rounds_done > 0 and advance.proofs.verified_rounds == 0,
+        detection=advance.proofs.detection,
     )
 
 

@@ -373,6 +373,10 @@ class SlotBook:
         chosen = [s for s in self if s.healthy and (not roles or s.spec.role in roles)]
         return sorted(chosen, key=vertex_order)
 
+    def verifiers(self) -> list[Slot]:
+        """Healthy members that may judge what workers prove: validators, else others that do not train."""
+        return self.healthy("validator") or self.healthy("parameter_server", "aggregator")
+
 
 def vertex_order(slot: Slot) -> tuple[int, int, str]:
     """Roles in vertex order, then by number: the order in which everything is folded."""

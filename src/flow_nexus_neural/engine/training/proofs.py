@@ -104,6 +104,8 @@ class Proofs:
         self,
         tasks: Sequence[Task],
         collected: Collected,
+        *,
+        least: int = 1,
         delivered: Mapping[str, str] | None = None,
     ) -> Collected:
         """The updates of an exchange whose proofs are valid; cheats are quarantined.
@@ -113,6 +115,7 @@ class Proofs:
         Args:
             tasks: As `ordered` made them.
             collected: The updates, which are no proof of anything yet.
+            least: Fewest updates that the caller of the training insists on.
             delivered: Training digest of each update by slot, as whoever folds it read it; None lets the
                 engine compute it of the copy that it holds.
 
@@ -158,7 +161,7 @@ class Proofs:
                 f"no node could execute the challenged segments again: {failures[0].message}",
                 hint="see neural_cluster_status, or deploy a validator with neural_node_deploy",
             )
-        return _closed(len(tasks), collected, excluded)
+        return _closed(len(tasks), collected, excluded, least)
 
     def take(self) -> tuple[ProvedExchange, ...]:
         """The exchanges that were proved since this was last called, those of failed tries included."""
@@ -342,12 +345,14 @@ def _delivered(updates: Sequence[Update]) -> dict[str, str]:
     }
 
 
-def _closed(n_asked: int, collected: Collected, excluded: Mapping[str, str]) -> Collected:
+def _closed(
+    n_asked: int, collected: Collected, excluded: Mapping[str, str], least: int
+) -> Collected:
     """What was collected without the updates that were not admitted. Raises `RoundFailed`."""
     if not excluded:
         return collected
     admitted = [update for update in collected.updates if update.slot not in excluded]
-    needed = least_contributors(n_asked)
+    needed = max(least, least_contributors(n_asked))
     if len(admitted) < needed:
         reasons = "; ".join(f"{slot}: {why}" for slot, why in list(excluded.items())[:4])
         raise RoundFailed(

@@ -233,7 +233,7 @@ async def _exchange(
             context=setting.context,
         )
         if setting.proofs is not None:
-            collected = await setting.proofs.admitted(tasks, collected)
+            collected = await setting.proofs.admitted(tasks, collected, least=setting.least_workers)
     finally:
         with anyio.CancelScope(shield=True):
             for key, base in bases.items():

@@ -72,7 +72,7 @@ class Verifiers:
     @property
     def count(self) -> int:
         """How many there are; the engine's own process counts where there is no other."""
-        return max(1, len(self._members()))
+        return max(1, len(self.cluster.slots.verifiers()))
 
     async def repeat(
         self, segment: Segment, number: int, used: Collection[str]
@@ -111,13 +111,8 @@ class Verifiers:
         if spare is not None:
             await stop_spare(spare)
 
-    def _members(self) -> list[Slot]:
-        """Healthy validators; without any, healthy members that do nothing else in this version."""
-        slots = self.cluster.slots
-        return slots.healthy("validator") or slots.healthy("parameter_server", "aggregator")
-
     async def _next(self, number: int, tried: Collection[str]) -> Slot | None:
-        members = self._members()
+        members = self.cluster.slots.verifiers()
         turned = (
             members[number % len(members) :] + members[: number % len(members)] if members else []
         )
