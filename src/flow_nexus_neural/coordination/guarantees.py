@@ -9,8 +9,8 @@ from flow_nexus_neural.vocabulary import Consensus
 
 _CONDITIONS: dict[Consensus, str] = {
     "proof-of-learning": (
-        "of every admitted update some segments were executed again to the committed state, and a third of the"
-        " workers asked are honest"
+        "some segments of every admitted update were executed again to the committed state, and a third of"
+        " the workers asked are honest"
     ),
     "byzantine": "n >= 3f+1 with f >= 1 under a robust rule",
     "raft": "more than half of the voters are alive",
@@ -118,8 +118,10 @@ def _proved(n_workers: int, evaluator: str | None, vote: Vote, proofs: Proving) 
     chance = "k/S" if proofs.detection is None else f"{proofs.detection:.2g}"
     notes = [
         _rule_in_force(vote),
-        f"{who} executes k of the S segments of each update again and reads that worker's shard for it: one that"
-        f" faked all of them is found in the same round, one that faked one with probability {chance}",
+        (
+            f"{who} executes k of the S segments of each update again: a worker that faked all of them is found in"
+            f" the same round, one that faked a single one with probability {chance}; {who} reads its shard for that"
+        ),
         "a valid proof says that the prescribed steps were made on the shard, not that its rows are right",
     ]
     return Guarantee(

@@ -16,7 +16,7 @@ Attacks on the original: Zhang et al., IEEE S&P 2022; Fang et al., IEEE EuroS&P 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import comb
+from math import comb, sqrt
 from typing import Literal
 
 from flow_nexus_neural.protocol.messages import Commitment, Pass
@@ -99,17 +99,6 @@ def prescribed_steps(passes: Sequence[Pass], n_rows: int, batch_size: int, small
         stop = available if part.stop is None else min(part.stop, available)
         total += max(0, stop - part.start) - (short and part.start < available == stop)
     return total
-
-
-def segment_steps(n_steps: int, state_bytes: int) -> int:
-    """Steps of a segment: at least 4, and so many that there are at most 10 segments.
-
-    Args:
-        n_steps: Of the whole training.
-        state_bytes: Of one state; the states between segments must fit `SNAPSHOT_BYTES`.
-    """
-    most = min(MOST_SEGMENTS, 1 + SNAPSHOT_BYTES // max(1, state_bytes))
-    return max(LEAST_SEGMENT_STEPS, -(-n_steps // most))
 
 
 def chain(context: str, states: Sequence[str]) -> str:
@@ -211,6 +200,8 @@ class Cost:
         repeating_s: Of revealing and executing again, for the challenged segments.
         challenged: How many these were.
         updates: How many updates were proved.
+        steps: Optimiser steps of these.
+        states: Digests that were committed to for them.
     """
 
     training_s: float = 0.0
@@ -218,6 +209,8 @@ class Cost:
     repeating_s: float = 0.0
     challenged: int = 0
     updates: int = 0
+    steps: int = 0
+    states: int = 0
 
     @property
     def proofs_s(self) -> float:
@@ -237,7 +230,28 @@ class Cost:
             self.repeating_s + other.repeating_s,
             self.challenged + other.challenged,
             self.updates + other.updates,
+            self.steps + other.steps,
+            self.states + other.states,
         )
+
+
+def segment_steps(n_steps: int, state_bytes: int, cost: Cost) -> int:
+    """Steps of a segment, so that there are at most 10 segments, and none of fewer than 4 steps at first.
+
+    Afterwards it is known what a step and a digest cost. With S segments of which one is challenged, proofs
+    cost S digests and 1/S of the steps: least at S = sqrt(steps * cost of a step / cost of a digest).
+
+    Args:
+        n_steps: Of the whole training; fewer than 4 are one segment.
+        state_bytes: Of one state; the states between segments must fit `SNAPSHOT_BYTES`.
+        cost: Of earlier proofs of the same network.
+    """
+    most = min(MOST_SEGMENTS, 1 + SNAPSHOT_BYTES // max(1, state_bytes))
+    fewest = -(-n_steps // most)
+    if n_steps < LEAST_SEGMENT_STEPS or cost.training_s <= 0 or cost.committing_s <= 0:
+        return max(LEAST_SEGMENT_STEPS, fewest)
+    ratio = (cost.training_s / cost.steps) / (cost.committing_s / cost.states)
+    return max(fewest, -(-n_steps // max(1, int(sqrt(n_steps * ratio)))))
 
 
 def challenges_per_update(n_segments: int, cost: Cost) -> int:

@@ -45,6 +45,8 @@ from flow_nexus_neural.protocol.messages import Commitment, ProofOrder, Reveal
 from flow_nexus_neural.runtime.base import Buffer, Region
 
 BEACON_BITS = 256
+RELEASE_S = 2.0
+"""A node that takes longer to forget is left to supervision."""
 NAMES = frozenset({"network", "base", "shard", "publish", "proof", "kind"})
 """Fields of an assignment that only name things in one node."""
 
@@ -71,6 +73,21 @@ class _Checked:
     verifiers: dict[str, None] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Revealing:
+    """Where a slot's process reveals states: the buffer that it writes, and the verifiers' view of it."""
+
+    slot: Slot
+    node_id: str
+    buffer: Buffer
+    view: Region
+
+    def close(self) -> None:
+        """Give up both."""
+        self.view.close()
+        self.buffer.close()
+
+
 class Proofs:
     """Proof-of-learning of one course of rounds; `close` ends what was started for it."""
 
@@ -85,9 +102,9 @@ class Proofs:
         self._verifiers = Verifiers(cluster)
         self._calls = cluster.calls("consensus")
         self._bases: dict[str, str] = {}
-        self._buffers: dict[str, tuple[str, Buffer]] = {}
+        self._revealing: dict[str, _Revealing] = {}
         self._standings: dict[str, Standing] = {}
-        self._cost = Cost()
+        self._costs: dict[str, Cost] = {}
         self._proved: list[ProvedExchange] = []
 
     async def ordered(self, tasks: Sequence[Task]) -> list[Task]:
@@ -140,22 +157,16 @@ class Proofs:
         async with anyio.create_task_group() as group:
             for case in cases:
                 group.start_soon(prove, case)
-        found = [proved[case.update.slot] for case in cases if case.update.slot in proved]
-        exchange = ProvedExchange(
-            beacon=beacon,
-            updates=tuple(update for update, _ in found),
-            cost=Cost(
-                training_s=sum(case.update.cpu_s for case in cases),
-                committing_s=sum(case.commitment.cpu_s for case in cases),
-                repeating_s=sum(cpu_s for _, cpu_s in found),
-                challenged=sum(len(update.challenged) for update, _ in found),
-                updates=len(cases),
-            ),
-            seconds=self._context.clock() - began_s,
-        )
-        self._proved.append(exchange)
-        self._cost += exchange.cost
-        excluded = await self._excluded(exchange.updates)
+        found = [(case, *proved[case.update.slot]) for case in cases if case.update.slot in proved]
+        updates = tuple(update for _, update, _ in found)
+        total = Cost()
+        for case, update, cpu_s in found:
+            cost, key = _cost_of(case, update, cpu_s), case.task.network.key
+            self._costs[key] = self._costs.get(key, Cost()) + cost
+            total += cost
+        seconds = self._context.clock() - began_s
+        self._proved.append(ProvedExchange(beacon, updates, total, seconds))
+        excluded = await self._excluded(updates)
         if failures:
             raise RoundFailed(
                 f"no node could execute the challenged segments again: {failures[0].message}",
@@ -169,11 +180,15 @@ class Proofs:
         return taken
 
     async def close(self) -> None:
-        """Give up every buffer and end the engine's own process."""
-        for _, buffer in self._buffers.values():
-            buffer.close()
-        self._buffers.clear()
+        """Let workers and verifiers forget what they were granted; end the engine's own process."""
+        revealing, self._revealing = self._revealing, {}
+        with anyio.move_on_after(RELEASE_S):
+            async with anyio.create_task_group() as group:
+                for one in revealing.values():
+                    group.start_soon(self._calls.revoke, one.slot, one.buffer.key)
         await self._verifiers.close()
+        for one in revealing.values():
+            one.close()
 
     def _order(self, task: Task) -> ProofOrder:
         n_steps, steps = self._steps(task)
@@ -189,7 +204,11 @@ class Proofs:
             smallest_batch(plan),
         )
         nbytes = sum(4 * prod(shape) for _, _, shape in state_layout(task.network))
-        return n_steps, segment_steps(n_steps, nbytes)
+        return n_steps, segment_steps(n_steps, nbytes, self._cost_of(task.network))
+
+    def _cost_of(self, network: NetworkGroup) -> Cost:
+        """What the proofs of a network group have cost so far."""
+        return self._costs.get(network.key, Cost())
 
     def _context_of(self, task: Task) -> str:
         """Digest of a task: its seeds name the training, the round and the slot."""
@@ -216,7 +235,7 @@ class Proofs:
                 n_steps=order.steps,
                 segment_steps=order.segment_steps,
             )
-            k = challenges_per_update(asked.n_segments, self._cost)
+            k = challenges_per_update(asked.n_segments, self._cost_of(task.network))
             drawn = challenge(beacon, commitment.head, asked.n_segments, k)
             digest = delivered[update.slot]
             cases.append(_Case(number, task, update, commitment, asked, drawn, digest))
@@ -248,11 +267,7 @@ class Proofs:
             except NodeError as failure:
                 reason = f"segment {number} was not revealed: {failure.code}: {failure.message}"
                 return Verdict("unavailable", reason)
-            try:
-                verdict = await self._repeated(case, number, state, checked)
-            finally:
-                if state is not case.task.base:
-                    state.close()
+            verdict = await self._repeated(case, number, state, checked)
             if verdict.kind != "valid":
                 return verdict
             checked.verified += 1
@@ -264,23 +279,24 @@ class Proofs:
         if number == 0:
             return case.task.base
         slot = case.task.slot
-        buffer = await self._buffer(slot, case.task.network)
-        request = Reveal(network=TRAINING, segment=number, into=buffer.key)
+        revealing = await self._granted(slot, case.task.network)
+        request = Reveal(network=TRAINING, segment=number, into=revealing.buffer.key)
         reply, _ = await self._calls.ask(slot, request, LOAD)
-        self._calls.pulled(buffer.nbytes)
         checked.cpu_s += reply.cpu_s
-        return self._context.runtime.view(buffer)
+        return revealing.view
 
-    async def _buffer(self, slot: Slot, network: NetworkGroup) -> Buffer:
+    async def _granted(self, slot: Slot, network: NetworkGroup) -> "_Revealing":
         """Where a worker's process reveals states; granted once."""
-        node_id, buffer = self._buffers.get(slot.name, (None, None))
-        if buffer is not None and node_id == slot.node_id:
-            return buffer
-        if buffer is not None:
-            buffer.close()
-        made = self._context.runtime.buffer(f"reveal:{slot.name}", state_layout(network))
-        self._buffers[slot.name] = slot.node_id, made
-        await self._calls.grant(slot, made)
+        found = self._revealing.get(slot.name)
+        if found is not None and found.node_id == slot.node_id:
+            return found
+        if found is not None:
+            found.close()
+        runtime = self._context.runtime
+        buffer = runtime.buffer(f"reveal:{slot.name}", state_layout(network))
+        made = _Revealing(slot, slot.node_id, buffer, runtime.view(buffer))
+        self._revealing[slot.name] = made
+        await self._calls.grant(slot, buffer)
         return made
 
     async def _repeated(
@@ -335,6 +351,18 @@ class Proofs:
             if quarantined and slot.node_id == update.node_id:
                 await quarantine(self._cluster, slot, reason)
         return excluded
+
+
+def _cost_of(case: _Case, update: ProvedUpdate, cpu_s: float) -> Cost:
+    return Cost(
+        training_s=case.update.cpu_s,
+        committing_s=case.commitment.cpu_s,
+        repeating_s=cpu_s,
+        challenged=len(update.challenged),
+        updates=1,
+        steps=case.asked.n_steps,
+        states=case.asked.n_segments + 1,
+    )
 
 
 def _delivered(updates: Sequence[Update]) -> dict[str, str]:

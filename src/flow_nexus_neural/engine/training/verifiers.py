@@ -3,13 +3,12 @@
 Never the worker itself nor another one: two cheats would vouch for each other.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import anyio
 
 from flow_nexus_neural.coordination.consensus.proof_of_learning import Repeated
-from flow_nexus_neural.engine.calls.calls import NodeCalls
 from flow_nexus_neural.engine.calls.deadlines import BUILD, INFER
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.spare import start_spare, stop_spare
@@ -21,6 +20,10 @@ from flow_nexus_neural.runtime.base import Region
 
 ENGINE = "engine"
 """Name under which the engine's own process is reported."""
+RELEASE_S = 2.0
+"""A node that takes longer to forget is left to supervision."""
+MOST_HELD = 24
+"""Regions of workers that one verifier is granted at one time; more would not fit beside its links."""
 NETWORKS = 2
 """Networks that a verifier keeps for this; further ones replace them and are built again when needed."""
 
@@ -65,6 +68,7 @@ class Verifiers:
     _starting: anyio.Lock = field(default_factory=anyio.Lock)
     _busy: dict[str, anyio.Lock] = field(default_factory=dict)
     _names: dict[str, str] = field(default_factory=dict)
+    _held: dict[str, dict[str, Region]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._calls = self.cluster.calls("consensus")
@@ -100,23 +104,30 @@ class Verifiers:
                 slot.note_error(str(error))
                 failure = error
                 if slot is self._spare:
-                    await self.close()  # the next segment gets a new process
+                    await self._close_own()  # the next segment gets a new process
         if failure is not None:
             raise failure
         return None
 
     async def close(self) -> None:
-        """End the engine's own process."""
+        """Let members forget the rows and states of workers, and end the engine's own process."""
+        with anyio.move_on_after(RELEASE_S):
+            async with anyio.create_task_group() as group:
+                for slot in self.cluster.slots:
+                    keys = self._held.get(slot.node_id, {})
+                    group.start_soon(self._calls.revoke, slot, *keys)
+        self._held.clear()
+        await self._close_own()
+
+    async def _close_own(self) -> None:
         spare, self._spare = self._spare, None
         if spare is not None:
             await stop_spare(spare)
 
     async def _next(self, number: int, tried: Collection[str]) -> Slot | None:
         members = self.cluster.slots.verifiers()
-        turned = (
-            members[number % len(members) :] + members[: number % len(members)] if members else []
-        )
-        for slot in turned:
+        first = number % max(1, len(members))
+        for slot in members[first:] + members[:first]:
             if slot.name not in tried:
                 return slot
         return None if ENGINE in tried else await self._own()
@@ -131,27 +142,37 @@ class Verifiers:
             return self._spare
 
     async def _ask(self, slot: Slot, name: str, segment: Segment) -> Verification:
-        calls = self._calls
-        network = await self._built(calls, slot, segment.network)
-        granted = (segment.shard, segment.state)
+        network = await self._built(slot, segment.network)
+        await self._grant(slot, (segment.shard, segment.state))
         turn = await self.cluster.context.turns.take()
         try:
-            for region in granted:
-                await calls.grant(slot, region)
-                calls.pulled(region.nbytes)
             work = segment.work.model_copy(update={"network": network})
             request = Reexecute(work=work, segment=segment.number, state=segment.state.key)
-            reply, _ = await calls.ask(slot, request, INFER)
+            reply, _ = await self._calls.ask(slot, request, INFER)
         finally:
             turn.give_back()
-            with anyio.CancelScope(shield=True):
-                await calls.revoke(slot, *(region.key for region in granted))
+        self._calls.pulled(segment.state.nbytes)
         repeated = Repeated(segment.number, reply.before, reply.after)
         return Verification(name, repeated, reply.cpu_s)
 
-    async def _built(self, calls: NodeCalls, slot: Slot, network: NetworkGroup) -> str:
+    async def _grant(self, slot: Slot, regions: Sequence[Region]) -> None:
+        """Grant what the process does not hold; the oldest goes where it would hold too much."""
+        held = self._held.setdefault(slot.node_id, {})
+        for region in regions:
+            if held.get(region.key) is region:
+                continue
+            await self._calls.grant(slot, region)
+            held.pop(region.key, None)
+            held[region.key] = region
+        old = [*held][: max(0, len(held) - MOST_HELD)]
+        if old:
+            await self._calls.revoke(slot, *old)
+            for key in old:
+                del held[key]
+
+    async def _built(self, slot: Slot, network: NetworkGroup) -> str:
         name = self._names.setdefault(network.key, f"verify{len(self._names) % NETWORKS}")
         if slot.built.get(name) != network.plan_digest:
-            await calls.ask(slot, Build(network=name, plan=network.plan, seed=0), BUILD)
+            await self._calls.ask(slot, Build(network=name, plan=network.plan, seed=0), BUILD)
             slot.note_built(name, network.plan_digest)
         return name

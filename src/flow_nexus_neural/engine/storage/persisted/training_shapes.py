@@ -106,6 +106,8 @@ class StoredCost(Stored):
     repeating_s: float = 0.0
     challenged: int = 0
     updates: int = 0
+    steps: int = 0
+    states: int = 0
 
 
 class StoredProofs(Stored):
