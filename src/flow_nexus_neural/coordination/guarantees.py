@@ -118,10 +118,8 @@ def _proved(n_workers: int, evaluator: str | None, vote: Vote, proofs: Proving) 
     chance = "k/S" if proofs.detection is None else f"{proofs.detection:.2g}"
     notes = [
         _rule_in_force(vote),
-        (
-            f"{who} executes k of the S segments of each update again: a worker that faked all of them is found in"
-            f" the same round, one that faked a single one with probability {chance}; {who} reads its shard for that"
-        ),
+        f"{who} executes k of the S segments of each update again, and reads the worker's shard for that",
+        f"a worker that faked all S is found in the same round, one that faked one with probability {chance}",
         "a valid proof says that the prescribed steps were made on the shard, not that its rows are right",
     ]
     return Guarantee(
