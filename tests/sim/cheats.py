@@ -1,5 +1,7 @@
 """Workers that fake their proof of learning: each commits to something and reveals what fits its story."""
 
+from typing import ClassVar
+
 import numpy as np
 
 from flow_nexus_neural.coordination.consensus.proof_of_learning import chain
@@ -129,13 +131,18 @@ class Replay(Course):
         if not self.published:
             return super().trained(request, poll)
         base = {name: array.copy() for name, array in self.regions[request.base].items()}
-        return self.claimed(request, [base, *self.published[0][1:]])
+        former = self.published[0]
+        ends = segment_ends(
+            request.proof
+        )  # not as many as then, where segments are longer or shorter
+        chosen = [former[len(former) * k // len(ends)] for k in range(1, len(ends))]
+        return self.claimed(request, [base, *chosen[:-1], former[-1]])
 
 
 class CopiedWork(Course):
     """Sends what an honest worker sent, with a chain of its own; `others` is filled by that worker."""
 
-    others = []
+    others: ClassVar[list] = []
 
     def trained(self, request, poll):
         if self.others and len(self.others[-1]) == len(segment_ends(request.proof)):
