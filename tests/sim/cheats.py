@@ -4,12 +4,16 @@ from typing import ClassVar
 
 import numpy as np
 
-from flow_nexus_neural.coordination.consensus.proof_of_learning import chain
+from flow_nexus_neural.coordination.consensus.proof_of_learning import chain, challenge
+from flow_nexus_neural.node.proofs import execute_segment
+from flow_nexus_neural.node.regions import shard_of
 from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.protocol.digest import training_digest, weights_digest
 from flow_nexus_neural.protocol.messages import (
     Build,
     Commitment,
+    Failed,
+    Reexecute,
     Reveal,
     Revealed,
     Train,
@@ -145,9 +149,7 @@ class CopiedWork(Course):
     others: ClassVar[list] = []
 
     def trained(self, request, poll):
-        if self.others and len(self.others[-1]) == len(segment_ends(request.proof)):
-            return self.claimed(request, self.others[-1])
-        return self.claimed(request, invented(self, request, np.random.default_rng(2)))
+        return self.claimed(request, self.others[-1])
 
 
 class Copied(Course):
@@ -198,20 +200,68 @@ class WrongRate(Course):
 
 
 class OneSegment(Course):
-    """Trains honestly but for one segment, after which it invents a state and goes on from it honestly.
-
-    `faked` is its number.
-    """
-
-    faked = 2
+    """Executes all segments but one, after which it goes on honestly from an invented state."""
 
     def trained(self, request, poll):
-        reply = self.honest(request, poll)
-        states = [{n: v.copy() for n, v in state.items()} for state in self.states]
-        for state in states[self.faked + 1 :]:
-            state["params"] += np.float32(0.125)
-        self.honest_after = reply
-        return self.claimed(request, states)
+        self.honest(request, poll)
+        return self.claimed(request, self.fake(request, self.choose(request)))
+
+    def choose(self, request):
+        """The segment to fake: the second, or the only one."""
+        return min(1, len(self.states) - 2)
+
+    def fake(self, request, segment):
+        """The honest states, with this segment faked."""
+        states = [*self.states[: segment + 1], copied(self.states[segment])]
+        states[-1]["params"] += np.float32(0.25)
+        for number in range(segment + 1, len(self.states) - 1):
+            states.append(self.executed(request, number, states[-1]))
+        return states
+
+    def executed(self, request, segment, state):
+        """What an honest worker makes of a state in one segment."""
+        held = self._held[request.network]
+        shard = shard_of(self._region(request.shard), held.network.plan)
+        asked = Reexecute(work=request, segment=segment, state="its own")
+        execute_segment(held.network, held.workspace, shard, asked, state, lambda _ms: None)
+        return copied(held.workspace.state(request.optimizer))
+
+
+class KnowsTheBeacon(OneSegment):
+    """Fakes a segment that will not be challenged: it knows the beacon before it commits."""
+
+    beacon = "0" * 64
+
+    def trained(self, request, poll):
+        self.honest(request, poll)
+        n_segments = len(self.states) - 1
+        for segment in range(n_segments):
+            reply = self.claimed(request, self.fake(request, segment))
+            if segment not in challenge(self.beacon, reply.commitment.head, n_segments, 1):
+                return reply
+            self.states = self.course_of(request)
+        raise AssertionError("every segment is challenged")
+
+    def course(self, request, reply):
+        self._honest = super().course(request, reply)
+        return self._honest
+
+    def course_of(self, _request):
+        """The honest states again."""
+        return self._honest
+
+
+class Withholds(NodeService):
+    """Trains honestly and never reveals a state."""
+
+    def handle(self, request, arrays, poll):
+        if isinstance(request, Reveal):
+            return Failed(type="lookup_error", message="not now"), {}
+        return super().handle(request, arrays, poll)
+
+
+def copied(state):
+    return {name: vector.copy() for name, vector in state.items()}
 
 
 ATTACKS = {
@@ -225,13 +275,15 @@ ATTACKS = {
 }
 
 
-def service_of(attack, *, cheats=(CHEAT,)):
+def service_of(attack, *, cheats=(CHEAT,), verifier=NodeService):
     """For `world(service=...)`: these slots attack, the others are honest."""
     CopiedWork.others = []
 
     def make(spec):
         honest = Copied if attack is CopiedWork and spec.slot.startswith("worker") else NodeService
         kind = attack if spec.slot in cheats else honest
+        if spec.slot == "verifier-0":
+            kind = verifier
         return kind(node_id=spec.node_id, incarnation=spec.incarnation, seed=spec.seed)
 
     return make

@@ -9,8 +9,8 @@ from flow_nexus_neural.vocabulary import Consensus
 
 _CONDITIONS: dict[Consensus, str] = {
     "proof-of-learning": (
-        "some segments of every admitted update were executed again to the committed state, and a third of"
-        " the workers asked are honest"
+        "n - f >= n/3: workers caught by their proofs are excluded, whatever they sent, and a third of those"
+        " asked is admitted"
     ),
     "byzantine": "n >= 3f+1 with f >= 1 under a robust rule",
     "raft": "more than half of the voters are alive",
