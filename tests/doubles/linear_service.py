@@ -164,23 +164,23 @@ class LinearService:
             yield from rows[part.start : part.stop]
 
     def on_train(self, request: Train, arrays, poll):
-        shard, params = self.regions[request.shard], np.array(self.regions[request.base]["params"])
-        self.states, losses, digests = {}, [], [self.state(params, request, 0)]
+        shard, state = self.regions[request.shard], own(self.regions[request.base])
+        self.states, losses, digests = {}, [], [training_digest(state, request.opt_step)]
         order = request.proof
         for rows in self.batches(request, shard):
             if poll():
                 return Failed(type="cancelled", message="as asked"), {}
-            losses.append(self.step(request, params, shard["x"][rows], shard["y"][rows]))
+            losses.append(self.step(request, state["params"], shard["x"][rows], shard["y"][rows]))
             self.steps_done += 1
             if order and len(losses) % order.segment_steps == 0:
-                self.states[len(digests)] = params.copy()
-                digests.append(self.state(params, request, len(losses)))
+                self.states[len(digests)] = own(state)
+                digests.append(training_digest(state, request.opt_step + len(losses)))
         steps = len(losses)
         if order and (steps % order.segment_steps or not steps):
-            digests.append(self.state(params, request, steps))
-        self.regions[request.publish]["params"][...] = params
+            digests.append(training_digest(state, request.opt_step + steps))
+        fill(self.regions[request.publish], state)
         return Trained(
-            digest=self.digest(request.network, params),
+            digest=self.digest(request.network, state["params"]),
             loss=float(np.mean(losses)),
             steps=steps,
             opt_step=request.opt_step + steps,
@@ -189,23 +189,19 @@ class LinearService:
             and Commitment(states=tuple(digests), head=chain(order.context, digests), cpu_s=0.0),
         ), {}
 
-    def state(self, params, request, steps):
-        state = {"params": params, "buffers": np.zeros(0, "f4")}
-        return training_digest(state, request.opt_step + steps)
-
     def on_reveal(self, request: Reveal, arrays, poll):
-        self.regions[request.into]["params"][...] = self.states[request.segment]
+        fill(self.regions[request.into], self.states[request.segment])
         return Revealed(cpu_s=0.0), {}
 
     def on_reexecute(self, request: Reexecute, arrays, poll):
         work, shard = request.work, self.regions[request.work.shard]
-        params = np.array(self.regions[request.state]["params"])
-        first = request.segment * work.proof.segment_steps
-        before, steps = self.state(params, work, first), first
-        for rows in islice(self.batches(work, shard), first, first + work.proof.segment_steps):
-            self.step(work, params, shard["x"][rows], shard["y"][rows])
+        state, length = own(self.regions[request.state]), request.work.proof.segment_steps
+        first = steps = request.segment * length
+        before = training_digest(state, work.opt_step + first)
+        for rows in islice(self.batches(work, shard), first, first + length):
+            self.step(work, state["params"], shard["x"][rows], shard["y"][rows])
             steps += 1
-        after = self.state(params, work, steps)
+        after = training_digest(state, work.opt_step + steps)
         return Reexecuted(before=before, after=after, cpu_s=0.0), {}
 
     def step(self, request, params, x, y):
@@ -216,3 +212,13 @@ class LinearService:
         )
         params[width:] -= request.learning_rate * 2 * error.mean()
         return float(np.mean(error**2))
+
+
+def own(region):
+    """Copies of a state; its moments are carried along and not used."""
+    return {name: np.array(vector) for name, vector in region.items()}
+
+
+def fill(region, state):
+    for name, vector in state.items():
+        region[name][...] = vector

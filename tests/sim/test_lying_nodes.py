@@ -171,7 +171,7 @@ async def test_enormous_weights_fail_the_training_and_what_was_committed_answers
         return enormous(service, request, reply, arrays) if turned else (reply, arrays)
 
     async with world(tmp_path, service=lying(later)) as w:
-        cluster = await w.cluster(3)
+        cluster = await w.cluster(3, consensus="gossip")
         before = await w.train(cluster, epochs=2)
         turned.append(True)
         status = await w.train(cluster, epochs=2)

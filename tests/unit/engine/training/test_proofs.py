@@ -11,6 +11,7 @@ from flow_nexus_neural.errors import RoundFailed
 from flow_nexus_neural.protocol.digest import training_digest
 from flow_nexus_neural.protocol.messages import Pass
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
+from tests.doubles.linear_service import LinearService
 from tests.unit.engine.running import running, virtual_time
 from tests.unit.engine.training.by_hand import START, claims, exchange, lying
 
@@ -150,14 +151,12 @@ async def test_workers_and_verifiers_hold_nothing_of_it_afterwards(tmp_path):
     services = {}
 
     def service(spec):
-        from tests.doubles.linear_service import LinearService
-
         services[spec.slot] = LinearService()
         return services[spec.slot]
 
     async with running(tmp_path, 3, service=service) as w:
         await w.deploy("validator")
-        one = Round(w, sizes=(30, 0, 0))
+        one = Round(w)
         await one.admitted()
         await one.exchange.release(list(w.slots))
         await one.end()
