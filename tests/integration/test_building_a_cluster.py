@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pytest
 
-from flow_nexus_neural.engine.requests import Architecture, Consensus, Topology
+from flow_nexus_neural.engine.requests import Architecture, Topology
 from tests.integration.product import LAYERS, product
 
 FAMILY = {
@@ -155,7 +155,7 @@ async def test_byzantine_consensus_is_in_force_without_a_word_about_aggregation(
         assert status["consensus_report"]["byzantine"]["rule_last"] == "trimmed_mean"
 
 
-@pytest.mark.parametrize("consensus", sorted(set(get_args(Consensus)) - {"byzantine"}))
+@pytest.mark.parametrize("consensus", ["gossip", "raft"])
 async def test_each_consensus_is_recorded_and_no_reply_claims_that_its_rule_is_in_force(
     tmp_path: Path, consensus: str
 ):
@@ -173,6 +173,31 @@ async def test_each_consensus_is_recorded_and_no_reply_claims_that_its_rule_is_i
             assert (stated["mode"], stated["n"]) == (consensus, 4)
             assert (stated["holds"], stated["f_tolerated"]) == (False, 0)
             assert any("not part of this version" in note for note in stated["notes"])
+
+
+async def test_proof_of_learning_is_in_force_without_a_word_about_it(tmp_path: Path):
+    async with product(tmp_path) as it:
+        cluster_id = await it.cluster(3)
+        training = await it.result(
+            "train_distributed",
+            cluster_id=cluster_id,
+            dataset="synthetic:xor#rows=400",
+            epochs=2,
+            federated=True,
+        )
+        assert training["guarantees"]["holds"] is True
+        status = await it.done(cluster_id)
+        assert status["training_status"] == "completed"
+        stated, proofs = status["guarantees"], status["consensus_report"]["pol"]
+        assert (stated["mode"], stated["holds"], stated["f_tolerated"]) == (
+            "proof-of-learning",
+            True,
+            2,
+        )
+        assert (proofs["verified_rounds"], proofs["excluded_updates"]) == (2, 0)
+        assert proofs["verifier"] == "engine"
+        for node in status["nodes"]:
+            assert node["pol"]["verified"] == node["pol"]["challenged"] > 0
 
 
 @pytest.mark.parametrize("topology", get_args(Topology))

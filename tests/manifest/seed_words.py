@@ -15,6 +15,8 @@ from tests.manifest.files import (
     LIFE,
     LINKS,
     OPTIMIZERS,
+    POL,
+    PROOFS,
     TENSORS,
     TOPOLOGY,
     TRAINER,
@@ -104,11 +106,15 @@ SAYS_SO = (
     GUARANTEES / "every_mode_names_its_own_condition",
 )
 CONSENSUS = (
-    INIT.not_built(
+    INIT.held(
         "seed.consensus.proof-of-learning",
         "Under proof of learning only updates whose training was shown to have happened are admitted.",
-        RULE,
-        *SAYS_SO,
+        BUILD / "proof_of_learning_is_in_force_without_a_word_about_it",
+        PROOFS / "a_cheat_is_quarantined_and_the_weights_are_those_of_a_run_without_it",
+        PROOFS / "honest_workers_are_never_rejected",
+        PROOFS / "a_cheat_that_knows_the_beacon_before_it_commits_gets_through",
+        POL / "two_hundred_rounds_with_one_faked_segment_and_one_challenge_match_the_formula",
+        GUARANTEES / "proof_of_learning_says_who_repeats_what_is_found_and_what_is_not",
     ),
     ROLES.held(
         "seed.consensus.byzantine",

@@ -40,9 +40,10 @@ INIT_ARGUMENTS = {
         " transformer in turn."
     ),
     "consensus": (
-        "byzantine: a robust rule combines updates, so that fewer than a third of the workers, from 4 on, may"
-        " lie; suspects are in status. Recorded only: proof-of-learning (recomputes updates), raft (needs a"
-        " majority of voters), gossip (averages between neighbours); they combine by the plain mean."
+        "proof-of-learning: parts of each worker's steps are executed again elsewhere; cheats are excluded"
+        " and quarantined. byzantine: a robust rule combines updates, so that fewer than a third of the"
+        " workers, from 4 on, may lie. Recorded only: raft (needs a majority of voters), gossip (averages"
+        " between neighbours); they combine by the plain mean."
     ),
     "wasm_optimization": "Recorded only: nodes run PyTorch, and wasm_enabled stays false.",
     "daa_enabled": (
@@ -240,7 +241,7 @@ STATUS_OUTPUTS = {
     "memory_usage": "percent of limits",
     "nodes": "One per node; empty in summary.",
     "guarantees": _GUARANTEES,
-    "consensus_report": "Under a robust rule: which, and the workers that it suspects.",
+    "consensus_report": "pol: what proofs showed and cost. byzantine: the rule and its suspects.",
     "daa": "What autonomy recommends; nothing is carried out.",
     "performance": "Training rows per second, ms of predict.",
     "wasm": "Whether nodes run WASM, and why not.",
