@@ -11,6 +11,7 @@ from tests.manifest.files import (
     LOCAL,
     MEMORY,
     POISONED,
+    PROOF_RECORD,
     REAL,
     RECORD,
     RECOVER,
