@@ -6,7 +6,8 @@ from itertools import islice
 import numpy as np
 
 from flow_nexus_neural.coordination.consensus.proof_of_learning import chain
-from flow_nexus_neural.protocol.digest import training_digest, weights_digest
+from flow_nexus_neural.kernels.folding import fold
+from flow_nexus_neural.protocol.digest import training_digest, vectors_digest, weights_digest
 from flow_nexus_neural.protocol.messages import (
     Announce,
     Build,
@@ -14,6 +15,8 @@ from flow_nexus_neural.protocol.messages import (
     Commitment,
     Done,
     Failed,
+    Fold,
+    Folded,
     GetWeights,
     Infer,
     Load,
@@ -66,6 +69,7 @@ class LinearService:
 
     def __init__(self):
         self.regions = {}
+        self.own = set()
         self.plans = {}
         self.serving = {}
         self.busy = None
@@ -74,6 +78,7 @@ class LinearService:
 
     def attach(self, key, arrays, *, writable):
         self.regions[key] = arrays
+        self.own = self.own | {key} if writable else self.own - {key}
 
     def detach(self, keys):
         for key in keys:
@@ -153,6 +158,20 @@ class LinearService:
         began_s = time.perf_counter()
         token = int(region["token"][0])
         return Sight(token=token, read_ms=(time.perf_counter() - began_s) * 1e3)
+
+    def on_fold(self, request: Fold, arrays, poll):
+        into = list(self.regions[request.into].values())
+        n_read = 0
+        for part in request.parts:
+            sources = [
+                (list(self.regions[source.region].values()), source.weight)
+                for source in part.sources
+            ]
+            fold(into, sources, part.divisor, (part.start, part.stop))
+            foreign = [source for source in part.sources if source.region not in self.own]
+            n_read += 4 * len(foreign) * (part.stop - part.start)
+        digest = vectors_digest(into) if request.hashed else None
+        return Folded(bytes_read=n_read, digest=digest), {}
 
     def batches(self, request: Train, shard):
         """Rows of every step of an assignment."""

@@ -243,7 +243,7 @@ COORDINATION = (
     OVERVIEW.not_built(
         "seed.claims.several-machines",
         "A cluster spans several machines.",
-        "weights that travel along the links, resuming a training, WASM, more than one machine",
+        "resuming a training, WASM, more than one machine",
     ),
 )
 

@@ -7,6 +7,7 @@ from tests.manifest.files import (
     DEPLOY,
     ENSEMBLE,
     EXAMPLES,
+    EXCHANGES,
     GUARANTEES,
     KERAS,
     LEARN,
@@ -62,11 +63,10 @@ TOPOLOGIES: tuple[Promise, ...] = (
         TOPOLOGY / "a_ring_is_a_cycle_in_canonical_order",
         *EACH_TOPOLOGY,
     ),
-    INIT.not_built(
+    INIT.held(
         "seed.links.carry-weights",
         "Models travel from node to node along the links of the topology.",
-        "weights do not travel along the links yet, they pass through the engine",
-        BUILD / "each_topology_is_planned_measured_and_reported",
+        EXCHANGES / "four_topologies_give_one_result_and_the_bytes_of_their_formulas",
     ),
 )
 

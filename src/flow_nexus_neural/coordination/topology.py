@@ -257,8 +257,8 @@ def _advice(topology: Topology, n: int, gap: float | None) -> tuple[str, ...]:
     advice = []
     if topology == "ring" and n > 2:
         advice.append(
-            f"if weights travelled along the links, a ring of {n} nodes would need {2 * (n - 1)} steps per"
-            " exchange where a star needs 2"
+            "an exchange of weights around a ring of n workers takes 2 (n - 1) steps, where a star and a mesh"
+            " take 2; it spares the busiest node, which reads and hands out 2 (n - 1) / n of the weights"
         )
     if topology == "mesh" and n > 11:
         advice.append(f"a mesh of {n} nodes holds {n * (n - 1) // 2} links; a star holds {n - 1}")

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from flow_nexus_neural.node.folding import fold_regions
 from flow_nexus_neural.node.initializers import initial_weights
 from flow_nexus_neural.node.links import announce, observe
 from flow_nexus_neural.node.network import Network
@@ -30,6 +31,8 @@ from flow_nexus_neural.protocol.messages import (
     Cancel,
     Done,
     Failed,
+    Fold,
+    Folded,
     GetWeights,
     Infer,
     Load,
@@ -178,6 +181,8 @@ class NodeService:
                 return self._reveal(request), {}
             case Reexecute():
                 return self._reexecute(request, poll), {}
+            case Fold():
+                return self._fold(request, poll), {}
             case _:
                 assert_never(request)
 
@@ -308,6 +313,9 @@ class NodeService:
         self._steps_done += 1
         self._longest_step_ms = max(self._longest_step_ms, step_ms)
         self._checkpoint(poll)
+
+    def _fold(self, request: Fold, poll: Poll) -> Folded:
+        return fold_regions(request, self._region, lambda: self._checkpoint(poll))
 
     def _checkpoint(self, poll: Poll) -> None:
         """Serve short requests; end the running one if it was cancelled."""

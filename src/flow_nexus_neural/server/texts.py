@@ -235,6 +235,7 @@ STATUS_OUTPUTS = {
     "evaluation": "Metrics of what predict serves for test rows, and of baselines.",
     "communication_bytes": "to and from nodes, cumulative",
     "communication": "The same bytes by purpose.",
+    "exchange": "How updates last travelled: path, steps, bytes, ms.",
     "avg_latency": "ms of predict",
     "latency": "Percentiles of predict in ms.",
     "error_rate": "failed calls to nodes, 0-1",

@@ -55,12 +55,13 @@ def planned_graph(cluster: LiveCluster, topology: Topology) -> Graph:
             f" {cluster.slots.census()}",
             hint=next_step(cluster.slots, "deploy nodes with neural_node_deploy, then connect"),
         )
-    return plan(topology, [Vertex(s.name, s.spec.role, _group(s)) for s in healthy])
+    return plan(topology, [vertex_of(slot) for slot in healthy])
 
 
-def _group(slot: Slot) -> str:
-    """Capability group of a slot: the symbol that it analyses, if any."""
-    return next(iter(symbols_of(slot.spec.capabilities)), "")
+def vertex_of(slot: Slot) -> Vertex:
+    """A slot as a vertex; its capability group is the symbol that it analyses, if any."""
+    symbol = next(iter(symbols_of(slot.spec.capabilities)), "")
+    return Vertex(slot.name, slot.spec.role, symbol)
 
 
 def connect_report(
@@ -112,7 +113,7 @@ def connect_report(
 def _warnings(cluster: LiveCluster, *, planned: bool) -> list[str]:
     if planned:
         return ["the change waits for the end of the running round"]
-    warnings = ["in this version weights pass through the engine, not over the links"]
+    warnings = []
     if not cluster.context.runtime.capabilities.peer_views:
         warnings.append(
             "nodes cannot share memory here: the engine relays what they tell each other"

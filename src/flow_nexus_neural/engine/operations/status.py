@@ -165,6 +165,7 @@ def _traffic_part(cluster: LiveCluster) -> dict[str, object]:
         "communication_bytes": metrics.communication_bytes,
         "communication_mb": metrics.communication_bytes / 1e6,
         "communication": metrics.communication(),
+        "exchange": [metrics.exchanges[key] for key in sorted(metrics.exchanges)],
         "avg_latency": metrics.predict_ms.mean(),
         "latency": metrics.latency(),
         "error_rate": metrics.node_calls.mean(),

@@ -20,6 +20,7 @@ from flow_nexus_neural.engine.reports.connection import (
     AggregationReport,
     ConnectReport,
     Edge,
+    ExchangeReport,
     Rebalanced,
 )
 from flow_nexus_neural.engine.reports.node import IsolationReport, NodeReport
@@ -77,6 +78,7 @@ __all__ = [
     "Edge",
     "Evaluation",
     "Evidence",
+    "ExchangeReport",
     "ExcludedColumn",
     "Exclusion",
     "Features",

@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import JsonValue
 
 from flow_nexus_neural.engine.reports.base import Guarantees, Report, Wasm
+from flow_nexus_neural.engine.reports.connection import ExchangeReport
 from flow_nexus_neural.engine.reports.training import (
     DatasetInfo,
     HistoryPoint,
@@ -68,12 +69,13 @@ class Evaluation(Report):
 
 
 class Communication(Report):
-    """Cumulative payload and framing bytes on node links."""
+    """Cumulative payload and framing bytes of nodes; `links` is what they read of each other in exchanges."""
 
     train: int
     predict: int
     sync: int
     consensus: int
+    links: int
 
 
 class Latency(Report):
@@ -191,6 +193,7 @@ class StatusReport(Report):
     communication_bytes: int
     communication_mb: float
     communication: Communication
+    exchange: list[ExchangeReport]
     avg_latency: float | None
     latency: Latency
     error_rate: float | None

@@ -28,25 +28,22 @@ from flow_nexus_neural.coordination.consensus.proof_of_learning import (
     segment_steps,
 )
 from flow_nexus_neural.coordination.proof_record import ProvedExchange, ProvedUpdate
-from flow_nexus_neural.engine.calls.deadlines import LOAD
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.quarantine import quarantine
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
-from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.collect import Collected
-from flow_nexus_neural.engine.training.exchange import TRAINING, Exchange, Task, state_layout
+from flow_nexus_neural.engine.training.exchange import Exchange, Task, state_layout
 from flow_nexus_neural.engine.training.left_out import LeftOut
+from flow_nexus_neural.engine.training.segment_states import SegmentStates
 from flow_nexus_neural.engine.training.verifiers import ENGINE, Segment, Verifiers
-from flow_nexus_neural.errors import NodeError, RoundFailed
+from flow_nexus_neural.errors import NodeError, NodeFault, RoundFailed
 from flow_nexus_neural.networks.batches import smallest_batch
 from flow_nexus_neural.protocol.digest import json_digest, training_digest
-from flow_nexus_neural.protocol.messages import Commitment, ProofOrder, Reveal
-from flow_nexus_neural.runtime.base import Buffer, Region
+from flow_nexus_neural.protocol.messages import Commitment, ProofOrder
+from flow_nexus_neural.runtime.base import Region
 
 BEACON_BITS = 256
-RELEASE_S = 2.0
-"""A node that takes longer to forget is left to supervision."""
 NAMES = frozenset({"network", "base", "shard", "publish", "proof", "kind"})
 """Fields of an assignment that only name things in one node."""
 
@@ -73,21 +70,6 @@ class _Checked:
     verifiers: dict[str, None] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Revealing:
-    """Where a slot's process reveals states: the buffer that it writes, and the verifiers' view of it."""
-
-    slot: Slot
-    node_id: str
-    buffer: Buffer
-    view: Region
-
-    def close(self) -> None:
-        """Give up both."""
-        self.view.close()
-        self.buffer.close()
-
-
 class Proofs:
     """Proof-of-learning of one course of rounds; `close` ends what was started for it."""
 
@@ -100,9 +82,8 @@ class Proofs:
         self._left_out = left_out
         self._run = run
         self._verifiers = Verifiers(cluster)
-        self._calls = cluster.calls("consensus")
+        self._states = SegmentStates(cluster, exchange)
         self._bases: dict[str, str] = {}
-        self._revealing: dict[str, _Revealing] = {}
         self._standings: dict[str, Standing] = {}
         self._costs: dict[str, Cost] = {}
         self._proved: list[ProvedExchange] = []
@@ -154,7 +135,7 @@ class Proofs:
             except NodeError as failure:  # of every verifier; nothing is known of the update
                 failures.append(failure)
 
-        async with anyio.create_task_group() as group:
+        async with self._states, anyio.create_task_group() as group:
             for case in cases:
                 group.start_soon(prove, case)
         found = [(case, *proved[case.update.slot]) for case in cases if case.update.slot in proved]
@@ -181,14 +162,9 @@ class Proofs:
 
     async def close(self) -> None:
         """Let workers and verifiers forget what they were granted; end the engine's own process."""
-        revealing, self._revealing = self._revealing, {}
-        with anyio.move_on_after(RELEASE_S):
-            async with anyio.create_task_group() as group:
-                for one in revealing.values():
-                    group.start_soon(self._calls.revoke, one.slot, one.buffer.key)
+        await self._states.release()
         await self._verifiers.close()
-        for one in revealing.values():
-            one.close()
+        self._states.close()
 
     def _order(self, task: Task) -> ProofOrder:
         n_steps, steps = self._steps(task)
@@ -263,41 +239,17 @@ class Proofs:
             return Verdict("invalid", wrong)
         for number in case.drawn:
             try:
-                state = await self._revealed(case, number, checked)
+                state, cpu_s = await self._states.before(case.task, number)
             except NodeError as failure:
                 reason = f"segment {number} was not revealed: {failure.code}: {failure.message}"
                 return Verdict("unavailable", reason)
+            checked.cpu_s += cpu_s
             verdict = await self._repeated(case, number, state, checked)
             if verdict.kind != "valid":
                 return verdict
             checked.verified += 1
         wrong = check_delivered(case.commitment, case.delivered)
         return VALID if wrong is None else Verdict("invalid", wrong)
-
-    async def _revealed(self, case: _Case, number: int, checked: _Checked) -> Region:
-        """The state before a segment: the engine's base, or what the worker reveals."""
-        if number == 0:
-            return case.task.base
-        slot = case.task.slot
-        revealing = await self._granted(slot, case.task.network)
-        request = Reveal(network=TRAINING, segment=number, into=revealing.buffer.key)
-        reply, _ = await self._calls.ask(slot, request, LOAD)
-        checked.cpu_s += reply.cpu_s
-        return revealing.view
-
-    async def _granted(self, slot: Slot, network: NetworkGroup) -> "_Revealing":
-        """Where a worker's process reveals states; granted once."""
-        found = self._revealing.get(slot.name)
-        if found is not None and found.node_id == slot.node_id:
-            return found
-        if found is not None:
-            found.close()
-        runtime = self._context.runtime
-        buffer = runtime.buffer(f"reveal:{slot.name}", state_layout(network))
-        made = _Revealing(slot, slot.node_id, buffer, runtime.view(buffer))
-        self._revealing[slot.name] = made
-        await self._calls.grant(slot, buffer)
-        return made
 
     async def _repeated(
         self, case: _Case, number: int, state: Region, checked: _Checked
@@ -320,8 +272,10 @@ class Proofs:
         while True:
             done = await self._verifiers.repeat(segment, case.number, used)
             if done is None:
-                return votes[-1]
+                return _last_vote(votes, task.slot.name)
             used.append(done.verifier)
+            if number == 0 and done.repeated.before != case.asked.base:
+                continue  # the engine's own base: whoever read something else is not the worker
             checked.verifiers[done.verifier] = None
             checked.cpu_s += done.cpu_s
             wrong = check_repeated(case.commitment, done.repeated)
@@ -365,11 +319,17 @@ def _cost_of(case: _Case, update: ProvedUpdate, cpu_s: float) -> Cost:
     )
 
 
+def _last_vote(votes: Sequence[Verdict], slot: str) -> Verdict:
+    """What the last verifier said. Raises `NodeFault` if none said anything that concerns the worker."""
+    if votes:
+        return votes[-1]
+    raise NodeFault(f"no verifier read the base of {slot} as it is", hint="train again")
+
+
 def _delivered(updates: Sequence[Update]) -> dict[str, str]:
     """Training digest of every update as the engine copied it. Blocking."""
     return {
-        update.slot: training_digest(update.state.arrays, update.state.opt_step)
-        for update in updates
+        update.slot: training_digest(update.copied.arrays, update.opt_step) for update in updates
     }
 
 

@@ -21,6 +21,7 @@ from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGro
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.collect import Pace, prepare_all
+from flow_nexus_neural.engine.training.combine import Combining
 from flow_nexus_neural.engine.training.exchange import Exchange, Recipe
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.engine.training.proofs import Proofs
@@ -143,6 +144,7 @@ class Rounds:
             NoWorkers: No healthy worker with rows is left, or fewer than the caller insists on.
             RoundFailed: Too few delivered.
         """
+        await self.exchange.follow_links()
         members = self.members()
         await prepare_all(self.exchange, members, self.left_out)
         members = [
@@ -262,7 +264,13 @@ class Rounds:
             asked=self._asked,
             pace=self._pace,
             left_out=self.left_out,
-            policy=self.policy,
+            combining=Combining(
+                cluster=self.cluster,
+                exchange=self.exchange,
+                policy=self.policy,
+                left_out=self.left_out,
+                audited=self.cluster.spec.consensus == "proof-of-learning",
+            ),
             proofs=self.proofs,
         )
 

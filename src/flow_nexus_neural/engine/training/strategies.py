@@ -4,10 +4,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import anyio
 from pydantic import JsonValue
 
-from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
 from flow_nexus_neural.coordination.consensus.tolerance import RobustPolicy
 from flow_nexus_neural.coordination.membership import slot_order
 from flow_nexus_neural.coordination.rounds import Client, sample_clients
@@ -16,11 +14,13 @@ from flow_nexus_neural.engine.reports import TrainingConfig
 from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
+from flow_nexus_neural.engine.training.base_states import BaseStates
 from flow_nexus_neural.engine.training.collect import Pace, collect
-from flow_nexus_neural.engine.training.exchange import Exchange, Task, revoke_base
+from flow_nexus_neural.engine.training.combine import Combining
+from flow_nexus_neural.engine.training.exchange import Exchange, Task
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.engine.training.proofs import Proofs
-from flow_nexus_neural.engine.versions.aggregate import Aggregated, aggregate
+from flow_nexus_neural.engine.versions.aggregate import Aggregated
 from flow_nexus_neural.errors import NoWorkers
 from flow_nexus_neural.kernels.seeds import seed64
 from flow_nexus_neural.protocol.messages import Pass
@@ -53,7 +53,7 @@ class RoundSetting:
         least_workers: Fewest workers of a federated round that the caller insists on.
         run: Root of every seed of the training.
         groups: Capability group of each slot.
-        policy: How the updates of a network group become its next state.
+        combining: How the updates of a network group become its next state.
         proofs: Under proof-of-learning, who admits updates; None under other modes.
     """
 
@@ -66,7 +66,7 @@ class RoundSetting:
     asked: ClientHistory
     pace: Pace
     left_out: LeftOut
-    policy: AggregationPolicy
+    combining: Combining
     proofs: Proofs | None = None
 
 
@@ -151,7 +151,7 @@ async def local_sgd_round(setting: RoundSetting, number: int, members: Members) 
     n_steps = max(steps_of)
     stride = config.sync_every_steps or n_steps
     # Where workers vote, those with one step more must not be alone in a last part: it ends with the others'.
-    last = min(steps_of) if isinstance(setting.policy, RobustPolicy) else n_steps
+    last = min(steps_of) if isinstance(setting.combining.policy, RobustPolicy) else n_steps
     current = {network.key: network for _, network in members}
     total: dict[str, Update] = {}
     excluded: dict[str, str] = {}
@@ -202,28 +202,28 @@ async def _exchange(
     dropout_seed: Callable[[str], int],
     min_contributors: int,
 ) -> RoundWork:
-    """Publish base states, collect updates, fold each network's in slot order."""
+    """Hand out base states where workers lack them, collect updates, combine each network's."""
     networks = {network.key: network for _, network in members}
-    bases = {
-        key: await setting.exchange.publish(network, network.state)
+    copied = {
+        key: setting.combining.audited or setting.combining.detour(network) is not None
         for key, network in networks.items()
-        if network.state is not None
     }
-    tasks = [
-        Task(
-            slot=slot,
-            network=network,
-            base=bases[network.key],
-            opt_step=network.state.opt_step if network.state else 0,
-            passes=passes(slot.name),
-            dropout_seed=dropout_seed(slot.name),
-            work=float(setting.exchange.rows_of(slot.name)),
-        )
-        for slot, network in members
-    ]
-    if setting.proofs is not None:
-        tasks = await setting.proofs.ordered(tasks)
-    try:
+    async with BaseStates(setting.exchange, members) as bases:
+        tasks = [
+            Task(
+                slot=slot,
+                network=network,
+                base=bases.of(slot, network),
+                copied=copied[network.key],
+                opt_step=network.state.opt_step if network.state else 0,
+                passes=passes(slot.name),
+                dropout_seed=dropout_seed(slot.name),
+                work=float(setting.exchange.rows_of(slot.name)),
+            )
+            for slot, network in members
+        ]
+        if setting.proofs is not None:
+            tasks = await setting.proofs.ordered(tasks)
         collected = await collect(
             setting.exchange,
             tasks,
@@ -234,16 +234,11 @@ async def _exchange(
         )
         if setting.proofs is not None:
             collected = await setting.proofs.admitted(tasks, collected, least=setting.least_workers)
-    finally:
-        with anyio.CancelScope(shield=True):
-            for key, base in bases.items():
-                slots = [slot for slot, network in members if network.key == key]
-                await revoke_base(setting.exchange, slots, base)
     work = RoundWork({}, collected.updates, collected.excluded)
     for key, network in networks.items():
         own = [update for update in collected.updates if update.slot in network.slots]
         if own and network.state is not None:
-            made = await setting.context.offload(aggregate, network.state, own, setting.policy)
+            made = await setting.combining.combine(network, own, collected.excluded.keys())
             work = work.with_aggregated(key, made)
     return work
 

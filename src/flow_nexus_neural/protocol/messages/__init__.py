@@ -14,6 +14,14 @@ from typing import Annotated
 from pydantic import Field
 
 from flow_nexus_neural.protocol.messages.commitments import Commitment, ProofOrder
+from flow_nexus_neural.protocol.messages.folding import (
+    MAX_PARTS,
+    MAX_SOURCES,
+    Fold,
+    Folded,
+    FoldPart,
+    FoldSource,
+)
 from flow_nexus_neural.protocol.messages.links import (
     LINK_LAYOUT,
     Announce,
@@ -71,6 +79,7 @@ Reply = Annotated[
     | Trained
     | Outputs
     | Observed
+    | Folded
     | Revealed
     | Reexecuted
     | Failed,
@@ -92,6 +101,7 @@ ServiceRequest = (
     | Predict
     | Announce
     | Observe
+    | Fold
     | Reveal
     | Reexecute
 )
@@ -103,7 +113,9 @@ __all__ = [
     "LINK_LAYOUT",
     "MAX_CPU_S",
     "MAX_LOSS",
+    "MAX_PARTS",
     "MAX_ROUNDING",
+    "MAX_SOURCES",
     "NODE_BATCH_SIZE",
     "NODE_LEARNING_RATE",
     "Announce",
@@ -115,6 +127,10 @@ __all__ = [
     "Digest",
     "Done",
     "Failed",
+    "Fold",
+    "FoldPart",
+    "FoldSource",
+    "Folded",
     "GetWeights",
     "Grant",
     "Infer",

@@ -4,7 +4,7 @@ import anyio
 import pytest
 
 from flow_nexus_neural.engine.training.collect import Pace, collect, prepare_all
-from flow_nexus_neural.engine.training.exchange import Task, revoke_base
+from flow_nexus_neural.engine.training.exchange import Base, Task
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.engine.training.proofs import Proofs
 from flow_nexus_neural.errors import RoundFailed
@@ -41,7 +41,8 @@ class Round:
             Task(
                 slot=slot,
                 network=network,
-                base=self.base,
+                base=Base(self.base.key, self.base),
+                copied=True,
                 opt_step=0,
                 passes=tuple(Pass(order_seed=seed) for seed in range(n_passes)),
                 dropout_seed=1,
@@ -65,7 +66,9 @@ class Round:
 
     async def end(self):
         with anyio.CancelScope(shield=True):
-            await revoke_base(self.exchange, [task.slot for task in self.tasks], self.base)
+            for task in self.tasks:
+                await self.exchange.calls.revoke(task.slot, self.base.key)
+            self.base.close()
             await self.proofs.close()
             self.exchange.close()
 
@@ -161,3 +164,24 @@ async def test_workers_and_verifiers_hold_nothing_of_it_afterwards(tmp_path):
         await one.exchange.release(list(w.slots))
         await one.end()
         assert not [key for kept in services.values() for key in kept.regions if "link" not in key]
+
+
+class Misreads(LinearService):
+    """A verifier that reads another base than the engine gave it."""
+
+    def on_reexecute(self, request, arrays, poll):
+        reply, made = super().on_reexecute(request, arrays, poll)
+        return reply.model_copy(update={"before": "f" * 64, "after": "e" * 64}), made
+
+
+async def test_whoever_misreads_the_engines_own_base_accuses_nobody(tmp_path):
+    def service(spec):
+        return Misreads() if spec.slot.startswith(("validator", "verifier")) else LinearService()
+
+    async with running(tmp_path, 3, service=service) as w:
+        await w.deploy("validator")
+        one = Round(w, sizes=(4, 4, 4))  # one segment each, which begins with the base
+        with pytest.raises(RoundFailed, match="no verifier read the base"):
+            await one.admitted()
+        assert all(slot.state == "healthy" for slot in w.slots.of_role("worker"))
+        await one.end()

@@ -9,6 +9,7 @@ from flow_nexus_neural.engine.patience import Patience
 from flow_nexus_neural.engine.ports import Ports
 from flow_nexus_neural.engine.reports import TrainingConfig
 from flow_nexus_neural.engine.training.collect import Pace, prepare_all
+from flow_nexus_neural.engine.training.combine import Combining
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.engine.training.strategies import (
     ClientHistory,
@@ -100,7 +101,13 @@ async def one_round(w, round_, *, least=1, policy=None, groups=None, sizes=SIZES
         asked=history,
         pace=Pace(),
         left_out=left_out,
-        policy=policy or FederatedAveraging(),
+        combining=Combining(
+            cluster=w.cluster,
+            exchange=made,
+            policy=policy or FederatedAveraging(),
+            left_out=left_out,
+            audited=False,
+        ),
     )
     members = [(slot, START) for slot in w.slots.healthy("worker")]
     await prepare_all(made, members, left_out)
@@ -342,7 +349,7 @@ async def test_each_network_group_is_folded_from_its_own_workers_only(tmp_path):
             ClientHistory(),
             Pace(),
             LeftOut(),
-            FederatedAveraging(),
+            Combining(w.cluster, made, FederatedAveraging(), LeftOut(), audited=False),
         )
         work = await federated_round(setting, NUMBER, members)
         own = {update.slot: update.state.params for update in work.updates}

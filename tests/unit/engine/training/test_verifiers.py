@@ -10,7 +10,7 @@ from flow_nexus_neural.protocol.messages import Pass, ProofOrder, Train
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.doubles.linear_service import LinearService
 from tests.unit.engine.running import running, virtual_time
-from tests.unit.engine.training.by_hand import BATCH, RATE, START, trained, training_rows
+from tests.unit.engine.training.by_hand import BATCH, RATE, START, training_rows
 
 SHARD = np.arange(8)
 
@@ -57,12 +57,9 @@ async def test_a_segment_is_executed_from_the_state_on_the_rows_of_the_engine(tm
         found = await verifiers.repeat(segment_of(w), 0, ())
         assert (found.verifier, found.repeated.segment) == (ENGINE, 1)
         assert found.repeated.before == training_digest(START.state.arrays, 1)
-        params, _, _ = trained(START.state.params, training_rows(), SHARD, [(5, 1, 2)])
         again = await verifiers.repeat(segment_of(w), 0, ())
         assert again.repeated == found.repeated
-        service = w.runtime.nodes[-1]
-        assert service.spec.slot == "verifier-0"
-        assert params.shape == START.state.params.shape
+        assert w.node("verifier-0").spec.slot not in w.slots.names()
         await verifiers.close()
 
 
