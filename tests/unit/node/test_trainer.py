@@ -302,3 +302,18 @@ def test_two_processes_train_to_the_same_bytes():
         cwd=Path(__file__).parents[3],
     )
     assert other.stdout.split() == mine
+
+
+@pytest.mark.parametrize("cut", [1, 3, 4])
+def test_steps_from_the_middle_are_those_of_the_whole(cut):
+    plan = plan_of([*DENSE, {"type": "dropout", "rate": 0.5}], FLAT)
+    shard, changes = _binary_shard(40), {"feature_dropout": 0.3}
+    whole, expected = _run(plan, shard, **changes)
+    network = Network(plan)
+    workspace, request = Workspace(network), train_request(**changes)
+    workspace.load(_state(plan), request.optimizer)
+    for part in (slice(0, cut), slice(cut, None)):
+        progress = train(network, workspace, shard, request, _nothing, part)
+    assert (progress.opt_step, progress.steps) == (whole.opt_step, whole.steps - cut)
+    for name, vector in workspace.state(request.optimizer).items():
+        assert vector.tobytes() == expected[name].tobytes(), name
