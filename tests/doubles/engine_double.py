@@ -367,6 +367,10 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
             current_epoch=16,
             total_epochs=50,
             strategy="federated",
+            strategy_reason="federated is true",
+            aggregation={"method": "federated_averaging"},
+            heterogeneity=0.14,
+            shards=None,
             train_loss=PI,
             val_loss=PI,
             best_round=15,
@@ -490,6 +494,7 @@ def prediction_report(aggregation: q.Aggregation) -> r.PredictionReport:
         stacker="fallback" if aggregation == "ensemble" else None,
         degraded=False,
         degraded_reason=None,
+        quorum=None,
         model_version=50,
         bundle_sha="ab12",
         input_report=r.InputReport(

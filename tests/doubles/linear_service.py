@@ -182,6 +182,17 @@ class LinearService:
             rows = [order[start : start + size] for start in range(0, len(order), size)]
             yield from rows[part.start : part.stop]
 
+    def stepped(self, request, state, rows):
+        """One step of an assignment, in place; its loss."""
+        shard, params = self.regions[request.shard], state["params"]
+        control = self.regions[request.control]["correction"] if request.control else 0.0
+        pull = control
+        if request.proximal_mu:
+            pull = request.proximal_mu * (params - self.regions[request.base]["params"]) + control
+        loss = self.step(request, params, shard["x"][rows], shard["y"][rows])
+        params -= np.float32(request.learning_rate) * pull
+        return loss
+
     def on_train(self, request: Train, arrays, poll):
         shard, state = self.regions[request.shard], own(self.regions[request.base])
         self.states, losses, digests = {}, [], [training_digest(state, request.opt_step)]
@@ -189,7 +200,7 @@ class LinearService:
         for rows in self.batches(request, shard):
             if poll():
                 return Failed(type="cancelled", message="as asked"), {}
-            losses.append(self.step(request, state["params"], shard["x"][rows], shard["y"][rows]))
+            losses.append(self.stepped(request, state, rows))
             self.steps_done += 1
             if order and len(losses) % order.segment_steps == 0:
                 self.states[len(digests)] = own(state)
@@ -218,7 +229,7 @@ class LinearService:
         first = steps = request.segment * length
         before = training_digest(state, work.opt_step + first)
         for rows in islice(self.batches(work, shard), first, first + length):
-            self.step(work, state["params"], shard["x"][rows], shard["y"][rows])
+            self.stepped(work, state, rows)
             steps += 1
         after = training_digest(state, work.opt_step + steps)
         return Reexecuted(before=before, after=after, cpu_s=0.0), {}

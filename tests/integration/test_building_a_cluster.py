@@ -10,7 +10,9 @@ from typing import Any, get_args
 import pytest
 
 from flow_nexus_neural.engine.requests import Architecture, Topology
+from flow_nexus_neural.runtime.inproc.runtime import InprocRuntime
 from tests.integration.product import LAYERS, product
+from tests.sim.simulated import honest
 
 FAMILY = {
     "transformer": ["transformer_encoder"],
@@ -155,7 +157,7 @@ async def test_byzantine_consensus_is_in_force_without_a_word_about_aggregation(
         assert status["consensus_report"]["byzantine"]["rule_last"] == "trimmed_mean"
 
 
-@pytest.mark.parametrize("consensus", ["gossip", "raft"])
+@pytest.mark.parametrize("consensus", ["raft"])
 async def test_each_consensus_is_recorded_and_no_reply_claims_that_its_rule_is_in_force(
     tmp_path: Path, consensus: str
 ):
@@ -198,6 +200,26 @@ async def test_proof_of_learning_is_in_force_without_a_word_about_it(tmp_path: P
         assert proofs["verifier"] == "engine"
         for node in status["nodes"]:
             assert node["pol"]["verified"] == node["pol"]["challenged"] > 0
+
+
+async def test_gossip_is_in_force_and_connect_and_status_say_what_it_costs(tmp_path: Path):
+    nodes = InprocRuntime(honest, peer_views=True)
+    async with product(tmp_path, nodes) as it:
+        cluster_id = await it.cluster(4, topology="ring", consensus="gossip")
+        made = await it.result("cluster_connect", cluster_id=cluster_id)
+        assert "spectral gap 0.667" in " ".join(made["advice"])
+        training = await it.result(
+            "train_distributed", cluster_id=cluster_id, dataset="synthetic:xor#rows=60", epochs=2
+        )
+        assert training["config"]["aggregation_method"] == "gossip"
+        status = await it.done(cluster_id)
+        assert status["training_status"] == "completed"
+        for stated in (training["guarantees"], status["guarantees"]):
+            assert (stated["holds"], stated["f_tolerated"], stated["reason"]) == (True, 0, None)
+        report = status["consensus_report"]["gossip"]
+        assert report["spectral_gap"] == pytest.approx(2 / 3, abs=1e-3)
+        assert (report["connected"], report["diameter"], report["members"]) == (True, 2, 4)
+        assert report["consensus_distance"] > 0
 
 
 @pytest.mark.parametrize("topology", get_args(Topology))

@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 
 from flow_nexus_neural.coordination.consensus.proof_of_learning import chain, challenge
-from flow_nexus_neural.node.proofs import execute_segment
+from flow_nexus_neural.node.proofs import Given, execute_segment
 from flow_nexus_neural.node.regions import shard_of
 from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.protocol.digest import training_digest, weights_digest
@@ -223,7 +223,8 @@ class OneSegment(Course):
         held = self._held[request.network]
         shard = shard_of(self._region(request.shard), held.network.plan)
         asked = Reexecute(work=request, segment=segment, state="its own")
-        execute_segment(held.network, held.workspace, shard, asked, state, lambda _ms: None)
+        given = Given(shard, state)
+        execute_segment(held.network, held.workspace, asked, given, lambda _ms: None)
         return copied(held.workspace.state(request.optimizer))
 
 

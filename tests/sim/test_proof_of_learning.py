@@ -94,8 +94,9 @@ async def test_without_proofs_the_same_cheat_has_its_way(tmp_path, factor):
     found = []
     for name, service in (("honest", service_of(NodeService)), ("cheat", at_rate(factor))):
         async with world(tmp_path / name, service=service) as w:
-            cluster = await w.cluster(3, consensus="gossip")
-            status = await w.train(cluster, DATA, epochs=ROUNDS)
+            cluster = await w.cluster(3, consensus="byzantine")
+            mean = {"aggregation_method": "federated_averaging"}
+            status = await w.train(cluster, DATA, epochs=ROUNDS, **mean)
             assert CHEAT in slots((await w.round_versions(cluster))[-1], "contributors")
             assert node_of(status, CHEAT).status == "healthy"
             assert (status.consensus_report, node_of(status, CHEAT).pol) == (None, None)
@@ -126,6 +127,23 @@ async def test_honest_workers_are_never_rejected(tmp_path, optimizer):
             assert node.pol["segments"] > node.pol["challenged"]
 
 
+@pytest.mark.parametrize(
+    "method", ["fedprox", "fedadam", "fedyogi", "fedadagrad", "fedavgm", "scaffold"]
+)
+async def test_federated_methods_are_proved_as_well(tmp_path, method):
+    optimizer = "sgd" if method == "scaffold" else "adam"
+    async with world(tmp_path, service=service_of(WrongRate)) as w:
+        cluster = await w.cluster(3)
+        status = await w.train(
+            cluster, DATA, epochs=8, aggregation_method=method, optimizer=optimizer
+        )
+        assert status.training_status == "completed", status.training_error
+        assert pol(status)["excluded_updates"] == 1
+        assert node_of(status, CHEAT).status == "quarantined"
+        for other in ("worker-0", "worker-2"):
+            assert node_of(status, other).pol["verified"] >= 8
+
+
 async def test_the_ledger_names_beacon_root_and_verdicts_of_every_round(tmp_path):
     async with world(tmp_path) as w:
         cluster = await w.cluster(3)
@@ -141,27 +159,36 @@ async def test_the_ledger_names_beacon_root_and_verdicts_of_every_round(tmp_path
         assert len(beacons) == len(entries) == 2
 
 
+async def two_groups(w):
+    """Workers of two networks, which train side by side also where `federated` is false."""
+    cluster = await w.cluster(2)
+    for _ in range(2):
+        await w.deploy(cluster, layers=({"type": "dense", "units": 3}, *LAYERS[1:]))
+    return cluster
+
+
 async def test_the_parts_of_an_epoch_between_two_averages_are_proved_one_by_one(tmp_path):
-    expected = await without_the_cheat(tmp_path / "without", 1, federated=False)
-    async with world(tmp_path / "with", service=service_of(WrongRate)) as w:
-        cluster = await w.cluster(3)
-        status = await w.train(cluster, DATA, epochs=ROUNDS, federated=False, batch_size=2)
-        assert status.training_status == "completed", status.training_error
-        entries = await w.round_versions(cluster)
-        assert len(entries[0]["proofs"]) > 1
-        assert node_of(status, CHEAT).status == "quarantined"
-        assert pol(status)["verified_rounds"] == ROUNDS
-    async with world(tmp_path / "same", service=service_of(WrongRate)) as w:
-        cluster = await w.cluster(3)
-        await w.train(cluster, DATA, epochs=ROUNDS, federated=False)
-        assert await digests(w, cluster) == expected
+    made = []
+    for name, faults, service in (
+        ("without", FaultPlan().kill(CHEAT, "train"), service_of(NodeService)),
+        ("with", None, service_of(WrongRate)),
+    ):
+        async with world(tmp_path / name, faults, service) as w:
+            cluster = await two_groups(w)
+            status = await w.train(cluster, DATA, epochs=2, federated=False, batch_size=2)
+            assert status.training_status == "completed", status.training_error
+            made.append(await digests(w, cluster))
+            entries = await w.round_versions(cluster)
+            assert len(entries[0]["proofs"]) > 1
+            assert pol(status)["verified_rounds"] == 2
+    assert node_of(status, CHEAT).status == "quarantined"
+    without, cheated = made
+    assert without == cheated
 
 
 async def test_each_network_group_proves_its_own_and_one_beacon_serves_all(tmp_path):
     async with world(tmp_path, service=service_of(WrongRate)) as w:
-        cluster = await w.cluster(2)
-        for _ in range(2):
-            await w.deploy(cluster, layers=({"type": "dense", "units": 3}, *LAYERS[1:]))
+        cluster = await two_groups(w)
         status = await w.train(cluster, DATA, epochs=2)
         assert status.training_status == "completed", status.training_error
         first = [entry for entry in await w.round_versions(cluster) if entry["round"] == 1]

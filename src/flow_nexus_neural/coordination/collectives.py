@@ -55,10 +55,11 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Folding:
-    """What one member writes into its state in one step."""
+    """What one member writes in one step, into its state unless something else is said."""
 
     member: str
     parts: tuple[Part, ...]
+    into: Held = "state"
 
     def bytes_from(self) -> Counter[str]:
         """Payload bytes that it reads from each other member."""

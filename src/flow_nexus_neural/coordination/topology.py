@@ -111,6 +111,24 @@ def plan(topology: Topology, vertices: Sequence[Vertex]) -> Graph:
     return _measured(topology, names, links, hub)
 
 
+def plan_peers(topology: Topology, workers: Sequence[Vertex]) -> Graph:
+    """Plan the links of workers among themselves: like `plan`, without the engine and other roles.
+
+    The hub of a star is the first worker, and a hierarchy is a binary tree. A mesh has no limit here: who
+    joins a training must not end it.
+
+    Args:
+        topology: One of the four.
+        workers: At least one, in any order.
+    """
+    ordered = sorted(workers, key=_canonical)
+    slots = [vertex.slot for vertex in ordered]
+    if topology == "star":
+        return _measured(topology, slots, [(slots[0], other) for other in slots[1:]], slots[0])
+    links, hub = _SHAPES[topology](ordered)
+    return _measured(topology, slots, links, hub)
+
+
 def mixing_matrix(n: int, edges: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
     """Metropolis-Hastings weights of an undirected graph.
 

@@ -6,6 +6,7 @@ for each. The engine cuts a training into so few segments that they fit `SNAPSHO
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from flow_nexus_neural.coordination.consensus.proof_of_learning import chain
 from flow_nexus_neural.node.network import Network
-from flow_nexus_neural.node.trainer import Shard, StepWatch, Workspace, train
+from flow_nexus_neural.node.trainer import Part, Shard, StepWatch, Workspace, train
 from flow_nexus_neural.protocol.digest import training_digest
 from flow_nexus_neural.protocol.messages import Commitment, ProofOrder, Reexecute, Train
 
@@ -88,13 +89,25 @@ def state_of_training(workspace: Workspace, request: Train, steps: int) -> str:
     return training_digest(workspace.state(request.optimizer), request.opt_step + steps)
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a segment is executed on, all of it from the engine but the state.
+
+    Attributes:
+        shard: The rows.
+        state: As the worker revealed it; only its vectors are read.
+        anchor: As in `trainer.Part`.
+        correction: As in `trainer.Part`.
+    """
+
+    shard: Shard
+    state: dict[str, NDArray[Any]]
+    anchor: NDArray[Any] | None = None
+    correction: NDArray[Any] | None = None
+
+
 def execute_segment(
-    network: Network,
-    workspace: Workspace,
-    shard: Shard,
-    request: Reexecute,
-    state: dict[str, NDArray[Any]],
-    watch: StepWatch,
+    network: Network, workspace: Workspace, request: Reexecute, given: Given, watch: StepWatch
 ) -> tuple[str, str]:
     """Execute a segment again; returns the training digests before and after it.
 
@@ -106,10 +119,10 @@ def execute_segment(
     order = request.work.proof
     if order is None:
         raise ValueError("the assignment orders no proof, so it has no segments")
-    workspace.load(state, request.work.optimizer)
+    workspace.load(given.state, request.work.optimizer)
     first = request.segment * order.segment_steps
     # Of the copy, not of the region: its writer may change that at any time.
     before = state_of_training(workspace, request.work, first)
-    part = slice(first, first + order.segment_steps)
-    done = train(network, workspace, shard, request.work, watch, part)
+    part = Part(first, first + order.segment_steps, given.anchor, given.correction)
+    done = train(network, workspace, given.shard, request.work, watch, part)
     return before, state_of_training(workspace, request.work, first + done.steps)

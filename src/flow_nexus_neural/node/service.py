@@ -20,9 +20,16 @@ from flow_nexus_neural.node.folding import fold_regions
 from flow_nexus_neural.node.initializers import initial_weights
 from flow_nexus_neural.node.links import announce, observe
 from flow_nexus_neural.node.network import Network
-from flow_nexus_neural.node.proofs import SegmentLog, execute_segment
-from flow_nexus_neural.node.regions import Region, publish_to, rows_of, shard_of, state_of
-from flow_nexus_neural.node.trainer import Workspace, train
+from flow_nexus_neural.node.proofs import Given, SegmentLog, execute_segment
+from flow_nexus_neural.node.regions import (
+    Region,
+    correction_of,
+    publish_to,
+    rows_of,
+    shard_of,
+    state_of,
+)
+from flow_nexus_neural.node.trainer import Part, Workspace, train
 from flow_nexus_neural.node.weights import Weights
 from flow_nexus_neural.protocol.messages import (
     Announce,
@@ -235,6 +242,8 @@ class NodeService:
         shard = shard_of(self._region(request.shard), plan)
         base = state_of(self._region(request.base), plan, request.optimizer)
         publish = publish_to(self._region(request.publish), plan, request.optimizer)
+        control = None if request.control is None else self._region(request.control)
+        correction = None if control is None else correction_of(control, plan)
         if held.workspace is None:
             held.workspace = Workspace(held.network)
         held.workspace.load(base, request.optimizer)
@@ -246,7 +255,9 @@ class NodeService:
                 log.stepped()
             self._stepped(step_ms, poll)
 
-        progress = train(held.network, held.workspace, shard, request, watch)
+        progress = train(
+            held.network, held.workspace, shard, request, watch, Part(correction=correction)
+        )
         commitment, held.log = log.commit() if log else None, log
         # Published only when complete: a cancelled training leaves the old content in the region.
         for name, vector in held.workspace.state(request.optimizer).items():
@@ -276,12 +287,16 @@ class NodeService:
         if held.workspace is None:
             held.workspace = Workspace(held.network)
         self._longest_step_ms, held.log = 0.0, None
+        # Under FedProx every segment is held to the base, not to the state before it.
+        anchor = state_of(self._region(work.base), plan)["params"] if work.proximal_mu else None
+        control = None if work.control is None else self._region(work.control)
+        correction = None if control is None else correction_of(control, plan)
+        given = Given(shard, state, anchor, correction)
         before, after = execute_segment(
             held.network,
             held.workspace,
-            shard,
             request,
-            state,
+            given,
             lambda step_ms: self._stepped(step_ms, poll),
         )
         return Reexecuted(before=before, after=after, cpu_s=time.thread_time() - began_s)

@@ -22,7 +22,6 @@ from flow_nexus_neural.protocol.messages import Pass, Train
 from flow_nexus_neural.protocol.model_state import MOMENTS
 from flow_nexus_neural.vocabulary import Optimizer
 
-ALL_STEPS = slice(0, None)
 StepWatch = Callable[[float], None]
 """Called with the duration of each optimiser step in ms; may raise to end the training."""
 
@@ -38,6 +37,27 @@ class Shard:
 
     x: NDArray[Any]
     y: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Which steps of a request are done, and what they need besides the state before them.
+
+    Attributes:
+        start: Steps that are skipped.
+        stop: End of the steps that are done, exclusive; None for all that are left.
+        anchor: [n_params] float32, the base's parameters, to which FedProx pulls; None for those before the
+            first of these steps.
+        correction: [n_params] float32, added to every gradient; None for nothing.
+    """
+
+    start: int = 0
+    stop: int | None = None
+    anchor: NDArray[Any] | None = None
+    correction: NDArray[Any] | None = None
+
+
+WHOLE = Part()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +107,7 @@ def train(
     shard: Shard,
     request: Train,
     watch: StepWatch,
-    part: slice = ALL_STEPS,
+    part: Part = WHOLE,
 ) -> Progress:
     """Run requested optimiser steps in place in `workspace`, all of them or a part.
 
@@ -101,7 +121,7 @@ def train(
         shard: The rows.
         request: What is to be done as a whole.
         watch: Called after every step.
-        part: Which of its steps are done, counted from 0.
+        part: Which of its steps are done, and with what.
 
     Raises:
         ValueError: If a pass names steps that the shard does not have, no batch is large enough for the
@@ -114,7 +134,8 @@ def train(
             f"batch_size={request.batch_size} is too small for batch_normalization, which needs"
             f" {needed} rows"
         )
-    step = _Step(network, workspace, shard, request)
+    pull = _Pull(workspace, request, part)
+    step = _Step(network, workspace, shard, request, pull)
     total, rows_seen, steps, cpu_s = 0.0, 0, 0, 0.0
     # A last batch of one row has no variance for batch norm to divide by.
     batches = (
@@ -122,7 +143,7 @@ def train(
         for rows in _batches(request.passes, len(shard.x), request.batch_size)
         if len(rows) >= needed
     )
-    skip = part.start or 0
+    skip = part.start
     for rows in islice(batches, skip, part.stop):
         started, cpu_started = time.perf_counter(), time.thread_time()
         steps += 1
@@ -154,6 +175,37 @@ def _batches(passes: Sequence[Pass], rows: int, batch_size: int) -> Iterator[NDA
             yield order[number * batch_size : (number + 1) * batch_size]
 
 
+class _Pull:
+    """What is added to the gradient of the loss.
+
+    FedProx holds a client near its base by `proximal_mu` (w - w_base). Source: Li et al., "Federated
+    Optimization in Heterogeneous Networks", MLSys 2020. Departure: the learning rate is at most
+    1 / `proximal_mu`. The proximal term alone has the curvature `proximal_mu`, so that a longer step
+    overshoots the base and one of twice that diverges; limited so, weights stay at the base as it grows.
+
+    SCAFFOLD adds c - c_i. Source: Karimireddy et al., ICML 2020, algorithm 1, line 10.
+    """
+
+    def __init__(self, workspace: Workspace, request: Train, part: Part) -> None:
+        self._params = workspace.weights.params
+        self._mu, correction = request.proximal_mu, part.correction
+        base = self._params if part.anchor is None else torch.from_numpy(part.anchor.copy())
+        self._base = base.clone() if self._mu > 0 else None
+        self._moved = torch.empty_like(self._params if self._mu > 0 else self._params[:0])
+        # A copy: torch never gets an array over read-only memory.
+        self._correction = None if correction is None else torch.from_numpy(correction.copy())
+        self.highest_rate = 1.0 / self._mu if self._mu > 0 else float("inf")
+
+    def add_to(self, grads: Tensor) -> None:
+        """Add it, for the present parameters."""
+        if self._base is not None:
+            # The difference first: mu w - mu w_base would lose the gradient in rounding where mu is large.
+            torch.sub(self._params, self._base, out=self._moved)
+            grads.add_(self._moved, alpha=self._mu)
+        if self._correction is not None:
+            grads.add_(self._correction)
+
+
 class _Step:
     """One optimiser step on given rows."""
 
@@ -163,17 +215,19 @@ class _Step:
         workspace: Workspace,
         shard: Shard,
         request: Train,
+        pull: _Pull,
     ) -> None:
         self._network = network
         self._weights = workspace.weights
         self._shard = shard
         self._noise = torch.Generator()
         self._seed, self._first = request.dropout_seed, request.opt_step
+        self._pull = pull
         self._feature_dropout = request.feature_dropout
         self._loss = loss_of(network.plan, request.class_weight)
         self._descent = Descent(
             request.optimizer,
-            request.learning_rate,
+            min(request.learning_rate, pull.highest_rate),
             workspace.weights.params,
             workspace.weights.grads,
             workspace.moments(request.optimizer),
@@ -190,5 +244,6 @@ class _Step:
         self._weights.grads.zero_()
         loss = self._loss(self._network.logits(x, self._weights, self._noise), y)
         torch.autograd.backward(loss)
+        self._pull.add_to(self._weights.grads)
         self._descent.step(self._first + number)
         return float(loss.item())

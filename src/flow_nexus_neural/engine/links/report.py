@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from flow_nexus_neural.coordination.consensus import gossip
 from flow_nexus_neural.coordination.topology import Graph, Vertex, plan
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.reports import AggregationReport, ConnectReport, Edge, Rebalanced
@@ -105,9 +106,17 @@ def connect_report(
         spectral_gap=shown.spectral_gap,
         aggregation=applied.aggregation,
         rebalanced=Rebalanced(moved_shards=applied.moved_shards),
-        advice=list(shown.advice),
+        advice=_advice(cluster, shown),
         warnings=_warnings(cluster, planned=planned is not None),
     )
+
+
+def _advice(cluster: LiveCluster, shown: Graph) -> list[str]:
+    """Under gossip the workers' own graph counts, in which the engine and other roles have no part."""
+    if cluster.spec.consensus != "gossip":
+        return list(shown.advice)
+    workers = [vertex_of(slot) for slot in cluster.slots.healthy("worker")]
+    return list(gossip.advice(shown.topology, workers))
 
 
 def _warnings(cluster: LiveCluster, *, planned: bool) -> list[str]:

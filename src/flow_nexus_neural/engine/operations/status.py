@@ -58,7 +58,7 @@ async def status_report(
     return StatusReport.model_validate(
         {
             **_identity(cluster),
-            **_training_part(cluster, training),
+            **_training_part(cluster, training, full=full),
             **_model_part(cluster, training),
             **_traffic_part(cluster),
             **_memory_part(cluster, memory),
@@ -103,12 +103,14 @@ def _identity(cluster: LiveCluster) -> dict[str, object]:
     }
 
 
-def _training_part(cluster: LiveCluster, training: Training | None) -> dict[str, object]:
+def _training_part(
+    cluster: LiveCluster, training: Training | None, *, full: bool
+) -> dict[str, object]:
     return {
         "training_status": training.status if training else "none",
         "training_progress": training.percent if training else 0.0,
         "training_error": training.error if training else None,
-        "training": training.progress() if training else None,
+        "training": training.progress(full=full) if training else None,
         "consensus_report": _consensus_report(training),
         "performance": Performance(
             throughput=_throughput(cluster), latency=cluster.metrics.predict_ms.mean()
@@ -119,13 +121,12 @@ def _training_part(cluster: LiveCluster, training: Training | None) -> dict[str,
 def _consensus_report(training: Training | None) -> dict[str, JsonValue] | None:
     if training is None:
         return None
-    seen, proved = training.advance.scrutiny.report(), training.advance.proofs.report()
-    parts: dict[str, JsonValue] = {}
-    if seen:
-        parts["byzantine"] = seen
-    if proved:
-        parts["pol"] = proved
-    return parts or None
+    seen = {
+        "byzantine": training.advance.scrutiny.report(),
+        "pol": training.advance.proofs.report(),
+        "gossip": training.advance.gossip.report(),
+    }
+    return {mode: report for mode, report in seen.items() if report} or None
 
 
 def _model_part(cluster: LiveCluster, training: Training | None) -> dict[str, object]:

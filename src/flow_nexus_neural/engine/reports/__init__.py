@@ -32,6 +32,7 @@ from flow_nexus_neural.engine.reports.prediction import (
     MeasuredOnFile,
     PredictedFile,
     PredictionReport,
+    QuorumReport,
 )
 from flow_nexus_neural.engine.reports.status import (
     ClassScore,
@@ -48,6 +49,7 @@ from flow_nexus_neural.engine.reports.status import (
 )
 from flow_nexus_neural.engine.reports.training import (
     DatasetInfo,
+    Division,
     Evidence,
     ExcludedColumn,
     FoldScore,
@@ -56,6 +58,7 @@ from flow_nexus_neural.engine.reports.training import (
     NetworkInfo,
     Phase,
     Refit,
+    ShardInfo,
     SplitSizes,
     TrainingConfig,
     TrainingProgress,
@@ -75,6 +78,7 @@ __all__ = [
     "DaaReport",
     "DatasetInfo",
     "DatasetShort",
+    "Division",
     "Edge",
     "Evaluation",
     "Evidence",
@@ -103,11 +107,13 @@ __all__ = [
     "Phase",
     "PredictedFile",
     "PredictionReport",
+    "QuorumReport",
     "Rebalanced",
     "Refit",
     "Report",
     "Restored",
     "Serving",
+    "ShardInfo",
     "SplitSizes",
     "StatusReport",
     "TerminateReport",

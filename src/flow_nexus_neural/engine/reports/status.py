@@ -166,8 +166,8 @@ class StatusReport(Report):
     """A cluster, as it is now.
 
     `nodes` is empty in `summary`; history and sessions are for `full`. `consensus_report` has, under
-    `byzantine`, what a robust rule saw of the training's workers, and under `pol` what the proofs of their
-    updates showed and cost; None where there is neither.
+    `byzantine`, what a robust rule saw of the training's workers, under `pol` what the proofs of their
+    updates showed and cost, and under `gossip` how far apart they are that mix; None where there is none.
     """
 
     cluster_id: str

@@ -5,11 +5,13 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import JsonValue
 
+from flow_nexus_neural.coordination.consensus.gossip import GossipSeen
 from flow_nexus_neural.coordination.early_stop import rounds_without_gain
 from flow_nexus_neural.coordination.proof_record import ProofRecord, ProvedExchange
 from flow_nexus_neural.coordination.scrutiny import Scrutiny
 from flow_nexus_neural.engine.reports import (
     DatasetShort,
+    Division,
     Evaluation,
     Evidence,
     FoldScore,
@@ -34,6 +36,7 @@ class Advance:
         steps: Optimiser steps that committed rounds rest on.
         scrutiny: What a robust rule saw of the workers.
         proofs: What the proofs of their updates showed, under proof-of-learning.
+        gossip: How far apart workers are that mix with their neighbours.
     """
 
     rounds_done: int = 0
@@ -46,6 +49,7 @@ class Advance:
     digest_after: str | None = None
     scrutiny: Scrutiny = field(default_factory=Scrutiny)
     proofs: ProofRecord = field(default_factory=ProofRecord)
+    gossip: GossipSeen = field(default_factory=GossipSeen)
 
     def after(self, point: HistoryPoint, steps: int, digest: str) -> "Advance":
         """One round further."""
@@ -66,8 +70,12 @@ class Advance:
     def with_scrutiny(
         self, evidence: Mapping[str, Mapping[str, JsonValue]], excluded: Collection[str]
     ) -> "Advance":
-        """With what the rule of the round saw of the workers; see `Scrutiny.after`."""
-        return replace(self, scrutiny=self.scrutiny.after(evidence, excluded))
+        """With what the rule of the latest round saw of the workers; see `Scrutiny` and `GossipSeen`."""
+        return replace(
+            self,
+            scrutiny=self.scrutiny.after(evidence, excluded),
+            gossip=self.gossip.after(self.rounds_done, evidence),
+        )
 
     def with_proofs(self, exchanges: Sequence[ProvedExchange], *, committed: bool) -> "Advance":
         """With what the proofs of a round showed; see `ProofRecord.after`."""
@@ -112,6 +120,7 @@ class Training:
         data: The rows it trains on, as prepared; None where they were not stored.
         error: Why it failed or was stopped.
         result: Its final model; None until it has one.
+        division: How the rows of a federated training are divided now; None for another one.
         history: One point per committed round; its seconds end before the version is made durable.
         round_s: Whole rounds, until the version answers predictions; of this server's life only.
         folds: Scores of the folds of a walk-forward split that are done.
@@ -132,6 +141,7 @@ class Training:
     error: str | None = None
     result: Result | None = None
     advance: Advance = field(default_factory=Advance)
+    division: Division | None = None
     history: list[HistoryPoint] = field(default_factory=list)
     round_s: list[float] = field(default_factory=list)
     folds: list[FoldScore] = field(default_factory=list)
@@ -143,6 +153,10 @@ class Training:
     def begin_from(self, digest: str) -> None:
         """The first round starts from weights with this digest."""
         self.advance = replace(self.advance, digest_before=digest)
+
+    def note_division(self, division: Division) -> None:
+        """From the next round on the rows are divided like this."""
+        self.division = division
 
     def commit_round(self, advance: Advance, point: HistoryPoint, seconds: float) -> None:
         """A round is durable and its version answers predictions after this many seconds."""
@@ -218,9 +232,10 @@ class Training:
         recent = sorted(self.round_s[-9:] or (point.seconds for point in self.history[-9:]))
         return recent[len(recent) // 2] if recent else None
 
-    def progress(self) -> TrainingProgress:
-        """As status reports it."""
+    def progress(self, *, full: bool = False) -> TrainingProgress:
+        """As status reports it; the shards only in full."""
         per_round, done = self.seconds_per_round, self.advance.rounds_done
+        division = self.division
         running = self.status == "running"
         left = self.later_planned - self.later_done
         if self.phase == "rounds":
@@ -232,6 +247,13 @@ class Training:
             current_epoch=done * self.config.local_epochs,
             total_epochs=self.config.rounds * self.config.local_epochs,
             strategy=self.config.strategy,
+            strategy_reason=self.config.strategy_reason,
+            aggregation={
+                "method": self.config.aggregation_method,
+                **self.config.method_options,
+            },
+            heterogeneity=division.heterogeneity if division else None,
+            shards=division.shards if division and full else None,
             train_loss=self.advance.train_loss,
             val_loss=self.advance.val_loss,
             best_round=self.advance.best_round,

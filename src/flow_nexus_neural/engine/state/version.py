@@ -33,6 +33,7 @@ class Bundle:
         residual_median: Median of them for `weighted`, the tolerance of agreement (regression).
         error_correlation: Mean pairwise correlation of the slots' errors on calibration rows.
         rule: Which class probabilities decide, and what the classes counted in the training.
+        robust: Whether answers are combined so that fewer than a third of the slots may lie.
     """
 
     version: int
@@ -45,6 +46,7 @@ class Bundle:
     residual_median: float | None
     error_correlation: float | None
     rule: DecisionRule
+    robust: bool = False
 
     @property
     def content(self) -> dict[str, JsonValue]:
@@ -61,6 +63,7 @@ class Bundle:
             "error_correlation": self.error_correlation,
             "threshold": self.rule.threshold,
             "class_weight": list(self.rule.class_weight),
+            **({"robust": True} if self.robust else {}),
         }
 
     def with_slot(self, slot: str) -> Self:
@@ -133,7 +136,7 @@ class CommittedVersion:
     def blobs(self) -> frozenset[str]:
         """Checkpoint files that must stay."""
         networks = (*self.networks.values(), *self.evaluated.values())
-        current = [name for n in networks for name in (n.blob, n.moments_blob)]
+        current = [name for n in networks for name in (n.blob, n.moments_blob, n.server_blob)]
         recent = [name for names in self.recent.values() for name in names]
         return frozenset(n for n in (*current, *recent, *self.best.values()) if n is not None)
 
@@ -201,6 +204,7 @@ class CommittedVersion:
             digest=own.digest,
             blob=own.blob,
             moments_blob=own.moments_blob if network.moments_blob is not None else None,
+            server_blob=own.server_blob if network.server_blob is not None else None,
             version=own.version,
         )
 

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from dataclasses import fields as dataclass_fields
 
+from flow_nexus_neural.coordination.consensus.gossip import GossipSeen
 from flow_nexus_neural.coordination.consensus.proof_of_learning import Cost, Standing
 from flow_nexus_neural.coordination.membership import after_restart
 from flow_nexus_neural.coordination.proof_record import ProofRecord
 from flow_nexus_neural.coordination.scrutiny import Scrutiny, Seen
 from flow_nexus_neural.engine.reports import (
     DatasetShort,
+    Division,
     Evaluation,
     FinalMetrics,
     FoldScore,
@@ -176,6 +178,7 @@ def training_row(
         result=_stored_result(training.result),
         folds=tuple(fold.model_dump(mode="json") for fold in training.folds),
         refit=training.refit.model_dump(mode="json") if training.refit else None,
+        division=training.division.model_dump(mode="json") if training.division else None,
         phase=training.phase,
         later_planned=training.later_planned,
         later_done=training.later_done,
@@ -212,6 +215,7 @@ def training_of(row: TrainingRow, history: Sequence[HistoryRow]) -> Training:
         result=_result_of(progress.result),
         folds=[persisted.report(FoldScore, fold) for fold in progress.folds],
         refit=persisted.report(Refit, progress.refit) if progress.refit else None,
+        division=persisted.report(Division, progress.division) if progress.division else None,
         phase=progress.phase,  # type: ignore[arg-type]  # a stored phase is legal
         later_planned=progress.later_planned,
         later_done=progress.later_done,
@@ -224,8 +228,9 @@ def _advance_of(progress: persisted.StoredProgress) -> Advance:
     seen = progress.scrutiny.model_dump()
     workers = {slot: Seen(**worker) for slot, worker in seen.pop("workers").items()}
     return Advance(
-        **progress.model_dump(include=own - {"scrutiny", "proofs"}),
+        **progress.model_dump(include=own - {"scrutiny", "gossip", "proofs"}),
         scrutiny=Scrutiny(**seen, workers=workers),
+        gossip=GossipSeen(**progress.gossip.model_dump()),
         proofs=_proofs_of(progress.proofs),
     )
 

@@ -3,19 +3,24 @@
 from dataclasses import dataclass
 
 from flow_nexus_neural.coordination import training_defaults
+from flow_nexus_neural.coordination.consensus.federated_methods import OPTIONS
 from flow_nexus_neural.coordination.training_defaults import Scale
+from flow_nexus_neural.coordination.training_strategy import Strategy
 from flow_nexus_neural.engine.reports import TrainingConfig
 from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.engine.training.aggregation_rule import (
     aggregation_rule,
+    asks_all,
     find_rule,
-    is_robust,
 )
 from flow_nexus_neural.engine.training.decision import Decision, check_class_weight
+from flow_nexus_neural.engine.training.federated_options import check_method, effective_options
 from flow_nexus_neural.errors import InvalidArguments, NoWorkers
 from flow_nexus_neural.vocabulary import Consensus, parse_partition
 
 DEFAULT_CLIENTS = 5
+LEAST_TO_SPARE = 3
+"""Clients of which one may be missing; of two neither can be told to be the slow one."""
 SYNCS_PER_EPOCH = 4
 MIN_SYNC_STEPS = 16
 
@@ -35,7 +40,8 @@ def check_arguments(request: TrainRequest, consensus: Consensus = "proof-of-lear
                 "local_epochs",
                 "clients_per_round",
                 "min_nodes_per_round",
-                "aggregation_method",
+                *OPTIONS,
+                *(() if consensus == "gossip" else ("aggregation_method",)),
             )
             if getattr(request, name) is not None
         ]
@@ -44,7 +50,7 @@ def check_arguments(request: TrainRequest, consensus: Consensus = "proof-of-lear
                 f"{', '.join(given)} belongs to federated training, and federated is false",
                 hint="pass federated: true, or leave it out",
             )
-    find_rule(request.aggregation_method, consensus)
+    check_method(find_rule(request.aggregation_method, consensus), request, consensus)
     _check_partition(request)
     check_class_weight(request)
     wanted, fewest = request.clients_per_round, request.min_nodes_per_round
@@ -63,9 +69,11 @@ class Circumstances:
         eligible: Healthy workers that have rows to train on.
         smallest_group: Those of the smallest group of equal networks; None if there is one group.
         consensus: Of the cluster.
+        trusted: Whether rules can be selected by rows that no liar chose.
         partition: As resolved for the data.
         seed: Drawn or given.
         scale: For what was not given.
+        strategy: How the work is divided.
         refit: As resolved for the data.
         decision: What classes count and how they are decided.
     """
@@ -74,10 +82,12 @@ class Circumstances:
     partition: str
     seed: int
     scale: Scale
+    strategy: Strategy
     refit: bool
     decision: Decision
     smallest_group: int | None = None
     consensus: Consensus = "proof-of-learning"
+    trusted: bool = False
 
 
 def effective_config(request: TrainRequest, found: Circumstances) -> TrainingConfig:
@@ -98,8 +108,7 @@ def effective_config(request: TrainRequest, found: Circumstances) -> TrainingCon
         found.scale, batch_size, passes=request.local_epochs or 1
     )
     voters = min(clients, found.smallest_group or found.eligible)
-    rule = aggregation_rule(request, found.consensus, voters)
-    single = not request.federated and found.eligible == 1
+    rule = aggregation_rule(request, found.consensus, voters, trusted=found.trusted)
     return TrainingConfig(
         epochs=rounds,
         batch_size=batch_size,
@@ -112,14 +121,14 @@ def effective_config(request: TrainRequest, found: Circumstances) -> TrainingCon
         min_nodes_per_round=fewest if request.federated else None,
         aggregation_method=rule.name,
         byzantine_f=rule.f,
+        **effective_options(find_rule(request.aggregation_method, found.consensus), request),
         partition=found.partition,
         seed=found.seed,
-        strategy="federated"
-        if request.federated
-        else ("single_process" if single else "local_sgd"),
-        sync_every_steps=None
-        if request.federated or single
-        else sync_steps(found.scale.shard_rows, batch_size),
+        strategy=found.strategy.name,
+        strategy_reason=found.strategy.reason,
+        sync_every_steps=sync_steps(found.scale.shard_rows, batch_size)
+        if found.strategy.name == "local_sgd"
+        else None,
         patience=_patience(request, found.scale),
         chosen=_chosen(request, robust=rule.robust),
         refit=found.refit,
@@ -131,25 +140,33 @@ def effective_config(request: TrainRequest, found: Circumstances) -> TrainingCon
 
 def _clients(request: TrainRequest, found: Circumstances) -> tuple[int, int]:
     """Workers that take part in a round, and the fewest that complete it."""
-    # A sample would be outvoted by fewer liars than all are, so robust rules ask all.
-    usual = (
-        found.eligible
-        if is_robust(request, found.consensus)
-        else min(DEFAULT_CLIENTS, found.eligible)
-    )
+    everybody = asks_all(request, found.consensus)
+    usual = found.eligible if everybody else min(DEFAULT_CLIENTS, found.eligible)
     clients = request.clients_per_round or usual
     if clients > found.eligible:
         raise InvalidArguments(
             f"clients_per_round={clients} is above the {found.eligible} workers that can train",
             hint="lower it, or deploy more workers with neural_node_deploy",
         )
-    fewest = request.min_nodes_per_round or max(1, -(-4 * clients // 5))
+    fewest = request.min_nodes_per_round or _usual_minimum(clients, asks_all=everybody)
     if fewest > clients:
         raise NoWorkers(
             f"a round needs {fewest} workers and {clients} take part",
             hint="deploy more workers with neural_node_deploy or lower min_nodes_per_round",
         )
     return clients, fewest
+
+
+def _usual_minimum(clients: int, *, asks_all: bool) -> int:
+    """Four fifths of the clients, rounded up, and from 3 clients on one less than all.
+
+    Of 3 or 4 the four fifths are all of them: one slow client would then hold up every round ten times as
+    long, and fail it. A rule that asks all may need each of them.
+    """
+    four_fifths = max(1, -(-4 * clients // 5))
+    return (
+        min(four_fifths, clients - 1) if clients >= LEAST_TO_SPARE and not asks_all else four_fifths
+    )
 
 
 def _chosen(request: TrainRequest, *, robust: bool) -> list[str]:

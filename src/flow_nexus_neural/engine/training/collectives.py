@@ -27,7 +27,7 @@ from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGro
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.state_views import StateViews
-from flow_nexus_neural.errors import NeuralError, UpdateRejected
+from flow_nexus_neural.errors import InternalError, NeuralError, UpdateRejected
 from flow_nexus_neural.kernels.averaging import averaged_step
 from flow_nexus_neural.protocol.digest import vectors_digest
 from flow_nexus_neural.protocol.messages import Fold, FoldPart, FoldSource
@@ -63,7 +63,7 @@ class Averaged:
 
 
 @dataclass
-class _Attempt:
+class Attempt:
     """One carried-out plan: what readers counted, and the digests of their states."""
 
     collective: Collective
@@ -95,6 +95,11 @@ class LinkExchange:
         own = [slot for slot in workers if slot.name in network.slots]
         return plan_plane(links.topology, [vertex_of(slot) for slot in (*own, *helpers)])
 
+    @property
+    def views(self) -> StateViews:
+        """The buffers, and who holds what."""
+        return self._views
+
     def held_by(self, slot: Slot, state: ModelState | None) -> Buffer | None:
         """The worker's own buffer, if it holds this state since an exchange."""
         return self._views.holder_of(slot, state)
@@ -120,15 +125,17 @@ class LinkExchange:
             if plane is None or not rows or network.state is None:
                 return None
             length = sum(array.size for array in network.state.arrays.values())
-            attempt = _Attempt(plan_average(plane, rows, length), network)
+            attempt = Attempt(plan_average(plane, rows, length), network)
             try:
-                await self._carry_out(attempt)
+                await self.carry_out(attempt)
                 state = await self._copied(attempt, updates)
             except MembersLost as failure:
                 out |= failure.reasons
             else:
                 ms = (self._cluster.clock() - began_s) * 1e3
-                return Averaged(state, tuple(rows), out, _report(attempt, len(rows), length, ms))
+                return Averaged(
+                    state, tuple(rows), out, exchange_report(attempt, len(rows), length, ms)
+                )
             finally:
                 self._cluster.metrics.count_payload("links", attempt.read.total())
 
@@ -140,8 +147,12 @@ class LinkExchange:
         """Give up every buffer."""
         self._views.close()
 
-    async def _carry_out(self, attempt: _Attempt) -> None:
+    async def carry_out(self, attempt: Attempt, *, hashed: bool = True) -> None:
         """Every step, one after the other.
+
+        Args:
+            attempt: Gets what readers counted, and the digests of what members hold in the end.
+            hashed: Whether the digests are wanted.
 
         Raises:
             MembersLost: Who failed in the first step in which somebody did.
@@ -155,7 +166,9 @@ class LinkExchange:
                 folding: Folding, number: int = number, lost: dict[str, str] = lost
             ) -> None:
                 try:
-                    await self._perform(attempt, folding, hashed=last[folding.member] == number)
+                    await self._perform(
+                        attempt, folding, hashed=hashed and last[folding.member] == number
+                    )
                 except NeuralError as failure:
                     lost[folding.member] = f"{failure.code}: {failure.message}"
 
@@ -165,7 +178,7 @@ class LinkExchange:
             if lost:
                 raise MembersLost(lost)
 
-    async def _perform(self, attempt: _Attempt, folding: Folding, *, hashed: bool) -> None:
+    async def _perform(self, attempt: Attempt, folding: Folding, *, hashed: bool) -> None:
         """One member's part of one step."""
         if folding.member == ENGINE:
             await self._context.offload(self._views.fold_here, folding, attempt.network)
@@ -191,7 +204,7 @@ class LinkExchange:
     def _request(self, network: NetworkGroup, folding: Folding, *, hashed: bool) -> Fold:
         key = partial(self._views.key, network)
         return Fold(
-            into=key(folding.member, "state"),
+            into=key(folding.member, folding.into),
             parts=tuple(
                 FoldPart(
                     start=part.start,
@@ -207,7 +220,7 @@ class LinkExchange:
             hashed=hashed,
         )
 
-    async def _copied(self, attempt: _Attempt, updates: Sequence[Update]) -> ModelState:
+    async def _copied(self, attempt: Attempt, updates: Sequence[Update]) -> ModelState:
         """The engine's copy of what most workers hold; those that hold anything else start anew next time.
 
         Raises:
@@ -226,15 +239,23 @@ class LinkExchange:
             wrong[name] = "it does not hold what it said it holds after an exchange"
         else:
             raise MembersLost(wrong)
-        moments = {name: arrays[name] for name in (network.state.moments if network.state else ())}
+        former = network.state
+        if former is None:
+            raise InternalError(f"network {network.key} has no state to start from")
         inside = [u for u in updates if u.slot in plane.workers]
-        step = averaged_step([u.opt_step for u in inside], [u.rows for u in inside])
-        state = ModelState(arrays["params"], arrays["buffers"], moments, step)
+        state = replace(
+            former,
+            params=arrays["params"],
+            buffers=arrays["buffers"],
+            moments={name: arrays[name] for name in former.moments},
+            opt_step=averaged_step([u.opt_step for u in inside], [u.rows for u in inside]),
+        )
         self._views.now_hold(network, [name for name in holders if name not in wrong], state)
         return state
 
 
-def _report(attempt: _Attempt, contributors: int, length: int, ms: float) -> ExchangeReport:
+def exchange_report(attempt: Attempt, contributors: int, length: int, ms: float) -> ExchangeReport:
+    """What a carried-out plan cost, for states of so many elements."""
     collective = attempt.collective
     return ExchangeReport(
         network=attempt.network.key,

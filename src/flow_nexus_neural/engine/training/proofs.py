@@ -44,7 +44,7 @@ from flow_nexus_neural.protocol.messages import Commitment, ProofOrder
 from flow_nexus_neural.runtime.base import Region
 
 BEACON_BITS = 256
-NAMES = frozenset({"network", "base", "shard", "publish", "proof", "kind"})
+NAMES = frozenset({"network", "base", "shard", "publish", "control", "proof", "kind"})
 """Fields of an assignment that only name things in one node."""
 
 
@@ -260,13 +260,7 @@ class Proofs:
         or by the engine's own process, since it ends a worker's membership.
         """
         task = case.task
-        segment = Segment(
-            network=task.network,
-            work=self._exchange.request(task),
-            number=number,
-            shard=self._exchange.shard_region(task.slot.name),
-            state=state,
-        )
+        segment = await self._segment(task, number, state)
         votes: list[Verdict] = []
         used: list[str] = []
         while True:
@@ -285,6 +279,24 @@ class Proofs:
                 return votes[-1]
             if decided is not None:
                 return decided
+
+    async def _segment(self, task: Task, number: int, state: Region) -> Segment:
+        """A segment as a verifier is asked for it: all but the state comes from the engine."""
+        work, besides = self._exchange.request(task), []
+        if work.proximal_mu:
+            besides.append(await self._states.base(task.network))
+            work = work.model_copy(update={"base": besides[0].key})
+        control = self._exchange.control_region(task.slot.name)
+        if control is not None:
+            besides.append(control)
+        return Segment(
+            network=task.network,
+            work=work,
+            number=number,
+            shard=self._exchange.shard_region(task.slot.name),
+            state=state,
+            besides=tuple(besides),
+        )
 
     async def _excluded(self, updates: Sequence[ProvedUpdate]) -> dict[str, str]:
         """Why updates are not admitted, by slot; their workers are struck, or quarantined."""

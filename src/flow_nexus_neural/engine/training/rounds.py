@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import anyio
 
+from flow_nexus_neural.coordination.consensus.gossip import GossipPolicy
 from flow_nexus_neural.coordination.consensus.registry import policy_in_force
 from flow_nexus_neural.coordination.proof_record import ProvedExchange
 from flow_nexus_neural.data.partition import Shards
@@ -21,8 +22,10 @@ from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGro
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.collect import Pace, prepare_all
-from flow_nexus_neural.engine.training.combine import Combining
+from flow_nexus_neural.engine.training.combining import Combiner
+from flow_nexus_neural.engine.training.delivery import Delivery
 from flow_nexus_neural.engine.training.exchange import Exchange, Recipe
+from flow_nexus_neural.engine.training.gossip import Gossip
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.engine.training.proofs import Proofs
 from flow_nexus_neural.engine.training.strategies import (
@@ -32,6 +35,7 @@ from flow_nexus_neural.engine.training.strategies import (
     federated_round,
     local_sgd_round,
 )
+from flow_nexus_neural.engine.training.trusted_rows import Trusted, TrustedRows
 from flow_nexus_neural.engine.versions.loading import same_network
 from flow_nexus_neural.errors import NeuralError, NoWorkers, QuorumLost, RoundFailed
 
@@ -46,6 +50,7 @@ class Course:
     Attributes:
         rows: All rows to train on; shards are indices into them.
         cut: Divides these rows among workers.
+        trusted: Rows that no worker gets, for rules that need some.
         least_workers: Fewest workers of a round that the caller insists on; 1 when nothing was asked.
         run: Root of every seed.
     """
@@ -56,6 +61,7 @@ class Course:
     cut: Cut
     least_workers: int
     run: tuple[int, int]
+    trusted: Trusted | None = None
 
 
 @dataclass
@@ -81,6 +87,20 @@ class Rounds:
             config.aggregation_method,
             config.byzantine_f,
             exact="byzantine_f" not in config.chosen,
+            options=config.method_options,
+        )
+        trusted = course.trusted
+        self.combiner = Combiner(
+            context=self.cluster.context,
+            policy=self.policy,
+            trusted=None if trusted is None else TrustedRows(self.cluster, trusted),
+            run=course.run,
+            local_epochs=config.local_epochs,
+        )
+        self._gossip = (
+            Gossip(self.cluster, self.exchange, self.policy, self.left_out)
+            if isinstance(self.policy, GossipPolicy)
+            else None
         )
         self.proofs = (
             Proofs(self.cluster, self.exchange, self.left_out, course.run)
@@ -145,7 +165,7 @@ class Rounds:
             RoundFailed: Too few delivered.
         """
         await self.exchange.follow_links()
-        members = self.members()
+        members = self.members() or await self._taken_over()
         await prepare_all(self.exchange, members, self.left_out)
         members = [
             (slot, network)
@@ -157,8 +177,28 @@ class Rounds:
                 "no healthy worker with a shard is left",
                 hint="deploy a worker with neural_node_deploy",
             )
+        self.combiner.begin_round(number)
         one_round = federated_round if self.course.config.federated else local_sgd_round
-        return await one_round(self._setting(), number, members)
+        work = await one_round(self._setting(), number, members)
+        if self._gossip is not None:
+            for key, held in work.states.items():
+                made = await self._gossip.barrier(self.networks[key], held)
+                work = work.with_aggregated(key, made)
+        return work
+
+    async def _taken_over(self) -> list[tuple[Slot, NetworkGroup]]:
+        """Another worker gets all rows, where the one that had them in a single process is lost."""
+        heirs = self._heirs()
+        if heirs:
+            await self.reshard(heirs)
+        return self.members()
+
+    def _heirs(self) -> list[Slot]:
+        """Workers that could go on with a single process."""
+        if self.course.config.strategy != "single_process":
+            return []
+        healthy = self.cluster.slots.healthy("worker")
+        return [slot for slot in healthy if not self.left_out.holds(slot) and self._joins(slot)]
 
     def renewed(self, states: Mapping[str, ModelState]) -> dict[str, NetworkGroup]:
         """All network groups, those with a new state moved on to it."""
@@ -208,13 +248,15 @@ class Rounds:
             and slot.state not in ("failed_permanently", "quarantined")
             and self._joins(slot)
         ]
-        if any(slot.name not in owners for slot in workers):
+        # A single process keeps its rows: newcomers only serve what it learns.
+        alone = self.course.config.strategy == "single_process"
+        if not alone and any(slot.name not in owners for slot in workers):
             await self.reshard(workers)
 
     async def reshard(self, workers: Sequence[Slot]) -> int:
         """Partition the rows among these workers; returns the number of changed shards."""
         shards = await self.cluster.context.offload(self.course.cut, list(workers))
-        self._groups = dict(shards.groups)
+        self.shards, self._groups = shards, dict(shards.groups)
         return self.exchange.reshard(shards.rows)
 
     async def cancel(self) -> None:
@@ -224,11 +266,19 @@ class Rounds:
                 group.start_soon(self.exchange.cancel, slot)
 
     async def release(self) -> None:
-        """Make workers forget their rows; nodes release the regions before the engine closes its own."""
+        """Make nodes forget their rows; they release the regions before the engine closes its own."""
         if self.proofs is not None:
             await self.proofs.close()
         await self.exchange.release(list(self.cluster.slots))
+        if self.combiner.trusted is not None:
+            await self.combiner.trusted.release()
+        self.close()
+
+    def close(self) -> None:
+        """Give up every region and buffer."""
         self.exchange.close()
+        if self.combiner.trusted is not None:
+            self.combiner.trusted.close()
 
     async def _initial(
         self, members: Sequence[Slot], network: NetworkGroup, digests: dict[str, str]
@@ -264,10 +314,11 @@ class Rounds:
             asked=self._asked,
             pace=self._pace,
             left_out=self.left_out,
-            combining=Combining(
+            delivery=self._gossip
+            or Delivery(
                 cluster=self.cluster,
                 exchange=self.exchange,
-                policy=self.policy,
+                combiner=self.combiner,
                 left_out=self.left_out,
                 audited=self.cluster.spec.consensus == "proof-of-learning",
             ),
@@ -280,7 +331,7 @@ class Rounds:
 
     def _enough_left(self) -> bool:
         """Whether a round is possible without the workers that failed in it."""
-        return len(self.members()) >= self.course.least_workers
+        return len(self.members() or self._heirs()) >= self.course.least_workers
 
     def _joins(self, slot: Slot) -> bool:
         """Whether a worker trains here; a new worker joins the network group with the same layers."""

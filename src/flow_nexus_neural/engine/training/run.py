@@ -20,6 +20,7 @@ from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.state.version import model_digest
 from flow_nexus_neural.engine.storage.cluster_rows import present_cluster_row, training_row
 from flow_nexus_neural.engine.storage.ledger_writer import LateRow
+from flow_nexus_neural.engine.training.division import division_of
 from flow_nexus_neural.engine.training.exchange import mean_loss
 from flow_nexus_neural.engine.training.preparation import Preparation
 from flow_nexus_neural.engine.training.retraining import Retraining, planned_refit
@@ -56,7 +57,7 @@ class TrainingRun:
     def __post_init__(self) -> None:
         self.context = self.cluster.context
         prepared = self.preparation
-        course = prepared.course(prepared.data.parts["train"])
+        course = prepared.course(prepared.data.parts["train"], prepared.data.parts["select"])
         self.rounds = Rounds(self.cluster, course, dict(prepared.networks), prepared.shards)
         evaluator = Evaluator(self.cluster, prepared.data.parts)
         self._judge = Judge(evaluator, prepared.data, prepared.decision.rule)
@@ -179,6 +180,8 @@ class TrainingRun:
             newest, networks = self.cluster.committed.newest, self.rounds.networks
             self.rounds.networks = {key: newest(network) for key, network in networks.items()}
         await self.rounds.admit_members()
+        if self.training.config.federated:
+            self.training.note_division(division_of(self.rounds.shards))
 
     async def _apply_queued(self) -> None:
         while self.boundary:
@@ -200,7 +203,7 @@ class TrainingRun:
             await self.rounds.release()
             await self._judge.evaluator.release()
         training.count_proofs(self.rounds.take_proofs(), committed=False)
-        self.rounds.exchange.close()
+        self.rounds.close()
         self._judge.evaluator.close()
         training.end(status, error, self.context.timestamp())
         cluster.end_run()

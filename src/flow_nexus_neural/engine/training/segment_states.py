@@ -56,7 +56,7 @@ class SegmentStates:
             NodeError: The worker did not reveal it.
         """
         if segment == 0:
-            return await self._base(task.network), 0.0
+            return await self.base(task.network), 0.0
         revealing = await self._granted(task.slot, task.network)
         request = Reveal(network=TRAINING, segment=segment, into=revealing.buffer.key)
         reply, _ = await self._calls.ask(task.slot, request, LOAD)
@@ -89,7 +89,8 @@ class SegmentStates:
             region.close()
         self._bases.clear()
 
-    async def _base(self, network: NetworkGroup) -> Region:
+    async def base(self, network: NetworkGroup) -> Region:
+        """The state from which an exchange started, as the engine has it."""
         async with self._publishing:
             if network.state is None:
                 raise InternalError(f"network {network.key} was trained from no state")

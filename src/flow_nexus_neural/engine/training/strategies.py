@@ -16,8 +16,10 @@ from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.base_states import BaseStates
 from flow_nexus_neural.engine.training.collect import Pace, collect
-from flow_nexus_neural.engine.training.combine import Combining
+from flow_nexus_neural.engine.training.control_variates import corrected_gradients
+from flow_nexus_neural.engine.training.delivery import Delivery
 from flow_nexus_neural.engine.training.exchange import Exchange, Task
+from flow_nexus_neural.engine.training.gossip import Gossip
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.engine.training.proofs import Proofs
 from flow_nexus_neural.engine.versions.aggregate import Aggregated
@@ -53,7 +55,7 @@ class RoundSetting:
         least_workers: Fewest workers of a federated round that the caller insists on.
         run: Root of every seed of the training.
         groups: Capability group of each slot.
-        combining: How the updates of a network group become its next state.
+        delivery: The way that updates take to become the next state of a network group.
         proofs: Under proof-of-learning, who admits updates; None under other modes.
     """
 
@@ -66,7 +68,7 @@ class RoundSetting:
     asked: ClientHistory
     pace: Pace
     left_out: LeftOut
-    combining: Combining
+    delivery: Delivery | Gossip
     proofs: Proofs | None = None
 
 
@@ -97,7 +99,7 @@ class RoundWork:
 
 
 async def federated_round(setting: RoundSetting, number: int, members: Members) -> RoundWork:
-    """Local epochs of sampled clients, averaged once.
+    """Local epochs of sampled clients, combined once.
 
     Where nodes were lost and the caller did not insist on a number of workers, a round that can no longer
     have its usual minimum needs every worker that is left.
@@ -123,18 +125,23 @@ async def federated_round(setting: RoundSetting, number: int, members: Members) 
             hint="deploy more with neural_node_deploy, or train with a lower min_nodes_per_round;"
             " a version that was committed before stays in force",
         )
-    work = await _exchange(
-        setting,
-        [by_name[name] for name in chosen],
-        passes=lambda slot: tuple(
-            Pass(order_seed=seed64(setting.run, number, slot, epoch, "order"))
-            for epoch in range(config.local_epochs)
-        ),
-        dropout_seed=lambda slot: seed64(setting.run, number, slot, 0, "dropout"),
-        min_contributors=min(config.min_nodes_per_round or 1, len(chosen)),
-    )
+    asked = [by_name[name] for name in chosen]
+    async with corrected_gradients(
+        setting.exchange, setting.context, setting.delivery.policy, asked, config.learning_rate
+    ) as corrections:
+        work = await _exchange(
+            setting,
+            asked,
+            passes=lambda slot: tuple(
+                Pass(order_seed=seed64(setting.run, number, slot, epoch, "order"))
+                for epoch in range(config.local_epochs)
+            ),
+            dropout_seed=lambda slot: seed64(setting.run, number, slot, 0, "dropout"),
+            min_contributors=min(config.min_nodes_per_round or 1, len(chosen)),
+        )
     setting.asked.asked(chosen, number)
-    return work
+    states = await setting.context.offload(corrections.advanced, work.states, work.updates)
+    return replace(work, states=states)
 
 
 async def local_sgd_round(setting: RoundSetting, number: int, members: Members) -> RoundWork:
@@ -151,7 +158,7 @@ async def local_sgd_round(setting: RoundSetting, number: int, members: Members) 
     n_steps = max(steps_of)
     stride = config.sync_every_steps or n_steps
     # Where workers vote, those with one step more must not be alone in a last part: it ends with the others'.
-    last = min(steps_of) if isinstance(setting.combining.policy, RobustPolicy) else n_steps
+    last = min(steps_of) if isinstance(setting.delivery.policy, RobustPolicy) else n_steps
     current = {network.key: network for _, network in members}
     total: dict[str, Update] = {}
     excluded: dict[str, str] = {}
@@ -205,7 +212,7 @@ async def _exchange(
     """Hand out base states where workers lack them, collect updates, combine each network's."""
     networks = {network.key: network for _, network in members}
     copied = {
-        key: setting.combining.audited or setting.combining.detour(network) is not None
+        key: setting.delivery.audited or setting.delivery.detour(network) is not None
         for key, network in networks.items()
     }
     async with BaseStates(setting.exchange, members) as bases:
@@ -238,7 +245,7 @@ async def _exchange(
     for key, network in networks.items():
         own = [update for update in collected.updates if update.slot in network.slots]
         if own and network.state is not None:
-            made = await setting.combining.combine(network, own, collected.excluded.keys())
+            made = await setting.delivery.combine(network, own, collected.excluded.keys())
             work = work.with_aggregated(key, made)
     return work
 

@@ -50,6 +50,7 @@ class Segment:
         work: The assignment as the worker got it.
         shard: The engine's rows of that worker.
         state: The state before the segment.
+        besides: The engine's own regions that the method of the training needs as well.
     """
 
     network: NetworkGroup
@@ -57,6 +58,7 @@ class Segment:
     number: int
     shard: Region
     state: Region
+    besides: tuple[Region, ...] = ()
 
 
 @dataclass
@@ -143,7 +145,7 @@ class Verifiers:
 
     async def _ask(self, slot: Slot, name: str, segment: Segment) -> Verification:
         network = await self._built(slot, segment.network)
-        await self._grant(slot, (segment.shard, segment.state))
+        await self._grant(slot, (segment.shard, segment.state, *segment.besides))
         turn = await self.cluster.context.turns.take()
         try:
             work = segment.work.model_copy(update={"network": network})

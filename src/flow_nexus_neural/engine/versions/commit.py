@@ -23,6 +23,7 @@ from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion, mod
 from flow_nexus_neural.engine.storage.cluster_rows import cluster_row, history_row, training_row
 from flow_nexus_neural.engine.storage.ledger_writer import LateRow
 from flow_nexus_neural.engine.storage.rows import ClusterRow
+from flow_nexus_neural.engine.storage.version_rows import SERVER_METHOD
 from flow_nexus_neural.engine.versions.judge import Judge, Verdict
 from flow_nexus_neural.engine.versions.loading import catch_up, load_everywhere
 from flow_nexus_neural.kernels.decision import DecisionRule
@@ -82,7 +83,7 @@ async def commit_round(
         StoreUnavailable: It could not be made durable; the former version stays.
     """
     version = cluster.committed.version + 1 if cluster.committed else 1
-    bundle = plain_bundle(candidate.networks, version, judge.rule)
+    bundle = plain_bundle(candidate.networks, version, judge.rule, robust=is_robust(cluster))
     verdict = await judge.round(candidate.networks, bundle)
     networks, blobs = await store_blobs(
         cluster, data[0], candidate.networks, candidate.renewed, judge.rule
@@ -200,7 +201,7 @@ async def store_blobs(
     renewed: frozenset[str],
     rule: DecisionRule,
 ) -> tuple[dict[str, NetworkGroup], Blobs]:
-    """Write weights and moments of renewed networks; return all networks, the renewed ones one version later.
+    """Write vectors of renewed networks; return all networks, the renewed ones one version later.
 
     The header of a file has the plan of the network, the scaling of rows and, where there are any, the class
     weights of the training, so that a prediction before calibration can be reproduced from the file alone.
@@ -236,14 +237,38 @@ async def store_blobs(
                 write, network.state.moments, metadata
             )
             blobs.append((moments_blob, nbytes, "moments"))
+        server_blob, server = None, network.state.server
+        if server is not None and server.vectors:
+            server_blob, nbytes = await cluster.context.offload(
+                write, server.vectors, {**metadata, SERVER_METHOD: server.method}
+            )
+            blobs.append((server_blob, nbytes, "server"))
         stored[key] = replace(
-            network, blob=blob, moments_blob=moments_blob, version=network.version + 1
+            network,
+            blob=blob,
+            moments_blob=moments_blob,
+            server_blob=server_blob,
+            version=network.version + 1,
         )
     return stored, blobs
 
 
-def plain_bundle(networks: Mapping[str, NetworkGroup], version: int, rule: DecisionRule) -> Bundle:
-    """A bundle with equal weights and without calibration."""
+def is_robust(cluster: LiveCluster) -> bool:
+    """Whether the answers of this cluster's nodes are combined as those of nodes that may lie."""
+    return cluster.spec.consensus == "byzantine"
+
+
+def plain_bundle(
+    networks: Mapping[str, NetworkGroup], version: int, rule: DecisionRule, *, robust: bool
+) -> Bundle:
+    """A bundle with equal weights and without calibration.
+
+    Args:
+        networks: With their slots.
+        version: Of the cluster.
+        rule: How classes are decided.
+        robust: Whether slots may lie.
+    """
     slots = [slot for network in networks.values() for slot in network.slots]
     return Bundle(
         version=version,
@@ -256,6 +281,7 @@ def plain_bundle(networks: Mapping[str, NetworkGroup], version: int, rule: Decis
         residual_median=None,
         error_correlation=None,
         rule=rule,
+        robust=robust,
     )
 
 

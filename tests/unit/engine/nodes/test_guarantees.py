@@ -1,12 +1,18 @@
 """What a mode promises rests on the nodes that live now and on the rule of the latest training."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from flow_nexus_neural.coordination.proof_record import ProofRecord
 from flow_nexus_neural.engine.nodes.guarantees import guarantees
 from tests.unit.engine.building import cluster_state, live, slot, training
+
+
+def system(*, peer_views):
+    """A runtime whose nodes can read each other, or not."""
+    return SimpleNamespace(capabilities=SimpleNamespace(peer_views=peer_views))
 
 
 def cluster(*names, healthy=True, **init):
@@ -23,7 +29,27 @@ def test_only_workers_that_live_count():
     assert guarantees(made).n == 2
 
 
-@pytest.mark.parametrize("mode", ["raft", "gossip"])
+@pytest.mark.parametrize(
+    ("method", "holds"), [("gossip", True), ("push_sum", True), ("federated_averaging", False)]
+)
+def test_gossip_holds_where_two_can_mix_whoever_trains(method, holds):
+    made = cluster("worker-0", "worker-1", "worker-2", consensus="gossip")
+    made.context.runtime = system(peer_views=True)
+    assert guarantees(made).holds is True
+    latest = training()
+    changes = {"aggregation_method": method, "clients_per_round": 1}
+    latest.config = latest.config.model_copy(update=changes)
+    made.state.add_training(latest, new_networks=1)
+    assert guarantees(made).holds is holds
+    made.context.runtime = system(peer_views=False)
+    assert guarantees(made).holds is False
+    for name in ("worker-0", "worker-1"):
+        made.slots[name].fail("dead")
+    made.context.runtime = system(peer_views=True)
+    assert guarantees(made).holds is False
+
+
+@pytest.mark.parametrize("mode", ["raft"])
 def test_no_mode_claims_to_hold_before_it_is_built(mode):
     found = guarantees(cluster(*(f"worker-{n}" for n in range(7)), consensus=mode))
     assert (found.mode, found.holds, found.f_tolerated) == (mode, False, 0)
@@ -78,7 +104,7 @@ def test_what_the_latest_training_was_asked_decides(changes, holds, f):
 def test_who_sees_the_held_out_rows_is_named_a_validator_where_there_is_one():
     assert guarantees(cluster()).trusted == ["engine"]
     assert guarantees(cluster("worker-1", "worker-0")).trusted == ["engine", "worker-0"]
-    made = cluster("worker-0", "validator-0", "validator-1", consensus="gossip")
+    made = cluster("worker-0", "validator-0", "validator-1", consensus="raft")
     assert guarantees(made).trusted == ["engine", "validator-0"]
     made.slots["validator-0"].fail("dead")
     assert guarantees(made).trusted == ["engine", "validator-1"]
@@ -111,7 +137,7 @@ def test_nobody_is_trusted_who_is_dead():
 
 
 def test_the_rule_is_that_of_the_latest_training():
-    made = cluster("worker-0", "worker-1", "worker-2", consensus="gossip")
+    made = cluster("worker-0", "worker-1", "worker-2", consensus="raft")
     assert any("row-weighted average" in note for note in guarantees(made).notes)
     assert any("one lying worker can still spoil" in note for note in guarantees(made).notes)
     robust = training()

@@ -6,6 +6,7 @@ import pytest
 
 from flow_nexus_neural.engine.state.slots import (
     MAX_ERROR_LENGTH,
+    MAX_OFFERED,
     SlotBook,
     kind_of,
     vertex_order,
@@ -249,3 +250,15 @@ def test_validators_judge_proofs_and_without_them_whoever_does_not_train():
     for name in ("parameter_server-0", "aggregator-0"):
         made[name].fail("dead")
     assert made.verifiers() == []
+
+
+def test_the_weights_that_a_process_was_offered_are_forgotten_with_it_and_are_not_endless():
+    made = healthy()
+    for k in range(MAX_OFFERED + 3):
+        made.note_offered(f"d{k}")
+        made.note_offered(f"d{k}")
+    assert len(made.offered) == MAX_OFFERED
+    assert "d2" not in made.offered
+    assert f"d{MAX_OFFERED + 2}" in made.offered
+    made.attach(PROCESS, 2.0)
+    assert not made.offered

@@ -30,7 +30,7 @@ def test_before_calibration_every_slot_weighs_the_same():
         "c0": network(slots=("worker-0", "worker-2")),
         "c1": network("c1", slots=("worker-1",), digest="d1"),
     }
-    made = plain_bundle(networks, 7, DecisionRule(0.3))
+    made = plain_bundle(networks, 7, DecisionRule(0.3), robust=False)
     assert made.rule.threshold == 0.3
     assert made.slot_weights == dict.fromkeys(
         ("worker-0", "worker-2", "worker-1"), pytest.approx(1 / 3)
@@ -47,6 +47,7 @@ async def test_the_ledger_has_the_numbers_behind_a_robust_rule(tmp_path):
         assert entry["evidence"] == {"f": 1, "shortened": []}
 
 
+@pytest.mark.usefixtures("workers_share")
 async def test_a_rule_without_such_numbers_adds_none(tmp_path):
     async with running(tmp_path, 2) as w:
         await w.train(epochs=1)

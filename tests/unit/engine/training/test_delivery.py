@@ -7,7 +7,9 @@ import pytest
 
 from flow_nexus_neural.coordination.consensus.averaging import FederatedAveraging
 from flow_nexus_neural.coordination.consensus.coordinate_median import CoordinateMedian
-from flow_nexus_neural.engine.training.combine import Combining
+from flow_nexus_neural.coordination.consensus.federated_methods import FEDPROX, METHODS
+from flow_nexus_neural.engine.training.combining import Combiner
+from flow_nexus_neural.engine.training.delivery import Delivery
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.errors import RoundFailed
 from tests.unit.engine.running import running, virtual_time
@@ -20,13 +22,18 @@ def anyio_backend():
     return virtual_time()
 
 
-def combining(r, policy=None, *, audited=False):
-    return Combining(r.w.cluster, r.made, policy or FederatedAveraging(), LeftOut(), audited)
+def delivery(r, policy=None, *, audited=False):
+    return delivered_by(r.w, r.made, policy or FederatedAveraging(), audited=audited)
+
+
+def delivered_by(w, made, policy, *, audited=False):
+    combiner = Combiner(w.engine.context, policy, None, (1, 1), 1)
+    return Delivery(w.cluster, made, combiner, LeftOut(), audited)
 
 
 async def test_a_mean_goes_over_links_and_needs_no_copy(tmp_path):
     async with after_training(tmp_path) as r:
-        how = combining(r)
+        how = delivery(r)
         assert how.detour(START) is None
         made = await how.combine(START, r.updates, ())
         np.testing.assert_array_equal(made.state.params, await r.mean())
@@ -34,9 +41,17 @@ async def test_a_mean_goes_over_links_and_needs_no_copy(tmp_path):
         assert r.w.cluster.metrics.exchanges["c0"].path == "links"
 
 
+async def test_fedprox_is_a_mean_too_and_every_method_with_a_server_step_is_not(tmp_path):
+    async with after_training(tmp_path) as r:
+        assert delivery(r, FEDPROX).detour(START) is None
+        for method in METHODS:
+            if method is not FEDPROX:
+                assert "single update" in delivery(r, method).detour(START)
+
+
 async def test_another_rule_gets_copies_of_all(tmp_path):
     async with after_training(tmp_path) as r:
-        how = combining(r, CoordinateMedian())
+        how = delivery(r, CoordinateMedian())
         assert "single update" in how.detour(START)
         made = await how.combine(START, r.updates, ())
         copies = [(await r.made.copied(START, u)).state.params for u in r.updates]
@@ -46,10 +61,10 @@ async def test_another_rule_gets_copies_of_all(tmp_path):
 
 async def test_each_reason_for_the_engine_is_told(tmp_path):
     async with running(tmp_path, 2) as w:
-        how = Combining(w.cluster, exchange(w, (12, 7)), FederatedAveraging(), LeftOut(), False)
+        how = delivered_by(w, exchange(w, (12, 7)), FederatedAveraging())
         assert "memory" in how.detour(START)
     async with running(tmp_path / "2", 2, peer_views=True, init={"topology": "star"}) as w:
-        how = Combining(w.cluster, exchange(w, (12, 7)), FederatedAveraging(), LeftOut(), False)
+        how = delivered_by(w, exchange(w, (12, 7)), FederatedAveraging())
         assert "not connected" in how.detour(START)
         await w.connect("star")
         assert "hub" in how.detour(START)
@@ -59,7 +74,7 @@ async def test_each_reason_for_the_engine_is_told(tmp_path):
 async def test_an_update_that_is_not_finite_is_left_out_and_the_rest_is_averaged(tmp_path):
     service = lying(publishes(np.inf), "worker-1")
     async with after_training(tmp_path, service=service) as r:
-        how = combining(r)
+        how = delivery(r)
         made = await how.combine(START, r.updates, ())
         assert "not finite" in made.excluded["worker-1"]
         np.testing.assert_array_equal(made.state.params, await r.mean(["worker-0", "worker-2"]))
@@ -70,13 +85,13 @@ async def test_a_round_without_a_single_usable_update_fails(tmp_path):
     service = lying(publishes(np.nan), "worker-0", "worker-1", "worker-2")
     async with after_training(tmp_path, service=service) as r:
         with pytest.raises(RoundFailed, match=r"worker-0.*not finite"):
-            await combining(r).combine(START, r.updates, ())
+            await delivery(r).combine(START, r.updates, ())
 
 
 async def test_an_audit_holds_the_sum_against_the_copies(tmp_path):
     async with after_training(tmp_path) as r:
         copies = [await r.made.copied(START, u) for u in r.updates]
-        how = combining(r, audited=True)
+        how = delivery(r, audited=True)
         made = await how.combine(START, copies, ())
         assert r.w.cluster.metrics.exchanges["c0"].path == "links"
         np.testing.assert_array_equal(made.state.params, await r.mean())

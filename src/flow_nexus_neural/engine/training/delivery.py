@@ -1,4 +1,4 @@
-"""How the updates of a round become the next state of a network group: over links, or in the engine.
+"""Which way the updates of a round take to become a state: summed over links, or copied by the engine.
 
 Only a mean can be summed on the way. Every other rule needs the single updates at one trusted place, which is
 the engine.
@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from flow_nexus_neural.coordination.consensus.averaging import FederatedAveraging
+from flow_nexus_neural.coordination.consensus.federated_methods import FedProx
 from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.reports import ExchangeReport
 from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
+from flow_nexus_neural.engine.training.combining import Combiner
 from flow_nexus_neural.engine.training.exchange import Exchange
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.engine.versions.aggregate import Aggregated, aggregate
@@ -26,23 +28,29 @@ AUDIT_RELATIVE, AUDIT_ABSOLUTE = 1e-5, 1e-6
 
 
 @dataclass(frozen=True)
-class Combining:
-    """How one training combines updates.
+class Delivery:
+    """The way of the updates of one training.
 
     Attributes:
+        combiner: Makes a state of what the engine copied.
         audited: The engine copies every update although links sum them, and holds the sum against its own:
             where updates are proven, what is averaged has to be what was proven.
     """
 
     cluster: LiveCluster
     exchange: Exchange
-    policy: AggregationPolicy
+    combiner: Combiner
     left_out: LeftOut
     audited: bool
 
+    @property
+    def policy(self) -> AggregationPolicy:
+        """By which updates are combined."""
+        return self.combiner.policy
+
     def detour(self, network: NetworkGroup) -> str | None:
         """Why updates of a group go through the engine; None where links carry them."""
-        if not isinstance(self.policy, FederatedAveraging):
+        if not isinstance(self.policy, FederatedAveraging | FedProx):
             return f"{self.policy.name} needs every single update at one place, which is the engine"
         if not self.cluster.context.runtime.capabilities.peer_views:
             return "nodes cannot read each other's memory on this system"
@@ -107,10 +115,10 @@ class Combining:
         began_s = self.cluster.clock()
         copied, bad = await self._inspected(network, updates)
         refused |= bad
-        if network.state is None or not copied:
+        if not copied:
             reasons = "; ".join(f"{slot}: {why}" for slot, why in refused.items())
             raise RoundFailed(f"no update was left ({reasons})", hint="see neural_cluster_status")
-        made = await self.cluster.context.offload(aggregate, network.state, copied, self.policy)
+        made = await self.combiner.combine(network, copied)
         self.cluster.metrics.note_exchange(self._through_engine(network, copied, detour, began_s))
         return replace(made, excluded={**refused, **made.excluded})
 
