@@ -494,6 +494,7 @@ def prediction_report(aggregation: q.Aggregation) -> r.PredictionReport:
         stacker="fallback" if aggregation == "ensemble" else None,
         degraded=False,
         degraded_reason=None,
+        stale=False,
         quorum=None,
         model_version=50,
         bundle_sha="ab12",

@@ -7,6 +7,7 @@ import numpy as np
 
 from flow_nexus_neural.coordination.consensus.proof_of_learning import chain
 from flow_nexus_neural.kernels.folding import fold
+from flow_nexus_neural.node.raft import RaftSeat
 from flow_nexus_neural.protocol.digest import training_digest, vectors_digest, weights_digest
 from flow_nexus_neural.protocol.messages import (
     Announce,
@@ -72,6 +73,7 @@ class LinearService:
         self.own = set()
         self.plans = {}
         self.serving = {}
+        self.raft = RaftSeat()
         self.busy = None
         self.steps_done = 0
         self.states = {}
@@ -83,6 +85,7 @@ class LinearService:
     def detach(self, keys):
         for key in keys:
             self.regions.pop(key, None)
+        self.raft.forget(keys)
 
     def handle(self, request, arrays, poll):
         if not request.is_long:
@@ -158,6 +161,12 @@ class LinearService:
         began_s = time.perf_counter()
         token = int(region["token"][0])
         return Sight(token=token, read_ms=(time.perf_counter() - began_s) * 1e3)
+
+    def on_raft_step(self, request, arrays, poll):
+        return self.raft.step(request), {}
+
+    def on_raft_hold(self, request, arrays, poll):
+        return self.raft.hold(request, self.regions[request.region]), {}
 
     def on_fold(self, request: Fold, arrays, poll):
         into = list(self.regions[request.into].values())

@@ -20,12 +20,16 @@ from flow_nexus_neural.protocol.messages import (
     Ping,
     Predict,
     ProofOrder,
+    RaftHold,
+    RaftStep,
     Reexecute,
     Reveal,
     Revoke,
     Shutdown,
     Train,
 )
+from flow_nexus_neural.protocol.messages.raft import Compacted, Proposed
+from flow_nexus_neural.protocol.raft_records import Message, Records, Snapshot
 from tests.doubles.linear_service import linear_plan
 
 ROWS = 5
@@ -61,6 +65,20 @@ EXAMPLES = (
     ),
     (Reveal(network="net", segment=1, into="publish"), {}),
     (Reexecute(work=WORK, segment=0, state="base"), {}),
+    (RaftHold(region="base", plan=linear_plan()), {}),
+    (
+        RaftStep(
+            voter="worker-0",
+            seed=1,
+            elapsed_ms=10_000,
+            inbox=(Message("prevote", "worker-1", "worker-0", 3),),
+            preferred=("worker-0",),
+            restore=Records(snapshot=Snapshot(voters=("worker-0",))),
+            propose=Proposed(body="record", needs=("d" * 64,)),
+            compact=Compacted(index=0, state=""),
+        ),
+        {},
+    ),
     (Infer(network="net", weights="base", data="shard"), {}),
     (Predict(network="net"), {"x": SHARD["x"]}),
     (

@@ -156,7 +156,7 @@ OF_STATUS = (
     STATUS.held(
         "contract.status.reply.guarantees",
         "guarantees is of the workers that live now.",
-        BUILD / "each_consensus_is_recorded_and_no_reply_claims_that_its_rule_is_in_force",
+        BUILD / "proof_of_learning_is_in_force_without_a_word_about_it",
     ),
     STATUS.held(
         "contract.status.reply.consensus_report",

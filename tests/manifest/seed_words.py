@@ -20,6 +20,9 @@ from tests.manifest.files import (
     OPTIMIZERS,
     POL,
     PROOFS,
+    RAFT_FAULTS,
+    RAFT_GATE,
+    RAFT_WEIGHTS,
     SELECTED,
     TENSORS,
     TOPOLOGY,
@@ -102,12 +105,6 @@ ARCHITECTURES = (
     ),
 )
 
-RULE = "admission is not part of this version"
-SAYS_SO = (
-    BUILD / "each_consensus_is_recorded_and_no_reply_claims_that_its_rule_is_in_force",
-    GUARANTEES / "no_mode_promises_what_the_plain_average_cannot_keep",
-    GUARANTEES / "every_mode_names_its_own_condition",
-)
 CONSENSUS = (
     INIT.held(
         "seed.consensus.proof-of-learning",
@@ -129,11 +126,14 @@ CONSENSUS = (
         GUARANTEES / "byzantine_holds_with_its_rule_and_less_than_a_third_of_liars",
         GUARANTEES / "byzantine_says_what_is_missing_for_it",
     ),
-    INIT.not_built(
+    INIT.held(
         "seed.consensus.raft",
         "Under raft a version is committed once more than half of the voters hold it.",
-        RULE,
-        *SAYS_SO,
+        RAFT_GATE / "every_version_of_a_training_is_replicated_with_what_the_ledger_says",
+        RAFT_GATE / "without_a_majority_no_version_becomes_visible_and_the_training_fails",
+        RAFT_WEIGHTS / "where_most_voters_do_not_hold_them_nothing_is_decided",
+        RAFT_FAULTS / "twenty_killed_leaders_change_nothing_of_what_is_learnt",
+        GUARANTEES / "raft_counts_voters_that_may_crash_and_none_that_may_lie",
         GUARANTEES / "only_a_replicated_log_speaks_of_durability",
     ),
     INIT.held(

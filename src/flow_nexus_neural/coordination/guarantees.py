@@ -58,12 +58,26 @@ class Proving:
 
 
 @dataclass(frozen=True, slots=True)
+class Electorate:
+    """Who decides under raft.
+
+    Attributes:
+        voters: Nodes that vote.
+        alive: Those of them whose processes live.
+    """
+
+    voters: int
+    alive: int
+
+
+@dataclass(frozen=True, slots=True)
 class Guarantee:
     """The guarantee of a consensus mode at present.
 
     Attributes:
-        n: Workers that live.
-        f_tolerated: Number of Byzantine (arbitrarily faulty) workers that cannot corrupt a version.
+        n: Workers that live; under raft, voters.
+        f_tolerated: Number of Byzantine (arbitrarily faulty) workers that cannot corrupt a version; under
+            raft, of voters that may crash.
         condition: The condition under which the guarantee holds.
         holds: Whether it holds now.
         reason: What is missing; None if it holds.
@@ -86,19 +100,26 @@ def guarantees(
     n_workers: int,
     evaluator: str | None = None,
     vote: Vote | None = None,
+    electorate: Electorate | None = None,
     proofs: Proving | None = None,
 ) -> Guarantee:
-    """Compute the guarantee. Of the modes byzantine, gossip and proof-of-learning are implemented.
+    """Compute the guarantee.
 
     Args:
         consensus: The declared mode.
         n_workers: Live workers.
         evaluator: The slot that computes a model's outputs on held-out rows; None if there is none.
         vote: How the latest training combines updates, or the next one will; None for the average.
+        electorate: Who votes, or would if something were to be decided now; of raft only.
         proofs: Under proof-of-learning, how updates are proved.
+
+    Source of f under raft: Ongaro and Ousterhout, USENIX ATC 2014: a majority of V voters is left when
+    floor((V-1)/2) have crashed.
     """
     usual = GOSSIP.name if consensus == "gossip" else AVERAGING.name
     vote = vote or Vote(usual, updates=n_workers)
+    if consensus == "raft":
+        return _replicated(electorate or Electorate(0, 0), evaluator, vote)
     if consensus == "proof-of-learning":
         return _proved(n_workers, evaluator, vote, proofs or Proving())
     reason = _reason(consensus, vote)
@@ -144,14 +165,32 @@ def _proved(n_workers: int, evaluator: str | None, vote: Vote, proofs: Proving) 
     )
 
 
+def _replicated(electorate: Electorate, evaluator: str | None, vote: Vote) -> Guarantee:
+    """What a replicated log promises: no committed version is lost while a majority lives."""
+    voters, alive = electorate.voters, electorate.alive
+    holds = 2 * alive > voters
+    reason = f"{alive} of {voters} voters are alive" if voters else "no node can vote yet"
+    return Guarantee(
+        mode="raft",
+        n=voters,
+        f_tolerated=(voters - 1) // 2 if holds else 0,
+        condition=_CONDITIONS["raft"],
+        holds=holds,
+        reason=None if holds else reason,
+        trusted=("engine",) if evaluator is None else ("engine", evaluator),
+        notes=(
+            *_notes("raft", evaluator, vote),
+            f"f counts voters that crash; {alive} of {voters} are alive; voters that lie: 0 are tolerated",
+        ),
+    )
+
+
 def _reason(consensus: Consensus, vote: Vote) -> str | None:
     """What is missing for the mode's condition; None if it holds."""
     if vote.obstacle is not None:
         return vote.obstacle
     if consensus == "gossip":
         return _apart(vote)
-    if consensus != "byzantine":
-        return f"{consensus} admission is not part of this version"
     if vote.rule == AVERAGING.name:
         return (
             f"one lying worker can move {vote.rule} anywhere; aggregation_method auto withstands it"
@@ -172,13 +211,10 @@ def _apart(vote: Vote) -> str | None:
 
 
 def _notes(consensus: Consensus, evaluator: str | None, vote: Vote) -> tuple[str, ...]:
-    rule = _rule_in_force(vote)
-    if consensus not in ("byzantine", "gossip"):
-        rule += f"; {consensus} admission is not part of this version"
     spoils = "" if vote.f else "; one lying worker can still spoil a version"
     what = "states" if vote.rule in _MIXED else "updates"
     notes = [
-        rule,
+        _rule_in_force(vote),
         f"{what} that are not finite or have the wrong shape are refused{spoils}",
         *_common_notes(evaluator),
     ]

@@ -21,6 +21,7 @@ from flow_nexus_neural.node.initializers import initial_weights
 from flow_nexus_neural.node.links import announce, observe
 from flow_nexus_neural.node.network import Network
 from flow_nexus_neural.node.proofs import Given, SegmentLog, execute_segment
+from flow_nexus_neural.node.raft import RaftSeat
 from flow_nexus_neural.node.regions import (
     Region,
     correction_of,
@@ -50,6 +51,9 @@ from flow_nexus_neural.protocol.messages import (
     Ping,
     Pong,
     Predict,
+    RaftHeld,
+    RaftHold,
+    RaftStep,
     Reexecute,
     Reexecuted,
     Reply,
@@ -114,6 +118,7 @@ class NodeService:
         self._name = f"{node_id} (incarnation {incarnation})"
         self._held: dict[str, _Held] = {}
         self._regions: dict[str, Region] = {}
+        self._raft = RaftSeat()
         self._running: str | None = None
         self._cancelled = False
         self._steps_done = 0
@@ -122,6 +127,7 @@ class NodeService:
 
     def attach(self, key: str, arrays: Arrays, *, writable: bool) -> None:
         """Store the arrays of a region under a key; replaces a region of that key."""
+        self._raft.forget([key])
         self._regions[key] = Region(key, dict(arrays), writable)
 
     def detach(self, keys: Sequence[str]) -> None:
@@ -131,6 +137,7 @@ class NodeService:
             for held in self._held.values():
                 if held.log is not None and held.log.base == key:
                     held.log = None  # its round is over
+        self._raft.forget(keys)
 
     def handle(self, request: ServiceRequest, arrays: Arrays, poll: Poll) -> Answer:
         """Answer one request; any exception becomes a `Failed` reply, and the node goes on.
@@ -188,6 +195,10 @@ class NodeService:
                 return self._reveal(request), {}
             case Reexecute():
                 return self._reexecute(request, poll), {}
+            case RaftStep():
+                return self._raft.step(request), {}
+            case RaftHold():
+                return self._hold(request), {}
             case Fold():
                 return self._fold(request, poll), {}
             case _:
@@ -328,6 +339,9 @@ class NodeService:
         self._steps_done += 1
         self._longest_step_ms = max(self._longest_step_ms, step_ms)
         self._checkpoint(poll)
+
+    def _hold(self, request: RaftHold) -> RaftHeld:
+        return self._raft.hold(request, state_of(self._region(request.region), request.plan))
 
     def _fold(self, request: Fold, poll: Poll) -> Folded:
         return fold_regions(request, self._region, lambda: self._checkpoint(poll))

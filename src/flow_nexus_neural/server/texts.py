@@ -42,8 +42,9 @@ INIT_ARGUMENTS = {
     "consensus": (
         "proof-of-learning: parts of each worker's steps are executed again elsewhere; cheats are excluded."
         " byzantine: robust rules combine updates and predictions, so that fewer than a third of the workers,"
-        " from 4 on, may lie; suspects are in status. gossip: workers average with their neighbours only; how"
-        " far apart they are is in status. Recorded only: raft (needs a majority of voters), the plain mean."
+        " from 4 on, may lie; suspects are in status. raft: the plain mean, visible once most of up to five"
+        " voting nodes have it. gossip: workers average with their neighbours only; how far apart they are is"
+        " in status."
     ),
     "wasm_optimization": "Recorded only: nodes run PyTorch, and wasm_enabled stays false.",
     "daa_enabled": (
@@ -249,7 +250,7 @@ STATUS_OUTPUTS = {
     "memory_usage": "percent of limits",
     "nodes": "One per node; empty in summary.",
     "guarantees": _GUARANTEES,
-    "consensus_report": "What proofs showed and cost, whom a robust rule suspects, how far apart gossip is.",
+    "consensus_report": "Proofs and their cost; robust rule: suspects; gossip: distances; raft: voters.",
     "daa": "What autonomy recommends; nothing is carried out.",
     "performance": "Training rows per second, ms of predict.",
     "wasm": "Whether nodes run WASM, and why not.",
@@ -274,6 +275,7 @@ PREDICT_OUTPUTS = {
     "excluded_nodes": "Left out, and why.",
     "quorum": "byzantine: answers needed and got, and f that may lie; below it decision is no_quorum.",
     "degraded": "true: a node is missing",
+    "stale": "true: raft has no majority for a later version",
     "input_report": "What of the input was used, filled in or ignored.",
     "output": "The file: status (running: call again), sha256, class_counts, metrics by its labels.",
 }

@@ -3,9 +3,10 @@
 from flow_nexus_neural.coordination.consensus.gossip import GossipPolicy
 from flow_nexus_neural.coordination.consensus.registry import AVERAGING, find_policy, policy_for
 from flow_nexus_neural.coordination.consensus.tolerance import RobustPolicy
-from flow_nexus_neural.coordination.guarantees import Proving, Vote
+from flow_nexus_neural.coordination.guarantees import Electorate, Proving, Vote
 from flow_nexus_neural.coordination.guarantees import guarantees as promised
 from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.raft.gate import voters_of
 from flow_nexus_neural.engine.reports import Guarantees
 from flow_nexus_neural.engine.state.training_record import Advance
 
@@ -16,7 +17,8 @@ def guarantees(cluster: LiveCluster) -> Guarantees:
     evaluators = cluster.slots.healthy("validator") or workers
     evaluator = evaluators[0].name if evaluators else None
     vote = _vote(cluster, [w.name for w in workers])
-    found = promised(cluster.spec.consensus, len(workers), evaluator, vote, _proving(cluster))
+    electorate, proving = _electorate(cluster), _proving(cluster)
+    found = promised(cluster.spec.consensus, len(workers), evaluator, vote, electorate, proving)
     return Guarantees(
         mode=found.mode,
         n=found.n,
@@ -38,6 +40,15 @@ def _proving(cluster: LiveCluster) -> Proving:
         unproved=advance.rounds_done > 0 and advance.proofs.verified_rounds == 0,
         detection=advance.proofs.detection,
     )
+
+
+def _electorate(cluster: LiveCluster) -> Electorate | None:
+    """Who votes, or would if something were to be decided now; None under other modes than raft."""
+    group = voters_of(cluster)
+    if group is None:
+        return None
+    alive = [name for name in group.voters if group.network.slot(name) is not None]
+    return Electorate(len(group.voters), len(alive))
 
 
 def mixing_obstacle(cluster: LiveCluster) -> str | None:

@@ -11,6 +11,7 @@ from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.guarantees import guarantees
 from flow_nexus_neural.engine.nodes.limits import memory_mb
 from flow_nexus_neural.engine.nodes.memory_readings import read_memory
+from flow_nexus_neural.engine.raft.report import raft_report
 from flow_nexus_neural.engine.reports import (
     ClusterConfig,
     DatasetShort,
@@ -59,6 +60,7 @@ async def status_report(
         {
             **_identity(cluster),
             **_training_part(cluster, training, full=full),
+            "consensus_report": _consensus_report(training) or await raft_report(cluster),
             **_model_part(cluster, training),
             **_traffic_part(cluster),
             **_memory_part(cluster, memory),
@@ -111,7 +113,6 @@ def _training_part(
         "training_progress": training.percent if training else 0.0,
         "training_error": training.error if training else None,
         "training": training.progress(full=full) if training else None,
-        "consensus_report": _consensus_report(training),
         "performance": Performance(
             throughput=_throughput(cluster), latency=cluster.metrics.predict_ms.mean()
         ),

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.raft.gate import await_majority
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training
@@ -176,6 +177,7 @@ class TrainingRun:
     async def _at_boundary(self) -> None:
         """Run queued changes, then assign networks and shards to new and returned workers."""
         await self._apply_queued()
+        await await_majority(self.cluster)
         if self.cluster.committed is not None:
             newest, networks = self.cluster.committed.newest, self.rounds.networks
             self.rounds.networks = {key: newest(network) for key, network in networks.items()}

@@ -15,6 +15,7 @@ from pydantic import JsonValue
 from flow_nexus_neural.coordination.proof_record import ProvedExchange
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.raft.gate import agree
 from flow_nexus_neural.engine.reports import DatasetInfo, HistoryPoint
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.training_record import Training
@@ -80,6 +81,7 @@ async def commit_round(
 
     Raises:
         RoundFailed: The candidate's outputs are not finite; the former version stays.
+        ConsensusUnavailable: No majority of voters has it; the former version stays.
         StoreUnavailable: It could not be made durable; the former version stays.
     """
     version = cluster.committed.version + 1 if cluster.committed else 1
@@ -114,9 +116,10 @@ async def commit_round(
         training_row(cluster.cluster_id, training, advance),
         history_row(cluster.cluster_id, training.training_id, point),
     ]
+    await agree(cluster, version, networks, entries)
     # Shielded: a stopped training must not leave rows in the database and the old version in memory.
     with anyio.CancelScope(shield=True):
-        await install(cluster, committed, entries, rows, blobs)
+        await put_in_force(cluster, committed, entries, rows, blobs)
         training.commit_round(advance, point, cluster.clock() - candidate.began_s)
         cluster.changed()
     return dict(networks)
@@ -134,6 +137,23 @@ def _point(cluster: LiveCluster, candidate: Candidate, verdict: Verdict) -> Hist
 
 
 async def install(
+    cluster: LiveCluster,
+    committed: CommittedVersion,
+    entries: Sequence[Mapping[str, JsonValue]],
+    rows: Sequence[LateRow],
+    blobs: Blobs,
+) -> None:
+    """Let voters agree on a version where the mode has any, then put it in force.
+
+    Raises:
+        ConsensusUnavailable: No majority of voters has it; then nothing has changed.
+        StoreUnavailable: If it could not be stored; then nothing has changed.
+    """
+    await agree(cluster, committed.version, committed.networks, entries)
+    await put_in_force(cluster, committed, entries, rows, blobs)
+
+
+async def put_in_force(
     cluster: LiveCluster,
     committed: CommittedVersion,
     entries: Sequence[Mapping[str, JsonValue]],
@@ -177,6 +197,7 @@ async def commit_bundle(cluster: LiveCluster, finished: CommittedVersion) -> Non
     The nodes hold its weights already.
 
     Raises:
+        ConsensusUnavailable: No majority of voters has it; the former bundle stays.
         StoreUnavailable: If it could not be made durable; the former bundle stays.
     """
     state = cluster.state
@@ -186,6 +207,7 @@ async def commit_bundle(cluster: LiveCluster, finished: CommittedVersion) -> Non
         "bundle_sha": finished.sha,
         "digests": dict(finished.bundle.digests),
     }
+    await agree(cluster, finished.version, finished.networks, [fields])
     with anyio.CancelScope(shield=True):
         await cluster.ledger.record(
             [fields], [lambda: cluster_row(state, state.with_current_members(finished))]

@@ -36,6 +36,7 @@ from flow_nexus_neural.protocol.messages.proofs import (
     Reveal,
     Revealed,
 )
+from flow_nexus_neural.protocol.messages.raft import RaftHeld, RaftHold, RaftStep, RaftStepped
 from flow_nexus_neural.protocol.messages.replies import (
     Built,
     Done,
@@ -82,6 +83,8 @@ Reply = Annotated[
     | Folded
     | Revealed
     | Reexecuted
+    | RaftStepped
+    | RaftHeld
     | Failed,
     Field(discriminator="kind"),
 ]
@@ -104,6 +107,8 @@ ServiceRequest = (
     | Fold
     | Reveal
     | Reexecute
+    | RaftStep
+    | RaftHold
 )
 """Answered by the node's service, `node.service`."""
 
@@ -144,6 +149,10 @@ __all__ = [
     "Pong",
     "Predict",
     "ProofOrder",
+    "RaftHeld",
+    "RaftHold",
+    "RaftStep",
+    "RaftStepped",
     "Ready",
     "Reexecute",
     "Reexecuted",

@@ -68,7 +68,7 @@ async def test_each_reason_for_the_engine_is_told(tmp_path):
         assert "not connected" in how.detour(START)
         await w.connect("star")
         assert "hub" in how.detour(START)
-        assert "one worker" in how.detour(replace(START, slots=("worker-0",)))
+        assert "fewer than two" in how.detour(replace(START, slots=("worker-0",)))
 
 
 async def test_an_update_that_is_not_finite_is_left_out_and_the_rest_is_averaged(tmp_path):
