@@ -186,6 +186,38 @@ async def test_the_parts_of_an_epoch_between_two_averages_are_proved_one_by_one(
     assert without == cheated
 
 
+@pytest.mark.parametrize("topology", ["mesh", "ring", "star"])
+async def test_updates_that_travel_over_links_are_proved_before_they_do(tmp_path, topology):
+    made = []
+    for name, faults, service in (
+        ("without", FaultPlan().kill(CHEAT, "train"), service_of(NodeService)),
+        ("with", None, service_of(WrongRate)),
+    ):
+        modes = {"peer_views": True}
+        async with world(tmp_path / name, faults, service, modes=modes) as w:
+            cluster = await w.cluster(4, topology=topology)
+            await w.connect(cluster)
+            status = await w.train(cluster, DATA, epochs=6)
+            assert status.training_status == "completed", status.training_error
+            made.append(await digests(w, cluster))
+            assert all(node_of(status, f"worker-{k}").pol["failed"] == 0 for k in (0, 2, 3))
+    assert node_of(status, CHEAT).status == "quarantined"
+    without, cheated = made
+    assert without == cheated
+
+
+async def test_a_single_process_that_cheats_is_replaced_by_the_next_worker(tmp_path):
+    service = service_of(WrongRate, cheats=("worker-0",))
+    async with world(tmp_path, service=service) as w:
+        cluster = await w.cluster(3)
+        status = await w.train(cluster, DATA, epochs=2, federated=False)
+        assert status.training.strategy == "single_process"
+        assert status.training_status == "completed", status.training_error
+        assert node_of(status, "worker-0").status == "quarantined"
+        for entry in await w.round_versions(cluster):
+            assert slots(entry, "contributors") == ["worker-1"]
+
+
 async def test_each_network_group_proves_its_own_and_one_beacon_serves_all(tmp_path):
     async with world(tmp_path, service=service_of(WrongRate)) as w:
         cluster = await two_groups(w)
