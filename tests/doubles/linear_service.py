@@ -177,6 +177,7 @@ class LinearService:
     def on_train(self, request: Train, arrays, poll):
         shard, base = self.regions[request.shard], self.regions[request.base]
         params = np.array(base["params"])
+        control = self.regions[request.control]["correction"] if request.control else 0.0
         steps, losses = 0, []
         for part in request.passes:
             order = np.random.Generator(np.random.PCG64(part.order_seed)).permutation(
@@ -189,7 +190,9 @@ class LinearService:
             for rows in batches[part.start : part.stop]:
                 if poll():
                     return Failed(type="cancelled", message="as asked"), {}
+                pull = request.proximal_mu * (params - base["params"]) + control
                 losses.append(self.step(request, params, shard["x"][rows], shard["y"][rows]))
+                params -= np.float32(request.learning_rate) * pull
                 steps += 1
                 self.steps_done += 1
         published = self.regions[request.publish]

@@ -228,12 +228,12 @@ refused(
 )
 refused(
     "not_available",
-    "'fedprox'",
+    "'bucketing'",
     "federated_averaging",
     tool="train_distributed",
     dataset=XOR,
     federated=True,
-    aggregation_method="fedprox",
+    aggregation_method="bucketing",
 )
 refused(
     "not_trained",

@@ -20,7 +20,14 @@ from flow_nexus_neural.node.initializers import initial_weights
 from flow_nexus_neural.node.links import announce, observe
 from flow_nexus_neural.node.network import Network
 from flow_nexus_neural.node.raft import RaftSeat
-from flow_nexus_neural.node.regions import Region, publish_to, rows_of, shard_of, state_of
+from flow_nexus_neural.node.regions import (
+    Region,
+    correction_of,
+    publish_to,
+    rows_of,
+    shard_of,
+    state_of,
+)
 from flow_nexus_neural.node.trainer import Workspace, train
 from flow_nexus_neural.node.weights import Weights
 from flow_nexus_neural.protocol.messages import (
@@ -232,6 +239,8 @@ class NodeService:
         shard = shard_of(self._region(request.shard), plan)
         base = state_of(self._region(request.base), plan, request.optimizer)
         publish = publish_to(self._region(request.publish), plan, request.optimizer)
+        control = None if request.control is None else self._region(request.control)
+        correction = None if control is None else correction_of(control, plan)
         if held.workspace is None:
             held.workspace = Workspace(held.network)
         held.workspace.load(base, request.optimizer)
@@ -242,7 +251,7 @@ class NodeService:
             self._longest_step_ms = max(self._longest_step_ms, step_ms)
             self._checkpoint(poll)
 
-        progress = train(held.network, held.workspace, shard, request, watch)
+        progress = train(held.network, held.workspace, shard, request, watch, correction)
         # Published only when complete: a cancelled training leaves the old content in the region.
         for name, vector in held.workspace.state(request.optimizer).items():
             np.copyto(publish[name], vector)

@@ -60,7 +60,7 @@ async def status_report(
     return StatusReport.model_validate(
         {
             **_identity(cluster),
-            **_training_part(cluster, training),
+            **_training_part(cluster, training, full=full),
             "consensus_report": _consensus_report(training, await raft_report(cluster)),
             **_model_part(cluster, training),
             **_traffic_part(cluster),
@@ -106,12 +106,14 @@ def _identity(cluster: LiveCluster) -> dict[str, object]:
     }
 
 
-def _training_part(cluster: LiveCluster, training: Training | None) -> dict[str, object]:
+def _training_part(
+    cluster: LiveCluster, training: Training | None, *, full: bool
+) -> dict[str, object]:
     return {
         "training_status": training.status if training else "none",
         "training_progress": training.percent if training else 0.0,
         "training_error": training.error if training else None,
-        "training": training.progress() if training else None,
+        "training": training.progress(full=full) if training else None,
         "performance": Performance(
             throughput=_throughput(cluster), latency=cluster.metrics.predict_ms.mean()
         ),

@@ -21,6 +21,7 @@ from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.state.version import model_digest
 from flow_nexus_neural.engine.storage.cluster_rows import present_cluster_row, training_row
 from flow_nexus_neural.engine.storage.ledger_writer import LateRow
+from flow_nexus_neural.engine.training.division import division_of
 from flow_nexus_neural.engine.training.exchange import mean_loss
 from flow_nexus_neural.engine.training.preparation import Preparation
 from flow_nexus_neural.engine.training.retraining import Retraining, planned_refit
@@ -180,6 +181,8 @@ class TrainingRun:
             newest, networks = self.cluster.committed.newest, self.rounds.networks
             self.rounds.networks = {key: newest(network) for key, network in networks.items()}
         await self.rounds.admit_members()
+        if self.training.config.federated:
+            self.training.note_division(division_of(self.rounds.shards))
 
     async def _apply_queued(self) -> None:
         while self.boundary:

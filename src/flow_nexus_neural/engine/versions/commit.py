@@ -23,6 +23,7 @@ from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion, mod
 from flow_nexus_neural.engine.storage.cluster_rows import cluster_row, history_row, training_row
 from flow_nexus_neural.engine.storage.ledger_writer import LateRow
 from flow_nexus_neural.engine.storage.rows import ClusterRow
+from flow_nexus_neural.engine.storage.version_rows import SERVER_METHOD
 from flow_nexus_neural.engine.versions.judge import Judge, Verdict
 from flow_nexus_neural.engine.versions.loading import catch_up, load_everywhere
 from flow_nexus_neural.kernels.decision import DecisionRule
@@ -218,7 +219,7 @@ async def store_blobs(
     renewed: frozenset[str],
     rule: DecisionRule,
 ) -> tuple[dict[str, NetworkGroup], Blobs]:
-    """Write weights and moments of renewed networks; return all networks, the renewed ones one version later.
+    """Write vectors of renewed networks; return all networks, the renewed ones one version later.
 
     The header of a file has the plan of the network, the scaling of rows and, where there are any, the class
     weights of the training, so that a prediction before calibration can be reproduced from the file alone.
@@ -254,8 +255,18 @@ async def store_blobs(
                 write, network.state.moments, metadata
             )
             blobs.append((moments_blob, nbytes, "moments"))
+        server_blob, server = None, network.state.server
+        if server is not None and server.vectors:
+            server_blob, nbytes = await cluster.context.offload(
+                write, server.vectors, {**metadata, SERVER_METHOD: server.method}
+            )
+            blobs.append((server_blob, nbytes, "server"))
         stored[key] = replace(
-            network, blob=blob, moments_blob=moments_blob, version=network.version + 1
+            network,
+            blob=blob,
+            moments_blob=moments_blob,
+            server_blob=server_blob,
+            version=network.version + 1,
         )
     return stored, blobs
 
