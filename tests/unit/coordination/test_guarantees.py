@@ -20,9 +20,10 @@ def test_no_mode_promises_what_the_plain_average_cannot_keep(mode, n):
 
 
 def test_another_rule_is_named_and_not_told_what_the_average_lacks():
-    stated = guarantees("gossip", 7, vote=Vote("coordinatewise", updates=7, f=2))
+    stated = guarantees("proof-of-learning", 7, vote=Vote("coordinatewise", updates=7, f=2))
     assert stated.notes[0] == (
-        "rule in force: coordinatewise, f = 2 of 7 updates; gossip admission is not part of this version"
+        "rule in force: coordinatewise, f = 2 of 7 updates;"
+        " proof-of-learning admission is not part of this version"
     )
     assert "spoil" not in stated.notes[1]
     assert (stated.holds, stated.f_tolerated) == (False, 0)
