@@ -104,12 +104,13 @@ class InitRequest(EngineRequest):
     """Create a cluster, or with `restore` bring one back that has ended.
 
     A restored cluster has the settings that it had; of the other fields only `name` may then say something
-    new.
+    new. An architecture that is not given is `DEFAULT_ARCHITECTURE`, and leaves the default networks to the
+    rows.
     """
 
     name: ClusterName | None = None
     topology: Topology = "mesh"
-    architecture: Architecture = "transformer"
+    architecture: Architecture | None = None
     consensus: Consensus = "proof-of-learning"
     wasm_optimization: bool = True
     daa_enabled: bool = True
