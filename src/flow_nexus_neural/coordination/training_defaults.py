@@ -61,6 +61,9 @@ LEAST_EPOCHS: Final = 10
 MOST_EPOCHS: Final = 150
 PATIENCE: Final = 10
 """Rounds without a better validation loss that end a training whose rounds were not given."""
+SEQUENCE_PATIENCE_STEPS: Final = 2_000
+"""Steps that these rounds have at least on sequences: many workers make rounds of few steps, and the validation
+rows of a series are one short span of time, whose loss says little about the first hundreds of steps."""
 
 
 def learning_rate(scale: Scale) -> float:
@@ -88,3 +91,11 @@ def epochs(scale: Scale, batch: int, passes: int = 1) -> int:
         steps = min(steps, SEQUENCE_STEPS)
     wanted = -(-steps // max(1, per_epoch))
     return min(max(wanted, LEAST_EPOCHS), MOST_EPOCHS, EPOCHS.high)
+
+
+def patience(scale: Scale, batch: int, passes: int = 1) -> int:
+    """Rounds of `passes` passes each, without a better validation loss, that end the training."""
+    if not scale.has_sequence:
+        return PATIENCE
+    per_round = passes * -(-scale.shard_rows // batch)
+    return max(PATIENCE, -(-SEQUENCE_PATIENCE_STEPS // max(1, per_round)))

@@ -120,7 +120,7 @@ def effective_config(request: TrainRequest, found: Circumstances) -> TrainingCon
         sync_every_steps=None
         if request.federated or single
         else sync_steps(found.scale.shard_rows, batch_size),
-        patience=_patience(request, found.scale),
+        patience=_patience(request, found.scale, batch_size),
         chosen=_chosen(request, robust=rule.robust),
         refit=found.refit,
         class_weight=found.decision.class_weight,
@@ -160,13 +160,15 @@ def _chosen(request: TrainRequest, *, robust: bool) -> list[str]:
     return [name for name in of_data if getattr(request, name) is None]
 
 
-def _patience(request: TrainRequest, scale: Scale) -> int:
+def _patience(request: TrainRequest, scale: Scale, batch_size: int) -> int:
     """The given one where there are validation rows to count by; else none if the rounds were given."""
     if not scale.has_validation or (
         request.patience is None and (request.rounds or request.epochs)
     ):
         return 0
-    return training_defaults.PATIENCE if request.patience is None else request.patience
+    if request.patience is not None:
+        return request.patience
+    return training_defaults.patience(scale, batch_size, passes=request.local_epochs or 1)
 
 
 def sync_steps(largest_shard: int, batch_size: int) -> int:
