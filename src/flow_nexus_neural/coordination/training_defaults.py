@@ -62,8 +62,9 @@ MOST_EPOCHS: Final = 150
 PATIENCE: Final = 10
 """Rounds without a better validation loss that end a training whose rounds were not given."""
 SEQUENCE_PATIENCE_STEPS: Final = 2_000
-"""Steps that these rounds have at least on sequences: many workers make rounds of few steps, and the validation
-rows of a series are one short span of time, whose loss says little about the first hundreds of steps."""
+"""Steps that these rounds have at least on sequences: many workers make rounds of few steps, and the
+validation rows of a series are one short span of time, whose loss says little about the first steps.
+"""
 
 
 def learning_rate(scale: Scale) -> float:
