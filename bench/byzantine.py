@@ -17,6 +17,7 @@ import anyio
 
 from bench.lying_zygote import ATTACKS
 from bench.measure import load
+from flow_nexus_neural.coordination.consensus.registry import needs_trusted_rows
 from flow_nexus_neural.engine.engine import Engine
 from flow_nexus_neural.engine.nodes.limits import memory_mb
 from flow_nexus_neural.engine.reports import StatusReport
@@ -39,6 +40,8 @@ RULES: Final = (
     "krum",
     "geometric_median",
     "auto",
+    "validated",
+    "fltrust",
 )
 HONEST: Final[ModelSize] = "base"
 LYING: Final[ModelSize] = "large"
@@ -88,6 +91,8 @@ async def _cell(engine: Engine, rule: str, given: argparse.Namespace) -> str:
                 cluster_id=cluster_id, role="worker", model=model, layers=LAYERS, count=count
             )
             await engine.deploy_node(request)
+    if needs_trusted_rows(rule):
+        await engine.deploy_node(DeployRequest(cluster_id=cluster_id, role="validator"))
     training = TrainRequest(
         cluster_id=cluster_id,
         dataset="sklearn:digits",

@@ -1,7 +1,10 @@
-"""The complete system: build, train, average, evaluate, predict live, lose a worker, recover, terminate.
+"""The complete system: build, train, average, evaluate, predict live, lose a worker, withstand liars.
 
 Takes under three minutes on two idle cores with the default of 8 rounds. All data is synthetic.
 """
+
+import tempfile
+from pathlib import Path
 
 import anyio
 
@@ -9,13 +12,20 @@ from client import Reply, neural_server
 from console import digest, evidence, flags, heading, number
 from killing import kill_node
 from trading import TradingSystem
+from trading.poisoned import CLIENTS, LIARS, survive_liars
 from trading.rule import learn_a_rule
-from trading.showing import show_accuracy, show_cluster
+from trading.showing import show_accuracy, show_cluster, show_inference
 
 
 async def main(epochs: int, cycles: int, seed: int) -> None:
     """Run every part once and print its evidence."""
-    async with neural_server() as server:
+    with tempfile.TemporaryDirectory(prefix="flow-nexus-clients-") as folder:
+        await run(Path(folder), epochs, cycles, seed)
+
+
+async def run(folder: Path, epochs: int, cycles: int, seed: int) -> None:
+    """All parts, with a folder for files of clients."""
+    async with neural_server("--allow-path", str(folder)) as server:
         heading("1 init, deploy, connect")
         system = await TradingSystem.create(server, seed=seed)
         show_cluster(system)
@@ -42,7 +52,12 @@ async def main(epochs: int, cycles: int, seed: int) -> None:
         heading("7 kill one worker, replace it")
         await lose_and_recover(system)
 
-        heading("8 terminate")
+        heading(
+            f"8 {len(LIARS)} of {CLIENTS} clients flip their labels and flood the rest with rows"
+        )
+        await survive_liars(server, folder, seed)
+
+        heading("9 terminate")
         evidence("stopped", (await system.terminate())["message"])
 
 
@@ -73,18 +88,6 @@ async def show_evaluation(system: TradingSystem) -> None:
     evidence("majority baseline", number(status["evaluation"]["baseline_accuracy"], 3))
     fresh = await system.federated.evaluate_global_model()
     evidence("100 new hours, majority", f"{fresh['accuracy']:.3f}, {fresh['majority']:.3f}")
-
-
-def show_inference(system: TradingSystem) -> None:
-    """Print latencies as client and server measured them, and the health beside."""
-    report = system.inference.get_performance_report()
-    evidence("predictions", f"{report['total_predictions']}, failed {report['failed_predictions']}")
-    for place, key in (("client", "latency"), ("server", "server_latency")):
-        stats = report[key]
-        values = " ".join(f"{name} {stats[name]:.1f}" for name in ("median", "p95", "p99"))
-        evidence(f"milliseconds, {place}", values)
-    check = system.monitor.health_checks[-1]
-    evidence("health", f"{check.score:.3f} of 1, {check.active_nodes} nodes active")
 
 
 async def lose_and_recover(system: TradingSystem) -> None:

@@ -23,8 +23,8 @@ class Signal:
     action: str
     confidence: float | None
     value: float
-    consensus: float
-    node_agreement: float
+    consensus: float | None
+    node_agreement: float | None
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,9 @@ class DistributedInferenceEngine:
             (self.server_latency_ms, prediction["latency_ms"]),
             (self.consensus, prediction["consensus"]),
         ):
-            values.append(value)
-            del values[:-MAX_METRICS]
+            if value is not None:  # without a quorum there is no consensus
+                values.append(value)
+                del values[:-MAX_METRICS]
         if prediction["prediction"] is not None:
             self.right.append((prediction["prediction"] > 0.5) == tick.went_up)
             del self.right[:-MAX_METRICS]

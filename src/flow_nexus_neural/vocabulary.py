@@ -37,6 +37,8 @@ SIGNIFICANT_DIGITS: Final = 6
 """Of every float that a caller gets, in a reply or in a file."""
 Label = str | int | float | bool
 """A class as it is written in the data."""
+NO_QUORUM: Final = "no_quorum"
+"""In place of a decision: too few nodes answered, or voted alike, for one although some may lie."""
 
 TOPOLOGIES: Final[dict[Topology, str]] = {
     "mesh": "every node is linked to every other",

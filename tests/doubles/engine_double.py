@@ -414,7 +414,10 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
         ),
         communication_bytes=1_602_376_568,
         communication_mb=1602.376568,
-        communication=r.Communication(train=1_602_357_120, predict=0, sync=0, consensus=19_448),
+        communication=r.Communication(
+            train=1_602_357_120, predict=0, sync=0, consensus=19_448, links=0
+        ),
+        exchange=[],
         avg_latency=None,
         latency=r.Latency(p50=None, p95=None, p99=None, n=0),
         error_rate=0.0,
@@ -486,6 +489,7 @@ def prediction_report(aggregation: q.Aggregation) -> r.PredictionReport:
         stacker="fallback" if aggregation == "ensemble" else None,
         degraded=False,
         degraded_reason=None,
+        quorum=None,
         model_version=50,
         bundle_sha="ab12",
         input_report=r.InputReport(

@@ -4,13 +4,16 @@ import time
 
 import numpy as np
 
-from flow_nexus_neural.protocol.digest import weights_digest
+from flow_nexus_neural.kernels.folding import fold
+from flow_nexus_neural.protocol.digest import vectors_digest, weights_digest
 from flow_nexus_neural.protocol.messages import (
     Announce,
     Build,
     Built,
     Done,
     Failed,
+    Fold,
+    Folded,
     GetWeights,
     Infer,
     Load,
@@ -59,6 +62,7 @@ class LinearService:
 
     def __init__(self):
         self.regions = {}
+        self.own = set()
         self.plans = {}
         self.serving = {}
         self.busy = None
@@ -66,6 +70,7 @@ class LinearService:
 
     def attach(self, key, arrays, *, writable):
         self.regions[key] = arrays
+        self.own = self.own | {key} if writable else self.own - {key}
 
     def detach(self, keys):
         for key in keys:
@@ -145,6 +150,20 @@ class LinearService:
         began_s = time.perf_counter()
         token = int(region["token"][0])
         return Sight(token=token, read_ms=(time.perf_counter() - began_s) * 1e3)
+
+    def on_fold(self, request: Fold, arrays, poll):
+        into = list(self.regions[request.into].values())
+        n_read = 0
+        for part in request.parts:
+            sources = [
+                (list(self.regions[source.region].values()), source.weight)
+                for source in part.sources
+            ]
+            fold(into, sources, part.divisor, (part.start, part.stop))
+            foreign = [source for source in part.sources if source.region not in self.own]
+            n_read += 4 * len(foreign) * (part.stop - part.start)
+        digest = vectors_digest(into) if request.hashed else None
+        return Folded(bytes_read=n_read, digest=digest), {}
 
     def on_train(self, request: Train, arrays, poll):
         shard, base = self.regions[request.shard], self.regions[request.base]

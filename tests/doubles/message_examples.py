@@ -8,6 +8,9 @@ from flow_nexus_neural.protocol.messages import (
     Announce,
     Build,
     Cancel,
+    Fold,
+    FoldPart,
+    FoldSource,
     GetWeights,
     Grant,
     Infer,
@@ -58,6 +61,17 @@ EXAMPLES = (
     ),
     (Announce(key="link", token=7), {}),
     (Observe(keys=("link",), reads=3), {}),
+    (
+        Fold(
+            into="publish",
+            parts=(
+                FoldPart(
+                    start=1, stop=3, divisor=2.0, sources=(FoldSource(region="base", weight=4.0),)
+                ),
+            ),
+        ),
+        {},
+    ),
     (Revoke(keys=("shard",)), {}),
     (Shutdown(), {}),
 )

@@ -378,7 +378,7 @@ OF_CONNECT = (
         "contract.connect.reply.advice",
         "advice names costs and better topologies for the size.",
         BUILD / "a_connect_of_a_costly_topology_advises_another_one",
-        TOPOLOGY / "a_long_ring_is_advised_against",
+        TOPOLOGY / "a_ring_is_told_to_be_long_and_to_spare_its_busiest_node",
     ),
     CONNECT.held(
         "contract.connect.rule.states-of-a-slot",

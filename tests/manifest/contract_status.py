@@ -6,6 +6,7 @@ from tests.manifest.files import (
     BUILD,
     ERRORS,
     FAULTS,
+    GOSSIP,
     LIARS_OUTVOTED,
     LIFE,
     LOCAL,
@@ -158,10 +159,12 @@ OF_STATUS = (
     ),
     STATUS.held(
         "contract.status.reply.consensus_report",
-        "consensus_report has what a robust rule saw of the workers, and names those it suspects.",
+        "consensus_report has what a robust rule saw of the workers, and names those it suspects; under"
+        " gossip it has how far apart they are.",
         POISONED / "two_poisoned_clients_of_eleven_are_withstood_and_named",
         SCRUTINY / "who_is_far_off_in_most_rounds_is_suspected_the_farthest_first",
         LIARS_OUTVOTED / "the_default_learns_although_two_of_eleven_attack",
+        GOSSIP / "the_reported_distance_is_that_of_the_states_in_the_nodes",
     ),
     STATUS.held(
         "contract.status.reply.daa",

@@ -23,6 +23,7 @@ from tests.manifest.files import (
     RULES_END_TO_END,
     SAMPLING,
     SEEDS,
+    SELECTED,
     SERVED,
     TRAIN_ARGS,
     USE,
@@ -72,6 +73,8 @@ OF_TRAIN = (
         TRAIN_ARGS / "spellings_of_the_average_are_accepted",
         RULES_END_TO_END / "a_robust_rule_learns_as_well_with_a_lying_worker_as_without",
         ROBUST_RULES / "the_rule_of_a_name_gives_the_published_vector",
+        SELECTED / "with_a_validator_rules_are_selected_and_learn_although_two_attack",
+        SELECTED / "by_name_without_a_validator_or_rows_it_is_refused_and_nothing_starts",
         TRAIN_ARGS / "arguments_that_mean_nothing_are_refused_before_data_are_read",
     ),
     TRAIN.held(

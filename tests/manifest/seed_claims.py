@@ -13,6 +13,7 @@ from tests.manifest.files import (
     ESCAPES,
     EXAMPLES,
     FAULTS,
+    FUSION,
     GUARANTEES,
     KILL,
     LIARS,
@@ -28,6 +29,7 @@ from tests.manifest.files import (
     STORE_KILL,
     SYNTHETIC,
     USE,
+    VOTED,
 )
 from tests.manifest.promise import Section
 
@@ -39,7 +41,6 @@ AI = Section("seed: AI Advantages")
 TRADING = Section("seed: Trading Advantages")
 
 RECOVERED = RECOVER / "the_call_of_a_monitor_brings_a_failed_slot_back_with_the_committed_weights"
-NOT_LEARNT = "`guarantees.holds` is false with the reason, `f_tolerated` is 0"
 
 TRAINING = (
     OVERVIEW.held(
@@ -129,12 +130,13 @@ INFERENCE = (
         CALIBRATION / "the_gate_refuses_a_calibrator_that_only_fits_noise",
         ANSWER / "a_calibrator_belongs_to_its_mode",
     ),
-    AI.not_built(
+    AI.held(
         "seed.claims.byzantine-predictions",
-        "Predictions tolerate nodes that lie.",
-        NOT_LEARNT,
-        GUARANTEES / "no_mode_promises_what_the_plain_average_cannot_keep",
-        BUILD / "each_consensus_is_recorded_and_no_reply_claims_that_its_rule_is_in_force",
+        "Under byzantine consensus predictions tolerate fewer than a third of nodes that lie.",
+        VOTED / "one_of_four_that_answers_the_opposite_changes_no_digit_of_what_all_hold",
+        VOTED / "with_two_of_four_gone_nothing_is_decided_and_with_one_gone_everything",
+        FUSION / "a_probability_lies_between_those_of_honest_slots",
+        FUSION / "a_value_lies_between_those_of_honest_slots",
     ),
     AI.held(
         "seed.claims.impossible-answers-do-not-count",
@@ -243,7 +245,7 @@ COORDINATION = (
     OVERVIEW.not_built(
         "seed.claims.several-machines",
         "A cluster spans several machines.",
-        "weights that travel along the links, resuming a training, WASM, more than one machine",
+        "resuming a training, WASM, more than one machine",
     ),
 )
 

@@ -7,6 +7,9 @@ from tests.manifest.files import (
     DEPLOY,
     ENSEMBLE,
     EXAMPLES,
+    EXCHANGES,
+    GOSSIP,
+    GOSSIP_LOCAL,
     GUARANTEES,
     KERAS,
     LEARN,
@@ -15,6 +18,7 @@ from tests.manifest.files import (
     LIFE,
     LINKS,
     OPTIMIZERS,
+    SELECTED,
     TENSORS,
     TOPOLOGY,
     TRAINER,
@@ -60,11 +64,10 @@ TOPOLOGIES: tuple[Promise, ...] = (
         TOPOLOGY / "a_ring_is_a_cycle_in_canonical_order",
         *EACH_TOPOLOGY,
     ),
-    INIT.not_built(
+    INIT.held(
         "seed.links.carry-weights",
         "Models travel from node to node along the links of the topology.",
-        "weights do not travel along the links yet, they pass through the engine",
-        BUILD / "each_topology_is_planned_measured_and_reported",
+        EXCHANGES / "four_topologies_give_one_result_and_the_bytes_of_their_formulas",
     ),
 )
 
@@ -116,6 +119,7 @@ CONSENSUS = (
         BUILD / "byzantine_consensus_is_in_force_without_a_word_about_aggregation",
         LIARS_OUTVOTED / "the_default_learns_although_two_of_eleven_attack",
         LIARS_OUTVOTED / "the_plain_mean_collapses_under_one_of_the_same_attacks",
+        SELECTED / "with_a_validator_rules_are_selected_and_learn_although_two_attack",
         GUARANTEES / "byzantine_holds_with_its_rule_and_less_than_a_third_of_liars",
         GUARANTEES / "byzantine_says_what_is_missing_for_it",
     ),
@@ -126,11 +130,14 @@ CONSENSUS = (
         *SAYS_SO,
         GUARANTEES / "only_a_replicated_log_speaks_of_durability",
     ),
-    INIT.not_built(
+    INIT.held(
         "seed.consensus.gossip",
         "Under gossip nodes average with their neighbours only, until all agree.",
-        RULE,
-        *SAYS_SO,
+        GOSSIP / "every_worker_goes_on_from_its_own_state",
+        GOSSIP / "the_engine_sees_no_weight_between_two_barriers",
+        GOSSIP / "the_better_a_topology_mixes_the_nearer_are_its_workers",
+        GOSSIP_LOCAL / "workers_that_mix_learn_as_much_as_those_that_are_averaged",
+        GOSSIP / "the_guarantee_holds_for_crashes_and_no_liar",
     ),
 )
 

@@ -7,15 +7,18 @@ import pytest
 from sklearn.datasets import load_digits
 
 from flow_nexus_neural.data import outlying_clients
+from flow_nexus_neural.engine.versions import by_client
 from tests.sim.simulated import world
 from tests.sim.test_outvoted_liars import LAYERS, WORKERS
 
 pytestmark = pytest.mark.anyio
 
 POISONED = ("client_03", "client_07")
+FLOOD = "flipped labels of ten times as many rows"
 POISONS = {
     "flipped labels": lambda x, y: (x, 9 - y),
     "features times 1e6": lambda x, y: (x * 1e6, y),
+    FLOOD: lambda x, y: (np.tile(x, (10, 1)), 9 - np.tile(y, 10)),
 }
 
 
@@ -69,6 +72,25 @@ async def test_two_poisoned_clients_of_eleven_are_withstood_and_named(tmp_path, 
     assert {name for one in suspected for name in one["clients"]} == set(POISONED)
     if poison == "features times 1e6":
         assert all(any(f"'{name}'" in said for said in report.warnings) for name in POISONED)
+
+
+async def test_were_all_validation_rows_scored_together_whoever_has_most_would_choose_the_round(
+    tmp_path, folder, monkeypatch
+):
+    """The control: without the middle client's score the round that is kept is among the worst."""
+    place = folder(FLOOD)
+    kept, _ = await trained(tmp_path / "kept", place, epochs=10)
+    monkeypatch.setattr(by_client, "LEAST_CLIENTS", np.inf)
+    chosen, _ = await trained(tmp_path / "chosen", place, epochs=10)
+    assert kept.training.best_round > chosen.training.best_round
+    assert kept.global_accuracy > chosen.global_accuracy + 0.05
+
+
+async def test_the_mean_by_rows_learns_what_the_flood_says(tmp_path, folder):
+    mean, _ = await trained(
+        tmp_path, folder(FLOOD), epochs=10, aggregation_method="federated_averaging"
+    )
+    assert mean.global_accuracy < 0.5
 
 
 async def test_were_absurd_values_to_count_for_the_scaling_no_rule_could_help(

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from flow_nexus_neural.coordination.consensus.registry import AVERAGING
+from flow_nexus_neural.coordination.consensus.gossip import GOSSIP, PUSH_SUM
+from flow_nexus_neural.coordination.consensus.registry import AVERAGING, VALIDATED
 from flow_nexus_neural.coordination.consensus.tolerance import too_few
 from flow_nexus_neural.vocabulary import Consensus
 
@@ -14,6 +15,12 @@ _CONDITIONS: dict[Consensus, str] = {
 }
 
 
+_MIXED = {
+    GOSSIP.name: "mixing between neighbours with Metropolis-Hastings weights",
+    PUSH_SUM.name: "push-sum along a directed ring",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Vote:
     """How the updates of a round are combined.
@@ -22,11 +29,13 @@ class Vote:
         rule: Name of the aggregation policy.
         updates: How many are combined with each other: those of the smallest group of equal networks.
         f: Lying ones among them that the rule tolerates; 0 for a rule that is not robust.
+        obstacle: Why it cannot be done with these nodes at all; None if it can.
     """
 
     rule: str = AVERAGING.name
     updates: int = 0
     f: int = 0
+    obstacle: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +68,7 @@ def guarantees(
     evaluator: str | None = None,
     vote: Vote | None = None,
 ) -> Guarantee:
-    """Compute the guarantee. Of the modes only byzantine is implemented.
+    """Compute the guarantee. Of the modes byzantine and gossip are implemented.
 
     Args:
         consensus: The declared mode.
@@ -67,7 +76,8 @@ def guarantees(
         evaluator: The slot that computes a model's outputs on held-out rows; None if there is none.
         vote: How the latest training combines updates, or the next one will; None for the average.
     """
-    vote = vote or Vote(updates=n_workers)
+    usual = GOSSIP.name if consensus == "gossip" else AVERAGING.name
+    vote = vote or Vote(usual, updates=n_workers)
     reason = _reason(consensus, vote)
     return Guarantee(
         mode=consensus,
@@ -83,6 +93,10 @@ def guarantees(
 
 def _reason(consensus: Consensus, vote: Vote) -> str | None:
     """What is missing for the mode's condition; None if it holds."""
+    if vote.obstacle is not None:
+        return vote.obstacle
+    if consensus == "gossip":
+        return _apart(vote)
     if consensus != "byzantine":
         return f"{consensus} admission is not part of this version"
     if vote.rule == AVERAGING.name:
@@ -95,26 +109,50 @@ def _reason(consensus: Consensus, vote: Vote) -> str | None:
     return f"{vote.rule} was asked to tolerate no lying worker" if vote.f == 0 else None
 
 
+def _apart(vote: Vote) -> str | None:
+    """Why workers cannot mix; None if they can: those that live are linked anew when one dies."""
+    if vote.rule not in (GOSSIP.name, PUSH_SUM.name):
+        return f"the latest training was made by {vote.rule}; the next one mixes between neighbours"
+    if vote.updates < 2:
+        return "mixing takes two workers with the same network: deploy more, and train"
+    return None
+
+
 def _notes(consensus: Consensus, evaluator: str | None, vote: Vote) -> tuple[str, ...]:
     plain = vote.rule == AVERAGING.name
     rule = f"rule in force: {'row-weighted average' if plain else vote.rule}"
-    if not plain:
+    if vote.rule in _MIXED:
+        rule = f"rule in force: {_MIXED[vote.rule]}; a version is the plain mean of the workers' states"
+    elif not plain:
         rule += f", f = {vote.f} of {vote.updates} updates"
-    if consensus != "byzantine":
+    if consensus not in ("byzantine", "gossip"):
         rule += f"; {consensus} admission is not part of this version"
     spoils = "" if vote.f else "; one lying worker can still spoil a version"
+    what = "states" if vote.rule in _MIXED else "updates"
     notes = [
         rule,
-        f"updates that are not finite or have the wrong shape are refused{spoils}",
+        f"{what} that are not finite or have the wrong shape are refused{spoils}",
         "a worker that dies or is late is left out of the round and listed",
         "data locality: a worker receives no training rows but its own shard and sends only updates",
     ]
+    if vote.rule == VALIDATED.name:
+        notes.append(
+            "validated: a round keeps the mean unless a robust rule is better on validation rows by two"
+            " standard errors; a lie that costs these rows no loss is averaged in"
+        )
     if consensus == "byzantine":
-        notes.append("of versions only: answers to predict are combined without a quorum")
+        notes.append(
+            "answers to predict: f = floor((n - 1) / 3) of n serving nodes may lie, and fewer than 2f + 1"
+            " answers decide nothing"
+        )
     if evaluator is not None:
         notes.append(
             f"{evaluator} receives the held-out rows; the engine computes loss and accuracy from its outputs,"
             " which nobody checks"
+        )
+    if vote.rule in _MIXED:
+        notes.append(
+            "crashes are tolerated as long as a worker is left: the others are linked anew in the same step"
         )
     if consensus == "raft":
         notes.append("durability: one disk")

@@ -24,6 +24,31 @@ def prediction_quorum(n_expected: int, n_answered: int) -> Quorum:
     return Quorum(needed=max(1, -(-4 * n_expected // 5)), got=n_answered)
 
 
+@dataclass(frozen=True, slots=True)
+class RobustQuorum(Quorum):
+    """Answers of which f may be lies; with fewer than `needed`, there is no decision.
+
+    Attributes:
+        f: Lying slots that are tolerated, below a third of the expected ones.
+    """
+
+    f: int
+
+
+def liars_tolerated(n_expected: int) -> int:
+    """The f of a prediction: the largest with n >= 3f + 1."""
+    return max(0, (n_expected - 1) // 3)
+
+
+def robust_quorum(n_expected: int, n_answered: int) -> RobustQuorum:
+    """The quorum of a prediction under byzantine consensus: 2f + 1 answers, so that honest ones outvote f.
+
+    All n - f honest slots are enough, since n >= 3f + 1. Slots that died or are late count as expected.
+    """
+    f = liars_tolerated(n_expected)
+    return RobustQuorum(needed=2 * f + 1, got=n_answered, f=f)
+
+
 def round_quorum(n_selected: int, min_contributors: int) -> int:
     """Updates that a round needs: two thirds of the selected workers, rounded up, and at least the minimum.
 

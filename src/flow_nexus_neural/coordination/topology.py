@@ -111,6 +111,24 @@ def plan(topology: Topology, vertices: Sequence[Vertex]) -> Graph:
     return _measured(topology, names, links, hub)
 
 
+def plan_peers(topology: Topology, workers: Sequence[Vertex]) -> Graph:
+    """Plan the links of workers among themselves: like `plan`, without the engine and other roles.
+
+    The hub of a star is the first worker, and a hierarchy is a binary tree. A mesh has no limit here: who
+    joins a training must not end it.
+
+    Args:
+        topology: One of the four.
+        workers: At least one, in any order.
+    """
+    ordered = sorted(workers, key=_canonical)
+    slots = [vertex.slot for vertex in ordered]
+    if topology == "star":
+        return _measured(topology, slots, [(slots[0], other) for other in slots[1:]], slots[0])
+    links, hub = _SHAPES[topology](ordered)
+    return _measured(topology, slots, links, hub)
+
+
 def mixing_matrix(n: int, edges: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
     """Metropolis-Hastings weights of an undirected graph.
 
@@ -257,8 +275,8 @@ def _advice(topology: Topology, n: int, gap: float | None) -> tuple[str, ...]:
     advice = []
     if topology == "ring" and n > 2:
         advice.append(
-            f"if weights travelled along the links, a ring of {n} nodes would need {2 * (n - 1)} steps per"
-            " exchange where a star needs 2"
+            "an exchange of weights around a ring of n workers takes 2 (n - 1) steps, where a star and a mesh"
+            " take 2; it spares the busiest node, which reads and hands out 2 (n - 1) / n of the weights"
         )
     if topology == "mesh" and n > 11:
         advice.append(f"a mesh of {n} nodes holds {n * (n - 1) // 2} links; a star holds {n - 1}")

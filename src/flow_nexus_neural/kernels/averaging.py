@@ -5,10 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from flow_nexus_neural.kernels.folding import fold
 from flow_nexus_neural.kernels.probabilities import Floats
-
-BLOCK = 1 << 14
-"""Coordinates per block: the two float64 work arrays, 256 KiB together, stay in the second-level cache."""
 
 
 def federated_average(vectors: Sequence[Floats], rows: Sequence[int]) -> NDArray[np.float32]:
@@ -31,25 +29,13 @@ def federated_average(vectors: Sequence[Floats], rows: Sequence[int]) -> NDArray
     Source: McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data",
     AISTATS 2017, Algorithm 1. Departure: the weighted sum is kept in float64 and rounded once.
     """
-    # float64: 24 bits of a float32 times a count below 2**29 fit into its 53 bits without rounding, and
-    # only the result is rounded to float32.
     total = _total(rows, len(vectors))
     shape = vectors[0].shape
     if len(shape) != 1 or any(vector.shape != shape for vector in vectors):
         raise ValueError(f"vectors differ in shape: {[vector.shape for vector in vectors]}")
     average = np.empty(shape, dtype=np.float32)
-    accumulator = np.empty(min(BLOCK, shape[0]), dtype=np.float64)
-    term = np.empty_like(accumulator)
-    for start in range(0, shape[0], BLOCK):
-        stop = min(start + BLOCK, shape[0])
-        partial, scaled = accumulator[: stop - start], term[: stop - start]
-        partial[:] = 0.0
-        for vector, count in zip(vectors, rows, strict=True):
-            scaled[:] = vector[start:stop]
-            scaled *= float(count)
-            partial += scaled
-        partial /= total
-        average[start:stop] = partial
+    sources = [([vector], float(count)) for vector, count in zip(vectors, rows, strict=True)]
+    fold([average], sources, total, (0, shape[0]))
     return average
 
 

@@ -20,6 +20,13 @@ from flow_nexus_neural.kernels.probabilities import (
     sigmoid,
     softmax,
 )
+from flow_nexus_neural.kernels.robust_fusion import (
+    UNDECIDED,
+    capped_weights,
+    clipped_to_trimmed_range,
+    require_quorum,
+    trimmed_mean,
+)
 from flow_nexus_neural.vocabulary import Aggregation, Task
 
 Ints = NDArray[np.int64]
@@ -50,7 +57,8 @@ class Fused:
         values: [R]. Binary: P(class 1) in [1e-6, 1 - 1e-6]. Multiclass: probability of the predicted
             class. Regression: the value in the target's unit.
         probabilities: [R, C], rows sum to 1; None for regression.
-        decisions: [R] decided class index; None for regression.
+        decisions: [R] decided class index, `UNDECIDED` where too few slots voted for any class; None for
+            regression.
         consensus: [R] weight of the slots that decide as the combination does, divided by the weight of all
             expected slots, in [1e-6, 1]. A slot that did not answer counts as disagreeing.
         node_agreement: [R] 1 - mean distance between the predictions of two slots, in [1e-6, 1]; 1 for a
@@ -79,6 +87,7 @@ def fuse(  # noqa: PLR0913 - scale and rule say what outputs mean, each of its o
     expected_weight: float | None = None,
     scale: TargetScale | None = None,
     rule: DecisionRule = MOST_PROBABLE,
+    f: int = 0,
 ) -> Fused:
     """Combine the predictions of K slots for R records.
 
@@ -95,6 +104,11 @@ def fuse(  # noqa: PLR0913 - scale and rule say what outputs mean, each of its o
     other slots. The rule decides the combination and the vote of every slot. Of a majority the votes decide,
     and of a tie the rule on the mean probabilities; `values` stays the share of votes.
 
+    With f > 0, up to f of the slots may answer anything. `mean` is then the trimmed mean of logits (of log
+    probabilities, of values), f on each side; `majority` decides a class for which at least f + 1 slots vote,
+    one of them honest, else none; `weighted` and `ensemble` take logits clipped to the range without the f
+    lowest and highest, with no weight above 1 / (2 f + 1) before they are made to sum to 1.
+
     Args:
         aggregation: One row of the table. `ensemble` without a stacking network is `weighted`.
         logits: [K, R, O]: O = 1 for binary and regression (standardised values), else one per class.
@@ -104,9 +118,10 @@ def fuse(  # noqa: PLR0913 - scale and rule say what outputs mean, each of its o
             all of them answered.
         scale: Mean, sd and tolerance of a regression target.
         rule: Which class probabilities decide.
+        f: Slots that may answer anything.
 
     Raises:
-        QuorumLost: If no slot answered, or all slots that answered have weight 0.
+        QuorumLost: If no slot answered, all slots that answered have weight 0, or 2 f or fewer answered.
         ValueError: If shapes do not fit, a weight is negative, or a value is not finite.
 
     Source: Ranjan and Gneiting, "Combining probability forecasts", JRSS B 2010 (the pooled forecast is
@@ -116,11 +131,13 @@ def fuse(  # noqa: PLR0913 - scale and rule say what outputs mean, each of its o
     answers = np.asarray(logits, dtype=np.float64)
     given = np.asarray(weights, dtype=np.float64)
     _check(answers, given, task)
+    require_quorum(len(answers), f)
     total = float(given.sum())
     expected = total if expected_weight is None else max(expected_weight, total)
     if task == "regression":
-        return _fuse_values(aggregation, answers[:, :, 0], given, expected, scale or TargetScale())
-    return _fuse_classes(aggregation, answers, given, expected, rule)
+        values, unit = answers[:, :, 0], scale or TargetScale()
+        return _fuse_values(aggregation, values, given, expected, unit, f)
+    return _fuse_classes(aggregation, answers, given, expected, rule, f)
 
 
 def calibrate(
@@ -219,16 +236,18 @@ def _fuse_classes(
     weights: Float64s,
     expected: float,
     rule: DecisionRule,
+    f: int,
 ) -> Fused:
     log_p = class_log_probabilities(answers)  # [K, R, C]
     p = np.exp(log_p)
-    mean = p.mean(axis=0)
-    if aggregation == "mean":
-        fused, decisions = mean, rule.decide(mean)
-    elif aggregation == "majority":
-        fused, decisions = _votes(rule.decide(p), mean, rule)
+    if aggregation in ("mean", "majority"):
+        fused = _mean_class(answers, log_p, f) if f else p.mean(axis=0)
+        decisions = rule.decide(fused)
+        if aggregation == "majority":
+            fused, decisions = _votes(rule.decide(p), fused, rule, f)
     else:
-        fused = _pool(p, weights)
+        kept = clipped_to_trimmed_range(p, f), capped_weights(weights, f)
+        fused = _pool(*kept) if f else _pool(p, weights)
         decisions = rule.decide(fused)
     return _of_classes(fused, decisions, p, weights, expected, rule)
 
@@ -249,7 +268,7 @@ def _of_classes(
     node_decisions = rule.decide(p)
     agrees = node_decisions == decisions
     return Fused(
-        values=fused[:, 1] if binary else _at(fused, decisions),
+        values=fused[:, 1] if binary else _at(fused, np.maximum(decisions, 0)),
         probabilities=fused,
         decisions=decisions,
         consensus=_clipped(weights @ agrees / expected),
@@ -268,7 +287,19 @@ def _calibrated(calibrator: Calibrator, p: Float64s) -> Float64s:
     return calibrated
 
 
-def _votes(node_decisions: Ints, mean: Float64s, rule: DecisionRule) -> tuple[Float64s, Ints]:
+def _mean_class(answers: Float64s, log_p: Float64s, f: int) -> Float64s:
+    """[R, C] probabilities from the trimmed mean of logits; of log probabilities for three or more classes.
+
+    Logits of several classes have an arbitrary offset, which a liar would choose; log probabilities do not.
+    """
+    logits = answers if log_p.shape[2] == 2 else log_p
+    probabilities: Float64s = np.exp(class_log_probabilities(trimmed_mean(logits, f)))
+    return probabilities
+
+
+def _votes(
+    node_decisions: Ints, mean: Float64s, rule: DecisionRule, f: int
+) -> tuple[Float64s, Ints]:
     n_classes = mean.shape[1]
     ballots = node_decisions[:, :, None] == np.arange(n_classes)  # [K, R, C]
     counts = ballots.sum(axis=0)
@@ -277,6 +308,8 @@ def _votes(node_decisions: Ints, mean: Float64s, rule: DecisionRule) -> tuple[Fl
         decisions = np.where(leads.all(axis=1), rule.decide(mean), counts.argmax(axis=1))
     else:
         decisions = np.where(leads, rule.scores(mean), -1.0).argmax(axis=1)
+    # Votes of f slots alone decide nothing. Without f, one vote is enough, and there is always one.
+    decisions = np.where(counts.max(axis=1) > f, decisions, UNDECIDED)
     return counts / node_decisions.shape[0], decisions.astype(np.int64)
 
 
@@ -294,14 +327,17 @@ def _fuse_values(
     weights: Float64s,
     expected: float,
     scale: TargetScale,
+    f: int,
 ) -> Fused:
     if not scale.sd > 0 or scale.tau < 0:
         raise ValueError(f"scale {scale} needs sd > 0 and tau >= 0")
     nodes = answers * scale.sd + scale.mean  # [K, R]
     if aggregation == "mean":
-        fused = nodes.mean(axis=0)
+        fused = trimmed_mean(nodes, f) if f else nodes.mean(axis=0)
     elif aggregation == "majority":
         fused = np.median(nodes, axis=0)
+    elif f:
+        fused = capped_weights(weights, f) @ clipped_to_trimmed_range(nodes, f)
     else:
         fused = weights @ nodes / weights.sum()
     agrees = (np.sign(nodes) == np.sign(fused)) | (np.abs(nodes - fused) <= scale.tau)

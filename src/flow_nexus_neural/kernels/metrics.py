@@ -81,7 +81,7 @@ class ClassMetrics:
     """Metrics of one class; None if the denominator is 0.
 
     Attributes:
-        rows: Number of rows of this class.
+        rows: Number of decided rows of this class.
         precision: Share of true rows of this class among the rows predicted as it.
         recall: Share of rows predicted as this class among its true rows.
         f1: Harmonic mean of precision and recall.
@@ -107,7 +107,8 @@ def classification(
             baseline are None.
         y: [n] class indices in [0, n_classes), of any numeric type.
         n_classes: Classes of the task, whether or not they occur here.
-        predicted: [n] decisions; None for the most probable class.
+        predicted: [n] decisions; None for the most probable class. A row without a decision (below 0) is not
+            right, and is in no cell of the confusion.
 
     Raises:
         ValueError: If shapes do not fit or a label is not a class index.
@@ -128,9 +129,9 @@ def classification(
     p = np.exp(log_p)
     if predicted is None:
         predicted = MOST_PROBABLE.decide(p)
-    hits = predicted == labels
+    hits, decided = predicted == labels, predicted >= 0
     confusion = np.zeros((n_classes, n_classes), dtype=np.int64)
-    np.add.at(confusion, (labels, predicted), 1)
+    np.add.at(confusion, (labels[decided], predicted[decided]), 1)
     present = counts > 0
     recalls = confusion.diagonal()[present] / counts[present]
     return ClassificationMetrics(
@@ -142,7 +143,7 @@ def classification(
         balanced_accuracy=float(recalls.mean()) if present.sum() > 1 else None,
         auc=area_under_curve(logits[:, 0], labels) if n_classes == 2 else None,
         brier=_brier(p, labels),
-        ece=expected_calibration_error(p[np.arange(n), predicted], hits),
+        ece=expected_calibration_error(p[decided, predicted[decided]], hits[decided]),
         confusion=[[int(cell) for cell in row] for row in confusion],
     )
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from flow_nexus_neural.node.folding import fold_regions
 from flow_nexus_neural.node.initializers import initial_weights
 from flow_nexus_neural.node.links import announce, observe
 from flow_nexus_neural.node.network import Network
@@ -28,6 +29,8 @@ from flow_nexus_neural.protocol.messages import (
     Cancel,
     Done,
     Failed,
+    Fold,
+    Folded,
     GetWeights,
     Infer,
     Load,
@@ -164,6 +167,8 @@ class NodeService:
                 return Done(), {}
             case Observe():
                 return self._observe(request), {}
+            case Fold():
+                return self._fold(request, poll), {}
             case _:
                 assert_never(request)
 
@@ -259,6 +264,9 @@ class NodeService:
         return Observed(
             sights=tuple(None if view is None else observe(view, request.reads) for view in views)
         )
+
+    def _fold(self, request: Fold, poll: Poll) -> Folded:
+        return fold_regions(request, self._region, lambda: self._checkpoint(poll))
 
     def _checkpoint(self, poll: Poll) -> None:
         """Serve short requests; end the running one if it was cancelled."""

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,15 @@ def state_digest(tensors: Mapping[str, NDArray[Any]]) -> str:
         array = np.asarray(tensors[name], order="C")
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
         digest.update(f"{name}\0{little.dtype.str.lstrip('<|')}\0{little.shape}\0".encode())
+        digest.update(little.data.cast("B") if little.size else b"")  # an empty view cannot be cast
+    return digest.hexdigest()
+
+
+def vectors_digest(vectors: Iterable[NDArray[Any]]) -> str:
+    """sha256 over the little-endian bytes of vectors, one after the other; names and shapes do not enter."""
+    digest = hashlib.sha256()
+    for vector in vectors:
+        little = np.ascontiguousarray(vector).astype(vector.dtype.newbyteorder("<"), copy=False)
         digest.update(little.data.cast("B") if little.size else b"")  # an empty view cannot be cast
     return digest.hexdigest()
 

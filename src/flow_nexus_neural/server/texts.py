@@ -31,7 +31,7 @@ INIT_ARGUMENTS = {
     "topology": (
         "Which nodes neural_cluster_connect links by default. mesh: every pair. ring: each with the next,"
         " the last with the first. star: all with one hub. hierarchical: workers below aggregators below a"
-        " parameter_server. It does not change what is learnt."
+        " parameter_server. It changes what is learnt under gossip only."
     ),
     "architecture": (
         "The network of workers deployed without layers, on windows and vector columns; rows without a"
@@ -40,9 +40,10 @@ INIT_ARGUMENTS = {
         " hybrid: rnn, cnn and transformer in turn."
     ),
     "consensus": (
-        "byzantine: a robust rule combines updates, so that fewer than a third of the workers, from 4 on, may"
-        " lie; suspects are in status. Recorded only: proof-of-learning (recomputes updates), raft (needs a"
-        " majority of voters), gossip (averages between neighbours); they combine by the plain mean."
+        "byzantine: robust rules combine updates and predictions, so that fewer than a third of the workers,"
+        " from 4 on, may lie; suspects are in status. gossip: workers average with their neighbours only; how"
+        " far apart they are is in status. Recorded only: proof-of-learning (recomputes updates), raft (needs"
+        " a majority of voters); they combine by the plain mean."
     ),
     "wasm_optimization": "Recorded only: nodes run PyTorch, and wasm_enabled stays false.",
     "daa_enabled": (
@@ -119,8 +120,8 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
     ),
     "aggregation_method": (
         "Federated only: how the updates of a round are combined. federated_averaging (fedavg): mean by rows,"
-        " the default except for consensus byzantine. auto, caf, krum, median and others withstand lying"
-        " workers. An unknown name is answered with all that there are."
+        " the default except for consensus byzantine. auto, caf, krum, fltrust and others withstand lying"
+        " workers. Under gossip push_sum, in a ring. An unknown name is answered with all that there are."
     ),
     "byzantine_f": "How many lying workers a robust rule withstands. Default: below a third.",
     "partition": (
@@ -234,13 +235,14 @@ STATUS_OUTPUTS = {
     "evaluation": "Metrics of what predict serves for test rows, and of baselines.",
     "communication_bytes": "to and from nodes, cumulative",
     "communication": "The same bytes by purpose.",
+    "exchange": "How updates last travelled: path, steps, bytes, ms.",
     "avg_latency": "ms of predict",
     "latency": "Percentiles of predict in ms.",
     "error_rate": "failed calls to nodes, 0-1",
     "memory_usage": "percent of limits",
     "nodes": "One per node; empty in summary.",
     "guarantees": _GUARANTEES,
-    "consensus_report": "Under a robust rule: which, and the workers that it suspects.",
+    "consensus_report": "What a robust rule suspects; under gossip, how far apart workers are.",
     "daa": "What autonomy recommends; nothing is carried out.",
     "performance": "Training rows per second, ms of predict.",
     "wasm": "Whether nodes run WASM, and why not.",
@@ -263,6 +265,7 @@ PREDICT_OUTPUTS = {
     "node_predictions": "By node id; lists for a list.",
     "individual_predictions": "By node, for one record.",
     "excluded_nodes": "Left out, and why.",
+    "quorum": "byzantine: answers needed and got, and f that may lie; below it decision is no_quorum.",
     "degraded": "true: a node is missing",
     "input_report": "What of the input was used, filled in or ignored.",
     "output": "The file: status (running: call again), sha256, class_counts, metrics by its labels.",

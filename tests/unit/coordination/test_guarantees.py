@@ -7,7 +7,7 @@ from flow_nexus_neural.engine.reports import Guarantees
 from flow_nexus_neural.vocabulary import Consensus
 
 
-@pytest.mark.parametrize("mode", get_args(Consensus))
+@pytest.mark.parametrize("mode", sorted({*get_args(Consensus)} - {"gossip"}))
 @pytest.mark.parametrize("n", [0, 3, 11])
 def test_no_mode_promises_what_the_plain_average_cannot_keep(mode, n):
     stated = guarantees(mode, n)
@@ -34,7 +34,7 @@ def test_byzantine_holds_with_its_rule_and_less_than_a_third_of_liars(updates, f
     stated = guarantees("byzantine", updates, vote=Vote("auto", updates, f))
     assert (stated.holds, stated.f_tolerated, stated.reason) == (True, f, None)
     assert stated.notes[0] == f"rule in force: auto, f = {f} of {updates} updates"
-    assert any("without a quorum" in note for note in stated.notes)
+    assert any("fewer than 2f + 1 answers decide nothing" in note for note in stated.notes)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,30 @@ def test_byzantine_says_what_is_missing_for_it(vote, missing):
     assert (stated.holds, stated.f_tolerated) == (False, 0)
     assert missing in stated.reason
     assert ("spoil" in stated.notes[1]) is (vote.f == 0)
+
+
+@pytest.mark.parametrize("rule", ["gossip", "push_sum"])
+def test_gossip_tolerates_crashes_and_no_liar(rule):
+    stated = guarantees("gossip", 5, vote=Vote(rule, updates=5))
+    assert (stated.holds, stated.f_tolerated, stated.reason) == (True, 0, None)
+    assert "no node lies" in stated.condition
+    assert "plain mean of the workers' states" in stated.notes[0]
+    assert any("crashes are tolerated" in note for note in stated.notes)
+    assert "one lying worker can still spoil" in stated.notes[1]
+
+
+@pytest.mark.parametrize(
+    ("vote", "missing"),
+    [
+        (Vote("gossip", 1), "takes two workers"),
+        (Vote("gossip", 5, obstacle="nodes are blind"), "nodes are blind"),
+        (Vote("federated_averaging", 5), "made by federated_averaging"),
+    ],
+)
+def test_gossip_says_what_is_missing_for_it(vote, missing):
+    stated = guarantees("gossip", 5, vote=vote)
+    assert (stated.holds, stated.f_tolerated) == (False, 0)
+    assert missing in stated.reason
 
 
 def test_every_mode_names_its_own_condition():
@@ -82,3 +106,13 @@ def test_no_adjective_replaces_a_number():
 def test_the_fields_are_those_of_the_report():
     stated = guarantees("byzantine", 6)
     assert set(stated.__dataclass_fields__) == set(Guarantees.model_fields)
+
+
+def test_selection_by_validation_rows_says_what_passes_it():
+    stated = guarantees("byzantine", 7, "validator-0", Vote("validated", 7, 2))
+    assert (stated.holds, stated.f_tolerated) == (True, 2)
+    assert stated.trusted == ("engine", "validator-0")
+    (told,) = [note for note in stated.notes if note.startswith("validated: ")]
+    assert "costs these rows no loss is averaged in" in told
+    others = guarantees("byzantine", 7, "validator-0", Vote("auto", 7, 2)).notes
+    assert not any(note.startswith("validated: ") for note in others)

@@ -2,7 +2,10 @@ import pytest
 
 from flow_nexus_neural.coordination.quorum import (
     Quorum,
+    RobustQuorum,
+    liars_tolerated,
     prediction_quorum,
+    robust_quorum,
     round_quorum,
 )
 from flow_nexus_neural.errors import InvalidRequest
@@ -19,6 +22,19 @@ def test_a_quorum_is_met_from_the_needed_number_on():
     assert not prediction_quorum(6, 4).met
     assert prediction_quorum(6, 5).met
     assert prediction_quorum(6, 6) == Quorum(needed=5, got=6)
+
+
+@pytest.mark.parametrize(
+    ("expected", "f", "needed"),
+    [(0, 0, 1), (1, 0, 1), (3, 0, 1), (4, 1, 3), (6, 1, 3), (7, 2, 5), (11, 3, 7), (31, 10, 21)],
+)
+def test_honest_answers_outvote_fewer_than_a_third_of_liars(expected, f, needed):
+    quorum = robust_quorum(expected, needed)
+    assert quorum == RobustQuorum(needed=needed, got=needed, f=f)
+    assert quorum.met
+    assert not robust_quorum(expected, needed - 1).met
+    assert liars_tolerated(expected) == f
+    assert expected - f >= needed or expected == 0, "liars could withhold every decision"
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,13 @@
 """The robust rules as aggregation policies: by name, by reference vectors, by condition, against liars."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from flow_nexus_neural.coordination.consensus.auto import Auto
 from flow_nexus_neural.coordination.consensus.coordinate_rules import BULYAN, TRIMMED_MEAN
+from flow_nexus_neural.coordination.consensus.gossip import GOSSIP
 from flow_nexus_neural.coordination.consensus.registry import (
     AUTO,
     AVERAGING,
@@ -16,8 +19,10 @@ from flow_nexus_neural.coordination.consensus.registry import (
 )
 from flow_nexus_neural.coordination.consensus.robust_rule import RobustRule
 from flow_nexus_neural.coordination.consensus.tolerance import RobustPolicy, Tolerance, usual_f
+from flow_nexus_neural.coordination.consensus.trusted_update import TrustedUpdate
 from flow_nexus_neural.coordination.consensus.weighing_rules import KRUM, LEAST_DIAMETER
 from flow_nexus_neural.errors import QuorumLost
+from flow_nexus_neural.kernels.bucketing import buckets
 from tests.unit.kernels.test_robust import GOLDEN, HONEST
 
 VECTORS = GOLDEN["vectors"]
@@ -30,6 +35,8 @@ TWO = Tolerance(2, exact=True)
 
 def combined(policy, vectors=VECTORS, *, base=None, tolerance=TWO, name="params"):
     start = np.zeros(vectors.shape[1], "f4") if base is None else base
+    if isinstance(policy, TrustedUpdate):
+        policy = policy.trusting({name: np.median(vectors, axis=0).astype("f4")})
     return policy.tolerating(tolerance).combine(
         {name: start}, [{name: vector} for vector in vectors], [1] * len(vectors)
     )
@@ -56,11 +63,11 @@ def test_the_rule_of_a_name_gives_the_published_vector(name, golden, tolerance):
 
 
 @pytest.mark.parametrize("policy", RULES, ids=lambda rule: rule.name)
-@pytest.mark.parametrize("front", ["nnm", "arc", "arc+nnm"])
-def test_mixing_and_clipping_are_put_before_every_rule_by_name(policy, front):
+@pytest.mark.parametrize("front", ["nnm", "arc", "arc+nnm", "bucketing", "arc+bucketing+nnm"])
+def test_mixing_bucketing_and_clipping_are_put_before_every_rule_by_name(policy, front):
     found = find_policy(f" {front}+{policy.name} ")
     assert found.name == f"{front}+{policy.name}"
-    changed = combined(found)
+    changed = combined(found, tolerance=Tolerance(found.usual_f(N), exact=True))
     assert changed.evidence["rule"] == found.name
     assert np.isfinite(changed.vectors["params"]).all()
     if policy.name in ("trimmed_mean", "meamed", "geometric_median", "caf", "bulyan"):
@@ -76,9 +83,47 @@ def test_the_mixed_and_the_clipped_vectors_are_the_published_ones():
     assert np.allclose(clipped, by_hand, rtol=1e-4, atol=1e-5)
 
 
+def test_buckets_of_two_are_combined_by_the_rule_and_share_its_weights():
+    rule = replace(find_policy("bucketing+caf"), seed=9)
+    made = combined(rule)
+    members = buckets(N, 9)
+    means = [VECTORS[bucket].mean(axis=0) for bucket in members]
+    plain = combined(find_policy("caf"), np.array(means, "f4"))
+    assert np.allclose(made.vectors["params"], plain.vectors["params"], atol=1e-6)
+    for bucket, weight in zip(members, plain.weights, strict=True):
+        assert [made.weights[k] for k in bucket] == pytest.approx(
+            [weight / len(bucket)] * len(bucket)
+        )
+    other = combined(replace(rule, seed=10)).vectors["params"]
+    assert not np.array_equal(other, made.vectors["params"])
+    bulyan = combined(find_policy("bucketing+bulyan"), tolerance=Tolerance(0, exact=True))
+    assert bulyan.excluded == {}
+
+
+def test_a_bucket_is_spoilt_by_one_liar_so_that_twice_as_many_updates_are_needed():
+    rule = find_policy("bucketing+caf")
+    assert rule.refusal(9, 2) is None
+    assert rule.refusal(8, 2) == (
+        "8 updates are 4 buckets, each of which one lying worker spoils: 4 updates cannot outvote 2 lying"
+        " ones, 5 can (n >= 2f+1)"
+    )
+    assert [rule.usual_f(n) for n in (3, 4, 5, 8, 9, 11)] == [0, 0, 1, 1, 2, 2]
+    assert find_policy("bucketing+bulyan").usual_f(11) == 0
+
+
 @pytest.mark.parametrize(
     "name",
-    ["nnm+federated_averaging", "nnm+median", "nnm+nnm+krum", "nnm+arc+krum", "cut+krum", "nnm+"],
+    [
+        "nnm+federated_averaging",
+        "nnm+median",
+        "nnm+nnm+krum",
+        "nnm+arc+krum",
+        "nnm+bucketing+krum",
+        "bucketing+validated",
+        "nnm+fltrust",
+        "cut+krum",
+        "nnm+",
+    ],
 )
 def test_what_cannot_stand_in_front_is_not_found(name):
     assert find_policy(name) is None
@@ -219,8 +264,9 @@ def test_the_default_takes_the_rule_that_the_number_of_updates_allows_and_says_w
 
 def test_the_consensus_of_the_cluster_decides_where_no_rule_is_named():
     assert policy_for(None, "byzantine") is AUTO
-    for other in ("proof-of-learning", "raft", "gossip"):
+    for other in ("proof-of-learning", "raft"):
         assert policy_for(None, other) is AVERAGING
+    assert policy_for(None, "gossip") is policy_for("fedavg", "gossip") is GOSSIP
     assert policy_for("fedavg", "byzantine") is AVERAGING
     assert policy_for("nonsense", "byzantine") is None
 

@@ -144,6 +144,7 @@ async def running(
     service=None,
     ports=REAL_PORTS,
     places=None,
+    peer_views=False,
     init=None,
     **settings,
 ):
@@ -156,11 +157,13 @@ async def running(
         service: Makes the service of a node from its spec; the honest linear one by default.
         ports: Of the engine; work is offloaded to the event loop, and `disk` is its fail point.
         places: Nodes that may train at one time.
+        peer_views: Whether exchanges go over links, between which the engine relays.
         init: More of the request for the cluster.
         settings: Of the engine.
     """
     made = (lambda spec: LinearService()) if service is None else service
-    runtime, disk = InprocRuntime(made, faults, inline=True, places=places), FailPoints()
+    modes = {"inline": True, "places": places, "peer_views": peer_views}
+    runtime, disk = InprocRuntime(made, faults, **modes), FailPoints()
     ports = replace(ports, offload=inline, offload_data=inline, fail_point=disk)
     opened = Engine.open(Settings(state_dir=state_dir, **settings), runtime=runtime, ports=ports)
     async with runtime, opened as engine:

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from flow_nexus_neural.kernels.averaging import BLOCK, averaged_step, federated_average
+from flow_nexus_neural.kernels.averaging import averaged_step, federated_average
+from flow_nexus_neural.kernels.folding import BLOCK
 
 
 def f4(*values):

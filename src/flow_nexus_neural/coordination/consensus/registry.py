@@ -8,9 +8,12 @@ from flow_nexus_neural.coordination.consensus.coordinate_rules import (
     MEAN_AROUND_MEDIAN,
     TRIMMED_MEAN,
 )
+from flow_nexus_neural.coordination.consensus.gossip import GOSSIP, PUSH_SUM
 from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
 from flow_nexus_neural.coordination.consensus.robust_rule import FRONTS, RobustRule
 from flow_nexus_neural.coordination.consensus.tolerance import RobustPolicy, Tolerance
+from flow_nexus_neural.coordination.consensus.trusted_update import TrustedUpdate
+from flow_nexus_neural.coordination.consensus.validated_selection import ValidatedSelection
 from flow_nexus_neural.coordination.consensus.weighing_rules import (
     CENTRED_CLIPPING,
     COVARIANCE_FILTER,
@@ -25,11 +28,14 @@ from flow_nexus_neural.vocabulary import Consensus
 
 AVERAGING: AggregationPolicy = FederatedAveraging()
 AUTO: AggregationPolicy = Auto()
+VALIDATED: AggregationPolicy = ValidatedSelection()
 
 POLICIES: tuple[AggregationPolicy, ...] = (
     AVERAGING,
     CoordinateMedian(),
     AUTO,
+    VALIDATED,
+    TrustedUpdate(),
     COVARIANCE_FILTER,
     LEAST_VARIANCE,
     LEAST_DIAMETER,
@@ -44,25 +50,47 @@ POLICIES: tuple[AggregationPolicy, ...] = (
 )
 
 
+MIXING: tuple[AggregationPolicy, ...] = (GOSSIP, PUSH_SUM)
+"""Those of consensus gossip, under which there are no others."""
+
+
 def find_policy(name: str) -> AggregationPolicy | None:
     """The policy with this name or alias, without regard to case, spaces and dashes; None if there is none.
 
-    `nnm+` (nearest-neighbour mixing) and `arc+` (adaptive clipping) may stand before a robust rule's name.
+    `nnm+` (nearest-neighbour mixing), `bucketing+` and `arc+` (adaptive clipping) may stand before a robust
+    rule's name.
     """
     *fronts, wanted = (
         part.strip().replace("-", "_").replace(" ", "_") for part in name.lower().split("+")
     )
-    for policy in POLICIES:
+    for policy in (*POLICIES, *MIXING):
         if wanted in (policy.name, *policy.aliases):
             return _behind(fronts, policy)
     return None
 
 
-def policy_for(name: str | None, consensus: Consensus) -> AggregationPolicy | None:
-    """The policy of a training: the named one, else that of the cluster's consensus."""
+def needs_trusted_rows(name: str) -> bool:
+    """Whether this policy cannot do what its name says without rows that no worker has."""
+    return isinstance(find_policy(name), TrustedUpdate | ValidatedSelection)
+
+
+def policy_for(
+    name: str | None, consensus: Consensus, *, trusted: bool = False
+) -> AggregationPolicy | None:
+    """The policy of a training: the named one, else that of the cluster's consensus.
+
+    Under gossip the plain mean is what neighbours mix to.
+
+    Args:
+        name: As asked for; None for nothing.
+        consensus: Of the cluster.
+        trusted: Whether a validator and rows that no liar chose are there to select rules by.
+    """
     if name is None:
-        return AUTO if consensus == "byzantine" else AVERAGING
-    return find_policy(name)
+        usual = VALIDATED if trusted else AUTO
+        return {"byzantine": usual, "gossip": GOSSIP}.get(consensus, AVERAGING)
+    found = find_policy(name)
+    return GOSSIP if found is AVERAGING and consensus == "gossip" else found
 
 
 def policy_in_force(name: str, f: int, *, exact: bool) -> AggregationPolicy:
@@ -78,16 +106,19 @@ def policy_in_force(name: str, f: int, *, exact: bool) -> AggregationPolicy:
 
 
 def spellings() -> str:
-    """All policies with their aliases, for errors."""
+    """All policies with their aliases, for errors; those of gossip are not among them."""
     each = ", ".join(
         f"{policy.name!r} ({', '.join(policy.aliases)})" if policy.aliases else repr(policy.name)
         for policy in POLICIES
     )
-    return f"{each}; 'nnm+' or 'arc+' before a robust rule puts mixing or clipping before it"
+    fronts = (
+        "'nnm+', 'bucketing+' or 'arc+' before a robust rule puts mixing, means of two or clipping"
+    )
+    return f"{each}; {fronts} before it"
 
 
 def _behind(fronts: list[str], policy: AggregationPolicy) -> AggregationPolicy | None:
-    """The policy with these before it, `arc` before `nnm`; None if it takes none or they are not known."""
+    """The policy with these before it, in alphabetical order; None if it takes none or they are unknown."""
     if not fronts:
         return policy
     if not isinstance(policy, RobustRule) or fronts != sorted(set(fronts)):

@@ -16,6 +16,7 @@ from flow_nexus_neural.coordination.consensus.tolerance import (
     too_few,
     usual_f,
 )
+from flow_nexus_neural.kernels.bucketing import bucket_means, buckets, n_buckets
 from flow_nexus_neural.kernels.robust import Aggregate, adaptive_clipping
 
 Float32s = NDArray[np.float32]
@@ -26,8 +27,8 @@ ROUNDING = 1e-6
 """Distances below this share of a vector's length are those of float32."""
 DECIDING = "params"
 """The array whose weights and distances are told; the others are combined by the same rule on their own."""
-NEAREST_NEIGHBOUR_MIXING, ADAPTIVE_CLIPPING = "nnm", "arc"
-FRONTS = (NEAREST_NEIGHBOUR_MIXING, ADAPTIVE_CLIPPING)
+NEAREST_NEIGHBOUR_MIXING, ADAPTIVE_CLIPPING, BUCKETING = "nnm", "arc", "bucketing"
+FRONTS = (NEAREST_NEIGHBOUR_MIXING, ADAPTIVE_CLIPPING, BUCKETING)
 
 
 class Compute(Protocol):
@@ -49,8 +50,9 @@ class RobustRule:
     Attributes:
         compute: The kernel.
         per_f: With `plus`, the condition n >= per_f * f + plus.
-        in_front: `nnm` and `arc`, in the order in which they are applied.
+        in_front: `arc`, `bucketing` and `nnm`, in the order in which they are applied.
         limit: A further limit: why f of n is too much; None if it is not.
+        seed: Of what is drawn in a round: the buckets.
     """
 
     name: str
@@ -61,6 +63,7 @@ class RobustRule:
     in_front: tuple[str, ...] = ()
     limit: Callable[[int, int], str | None] | None = None
     tolerance: Tolerance = field(default_factory=Tolerance)
+    seed: int = 0
 
     def combine(self, base: Vectors, updates: Sequence[Vectors], _rows: Sequence[int]) -> Combined:
         """Combine each array; see `policy.AggregationPolicy`. O(n d) memory for an array."""
@@ -71,19 +74,19 @@ class RobustRule:
 
     def refusal(self, n: int, f: int) -> str | None:
         """See `tolerance.RobustPolicy`."""
-        few = too_few(n, f, per_f=self.per_f, plus=self.plus)
-        return few if few or self.limit is None else self.limit(n, f)
+        few = self._too_few(n, f)
+        return few if few or self.limit is None else self.limit(self._n_combined(n), f)
 
     def usual_f(self, n: int) -> int:
         """See `tolerance.RobustPolicy`."""
-        return max(0, min(usual_f(n), (n - self.plus) // self.per_f))
+        return max(0, min(usual_f(n), (self._n_combined(n) - self.plus) // self.per_f))
 
     def tolerating(self, tolerance: Tolerance) -> Self:
         """See `tolerance.RobustPolicy`."""
         return replace(self, tolerance=tolerance)
 
     def behind(self, front: str) -> Self:
-        """The same rule with nearest-neighbour mixing or adaptive clipping before it."""
+        """The same rule with mixing, clipping or bucketing before it."""
         return replace(
             self, name=f"{front}+{self.name}", aliases=(), in_front=(front, *self.in_front)
         )
@@ -92,7 +95,33 @@ class RobustRule:
         if ADAPTIVE_CLIPPING in self.in_front:
             factors = adaptive_clipping(changes, f).astype(np.float32)
             changes = [c * k for c, k in zip(changes, factors, strict=True)]
-        return self.compute(changes, f, mix=NEAREST_NEIGHBOUR_MIXING in self.in_front)
+        mix = NEAREST_NEIGHBOUR_MIXING in self.in_front
+        if BUCKETING not in self.in_front:
+            return self.compute(changes, f, mix=mix)
+        members = buckets(len(changes), self.seed)
+        return _of_buckets(self.compute(bucket_means(changes, members), f, mix=mix), members)
+
+    def _n_combined(self, n: int) -> int:
+        """How many vectors the kernel gets for n updates."""
+        return n_buckets(n) if BUCKETING in self.in_front else n
+
+    def _too_few(self, n: int, f: int) -> str | None:
+        combined = self._n_combined(n)
+        few = too_few(combined, f, per_f=self.per_f, plus=self.plus)
+        if few is None or combined == n:
+            return few
+        return f"{n} updates are {combined} buckets, each of which one lying worker spoils: {few}"
+
+
+def _of_buckets(made: Aggregate, members: Sequence[Sequence[int]]) -> Aggregate:
+    """What a kernel said of buckets, said of their members."""
+    n = sum(map(len, members))
+    weights = None if made.weights is None else np.zeros(n)
+    if weights is not None and made.weights is not None:
+        for bucket, weight in zip(members, made.weights, strict=True):
+            weights[[*bucket]] = weight / len(bucket)
+    left_out = tuple(sorted(k for bucket in made.left_out for k in members[bucket]))
+    return Aggregate(made.vector, weights, (), (), left_out)
 
 
 def robustly_combined(

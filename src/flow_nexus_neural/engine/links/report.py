@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from flow_nexus_neural.coordination.consensus import gossip
 from flow_nexus_neural.coordination.topology import Graph, Vertex, plan
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.reports import AggregationReport, ConnectReport, Edge, Rebalanced
@@ -55,12 +56,13 @@ def planned_graph(cluster: LiveCluster, topology: Topology) -> Graph:
             f" {cluster.slots.census()}",
             hint=next_step(cluster.slots, "deploy nodes with neural_node_deploy, then connect"),
         )
-    return plan(topology, [Vertex(s.name, s.spec.role, _group(s)) for s in healthy])
+    return plan(topology, [vertex_of(slot) for slot in healthy])
 
 
-def _group(slot: Slot) -> str:
-    """Capability group of a slot: the symbol that it analyses, if any."""
-    return next(iter(symbols_of(slot.spec.capabilities)), "")
+def vertex_of(slot: Slot) -> Vertex:
+    """A slot as a vertex; its capability group is the symbol that it analyses, if any."""
+    symbol = next(iter(symbols_of(slot.spec.capabilities)), "")
+    return Vertex(slot.name, slot.spec.role, symbol)
 
 
 def connect_report(
@@ -104,15 +106,23 @@ def connect_report(
         spectral_gap=shown.spectral_gap,
         aggregation=applied.aggregation,
         rebalanced=Rebalanced(moved_shards=applied.moved_shards),
-        advice=list(shown.advice),
+        advice=_advice(cluster, shown),
         warnings=_warnings(cluster, planned=planned is not None),
     )
+
+
+def _advice(cluster: LiveCluster, shown: Graph) -> list[str]:
+    """Under gossip the workers' own graph counts, in which the engine and other roles have no part."""
+    if cluster.spec.consensus != "gossip":
+        return list(shown.advice)
+    workers = [vertex_of(slot) for slot in cluster.slots.healthy("worker")]
+    return list(gossip.advice(shown.topology, workers))
 
 
 def _warnings(cluster: LiveCluster, *, planned: bool) -> list[str]:
     if planned:
         return ["the change waits for the end of the running round"]
-    warnings = ["in this version weights pass through the engine, not over the links"]
+    warnings = []
     if not cluster.context.runtime.capabilities.peer_views:
         warnings.append(
             "nodes cannot share memory here: the engine relays what they tell each other"

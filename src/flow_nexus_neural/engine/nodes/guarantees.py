@@ -1,5 +1,6 @@
 """What the consensus mode promises with the nodes that are alive."""
 
+from flow_nexus_neural.coordination.consensus.gossip import GossipPolicy
 from flow_nexus_neural.coordination.consensus.registry import AVERAGING, find_policy, policy_for
 from flow_nexus_neural.coordination.consensus.tolerance import RobustPolicy
 from flow_nexus_neural.coordination.guarantees import Vote
@@ -28,6 +29,13 @@ def guarantees(cluster: LiveCluster) -> Guarantees:
     )
 
 
+def mixing_obstacle(cluster: LiveCluster) -> str | None:
+    """Why workers cannot mix on this system; None if they can."""
+    if cluster.context.runtime.capabilities.peer_views:
+        return None
+    return "nodes cannot read each other's memory on this system, and under gossip nobody averages for them"
+
+
 def _vote(cluster: LiveCluster, workers: list[str]) -> Vote:
     """How the latest training combines updates of workers that are alive, or the first one will."""
     latest = cluster.state.latest_training
@@ -38,7 +46,10 @@ def _vote(cluster: LiveCluster, workers: list[str]) -> Vote:
         config = latest.config
         policy = find_policy(config.aggregation_method)
         f = None if "byzantine_f" in config.chosen else config.byzantine_f
-        updates = min(updates, config.clients_per_round or updates)
+        if not isinstance(policy, GossipPolicy):  # under gossip all mix, whoever trains
+            updates = min(updates, config.clients_per_round or updates)
+    if isinstance(policy, GossipPolicy):
+        return Vote(policy.name, updates, obstacle=mixing_obstacle(cluster))
     if not isinstance(policy, RobustPolicy):
         return Vote(policy.name if policy else AVERAGING.name, updates)
     return Vote(policy.name, updates, policy.usual_f(updates) if f is None else f)

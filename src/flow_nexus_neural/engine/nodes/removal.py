@@ -100,7 +100,9 @@ def _without(version: CommittedVersion | None, slot: Slot) -> CommittedVersion |
     fewer = version.without_slot(slot.name)
     if len(answering) == 1:
         return fewer  # all its nodes give one answer
-    bundle = plain_bundle(fewer.networks, fewer.version, version.bundle.rule)
+    bundle = plain_bundle(
+        fewer.networks, fewer.version, version.bundle.rule, robust=version.bundle.robust
+    )
     return replace(fewer.unmeasured(), bundle=replace(bundle, parity=version.bundle.parity))
 
 

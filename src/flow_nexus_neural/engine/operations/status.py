@@ -117,8 +117,13 @@ def _training_part(cluster: LiveCluster, training: Training | None) -> dict[str,
 
 
 def _consensus_report(training: Training | None) -> dict[str, JsonValue] | None:
-    seen = training.advance.scrutiny.report() if training else None
-    return {"byzantine": seen} if seen else None
+    if training is None:
+        return None
+    seen = {
+        "byzantine": training.advance.scrutiny.report(),
+        "gossip": training.advance.gossip.report(),
+    }
+    return {mode: report for mode, report in seen.items() if report} or None
 
 
 def _model_part(cluster: LiveCluster, training: Training | None) -> dict[str, object]:
@@ -158,6 +163,7 @@ def _traffic_part(cluster: LiveCluster) -> dict[str, object]:
         "communication_bytes": metrics.communication_bytes,
         "communication_mb": metrics.communication_bytes / 1e6,
         "communication": metrics.communication(),
+        "exchange": [metrics.exchanges[key] for key in sorted(metrics.exchanges)],
         "avg_latency": metrics.predict_ms.mean(),
         "latency": metrics.latency(),
         "error_rate": metrics.node_calls.mean(),

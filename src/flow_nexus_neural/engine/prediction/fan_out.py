@@ -39,10 +39,21 @@ class FanOut:
         self._answered = anyio.Event()
         self._done = anyio.Event()
         self._watching: set[str] = set()
+        self._needed = 1
         self._left = False
 
-    async def ask(self, slots: Sequence[Slot], limit_s: float, patience_s: float | None) -> None:
-        """Return when all have answered, or at the limit, or then at the first answer within patience."""
+    async def ask(
+        self, slots: Sequence[Slot], limit_s: float, patience_s: float | None, needed: int = 1
+    ) -> None:
+        """Return when all have answered, or at the limit, or then within patience.
+
+        Args:
+            slots: Who is asked.
+            limit_s: How long all are waited for.
+            patience_s: How long fewer than `needed` answers are waited for after that.
+            needed: Fewest answers of use.
+        """
+        self._needed = needed
         for slot in slots:
             if slot.handle is not None:
                 self._open[slot.name] = slot, slot.handle, anyio.CancelScope()
@@ -66,7 +77,8 @@ class FanOut:
                 if not self._left and outcome.logits is not None:
                     self.logits[slot.name] = outcome.logits
                     self.latency_ms[slot.name] = (self._cluster.clock() - self._began_s) * 1e3
-                    self._answered.set()
+                    if len(self.logits) >= self._needed:
+                        self._answered.set()
                 elif not self._left:
                     self.excluded[slot.name] = outcome.reason
                 self._finish(slot)

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from flow_nexus_neural.coordination.quorum import robust_quorum
 from flow_nexus_neural.data.file_labels import FileLabels
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.data.schema import Adapted, DataSchema
 from flow_nexus_neural.data.writers.row_writer import OutputColumn, Value
+from flow_nexus_neural.engine.prediction.no_quorum import quorum_report
 from flow_nexus_neural.engine.prediction.reply import decision_rule
 from flow_nexus_neural.engine.reports import (
     Exclusion,
@@ -91,7 +93,12 @@ def output_cells(
         elif name in known:
             values = known[name]
         else:
-            values = [row[_class_of(columns, number)] for row in made.probabilities or ()]
+            of_class = _class_of(columns, number)
+            values = (
+                [None] * rows
+                if made.probabilities is None
+                else [row[of_class] for row in made.probabilities]
+            )
         if name not in ("row", "model_version"):
             values = [
                 _cell(v, column) if ok else None for v, ok in zip(values, usable, strict=True)
@@ -120,6 +127,7 @@ class Tally:
     labels: FileLabels | None = None
     rows_done: int = 0
     without: int = 0
+    undecided: int = 0
     batches: int = 0
     degraded: int = 0
     nodes_used: int | None = None
@@ -146,6 +154,9 @@ class Tally:
     ) -> None:
         """Count a batch: its reply, what the reply is made of, its input, and which rows are predicted."""
         first, rows = self.rows_done, len(usable)
+        decided = np.array([value is not None for value in made.predictions], dtype=bool)
+        self.undecided += int((usable & ~decided).sum())
+        usable = usable & decided
         self.rows_done += rows
         self.batches += 1
         self.degraded += made.degraded
@@ -269,6 +280,9 @@ def report_of_all(
         nodes_used=used,
         nodes_expected=expected,
         excluded_nodes=[Exclusion(node_id=n, reason=why) for n, why in tally.excluded.items()],
+        quorum=quorum_report(robust_quorum(expected, used))
+        if bundle.robust and tally.batches
+        else None,
         confidence_source="margin" if tally.sums["confident"] else "none",
         stacker="fallback" if request.aggregation == "ensemble" else None,
         degraded=tally.degraded > 0,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import anyio
 
+from flow_nexus_neural.coordination.quorum import robust_quorum
 from flow_nexus_neural.data.adapter import adapt
 from flow_nexus_neural.data.schema import Adapted, DataSchema
 from flow_nexus_neural.engine.context import EngineContext
@@ -37,7 +38,7 @@ COMEBACK_S = 30.0
 """How long nodes that must be started first are waited for, by callers without a deadline of their own."""
 MS_PER_FURTHER_RECORD = 5
 LATE_ANSWER_S = 5.0
-"""How long the first answer is waited for when nobody met a default deadline."""
+"""How long fewer answers than are of use are waited for after a default deadline."""
 
 
 async def predict(cluster: LiveCluster, request: PredictRequest) -> PredictionReport:
@@ -237,7 +238,8 @@ async def gather(
     patience_s = None if request.deadline_ms is not None else LATE_ANSWER_S
     if limit_s is None or request.deadline_ms is not None:
         limit_s = deadline_s(cluster.context, request, len(adapted.x))
-    await fan_out.ask(asked, limit_s, patience_s)
+    needed = robust_quorum(len(expected), 0).needed if committed.bundle.robust else 1
+    await fan_out.ask(asked, limit_s, patience_s, needed)
     if not fan_out.logits:
         raise NoServingNode(
             f"0 of {len(expected)} serving nodes answered ({len(asked)} asked, deadline"

@@ -280,7 +280,7 @@ class FileJob:
             await context.offload(self._write, writer, source, first, rows, answer)
             self._step()
         await context.offload(_finish, writer, output)
-        gaps = self._gaps(self._tally.without)
+        gaps = self._gaps(self._tally.without - self._tally.undecided)
         self._tally.warnings |= dict.fromkeys(gaps)
         seconds = self._cluster.clock() - self._began_s  # a thread has no clock
         return await context.offload(self._summary, seconds, output)

@@ -83,11 +83,12 @@ async def put(cluster: LiveCluster, slot: Slot, question: Question) -> Outcome:
         return Outcome(None, reason, "unanswered", doubtful=True)
     holds = slot.served.get(serving_name(question.committed.bundle.parity)) == network.digest
     unchanged = cluster.committed is question.committed or slot.state == "suspect"
-    return judged(network, question, answer, in_force=holds and unchanged)
+    invented = answer[0].digest not in slot.offered
+    return judged(network, question, answer, to_blame=invented or (holds and unchanged))
 
 
 def judged(
-    network: NetworkGroup, question: Question, answer: tuple[Outputs, Arrays], *, in_force: bool
+    network: NetworkGroup, question: Question, answer: tuple[Outputs, Arrays], *, to_blame: bool
 ) -> Outcome:
     """Whether an answer can be used.
 
@@ -95,15 +96,16 @@ def judged(
         network: That the node serves.
         question: What it was asked.
         answer: Its reply.
-        in_force: Whether the node must still hold the question's version: nothing is loaded into a suspect
-            one, and into others only with the next version.
+        to_blame: Whether other weights than the question's speak against the node: they were never loaded
+            into it, or it must still hold the question's version. Nothing is loaded into a suspect node, and
+            into others only the next version.
     """
     reply, arrays = answer
     outputs = arrays.get("y")
     if outputs is None or outputs.shape != (len(question.x), network.plan.n_outputs):
         return _refused("its answer has the wrong shape")
     if reply.digest != network.digest:
-        return _refused("it answered with weights of another version", counted=in_force)
+        return _refused("it answered with weights of another version", counted=to_blame)
     if not bool(np.isfinite(outputs).all()):
         return _refused("its answer is not finite", counted=question.usual)
     return Outcome(outputs.astype(np.float64), conduct="right")

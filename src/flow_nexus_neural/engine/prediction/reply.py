@@ -6,8 +6,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from flow_nexus_neural.coordination.quorum import prediction_quorum
+from flow_nexus_neural.coordination.quorum import (
+    Quorum,
+    RobustQuorum,
+    prediction_quorum,
+    robust_quorum,
+)
 from flow_nexus_neural.data.schema import Adapted
+from flow_nexus_neural.engine.prediction.no_quorum import quorum_report, split_votes, withheld
 from flow_nexus_neural.engine.reports import (
     Exclusion,
     IgnoredInput,
@@ -24,7 +30,8 @@ from flow_nexus_neural.engine.versions.served import Served, serve
 from flow_nexus_neural.kernels.decision import DecisionRule
 from flow_nexus_neural.kernels.ensemble import Fused
 from flow_nexus_neural.kernels.probabilities import EPSILON
-from flow_nexus_neural.vocabulary import Label
+from flow_nexus_neural.kernels.robust_fusion import UNDECIDED
+from flow_nexus_neural.vocabulary import NO_QUORUM, Label
 
 MAX_NODE_VALUES = 4000
 LEVEL = 0.9
@@ -56,6 +63,13 @@ class Answer:
     cautions: Sequence[str] = ()
 
     @property
+    def quorum(self) -> RobustQuorum | None:
+        """The answers that it takes to decide although nodes may lie; None for a bundle that trusts them."""
+        if not self.committed.bundle.robust:
+            return None
+        return robust_quorum(len(self.slots), len(self.logits))
+
+    @property
     def answered(self) -> list[Slot]:
         """Slots that answered, in slot order."""
         return [slot for slot in self.slots if slot.name in self.logits]
@@ -64,7 +78,7 @@ class Answer:
 def report(
     cluster_id: str, prediction_id: str, answer: Answer, made: Served | None = None
 ) -> PredictionReport:
-    """The reply to a prediction.
+    """The reply to a prediction; without a decision where a quorum is needed and was not met.
 
     Args:
         cluster_id: Of the cluster.
@@ -81,7 +95,10 @@ def report(
     single = not answer.adapted.is_list
     per_node, individual, node_warnings = _node_answers(answer, fused)
     warnings = [*answer.cautions, *answer.adapted.warnings, *node_warnings, *_remarks(answer)]
-    return PredictionReport(
+    decisions, quorum = _decisions(answer, fused), answer.quorum
+    if quorum is not None and quorum.met:
+        warnings = [*split_votes(decisions, quorum), *warnings]
+    told = PredictionReport(
         cluster_id=cluster_id,
         prediction_id=prediction_id,
         task=schema.task,
@@ -96,7 +113,7 @@ def report(
         classes=list(schema.classes) if schema.classes is not None else None,
         positive_class=positive_class(schema),
         threshold=bundle.rule.threshold if schema.task == "binary" else None,
-        decision=_decisions(answer, fused),
+        decision=decisions,
         consensus=float(fused.consensus.mean()),
         node_agreement=float(fused.node_agreement.mean()),
         effective_ensemble_size=len({_digest(answer, slot) for slot in answer.answered}),
@@ -107,10 +124,11 @@ def report(
         nodes_used=n_used,
         nodes_expected=n_expected,
         excluded_nodes=_exclusions(answer),
-        confidence_source="none" if confidence[0] is None else "margin",
+        quorum=None if quorum is None else quorum_report(quorum),
+        confidence_source="none" if all(c is None for c in confidence) else "margin",
         stacker="fallback" if answer.request.aggregation == "ensemble" else None,
         degraded=n_used < n_expected,
-        degraded_reason=_shortage(n_used, n_expected),
+        degraded_reason=_shortage(quorum or prediction_quorum(n_expected, n_used), n_expected),
         model_version=answer.committed.version,
         bundle_sha=answer.committed.sha,
         input_report=_input_report(answer.adapted),
@@ -119,6 +137,7 @@ def report(
         output=None,
         warnings=warnings,
     )
+    return told if quorum is None or quorum.met else withheld(told, quorum)
 
 
 def _exclusions(answer: Answer) -> list[Exclusion]:
@@ -129,18 +148,23 @@ def _exclusions(answer: Answer) -> list[Exclusion]:
     ]
 
 
-def _shortage(n_used: int, n_expected: int) -> str | None:
+def _shortage(verdict: Quorum, n_expected: int) -> str | None:
     """How many nodes are missing; None when all answered."""
-    if n_used == n_expected:
+    if verdict.got == n_expected:
         return None
-    verdict = prediction_quorum(n_expected, n_used)
     wanted = "" if verdict.met else f"; {verdict.needed} are wanted"
-    return f"{n_used} of {n_expected} nodes answered{wanted}"
+    return f"{verdict.got} of {n_expected} nodes answered{wanted}"
 
 
 def served(answer: Answer) -> Served:
-    """The answers of the nodes, combined and calibrated."""
+    """The answers of the nodes, combined and calibrated.
+
+    Without a quorum they are combined as if none of the nodes could lie, for what is told of each node alone;
+    `report` withholds the combination.
+    """
     answered, bundle = answer.answered, _bundle(answer)
+    if answer.quorum is not None and not answer.quorum.met:
+        bundle = replace(bundle, robust=False)
     return serve(
         bundle if _as_measured(answer) else replace(bundle, calibrators={}),
         answer.committed.schema,
@@ -148,6 +172,7 @@ def served(answer: Answer) -> Served:
         np.stack([answer.logits[slot.name] for slot in answered]),
         [answer.weights[slot.name] for slot in answered],
         expected_weight=sum(answer.weights[slot.name] for slot in answer.slots),
+        n_expected=len(answer.slots),
     )
 
 
@@ -175,7 +200,7 @@ def _as_measured(answer: Answer) -> bool:
 
 
 def _certainty(answer: Answer, fused: Fused) -> Floats | None:
-    """P(the decision is right) per row before missing inputs count; None for regression.
+    """P(the decision is right) per row before missing inputs count; NaN without one, None for regression.
 
     It is the probability of the decided class, which by a threshold or by class weights need not be the most
     probable one: then it may lie below chance. A share of votes is no probability, so a majority is as sure
@@ -189,16 +214,17 @@ def _certainty(answer: Answer, fused: Fused) -> Floats | None:
         probabilities = served(mean).final.probabilities
     if probabilities is None:
         return None
-    chosen = fused.decisions[:, None]
+    chosen = np.maximum(fused.decisions, 0)[:, None]
     certainty: Floats = np.take_along_axis(probabilities, chosen, axis=1)[:, 0]
-    return certainty
+    return np.where(fused.decisions == UNDECIDED, np.nan, certainty)
 
 
 def _labels(answer: Answer, fused: Fused) -> list[Label | None]:
     """What `predictions` lists: P(class 1), a class label, or a value."""
     schema = answer.committed.schema
     if schema.task == "multiclass" and fused.decisions is not None and schema.classes is not None:
-        return [schema.classes[index] for index in fused.decisions]
+        classes = schema.classes
+        return [None if k == UNDECIDED else classes[k] for k in fused.decisions]
     return [float(value) for value in fused.values]
 
 
@@ -206,7 +232,7 @@ def _decisions(answer: Answer, fused: Fused) -> list[str] | None:
     classes = answer.committed.schema.classes
     if fused.decisions is None or classes is None:
         return None
-    return [str(classes[index]) for index in fused.decisions]
+    return [NO_QUORUM if k == UNDECIDED else str(classes[k]) for k in fused.decisions]
 
 
 def _confidence(answer: Answer, certainty: Floats | None) -> list[float | None]:
@@ -224,7 +250,7 @@ def _confidence(answer: Answer, certainty: Floats | None) -> list[float | None]:
     bounded = np.clip(certainty, EPSILON, 1 - EPSILON)
     present = answer.adapted.familiar * len(answer.logits) / max(1, len(answer.slots))
     drawn = np.minimum(bounded, chance + (bounded - chance) * present)
-    return [float(c) for c in drawn]
+    return [None if np.isnan(c) else float(c) for c in drawn]
 
 
 def _intervals(answer: Answer, values: Floats) -> list[Interval] | None:

@@ -20,6 +20,7 @@ from flow_nexus_neural.engine.reports.connection import (
     AggregationReport,
     ConnectReport,
     Edge,
+    ExchangeReport,
     Rebalanced,
 )
 from flow_nexus_neural.engine.reports.node import IsolationReport, NodeReport
@@ -31,6 +32,7 @@ from flow_nexus_neural.engine.reports.prediction import (
     MeasuredOnFile,
     PredictedFile,
     PredictionReport,
+    QuorumReport,
 )
 from flow_nexus_neural.engine.reports.status import (
     ClassScore,
@@ -77,6 +79,7 @@ __all__ = [
     "Edge",
     "Evaluation",
     "Evidence",
+    "ExchangeReport",
     "ExcludedColumn",
     "Exclusion",
     "Features",
@@ -101,6 +104,7 @@ __all__ = [
     "Phase",
     "PredictedFile",
     "PredictionReport",
+    "QuorumReport",
     "Rebalanced",
     "Refit",
     "Report",

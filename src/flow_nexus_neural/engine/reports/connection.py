@@ -57,3 +57,28 @@ class ConnectReport(Report):
     rebalanced: Rebalanced
     advice: list[str]
     warnings: list[str]
+
+
+class ExchangeReport(Report):
+    """The latest exchange of a network group's updates: the way that they took, and what it cost.
+
+    Attributes:
+        path: `links` where nodes read each other's memory, `engine` where the engine copied every update.
+        reason: Why they went through the engine; None over links.
+        members: Nodes that took part, with the engine where it is a root.
+        state_bytes: Weights, running statistics and optimiser moments of one worker.
+        bytes: Payload that members read of each other, as the readers counted it.
+        busiest_bytes: The most that was read from one member.
+    """
+
+    network: str
+    path: Literal["links", "engine"]
+    reason: str | None
+    topology: Topology | None
+    members: int
+    contributors: int
+    steps: int
+    state_bytes: int
+    bytes: int
+    busiest_bytes: int
+    ms: float

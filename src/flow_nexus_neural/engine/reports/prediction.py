@@ -72,7 +72,7 @@ class PredictedFile(Report):
         status: `running` where the call did not wait for the end; the file is not there yet then.
         rows: Of the input; None before it was read.
         rows_done: Rows asked so far.
-        rows_without_prediction: Rows that give no input of the model, or end no whole window.
+        rows_without_prediction: Rows that give no input of the model, end no whole window, or got no quorum.
         bytes, sha256: Of the file; None while it grows.
         seconds: From the first look at the input until now.
         degraded_batches: Batches that some serving node did not answer.
@@ -95,10 +95,19 @@ class PredictedFile(Report):
     measured: MeasuredOnFile | None
 
 
+class QuorumReport(Report):
+    """Answers needed to decide although f of the nodes may lie, and answers got: the fewest of any batch."""
+
+    needed: int
+    got: int
+    f: int
+
+
 class PredictionReport(Report):
     """An answer of the serving nodes; all numbers belong to one bundle.
 
-    `output` is None unless the answers went into a file; the lists are empty then.
+    `output` is None unless the answers went into a file; the lists are empty then. `quorum` is None where the
+    model's answers are combined as those of honest nodes.
     """
 
     cluster_id: str
@@ -126,6 +135,7 @@ class PredictionReport(Report):
     nodes_used: int
     nodes_expected: int
     excluded_nodes: list[Exclusion]
+    quorum: QuorumReport | None
     confidence_source: Literal["margin", "none"]
     stacker: Literal["fallback"] | None
     degraded: bool

@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import JsonValue
 
 from flow_nexus_neural.engine.reports.base import Guarantees, Report, Wasm
+from flow_nexus_neural.engine.reports.connection import ExchangeReport
 from flow_nexus_neural.engine.reports.training import (
     DatasetInfo,
     HistoryPoint,
@@ -68,12 +69,13 @@ class Evaluation(Report):
 
 
 class Communication(Report):
-    """Cumulative payload and framing bytes on node links."""
+    """Cumulative payload and framing bytes of nodes; `links` is what they read of each other in exchanges."""
 
     train: int
     predict: int
     sync: int
     consensus: int
+    links: int
 
 
 class Latency(Report):
@@ -163,7 +165,8 @@ class StatusReport(Report):
     """A cluster, as it is now.
 
     `nodes` is empty in `summary`; history and sessions are for `full`. `consensus_report` has, under
-    `byzantine`, what a robust rule saw of the training's workers; None for trainings under the mean.
+    `byzantine`, what a robust rule saw of the training's workers, and under `gossip` how far apart they are
+    that mix with their neighbours; None for trainings under the mean.
     """
 
     cluster_id: str
@@ -189,6 +192,7 @@ class StatusReport(Report):
     communication_bytes: int
     communication_mb: float
     communication: Communication
+    exchange: list[ExchangeReport]
     avg_latency: float | None
     latency: Latency
     error_rate: float | None

@@ -4,12 +4,12 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
-from flow_nexus_neural.engine.reports import Communication, Latency
+from flow_nexus_neural.engine.reports import Communication, ExchangeReport, Latency
 from flow_nexus_neural.runtime.base import NodeHandle
 
-Category = Literal["train", "predict", "sync", "consensus"]
+Category = Literal["train", "predict", "sync", "consensus", "links"]
 WINDOW_S = 300.0
 WINDOW_CALLS = 1000
 
@@ -52,12 +52,14 @@ class Metrics:
     Attributes:
         predict_ms: End to end of predict inside the server.
         node_calls: 0 for each node call that succeeded, 1 for each that failed.
+        exchanges: The latest exchange of each network group since the server started.
     """
 
     clock: Callable[[], float]
     bytes_by_category: dict[Category, int] = field(
-        default_factory=lambda: {"train": 0, "predict": 0, "sync": 0, "consensus": 0}
+        default_factory=lambda: dict.fromkeys(get_args(Category), 0)
     )
+    exchanges: dict[str, ExchangeReport] = field(default_factory=dict)
     _attributed: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -74,6 +76,10 @@ class Metrics:
         node_id = handle.spec.node_id
         self.bytes_by_category[category] += total - self._attributed.get(node_id, 0)
         self._attributed[node_id] = total
+
+    def note_exchange(self, exchange: ExchangeReport) -> None:
+        """Keep what the latest exchange of a network group cost."""
+        self.exchanges[exchange.network] = exchange
 
     def restore(self, counted: Mapping[str, int]) -> None:
         """Go on counting from what a former server had counted."""

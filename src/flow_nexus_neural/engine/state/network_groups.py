@@ -44,6 +44,16 @@ class ModelState:
         """Whether no value is NaN or infinite. Costs one pass over everything."""
         return all(bool(np.isfinite(array).all()) for array in self.arrays.values())
 
+    @property
+    def flaw(self) -> str | None:
+        """Why nothing can start from it: it is not finite, or a second moment is negative; else None."""
+        if not self.is_finite:
+            return "is not finite"
+        second = self.moments.get("v")
+        if second is not None and second.size and float(second.min()) < 0:
+            return "has a negative second moment"
+        return None
+
     def with_fresh_moments(self, optimizer: Optimizer) -> Self:
         """The same weights before the first step of an optimiser."""
         start = ADAGRAD_START if optimizer == "adagrad" else 0.0

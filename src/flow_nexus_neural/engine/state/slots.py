@@ -4,6 +4,7 @@ Only the methods here change a slot, so that what must hold of it is written in 
 """
 
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -26,6 +27,12 @@ Layers = tuple[Mapping[str, JsonValue], ...]
 SlotKind = tuple[Role, ModelSize, frozenset[str]]
 REPLACEABLE: frozenset[SlotState] = frozenset({"failed", "recovering", "failed_permanently"})
 MAX_ERROR_LENGTH = 400
+MAX_OFFERED = 64
+"""Versions in a row; no question is open for longer."""
+
+
+def _few() -> deque[str]:
+    return deque(maxlen=MAX_OFFERED)
 
 
 def kind_of(role: Role, model: ModelSize, capabilities: Iterable[str]) -> SlotKind:
@@ -76,6 +83,7 @@ class Slot:
         handle: None while no process lives.
         built: Networks that the living process has, by name, with their plan digests.
         served: Weights digest of each serving copy in the living process.
+        offered: Digests of weights that a serving copy of the living process may have had, the latest ones.
         deployed_at: When the current incarnation became healthy.
         recovered_at_s: Monotonic time of the last replacement; None before the first.
         heard_at_s: Monotonic time of the last reply.
@@ -101,6 +109,7 @@ class Slot:
     handle: NodeHandle | None = None
     built: dict[str, str] = field(default_factory=dict)
     served: dict[str, str] = field(default_factory=dict)
+    offered: deque[str] = field(default_factory=_few)
     deployed_at: str = ""
     recovered_at_s: float | None = None
     heard_at_s: float = 0.0
@@ -167,7 +176,7 @@ class Slot:
 
     def attach(self, handle: NodeHandle, at_s: float) -> None:
         """A new process is this slot's incarnation; it holds no network yet."""
-        self.handle, self.built, self.served = handle, {}, {}
+        self.handle, self.built, self.served, self.offered = handle, {}, {}, _few()
         self.heard_at_s = at_s
         self.condemned, self.conduct = False, Conduct()
 
@@ -273,6 +282,11 @@ class Slot:
     def note_served(self, network: str, weights_digest: str) -> None:
         """A serving copy of the living process holds these weights."""
         self.served[network] = weights_digest
+
+    def note_offered(self, weights_digest: str) -> None:
+        """A serving copy of the living process may hold these weights from now on."""
+        if weights_digest not in self.offered:
+            self.offered.append(weights_digest)
 
     def assign_network(self, parameters: int, *, implied_head: bool) -> None:
         """The slot trains or serves a network of this size."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import JsonValue
 
+from flow_nexus_neural.coordination.consensus.gossip import GossipSeen
 from flow_nexus_neural.coordination.early_stop import rounds_without_gain
 from flow_nexus_neural.coordination.scrutiny import Scrutiny
 from flow_nexus_neural.engine.reports import (
@@ -32,6 +33,7 @@ class Advance:
         best_round: Round with the lowest validation loss so far, from 1.
         steps: Optimiser steps that committed rounds rest on.
         scrutiny: What a robust rule saw of the workers.
+        gossip: How far apart workers are that mix with their neighbours.
     """
 
     rounds_done: int = 0
@@ -43,6 +45,7 @@ class Advance:
     digest_before: str | None = None
     digest_after: str | None = None
     scrutiny: Scrutiny = field(default_factory=Scrutiny)
+    gossip: GossipSeen = field(default_factory=GossipSeen)
 
     def after(self, point: HistoryPoint, steps: int, digest: str) -> "Advance":
         """One round further."""
@@ -63,8 +66,12 @@ class Advance:
     def with_scrutiny(
         self, evidence: Mapping[str, Mapping[str, JsonValue]], excluded: Collection[str]
     ) -> "Advance":
-        """With what the rule of the round saw of the workers; see `Scrutiny.after`."""
-        return replace(self, scrutiny=self.scrutiny.after(evidence, excluded))
+        """With what the rule of the latest round saw of the workers; see `Scrutiny` and `GossipSeen`."""
+        return replace(
+            self,
+            scrutiny=self.scrutiny.after(evidence, excluded),
+            gossip=self.gossip.after(self.rounds_done, evidence),
+        )
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ class Bundle:
         residual_median: Median of them for `weighted`, the tolerance of agreement (regression).
         error_correlation: Mean pairwise correlation of the slots' errors on calibration rows.
         rule: Which class probabilities decide, and what the classes counted in the training.
+        robust: Whether answers are combined so that fewer than a third of the slots may lie.
     """
 
     version: int
@@ -45,6 +46,7 @@ class Bundle:
     residual_median: float | None
     error_correlation: float | None
     rule: DecisionRule
+    robust: bool = False
 
     @property
     def content(self) -> dict[str, JsonValue]:
@@ -61,6 +63,7 @@ class Bundle:
             "error_correlation": self.error_correlation,
             "threshold": self.rule.threshold,
             "class_weight": list(self.rule.class_weight),
+            **({"robust": True} if self.robust else {}),
         }
 
     def with_slot(self, slot: str) -> Self:

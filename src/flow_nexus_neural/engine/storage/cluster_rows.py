@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from dataclasses import fields as dataclass_fields
 
+from flow_nexus_neural.coordination.consensus.gossip import GossipSeen
 from flow_nexus_neural.coordination.membership import after_restart
 from flow_nexus_neural.coordination.scrutiny import Scrutiny, Seen
 from flow_nexus_neural.engine.reports import (
@@ -222,8 +223,9 @@ def _advance_of(progress: persisted.StoredProgress) -> Advance:
     seen = progress.scrutiny.model_dump()
     workers = {slot: Seen(**worker) for slot, worker in seen.pop("workers").items()}
     return Advance(
-        **progress.model_dump(include=own - {"scrutiny"}),
+        **progress.model_dump(include=own - {"scrutiny", "gossip"}),
         scrutiny=Scrutiny(**seen, workers=workers),
+        gossip=GossipSeen(**progress.gossip.model_dump()),
     )
 
 

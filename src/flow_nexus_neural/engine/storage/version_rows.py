@@ -139,6 +139,7 @@ def _stored_bundle(bundle: Bundle) -> persisted.StoredBundle:
         error_correlation=bundle.error_correlation,
         threshold=bundle.rule.threshold,
         class_weight=bundle.rule.class_weight,
+        robust=bundle.robust,
     )
 
 

@@ -2,11 +2,17 @@
 
 from dataclasses import dataclass
 
+from flow_nexus_neural.coordination.consensus.gossip import GossipPolicy
 from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
-from flow_nexus_neural.coordination.consensus.registry import AUTO, policy_for, spellings
+from flow_nexus_neural.coordination.consensus.registry import (
+    AUTO,
+    VALIDATED,
+    policy_for,
+    spellings,
+)
 from flow_nexus_neural.coordination.consensus.tolerance import RobustPolicy
 from flow_nexus_neural.engine.requests import TrainRequest
-from flow_nexus_neural.errors import InvalidArguments, NotAvailable
+from flow_nexus_neural.errors import InvalidArguments, NotAvailable, UnsupportedCombination
 from flow_nexus_neural.vocabulary import BYZANTINE_F, Consensus
 
 LATER_METHODS = {
@@ -14,8 +20,7 @@ LATER_METHODS = {
         ("fedprox", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "scaffold"),
         "is not part of this version",
     ),
-    "fltrust": "needs an update from trusted rows, which nothing makes in this version",
-    "bucketing": "is not part of this version",
+    "bucketing": "stands before a robust rule's name, as in bucketing+caf",
 }
 
 
@@ -36,15 +41,24 @@ class AggregationRule:
     robust: bool
 
 
-def find_rule(method: str | None, consensus: Consensus) -> AggregationPolicy:
+def find_rule(
+    method: str | None, consensus: Consensus, *, trusted: bool = False
+) -> AggregationPolicy:
     """The policy of a name or alias, of the cluster's consensus where none is named.
+
+    Args:
+        method: As asked for.
+        consensus: Of the cluster.
+        trusted: Whether rules can be selected by trusted rows.
 
     Raises:
         NotAvailable: A method that this version does not have.
+        UnsupportedCombination: A method that contradicts the consensus.
         InvalidArguments: No method at all.
     """
-    policy = policy_for(method, consensus)
+    policy = policy_for(method, consensus, trusted=trusted)
     if policy is not None:
+        _refuse_contradiction(policy, consensus)
         return policy
     why = LATER_METHODS.get(str(method).strip().lower().replace("-", "_"))
     if why is not None:
@@ -56,28 +70,54 @@ def find_rule(method: str | None, consensus: Consensus) -> AggregationPolicy:
     )
 
 
-def is_robust(request: TrainRequest, consensus: Consensus) -> bool:
-    """Whether the rule of this training counts on lying workers: then every worker is asked by default."""
-    return isinstance(find_rule(request.aggregation_method, consensus), RobustPolicy)
+def _refuse_contradiction(policy: AggregationPolicy, consensus: Consensus) -> None:
+    if consensus == "gossip" and not isinstance(policy, GossipPolicy):
+        raise UnsupportedCombination(
+            f"aggregation_method {policy.name!r} needs the updates of all workers at one place, and under"
+            " consensus gossip a worker sees those of its neighbours only",
+            hint="leave aggregation_method out, or choose consensus byzantine with neural_cluster_init",
+        )
+    if consensus != "gossip" and isinstance(policy, GossipPolicy):
+        raise UnsupportedCombination(
+            f"aggregation_method {policy.name!r} belongs to consensus gossip, and this cluster has"
+            f" {consensus}",
+            hint="leave aggregation_method out, or choose consensus gossip with neural_cluster_init",
+        )
 
 
-def aggregation_rule(request: TrainRequest, consensus: Consensus, n: int) -> AggregationRule:
+def asks_all(request: TrainRequest, consensus: Consensus) -> bool:
+    """Whether every worker trains in each round unless fewer are asked for.
+
+    A sample would be outvoted by fewer liars than all are; and under gossip every worker has its own state.
+    """
+    policy = find_rule(request.aggregation_method, consensus)
+    return isinstance(policy, RobustPolicy | GossipPolicy)
+
+
+def aggregation_rule(
+    request: TrainRequest, consensus: Consensus, n: int, *, trusted: bool = False
+) -> AggregationRule:
     """The rule in force and its f.
 
     Args:
         request: As checked by `arguments.check_arguments`.
         consensus: Of the cluster.
         n: Updates that a round of the smallest group of equal networks has.
+        trusted: Whether rules can be selected by trusted rows.
 
     Raises:
         InvalidArguments: The rule cannot tolerate so many, or nobody at all among n.
     """
-    policy, wanted = find_rule(request.aggregation_method, consensus), request.byzantine_f
+    wanted = request.byzantine_f
+    policy = find_rule(request.aggregation_method, consensus, trusted=trusted)
     if not isinstance(policy, RobustPolicy):
         if wanted:
+            robust = "set aggregation_method to auto or another robust rule"
+            if isinstance(policy, GossipPolicy):
+                robust = "choose consensus byzantine with neural_cluster_init"
             raise InvalidArguments(
                 f"byzantine_f={wanted}: {policy.name} tolerates no lying worker",
-                hint="set aggregation_method to auto or another robust rule, or leave byzantine_f out",
+                hint=f"{robust}, or leave byzantine_f out",
             )
         return AggregationRule(policy.name, 0, wanted is not None, robust=False)
     f = policy.usual_f(n) if wanted is None else wanted
@@ -89,7 +129,7 @@ def aggregation_rule(request: TrainRequest, consensus: Consensus, n: int) -> Agg
             hint=f"set byzantine_f to {most} at most, deploy more workers with neural_node_deploy, or let all"
             " train in each round (clients_per_round)",
         )
-    if f == 0 and wanted is None and policy.name != AUTO.name:
+    if f == 0 and wanted is None and policy.name not in (AUTO.name, VALIDATED.name):
         first = next(k for k in range(1, 4 * BYZANTINE_F.high) if policy.usual_f(k))
         raise InvalidArguments(
             f"{policy.name} tolerates a lying worker from {first} workers on, and a round has {n}",

@@ -8,8 +8,8 @@ from flow_nexus_neural.engine.reports import TrainingConfig
 from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.engine.training.aggregation_rule import (
     aggregation_rule,
+    asks_all,
     find_rule,
-    is_robust,
 )
 from flow_nexus_neural.engine.training.decision import Decision, check_class_weight
 from flow_nexus_neural.errors import InvalidArguments, NoWorkers
@@ -35,7 +35,7 @@ def check_arguments(request: TrainRequest, consensus: Consensus = "proof-of-lear
                 "local_epochs",
                 "clients_per_round",
                 "min_nodes_per_round",
-                "aggregation_method",
+                *(() if consensus == "gossip" else ("aggregation_method",)),
             )
             if getattr(request, name) is not None
         ]
@@ -63,6 +63,7 @@ class Circumstances:
         eligible: Healthy workers that have rows to train on.
         smallest_group: Those of the smallest group of equal networks; None if there is one group.
         consensus: Of the cluster.
+        trusted: Whether rules can be selected by rows that no liar chose.
         partition: As resolved for the data.
         seed: Drawn or given.
         scale: For what was not given.
@@ -78,6 +79,7 @@ class Circumstances:
     decision: Decision
     smallest_group: int | None = None
     consensus: Consensus = "proof-of-learning"
+    trusted: bool = False
 
 
 def effective_config(request: TrainRequest, found: Circumstances) -> TrainingConfig:
@@ -98,7 +100,7 @@ def effective_config(request: TrainRequest, found: Circumstances) -> TrainingCon
         found.scale, batch_size, passes=request.local_epochs or 1
     )
     voters = min(clients, found.smallest_group or found.eligible)
-    rule = aggregation_rule(request, found.consensus, voters)
+    rule = aggregation_rule(request, found.consensus, voters, trusted=found.trusted)
     single = not request.federated and found.eligible == 1
     return TrainingConfig(
         epochs=rounds,
@@ -131,12 +133,8 @@ def effective_config(request: TrainRequest, found: Circumstances) -> TrainingCon
 
 def _clients(request: TrainRequest, found: Circumstances) -> tuple[int, int]:
     """Workers that take part in a round, and the fewest that complete it."""
-    # A sample would be outvoted by fewer liars than all are, so robust rules ask all.
-    usual = (
-        found.eligible
-        if is_robust(request, found.consensus)
-        else min(DEFAULT_CLIENTS, found.eligible)
-    )
+    everybody = asks_all(request, found.consensus)
+    usual = found.eligible if everybody else min(DEFAULT_CLIENTS, found.eligible)
     clients = request.clients_per_round or usual
     if clients > found.eligible:
         raise InvalidArguments(

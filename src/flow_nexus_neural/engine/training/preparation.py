@@ -6,6 +6,7 @@ Nothing is changed and no node is touched here, so a refusal leaves the cluster 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from flow_nexus_neural.coordination.consensus.registry import needs_trusted_rows
 from flow_nexus_neural.coordination.training_defaults import Scale
 from flow_nexus_neural.data.partition import Shards, assign_shards
 from flow_nexus_neural.data.prepare import DataRequest, PreparedData, prepare
@@ -31,6 +32,7 @@ from flow_nexus_neural.engine.training.network_plans import (
     plan_networks,
 )
 from flow_nexus_neural.engine.training.rounds import Course
+from flow_nexus_neural.engine.training.trusted_rows import Trusted, can_select, require_trusted
 from flow_nexus_neural.engine.versions.final import evaluated_networks
 from flow_nexus_neural.errors import (
     DataTooSmall,
@@ -91,8 +93,13 @@ class Preparation:
             for slot, rows in self.shards.rows.items()
         }
 
-    def course(self, rows: Rows) -> Course:
-        """The rounds that train on these rows of the data, divided as was asked."""
+    def course(self, rows: Rows, trusted: Rows | None = None) -> Course:
+        """The rounds that train on these rows of the data, divided as was asked.
+
+        Args:
+            rows: For the workers.
+            trusted: For validators, in rules that need rows of their own; None for no such rule.
+        """
 
         def cut(workers: list[Slot]) -> Shards:
             return cut_shards(self.data, rows, workers, self.config.partition, self.run)
@@ -104,6 +111,9 @@ class Preparation:
             cut=cut,
             least_workers=self.least_workers,
             run=self.run,
+            trusted=None
+            if trusted is None
+            else Trusted(trusted, self.data.schema.task, self.recipe),
         )
 
 
@@ -133,6 +143,7 @@ async def prepare_training(
     networks, warnings = plan_networks(
         cluster, request, data, workers, await evaluated_networks(cluster)
     )
+    validators = len(cluster.slots.healthy("validator"))
     found = Circumstances(
         eligible=len(eligible),
         partition=partition,
@@ -142,8 +153,11 @@ async def prepare_training(
         decision=decision,
         smallest_group=_smallest_group(cluster, eligible, data),
         consensus=cluster.spec.consensus,
+        trusted=can_select(len(data.parts["select"]), validators, partition),
     )
     config = effective_config(request, found)
+    if needs_trusted_rows(config.aggregation_method):
+        require_trusted(config.aggregation_method, len(data.parts["select"]), validators)
     for network in networks.values():
         check_batch(config.batch_size, network)
     continues = any(network.state is not None for network in networks.values())

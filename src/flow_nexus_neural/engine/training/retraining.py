@@ -27,7 +27,7 @@ from flow_nexus_neural.engine.state.version import Bundle
 from flow_nexus_neural.engine.storage.cluster_rows import training_row
 from flow_nexus_neural.engine.training.preparation import Preparation
 from flow_nexus_neural.engine.training.rounds import Rounds
-from flow_nexus_neural.engine.versions.commit import plain_bundle
+from flow_nexus_neural.engine.versions.commit import is_robust, plain_bundle
 from flow_nexus_neural.engine.versions.evaluation import Evaluator, Score
 from flow_nexus_neural.engine.versions.final import commit_refit
 from flow_nexus_neural.engine.versions.judge import Judge
@@ -132,7 +132,7 @@ class Retraining:
             self.training.advance_later((fold - 1) * planned + number)
             return not config.patience or rounds_without_gain(best.losses) < config.patience
 
-        last = await self._train(data.parts["train"], planned, judged)
+        last = await self._train(data.parts["train"], data.parts["select"], planned, judged)
         networks = best.networks or last
         _, verdict = await judge.finish(networks, self._bundle(networks))
         return {"best_round": best.number, **_of_evaluation(verdict.evaluation, verdict.test)}
@@ -179,7 +179,9 @@ class Retraining:
             return True
 
         try:
-            networks = await self._train(whole, n_rounds, advanced)
+            # Its workers train on these rows too; nothing is left that they do not have.
+            trusted = self.preparation.data.parts["select"]
+            networks = await self._train(whole, trusted, n_rounds, advanced)
             await commit_refit(self.cluster, training, judge, networks)
         except NeuralError as failure:
             training.note_refit(state="failed", error=str(failure))
@@ -187,11 +189,12 @@ class Retraining:
     async def _train(
         self,
         rows: Rows,
+        trusted: Rows,
         n_rounds: int,
         after: Callable[[int, Networks], Awaitable[bool]],
     ) -> Networks:
         """Train from the start on these rows, until `after` a round says no; the networks then."""
-        course = self.preparation.course(rows)
+        course = self.preparation.course(rows, trusted)
         workers = [slot for slot in self.cluster.slots.healthy("worker") if self._trains(slot)]
         if not workers:
             raise NoWorkers(
@@ -218,7 +221,8 @@ class Retraining:
 
     def _bundle(self, networks: Networks) -> Bundle:
         """Of a model that no prediction is asked of."""
-        return plain_bundle(networks, 0, self.preparation.decision.rule)
+        rule, robust = self.preparation.decision.rule, is_robust(self.cluster)
+        return plain_bundle(networks, 0, rule, robust=robust)
 
     async def _record(self, event: str) -> None:
         """Make durable how far the training is. Raises `StoreUnavailable`."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import anyio
 
+from flow_nexus_neural.coordination.consensus.gossip import GossipPolicy
 from flow_nexus_neural.coordination.consensus.registry import policy_in_force
 from flow_nexus_neural.data.partition import Shards
 from flow_nexus_neural.data.rows import Rows
@@ -20,7 +21,10 @@ from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGro
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.collect import Pace, prepare_all
+from flow_nexus_neural.engine.training.combining import Combiner
+from flow_nexus_neural.engine.training.delivery import Delivery
 from flow_nexus_neural.engine.training.exchange import Exchange, Recipe
+from flow_nexus_neural.engine.training.gossip import Gossip
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.engine.training.strategies import (
     ClientHistory,
@@ -29,6 +33,7 @@ from flow_nexus_neural.engine.training.strategies import (
     federated_round,
     local_sgd_round,
 )
+from flow_nexus_neural.engine.training.trusted_rows import Trusted, TrustedRows
 from flow_nexus_neural.engine.versions.loading import same_network
 from flow_nexus_neural.errors import NeuralError, NoWorkers, QuorumLost, RoundFailed
 
@@ -43,6 +48,7 @@ class Course:
     Attributes:
         rows: All rows to train on; shards are indices into them.
         cut: Divides these rows among workers.
+        trusted: Rows that no worker gets, for rules that need some.
         least_workers: Fewest workers of a round that the caller insists on; 1 when nothing was asked.
         run: Root of every seed.
     """
@@ -53,6 +59,7 @@ class Course:
     cut: Cut
     least_workers: int
     run: tuple[int, int]
+    trusted: Trusted | None = None
 
 
 @dataclass
@@ -78,6 +85,19 @@ class Rounds:
             config.aggregation_method,
             config.byzantine_f,
             exact="byzantine_f" not in config.chosen,
+        )
+        trusted = course.trusted
+        self.combiner = Combiner(
+            context=self.cluster.context,
+            policy=self.policy,
+            trusted=None if trusted is None else TrustedRows(self.cluster, trusted),
+            run=course.run,
+            local_epochs=config.local_epochs,
+        )
+        self._gossip = (
+            Gossip(self.cluster, self.exchange, self.policy, self.left_out)
+            if isinstance(self.policy, GossipPolicy)
+            else None
         )
         self._groups = dict(self.shards.groups)
         self._pace = Pace()
@@ -136,6 +156,7 @@ class Rounds:
             NoWorkers: No healthy worker with rows is left, or fewer than the caller insists on.
             RoundFailed: Too few delivered.
         """
+        await self.exchange.follow_links()
         members = self.members()
         await prepare_all(self.exchange, members, self.left_out)
         members = [
@@ -148,8 +169,14 @@ class Rounds:
                 "no healthy worker with a shard is left",
                 hint="deploy a worker with neural_node_deploy",
             )
+        self.combiner.begin_round(number)
         one_round = federated_round if self.course.config.federated else local_sgd_round
-        return await one_round(self._setting(), number, members)
+        work = await one_round(self._setting(), number, members)
+        if self._gossip is not None:
+            for key, held in work.states.items():
+                made = await self._gossip.barrier(self.networks[key], held)
+                work = work.with_aggregated(key, made)
+        return work
 
     def renewed(self, states: Mapping[str, ModelState]) -> dict[str, NetworkGroup]:
         """All network groups, those with a new state moved on to it."""
@@ -211,9 +238,17 @@ class Rounds:
                 group.start_soon(self.exchange.cancel, slot)
 
     async def release(self) -> None:
-        """Make workers forget their rows; nodes release the regions before the engine closes its own."""
+        """Make nodes forget their rows; they release the regions before the engine closes its own."""
         await self.exchange.release(list(self.cluster.slots))
+        if self.combiner.trusted is not None:
+            await self.combiner.trusted.release()
+        self.close()
+
+    def close(self) -> None:
+        """Give up every region and buffer."""
         self.exchange.close()
+        if self.combiner.trusted is not None:
+            self.combiner.trusted.close()
 
     async def _initial(
         self, members: Sequence[Slot], network: NetworkGroup, digests: dict[str, str]
@@ -249,7 +284,14 @@ class Rounds:
             asked=self._asked,
             pace=self._pace,
             left_out=self.left_out,
-            policy=self.policy,
+            delivery=self._gossip
+            or Delivery(
+                cluster=self.cluster,
+                exchange=self.exchange,
+                combiner=self.combiner,
+                left_out=self.left_out,
+                audited=self.cluster.spec.consensus == "proof-of-learning",
+            ),
         )
 
     def _moved_on(self, network: NetworkGroup, state: ModelState) -> NetworkGroup:

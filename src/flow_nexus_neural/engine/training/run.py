@@ -56,7 +56,7 @@ class TrainingRun:
     def __post_init__(self) -> None:
         self.context = self.cluster.context
         prepared = self.preparation
-        course = prepared.course(prepared.data.parts["train"])
+        course = prepared.course(prepared.data.parts["train"], prepared.data.parts["select"])
         self.rounds = Rounds(self.cluster, course, dict(prepared.networks), prepared.shards)
         evaluator = Evaluator(self.cluster, prepared.data.parts)
         self._judge = Judge(evaluator, prepared.data, prepared.decision.rule)
@@ -198,7 +198,7 @@ class TrainingRun:
         if not self.interrupted:  # else the nodes are stopped anyway
             await self.rounds.release()
             await self._judge.evaluator.release()
-        self.rounds.exchange.close()
+        self.rounds.close()
         self._judge.evaluator.close()
         training.end(status, error, self.context.timestamp())
         cluster.end_run()

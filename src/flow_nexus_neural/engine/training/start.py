@@ -17,6 +17,7 @@ from flow_nexus_neural.engine.storage.prepared_data import (
     write_prepared,
 )
 from flow_nexus_neural.engine.training.arguments import check_arguments
+from flow_nexus_neural.engine.training.gossip import check_mixing
 from flow_nexus_neural.engine.training.preparation import (
     Preparation,
     healthy_workers,
@@ -43,6 +44,7 @@ async def start_training(cluster: LiveCluster, request: TrainRequest) -> Trainin
         healthy_workers(cluster)
         async with cluster.changing:
             prepared = await prepare_training(cluster, request, len(cluster.state.trainings))
+            check_mixing(cluster, prepared.config.aggregation_method, prepared.networks.values())
             notes = await connect_for_training(cluster)
             cluster.state.refuse_ended()
             training = await _recorded(cluster, request, prepared)

@@ -4,10 +4,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import anyio
 from pydantic import JsonValue
 
-from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
 from flow_nexus_neural.coordination.consensus.tolerance import RobustPolicy
 from flow_nexus_neural.coordination.membership import slot_order
 from flow_nexus_neural.coordination.rounds import Client, sample_clients
@@ -16,10 +14,13 @@ from flow_nexus_neural.engine.reports import TrainingConfig
 from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
+from flow_nexus_neural.engine.training.base_states import BaseStates
 from flow_nexus_neural.engine.training.collect import Pace, collect
-from flow_nexus_neural.engine.training.exchange import Exchange, Task, revoke_base
+from flow_nexus_neural.engine.training.delivery import Delivery
+from flow_nexus_neural.engine.training.exchange import Exchange, Task
+from flow_nexus_neural.engine.training.gossip import Gossip
 from flow_nexus_neural.engine.training.left_out import LeftOut
-from flow_nexus_neural.engine.versions.aggregate import Aggregated, aggregate
+from flow_nexus_neural.engine.versions.aggregate import Aggregated
 from flow_nexus_neural.errors import NoWorkers
 from flow_nexus_neural.kernels.seeds import seed64
 from flow_nexus_neural.protocol.messages import Pass
@@ -52,7 +53,7 @@ class RoundSetting:
         least_workers: Fewest workers of a federated round that the caller insists on.
         run: Root of every seed of the training.
         groups: Capability group of each slot.
-        policy: How the updates of a network group become its next state.
+        delivery: The way that updates take to become the next state of a network group.
     """
 
     context: EngineContext
@@ -64,7 +65,7 @@ class RoundSetting:
     asked: ClientHistory
     pace: Pace
     left_out: LeftOut
-    policy: AggregationPolicy
+    delivery: Delivery | Gossip
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ async def local_sgd_round(setting: RoundSetting, number: int, members: Members) 
     n_steps = max(steps_of)
     stride = config.sync_every_steps or n_steps
     # Where workers vote, those with one step more must not be alone in a last part: it ends with the others'.
-    last = min(steps_of) if isinstance(setting.policy, RobustPolicy) else n_steps
+    last = min(steps_of) if isinstance(setting.delivery.policy, RobustPolicy) else n_steps
     current = {network.key: network for _, network in members}
     total: dict[str, Update] = {}
     excluded: dict[str, str] = {}
@@ -199,26 +200,26 @@ async def _exchange(
     dropout_seed: Callable[[str], int],
     min_contributors: int,
 ) -> RoundWork:
-    """Publish base states, collect updates, fold each network's in slot order."""
+    """Hand out base states where workers lack them, collect updates, combine each network's."""
     networks = {network.key: network for _, network in members}
-    bases = {
-        key: await setting.exchange.publish(network, network.state)
+    copied = {
+        key: setting.delivery.audited or setting.delivery.detour(network) is not None
         for key, network in networks.items()
-        if network.state is not None
     }
-    tasks = [
-        Task(
-            slot=slot,
-            network=network,
-            base=bases[network.key],
-            opt_step=network.state.opt_step if network.state else 0,
-            passes=passes(slot.name),
-            dropout_seed=dropout_seed(slot.name),
-            work=float(setting.exchange.rows_of(slot.name)),
-        )
-        for slot, network in members
-    ]
-    try:
+    async with BaseStates(setting.exchange, members) as bases:
+        tasks = [
+            Task(
+                slot=slot,
+                network=network,
+                base=bases.of(slot, network),
+                copied=copied[network.key],
+                opt_step=network.state.opt_step if network.state else 0,
+                passes=passes(slot.name),
+                dropout_seed=dropout_seed(slot.name),
+                work=float(setting.exchange.rows_of(slot.name)),
+            )
+            for slot, network in members
+        ]
         collected = await collect(
             setting.exchange,
             tasks,
@@ -227,16 +228,11 @@ async def _exchange(
             left_out=setting.left_out,
             context=setting.context,
         )
-    finally:
-        with anyio.CancelScope(shield=True):
-            for key, base in bases.items():
-                slots = [slot for slot, network in members if network.key == key]
-                await revoke_base(setting.exchange, slots, base)
     work = RoundWork({}, collected.updates, collected.excluded)
     for key, network in networks.items():
         own = [update for update in collected.updates if update.slot in network.slots]
         if own and network.state is not None:
-            made = await setting.context.offload(aggregate, network.state, own, setting.policy)
+            made = await setting.delivery.combine(network, own, collected.excluded.keys())
             work = work.with_aggregated(key, made)
     return work
 

@@ -45,7 +45,7 @@ def aggregate(base: ModelState, updates: Sequence[Update], policy: AggregationPo
     if not updates:
         raise RoundFailed("no worker delivered an update", hint="see neural_cluster_status")
     rows = [update.rows for update in updates]
-    combined = policy.combine(base.arrays, [update.state.arrays for update in updates], rows)
+    combined = policy.combine(base.arrays, [update.copied.arrays for update in updates], rows)
     excluded = {updates[k].slot: reason for k, reason in combined.excluded.items()}
     used = [update for update in updates if update.slot not in excluded]
     if not used:
@@ -56,7 +56,7 @@ def aggregate(base: ModelState, updates: Sequence[Update], policy: AggregationPo
     vectors = combined.vectors
     moments = {name: vectors.get(name, array) for name, array in base.moments.items()}
     state = replace(base, params=vectors["params"], buffers=vectors["buffers"], moments=moments)
-    step = averaged_step([u.state.opt_step for u in used], [u.rows for u in used])
+    step = averaged_step([u.opt_step for u in used], [u.rows for u in used])
     weights = combined.weights
     return Aggregated(
         state=replace(state, opt_step=step),

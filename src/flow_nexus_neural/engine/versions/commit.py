@@ -79,7 +79,7 @@ async def commit_round(
         StoreUnavailable: It could not be made durable; the former version stays.
     """
     version = cluster.committed.version + 1 if cluster.committed else 1
-    bundle = plain_bundle(candidate.networks, version, judge.rule)
+    bundle = plain_bundle(candidate.networks, version, judge.rule, robust=is_robust(cluster))
     verdict = await judge.round(candidate.networks, bundle)
     networks, blobs = await store_blobs(
         cluster, data[0], candidate.networks, candidate.renewed, judge.rule
@@ -238,8 +238,22 @@ async def store_blobs(
     return stored, blobs
 
 
-def plain_bundle(networks: Mapping[str, NetworkGroup], version: int, rule: DecisionRule) -> Bundle:
-    """A bundle with equal weights and without calibration."""
+def is_robust(cluster: LiveCluster) -> bool:
+    """Whether the answers of this cluster's nodes are combined as those of nodes that may lie."""
+    return cluster.spec.consensus == "byzantine"
+
+
+def plain_bundle(
+    networks: Mapping[str, NetworkGroup], version: int, rule: DecisionRule, *, robust: bool
+) -> Bundle:
+    """A bundle with equal weights and without calibration.
+
+    Args:
+        networks: With their slots.
+        version: Of the cluster.
+        rule: How classes are decided.
+        robust: Whether slots may lie.
+    """
     slots = [slot for network in networks.values() for slot in network.slots]
     return Bundle(
         version=version,
@@ -252,6 +266,7 @@ def plain_bundle(networks: Mapping[str, NetworkGroup], version: int, rule: Decis
         residual_median=None,
         error_correlation=None,
         rule=rule,
+        robust=robust,
     )
 
 

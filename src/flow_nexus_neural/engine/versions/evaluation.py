@@ -45,6 +45,7 @@ from flow_nexus_neural.vocabulary import (
     DEFAULT_THRESHOLD,
     Aggregation,
     Label,
+    Role,
 )
 
 Metrics = ClassificationMetrics | RegressionMetrics
@@ -70,11 +71,13 @@ class Evaluator:
     Attributes:
         parts: Rows by name; their regions are created at first use and closed by `close`.
         name: Of these rows in the nodes, which know regions by name; two that live at one time differ in it.
+        roles: Who may compute, the first of them before the others.
     """
 
     cluster: LiveCluster
     parts: Mapping[str, Rows]
     name: str = "part"
+    roles: tuple[Role, ...] = ("validator", "worker")
     _regions: dict[str, Region] = field(default_factory=dict)
     _names: dict[str, str] = field(default_factory=dict)
     _granted: dict[str, set[str]] = field(default_factory=dict)
@@ -106,20 +109,17 @@ class Evaluator:
         )
 
     def evaluator(self, failed: Sequence[Slot] = ()) -> Slot:
-        """The first healthy validator, else the first healthy worker, that is not in `failed`.
+        """The first healthy node of the first role, else of the next, that is not in `failed`.
 
         Raises:
-            NoWorkers: If there is neither.
+            NoWorkers: If there is none.
         """
-        candidates = [
-            *self.cluster.slots.healthy("validator"),
-            *self.cluster.slots.healthy("worker"),
-        ]
+        candidates = [slot for role in self.roles for slot in self.cluster.slots.healthy(role)]
         untried = [slot for slot in candidates if slot not in failed]
         if not untried:
             raise NoWorkers(
                 "no healthy node is left to evaluate the model",
-                hint="deploy a worker with neural_node_deploy",
+                hint=f"deploy a {self.roles[-1]} with neural_node_deploy",
             )
         return untried[0]
 

@@ -149,7 +149,16 @@ async def _held(calls: NodeCalls, slot: Slot, committed: CommittedVersion) -> Up
     if digest != network.digest:
         raise UpdateRejected(f"it holds other weights than version {committed.version}")
     rows = max(1, network.rows.get(slot.name, 1))
-    return Update(slot.name, state, digest, rows=rows, steps=0, loss=None, cpu_s=0.0)
+    return Update(
+        slot.name,
+        state,
+        digest,
+        rows=rows,
+        steps=0,
+        opt_step=state.opt_step,
+        loss=None,
+        cpu_s=0.0,
+    )
 
 
 def _entry(

@@ -103,7 +103,7 @@ async def commit_refit(
     stored, blobs = await store_blobs(
         cluster, last.schema, {**last.networks, **renewed}, changed, rule
     )
-    plain = plain_bundle(stored, version, rule)
+    plain = plain_bundle(stored, version, rule, robust=last.bundle.robust)
     refitted = replace(
         last,
         version=version,
@@ -172,7 +172,8 @@ async def _restore(
     stored, blobs = await store_blobs(
         cluster, last.schema, {**last.networks, **networks}, changed, judge.rule
     )
-    bundle, found = await judge.finish(stored, plain_bundle(stored, last.version + 1, judge.rule))
+    plain = plain_bundle(stored, last.version + 1, judge.rule, robust=last.bundle.robust)
+    bundle, found = await judge.finish(stored, plain)
     restored = _measured(
         replace(
             last,

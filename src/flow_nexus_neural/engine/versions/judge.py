@@ -10,6 +10,7 @@ from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.reports import Evaluation
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.version import Bundle
+from flow_nexus_neural.engine.versions.by_client import median_score
 from flow_nexus_neural.engine.versions.calibration import calibrated_bundle
 from flow_nexus_neural.engine.versions.evaluation import (
     Evaluator,
@@ -32,7 +33,8 @@ class Verdict:
 
     Attributes:
         validation: Score on `select` rows; None values if the data have none. Never on test rows, because the
-            best round is selected by it and the test score would be biased.
+            best round is selected by it and the test score would be biased. Where clients may lie, the median
+            of their scores.
         test: Score on test rows.
         evaluation: The evaluation on test rows, as status reports it.
     """
@@ -110,7 +112,9 @@ class Judge:
         logits: Mapping[str, Mapping[str, Logits]],
     ) -> Score:
         answers = self._answers(networks, bundle, logits, "select", DEFAULT_AGGREGATION)
-        return score(measure(self.schema, answers, self.data.parts["select"]))
+        rows = self.data.parts["select"]
+        by_client = median_score(self.schema, answers, rows) if bundle.robust else None
+        return by_client or score(measure(self.schema, answers, rows))
 
     async def finish(
         self, networks: Mapping[str, NetworkGroup], bundle: Bundle

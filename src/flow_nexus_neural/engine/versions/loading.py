@@ -45,9 +45,11 @@ async def load(
     """
     name = serving_name(parity)
     if slot.built.get(name) != network.plan_digest:
-        await calls.ask(slot, Build(network=name, plan=network.plan, seed=0), BUILD)
+        built, _ = await calls.ask(slot, Build(network=name, plan=network.plan, seed=0), BUILD)
         slot.note_built(name, network.plan_digest)
+        slot.note_offered(built.digest)
     await calls.grant(slot, region)
+    slot.note_offered(network.digest or "")  # before it can answer with them
     reply, _ = await calls.ask(slot, Load(network=name, region=region.key), LOAD)
     calls.pulled(region.nbytes)
     await calls.revoke(slot, region.key)  # the node has copied the weights

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from flow_nexus_neural.coordination.quorum import liars_tolerated
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.state.version import Bundle
 from flow_nexus_neural.kernels.class_weight import without_class_weight
@@ -36,7 +37,7 @@ class Served:
         return self.final is not self.raw
 
 
-def serve(
+def serve(  # noqa: PLR0913 - what answered, beside what was asked
     bundle: Bundle,
     schema: DataSchema,
     aggregation: Aggregation,
@@ -44,6 +45,7 @@ def serve(
     weights: Sequence[float],
     *,
     expected_weight: float | None = None,
+    n_expected: int | None = None,
 ) -> Served:
     """Combine the outputs of slots as a prediction does.
 
@@ -54,6 +56,10 @@ def serve(
         logits: [K, R, O] outputs of the slots that answered, in slot order.
         weights: [K] their weights.
         expected_weight: Sum of the weights of all slots that were asked; None if all answered.
+        n_expected: How many that were; None if all answered.
+
+    Raises:
+        QuorumLost: If no slot with weight answered; of a robust bundle, if 2 f or fewer of n >= 3 f + 1 did.
     """
     raw = fuse(
         aggregation,
@@ -63,6 +69,9 @@ def serve(
         expected_weight=expected_weight,
         scale=target_scale(schema, bundle.residual_median),
         rule=bundle.rule,
+        f=liars_tolerated(len(logits) if n_expected is None else n_expected)
+        if bundle.robust
+        else 0,
     )
     calibrator = bundle.calibrators.get(aggregation)
     if calibrator is None or raw.probabilities is None:

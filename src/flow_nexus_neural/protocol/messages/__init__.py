@@ -13,6 +13,14 @@ from typing import Annotated
 
 from pydantic import Field
 
+from flow_nexus_neural.protocol.messages.folding import (
+    MAX_PARTS,
+    MAX_SOURCES,
+    Fold,
+    Folded,
+    FoldPart,
+    FoldSource,
+)
 from flow_nexus_neural.protocol.messages.links import (
     LINK_LAYOUT,
     Announce,
@@ -55,7 +63,7 @@ from flow_nexus_neural.protocol.messages.work import (
 )
 
 Reply = Annotated[
-    Ready | Pong | Done | Built | Weights | Loaded | Trained | Outputs | Observed | Failed,
+    Ready | Pong | Done | Built | Weights | Loaded | Trained | Outputs | Observed | Folded | Failed,
     Field(discriminator="kind"),
 ]
 
@@ -64,7 +72,7 @@ TransportRequest = Grant | Revoke | Shutdown
 """Answered by `protocol.dispatch`, independently of the node's service."""
 
 ServiceRequest = (
-    Ping | Cancel | Build | GetWeights | Load | Train | Infer | Predict | Announce | Observe
+    Ping | Cancel | Build | GetWeights | Load | Train | Infer | Predict | Announce | Observe | Fold
 )
 """Answered by the node's service, `node.service`."""
 
@@ -74,7 +82,9 @@ __all__ = [
     "LINK_LAYOUT",
     "MAX_CPU_S",
     "MAX_LOSS",
+    "MAX_PARTS",
     "MAX_ROUNDING",
+    "MAX_SOURCES",
     "NODE_BATCH_SIZE",
     "NODE_LEARNING_RATE",
     "Announce",
@@ -85,6 +95,10 @@ __all__ = [
     "Digest",
     "Done",
     "Failed",
+    "Fold",
+    "FoldPart",
+    "FoldSource",
+    "Folded",
     "GetWeights",
     "Grant",
     "Infer",

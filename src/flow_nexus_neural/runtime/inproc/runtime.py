@@ -41,6 +41,8 @@ class InprocRuntime(ManagedRuntime[InprocNode]):
         faults: Planned faults; None for no fault.
         inline: Run every service on the event loop, without threads.
         places: Nodes that may train at one time; by default the processors of this machine, inline 4.
+        peer_views: Let the engine take the relayed views for direct ones, so that exchanges over links can be
+            simulated.
         on_event: Called with (slot, direction, kind) for every message and for the end of every node.
     """
 
@@ -53,13 +55,17 @@ class InprocRuntime(ManagedRuntime[InprocNode]):
         *,
         inline: bool = False,
         places: int | None = None,
+        peer_views: bool = False,
         on_event: OnEvent | None = None,
     ) -> None:
         self._worker: Worker = InlineWorker() if inline else ThreadWorker()
         isolation = self._worker.isolation
         default = _INLINE_PLACES if inline else processors()
         super().__init__(
-            Capabilities(places=places or default, isolation=isolation.level), isolation
+            Capabilities(
+                places=places or default, isolation=isolation.level, peer_views=peer_views
+            ),
+            isolation,
         )
         self._factory = service_factory
         self._faults = faults or FaultPlan()

@@ -101,6 +101,18 @@ async def test_a_link_has_a_measured_latency_and_a_planned_one_has_none(tmp_path
         assert {edge.latency_ms for edge in later.edges} == {None}
 
 
+async def test_under_gossip_advice_is_of_the_workers_that_mix(tmp_path):
+    async with running(tmp_path, 5, init={"consensus": "gossip"}) as w:
+        await w.deploy("validator")
+        await w.connect("star")
+        (said,) = connect_report(w.cluster, "star", APPLIED).advice
+        assert "5 workers in a star" in said
+        assert "spectral gap 0.2" in said  # neither the engine nor the validator is a hub of theirs
+        w.slots["worker-4"].fail("dead")
+        (said,) = connect_report(w.cluster, "star", APPLIED).advice
+        assert "spectral gap 0.25" in said
+
+
 async def test_a_planned_change_is_pending_and_says_that_it_waits(tmp_path):
     async with running(tmp_path, 3) as w:
         await w.connect("mesh")

@@ -1,11 +1,17 @@
 """What a mode promises rests on the nodes that live now and on the rule of the latest training."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from flow_nexus_neural.engine.nodes.guarantees import guarantees
 from tests.unit.engine.building import cluster_state, live, slot, training
+
+
+def system(*, peer_views):
+    """A runtime whose nodes can read each other, or not."""
+    return SimpleNamespace(capabilities=SimpleNamespace(peer_views=peer_views))
 
 
 def cluster(*names, healthy=True, **init):
@@ -22,7 +28,27 @@ def test_only_workers_that_live_count():
     assert guarantees(made).n == 2
 
 
-@pytest.mark.parametrize("mode", ["proof-of-learning", "raft", "gossip"])
+@pytest.mark.parametrize(
+    ("method", "holds"), [("gossip", True), ("push_sum", True), ("federated_averaging", False)]
+)
+def test_gossip_holds_where_two_can_mix_whoever_trains(method, holds):
+    made = cluster("worker-0", "worker-1", "worker-2", consensus="gossip")
+    made.context.runtime = system(peer_views=True)
+    assert guarantees(made).holds is True
+    latest = training()
+    changes = {"aggregation_method": method, "clients_per_round": 1}
+    latest.config = latest.config.model_copy(update=changes)
+    made.state.add_training(latest, new_networks=1)
+    assert guarantees(made).holds is holds
+    made.context.runtime = system(peer_views=False)
+    assert guarantees(made).holds is False
+    for name in ("worker-0", "worker-1"):
+        made.slots[name].fail("dead")
+    made.context.runtime = system(peer_views=True)
+    assert guarantees(made).holds is False
+
+
+@pytest.mark.parametrize("mode", ["proof-of-learning", "raft"])
 def test_no_mode_claims_to_hold_before_it_is_built(mode):
     found = guarantees(cluster(*(f"worker-{n}" for n in range(7)), consensus=mode))
     assert (found.mode, found.holds, found.f_tolerated) == (mode, False, 0)

@@ -137,3 +137,49 @@ def test_metrics_of_numbers_are_in_the_unit_of_the_target():
     found = tally.measured(REQUEST)
     assert (found.mae, found.rmse) == (pytest.approx(2.0), pytest.approx(np.sqrt(5)))
     assert found.accuracy is found.log_loss is None
+
+
+def robust_answer(task, logits, used):
+    """An answer of four slots of which one may lie, with these logits of each that answered."""
+    names = tuple(f"worker-{k}" for k in range(4))
+    weights = dict.fromkeys(names, 0.25)
+    networks = [network(f"c{k}", (name,), task, f"d{k}") for k, name in enumerate(names)]
+    return Answer(
+        committed=committed(networks, bundle(weights, robust=True), task),
+        request=REQUEST.model_copy(update={"aggregation": "majority"}),
+        adapted=adapted(len(logits[0]), is_list=True),
+        slots=[slot(name) for name in names],
+        logits={
+            name: np.array(values, dtype=float)
+            for name, values in zip(names[:used], logits, strict=True)
+        },
+        latency_ms=dict.fromkeys(names[:used], 1.0),
+        excluded=dict.fromkeys(names[used:], "late"),
+        weights=weights,
+        elapsed_ms=1.0,
+    )
+
+
+ONE_EACH = [
+    [row, np.log([0.7, 0.2, 0.1])] for row in np.log(np.full((3, 3), 0.1) + 0.7 * np.eye(3))
+]
+
+
+@pytest.mark.parametrize(("used", "decided"), [(3, [False, True]), (2, [False, False])])
+def test_rows_without_a_quorum_are_empty_in_the_file_and_counted_apart(used, decided):
+    answer = robust_answer("multiclass", ONE_EACH[:used], used)
+    made_of = served(answer)
+    made = report("dnc", "prd", answer, made_of)
+    schema = answer.committed.schema
+    cells = output_cells(output_columns(schema, []), made, 0, [True, True], [])
+    assert [value is not None for value in cells[1]] == decided
+    assert [value is not None for value in cells[2]] == decided
+    assert all((value is not None) == (used == 3) for column in cells[3:6] for value in column)
+    tally = Tally(schema, FileLabels("y", np.array([0.0, 0.0]), []))
+    tally.add(made, made_of.final, answer.adapted, np.array([True, True]))
+    assert (tally.without, tally.undecided) == (2 - sum(decided),) * 2
+    assert sum(tally.classes.values()) == sum(decided)
+    told = report_of_all("dnc", "prd", answer.request, answer.committed, tally, 5.0)
+    assert told.quorum.model_dump() == {"needed": 3, "got": used, "f": 1}
+    measured = tally.measured(answer.request)
+    assert (measured.rows if measured else 0) == sum(decided)

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from flow_nexus_neural.engine.prediction.question import Question, judged
+from flow_nexus_neural.engine.prediction.question import Question, judged, put
 from flow_nexus_neural.protocol.messages import Outputs
+from tests.doubles.linear_service import LinearService
 from tests.unit.engine.building import bundle, committed, network
+from tests.unit.engine.running import running, virtual_time
 
 OWN = network()
 VERSION = committed([OWN], bundle({"worker-0": 1.0}))
@@ -13,12 +15,12 @@ RIGHT = np.array([[0.5], [-0.5]], "f4")
 OTHER = "f" * 64
 
 
-def outcome(y=RIGHT, digest=None, *, usual=True, in_force=True):
+def outcome(y=RIGHT, digest=None, *, usual=True, to_blame=True):
     question = Question(VERSION, np.zeros((2, 2), "f4"), usual)
     arrays = {} if y is None else {"y": y}
     digest = OWN.digest if digest is None else digest
     reply = Outputs.model_construct(kind="outputs", digest=digest)
-    return judged(OWN, question, (reply, arrays), in_force=in_force)
+    return judged(OWN, question, (reply, arrays), to_blame=to_blame)
 
 
 def test_a_right_answer_is_handed_over_in_double_precision():
@@ -50,7 +52,7 @@ def test_an_answer_that_no_honest_node_gives_counts_against_it(answer, reason):
     "answer",
     [
         {"y": RIGHT * np.inf, "usual": False},  # a record beyond all training rows may overflow
-        {"digest": OTHER, "in_force": False},  # the next version was loaded meanwhile
+        {"digest": OTHER, "to_blame": False},  # the next version was loaded meanwhile
     ],
 )
 def test_an_answer_that_an_honest_node_can_give_is_left_out_and_not_counted(answer):
@@ -64,3 +66,35 @@ def test_the_engine_asks_again_with_one_record_only():
     part = whole.first_row()
     assert part.x.shape == (1, 2)
     assert (part.committed, part.usual) == (whole.committed, whole.usual)
+
+
+@pytest.fixture
+def anyio_backend():
+    return virtual_time()
+
+
+class Inventive(LinearService):
+    """Answers with a digest that no version ever had."""
+
+    def handle(self, request, arrays, poll):
+        reply, sent = super().handle(request, arrays, poll)
+        if request.kind == "predict":
+            reply = reply.model_copy(update={"digest": "ab" * 32})
+        return reply, sent
+
+
+@pytest.mark.parametrize(("kind", "conduct"), [(LinearService, None), (Inventive, "refused")])
+@pytest.mark.anyio
+async def test_of_a_version_that_was_replaced_only_an_invented_digest_counts_against_a_node(
+    tmp_path, kind, conduct
+):
+    async with running(tmp_path, 1, service=lambda spec: kind()) as w:
+        await w.train()
+        former = w.committed
+        await w.train()
+        assert former.digests != w.committed.digests
+        question = Question(former, np.zeros((1, 3), "f4"), usual=True)
+        found = await put(w.cluster, w.slots["worker-0"], question)
+        assert found.logits is None
+        assert "another version" in found.reason
+        assert found.conduct == conduct

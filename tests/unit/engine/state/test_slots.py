@@ -6,6 +6,7 @@ import pytest
 
 from flow_nexus_neural.engine.state.slots import (
     MAX_ERROR_LENGTH,
+    MAX_OFFERED,
     SlotBook,
     kind_of,
     vertex_order,
@@ -225,3 +226,15 @@ def test_the_census_counts_the_healthy_of_all_by_role():
     made.add(slot("worker-1"))
     made.add(healthy("validator-0"))
     assert made.census() == "1 of 2 workers, 1 of 1 validators"
+
+
+def test_the_weights_that_a_process_was_offered_are_forgotten_with_it_and_are_not_endless():
+    made = healthy()
+    for k in range(MAX_OFFERED + 3):
+        made.note_offered(f"d{k}")
+        made.note_offered(f"d{k}")
+    assert len(made.offered) == MAX_OFFERED
+    assert "d2" not in made.offered
+    assert f"d{MAX_OFFERED + 2}" in made.offered
+    made.attach(PROCESS, 2.0)
+    assert not made.offered

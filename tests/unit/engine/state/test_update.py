@@ -11,7 +11,9 @@ from tests.unit.engine.building import network, state
 def update():
     of = network()
     made = state(of.plan)
-    return Update("worker-0", made, of.digest_of(made), rows=12, steps=3, loss=0.5, cpu_s=0.1)
+    return Update(
+        "worker-0", made, of.digest_of(made), rows=12, steps=3, opt_step=3, loss=0.5, cpu_s=0.1
+    )
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Update)])

@@ -2,19 +2,20 @@
 
 import pytest
 
+from flow_nexus_neural.coordination.consensus.gossip import GOSSIP, PUSH_SUM
 from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.engine.training.aggregation_rule import (
     aggregation_rule,
+    asks_all,
     find_rule,
-    is_robust,
 )
-from flow_nexus_neural.errors import InvalidArguments, NotAvailable
+from flow_nexus_neural.errors import InvalidArguments, NotAvailable, UnsupportedCombination
 from tests.unit.engine.training.test_arguments import config
 
 
-def rule(n, consensus="proof-of-learning", **more):
+def rule(n, consensus="proof-of-learning", *, trusted=False, **more):
     asked = TrainRequest(cluster_id="c", dataset="d", **more)
-    found = aggregation_rule(asked, consensus, n)
+    found = aggregation_rule(asked, consensus, n, trusted=trusted)
     return found.name, found.f, found.exact
 
 
@@ -24,6 +25,14 @@ def test_without_a_name_the_consensus_decides():
     assert rule(2, "byzantine") == ("auto", 0, False)
     assert rule(11, "byzantine", aggregation_method="fedavg") == ("federated_averaging", 0, False)
     assert rule(11, "raft", aggregation_method="nnm+krum") == ("nnm+krum", 3, False)
+
+
+def test_rules_are_selected_by_trusted_rows_where_there_are_some_and_nobody_names_a_rule():
+    assert rule(11, "byzantine", trusted=True) == ("validated", 3, False)
+    assert rule(2, "byzantine", trusted=True) == ("validated", 0, False)
+    assert rule(11, "byzantine", trusted=True, byzantine_f=2) == ("validated", 2, True)
+    assert rule(11, "byzantine", trusted=True, aggregation_method="auto") == ("auto", 3, False)
+    assert rule(11, "raft", trusted=True) == ("federated_averaging", 0, False)
 
 
 def test_a_given_number_is_taken():
@@ -59,7 +68,7 @@ def test_a_rule_that_cannot_keep_its_number_is_refused_with_a_way_out(n, more, w
     assert way_out in caught.value.hint
 
 
-@pytest.mark.parametrize("method", ["fltrust", "FedProx", "bucketing"])
+@pytest.mark.parametrize("method", ["FedProx", "bucketing"])
 def test_what_this_version_lacks_is_not_called_unknown(method):
     with pytest.raises(NotAvailable, match=method):
         find_rule(method, "byzantine")
@@ -68,10 +77,36 @@ def test_what_this_version_lacks_is_not_called_unknown(method):
     assert "'caf' (exact_caf, covariance_filter)" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("method", "consensus", "why"),
+    [
+        ("krum", "gossip", "neighbours only"),
+        ("nnm+caf", "gossip", "neighbours only"),
+        ("push_sum", "raft", "belongs to consensus gossip"),
+        ("gossip", "byzantine", "belongs to consensus gossip"),
+    ],
+)
+def test_a_rule_that_contradicts_the_consensus_is_refused_with_a_way_out(method, consensus, why):
+    with pytest.raises(UnsupportedCombination, match=why) as caught:
+        find_rule(method, consensus)
+    assert "leave aggregation_method out" in caught.value.hint
+
+
+def test_under_gossip_the_mean_is_what_neighbours_mix_to_and_all_train():
+    for method in (None, "fedavg", "federated_averaging", "gossip", "Metropolis-Hastings"):
+        assert find_rule(method, "gossip") is GOSSIP
+    assert find_rule("push-sum", "gossip") is PUSH_SUM
+    assert asks_all(TrainRequest(cluster_id="c", dataset="d"), "gossip")
+    liars = TrainRequest(cluster_id="c", dataset="d", byzantine_f=1)
+    with pytest.raises(InvalidArguments, match="gossip tolerates no lying worker") as caught:
+        aggregation_rule(liars, "gossip", 5)
+    assert "consensus byzantine" in caught.value.hint
+
+
 def test_a_robust_rule_asks_every_worker_and_counts_the_votes_of_a_round():
     robust = {"federated": True, "aggregation_method": "trimmed_mean"}
-    assert not is_robust(TrainRequest(cluster_id="c", dataset="d"), "raft")
-    assert is_robust(TrainRequest(cluster_id="c", dataset="d"), "byzantine")
+    assert not asks_all(TrainRequest(cluster_id="c", dataset="d"), "raft")
+    assert asks_all(TrainRequest(cluster_id="c", dataset="d"), "byzantine")
     assert config(eligible=11, federated=True).clients_per_round == 5
     found = config(eligible=11, **robust)
     assert (found.clients_per_round, found.byzantine_f) == (11, 3)

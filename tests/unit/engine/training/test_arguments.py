@@ -186,3 +186,10 @@ def test_workers_average_about_four_times_an_epoch(rows, batch, steps):
 )
 def test_the_partition_in_force(more, has_clients, expected):
     assert resolve_partition(request(**more), has_clients=has_clients) == expected
+
+
+def test_the_rule_of_gossip_may_be_named_where_training_is_not_federated():
+    named = request(federated=False, aggregation_method="push_sum")
+    check_arguments(named, "gossip")
+    with pytest.raises(InvalidArguments, match="belongs to federated training"):
+        check_arguments(named, "byzantine")

@@ -8,7 +8,7 @@ from flow_nexus_neural.engine.calls.deadlines import CANCEL
 from flow_nexus_neural.engine.patience import Patience
 from flow_nexus_neural.engine.ports import Ports
 from flow_nexus_neural.engine.training.collect import Pace, collect, prepare_all
-from flow_nexus_neural.engine.training.exchange import Task
+from flow_nexus_neural.engine.training.exchange import Base, Task
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.errors import RoundFailed
 from flow_nexus_neural.protocol.messages import Pass
@@ -50,7 +50,8 @@ def task(base, slot, work=10.0):
     return Task(
         slot=slot,
         network=START,
-        base=base,
+        base=Base(base.key if base else "base", base),
+        copied=True,
         opt_step=0,
         passes=(Pass(order_seed=slot_seed(slot)),),
         dropout_seed=1,

@@ -7,7 +7,8 @@ import pytest
 from flow_nexus_neural.engine.patience import Patience
 from flow_nexus_neural.engine.ports import Ports
 from flow_nexus_neural.engine.state.update import Update
-from flow_nexus_neural.engine.training.exchange import TRAINING, Task, mean_loss, revoke_base
+from flow_nexus_neural.engine.training.base_states import BaseStates
+from flow_nexus_neural.engine.training.exchange import TRAINING, Task, mean_loss
 from flow_nexus_neural.errors import NodeDied, NodeError, UpdateRejected
 from flow_nexus_neural.protocol.messages import Failed, Pass, Weights
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
@@ -42,24 +43,22 @@ class Services(dict):
         return self[spec.slot]
 
 
-async def one_update(w, made, name="worker-0", passes=ONE_EPOCH, start=START):
+async def one_update(w, made, name="worker-0", passes=ONE_EPOCH, start=START, *, copied=True):
     slot = w.slots[name]
     await made.prepare(slot, start)
-    base = await made.publish(start, start.state)
-    try:
+    async with BaseStates(made, [(slot, start)]) as bases:
         return await made.train(
             Task(
                 slot=slot,
                 network=start,
-                base=base,
+                base=bases.of(slot, start),
+                copied=copied,
                 opt_step=start.state.opt_step,
                 passes=passes,
                 dropout_seed=3,
                 work=1.0,
             )
         )
-    finally:
-        await revoke_base(made, [slot], base)
 
 
 async def test_a_worker_is_built_and_granted_once_per_process(tmp_path):
@@ -297,7 +296,9 @@ async def test_who_does_not_obey_a_cancellation_is_killed_and_who_refuses_lives(
 
 
 def update(loss, rows):
-    return Update("worker-0", START.state, "d", rows=rows, steps=1, loss=loss, cpu_s=0.0)
+    return Update(
+        "worker-0", START.state, "d", rows=rows, steps=1, opt_step=1, loss=loss, cpu_s=0.0
+    )
 
 
 def test_the_training_loss_is_the_mean_over_rows_and_unknown_when_one_is():

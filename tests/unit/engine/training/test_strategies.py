@@ -9,6 +9,8 @@ from flow_nexus_neural.engine.patience import Patience
 from flow_nexus_neural.engine.ports import Ports
 from flow_nexus_neural.engine.reports import TrainingConfig
 from flow_nexus_neural.engine.training.collect import Pace, prepare_all
+from flow_nexus_neural.engine.training.combining import Combiner
+from flow_nexus_neural.engine.training.delivery import Delivery
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.engine.training.strategies import (
     ClientHistory,
@@ -100,7 +102,13 @@ async def one_round(w, round_, *, least=1, policy=None, groups=None, sizes=SIZES
         asked=history,
         pace=Pace(),
         left_out=left_out,
-        policy=policy or FederatedAveraging(),
+        delivery=Delivery(
+            cluster=w.cluster,
+            exchange=made,
+            combiner=Combiner(w.engine.context, policy or FederatedAveraging(), None, RUN, 1),
+            left_out=left_out,
+            audited=False,
+        ),
     )
     members = [(slot, START) for slot in w.slots.healthy("worker")]
     await prepare_all(made, members, left_out)
@@ -342,7 +350,13 @@ async def test_each_network_group_is_folded_from_its_own_workers_only(tmp_path):
             ClientHistory(),
             Pace(),
             LeftOut(),
-            FederatedAveraging(),
+            Delivery(
+                w.cluster,
+                made,
+                Combiner(w.engine.context, FederatedAveraging(), None, RUN, 1),
+                LeftOut(),
+                audited=False,
+            ),
         )
         work = await federated_round(setting, NUMBER, members)
         own = {update.slot: update.state.params for update in work.updates}

@@ -20,7 +20,16 @@ BASE = state(OF.plan, seed=0, opt_step=4)
 
 def update(number, rows=10, opt_step=9, **arrays):
     made = replace(state(OF.plan, seed=number + 1, opt_step=opt_step), **arrays)
-    return Update(f"worker-{number}", made, "d", rows=rows, steps=5, loss=0.1, cpu_s=0.0)
+    return Update(
+        f"worker-{number}",
+        made,
+        "d",
+        rows=rows,
+        steps=5,
+        opt_step=made.opt_step,
+        loss=0.1,
+        cpu_s=0.0,
+    )
 
 
 class LeavesOut:

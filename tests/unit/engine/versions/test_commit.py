@@ -30,7 +30,7 @@ def test_before_calibration_every_slot_weighs_the_same():
         "c0": network(slots=("worker-0", "worker-2")),
         "c1": network("c1", slots=("worker-1",), digest="d1"),
     }
-    made = plain_bundle(networks, 7, DecisionRule(0.3))
+    made = plain_bundle(networks, 7, DecisionRule(0.3), robust=False)
     assert made.rule.threshold == 0.3
     assert made.slot_weights == dict.fromkeys(
         ("worker-0", "worker-2", "worker-1"), pytest.approx(1 / 3)

@@ -42,6 +42,7 @@ from flow_nexus_neural.engine.storage.persisted.reading import (
 from flow_nexus_neural.engine.storage.persisted.training_shapes import (
     StoredConfig,
     StoredData,
+    StoredGossip,
     StoredProgress,
     StoredResult,
     StoredRound,
@@ -63,6 +64,7 @@ __all__ = [
     "StoredData",
     "StoredDataset",
     "StoredFinal",
+    "StoredGossip",
     "StoredNetwork",
     "StoredPart",
     "StoredProgress",

@@ -79,6 +79,7 @@ class StoredBundle(Stored):
     error_correlation: float | None = None
     threshold: float = 0.5
     class_weight: tuple[float, ...] = ()
+    robust: bool = False
 
 
 class StoredVersion(Stored):

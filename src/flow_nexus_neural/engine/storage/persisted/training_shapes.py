@@ -86,6 +86,21 @@ class StoredScrutiny(Stored):
     clients: dict[str, tuple[str, ...]] = {}
 
 
+class StoredGossip(Stored):
+    """What the barriers of a training under gossip saw."""
+
+    rounds: int = 0
+    network: str | None = None
+    members: int = 0
+    spectral_gap: float | None = None
+    diameter: int | None = None
+    connected: bool = False
+    push_sum: bool = False
+    mixing_steps: int = 1
+    consensus_distance: float | None = None
+    doubled: tuple[int, ...] = ()
+
+
 class StoredProgress(StoredPart):
     """How far a training is, and what it led to; `folds` and `refit` hold reports by name."""
 
@@ -98,6 +113,7 @@ class StoredProgress(StoredPart):
     best_loss: float | None = None
     steps: int = 0
     scrutiny: StoredScrutiny = StoredScrutiny()
+    gossip: StoredGossip = StoredGossip()
     digest_before: str | None = None
     digest_after: str | None = None
     result: StoredResult | None = None

@@ -2,6 +2,7 @@
 
 from flow_nexus_neural.engine.storage.persisted.reading import read
 from flow_nexus_neural.engine.storage.persisted.training_shapes import (
+    StoredGossip,
     StoredProgress,
     StoredRound,
     StoredScrutiny,
@@ -13,6 +14,13 @@ def test_what_a_rule_saw_of_its_workers_is_kept_with_the_progress():
     seen = StoredScrutiny(rules={"auto": 2}, workers={"worker-1": StoredSeen(updates=2, far=1)})
     progress = StoredProgress(rounds_done=2, scrutiny=seen)
     assert read(StoredProgress, progress.to_json()) == progress
+
+
+def test_how_far_apart_workers_were_is_kept_and_an_older_row_says_nothing_of_it():
+    seen = StoredGossip(rounds=3, network="c0", consensus_distance=0.02, doubled=(1, 2))
+    progress = StoredProgress(rounds_done=3, gossip=seen)
+    assert read(StoredProgress, progress.to_json()) == progress
+    assert read(StoredProgress, {"rounds_done": 3}).gossip == StoredGossip()
 
 
 def test_a_round_that_measured_nothing_says_null():

@@ -1,0 +1,123 @@
+"""A validator selects the rule of each round, or makes an update of its own, and liars are withstood."""
+
+import pytest
+
+from flow_nexus_neural.errors import InvalidArguments
+from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
+from tests.sim.attackers import ATTACKS, Gang
+from tests.sim.simulated import blobs, world
+from tests.sim.test_outvoted_liars import CLASSES, LAYERS, LIARS, WORKERS, digits
+from tests.sim.test_poisoned_clients import folder
+
+__all__ = ["digits", "folder"]
+pytestmark = pytest.mark.anyio
+
+OPTIONS = {
+    "epochs": 20,
+    "local_epochs": 2,
+    "learning_rate": 0.05,
+    "batch_size": 16,
+    "optimizer": "sgd",
+    "partition": "dirichlet:0.5",
+}
+ENOUGH = blobs(1000)
+
+
+async def attacked(tmp_path, data, attack, **more):
+    """Status and versions of a training in which two of eleven workers attack, and a validator does not."""
+    lie, flips = ATTACKS[attack]
+    gang = Gang(() if attack == "none" else LIARS, lie, flips=CLASSES if flips else 0)
+    async with world(tmp_path, service=gang.service) as w:
+        cluster = await w.cluster(WORKERS, layers=LAYERS, consensus="byzantine")
+        await w.deploy(cluster, "validator")
+        status = await w.train(cluster, data, **OPTIONS | more)
+        versions = await w.round_versions(cluster)
+    assert status.training_status == "completed", status.training_error
+    return status, versions
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+async def test_with_a_validator_rules_are_selected_and_learn_although_two_attack(
+    tmp_path, digits, attack
+):
+    status, versions = await attacked(tmp_path, digits, attack)
+    assert status.global_accuracy > 0.85
+    assert {entry["rule"] for entry in versions} == {"validated"}
+    chosen = [entry["evidence"]["selection"]["chosen"] for entry in versions]
+    assert all(
+        entry["evidence"]["rule"] == name.partition(",")[0]
+        for entry, name in zip(versions, chosen, strict=True)
+    )
+    report = status.consensus_report["byzantine"]
+    counted = {
+        rule: [c.partition(",")[0] for c in chosen].count(rule) for rule in report["rule_histogram"]
+    }
+    assert report["rule_histogram"] == counted
+    assert report["rule_last"] == chosen[-1].partition(",")[0]
+    if attack == "none":
+        assert chosen.count("mean") > 15, "the mean is thrown away for nothing"
+    if attack == "FOE 10":
+        assert "mean" not in chosen
+        assert {one["slot"] for one in report["suspected"]} == set(LIARS)
+
+
+async def test_a_trusted_update_withstands_what_takes_the_mean_away(tmp_path, digits):
+    status, versions = await attacked(tmp_path, digits, "FOE 10", aggregation_method="fltrust")
+    assert status.global_accuracy > 0.85
+    assert {entry["evidence"]["rule"] for entry in versions} == {"fltrust"}
+    assert {one["slot"] for one in status.consensus_report["byzantine"]["suspected"]} == set(LIARS)
+
+
+async def test_the_rows_of_lying_clients_select_nothing_unasked(tmp_path, folder):
+    place = folder(None)
+    async with world(tmp_path / "state", allow_paths=(place.parent,)) as w:
+        cluster = await w.cluster(WORKERS, layers=LAYERS, consensus="byzantine")
+        await w.deploy(cluster, "validator")
+        report = await w.start(cluster, str(place), epochs=1)
+        assert report.config.partition == "client"
+        assert report.config.aggregation_method == "auto"
+        await w.done(cluster)
+
+
+async def test_a_validator_that_dies_leaves_the_rounds_to_auto_and_the_evidence_says_so(tmp_path):
+    faults = FaultPlan().kill("validator-0", "infer", nth=9)
+    async with world(tmp_path, faults) as w:
+        cluster = await w.cluster(5, consensus="byzantine")
+        await w.deploy(cluster, "validator")
+        status = await w.train(cluster, ENOUGH, epochs=3)
+        assert status.training_status == "completed", status.training_error
+        versions = await w.round_versions(cluster)
+    assert {entry["rule"] for entry in versions} == {"validated"}
+    evidence = [entry["evidence"] for entry in versions]
+    assert "chosen" in evidence[0]["selection"]
+    assert evidence[-1]["rule"] == "caf"
+    assert "no healthy node is left" in evidence[-1]["selection"]["off"]
+
+
+@pytest.mark.parametrize("federated", [True, False])
+async def test_a_selection_can_be_repeated_to_the_bit(tmp_path, federated):
+    digests = []
+    for name in ("one", "two"):
+        async with world(tmp_path / name) as w:
+            cluster = await w.cluster(5, consensus="byzantine")
+            await w.deploy(cluster, "validator")
+            status = await w.train(cluster, ENOUGH, federated=federated, epochs=2)
+            digests.append(status.training.evidence.weights_digest_after)
+            (first, *_) = await w.versions(cluster)
+            told = first["evidence"]
+            assert (told if federated else told["parts"][0])["selection"]["rows"] >= 64
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize("method", ["fltrust", "validated"])
+async def test_by_name_without_a_validator_or_rows_it_is_refused_and_nothing_starts(
+    tmp_path, method
+):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(5, consensus="byzantine")
+        with pytest.raises(InvalidArguments, match="needs a healthy validator"):
+            await w.start(cluster, ENOUGH, aggregation_method=method)
+        await w.deploy(cluster, "validator")
+        with pytest.raises(InvalidArguments, match="needs 64 validation rows"):
+            await w.start(cluster, blobs(300), aggregation_method=method)
+        assert (await w.status(cluster)).training_status == "none"
