@@ -46,7 +46,6 @@ TOPOLOGIES: Final[dict[Topology, str]] = {
     "star": "every node is linked to one hub",
     "hierarchical": "a tree: root, aggregators, workers",
 }
-DEFAULT_ARCHITECTURE: Final[Architecture] = "transformer"
 ARCHITECTURES: Final[dict[Architecture, str]] = {
     "transformer": "attention over the sequence",
     "cnn": "convolutions along the sequence",

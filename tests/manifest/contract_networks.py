@@ -258,7 +258,6 @@ PROMISES = (
         DEFAULTS / "default_workers_have_their_documented_sizes",
         DEFAULTS / "default_parameter_servers_have_their_documented_sizes",
         DEFAULTS / "rows_without_a_sequence_get_dense_layers_whatever_the_architecture",
-        DEFAULTS / "where_nobody_chose_few_channels_get_a_small_recurrent_network",
     ),
     BY_DEFAULT.held(
         "contract.defaults.dropout-and-head",

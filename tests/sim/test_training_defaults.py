@@ -59,25 +59,6 @@ async def test_the_network_follows_the_rows_and_the_reply_says_so(tmp_path):
             assert [layer.type for layer in group.plan.layers][: len(kinds)] == kinds
 
 
-async def test_few_channels_get_a_recurrent_network_unless_somebody_chose(tmp_path):
-    series = [{"t": hour, "a": hour % 5, "b": (hour * 7) % 11, "y": hour % 2} for hour in range(90)]
-    asked = {"target": "y", "time_column": "t", "window": 4}
-    async with world(tmp_path) as w:
-        for more, kind, told in (
-            ({}, "lstm", 1),
-            ({"architecture": "transformer"}, "transformer_encoder", 0),
-        ):
-            cluster = await w.cluster(1, layers=None, **more)
-            started = await w.start(cluster, series, federated=False, epochs=1, **asked)
-            assert sum("no architecture was given" in text for text in started.warnings) == told
-            assert (await w.done(cluster)).training_status == "completed"
-            group = next(iter((await w.whole(cluster)).committed.networks.values()))
-            assert kind in [layer.type for layer in group.plan.layers]
-            assert (await w.status(cluster)).architecture == "transformer"
-            joined = await w.deploy(cluster, layers=None)
-            assert kind in [layer["type"] for layer in joined.layers]
-
-
 async def test_a_worker_that_joins_without_layers_serves_the_network_of_the_others(tmp_path):
     async with world(tmp_path) as w:
         cluster, _, status = await plain(w, blobs(120), architecture="hybrid")

@@ -104,13 +104,12 @@ class InitRequest(EngineRequest):
     """Create a cluster, or with `restore` bring one back that has ended.
 
     A restored cluster has the settings that it had; of the other fields only `name` may then say something
-    new. An architecture that is not given is `DEFAULT_ARCHITECTURE`, and leaves the default networks to the
-    rows.
+    new.
     """
 
     name: ClusterName | None = None
     topology: Topology = "mesh"
-    architecture: Architecture | None = None
+    architecture: Architecture = "transformer"
     consensus: Consensus = "proof-of-learning"
     wasm_optimization: bool = True
     daa_enabled: bool = True

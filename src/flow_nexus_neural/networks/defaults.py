@@ -1,10 +1,9 @@
 """Default layer lists for nodes deployed without layers, by role, model size, architecture and input.
 
 A worker's architecture counts where rows have a sequence; rows of values without order get dense layers: they
-learn such rows better and faster. Where nobody chose an architecture, rows with few channels per step get a
-small recurrent network, for the same reason. The planner appends the output layers, except the validator's,
-whose task is always binary. Parameter budgets for 50 steps of 4 channels: base 100 thousand, large 500
-thousand, xl 2.5 million.
+learn such rows better and faster. The planner appends the output layers, except the validator's, whose task
+is always binary. Parameter budgets for 50 steps of 4 channels: base 100 thousand, large 500 thousand, xl 2.5
+million.
 """
 
 from copy import deepcopy
@@ -14,7 +13,6 @@ from pydantic import JsonValue
 
 from flow_nexus_neural.errors import UnsupportedCombination
 from flow_nexus_neural.protocol.plan import InputSpec
-from flow_nexus_neural.vocabulary import DEFAULT_ARCHITECTURE
 
 Layers = list[dict[str, JsonValue]]
 
@@ -33,13 +31,12 @@ def has_sequence(rows: InputSpec) -> bool:
 
 
 def default_layers(
-    architecture: str | None, model: str, role: str, slot_number: int, rows: InputSpec | None = None
+    architecture: str, model: str, role: str, slot_number: int, rows: InputSpec | None = None
 ) -> Layers:
     """The layer list of a node deployed without layers.
 
     Args:
         architecture: transformer, cnn, rnn, gnn or hybrid; used for workers only, on rows with a sequence.
-            None where nobody chose: then the rows decide between a recurrent network and a transformer.
         model: base, large or xl.
         role: worker, parameter_server, aggregator or validator.
         slot_number: The number in the slot's name; it selects the architecture in a hybrid cluster.
@@ -59,12 +56,10 @@ def default_layers(
         family = "dense"
     elif role == "worker":
         hybrid = architecture == "hybrid"
-        family = (
-            _HYBRID[slot_number % len(_HYBRID)] if hybrid else architecture or DEFAULT_ARCHITECTURE
-        )
+        family = _HYBRID[slot_number % len(_HYBRID)] if hybrid else architecture
         few = rows is not None and rows.sequence_shape[1] <= FEW_CHANNELS
         if (family, model) == ("transformer", "base") and few:
-            family = "narrow transformer" if architecture else "narrow rnn"
+            family = "narrow transformer"
     try:
         return deepcopy(_NETWORKS[family][model])  # the caller may modify its list
     except KeyError:
@@ -81,11 +76,15 @@ def _hidden(*units: int) -> Layers:
 
 
 FEW_CHANNELS: Final = 4
-"""Channels per step up to which a network of size base is narrow, where nobody chose another one.
+"""Channels per step up to which a transformer of size base is one LSTM and one encoder, of width 32.
 
-A transformer then has one encoder of width 16: a wider one learns the noise of a few thousand rows of so
-little, and takes four times as long. One LSTM of 32 units learns such rows better still: it handles a step
-alike wherever it stands, which attention first has to learn.
+Larger encoders learn the noise of a few thousand rows of so little. The LSTM is what reads a hidden state out
+of many noisy steps, the encoder after it what finds a certain step: on made series of either kind the two
+together were as good as the better of the two alone.
+
+Source: an LSTM before attention as in Lim et al. 2021, "Temporal Fusion Transformers for Interpretable
+Multi-horizon Time Series Forecasting", section 4.5; unlike there, positions are encoded too: without them the
+place of a step was not learnt.
 """
 
 
@@ -108,6 +107,11 @@ def _transformer(width: int, heads: int, depth: int, *hidden: int) -> Layers:
     ]
 
 
+def _recurrent_transformer(width: int, heads: int) -> Layers:
+    read: Layers = [{"type": "lstm", "units": width, "return_sequences": True}]
+    return [*read, *_transformer(width, heads, 1)[1:]]
+
+
 def _cnn(*stages: tuple[int, int], hidden: int) -> Layers:
     """Stages are (filters, kernel size)."""
     convolutions: Layers = [
@@ -123,13 +127,13 @@ def _cnn(*stages: tuple[int, int], hidden: int) -> Layers:
     return [*convolutions, {"type": "global_average_pooling1d"}, *_hidden(hidden)]
 
 
-def _rnn(*units: int, hidden: int | None = None) -> Layers:
+def _rnn(*units: int, hidden: int) -> Layers:
     last = len(units) - 1
     cells: Layers = [
         {"type": "lstm", "units": width, "return_sequences": position < last}
         for position, width in enumerate(units)
     ]
-    return [*cells, *(_hidden() if hidden is None else _hidden(hidden))]
+    return [*cells, *_hidden(hidden)]
 
 
 def _gnn(*units: int, hidden: int) -> Layers:
@@ -154,8 +158,7 @@ _NETWORKS: Final[dict[str, dict[str, Layers]]] = {
         "large": _transformer(128, 8, 3, 64),
         "xl": _transformer(256, 8, 4, 128),
     },
-    "narrow transformer": {"base": _transformer(16, 4, 1)},
-    "narrow rnn": {"base": _rnn(32)},
+    "narrow transformer": {"base": _recurrent_transformer(32, 4)},
     "cnn": {
         "base": _cnn((32, 5), (64, 3), hidden=32),
         "large": _cnn((64, 7), (128, 5), (128, 3), hidden=64),

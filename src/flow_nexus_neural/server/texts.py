@@ -35,9 +35,9 @@ INIT_ARGUMENTS = {
     ),
     "architecture": (
         "The network of workers deployed without layers, on windows and vector columns; rows without a"
-        " sequence get dense layers. Left out: transformer, or LSTM up to 4 channels per step. transformer:"
-        " attention over steps. cnn: convolutions. rnn: LSTM. gnn: graph convolution over neighbouring steps."
-        " hybrid: rnn, cnn and transformer in turn."
+        " sequence get dense layers. transformer: attention over steps. cnn:"
+        " convolutions. rnn: LSTM. gnn: graph convolution over neighbouring steps. hybrid: rnn, cnn and"
+        " transformer in turn."
     ),
     "consensus": (
         "byzantine: robust rules combine updates and predictions, so that fewer than a third of the workers,"

@@ -62,21 +62,12 @@ def test_a_small_transformer_is_narrow_where_a_step_has_few_channels():
     many = InputSpec(vector_length=0, n_scalars=8, window=8)
     assert default_layers("transformer", "base", "worker", 0, many)[0]["units"] == 64
     narrow = default_layers("transformer", "base", "worker", 0, CRYPTO)
-    assert (narrow[0]["units"], plan_of(narrow).n_params) == (16, 2_321)
+    kinds = ["lstm", "positional_encoding", "transformer_encoder", "dropout"]
+    assert [layer["type"] for layer in narrow] == kinds
+    assert (narrow[0]["units"], plan_of(narrow).n_params) == (32, 13_313)
     for architecture, model in (("transformer", "large"), ("rnn", "base"), ("hybrid", "base")):
         known = default_layers(architecture, model, "worker", 0, CRYPTO)
         assert known == default_layers(architecture, model, "worker", 0)
-
-
-def test_where_nobody_chose_few_channels_get_a_small_recurrent_network():
-    few = default_layers(None, "base", "worker", 0, CRYPTO)
-    assert [layer["type"] for layer in few] == ["lstm", "dropout"]
-    assert few == default_layers(None, "base", "worker", 0, WINDOW)
-    assert (few[0]["units"], plan_of(few).n_params) == (32, 4_769)
-    many = InputSpec(vector_length=0, n_scalars=8, window=8)
-    for model, rows in (("base", many), ("base", None), ("base", FLAT), ("large", CRYPTO)):
-        known = default_layers("transformer", model, "worker", 0, rows)
-        assert default_layers(None, model, "worker", 0, rows) == known
 
 
 def test_the_other_roles_do_not_depend_on_the_rows():

@@ -219,7 +219,7 @@ def _network(
         return list(peers[0].spec.layers), "peer", []
     if role == "worker":
         return [], "default", []  # chosen for each training, when it is known what rows are like
-    raw = default_layers(cluster.spec.chosen_architecture, request.model, role, slot_number=0)
+    raw = default_layers(cluster.spec.architecture, request.model, role, slot_number=0)
     return [layer.to_json() for layer in parse_layers(raw).layers], "default", []
 
 
@@ -275,7 +275,7 @@ def _report(
         autonomy=slot.spec.autonomy,
         template=slot.spec.template,
         runtime=slot.handle.runtime_version if slot.handle else "unknown",
-        layers=[dict(layer) for layer in slot.layers_for(cluster.spec.chosen_architecture, rows)],
+        layers=[dict(layer) for layer in slot.layers_for(cluster.spec.architecture, rows)],
         layers_source=outcome.source,
         parameters=slot.parameters,
         implied_head=slot.implied_head,

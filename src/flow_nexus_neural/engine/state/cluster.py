@@ -18,17 +18,12 @@ from flow_nexus_neural.engine.state.slots import Slot, SlotBook
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion
 from flow_nexus_neural.errors import ClusterTerminated, TrainingNotFound
-from flow_nexus_neural.vocabulary import DEFAULT_ARCHITECTURE, Architecture, Consensus, Topology
+from flow_nexus_neural.vocabulary import Architecture, Consensus, Topology
 
 
 @dataclass(frozen=True)
 class ClusterSpec:
-    """The declared settings of a cluster.
-
-    Attributes:
-        architecture_given: Whether somebody chose the architecture; if not, the default network of a worker
-            follows the rows.
-    """
+    """The declared settings of a cluster."""
 
     name: str
     topology: Topology
@@ -37,7 +32,6 @@ class ClusterSpec:
     wasm_optimization: bool
     daa_enabled: bool
     seed: int
-    architecture_given: bool = True
 
     @classmethod
     def of(cls, request: InitRequest, seed: int) -> "ClusterSpec":
@@ -45,25 +39,18 @@ class ClusterSpec:
         return cls(
             name=request.name or "",
             topology=request.topology,
-            architecture=request.architecture or DEFAULT_ARCHITECTURE,
+            architecture=request.architecture,
             consensus=request.consensus,
             wasm_optimization=request.wasm_optimization,
             daa_enabled=request.daa_enabled,
             seed=seed,
-            architecture_given=request.architecture is not None,
         )
-
-    @property
-    def chosen_architecture(self) -> Architecture | None:
-        """The architecture that somebody chose."""
-        return self.architecture if self.architecture_given else None
 
     def differences(self, request: InitRequest) -> dict[str, tuple[object, object]]:
         """Fields in which a request asks for something else, with both values."""
         asked = request.model_dump(exclude={"reuse", "restore"})
-        for name in ("seed", "architecture"):
-            if asked[name] is None:
-                del asked[name]
+        if request.seed is None:
+            del asked["seed"]
         if request.restore is not None:  # what was not said stays as it was
             asked = {name: asked[name] for name in request.model_fields_set & asked.keys()}
         mine = {name: getattr(self, name) for name in asked}

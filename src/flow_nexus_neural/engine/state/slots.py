@@ -145,7 +145,7 @@ class Slot:
         """Whether it has no process and gets none until somebody replaces it."""
         return not self.arriving and self.state in ("failed", "failed_permanently", "quarantined")
 
-    def layers_for(self, architecture: str | None, rows: InputSpec | None) -> Layers:
+    def layers_for(self, architecture: str, rows: InputSpec | None) -> Layers:
         """Its network for such rows, canonical: its own, else the default of its cluster's architecture.
 
         Without `rows`, where the data are not known yet, the default is the one for sequences.

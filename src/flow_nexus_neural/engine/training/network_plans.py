@@ -19,7 +19,7 @@ from flow_nexus_neural.protocol.plan import InputSpec
 
 
 def members_by_network(
-    workers: list[Slot], architecture: str | None, rows: InputSpec | None
+    workers: list[Slot], architecture: str, rows: InputSpec | None
 ) -> dict[str, list[Slot]]:
     """Workers with the same layers on such rows, which are trained as one network.
 
@@ -45,7 +45,7 @@ def plan_networks(
     """
     schema, warnings = data.schema, []
     networks: dict[str, NetworkGroup] = {}
-    architecture = cluster.spec.chosen_architecture
+    architecture = cluster.spec.architecture
     for slots in members_by_network(workers, architecture, schema.input).values():
         try:
             planned = plan_network(
@@ -61,7 +61,7 @@ def plan_networks(
                 f"{whose}: {refusal.message}", hint=refusal.hint, details=refusal.details
             ) from None
         warnings += [f"{slots[0].name}: {warning}" for warning in planned.warnings]
-        warnings += _chosen_by_rows(cluster, slots, schema.input)
+        warnings += _dense_by_default(cluster, slots, schema.input)
         network = NetworkGroup(
             key=f"c{cluster.state.networks_made + len(networks)}",
             plan=planned.plan,
@@ -74,25 +74,13 @@ def plan_networks(
     return networks, warnings
 
 
-def _chosen_by_rows(cluster: LiveCluster, slots: list[Slot], rows: InputSpec) -> list[str]:
-    """Says where a default network is not the one of the cluster's architecture."""
-    default = [slot for slot in slots if not slot.spec.layers]
-    named, declared = cluster.spec.chosen_architecture, cluster.spec.architecture
-    if not default:
-        return []
-    whose = ", ".join(slot.name for slot in default[:8])
-    if not has_sequence(rows):
-        warning = (
-            f"{whose}: the default network is dense, as rows have no sequence; architecture"
-            f" {declared!r} counts for a window or a vector column"
-        )
-        return [warning]
-    own, of_declared = (default[0].layers_for(name, rows) for name in (named, declared))
-    if own == of_declared:
+def _dense_by_default(cluster: LiveCluster, slots: list[Slot], rows: InputSpec) -> list[str]:
+    default = [slot.name for slot in slots if not slot.spec.layers]
+    if not default or has_sequence(rows):
         return []
     warning = (
-        f"{whose}: the default network is recurrent, as steps have {rows.sequence_shape[1]} channel(s) and"
-        f" no architecture was given; neural_cluster_init with {declared!r} would have it"
+        f"{', '.join(default[:8])}: the default network is dense, as rows have no sequence; architecture"
+        f" {cluster.spec.architecture!r} counts for a window or a vector column"
     )
     return [warning]
 

@@ -195,7 +195,7 @@ def _data_request(cluster: LiveCluster, request: TrainRequest, workers: list[Slo
         positive_class=request.positive_class,
         # One split per cluster, whatever is trained later: a test row never becomes a training row.
         seed=seed64((cluster.spec.seed, 0), 0, "", 0, "partition"),
-        stacking=len(members_by_network(workers, cluster.spec.chosen_architecture, None)) > 1,
+        stacking=len(members_by_network(workers, cluster.spec.architecture, None)) > 1,
     )
 
 
@@ -251,7 +251,7 @@ def _lineage_warnings(
 
 
 def _smallest_group(cluster: LiveCluster, eligible: list[Slot], data: PreparedData) -> int:
-    groups = members_by_network(eligible, cluster.spec.chosen_architecture, data.schema.input)
+    groups = members_by_network(eligible, cluster.spec.architecture, data.schema.input)
     return min(len(members) for members in groups.values())
 
 

@@ -122,7 +122,7 @@ def adopt(cluster: LiveCluster, slot: Slot) -> None:
 
 def same_network(cluster: LiveCluster, one: Slot, other: Slot, group: NetworkGroup) -> bool:
     """Whether two workers have the same layers on the rows of a network group."""
-    architecture, rows = cluster.spec.chosen_architecture, group.plan.input
+    architecture, rows = cluster.spec.architecture, group.plan.input
     return one.layers_for(architecture, rows) == other.layers_for(architecture, rows)
 
 

@@ -136,13 +136,3 @@ def test_who_goes_through_the_slots_meets_none_that_comes_meanwhile():
         seen.append(each.name)
         made.slots.add(slot(f"worker-{len(seen) + 1}"))
     assert seen == ["worker-0", "worker-1"]
-
-
-def test_an_architecture_that_nobody_chose_is_told_and_leaves_the_networks_to_the_rows():
-    left_out = ClusterSpec.of(InitRequest(name="x"), 7)
-    assert (left_out.architecture, left_out.chosen_architecture) == ("transformer", None)
-    chosen = ClusterSpec.of(InitRequest(name="x", architecture="transformer"), 7)
-    assert chosen.chosen_architecture == "transformer"
-    assert chosen.differences(InitRequest(name="x")) == {}
-    other = InitRequest(name="x", architecture="rnn")
-    assert left_out.differences(other) == {"architecture": ("transformer", "rnn")}

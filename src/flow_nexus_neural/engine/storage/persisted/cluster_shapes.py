@@ -12,7 +12,6 @@ class StoredCluster(StoredPart):
 
     topology: str
     architecture: str
-    architecture_given: bool = True
     consensus: str
     wasm_optimization: bool = True
     daa_enabled: bool = True

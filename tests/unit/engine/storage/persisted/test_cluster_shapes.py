@@ -9,10 +9,5 @@ def test_a_cluster_is_read_as_it_was_declared():
     assert read(StoredCluster, cluster.to_json()) == cluster
 
 
-def test_a_cluster_stored_before_architectures_could_be_left_out_keeps_its_networks():
-    earlier = {"topology": "ring", "architecture": "transformer", "consensus": "raft", "seed": 7}
-    assert StoredCluster.model_validate(earlier).architecture_given
-
-
 def test_a_state_without_a_version_names_none():
     assert read(StoredState, {"networks_made": 1}).committed is None
