@@ -68,3 +68,11 @@ def test_patience_on_sequences_is_a_number_of_steps_however_many_workers_share_t
         assert SEQUENCE_PATIENCE_STEPS <= waited < SEQUENCE_PATIENCE_STEPS + per_round
     assert patience(scale(100_000, has_sequence=True), 256) == PATIENCE
     assert patience(scale(350), 16) == PATIENCE
+
+
+def test_a_narrow_network_for_sequences_takes_fewer_and_larger_steps():
+    narrow, wide = (scale(1_500, has_sequence=True, parameters=n) for n in (13_000, 50_000))
+    assert learning_rate(narrow) == 2 * learning_rate(wide)
+    assert steps(narrow) < 0.85 * steps(wide)
+    dense = scale(1_500, parameters=13_000)
+    assert learning_rate(dense) == learning_rate(wide)
