@@ -20,7 +20,7 @@ Aggregation = Literal["mean", "majority", "weighted", "ensemble"]
 Task = Literal["binary", "multiclass", "regression"]
 TaskKind = Literal["classification", "regression"]
 TASK_KINDS: tuple[TaskKind, ...] = get_args(TaskKind)
-PartitionKind = Literal["capability", "iid", "dirichlet", "client"]
+PartitionKind = Literal["capability", "iid", "dirichlet", "shards", "client"]
 SourceKind = Literal["builtin", "file", "directory", "inline"]
 TrainingStatus = Literal["running", "completed", "early_stopped", "stopped", "failed"]
 ENDED_WELL: Final[frozenset[TrainingStatus]] = frozenset({"completed", "early_stopped"})
@@ -71,6 +71,7 @@ PARTITIONS: Final[dict[PartitionKind, str]] = {
     "capability": "rows of a symbol to the workers with its tag",
     "iid": "rows at random",
     "dirichlet": "every class by shares drawn from a Dirichlet distribution",
+    "shards": "a few pieces each of the rows sorted by label",
     "client": "whole clients of the source",
 }
 
@@ -100,6 +101,11 @@ CLIENTS: Final = Bounds(1, 64)
 """Workers that train in one round."""
 BYZANTINE_F: Final = Bounds(0, 31)
 """Lying workers that a round tolerates; fewer than half of those that take part."""
+PROXIMAL_MU: Final = Bounds(0.0, 1e6)
+"""Weight of FedProx's proximal term; 0 is federated averaging."""
+SERVER_LEARNING_RATE: Final = Bounds(1e-5, 100.0)
+SERVER_MOMENTUM: Final = Bounds(0.0, 0.999)
+"""Share of the server's momentum that is kept from round to round."""
 DEPLOY_COUNT: Final = Bounds(1, 64)
 """Nodes of one deploy."""
 BATCH_SIZE: Final = Bounds(1, 512)
@@ -126,6 +132,10 @@ ALPHA: Final = Bounds(0.001, 1000.0)
 """Parameter of the Dirichlet distribution. At the low end nearly every class goes to one worker as a whole;
 at the high end shares differ by about 3 percent of their mean. Values beyond change the shards no further."""
 DEFAULT_ALPHA: Final = 0.5
+PIECES: Final = Bounds(1, 100)
+"""Pieces of the rows sorted by label that each worker gets."""
+DEFAULT_PIECES: Final = 2
+"""As in McMahan et al. 2017: most workers then have two classes."""
 
 _ANALYSIS = "_analysis"
 _OF_EVERY_WORKER = frozenset({"training", "inference"})
@@ -174,27 +184,31 @@ class Partition(NamedTuple):
 
     Attributes:
         alpha: Parameter of `dirichlet`, unused otherwise: the smaller, the more the workers' classes differ.
+        pieces: Of each worker, under `shards`; unused otherwise.
     """
 
     kind: PartitionKind
     alpha: float = DEFAULT_ALPHA
+    pieces: int = DEFAULT_PIECES
 
 
 def parse_partition(text: str) -> Partition:
-    """Parse a partition such as `iid` or `dirichlet:0.5`, case-insensitively.
+    """Parse a partition such as `iid`, `dirichlet:0.5` or `shards:2`, case-insensitively.
 
     Raises:
-        InvalidArguments: If the kind is unknown, or alpha is not a number within `ALPHA`.
+        InvalidArguments: If the kind is unknown, or its number is not one within `ALPHA` or `PIECES`.
     """
     word, _, number = text.strip().lower().partition(":")
     kind = next((known for known in get_args(PartitionKind) if known == word), None)
-    if kind is None or (number and kind != "dirichlet"):
+    if kind is None or (number and kind not in ("dirichlet", "shards")):
         raise InvalidArguments(
             f"partition {text[:40]!r} is unknown",
-            hint="use capability, iid, dirichlet, dirichlet:<alpha> or client",
+            hint="use capability, iid, dirichlet, dirichlet:<alpha>, shards, shards:<k> or client",
         )
     if not number:
         return Partition(kind)
+    if kind == "shards":
+        return Partition(kind, pieces=_pieces(text, number))
     try:
         alpha = float(number)
     except ValueError:
@@ -205,6 +219,15 @@ def parse_partition(text: str) -> Partition:
             hint="for example dirichlet:0.5; a small alpha makes the workers' classes differ more",
         )
     return Partition(kind, alpha)
+
+
+def _pieces(text: str, number: str) -> int:
+    if number.isdecimal() and len(number) <= 3 and PIECES.low <= int(number) <= PIECES.high:
+        return int(number)
+    raise InvalidArguments(
+        f"partition {text[:40]!r}: k must be a whole number from {PIECES.low} to {PIECES.high}",
+        hint="for example shards:2; with fewer pieces the workers' classes differ more",
+    )
 
 
 def round_float(value: float) -> float | None:

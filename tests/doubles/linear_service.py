@@ -5,6 +5,7 @@ import time
 import numpy as np
 
 from flow_nexus_neural.kernels.folding import fold
+from flow_nexus_neural.node.raft import RaftSeat
 from flow_nexus_neural.protocol.digest import vectors_digest, weights_digest
 from flow_nexus_neural.protocol.messages import (
     Announce,
@@ -65,6 +66,7 @@ class LinearService:
         self.own = set()
         self.plans = {}
         self.serving = {}
+        self.raft = RaftSeat()
         self.busy = None
         self.steps_done = 0
 
@@ -75,6 +77,7 @@ class LinearService:
     def detach(self, keys):
         for key in keys:
             self.regions.pop(key, None)
+        self.raft.forget(keys)
 
     def handle(self, request, arrays, poll):
         if not request.is_long:
@@ -151,6 +154,12 @@ class LinearService:
         token = int(region["token"][0])
         return Sight(token=token, read_ms=(time.perf_counter() - began_s) * 1e3)
 
+    def on_raft_step(self, request, arrays, poll):
+        return self.raft.step(request), {}
+
+    def on_raft_hold(self, request, arrays, poll):
+        return self.raft.hold(request, self.regions[request.region]), {}
+
     def on_fold(self, request: Fold, arrays, poll):
         into = list(self.regions[request.into].values())
         n_read = 0
@@ -168,6 +177,7 @@ class LinearService:
     def on_train(self, request: Train, arrays, poll):
         shard, base = self.regions[request.shard], self.regions[request.base]
         params = np.array(base["params"])
+        control = self.regions[request.control]["correction"] if request.control else 0.0
         steps, losses = 0, []
         for part in request.passes:
             order = np.random.Generator(np.random.PCG64(part.order_seed)).permutation(
@@ -180,7 +190,9 @@ class LinearService:
             for rows in batches[part.start : part.stop]:
                 if poll():
                     return Failed(type="cancelled", message="as asked"), {}
+                pull = request.proximal_mu * (params - base["params"]) + control
                 losses.append(self.step(request, params, shard["x"][rows], shard["y"][rows]))
+                params -= np.float32(request.learning_rate) * pull
                 steps += 1
                 self.steps_done += 1
         published = self.regions[request.publish]

@@ -19,10 +19,14 @@ from flow_nexus_neural.protocol.messages import (
     Pass,
     Ping,
     Predict,
+    RaftHold,
+    RaftStep,
     Revoke,
     Shutdown,
     Train,
 )
+from flow_nexus_neural.protocol.messages.raft import Compacted, Proposed
+from flow_nexus_neural.protocol.raft_records import Message, Records, Snapshot
 from tests.doubles.linear_service import linear_plan
 
 ROWS = 5
@@ -50,6 +54,20 @@ EXAMPLES = (
             batch_size=2,
             passes=(Pass(order_seed=5),),
             dropout_seed=1,
+        ),
+        {},
+    ),
+    (RaftHold(region="base", plan=linear_plan()), {}),
+    (
+        RaftStep(
+            voter="worker-0",
+            seed=1,
+            elapsed_ms=10_000,
+            inbox=(Message("prevote", "worker-1", "worker-0", 3),),
+            preferred=("worker-0",),
+            restore=Records(snapshot=Snapshot(voters=("worker-0",))),
+            propose=Proposed(body="record", needs=("d" * 64,)),
+            compact=Compacted(index=0, state=""),
         ),
         {},
     ),

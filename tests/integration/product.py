@@ -10,6 +10,7 @@ from mcp import Client
 from mcp.types import CallToolResult
 
 from flow_nexus_neural.engine.engine import Engine
+from flow_nexus_neural.engine.ports import REAL_PORTS, Ports
 from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.runtime.base import NodeSpec
 from flow_nexus_neural.runtime.inproc.runtime import InprocRuntime
@@ -83,13 +84,14 @@ async def product(
     runtime: InprocRuntime | None = None,
     *,
     mode: str = "auto",
+    ports: Ports = REAL_PORTS,
     **settings: Any,
 ) -> AsyncIterator[Product]:
     made = Settings(state_dir=state_dir, **settings)
     async with runtime or InprocRuntime(honest) as nodes:
 
         def open_engine() -> AbstractAsyncContextManager[Engine]:
-            return Engine.open(made, runtime=nodes)
+            return Engine.open(made, runtime=nodes, ports=ports)
 
         host = EngineHost(open_engine)
         async with host.running(), Client(build_server(host, made), mode=mode) as client:

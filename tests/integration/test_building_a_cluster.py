@@ -157,7 +157,32 @@ async def test_byzantine_consensus_is_in_force_without_a_word_about_aggregation(
         assert status["consensus_report"]["byzantine"]["rule_last"] == "trimmed_mean"
 
 
-@pytest.mark.parametrize("consensus", sorted(set(get_args(Consensus)) - {"byzantine", "gossip"}))
+async def test_raft_is_in_force_and_the_status_names_its_voters(tmp_path: Path):
+    async with product(tmp_path) as it:
+        made = await it.result("cluster_init", name="c", consensus="raft")
+        for _ in range(4):
+            await it.result("node_deploy", cluster_id=made["id"], layers=LAYERS)
+        training = await it.result(
+            "train_distributed", cluster_id=made["id"], dataset="synthetic:xor#rows=60", epochs=1
+        )
+        status = await it.done(made["id"])
+        assert status["training_status"] == "completed"
+        for stated in (training["guarantees"], status["guarantees"]):
+            assert (stated["mode"], stated["n"], stated["f_tolerated"]) == ("raft", 3, 1)
+            assert stated["holds"]
+            assert not any("not part of this version" in note for note in stated["notes"])
+        report = status["consensus_report"]
+        assert report["available"]
+        raft = report["raft"]
+        voters = [voter["slot"] for voter in raft["voters"]]
+        assert voters == ["worker-0", "worker-1", "worker-2"]
+        assert raft["leader"] in voters
+        assert raft["applied_index"] == raft["commit_index"] > 1
+
+
+@pytest.mark.parametrize(
+    "consensus", sorted(set(get_args(Consensus)) - {"byzantine", "raft", "gossip"})
+)
 async def test_each_consensus_is_recorded_and_no_reply_claims_that_its_rule_is_in_force(
     tmp_path: Path, consensus: str
 ):

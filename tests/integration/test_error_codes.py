@@ -7,6 +7,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import pytest
 from mcp import Client
 
 from flow_nexus_neural import errors
+from flow_nexus_neural.engine.patience import USUAL_PATIENCE
+from flow_nexus_neural.engine.ports import Ports
 from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.protocol.messages import Loaded, Trained
 from flow_nexus_neural.runtime.base import NodeSpec
@@ -32,7 +35,6 @@ from tests.integration.served import text_of
 ERROR_FORM = re.compile(r"^[a-z_]+: .+\. .+")
 XOR = "synthetic:xor#rows=60"
 
-NOT_IN_THIS_VERSION = {"consensus_unavailable"}  # no mode votes yet
 INSIDE = {
     "fenced",
     "node_died",
@@ -226,12 +228,12 @@ refused(
 )
 refused(
     "not_available",
-    "'fedprox'",
+    "'bucketing'",
     "federated_averaging",
     tool="train_distributed",
     dataset=XOR,
     federated=True,
-    aggregation_method="fedprox",
+    aggregation_method="bucketing",
 )
 refused(
     "not_trained",
@@ -472,6 +474,24 @@ async def nobody_delivers_at_a_star(folder: Path) -> str:
         return await it.error("cluster_connect", cluster_id=cluster_id, topology="star")
 
 
+@case(
+    "consensus_unavailable",
+    "1 of 3 voters are alive and 2 are needed",
+    "lost: worker-1, worker-2",
+    "neural_node_deploy",
+    "neural_cluster_status",
+)
+async def most_voters_are_dead(folder: Path) -> str:
+    ports = Ports(patience=replace(USUAL_PATIENCE, majority_s=3.0))
+    async with product(folder / "state", ports=ports) as it:
+        cluster_id = await it.cluster(3, consensus="raft")
+        await it.result("train_distributed", cluster_id=cluster_id, dataset=XOR, epochs=1)
+        assert (await it.done(cluster_id))["training_status"] == "completed"
+        it.kill("worker-1")
+        it.kill("worker-2")
+        return await it.error("cluster_connect", cluster_id=cluster_id, topology="star")
+
+
 def no_service(spec: NodeSpec) -> NodeService:
     raise RuntimeError(f"{spec.slot} lacks a library")
 
@@ -607,8 +627,8 @@ def leaves(kind: type[errors.NeuralError]) -> Iterator[str]:
 
 def test_every_code_of_the_tree_is_provoked_below_or_is_known_not_to_reach_a_caller():
     provoked = {code for code, _, _ in CASES}
-    assert provoked.isdisjoint(NOT_IN_THIS_VERSION | INSIDE)
-    assert provoked | NOT_IN_THIS_VERSION | INSIDE == set(leaves(errors.NeuralError))
+    assert provoked.isdisjoint(INSIDE)
+    assert provoked | INSIDE == set(leaves(errors.NeuralError))
 
 
 @pytest.mark.parametrize(

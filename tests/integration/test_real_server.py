@@ -206,7 +206,7 @@ ENGINE_REFUSALS: list[tuple[str, dict[str, Any], str]] = [
     ("neural_train_distributed", {"federated": True, "clients_per_round": 60}, ""),
     (
         "neural_train_distributed",
-        {"federated": True, "aggregation_method": "fedprox"},
+        {"federated": True, "aggregation_method": "bucketing"},
         "not_available",
     ),
     ("neural_train_distributed", {"federated": True, "aggregation_method": "nonsense"}, ""),

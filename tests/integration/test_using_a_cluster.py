@@ -66,6 +66,10 @@ async def test_a_training_says_what_is_really_run_on_which_data(tmp_path: Path):
             "partition": "iid",
             "seed": 77,
             "strategy": "federated",
+            "strategy_reason": "federated is true",
+            "proximal_mu": None,
+            "server_learning_rate": None,
+            "server_momentum": None,
             "sync_every_steps": None,
             "class_weight": None,
             "threshold": 0.5,
@@ -252,11 +256,11 @@ async def test_numbers_that_nobody_measured_are_null_and_appear_when_they_are(tm
 
 async def test_a_status_counts_nodes_bytes_and_time_without_mixing_units(tmp_path: Path):
     async with product(tmp_path) as it:
-        cluster_id = await it.trained(2)
+        cluster_id = await it.trained(2, federated=True)
         status = await it.result("cluster_status", cluster_id=cluster_id)
         assert (status["active_nodes"], status["total_nodes"], status["failed_nodes"]) == (2, 2, 0)
         parts = status["communication"]
-        assert set(parts) == {"train", "predict", "sync", "consensus"}
+        assert set(parts) == {"train", "predict", "sync", "consensus", "links"}
         assert sum(parts.values()) == status["communication_bytes"] > 0
         assert status["communication_mb"] == pytest.approx(
             status["communication_bytes"] / 1e6, rel=1e-5

@@ -4,7 +4,6 @@ from tests.manifest.files import (
     ARGS,
     BAD_CALLS,
     BAD_CONTENT,
-    BUILD,
     CONFINED,
     DEPLOY,
     DISPATCH,
@@ -12,7 +11,6 @@ from tests.manifest.files import (
     ERRORS,
     FAILURES,
     FAULTS,
-    GUARANTEES,
     HOST,
     INPROC_FAULTS,
     KILL,
@@ -22,6 +20,8 @@ from tests.manifest.files import (
     NODE_FAULTS,
     NODES,
     PREDICT,
+    RAFT_GATE,
+    RAFT_GROUP,
     REAL,
     RESOLVE,
 )
@@ -207,12 +207,12 @@ PROMISES: tuple[Promise, ...] = (
         FORM.held(f"contract.error.{code}", text, *tests)
         for code, (text, *tests) in OF_NODES.items()
     ),
-    FORM.not_built(
+    FORM.held(
         "contract.error.consensus_unavailable",
         "Without a majority of voters nothing is committed, and the error says so.",
-        "admission is not part of this version",
-        GUARANTEES / "no_mode_promises_what_the_plain_average_cannot_keep",
-        BUILD / "each_consensus_is_recorded_and_no_reply_claims_that_its_rule_is_in_force",
+        RAFT_GATE / "without_a_majority_no_version_becomes_visible_and_the_training_fails",
+        RAFT_GATE / "a_training_waits_at_the_boundary_for_a_majority_and_then_fails",
+        RAFT_GROUP / "two_voters_of_three_decide_and_one_does_not_and_says_why",
     ),
     FORM.held(
         "contract.errors.form",

@@ -11,8 +11,11 @@ from tests.manifest.files import (
     EARLY,
     ERRORS,
     FAULTS,
+    FEDERATED_METHODS,
+    FEDERATED_OPTIONS,
     FOLDS,
     LIFE,
+    METHODS_TRAINED,
     PART_SIZES,
     PARTITION,
     PREPARE,
@@ -26,6 +29,7 @@ from tests.manifest.files import (
     SELECTED,
     SERVED,
     TRAIN_ARGS,
+    TRAINER,
     USE,
 )
 from tests.manifest.promise import Section
@@ -69,7 +73,7 @@ OF_TRAIN = (
     ),
     TRAIN.held(
         "contract.train.aggregation_method",
-        "aggregation_method is an average or a robust rule, by name; the later methods are not available.",
+        "aggregation_method is an average, a federated method or a robust rule, by name.",
         TRAIN_ARGS / "spellings_of_the_average_are_accepted",
         RULES_END_TO_END / "a_robust_rule_learns_as_well_with_a_lying_worker_as_without",
         ROBUST_RULES / "the_rule_of_a_name_gives_the_published_vector",
@@ -85,8 +89,29 @@ OF_TRAIN = (
         ROBUST_RULES / "a_round_that_cannot_keep_what_was_promised_fails_by_name",
     ),
     TRAIN.held(
+        "contract.train.proximal_mu",
+        "proximal_mu is the weight of FedProx's term; the larger, the nearer weights stay to the base.",
+        TRAINER / "the_proximal_term_is_added_to_the_gradient",
+        TRAINER / "a_large_mu_leaves_the_weights_at_the_base",
+        FEDERATED_OPTIONS / "an_option_of_another_method_is_refused_with_those_that_have_it",
+    ),
+    TRAIN.held(
+        "contract.train.server_learning_rate",
+        "server_learning_rate is the step size of the methods that have a server step.",
+        FEDERATED_METHODS / "the_parameters_go_where_the_formula_of_the_paper_says",
+        FEDERATED_OPTIONS / "an_option_of_another_method_is_refused_with_those_that_have_it",
+        METHODS_TRAINED / "options_take_effect_and_are_in_the_configuration",
+    ),
+    TRAIN.held(
+        "contract.train.server_momentum",
+        "server_momentum is the momentum of the server's step.",
+        FEDERATED_METHODS / "the_parameters_go_where_the_formula_of_the_paper_says",
+        FEDERATED_OPTIONS / "an_option_of_another_method_is_refused_with_those_that_have_it",
+        METHODS_TRAINED / "options_take_effect_and_are_in_the_configuration",
+    ),
+    TRAIN.held(
         "contract.train.partition",
-        "partition says how rows are dealt: by capability, at random, skewed, or by client.",
+        "partition says how rows are dealt: by capability, at random, skewed, sorted, or by client.",
         TRAIN_ARGS / "the_partition_in_force",
         TRAIN_ARGS / "partitions_of_federated_training_are_accepted",
         PARTITION / "a_small_alpha_makes_shards_differ_and_a_large_one_does_not",
@@ -232,7 +257,7 @@ OF_TRAIN = (
     TRAIN.held(
         "contract.train.rule.data-parallel",
         "Without federated several workers train on random shards and average a few times an epoch.",
-        TRAIN_ARGS / "without_federation_the_strategy_follows_the_number_of_workers",
+        TRAIN_ARGS / "without_federation_the_strategy_is_the_chosen_one_with_its_reason",
         TRAIN_ARGS / "workers_average_about_four_times_an_epoch",
         FAULTS / "data_parallel_training_goes_on_without_a_dead_worker",
     ),
@@ -240,14 +265,13 @@ OF_TRAIN = (
         "contract.train.rule.all-reduce",
         "Without federated the workers compute each step of one large batch together.",
         "not the step-by-step all-reduce of one large batch",
-        TRAIN_ARGS / "without_federation_the_strategy_follows_the_number_of_workers",
+        TRAIN_ARGS / "without_federation_the_strategy_is_the_chosen_one_with_its_reason",
     ),
-    TRAIN.not_built(
+    TRAIN.held(
         "contract.train.rule.other-methods",
-        "Federated averaging can be replaced by FedProx, FedAdam, FedYogi or SCAFFOLD.",
-        "is not part of this version",
-        TRAIN_ARGS / "arguments_that_mean_nothing_are_refused_before_data_are_read",
-        REFUSED,
+        "Federated averaging can be replaced by FedProx, FedAvgM, FedAdam, FedYogi, FedAdagrad or SCAFFOLD.",
+        FEDERATED_METHODS / "the_parameters_go_where_the_formula_of_the_paper_says",
+        METHODS_TRAINED / "each_method_learns_from_unequal_shards_and_differs_from_the_average",
     ),
     TRAIN.held(
         "contract.train.rule.early-stopping",

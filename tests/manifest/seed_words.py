@@ -18,6 +18,9 @@ from tests.manifest.files import (
     LIFE,
     LINKS,
     OPTIMIZERS,
+    RAFT_FAULTS,
+    RAFT_GATE,
+    RAFT_WEIGHTS,
     SELECTED,
     TENSORS,
     TOPOLOGY,
@@ -123,11 +126,14 @@ CONSENSUS = (
         GUARANTEES / "byzantine_holds_with_its_rule_and_less_than_a_third_of_liars",
         GUARANTEES / "byzantine_says_what_is_missing_for_it",
     ),
-    INIT.not_built(
+    INIT.held(
         "seed.consensus.raft",
         "Under raft a version is committed once more than half of the voters hold it.",
-        RULE,
-        *SAYS_SO,
+        RAFT_GATE / "every_version_of_a_training_is_replicated_with_what_the_ledger_says",
+        RAFT_GATE / "without_a_majority_no_version_becomes_visible_and_the_training_fails",
+        RAFT_WEIGHTS / "where_most_voters_do_not_hold_them_nothing_is_decided",
+        RAFT_FAULTS / "twenty_killed_leaders_change_nothing_of_what_is_learnt",
+        GUARANTEES / "raft_counts_voters_that_may_crash_and_none_that_may_lie",
         GUARANTEES / "only_a_replicated_log_speaks_of_durability",
     ),
     INIT.held(

@@ -1,5 +1,6 @@
 """Schedules that a seed draws: nodes fail at any message, the disk refuses, clients act at any time."""
 
+import json
 from dataclasses import dataclass
 from itertools import count
 
@@ -83,12 +84,12 @@ class Course:
     refusals: frozenset
 
 
-def run_schedule(state_dir, seed, *, real=False):
+def run_schedule(state_dir, seed, *, real=False, consensus="proof-of-learning"):
     """Run the schedule of a seed and check it; the real service of a node, or a linear one that is faster."""
-    return run_seeded(_schedule, state_dir, seed, real, seed=seed)
+    return run_seeded(_schedule, state_dir, seed, real, consensus, seed=seed)
 
 
-async def _schedule(state_dir, seed, real):
+async def _schedule(state_dir, seed, real, consensus):
     draw = np.random.Generator(np.random.PCG64(seed))
     messages = []
 
@@ -107,10 +108,12 @@ async def _schedule(state_dir, seed, real):
         max_nodes=6,
     )
     async with opened as w:
-        cluster, clients, most = await _everything_at_once(w, draw)
+        cluster, clients, most = await _everything_at_once(w, draw, consensus)
         disk.rate = 0.0
         status = await the_books_are_right(w, cluster, clients, most_clients=most)
         ledger = (await w.stored()).ledgers.get(cluster, ())
+        if consensus == "raft":
+            replicated_is_what_is_served(await w.engine.context.store.voters(cluster), ledger)
     async with scheduled_world(state_dir, None, service, seed=seed) as w:
         await _reads_the_same(w, cluster, status, disk_refused=disk.refused > 0)
     return Course(
@@ -122,12 +125,40 @@ async def _schedule(state_dir, seed, real):
     )
 
 
-async def _everything_at_once(w, draw):
+def replicated_is_what_is_served(voters, ledger):
+    """Whatever version the ledger has come to, more than half of those who voted on it have it on disk."""
+    served = max(
+        (entry["model_version"] for entry in ledger if entry["kind"] == "version"), default=0
+    )
+    if served == 0:
+        return
+    best = max(voters.values(), key=lambda records: (last_term(records), records.last_index))
+    deciding = best.snapshot.voters
+    for entry in best.entries:
+        if entry.kind == "record" and json.loads(entry.body)["version"] >= served:
+            break
+        deciding = entry.voters or deciding
+    having = [name for name in deciding if newest_version(voters[name]) >= served]
+    assert len(having) > len(deciding) // 2
+
+
+def last_term(records):
+    return records.entries[-1].term if records.entries else records.snapshot.term
+
+
+def newest_version(records):
+    """The last version of the model that a voter's durable records know."""
+    logged = [json.loads(e.body)["version"] for e in records.entries if e.kind == "record"]
+    compacted = json.loads(records.snapshot.state)["version"] if records.snapshot.state else 0
+    return max([compacted, *logged])
+
+
+async def _everything_at_once(w, draw, consensus):
     """Deploy, then train (perhaps twice) while clients act; returns when no training runs."""
     cluster = None
     for _ in count():
         try:
-            cluster = await w.cluster(0, topology=str(draw.choice(TOPOLOGIES)))
+            cluster = await w.cluster(0, topology=str(draw.choice(TOPOLOGIES)), consensus=consensus)
             break
         except StoreUnavailable:
             continue

@@ -7,7 +7,7 @@ from tests.sim.simulated import world
 STRATEGIES = {
     "federated": {"workers": 3, "federated": True, "clients_per_round": 2},
     "local_sgd": {"workers": 3, "federated": False},
-    "single_process": {"workers": 1, "federated": False},
+    "single_process": {"workers": 3, "federated": False},
 }
 DROPOUT = (
     {"type": "dense", "units": 6, "activation": "relu"},
@@ -29,7 +29,9 @@ async def digests(tmp_path, name, strategy, seed):
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-async def test_one_seed_gives_the_same_weights_in_every_round(tmp_path, strategy):
+async def test_one_seed_gives_the_same_weights_in_every_round(tmp_path, strategy, request):
+    if strategy == "local_sgd":
+        request.getfixturevalue("workers_share")
     first, evidence = await digests(tmp_path, "one", strategy, seed=5)
     assert len(first) == len(set(first)) == 3
     assert await digests(tmp_path, "two", strategy, seed=5) == (first, evidence)

@@ -5,6 +5,8 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
+from flow_nexus_neural.coordination.training_strategy import Strategy
+from flow_nexus_neural.engine.training import preparation
 from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.protocol.digest import vectors_digest
 from flow_nexus_neural.protocol.messages import Fold, Folded
@@ -87,7 +89,11 @@ async def test_clients_that_were_not_sampled_pass_on_and_receive(tmp_path):
     assert exchange.bytes < 2 * 4 * exchange.state_bytes
 
 
-async def test_local_sgd_exchanges_over_links_too(tmp_path):
+async def test_local_sgd_exchanges_over_links_too(tmp_path, monkeypatch):
+    # Few rows are trained on by one worker: sharing them takes longer.
+    monkeypatch.setattr(
+        preparation, "choose_strategy", lambda _: Strategy("local_sgd", "for this test")
+    )
     plain = {"federated": False, "clients_per_round": None, "aggregation_method": None}
     plain["consensus"] = "proof-of-learning"
     async with world(tmp_path / "links", modes=LINKED) as w:

@@ -1,98 +1,24 @@
 """Gossip: workers mix with their neighbours and go on from their own states; nobody averages meanwhile."""
 
-from collections import Counter, defaultdict
-from types import MappingProxyType
-
 import numpy as np
 import pytest
 
-from flow_nexus_neural.coordination.consensus.gossip import plan_mixing
-from flow_nexus_neural.coordination.topology import Vertex
 from flow_nexus_neural.engine.state.metrics import Metrics
 from flow_nexus_neural.errors import InvalidArguments, NotAvailable, UnsupportedCombination
-from flow_nexus_neural.node.service import NodeService
-from flow_nexus_neural.protocol.messages import Fold, Train
-from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
-from tests.sim.simulated import IMPATIENT, blobs, reasons, slots, world
-from tests.sim.test_lying_nodes import LIAR, lying, publishes
+from tests.sim.gossiping import (
+    LINKED,
+    TOPOLOGIES,
+    WORKERS,
+    Watch,
+    barriers,
+    committed,
+    digests,
+    mixing_of,
+    trained,
+)
+from tests.sim.simulated import blobs, world
 
 pytestmark = pytest.mark.anyio
-LINKED = MappingProxyType({"peer_views": True})
-"""The engine relays between the nodes, and takes that for memory that they share."""
-TOPOLOGIES = ("mesh", "ring", "star", "hierarchical")
-WORKERS = 5
-
-
-class Watch:
-    """What workers were told, and what they held before and after."""
-
-    def __init__(self):
-        self.trains, self.folds = [], []
-        self.granted = defaultdict(set)
-
-    def service(self, spec):
-        watch = self
-
-        class Witness(NodeService):
-            def __init__(self, **given):
-                super().__init__(**given)
-                self.seen = {}
-
-            def attach(self, key, arrays, *, writable):
-                self.seen[key] = arrays
-                watch.granted[spec.slot].add(key)
-                super().attach(key, arrays, writable=writable)
-
-            def handle(self, request, arrays, poll):
-                base = None
-                if isinstance(request, Train):
-                    base = self.seen[request.base]["params"].copy()
-                answer = super().handle(request, arrays, poll)
-                if isinstance(request, Train):
-                    made = self.seen[request.publish]["params"].copy()
-                    watch.trains.append((spec.slot, request.base, base, made))
-                if isinstance(request, Fold):
-                    held = self.seen[request.into]["params"].copy()
-                    watch.folds.append((spec.slot, request, held))
-                return answer
-
-        return Witness(node_id=spec.node_id, incarnation=spec.incarnation, seed=spec.seed)
-
-    def bases(self, number, workers=WORKERS):
-        """What each worker started from in a round, from 1, and under which key."""
-        of_round = self.trains[(number - 1) * workers : number * workers]
-        assert len({slot for slot, *_ in of_round}) == workers
-        return {slot: (key, base) for slot, key, base, _ in of_round}
-
-
-async def trained(w, topology, *, workers=WORKERS, rounds=3, seed=1, data=None, **more):
-    """A gossip cluster after a training."""
-    cluster = await w.cluster(workers, topology=topology, consensus="gossip", seed=seed)
-    await w.connect(cluster, topology)
-    status = await w.train(cluster, data, epochs=rounds, refit=False, **more)
-    assert status.training_status == "completed", status.training_error
-    return cluster, status
-
-
-async def barriers(w, cluster):
-    """What the ledger says of every barrier."""
-    entries = await w.round_versions(
-        cluster
-    )  # with those of connects and refits, which mix nothing
-    return [entry["evidence"]["gossip"] for entry in entries if "evidence" in entry]
-
-
-async def digests(w, cluster):
-    return [entry["weights_digest"] for entry in await w.round_versions(cluster)]
-
-
-async def committed(w, cluster):
-    return (await w.whole(cluster)).committed.networks["c0"].state.params
-
-
-def mixing_of(topology, n=WORKERS):
-    workers = [Vertex(f"worker-{i}", "worker") for i in range(n)]
-    return plan_mixing(topology, workers, push_sum=False)
 
 
 async def test_every_worker_goes_on_from_its_own_state(tmp_path):
@@ -226,82 +152,6 @@ async def test_steps_double_while_workers_are_too_far_apart_and_it_is_said(tmp_p
     assert report["consensus_distance"] == seen[-1]["consensus_distance"]
 
 
-@pytest.mark.parametrize("topology", TOPOLOGIES)
-async def test_who_dies_while_mixing_is_left_out_and_the_others_mix_in_the_same_round(
-    tmp_path, topology
-):
-    watch, victim = Watch(), "worker-1"
-    faults = FaultPlan().kill(victim, "fold")
-    async with world(tmp_path, faults, service=watch.service, modes=LINKED) as w:
-        cluster, status = await trained(w, topology, rounds=2)
-        first, second = await w.round_versions(cluster)
-        assert status.training.current_round == 2
-        assert victim in reasons(first)
-        assert victim not in slots(first, "contributors")
-        assert len(slots(first, "contributors")) == WORKERS - 1
-        assert first["evidence"]["gossip"]["members"] == WORKERS - 1
-        assert first["evidence"]["gossip"]["connected"] is True
-        # What the survivors had when it died is what they have in the mean.
-        made = {slot: update for slot, _, _, update in watch.trains[:WORKERS]}
-        kept = np.mean([made[slot] for slot in sorted(made) if slot != victim], axis=0)
-        held = {}
-        for slot, _, state in watch.folds:
-            if slot in held and len(held) == WORKERS - 1:
-                break
-            held[slot] = state
-        survivors = [slot for slot in made if slot != victim]
-        bases = {slot: base for slot, _, base, _ in watch.trains[WORKERS:]}
-        assert np.allclose(np.mean([bases[slot] for slot in survivors], axis=0), kept, atol=1e-6)
-        assert second["evidence"]["gossip"]["members"] == WORKERS - 1
-
-
-async def test_a_death_in_a_later_step_keeps_what_was_mixed_before(tmp_path):
-    faults = FaultPlan().kill("worker-2", "fold", nth=5)  # 1, then 2 steps and a copy, then 4
-    async with world(tmp_path, faults, modes=LINKED) as w:
-        cluster, _ = await trained(w, "star", rounds=4, learning_rate=0.2)
-        rounds = await w.round_versions(cluster)
-    assert [entry["round"] for entry in rounds] == [1, 2, 3, 4]
-    assert [e["round"] for e in rounds if "worker-2" in reasons(e)] == [3]
-    assert rounds[2]["evidence"]["gossip"]["members"] == WORKERS - 1
-
-
-async def test_a_newcomer_starts_from_the_committed_mean(tmp_path):
-    watch = Watch()
-    async with world(tmp_path, service=watch.service, modes=LINKED) as w:
-        cluster = await w.cluster(3, topology="ring", consensus="gossip")
-        await w.connect(cluster, "ring")
-        await w.start(cluster, epochs=60, refit=False)
-        await w.rounds(cluster, 2)
-        await w.deploy(cluster)
-        status = await w.done(cluster)
-        assert status.training_status == "completed"
-        keys = [key for slot, key, *_ in watch.trains if slot == "worker-3"]
-    assert keys[0].startswith("base:")
-    assert set(keys[1:]) == {"state:c0:worker-3"}
-
-
-async def test_a_change_of_links_starts_all_from_the_committed_mean(tmp_path):
-    """Every buffer is replaced, since a revoke cannot be enforced."""
-    watch = Watch()
-    async with world(tmp_path, service=watch.service, modes=LINKED) as w:
-        cluster = await w.cluster(WORKERS, topology="ring", consensus="gossip")
-        await w.connect(cluster, "ring")
-        await w.start(cluster, epochs=30, refit=False)
-        await w.rounds(cluster, 1)
-        report = await w.connect(cluster, "star", wait_seconds=20)
-        assert report.applied == "next_round"
-        status = await w.done(cluster)
-        seen = await barriers(w, cluster)
-    assert {one["spectral_gap"] for one in seen} == {
-        mixing_of("ring").spectral_gap,
-        mixing_of("star").spectral_gap,
-    }
-    from_base = Counter(key.partition(":")[0] for _, key, *_ in watch.trains)
-    assert from_base["base"] == 2 * WORKERS
-    assert "spectral gap 0.2" in " ".join(report.advice)
-    assert status.training_status == "completed"
-
-
 async def test_workers_that_were_not_asked_mix_what_they_have(tmp_path):
     watch = Watch()
     async with world(tmp_path, service=watch.service, modes=LINKED) as w:
@@ -311,40 +161,6 @@ async def test_workers_that_were_not_asked_mix_what_they_have(tmp_path):
     assert seen[0]["members"] == 2
     assert seen[-1]["members"] > 2
     assert status.exchange[0].contributors == 2
-
-
-async def test_an_update_that_is_not_finite_is_found_and_left_out_by_name(tmp_path):
-    service = lying(publishes(np.nan, honest_digest=False))
-    async with world(tmp_path, service=service, modes=LINKED) as w:
-        cluster, _ = await trained(w, "ring", rounds=2)
-        rounds = await w.round_versions(cluster)
-        assert np.isfinite(await committed(w, cluster)).all()
-    for entry in rounds:
-        assert "not finite" in reasons(entry)[LIAR]
-        assert LIAR not in slots(entry, "contributors")
-        assert entry["evidence"]["gossip"]["members"] == WORKERS - 1
-
-
-async def test_one_liar_moves_everybody_which_is_why_none_is_promised_to_be_tolerated(tmp_path):
-    async with world(tmp_path / "honest", modes=LINKED) as w:
-        cluster, _ = await trained(w, "ring")
-        honest = await committed(w, cluster)
-    liar = lying(publishes(1e3, honest_digest=False))
-    async with world(tmp_path / "lied", service=liar, modes=LINKED) as w:
-        cluster, status = await trained(w, "ring")
-        moved = await committed(w, cluster)
-    assert np.linalg.norm(moved - honest) > 100 * np.linalg.norm(honest)
-    assert status.guarantees.f_tolerated == 0
-
-
-async def test_a_frozen_worker_costs_its_round_and_no_more(tmp_path):
-    faults = FaultPlan().freeze("worker-3", "fold", nth=2)
-    async with world(tmp_path, faults, modes=LINKED, ports=IMPATIENT) as w:
-        cluster, status = await trained(w, "ring", rounds=3)
-        rounds = [entry for entry in await w.round_versions(cluster) if "round" in entry]
-    assert [entry["round"] for entry in rounds] == [1, 2, 3]
-    assert "worker-3" in reasons(rounds[1])
-    assert status.consensus_report["gossip"]["members"] == WORKERS - 1
 
 
 async def test_a_worker_is_granted_what_its_neighbours_hold_and_nothing_of_others(tmp_path):
@@ -367,22 +183,6 @@ async def test_equal_seeds_give_equal_bytes(tmp_path, topology):
             cluster, _ = await trained(w, topology)
             runs.append(await digests(w, cluster))
     assert runs[0] == runs[1]
-
-
-async def test_what_barriers_saw_outlives_the_server_and_states_do_not(tmp_path):
-    async with world(tmp_path, modes=LINKED) as w:
-        cluster, status = await trained(w, "ring")
-        seen = status.consensus_report["gossip"]
-        before = await committed(w, cluster)
-    watch = Watch()
-    async with world(tmp_path, service=watch.service, modes=LINKED) as w:
-        status = await w.status(cluster)
-        assert status.consensus_report["gossip"] == seen
-        status = await w.train(cluster, epochs=1, refit=False)
-        assert status.training_status == "completed", status.training_error
-    for key, base in watch.bases(1).values():
-        assert key.startswith("base:")
-        assert np.array_equal(base, before)
 
 
 async def test_the_guarantee_holds_for_crashes_and_no_liar(tmp_path):

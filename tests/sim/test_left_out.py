@@ -127,7 +127,8 @@ async def test_three_workers_killed_in_three_tries_of_a_round_leave_it_to_the_fo
     async with world(tmp_path, service=service) as w:
         kill.append(w.kill)
         cluster = await w.cluster(4)
-        status = await w.train(cluster, epochs=2)
+        # Of two clients both are needed: each death fails its try.
+        status = await w.train(cluster, epochs=2, clients_per_round=2)
         assert len(killed) == 3
         assert status.training_status == "completed", status.training_error
         second = (await w.versions(cluster))[1]
@@ -165,6 +166,7 @@ LONG_EPOCH = {"federated": False, "epochs": 1, "batch_size": 1}
 """96 rows of three workers in steps of one row: an epoch of 32 steps with two averagings."""
 
 
+@pytest.mark.usefixtures("workers_share")
 async def test_a_worker_that_fails_in_the_middle_of_an_epoch_is_named_with_the_steps(tmp_path):
     asked = Counter()
     async with world(tmp_path, service=refusing(asked, "worker-0", nth=2)) as w:
@@ -178,6 +180,7 @@ async def test_a_worker_that_fails_in_the_middle_of_an_epoch_is_named_with_the_s
         assert status.training.evidence.steps == 16 + 32 + 32
 
 
+@pytest.mark.usefixtures("workers_share")
 async def test_a_worker_that_fails_in_the_first_part_of_an_epoch_has_no_later_part(tmp_path):
     asked = Counter()
     async with world(tmp_path, service=refusing(asked, "worker-0")) as w:

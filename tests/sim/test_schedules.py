@@ -12,6 +12,7 @@ from tests.sim.schedules import run_schedule
 
 SEEDS = range(220)
 TWICE = (1, 3, 7, 10, 20, 33, 71, 87)
+RAFT_SEEDS = range(40)
 REAL_EVERY = 10
 """Every so many schedules nodes run the real service; the others a linear one, which is faster."""
 MEMORY = Path("/dev/shm")
@@ -39,6 +40,18 @@ def test_one_seed_gives_the_same_messages_the_same_ledger_and_the_same_weights(s
     assert first.messages
     assert first.entries
     assert run_schedule(state_dir / "two", seed, real=real) == first
+
+
+@pytest.mark.parametrize("seed", RAFT_SEEDS, ids=lambda seed: f"seed{seed}")
+def test_under_raft_the_books_are_right_too_and_the_voters_have_what_is_served(state_dir, seed):
+    run_schedule(state_dir, seed, consensus="raft")
+
+
+@pytest.mark.parametrize("seed", [3, 20], ids=lambda seed: f"seed{seed}")
+def test_one_seed_gives_the_same_course_under_raft(state_dir, seed):
+    first = run_schedule(state_dir / "one", seed, consensus="raft")
+    assert "raft_step" in {kind for _, _, _, kind in first.messages}
+    assert run_schedule(state_dir / "two", seed, consensus="raft") == first
 
 
 def test_another_seed_gives_another_course(state_dir):

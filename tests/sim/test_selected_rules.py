@@ -1,8 +1,10 @@
 """A validator selects the rule of each round, or makes an update of its own, and liars are withstood."""
 
+import numpy as np
 import pytest
 
 from flow_nexus_neural.errors import InvalidArguments
+from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.sim.attackers import ATTACKS, Gang
 from tests.sim.simulated import blobs, world
@@ -121,3 +123,65 @@ async def test_by_name_without_a_validator_or_rows_it_is_refused_and_nothing_sta
         with pytest.raises(InvalidArguments, match="needs 64 validation rows"):
             await w.start(cluster, blobs(300), aggregation_method=method)
         assert (await w.status(cluster)).training_status == "none"
+
+
+def hours(rows=1500):
+    """Noisy rows by the hour, whose label the first two columns decide."""
+    draw = np.random.Generator(np.random.PCG64(4))
+    x = np.round(draw.standard_normal((rows, 3)), 4)
+    y = (x[:, 0] + x[:, 1] > 0).astype(int)
+    start = np.datetime64("2024-01-01T00:00:00")
+    times = [f"{start + np.timedelta64(k, 'h')}Z" for k in range(rows)]
+    return {
+        "columns": ["time", "a", "b", "c", "y"],
+        "rows": [[t, *map(float, row), int(k)] for t, row, k in zip(times, x, y, strict=True)],
+    }
+
+
+class Remembering(NodeService):
+    """Tells which regions it holds."""
+
+    def __init__(self, **given):
+        super().__init__(**given)
+        self.held, self.seen = set(), set()
+
+    def attach(self, key, arrays, *, writable):
+        self.held.add(key)
+        self.seen.add(key)
+        super().attach(key, arrays, writable=writable)
+
+    def detach(self, keys):
+        self.held -= set(keys)
+        super().detach(keys)
+
+
+@pytest.mark.parametrize("method", [None, "fltrust"])
+async def test_folds_and_the_refit_have_trusted_rows_of_their_own(tmp_path, method):
+    services = []
+
+    def make(spec):
+        services.append(Remembering(node_id=spec.node_id, incarnation=1, seed=spec.seed))
+        return services[-1]
+
+    async with world(tmp_path, service=make) as w:
+        cluster = await w.cluster(4, consensus="byzantine")
+        await w.deploy(cluster, "validator")
+        status = await w.train(
+            cluster,
+            hours(),
+            target="y",
+            folds=3,
+            epochs=3,
+            batch_size=16,
+            learning_rate=0.05,
+            validation_size=0.25,
+            aggregation_method=method,
+        )
+        assert status.training_status == "completed", status.training_error
+        assert status.training.refit.state == "done", status.training.refit.error
+        assert [fold.error for fold in status.training.folds] == [None] * 3
+        assert all(fold.accuracy > 0.7 for fold in status.training.folds)
+        held = [{key.partition(":")[0] for key in service.held} for service in services]
+        seen = [{key.partition(":")[0] for key in service.seen} for service in services]
+        assert ["trusted" in of for of in seen] == [False] * 4 + [True], "others saw trusted rows"
+        assert not set.union(*held) & {"trusted", "shard", "publish"}

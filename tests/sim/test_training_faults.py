@@ -43,6 +43,7 @@ async def test_a_round_closes_without_a_worker_that_fails_in_it(tmp_path, fault)
         assert answer.model_version == len(entries) == 3
 
 
+@pytest.mark.usefixtures("workers_share")
 async def test_data_parallel_training_goes_on_without_a_dead_worker(tmp_path):
     async with world(tmp_path, FaultPlan().kill("worker-2", "train", nth=2)) as w:
         cluster = await w.cluster(3)

@@ -19,6 +19,7 @@ ROOMS_OF_FILES = (
     "engine/nodes",
     "engine/operations",
     "engine/prediction",
+    "engine/raft",
     "engine/state",
     "engine/storage",
     "engine/training",

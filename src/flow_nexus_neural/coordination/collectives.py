@@ -27,7 +27,7 @@ from itertools import pairwise
 from typing import Literal
 
 from flow_nexus_neural.coordination.membership import slot_order
-from flow_nexus_neural.coordination.topology import Edge, Graph, Vertex, plan
+from flow_nexus_neural.coordination.topology import MESH_LIMIT, Edge, Graph, Vertex, plan
 from flow_nexus_neural.vocabulary import Topology
 
 Held = Literal["update", "state"]
@@ -148,14 +148,16 @@ def plan_plane(topology: Topology, vertices: Sequence[Vertex]) -> Plane | None:
         vertices: The workers of the group that can take part, and the healthy slots of other roles.
 
     Returns:
-        None where links carry nothing: a single worker without a parameter server, or a star around the
-        engine, in which every edge is one to the engine.
+        None where links carry nothing: a single worker without a parameter server, a star around the engine,
+        in which every edge is one to the engine, or more workers than a mesh may have.
     """
     workers = [vertex for vertex in vertices if vertex.role == "worker"]
     roles = {"star": ("parameter_server",), "hierarchical": ("parameter_server", "aggregator")}
     helpers = [vertex for vertex in vertices if vertex.role in roles.get(topology, ())]
     servers = [vertex for vertex in helpers if vertex.role == "parameter_server"]
     if not workers or (topology == "star" and not servers):
+        return None
+    if topology == "mesh" and len(workers) > MESH_LIMIT:
         return None
     # Further parameter servers stand by: they would be leaves that neither contribute nor need the result.
     graph = plan(topology, [v for v in (*workers, *helpers) if v not in _all_but_first(servers)])

@@ -39,12 +39,26 @@ class Vote:
 
 
 @dataclass(frozen=True, slots=True)
+class Electorate:
+    """Who decides under raft.
+
+    Attributes:
+        voters: Nodes that vote.
+        alive: Those of them whose processes live.
+    """
+
+    voters: int
+    alive: int
+
+
+@dataclass(frozen=True, slots=True)
 class Guarantee:
     """The guarantee of a consensus mode at present.
 
     Attributes:
-        n: Workers that live.
-        f_tolerated: Number of Byzantine (arbitrarily faulty) workers that cannot corrupt a version.
+        n: Workers that live; under raft, voters.
+        f_tolerated: Number of Byzantine (arbitrarily faulty) workers that cannot corrupt a version; under
+            raft, of voters that may crash.
         condition: The condition under which the guarantee holds.
         holds: Whether it holds now.
         reason: What is missing; None if it holds.
@@ -67,17 +81,24 @@ def guarantees(
     n_workers: int,
     evaluator: str | None = None,
     vote: Vote | None = None,
+    electorate: Electorate | None = None,
 ) -> Guarantee:
-    """Compute the guarantee. Of the modes byzantine and gossip are implemented.
+    """Compute the guarantee. Of the modes byzantine, raft and gossip are implemented.
 
     Args:
         consensus: The declared mode.
         n_workers: Live workers.
         evaluator: The slot that computes a model's outputs on held-out rows; None if there is none.
         vote: How the latest training combines updates, or the next one will; None for the average.
+        electorate: Who votes, or would if something were to be decided now; of raft only.
+
+    Source of f under raft: Ongaro and Ousterhout, USENIX ATC 2014: a majority of V voters is left when
+    floor((V-1)/2) have crashed.
     """
     usual = GOSSIP.name if consensus == "gossip" else AVERAGING.name
     vote = vote or Vote(usual, updates=n_workers)
+    if consensus == "raft":
+        return _replicated(electorate or Electorate(0, 0), evaluator, vote)
     reason = _reason(consensus, vote)
     return Guarantee(
         mode=consensus,
@@ -88,6 +109,26 @@ def guarantees(
         reason=reason,
         trusted=("engine",) if evaluator is None else ("engine", evaluator),
         notes=_notes(consensus, evaluator, vote),
+    )
+
+
+def _replicated(electorate: Electorate, evaluator: str | None, vote: Vote) -> Guarantee:
+    """What a replicated log promises: no committed version is lost while a majority lives."""
+    voters, alive = electorate.voters, electorate.alive
+    holds = 2 * alive > voters
+    reason = f"{alive} of {voters} voters are alive" if voters else "no node can vote yet"
+    return Guarantee(
+        mode="raft",
+        n=voters,
+        f_tolerated=(voters - 1) // 2 if holds else 0,
+        condition=_CONDITIONS["raft"],
+        holds=holds,
+        reason=None if holds else reason,
+        trusted=("engine",) if evaluator is None else ("engine", evaluator),
+        notes=(
+            *_notes("raft", evaluator, vote),
+            f"f counts voters that crash; {alive} of {voters} are alive; voters that lie: 0 are tolerated",
+        ),
     )
 
 
@@ -125,7 +166,7 @@ def _notes(consensus: Consensus, evaluator: str | None, vote: Vote) -> tuple[str
         rule = f"rule in force: {_MIXED[vote.rule]}; a version is the plain mean of the workers' states"
     elif not plain:
         rule += f", f = {vote.f} of {vote.updates} updates"
-    if consensus not in ("byzantine", "gossip"):
+    if consensus == "proof-of-learning":
         rule += f"; {consensus} admission is not part of this version"
     spoils = "" if vote.f else "; one lying worker can still spoil a version"
     what = "states" if vote.rule in _MIXED else "updates"

@@ -1,8 +1,8 @@
-"""Divides training rows among workers: by capability, at random, by skewed labels, or by client."""
+"""Divides training rows among workers: by capability, at random, by skewed or sorted labels, or by client."""
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -90,7 +90,7 @@ def assign_shards(  # noqa: PLR0913 - three of them name what the indices in `tr
     Args:
         train: Training rows, in time order where they have one.
         slots: (slot, capabilities), in slot order.
-        partition: `capability`, `iid`, `dirichlet`, `dirichlet:<alpha>` or `client`.
+        partition: `capability`, `iid`, `dirichlet`, `dirichlet:<alpha>`, `shards`, `shards:<k>` or `client`.
         seed: Of every draw.
         symbols: Names to which `train.symbols` are indices.
         classes: Labels by class index; None for regression.
@@ -98,7 +98,7 @@ def assign_shards(  # noqa: PLR0913 - three of them name what the indices in `tr
 
     Raises:
         InvalidArguments: If `parse_partition` refuses the partition.
-        InvalidDataset: If there are fewer rows, or fewer clients, than slots.
+        InvalidDataset: If there are fewer rows, pieces of rows, or clients than slots need.
     """
     if len(train) < len(slots) or not slots:
         raise InvalidDataset(
@@ -106,11 +106,13 @@ def assign_shards(  # noqa: PLR0913 - three of them name what the indices in `tr
             hint="every worker needs rows: use more data or fewer workers",
         )
     rng = np.random.Generator(np.random.PCG64([seed, 2]))
-    kind, alpha = parse_partition(partition)
+    kind, alpha, pieces = parse_partition(partition)
     if kind == "client":
         assigned = _by_client(train, slots, clients)
     elif kind == "dirichlet":
         assigned = _by_dirichlet(train, slots, alpha, rng, classes)
+    elif kind == "shards":
+        assigned = _by_sorted_labels(train, slots, pieces, rng)
     elif kind == "capability" and symbols and (train.symbols >= 0).any():
         assigned = _by_capability(train, slots, symbols)
     else:
@@ -119,14 +121,40 @@ def assign_shards(  # noqa: PLR0913 - three of them name what the indices in `tr
             assigned.warnings.append(
                 "the data have no symbols: rows are dealt at random instead of by capability"
             )
+    shards = _shards(train, slots, assigned, symbols, classes)
+    return replace(shards, warnings=[*assigned.warnings, *_empty_shards(shards.rows)])
+
+
+def pooled_shards(
+    train: Rows,
+    slots: Sequence[WorkerTags],
+    *,
+    symbols: Sequence[str],
+    classes: Sequence[Label] | None,
+) -> Shards:
+    """All training rows for the first slot, none for the others; arguments as `assign_shards`."""
+    if not slots:
+        raise InvalidDataset("there is no worker to train on the rows", hint="deploy a worker")
+    nothing = np.zeros(0, dtype=np.int64)
+    everything = np.arange(len(train), dtype=np.int64)
+    rows = [everything, *[nothing] * (len(slots) - 1)]
+    return _shards(train, slots, _Assignment(rows, [EVERYONE] * len(slots)), symbols, classes)
+
+
+def _shards(
+    train: Rows,
+    slots: Sequence[WorkerTags],
+    assigned: _Assignment,
+    symbols: Sequence[str],
+    classes: Sequence[Label] | None,
+) -> Shards:
     rows = dict(zip((slot for slot, _ in slots), assigned.rows, strict=True))
     groups = dict(zip((slot for slot, _ in slots), assigned.groups, strict=True))
     report = {
         slot: ShardReport(len(own), _symbols_in(train, own, symbols), _balance(train, own, classes))
         for slot, own in rows.items()
     }
-    warnings = [*assigned.warnings, *_empty_shards(rows)]
-    return Shards(rows, groups, report, warnings)
+    return Shards(rows, groups, report)
 
 
 def owned_symbols(capabilities: Sequence[str], symbols: Sequence[str]) -> list[int]:
@@ -204,6 +232,26 @@ def _by_dirichlet(
     warnings = _fill_up(owner, len(slots), wanted)
     shards = [np.flatnonzero(owner == place) for place in range(len(slots))]
     return _Assignment(shards, [EVERYONE] * len(slots), warnings)
+
+
+def _by_sorted_labels(
+    train: Rows, slots: Sequence[WorkerTags], pieces: int, rng: np.random.Generator
+) -> _Assignment:
+    """Sort the rows by label, cut them into equal pieces, and deal each slot as many of these at random.
+
+    Source: McMahan et al., AISTATS 2017, section 3, whose pathological partition deals two pieces to each
+    client. A regression target is sorted by its value. Rows with equal labels stay in their order.
+    """
+    wanted = pieces * len(slots)
+    if len(train) < wanted:
+        raise InvalidDataset(
+            f"{len(train)} training rows cannot be cut into {pieces} pieces for each of {len(slots)} workers",
+            hint=f"use shards:{max(1, len(train) // len(slots))} at most, or more data",
+        )
+    cut = np.array_split(np.argsort(train.y, kind="stable").astype(np.int64), wanted)
+    dealt = rng.permutation(wanted).reshape(len(slots), pieces)
+    shards = [np.sort(np.concatenate([cut[index] for index in own])) for own in dealt]
+    return _Assignment(shards, [EVERYONE] * len(slots))
 
 
 def _fill_up(owner: Indices, n_slots: int, wanted: int) -> list[str]:

@@ -95,6 +95,15 @@ class RunningTraining(Protocol):
         ...
 
 
+class Voters(Protocol):
+    """The voters of a cluster under raft as its status sees them; really `raft.group.VoterGroup`."""
+
+    @property
+    def missing(self) -> str | None:
+        """Why nothing can be decided now; None where it can."""
+        ...
+
+
 class FilePrediction(Protocol):
     """A file being predicted as the rest of the engine sees it; really `prediction.predict_file.FileJob`."""
 
@@ -120,6 +129,7 @@ class LiveCluster:
         run: The training in progress; None between trainings.
         file: The file being predicted, or the last one as long as nobody asked what became of it.
         memory: What the nodes occupied when last looked at.
+        voters: Who agrees on versions, under raft; None under every other mode, and before anybody asked.
         changes: Wakes calls that wait for a change.
         reviving: Held while slots without a process are started again.
         changing: Held while links change or a training is prepared, so that no two rest on one version.
@@ -132,6 +142,7 @@ class LiveCluster:
     run: RunningTraining | None = None
     file: FilePrediction | None = None
     memory: MemoryReadings = field(default_factory=MemoryReadings)
+    voters: Voters | None = None
     changes: Changes = field(default_factory=Changes)
     reviving: anyio.Lock = field(default_factory=anyio.Lock)
     changing: anyio.Lock = field(default_factory=anyio.Lock)
@@ -193,6 +204,10 @@ class LiveCluster:
     def end_file(self) -> None:
         """Somebody knows what became of the file."""
         self.file = None
+
+    def begin_voting(self, voters: Voters) -> None:
+        """From now on these agree on versions."""
+        self.voters = voters
 
     def keep_memory(self, readings: MemoryReadings) -> None:
         """Remember what the nodes occupied."""

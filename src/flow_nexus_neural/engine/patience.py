@@ -43,6 +43,8 @@ class Patience:
         comeback_s: How long a training waits for nodes that are being restarted before it tries again.
         respawn_delays_s: Pauses before each restart of a node that lost its runtime; after the last it
             stays failed.
+        raft: For one step of a voter, which a node does between two steps of its training.
+        majority_s: How long a decision waits for a majority of voters before it fails.
         data_s: Time in which a data set has to be read and prepared. Reading ends by itself sooner, unless
             the system holds it.
         deduplication_s: A deploy that would fit a slot restarted within this time is taken for a repeated
@@ -61,6 +63,8 @@ class Patience:
     attempts: int = 3
     comeback_s: float = 20.0
     respawn_delays_s: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+    raft: Deadline = Deadline(1.0, None)
+    majority_s: float = 20.0
     data_s: float = 130.0
     deduplication_s: float = 10.0
 

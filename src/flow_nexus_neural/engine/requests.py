@@ -33,7 +33,10 @@ from flow_nexus_neural.vocabulary import (
     LOCAL_EPOCHS,
     MAX_CAPABILITIES,
     PATIENCE,
+    PROXIMAL_MU,
     SEED_LIMIT,
+    SERVER_LEARNING_RATE,
+    SERVER_MOMENTUM,
     THRESHOLD,
     WAIT_S,
     WINDOW,
@@ -183,6 +186,13 @@ class TrainRequest(EngineRequest):
     min_nodes_per_round: Clients | None = None
     aggregation_method: str | None = None
     byzantine_f: Annotated[int, Field(ge=BYZANTINE_F.low, le=BYZANTINE_F.high)] | None = None
+    proximal_mu: Annotated[float, Field(ge=PROXIMAL_MU.low, le=PROXIMAL_MU.high)] | None = None
+    server_learning_rate: (
+        Annotated[float, Field(ge=SERVER_LEARNING_RATE.low, le=SERVER_LEARNING_RATE.high)] | None
+    ) = None
+    server_momentum: (
+        Annotated[float, Field(ge=SERVER_MOMENTUM.low, le=SERVER_MOMENTUM.high)] | None
+    ) = None
     partition: str | None = None
     target: str | None = None
     time_column: str | None = None

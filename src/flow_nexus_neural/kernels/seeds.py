@@ -17,6 +17,7 @@ Purpose = Literal[
     "partition",
     "bootstrap",
     "challenge",
+    "election",
     "bucketing",
 ]
 

@@ -98,3 +98,12 @@ def publish_to(region: Region, plan: NetworkPlan, optimizer: Optimizer) -> dict[
     if not region.writable or not all(array.flags.writeable for array in state.values()):
         raise ValueError(f"{region.key!r} was not granted for writing")
     return state
+
+
+def correction_of(region: Region, plan: NetworkPlan) -> NDArray[Any]:
+    """Return the vector `correction` [n_params] float32, which is added to every gradient.
+
+    Raises:
+        ValueError: If it is missing or is not exactly as long as the plan says.
+    """
+    return region.array("correction", np.float32, (plan.n_params,))

@@ -19,7 +19,15 @@ from flow_nexus_neural.node.folding import fold_regions
 from flow_nexus_neural.node.initializers import initial_weights
 from flow_nexus_neural.node.links import announce, observe
 from flow_nexus_neural.node.network import Network
-from flow_nexus_neural.node.regions import Region, publish_to, rows_of, shard_of, state_of
+from flow_nexus_neural.node.raft import RaftSeat
+from flow_nexus_neural.node.regions import (
+    Region,
+    correction_of,
+    publish_to,
+    rows_of,
+    shard_of,
+    state_of,
+)
 from flow_nexus_neural.node.trainer import Workspace, train
 from flow_nexus_neural.node.weights import Weights
 from flow_nexus_neural.protocol.messages import (
@@ -41,6 +49,9 @@ from flow_nexus_neural.protocol.messages import (
     Ping,
     Pong,
     Predict,
+    RaftHeld,
+    RaftHold,
+    RaftStep,
     Reply,
     ServiceRequest,
     Train,
@@ -100,6 +111,7 @@ class NodeService:
         self._name = f"{node_id} (incarnation {incarnation})"
         self._held: dict[str, _Held] = {}
         self._regions: dict[str, Region] = {}
+        self._raft = RaftSeat()
         self._running: str | None = None
         self._cancelled = False
         self._steps_done = 0
@@ -108,12 +120,14 @@ class NodeService:
 
     def attach(self, key: str, arrays: Arrays, *, writable: bool) -> None:
         """Store the arrays of a region under a key; replaces a region of that key."""
+        self._raft.forget([key])
         self._regions[key] = Region(key, dict(arrays), writable)
 
     def detach(self, keys: Sequence[str]) -> None:
         """Drop regions; unknown keys are ignored. A running request keeps the arrays it already uses."""
         for key in keys:
             self._regions.pop(key, None)
+        self._raft.forget(keys)
 
     def handle(self, request: ServiceRequest, arrays: Arrays, poll: Poll) -> Answer:
         """Answer one request; any exception becomes a `Failed` reply, and the node goes on.
@@ -141,7 +155,7 @@ class NodeService:
             if self._running is None:
                 torch.set_flush_denormal(False)
 
-    def _answer(  # noqa: C901, PLR0911 - one case a message, which mypy checks
+    def _answer(  # noqa: C901, PLR0911, PLR0912 - one case a message, which mypy checks
         self, request: ServiceRequest, arrays: Arrays, poll: Poll
     ) -> Answer:
         match request:
@@ -167,6 +181,10 @@ class NodeService:
                 return Done(), {}
             case Observe():
                 return self._observe(request), {}
+            case RaftStep():
+                return self._raft.step(request), {}
+            case RaftHold():
+                return self._hold(request), {}
             case Fold():
                 return self._fold(request, poll), {}
             case _:
@@ -221,6 +239,8 @@ class NodeService:
         shard = shard_of(self._region(request.shard), plan)
         base = state_of(self._region(request.base), plan, request.optimizer)
         publish = publish_to(self._region(request.publish), plan, request.optimizer)
+        control = None if request.control is None else self._region(request.control)
+        correction = None if control is None else correction_of(control, plan)
         if held.workspace is None:
             held.workspace = Workspace(held.network)
         held.workspace.load(base, request.optimizer)
@@ -231,7 +251,7 @@ class NodeService:
             self._longest_step_ms = max(self._longest_step_ms, step_ms)
             self._checkpoint(poll)
 
-        progress = train(held.network, held.workspace, shard, request, watch)
+        progress = train(held.network, held.workspace, shard, request, watch, correction)
         # Published only when complete: a cancelled training leaves the old content in the region.
         for name, vector in held.workspace.state(request.optimizer).items():
             np.copyto(publish[name], vector)
@@ -264,6 +284,9 @@ class NodeService:
         return Observed(
             sights=tuple(None if view is None else observe(view, request.reads) for view in views)
         )
+
+    def _hold(self, request: RaftHold) -> RaftHeld:
+        return self._raft.hold(request, state_of(self._region(request.region), request.plan))
 
     def _fold(self, request: Fold, poll: Poll) -> Folded:
         return fold_regions(request, self._region, lambda: self._checkpoint(poll))

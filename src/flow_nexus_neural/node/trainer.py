@@ -79,12 +79,25 @@ class Workspace:
 
 
 def train(
-    network: Network, workspace: Workspace, shard: Shard, request: Train, watch: StepWatch
+    network: Network,
+    workspace: Workspace,
+    shard: Shard,
+    request: Train,
+    watch: StepWatch,
+    correction: NDArray[Any] | None = None,
 ) -> Progress:
-    """Run the requested optimiser steps in place in `workspace`.
+    """Run the requested optimiser steps in place in `workspace`, which holds the base state.
 
     Equal arguments give equal bytes on the same machine: the order of rows and dropout follow from seeds in
     the request, and nothing is drawn from a global generator.
+
+    Args:
+        network: The network.
+        workspace: Holds the state to start from, afterwards the trained one.
+        shard: Rows with targets.
+        request: What to do.
+        watch: Called after every step.
+        correction: [n_params] float32, added to every gradient; None for nothing.
 
     Raises:
         ValueError: If a pass names steps that the shard does not have, no batch is large enough for the
@@ -98,7 +111,7 @@ def train(
             f" {needed} rows"
         )
     noise = torch.Generator().manual_seed(request.dropout_seed)
-    step = _Step(network, workspace, shard, request, noise)
+    step = _Step(network, workspace, shard, request, noise, _Pull(workspace, request, correction))
     total, rows_seen, steps, cpu_s = 0.0, 0, 0, 0.0
     for rows in _batches(request.passes, len(shard.x), request.batch_size):
         # A last batch of one row has no variance for batch norm to divide by.
@@ -134,6 +147,38 @@ def _batches(passes: Sequence[Pass], rows: int, batch_size: int) -> Iterator[NDA
             yield order[number * batch_size : (number + 1) * batch_size]
 
 
+class _Pull:
+    """What is added to the gradient of the loss.
+
+    FedProx holds a client near its base by `proximal_mu` (w - w_base). Source: Li et al., "Federated
+    Optimization in Heterogeneous Networks", MLSys 2020. Departure: the learning rate is at most
+    1 / `proximal_mu`. The proximal term alone has the curvature `proximal_mu`, so that a longer step
+    overshoots the base and one of twice that diverges; limited so, weights stay at the base as it grows.
+
+    SCAFFOLD adds c - c_i. Source: Karimireddy et al., ICML 2020, algorithm 1, line 10.
+    """
+
+    def __init__(
+        self, workspace: Workspace, request: Train, correction: NDArray[Any] | None
+    ) -> None:
+        self._params = workspace.weights.params
+        self._mu = request.proximal_mu
+        self._base = self._params.clone() if self._mu > 0 else None
+        self._moved = torch.empty_like(self._params if self._mu > 0 else self._params[:0])
+        # A copy: torch never gets an array over read-only memory.
+        self._correction = None if correction is None else torch.from_numpy(correction.copy())
+        self.highest_rate = 1.0 / self._mu if self._mu > 0 else float("inf")
+
+    def add_to(self, grads: Tensor) -> None:
+        """Add it, for the present parameters."""
+        if self._base is not None:
+            # The difference first: mu w - mu w_base would lose the gradient in rounding where mu is large.
+            torch.sub(self._params, self._base, out=self._moved)
+            grads.add_(self._moved, alpha=self._mu)
+        if self._correction is not None:
+            grads.add_(self._correction)
+
+
 class _Step:
     """One optimiser step on given rows."""
 
@@ -144,16 +189,18 @@ class _Step:
         shard: Shard,
         request: Train,
         noise: torch.Generator,
+        pull: _Pull,
     ) -> None:
         self._network = network
         self._weights = workspace.weights
         self._shard = shard
         self._noise = noise
+        self._pull = pull
         self._feature_dropout = request.feature_dropout
         self._loss = loss_of(network.plan, request.class_weight)
         self._descent = Descent(
             request.optimizer,
-            request.learning_rate,
+            min(request.learning_rate, pull.highest_rate),
             workspace.weights.params,
             workspace.weights.grads,
             workspace.moments(request.optimizer),
@@ -169,5 +216,6 @@ class _Step:
         self._weights.grads.zero_()
         loss = self._loss(self._network.logits(x, self._weights, self._noise), y)
         torch.autograd.backward(loss)
+        self._pull.add_to(self._weights.grads)
         self._descent.step(number)
         return float(loss.item())

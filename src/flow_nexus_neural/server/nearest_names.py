@@ -46,6 +46,9 @@ ARGUMENT_WORDS = _by_word(
         "min_nodes_per_round": "min_clients min_fit_clients min_available_clients",
         "aggregation_method": "aggregation aggregator algorithm strategy fedavg method",
         "byzantine_f": "f n_byzantine num_byzantine byzantine num_adversaries n_malicious num_malicious",
+        "proximal_mu": "mu prox_mu proximal prox_term fedprox_mu",
+        "server_learning_rate": "server_lr global_learning_rate global_lr eta eta_g server_eta",
+        "server_momentum": "beta beta1 beta_1 momentum server_beta",
         "aggregation": "method voting vote ensemble ensemble_method combine strategy",
         "target": "label labels y y_column label_column target_name outcome output predict"
         " dependent_variable",

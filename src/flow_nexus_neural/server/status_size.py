@@ -18,6 +18,7 @@ def short_enough(status: StatusResult) -> OnWire[StatusResult]:
     steps: tuple[tuple[Callable[[StatusResult], StatusResult], str], ...] = (
         (_with_short_history, "history was thinned; the resource {uri}/history has every round"),
         (_with_short_nodes, "`last_error` of nodes was left out to keep this short"),
+        (_without_shards, "`training.shards` was left out to keep this short"),
         (_with_last_sessions, f"only the last {N_SESSIONS} training sessions are listed"),
     )
     now = OnWire(status)
@@ -44,6 +45,13 @@ def _with_short_history(status: StatusResult) -> StatusResult:
 def _with_short_nodes(status: StatusResult) -> StatusResult:
     nodes = [node.model_copy(update={"last_error": None}) for node in status.nodes]
     return status if nodes == status.nodes else status.model_copy(update={"nodes": nodes})
+
+
+def _without_shards(status: StatusResult) -> StatusResult:
+    training = status.training
+    if training is None or training.shards is None:
+        return status
+    return status.model_copy(update={"training": training.model_copy(update={"shards": None})})
 
 
 def _with_last_sessions(status: StatusResult) -> StatusResult:

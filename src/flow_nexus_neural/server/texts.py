@@ -41,9 +41,9 @@ INIT_ARGUMENTS = {
     ),
     "consensus": (
         "byzantine: robust rules combine updates and predictions, so that fewer than a third of the workers,"
-        " from 4 on, may lie; suspects are in status. gossip: workers average with their neighbours only; how"
-        " far apart they are is in status. Recorded only: proof-of-learning (recomputes updates), raft (needs"
-        " a majority of voters); they combine by the plain mean."
+        " from 4 on, may lie; suspects are in status. raft: the plain mean, visible once most of up to five"
+        " voting nodes have it. gossip: workers average with their neighbours only; how far apart they are is"
+        " in status. Recorded only: proof-of-learning (recomputes updates); it combines by the plain mean."
     ),
     "wasm_optimization": "Recorded only: nodes run PyTorch, and wasm_enabled stays false.",
     "daa_enabled": (
@@ -109,25 +109,32 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
     ),
     "optimizer": "Optimiser of each worker, with Keras' defaults.",
     "federated": (
-        "false: rows are shared at random and workers averaged often. true: each worker trains on its own"
-        " shard and is averaged once per round."
+        "false: one worker trains on all rows, or all share them and are averaged often, as is faster. true:"
+        " each worker trains on its own shard and is averaged once per round."
     ),
     "rounds": "Federated only: number of rounds, instead of epochs.",
     "local_epochs": "Federated only: passes of each worker over its shard per round. Default 1.",
     "clients_per_round": "Federated only: workers that train in a round. Default: up to 5.",
     "min_nodes_per_round": (
-        "Federated only: fewest updates that complete a round. Default: 80 % of clients_per_round."
+        "Federated only: fewest updates that complete a round. Default: 80 % of clients_per_round, but not"
+        " all of 3 or more."
     ),
     "aggregation_method": (
         "Federated only: how the updates of a round are combined. federated_averaging (fedavg): mean by rows,"
-        " the default except for consensus byzantine. auto, caf, krum, fltrust and others withstand lying"
+        " the default except for consensus byzantine. fedprox, fedavgm, fedadam, fedyogi, fedadagrad,"
+        " scaffold (sgd only): for shards that differ. auto, caf, krum, fltrust and others withstand lying"
         " workers. Under gossip push_sum, in a ring. An unknown name is answered with all that there are."
     ),
     "byzantine_f": "How many lying workers a robust rule withstands. Default: below a third.",
+    "proximal_mu": "fedprox only: how strongly workers are held near the round's start. Default 0.01.",
+    "server_learning_rate": (
+        "Step size at the server. Default 0.01 for fedadam, fedyogi, fedadagrad; 1 for fedavgm, scaffold."
+    ),
+    "server_momentum": "fedavgm, fedadam, fedyogi, fedadagrad: momentum of the server. Default 0.9.",
     "partition": (
         "Federated only: who gets which rows. capability (default): by <symbol>_analysis tags. iid: at"
-        " random. dirichlet:<alpha>: skewed labels, the more the smaller alpha. client: the data's own"
-        " clients."
+        " random. dirichlet:<alpha>: skewed labels, the more the smaller alpha. shards:<k>: k pieces each of"
+        " the rows sorted by label. client: the data's own clients."
     ),
     "target": "Column to predict; set it unless it is called target, label, y, class or direction.",
     "time_column": "Column that orders the rows. Default: the one that holds times, if any.",
@@ -242,7 +249,7 @@ STATUS_OUTPUTS = {
     "memory_usage": "percent of limits",
     "nodes": "One per node; empty in summary.",
     "guarantees": _GUARANTEES,
-    "consensus_report": "What a robust rule suspects; under gossip, how far apart workers are.",
+    "consensus_report": "A robust rule's suspects; gossip: how far apart workers are; raft: its voters.",
     "daa": "What autonomy recommends; nothing is carried out.",
     "performance": "Training rows per second, ms of predict.",
     "wasm": "Whether nodes run WASM, and why not.",
@@ -267,6 +274,7 @@ PREDICT_OUTPUTS = {
     "excluded_nodes": "Left out, and why.",
     "quorum": "byzantine: answers needed and got, and f that may lie; below it decision is no_quorum.",
     "degraded": "true: a node is missing",
+    "stale": "true: raft has no majority for a later version",
     "input_report": "What of the input was used, filled in or ignored.",
     "output": "The file: status (running: call again), sha256, class_counts, metrics by its labels.",
 }

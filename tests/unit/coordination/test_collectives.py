@@ -139,6 +139,11 @@ def test_an_aggregator_without_workers_takes_no_part():
     assert plane.members == ("parameter_server-0", "aggregator-0", "worker-0")
 
 
+def test_more_workers_than_a_mesh_may_have_exchange_nothing_in_one():
+    assert plan_plane("mesh", vertices(33)) is None
+    assert len(plan_plane("ring", vertices(33)).members) == 33
+
+
 @pytest.mark.parametrize("rows", [{}, {"worker-9": 1}, {"worker-0": 0}])
 def test_rows_of_nobody_and_of_strangers_are_refused(rows):
     with pytest.raises(ValueError, match="are not rows"):

@@ -2,12 +2,12 @@ from typing import get_args
 
 import pytest
 
-from flow_nexus_neural.coordination.guarantees import Vote, guarantees
+from flow_nexus_neural.coordination.guarantees import Electorate, Vote, guarantees
 from flow_nexus_neural.engine.reports import Guarantees
 from flow_nexus_neural.vocabulary import Consensus
 
 
-@pytest.mark.parametrize("mode", sorted({*get_args(Consensus)} - {"gossip"}))
+@pytest.mark.parametrize("mode", sorted({*get_args(Consensus)} - {"raft", "gossip"}))
 @pytest.mark.parametrize("n", [0, 3, 11])
 def test_no_mode_promises_what_the_plain_average_cannot_keep(mode, n):
     stated = guarantees(mode, n)
@@ -20,9 +20,9 @@ def test_no_mode_promises_what_the_plain_average_cannot_keep(mode, n):
 
 
 def test_another_rule_is_named_and_not_told_what_the_average_lacks():
-    stated = guarantees("raft", 7, vote=Vote("coordinatewise", updates=7, f=2))
+    stated = guarantees("gossip", 7, vote=Vote("coordinatewise", updates=7, f=2))
     assert stated.notes[0] == (
-        "rule in force: coordinatewise, f = 2 of 7 updates; raft admission is not part of this version"
+        "rule in force: coordinatewise, f = 2 of 7 updates; gossip admission is not part of this version"
     )
     assert "spoil" not in stated.notes[1]
     assert (stated.holds, stated.f_tolerated) == (False, 0)
@@ -52,6 +52,24 @@ def test_byzantine_says_what_is_missing_for_it(vote, missing):
     assert (stated.holds, stated.f_tolerated) == (False, 0)
     assert missing in stated.reason
     assert ("spoil" in stated.notes[1]) is (vote.f == 0)
+
+
+@pytest.mark.parametrize(
+    ("voters", "alive", "holds", "f"),
+    [(1, 1, True, 0), (3, 3, True, 1), (3, 2, True, 1), (3, 1, False, 0), (5, 3, True, 2)],
+)
+def test_raft_counts_voters_that_may_crash_and_none_that_may_lie(voters, alive, holds, f):
+    stated = guarantees("raft", 20, electorate=Electorate(voters, alive))
+    assert (stated.n, stated.holds, stated.f_tolerated) == (voters, holds, f)
+    assert stated.reason == (None if holds else f"{alive} of {voters} voters are alive")
+    assert any("voters that lie: 0 are tolerated" in note for note in stated.notes)
+    assert "rule in force: row-weighted average" in stated.notes
+
+
+def test_raft_without_a_node_that_can_vote_holds_nothing():
+    stated = guarantees("raft", 0)
+    assert (stated.n, stated.holds, stated.f_tolerated) == (0, False, 0)
+    assert stated.reason == "no node can vote yet"
 
 
 @pytest.mark.parametrize("rule", ["gossip", "push_sum"])

@@ -1,7 +1,9 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
-from flow_nexus_neural.data.partition import assign_shards, owned_symbols
+from flow_nexus_neural.data.partition import assign_shards, owned_symbols, pooled_shards
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.errors import InvalidArguments, InvalidDataset
 
@@ -99,6 +101,38 @@ def test_a_small_alpha_makes_shards_differ_and_a_large_one_does_not():
         assert min(len(own) for own in shards.rows.values()) >= 2
 
 
+def test_shards_are_a_few_pieces_of_the_rows_sorted_by_label():
+    train = rows(np.arange(1_000) % 10)
+    classes = tuple(range(10))
+    for pieces in (1, 2, 5):
+        shards = deal(train, [()] * 5, f"shards:{pieces}", 3, classes=classes)
+        assert everyone_once(shards, 1_000)
+        assert [len(own) for own in shards.rows.values()] == [200] * 5
+        assert max(len(np.unique(train.y[own])) for own in shards.rows.values()) <= max(2, pieces)
+    two = [deal(train, [()] * 5, text, 3, classes=classes) for text in ("shards", "shards:2")]
+    assert all((two[0].rows[slot] == two[1].rows[slot]).all() for slot in two[0].rows)
+    one = deal(train, [()] * 5, "shards:1", 3, classes=classes)
+    many = deal(train, [()] * 5, "shards:100", 3, classes=classes)
+    # Of ten equal classes, one piece of five and two pieces of ten both hold two classes.
+    assert one.heterogeneity == pytest.approx(two[0].heterogeneity)
+    assert one.heterogeneity > 2 * many.heterogeneity
+    other = deal(train, [()] * 5, "shards:2", 4, classes=classes)
+    assert any((other.rows[slot] != two[0].rows[slot]).any() for slot in other.rows)
+
+
+def test_more_pieces_than_rows_are_refused_with_a_number_that_works():
+    with pytest.raises(InvalidDataset, match="40 training rows") as caught:
+        deal(rows(np.arange(40) % 2), [()] * 4, "shards:11")
+    assert "shards:10" in caught.value.hint
+
+
+def test_numbers_are_sorted_by_their_value():
+    train = rows(np.linspace(-1, 1, 100).astype(np.float32)[::-1])
+    shards = deal(train, [()] * 4, "shards:1", classes=None)
+    spans = sorted((train.y[own].min(), train.y[own].max()) for own in shards.rows.values())
+    assert all(high < low for (_, high), (low, _) in pairwise(spans))
+
+
 def test_no_shard_is_left_empty_even_by_the_most_skewed_draw():
     shards = deal(rows(np.arange(40) % 2), [()] * 20, "dirichlet:0.001")
     assert min(len(own) for own in shards.rows.values()) >= 2
@@ -138,7 +172,18 @@ def test_the_report_counts_what_the_shard_holds():
 
 
 @pytest.mark.parametrize(
-    "text", ["by_file", "dirichlet:x", "dirichlet:0", "iid:3", "", "dirichlet:nan"]
+    "text",
+    [
+        "by_file",
+        "dirichlet:x",
+        "dirichlet:0",
+        "iid:3",
+        "",
+        "dirichlet:nan",
+        "shards:0",
+        "shards:x",
+        "shards:1.5",
+    ],
 )
 def test_an_unknown_partition_lists_the_valid_ones(text):
     with pytest.raises(InvalidArguments):
@@ -148,3 +193,16 @@ def test_an_unknown_partition_lists_the_valid_ones(text):
 def test_more_workers_than_rows_are_refused():
     with pytest.raises(InvalidDataset, match="2 training rows for 3 workers"):
         deal(rows([0, 1]), [()] * 3, "iid")
+
+
+def test_pooled_rows_are_all_of_the_first_slot():
+    train = rows([0, 1, 1, 0, 1])
+    slots = [("worker-3", ()), ("worker-7", BTC)]
+    shards = pooled_shards(train, slots, symbols=(), classes=(0, 1))
+    assert shards.rows["worker-3"].tolist() == [0, 1, 2, 3, 4]
+    assert shards.rows["worker-7"].tolist() == []
+    assert (shards.report["worker-3"].rows, shards.report["worker-7"].rows) == (5, 0)
+    assert shards.warnings == []
+    assert shards.heterogeneity == 0
+    with pytest.raises(InvalidDataset, match="no worker"):
+        pooled_shards(train, [], symbols=(), classes=(0, 1))

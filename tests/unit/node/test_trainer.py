@@ -302,3 +302,70 @@ def test_two_processes_train_to_the_same_bytes():
         cwd=Path(__file__).parents[3],
     )
     assert other.stdout.split() == mine
+
+
+def _regression(seed=0):
+    """A linear regression of 8 rows, one batch a pass; gives (x, y, weights) in float64 for formulas."""
+    plan = plan_of([{"type": "dense", "units": 1}], FLAT, task="regression")
+    x = rows(8, FLAT, seed)
+    y = (x[:, 0] - 2 * x[:, 1]).astype(np.float32)
+    return plan, Shard(x, y)
+
+
+def _by_hand(shard, params, steps, rate, extra):
+    """Gradient steps on the mean squared error; `extra(w)` is added to each gradient."""
+    x, y = shard.x.astype("f8"), shard.y.astype("f8")
+    w = params.astype("f8")
+    for _ in range(steps):
+        error = x @ w[:5] + w[5] - y
+        gradient = 2 * np.append(x.T @ error, error.sum()) / len(x)
+        w = w - rate * (gradient + extra(w))
+    return w
+
+
+def test_the_proximal_term_is_added_to_the_gradient():
+    plan, shard = _regression()
+    start = _state(plan)["params"]
+    passes = tuple(Pass(order_seed=n) for n in range(5))
+    for mu in (0.01, 0.5, 5.0):
+        _, after = _run(plan, shard, passes=passes, proximal_mu=mu, **SGD)
+        base = start.astype("f8")
+        expected = _by_hand(shard, start, 5, 0.1, lambda w, mu=mu, base=base: mu * (w - base))
+        np.testing.assert_allclose(after["params"], expected, rtol=1e-5, atol=1e-6)
+    _, plain = _run(plan, shard, passes=passes, **SGD)
+    _, none = _run(plan, shard, passes=passes, proximal_mu=0.0, **SGD)
+    np.testing.assert_array_equal(none["params"], plain["params"])
+    assert not np.allclose(after["params"], plain["params"], atol=1e-3)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop", "adagrad"])
+def test_a_large_mu_leaves_the_weights_at_the_base(optimizer):
+    plan, shard = _regression()
+    state = _state(plan)
+    if optimizer == "adagrad":
+        state["v"] = np.full_like(state["v"], 0.1)
+    passes = tuple(Pass(order_seed=n) for n in range(50))
+    moved = []
+    for mu in (0.0, 1e2, 1e4, 1e6):
+        changes = {"optimizer": optimizer, "learning_rate": 0.1, "proximal_mu": mu}
+        _, after = _run(plan, shard, state=state, passes=passes, **changes)
+        moved.append(float(np.abs(after["params"] - state["params"]).max()))
+    assert moved[0] > 0.1
+    assert moved[1] < moved[0]
+    assert moved[2] < 5e-3
+    assert moved[3] < 5e-5
+
+
+def test_a_correction_is_added_to_every_gradient():
+    plan, shard = _regression()
+    start = _state(plan)["params"]
+    correction = np.random.default_rng(5).normal(size=plan.n_params).astype("f4")
+    correction.flags.writeable = False
+    network = Network(plan)
+    workspace = Workspace(network)
+    passes = tuple(Pass(order_seed=n) for n in range(5))
+    request = train_request(passes=passes, **SGD)
+    workspace.load(_state(plan), "sgd")
+    train(network, workspace, shard, request, _nothing, correction)
+    expected = _by_hand(shard, start, 5, 0.1, lambda _w: correction.astype("f8"))
+    np.testing.assert_allclose(workspace.weights.params.numpy(), expected, rtol=1e-5, atol=1e-6)

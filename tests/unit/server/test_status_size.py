@@ -1,6 +1,6 @@
 import json
 
-from flow_nexus_neural.engine.reports import NodeStatus, TrainingSession
+from flow_nexus_neural.engine.reports import NodeStatus, ShardInfo, TrainingSession
 from flow_nexus_neural.server.rounding import wire_json
 from flow_nexus_neural.server.schemas import StatusResult
 from flow_nexus_neural.server.status_size import MAX_STATUS_BYTES, short_enough
@@ -53,3 +53,18 @@ def test_what_nodes_say_goes_next_and_old_sessions_last():
     assert all(node.last_error is None for node in short.nodes)
     assert len(short.training_sessions) == 5
     assert len(short.warnings) == 3
+
+
+def test_the_shards_of_many_workers_are_left_out_before_old_sessions():
+    status = status_of([node_status(i) for i in range(20)])
+    shards = [
+        ShardInfo(
+            slot=f"worker-{k}", rows=9, symbols=[], labels={f"class {n}": 0.1 for n in range(10)}
+        )
+        for k in range(64)
+    ]
+    training = status.training.model_copy(update={"shards": shards})
+    short = short_enough(status.model_copy(update={"training": training})).result
+    assert n_bytes(short) <= MAX_STATUS_BYTES
+    assert short.training.shards is None
+    assert any("training.shards" in warning for warning in short.warnings)

@@ -1,5 +1,8 @@
 """The aggregation policies by name."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from flow_nexus_neural.coordination.consensus.auto import Auto
 from flow_nexus_neural.coordination.consensus.averaging import FederatedAveraging
 from flow_nexus_neural.coordination.consensus.coordinate_median import CoordinateMedian
@@ -8,6 +11,7 @@ from flow_nexus_neural.coordination.consensus.coordinate_rules import (
     MEAN_AROUND_MEDIAN,
     TRIMMED_MEAN,
 )
+from flow_nexus_neural.coordination.consensus.federated_methods import METHODS, FederatedMethod
 from flow_nexus_neural.coordination.consensus.gossip import GOSSIP, PUSH_SUM
 from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
 from flow_nexus_neural.coordination.consensus.robust_rule import FRONTS, RobustRule
@@ -47,6 +51,7 @@ POLICIES: tuple[AggregationPolicy, ...] = (
     TRIMMED_MEAN,
     MEAN_AROUND_MEDIAN,
     CENTRED_CLIPPING,
+    *METHODS,
 )
 
 
@@ -93,15 +98,20 @@ def policy_for(
     return GOSSIP if found is AVERAGING and consensus == "gossip" else found
 
 
-def policy_in_force(name: str, f: int, *, exact: bool) -> AggregationPolicy:
+def policy_in_force(
+    name: str, f: int, *, exact: bool, options: Mapping[str, float] = MappingProxyType({})
+) -> AggregationPolicy:
     """The policy of a training that has begun; the average for a name that is known no more.
 
     Args:
         name: From the training's configuration.
         f: Lying workers that were promised to be tolerated.
         exact: Whether the caller gave f.
+        options: Of a federated method.
     """
     policy = find_policy(name) or AVERAGING
+    if isinstance(policy, FederatedMethod):
+        return policy.with_options(options)
     return policy.tolerating(Tolerance(f, exact)) if isinstance(policy, RobustPolicy) else policy
 
 

@@ -3,9 +3,10 @@
 from flow_nexus_neural.coordination.consensus.gossip import GossipPolicy
 from flow_nexus_neural.coordination.consensus.registry import AVERAGING, find_policy, policy_for
 from flow_nexus_neural.coordination.consensus.tolerance import RobustPolicy
-from flow_nexus_neural.coordination.guarantees import Vote
+from flow_nexus_neural.coordination.guarantees import Electorate, Vote
 from flow_nexus_neural.coordination.guarantees import guarantees as promised
 from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.raft.gate import voters_of
 from flow_nexus_neural.engine.reports import Guarantees
 
 
@@ -14,9 +15,8 @@ def guarantees(cluster: LiveCluster) -> Guarantees:
     workers = cluster.slots.healthy("worker")
     evaluators = cluster.slots.healthy("validator") or workers
     evaluator = evaluators[0].name if evaluators else None
-    found = promised(
-        cluster.spec.consensus, len(workers), evaluator, _vote(cluster, [w.name for w in workers])
-    )
+    vote = _vote(cluster, [w.name for w in workers])
+    found = promised(cluster.spec.consensus, len(workers), evaluator, vote, _electorate(cluster))
     return Guarantees(
         mode=found.mode,
         n=found.n,
@@ -27,6 +27,15 @@ def guarantees(cluster: LiveCluster) -> Guarantees:
         trusted=list(found.trusted),
         notes=list(found.notes),
     )
+
+
+def _electorate(cluster: LiveCluster) -> Electorate | None:
+    """Who votes, or would if something were to be decided now; None under other modes than raft."""
+    group = voters_of(cluster)
+    if group is None:
+        return None
+    alive = [name for name in group.voters if group.network.slot(name) is not None]
+    return Electorate(len(group.voters), len(alive))
 
 
 def mixing_obstacle(cluster: LiveCluster) -> str | None:

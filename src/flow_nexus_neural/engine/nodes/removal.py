@@ -5,10 +5,11 @@ from dataclasses import dataclass, field, replace
 import anyio
 
 from flow_nexus_neural.engine.live import LiveCluster, RunningTraining
+from flow_nexus_neural.engine.raft.gate import voters_of
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.engine.versions.commit import plain_bundle
-from flow_nexus_neural.errors import InvalidArguments, TrainingRunning
+from flow_nexus_neural.errors import ConsensusUnavailable, InvalidArguments, TrainingRunning
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,21 @@ async def remove_node(cluster: LiveCluster, node: str) -> Removal:
                     f"node {slot.name} is being started by another call",
                     hint="call this again when that neural_node_deploy has returned",
                 )
-            warnings = _warnings(cluster, slot)
+            warnings = [*await _give_up_vote(cluster, slot), *_warnings(cluster, slot)]
             stopped = await retire(cluster, slot)
     return Removal(slot, already=False, stopped=stopped, warnings=warnings)
+
+
+async def _give_up_vote(cluster: LiveCluster, slot: Slot) -> list[str]:
+    """Let the voters go on without a slot while it still counts; what to say where they cannot."""
+    group = voters_of(cluster)
+    if group is None:
+        return []
+    try:
+        await group.leave(slot)
+    except ConsensusUnavailable as failure:
+        return [f"{slot.name} is still counted as a voter that is lost: {failure.message}"]
+    return []
 
 
 async def retire(cluster: LiveCluster, slot: Slot) -> bool:

@@ -11,6 +11,7 @@ from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.guarantees import guarantees
 from flow_nexus_neural.engine.nodes.limits import memory_mb
 from flow_nexus_neural.engine.nodes.memory_readings import read_memory
+from flow_nexus_neural.engine.raft.report import raft_report
 from flow_nexus_neural.engine.reports import (
     ClusterConfig,
     DatasetShort,
@@ -58,7 +59,8 @@ async def status_report(
     return StatusReport.model_validate(
         {
             **_identity(cluster),
-            **_training_part(cluster, training),
+            **_training_part(cluster, training, full=full),
+            "consensus_report": _consensus_report(training) or await raft_report(cluster),
             **_model_part(cluster, training),
             **_traffic_part(cluster),
             **_memory_part(cluster, memory),
@@ -103,13 +105,14 @@ def _identity(cluster: LiveCluster) -> dict[str, object]:
     }
 
 
-def _training_part(cluster: LiveCluster, training: Training | None) -> dict[str, object]:
+def _training_part(
+    cluster: LiveCluster, training: Training | None, *, full: bool
+) -> dict[str, object]:
     return {
         "training_status": training.status if training else "none",
         "training_progress": training.percent if training else 0.0,
         "training_error": training.error if training else None,
-        "training": training.progress() if training else None,
-        "consensus_report": _consensus_report(training),
+        "training": training.progress(full=full) if training else None,
         "performance": Performance(
             throughput=_throughput(cluster), latency=cluster.metrics.predict_ms.mean()
         ),

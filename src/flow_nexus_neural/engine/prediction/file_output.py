@@ -130,6 +130,7 @@ class Tally:
     undecided: int = 0
     batches: int = 0
     degraded: int = 0
+    stale: bool = False
     nodes_used: int | None = None
     nodes_expected: int = 0
     ensemble_size: int | None = None
@@ -160,6 +161,7 @@ class Tally:
         self.rows_done += rows
         self.batches += 1
         self.degraded += made.degraded
+        self.stale |= made.stale
         self.without += int((~usable).sum())
         self.calibrated &= made.calibrated
         self.mode = adapted.mode
@@ -289,6 +291,7 @@ def report_of_all(
         degraded_reason=f"{tally.degraded} of {tally.batches} batches lack a node"
         if tally.degraded
         else None,
+        stale=tally.stale,
         model_version=committed.version,
         bundle_sha=committed.sha,
         input_report=tally.input_report(),

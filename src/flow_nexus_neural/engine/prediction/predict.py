@@ -16,7 +16,8 @@ from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.lifecycle import revive
 from flow_nexus_neural.engine.prediction.fan_out import FanOut
 from flow_nexus_neural.engine.prediction.question import MAX_DEADLINE_S, Question
-from flow_nexus_neural.engine.prediction.reply import Answer, report
+from flow_nexus_neural.engine.prediction.reply import STALE, Answer, report
+from flow_nexus_neural.engine.raft.gate import cannot_decide
 from flow_nexus_neural.engine.reports import PredictionReport
 from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.engine.state.advice import next_step
@@ -54,6 +55,7 @@ async def predict(cluster: LiveCluster, request: PredictRequest) -> PredictionRe
     committed = in_force(cluster, request)
     refuse_more(cluster)
     with cluster.state.answering():
+        await cannot_decide(cluster)  # so that the reply can say it
         adapted = adapt(committed.schema, request.input_data)
         await bring_back(cluster, request)
         made = await _answer(cluster, request, (committed, adapted), began_s)
@@ -130,6 +132,8 @@ def answer_from(
         began_s: When the request came.
     """
     (committed, adapted), (gathered, weights) = read, found
+    undecided = None if cluster.voters is None else cluster.voters.missing
+    stale = () if undecided is None else (f"{STALE}: {undecided}",)
     return Answer(
         committed=committed,
         request=request,
@@ -140,7 +144,8 @@ def answer_from(
         excluded=gathered.excluded,
         weights=weights,
         elapsed_ms=(cluster.clock() - began_s) * 1e3,
-        cautions=cluster.state.cautions,
+        cautions=(*stale, *cluster.state.cautions),
+        undecided=undecided,
     )
 
 

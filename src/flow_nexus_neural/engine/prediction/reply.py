@@ -35,6 +35,7 @@ from flow_nexus_neural.vocabulary import NO_QUORUM, Label
 
 MAX_NODE_VALUES = 4000
 LEVEL = 0.9
+STALE = "answered by the last committed version, and none can follow it now"
 NODE_ANSWERS_LEFT_OUT = "node_predictions left out"
 
 Floats = NDArray[np.float64]
@@ -49,6 +50,7 @@ class Answer:
         logits: [rows, n_outputs] of those that answered.
         weights: By slot, of all expected ones.
         cautions: What is to be said of the cluster, whatever was asked.
+        undecided: Why no later version can be committed now; None where one can.
     """
 
     committed: CommittedVersion
@@ -61,6 +63,7 @@ class Answer:
     weights: Mapping[str, float]
     elapsed_ms: float
     cautions: Sequence[str] = ()
+    undecided: str | None = None
 
     @property
     def quorum(self) -> RobustQuorum | None:
@@ -129,6 +132,7 @@ def report(
         stacker="fallback" if answer.request.aggregation == "ensemble" else None,
         degraded=n_used < n_expected,
         degraded_reason=_shortage(quorum or prediction_quorum(n_expected, n_used), n_expected),
+        stale=answer.undecided is not None,
         model_version=answer.committed.version,
         bundle_sha=answer.committed.sha,
         input_report=_input_report(answer.adapted),

@@ -49,6 +49,7 @@ from flow_nexus_neural.engine.reports.status import (
 )
 from flow_nexus_neural.engine.reports.training import (
     DatasetInfo,
+    Division,
     Evidence,
     ExcludedColumn,
     FoldScore,
@@ -57,6 +58,7 @@ from flow_nexus_neural.engine.reports.training import (
     NetworkInfo,
     Phase,
     Refit,
+    ShardInfo,
     SplitSizes,
     TrainingConfig,
     TrainingProgress,
@@ -76,6 +78,7 @@ __all__ = [
     "DaaReport",
     "DatasetInfo",
     "DatasetShort",
+    "Division",
     "Edge",
     "Evaluation",
     "Evidence",
@@ -110,6 +113,7 @@ __all__ = [
     "Report",
     "Restored",
     "Serving",
+    "ShardInfo",
     "SplitSizes",
     "StatusReport",
     "TerminateReport",

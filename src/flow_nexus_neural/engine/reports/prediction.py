@@ -107,7 +107,8 @@ class PredictionReport(Report):
     """An answer of the serving nodes; all numbers belong to one bundle.
 
     `output` is None unless the answers went into a file; the lists are empty then. `quorum` is None where the
-    model's answers are combined as those of honest nodes.
+    model's answers are combined as those of honest nodes. `stale` says that no later version can be committed
+    now, for want of a majority of voters.
     """
 
     cluster_id: str
@@ -140,6 +141,7 @@ class PredictionReport(Report):
     stacker: Literal["fallback"] | None
     degraded: bool
     degraded_reason: str | None
+    stale: bool
     model_version: int
     bundle_sha: str
     input_report: InputReport

@@ -2,6 +2,9 @@
 
 from typing import Literal
 
+from pydantic import JsonValue
+
+from flow_nexus_neural.coordination.training_strategy import StrategyName
 from flow_nexus_neural.engine.reports.base import Guarantees, Report
 from flow_nexus_neural.vocabulary import Label, Optimizer, SourceKind, Task
 
@@ -14,6 +17,7 @@ class TrainingConfig(Report):
     `class_weight` has the weight of every class by its label; `threshold` and `positive_class` are of two
     classes.
     `byzantine_f` is the number of lying workers that every round tolerates, 0 for the mean.
+    `proximal_mu`, `server_learning_rate` and `server_momentum` are of the federated methods that have them.
     `chosen` names those that nobody gave and the data decided. `patience` is the number of rounds without a
     better validation loss that ends the training, 0 for never.
     """
@@ -29,9 +33,13 @@ class TrainingConfig(Report):
     min_nodes_per_round: int | None
     aggregation_method: str
     byzantine_f: int = 0
+    proximal_mu: float | None = None
+    server_learning_rate: float | None = None
+    server_momentum: float | None = None
     partition: str
     seed: int
-    strategy: Literal["federated", "local_sgd", "single_process"]
+    strategy: StrategyName
+    strategy_reason: str | None = None
     sync_every_steps: int | None
     refit: bool
     class_weight: dict[str, float] | None
@@ -39,6 +47,16 @@ class TrainingConfig(Report):
     positive_class: Label | None
     patience: int
     chosen: list[str]
+
+    @property
+    def method_options(self) -> dict[str, float]:
+        """Options of the federated method, by argument; {} for one that has none."""
+        found = {
+            "proximal_mu": self.proximal_mu,
+            "server_learning_rate": self.server_learning_rate,
+            "server_momentum": self.server_momentum,
+        }
+        return {name: value for name, value in found.items() if value is not None}
 
 
 class ExcludedColumn(Report):
@@ -151,11 +169,30 @@ class Refit(Report):
     error: str | None
 
 
+class ShardInfo(Report):
+    """The rows of one worker: how many, of which symbols, and the share of each class among them."""
+
+    slot: str
+    rows: int
+    symbols: list[str]
+    labels: dict[str, float] | None
+
+
+class Division(Report):
+    """How rows are divided among federated workers; see `TrainingProgress`."""
+
+    heterogeneity: float | None
+    shards: list[ShardInfo]
+
+
 class TrainingProgress(Report):
     """How far a training is.
 
     `served_round` is the round whose weights answer after the end: the best one where validation rows exist,
     else the last. `phase` says what runs after the rounds: earlier folds, or the refit.
+    `aggregation` has the method by which updates are combined, and its options. `heterogeneity` is the mean
+    Jensen-Shannon divergence (base 2, from 0 to 1) of the labels of federated workers against all rows
+    together, None for numbers; `shards` is for `full`.
     """
 
     training_id: str
@@ -164,6 +201,10 @@ class TrainingProgress(Report):
     current_epoch: int
     total_epochs: int
     strategy: str
+    strategy_reason: str | None
+    aggregation: dict[str, JsonValue]
+    heterogeneity: float | None
+    shards: list[ShardInfo] | None
     train_loss: float | None
     val_loss: float | None
     best_round: int | None

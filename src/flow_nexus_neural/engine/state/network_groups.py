@@ -19,6 +19,23 @@ ADAGRAD_START = 0.1
 
 
 @dataclass(frozen=True)
+class ServerState:
+    """What a federated method keeps at the server from round to round.
+
+    Attributes:
+        method: Name of the aggregation policy to which it belongs.
+        vectors: Moments of the server's steps by name, each [n_params] float32, finite. Stored with a
+            version.
+        controls: SCAFFOLD's control variate of each slot that has trained, [n_params] float32. Not stored:
+            they are of the shards of one training, and the next one starts without.
+    """
+
+    method: str
+    vectors: Mapping[str, Vector] = field(default_factory=dict)
+    controls: Mapping[str, Vector] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ModelState:
     """Weights and client-optimiser moments of one network, as flat vectors in plan order.
 
@@ -27,12 +44,14 @@ class ModelState:
         buffers: [n_buffers] float32.
         moments: `m` and `v`, as far as the optimiser keeps them, each [n_params] float32.
         opt_step: Optimiser steps that the moments have seen.
+        server: What the federated method keeps; None for one that keeps nothing, and before its first round.
     """
 
     params: Vector
     buffers: Vector
     moments: Mapping[str, Vector]
     opt_step: int
+    server: ServerState | None = None
 
     @property
     def arrays(self) -> dict[str, Vector]:
@@ -62,6 +81,16 @@ class ModelState:
         }
         return replace(self, moments=moments, opt_step=0)
 
+    def for_training_with(self, method: str) -> Self:
+        """The state from which a training with an aggregation method starts.
+
+        Moments that the same method left go on, as the client optimiser's do; control variates do not.
+        """
+        if self.server is None:
+            return self
+        kept = self.server.vectors if self.server.method == method else {}
+        return replace(self, server=ServerState(method, kept) if kept else None)
+
 
 @dataclass(frozen=True)
 class NetworkGroup:
@@ -74,6 +103,7 @@ class NetworkGroup:
         digest: State digest of the committed weights.
         blob: sha256 of the checkpoint file that holds the weights under their tensor names.
         moments_blob: The same for the optimiser's moments; None when it keeps none.
+        server_blob: The same for the vectors of a federated method; None when it keeps none.
         version: Versions of this network that the ledger holds.
         rows: Rows of each slot's shard, in the last training.
     """
@@ -87,6 +117,7 @@ class NetworkGroup:
     digest: str | None = None
     blob: str | None = None
     moments_blob: str | None = None
+    server_blob: str | None = None
     version: int = 0
     rows: Mapping[str, int] = field(default_factory=dict)
 

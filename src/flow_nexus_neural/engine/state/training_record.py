@@ -10,6 +10,7 @@ from flow_nexus_neural.coordination.early_stop import rounds_without_gain
 from flow_nexus_neural.coordination.scrutiny import Scrutiny
 from flow_nexus_neural.engine.reports import (
     DatasetShort,
+    Division,
     Evaluation,
     Evidence,
     FoldScore,
@@ -112,6 +113,7 @@ class Training:
         data: The rows it trains on, as prepared; None where they were not stored.
         error: Why it failed or was stopped.
         result: Its final model; None until it has one.
+        division: How the rows of a federated training are divided now; None for another one.
         history: One point per committed round; its seconds end before the version is made durable.
         round_s: Whole rounds, until the version answers predictions; of this server's life only.
         folds: Scores of the folds of a walk-forward split that are done.
@@ -132,6 +134,7 @@ class Training:
     error: str | None = None
     result: Result | None = None
     advance: Advance = field(default_factory=Advance)
+    division: Division | None = None
     history: list[HistoryPoint] = field(default_factory=list)
     round_s: list[float] = field(default_factory=list)
     folds: list[FoldScore] = field(default_factory=list)
@@ -143,6 +146,10 @@ class Training:
     def begin_from(self, digest: str) -> None:
         """The first round starts from weights with this digest."""
         self.advance = replace(self.advance, digest_before=digest)
+
+    def note_division(self, division: Division) -> None:
+        """From the next round on the rows are divided like this."""
+        self.division = division
 
     def commit_round(self, advance: Advance, point: HistoryPoint, seconds: float) -> None:
         """A round is durable and its version answers predictions after this many seconds."""
@@ -214,9 +221,10 @@ class Training:
         recent = sorted(self.round_s[-9:] or (point.seconds for point in self.history[-9:]))
         return recent[len(recent) // 2] if recent else None
 
-    def progress(self) -> TrainingProgress:
-        """As status reports it."""
+    def progress(self, *, full: bool = False) -> TrainingProgress:
+        """As status reports it; the shards only in full."""
         per_round, done = self.seconds_per_round, self.advance.rounds_done
+        division = self.division
         running = self.status == "running"
         left = self.later_planned - self.later_done
         if self.phase == "rounds":
@@ -228,6 +236,13 @@ class Training:
             current_epoch=done * self.config.local_epochs,
             total_epochs=self.config.rounds * self.config.local_epochs,
             strategy=self.config.strategy,
+            strategy_reason=self.config.strategy_reason,
+            aggregation={
+                "method": self.config.aggregation_method,
+                **self.config.method_options,
+            },
+            heterogeneity=division.heterogeneity if division else None,
+            shards=division.shards if division and full else None,
             train_loss=self.advance.train_loss,
             val_loss=self.advance.val_loss,
             best_round=self.advance.best_round,

@@ -136,7 +136,7 @@ class CommittedVersion:
     def blobs(self) -> frozenset[str]:
         """Checkpoint files that must stay."""
         networks = (*self.networks.values(), *self.evaluated.values())
-        current = [name for n in networks for name in (n.blob, n.moments_blob)]
+        current = [name for n in networks for name in (n.blob, n.moments_blob, n.server_blob)]
         recent = [name for names in self.recent.values() for name in names]
         return frozenset(n for n in (*current, *recent, *self.best.values()) if n is not None)
 
@@ -204,6 +204,7 @@ class CommittedVersion:
             digest=own.digest,
             blob=own.blob,
             moments_blob=own.moments_blob if network.moments_blob is not None else None,
+            server_blob=own.server_blob if network.server_blob is not None else None,
             version=own.version,
         )
 

@@ -9,6 +9,7 @@ from flow_nexus_neural.coordination.membership import after_restart
 from flow_nexus_neural.coordination.scrutiny import Scrutiny, Seen
 from flow_nexus_neural.engine.reports import (
     DatasetShort,
+    Division,
     Evaluation,
     FinalMetrics,
     FoldScore,
@@ -175,6 +176,7 @@ def training_row(
         result=_stored_result(training.result),
         folds=tuple(fold.model_dump(mode="json") for fold in training.folds),
         refit=training.refit.model_dump(mode="json") if training.refit else None,
+        division=training.division.model_dump(mode="json") if training.division else None,
         phase=training.phase,
         later_planned=training.later_planned,
         later_done=training.later_done,
@@ -211,6 +213,7 @@ def training_of(row: TrainingRow, history: Sequence[HistoryRow]) -> Training:
         result=_result_of(progress.result),
         folds=[persisted.report(FoldScore, fold) for fold in progress.folds],
         refit=persisted.report(Refit, progress.refit) if progress.refit else None,
+        division=persisted.report(Division, progress.division) if progress.division else None,
         phase=progress.phase,  # type: ignore[arg-type]  # a stored phase is legal
         later_planned=progress.later_planned,
         later_done=progress.later_done,

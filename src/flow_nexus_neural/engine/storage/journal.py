@@ -26,6 +26,7 @@ from flow_nexus_neural.engine.storage.schema import (
     is_new,
     json_text,
     make_tables,
+    upgrade_tables,
 )
 from flow_nexus_neural.engine.storage.state_dir import FILE_MODE, unavailable
 from flow_nexus_neural.errors import StoreCorrupt
@@ -127,6 +128,7 @@ class Journal:
             verdict = self._rebuilt(verdict)
         if verdict != "ok":
             raise StoreCorrupt(f"state.db is damaged: {verdict}", hint=RESTORE)
+        upgrade_tables(self._connection)
         check_tables(self._connection)
         self._write_back()
 

@@ -17,8 +17,8 @@ from flow_nexus_neural.engine.storage.rows import (
 from flow_nexus_neural.errors import StoreCorrupt
 from flow_nexus_neural.protocol.digest import canonical_json, json_digest
 
-SCHEMA_VERSION = 1
-SCHEMA = """
+SCHEMA_VERSION = 2
+_FIRST = """
 CREATE TABLE clusters (
     cluster_id TEXT PRIMARY KEY, name TEXT NOT NULL, created_at TEXT NOT NULL, terminated_at TEXT,
     spec TEXT NOT NULL, state TEXT NOT NULL
@@ -46,6 +46,22 @@ CREATE TABLE history (
 ) STRICT;
 CREATE TABLE blobs (sha TEXT PRIMARY KEY, nbytes INTEGER NOT NULL, kind TEXT NOT NULL) STRICT;
 """
+
+_RAFT = """
+CREATE TABLE raft_voters (
+    cluster_id TEXT NOT NULL REFERENCES clusters, voter TEXT NOT NULL, term INTEGER NOT NULL, vote TEXT,
+    snapshot TEXT NOT NULL, digest TEXT NOT NULL,
+    PRIMARY KEY (cluster_id, voter)
+) STRICT;
+CREATE TABLE raft_log (
+    cluster_id TEXT NOT NULL REFERENCES clusters, voter TEXT NOT NULL, place INTEGER NOT NULL,
+    entry TEXT NOT NULL, digest TEXT NOT NULL,
+    PRIMARY KEY (cluster_id, voter, place)
+) STRICT;
+"""
+SCHEMA = _FIRST + _RAFT
+_UPGRADES = {1: _RAFT}
+"""What makes the tables of a journal of a version those of the next."""
 
 RESTORE = "move the state directory away or restore a copy; its checkpoints stay readable in blobs/"
 
@@ -147,6 +163,19 @@ def make_tables(connection: sqlite3.Connection) -> None:
     )
 
 
+def upgrade_tables(connection: sqlite3.Connection) -> None:
+    """Bring the tables of an older journal to those of this version, one version after the other.
+
+    A journal whose tables are not those of its version is left as it is, for `check_tables` to refuse.
+    """
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    while version in _UPGRADES and _definitions(connection) == _expected(version):
+        version += 1
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {_UPGRADES[version - 1]} PRAGMA user_version={version}; COMMIT;"
+        )
+
+
 def check_tables(connection: sqlite3.Connection) -> None:
     """Compare the tables of a journal with those that this version makes.
 
@@ -178,9 +207,10 @@ def _definitions(connection: sqlite3.Connection) -> list[tuple[str, ...]]:
     return [tuple(row) for row in connection.execute(statement)]
 
 
-def _expected() -> list[tuple[str, ...]]:
+def _expected(version: int = SCHEMA_VERSION) -> list[tuple[str, ...]]:
+    """The tables of a version."""
     with sqlite3.connect(":memory:") as memory:
-        memory.executescript(SCHEMA)
+        memory.executescript(_FIRST if version == 1 else SCHEMA)
         expected = _definitions(memory)
     memory.close()
     return expected

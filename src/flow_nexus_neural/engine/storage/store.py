@@ -20,6 +20,7 @@ from flow_nexus_neural.engine.storage.journal import (
     name_blobs,
     upsert,
 )
+from flow_nexus_neural.engine.storage.raft_rows import read_voters, write_voter
 from flow_nexus_neural.engine.storage.reading import ledger_lengths, names_rows, owner_of
 from flow_nexus_neural.engine.storage.rows import (
     ClusterRow,
@@ -28,6 +29,7 @@ from flow_nexus_neural.engine.storage.rows import (
     Stored,
     TrainingRow,
 )
+from flow_nexus_neural.protocol.raft_records import LogChange, Records
 
 __all__ = ["ClusterRow", "HistoryRow", "SlotRow", "Store", "Stored", "TrainingRow"]
 
@@ -120,6 +122,28 @@ class Store:
         writes += [append(str(entry["cluster_id"]), entry) for entry in entries]
         writes += [name_blobs(blobs), drop_blobs(dropped)]
         await self._run(self._write, writes, _marks(entries, rows))
+
+    async def write_voters(
+        self, cluster_id: str, changed: Mapping[str, tuple[Records, LogChange | None]]
+    ) -> None:
+        """Make the records of raft voters durable, all of these or none. Raises as `put`.
+
+        Args:
+            cluster_id: Of their cluster.
+            changed: By voter: its records from now on, and how its log changed.
+        """
+        writes = [write_voter(cluster_id, name, *change) for name, change in changed.items()]
+        await self._run(self._write, writes, [])
+
+    async def voters(self, cluster_id: str) -> Mapping[str, Records]:
+        """The records of a cluster's raft voters, by name.
+
+        Raises:
+            StoreCorrupt: They are not as they were written.
+        """
+        return await self._run(
+            self._journal.read, lambda connection: read_voters(connection, cluster_id)
+        )
 
     async def load(self, cluster_id: str | None = None) -> Stored:
         """Read everything that is stored, or one cluster; every ledger and every row verified.

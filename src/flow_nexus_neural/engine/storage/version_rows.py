@@ -9,7 +9,12 @@ from pydantic import JsonValue
 from flow_nexus_neural.data.normalise import ColumnSpec
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.reports import DatasetInfo, Evaluation
-from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup, Vector
+from flow_nexus_neural.engine.state.network_groups import (
+    ModelState,
+    NetworkGroup,
+    ServerState,
+    Vector,
+)
 from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion
 from flow_nexus_neural.engine.storage import persisted
 from flow_nexus_neural.engine.storage.checkpoints import CheckpointFiles
@@ -19,6 +24,8 @@ from flow_nexus_neural.kernels.decision import DecisionRule
 from flow_nexus_neural.protocol.model_state import MOMENTS
 from flow_nexus_neural.protocol.plan import NetworkPlan
 
+SERVER_METHOD = "aggregation_method"
+"""In the header of a file with a federated method's vectors: the method."""
 TRAIN_AGAIN = "restore the state directory from a copy, or train the cluster again"
 
 
@@ -61,6 +68,7 @@ def load_network(stored: persisted.StoredNetwork, files: CheckpointFiles | None)
         digest=stored.digest,
         blob=stored.blob,
         moments_blob=stored.moments_blob,
+        server_blob=stored.server_blob,
         version=stored.version,
         rows=stored.rows,
     )
@@ -76,6 +84,7 @@ def load_network(stored: persisted.StoredNetwork, files: CheckpointFiles | None)
             buffers=_joined(weights, [tensor.name for tensor in plan.buffers]),
             moments={name: moments[name] for name in MOMENTS[network.optimizer]} if moments else {},
             opt_step=stored.opt_step,
+            server=_server_state(network, files),
         )
         found = network.digest_of(state)
     except (KeyError, ValueError) as failure:
@@ -90,6 +99,17 @@ def load_network(stored: persisted.StoredNetwork, files: CheckpointFiles | None)
             hint=TRAIN_AGAIN,
         )
     return replace(network, state=state)
+
+
+def _server_state(network: NetworkGroup, files: CheckpointFiles) -> ServerState | None:
+    """What a federated method keeps, as it was committed. Raises `StoreCorrupt` or `ValueError`."""
+    if network.server_blob is None:
+        return None
+    vectors, metadata = files.read_with_metadata(network.server_blob)
+    for name, vector in vectors.items():
+        if vector.shape != (network.plan.n_params,) or vector.dtype != np.float32:
+            raise ValueError(f"{name} does not fit the network")
+    return ServerState(str(metadata[SERVER_METHOD]), vectors)
 
 
 def stored_version(version: CommittedVersion) -> persisted.StoredVersion:
@@ -120,6 +140,7 @@ def stored_network(network: NetworkGroup) -> persisted.StoredNetwork:
         digest=network.digest,
         blob=network.blob,
         moments_blob=network.moments_blob,
+        server_blob=network.server_blob,
         version=network.version,
         opt_step=network.state.opt_step if network.state else 0,
         rows=dict(network.rows),

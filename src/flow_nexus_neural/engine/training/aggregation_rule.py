@@ -16,10 +16,6 @@ from flow_nexus_neural.errors import InvalidArguments, NotAvailable, Unsupported
 from flow_nexus_neural.vocabulary import BYZANTINE_F, Consensus
 
 LATER_METHODS = {
-    **dict.fromkeys(
-        ("fedprox", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "scaffold"),
-        "is not part of this version",
-    ),
     "bucketing": "stands before a robust rule's name, as in bucketing+caf",
 }
 

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from flow_nexus_neural.coordination import training_defaults
+from flow_nexus_neural.coordination.consensus.federated_methods import OPTIONS
 from flow_nexus_neural.coordination.training_defaults import Scale
+from flow_nexus_neural.coordination.training_strategy import Strategy
 from flow_nexus_neural.engine.reports import TrainingConfig
 from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.engine.training.aggregation_rule import (
@@ -12,10 +14,13 @@ from flow_nexus_neural.engine.training.aggregation_rule import (
     find_rule,
 )
 from flow_nexus_neural.engine.training.decision import Decision, check_class_weight
+from flow_nexus_neural.engine.training.federated_options import check_method, effective_options
 from flow_nexus_neural.errors import InvalidArguments, NoWorkers
 from flow_nexus_neural.vocabulary import Consensus, parse_partition
 
 DEFAULT_CLIENTS = 5
+LEAST_TO_SPARE = 3
+"""Clients of which one may be missing; of two neither can be told to be the slow one."""
 SYNCS_PER_EPOCH = 4
 MIN_SYNC_STEPS = 16
 
@@ -35,6 +40,7 @@ def check_arguments(request: TrainRequest, consensus: Consensus = "proof-of-lear
                 "local_epochs",
                 "clients_per_round",
                 "min_nodes_per_round",
+                *OPTIONS,
                 *(() if consensus == "gossip" else ("aggregation_method",)),
             )
             if getattr(request, name) is not None
@@ -44,7 +50,7 @@ def check_arguments(request: TrainRequest, consensus: Consensus = "proof-of-lear
                 f"{', '.join(given)} belongs to federated training, and federated is false",
                 hint="pass federated: true, or leave it out",
             )
-    find_rule(request.aggregation_method, consensus)
+    check_method(find_rule(request.aggregation_method, consensus), request, consensus)
     _check_partition(request)
     check_class_weight(request)
     wanted, fewest = request.clients_per_round, request.min_nodes_per_round
@@ -67,6 +73,7 @@ class Circumstances:
         partition: As resolved for the data.
         seed: Drawn or given.
         scale: For what was not given.
+        strategy: How the work is divided.
         refit: As resolved for the data.
         decision: What classes count and how they are decided.
     """
@@ -75,6 +82,7 @@ class Circumstances:
     partition: str
     seed: int
     scale: Scale
+    strategy: Strategy
     refit: bool
     decision: Decision
     smallest_group: int | None = None
@@ -101,7 +109,6 @@ def effective_config(request: TrainRequest, found: Circumstances) -> TrainingCon
     )
     voters = min(clients, found.smallest_group or found.eligible)
     rule = aggregation_rule(request, found.consensus, voters, trusted=found.trusted)
-    single = not request.federated and found.eligible == 1
     return TrainingConfig(
         epochs=rounds,
         batch_size=batch_size,
@@ -114,14 +121,14 @@ def effective_config(request: TrainRequest, found: Circumstances) -> TrainingCon
         min_nodes_per_round=fewest if request.federated else None,
         aggregation_method=rule.name,
         byzantine_f=rule.f,
+        **effective_options(find_rule(request.aggregation_method, found.consensus), request),
         partition=found.partition,
         seed=found.seed,
-        strategy="federated"
-        if request.federated
-        else ("single_process" if single else "local_sgd"),
-        sync_every_steps=None
-        if request.federated or single
-        else sync_steps(found.scale.shard_rows, batch_size),
+        strategy=found.strategy.name,
+        strategy_reason=found.strategy.reason,
+        sync_every_steps=sync_steps(found.scale.shard_rows, batch_size)
+        if found.strategy.name == "local_sgd"
+        else None,
         patience=_patience(request, found.scale, batch_size),
         chosen=_chosen(request, robust=rule.robust),
         refit=found.refit,
@@ -141,13 +148,25 @@ def _clients(request: TrainRequest, found: Circumstances) -> tuple[int, int]:
             f"clients_per_round={clients} is above the {found.eligible} workers that can train",
             hint="lower it, or deploy more workers with neural_node_deploy",
         )
-    fewest = request.min_nodes_per_round or max(1, -(-4 * clients // 5))
+    fewest = request.min_nodes_per_round or _usual_minimum(clients, asks_all=everybody)
     if fewest > clients:
         raise NoWorkers(
             f"a round needs {fewest} workers and {clients} take part",
             hint="deploy more workers with neural_node_deploy or lower min_nodes_per_round",
         )
     return clients, fewest
+
+
+def _usual_minimum(clients: int, *, asks_all: bool) -> int:
+    """Four fifths of the clients, rounded up, and from 3 clients on one less than all.
+
+    Of 3 or 4 the four fifths are all of them: one slow client would then hold up every round ten times as
+    long, and fail it. A rule that asks all may need each of them.
+    """
+    four_fifths = max(1, -(-4 * clients // 5))
+    return (
+        min(four_fifths, clients - 1) if clients >= LEAST_TO_SPARE and not asks_all else four_fifths
+    )
 
 
 def _chosen(request: TrainRequest, *, robust: bool) -> list[str]:

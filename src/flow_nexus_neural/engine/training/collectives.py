@@ -27,7 +27,7 @@ from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGro
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.state_views import StateViews
-from flow_nexus_neural.errors import NeuralError, UpdateRejected
+from flow_nexus_neural.errors import InternalError, NeuralError, UpdateRejected
 from flow_nexus_neural.kernels.averaging import averaged_step
 from flow_nexus_neural.protocol.digest import vectors_digest
 from flow_nexus_neural.protocol.messages import Fold, FoldPart, FoldSource
@@ -239,10 +239,17 @@ class LinkExchange:
             wrong[name] = "it does not hold what it said it holds after an exchange"
         else:
             raise MembersLost(wrong)
-        moments = {name: arrays[name] for name in (network.state.moments if network.state else ())}
+        former = network.state
+        if former is None:
+            raise InternalError(f"network {network.key} has no state to start from")
         inside = [u for u in updates if u.slot in plane.workers]
-        step = averaged_step([u.opt_step for u in inside], [u.rows for u in inside])
-        state = ModelState(arrays["params"], arrays["buffers"], moments, step)
+        state = replace(
+            former,
+            params=arrays["params"],
+            buffers=arrays["buffers"],
+            moments={name: arrays[name] for name in former.moments},
+            opt_step=averaged_step([u.opt_step for u in inside], [u.rows for u in inside]),
+        )
         self._views.now_hold(network, [name for name in holders if name not in wrong], state)
         return state
 

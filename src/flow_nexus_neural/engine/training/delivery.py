@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from flow_nexus_neural.coordination.consensus.averaging import FederatedAveraging
+from flow_nexus_neural.coordination.consensus.federated_methods import FedProx
 from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
+from flow_nexus_neural.coordination.topology import MESH_LIMIT
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.reports import ExchangeReport
 from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
@@ -49,17 +51,24 @@ class Delivery:
 
     def detour(self, network: NetworkGroup) -> str | None:
         """Why updates of a group go through the engine; None where links carry them."""
-        if not isinstance(self.policy, FederatedAveraging):
+        if not isinstance(self.policy, FederatedAveraging | FedProx):
             return f"{self.policy.name} needs every single update at one place, which is the engine"
         if not self.cluster.context.runtime.capabilities.peer_views:
             return "nodes cannot read each other's memory on this system"
+        return self._apart(network)
+
+    def _apart(self, network: NetworkGroup) -> str | None:
+        """Why the workers of a group are not linked to each other; None if they are."""
         links = self.cluster.state.links
         if links is None:
             return "the nodes are not connected"
-        if self.exchange.links.plane(network, self._workers(network, ())) is None:
-            lone = f"{network.key} has one worker"
-            star = "without a parameter server the hub of a star is the engine"
-            return star if links.topology == "star" and len(network.slots) > 1 else lone
+        workers = self._workers(network, ())
+        if self.exchange.links.plane(network, workers) is None:
+            if len(workers) < 2:
+                return f"{network.key} has fewer than two workers that can take part"
+            if links.topology == "mesh":
+                return f"a mesh links at most {MESH_LIMIT} workers"
+            return "without a parameter server the hub of a star is the engine"
         return None
 
     async def combine(

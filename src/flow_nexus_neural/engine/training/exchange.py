@@ -46,6 +46,7 @@ class Recipe:
     batch_size: int
     feature_dropout: float
     class_weight: tuple[float, ...]
+    proximal_mu: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ class Exchange:
         self.links = LinkExchange(cluster, self._buffers.get)
         self._setup = cluster.calls("sync")
         self.shards = dict(shards)
+        self.controls: Mapping[str, Region] = {}  # correct each slot's gradients in this round
         self._links_epoch: int | None = None
 
     def rows_of(self, slot: str) -> int:
@@ -198,9 +200,10 @@ class Exchange:
                 steps that it was not asked for.
         """
         slot, buffer = task.slot, self._buffers[task.slot.name]
-        if task.base.region is not None:
-            await self.calls.grant(slot, task.base.region)
-            self.calls.pulled(task.base.region.nbytes)
+        for region in (task.base.region, self.controls.get(slot.name)):
+            if region is not None:
+                await self.calls.grant(slot, region)
+                self.calls.pulled(region.nbytes)
         request = self._request(task, buffer)
         reply, _ = await self.calls.ask(slot, request, NEVER)
         asked = self._steps(slot, task.passes)
@@ -253,6 +256,8 @@ class Exchange:
             dropout_seed=task.dropout_seed,
             feature_dropout=self._recipe.feature_dropout,
             class_weight=self._recipe.class_weight,
+            proximal_mu=self._recipe.proximal_mu,
+            control=self.controls[task.slot.name].key if task.slot.name in self.controls else None,
         )
 
     async def cancel(self, slot: Slot) -> None:

@@ -10,6 +10,7 @@ from flow_nexus_neural.engine.reports import NetworkInfo
 from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.training.aggregation_rule import find_rule
 from flow_nexus_neural.errors import InvalidArchitecture, InvalidArguments, LimitExceeded
 from flow_nexus_neural.networks.batches import smallest_batch
 from flow_nexus_neural.networks.defaults import has_sequence
@@ -70,6 +71,7 @@ def plan_networks(
             optimizer=request.optimizer,
         )
         network = _continued(cluster, network, schema, formers)
+        network = _with_server_state_of(network, request, cluster)
         networks[network.key] = network
     return networks, warnings
 
@@ -128,9 +130,21 @@ def _continued(
             digest=former.digest,
             blob=former.blob,
             moments_blob=former.moments_blob if same else None,
+            server_blob=former.server_blob,
             version=former.version,
         )
     return network
+
+
+def _with_server_state_of(
+    network: NetworkGroup, request: TrainRequest, cluster: LiveCluster
+) -> NetworkGroup:
+    """The network with what the training's own federated method left, and nothing of another one."""
+    if network.state is None:
+        return network
+    method = find_rule(request.aggregation_method, cluster.spec.consensus).name
+    state = network.state.for_training_with(method)
+    return replace(network, state=state, server_blob=network.server_blob if state.server else None)
 
 
 def _lineage(schema: DataSchema) -> tuple[object, ...]:

@@ -4,11 +4,12 @@ Nothing is changed and no node is touched here, so a refusal leaves the cluster 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from flow_nexus_neural.coordination.consensus.registry import needs_trusted_rows
 from flow_nexus_neural.coordination.training_defaults import Scale
-from flow_nexus_neural.data.partition import Shards, assign_shards
+from flow_nexus_neural.coordination.training_strategy import Strategy, choose_strategy
+from flow_nexus_neural.data.partition import Shards, assign_shards, pooled_shards
 from flow_nexus_neural.data.prepare import DataRequest, PreparedData, prepare
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.engine.live import LiveCluster
@@ -24,6 +25,7 @@ from flow_nexus_neural.engine.training.arguments import (
 )
 from flow_nexus_neural.engine.training.decision import Decision, decide_how
 from flow_nexus_neural.engine.training.exchange import Recipe
+from flow_nexus_neural.engine.training.federated_options import rate_warnings
 from flow_nexus_neural.engine.training.network_plans import (
     check_batch,
     describe_network,
@@ -33,6 +35,7 @@ from flow_nexus_neural.engine.training.network_plans import (
 )
 from flow_nexus_neural.engine.training.rounds import Course
 from flow_nexus_neural.engine.training.trusted_rows import Trusted, can_select, require_trusted
+from flow_nexus_neural.engine.training.work_sharing import ASKED, effort
 from flow_nexus_neural.engine.versions.final import evaluated_networks
 from flow_nexus_neural.errors import (
     DataTooSmall,
@@ -79,6 +82,7 @@ class Preparation:
             batch_size=self.config.batch_size,
             feature_dropout=FEATURE_DROPOUT if self.data.schema.input.vector_length else 0.0,
             class_weight=self.decision.rule.class_weight,
+            proximal_mu=self.config.proximal_mu or 0.0,
         )
 
     def clients_of_workers(self) -> dict[str, tuple[str, ...]]:
@@ -102,6 +106,8 @@ class Preparation:
         """
 
         def cut(workers: list[Slot]) -> Shards:
+            if self.config.strategy == "single_process":
+                return pool_shards(self.data, rows, workers)
             return cut_shards(self.data, rows, workers, self.config.partition, self.run)
 
         return Course(
@@ -143,12 +149,17 @@ async def prepare_training(
     networks, warnings = plan_networks(
         cluster, request, data, workers, await evaluated_networks(cluster)
     )
+    sizes = [shards.rows[slot.name].size for slot in eligible]
+    strategy, scale = _strategy(cluster, request, data, sizes, networks)
+    if strategy.name == "single_process":
+        shards = await cluster.context.offload(pool_shards, data, data.parts["train"], workers)
     validators = len(cluster.slots.healthy("validator"))
     found = Circumstances(
         eligible=len(eligible),
         partition=partition,
         seed=seed,
-        scale=_scale(request, data, [shards.rows[slot.name].size for slot in eligible], networks),
+        scale=scale,
+        strategy=strategy,
         refit=data.refit,
         decision=decision,
         smallest_group=_smallest_group(cluster, eligible, data),
@@ -161,7 +172,7 @@ async def prepare_training(
     for network in networks.values():
         check_batch(config.batch_size, network)
     continues = any(network.state is not None for network in networks.values())
-    warnings += _unused(request, config)
+    warnings += [*_unused(request, config), *rate_warnings(config)]
     warnings += _lineage_warnings(cluster, data, decision, continues=continues)
     return Preparation(
         data=data,
@@ -197,6 +208,24 @@ def _data_request(cluster: LiveCluster, request: TrainRequest, workers: list[Slo
         seed=seed64((cluster.spec.seed, 0), 0, "", 0, "partition"),
         stacking=len(members_by_network(workers, cluster.spec.architecture, None)) > 1,
     )
+
+
+def _strategy(
+    cluster: LiveCluster,
+    request: TrainRequest,
+    data: PreparedData,
+    shard_rows: Sequence[int],
+    networks: Mapping[str, NetworkGroup],
+) -> tuple[Strategy, Scale]:
+    """How the work is divided, and how large it then is."""
+    scale, total = _scale(request, data, shard_rows, networks), int(sum(shard_rows))
+    if request.federated:
+        return ASKED, scale
+    size = effort(cluster, request, scale, (total, len(shard_rows)), networks)
+    strategy = choose_strategy(size)
+    if strategy.name == "single_process":
+        scale = replace(scale, shard_rows=total)
+    return strategy, scale
 
 
 def _scale(
@@ -285,6 +314,16 @@ def cut_shards(
         symbols=data.description.symbols,
         classes=data.schema.classes,
         clients=data.clients,
+    )
+
+
+def pool_shards(data: PreparedData, rows: Rows, workers: list[Slot]) -> Shards:
+    """All rows for the first worker."""
+    return pooled_shards(
+        rows,
+        [(slot.name, slot.spec.capabilities) for slot in workers],
+        symbols=data.description.symbols,
+        classes=data.schema.classes,
     )
 
 

@@ -85,6 +85,7 @@ class Rounds:
             config.aggregation_method,
             config.byzantine_f,
             exact="byzantine_f" not in config.chosen,
+            options=config.method_options,
         )
         trusted = course.trusted
         self.combiner = Combiner(
@@ -157,7 +158,7 @@ class Rounds:
             RoundFailed: Too few delivered.
         """
         await self.exchange.follow_links()
-        members = self.members()
+        members = self.members() or await self._taken_over()
         await prepare_all(self.exchange, members, self.left_out)
         members = [
             (slot, network)
@@ -177,6 +178,20 @@ class Rounds:
                 made = await self._gossip.barrier(self.networks[key], held)
                 work = work.with_aggregated(key, made)
         return work
+
+    async def _taken_over(self) -> list[tuple[Slot, NetworkGroup]]:
+        """Another worker gets all rows, where the one that had them in a single process is lost."""
+        heirs = self._heirs()
+        if heirs:
+            await self.reshard(heirs)
+        return self.members()
+
+    def _heirs(self) -> list[Slot]:
+        """Workers that could go on with a single process."""
+        if self.course.config.strategy != "single_process":
+            return []
+        healthy = self.cluster.slots.healthy("worker")
+        return [slot for slot in healthy if not self.left_out.holds(slot) and self._joins(slot)]
 
     def renewed(self, states: Mapping[str, ModelState]) -> dict[str, NetworkGroup]:
         """All network groups, those with a new state moved on to it."""
@@ -222,13 +237,15 @@ class Rounds:
             and slot.state != "failed_permanently"
             and self._joins(slot)
         ]
-        if any(slot.name not in owners for slot in workers):
+        # A single process keeps its rows: newcomers only serve what it learns.
+        alone = self.course.config.strategy == "single_process"
+        if not alone and any(slot.name not in owners for slot in workers):
             await self.reshard(workers)
 
     async def reshard(self, workers: Sequence[Slot]) -> int:
         """Partition the rows among these workers; returns the number of changed shards."""
         shards = await self.cluster.context.offload(self.course.cut, list(workers))
-        self._groups = dict(shards.groups)
+        self.shards, self._groups = shards, dict(shards.groups)
         return self.exchange.reshard(shards.rows)
 
     async def cancel(self) -> None:
@@ -300,7 +317,7 @@ class Rounds:
 
     def _enough_left(self) -> bool:
         """Whether a round is possible without the workers that failed in it."""
-        return len(self.members()) >= self.course.least_workers
+        return len(self.members() or self._heirs()) >= self.course.least_workers
 
     def _joins(self, slot: Slot) -> bool:
         """Whether a worker trains here; a new worker joins the network group with the same layers."""

@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.raft.gate import await_majority
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.state.version import model_digest
 from flow_nexus_neural.engine.storage.cluster_rows import present_cluster_row, training_row
 from flow_nexus_neural.engine.storage.ledger_writer import LateRow
+from flow_nexus_neural.engine.training.division import division_of
 from flow_nexus_neural.engine.training.exchange import mean_loss
 from flow_nexus_neural.engine.training.preparation import Preparation
 from flow_nexus_neural.engine.training.retraining import Retraining, planned_refit
@@ -174,10 +176,13 @@ class TrainingRun:
     async def _at_boundary(self) -> None:
         """Run queued changes, then assign networks and shards to new and returned workers."""
         await self._apply_queued()
+        await await_majority(self.cluster)
         if self.cluster.committed is not None:
             newest, networks = self.cluster.committed.newest, self.rounds.networks
             self.rounds.networks = {key: newest(network) for key, network in networks.items()}
         await self.rounds.admit_members()
+        if self.training.config.federated:
+            self.training.note_division(division_of(self.rounds.shards))
 
     async def _apply_queued(self) -> None:
         while self.boundary:

@@ -17,6 +17,7 @@ from flow_nexus_neural.engine.storage.prepared_data import (
     write_prepared,
 )
 from flow_nexus_neural.engine.training.arguments import check_arguments
+from flow_nexus_neural.engine.training.division import division_of
 from flow_nexus_neural.engine.training.gossip import check_mixing
 from flow_nexus_neural.engine.training.preparation import (
     Preparation,
@@ -68,6 +69,7 @@ async def _recorded(cluster: LiveCluster, request: TrainRequest, prepared: Prepa
         request=stored_request(request),
         data=data,
         advance=Advance(scrutiny=Scrutiny(clients=prepared.clients_of_workers())),
+        division=division_of(prepared.shards) if prepared.config.federated else None,
     )
     # Only the latest training can be resumed, so only its rows are kept.
     old = {former.data.sha256} if former is not None and former.data is not None else set()

@@ -16,6 +16,7 @@ from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.base_states import BaseStates
 from flow_nexus_neural.engine.training.collect import Pace, collect
+from flow_nexus_neural.engine.training.control_variates import corrected_gradients
 from flow_nexus_neural.engine.training.delivery import Delivery
 from flow_nexus_neural.engine.training.exchange import Exchange, Task
 from flow_nexus_neural.engine.training.gossip import Gossip
@@ -95,7 +96,7 @@ class RoundWork:
 
 
 async def federated_round(setting: RoundSetting, number: int, members: Members) -> RoundWork:
-    """Local epochs of sampled clients, averaged once.
+    """Local epochs of sampled clients, combined once.
 
     Where nodes were lost and the caller did not insist on a number of workers, a round that can no longer
     have its usual minimum needs every worker that is left.
@@ -121,18 +122,23 @@ async def federated_round(setting: RoundSetting, number: int, members: Members) 
             hint="deploy more with neural_node_deploy, or train with a lower min_nodes_per_round;"
             " a version that was committed before stays in force",
         )
-    work = await _exchange(
-        setting,
-        [by_name[name] for name in chosen],
-        passes=lambda slot: tuple(
-            Pass(order_seed=seed64(setting.run, number, slot, epoch, "order"))
-            for epoch in range(config.local_epochs)
-        ),
-        dropout_seed=lambda slot: seed64(setting.run, number, slot, 0, "dropout"),
-        min_contributors=min(config.min_nodes_per_round or 1, len(chosen)),
-    )
+    asked = [by_name[name] for name in chosen]
+    async with corrected_gradients(
+        setting.exchange, setting.context, setting.delivery.policy, asked, config.learning_rate
+    ) as corrections:
+        work = await _exchange(
+            setting,
+            asked,
+            passes=lambda slot: tuple(
+                Pass(order_seed=seed64(setting.run, number, slot, epoch, "order"))
+                for epoch in range(config.local_epochs)
+            ),
+            dropout_seed=lambda slot: seed64(setting.run, number, slot, 0, "dropout"),
+            min_contributors=min(config.min_nodes_per_round or 1, len(chosen)),
+        )
     setting.asked.asked(chosen, number)
-    return work
+    states = await setting.context.offload(corrections.advanced, work.states, work.updates)
+    return replace(work, states=states)
 
 
 async def local_sgd_round(setting: RoundSetting, number: int, members: Members) -> RoundWork:

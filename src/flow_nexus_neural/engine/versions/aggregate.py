@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pydantic import JsonValue
 
 from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
-from flow_nexus_neural.engine.state.network_groups import ModelState
+from flow_nexus_neural.engine.state.network_groups import ModelState, ServerState
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.errors import RoundFailed
 from flow_nexus_neural.kernels.averaging import averaged_step
@@ -31,7 +31,9 @@ class Aggregated:
 def aggregate(base: ModelState, updates: Sequence[Update], policy: AggregationPolicy) -> Aggregated:
     """Combine admitted updates of one network group. Blocking; reads every update several times.
 
-    Arrays that the updates lack are taken from the base: a node that only serves has no moments.
+    Arrays that the updates lack are taken from the base: a node that only serves has no moments. What a
+    federated method keeps is among the arrays of the base, and what it returns of that becomes part of the
+    new state.
 
     Args:
         base: The state from which the updates started.
@@ -45,7 +47,9 @@ def aggregate(base: ModelState, updates: Sequence[Update], policy: AggregationPo
     if not updates:
         raise RoundFailed("no worker delivered an update", hint="see neural_cluster_status")
     rows = [update.rows for update in updates]
-    combined = policy.combine(base.arrays, [update.copied.arrays for update in updates], rows)
+    kept = base.server.vectors if base.server is not None else {}
+    arrays = [update.copied.arrays for update in updates]
+    combined = policy.combine({**base.arrays, **kept}, arrays, rows)
     excluded = {updates[k].slot: reason for k, reason in combined.excluded.items()}
     used = [update for update in updates if update.slot not in excluded]
     if not used:
@@ -56,6 +60,9 @@ def aggregate(base: ModelState, updates: Sequence[Update], policy: AggregationPo
     vectors = combined.vectors
     moments = {name: vectors.get(name, array) for name, array in base.moments.items()}
     state = replace(base, params=vectors["params"], buffers=vectors["buffers"], moments=moments)
+    made = {name: array for name, array in vectors.items() if name not in base.arrays}
+    if made:
+        state = replace(state, server=ServerState(policy.name, made))
     step = averaged_step([u.opt_step for u in used], [u.rows for u in used])
     weights = combined.weights
     return Aggregated(

@@ -14,6 +14,7 @@ from pydantic import JsonValue
 
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.raft.gate import agree
 from flow_nexus_neural.engine.reports import DatasetInfo, HistoryPoint
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.training_record import Training
@@ -22,6 +23,7 @@ from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion, mod
 from flow_nexus_neural.engine.storage.cluster_rows import cluster_row, history_row, training_row
 from flow_nexus_neural.engine.storage.ledger_writer import LateRow
 from flow_nexus_neural.engine.storage.rows import ClusterRow
+from flow_nexus_neural.engine.storage.version_rows import SERVER_METHOD
 from flow_nexus_neural.engine.versions.judge import Judge, Verdict
 from flow_nexus_neural.engine.versions.loading import catch_up, load_everywhere
 from flow_nexus_neural.kernels.decision import DecisionRule
@@ -76,6 +78,7 @@ async def commit_round(
 
     Raises:
         RoundFailed: The candidate's outputs are not finite; the former version stays.
+        ConsensusUnavailable: No majority of voters has it; the former version stays.
         StoreUnavailable: It could not be made durable; the former version stays.
     """
     version = cluster.committed.version + 1 if cluster.committed else 1
@@ -109,9 +112,10 @@ async def commit_round(
         training_row(cluster.cluster_id, training, advance),
         history_row(cluster.cluster_id, training.training_id, point),
     ]
+    await agree(cluster, version, networks, entries)
     # Shielded: a stopped training must not leave rows in the database and the old version in memory.
     with anyio.CancelScope(shield=True):
-        await install(cluster, committed, entries, rows, blobs)
+        await put_in_force(cluster, committed, entries, rows, blobs)
         training.commit_round(advance, point, cluster.clock() - candidate.began_s)
         cluster.changed()
     return dict(networks)
@@ -129,6 +133,23 @@ def _point(cluster: LiveCluster, candidate: Candidate, verdict: Verdict) -> Hist
 
 
 async def install(
+    cluster: LiveCluster,
+    committed: CommittedVersion,
+    entries: Sequence[Mapping[str, JsonValue]],
+    rows: Sequence[LateRow],
+    blobs: Blobs,
+) -> None:
+    """Let voters agree on a version where the mode has any, then put it in force.
+
+    Raises:
+        ConsensusUnavailable: No majority of voters has it; then nothing has changed.
+        StoreUnavailable: If it could not be stored; then nothing has changed.
+    """
+    await agree(cluster, committed.version, committed.networks, entries)
+    await put_in_force(cluster, committed, entries, rows, blobs)
+
+
+async def put_in_force(
     cluster: LiveCluster,
     committed: CommittedVersion,
     entries: Sequence[Mapping[str, JsonValue]],
@@ -172,6 +193,7 @@ async def commit_bundle(cluster: LiveCluster, finished: CommittedVersion) -> Non
     The nodes hold its weights already.
 
     Raises:
+        ConsensusUnavailable: No majority of voters has it; the former bundle stays.
         StoreUnavailable: If it could not be made durable; the former bundle stays.
     """
     state = cluster.state
@@ -181,6 +203,7 @@ async def commit_bundle(cluster: LiveCluster, finished: CommittedVersion) -> Non
         "bundle_sha": finished.sha,
         "digests": dict(finished.bundle.digests),
     }
+    await agree(cluster, finished.version, finished.networks, [fields])
     with anyio.CancelScope(shield=True):
         await cluster.ledger.record(
             [fields], [lambda: cluster_row(state, state.with_current_members(finished))]
@@ -196,7 +219,7 @@ async def store_blobs(
     renewed: frozenset[str],
     rule: DecisionRule,
 ) -> tuple[dict[str, NetworkGroup], Blobs]:
-    """Write weights and moments of renewed networks; return all networks, the renewed ones one version later.
+    """Write vectors of renewed networks; return all networks, the renewed ones one version later.
 
     The header of a file has the plan of the network, the scaling of rows and, where there are any, the class
     weights of the training, so that a prediction before calibration can be reproduced from the file alone.
@@ -232,8 +255,18 @@ async def store_blobs(
                 write, network.state.moments, metadata
             )
             blobs.append((moments_blob, nbytes, "moments"))
+        server_blob, server = None, network.state.server
+        if server is not None and server.vectors:
+            server_blob, nbytes = await cluster.context.offload(
+                write, server.vectors, {**metadata, SERVER_METHOD: server.method}
+            )
+            blobs.append((server_blob, nbytes, "server"))
         stored[key] = replace(
-            network, blob=blob, moments_blob=moments_blob, version=network.version + 1
+            network,
+            blob=blob,
+            moments_blob=moments_blob,
+            server_blob=server_blob,
+            version=network.version + 1,
         )
     return stored, blobs
 

@@ -29,6 +29,7 @@ from flow_nexus_neural.protocol.messages.links import (
     Sight,
 )
 from flow_nexus_neural.protocol.messages.memory import Grant, Revoke, Shutdown
+from flow_nexus_neural.protocol.messages.raft import RaftHeld, RaftHold, RaftStep, RaftStepped
 from flow_nexus_neural.protocol.messages.replies import (
     Built,
     Done,
@@ -63,7 +64,19 @@ from flow_nexus_neural.protocol.messages.work import (
 )
 
 Reply = Annotated[
-    Ready | Pong | Done | Built | Weights | Loaded | Trained | Outputs | Observed | Folded | Failed,
+    Ready
+    | Pong
+    | Done
+    | Built
+    | Weights
+    | Loaded
+    | Trained
+    | Outputs
+    | Observed
+    | Folded
+    | RaftStepped
+    | RaftHeld
+    | Failed,
     Field(discriminator="kind"),
 ]
 
@@ -72,7 +85,19 @@ TransportRequest = Grant | Revoke | Shutdown
 """Answered by `protocol.dispatch`, independently of the node's service."""
 
 ServiceRequest = (
-    Ping | Cancel | Build | GetWeights | Load | Train | Infer | Predict | Announce | Observe | Fold
+    Ping
+    | Cancel
+    | Build
+    | GetWeights
+    | Load
+    | Train
+    | Infer
+    | Predict
+    | Announce
+    | Observe
+    | Fold
+    | RaftStep
+    | RaftHold
 )
 """Answered by the node's service, `node.service`."""
 
@@ -111,6 +136,10 @@ __all__ = [
     "Ping",
     "Pong",
     "Predict",
+    "RaftHeld",
+    "RaftHold",
+    "RaftStep",
+    "RaftStepped",
     "Ready",
     "Reply",
     "Request",

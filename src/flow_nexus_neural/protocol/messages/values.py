@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from flow_nexus_neural.vocabulary import CLASS_WEIGHT, SEED_LIMIT, Bounds
+from flow_nexus_neural.vocabulary import CLASS_WEIGHT, PROXIMAL_MU, SEED_LIMIT, Bounds
 
 MAX_LOSS = 3.5e38
 """Above the largest float32: the mean of float32 losses cannot exceed it."""
@@ -18,3 +18,4 @@ NODE_BATCH_SIZE = Bounds(1, 4096)
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
 ClassWeight = Annotated[float, Field(ge=CLASS_WEIGHT.low, le=CLASS_WEIGHT.high)]
+ProximalMu = Annotated[float, Field(ge=PROXIMAL_MU.low, le=PROXIMAL_MU.high)]

@@ -25,6 +25,7 @@ from flow_nexus_neural.protocol.messages.values import (
     NODE_BATCH_SIZE,
     NODE_LEARNING_RATE,
     ClassWeight,
+    ProximalMu,
     Seed,
 )
 from flow_nexus_neural.protocol.plan import Frozen, Name, NetworkPlan
@@ -122,6 +123,9 @@ class Train(AnsweredBy[Trained]):
         dropout_seed: Seed of all random numbers of the training except the order of rows.
         feature_dropout: Probability with which each feature group of a row is set to 0 (its mean).
         class_weight: What the loss of a row is multiplied by, by its class index; empty for 1.
+        proximal_mu: Weight of FedProx's term: `proximal_mu` (params - base's params) is added to every
+            gradient, and the learning rate is at most 1 / `proximal_mu`.
+        control: Region with `correction` [n_params] f4, which SCAFFOLD adds to every gradient; None for none.
     """
 
     is_long: ClassVar[bool] = True
@@ -139,6 +143,8 @@ class Train(AnsweredBy[Trained]):
     dropout_seed: Seed
     feature_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     class_weight: Annotated[tuple[ClassWeight, ...], Field(max_length=64)] = ()
+    proximal_mu: ProximalMu = 0.0
+    control: Name | None = None
 
     @override
     def region_filled(self) -> str:

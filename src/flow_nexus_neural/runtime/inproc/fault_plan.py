@@ -4,12 +4,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal, Self
 
-Fault = Literal["kill", "lose", "freeze", "ignore", "garbage", "slow"]
+Fault = Literal["kill", "lose", "freeze", "ignore", "garbage", "slow", "drag"]
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedFault:
-    """One fault; `delay_s` is for `slow` only."""
+    """One fault; `delay_s` is for `slow` and `drag` only."""
 
     fault: Fault
     delay_s: float = 0.0
@@ -49,6 +49,10 @@ class FaultPlan:
     def slow(self, slot: str, kind: str, *, delay_s: float, nth: int = 1) -> Self:
         """The node starts on this request only after a delay."""
         return self._plan(slot, kind, nth, PlannedFault("slow", delay_s))
+
+    def drag(self, slot: str, kind: str, *, delay_s: float, nth: int = 1) -> Self:
+        """The node takes so long for this request, and answers others meanwhile, as between slow steps."""
+        return self._plan(slot, kind, nth, PlannedFault("drag", delay_s))
 
     def met(self, slot: str, kind: str) -> int:
         """Number of requests of this kind sent to the slot so far."""

@@ -30,6 +30,7 @@ from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan, PlannedFault
 _LIMITS: Final = FrameLimits(body_bytes=1 << 30)
 _MAX_NODES: Final = 256
 _GARBAGE: Final = b"\xff" * 64
+DELAYS: Final = ("slow", "drag")
 _STOPPED: Final = "stopped: ended by itself after it was asked to stop"
 
 # Any exception would end a node's own process. Here only these count as a failed start of the node; others
@@ -184,13 +185,26 @@ class InprocNode(NodeEnd):
             frame, fault = self._inbox.popleft()
             if fault is not None and fault.fault == "slow":
                 await anyio.sleep(fault.delay_s)
+            if fault is not None and fault.fault == "drag":
+                await self._drag(self._responder, fault.delay_s)
             await self._worker.work(self._answer, self._responder, frame, fault)
+
+    async def _drag(self, responder: Responder, delay_s: float) -> None:
+        """Let time pass before a long request; what arrives meanwhile is answered, and a Cancel ends it."""
+        until_s = anyio.current_time() + delay_s
+        while anyio.current_time() < until_s and not responder.cancelled and not self._ending:
+            if self._inbox:
+                await self._worker.work(self._answer, responder, *self._inbox.popleft())
+                continue
+            self._arrived = anyio.Event()
+            with anyio.CancelScope(deadline=until_s):
+                await self._arrived.wait()
 
     def _answer(
         self, responder: Responder, frame: Frame[Request] | Unreadable, fault: PlannedFault | None
     ) -> None:
         """In the worker: answer one frame, or execute its fault."""
-        if fault is not None and fault.fault != "slow":
+        if fault is not None and fault.fault not in DELAYS:
             self._worker.on_loop(self._fail, fault)
             return
         reply = responder.answer(frame, self._poll, _refuse)
@@ -233,7 +247,9 @@ class InprocNode(NodeEnd):
                 self._reply([_GARBAGE])
             case "freeze":
                 self._frozen = True
-            case "ignore" | "slow":  # nothing to do: no reply, or the delay has already passed
+            case (
+                "ignore" | "slow" | "drag"
+            ):  # nothing to do: no reply, or the delay has already passed
                 return
 
     def _reply(self, buffers: list[bytes | memoryview]) -> None:

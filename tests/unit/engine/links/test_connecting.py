@@ -201,6 +201,7 @@ async def test_a_change_that_waits_while_the_cluster_ends_is_refused_and_not_los
         assert w.cluster.state.links.topology == "mesh"
 
 
+@pytest.mark.usefixtures("workers_share")
 async def test_shards_of_the_dead_go_to_the_living_at_a_connect_in_a_training(tmp_path):
     faults = slow_training("worker-0", "worker-1").kill("worker-2", "train")
     async with running(tmp_path, 3, faults=faults) as w:

@@ -48,12 +48,22 @@ def test_gossip_holds_where_two_can_mix_whoever_trains(method, holds):
     assert guarantees(made).holds is False
 
 
-@pytest.mark.parametrize("mode", ["proof-of-learning", "raft"])
+@pytest.mark.parametrize("mode", ["proof-of-learning"])
 def test_no_mode_claims_to_hold_before_it_is_built(mode):
     found = guarantees(cluster(*(f"worker-{n}" for n in range(7)), consensus=mode))
     assert (found.mode, found.holds, found.f_tolerated) == (mode, False, 0)
     assert found.condition
     assert found.reason == f"{mode} admission is not part of this version"
+
+
+def test_raft_holds_while_more_than_half_of_those_that_would_vote_live():
+    made = cluster("worker-0", "worker-1", "worker-2", "worker-3", consensus="raft")
+    found = guarantees(made)
+    assert (found.n, found.holds, found.f_tolerated) == (3, True, 1)
+    made.slots["worker-1"].fail("dead")
+    made.slots["worker-2"].fail("dead")
+    found = guarantees(made)
+    assert (found.n, found.holds, found.f_tolerated) == (1, True, 0)
 
 
 def test_byzantine_holds_from_four_workers_on_and_says_what_is_missing_below():

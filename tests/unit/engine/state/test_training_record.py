@@ -2,6 +2,7 @@
 
 import pytest
 
+from flow_nexus_neural.engine.reports import Division, ShardInfo
 from flow_nexus_neural.engine.state.training_record import Advance, Training
 from tests.unit.engine.building import point, training
 
@@ -116,3 +117,17 @@ def test_an_end_that_was_not_recorded_does_not_hide_why_it_ended():
     other.end("completed", None, "then")
     other.note_unrecorded_end("disk full")
     assert "disk full" in other.error
+
+
+def test_progress_tells_the_method_with_its_options_and_the_shards_only_in_full():
+    made = training()
+    assert made.progress().aggregation == {"method": made.config.aggregation_method}
+    assert (made.progress().heterogeneity, made.progress(full=True).shards) == (None, None)
+    shard = ShardInfo(slot="worker-0", rows=3, symbols=[], labels={"a": 1.0})
+    made.note_division(Division(heterogeneity=0.25, shards=[shard]))
+    assert (made.progress().heterogeneity, made.progress().shards) == (0.25, None)
+    assert made.progress(full=True).shards == [shard]
+    options = {"server_learning_rate": 0.1, "server_momentum": 0.0}
+    changed = {"aggregation_method": "fedadam", **options}
+    made.config = made.config.model_copy(update=changed)
+    assert made.progress().aggregation == {"method": "fedadam", **options}

@@ -6,9 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from flow_nexus_neural.engine.state.network_groups import ServerState
 from flow_nexus_neural.engine.storage.checkpoints import CheckpointFiles
 from flow_nexus_neural.engine.storage.persisted import StoredVersion
-from flow_nexus_neural.engine.storage.version_rows import load_version, stored_version
+from flow_nexus_neural.engine.storage.version_rows import (
+    SERVER_METHOD,
+    load_version,
+    stored_version,
+)
 from flow_nexus_neural.engine.versions.commit import recent_files
 from flow_nexus_neural.errors import StoreCorrupt
 from flow_nexus_neural.kernels.calibration import Calibrator
@@ -80,3 +85,41 @@ def test_altered_missing_or_foreign_checkpoints_are_not_served(tmp_path):
     file.unlink()
     with pytest.raises(StoreCorrupt, match="cannot be read"):
         load(stored, files)
+
+
+def with_server_state(tmp_path, vectors=None, header=None):
+    """A version whose first network has moments of a federated method in a file."""
+    files, model = stored_model(tmp_path)
+    one = model.networks["c0"]
+    size = one.plan.n_params
+    made = {"server_m": np.full(size, 0.5, "f4"), "server_v": np.full(size, 1e-6, "f4")}
+    written = made if vectors is None else vectors
+    blob, _ = files.write(written, {SERVER_METHOD: "fedadam"} if header is None else header)
+    server = ServerState("fedadam", made, {"worker-0": made["server_m"]})
+    one = replace(one, server_blob=blob, state=replace(one.state, server=server))
+    return files, replace(model, networks={**model.networks, "c0": one})
+
+
+def test_what_a_federated_method_keeps_reads_back_with_its_method(tmp_path):
+    files, model = with_server_state(tmp_path)
+    again = load(through_json(model), files).networks
+    assert again["c0"].state.server.method == "fedadam"
+    for name, vector in model.networks["c0"].state.server.vectors.items():
+        assert np.array_equal(again["c0"].state.server.vectors[name], vector)
+    assert again["c0"].state.server.controls == {}, "control variates are not stored"
+    assert again["c1"].state.server is None
+    assert model.networks["c0"].server_blob in model.blobs
+
+
+@pytest.mark.parametrize(
+    ("vectors", "header"),
+    [
+        ({"server_m": np.zeros(2, "f4")}, None),
+        ({"server_m": np.zeros(3, "f8")}, None),
+        (None, {"cohort": "c0"}),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused(tmp_path, vectors, header):
+    files, model = with_server_state(tmp_path, vectors, header)
+    with pytest.raises(StoreCorrupt, match="does not hold"):
+        load(through_json(model), files)

@@ -68,7 +68,7 @@ def test_a_rule_that_cannot_keep_its_number_is_refused_with_a_way_out(n, more, w
     assert way_out in caught.value.hint
 
 
-@pytest.mark.parametrize("method", ["FedProx", "bucketing"])
+@pytest.mark.parametrize("method", ["bucketing"])
 def test_what_this_version_lacks_is_not_called_unknown(method):
     with pytest.raises(NotAvailable, match=method):
         find_rule(method, "byzantine")

@@ -3,6 +3,7 @@ import pytest
 from flow_nexus_neural.coordination.consensus import registry
 from flow_nexus_neural.coordination.consensus.averaging import FederatedAveraging
 from flow_nexus_neural.coordination.training_defaults import PATIENCE, Scale
+from flow_nexus_neural.coordination.training_strategy import Strategy
 from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.engine.training.arguments import (
     Circumstances,
@@ -19,7 +20,7 @@ def request(**more):
     return TrainRequest(cluster_id="c", dataset="d", **more)
 
 
-def config(eligible=6, shard=320, has_validation=True, **more):
+def config(eligible=6, shard=320, has_validation=True, strategy="federated", **more):
     asked = request(**more)
     scale = Scale(
         shard_rows=shard,
@@ -33,6 +34,7 @@ def config(eligible=6, shard=320, has_validation=True, **more):
         partition="iid",
         seed=9,
         scale=scale,
+        strategy=Strategy(strategy, "a reason"),
         refit=False,
         decision=Decision(),
     )
@@ -59,8 +61,8 @@ def test_what_belongs_to_federated_training_is_refused_without_it(name, value):
     ("more", "failure"),
     [
         ({"clients_per_round": 2, "min_nodes_per_round": 3}, InvalidArguments),
-        ({"aggregation_method": "fedprox"}, NotAvailable),
-        ({"aggregation_method": "scaffold"}, NotAvailable),
+        ({"aggregation_method": "bucketing"}, NotAvailable),
+        ({"aggregation_method": "scaffold"}, InvalidArguments),
         ({"aggregation_method": "average"}, InvalidArguments),
         ({"partition": "random"}, InvalidArguments),
         ({"partition": "iid:2"}, InvalidArguments),
@@ -96,7 +98,7 @@ def test_a_registered_rule_is_accepted_under_each_of_its_names_and_named_by_its_
         found = config(federated=True, aggregation_method=method)
         assert found.aggregation_method == "toy_rule"
     assert config(federated=True).aggregation_method == "federated_averaging"
-    for refused in ("nonsense", "fedprox"):
+    for refused in ("nonsense", "bucketing"):
         with pytest.raises((InvalidArguments, NotAvailable)) as caught:
             check_arguments(request(federated=True, aggregation_method=refused))
         assert "'federated_averaging' (fedavg)" in caught.value.hint
@@ -120,9 +122,12 @@ def test_defaults_of_federated_training():
     assert config(federated=True, epochs=50, rounds=7).epochs == 7
 
 
-@pytest.mark.parametrize(("clients", "fewest"), [(1, 1), (2, 2), (3, 3), (4, 4), (5, 4), (6, 5)])
+@pytest.mark.parametrize(("clients", "fewest"), [(1, 1), (2, 2), (3, 2), (4, 3), (5, 4), (6, 5)])
 def test_four_fifths_of_the_clients_close_a_round(clients, fewest):
+    """But not all of three or more: a single slow one would hold up every round."""
     assert config(federated=True, clients_per_round=clients).min_nodes_per_round == fewest
+    voting = config(federated=True, clients_per_round=clients, aggregation_method="auto")
+    assert voting.min_nodes_per_round == -(-4 * clients // 5)
 
 
 def test_no_more_clients_than_workers():
@@ -133,8 +138,10 @@ def test_no_more_clients_than_workers():
         config(federated=True, eligible=2, min_nodes_per_round=4)
 
 
-def test_without_federation_the_strategy_follows_the_number_of_workers():
-    alone, together = config(eligible=1), config(eligible=4, shard=3200, batch_size=32)
+def test_without_federation_the_strategy_is_the_chosen_one_with_its_reason():
+    alone = config(eligible=4, strategy="single_process")
+    together = config(eligible=4, strategy="local_sgd", shard=3200, batch_size=32)
+    assert alone.strategy_reason == together.strategy_reason == "a reason"
     assert (alone.strategy, alone.sync_every_steps) == ("single_process", None)
     assert (together.strategy, together.sync_every_steps) == ("local_sgd", 25)
     assert together.clients_per_round is together.min_nodes_per_round is None

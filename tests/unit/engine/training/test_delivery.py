@@ -7,6 +7,7 @@ import pytest
 
 from flow_nexus_neural.coordination.consensus.averaging import FederatedAveraging
 from flow_nexus_neural.coordination.consensus.coordinate_median import CoordinateMedian
+from flow_nexus_neural.coordination.consensus.federated_methods import FEDPROX, METHODS
 from flow_nexus_neural.engine.training.combining import Combiner
 from flow_nexus_neural.engine.training.delivery import Delivery
 from flow_nexus_neural.engine.training.left_out import LeftOut
@@ -40,6 +41,14 @@ async def test_a_mean_goes_over_links_and_needs_no_copy(tmp_path):
         assert r.w.cluster.metrics.exchanges["c0"].path == "links"
 
 
+async def test_fedprox_is_a_mean_too_and_every_method_with_a_server_step_is_not(tmp_path):
+    async with after_training(tmp_path) as r:
+        assert delivery(r, FEDPROX).detour(START) is None
+        for method in METHODS:
+            if method is not FEDPROX:
+                assert "single update" in delivery(r, method).detour(START)
+
+
 async def test_another_rule_gets_copies_of_all(tmp_path):
     async with after_training(tmp_path) as r:
         how = delivery(r, CoordinateMedian())
@@ -59,7 +68,7 @@ async def test_each_reason_for_the_engine_is_told(tmp_path):
         assert "not connected" in how.detour(START)
         await w.connect("star")
         assert "hub" in how.detour(START)
-        assert "one worker" in how.detour(replace(START, slots=("worker-0",)))
+        assert "fewer than two" in how.detour(replace(START, slots=("worker-0",)))
 
 
 async def test_an_update_that_is_not_finite_is_left_out_and_the_rest_is_averaged(tmp_path):

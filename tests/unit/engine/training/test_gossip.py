@@ -8,6 +8,8 @@ import pytest
 
 from flow_nexus_neural.coordination.consensus.gossip import GOSSIP, PUSH_SUM, plan_mixing
 from flow_nexus_neural.coordination.topology import Vertex
+from flow_nexus_neural.engine.training.base_states import BaseStates
+from flow_nexus_neural.engine.training.exchange import Exchange, Recipe, Task
 from flow_nexus_neural.engine.training.gossip import Gossip, check_mixing
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.errors import (
@@ -16,9 +18,10 @@ from flow_nexus_neural.errors import (
     RoundFailed,
     UnsupportedCombination,
 )
+from flow_nexus_neural.protocol.messages import Pass
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.unit.engine.running import running, virtual_time
-from tests.unit.engine.training.by_hand import START, lying, publishes
+from tests.unit.engine.training.by_hand import START, lying, publishes, shards_of, training_rows
 from tests.unit.engine.training.linked import NAMES, after_training
 
 STATE_BYTES = 16
@@ -129,6 +132,20 @@ async def test_who_did_not_train_mixes_its_state_and_who_has_none_stays_out(tmp_
         np.testing.assert_allclose(second.state.params, wanted, rtol=1e-6)
 
 
+async def test_who_was_late_starts_from_the_mean_in_the_next_round(tmp_path):
+    async with after_training(tmp_path, "ring") as r:
+        how = gossip(r)
+        first = await how.barrier(START, (await how.combine(START, r.updates, ())).state)
+        again = replace(START, state=first.state)
+        mixed = await how.combine(again, r.updates[:2], ["worker-2"])
+        second = await how.barrier(again, mixed.state)
+        assert second.evidence["gossip"]["members"] == 2
+        bases = BaseStates(r.made, [(slot, again.with_state(second.state)) for slot in r.workers])
+        async with bases:
+            found = {slot.name: bases.of(slot, again).region is None for slot in r.workers}
+        assert found == {"worker-0": True, "worker-1": True, "worker-2": False}
+
+
 @pytest.mark.parametrize("policy", [GOSSIP, PUSH_SUM], ids=lambda policy: policy.name)
 @pytest.mark.parametrize("nth", [1, 2, 3])
 async def test_a_death_keeps_the_mean_of_the_others_as_it_was_before_the_step(
@@ -205,6 +222,58 @@ async def test_workers_far_apart_mix_longer_in_the_next_round(tmp_path):
         second = await how.barrier(again, (await how.combine(again, r.updates, ())).state)
         assert spread(second)["mixing_steps"] == 2
         assert spread(second)["consensus_distance"] < spread(first)["consensus_distance"]
+
+
+def least_squares(rows, shards, weight_of):
+    """The linear weights with the least squared error, each row weighing `weight_of(rows of its shard)`."""
+    weights = np.concatenate([[weight_of(len(shard))] * len(shard) for shard in shards.values()])
+    x = np.hstack([rows.x, np.ones((len(rows.x), 1))]) * np.sqrt(weights)[:, None]
+    return np.linalg.lstsq(x, rows.y * np.sqrt(weights), rcond=None)[0]
+
+
+async def test_a_plain_mean_of_workers_that_go_through_their_shards_weighs_by_rows(tmp_path):
+    """One with five times the rows makes five times the steps; a mean by rows would count them twice."""
+    sizes = (20, 4, 4)
+    rows = training_rows(sum(sizes))
+    rows = replace(rows, y=np.repeat(np.array([1.0, -1.0, 0.5], "f4"), sizes))
+    recipe = Recipe(learning_rate=0.01, batch_size=4, feature_dropout=0.0, class_weight=())
+    async with running(tmp_path, 3, peer_views=True, init={"topology": "ring"}) as w:
+        await w.connect("ring")
+        shards = shards_of(sizes, sum(sizes))
+        made = Exchange(w.cluster, rows, shards, recipe)
+        how, network = Gossip(w.cluster, made, GOSSIP, LeftOut()), START
+        for number in range(300):
+            members = [(slot, network) for slot in w.slots.healthy("worker")]
+            updates = await trained_once(made, members, number)
+            mixed = await how.combine(network, updates, ())
+            network = network.with_state((await how.barrier(network, mixed.state)).state)
+        found = network.state.params
+        made.close()
+    by_rows = least_squares(rows, shards, lambda n: 1.0)
+    others = [least_squares(rows, shards, lambda n: 1.0 / n), least_squares(rows, shards, float)]
+    off = np.linalg.norm(found - by_rows)
+    assert all(off < np.linalg.norm(found - other) / 4 for other in others)
+
+
+async def trained_once(made, members, number):
+    """An epoch of every worker on its shard, from what it holds or from the state of its group."""
+    updates = []
+    for slot, network in members:
+        await made.prepare(slot, network)
+    async with BaseStates(made, members) as bases:
+        for k, (slot, network) in enumerate(members):
+            task = Task(
+                slot=slot,
+                network=network,
+                base=bases.of(slot, network),
+                copied=False,
+                opt_step=network.state.opt_step,
+                passes=(Pass(order_seed=1000 * number + k),),
+                dropout_seed=1,
+                work=1.0,
+            )
+            updates.append(await made.train(task))
+    return updates
 
 
 async def test_a_training_whose_workers_cannot_mix_is_refused(tmp_path):

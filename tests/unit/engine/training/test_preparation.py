@@ -80,6 +80,7 @@ async def test_what_contradicts_the_number_of_workers_is_refused(tmp_path):
             await prepared(w, federated=True, min_nodes_per_round=3)
 
 
+@pytest.mark.usefixtures("workers_share")
 async def test_a_test_row_never_becomes_a_training_row_whatever_seed_a_training_has(tmp_path):
     async with running(tmp_path, 2) as w:
         found = [await prepared(w, ordinal, seed=seed) for ordinal, seed in ((0, 1), (1, 99))]
@@ -92,6 +93,7 @@ async def test_a_test_row_never_becomes_a_training_row_whatever_seed_a_training_
         assert [made.config.seed for made in found] == [1, 99]
 
 
+@pytest.mark.usefixtures("workers_share")
 async def test_the_clusters_seed_and_the_ordinal_decide_where_none_is_given(tmp_path):
     async with running(tmp_path, 2) as w:
         first, again, second = [await prepared(w, ordinal) for ordinal in (0, 0, 1)]
@@ -159,7 +161,7 @@ async def test_what_the_caller_insists_on_is_told_apart_from_a_default(tmp_path)
         asked = await prepared(w, federated=True, min_nodes_per_round=2)
         assert asked.least_workers == 2
         default = await prepared(w, federated=True)
-        assert (default.least_workers, default.config.min_nodes_per_round) == (1, 3)
+        assert (default.least_workers, default.config.min_nodes_per_round) == (1, 2)
 
 
 async def test_warnings_of_data_shards_and_networks_all_arrive(tmp_path):

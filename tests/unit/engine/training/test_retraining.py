@@ -67,6 +67,7 @@ async def trained_on(w, rows, data, prepared, n_rounds):
     return rounds.networks["c0"].state.params
 
 
+@pytest.mark.usefixtures("workers_share")
 async def test_rows_in_time_order_are_all_trained_on_at_the_end(tmp_path):
     async with running(tmp_path, 2) as w:
         prepared = await prepare_training(w.cluster, w.train_request(**ORDERED), 0)

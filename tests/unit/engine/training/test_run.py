@@ -215,6 +215,7 @@ async def test_a_change_that_waits_when_it_is_stopped_is_still_carried_out(tmp_p
         assert run.boundary == []
 
 
+@pytest.mark.usefixtures("workers_share")
 async def test_a_worker_that_comes_with_the_same_layers_trains_from_the_next_round_on(tmp_path):
     faults = FaultPlan().slow("worker-0", "train", delay_s=5)
     async with running(tmp_path, 1, faults=faults, ports=PORTS) as w:
@@ -235,6 +236,7 @@ async def test_a_worker_that_comes_with_the_same_layers_trains_from_the_next_rou
         assert sum(rows) == w.committed.dataset.split.train
 
 
+@pytest.mark.usefixtures("workers_share")
 async def test_dealing_the_rows_again_counts_the_shards_that_changed(tmp_path):
     faults = FaultPlan().slow("worker-0", "train", delay_s=5)
     async with running(tmp_path, 3, faults=faults, ports=PORTS) as w:

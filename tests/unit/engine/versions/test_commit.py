@@ -47,6 +47,7 @@ async def test_the_ledger_has_the_numbers_behind_a_robust_rule(tmp_path):
         assert entry["evidence"] == {"f": 1, "shortened": []}
 
 
+@pytest.mark.usefixtures("workers_share")
 async def test_a_rule_without_such_numbers_adds_none(tmp_path):
     async with running(tmp_path, 2) as w:
         await w.train(epochs=1)

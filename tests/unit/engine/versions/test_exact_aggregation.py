@@ -156,3 +156,18 @@ async def test_two_networks_are_averaged_each_by_itself(tmp_path):
         assert report.contributors == 3
         for key in keys:
             np.testing.assert_array_equal(w.committed.networks[key].state.params, before[key])
+
+
+async def test_under_byzantine_consensus_a_connect_admits_committed_weights_only(tmp_path):
+    """No rule is needed there: what is averaged is proved equal first, so that a liar has no vote at all."""
+    byzantine = {"consensus": "byzantine"}
+    async with running(tmp_path, 4, service=one_is(Liar), init=byzantine) as w:
+        await w.train()
+        former = w.committed.networks["c0"]
+        report = (await w.connect("star")).aggregation
+        assert report.contributors == 3
+        ((node, reason),) = [(one.node_id, one.reason) for one in report.excluded]
+        assert node == w.slots["worker-1"].node_id
+        assert "it holds other weights than version 2" in reason
+        assert report.weights_digest == former.digest
+        assert w.committed.networks["c0"].state.params.tobytes() == former.state.params.tobytes()

@@ -49,7 +49,10 @@ class StoredDataset(Stored):
 
 
 class StoredNetwork(Stored):
-    """A network group, without its weights."""
+    """A network group, without its weights.
+
+    `server_blob` names the file of what a federated method keeps from round to round.
+    """
 
     key: str
     plan: dict[str, JsonValue]
@@ -59,6 +62,7 @@ class StoredNetwork(Stored):
     digest: str | None = None
     blob: str | None = None
     moments_blob: str | None = None
+    server_blob: str | None = None
     version: int = 0
     opt_step: int = 0
     rows: dict[str, int] = {}

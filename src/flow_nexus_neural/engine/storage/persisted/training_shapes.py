@@ -19,9 +19,13 @@ class StoredConfig(Stored):
     min_nodes_per_round: int | None = None
     aggregation_method: str = "federated_averaging"
     byzantine_f: int = 0
+    proximal_mu: float | None = None
+    server_learning_rate: float | None = None
+    server_momentum: float | None = None
     partition: str
     seed: int
     strategy: str
+    strategy_reason: str | None = None
     sync_every_steps: int | None = None
     refit: bool = False
     class_weight: dict[str, float] | None = None
@@ -102,11 +106,12 @@ class StoredGossip(Stored):
 
 
 class StoredProgress(StoredPart):
-    """How far a training is, and what it led to; `folds` and `refit` hold reports by name."""
+    """How far a training is, and what it led to; `folds`, `refit` and `division` hold reports by name."""
 
     part = "progress"
 
     rounds_done: int = 0
+    division: dict[str, JsonValue] | None = None
     train_loss: float | None = None
     val_loss: float | None = None
     best_round: int | None = None

@@ -26,3 +26,10 @@ def test_how_far_apart_workers_were_is_kept_and_an_older_row_says_nothing_of_it(
 def test_a_round_that_measured_nothing_says_null():
     found = read(StoredRound, {"round": 3})
     assert (found.round, found.accuracy, found.train_loss) == (3, None, None)
+
+
+def test_the_division_of_rows_is_kept_and_missing_in_older_rows():
+    division = {"heterogeneity": 0.5, "shards": []}
+    progress = StoredProgress(division=division)
+    assert read(StoredProgress, progress.to_json()).division == division
+    assert read(StoredProgress, {"rounds_done": 1}).division is None

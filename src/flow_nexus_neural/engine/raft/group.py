@@ -1,0 +1,349 @@
+"""The voters of a cluster: a version is agreed on when its record is committed.
+
+Nothing runs between two questions. Whether the leader still lives shows when something is to be decided, at
+the latest; an election then takes as long as the voters need to answer some dozens of steps.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+import anyio
+
+from flow_nexus_neural.coordination.consensus.raft.applied import Applied, apply, body_digest
+from flow_nexus_neural.coordination.consensus.raft.electorate import (
+    ROLES,
+    Candidate,
+    next_configuration,
+    voters_of,
+)
+from flow_nexus_neural.coordination.consensus.raft.quorum import majority
+from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.raft.network import TICK_MS, Order, VoterNetwork
+from flow_nexus_neural.engine.raft.seat import Seat
+from flow_nexus_neural.engine.raft.weights import digests_of, hand_out, take_back
+from flow_nexus_neural.engine.state.network_groups import NetworkGroup
+from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.errors import ConsensusUnavailable, StoreCorrupt, UpdateRejected
+from flow_nexus_neural.protocol.messages.raft import Compacted, Proposed
+from flow_nexus_neural.protocol.raft_records import Records, Snapshot
+
+MAX_LOG_ENTRIES = 64
+MAX_LOG_CHARACTERS = 1 << 17
+"""A longer log is compacted: the records of a voter travel to its next process in one frame."""
+PATIENT_ROUNDS = 120
+"""After so many rounds without a result it is waited between two, for nothing may come of it soon."""
+PAUSE_S = 0.05
+LOOK_S = 0.25
+"""How often it is looked whether a majority is back, if nothing tells sooner."""
+SETTLING_ROUNDS = 40
+GONE = frozenset({"retired", "quarantined", "failed_permanently"})
+"""States of a slot whose process does not come back by itself or by a plain deploy."""
+
+
+class VoterGroup:
+    """The voters of one cluster.
+
+    Attributes:
+        network: The voters themselves.
+        applied: What their log has come to, as far as this engine knows.
+        elections: Elections won since the engine started.
+        commit_ms: How long the last record took to be committed; None before the first.
+    """
+
+    def __init__(self, cluster: LiveCluster) -> None:
+        self.cluster = cluster
+        self.network = VoterNetwork(cluster)
+        self.applied = Applied()
+        self.elections = 0
+        self.commit_ms: float | None = None
+        self._damage: str | None = None
+        self._refused: str | None = None
+        self._loaded = False
+        self._led: tuple[int, str] | None = None
+        self._turn = anyio.Lock()
+
+    async def load(self) -> None:
+        """Read what is durable of the voters, once; what cannot be read is why they are not available."""
+        if self._loaded:
+            return
+        self._loaded = True
+        try:
+            stored = await self.cluster.context.store.voters(self.cluster.cluster_id)
+        except StoreCorrupt as failure:
+            self._damage = failure.message
+            return
+        self.network.seats = {name: Seat(name, records) for name, records in stored.items()}
+        for records in stored.values():
+            self._adopt(records.snapshot)
+
+    @property
+    def voters(self) -> tuple[str, ...]:
+        """Who votes, or who would if something were to be decided now."""
+        return self.network.voters() or voters_of(self._candidates())
+
+    @property
+    def missing(self) -> str | None:
+        """Why nothing can be decided now; None where it can."""
+        if self._damage is not None:
+            return self._damage
+        voters = self.voters
+        if not voters:
+            return "no node can vote: deploy nodes with neural_node_deploy"
+        lost = [name for name in voters if self.network.slot(name) is None]
+        alive = len(voters) - len(lost)
+        if alive >= majority(voters):
+            return None
+        return (
+            f"{alive} of {len(voters)} voters are alive and {majority(voters)} are needed; lost:"
+            f" {', '.join(lost)}. Deploy the lost nodes again with neural_node_deploy"
+        )
+
+    async def wait(self) -> None:
+        """Wait for a majority of living voters, for a limited time.
+
+        Raises:
+            ConsensusUnavailable: There is none in time.
+        """
+        await self.load()
+        patience_s = self.cluster.context.patience.majority_s
+        began_s = self.cluster.clock()
+        while self.missing is not None:
+            waited_s = self.cluster.clock() - began_s
+            if waited_s >= patience_s or self._damage is not None:
+                raise self._unavailable(waited_s)
+            await self._wait_a_little(LOOK_S)
+
+    async def commit(self, body: str, networks: Mapping[str, NetworkGroup]) -> None:
+        """Return when a record is committed by a majority that holds the weights of its version.
+
+        Raises:
+            ConsensusUnavailable: Not in time. Should it happen later, the record is not served, and the next
+                one takes its place.
+            StoreUnavailable: What voters have to remember could not be written.
+            UpdateRejected: The record does not follow what the log has come to.
+        """
+        await self.load()
+        if self._damage is not None:
+            raise self._unavailable(0.0)
+        async with self._turn:
+            began_s = self.cluster.clock()
+            for seat in self.network.seats.values():
+                seat.failed_to_hold = None
+            await self._begin()
+            wanted = body_digest(body)
+            proposed = Proposed(body=body, needs=tuple(sorted(digests_of(networks))))
+
+            def orders(leader: Seat) -> Order | None:
+                return None if self._pending(leader, body) else Order(propose=proposed)
+
+            self._refused = None
+            await self._drive(
+                lambda: wanted in (self.applied.digest, self._refused), orders, began_s, networks
+            )
+            if self._refused == wanted:
+                raise UpdateRejected(
+                    f"the voters' log is at version {self.applied.version}, which this one does not follow",
+                    hint="start the training again: it goes on from the version in force",
+                )
+            self.commit_ms = (self.cluster.clock() - began_s) * 1e3
+            # Whoever votes on the next record: this one is committed.
+            with suppress(ConsensusUnavailable):
+                await self._reconfigure(self._candidates(), networks)
+            await self._settle()
+            await take_back(self.cluster, self._present(), networks)
+        self.cluster.changed()
+
+    async def leave(self, slot: Slot) -> None:
+        """Let the others go on without a slot that is about to be removed.
+
+        Raises:
+            ConsensusUnavailable, StoreUnavailable: As `commit`.
+        """
+        await self.load()
+        if slot.name in self.network.voters():
+            if self.missing is not None:
+                raise self._unavailable(0.0)
+            async with self._turn:
+                rest = [one for one in self._candidates() if one.slot != slot.name]
+                committed = self.cluster.committed
+                if rest:
+                    await self._reconfigure(rest, committed.networks if committed else {})
+
+    async def _begin(self) -> None:
+        """Choose the first voters of a cluster that has none."""
+        if self.network.seats:
+            return
+        names = voters_of(self._candidates())
+        if not names:
+            raise self._unavailable(0.0)
+        for name in names:
+            await self.network.open_seat(name, Records(snapshot=Snapshot(voters=names)))
+
+    async def _reconfigure(
+        self, candidates: list[Candidate], networks: Mapping[str, NetworkGroup]
+    ) -> None:
+        """Bring the voters to those that should vote, one at a time.
+
+        Args:
+            candidates: Who may vote.
+            networks: Of the version in force, whose weights a new voter must hold to acknowledge it.
+
+        Raises:
+            ConsensusUnavailable: Not in time; who votes has changed as far as it came.
+        """
+        began_s = self.cluster.clock()
+        while True:
+            present = self.network.voters()
+            wanted = voters_of(candidates, present) or present
+            following = next_configuration(present, wanted, self.network.living())
+            if following is None:
+                return
+            for name in following:
+                await self.network.open_seat(name, Records())
+            await self._change(following, networks, began_s)
+
+    async def _change(
+        self, following: tuple[str, ...], networks: Mapping[str, NetworkGroup], began_s: float
+    ) -> None:
+        def orders(leader: Seat) -> Order | None:
+            return None if leader.voters == following else Order(change=following)
+
+        def is_done() -> bool:
+            leader = self.network.leader()
+            if leader is None or leader.voters != following:
+                return False
+            return leader.records.configured_at <= self.applied.index
+
+        await self._drive(is_done, orders, began_s, networks)
+
+    async def _drive(
+        self,
+        is_done: Callable[[], bool],
+        orders: Callable[[Seat], Order | None],
+        began_s: float,
+        networks: Mapping[str, NetworkGroup],
+    ) -> None:
+        """Let voters work until something is decided, for a limited time."""
+        patience_s = self.cluster.context.patience.majority_s
+        n_rounds = 0
+        while not is_done():
+            if self.cluster.clock() - began_s >= patience_s:
+                raise self._unavailable(patience_s)
+            if self.missing is not None:
+                await self._wait_a_little(LOOK_S)
+                continue
+            leader = self.network.leader()
+            if leader is not None:
+                # Only to those that answered the round before: nobody waits for one that is frozen.
+                await hand_out(self.cluster, self._answering(), networks)
+            order = orders(leader) if leader is not None else None
+            await self._round({leader.name: order} if leader is not None and order else {})
+            n_rounds += 1
+            if n_rounds > PATIENT_ROUNDS:
+                await self._wait_a_little(PAUSE_S)
+
+    async def _round(self, orders: Mapping[str, Order]) -> None:
+        """One round; time passes where no message is on its way."""
+        await self.network.round(TICK_MS if self.network.is_quiet else 0, orders)
+        leader = self.network.leader()
+        if leader is not None and leader.report is not None:
+            led = (leader.report.term, leader.name)
+            self.elections += led != self._led
+            self._led = led
+        for seat in self.network.seats.values():
+            self._apply(seat)
+
+    async def _settle(self) -> None:
+        """Let messages on their way arrive, and a preferred voter take over; then compact long logs."""
+        for _ in range(SETTLING_ROUNDS):
+            leader = self.network.leader()  # None while one hands over to another
+            settled = leader is not None and not self._another_is_preferred(leader)
+            if settled and self.network.is_quiet:
+                break
+            await self._round({})
+        state = Compacted(index=self.applied.index, state=self.applied.to_text())
+        long = {
+            seat.name: Order(compact=state)
+            for seat in self.network.seats.values()
+            if _is_long(seat.records)
+            and seat.report is not None
+            and seat.report.commit >= state.index
+        }
+        if long:
+            await self._round(long)
+
+    def _apply(self, seat: Seat) -> None:
+        """Apply what a voter says is committed, as far as a majority's durable logs have it too."""
+        report = seat.report
+        if report is None:
+            return
+        self._adopt(seat.records.snapshot)
+        for index in range(self.applied.index + 1, report.commit + 1):
+            entry = seat.records.entry(index)
+            if entry is None:
+                return
+            voters = set(seat.voters)
+            having = [
+                n for n in voters if n in self.network.seats and self.network.seats[n].has(entry)
+            ]
+            if len(having) < majority(voters):
+                return
+            self.applied, verdict = apply(self.applied, entry)
+            if verdict == "refused":
+                self._refused = body_digest(entry.body)
+
+    def _adopt(self, snapshot: Snapshot) -> None:
+        if snapshot.index > self.applied.index:
+            self.applied = Applied.of_text(snapshot.state, snapshot.index)
+
+    def _pending(self, leader: Seat, body: str) -> bool:
+        """Whether a leader's log has a record that is not applied yet."""
+        return any(
+            entry.body == body and entry.index > self.applied.index
+            for entry in leader.records.entries
+        )
+
+    def _another_is_preferred(self, leader: Seat) -> bool:
+        roles = {
+            name: slot.spec.role
+            for name in self.network.voters()
+            if (slot := self.network.slot(name)) is not None
+        }
+        return roles.get(leader.name) != ROLES[0] and ROLES[0] in roles.values()
+
+    def _candidates(self) -> list[Candidate]:
+        voters = self.network.voters()
+        return [
+            Candidate(
+                slot.name, slot.spec.role, slot.healthy or (slot.arriving and slot.name in voters)
+            )
+            for slot in self.cluster.slots
+            if slot.state not in GONE
+        ]
+
+    def _present(self) -> list[tuple[Seat, Slot]]:
+        """Voters that can be reached."""
+        found = [
+            (self.network.seats[name], self.network.slot(name)) for name in self.network.living()
+        ]
+        return [(seat, slot) for seat, slot in found if slot is not None]
+
+    def _answering(self) -> list[tuple[Seat, Slot]]:
+        """Voters that answered the last round."""
+        return [(seat, slot) for seat, slot in self._present() if seat.in_step_with == slot.node_id]
+
+    async def _wait_a_little(self, seconds: float) -> None:
+        with anyio.move_on_after(seconds):
+            await self.cluster.changes.wait_beyond(self.cluster.changes.count)
+
+    def _unavailable(self, waited_s: float) -> ConsensusUnavailable:
+        why = self.missing or "no majority of the voters acknowledged it"
+        return ConsensusUnavailable(
+            f"raft cannot commit: {why} (waited {waited_s:.0f} s)",
+            hint="the last committed version answers on; call neural_cluster_status to see the voters",
+        )
+
+
+def _is_long(records: Records) -> bool:
+    text = sum(len(entry.body) for entry in records.entries)
+    return len(records.entries) > MAX_LOG_ENTRIES or text > MAX_LOG_CHARACTERS

@@ -1,0 +1,88 @@
+"""Weights handed to voters, which acknowledge a version only when they hold what it names.
+
+A voter is granted the sealed region and computes the digest itself. It keeps the region until a later version
+is committed: so more than half of the voters hold the weights of every version that is served.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import anyio
+
+from flow_nexus_neural.engine.calls.deadlines import LOAD
+from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.raft.seat import Seat
+from flow_nexus_neural.engine.state.network_groups import NetworkGroup
+from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.errors import NodeError
+from flow_nexus_neural.protocol.messages import RaftHold
+from flow_nexus_neural.runtime.base import Region
+
+HOLD_S = 1.0
+HOLD_BYTES_PER_S = 20e6
+"""How long voters get to take weights over and compute their digest; nobody waits for a frozen one."""
+
+
+def digests_of(networks: Mapping[str, NetworkGroup]) -> frozenset[str]:
+    """Digests of all weights of a version."""
+    return frozenset(n.digest for n in networks.values() if n.digest and n.state is not None)
+
+
+async def hand_out(
+    cluster: LiveCluster, voters: Sequence[tuple[Seat, Slot]], networks: Mapping[str, NetworkGroup]
+) -> None:
+    """Let voters hold the weights of a version; one that cannot is told by its slot's last error."""
+    needed = digests_of(networks)
+    lacking = [
+        (seat, slot)
+        for seat, slot in voters
+        if not seat.holds(slot.node_id, needed) and seat.failed_to_hold != slot.node_id
+    ]
+    if not lacking:
+        return
+    for key in sorted(networks):
+        network = networks[key]
+        if network.state is None or network.digest is None:
+            continue
+        arrays = {"params": network.state.params, "buffers": network.state.buffers}
+        share = cluster.context.runtime.share
+        region = await cluster.context.offload(share, f"raft:{network.digest}", arrays)
+        try:
+            with anyio.move_on_after(HOLD_S + region.nbytes / HOLD_BYTES_PER_S):
+                async with anyio.create_task_group() as group:
+                    for seat, slot in lacking:
+                        group.start_soon(_hand, cluster, seat, slot, network, region)
+        finally:
+            region.close()  # a voter has its own view of it
+
+
+async def take_back(
+    cluster: LiveCluster, voters: Sequence[tuple[Seat, Slot]], networks: Mapping[str, NetworkGroup]
+) -> None:
+    """Make voters forget all weights but those of a version."""
+    calls = cluster.calls("consensus")
+    for seat, slot in voters:
+        if seat.holder == slot.node_id:
+            await calls.revoke(slot, *seat.take_superseded(digests_of(networks)))
+
+
+async def _hand(
+    cluster: LiveCluster, seat: Seat, slot: Slot, network: NetworkGroup, region: Region
+) -> None:
+    if network.digest is None or seat.holds(slot.node_id, frozenset({network.digest})):
+        return
+    calls, node_id = cluster.calls("consensus"), slot.node_id
+    seat.failed_to_hold = node_id  # unless it succeeds in time
+    try:
+        await calls.grant(slot, region)
+        reply, _ = await calls.ask(slot, RaftHold(region=region.key, plan=network.plan), LOAD)
+    except NodeError as failure:
+        slot.note_error(str(failure))
+        return
+    calls.pulled(region.nbytes)
+    if reply.digest != network.digest:
+        slot.note_error(
+            f"as a voter it computed {reply.digest[:12]} of weights {network.digest[:12]}"
+        )
+        return
+    seat.failed_to_hold = None
+    seat.note_held(node_id, network.digest, region.key)

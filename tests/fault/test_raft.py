@@ -1,0 +1,224 @@
+"""Voters that are real processes: the leader killed and frozen while a cluster trains, and the server."""
+
+import os
+import signal
+import sys
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import pytest
+
+from flow_nexus_neural.coordination.consensus.raft.applied import record
+from flow_nexus_neural.coordination.consensus.raft.timing import ELECTION_MS
+from flow_nexus_neural.engine.engine import Engine
+from flow_nexus_neural.engine.patience import USUAL_PATIENCE
+from flow_nexus_neural.engine.ports import REAL_PORTS, Ports
+from flow_nexus_neural.engine.raft import group as voters
+from flow_nexus_neural.engine.raft.gate import voters_of
+from flow_nexus_neural.engine.raft.network import TICK_MS
+from flow_nexus_neural.engine.raft.weights import hand_out
+from flow_nexus_neural.errors import ConsensusUnavailable
+from flow_nexus_neural.settings import Settings
+from tests.doubles.limits import HANG_S
+from tests.sim.schedules import newest_version
+from tests.sim.simulated import World, node_of
+
+pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).parents[2]
+KILLS = 20
+FAILOVER_ROUNDS = 80
+"""Of a decision in which the leader turns out to be dead; an election is some dozens of steps."""
+SHORT = Ports(patience=replace(USUAL_PATIENCE, majority_s=4.0))
+"""Nobody waits longer for a majority that is not there."""
+
+
+@asynccontextmanager
+async def opened(state_dir, ports=REAL_PORTS):
+    async with Engine.open(Settings(state_dir=state_dir), ports=ports) as engine:
+        yield World(engine, engine.context.runtime, None)
+
+
+async def cluster_of_voters(w):
+    """Two parameter servers, a validator and three workers: five vote."""
+    cluster = await w.cluster(3, consensus="raft")
+    for role in ("parameter_server", "parameter_server", "validator"):
+        await w.deploy(cluster, role, layers=None)
+    return cluster
+
+
+async def leader_of(w, cluster):
+    """The slot and process id of whoever leads; None where nobody is known to."""
+    status = await w.status(cluster)
+    name = status.consensus_report["raft"]["leader"]
+    return None if name is None else (name, node_of(status, name).pid)
+
+
+async def digests(w, cluster):
+    return [entry["weights_digest"] for entry in await w.versions(cluster)]
+
+
+async def test_twenty_killed_leaders_change_nothing_of_what_is_learnt(tmp_path):
+    rounds = 2 * KILLS + 5
+    async with opened(tmp_path / "undisturbed") as w:
+        cluster = await cluster_of_voters(w)
+        assert (await w.train(cluster, epochs=rounds, patience=0)).training_status == ("completed")
+        expected = await digests(w, cluster)
+    killed = []
+    async with opened(tmp_path / "disturbed") as w:
+        cluster = await cluster_of_voters(w)
+        await w.start(cluster, epochs=rounds, patience=0)
+        while len(killed) < KILLS:
+            done = (await w.status(cluster)).training.current_round
+            found = await leader_of(w, cluster)
+            if found is None:
+                await w.rounds(cluster, done + 1)
+                continue
+            name, pid = found
+            os.kill(pid, signal.SIGKILL)
+            killed.append(name)
+            await w.rounds(cluster, done + 2)
+            if not node_of(await w.status(cluster), name).healthy:
+                await w.deploy(cluster, name.rsplit("-", 1)[0], layers=None)
+        status = await w.done(cluster)
+        assert (status.training_status, status.training_error) == ("completed", None)
+        assert await digests(w, cluster) == expected
+        report = status.consensus_report["raft"]
+        assert report["elections"] > 10
+        assert report["applied_index"] == report["commit_index"]
+
+
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
+async def test_another_voter_leads_as_soon_as_something_is_decided(tmp_path, blow):
+    async with opened(tmp_path) as w:
+        cluster = await cluster_of_voters(w)
+        await w.train(cluster, epochs=2)
+        group = voters_of(w.engine.cluster(cluster))
+        name, pid = await leader_of(w, cluster)
+        present = w.engine.cluster(cluster).committed
+        rounds, timeouts = (
+            counted(group.network, "round"),
+            counted(group.network.seats[name], "fall_silent"),
+        )
+        os.kill(pid, blow)
+        try:
+            await group.commit(record(present.version + 1, present.version, []), present.networks)
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        assert group.network.leader().name != name
+        assert len(rounds) < FAILOVER_ROUNDS
+        # A frozen voter was waited for once, and not in every round.
+        assert len(timeouts) == (blow == signal.SIGSTOP)
+
+
+async def trained(w):
+    """Three workers that vote and have a version; the voters, and how to let them agree on the next one."""
+    cluster = await w.cluster(3, consensus="raft")
+    assert (await w.train(cluster, epochs=2)).training_status == "completed"
+    group = voters_of(w.engine.cluster(cluster))
+
+    async def decide(what):
+        present = w.engine.cluster(cluster).committed
+        version = group.applied.version
+        await group.commit(record(version + 1, version, [what]), present.networks)
+
+    return cluster, group, decide
+
+
+async def test_a_leader_that_is_cut_off_commits_nothing_and_steps_down(tmp_path):
+    async with opened(tmp_path, SHORT) as w:
+        _, group, decide = await trained(w)
+        cut_off = group.network.leader().name
+        before = group.network.seats[cut_off].report.commit
+        group.network.passes = lambda m: cut_off not in (m.sender, m.to)
+        await decide("without it")
+        seat = group.network.seats[cut_off]
+        for _ in range(
+            2 * ELECTION_MS // TICK_MS
+        ):  # it counts who answers once in an election timeout
+            await group.network.round(TICK_MS)
+        assert (seat.report.role != "leader", seat.report.commit) == (True, before)
+        assert group.network.leader().name != cut_off
+        group.network.passes = lambda message: True
+        await decide("with it")
+        assert seat.report.commit > before
+
+
+async def test_a_follower_without_the_weights_does_not_acknowledge(tmp_path, monkeypatch):
+    async with opened(tmp_path, SHORT) as w:
+        cluster, group, _ = await trained(w)
+        leader = group.network.leader().name
+
+        async def to_the_leader_only(live, present, networks):
+            await hand_out(live, [one for one in present if one[0].name == leader], networks)
+
+        monkeypatch.setattr(voters, "hand_out", to_the_leader_only)
+        before = (await w.status(cluster)).model_version
+        status = await w.train(cluster, epochs=1)
+        assert status.training_status == "failed"
+        assert "no majority of the voters acknowledged it" in status.training_error
+        assert status.model_version == before
+        seats = group.network.seats.values()
+        index = max(seat.records.last_index for seat in seats)
+        assert all(seat.records.last_index == index for seat in seats)  # every log has it
+        assert all(m < index for m in group.network.leader().report.matched.values())
+
+
+async def test_two_voters_of_three_go_on_and_one_does_not_and_predictions_do(tmp_path):
+    async with opened(tmp_path, SHORT) as w:
+        cluster, _, decide = await trained(w)
+        for n_left in (2, 1):
+            status = await w.status(cluster)
+            os.kill(node_of(status, f"worker-{n_left}").pid, signal.SIGKILL)
+            await w.until(cluster, lambda s, n=n_left: s.failed_nodes == 3 - n)
+            if n_left == 2:
+                await decide("two of three")
+        with pytest.raises(ConsensusUnavailable):
+            await decide("one of three")
+        report = (await w.status(cluster)).consensus_report
+        assert report["available"] is False
+        assert "1 of 3 voters are alive and 2 are needed" in report["reason"]
+        assert (await w.predict(cluster)).stale
+
+
+def counted(owner, method):
+    """A list that grows with every call of a method from now on."""
+    calls, original = [], getattr(owner, method)
+
+    def call(*arguments):
+        calls.append(arguments)
+        return original(*arguments)
+
+    setattr(owner, method, call)
+    return calls
+
+
+async def test_term_vote_and_log_survive_the_server(tmp_path):
+    state_dir = tmp_path / "state"
+    command = [sys.executable, "-m", "tests.fault.programs.raft_server", str(state_dir)]
+    async with await anyio.open_process(command, cwd=ROOT, stderr=None) as server:
+        with anyio.fail_after(HANG_S):
+            cluster = (await server.stdout.receive()).decode().strip()
+        server.kill()
+    async with opened(state_dir) as w:
+        stored = await w.engine.context.store.voters(cluster)
+        assert sorted(stored) == ["worker-0", "worker-1", "worker-2"]
+        assert all(records.hard.term >= 1 for records in stored.values())
+        assert any(records.hard.vote for records in stored.values())
+        status = await w.status(cluster)
+        assert status.consensus_report["raft"]["term"] == max(r.hard.term for r in stored.values())
+        served = status.model_version
+        assert served >= 3
+        # What was served is on more than half of the disks' logs, and the next term goes on from there.
+        having = [name for name, records in stored.items() if newest_version(records) >= served]
+        assert len(having) >= 2
+        await w.train(cluster, epochs=2)
+        status = await w.status(cluster)
+        report = status.consensus_report["raft"]
+        assert report["term"] > max(records.hard.term for records in stored.values())
+        assert status.model_version >= served + 2
+        versions = [entry["model_version"] for entry in await w.versions(cluster)]
+        assert versions == list(range(1, len(versions) + 1))
