@@ -10,7 +10,7 @@ from trading.monitor import NeuralClusterMonitor
 from trading.synthetic_market import SyntheticMarket
 from trading.trader import DistributedNeuralTrader
 
-# A quarter of the hours that it has by default, so that the document's large networks train in seconds.
+# A sixth of the hours that it has by default, so that the document's large networks train in seconds.
 DATASET = "crypto_market_historical_data#rows=2000"
 
 

@@ -78,7 +78,7 @@ async def test_a_deploy_before_any_data_says_for_what_its_layers_are(tmp_path):
 
 async def test_the_synthetic_market_is_told_from_its_majority_class(tmp_path):
     async with world(tmp_path) as w:
-        # Half of its default hours, and no second training, to be quick; bench/defaults.py has the whole.
+        # A third of its default hours, and no second training, to be quick; bench/defaults.py has the whole.
         market = "crypto_market_historical_data#rows=4000"
         cluster = await w.cluster(1, layers=None)
         nothing = dict.fromkeys(("epochs", "batch_size", "learning_rate"))

@@ -15,7 +15,7 @@ from flow_nexus_neural.data.table import Column, Table, TextColumn, table_from
 from flow_nexus_neural.errors import InvalidArguments, LimitExceeded
 from flow_nexus_neural.vocabulary import MIN_ROWS
 
-MARKET_ROWS = 8_000
+MARKET_ROWS = 12_000
 """Of each symbol, where no number is given: with 2,000 no learner tried came near the filter reliably."""
 STEPS = 50
 WARM_UP = 100

@@ -90,14 +90,14 @@ def test_rows_of_the_data_themselves_are_adapted_to_what_was_trained_on(load):
     data = load(PRICED)
     from flow_nexus_neural.data.synthetic import GENERATORS
 
-    table = GENERATORS["crypto_market_historical_data"].make(8_000, 20240101)
+    table = GENERATORS["crypto_market_historical_data"].make(12_000, 20240101)
     names = ("price", "volume", "volatility", "features")
     records = [
         {
             "symbol": ("BTC", "ETH")[table.columns["symbol"].codes[row]],
             **{name: np.asarray(table.columns[name][row]).tolist() for name in names},
         }
-        for row in (0, 1, 500, 8_000, 8_100)
+        for row in (0, 1, 500, 12_000, 12_100)
     ]
     adapted = adapt(data.schema, json.dumps(records))
     train = data.parts["train"].x

@@ -52,8 +52,8 @@ def stamp(hour):
 def test_the_description_is_what_the_engine_reports(load):
     data = load("crypto_market_historical_data")
     info = DatasetInfo.model_validate(dataclasses.asdict(data.description))
-    assert list(info.split.model_dump().values()) == [12638, 1278, 0, 0, 798, 1280, 6]
-    assert (info.rows, info.target, info.symbols) == (16_000, "next return > 0", ["BTC", "ETH"])
+    assert list(info.split.model_dump().values()) == [18958, 1918, 0, 0, 1198, 1920, 6]
+    assert (info.rows, info.target, info.symbols) == (24_000, "next return > 0", ["BTC", "ETH"])
     assert info.columns == ["volume", "volatility", "features[50]"]
     assert excluded(data) == {"timestamp": "time", "symbol": "routing", "price": LEVEL}
     assert data.schema.input.sequence_shape == (50, 3)

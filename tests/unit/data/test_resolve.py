@@ -144,7 +144,7 @@ def test_an_empty_directory_is_refused(root, settings):
 
 
 def test_a_generator_respects_the_limit_of_rows(tmp_path):
-    settings = Settings(state_dir=tmp_path, max_rows=15_999)
+    settings = Settings(state_dir=tmp_path, max_rows=23_999)
     with pytest.raises(LimitExceeded):
         resolve("crypto_market_historical_data", settings)
     assert resolve("crypto_market_historical_data", settings, rows=100).table.rows == 200
