@@ -1,6 +1,7 @@
 """The status of a cluster, from one look at it. Nothing is computed that was not measured."""
 
 import math
+from collections.abc import Mapping
 
 from pydantic import JsonValue
 
@@ -60,7 +61,7 @@ async def status_report(
         {
             **_identity(cluster),
             **_training_part(cluster, training, full=full),
-            "consensus_report": _consensus_report(training) or await raft_report(cluster),
+            "consensus_report": _consensus_report(training, await raft_report(cluster)),
             **_model_part(cluster, training),
             **_traffic_part(cluster),
             **_memory_part(cluster, memory),
@@ -119,15 +120,16 @@ def _training_part(
     }
 
 
-def _consensus_report(training: Training | None) -> dict[str, JsonValue] | None:
-    if training is None:
-        return None
-    seen = {
-        "byzantine": training.advance.scrutiny.report(),
-        "pol": training.advance.proofs.report(),
-        "gossip": training.advance.gossip.report(),
-    }
-    return {mode: report for mode, report in seen.items() if report} or None
+def _consensus_report(
+    training: Training | None, raft: Mapping[str, JsonValue] | None
+) -> dict[str, JsonValue] | None:
+    """What a training's rule saw, and under raft who votes, in one table."""
+    seen = {}
+    if training is not None:
+        seen["byzantine"] = training.advance.scrutiny.report()
+        seen["pol"] = training.advance.proofs.report()
+        seen["gossip"] = training.advance.gossip.report()
+    return {mode: report for mode, report in seen.items() if report} | dict(raft or {}) or None
 
 
 def _model_part(cluster: LiveCluster, training: Training | None) -> dict[str, object]:

@@ -86,6 +86,8 @@ class VoterGroup:
         """Why nothing can be decided now; None where it can."""
         if self._damage is not None:
             return self._damage
+        if self.cluster.state.terminated_at is not None:
+            return "the cluster has ended"
         voters = self.voters
         if not voters:
             return "no node can vote: deploy nodes with neural_node_deploy"

@@ -1,4 +1,5 @@
 from flow_nexus_neural.engine.raft.report import raft_report
+from flow_nexus_neural.engine.requests import TerminateRequest
 from tests.unit.engine.raft.voting import commit, led_by, voting
 from tests.unit.engine.running import running
 
@@ -45,6 +46,14 @@ async def test_without_a_majority_it_says_why(tmp_path):
         assert alive == {"worker-0": False, "worker-1": False, "worker-2": True}
 
 
+async def test_what_a_robust_rule_saw_stands_beside_the_voters(tmp_path):
+    async with voting(tmp_path) as w:
+        await w.train(aggregation_method="coordinate_median", federated=True)
+        report = (await w.status()).consensus_report
+        assert report["raft"]["leader"] == led_by(w)
+        assert report["byzantine"]["rule_last"] == "coordinate_median"
+
+
 async def test_it_stands_in_the_status_under_raft_only(tmp_path):
     async with voting(tmp_path / "raft") as w:
         await w.train()
@@ -57,6 +66,9 @@ async def test_it_stands_in_the_status_under_raft_only(tmp_path):
         status = await w.status()
         assert status.consensus_report["available"] is False
         assert not status.guarantees.holds
+        await w.engine.terminate(TerminateRequest(cluster_id=w.cluster_id))
+        status = await w.status()
+        assert status.consensus_report["reason"] == "the cluster has ended"
     async with running(tmp_path / "other", 3) as w:
         assert (await w.status()).consensus_report is None
         assert await raft_report(w.cluster) is None

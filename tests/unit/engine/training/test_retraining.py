@@ -127,6 +127,9 @@ async def test_evaluated_weights_outlive_the_server(tmp_path):
     async with running(tmp_path, 1) as w:
         await w.train(**ORDERED)
         (before,) = (await evaluated_networks(w.cluster)).values()
+        (after_refit,) = w.committed.networks.values()
+        assert before.state.opt_step > 0, "Adam's next step would be corrected as its first"
+        assert before.state.opt_step != after_refit.state.opt_step
         cluster_id, report = w.cluster_id, (await w.status()).training.refit
     async with (
         linear_runtime() as runtime,
@@ -135,6 +138,7 @@ async def test_evaluated_weights_outlive_the_server(tmp_path):
         cluster = engine.cluster(cluster_id)
         (after,) = (await evaluated_networks(cluster)).values()
         assert after.digest == before.digest
+        assert after.state.opt_step == before.state.opt_step
         assert after.state.params.tobytes() == before.state.params.tobytes()
         assert cluster.state.latest_training.refit == report
 
