@@ -45,7 +45,7 @@ class CountingRuntime(LocalRuntime):
 
         async def counted_grant(region):
             await grant(region)
-            if region.writable:
+            if region.writable or region.key.startswith(("reveal:", "proof:")):
                 buffers[region.key] = region.nbytes
             else:  # the node reads it once
                 self.read_bytes += region.nbytes
@@ -54,6 +54,8 @@ class CountingRuntime(LocalRuntime):
             answer = await call(request, arrays)
             if request.kind == "train":  # the engine reads the node's buffer once
                 self.read_bytes += buffers[request.publish]
+            if request.kind == "reexecute":  # the verifier reads a revealed state each time
+                self.read_bytes += buffers[request.state]
             return answer
 
         node.grant, node.call = counted_grant, counted_call

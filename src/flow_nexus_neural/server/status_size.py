@@ -17,6 +17,7 @@ def short_enough(status: StatusResult) -> OnWire[StatusResult]:
     """
     steps: tuple[tuple[Callable[[StatusResult], StatusResult], str], ...] = (
         (_with_short_history, "history was thinned; the resource {uri}/history has every round"),
+        (_without_good_proofs, "`pol` of nodes whose proofs were all valid was left out"),
         (_with_short_nodes, "`last_error` of nodes was left out to keep this short"),
         (_without_shards, "`training.shards` was left out to keep this short"),
         (_with_last_sessions, f"only the last {N_SESSIONS} training sessions are listed"),
@@ -40,6 +41,17 @@ def _with_short_history(status: StatusResult) -> StatusResult:
     last = len(points) - 1
     kept = [points[round(i * last / (N_POINTS - 1))] for i in range(N_POINTS)]
     return status.model_copy(update={"history": kept})
+
+
+def _without_good_proofs(status: StatusResult) -> StatusResult:
+    """What was found wrong with a node's proofs stays."""
+    nodes = [
+        node
+        if node.pol is None or node.pol["last_reason"] is not None
+        else node.model_copy(update={"pol": None})
+        for node in status.nodes
+    ]
+    return status if nodes == status.nodes else status.model_copy(update={"nodes": nodes})
 
 
 def _with_short_nodes(status: StatusResult) -> StatusResult:

@@ -1,5 +1,7 @@
 import json
 
+from pydantic import JsonValue
+
 from flow_nexus_neural.engine.reports import NodeStatus, ShardInfo, TrainingSession
 from flow_nexus_neural.server.rounding import wire_json
 from flow_nexus_neural.server.schemas import StatusResult
@@ -43,6 +45,26 @@ def test_the_history_goes_first_keeps_its_ends_and_says_where_the_rest_is():
     assert short.nodes == status.nodes
     (warning,) = short.warnings
     assert f"neural://clusters/{CLUSTER}/history" in warning
+
+
+def proved(number: int) -> NodeStatus:
+    counts: dict[str, JsonValue] = {
+        "segments": 2000,
+        "challenged": 200,
+        "verified": 200,
+        "failed": 0,
+        "unavailable": 0,
+        "strikes": 0,
+        "last_reason": "segment 3 of 10 gives another state" if number == 7 else None,
+    }
+    return node_status(number).model_copy(update={"pol": counts})
+
+
+def test_proofs_without_a_fault_go_before_what_nodes_say():
+    short = short_enough(status_of([proved(i) for i in range(36)])).result
+    assert n_bytes(short) <= MAX_STATUS_BYTES
+    assert [node.slot for node in short.nodes if node.pol is not None] == ["worker-7"]
+    assert any("proofs were all valid" in warning for warning in short.warnings)
 
 
 def test_what_nodes_say_goes_next_and_old_sessions_last():

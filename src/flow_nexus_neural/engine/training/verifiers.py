@@ -145,7 +145,7 @@ class Verifiers:
 
     async def _ask(self, slot: Slot, name: str, segment: Segment) -> Verification:
         network = await self._built(slot, segment.network)
-        await self._grant(slot, (segment.shard, segment.state, *segment.besides))
+        await self._grant(slot, segment.state, (segment.shard, *segment.besides))
         turn = await self.cluster.context.turns.take()
         try:
             work = segment.work.model_copy(update={"network": network})
@@ -157,13 +157,18 @@ class Verifiers:
         repeated = Repeated(segment.number, reply.before, reply.after)
         return Verification(name, repeated, reply.cpu_s)
 
-    async def _grant(self, slot: Slot, regions: Sequence[Region]) -> None:
-        """Grant what the process does not hold; the oldest goes where it would hold too much."""
+    async def _grant(self, slot: Slot, state: Region, others: Sequence[Region]) -> None:
+        """Grant what the process does not hold; the oldest goes where it would hold too much.
+
+        The state is read in every repetition and counted there, all else once.
+        """
         held = self._held.setdefault(slot.node_id, {})
-        for region in regions:
+        for region in (*others, state):
             if held.get(region.key) is region:
                 continue
             await self._calls.grant(slot, region)
+            if region is not state:
+                self._calls.pulled(region.nbytes)
             held.pop(region.key, None)
             held[region.key] = region
         old = [*held][: max(0, len(held) - MOST_HELD)]
