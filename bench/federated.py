@@ -65,7 +65,8 @@ async def _cell(engine: Engine, method: str, partition: str, given: argparse.Nam
         await _accuracy(engine, method, partition, given, seed)
         for seed in range(1, given.seeds + 1)
     ]
-    return f"{statistics.mean(found):.3f} ({min(found):.3f} to {max(found):.3f})"
+    mean = f"{statistics.mean(found):.3f}"
+    return f"{mean} ({min(found):.3f} to {max(found):.3f})" if len(found) > 1 else mean
 
 
 async def _accuracy(

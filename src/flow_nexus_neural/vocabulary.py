@@ -233,3 +233,11 @@ def _pieces(text: str, number: str) -> int:
 def round_float(value: float) -> float | None:
     """Round to six significant digits; None if the value is not finite."""
     return float(f"{value:.{SIGNIFICANT_DIGITS}g}") if math.isfinite(value) else None
+
+
+RaftRole = Literal["follower", "precandidate", "candidate", "leader"]
+RaftRefusal = Literal[
+    "not_leader", "handing_over", "own_term", "change_pending", "more_than_one", "no_voters"
+]
+"""Why a leader does not append: it is none, its successor takes over, it has committed nothing of its term
+yet, an earlier change is not committed, or the change is of more than one voter or leaves none."""

@@ -337,6 +337,7 @@ def node_status(number: int) -> r.NodeStatus:
         parameters=834_561,
         pid=41_233,
         isolation_level="strict",
+        pol=None,
         last_error=None,
     )
 

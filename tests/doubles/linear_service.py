@@ -1,16 +1,19 @@
 """A node that is a linear model in numpy: every message of the protocol, no tensor library."""
 
 import time
+from itertools import islice
 
 import numpy as np
 
+from flow_nexus_neural.coordination.consensus.proof_of_learning import chain
 from flow_nexus_neural.kernels.folding import fold
 from flow_nexus_neural.node.raft import RaftSeat
-from flow_nexus_neural.protocol.digest import vectors_digest, weights_digest
+from flow_nexus_neural.protocol.digest import training_digest, vectors_digest, weights_digest
 from flow_nexus_neural.protocol.messages import (
     Announce,
     Build,
     Built,
+    Commitment,
     Done,
     Failed,
     Fold,
@@ -24,6 +27,10 @@ from flow_nexus_neural.protocol.messages import (
     Outputs,
     Pong,
     Predict,
+    Reexecute,
+    Reexecuted,
+    Reveal,
+    Revealed,
     Sight,
     Train,
     Trained,
@@ -69,6 +76,7 @@ class LinearService:
         self.raft = RaftSeat()
         self.busy = None
         self.steps_done = 0
+        self.states = {}
 
     def attach(self, key, arrays, *, writable):
         self.regions[key] = arrays
@@ -174,36 +182,66 @@ class LinearService:
         digest = vectors_digest(into) if request.hashed else None
         return Folded(bytes_read=n_read, digest=digest), {}
 
-    def on_train(self, request: Train, arrays, poll):
-        shard, base = self.regions[request.shard], self.regions[request.base]
-        params = np.array(base["params"])
-        control = self.regions[request.control]["correction"] if request.control else 0.0
-        steps, losses = 0, []
+    def batches(self, request: Train, shard):
+        """Rows of every step of an assignment."""
         for part in request.passes:
-            order = np.random.Generator(np.random.PCG64(part.order_seed)).permutation(
-                len(shard["x"])
-            )
-            batches = [
-                order[start : start + request.batch_size]
-                for start in range(0, len(order), request.batch_size)
-            ]
-            for rows in batches[part.start : part.stop]:
-                if poll():
-                    return Failed(type="cancelled", message="as asked"), {}
-                pull = request.proximal_mu * (params - base["params"]) + control
-                losses.append(self.step(request, params, shard["x"][rows], shard["y"][rows]))
-                params -= np.float32(request.learning_rate) * pull
-                steps += 1
-                self.steps_done += 1
-        published = self.regions[request.publish]
-        published["params"][...] = params
+            draw = np.random.Generator(np.random.PCG64(part.order_seed))
+            order = draw.permutation(len(shard["x"]))
+            size = request.batch_size
+            rows = [order[start : start + size] for start in range(0, len(order), size)]
+            yield from rows[part.start : part.stop]
+
+    def stepped(self, request, state, rows):
+        """One step of an assignment, in place; its loss."""
+        shard, params = self.regions[request.shard], state["params"]
+        control = self.regions[request.control]["correction"] if request.control else 0.0
+        pull = control
+        if request.proximal_mu:
+            pull = request.proximal_mu * (params - self.regions[request.base]["params"]) + control
+        loss = self.step(request, params, shard["x"][rows], shard["y"][rows])
+        params -= np.float32(request.learning_rate) * pull
+        return loss
+
+    def on_train(self, request: Train, arrays, poll):
+        shard, state = self.regions[request.shard], own(self.regions[request.base])
+        self.states, losses, digests = {}, [], [training_digest(state, request.opt_step)]
+        order = request.proof
+        for rows in self.batches(request, shard):
+            if poll():
+                return Failed(type="cancelled", message="as asked"), {}
+            losses.append(self.stepped(request, state, rows))
+            self.steps_done += 1
+            if order and len(losses) % order.segment_steps == 0:
+                self.states[len(digests)] = own(state)
+                digests.append(training_digest(state, request.opt_step + len(losses)))
+        steps = len(losses)
+        if order and (steps % order.segment_steps or not steps):
+            digests.append(training_digest(state, request.opt_step + steps))
+        fill(self.regions[request.publish], state)
         return Trained(
-            digest=self.digest(request.network, params),
+            digest=self.digest(request.network, state["params"]),
             loss=float(np.mean(losses)),
             steps=steps,
             opt_step=request.opt_step + steps,
             cpu_s=0.0,
+            commitment=order
+            and Commitment(states=tuple(digests), head=chain(order.context, digests), cpu_s=0.0),
         ), {}
+
+    def on_reveal(self, request: Reveal, arrays, poll):
+        fill(self.regions[request.into], self.states[request.segment])
+        return Revealed(cpu_s=0.0), {}
+
+    def on_reexecute(self, request: Reexecute, arrays, poll):
+        work, shard = request.work, self.regions[request.work.shard]
+        state, length = own(self.regions[request.state]), request.work.proof.segment_steps
+        first = steps = request.segment * length
+        before = training_digest(state, work.opt_step + first)
+        for rows in islice(self.batches(work, shard), first, first + length):
+            self.stepped(work, state, rows)
+            steps += 1
+        after = training_digest(state, work.opt_step + steps)
+        return Reexecuted(before=before, after=after, cpu_s=0.0), {}
 
     def step(self, request, params, x, y):
         width = self.plans[request.network].input.flat_width
@@ -213,3 +251,13 @@ class LinearService:
         )
         params[width:] -= request.learning_rate * 2 * error.mean()
         return float(np.mean(error**2))
+
+
+def own(region):
+    """Copies of a state; its moments are carried along and not used."""
+    return {name: np.array(vector) for name, vector in region.items()}
+
+
+def fill(region, state):
+    for name, vector in state.items():
+        region[name][...] = vector

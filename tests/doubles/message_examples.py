@@ -19,8 +19,11 @@ from flow_nexus_neural.protocol.messages import (
     Pass,
     Ping,
     Predict,
+    ProofOrder,
     RaftHold,
     RaftStep,
+    Reexecute,
+    Reveal,
     Revoke,
     Shutdown,
     Train,
@@ -36,6 +39,20 @@ STATE_LAYOUT = [(name, "f4", array.shape) for name, array in STATE.items()]
 
 LINK, LINK_BYTES = arrange(LINK_LAYOUT)
 
+WORK = Train(
+    network="net",
+    base="base",
+    opt_step=0,
+    shard="shard",
+    publish="publish",
+    optimizer="sgd",
+    learning_rate=0.01,
+    batch_size=2,
+    passes=(Pass(order_seed=5),),
+    dropout_seed=1,
+    proof=ProofOrder(steps=3, segment_steps=2, context="0" * 64),
+)
+
 EXAMPLES = (
     (Ping(), {}),
     (Cancel(), {}),
@@ -43,20 +60,11 @@ EXAMPLES = (
     (GetWeights(network="net"), {}),
     (Load(network="net", region="base"), {}),
     (
-        Train(
-            network="net",
-            base="base",
-            opt_step=0,
-            shard="shard",
-            publish="publish",
-            optimizer="sgd",
-            learning_rate=0.01,
-            batch_size=2,
-            passes=(Pass(order_seed=5),),
-            dropout_seed=1,
-        ),
+        WORK,
         {},
     ),
+    (Reveal(network="net", segment=1, into="publish"), {}),
+    (Reexecute(work=WORK, segment=0, state="base"), {}),
     (RaftHold(region="base", plan=linear_plan()), {}),
     (
         RaftStep(

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pytest
 
-from flow_nexus_neural.engine.requests import Architecture, Consensus, Topology
+from flow_nexus_neural.engine.requests import Architecture, Topology
 from flow_nexus_neural.runtime.inproc.runtime import InprocRuntime
 from tests.integration.product import LAYERS, product
 from tests.sim.simulated import honest
@@ -180,26 +180,29 @@ async def test_raft_is_in_force_and_the_status_names_its_voters(tmp_path: Path):
         assert raft["applied_index"] == raft["commit_index"] > 1
 
 
-@pytest.mark.parametrize(
-    "consensus", sorted(set(get_args(Consensus)) - {"byzantine", "raft", "gossip"})
-)
-async def test_each_consensus_is_recorded_and_no_reply_claims_that_its_rule_is_in_force(
-    tmp_path: Path, consensus: str
-):
+async def test_proof_of_learning_is_in_force_without_a_word_about_it(tmp_path: Path):
     async with product(tmp_path) as it:
-        made = await it.result("cluster_init", name="c", consensus=consensus)
-        for _ in range(4):
-            await it.result("node_deploy", cluster_id=made["id"], layers=LAYERS)
+        cluster_id = await it.cluster(3)
         training = await it.result(
-            "train_distributed", cluster_id=made["id"], dataset="synthetic:xor#rows=60", epochs=1
+            "train_distributed",
+            cluster_id=cluster_id,
+            dataset="synthetic:xor#rows=400",
+            epochs=2,
+            federated=True,
         )
-        status = await it.done(made["id"])
+        assert training["guarantees"]["holds"] is True
+        status = await it.done(cluster_id)
         assert status["training_status"] == "completed"
-        assert made["consensus"] == status["consensus"] == consensus
-        for stated in (training["guarantees"], status["guarantees"]):
-            assert (stated["mode"], stated["n"]) == (consensus, 4)
-            assert (stated["holds"], stated["f_tolerated"]) == (False, 0)
-            assert any("not part of this version" in note for note in stated["notes"])
+        stated, proofs = status["guarantees"], status["consensus_report"]["pol"]
+        assert (stated["mode"], stated["holds"], stated["f_tolerated"]) == (
+            "proof-of-learning",
+            True,
+            2,
+        )
+        assert (proofs["verified_rounds"], proofs["excluded_updates"]) == (2, 0)
+        assert proofs["verifier"] == "engine"
+        for node in status["nodes"]:
+            assert node["pol"]["verified"] == node["pol"]["challenged"] > 0
 
 
 async def test_gossip_is_in_force_and_connect_and_status_say_what_it_costs(tmp_path: Path):

@@ -30,13 +30,14 @@ FIELDS = {
         status created_at uptime uptime_seconds active_nodes total_nodes failed_nodes training_status
         training_progress training_error training global_accuracy global_loss evaluation communication_bytes
         communication_mb communication avg_latency latency error_rate memory_usage memory_bytes memory_source
-        nodes guarantees consensus_report daa performance wasm features model_version serving dataset_info
-        history training_sessions timed_out changed poll_after_ms warnings""",
+        nodes guarantees exchange consensus_report daa performance wasm features model_version serving
+        dataset_info history training_sessions timed_out changed poll_after_ms warnings""",
     "neural_predict_distributed": """success cluster_id prediction_id task prediction predictions confidence
         confidences probabilities interval raw_prediction calibrated classes positive_class
         threshold decision consensus node_agreement
         effective_ensemble_size error_correlation node_predictions individual_predictions aggregation
-        aggregation_method nodes_used nodes_expected excluded_nodes confidence_source stacker degraded
+        aggregation_method nodes_used nodes_expected excluded_nodes quorum confidence_source stacker
+        degraded stale
         degraded_reason model_version bundle_sha input_report latency_ms synthetic_training_data
         output warnings""",
     "neural_cluster_terminate": """success cluster_id status already_terminated nodes_terminated training_id
@@ -45,7 +46,7 @@ FIELDS = {
 }
 NODE_FIELDS = """id node_id sandbox_id slot role type status state healthy model model_size capabilities
     autonomy connections incarnation rounds_done loss rows memory_bytes memory_limit_bytes parameters
-    last_error pid isolation_level"""
+    pol last_error pid isolation_level"""
 
 
 @pytest.mark.parametrize("tool", FIELDS)

@@ -12,6 +12,7 @@ from tests.manifest.files import (
     LOCAL,
     MEMORY,
     POISONED,
+    PROOF_RECORD,
     REAL,
     RECORD,
     RECOVER,
@@ -155,12 +156,14 @@ OF_STATUS = (
     STATUS.held(
         "contract.status.reply.guarantees",
         "guarantees is of the workers that live now.",
-        BUILD / "each_consensus_is_recorded_and_no_reply_claims_that_its_rule_is_in_force",
+        BUILD / "proof_of_learning_is_in_force_without_a_word_about_it",
     ),
     STATUS.held(
         "contract.status.reply.consensus_report",
-        "consensus_report has what a robust rule saw of the workers, and names those it suspects; under"
-        " gossip it has how far apart they are.",
+        "consensus_report has what proofs showed and cost, or what a robust rule saw and whom it suspects;"
+        " under gossip it has how far apart workers are.",
+        BUILD / "proof_of_learning_is_in_force_without_a_word_about_it",
+        PROOF_RECORD / "counts_add_up_over_exchanges_and_a_failed_try_verifies_no_round",
         POISONED / "two_poisoned_clients_of_eleven_are_withstood_and_named",
         SCRUTINY / "who_is_far_off_in_most_rounds_is_suspected_the_farthest_first",
         LIARS_OUTVOTED / "the_default_learns_although_two_of_eleven_attack",

@@ -322,7 +322,7 @@ OF_TRAIN = (
     TRAIN.held(
         "contract.train.reply.guarantees",
         "guarantees is of the workers that take part.",
-        BUILD / "each_consensus_is_recorded_and_no_reply_claims_that_its_rule_is_in_force",
+        BUILD / "proof_of_learning_is_in_force_without_a_word_about_it",
     ),
     TRAIN.held(
         "contract.train.reply.poll_after_ms",

@@ -18,6 +18,8 @@ from tests.manifest.files import (
     LIFE,
     LINKS,
     OPTIMIZERS,
+    POL,
+    PROOFS,
     RAFT_FAULTS,
     RAFT_GATE,
     RAFT_WEIGHTS,
@@ -103,18 +105,16 @@ ARCHITECTURES = (
     ),
 )
 
-RULE = "admission is not part of this version"
-SAYS_SO = (
-    BUILD / "each_consensus_is_recorded_and_no_reply_claims_that_its_rule_is_in_force",
-    GUARANTEES / "no_mode_promises_what_the_plain_average_cannot_keep",
-    GUARANTEES / "every_mode_names_its_own_condition",
-)
 CONSENSUS = (
-    INIT.not_built(
+    INIT.held(
         "seed.consensus.proof-of-learning",
         "Under proof of learning only updates whose training was shown to have happened are admitted.",
-        RULE,
-        *SAYS_SO,
+        BUILD / "proof_of_learning_is_in_force_without_a_word_about_it",
+        PROOFS / "a_cheat_is_quarantined_and_the_weights_are_those_of_a_run_without_it",
+        PROOFS / "honest_workers_are_never_rejected",
+        PROOFS / "a_cheat_that_knows_the_beacon_before_it_commits_gets_through",
+        POL / "two_hundred_rounds_with_one_faked_segment_and_one_challenge_match_the_formula",
+        GUARANTEES / "proof_of_learning_says_who_repeats_what_is_found_and_what_is_not",
     ),
     ROLES.held(
         "seed.consensus.byzantine",

@@ -13,7 +13,7 @@ import numpy as np
 from flow_nexus_neural.engine.patience import USUAL_PATIENCE
 from flow_nexus_neural.engine.ports import Ports, inline, nothing_fails
 from flow_nexus_neural.node.service import NodeService
-from flow_nexus_neural.protocol.messages import Pong
+from flow_nexus_neural.protocol.messages import Pong, Reexecuted, Revealed, Trained
 from tests.sim.simulated import world
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -22,7 +22,7 @@ LIMIT_S = 4 * 3600
 
 
 class UntimedService(NodeService):
-    """The real service, but for the one real time on which the engine acts: how long a step took."""
+    """The real service, but for the real times on which the engine acts: of steps and of proofs."""
 
     def __init__(self, spec):
         super().__init__(node_id=spec.node_id, incarnation=spec.incarnation, seed=spec.seed)
@@ -31,6 +31,13 @@ class UntimedService(NodeService):
         reply, brought = super().handle(request, arrays, poll)
         if isinstance(reply, Pong):
             reply = reply.model_copy(update={"longest_step_ms": 1.0})
+        if isinstance(reply, Trained):
+            reply = reply.model_copy(update={"cpu_s": 0.001 * reply.steps})
+        if isinstance(reply, Trained) and reply.commitment is not None:
+            took = reply.commitment.model_copy(update={"cpu_s": 0.001})
+            reply = reply.model_copy(update={"commitment": took})
+        if isinstance(reply, Revealed | Reexecuted):
+            reply = reply.model_copy(update={"cpu_s": 0.001})
         return reply, brought
 
 

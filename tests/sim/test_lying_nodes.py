@@ -171,10 +171,12 @@ async def test_enormous_weights_fail_the_training_and_what_was_committed_answers
         return enormous(service, request, reply, arrays) if turned else (reply, arrays)
 
     async with world(tmp_path, service=lying(later)) as w:
-        cluster = await w.cluster(3)
-        before = await w.train(cluster, epochs=2)
+        # The plain mean, and no proofs, which would find the liar out.
+        cluster = await w.cluster(3, consensus="byzantine")
+        mean = {"aggregation_method": "federated_averaging"}
+        before = await w.train(cluster, epochs=2, **mean)
         turned.append(True)
-        status = await w.train(cluster, epochs=2)
+        status = await w.train(cluster, epochs=2, **mean)
         assert status.training_status == "failed"
         assert "finite" in status.training_error
         assert status.model_version == before.model_version

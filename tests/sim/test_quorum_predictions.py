@@ -50,7 +50,7 @@ async def answers(tmp_path, service, *, consensus="byzantine", layers=(LAYERS,) 
 async def test_one_of_four_that_answers_the_opposite_changes_no_digit_of_what_all_hold(tmp_path):
     clean = await answers(tmp_path / "clean", honest)
     lied = await answers(tmp_path / "lied", lying)
-    trusting = await answers(tmp_path / "trusting", lying, consensus="gossip")
+    trusting = await answers(tmp_path / "trusting", lying, consensus="proof-of-learning")
     for mode in ("mean", "weighted", "ensemble"):
         assert lied[mode].prediction == pytest.approx(clean[mode].prediction, rel=1e-14)
         assert abs(trusting[mode].prediction - clean[mode].prediction) > 0.05, "it does not bite"

@@ -47,7 +47,8 @@ async def trained(tmp_path, method, service=None):
     """The status after a training and the rules that its ledger names."""
     told = {} if service is None else {"service": service}
     async with world(tmp_path, **told) as w:
-        cluster = await w.cluster(WORKERS.get(method, 5))
+        # Not proof-of-learning, the default: it excludes the liar before any rule sees its update.
+        cluster = await w.cluster(WORKERS.get(method, 5), consensus="byzantine")
         rows = 240
         if registry.needs_trusted_rows(method):
             await w.deploy(cluster, "validator")

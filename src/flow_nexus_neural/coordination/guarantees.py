@@ -3,12 +3,16 @@
 from dataclasses import dataclass
 
 from flow_nexus_neural.coordination.consensus.gossip import GOSSIP, PUSH_SUM
+from flow_nexus_neural.coordination.consensus.proof_of_learning import least_contributors
 from flow_nexus_neural.coordination.consensus.registry import AVERAGING, VALIDATED
 from flow_nexus_neural.coordination.consensus.tolerance import too_few
 from flow_nexus_neural.vocabulary import Consensus
 
 _CONDITIONS: dict[Consensus, str] = {
-    "proof-of-learning": "every admitted update has been re-executed to the same digest",
+    "proof-of-learning": (
+        "n - f >= n/3: workers caught by their proofs are excluded, whatever they sent, and a third of those"
+        " asked is admitted"
+    ),
     "byzantine": "n >= 3f+1 with f >= 1 under a robust rule",
     "raft": "more than half of the voters are alive",
     "gossip": "the graph of live nodes is connected and no node lies",
@@ -36,6 +40,21 @@ class Vote:
     updates: int = 0
     f: int = 0
     obstacle: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Proving:
+    """How updates are proved under proof-of-learning.
+
+    Attributes:
+        verifiers: Members that execute segments again; none for a process of the engine's own.
+        unproved: The latest training has committed rounds whose updates were not proved.
+        detection: Least probability in its last exchange that one faked segment is challenged; None before.
+    """
+
+    verifiers: tuple[str, ...] = ()
+    unproved: bool = False
+    detection: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +101,9 @@ def guarantees(
     evaluator: str | None = None,
     vote: Vote | None = None,
     electorate: Electorate | None = None,
+    proofs: Proving | None = None,
 ) -> Guarantee:
-    """Compute the guarantee. Of the modes byzantine, raft and gossip are implemented.
+    """Compute the guarantee.
 
     Args:
         consensus: The declared mode.
@@ -91,6 +111,7 @@ def guarantees(
         evaluator: The slot that computes a model's outputs on held-out rows; None if there is none.
         vote: How the latest training combines updates, or the next one will; None for the average.
         electorate: Who votes, or would if something were to be decided now; of raft only.
+        proofs: Under proof-of-learning, how updates are proved.
 
     Source of f under raft: Ongaro and Ousterhout, USENIX ATC 2014: a majority of V voters is left when
     floor((V-1)/2) have crashed.
@@ -99,6 +120,8 @@ def guarantees(
     vote = vote or Vote(usual, updates=n_workers)
     if consensus == "raft":
         return _replicated(electorate or Electorate(0, 0), evaluator, vote)
+    if consensus == "proof-of-learning":
+        return _proved(n_workers, evaluator, vote, proofs or Proving())
     reason = _reason(consensus, vote)
     return Guarantee(
         mode=consensus,
@@ -109,6 +132,36 @@ def guarantees(
         reason=reason,
         trusted=("engine",) if evaluator is None else ("engine", evaluator),
         notes=_notes(consensus, evaluator, vote),
+    )
+
+
+def _proved(n_workers: int, evaluator: str | None, vote: Vote, proofs: Proving) -> Guarantee:
+    """What proof-of-learning promises: cheats are detected and excluded, however many they are."""
+    reason = None
+    if n_workers == 0:
+        reason = "no worker is alive: deploy some"
+    elif proofs.unproved:
+        reason = (
+            "the model in force was trained by a version that did not prove updates: train again"
+        )
+    who = ", ".join(proofs.verifiers) or "a process of the engine's own"
+    judges = [*proofs.verifiers, *(() if evaluator is None else (evaluator,))]
+    chance = "k/S" if proofs.detection is None else f"{proofs.detection:.2g}"
+    notes = [
+        _rule_in_force(vote),
+        f"{who} executes k of the S segments of each update again, and reads the worker's shard for that",
+        f"a worker that faked all S is found in the same round, one that faked one with probability {chance}",
+        "a valid proof says that the prescribed steps were made on the shard, not that its rows are right",
+    ]
+    return Guarantee(
+        mode="proof-of-learning",
+        n=n_workers,
+        f_tolerated=0 if reason else max(0, n_workers - least_contributors(n_workers)),
+        condition=_CONDITIONS["proof-of-learning"],
+        holds=reason is None,
+        reason=reason,
+        trusted=("engine", *dict.fromkeys(judges)),
+        notes=(*notes, *_common_notes(evaluator)),
     )
 
 
@@ -138,8 +191,6 @@ def _reason(consensus: Consensus, vote: Vote) -> str | None:
         return vote.obstacle
     if consensus == "gossip":
         return _apart(vote)
-    if consensus != "byzantine":
-        return f"{consensus} admission is not part of this version"
     if vote.rule == AVERAGING.name:
         return (
             f"one lying worker can move {vote.rule} anywhere; aggregation_method auto withstands it"
@@ -160,21 +211,12 @@ def _apart(vote: Vote) -> str | None:
 
 
 def _notes(consensus: Consensus, evaluator: str | None, vote: Vote) -> tuple[str, ...]:
-    plain = vote.rule == AVERAGING.name
-    rule = f"rule in force: {'row-weighted average' if plain else vote.rule}"
-    if vote.rule in _MIXED:
-        rule = f"rule in force: {_MIXED[vote.rule]}; a version is the plain mean of the workers' states"
-    elif not plain:
-        rule += f", f = {vote.f} of {vote.updates} updates"
-    if consensus == "proof-of-learning":
-        rule += f"; {consensus} admission is not part of this version"
     spoils = "" if vote.f else "; one lying worker can still spoil a version"
     what = "states" if vote.rule in _MIXED else "updates"
     notes = [
-        rule,
+        _rule_in_force(vote),
         f"{what} that are not finite or have the wrong shape are refused{spoils}",
-        "a worker that dies or is late is left out of the round and listed",
-        "data locality: a worker receives no training rows but its own shard and sends only updates",
+        *_common_notes(evaluator),
     ]
     if vote.rule == VALIDATED.name:
         notes.append(
@@ -186,11 +228,6 @@ def _notes(consensus: Consensus, evaluator: str | None, vote: Vote) -> tuple[str
             "answers to predict: f = floor((n - 1) / 3) of n serving nodes may lie, and fewer than 2f + 1"
             " answers decide nothing"
         )
-    if evaluator is not None:
-        notes.append(
-            f"{evaluator} receives the held-out rows; the engine computes loss and accuracy from its outputs,"
-            " which nobody checks"
-        )
     if vote.rule in _MIXED:
         notes.append(
             "crashes are tolerated as long as a worker is left: the others are linked anew in the same step"
@@ -198,3 +235,25 @@ def _notes(consensus: Consensus, evaluator: str | None, vote: Vote) -> tuple[str
     if consensus == "raft":
         notes.append("durability: one disk")
     return tuple(notes)
+
+
+def _rule_in_force(vote: Vote) -> str:
+    plain = vote.rule == AVERAGING.name
+    if vote.rule in _MIXED:
+        return f"rule in force: {_MIXED[vote.rule]}; a version is the plain mean of the workers' states"
+    rule = f"rule in force: {'row-weighted average' if plain else vote.rule}"
+    return rule if plain else f"{rule}, f = {vote.f} of {vote.updates} updates"
+
+
+def _common_notes(evaluator: str | None) -> list[str]:
+    """What is true in every mode."""
+    notes = [
+        "a worker that dies or is late is left out of the round and listed",
+        "data locality: a worker receives no training rows but its own shard and sends only updates",
+    ]
+    if evaluator is not None:
+        notes.append(
+            f"{evaluator} receives the held-out rows; the engine computes loss and accuracy from its outputs,"
+            " which nobody checks"
+        )
+    return notes

@@ -47,3 +47,17 @@ def seed64(run: tuple[int, int], round_number: int, slot: str, step: int, purpos
     )
     head = hashlib.sha256(b"fnn-rng-1" + key.encode()).digest()[:8]
     return int.from_bytes(head, "little") & (SEED_LIMIT - 1)
+
+
+def step_seed(seed: int, step: int) -> int:
+    """Seed of what is drawn in one step of a longer work: any step can be repeated without those before it.
+
+    Args:
+        seed: Of the whole work, in [0, 2**63).
+        step: Number of the step in it.
+
+    Returns:
+        An integer in [0, 2**63), derived as in `seed64`.
+    """
+    head = hashlib.sha256(b"fnn-step-1" + f"[{seed},{step}]".encode()).digest()[:8]
+    return int.from_bytes(head, "little") & (SEED_LIMIT - 1)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from flow_nexus_neural.coordination.consensus.raft.voter import Appended as Place
 from flow_nexus_neural.coordination.consensus.raft.voter import RaftVoter
-from flow_nexus_neural.coordination.consensus.raft.voter import Refused as Refusal
 from flow_nexus_neural.protocol.digest import weights_digest
 from flow_nexus_neural.protocol.messages import (
     RaftHeld,
@@ -21,6 +20,7 @@ from flow_nexus_neural.protocol.messages import (
     RaftStepped,
 )
 from flow_nexus_neural.protocol.messages.raft import Appended
+from flow_nexus_neural.vocabulary import RaftRefusal
 
 
 class RaftSeat:
@@ -61,7 +61,7 @@ class RaftSeat:
             voter.receive(message)
         if request.compact is not None:
             voter.compact(request.compact.index, request.compact.state)
-        answer: Place | Refusal | None = None
+        answer: Place | RaftRefusal | None = None
         if request.propose is not None:
             answer = voter.propose(request.propose.body, request.propose.needs)
         elif request.change is not None:
@@ -70,7 +70,7 @@ class RaftSeat:
         return _stepped(voter, answer)
 
 
-def _stepped(voter: RaftVoter, answer: Place | Refusal | None) -> RaftStepped:
+def _stepped(voter: RaftVoter, answer: Place | RaftRefusal | None) -> RaftStepped:
     output = voter.take_output()
     place = answer if isinstance(answer, Place) else None
     return RaftStepped(

@@ -6,6 +6,7 @@ The transport grants and revokes memory by calling `attach` and `detach`. While 
 service calls `poll` between its steps; in it the transport may call `handle` again with another request.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from flow_nexus_neural.node.folding import fold_regions
 from flow_nexus_neural.node.initializers import initial_weights
 from flow_nexus_neural.node.links import announce, observe
 from flow_nexus_neural.node.network import Network
+from flow_nexus_neural.node.proofs import Given, SegmentLog, execute_segment
 from flow_nexus_neural.node.raft import RaftSeat
 from flow_nexus_neural.node.regions import (
     Region,
@@ -28,7 +30,7 @@ from flow_nexus_neural.node.regions import (
     shard_of,
     state_of,
 )
-from flow_nexus_neural.node.trainer import Workspace, train
+from flow_nexus_neural.node.trainer import Part, Workspace, train
 from flow_nexus_neural.node.weights import Weights
 from flow_nexus_neural.protocol.messages import (
     Announce,
@@ -52,7 +54,11 @@ from flow_nexus_neural.protocol.messages import (
     RaftHeld,
     RaftHold,
     RaftStep,
+    Reexecute,
+    Reexecuted,
     Reply,
+    Reveal,
+    Revealed,
     ServiceRequest,
     Train,
     Trained,
@@ -89,6 +95,7 @@ class _Held:
     digest: str
     workspace: Workspace | None = None
     candidate: Weights | None = None
+    log: SegmentLog | None = None
 
     def serve(self, state: Mapping[str, NDArray[Any]]) -> str:
         """Copy a state into the serving weights; return their digest."""
@@ -127,6 +134,9 @@ class NodeService:
         """Drop regions; unknown keys are ignored. A running request keeps the arrays it already uses."""
         for key in keys:
             self._regions.pop(key, None)
+            for held in self._held.values():
+                if held.log is not None and held.log.base == key:
+                    held.log = None  # its round is over
         self._raft.forget(keys)
 
     def handle(self, request: ServiceRequest, arrays: Arrays, poll: Poll) -> Answer:
@@ -181,6 +191,10 @@ class NodeService:
                 return Done(), {}
             case Observe():
                 return self._observe(request), {}
+            case Reveal():
+                return self._reveal(request), {}
+            case Reexecute():
+                return self._reexecute(request, poll), {}
             case RaftStep():
                 return self._raft.step(request), {}
             case RaftHold():
@@ -244,14 +258,18 @@ class NodeService:
         if held.workspace is None:
             held.workspace = Workspace(held.network)
         held.workspace.load(base, request.optimizer)
-        self._longest_step_ms = 0.0
+        self._longest_step_ms, held.log = 0.0, None
+        log = SegmentLog(held.workspace, request, request.proof) if request.proof else None
 
         def watch(step_ms: float) -> None:
-            self._steps_done += 1
-            self._longest_step_ms = max(self._longest_step_ms, step_ms)
-            self._checkpoint(poll)
+            if log is not None:
+                log.stepped()
+            self._stepped(step_ms, poll)
 
-        progress = train(held.network, held.workspace, shard, request, watch, correction)
+        progress = train(
+            held.network, held.workspace, shard, request, watch, Part(correction=correction)
+        )
+        commitment, held.log = log.commit() if log else None, log
         # Published only when complete: a cancelled training leaves the old content in the region.
         for name, vector in held.workspace.state(request.optimizer).items():
             np.copyto(publish[name], vector)
@@ -261,7 +279,38 @@ class NodeService:
             steps=progress.steps,
             opt_step=progress.opt_step,
             cpu_s=progress.cpu_s,
+            commitment=commitment,
         )
+
+    def _reveal(self, request: Reveal) -> Revealed:
+        held = self._network(request.network)
+        if held.log is None:
+            raise LookupError(f"{self._name} keeps no states of a training of {request.network!r}")
+        into = publish_to(self._region(request.into), held.network.plan, held.log.optimizer)
+        return Revealed(cpu_s=held.log.reveal(request.segment, into))
+
+    def _reexecute(self, request: Reexecute, poll: Poll) -> Reexecuted:
+        began_s, work = time.thread_time(), request.work
+        held = self._network(work.network)
+        plan = held.network.plan
+        shard = shard_of(self._region(work.shard), plan)
+        state = state_of(self._region(request.state), plan, work.optimizer)
+        if held.workspace is None:
+            held.workspace = Workspace(held.network)
+        self._longest_step_ms, held.log = 0.0, None
+        # Under FedProx every segment is held to the base, not to the state before it.
+        anchor = state_of(self._region(work.base), plan)["params"] if work.proximal_mu else None
+        control = None if work.control is None else self._region(work.control)
+        correction = None if control is None else correction_of(control, plan)
+        given = Given(shard, state, anchor, correction)
+        before, after = execute_segment(
+            held.network,
+            held.workspace,
+            request,
+            given,
+            lambda step_ms: self._stepped(step_ms, poll),
+        )
+        return Reexecuted(before=before, after=after, cpu_s=time.thread_time() - began_s)
 
     def _infer(self, request: Infer, poll: Poll) -> Answer:
         held = self._network(request.network)
@@ -284,6 +333,12 @@ class NodeService:
         return Observed(
             sights=tuple(None if view is None else observe(view, request.reads) for view in views)
         )
+
+    def _stepped(self, step_ms: float, poll: Poll) -> None:
+        """An optimiser step took so long; raises as `_checkpoint`."""
+        self._steps_done += 1
+        self._longest_step_ms = max(self._longest_step_ms, step_ms)
+        self._checkpoint(poll)
 
     def _hold(self, request: RaftHold) -> RaftHeld:
         return self._raft.hold(request, state_of(self._region(request.region), request.plan))

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flow_nexus_neural.kernels.seeds import step_seed
 from flow_nexus_neural.networks.batches import smallest_batch
 from flow_nexus_neural.node.inputs import drop_features
 from flow_nexus_neural.node.losses import loss_of
@@ -35,6 +37,27 @@ class Shard:
 
     x: NDArray[Any]
     y: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Which steps of a request are done, and what they need besides the state before them.
+
+    Attributes:
+        start: Steps that are skipped.
+        stop: End of the steps that are done, exclusive; None for all that are left.
+        anchor: [n_params] float32, the base's parameters, to which FedProx pulls; None for those before the
+            first of these steps.
+        correction: [n_params] float32, added to every gradient; None for nothing.
+    """
+
+    start: int = 0
+    stop: int | None = None
+    anchor: NDArray[Any] | None = None
+    correction: NDArray[Any] | None = None
+
+
+WHOLE = Part()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +107,21 @@ def train(
     shard: Shard,
     request: Train,
     watch: StepWatch,
-    correction: NDArray[Any] | None = None,
+    part: Part = WHOLE,
 ) -> Progress:
-    """Run the requested optimiser steps in place in `workspace`, which holds the base state.
+    """Run requested optimiser steps in place in `workspace`, all of them or a part.
 
     Equal arguments give equal bytes on the same machine: the order of rows and dropout follow from seeds in
-    the request, and nothing is drawn from a global generator.
+    the request, and nothing is drawn from a global generator. What a step draws depends on its number alone,
+    so that steps from the middle can be repeated from the state before them.
 
     Args:
         network: The network.
-        workspace: Holds the state to start from, afterwards the trained one.
-        shard: Rows with targets.
-        request: What to do.
+        workspace: Holds the state before the first of the steps.
+        shard: The rows.
+        request: What is to be done as a whole.
         watch: Called after every step.
-        correction: [n_params] float32, added to every gradient; None for nothing.
+        part: Which of its steps are done, and with what.
 
     Raises:
         ValueError: If a pass names steps that the shard does not have, no batch is large enough for the
@@ -110,16 +134,20 @@ def train(
             f"batch_size={request.batch_size} is too small for batch_normalization, which needs"
             f" {needed} rows"
         )
-    noise = torch.Generator().manual_seed(request.dropout_seed)
-    step = _Step(network, workspace, shard, request, noise, _Pull(workspace, request, correction))
+    pull = _Pull(workspace, request, part)
+    step = _Step(network, workspace, shard, request, pull)
     total, rows_seen, steps, cpu_s = 0.0, 0, 0, 0.0
-    for rows in _batches(request.passes, len(shard.x), request.batch_size):
-        # A last batch of one row has no variance for batch norm to divide by.
-        if len(rows) < needed:
-            continue
+    # A last batch of one row has no variance for batch norm to divide by.
+    batches = (
+        rows
+        for rows in _batches(request.passes, len(shard.x), request.batch_size)
+        if len(rows) >= needed
+    )
+    skip = part.start
+    for rows in islice(batches, skip, part.stop):
         started, cpu_started = time.perf_counter(), time.thread_time()
         steps += 1
-        total += step(rows, request.opt_step + steps) * len(rows)
+        total += step(rows, skip + steps) * len(rows)
         rows_seen += len(rows)
         cpu_s += time.thread_time() - cpu_started
         watch((time.perf_counter() - started) * 1000.0)
@@ -127,7 +155,7 @@ def train(
     return Progress(
         loss=mean if mean is not None and np.isfinite(mean) else None,
         steps=steps,
-        opt_step=request.opt_step + steps,
+        opt_step=request.opt_step + skip + steps,
         cpu_s=cpu_s,
     )
 
@@ -158,12 +186,11 @@ class _Pull:
     SCAFFOLD adds c - c_i. Source: Karimireddy et al., ICML 2020, algorithm 1, line 10.
     """
 
-    def __init__(
-        self, workspace: Workspace, request: Train, correction: NDArray[Any] | None
-    ) -> None:
+    def __init__(self, workspace: Workspace, request: Train, part: Part) -> None:
         self._params = workspace.weights.params
-        self._mu = request.proximal_mu
-        self._base = self._params.clone() if self._mu > 0 else None
+        self._mu, correction = request.proximal_mu, part.correction
+        base = self._params if part.anchor is None else torch.from_numpy(part.anchor.copy())
+        self._base = base.clone() if self._mu > 0 else None
         self._moved = torch.empty_like(self._params if self._mu > 0 else self._params[:0])
         # A copy: torch never gets an array over read-only memory.
         self._correction = None if correction is None else torch.from_numpy(correction.copy())
@@ -188,13 +215,13 @@ class _Step:
         workspace: Workspace,
         shard: Shard,
         request: Train,
-        noise: torch.Generator,
         pull: _Pull,
     ) -> None:
         self._network = network
         self._weights = workspace.weights
         self._shard = shard
-        self._noise = noise
+        self._noise = torch.Generator()
+        self._seed, self._first = request.dropout_seed, request.opt_step
         self._pull = pull
         self._feature_dropout = request.feature_dropout
         self._loss = loss_of(network.plan, request.class_weight)
@@ -207,7 +234,8 @@ class _Step:
         )
 
     def __call__(self, rows: NDArray[np.int64], number: int) -> float:
-        """Run step `number` on these rows; return the batch's mean loss before the step."""
+        """Run step `number` of the request on these rows; return the batch's mean loss before the step."""
+        self._noise.manual_seed(step_seed(self._seed, number))
         # take() copies, so torch never gets an array over the shard's read-only memory.
         x = torch.from_numpy(self._shard.x.take(rows, axis=0))
         y = torch.from_numpy(self._shard.y.take(rows, axis=0))
@@ -217,5 +245,5 @@ class _Step:
         loss = self._loss(self._network.logits(x, self._weights, self._noise), y)
         torch.autograd.backward(loss)
         self._pull.add_to(self._weights.grads)
-        self._descent.step(number)
+        self._descent.step(self._first + number)
         return float(loss.item())

@@ -82,6 +82,24 @@ def weights_digest(
     return state_digest(named_tensors(plan, params, buffers))
 
 
+def training_digest(state: Mapping[str, NDArray[np.float32]], opt_step: int) -> str:
+    """sha256 of a whole state of training: its flat vectors by name, and the number of steps.
+
+    Vectors are hashed as they are and not tensor by tensor as in `weights_digest`: proofs hash a state after
+    every few steps, and for a small network cutting it into tensors would cost more than the hashing.
+
+    Args:
+        state: `params`, `buffers` and the optimiser's moments; see `protocol.model_state`.
+        opt_step: Optimiser steps that the moments have seen.
+    """
+    digest = hashlib.sha256(b"fnn-training-state-1\0" + opt_step.to_bytes(8, "little"))
+    for name in sorted(state):
+        vector = np.ascontiguousarray(state[name], "<f4")
+        digest.update(f"{name}\0{vector.size}\0".encode())
+        digest.update(vector.data)
+    return digest.hexdigest()
+
+
 def _finite(value: JsonValue) -> JsonValue:
     if isinstance(value, float):
         return value if math.isfinite(value) else None

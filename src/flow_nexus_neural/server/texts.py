@@ -40,10 +40,11 @@ INIT_ARGUMENTS = {
         " transformer in turn."
     ),
     "consensus": (
-        "byzantine: robust rules combine updates and predictions, so that fewer than a third of the workers,"
+        "proof-of-learning: parts of each worker's steps are executed again elsewhere; cheats are excluded."
+        " byzantine: robust rules combine updates and predictions, so that fewer than a third of the workers,"
         " from 4 on, may lie; suspects are in status. raft: the plain mean, visible once most of up to five"
         " voting nodes have it. gossip: workers average with their neighbours only; how far apart they are is"
-        " in status. Recorded only: proof-of-learning (recomputes updates); it combines by the plain mean."
+        " in status."
     ),
     "wasm_optimization": "Recorded only: nodes run PyTorch, and wasm_enabled stays false.",
     "daa_enabled": (
@@ -249,7 +250,7 @@ STATUS_OUTPUTS = {
     "memory_usage": "percent of limits",
     "nodes": "One per node; empty in summary.",
     "guarantees": _GUARANTEES,
-    "consensus_report": "A robust rule's suspects; gossip: how far apart workers are; raft: its voters.",
+    "consensus_report": "Proofs and their cost; robust rule: suspects; gossip: distances; raft: voters.",
     "daa": "What autonomy recommends; nothing is carried out.",
     "performance": "Training rows per second, ms of predict.",
     "wasm": "Whether nodes run WASM, and why not.",

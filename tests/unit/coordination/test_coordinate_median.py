@@ -28,7 +28,7 @@ def test_three_updates_give_the_middle_of_each_coordinate_and_none_of_them_has_a
     assert made.vectors["params"].dtype == np.float32
     assert made.weights is None
     assert made.excluded == {}
-    assert made.evidence == {"f": 1, "shortened": []}
+    assert made.evidence == {"rule": "coordinate_median", "f": 1, "shortened": []}
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_small_second_moment_is_not_lost_beside_a_large_one_of_the_base():
 
 
 def test_a_change_of_absurd_length_is_shortened_and_said_to_be():
-    assert combined((1,), (2,), (3,), (1e6,)).evidence == {"f": 1, "shortened": [2]}
+    assert combined((1,), (2,), (3,), (1e6,)).evidence["shortened"] == [2]
 
 
 def test_no_update_is_refused():

@@ -3,7 +3,7 @@ from typing import get_args
 
 import pytest
 
-from flow_nexus_neural.kernels.seeds import Purpose, seed64
+from flow_nexus_neural.kernels.seeds import Purpose, seed64, step_seed
 
 
 def test_a_seed_is_the_masked_head_of_a_sha256_over_the_spelled_out_ids():
@@ -45,3 +45,12 @@ def test_ids_that_read_alike_when_joined_give_different_seeds():
 def test_purposes_are_independent():
     seeds = {seed64((0, 0), 0, "", 0, purpose) for purpose in get_args(Purpose)}
     assert len(seeds) == len(get_args(Purpose))
+
+
+def test_the_seed_of_a_step_is_the_masked_head_of_a_sha256_and_differs_from_step_to_step():
+    digest = hashlib.sha256(b"fnn-step-1[13,4]").digest()
+    assert step_seed(13, 4) == int.from_bytes(digest[:8], "little") % 2**63
+    seeds = {step_seed(seed, step) for seed in range(20) for step in range(50)}
+    assert len(seeds) == 1000
+    # The generator of a node takes the low half of a seed.
+    assert len({seed & 0xFFFFFFFF for seed in seeds}) == 1000

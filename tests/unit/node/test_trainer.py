@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from flow_nexus_neural.node.network import Network
-from flow_nexus_neural.node.trainer import Shard, Workspace, train
+from flow_nexus_neural.node.trainer import Part, Shard, Workspace, train
 from flow_nexus_neural.protocol.digest import named_tensors
 from flow_nexus_neural.protocol.messages import Pass
 from flow_nexus_neural.protocol.plan import InputSpec
@@ -304,6 +304,21 @@ def test_two_processes_train_to_the_same_bytes():
     assert other.stdout.split() == mine
 
 
+@pytest.mark.parametrize("cut", [1, 3, 4])
+def test_steps_from_the_middle_are_those_of_the_whole(cut):
+    plan = plan_of([*DENSE, {"type": "dropout", "rate": 0.5}], FLAT)
+    shard, changes = _binary_shard(40), {"feature_dropout": 0.3}
+    whole, expected = _run(plan, shard, **changes)
+    network = Network(plan)
+    workspace, request = Workspace(network), train_request(**changes)
+    workspace.load(_state(plan), request.optimizer)
+    for part in (Part(stop=cut), Part(cut)):
+        progress = train(network, workspace, shard, request, _nothing, part)
+    assert (progress.opt_step, progress.steps) == (whole.opt_step, whole.steps - cut)
+    for name, vector in workspace.state(request.optimizer).items():
+        assert vector.tobytes() == expected[name].tobytes(), name
+
+
 def _regression(seed=0):
     """A linear regression of 8 rows, one batch a pass; gives (x, y, weights) in float64 for formulas."""
     plan = plan_of([{"type": "dense", "units": 1}], FLAT, task="regression")
@@ -366,6 +381,6 @@ def test_a_correction_is_added_to_every_gradient():
     passes = tuple(Pass(order_seed=n) for n in range(5))
     request = train_request(passes=passes, **SGD)
     workspace.load(_state(plan), "sgd")
-    train(network, workspace, shard, request, _nothing, correction)
+    train(network, workspace, shard, request, _nothing, Part(correction=correction))
     expected = _by_hand(shard, start, 5, 0.1, lambda _w: correction.astype("f8"))
     np.testing.assert_allclose(workspace.weights.params.numpy(), expected, rtol=1e-5, atol=1e-6)

@@ -2,17 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
-
 from flow_nexus_neural.coordination.consensus.policy import Combined, Vectors
-from flow_nexus_neural.coordination.consensus.robust_rule import (
-    SECOND_MOMENT,
-    difference,
-    finite_sum,
-)
+from flow_nexus_neural.coordination.consensus.robust_rule import robustly_combined
 from flow_nexus_neural.coordination.consensus.tolerance import (
     Tolerance,
     tolerated,
@@ -20,8 +14,6 @@ from flow_nexus_neural.coordination.consensus.tolerance import (
     usual_f,
 )
 from flow_nexus_neural.kernels.robust import aggregate
-
-Float32s = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -50,17 +42,10 @@ class CoordinateMedian:
             raise ValueError("there is no update to combine")
         tolerated(self, self.tolerance, len(updates))
         f = (len(updates) - 1) // 2  # whatever is asked for: there is nothing to set
-        vectors: dict[str, Float32s] = {}
-        shortened: set[int] = set()
-        for name in updates[0]:
-            values = [update[name] for update in updates]
-            # Second moments are not taken as differences: they span many orders of magnitude, so that small
-            # ones would round to 0, and Adam divides by their root. A median of values >= 0 is >= 0.
-            start = np.zeros_like(base[name]) if name == SECOND_MOMENT else base[name]
-            made = aggregate([difference(value, start) for value in values], "median", f)
-            vectors[name] = finite_sum(start, made.vector)
-            shortened |= set(made.shortened)
-        return Combined(vectors, None, evidence={"f": f, "shortened": [*sorted(shortened)]})
+        # Second moments are not taken as differences there; a median of values >= 0 is >= 0.
+        return robustly_combined(
+            partial(aggregate, rule="median", f=f), base, updates, self.name, f
+        )
 
     def refusal(self, n: int, f: int) -> str | None:
         """See `tolerance.RobustPolicy`."""

@@ -3,6 +3,10 @@
 A rule that is told too small an f fails, one that is told too large an f throws honest minorities away, and
 nobody knows f. Rows that no worker has say in each round what a rule is worth. The price: an attack that
 these rows do not show passes as long as the mean is kept.
+
+Measured on the digits of scikit-learn, 11 workers, Dirichlet 0.5, two attackers that know the honest updates,
+three seeds: accuracy 0.949 without an attack and 0.905 in the worst of sign flip, ALIE, FOE 2 and 10, label
+flip, Gaussian and mimic; the exact CAF 0.926 and 0.900.
 """
 
 from collections.abc import Mapping, Sequence

@@ -123,7 +123,7 @@ async def _replacement(cluster: LiveCluster, request: DeployRequest, role: Role)
     """Replace a slot when the request means one; None when it means a new slot."""
     if request.replace_node_id is not None:
         slot = cluster.slots.find(request.replace_node_id)
-        if slot.state not in REPLACEABLE | {"quarantined"}:
+        if slot.state not in REPLACEABLE:
             raise InvalidArguments(
                 f"node {slot.name} is {slot.state}; only a failed, recovering or quarantined node can be"
                 " replaced",

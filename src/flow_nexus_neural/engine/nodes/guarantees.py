@@ -3,11 +3,12 @@
 from flow_nexus_neural.coordination.consensus.gossip import GossipPolicy
 from flow_nexus_neural.coordination.consensus.registry import AVERAGING, find_policy, policy_for
 from flow_nexus_neural.coordination.consensus.tolerance import RobustPolicy
-from flow_nexus_neural.coordination.guarantees import Electorate, Vote
+from flow_nexus_neural.coordination.guarantees import Electorate, Proving, Vote
 from flow_nexus_neural.coordination.guarantees import guarantees as promised
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.raft.gate import voters_of
 from flow_nexus_neural.engine.reports import Guarantees
+from flow_nexus_neural.engine.state.training_record import Advance
 
 
 def guarantees(cluster: LiveCluster) -> Guarantees:
@@ -16,7 +17,8 @@ def guarantees(cluster: LiveCluster) -> Guarantees:
     evaluators = cluster.slots.healthy("validator") or workers
     evaluator = evaluators[0].name if evaluators else None
     vote = _vote(cluster, [w.name for w in workers])
-    found = promised(cluster.spec.consensus, len(workers), evaluator, vote, _electorate(cluster))
+    electorate, proving = _electorate(cluster), _proving(cluster)
+    found = promised(cluster.spec.consensus, len(workers), evaluator, vote, electorate, proving)
     return Guarantees(
         mode=found.mode,
         n=found.n,
@@ -26,6 +28,17 @@ def guarantees(cluster: LiveCluster) -> Guarantees:
         reason=found.reason,
         trusted=list(found.trusted),
         notes=list(found.notes),
+    )
+
+
+def _proving(cluster: LiveCluster) -> Proving:
+    """How updates of the latest training were proved, and those of the next one will be."""
+    latest, verifiers = cluster.state.latest_training, cluster.slots.verifiers()
+    advance = latest.advance if latest else Advance()
+    return Proving(
+        verifiers=tuple(slot.name for slot in verifiers),
+        unproved=advance.rounds_done > 0 and advance.proofs.verified_rounds == 0,
+        detection=advance.proofs.detection,
     )
 
 

@@ -65,7 +65,7 @@ async def status_report(
             **_model_part(cluster, training),
             **_traffic_part(cluster),
             **_memory_part(cluster, memory),
-            "nodes": [_node(cluster, slot, memory.get(slot.name)) for slot in nodes],
+            "nodes": [_node(cluster, slot, memory.get(slot.name), training) for slot in nodes],
             "guarantees": guarantees(cluster),
             "daa": autonomy.report(cluster, events=full),
             "wasm": wasm(cluster),
@@ -127,6 +127,7 @@ def _consensus_report(
     seen = {}
     if training is not None:
         seen["byzantine"] = training.advance.scrutiny.report()
+        seen["pol"] = training.advance.proofs.report()
         seen["gossip"] = training.advance.gossip.report()
     return {mode: report for mode, report in seen.items() if report} | dict(raft or {}) or None
 
@@ -257,7 +258,9 @@ def _memory_limit_bytes(cluster: LiveCluster, slot: Slot) -> int:
     return memory_mb(cluster.context.settings, slot.spec.model) << 20
 
 
-def _node(cluster: LiveCluster, slot: Slot, memory: MemoryReading | None) -> NodeStatus:
+def _node(
+    cluster: LiveCluster, slot: Slot, memory: MemoryReading | None, training: Training | None
+) -> NodeStatus:
     return NodeStatus(
         node_id=slot.node_id,
         slot=slot.name,
@@ -277,6 +280,7 @@ def _node(cluster: LiveCluster, slot: Slot, memory: MemoryReading | None) -> Nod
         parameters=slot.parameters,
         pid=slot.handle.pid if slot.handle else None,
         isolation_level=slot.handle.isolation.level if slot.handle else "none",
+        pol=training.advance.proofs.of_worker(slot.name) if training else None,
         last_error=slot.last_error,
     )
 

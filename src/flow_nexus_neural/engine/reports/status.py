@@ -88,7 +88,7 @@ class Latency(Report):
 
 
 class NodeStatus(Report):
-    """One slot, as it is now."""
+    """One slot, as it is now; `pol` has the proofs of its updates in the training."""
 
     node_id: str
     slot: str
@@ -108,6 +108,7 @@ class NodeStatus(Report):
     parameters: int | None
     pid: int | None
     isolation_level: str
+    pol: dict[str, JsonValue] | None
     last_error: str | None
 
 
@@ -165,8 +166,8 @@ class StatusReport(Report):
     """A cluster, as it is now.
 
     `nodes` is empty in `summary`; history and sessions are for `full`. `consensus_report` has, under
-    `byzantine`, what a robust rule saw of the training's workers, and under `gossip` how far apart they are
-    that mix with their neighbours; None for trainings under the mean.
+    `byzantine`, what a robust rule saw of the training's workers, under `pol` what the proofs of their
+    updates showed and cost, and under `gossip` how far apart they are that mix; None where there is none.
     """
 
     cluster_id: str

@@ -36,11 +36,15 @@ def next_step(slots: Iterable[Slot], otherwise: str) -> str:
 
 def failure_warnings(slots: Iterable[Slot]) -> list[str]:
     """What status says of nodes that failed."""
+    slots = list(slots)
     failed = [slot for slot in slots if slot.state == "failed"]
     warnings = []
     lost = _names(slot for slot in failed if slot.lost)
     if lost:
         warnings.append(f"{lost} failed; replace {REPLACE}")
+    caught = _names(slot for slot in slots if slot.state == "quarantined")
+    if caught:
+        warnings.append(f"{caught} quarantined, see last_error; replace {REPLACE}")
     arriving = _names(slot for slot in failed if slot.arriving)
     if arriving:
         warnings.append(f"{arriving} failed; a new process is being started, wait for it")

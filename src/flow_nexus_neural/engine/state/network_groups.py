@@ -106,6 +106,7 @@ class NetworkGroup:
         server_blob: The same for the vectors of a federated method; None when it keeps none.
         version: Versions of this network that the ledger holds.
         rows: Rows of each slot's shard, in the last training.
+        stored_step: Optimiser steps of the moments in the file, where `state` is not held.
     """
 
     key: str
@@ -120,6 +121,7 @@ class NetworkGroup:
     server_blob: str | None = None
     version: int = 0
     rows: Mapping[str, int] = field(default_factory=dict)
+    stored_step: int = 0
 
     @cached_property
     def plan_digest(self) -> str:
@@ -137,3 +139,12 @@ class NetworkGroup:
     def with_state(self, state: ModelState) -> Self:
         """The same group with other weights, whose digest is computed here."""
         return replace(self, state=state, digest=self.digest_of(state))
+
+    @property
+    def opt_step(self) -> int:
+        """Optimiser steps that its moments have seen."""
+        return self.stored_step if self.state is None else self.state.opt_step
+
+    def without_state(self) -> Self:
+        """The same group as its files hold it."""
+        return replace(self, state=None, stored_step=self.opt_step)

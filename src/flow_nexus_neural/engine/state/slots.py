@@ -25,7 +25,9 @@ from flow_nexus_neural.vocabulary import ModelSize, Role, capability_names
 LayersSource = str
 Layers = tuple[Mapping[str, JsonValue], ...]
 SlotKind = tuple[Role, ModelSize, frozenset[str]]
-REPLACEABLE: frozenset[SlotState] = frozenset({"failed", "recovering", "failed_permanently"})
+REPLACEABLE: frozenset[SlotState] = frozenset(
+    {"failed", "recovering", "failed_permanently", "quarantined"}
+)
 MAX_ERROR_LENGTH = 400
 MAX_OFFERED = 64
 """Versions in a row; no question is open for longer."""
@@ -207,6 +209,12 @@ class Slot:
         if self.state not in ("failed", "retired"):
             self.move("failed")
 
+    def quarantine(self, reason: str) -> None:
+        """It was caught cheating, or proves nothing: it takes no part in anything until it is replaced."""
+        self.note_error(reason)
+        if self.state != "quarantined":
+            self.move("quarantined")
+
     def condemn(self, reason: str) -> None:
         """Its process is about to be killed for this reason, which outlives the process."""
         if self.state == "healthy":
@@ -378,6 +386,10 @@ class SlotBook:
         """Healthy slots of these roles (all roles when none is named), in slot order."""
         chosen = [s for s in self if s.healthy and (not roles or s.spec.role in roles)]
         return sorted(chosen, key=vertex_order)
+
+    def verifiers(self) -> list[Slot]:
+        """Healthy members that may judge what workers prove: validators, else others that do not train."""
+        return self.healthy("validator") or self.healthy("parameter_server", "aggregator")
 
 
 def vertex_order(slot: Slot) -> tuple[int, int, str]:

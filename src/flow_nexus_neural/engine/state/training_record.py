@@ -1,12 +1,13 @@
 """The record of a training: what was asked, how far it is, and what it measured."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pydantic import JsonValue
 
 from flow_nexus_neural.coordination.consensus.gossip import GossipSeen
 from flow_nexus_neural.coordination.early_stop import rounds_without_gain
+from flow_nexus_neural.coordination.proof_record import ProofRecord, ProvedExchange
 from flow_nexus_neural.coordination.scrutiny import Scrutiny
 from flow_nexus_neural.engine.reports import (
     DatasetShort,
@@ -34,6 +35,7 @@ class Advance:
         best_round: Round with the lowest validation loss so far, from 1.
         steps: Optimiser steps that committed rounds rest on.
         scrutiny: What a robust rule saw of the workers.
+        proofs: What the proofs of their updates showed, under proof-of-learning.
         gossip: How far apart workers are that mix with their neighbours.
     """
 
@@ -46,6 +48,7 @@ class Advance:
     digest_before: str | None = None
     digest_after: str | None = None
     scrutiny: Scrutiny = field(default_factory=Scrutiny)
+    proofs: ProofRecord = field(default_factory=ProofRecord)
     gossip: GossipSeen = field(default_factory=GossipSeen)
 
     def after(self, point: HistoryPoint, steps: int, digest: str) -> "Advance":
@@ -73,6 +76,10 @@ class Advance:
             scrutiny=self.scrutiny.after(evidence, excluded),
             gossip=self.gossip.after(self.rounds_done, evidence),
         )
+
+    def with_proofs(self, exchanges: Sequence[ProvedExchange], *, committed: bool) -> "Advance":
+        """With what the proofs of a round showed; see `ProofRecord.after`."""
+        return replace(self, proofs=self.proofs.after(exchanges, committed=committed))
 
 
 @dataclass(frozen=True)
@@ -156,6 +163,10 @@ class Training:
         self.advance = advance
         self.history.append(point)
         self.round_s.append(seconds)
+
+    def count_proofs(self, exchanges: Sequence[ProvedExchange], *, committed: bool) -> None:
+        """Updates were proved in a round that commits no version, or in tries of which nothing came."""
+        self.advance = self.advance.with_proofs(exchanges, committed=committed)
 
     def note_result(self, result: Result) -> None:
         """Its final model is in force."""

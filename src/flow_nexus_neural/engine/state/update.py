@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from flow_nexus_neural.engine.state.network_groups import ModelState
 from flow_nexus_neural.errors import InternalError
+from flow_nexus_neural.protocol.messages import Commitment
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class Update:
         rows: Rows of its shard that it trained on, counted by the engine.
         opt_step: Optimiser steps that the state has seen.
         loss: Its mean training loss; None when that was not finite.
+        commitment: To its course of training, where a proof was ordered.
     """
 
     slot: str
@@ -27,6 +29,7 @@ class Update:
     opt_step: int
     loss: float | None
     cpu_s: float
+    commitment: Commitment | None = None
 
     @property
     def copied(self) -> ModelState:

@@ -5,7 +5,9 @@ from dataclasses import asdict
 from dataclasses import fields as dataclass_fields
 
 from flow_nexus_neural.coordination.consensus.gossip import GossipSeen
+from flow_nexus_neural.coordination.consensus.proof_of_learning import Cost, Standing
 from flow_nexus_neural.coordination.membership import after_restart
+from flow_nexus_neural.coordination.proof_record import ProofRecord
 from flow_nexus_neural.coordination.scrutiny import Scrutiny, Seen
 from flow_nexus_neural.engine.reports import (
     DatasetShort,
@@ -226,9 +228,19 @@ def _advance_of(progress: persisted.StoredProgress) -> Advance:
     seen = progress.scrutiny.model_dump()
     workers = {slot: Seen(**worker) for slot, worker in seen.pop("workers").items()}
     return Advance(
-        **progress.model_dump(include=own - {"scrutiny", "gossip"}),
+        **progress.model_dump(include=own - {"scrutiny", "gossip", "proofs"}),
         scrutiny=Scrutiny(**seen, workers=workers),
         gossip=GossipSeen(**progress.gossip.model_dump()),
+        proofs=_proofs_of(progress.proofs),
+    )
+
+
+def _proofs_of(stored: persisted.StoredProofs) -> ProofRecord:
+    found = stored.model_dump(exclude={"cost", "workers"})
+    return ProofRecord(
+        **found,
+        cost=Cost(**stored.cost.model_dump()),
+        workers={slot: Standing(**one.model_dump()) for slot, one in stored.workers.items()},
     )
 
 

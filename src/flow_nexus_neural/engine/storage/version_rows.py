@@ -46,8 +46,7 @@ def load_version(
         recent=stored.recent,
         best=stored.best,
         evaluated={
-            key: replace(load_network(own, files), state=None)
-            for key, own in stored.evaluated.items()
+            key: load_network(own, files).without_state() for key, own in stored.evaluated.items()
         },
     )
 
@@ -71,6 +70,7 @@ def load_network(stored: persisted.StoredNetwork, files: CheckpointFiles | None)
         server_blob=stored.server_blob,
         version=stored.version,
         rows=stored.rows,
+        stored_step=stored.opt_step,
     )
     if stored.optimizer not in MOMENTS:
         raise StoreCorrupt(f"optimizer {stored.optimizer!r} is unknown", hint=TRAIN_AGAIN)
@@ -98,7 +98,7 @@ def load_network(stored: persisted.StoredNetwork, files: CheckpointFiles | None)
             f" {(network.digest or 'none')[:12]}",
             hint=TRAIN_AGAIN,
         )
-    return replace(network, state=state)
+    return replace(network, state=state, stored_step=0)
 
 
 def _server_state(network: NetworkGroup, files: CheckpointFiles) -> ServerState | None:
@@ -142,7 +142,7 @@ def stored_network(network: NetworkGroup) -> persisted.StoredNetwork:
         moments_blob=network.moments_blob,
         server_blob=network.server_blob,
         version=network.version,
-        opt_step=network.state.opt_step if network.state else 0,
+        opt_step=network.opt_step,
         rows=dict(network.rows),
     )
 

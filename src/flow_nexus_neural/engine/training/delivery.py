@@ -64,11 +64,11 @@ class Delivery:
             return "the nodes are not connected"
         workers = self._workers(network, ())
         if self.exchange.links.plane(network, workers) is None:
-            if len(workers) < 2:
-                return f"{network.key} has fewer than two workers that can take part"
-            if links.topology == "mesh":
+            if len(workers) > MESH_LIMIT and links.topology == "mesh":
                 return f"a mesh links at most {MESH_LIMIT} workers"
-            return "without a parameter server the hub of a star is the engine"
+            if links.topology == "star":
+                return "without a parameter server the hub of a star is the engine"
+            return f"{network.key} has fewer than two workers that can take part"
         return None
 
     async def combine(

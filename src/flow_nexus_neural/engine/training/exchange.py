@@ -25,6 +25,7 @@ from flow_nexus_neural.protocol.messages import (
     Cancel,
     GetWeights,
     Pass,
+    ProofOrder,
     Train,
 )
 from flow_nexus_neural.protocol.model_state import MOMENTS
@@ -72,6 +73,7 @@ class Task:
         passes: Which steps over its shard.
         dropout_seed: Of everything that is drawn while training.
         work: Rows times steps, in any unit; makes the times of unequal shards comparable.
+        proof: Orders a commitment to its course; None for none.
     """
 
     slot: Slot
@@ -82,6 +84,7 @@ class Task:
     passes: tuple[Pass, ...]
     dropout_seed: int
     work: float
+    proof: ProofOrder | None = None
 
 
 class Exchange:
@@ -199,12 +202,12 @@ class Exchange:
             UpdateRejected: The update is not finite, does not have the digest that came with it, or claims
                 steps that it was not asked for.
         """
-        slot, buffer = task.slot, self._buffers[task.slot.name]
+        slot = task.slot
         for region in (task.base.region, self.controls.get(slot.name)):
             if region is not None:
                 await self.calls.grant(slot, region)
                 self.calls.pulled(region.nbytes)
-        request = self._request(task, buffer)
+        request = self.request(task)
         reply, _ = await self.calls.ask(slot, request, NEVER)
         asked = self._steps(slot, task.passes)
         if reply.opt_step != request.opt_step + reply.steps or reply.steps > asked:
@@ -218,6 +221,7 @@ class Exchange:
             opt_step=reply.opt_step,
             loss=reply.loss,
             cpu_s=reply.cpu_s,
+            commitment=reply.commitment,
         )
         return await self.copied(task.network, update) if task.copied else update
 
@@ -242,13 +246,14 @@ class Exchange:
         await self._context.offload(_admit, update.slot, network, state, update.digest)
         return replace(update, state=state)
 
-    def _request(self, task: Task, buffer: Buffer) -> Train:
+    def request(self, task: Task) -> Train:
+        """A task as its prepared worker is asked to do it."""
         return Train(
             network=TRAINING,
             base=task.base.key,
             opt_step=task.opt_step,
             shard=self._shards[task.slot.name].key,
-            publish=buffer.key,
+            publish=self._buffers[task.slot.name].key,
             optimizer=task.network.optimizer,
             learning_rate=self._recipe.learning_rate,
             batch_size=self._recipe.batch_size,
@@ -258,7 +263,16 @@ class Exchange:
             class_weight=self._recipe.class_weight,
             proximal_mu=self._recipe.proximal_mu,
             control=self.controls[task.slot.name].key if task.slot.name in self.controls else None,
+            proof=task.proof,
         )
+
+    def control_region(self, slot: str) -> Region | None:
+        """What corrects a worker's gradients in this round; None without SCAFFOLD."""
+        return self.controls.get(slot)
+
+    def shard_region(self, slot: str) -> Region:
+        """The rows of a prepared worker, as the engine wrote them."""
+        return self._shards[slot]
 
     async def cancel(self, slot: Slot) -> None:
         """End a worker's training; one that does not obey is frozen and gets killed."""
@@ -328,13 +342,18 @@ class Exchange:
         former = self._buffers.pop(slot.name, None)
         if former is not None:
             former.close()
-        layout = [
-            ("params", "f4", (network.plan.n_params,)),
-            ("buffers", "f4", (network.plan.n_buffers,)),
-            *((name, "f4", (network.plan.n_params,)) for name in MOMENTS[network.optimizer]),
-        ]
+        layout = state_layout(network)
         self._buffers[slot.name] = self._context.runtime.buffer(f"publish:{slot.name}", layout)
         return self._buffers[slot.name]
+
+
+def state_layout(network: NetworkGroup) -> list[tuple[str, str, tuple[int, ...]]]:
+    """Arrays of a whole state of training, as (name, dtype, shape)."""
+    return [
+        ("params", "f4", (network.plan.n_params,)),
+        ("buffers", "f4", (network.plan.n_buffers,)),
+        *((name, "f4", (network.plan.n_params,)) for name in MOMENTS[network.optimizer]),
+    ]
 
 
 def mean_loss(updates: Sequence[Update]) -> float | None:

@@ -207,6 +207,7 @@ class Retraining:
                 await self.between()
                 await rounds.admit_members()
                 await rounds.run(partial(_advance, rounds, number))
+                self.training.count_proofs(rounds.take_proofs(), committed=True)
                 goes_on = await after(number, rounds.networks)
                 self.cluster.changed()
                 if not goes_on:
@@ -216,6 +217,7 @@ class Retraining:
             with anyio.CancelScope(shield=True):
                 if not done:
                     await rounds.cancel()
+                self.training.count_proofs(rounds.take_proofs(), committed=False)
                 await rounds.release()
         return rounds.networks
 

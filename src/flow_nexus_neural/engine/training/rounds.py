@@ -12,6 +12,7 @@ import anyio
 
 from flow_nexus_neural.coordination.consensus.gossip import GossipPolicy
 from flow_nexus_neural.coordination.consensus.registry import policy_in_force
+from flow_nexus_neural.coordination.proof_record import ProvedExchange
 from flow_nexus_neural.data.partition import Shards
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.engine.live import LiveCluster
@@ -26,6 +27,7 @@ from flow_nexus_neural.engine.training.delivery import Delivery
 from flow_nexus_neural.engine.training.exchange import Exchange, Recipe
 from flow_nexus_neural.engine.training.gossip import Gossip
 from flow_nexus_neural.engine.training.left_out import LeftOut
+from flow_nexus_neural.engine.training.proofs import Proofs
 from flow_nexus_neural.engine.training.strategies import (
     ClientHistory,
     RoundSetting,
@@ -98,6 +100,11 @@ class Rounds:
         self._gossip = (
             Gossip(self.cluster, self.exchange, self.policy, self.left_out)
             if isinstance(self.policy, GossipPolicy)
+            else None
+        )
+        self.proofs = (
+            Proofs(self.cluster, self.exchange, self.left_out, course.run)
+            if self.cluster.spec.consensus == "proof-of-learning"
             else None
         )
         self._groups = dict(self.shards.groups)
@@ -217,6 +224,10 @@ class Rounds:
                 return network
         return None
 
+    def take_proofs(self) -> tuple[ProvedExchange, ...]:
+        """The exchanges proved since this was last called; none under other modes."""
+        return self.proofs.take() if self.proofs is not None else ()
+
     def rows_trained(self, updates: Sequence[Update]) -> int:
         """Rows that updates were trained on; fewer than their shards if they were limited in steps."""
         config = self.course.config
@@ -234,7 +245,7 @@ class Rounds:
             slot
             for slot in self.cluster.slots.of_role("worker")
             if (slot.healthy or slot.name in owners)
-            and slot.state != "failed_permanently"
+            and slot.state not in ("failed_permanently", "quarantined")
             and self._joins(slot)
         ]
         # A single process keeps its rows: newcomers only serve what it learns.
@@ -256,6 +267,8 @@ class Rounds:
 
     async def release(self) -> None:
         """Make nodes forget their rows; they release the regions before the engine closes its own."""
+        if self.proofs is not None:
+            await self.proofs.close()
         await self.exchange.release(list(self.cluster.slots))
         if self.combiner.trusted is not None:
             await self.combiner.trusted.release()
@@ -309,6 +322,7 @@ class Rounds:
                 left_out=self.left_out,
                 audited=self.cluster.spec.consensus == "proof-of-learning",
             ),
+            proofs=self.proofs,
         )
 
     def _moved_on(self, network: NetworkGroup, state: ModelState) -> NetworkGroup:

@@ -145,6 +145,7 @@ class TrainingRun:
             train_loss=mean_loss(work.updates),
             began_s=began_s,
             bytes_before=bytes_before,
+            proofs=rounds.take_proofs(),
         )
         data = (self.preparation.data.schema, self.preparation.dataset)
         rounds.networks = await commit_round(cluster, self.training, candidate, self._judge, data)
@@ -203,6 +204,7 @@ class TrainingRun:
         if not self.interrupted:  # else the nodes are stopped anyway
             await self.rounds.release()
             await self._judge.evaluator.release()
+        training.count_proofs(self.rounds.take_proofs(), committed=False)
         self.rounds.close()
         self._judge.evaluator.close()
         training.end(status, error, self.context.timestamp())

@@ -21,6 +21,7 @@ from flow_nexus_neural.engine.training.delivery import Delivery
 from flow_nexus_neural.engine.training.exchange import Exchange, Task
 from flow_nexus_neural.engine.training.gossip import Gossip
 from flow_nexus_neural.engine.training.left_out import LeftOut
+from flow_nexus_neural.engine.training.proofs import Proofs
 from flow_nexus_neural.engine.versions.aggregate import Aggregated
 from flow_nexus_neural.errors import NoWorkers
 from flow_nexus_neural.kernels.seeds import seed64
@@ -55,6 +56,7 @@ class RoundSetting:
         run: Root of every seed of the training.
         groups: Capability group of each slot.
         delivery: The way that updates take to become the next state of a network group.
+        proofs: Under proof-of-learning, who admits updates; None under other modes.
     """
 
     context: EngineContext
@@ -67,6 +69,7 @@ class RoundSetting:
     pace: Pace
     left_out: LeftOut
     delivery: Delivery | Gossip
+    proofs: Proofs | None = None
 
 
 @dataclass(frozen=True)
@@ -226,6 +229,8 @@ async def _exchange(
             )
             for slot, network in members
         ]
+        if setting.proofs is not None:
+            tasks = await setting.proofs.ordered(tasks)
         collected = await collect(
             setting.exchange,
             tasks,
@@ -234,6 +239,8 @@ async def _exchange(
             left_out=setting.left_out,
             context=setting.context,
         )
+        if setting.proofs is not None:
+            collected = await setting.proofs.admitted(tasks, collected, least=setting.least_workers)
     work = RoundWork({}, collected.updates, collected.excluded)
     for key, network in networks.items():
         own = [update for update in collected.updates if update.slot in network.slots]

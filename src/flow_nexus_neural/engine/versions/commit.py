@@ -12,6 +12,7 @@ from types import MappingProxyType
 import anyio
 from pydantic import JsonValue
 
+from flow_nexus_neural.coordination.proof_record import ProvedExchange
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.raft.gate import agree
@@ -43,6 +44,7 @@ class Candidate:
         evidence: Numbers that explain the aggregation, by network group.
         began_s: Start of the round.
         bytes_before: Communication counted before the round.
+        proofs: Of the updates, under proof-of-learning; those of failed tries of the round come first.
     """
 
     number: int
@@ -55,6 +57,7 @@ class Candidate:
     train_loss: float | None
     began_s: float
     bytes_before: int
+    proofs: Sequence[ProvedExchange] = ()
 
 
 async def commit_round(
@@ -91,6 +94,7 @@ async def commit_round(
     digest = model_digest({key: network.digest or "" for key, network in networks.items()})
     advance = training.advance.after(point, sum(u.steps for u in candidate.updates), digest)
     advance = advance.with_scrutiny(candidate.evidence, candidate.excluded.keys())
+    advance = advance.with_proofs(candidate.proofs, committed=True)
     former = cluster.committed
     committed = CommittedVersion(
         version=version,
@@ -346,11 +350,13 @@ def _round_entry(
     ]
     excluded = {s: why for s, why in candidate.excluded.items() if s in network.slots}
     evidence = candidate.evidence.get(network.key)
+    proofs = [one for one in candidate.proofs if one.concerns(network.slots)]
     return {
         **version_entry(cluster, network, version, candidate.rule, contributors, excluded),
         "round": candidate.number,
         "training_id": training.training_id,
         **({"evidence": dict(evidence)} if evidence else {}),
+        **({"proofs": [one.to_json(network.slots) for one in proofs]} if proofs else {}),
         "train_loss": candidate.train_loss,
     }
 

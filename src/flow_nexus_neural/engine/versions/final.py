@@ -110,7 +110,7 @@ async def commit_refit(
         networks=stored,
         bundle=replace(last.bundle, version=version, digests=plain.digests, parity=plain.parity),
         recent=recent_files(last, stored, cluster.context.settings.checkpoint_keep),
-        evaluated={key: replace(n, state=None) for key, n in last.networks.items()},
+        evaluated={key: network.without_state() for key, network in last.networks.items()},
     )
     training.note_refit(state="done", model_version=version)
     training.note_result(

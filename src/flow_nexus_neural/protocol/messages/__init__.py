@@ -13,6 +13,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from flow_nexus_neural.protocol.messages.commitments import Commitment, ProofOrder
 from flow_nexus_neural.protocol.messages.folding import (
     MAX_PARTS,
     MAX_SOURCES,
@@ -29,6 +30,12 @@ from flow_nexus_neural.protocol.messages.links import (
     Sight,
 )
 from flow_nexus_neural.protocol.messages.memory import Grant, Revoke, Shutdown
+from flow_nexus_neural.protocol.messages.proofs import (
+    Reexecute,
+    Reexecuted,
+    Reveal,
+    Revealed,
+)
 from flow_nexus_neural.protocol.messages.raft import RaftHeld, RaftHold, RaftStep, RaftStepped
 from flow_nexus_neural.protocol.messages.replies import (
     Built,
@@ -74,6 +81,8 @@ Reply = Annotated[
     | Outputs
     | Observed
     | Folded
+    | Revealed
+    | Reexecuted
     | RaftStepped
     | RaftHeld
     | Failed,
@@ -96,6 +105,8 @@ ServiceRequest = (
     | Announce
     | Observe
     | Fold
+    | Reveal
+    | Reexecute
     | RaftStep
     | RaftHold
 )
@@ -117,6 +128,7 @@ __all__ = [
     "Built",
     "Cancel",
     "ClassWeight",
+    "Commitment",
     "Digest",
     "Done",
     "Failed",
@@ -136,13 +148,18 @@ __all__ = [
     "Ping",
     "Pong",
     "Predict",
+    "ProofOrder",
     "RaftHeld",
     "RaftHold",
     "RaftStep",
     "RaftStepped",
     "Ready",
+    "Reexecute",
+    "Reexecuted",
     "Reply",
     "Request",
+    "Reveal",
+    "Revealed",
     "Revoke",
     "Seed",
     "ServiceRequest",

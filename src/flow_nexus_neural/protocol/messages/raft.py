@@ -27,14 +27,12 @@ from flow_nexus_neural.protocol.raft_records import (
     Snapshot,
     Voters,
 )
+from flow_nexus_neural.vocabulary import RaftRefusal, RaftRole
 
 MAX_STEP_MS = 60_000
 MAX_MESSAGES = 64
 """Most messages that a step brings, or that it leaves behind."""
 
-Refused = Literal[
-    "not_leader", "handing_over", "own_term", "change_pending", "more_than_one", "no_voters"
-]
 Messages = Annotated[tuple[Message, ...], Field(max_length=MAX_MESSAGES)]
 
 
@@ -78,13 +76,13 @@ class RaftStepped(Frozen):
     log: LogChange | None
     outbox: Messages
     term: Count
-    role: Literal["follower", "precandidate", "candidate", "leader"]
+    role: RaftRole
     leader: Name | None
     commit: Count
     last: Count
     matched: Annotated[dict[Name, Count], Field(max_length=2 * MAX_VOTERS)]
     appended: Appended | None
-    refused: Refused | None
+    refused: RaftRefusal | None
 
 
 class RaftStep(AnsweredBy[RaftStepped]):

@@ -7,6 +7,7 @@ from pydantic import Field
 from flow_nexus_neural.protocol.arrays import (
     Count,
 )
+from flow_nexus_neural.protocol.messages.commitments import Commitment
 from flow_nexus_neural.protocol.messages.values import (
     MAX_CPU_S,
     MAX_LOSS,
@@ -81,6 +82,7 @@ class Trained(Frozen):
         loss: Mean training loss over the rows seen, each times its class weight; None when it was not finite.
         steps: Optimiser steps done in this request.
         cpu_s: CPU seconds they took.
+        commitment: Present exactly if the request ordered a proof.
     """
 
     kind: Literal["trained"] = "trained"
@@ -89,6 +91,7 @@ class Trained(Frozen):
     steps: Count
     opt_step: Count
     cpu_s: Annotated[float, Field(ge=0, le=MAX_CPU_S)]
+    commitment: Commitment | None = None
 
 
 class Outputs(Frozen):

@@ -12,6 +12,7 @@ from flow_nexus_neural.protocol.arrays import (
     rows_of,
 )
 from flow_nexus_neural.protocol.contract import AnsweredBy, NodeRecord
+from flow_nexus_neural.protocol.messages.commitments import ProofOrder
 from flow_nexus_neural.protocol.messages.replies import (
     Built,
     Done,
@@ -123,6 +124,7 @@ class Train(AnsweredBy[Trained]):
         dropout_seed: Seed of all random numbers of the training except the order of rows.
         feature_dropout: Probability with which each feature group of a row is set to 0 (its mean).
         class_weight: What the loss of a row is multiplied by, by its class index; empty for 1.
+        proof: Asks for a commitment to the states between segments of the steps; None for none.
         proximal_mu: Weight of FedProx's term: `proximal_mu` (params - base's params) is added to every
             gradient, and the learning rate is at most 1 / `proximal_mu`.
         control: Region with `correction` [n_params] f4, which SCAFFOLD adds to every gradient; None for none.
@@ -143,12 +145,19 @@ class Train(AnsweredBy[Trained]):
     dropout_seed: Seed
     feature_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     class_weight: Annotated[tuple[ClassWeight, ...], Field(max_length=64)] = ()
+    proof: ProofOrder | None = None
     proximal_mu: ProximalMu = 0.0
     control: Name | None = None
 
     @override
     def region_filled(self) -> str:
         return self.publish
+
+    @override
+    def fault_of(self, reply: Trained) -> str | None:
+        if (reply.commitment is None) != (self.proof is None):
+            return "a commitment comes exactly if one was ordered"
+        return None
 
 
 class Infer(AnsweredBy[Outputs]):

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from flow_nexus_neural.coordination.proof_record import ProofRecord
 from flow_nexus_neural.engine.nodes.guarantees import guarantees
 from tests.unit.engine.building import cluster_state, live, slot, training
 
@@ -46,14 +47,6 @@ def test_gossip_holds_where_two_can_mix_whoever_trains(method, holds):
         made.slots[name].fail("dead")
     made.context.runtime = system(peer_views=True)
     assert guarantees(made).holds is False
-
-
-@pytest.mark.parametrize("mode", ["proof-of-learning"])
-def test_no_mode_claims_to_hold_before_it_is_built(mode):
-    found = guarantees(cluster(*(f"worker-{n}" for n in range(7)), consensus=mode))
-    assert (found.mode, found.holds, found.f_tolerated) == (mode, False, 0)
-    assert found.condition
-    assert found.reason == f"{mode} admission is not part of this version"
 
 
 def test_raft_holds_while_more_than_half_of_those_that_would_vote_live():
@@ -113,11 +106,31 @@ def test_what_the_latest_training_was_asked_decides(changes, holds, f):
 def test_who_sees_the_held_out_rows_is_named_a_validator_where_there_is_one():
     assert guarantees(cluster()).trusted == ["engine"]
     assert guarantees(cluster("worker-1", "worker-0")).trusted == ["engine", "worker-0"]
-    made = cluster("worker-0", "validator-0", "validator-1")
+    made = cluster("worker-0", "validator-0", "validator-1", consensus="raft")
     assert guarantees(made).trusted == ["engine", "validator-0"]
     made.slots["validator-0"].fail("dead")
     assert guarantees(made).trusted == ["engine", "validator-1"]
     assert any("validator-1 receives the held-out rows" in note for note in guarantees(made).notes)
+
+
+def test_under_proof_of_learning_whoever_repeats_segments_is_trusted():
+    made = cluster("worker-0", "validator-0", "validator-1", "aggregator-0")
+    assert guarantees(made).trusted == ["engine", "validator-0", "validator-1"]
+    for name in ("validator-0", "validator-1"):
+        made.slots[name].fail("dead")
+    assert guarantees(made).trusted == ["engine", "aggregator-0", "worker-0"]
+
+
+def test_a_training_of_a_version_without_proofs_leaves_no_guarantee():
+    made = cluster("worker-0", "worker-1")
+    former = training()
+    former.advance = replace(former.advance, rounds_done=2)
+    made.state.add_training(former, new_networks=1)
+    assert "train again" in guarantees(made).reason
+    proved = ProofRecord(verified_rounds=2, detection=0.25)
+    former.advance = replace(former.advance, proofs=proved)
+    assert guarantees(made).holds
+    assert any("0.25" in note for note in guarantees(made).notes)
 
 
 def test_nobody_is_trusted_who_is_dead():
@@ -126,7 +139,7 @@ def test_nobody_is_trusted_who_is_dead():
 
 
 def test_the_rule_is_that_of_the_latest_training():
-    made = cluster("worker-0", "worker-1", "worker-2")
+    made = cluster("worker-0", "worker-1", "worker-2", consensus="raft")
     assert any("row-weighted average" in note for note in guarantees(made).notes)
     assert any("one lying worker can still spoil" in note for note in guarantees(made).notes)
     robust = training()

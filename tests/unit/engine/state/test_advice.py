@@ -72,3 +72,13 @@ def test_what_else_is_wrong_is_told_where_no_node_is_missing():
 
 def test_many_nodes_are_counted():
     assert "and 2 more" in told(*(slot(f"worker-{n}", state="failed") for n in range(10)))
+
+
+def test_a_quarantined_node_is_told_apart_from_a_failed_one():
+    caught, failed = slot("worker-0", state="quarantined"), slot("worker-1", state="failed")
+    texts = failure_warnings(iter([caught, failed]))
+    assert [text.split()[:2] for text in texts] == [
+        ["worker-1", "failed;"],
+        ["worker-0", "quarantined,"],
+    ]
+    assert all("neural_node_deploy" in text for text in texts)

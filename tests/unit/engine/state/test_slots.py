@@ -228,6 +228,30 @@ def test_the_census_counts_the_healthy_of_all_by_role():
     assert made.census() == "1 of 2 workers, 1 of 1 validators"
 
 
+def test_a_quarantined_slot_stays_so_until_it_is_started_again():
+    one = healthy()
+    one.quarantine("proof of learning invalid")
+    one.quarantine("once more")
+    assert (one.state, one.healthy, one.lost) == ("quarantined", False, True)
+    with pytest.raises(InvalidState):
+        one.move("healthy")
+    one.begin_start()
+    assert one.state == "recovering"
+
+
+def test_validators_judge_proofs_and_without_them_whoever_does_not_train():
+    made = SlotBook()
+    for name in ("worker-0", "parameter_server-0", "aggregator-0", "validator-0", "validator-1"):
+        made.add(healthy(name))
+    assert [one.name for one in made.verifiers()] == ["validator-0", "validator-1"]
+    for name in ("validator-0", "validator-1"):
+        made[name].fail("dead")
+    assert [one.name for one in made.verifiers()] == ["parameter_server-0", "aggregator-0"]
+    for name in ("parameter_server-0", "aggregator-0"):
+        made[name].fail("dead")
+    assert made.verifiers() == []
+
+
 def test_the_weights_that_a_process_was_offered_are_forgotten_with_it_and_are_not_endless():
     made = healthy()
     for k in range(MAX_OFFERED + 3):

@@ -68,6 +68,7 @@ async def test_each_reason_for_the_engine_is_told(tmp_path):
         assert "not connected" in how.detour(START)
         await w.connect("star")
         assert "hub" in how.detour(START)
+        await w.connect("ring")
         assert "fewer than two" in how.detour(replace(START, slots=("worker-0",)))
 
 

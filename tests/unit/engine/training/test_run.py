@@ -66,15 +66,16 @@ async def test_the_end_is_durable_and_nothing_of_it_is_left_in_the_nodes(tmp_pat
     services = []
 
     def make(spec):
-        services.append(LinearService())
-        return services[-1]
+        services.append((spec.slot, LinearService()))
+        return services[-1][1]
 
     async with running(tmp_path, 2, service=make, ports=PORTS) as w:
         training = await w.train()
         (row,) = (await w.engine.context.store.load()).trainings
         assert (row.status, row.ended_at) == ("completed", training.ended_at)
         assert w.cluster.run is None
-        kept = {key.partition(":")[0] for service in services for key in service.regions}
+        members = [service for slot, service in services if slot in w.slots.names()]
+        kept = {key.partition(":")[0] for service in members for key in service.regions}
         assert not kept & {"shard", "publish", "base", "weights"}
 
 

@@ -151,7 +151,9 @@ async def test_the_policy_decides_what_the_updates_become(tmp_path):
         found = await one_round(w, federated_round, policy=CoordinateMedian())
         own = np.stack([update.state.params for update in found.work.updates])
         np.testing.assert_allclose(found.params, np.median(own, axis=0), rtol=1e-5)
-        assert found.work.evidence == {"c0": {"f": 1, "shortened": []}}
+        evidence = found.work.evidence["c0"]
+        assert (evidence["rule"], evidence["f"]) == ("coordinate_median", 1)
+        assert evidence["distance"].keys() == set(NAMES)
 
 
 async def test_only_as_many_clients_are_asked_as_wanted_and_it_is_remembered(tmp_path):

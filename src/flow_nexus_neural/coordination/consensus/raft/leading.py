@@ -14,13 +14,9 @@ from flow_nexus_neural.coordination.consensus.raft.quorum import committed_index
 from flow_nexus_neural.coordination.consensus.raft.state import Peer, VoterState, acknowledgeable
 from flow_nexus_neural.coordination.consensus.raft.timing import ELECTION_MS, HEARTBEAT_MS
 from flow_nexus_neural.protocol.raft_records import MAX_BATCH, LogEntry, Message, Needs
+from flow_nexus_neural.vocabulary import RaftRefusal
 
 Asked = Literal["prevote", "vote"]
-Refused = Literal[
-    "not_leader", "handing_over", "own_term", "change_pending", "more_than_one", "no_voters"
-]
-"""Why a leader does not append: it is none, its successor takes over, it has committed nothing of its term
-yet, an earlier change is not committed, or the change is of more than one voter or leaves none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +37,7 @@ def begin(state: VoterState) -> None:
     _append(state, LogEntry(first, state.term))
 
 
-def propose(state: VoterState, body: str, needs: Needs) -> Appended | Refused:
+def propose(state: VoterState, body: str, needs: Needs) -> Appended | RaftRefusal:
     """Append a record; it is committed once a majority acknowledged it."""
     refused = _refusal(state)
     if refused is not None:
@@ -49,7 +45,7 @@ def propose(state: VoterState, body: str, needs: Needs) -> Appended | Refused:
     return _append(state, LogEntry(_next(state), state.term, "record", body, needs))
 
 
-def change(state: VoterState, voters: Collection[str]) -> Appended | Refused:
+def change(state: VoterState, voters: Collection[str]) -> Appended | RaftRefusal:
     """Append a configuration, which is in force at once. It may differ in one voter.
 
     Source: Ongaro's thesis, section 4.1; with the erratum of 2015 (raft-dev, "bug in single-server membership
@@ -75,7 +71,7 @@ def change(state: VoterState, voters: Collection[str]) -> Appended | Refused:
     return _append(state, entry)
 
 
-def hand_over(state: VoterState, to: str) -> Refused | None:
+def hand_over(state: VoterState, to: str) -> RaftRefusal | None:
     """Let another voter be elected without waiting, once it has the whole log (thesis, section 3.10)."""
     refused = _refusal(state)
     if refused is not None:
@@ -204,7 +200,7 @@ def _next(state: VoterState) -> int:
     return state.log.last_index + 1
 
 
-def _refusal(state: VoterState) -> Refused | None:
+def _refusal(state: VoterState) -> RaftRefusal | None:
     if state.role != "leader":
         return "not_leader"
     return "handing_over" if state.handing_to is not None else None

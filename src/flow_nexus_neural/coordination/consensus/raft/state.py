@@ -1,14 +1,12 @@
 """What a voter knows, and the few things that its every role does with it."""
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from flow_nexus_neural.coordination.consensus.raft.log import RaftLog
 from flow_nexus_neural.coordination.consensus.raft.quorum import majority
 from flow_nexus_neural.coordination.consensus.raft.timing import Timers
 from flow_nexus_neural.protocol.raft_records import HardState, LogEntry, Message
-
-Role = Literal["follower", "precandidate", "candidate", "leader"]
+from flow_nexus_neural.vocabulary import RaftRole
 
 
 @dataclass(slots=True)
@@ -46,7 +44,7 @@ class VoterState:
     log: RaftLog
     hard: HardState
     timers: Timers
-    role: Role = "follower"
+    role: RaftRole = "follower"
     leader: str | None = None
     commit: int = 0
     held: frozenset[str] = frozenset()

@@ -19,9 +19,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from flow_nexus_neural.coordination.consensus.raft import election, following, leading
-from flow_nexus_neural.coordination.consensus.raft.leading import Appended, Refused
+from flow_nexus_neural.coordination.consensus.raft.leading import Appended
 from flow_nexus_neural.coordination.consensus.raft.log import RaftLog
-from flow_nexus_neural.coordination.consensus.raft.state import Role, VoterState
+from flow_nexus_neural.coordination.consensus.raft.state import VoterState
 from flow_nexus_neural.coordination.consensus.raft.timing import Timers
 from flow_nexus_neural.protocol.raft_records import (
     HardState,
@@ -31,8 +31,9 @@ from flow_nexus_neural.protocol.raft_records import (
     Records,
     Snapshot,
 )
+from flow_nexus_neural.vocabulary import RaftRefusal, RaftRole
 
-__all__ = ["Appended", "Output", "RaftVoter", "Refused", "Role"]
+__all__ = ["Appended", "Output", "RaftVoter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class RaftVoter:
         self._durable = records.hard
 
     @property
-    def role(self) -> Role:
+    def role(self) -> RaftRole:
         """What it is in its term."""
         return self._state.role
 
@@ -145,15 +146,15 @@ class RaftVoter:
         elif message.term == state.term:
             self._in_term(message)
 
-    def propose(self, body: str, needs: Needs = ()) -> Appended | Refused:
+    def propose(self, body: str, needs: Needs = ()) -> Appended | RaftRefusal:
         """Append a record, as the leader."""
         return leading.propose(self._state, body, needs)
 
-    def change(self, voters: Collection[str]) -> Appended | Refused:
+    def change(self, voters: Collection[str]) -> Appended | RaftRefusal:
         """Append a configuration that differs in one voter, as the leader."""
         return leading.change(self._state, voters)
 
-    def hand_over(self, to: str) -> Refused | None:
+    def hand_over(self, to: str) -> RaftRefusal | None:
         """Let another voter lead, as the leader."""
         return leading.hand_over(self._state, to)
 

@@ -90,6 +90,42 @@ class StoredScrutiny(Stored):
     clients: dict[str, tuple[str, ...]] = {}
 
 
+class StoredStanding(Stored):
+    """What the proofs of one worker's updates were."""
+
+    segments: int = 0
+    challenged: int = 0
+    verified: int = 0
+    failed: int = 0
+    unavailable: int = 0
+    strikes: int = 0
+    last_reason: str | None = None
+
+
+class StoredCost(Stored):
+    """Processor seconds of proofs."""
+
+    training_s: float = 0.0
+    committing_s: float = 0.0
+    repeating_s: float = 0.0
+    challenged: int = 0
+    updates: int = 0
+    steps: int = 0
+    states: int = 0
+
+
+class StoredProofs(Stored):
+    """What the proofs of a training's updates showed, by slot and as a whole."""
+
+    verified_rounds: int = 0
+    excluded_updates: int = 0
+    detection: float | None = None
+    cost: StoredCost = StoredCost()
+    seconds: float = 0.0
+    verifiers: tuple[str, ...] = ()
+    workers: dict[str, StoredStanding] = {}
+
+
 class StoredGossip(Stored):
     """What the barriers of a training under gossip saw."""
 
@@ -118,6 +154,7 @@ class StoredProgress(StoredPart):
     best_loss: float | None = None
     steps: int = 0
     scrutiny: StoredScrutiny = StoredScrutiny()
+    proofs: StoredProofs = StoredProofs()
     gossip: StoredGossip = StoredGossip()
     digest_before: str | None = None
     digest_after: str | None = None

@@ -2,11 +2,14 @@
 
 from flow_nexus_neural.engine.storage.persisted.reading import read
 from flow_nexus_neural.engine.storage.persisted.training_shapes import (
+    StoredCost,
     StoredGossip,
     StoredProgress,
+    StoredProofs,
     StoredRound,
     StoredScrutiny,
     StoredSeen,
+    StoredStanding,
 )
 
 
@@ -26,6 +29,18 @@ def test_how_far_apart_workers_were_is_kept_and_an_older_row_says_nothing_of_it(
 def test_a_round_that_measured_nothing_says_null():
     found = read(StoredRound, {"round": 3})
     assert (found.round, found.accuracy, found.train_loss) == (3, None, None)
+
+
+def test_what_proofs_showed_is_kept_with_the_progress_and_empty_where_it_was_not_stored():
+    proofs = StoredProofs(
+        verified_rounds=2,
+        detection=0.1,
+        cost=StoredCost(training_s=1.5, updates=6),
+        workers={"worker-1": StoredStanding(segments=20, strikes=1, last_reason="late")},
+    )
+    progress = StoredProgress(rounds_done=2, proofs=proofs)
+    assert read(StoredProgress, progress.to_json()) == progress
+    assert read(StoredProgress, {"rounds_done": 2}).proofs == StoredProofs()
 
 
 def test_the_division_of_rows_is_kept_and_missing_in_older_rows():
