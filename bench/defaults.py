@@ -35,7 +35,7 @@ from tests.unit.data.regime_filter import regime_filter
 MARKET: Final = "crypto_market_historical_data"
 BUNDLED: Final = ("digits", "breast_cancer", "wine", "diabetes")
 OTHER_MARKETS: Final = tuple(f"{MARKET}#seed={seed}" for seed in (1, 2, 3, 4))
-"""The same generator with other seeds: one series of 320 test rows says little."""
+"""The same generator with other seeds: one series says little."""
 NAMES: Final = (*BUNDLED, *TABLES, MARKET, *OTHER_MARKETS)
 MARKET_WORKERS: Final = 3
 

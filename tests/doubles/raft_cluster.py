@@ -260,9 +260,23 @@ class RaftCluster:
             return
         proposal.acknowledged = self.now
         self.acknowledged.append(proposal)
-        holders = [name for name in voter.voters if self.holds_from(name, proposal.index)]
-        if len(holders) <= len(voter.voters) // 2:
+        # Whoever sees the commit may have a later configuration in its log than the one that decided.
+        configurations = [voter.voters, self.voters_at(voter.log, proposal.index)]
+        if not any(self.most_hold(voters, proposal.index) for voters in configurations):
             raise Violation(f"seed {self.seed}: committed without the weights")
+
+    @staticmethod
+    def voters_at(log, index):
+        """The configuration that a log had at an index."""
+        voters = log.snapshot.voters
+        for place in range(log.snapshot.index + 1, index + 1):
+            entry = log.entry(place)
+            voters = entry.voters if entry is not None and entry.kind == "voters" else voters
+        return voters
+
+    def most_hold(self, voters, index):
+        holders = [name for name in voters if self.holds_from(name, index)]
+        return len(holders) > len(voters) // 2
 
     def holds_from(self, name, index):
         """Whether a voter ever held the weights of a record at an index, or of a later one that it has."""

@@ -42,6 +42,11 @@ LEARNING_RATES: Final[dict[Optimizer, float]] = {
 SMALL_PARAMETERS: Final = 100_000
 LARGE_FACTOR: Final = 0.5
 """Of the learning rate for networks with more parameters than those of size base."""
+NARROW_PARAMETERS: Final = 20_000
+"""Of a network for sequences, up to which it takes fewer steps that are larger: on the synthetic market it
+comes as far with them, and its steps are what a training costs."""
+NARROW_FACTOR: Final = 2.0
+"""Of the learning rate for these."""
 
 STEPS_PER_EPOCH: Final = 20
 """Steps of an epoch below which batches become smaller."""
@@ -57,17 +62,26 @@ STEPS_UNCHECKED: Final = 300
 """Optimiser steps without validation rows: enough to fit, too few to learn every row by heart."""
 SEQUENCE_STEPS: Final = 2_500
 """The same for sequences: fewer, yet enough rounds for patience to decide."""
+NARROW_STEPS: Final = 2_000
+"""The same for networks that take larger steps."""
 LEAST_EPOCHS: Final = 10
 MOST_EPOCHS: Final = 150
 PATIENCE: Final = 10
 """Rounds without a better validation loss that end a training whose rounds were not given."""
+SEQUENCE_PATIENCE_STEPS: Final = 1_500
+"""Steps that these rounds have at least on sequences: many workers make rounds of few steps, and the
+validation rows of a series are one short span of time, whose loss says little about the first steps.
+"""
 
 
 def learning_rate(scale: Scale) -> float:
     """Step size of the optimiser."""
-    return LEARNING_RATES[scale.optimizer] * (
-        LARGE_FACTOR if scale.parameters > SMALL_PARAMETERS else 1.0
-    )
+    factor = LARGE_FACTOR if scale.parameters > SMALL_PARAMETERS else 1.0
+    return LEARNING_RATES[scale.optimizer] * (NARROW_FACTOR if _is_narrow(scale) else factor)
+
+
+def _is_narrow(scale: Scale) -> bool:
+    return scale.has_sequence and scale.parameters <= NARROW_PARAMETERS
 
 
 def batch_size(scale: Scale) -> int:
@@ -85,6 +99,14 @@ def epochs(scale: Scale, batch: int, passes: int = 1) -> int:
     per_epoch = passes * -(-scale.shard_rows // batch)
     steps = STEPS if scale.has_validation else STEPS_UNCHECKED
     if scale.has_sequence:
-        steps = min(steps, SEQUENCE_STEPS)
+        steps = min(steps, NARROW_STEPS if _is_narrow(scale) else SEQUENCE_STEPS)
     wanted = -(-steps // max(1, per_epoch))
     return min(max(wanted, LEAST_EPOCHS), MOST_EPOCHS, EPOCHS.high)
+
+
+def patience(scale: Scale, batch: int, passes: int = 1) -> int:
+    """Rounds of `passes` passes each, without a better validation loss, that end the training."""
+    if not scale.has_sequence:
+        return PATIENCE
+    per_round = passes * -(-scale.shard_rows // batch)
+    return max(PATIENCE, -(-SEQUENCE_PATIENCE_STEPS // max(1, per_round)))

@@ -15,15 +15,16 @@ from flow_nexus_neural.data.column_names import (
     outcomes_among,
 )
 from flow_nexus_neural.data.dates import is_date
+from flow_nexus_neural.data.price_level import LEVEL, left_out, wandering_level
 from flow_nexus_neural.data.row_numbers import ROW_NUMBER, groups_of_rows, names_rows, numbers_rows
+from flow_nexus_neural.data.symbols import symbols_in
 from flow_nexus_neural.data.table import Column, Indices, Table, TextColumn
 from flow_nexus_neural.data.target_choice import default_target
 from flow_nexus_neural.data.time_columns import TimeRole, find_time
 from flow_nexus_neural.data.vectors import group_vectors, step_of
-from flow_nexus_neural.errors import InvalidArguments, InvalidDataset, LimitExceeded
+from flow_nexus_neural.errors import InvalidArguments, InvalidDataset
 
 MAX_LEVELS = 16
-MAX_SYMBOLS = 1_024
 LABEL_LIKE = "label-like"
 
 
@@ -95,8 +96,7 @@ def lay_out(table: Table, choice: ColumnChoice) -> Layout:
     times = () if time is None else time.names
     excluded.extend({"name": name, "reason": "time"} for name in times)
     symbol_name = _symbol_name(columns, choice)
-    symbols, symbol_of = _symbols(columns, symbol_name, table.rows)
-    _check_symbols(symbols, symbol_name)
+    symbols, symbol_of = symbols_in(columns, symbol_name, table.rows)
     if symbol_name is not None:
         excluded.append({"name": symbol_name, "reason": "routing"})
     groups = groups_of_rows(table.client_of, table.in_test, symbol_of if symbols else None)
@@ -114,6 +114,14 @@ def lay_out(table: Table, choice: ColumnChoice) -> Layout:
         warnings.extend(_overlooked_dates(candidates))
     features, unused = _usable(candidates, choice, target, groups, warnings, todays=todays)
     excluded.extend(unused)
+    reach = choice.given_reach if target == choice.given_target else 0
+    level = wandering_level(
+        features, vector, choice.features or (), of_a_move=target is None or reach > 0
+    )
+    if level is not None:
+        del features[level]
+        excluded.append({"name": level, "reason": LEVEL})
+        warnings.append(left_out(level))
     _check_features(features, excluded)
     return Layout(
         features=features,
@@ -123,7 +131,7 @@ def lay_out(table: Table, choice: ColumnChoice) -> Layout:
         price=price,
         price_column=None if price is None else columns[price],
         horizon=horizon,
-        given_reach=choice.given_reach if target == choice.given_target else 0,
+        given_reach=reach,
         time=None if time is None else time.times,
         symbols=symbols,
         symbol_of=symbol_of,
@@ -131,15 +139,6 @@ def lay_out(table: Table, choice: ColumnChoice) -> Layout:
         warnings=warnings,
         dated=time is not None and time.dated,
     )
-
-
-def _check_symbols(symbols: Collection[str], column: str | None) -> None:
-    """Raises `LimitExceeded` for too many."""
-    if len(symbols) > MAX_SYMBOLS:
-        raise LimitExceeded(
-            f"column '{column}' names {len(symbols)} symbols; the limit is {MAX_SYMBOLS}",
-            hint="use fewer symbols, or rename the column if it is none",
-        )
 
 
 def _check_features(features: Collection[str], excluded: Sequence[Mapping[str, str]]) -> None:
@@ -278,27 +277,6 @@ def _horizon(choice: ColumnChoice, target: str | None, price: str | None) -> int
     if target == choice.given_target and choice.horizon == choice.given_reach:
         return 0
     return choice.horizon or 0
-
-
-def _symbols(
-    columns: dict[str, Column], name: str | None, rows: int
-) -> tuple[tuple[str, ...], NDArray[np.int32]]:
-    unknown = np.full(rows, -1, dtype=np.int32)
-    if name is None:
-        return (), unknown
-    column = columns[name]
-    if isinstance(column, TextColumn):
-        order = sorted(range(len(column.levels)), key=column.levels.__getitem__)
-        rank = np.empty(len(order) or 1, dtype=np.int32)
-        rank[order] = np.arange(len(order), dtype=np.int32)
-        symbols = tuple(column.levels[index] for index in order)
-        return symbols, np.where(column.codes < 0, np.int32(-1), rank[column.codes])
-    if column.ndim != 1:
-        return (), unknown
-    present = np.isfinite(column)
-    values, codes = np.unique(column[present], return_inverse=True)
-    unknown[present] = codes
-    return tuple(f"{value:.17g}" for value in values), unknown
 
 
 def _usable(

@@ -15,6 +15,8 @@ from flow_nexus_neural.data.table import Column, Table, TextColumn, table_from
 from flow_nexus_neural.errors import InvalidArguments, LimitExceeded
 from flow_nexus_neural.vocabulary import MIN_ROWS
 
+MARKET_ROWS = 2_000
+"""Of each symbol, where no number is given: the document's large networks train on so many in minutes."""
 STEPS = 50
 WARM_UP = 100
 EWMA_DECAY = 0.94
@@ -175,7 +177,7 @@ def _plain(inputs: NDArray[np.float64], target: NDArray[np.float64], name: str) 
 
 def _market(seed: int) -> Generator:
     source = "synthetic generator crypto_regime v1"
-    return Generator(_crypto_regime, NEXT_RETURN, 2_000, seed, source, len(MARKETS))
+    return Generator(_crypto_regime, NEXT_RETURN, MARKET_ROWS, seed, source, len(MARKETS))
 
 
 GENERATORS: dict[str, Generator] = {

@@ -3,10 +3,13 @@ import pytest
 from flow_nexus_neural.coordination.training_defaults import (
     LEAST_EPOCHS,
     MOST_EPOCHS,
+    PATIENCE,
+    SEQUENCE_PATIENCE_STEPS,
     Scale,
     batch_size,
     epochs,
     learning_rate,
+    patience,
 )
 
 
@@ -54,3 +57,22 @@ def test_optimisers_that_do_not_rescale_their_step_get_a_higher_rate():
 
 def test_large_networks_take_smaller_steps():
     assert learning_rate(scale(500, parameters=10**6)) == learning_rate(scale(500)) / 2
+
+
+def test_patience_on_sequences_is_a_number_of_steps_however_many_workers_share_the_rows():
+    for rows, passes in ((350, 1), (1_053, 1), (1_053, 2)):
+        of = scale(rows, has_sequence=True)
+        batch = batch_size(of)
+        per_round = passes * -(-rows // batch)
+        waited = patience(of, batch, passes) * per_round
+        assert SEQUENCE_PATIENCE_STEPS <= waited < SEQUENCE_PATIENCE_STEPS + per_round
+    assert patience(scale(100_000, has_sequence=True), 256) == PATIENCE
+    assert patience(scale(350), 16) == PATIENCE
+
+
+def test_a_narrow_network_for_sequences_takes_fewer_and_larger_steps():
+    narrow, wide = (scale(1_500, has_sequence=True, parameters=n) for n in (13_000, 50_000))
+    assert learning_rate(narrow) == 2 * learning_rate(wide)
+    assert steps(narrow) < 0.85 * steps(wide)
+    dense = scale(1_500, parameters=13_000)
+    assert learning_rate(dense) == learning_rate(wide)

@@ -3,11 +3,11 @@ import pytest
 
 from flow_nexus_neural.data.columns import (
     MAX_LEVELS,
-    MAX_SYMBOLS,
     ColumnChoice,
     find_column,
     lay_out,
 )
+from flow_nexus_neural.data.symbols import MAX_SYMBOLS
 from flow_nexus_neural.data.table import Table, TextColumn
 from flow_nexus_neural.errors import InvalidArguments, InvalidDataset, LimitExceeded
 from tests.unit.data.column_values import numbers, text

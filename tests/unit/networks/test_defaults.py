@@ -62,7 +62,9 @@ def test_a_small_transformer_is_narrow_where_a_step_has_few_channels():
     many = InputSpec(vector_length=0, n_scalars=8, window=8)
     assert default_layers("transformer", "base", "worker", 0, many)[0]["units"] == 64
     narrow = default_layers("transformer", "base", "worker", 0, CRYPTO)
-    assert (narrow[0]["units"], plan_of(narrow).n_params) == (16, 2_321)
+    kinds = ["lstm", "positional_encoding", "transformer_encoder", "dropout"]
+    assert [layer["type"] for layer in narrow] == kinds
+    assert (narrow[0]["units"], plan_of(narrow).n_params) == (32, 13_313)
     for architecture, model in (("transformer", "large"), ("rnn", "base"), ("hybrid", "base")):
         known = default_layers(architecture, model, "worker", 0, CRYPTO)
         assert known == default_layers(architecture, model, "worker", 0)

@@ -51,6 +51,7 @@ async def agree(
     if len(body) > MAX_BODY_CHARACTERS:
         body = record(version, parent, [_shortened(entry) for entry in entries])
     await group.commit(body, networks)
+    cluster.context.spawn(group.settle)
 
 
 async def await_majority(cluster: LiveCluster) -> None:

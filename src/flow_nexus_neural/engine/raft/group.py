@@ -23,7 +23,12 @@ from flow_nexus_neural.engine.raft.seat import Seat
 from flow_nexus_neural.engine.raft.weights import digests_of, hand_out, take_back
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
-from flow_nexus_neural.errors import ConsensusUnavailable, StoreCorrupt, UpdateRejected
+from flow_nexus_neural.errors import (
+    ConsensusUnavailable,
+    StoreCorrupt,
+    StoreUnavailable,
+    UpdateRejected,
+)
 from flow_nexus_neural.protocol.messages.raft import Compacted, Proposed
 from flow_nexus_neural.protocol.raft_records import Records, Snapshot
 
@@ -59,6 +64,7 @@ class VoterGroup:
         self._damage: str | None = None
         self._refused: str | None = None
         self._loaded = False
+        self._networks: Mapping[str, NetworkGroup] = {}
         self._led: tuple[int, str] | None = None
         self._turn = anyio.Lock()
 
@@ -148,11 +154,18 @@ class VoterGroup:
                     hint="start the training again: it goes on from the version in force",
                 )
             self.commit_ms = (self.cluster.clock() - began_s) * 1e3
-            # Whoever votes on the next record: this one is committed.
-            with suppress(ConsensusUnavailable):
-                await self._reconfigure(self._candidates(), networks)
-            await self._settle()
-            await take_back(self.cluster, self._present(), networks)
+            self._networks = networks
+
+    async def settle(self) -> None:
+        """What follows a record and nobody has to wait for: who votes on the next one, messages on their way.
+
+        What cannot be done now is done after the next record.
+        """
+        async with self._turn:
+            with suppress(ConsensusUnavailable, StoreUnavailable):
+                await self._reconfigure(self._candidates(), self._networks)
+                await self._settle()
+                await take_back(self.cluster, self._present(), self._networks)
         self.cluster.changed()
 
     async def leave(self, slot: Slot) -> None:

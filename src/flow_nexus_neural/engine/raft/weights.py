@@ -59,10 +59,11 @@ async def take_back(
     cluster: LiveCluster, voters: Sequence[tuple[Seat, Slot]], networks: Mapping[str, NetworkGroup]
 ) -> None:
     """Make voters forget all weights but those of a version."""
-    calls = cluster.calls("consensus")
-    for seat, slot in voters:
-        if seat.holder == slot.node_id:
-            await calls.revoke(slot, *seat.take_superseded(digests_of(networks)))
+    calls, needed = cluster.calls("consensus"), digests_of(networks)
+    async with anyio.create_task_group() as group:
+        for seat, slot in voters:
+            if seat.holder == slot.node_id:
+                group.start_soon(calls.revoke, slot, *seat.take_superseded(needed))
 
 
 async def _hand(

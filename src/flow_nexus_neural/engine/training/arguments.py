@@ -129,7 +129,7 @@ def effective_config(request: TrainRequest, found: Circumstances) -> TrainingCon
         sync_every_steps=sync_steps(found.scale.shard_rows, batch_size)
         if found.strategy.name == "local_sgd"
         else None,
-        patience=_patience(request, found.scale),
+        patience=_patience(request, found.scale, batch_size),
         chosen=_chosen(request, robust=rule.robust),
         refit=found.refit,
         class_weight=found.decision.class_weight,
@@ -177,13 +177,15 @@ def _chosen(request: TrainRequest, *, robust: bool) -> list[str]:
     return [name for name in of_data if getattr(request, name) is None]
 
 
-def _patience(request: TrainRequest, scale: Scale) -> int:
+def _patience(request: TrainRequest, scale: Scale, batch_size: int) -> int:
     """The given one where there are validation rows to count by; else none if the rounds were given."""
     if not scale.has_validation or (
         request.patience is None and (request.rounds or request.epochs)
     ):
         return 0
-    return training_defaults.PATIENCE if request.patience is None else request.patience
+    if request.patience is not None:
+        return request.patience
+    return training_defaults.patience(scale, batch_size, passes=request.local_epochs or 1)
 
 
 def sync_steps(largest_shard: int, batch_size: int) -> int:

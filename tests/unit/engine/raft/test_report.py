@@ -47,11 +47,11 @@ async def test_without_a_majority_it_says_why(tmp_path):
 
 
 async def test_what_a_robust_rule_saw_stands_beside_the_voters(tmp_path):
-    async with voting(tmp_path) as w:
-        await w.train(aggregation_method="coordinate_median", federated=True)
+    async with voting(tmp_path, 5) as w:
+        await w.train(aggregation_method="auto", federated=True)
         report = (await w.status()).consensus_report
         assert report["raft"]["leader"] == led_by(w)
-        assert report["byzantine"]["rule_last"] == "coordinate_median"
+        assert report["byzantine"]["rule_last"]
 
 
 async def test_it_stands_in_the_status_under_raft_only(tmp_path):

@@ -22,6 +22,7 @@ async def commit(w, version, parent=None, networks=None):
     told = [network.digest for network in (networks or {}).values()]
     body = record(version, version - 1 if parent is None else parent, told)
     await w.group.commit(body, networks or {})
+    await w.group.settle()
 
 
 def led_by(w):
