@@ -133,7 +133,7 @@ async def _predict(calls: int) -> list[Record]:
                         unit="ms",
                         first=values[0],
                         load_start=load_start,
-                        config="6 workers of 833,537 parameters, one record over stdio",
+                        config="6 workers of 834,561 parameters, one record over stdio",
                     )
                 )
         await server.call("neural_cluster_terminate", cluster_id=cluster_id)

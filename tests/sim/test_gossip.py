@@ -242,3 +242,12 @@ async def test_folds_and_the_refit_mix_as_the_rounds_do(tmp_path):
         assert len(await barriers(w, cluster)) == 2
         links = 2 * 3 * status.exchange[0].state_bytes
     assert status.communication.links >= links * (2 + status.training.refit.rounds)
+
+
+async def test_a_training_by_push_sum_keeps_its_ring(tmp_path):
+    async with world(tmp_path, modes=LINKED) as w:
+        cluster = await w.cluster(WORKERS, topology="ring", consensus="gossip")
+        await w.connect(cluster, "ring")
+        await w.start(cluster, epochs=200, aggregation_method="push_sum")
+        with pytest.raises(UnsupportedCombination, match="directed ring, and star is none"):
+            await w.connect(cluster, "star")

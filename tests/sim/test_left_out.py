@@ -208,7 +208,8 @@ async def test_the_numbers_behind_an_aggregation_are_in_the_ledger(tmp_path, fed
         (entry,) = await w.versions(cluster)
         if federated:
             assert entry["rule"] == "coordinate_median"
-            assert entry["evidence"] == {"f": 1, "shortened": []}
+            assert (entry["evidence"]["rule"], entry["evidence"]["f"]) == ("coordinate_median", 1)
+            assert entry["evidence"]["distance"].keys() == {"worker-0", "worker-1", "worker-2"}
         else:
             assert "evidence" not in entry, "the mean has nothing to tell"
         assert np.isfinite(entry["train_loss"])

@@ -84,6 +84,6 @@ async def test_the_synthetic_market_is_told_from_its_majority_class(tmp_path):
         nothing = dict.fromkeys(("epochs", "batch_size", "learning_rate"))
         started = await w.start(cluster, market, federated=False, refit=False, **nothing)
         status = await w.done(cluster)
-        assert started.networks[0].input == [50, 3]
+        assert started.networks[0].input == [50, 4]
         # The exact filter of its hidden Markov model is right in some 0.62 of the hours.
         assert status.evaluation.baseline_accuracy + 0.03 < status.global_accuracy < 0.66

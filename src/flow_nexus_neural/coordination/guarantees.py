@@ -34,12 +34,14 @@ class Vote:
         updates: How many are combined with each other: those of the smallest group of equal networks.
         f: Lying ones among them that the rule tolerates; 0 for a rule that is not robust.
         obstacle: Why it cannot be done with these nodes at all; None if it can.
+        selecting: For a rule that chooses by validation rows: whether a validator is alive to do so.
     """
 
     rule: str = AVERAGING.name
     updates: int = 0
     f: int = 0
     obstacle: str | None = None
+    selecting: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +220,11 @@ def _notes(consensus: Consensus, evaluator: str | None, vote: Vote) -> tuple[str
         f"{what} that are not finite or have the wrong shape are refused{spoils}",
         *_common_notes(evaluator),
     ]
-    if vote.rule == VALIDATED.name:
+    if vote.rule == VALIDATED.name and not vote.selecting:
+        notes.append(
+            "validated: no validator is alive, so that auto decides in each round until one is deployed"
+        )
+    elif vote.rule == VALIDATED.name:
         notes.append(
             "validated: a round keeps the mean unless a robust rule is better on validation rows by two"
             " standard errors; a lie that costs these rows no loss is averaged in"

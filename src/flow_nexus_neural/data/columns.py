@@ -15,7 +15,6 @@ from flow_nexus_neural.data.column_names import (
     outcomes_among,
 )
 from flow_nexus_neural.data.dates import is_date
-from flow_nexus_neural.data.price_level import LEVEL, left_out, wandering_level
 from flow_nexus_neural.data.row_numbers import ROW_NUMBER, groups_of_rows, names_rows, numbers_rows
 from flow_nexus_neural.data.symbols import symbols_in
 from flow_nexus_neural.data.table import Column, Indices, Table, TextColumn
@@ -114,14 +113,6 @@ def lay_out(table: Table, choice: ColumnChoice) -> Layout:
         warnings.extend(_overlooked_dates(candidates))
     features, unused = _usable(candidates, choice, target, groups, warnings, todays=todays)
     excluded.extend(unused)
-    reach = choice.given_reach if target == choice.given_target else 0
-    level = wandering_level(
-        features, vector, choice.features or (), of_a_move=target is None or reach > 0
-    )
-    if level is not None:
-        del features[level]
-        excluded.append({"name": level, "reason": LEVEL})
-        warnings.append(left_out(level))
     _check_features(features, excluded)
     return Layout(
         features=features,
@@ -131,7 +122,7 @@ def lay_out(table: Table, choice: ColumnChoice) -> Layout:
         price=price,
         price_column=None if price is None else columns[price],
         horizon=horizon,
-        given_reach=reach,
+        given_reach=choice.given_reach if target == choice.given_target else 0,
         time=None if time is None else time.times,
         symbols=symbols,
         symbol_of=symbol_of,

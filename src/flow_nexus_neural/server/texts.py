@@ -118,7 +118,7 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
     "clients_per_round": "Federated only: workers that train in a round. Default: up to 5.",
     "min_nodes_per_round": (
         "Federated only: fewest updates that complete a round. Default: 80 % of clients_per_round, but not"
-        " all of 3 or more."
+        " all of 3 or more, and where nodes were lost all that are left."
     ),
     "aggregation_method": (
         "Federated only: how the updates of a round are combined. federated_averaging (fedavg): mean by rows,"

@@ -7,13 +7,10 @@ from flow_nexus_neural.data.adapter import adapt
 from flow_nexus_neural.engine.reports import InputReport
 from flow_nexus_neural.errors import InvalidRecord, NoKnownFeature
 
-# The price is an input only where somebody names it.
-PRICED = "crypto_market_historical_data#features=features,price,volume,volatility"
-
 
 @pytest.fixture
 def market(load):
-    return load(PRICED).schema
+    return load("crypto_market_historical_data").schema
 
 
 @pytest.fixture
@@ -87,7 +84,7 @@ def test_the_report_has_the_fields_of_the_engine(market):
 
 
 def test_rows_of_the_data_themselves_are_adapted_to_what_was_trained_on(load):
-    data = load(PRICED)
+    data = load("crypto_market_historical_data")
     from flow_nexus_neural.data.synthetic import GENERATORS
 
     table = GENERATORS["crypto_market_historical_data"].make(2_000, 20240101)

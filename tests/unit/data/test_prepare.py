@@ -10,7 +10,6 @@ from sklearn.preprocessing import StandardScaler
 
 from flow_nexus_neural.data.adapter import adapt
 from flow_nexus_neural.data.prepare import DataRequest, prepare
-from flow_nexus_neural.data.price_level import LEVEL
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.data.synthetic import GENERATORS
 from flow_nexus_neural.engine.reports import DatasetInfo
@@ -54,9 +53,9 @@ def test_the_description_is_what_the_engine_reports(load):
     info = DatasetInfo.model_validate(dataclasses.asdict(data.description))
     assert list(info.split.model_dump().values()) == [3158, 318, 0, 0, 198, 320, 6]
     assert (info.rows, info.target, info.symbols) == (4000, "next return > 0", ["BTC", "ETH"])
-    assert info.columns == ["volume", "volatility", "features[50]"]
-    assert excluded(data) == {"timestamp": "time", "symbol": "routing", "price": LEVEL}
-    assert data.schema.input.sequence_shape == (50, 3)
+    assert info.columns == ["price", "volume", "volatility", "features[50]"]
+    assert excluded(data) == {"timestamp": "time", "symbol": "routing"}
+    assert data.schema.input.sequence_shape == (50, 4)
 
 
 def test_digits_inline_are_standardised_like_scikit_learn_does(load):
@@ -239,7 +238,7 @@ def test_the_users_market_file_gets_lags_and_loses_the_label_synthetic(load, wri
     write_csv("crypto_market_historical_data.csv", ["symbol", "date", "close", "volume"], rows)
     data = load("crypto_market_historical_data")
     assert not data.description.synthetic
-    assert data.description.columns == ["volume", "volatility", "features[50]"]
+    assert data.description.columns == ["price", "volume", "volatility", "features[50]"]
     assert data.description.rows == 2 * (1_100 - 50 - 1)
     assert data.description.target == "next return > 0"
     assert any("100 rows without that history" in warning for warning in data.warnings)
@@ -251,7 +250,7 @@ def test_the_users_market_file_gets_lags_and_loses_the_label_synthetic(load, wri
 
 
 def test_prices_are_scaled_by_symbol_so_that_symbols_are_comparable(load):
-    data = load("crypto_market_historical_data#rows=2000", features=("features", "price"))
+    data = load("crypto_market_historical_data")
     train = data.parts["train"]
     price = train.x[:, 50]
     for symbol in (0, 1):

@@ -2,6 +2,8 @@
 
 import anyio
 
+from flow_nexus_neural.coordination.consensus.gossip import GossipPolicy
+from flow_nexus_neural.coordination.consensus.registry import find_policy
 from flow_nexus_neural.coordination.topology import Graph
 from flow_nexus_neural.engine.links.report import (
     Applied,
@@ -15,7 +17,7 @@ from flow_nexus_neural.engine.reports import ConnectReport
 from flow_nexus_neural.engine.requests import ConnectRequest
 from flow_nexus_neural.engine.surface import Progress
 from flow_nexus_neural.engine.versions.exact_aggregation import aggregate_exactly
-from flow_nexus_neural.errors import NeuralError
+from flow_nexus_neural.errors import NeuralError, UnsupportedCombination
 from flow_nexus_neural.vocabulary import Topology
 
 
@@ -33,8 +35,10 @@ async def connect(
         NoWorkers: If the cluster has no healthy node.
         InvalidTopology: If this number of nodes cannot form the topology; the former links stay.
         RoundFailed: If no worker delivered its weights; the former links stay.
+        UnsupportedCombination: If a training mixes along a ring and the topology is another one.
     """
     topology = request.topology or cluster.spec.topology
+    _refuse_other_than_a_ring(cluster, topology)
     await revive(cluster)
     # Planned before waiting, to refuse an impossible topology now and not at the round boundary.
     graph = planned_graph(cluster, topology)
@@ -54,6 +58,17 @@ async def connect(
         return connect_report(cluster, topology, waiting.applied, next_round=True)
     queued = Applied(previous, previous != topology, not_performed("queued"), 0)
     return connect_report(cluster, topology, queued, planned=graph)
+
+
+def _refuse_other_than_a_ring(cluster: LiveCluster, topology: Topology) -> None:
+    """Push-sum mixes along a directed ring, and a training keeps the method that it began with."""
+    run = cluster.run
+    policy = None if run is None else find_policy(run.training.config.aggregation_method)
+    if isinstance(policy, GossipPolicy) and policy.push_sum and topology != "ring":
+        raise UnsupportedCombination(
+            f"a training mixes by {policy.name}, along a directed ring, and {topology} is none",
+            hint="wait for its end, or stop it with neural_cluster_terminate and its training_id",
+        )
 
 
 async def connect_for_training(cluster: LiveCluster) -> list[str]:

@@ -74,7 +74,12 @@ def _vote(cluster: LiveCluster, workers: list[str]) -> Vote:
         return Vote(policy.name, updates, obstacle=mixing_obstacle(cluster))
     if not isinstance(policy, RobustPolicy):
         return Vote(policy.name if policy else AVERAGING.name, updates)
-    return Vote(policy.name, updates, policy.usual_f(updates) if f is None else f)
+    return Vote(
+        policy.name,
+        updates,
+        policy.usual_f(updates) if f is None else f,
+        selecting=bool(cluster.slots.healthy("validator")),
+    )
 
 
 def _smallest_group(cluster: LiveCluster, workers: list[str]) -> int:

@@ -64,8 +64,8 @@ class ExchangeReport(Report):
 
     Attributes:
         path: `links` where nodes read each other's memory, `engine` where the engine copied every update.
-        reason: Why they went through the engine; None over links.
-        members: Nodes that took part, with the engine where it is a root.
+        reason: Why the engine took part; None where nodes alone did.
+        members: Those that took part, with the engine where it did.
         state_bytes: Weights, running statistics and optimiser moments of one worker.
         contributors: Workers whose updates are part of the result.
         bytes: Payload that members read of each other, as the readers counted it; through the engine, what it

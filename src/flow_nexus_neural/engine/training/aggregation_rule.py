@@ -68,10 +68,11 @@ def find_rule(
 
 def _refuse_contradiction(policy: AggregationPolicy, consensus: Consensus) -> None:
     if consensus == "gossip" and not isinstance(policy, GossipPolicy):
+        other = "byzantine" if isinstance(policy, RobustPolicy) else "raft or proof-of-learning"
         raise UnsupportedCombination(
-            f"aggregation_method {policy.name!r} needs the updates of all workers at one place, and under"
-            " consensus gossip a worker sees those of its neighbours only",
-            hint="leave aggregation_method out, or choose consensus byzantine with neural_cluster_init",
+            f"aggregation_method {policy.name!r} is about one average of all workers, and under consensus"
+            " gossip each worker averages with its neighbours only",
+            hint=f"leave aggregation_method out, or choose consensus {other} with neural_cluster_init",
         )
     if consensus != "gossip" and isinstance(policy, GossipPolicy):
         raise UnsupportedCombination(

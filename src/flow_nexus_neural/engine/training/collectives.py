@@ -42,6 +42,9 @@ CANCEL_S = 1.0
 """An exchange waits no longer until lost members have heard that they are out."""
 
 
+ENGINE_IS_ROOT = "without a parameter server the root of a hierarchy is the engine"
+
+
 class MembersLost(Exception):
     """Members of an exchange failed in it, each with its reason; the others can go on without them."""
 
@@ -292,7 +295,7 @@ def exchange_report(attempt: Attempt, contributors: int, length: int, ms: float)
     return ExchangeReport(
         network=attempt.network.key,
         path="links",
-        reason=None,
+        reason=ENGINE_IS_ROOT if ENGINE in collective.plane.members else None,
         topology=collective.plane.topology,
         members=len(collective.plane.members),
         contributors=contributors,
