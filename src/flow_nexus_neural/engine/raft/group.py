@@ -62,25 +62,37 @@ class VoterGroup:
         self.elections = 0
         self.commit_ms: float | None = None
         self._damage: str | None = None
+        self._unread: str | None = None
         self._refused: str | None = None
         self._loaded = False
+        self._loading = anyio.Lock()
         self._networks: Mapping[str, NetworkGroup] = {}
         self._led: tuple[int, str] | None = None
         self._turn = anyio.Lock()
 
     async def load(self) -> None:
-        """Read what is durable of the voters, once; what cannot be read is why they are not available."""
-        if self._loaded:
-            return
-        self._loaded = True
-        try:
-            stored = await self.cluster.context.store.voters(self.cluster.cluster_id)
-        except StoreCorrupt as failure:
-            self._damage = failure.message
-            return
-        self.network.seats = {name: Seat(name, records) for name, records in stored.items()}
-        for records in stored.values():
-            self._adopt(records.snapshot)
+        """Read what is durable of the voters, once; what cannot be read is why they are not available.
+
+        Raises:
+            StoreUnavailable: It could not be read this time; the next call tries again. Nobody votes until
+                then, for new records would take the place of those that are there.
+        """
+        async with self._loading:
+            if self._loaded:
+                return
+            try:
+                stored = await self.cluster.context.store.voters(self.cluster.cluster_id)
+            except StoreCorrupt as failure:
+                self._damage = failure.message
+            except StoreUnavailable as failure:
+                self._unread = f"what is durable of the voters was not read: {failure.message}"
+                raise
+            else:
+                self.network.seats = {name: Seat(name, kept) for name, kept in stored.items()}
+                for records in stored.values():
+                    self._adopt(records.snapshot)
+            self._unread = None
+            self._loaded = True
 
     @property
     def voters(self) -> tuple[str, ...]:
@@ -90,8 +102,8 @@ class VoterGroup:
     @property
     def missing(self) -> str | None:
         """Why nothing can be decided now; None where it can."""
-        if self._damage is not None:
-            return self._damage
+        if self._damage is not None or self._unread is not None:
+            return self._damage or self._unread
         if self.cluster.state.terminated_at is not None:
             return "the cluster has ended"
         voters = self.voters
@@ -111,6 +123,7 @@ class VoterGroup:
 
         Raises:
             ConsensusUnavailable: There is none in time.
+            StoreUnavailable: What is durable of the voters could not be read.
         """
         await self.load()
         patience_s = self.cluster.context.patience.majority_s

@@ -8,7 +8,7 @@ from flow_nexus_neural.coordination.consensus.raft.timing import ELECTION_MS
 from flow_nexus_neural.engine.raft import group
 from flow_nexus_neural.engine.raft.group import VoterGroup
 from flow_nexus_neural.engine.raft.network import TICK_MS
-from flow_nexus_neural.errors import ConsensusUnavailable, UpdateRejected
+from flow_nexus_neural.errors import ConsensusUnavailable, StoreUnavailable, UpdateRejected
 from flow_nexus_neural.protocol.raft_records import LogChange, LogEntry
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.unit.engine.raft.voting import commit, elected, led_by, voting
@@ -281,3 +281,43 @@ async def test_any_voter_can_be_made_to_lead(tmp_path):
         await elected(w, other)
         await commit(w, 2)
         assert w.group.applied.version == 2
+
+
+async def test_voters_that_could_not_be_read_once_are_read_again_and_never_begun_anew(
+    tmp_path, monkeypatch
+):
+    async with voting(tmp_path) as w:
+        for version in (1, 2, 3):
+            await commit(w, version)
+        store, failures = w.cluster.context.store, [StoreUnavailable("disk I/O error")]
+        before, real = await store.voters(w.cluster_id), type(store).voters
+
+        async def voters(self, cluster_id):
+            if failures:
+                raise failures.pop()
+            return await real(self, cluster_id)
+
+        monkeypatch.setattr(type(store), "voters", voters)
+        w.group = VoterGroup(w.cluster)
+        with pytest.raises(StoreUnavailable):
+            await commit(w, 8, parent=7)
+        assert "disk I/O error" in w.group.missing
+        assert await store.voters(w.cluster_id) == before
+        await commit(w, 4)
+        assert w.group.applied.version == 4
+        assert w.group.missing is None
+
+
+async def test_who_comes_while_voters_are_read_waits_for_them(tmp_path):
+    async with voting(tmp_path) as w:
+        await commit(w, 1)
+        again, seen = VoterGroup(w.cluster), []
+
+        async def come():
+            await again.load()
+            seen.append(sorted(again.network.seats))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(come)
+            tasks.start_soon(come)
+        assert seen == [["worker-0", "worker-1", "worker-2"]] * 2
