@@ -4,12 +4,13 @@ Nothing runs between two questions. Whether the leader still lives shows when so
 the latest; an election then takes as long as the voters need to answer some dozens of steps.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 import anyio
 
 from flow_nexus_neural.coordination.consensus.raft.applied import Applied, apply, body_digest
+from flow_nexus_neural.coordination.consensus.raft.committed import committed_up_to
 from flow_nexus_neural.coordination.consensus.raft.electorate import (
     ROLES,
     Candidate,
@@ -18,7 +19,8 @@ from flow_nexus_neural.coordination.consensus.raft.electorate import (
 )
 from flow_nexus_neural.coordination.consensus.raft.quorum import majority
 from flow_nexus_neural.engine.live import LiveCluster
-from flow_nexus_neural.engine.raft.network import TICK_MS, Order, VoterNetwork
+from flow_nexus_neural.engine.raft.network import TICK_MS, VoterNetwork
+from flow_nexus_neural.engine.raft.orders import Order
 from flow_nexus_neural.engine.raft.seat import Seat
 from flow_nexus_neural.engine.raft.weights import digests_of, hand_out, take_back
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
@@ -30,7 +32,7 @@ from flow_nexus_neural.errors import (
     UpdateRejected,
 )
 from flow_nexus_neural.protocol.messages.raft import Compacted, Proposed
-from flow_nexus_neural.protocol.raft_records import Records, Snapshot
+from flow_nexus_neural.protocol.raft_records import LogEntry, Records, Snapshot
 
 MAX_LOG_ENTRIES = 64
 MAX_LOG_CHARACTERS = 1 << 17
@@ -67,6 +69,8 @@ class VoterGroup:
         self._loaded = False
         self._loading = anyio.Lock()
         self._networks: Mapping[str, NetworkGroup] = {}
+        self._wanted: Mapping[str, NetworkGroup] = {}
+        self._configuration: tuple[str, ...] = ()
         self._led: tuple[int, str] | None = None
         self._turn = anyio.Lock()
 
@@ -88,9 +92,11 @@ class VoterGroup:
                 self._unread = f"what is durable of the voters was not read: {failure.message}"
                 raise
             else:
-                self.network.seats = {name: Seat(name, kept) for name, kept in stored.items()}
-                for records in stored.values():
-                    self._adopt(records.snapshot)
+                try:
+                    self._adopt(records.snapshot for records in stored.values())
+                    self.network.seats = {name: Seat(name, kept) for name, kept in stored.items()}
+                except ValueError as failure:
+                    self._damage = f"the snapshot of the voters cannot be read: {failure}"
             self._unread = None
             self._loaded = True
 
@@ -157,7 +163,7 @@ class VoterGroup:
             def orders(leader: Seat) -> Order | None:
                 return None if self._pending(leader, body) else Order(propose=proposed)
 
-            self._refused = None
+            self._refused, self._wanted = None, networks
             await self._drive(
                 lambda: wanted in (self.applied.digest, self._refused), orders, began_s, networks
             )
@@ -206,6 +212,7 @@ class VoterGroup:
             raise self._unavailable(0.0)
         for name in names:
             await self.network.open_seat(name, Records(snapshot=Snapshot(voters=names)))
+        self._configuration = names
 
     async def _reconfigure(
         self, candidates: list[Candidate], networks: Mapping[str, NetworkGroup]
@@ -238,9 +245,7 @@ class VoterGroup:
 
         def is_done() -> bool:
             leader = self.network.leader()
-            if leader is None or leader.voters != following:
-                return False
-            return leader.records.configured_at <= self.applied.index
+            return leader is not None and leader.voters == self._configuration == following
 
         await self._drive(is_done, orders, began_s, networks)
 
@@ -301,28 +306,38 @@ class VoterGroup:
             await self._round(long)
 
     def _apply(self, seat: Seat) -> None:
-        """Apply what a voter says is committed, as far as a majority's durable logs have it too."""
-        report = seat.report
-        if report is None:
+        """Apply what a voter says is committed, as far as the durable logs of a majority show it."""
+        if seat.report is None:
             return
-        self._adopt(seat.records.snapshot)
-        for index in range(self.applied.index + 1, report.commit + 1):
+        last = committed_up_to(
+            seat.records,
+            seat.report.commit,
+            self.applied.index,
+            self._configuration,
+            {name: one.records for name, one in self.network.seats.items()},
+            self._holds,
+        )
+        for index in range(self.applied.index + 1, last + 1):
             entry = seat.records.entry(index)
             if entry is None:
                 return
-            voters = set(seat.voters)
-            having = [
-                n for n in voters if n in self.network.seats and self.network.seats[n].has(entry)
-            ]
-            if len(having) < majority(voters):
-                return
             self.applied, verdict = apply(self.applied, entry)
+            if entry.kind == "voters":
+                self._configuration = entry.voters
             if verdict == "refused":
                 self._refused = body_digest(entry.body)
 
-    def _adopt(self, snapshot: Snapshot) -> None:
-        if snapshot.index > self.applied.index:
-            self.applied = Applied.of_text(snapshot.state, snapshot.index)
+    def _holds(self, name: str, entry: LogEntry) -> bool:
+        """Whether a voter was seen to hold the weights that are being agreed on; of others nobody asks."""
+        needed = set(entry.needs) & digests_of(self._wanted)
+        return needed <= self.network.seats[name].held.keys()
+
+    def _adopt(self, snapshots: Iterable[Snapshot]) -> None:
+        """Begin from the latest of the snapshots; only such were made durable as the engine had ordered."""
+        latest = max(snapshots, key=lambda one: (one.index, bool(one.voters)), default=None)
+        if latest is not None:
+            self.applied = Applied.of_text(latest.state, latest.index)
+            self._configuration = latest.voters
 
     def _pending(self, leader: Seat, body: str) -> bool:
         """Whether a leader's log has a record that is not applied yet."""

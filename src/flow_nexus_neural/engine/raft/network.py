@@ -9,33 +9,20 @@ which nothing is to be decided costs nothing, and nobody waits for a timeout in 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import anyio
 
 from flow_nexus_neural.coordination.consensus.raft.electorate import ROLES
 from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.raft.orders import NOTHING, Order, Orders
 from flow_nexus_neural.engine.raft.seat import Seat
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.errors import NodeError, NodeTimeout
 from flow_nexus_neural.protocol.messages import RaftStep, RaftStepped
-from flow_nexus_neural.protocol.messages.raft import Compacted, Proposed
 from flow_nexus_neural.protocol.raft_records import Message, Records
 from flow_nexus_neural.vocabulary import SEED_LIMIT
 
 TICK_MS = 50
-
-
-@dataclass(frozen=True)
-class Order:
-    """What a voter is asked for besides a step."""
-
-    propose: Proposed | None = None
-    change: tuple[str, ...] | None = None
-    compact: Compacted | None = None
-
-
-NOTHING = Order()
 
 
 def everything(_message: Message) -> bool:
@@ -55,6 +42,7 @@ class VoterNetwork:
         self.cluster = cluster
         self.seats: dict[str, Seat] = {}
         self.passes: Callable[[Message], bool] = everything
+        self._ordered = Orders()
 
     def slot(self, name: str) -> Slot | None:
         """The slot of a voter, if its process can be asked."""
@@ -111,7 +99,7 @@ class VoterNetwork:
                 for name in self._members():
                     order = orders.get(name, NOTHING)
                     group.start_soon(self._step, self.seats[name], elapsed_ms, order, answers)
-            await self._make_durable(answers)
+            await self._make_durable(answers, orders)
         for name in sorted(answers):
             for message in answers[name].outbox:
                 self._deliver(message)
@@ -151,12 +139,19 @@ class VoterNetwork:
         seat.in_step_with = node_id
         answers[seat.name] = report
 
-    async def _make_durable(self, answers: dict[str, RaftStepped]) -> None:
-        """Write what changed, all of it or nothing; what does not continue a voter's records is left out."""
+    async def _make_durable(
+        self, answers: dict[str, RaftStepped], orders: Mapping[str, Order]
+    ) -> None:
+        """Write what changed, all of it or nothing.
+
+        A step that does not continue the voter's records, or adds what nobody ordered, is left out.
+        """
         changed = {}
+        durable = {name: seat.records for name, seat in self.seats.items()}
         for name, report in list(answers.items()):
             seat = self.seats[name]
             try:
+                self._ordered.check(name, orders.get(name, NOTHING), report, durable)
                 change = seat.changed(report)
             except ValueError as fault:
                 self.cluster.slots[name].note_error(f"protocol_violation: raft: {fault}")
@@ -176,6 +171,7 @@ class VoterNetwork:
             self.seats[name].records = records
         for name, report in answers.items():
             self.seats[name].report = report
+            self._ordered.note(report)
 
     def _deliver(self, message: Message) -> None:
         seat = self.seats.get(message.to)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from flow_nexus_neural.protocol.messages import RaftStepped
 from flow_nexus_neural.protocol.messages.raft import MAX_MESSAGES
-from flow_nexus_neural.protocol.raft_records import LogChange, LogEntry, Message, Records
+from flow_nexus_neural.protocol.raft_records import LogChange, Message, Records
 
 MAX_WAITING = 4 * MAX_MESSAGES
 """Messages kept for a voter; a network may lose the others."""
@@ -96,13 +96,6 @@ class Seat:
         if hard is not None and hard.term == before.term and before.vote not in (None, hard.vote):
             raise ValueError(f"its vote of term {hard.term} went to {before.vote} already")
         return self.records.after(report.hard, report.snapshot, report.log), report.log
-
-    def has(self, entry: LogEntry) -> bool:
-        """Whether its durable log has an entry, or had it before it was compacted."""
-        if entry.index <= self.records.snapshot.index:
-            return True
-        own = self.records.entry(entry.index)
-        return own is not None and own.term == entry.term
 
     def holds(self, node_id: str, digests: frozenset[str]) -> bool:
         """Whether a node holds weights of these digests."""

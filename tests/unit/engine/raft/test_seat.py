@@ -46,14 +46,6 @@ def test_a_step_that_does_not_continue_it_is_refused(lie):
         Seat("a", STORED).changed(said(**lie))
 
 
-def test_an_entry_is_there_if_it_is_in_the_log_or_was_compacted():
-    seat = Seat("a", STORED)
-    assert seat.has(LogEntry(1, 1))
-    assert seat.has(LogEntry(3, 4))
-    assert not seat.has(LogEntry(3, 2))
-    assert not seat.has(LogEntry(4, 4))
-
-
 def test_logs_are_compared_by_their_last_term_and_then_by_their_length():
     shorter = Seat("b", Records(entries=(LogEntry(1, 9),)))
     assert shorter.rank > Seat("a", STORED).rank > Seat("c", Records(snapshot=STORED.snapshot)).rank
