@@ -10,9 +10,9 @@ from contextlib import suppress
 import anyio
 
 from flow_nexus_neural.coordination.consensus.raft.applied import Applied, apply, body_digest
+from flow_nexus_neural.coordination.consensus.raft.beginning import beginning, is_abandoned
 from flow_nexus_neural.coordination.consensus.raft.committed import committed_up_to
 from flow_nexus_neural.coordination.consensus.raft.electorate import (
-    ROLES,
     Candidate,
     next_configuration,
     voters_of,
@@ -43,8 +43,6 @@ PAUSE_S = 0.05
 LOOK_S = 0.25
 """How often it is looked whether a majority is back, if nothing tells sooner."""
 SETTLING_ROUNDS = 40
-GONE = frozenset({"retired", "quarantined", "failed_permanently"})
-"""States of a slot whose process does not come back by itself or by a plain deploy."""
 
 
 class VoterGroup:
@@ -103,7 +101,8 @@ class VoterGroup:
     @property
     def voters(self) -> tuple[str, ...]:
         """Who votes, or who would if something were to be decided now."""
-        return self.network.voters() or voters_of(self._candidates())
+        present = self.network.voters()
+        return voters_of(self.network.candidates()) if not present or self._abandoned() else present
 
     @property
     def missing(self) -> str | None:
@@ -119,9 +118,10 @@ class VoterGroup:
         alive = len(voters) - len(lost)
         if alive >= majority(voters):
             return None
+        again = [name for name in lost if name in self.cluster.slots.names()]
         return (
             f"{alive} of {len(voters)} voters are alive and {majority(voters)} are needed; lost:"
-            f" {', '.join(lost)}. Deploy the lost nodes again with neural_node_deploy"
+            f" {', '.join(lost)}. Deploy {', '.join(again)} again with neural_node_deploy"
         )
 
     async def wait(self) -> None:
@@ -182,7 +182,7 @@ class VoterGroup:
         """
         async with self._turn:
             with suppress(ConsensusUnavailable, StoreUnavailable):
-                await self._reconfigure(self._candidates(), self._networks)
+                await self._reconfigure(self.network.candidates(), self._networks)
                 await self._settle()
                 await take_back(self.cluster, self._present(), self._networks)
         self.cluster.changed()
@@ -190,29 +190,42 @@ class VoterGroup:
     async def leave(self, slot: Slot) -> None:
         """Let the others go on without a slot that is about to be removed.
 
+        Where no majority can come back without it, the next record begins with new voters.
+
         Raises:
             ConsensusUnavailable, StoreUnavailable: As `commit`.
         """
         await self.load()
-        if slot.name in self.network.voters():
+        if slot.name in self.network.voters() and not self._abandoned():
             if self.missing is not None:
+                if self._abandoned(without=slot.name):
+                    return
                 raise self._unavailable(0.0)
             async with self._turn:
-                rest = [one for one in self._candidates() if one.slot != slot.name]
+                rest = [one for one in self.network.candidates() if one.slot != slot.name]
                 committed = self.cluster.committed
                 if rest:
                     await self._reconfigure(rest, committed.networks if committed else {})
 
     async def _begin(self) -> None:
-        """Choose the first voters of a cluster that has none."""
-        if self.network.seats:
+        """Choose the voters of a cluster that has none, or whose voters were removed for good."""
+        if self.network.seats and not self._abandoned():
             return
-        names = voters_of(self._candidates())
+        names = voters_of(self.network.candidates())
         if not names:
             raise self._unavailable(0.0)
-        for name in names:
-            await self.network.open_seat(name, Records(snapshot=Snapshot(voters=names)))
-        self._configuration = names
+        committed = self.cluster.committed
+        is_served = self.applied.version == (committed.version if committed else 0)
+        former = {name: seat.records for name, seat in self.network.seats.items()}
+        # What the log came to is not known up to its end after a restart: then any version may follow.
+        state = self.applied.to_text() if former and is_served else ""
+        begun = beginning(names, former, state)
+        await self.network.begin(begun)
+        self._adopt(records.snapshot for records in begun.values())
+
+    def _abandoned(self, without: str = "") -> bool:
+        left = [name for name in self.cluster.slots.names() if name != without]
+        return is_abandoned(self.network.voters(), left)
 
     async def _reconfigure(
         self, candidates: list[Candidate], networks: Mapping[str, NetworkGroup]
@@ -290,7 +303,7 @@ class VoterGroup:
         """Let messages on their way arrive, and a preferred voter take over; then compact long logs."""
         for _ in range(SETTLING_ROUNDS):
             leader = self.network.leader()  # None while one hands over to another
-            settled = leader is not None and not self._another_is_preferred(leader)
+            settled = leader is not None and not self.network.prefers_another_to(leader)
             if settled and self.network.is_quiet:
                 break
             await self._round({})
@@ -345,24 +358,6 @@ class VoterGroup:
             entry.body == body and entry.index > self.applied.index
             for entry in leader.records.entries
         )
-
-    def _another_is_preferred(self, leader: Seat) -> bool:
-        roles = {
-            name: slot.spec.role
-            for name in self.network.voters()
-            if (slot := self.network.slot(name)) is not None
-        }
-        return roles.get(leader.name) != ROLES[0] and ROLES[0] in roles.values()
-
-    def _candidates(self) -> list[Candidate]:
-        voters = self.network.voters()
-        return [
-            Candidate(
-                slot.name, slot.spec.role, slot.healthy or (slot.arriving and slot.name in voters)
-            )
-            for slot in self.cluster.slots
-            if slot.state not in GONE
-        ]
 
     def _present(self) -> list[tuple[Seat, Slot]]:
         """Voters that can be reached."""

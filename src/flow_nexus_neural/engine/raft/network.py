@@ -12,17 +12,19 @@ from collections.abc import Callable, Mapping
 
 import anyio
 
-from flow_nexus_neural.coordination.consensus.raft.electorate import ROLES
+from flow_nexus_neural.coordination.consensus.raft.electorate import ROLES, Candidate
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.raft.orders import NOTHING, Order, Orders
 from flow_nexus_neural.engine.raft.seat import Seat
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.errors import NodeError, NodeTimeout
 from flow_nexus_neural.protocol.messages import RaftStep, RaftStepped
-from flow_nexus_neural.protocol.raft_records import Message, Records
+from flow_nexus_neural.protocol.raft_records import LogChange, Message, Records
 from flow_nexus_neural.vocabulary import SEED_LIMIT
 
 TICK_MS = 50
+GONE = frozenset({"retired", "quarantined", "failed_permanently"})
+"""States of a slot whose process does not come back by itself or by a plain deploy."""
 
 
 def everything(_message: Message) -> bool:
@@ -73,6 +75,22 @@ class VoterNetwork:
         """Voters whose processes can be asked."""
         return [name for name in self.voters() if self.slot(name) is not None]
 
+    def candidates(self) -> list[Candidate]:
+        """Who may vote."""
+        voters = self.voters()
+        return [
+            Candidate(
+                slot.name, slot.spec.role, slot.healthy or (slot.arriving and slot.name in voters)
+            )
+            for slot in self.cluster.slots
+            if slot.state not in GONE
+        ]
+
+    def prefers_another_to(self, leader: Seat) -> bool:
+        """Whether a voter lives whose role should rather lead."""
+        preferred = self._preferred()
+        return bool(preferred) and leader.name not in preferred
+
     @property
     def is_quiet(self) -> bool:
         """Whether no message is on its way to a voter that can be reached."""
@@ -84,6 +102,19 @@ class VoterNetwork:
             store, cluster_id = self.cluster.context.store, self.cluster.cluster_id
             await store.write_voters(cluster_id, {name: (records, None)})
             self.seats[name] = Seat(name, records)
+
+    async def begin(self, records: Mapping[str, Records]) -> None:
+        """Voters begin with these records, all or none, whatever they had. Raises `StoreUnavailable`.
+
+        Processes of other voters begin again from their records: none of them leads any more.
+        """
+        store, cluster_id = self.cluster.context.store, self.cluster.cluster_id
+        changed = {name: (one, LogChange(one.snapshot.index)) for name, one in records.items()}
+        await store.write_voters(cluster_id, changed)
+        for name, one in records.items():
+            self.seats.setdefault(name, Seat(name, one)).records = one
+        for seat in self.seats.values():
+            seat.lose()
 
     async def round(self, elapsed_ms: int, orders: Mapping[str, Order] | None = None) -> None:
         """Let every voter that can be reached do one step. Not interrupted by cancellation.

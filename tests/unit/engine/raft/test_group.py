@@ -8,6 +8,7 @@ from flow_nexus_neural.coordination.consensus.raft.timing import ELECTION_MS
 from flow_nexus_neural.engine.raft import group
 from flow_nexus_neural.engine.raft.group import VoterGroup
 from flow_nexus_neural.engine.raft.network import TICK_MS
+from flow_nexus_neural.engine.requests import TerminateRequest
 from flow_nexus_neural.errors import ConsensusUnavailable, StoreUnavailable, UpdateRejected
 from flow_nexus_neural.protocol.raft_records import LogChange, LogEntry
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
@@ -321,3 +322,66 @@ async def test_who_comes_while_voters_are_read_waits_for_them(tmp_path):
             tasks.start_soon(come)
             tasks.start_soon(come)
         assert seen == [["worker-0", "worker-1", "worker-2"]] * 2
+
+
+async def remove(w, name):
+    return await w.engine.terminate(
+        TerminateRequest(cluster_id=w.cluster_id, node_id=w.slots[name].node_id)
+    )
+
+
+async def test_where_the_only_voter_is_removed_while_it_is_lost_new_ones_begin(tmp_path):
+    async with voting(tmp_path, 2) as w:
+        await commit(w, 1)
+        await commit(w, 2)
+        assert w.group.network.voters() == ("worker-0",)
+        await w.kill("worker-0")
+        report = await remove(w, "worker-0")
+        assert not any("voter" in warning for warning in report.warnings)
+        assert w.group.missing is None
+        await commit(w, 3)
+        assert (w.group.network.voters(), w.group.applied.version) == (("worker-1",), 3)
+
+
+async def test_new_voters_begin_from_what_the_former_log_came_to(tmp_path):
+    async with voting(tmp_path, 2) as w:
+        await w.train(epochs=2)
+        served = w.committed.version
+        (voter,) = w.group.network.voters()
+        await w.kill(voter)
+        await remove(w, voter)
+        with pytest.raises(UpdateRejected, match=f"at version {served}, which this one"):
+            await commit(w, 90)
+        await commit(w, served + 1)
+        assert w.group.applied.version == served + 1
+
+
+async def test_where_most_voters_are_removed_the_others_begin_anew_also_after_a_restart(tmp_path):
+    async with voting(tmp_path) as w:
+        await commit(w, 1)
+        for name in ("worker-0", "worker-1"):
+            await w.kill(name)
+        report = await remove(w, "worker-0")
+        assert any("still counted as a voter" in warning for warning in report.warnings)
+        assert "lost: worker-0, worker-1. Deploy worker-1 again" in w.group.missing
+        await remove(w, "worker-1")
+        w.group = VoterGroup(w.cluster)
+        await w.group.load()
+        assert w.group.missing is None
+        await commit(w, 2)
+        assert (w.group.network.voters(), w.group.applied.version) == (("worker-2",), 2)
+        again = VoterGroup(w.cluster)
+        await again.load()
+        assert again.network.voters() == ("worker-2",)
+        await again.commit(record(3, 2, []), {})
+        assert again.applied.version == 3
+
+
+async def test_where_all_voters_are_removed_those_that_are_deployed_later_begin(tmp_path):
+    async with voting(tmp_path, 1) as w:
+        await commit(w, 1)
+        await remove(w, "worker-0")
+        assert "no node can vote: deploy nodes" in w.group.missing
+        await w.deploy()
+        await commit(w, 2)
+        assert (w.group.network.voters(), w.group.applied.version) == (("worker-1",), 2)
