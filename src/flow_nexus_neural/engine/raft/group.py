@@ -184,7 +184,7 @@ class VoterGroup:
             with suppress(ConsensusUnavailable, StoreUnavailable):
                 await self._reconfigure(self.network.candidates(), self._networks)
                 await self._settle()
-                await take_back(self.cluster, self._present(), self._networks)
+                await take_back(self.cluster, self._reachable(), self._networks)
         self.cluster.changed()
 
     async def leave(self, slot: Slot) -> None:
@@ -358,6 +358,11 @@ class VoterGroup:
             entry.body == body and entry.index > self.applied.index
             for entry in leader.records.entries
         )
+
+    def _reachable(self) -> list[tuple[Seat, Slot]]:
+        """Voters that can be reached, and former ones."""
+        found = [(seat, self.network.slot(name)) for name, seat in self.network.seats.items()]
+        return [(seat, slot) for seat, slot in found if slot is not None]
 
     def _present(self) -> list[tuple[Seat, Slot]]:
         """Voters that can be reached."""

@@ -58,7 +58,7 @@ async def hand_out(
 async def take_back(
     cluster: LiveCluster, voters: Sequence[tuple[Seat, Slot]], networks: Mapping[str, NetworkGroup]
 ) -> None:
-    """Make voters forget all weights but those of a version."""
+    """Make voters, also former ones, forget all that they were granted but the weights of a version."""
     calls, needed = cluster.calls("consensus"), digests_of(networks)
     async with anyio.create_task_group() as group:
         for seat, slot in voters:
@@ -73,6 +73,7 @@ async def _hand(
         return
     calls, node_id = cluster.calls("consensus"), slot.node_id
     seat.failed_to_hold = node_id  # unless it succeeds in time
+    seat.note_granted(node_id, region.key)
     try:
         await calls.grant(slot, region)
         reply, _ = await calls.ask(slot, RaftHold(region=region.key, plan=network.plan), LOAD)
@@ -86,4 +87,4 @@ async def _hand(
         )
         return
     seat.failed_to_hold = None
-    seat.note_held(node_id, network.digest, region.key)
+    seat.note_held(network.digest, region.key)
