@@ -53,7 +53,16 @@ async def agree(
     if len(body) > MAX_BODY_CHARACTERS:
         body = record(version, parent, [_shortened(entry) for entry in entries])
     await group.commit(body, networks)
-    cluster.context.spawn(group.settle)
+
+
+def settle(cluster: LiveCluster) -> None:
+    """What follows a version that is in force and nobody waits for: voters give the former weights back.
+
+    Not before it is durable: after a crash the former one is in force, whose weights a majority must hold.
+    """
+    group = voters_of(cluster)
+    if group is not None:
+        cluster.context.spawn(group.settle)
 
 
 async def await_majority(cluster: LiveCluster) -> None:

@@ -43,6 +43,8 @@ PAUSE_S = 0.05
 LOOK_S = 0.25
 """How often it is looked whether a majority is back, if nothing tells sooner."""
 SETTLING_ROUNDS = 40
+CHANGING_S = 3.0
+"""How long it is tried to change who votes between two records; the next record waits meanwhile."""
 
 
 class VoterGroup:
@@ -152,11 +154,13 @@ class VoterGroup:
         await self.load()
         if self._damage is not None:
             raise self._unavailable(0.0)
-        async with self._turn:
-            began_s = self.cluster.clock()
+        began_s = self.cluster.clock()
+        async with self._turn:  # what follows the record before may still be at work
             for seat in self.network.seats.values():
                 seat.failed_to_hold = None
             await self._begin()
+            # What was granted for a version that was given up is not asked for any more.
+            await self._take_back(digests_of(networks))
             wanted = body_digest(body)
             proposed = Proposed(body=body, needs=tuple(sorted(digests_of(networks))))
 
@@ -182,10 +186,19 @@ class VoterGroup:
         """
         async with self._turn:
             with suppress(ConsensusUnavailable, StoreUnavailable):
-                await self._reconfigure(self.network.candidates(), self._networks)
+                with anyio.move_on_after(CHANGING_S):
+                    await self._reconfigure(self.network.candidates(), self._networks)
                 await self._settle()
-                await take_back(self.cluster, self._reachable(), self._networks)
+                await self._take_back(frozenset())
         self.cluster.changed()
+
+    async def _take_back(self, further: frozenset[str]) -> None:
+        """Make voters forget weights other than these, those last agreed on, and those in force."""
+        committed = self.cluster.committed
+        kept = digests_of(self._networks) | digests_of(committed.networks if committed else {})
+        reachable = [(seat, self.network.slot(name)) for name, seat in self.network.seats.items()]
+        voters = [(seat, slot) for seat, slot in reachable if slot is not None]
+        await take_back(self.cluster, voters, kept | further)
 
     async def leave(self, slot: Slot) -> None:
         """Let the others go on without a slot that is about to be removed.
@@ -358,11 +371,6 @@ class VoterGroup:
             entry.body == body and entry.index > self.applied.index
             for entry in leader.records.entries
         )
-
-    def _reachable(self) -> list[tuple[Seat, Slot]]:
-        """Voters that can be reached, and former ones."""
-        found = [(seat, self.network.slot(name)) for name, seat in self.network.seats.items()]
-        return [(seat, slot) for seat, slot in found if slot is not None]
 
     def _present(self) -> list[tuple[Seat, Slot]]:
         """Voters that can be reached."""

@@ -385,3 +385,35 @@ async def test_where_all_voters_are_removed_those_that_are_deployed_later_begin(
         await w.deploy()
         await commit(w, 2)
         assert (w.group.network.voters(), w.group.applied.version) == (("worker-1",), 2)
+
+
+async def commit_after(w, version, held_s):
+    """A record while what follows the one before is at work for so long; how long the record took."""
+    began_s = w.cluster.clock()
+    await w.group._turn.acquire()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(w.group.commit, record(version, version - 1, []), {})
+        await anyio.sleep(held_s)  # virtual time
+        w.group._turn.release()
+    return w.cluster.clock() - began_s
+
+
+async def test_a_record_counts_the_time_that_it_waits_for_what_follows_the_one_before(tmp_path):
+    async with voting(tmp_path) as w:
+        await commit(w, 1)
+        took_s = await commit_after(w, 2, held_s=3.0)
+        assert 3000 <= w.group.commit_ms <= took_s * 1e3
+        with pytest.raises(BaseExceptionGroup) as failed:
+            await commit_after(w, 3, held_s=25.0)
+        assert failed.group_contains(ConsensusUnavailable)
+
+
+async def test_what_follows_a_record_does_not_hold_up_the_next_for_long(tmp_path):
+    async with voting(tmp_path) as w:
+        await commit(w, 1)
+        await w.deploy("validator")
+        await w.deploy("validator")
+        w.group.network.passes = lambda m: m.kind != "append_reply"  # no change is ever decided
+        began_s = w.cluster.clock()
+        await w.group.settle()
+        assert w.cluster.clock() - began_s < 6.0

@@ -1,9 +1,10 @@
 """Voters hold the weights of a version, by a digest of their own, until a later one is committed."""
 
+import anyio
 import pytest
 
 from flow_nexus_neural.engine.raft.weights import digests_of, hand_out, take_back
-from flow_nexus_neural.errors import ConsensusUnavailable
+from flow_nexus_neural.errors import ConsensusUnavailable, StoreUnavailable
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.doubles.linear_service import LinearService
 from tests.unit.engine.building import network, state
@@ -91,7 +92,7 @@ async def test_the_process_after_is_given_them_again(tmp_path):
         assert not seat.holds(w.slots[lost].node_id, needed)
         await hand_out(w.cluster, w.group._present(), weights())
         assert seat.holds(w.slots[lost].node_id, needed)
-        await take_back(w.cluster, w.group._present(), {})
+        await take_back(w.cluster, w.group._present(), frozenset())
         assert not seat.holds(w.slots[lost].node_id, needed)
 
 
@@ -175,3 +176,51 @@ async def test_who_votes_no_longer_gives_its_regions_back(tmp_path):
         await commit(w, 3, networks=weights(3))
         assert former not in w.group.network.voters()
         assert regions_of(services, former) == []
+
+
+async def test_what_was_granted_for_versions_that_were_given_up_does_not_add_up(tmp_path):
+    services = {}
+    async with voting(tmp_path, service=kept(services)) as w:
+        await commit(w, 1, networks=weights(1))
+        w.group.network.passes = lambda m: m.kind != "append_reply"
+        for seed in range(2, 7):
+            with pytest.raises(ConsensusUnavailable):
+                await commit(w, 2, networks=weights(seed))
+        for name in services:
+            assert len(regions_of(services, name)) <= 2
+            assert {f"raft:{digest}" for digest in digests_of(weights(1))} <= set(
+                regions_of(services, name)
+            )
+
+
+async def test_weights_in_force_are_held_until_the_next_version_is_durable(tmp_path, monkeypatch):
+    services = {}
+    async with voting(tmp_path, service=kept(services)) as w:
+        await w.train(epochs=1)
+        in_force = {f"raft:{digest}" for digest in digests_of(w.committed.networks)}
+        real = type(w.cluster.ledger).record
+
+        async def record(self, entries, *given, **more):
+            if any(entry.get("kind") == "version" for entry in entries):
+                raise StoreUnavailable("the disk is full")
+            await real(self, entries, *given, **more)
+
+        monkeypatch.setattr(type(w.cluster.ledger), "record", record)
+        await w.train(epochs=1)
+        await w.train(epochs=1)
+        assert w.committed.version == 1
+        assert w.group.applied.version == 2
+        await w.group.settle()
+        for name in w.group.network.voters():
+            assert in_force <= set(regions_of(services, name))
+
+
+async def test_weights_are_given_back_in_a_training_when_the_next_version_is_in_force(tmp_path):
+    services = {}
+    async with voting(tmp_path, service=kept(services)) as w:
+        await w.train(epochs=4)
+        await anyio.wait_all_tasks_blocked()
+        for name in w.group.network.voters():
+            assert regions_of(services, name) == [
+                f"raft:{digest}" for digest in digests_of(w.committed.networks)
+            ]
