@@ -17,7 +17,10 @@ from flow_nexus_neural.errors import InvalidRecord, NeuralError, NoKnownFeature
 from flow_nexus_neural.settings import Settings
 
 HERE = Settings(state_dir=Path("/nonexistent"))
-MARKET = prepare(DataRequest("crypto_market_historical_data#rows=200"), HERE).schema
+MARKET = prepare(
+    DataRequest("crypto_market_historical_data#rows=200&features=features,price,volume,volatility"),
+    HERE,
+).schema
 SEQUENCE = prepare(
     DataRequest("crypto_market_historical_data#rows=400&features=price,volatility&window=5"), HERE
 ).schema

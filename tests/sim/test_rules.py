@@ -48,7 +48,8 @@ async def trained(tmp_path, method, service=None):
     told = {} if service is None else {"service": service}
     async with world(tmp_path, **told) as w:
         # Not proof-of-learning, the default: it excludes the liar before any rule sees its update.
-        cluster = await w.cluster(WORKERS.get(method, 5), consensus="byzantine")
+        consensus = "raft" if method in SPOILT_BY_ONE else "byzantine"
+        cluster = await w.cluster(WORKERS.get(method, 5), consensus=consensus)
         rows = 240
         if registry.needs_trusted_rows(method):
             await w.deploy(cluster, "validator")

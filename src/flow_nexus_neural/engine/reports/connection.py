@@ -67,8 +67,11 @@ class ExchangeReport(Report):
         reason: Why they went through the engine; None over links.
         members: Nodes that took part, with the engine where it is a root.
         state_bytes: Weights, running statistics and optimiser moments of one worker.
-        bytes: Payload that members read of each other, as the readers counted it.
+        contributors: Workers whose updates are part of the result.
+        bytes: Payload that members read of each other, as the readers counted it; through the engine, what it
+            copied of the updates that it did not refuse.
         busiest_bytes: The most that was read from one member.
+        ms: None through the engine, which copies each update as its worker ends.
     """
 
     network: str
@@ -81,4 +84,4 @@ class ExchangeReport(Report):
     state_bytes: int
     bytes: int
     busiest_bytes: int
-    ms: float
+    ms: float | None

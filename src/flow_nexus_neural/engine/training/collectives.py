@@ -5,7 +5,7 @@ something is wrong with the result: then it copies all of them, leaves out what 
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -20,6 +20,7 @@ from flow_nexus_neural.coordination.collectives import (
     plan_plane,
 )
 from flow_nexus_neural.coordination.topology import ENGINE
+from flow_nexus_neural.engine.calls.deadlines import CANCEL
 from flow_nexus_neural.engine.links.report import vertex_of
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.reports import ExchangeReport
@@ -27,14 +28,18 @@ from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGro
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.state_views import StateViews
-from flow_nexus_neural.errors import InternalError, NeuralError, UpdateRejected
+from flow_nexus_neural.errors import InternalError, NeuralError, NodeError, UpdateRejected
 from flow_nexus_neural.kernels.averaging import averaged_step
 from flow_nexus_neural.protocol.digest import vectors_digest
-from flow_nexus_neural.protocol.messages import Fold, FoldPart, FoldSource
+from flow_nexus_neural.protocol.messages import Cancel, Fold, FoldPart, FoldSource
 from flow_nexus_neural.runtime.base import Buffer
 
 SLOWEST_BYTES_PER_S = 1e7
 """A member that sums more slowly than this is left out of its round."""
+
+
+CANCEL_S = 1.0
+"""An exchange waits no longer until lost members have heard that they are out."""
 
 
 class MembersLost(Exception):
@@ -86,14 +91,24 @@ class LinkExchange:
         self._calls = cluster.calls("train")
         self._views = StateViews(cluster, update_of)
 
-    def plane(self, network: NetworkGroup, workers: Sequence[Slot]) -> Plane | None:
-        """Who takes part in the exchange of a network group; None where links carry nothing."""
+    def plane(
+        self, network: NetworkGroup, workers: Sequence[Slot], without: Collection[str] = ()
+    ) -> Plane | None:
+        """Who takes part in the exchange of a network group; None where links carry nothing.
+
+        Args:
+            network: Of the workers.
+            workers: Those that can take part.
+            without: Members that failed in this exchange, whatever their role, the engine among them.
+        """
         links = self._cluster.state.links
         if links is None or not self._context.runtime.capabilities.peer_views:
             return None
         helpers = self._cluster.slots.healthy("parameter_server", "aggregator")
         own = [slot for slot in workers if slot.name in network.slots]
-        return plan_plane(links.topology, [vertex_of(slot) for slot in (*own, *helpers)])
+        members = [slot for slot in (*own, *helpers) if slot.name not in without]
+        plane = plan_plane(links.topology, [vertex_of(slot) for slot in members])
+        return None if plane is None or set(plane.members) & set(without) else plane
 
     @property
     def views(self) -> StateViews:
@@ -120,7 +135,7 @@ class LinkExchange:
         began_s = self._cluster.clock()
         out: dict[str, str] = {}
         while True:
-            plane = self.plane(network, [slot for slot in workers if slot.name not in out])
+            plane = self.plane(network, workers, out)
             rows = {u.slot: u.rows for u in updates if plane and u.slot in plane.workers}
             if plane is None or not rows or network.state is None:
                 return None
@@ -131,6 +146,7 @@ class LinkExchange:
                 state = await self._copied(attempt, updates)
             except MembersLost as failure:
                 out |= failure.reasons
+                await self._cancel(failure.reasons)
             else:
                 ms = (self._cluster.clock() - began_s) * 1e3
                 return Averaged(
@@ -171,12 +187,28 @@ class LinkExchange:
                     )
                 except NeuralError as failure:
                     lost[folding.member] = f"{failure.code}: {failure.message}"
+                except OSError as failure:  # no descriptor or memory is left to grant it
+                    lost[folding.member] = f"it could not be equipped: {failure}"
 
             async with anyio.create_task_group() as group:
                 for folding in step:
                     group.start_soon(perform, folding)
             if lost:
                 raise MembersLost(lost)
+
+    async def _cancel(self, members: Collection[str]) -> None:
+        """End what lost members may still sum; who hears nothing is left to supervision."""
+        with anyio.move_on_after(CANCEL_S):
+            async with anyio.create_task_group() as group:
+                for slot in self._cluster.slots.healthy():
+                    if slot.name in members:
+                        group.start_soon(self._cancel_one, slot)
+
+    async def _cancel_one(self, slot: Slot) -> None:
+        try:
+            await self._calls.ask(slot, Cancel(), CANCEL)
+        except NodeError:
+            return
 
     async def _perform(self, attempt: Attempt, folding: Folding, *, hashed: bool) -> None:
         """One member's part of one step."""

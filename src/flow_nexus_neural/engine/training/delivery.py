@@ -12,12 +12,13 @@ import numpy as np
 from flow_nexus_neural.coordination.consensus.averaging import FederatedAveraging
 from flow_nexus_neural.coordination.consensus.federated_methods import FedProx
 from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
-from flow_nexus_neural.coordination.topology import MESH_LIMIT
+from flow_nexus_neural.coordination.topology import ENGINE, MESH_LIMIT
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.reports import ExchangeReport
 from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
+from flow_nexus_neural.engine.training.collectives import Averaged
 from flow_nexus_neural.engine.training.combining import Combiner
 from flow_nexus_neural.engine.training.exchange import Exchange
 from flow_nexus_neural.engine.training.left_out import LeftOut
@@ -94,11 +95,10 @@ class Delivery:
                 detour = "nobody was left to exchange with"
                 break
             for name, why in averaged.lost.items():
-                self.left_out.add(self.cluster.slots[name], why)
+                if name != ENGINE:
+                    self.left_out.add(self.cluster.slots[name], why)
             inside = [update for update in updates if update.slot in averaged.contributors]
-            refused |= {
-                u.slot: averaged.lost.get(u.slot, "lost") for u in updates if u not in inside
-            }
+            refused |= {u.slot: self._gone(u, averaged) for u in updates if u not in inside}
             flaw = averaged.state.flaw or await self._audited(network, inside, averaged.state)
             if flaw is None:
                 self.cluster.metrics.note_exchange(averaged.report)
@@ -112,6 +112,12 @@ class Delivery:
                 detour = f"what came over the links {flaw}, and no single update is wrong"
         return await self._in_engine(network, updates, refused, str(detour))
 
+    def _gone(self, update: Update, averaged: Averaged) -> str:
+        """Why an update that a worker delivered is not part of the average."""
+        slot = self.cluster.slots[update.slot]
+        why = averaged.lost.get(update.slot) or slot.last_error or slot.state
+        return f"not part of the exchange: {why}"
+
     async def _in_engine(
         self,
         network: NetworkGroup,
@@ -120,14 +126,13 @@ class Delivery:
         detour: str,
     ) -> Aggregated:
         """Copy what has not been copied yet, and apply the policy here."""
-        began_s = self.cluster.clock()
         copied, bad = await self._inspected(network, updates)
         refused |= bad
         if not copied:
             reasons = "; ".join(f"{slot}: {why}" for slot, why in refused.items())
             raise RoundFailed(f"no update was left ({reasons})", hint="see neural_cluster_status")
         made = await self.combiner.combine(network, copied)
-        self.cluster.metrics.note_exchange(self._through_engine(network, copied, detour, began_s))
+        self.cluster.metrics.note_exchange(self._through_engine(network, copied, made, detour))
         return replace(made, excluded={**refused, **made.excluded})
 
     async def _inspected(
@@ -167,7 +172,7 @@ class Delivery:
         ]
 
     def _through_engine(
-        self, network: NetworkGroup, updates: Sequence[Update], detour: str, began_s: float
+        self, network: NetworkGroup, updates: Sequence[Update], made: Aggregated, detour: str
     ) -> ExchangeReport:
         links = self.cluster.state.links
         nbytes = sum(array.nbytes for array in updates[0].copied.arrays.values())
@@ -177,12 +182,12 @@ class Delivery:
             reason=detour,
             topology=links.topology if links else None,
             members=len(updates) + 1,
-            contributors=len(updates),
+            contributors=len(updates) - len(made.excluded),
             steps=1,
             state_bytes=nbytes,
             bytes=nbytes * len(updates),
             busiest_bytes=nbytes,
-            ms=(self.cluster.clock() - began_s) * 1e3,
+            ms=None,  # workers are copied one by one as they end
         )
 
 

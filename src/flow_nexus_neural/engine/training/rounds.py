@@ -260,9 +260,9 @@ class Rounds:
         return self.exchange.reshard(shards.rows)
 
     async def cancel(self) -> None:
-        """End what workers still compute."""
+        """End what nodes of any role still compute for these rounds: sums, trusted updates, proofs."""
         async with anyio.create_task_group() as group:
-            for slot, _ in self.members():
+            for slot in self.cluster.slots.healthy():
                 group.start_soon(self.exchange.cancel, slot)
 
     async def release(self) -> None:

@@ -14,7 +14,7 @@ from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGro
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.training.exchange import Base, Exchange, Recipe, Task
 from flow_nexus_neural.engine.versions.evaluation import Evaluator
-from flow_nexus_neural.errors import InvalidArguments, NoWorkers
+from flow_nexus_neural.errors import InvalidArguments, NodeTimeout, NoWorkers
 from flow_nexus_neural.kernels.class_weight import without_class_weight
 from flow_nexus_neural.kernels.row_losses import row_losses
 from flow_nexus_neural.protocol.messages import Pass
@@ -22,6 +22,8 @@ from flow_nexus_neural.vocabulary import Role
 from flow_nexus_neural.vocabulary import Task as LearningTask
 
 ROLE: Role = "validator"
+UPDATE_S = 120.0
+"""A validator has as long for its update; its rows are fewer than a worker's."""
 DEPLOY_ONE = (
     "deploy one with neural_node_deploy (role: validator), or choose aggregation_method auto"
 )
@@ -138,7 +140,13 @@ class TrustedRows:
             work=float(len(self.trusted.rows)),
         )
         try:
-            return (await exchange.train(task)).copied
+            with anyio.move_on_after(UPDATE_S):
+                return (await exchange.train(task)).copied
+            await exchange.cancel(slot)
+            raise NodeTimeout(
+                f"{slot.name} did not train on the trusted rows within {UPDATE_S:g} s",
+                hint="call neural_cluster_status to see the node's state",
+            )
         finally:
             with anyio.CancelScope(shield=True):
                 await exchange.calls.revoke(slot, base.key)

@@ -109,3 +109,27 @@ async def test_there_is_no_exchange_where_nothing_is_linked(tmp_path):
         assert await r.average(workers=r.workers[:1]) is None
         cluster.state.links = None
         assert r.links.plane(START, r.workers) is None
+
+
+async def test_a_hub_that_always_fails_is_asked_once(tmp_path):
+    service = misreporting("parameter_server-0", lambda reply: {"bytes_read": reply.bytes_read + 4})
+    async with after_training(tmp_path, "star", service=service) as r:
+        assert await r.average() is None  # nobody else can be the hub
+        await r.w.deploy("parameter_server")
+        averaged = await r.average()
+        np.testing.assert_array_equal(averaged.state.params, await r.mean())
+        assert list(averaged.lost) == ["parameter_server-0"]
+
+
+async def test_a_node_that_cannot_be_granted_a_view_is_left_out(tmp_path, monkeypatch):
+    async with after_training(tmp_path) as r:
+        view = r.w.runtime.view
+
+        def scarce(buffer):
+            if buffer.key == "publish:worker-2":
+                raise OSError(24, "Too many open files")
+            return view(buffer)
+
+        monkeypatch.setattr(r.w.runtime, "view", scarce)
+        # Both readers of worker-2 fail, and what is left is no exchange.
+        assert await r.average() is None
