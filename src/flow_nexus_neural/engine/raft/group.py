@@ -196,9 +196,8 @@ class VoterGroup:
         """Make voters forget weights other than these, those last agreed on, and those in force."""
         committed = self.cluster.committed
         kept = digests_of(self._networks) | digests_of(committed.networks if committed else {})
-        reachable = [(seat, self.network.slot(name)) for name, seat in self.network.seats.items()]
-        voters = [(seat, slot) for seat, slot in reachable if slot is not None]
-        await take_back(self.cluster, voters, kept | further)
+        reachable = self.network.reachable(self.network.seats)  # also former voters
+        await take_back(self.cluster, reachable, kept | further)
 
     async def leave(self, slot: Slot) -> None:
         """Let the others go on without a slot that is about to be removed.
@@ -348,6 +347,7 @@ class VoterGroup:
             if entry is None:
                 return
             self.applied, verdict = apply(self.applied, entry)
+            self.network.ordered.note_committed(entry)
             if entry.kind == "voters":
                 self._configuration = entry.voters
             if verdict == "refused":
@@ -374,10 +374,7 @@ class VoterGroup:
 
     def _present(self) -> list[tuple[Seat, Slot]]:
         """Voters that can be reached."""
-        found = [
-            (self.network.seats[name], self.network.slot(name)) for name in self.network.living()
-        ]
-        return [(seat, slot) for seat, slot in found if slot is not None]
+        return self.network.reachable(self.network.living())
 
     def _answering(self) -> list[tuple[Seat, Slot]]:
         """Voters that answered the last round."""

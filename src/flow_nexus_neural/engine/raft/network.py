@@ -8,7 +8,7 @@ Time is the engine's to tell: it passes only while voters are driven, and as fas
 which nothing is to be decided costs nothing, and nobody waits for a timeout in real time.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import anyio
 
@@ -37,6 +37,7 @@ class VoterNetwork:
 
     Attributes:
         seats: By name; also of voters that have left, whose term and vote still count should they come back.
+        ordered: What may stand in their logs.
         passes: Which messages arrive; tests let others be lost.
     """
 
@@ -44,7 +45,7 @@ class VoterNetwork:
         self.cluster = cluster
         self.seats: dict[str, Seat] = {}
         self.passes: Callable[[Message], bool] = everything
-        self._ordered = Orders()
+        self.ordered = Orders()
 
     def slot(self, name: str) -> Slot | None:
         """The slot of a voter, if its process can be asked."""
@@ -74,6 +75,11 @@ class VoterNetwork:
     def living(self) -> list[str]:
         """Voters whose processes can be asked."""
         return [name for name in self.voters() if self.slot(name) is not None]
+
+    def reachable(self, names: Iterable[str]) -> list[tuple[Seat, Slot]]:
+        """Those of these voters, all with a seat, whose processes can be asked."""
+        found = [(self.seats[name], self.slot(name)) for name in names]
+        return [(seat, slot) for seat, slot in found if slot is not None]
 
     def candidates(self) -> list[Candidate]:
         """Who may vote."""
@@ -182,7 +188,7 @@ class VoterNetwork:
         for name, report in list(answers.items()):
             seat = self.seats[name]
             try:
-                self._ordered.check(name, orders.get(name, NOTHING), report, durable)
+                self.ordered.check(name, orders.get(name, NOTHING), report, durable)
                 change = seat.changed(report)
             except ValueError as fault:
                 self.cluster.slots[name].note_error(f"protocol_violation: raft: {fault}")
@@ -202,7 +208,7 @@ class VoterNetwork:
             self.seats[name].records = records
         for name, report in answers.items():
             self.seats[name].report = report
-            self._ordered.note(report)
+            self.ordered.note(report)
 
     def _deliver(self, message: Message) -> None:
         seat = self.seats.get(message.to)

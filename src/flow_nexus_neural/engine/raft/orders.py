@@ -2,7 +2,8 @@
 
 A record, a configuration or a snapshot begins with an order of the engine. It is first seen in the answer to
 that order and is durable before any message carries it on; so whatever another voter says later has to equal
-it. Only the empty entry of a new leader is a voter's own.
+it. Only the empty entry of a new leader is a voter's own. What was committed leaves no log again, whatever
+the leader of a later term says.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from flow_nexus_neural.protocol.messages.raft import Compacted, Proposed
 from flow_nexus_neural.protocol.raft_records import LogEntry, Records, Snapshot
 
 MOST_REMEMBERED = 4096
-"""Entries and snapshots that a late message may bring although no log has them any more."""
+"""Committed entries, and what a late message may bring although no log has it any more."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Orders:
 
     def __init__(self) -> None:
         self._remembered: dict[str, None] = {}
+        self._committed: dict[int, int] = {}
 
     def check(
         self, name: str, order: Order, report: RaftStepped, durable: Mapping[str, Records]
@@ -47,11 +49,12 @@ class Orders:
             durable: The records of every voter before this round.
 
         Raises:
-            ValueError: It adds something that nobody ordered.
+            ValueError: It adds something that nobody ordered, or takes away what was committed.
         """
         own = durable[name]
         if report.snapshot is not None:
             self._check_snapshot(order, report.snapshot, own, durable)
+        self._check_committed(report, own)
         term = (report.hard or own.hard).term
         owed = order.propose is not None or order.change is not None
         for entry in report.log.entries if report.log is not None else ():
@@ -70,6 +73,21 @@ class Orders:
         for entry in report.log.entries if report.log is not None else ():
             if entry.kind != "noop":
                 self._remember(entry)
+
+    def note_committed(self, entry: LogEntry) -> None:
+        """An entry is committed: whoever has it keeps it until it is compacted."""
+        self._committed[entry.index] = entry.term
+        self._committed.pop(entry.index - MOST_REMEMBERED, None)
+
+    def _check_committed(self, report: RaftStepped, own: Records) -> None:
+        if report.log is None:
+            return
+        said = {entry.index: entry.term for entry in report.log.entries}
+        compacted = report.snapshot.index if report.snapshot is not None else 0
+        for index in range(max(report.log.keep, compacted) + 1, own.last_index + 1):
+            entry = own.entry(index)
+            if entry is not None and self._committed.get(index) == entry.term != said.get(index):
+                raise ValueError(f"log entry {index} was committed and is taken away")
 
     def _check_snapshot(
         self, order: Order, snapshot: Snapshot, own: Records, durable: Mapping[str, Records]

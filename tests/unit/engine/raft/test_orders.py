@@ -15,6 +15,7 @@ from flow_nexus_neural.protocol.raft_records import (
     HardState,
     LogChange,
     LogEntry,
+    Message,
     Records,
     Snapshot,
 )
@@ -235,3 +236,44 @@ def test_a_late_message_may_bring_what_no_log_has_any_more():
         orders.check("b", NOTHING, late, TWO)
     orders.note(late)
     orders.check("b", NOTHING, late, TWO)
+
+
+def test_what_was_committed_leaves_no_log_again():
+    orders, kept = Orders(), said(log=LogChange(0, (FIRST,)))
+    replaced = said(hard=HardState(2), log=LogChange(0, (LogEntry(1, 2),)))
+    gone = said(log=LogChange(0))
+    for report in (kept, replaced, gone):
+        orders.check("a", NOTHING, report, TWO)
+    orders.note_committed(FIRST)
+    orders.check("a", NOTHING, kept, TWO)
+    for report in (replaced, gone):
+        with pytest.raises(ValueError, match="log entry 1 was committed and is taken away"):
+            orders.check("a", NOTHING, report, TWO)
+
+
+def test_what_another_log_has_in_the_place_of_a_committed_entry_may_go():
+    orders = Orders()
+    orders.note_committed(LogEntry(1, 2))
+    orders.check("a", NOTHING, said(hard=HardState(2), log=LogChange(0, (LogEntry(1, 2),))), TWO)
+
+
+async def test_a_leader_that_lies_takes_no_committed_record_out_of_the_logs_of_others(tmp_path):
+    async with voting(tmp_path) as w:
+        await commit(w, 1)
+        network, liar = w.group.network, led_by(w)
+        before = {n: s.records.entries for n, s in network.seats.items() if n != liar}
+        seat = network.seats[liar]
+        for name in before:  # as if it led a later term with an empty log
+            other = network.seats[name]
+            term = other.records.hard.term + 1
+            made_up = Message("append", liar, name, term, entries=(LogEntry(1, term),))
+            other.inbox.append(made_up)
+        network.passes = lambda m: False
+        await network.round(0)
+        for name, entries in before.items():
+            assert network.seats[name].records.entries == entries
+            assert "was committed and is taken away" in w.slots[name].last_error
+        assert seat.records.entries
+        network.passes = lambda m: True
+        await commit(w, 2)
+        assert w.group.applied.version == 2
