@@ -1,6 +1,7 @@
 """Where a version waits until a majority of voters has it: under raft nothing else becomes visible."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import cast
 
 from pydantic import JsonValue
@@ -9,6 +10,7 @@ from flow_nexus_neural.coordination.consensus.raft.applied import record
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.raft.group import VoterGroup
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
+from flow_nexus_neural.errors import StoreUnavailable
 from flow_nexus_neural.protocol.digest import json_digest
 from flow_nexus_neural.protocol.raft_records import MAX_BODY_CHARACTERS
 
@@ -51,22 +53,40 @@ async def agree(
     if len(body) > MAX_BODY_CHARACTERS:
         body = record(version, parent, [_shortened(entry) for entry in entries])
     await group.commit(body, networks)
-    cluster.context.spawn(group.settle)
+
+
+def settle(cluster: LiveCluster) -> None:
+    """What follows a version that is in force and nobody waits for: voters give the former weights back.
+
+    Not before it is durable: after a crash the former one is in force, whose weights a majority must hold.
+    """
+    group = voters_of(cluster)
+    if group is not None:
+        cluster.context.spawn(group.settle)
 
 
 async def await_majority(cluster: LiveCluster) -> None:
-    """Wait until a version could be agreed on. Raises `ConsensusUnavailable` when it takes too long."""
+    """Wait until a version could be agreed on.
+
+    Raises:
+        ConsensusUnavailable: It takes too long.
+        StoreUnavailable: What voters remember could not be read.
+    """
     group = voters_of(cluster)
     if group is not None:
         await group.wait()
 
 
 async def cannot_decide(cluster: LiveCluster) -> str | None:
-    """Why no version can be agreed on now; None where one can, or nobody has to agree."""
+    """Why no version can be agreed on now; None where one can, or nobody has to agree.
+
+    Raises nothing of the store: that voters cannot be read is such a reason, and predictions go on.
+    """
     group = voters_of(cluster)
     if group is None:
         return None
-    await group.load()
+    with suppress(StoreUnavailable):
+        await group.load()
     return group.missing
 
 

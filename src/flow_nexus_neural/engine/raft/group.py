@@ -4,21 +4,23 @@ Nothing runs between two questions. Whether the leader still lives shows when so
 the latest; an election then takes as long as the voters need to answer some dozens of steps.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 import anyio
 
 from flow_nexus_neural.coordination.consensus.raft.applied import Applied, apply, body_digest
+from flow_nexus_neural.coordination.consensus.raft.beginning import beginning, is_abandoned
+from flow_nexus_neural.coordination.consensus.raft.committed import committed_up_to
 from flow_nexus_neural.coordination.consensus.raft.electorate import (
-    ROLES,
     Candidate,
     next_configuration,
     voters_of,
 )
 from flow_nexus_neural.coordination.consensus.raft.quorum import majority
 from flow_nexus_neural.engine.live import LiveCluster
-from flow_nexus_neural.engine.raft.network import TICK_MS, Order, VoterNetwork
+from flow_nexus_neural.engine.raft.network import TICK_MS, VoterNetwork
+from flow_nexus_neural.engine.raft.orders import Order
 from flow_nexus_neural.engine.raft.seat import Seat
 from flow_nexus_neural.engine.raft.weights import digests_of, hand_out, take_back
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
@@ -30,7 +32,7 @@ from flow_nexus_neural.errors import (
     UpdateRejected,
 )
 from flow_nexus_neural.protocol.messages.raft import Compacted, Proposed
-from flow_nexus_neural.protocol.raft_records import Records, Snapshot
+from flow_nexus_neural.protocol.raft_records import LogEntry, Records, Snapshot
 
 MAX_LOG_ENTRIES = 64
 MAX_LOG_CHARACTERS = 1 << 17
@@ -41,8 +43,8 @@ PAUSE_S = 0.05
 LOOK_S = 0.25
 """How often it is looked whether a majority is back, if nothing tells sooner."""
 SETTLING_ROUNDS = 40
-GONE = frozenset({"retired", "quarantined", "failed_permanently"})
-"""States of a slot whose process does not come back by itself or by a plain deploy."""
+CHANGING_S = 3.0
+"""How long it is tried to change who votes between two records; the next record waits meanwhile."""
 
 
 class VoterGroup:
@@ -62,36 +64,53 @@ class VoterGroup:
         self.elections = 0
         self.commit_ms: float | None = None
         self._damage: str | None = None
+        self._unread: str | None = None
         self._refused: str | None = None
         self._loaded = False
+        self._loading = anyio.Lock()
         self._networks: Mapping[str, NetworkGroup] = {}
+        self._wanted: Mapping[str, NetworkGroup] = {}
+        self._configuration: tuple[str, ...] = ()
         self._led: tuple[int, str] | None = None
         self._turn = anyio.Lock()
 
     async def load(self) -> None:
-        """Read what is durable of the voters, once; what cannot be read is why they are not available."""
-        if self._loaded:
-            return
-        self._loaded = True
-        try:
-            stored = await self.cluster.context.store.voters(self.cluster.cluster_id)
-        except StoreCorrupt as failure:
-            self._damage = failure.message
-            return
-        self.network.seats = {name: Seat(name, records) for name, records in stored.items()}
-        for records in stored.values():
-            self._adopt(records.snapshot)
+        """Read what is durable of the voters, once; what cannot be read is why they are not available.
+
+        Raises:
+            StoreUnavailable: It could not be read this time; the next call tries again. Nobody votes until
+                then, for new records would take the place of those that are there.
+        """
+        async with self._loading:
+            if self._loaded:
+                return
+            try:
+                stored = await self.cluster.context.store.voters(self.cluster.cluster_id)
+            except StoreCorrupt as failure:
+                self._damage = failure.message
+            except StoreUnavailable as failure:
+                self._unread = f"what is durable of the voters was not read: {failure.message}"
+                raise
+            else:
+                try:
+                    self._adopt(records.snapshot for records in stored.values())
+                    self.network.seats = {name: Seat(name, kept) for name, kept in stored.items()}
+                except ValueError as failure:
+                    self._damage = f"the snapshot of the voters cannot be read: {failure}"
+            self._unread = None
+            self._loaded = True
 
     @property
     def voters(self) -> tuple[str, ...]:
         """Who votes, or who would if something were to be decided now."""
-        return self.network.voters() or voters_of(self._candidates())
+        present = self.network.voters()
+        return voters_of(self.network.candidates()) if not present or self._abandoned() else present
 
     @property
     def missing(self) -> str | None:
         """Why nothing can be decided now; None where it can."""
-        if self._damage is not None:
-            return self._damage
+        if self._damage is not None or self._unread is not None:
+            return self._damage or self._unread
         if self.cluster.state.terminated_at is not None:
             return "the cluster has ended"
         voters = self.voters
@@ -101,9 +120,10 @@ class VoterGroup:
         alive = len(voters) - len(lost)
         if alive >= majority(voters):
             return None
+        again = [name for name in lost if name in self.cluster.slots.names()]
         return (
             f"{alive} of {len(voters)} voters are alive and {majority(voters)} are needed; lost:"
-            f" {', '.join(lost)}. Deploy the lost nodes again with neural_node_deploy"
+            f" {', '.join(lost)}. Deploy {', '.join(again)} again with neural_node_deploy"
         )
 
     async def wait(self) -> None:
@@ -111,6 +131,7 @@ class VoterGroup:
 
         Raises:
             ConsensusUnavailable: There is none in time.
+            StoreUnavailable: What is durable of the voters could not be read.
         """
         await self.load()
         patience_s = self.cluster.context.patience.majority_s
@@ -133,18 +154,20 @@ class VoterGroup:
         await self.load()
         if self._damage is not None:
             raise self._unavailable(0.0)
-        async with self._turn:
-            began_s = self.cluster.clock()
+        began_s = self.cluster.clock()
+        async with self._turn:  # what follows the record before may still be at work
             for seat in self.network.seats.values():
                 seat.failed_to_hold = None
             await self._begin()
+            # What was granted for a version that was given up is not asked for any more.
+            await self._take_back(digests_of(networks))
             wanted = body_digest(body)
             proposed = Proposed(body=body, needs=tuple(sorted(digests_of(networks))))
 
             def orders(leader: Seat) -> Order | None:
                 return None if self._pending(leader, body) else Order(propose=proposed)
 
-            self._refused = None
+            self._refused, self._wanted = None, networks
             await self._drive(
                 lambda: wanted in (self.applied.digest, self._refused), orders, began_s, networks
             )
@@ -163,36 +186,58 @@ class VoterGroup:
         """
         async with self._turn:
             with suppress(ConsensusUnavailable, StoreUnavailable):
-                await self._reconfigure(self._candidates(), self._networks)
+                with anyio.move_on_after(CHANGING_S):
+                    await self._reconfigure(self.network.candidates(), self._networks)
                 await self._settle()
-                await take_back(self.cluster, self._present(), self._networks)
+                await self._take_back(frozenset())
         self.cluster.changed()
+
+    async def _take_back(self, further: frozenset[str]) -> None:
+        """Make voters forget weights other than these, those last agreed on, and those in force."""
+        committed = self.cluster.committed
+        kept = digests_of(self._networks) | digests_of(committed.networks if committed else {})
+        reachable = self.network.reachable(self.network.seats)  # also former voters
+        await take_back(self.cluster, reachable, kept | further)
 
     async def leave(self, slot: Slot) -> None:
         """Let the others go on without a slot that is about to be removed.
+
+        Where no majority can come back without it, the next record begins with new voters.
 
         Raises:
             ConsensusUnavailable, StoreUnavailable: As `commit`.
         """
         await self.load()
-        if slot.name in self.network.voters():
+        if slot.name in self.network.voters() and not self._abandoned():
             if self.missing is not None:
+                if self._abandoned(without=slot.name):
+                    return
                 raise self._unavailable(0.0)
             async with self._turn:
-                rest = [one for one in self._candidates() if one.slot != slot.name]
+                rest = [one for one in self.network.candidates() if one.slot != slot.name]
                 committed = self.cluster.committed
                 if rest:
                     await self._reconfigure(rest, committed.networks if committed else {})
 
     async def _begin(self) -> None:
-        """Choose the first voters of a cluster that has none."""
-        if self.network.seats:
+        """Choose the voters of a cluster that has none, or whose voters were removed for good."""
+        if self.network.seats and not self._abandoned():
             return
-        names = voters_of(self._candidates())
+        names = voters_of(self.network.candidates())
         if not names:
             raise self._unavailable(0.0)
-        for name in names:
-            await self.network.open_seat(name, Records(snapshot=Snapshot(voters=names)))
+        committed = self.cluster.committed
+        is_served = self.applied.version == (committed.version if committed else 0)
+        former = {name: seat.records for name, seat in self.network.seats.items()}
+        # What the log came to is not known up to its end after a restart: then any version may follow.
+        state = self.applied.to_text() if former and is_served else ""
+        begun = beginning(names, former, state)
+        await self.network.begin(begun)
+        self._adopt(records.snapshot for records in begun.values())
+
+    def _abandoned(self, without: str = "") -> bool:
+        left = [name for name in self.cluster.slots.names() if name != without]
+        return is_abandoned(self.network.voters(), left)
 
     async def _reconfigure(
         self, candidates: list[Candidate], networks: Mapping[str, NetworkGroup]
@@ -225,9 +270,7 @@ class VoterGroup:
 
         def is_done() -> bool:
             leader = self.network.leader()
-            if leader is None or leader.voters != following:
-                return False
-            return leader.records.configured_at <= self.applied.index
+            return leader is not None and leader.voters == self._configuration == following
 
         await self._drive(is_done, orders, began_s, networks)
 
@@ -272,7 +315,7 @@ class VoterGroup:
         """Let messages on their way arrive, and a preferred voter take over; then compact long logs."""
         for _ in range(SETTLING_ROUNDS):
             leader = self.network.leader()  # None while one hands over to another
-            settled = leader is not None and not self._another_is_preferred(leader)
+            settled = leader is not None and not self.network.prefers_another_to(leader)
             if settled and self.network.is_quiet:
                 break
             await self._round({})
@@ -288,28 +331,39 @@ class VoterGroup:
             await self._round(long)
 
     def _apply(self, seat: Seat) -> None:
-        """Apply what a voter says is committed, as far as a majority's durable logs have it too."""
-        report = seat.report
-        if report is None:
+        """Apply what a voter says is committed, as far as the durable logs of a majority show it."""
+        if seat.report is None:
             return
-        self._adopt(seat.records.snapshot)
-        for index in range(self.applied.index + 1, report.commit + 1):
+        last = committed_up_to(
+            seat.records,
+            seat.report.commit,
+            self.applied.index,
+            self._configuration,
+            {name: one.records for name, one in self.network.seats.items()},
+            self._holds,
+        )
+        for index in range(self.applied.index + 1, last + 1):
             entry = seat.records.entry(index)
             if entry is None:
                 return
-            voters = set(seat.voters)
-            having = [
-                n for n in voters if n in self.network.seats and self.network.seats[n].has(entry)
-            ]
-            if len(having) < majority(voters):
-                return
             self.applied, verdict = apply(self.applied, entry)
+            self.network.ordered.note_committed(entry)
+            if entry.kind == "voters":
+                self._configuration = entry.voters
             if verdict == "refused":
                 self._refused = body_digest(entry.body)
 
-    def _adopt(self, snapshot: Snapshot) -> None:
-        if snapshot.index > self.applied.index:
-            self.applied = Applied.of_text(snapshot.state, snapshot.index)
+    def _holds(self, name: str, entry: LogEntry) -> bool:
+        """Whether a voter was seen to hold the weights that are being agreed on; of others nobody asks."""
+        needed = set(entry.needs) & digests_of(self._wanted)
+        return needed <= self.network.seats[name].held.keys()
+
+    def _adopt(self, snapshots: Iterable[Snapshot]) -> None:
+        """Begin from the latest of the snapshots; only such were made durable as the engine had ordered."""
+        latest = max(snapshots, key=lambda one: (one.index, bool(one.voters)), default=None)
+        if latest is not None:
+            self.applied = Applied.of_text(latest.state, latest.index)
+            self._configuration = latest.voters
 
     def _pending(self, leader: Seat, body: str) -> bool:
         """Whether a leader's log has a record that is not applied yet."""
@@ -318,30 +372,9 @@ class VoterGroup:
             for entry in leader.records.entries
         )
 
-    def _another_is_preferred(self, leader: Seat) -> bool:
-        roles = {
-            name: slot.spec.role
-            for name in self.network.voters()
-            if (slot := self.network.slot(name)) is not None
-        }
-        return roles.get(leader.name) != ROLES[0] and ROLES[0] in roles.values()
-
-    def _candidates(self) -> list[Candidate]:
-        voters = self.network.voters()
-        return [
-            Candidate(
-                slot.name, slot.spec.role, slot.healthy or (slot.arriving and slot.name in voters)
-            )
-            for slot in self.cluster.slots
-            if slot.state not in GONE
-        ]
-
     def _present(self) -> list[tuple[Seat, Slot]]:
         """Voters that can be reached."""
-        found = [
-            (self.network.seats[name], self.network.slot(name)) for name in self.network.living()
-        ]
-        return [(seat, slot) for seat, slot in found if slot is not None]
+        return self.network.reachable(self.network.living())
 
     def _answering(self) -> list[tuple[Seat, Slot]]:
         """Voters that answered the last round."""

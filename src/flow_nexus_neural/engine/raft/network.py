@@ -8,34 +8,23 @@ Time is the engine's to tell: it passes only while voters are driven, and as fas
 which nothing is to be decided costs nothing, and nobody waits for a timeout in real time.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 
 import anyio
 
-from flow_nexus_neural.coordination.consensus.raft.electorate import ROLES
+from flow_nexus_neural.coordination.consensus.raft.electorate import ROLES, Candidate
 from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.raft.orders import NOTHING, Order, Orders
 from flow_nexus_neural.engine.raft.seat import Seat
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.errors import NodeError, NodeTimeout
 from flow_nexus_neural.protocol.messages import RaftStep, RaftStepped
-from flow_nexus_neural.protocol.messages.raft import Compacted, Proposed
-from flow_nexus_neural.protocol.raft_records import Message, Records
+from flow_nexus_neural.protocol.raft_records import LogChange, Message, Records
 from flow_nexus_neural.vocabulary import SEED_LIMIT
 
 TICK_MS = 50
-
-
-@dataclass(frozen=True)
-class Order:
-    """What a voter is asked for besides a step."""
-
-    propose: Proposed | None = None
-    change: tuple[str, ...] | None = None
-    compact: Compacted | None = None
-
-
-NOTHING = Order()
+GONE = frozenset({"retired", "quarantined", "failed_permanently"})
+"""States of a slot whose process does not come back by itself or by a plain deploy."""
 
 
 def everything(_message: Message) -> bool:
@@ -48,6 +37,7 @@ class VoterNetwork:
 
     Attributes:
         seats: By name; also of voters that have left, whose term and vote still count should they come back.
+        ordered: What may stand in their logs.
         passes: Which messages arrive; tests let others be lost.
     """
 
@@ -55,6 +45,7 @@ class VoterNetwork:
         self.cluster = cluster
         self.seats: dict[str, Seat] = {}
         self.passes: Callable[[Message], bool] = everything
+        self.ordered = Orders()
 
     def slot(self, name: str) -> Slot | None:
         """The slot of a voter, if its process can be asked."""
@@ -85,6 +76,27 @@ class VoterNetwork:
         """Voters whose processes can be asked."""
         return [name for name in self.voters() if self.slot(name) is not None]
 
+    def reachable(self, names: Iterable[str]) -> list[tuple[Seat, Slot]]:
+        """Those of these voters, all with a seat, whose processes can be asked."""
+        found = [(self.seats[name], self.slot(name)) for name in names]
+        return [(seat, slot) for seat, slot in found if slot is not None]
+
+    def candidates(self) -> list[Candidate]:
+        """Who may vote."""
+        voters = self.voters()
+        return [
+            Candidate(
+                slot.name, slot.spec.role, slot.healthy or (slot.arriving and slot.name in voters)
+            )
+            for slot in self.cluster.slots
+            if slot.state not in GONE
+        ]
+
+    def prefers_another_to(self, leader: Seat) -> bool:
+        """Whether a voter lives whose role should rather lead."""
+        preferred = self._preferred()
+        return bool(preferred) and leader.name not in preferred
+
     @property
     def is_quiet(self) -> bool:
         """Whether no message is on its way to a voter that can be reached."""
@@ -96,6 +108,19 @@ class VoterNetwork:
             store, cluster_id = self.cluster.context.store, self.cluster.cluster_id
             await store.write_voters(cluster_id, {name: (records, None)})
             self.seats[name] = Seat(name, records)
+
+    async def begin(self, records: Mapping[str, Records]) -> None:
+        """Voters begin with these records, all or none, whatever they had. Raises `StoreUnavailable`.
+
+        Processes of other voters begin again from their records: none of them leads any more.
+        """
+        store, cluster_id = self.cluster.context.store, self.cluster.cluster_id
+        changed = {name: (one, LogChange(one.snapshot.index)) for name, one in records.items()}
+        await store.write_voters(cluster_id, changed)
+        for name, one in records.items():
+            self.seats.setdefault(name, Seat(name, one)).records = one
+        for seat in self.seats.values():
+            seat.lose()
 
     async def round(self, elapsed_ms: int, orders: Mapping[str, Order] | None = None) -> None:
         """Let every voter that can be reached do one step. Not interrupted by cancellation.
@@ -111,7 +136,7 @@ class VoterNetwork:
                 for name in self._members():
                     order = orders.get(name, NOTHING)
                     group.start_soon(self._step, self.seats[name], elapsed_ms, order, answers)
-            await self._make_durable(answers)
+            await self._make_durable(answers, orders)
         for name in sorted(answers):
             for message in answers[name].outbox:
                 self._deliver(message)
@@ -151,12 +176,19 @@ class VoterNetwork:
         seat.in_step_with = node_id
         answers[seat.name] = report
 
-    async def _make_durable(self, answers: dict[str, RaftStepped]) -> None:
-        """Write what changed, all of it or nothing; what does not continue a voter's records is left out."""
+    async def _make_durable(
+        self, answers: dict[str, RaftStepped], orders: Mapping[str, Order]
+    ) -> None:
+        """Write what changed, all of it or nothing.
+
+        A step that does not continue the voter's records, or adds what nobody ordered, is left out.
+        """
         changed = {}
+        durable = {name: seat.records for name, seat in self.seats.items()}
         for name, report in list(answers.items()):
             seat = self.seats[name]
             try:
+                self.ordered.check(name, orders.get(name, NOTHING), report, durable)
                 change = seat.changed(report)
             except ValueError as fault:
                 self.cluster.slots[name].note_error(f"protocol_violation: raft: {fault}")
@@ -176,6 +208,7 @@ class VoterNetwork:
             self.seats[name].records = records
         for name, report in answers.items():
             self.seats[name].report = report
+            self.ordered.note(report)
 
     def _deliver(self, message: Message) -> None:
         seat = self.seats.get(message.to)

@@ -3,7 +3,7 @@
 from pydantic import JsonValue
 
 from flow_nexus_neural.engine.live import LiveCluster
-from flow_nexus_neural.engine.raft.gate import voters_of
+from flow_nexus_neural.engine.raft.gate import cannot_decide, voters_of
 from flow_nexus_neural.engine.raft.group import VoterGroup
 
 DURABILITY = "one disk"
@@ -19,8 +19,7 @@ async def raft_report(cluster: LiveCluster) -> dict[str, JsonValue] | None:
     group = voters_of(cluster)
     if group is None:
         return None
-    await group.load()
-    missing = group.missing
+    missing = await cannot_decide(cluster)
     network, leader = group.network, group.network.leader()
     commit = leader.report.commit if leader is not None and leader.report is not None else None
     terms = [seat.records.hard.term for seat in network.seats.values()]

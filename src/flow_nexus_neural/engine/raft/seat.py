@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from flow_nexus_neural.protocol.messages import RaftStepped
 from flow_nexus_neural.protocol.messages.raft import MAX_MESSAGES
-from flow_nexus_neural.protocol.raft_records import LogChange, LogEntry, Message, Records
+from flow_nexus_neural.protocol.raft_records import LogChange, Message, Records
 
 MAX_WAITING = 4 * MAX_MESSAGES
 """Messages kept for a voter; a network may lose the others."""
@@ -23,7 +23,8 @@ class Seat:
         report: What it last said; None before that, and when its process is another one.
         inbox: Messages on their way to it.
         held: The region of each digest of weights that the node holds.
-        holder: The node of `held`.
+        granted: Every region that the node was let use, whether or not it holds the weights in it.
+        holder: The node of `held` and `granted`.
         failed_to_hold: A node that could not be given weights; it is not asked again for this version.
         silent: A node that did not answer a step in time, and when that was.
     """
@@ -34,6 +35,7 @@ class Seat:
     report: RaftStepped | None = None
     inbox: deque[Message] = field(default_factory=lambda: deque(maxlen=MAX_WAITING))
     held: dict[str, str] = field(default_factory=dict)
+    granted: set[str] = field(default_factory=set)
     holder: str | None = None
     failed_to_hold: str | None = None
     silent: tuple[str, float] | None = None
@@ -97,25 +99,23 @@ class Seat:
             raise ValueError(f"its vote of term {hard.term} went to {before.vote} already")
         return self.records.after(report.hard, report.snapshot, report.log), report.log
 
-    def has(self, entry: LogEntry) -> bool:
-        """Whether its durable log has an entry, or had it before it was compacted."""
-        if entry.index <= self.records.snapshot.index:
-            return True
-        own = self.records.entry(entry.index)
-        return own is not None and own.term == entry.term
-
     def holds(self, node_id: str, digests: frozenset[str]) -> bool:
         """Whether a node holds weights of these digests."""
         return self.holder == node_id and digests <= self.held.keys()
 
-    def note_held(self, node_id: str, digest: str, region: str) -> None:
-        """A node holds the weights of a digest in a region."""
+    def note_granted(self, node_id: str, region: str) -> None:
+        """A node may use a region from now on: it is to be taken back, whatever comes of it."""
         if self.holder != node_id:
-            self.holder, self.held = node_id, {}
+            self.holder, self.held, self.granted = node_id, {}, set()
+        self.granted.add(region)
+
+    def note_held(self, digest: str, region: str) -> None:
+        """The node that was granted a region holds the weights of a digest in it."""
         self.held[digest] = region
 
     def take_superseded(self, digests: frozenset[str]) -> list[str]:
-        """Regions with other weights than these, which are held no longer."""
-        regions = [region for digest, region in self.held.items() if digest not in digests]
+        """Regions without weights of these digests, which are granted and held no longer."""
         self.held = {digest: region for digest, region in self.held.items() if digest in digests}
-        return regions
+        regions = self.granted - set(self.held.values())
+        self.granted -= regions
+        return sorted(regions)

@@ -1,7 +1,7 @@
 """Weights handed to voters, which acknowledge a version only when they hold what it names.
 
 A voter is granted the sealed region and computes the digest itself. It keeps the region until a later version
-is committed: so more than half of the voters hold the weights of every version that is served.
+is in force: so more than half of the voters hold the weights of every version that is served.
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,14 +56,14 @@ async def hand_out(
 
 
 async def take_back(
-    cluster: LiveCluster, voters: Sequence[tuple[Seat, Slot]], networks: Mapping[str, NetworkGroup]
+    cluster: LiveCluster, voters: Sequence[tuple[Seat, Slot]], kept: frozenset[str]
 ) -> None:
-    """Make voters forget all weights but those of a version."""
-    calls, needed = cluster.calls("consensus"), digests_of(networks)
+    """Make voters, also former ones, forget all that they were granted but weights of these digests."""
+    calls = cluster.calls("consensus")
     async with anyio.create_task_group() as group:
         for seat, slot in voters:
             if seat.holder == slot.node_id:
-                group.start_soon(calls.revoke, slot, *seat.take_superseded(needed))
+                group.start_soon(calls.revoke, slot, *seat.take_superseded(kept))
 
 
 async def _hand(
@@ -73,6 +73,7 @@ async def _hand(
         return
     calls, node_id = cluster.calls("consensus"), slot.node_id
     seat.failed_to_hold = node_id  # unless it succeeds in time
+    seat.note_granted(node_id, region.key)
     try:
         await calls.grant(slot, region)
         reply, _ = await calls.ask(slot, RaftHold(region=region.key, plan=network.plan), LOAD)
@@ -86,4 +87,4 @@ async def _hand(
         )
         return
     seat.failed_to_hold = None
-    seat.note_held(node_id, network.digest, region.key)
+    seat.note_held(network.digest, region.key)

@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from flow_nexus_neural.coordination.proof_record import ProvedExchange
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.live import LiveCluster
-from flow_nexus_neural.engine.raft.gate import agree
+from flow_nexus_neural.engine.raft.gate import agree, settle
 from flow_nexus_neural.engine.reports import DatasetInfo, HistoryPoint
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.training_record import Training
@@ -186,6 +186,7 @@ async def put_in_force(
         finally:
             # Also after a failure: the version is durable, so it is the current one whichever nodes hold it.
             state.finish_install()
+            settle(cluster)
         # After the switch: slots that joined during the loading were not among those loaded above.
         await catch_up(cluster, installing.members.keys())
         await cluster.context.delete_files(dropped)  # last, when no row names these files any more
@@ -213,6 +214,7 @@ async def commit_bundle(cluster: LiveCluster, finished: CommittedVersion) -> Non
             [fields], [lambda: cluster_row(state, state.with_current_members(finished))]
         )
         state.commit(finished)
+    settle(cluster)
     cluster.changed()
 
 

@@ -1,3 +1,5 @@
+import pytest
+
 from flow_nexus_neural.coordination.consensus.raft.applied import (
     Applied,
     apply,
@@ -69,3 +71,12 @@ def test_a_snapshot_says_what_its_log_came_to():
     applied, _ = run(record(1, 0, "a"), record(2, 1, "b"))
     assert Applied.of_text(applied.to_text(), 2) == applied
     assert Applied.of_text("", 0) == Applied()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["garbage", "[]", '{"version": "many"}', '{"version": -1}', '{"digest": "x"}', '{"more": 1}'],
+)
+def test_a_text_that_no_log_led_to_is_refused(text):
+    with pytest.raises(ValueError, match="validation error"):
+        Applied.of_text(text, 1)

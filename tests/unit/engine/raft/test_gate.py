@@ -7,7 +7,8 @@ import pytest
 
 from flow_nexus_neural.engine.ports import REAL_PORTS
 from flow_nexus_neural.engine.raft.gate import agree, await_majority, cannot_decide, voters_of
-from flow_nexus_neural.errors import ConsensusUnavailable
+from flow_nexus_neural.engine.raft.report import raft_report
+from flow_nexus_neural.errors import ConsensusUnavailable, StoreUnavailable
 from flow_nexus_neural.protocol.digest import json_digest
 from tests.unit.engine.raft.voting import commit, led_by, voting
 from tests.unit.engine.running import running
@@ -143,3 +144,15 @@ async def test_a_node_is_removed_without_a_majority_and_the_reply_says_what_that
         await w.kill("worker-2")
         removal = await remove_node(w.cluster, "worker-0")
         assert any("still counted as a voter" in warning for warning in removal.warnings)
+
+
+async def test_that_voters_cannot_be_read_is_a_reason_and_no_failure(tmp_path, monkeypatch):
+    async with voting(tmp_path) as w:
+
+        async def voters(self, cluster_id):
+            raise StoreUnavailable("disk I/O error")
+
+        monkeypatch.setattr(type(w.cluster.context.store), "voters", voters)
+        w.group._loaded = False
+        assert "disk I/O error" in await cannot_decide(w.cluster)
+        assert (await raft_report(w.cluster))["available"] is False

@@ -8,7 +8,8 @@ from flow_nexus_neural.coordination.consensus.raft.timing import ELECTION_MS
 from flow_nexus_neural.engine.raft import group
 from flow_nexus_neural.engine.raft.group import VoterGroup
 from flow_nexus_neural.engine.raft.network import TICK_MS
-from flow_nexus_neural.errors import ConsensusUnavailable, UpdateRejected
+from flow_nexus_neural.engine.requests import TerminateRequest
+from flow_nexus_neural.errors import ConsensusUnavailable, StoreUnavailable, UpdateRejected
 from flow_nexus_neural.protocol.raft_records import LogChange, LogEntry
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.unit.engine.raft.voting import commit, elected, led_by, voting
@@ -281,3 +282,138 @@ async def test_any_voter_can_be_made_to_lead(tmp_path):
         await elected(w, other)
         await commit(w, 2)
         assert w.group.applied.version == 2
+
+
+async def test_voters_that_could_not_be_read_once_are_read_again_and_never_begun_anew(
+    tmp_path, monkeypatch
+):
+    async with voting(tmp_path) as w:
+        for version in (1, 2, 3):
+            await commit(w, version)
+        store, failures = w.cluster.context.store, [StoreUnavailable("disk I/O error")]
+        before, real = await store.voters(w.cluster_id), type(store).voters
+
+        async def voters(self, cluster_id):
+            if failures:
+                raise failures.pop()
+            return await real(self, cluster_id)
+
+        monkeypatch.setattr(type(store), "voters", voters)
+        w.group = VoterGroup(w.cluster)
+        with pytest.raises(StoreUnavailable):
+            await commit(w, 8, parent=7)
+        assert "disk I/O error" in w.group.missing
+        assert await store.voters(w.cluster_id) == before
+        await commit(w, 4)
+        assert w.group.applied.version == 4
+        assert w.group.missing is None
+
+
+async def test_who_comes_while_voters_are_read_waits_for_them(tmp_path):
+    async with voting(tmp_path) as w:
+        await commit(w, 1)
+        again, seen = VoterGroup(w.cluster), []
+
+        async def come():
+            await again.load()
+            seen.append(sorted(again.network.seats))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(come)
+            tasks.start_soon(come)
+        assert seen == [["worker-0", "worker-1", "worker-2"]] * 2
+
+
+async def remove(w, name):
+    return await w.engine.terminate(
+        TerminateRequest(cluster_id=w.cluster_id, node_id=w.slots[name].node_id)
+    )
+
+
+async def test_where_the_only_voter_is_removed_while_it_is_lost_new_ones_begin(tmp_path):
+    async with voting(tmp_path, 2) as w:
+        await commit(w, 1)
+        await commit(w, 2)
+        assert w.group.network.voters() == ("worker-0",)
+        await w.kill("worker-0")
+        report = await remove(w, "worker-0")
+        assert not any("voter" in warning for warning in report.warnings)
+        assert w.group.missing is None
+        await commit(w, 3)
+        assert (w.group.network.voters(), w.group.applied.version) == (("worker-1",), 3)
+
+
+async def test_new_voters_begin_from_what_the_former_log_came_to(tmp_path):
+    async with voting(tmp_path, 2) as w:
+        await w.train(epochs=2)
+        served = w.committed.version
+        (voter,) = w.group.network.voters()
+        await w.kill(voter)
+        await remove(w, voter)
+        with pytest.raises(UpdateRejected, match=f"at version {served}, which this one"):
+            await commit(w, 90)
+        await commit(w, served + 1)
+        assert w.group.applied.version == served + 1
+
+
+async def test_where_most_voters_are_removed_the_others_begin_anew_also_after_a_restart(tmp_path):
+    async with voting(tmp_path) as w:
+        await commit(w, 1)
+        for name in ("worker-0", "worker-1"):
+            await w.kill(name)
+        report = await remove(w, "worker-0")
+        assert any("still counted as a voter" in warning for warning in report.warnings)
+        assert "lost: worker-0, worker-1. Deploy worker-1 again" in w.group.missing
+        await remove(w, "worker-1")
+        w.group = VoterGroup(w.cluster)
+        await w.group.load()
+        assert w.group.missing is None
+        await commit(w, 2)
+        assert (w.group.network.voters(), w.group.applied.version) == (("worker-2",), 2)
+        again = VoterGroup(w.cluster)
+        await again.load()
+        assert again.network.voters() == ("worker-2",)
+        await again.commit(record(3, 2, []), {})
+        assert again.applied.version == 3
+
+
+async def test_where_all_voters_are_removed_those_that_are_deployed_later_begin(tmp_path):
+    async with voting(tmp_path, 1) as w:
+        await commit(w, 1)
+        await remove(w, "worker-0")
+        assert "no node can vote: deploy nodes" in w.group.missing
+        await w.deploy()
+        await commit(w, 2)
+        assert (w.group.network.voters(), w.group.applied.version) == (("worker-1",), 2)
+
+
+async def commit_after(w, version, held_s):
+    """A record while what follows the one before is at work for so long; how long the record took."""
+    began_s = w.cluster.clock()
+    await w.group._turn.acquire()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(w.group.commit, record(version, version - 1, []), {})
+        await anyio.sleep(held_s)  # virtual time
+        w.group._turn.release()
+    return w.cluster.clock() - began_s
+
+
+async def test_a_record_counts_the_time_that_it_waits_for_what_follows_the_one_before(tmp_path):
+    async with voting(tmp_path) as w:
+        await commit(w, 1)
+        took_s = await commit_after(w, 2, held_s=3.0)
+        assert 3000 <= w.group.commit_ms <= took_s * 1e3
+        with pytest.raises(BaseExceptionGroup) as failed:
+            await commit_after(w, 3, held_s=25.0)
+        assert failed.group_contains(ConsensusUnavailable)
+
+
+async def test_what_follows_a_record_does_not_hold_up_the_next_for_long(tmp_path):
+    async with voting(tmp_path) as w:
+        await commit(w, 1)
+        await w.deploy("validator")
+        await w.deploy("validator")
+        w.group.network.passes = lambda m: m.kind != "append_reply"  # no change is ever decided
+        began_s = w.cluster.clock()
+        await w.group.settle()
+        assert w.cluster.clock() - began_s < 6.0

@@ -2,7 +2,8 @@
 
 import pytest
 
-from flow_nexus_neural.engine.raft.network import TICK_MS, Order, VoterNetwork
+from flow_nexus_neural.engine.raft.network import TICK_MS, VoterNetwork
+from flow_nexus_neural.engine.raft.orders import Order
 from flow_nexus_neural.errors import StoreUnavailable
 from flow_nexus_neural.protocol.messages import Failed
 from flow_nexus_neural.protocol.messages.raft import Proposed
@@ -109,7 +110,7 @@ async def test_a_step_that_contradicts_the_records_is_left_out_and_told(tmp_path
         def on_raft_step(self, request, arrays, poll):
             reply, sent = super().on_raft_step(request, arrays, poll)
             if request.voter == "worker-1" and request.restore is None:
-                gap = LogChange(99, (LogEntry(100, 9),))
+                gap = LogChange(99, (LogEntry(100, 0),))
                 reply = reply.model_copy(update={"log": gap})
             return reply, sent
 

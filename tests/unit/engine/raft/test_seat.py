@@ -46,14 +46,6 @@ def test_a_step_that_does_not_continue_it_is_refused(lie):
         Seat("a", STORED).changed(said(**lie))
 
 
-def test_an_entry_is_there_if_it_is_in_the_log_or_was_compacted():
-    seat = Seat("a", STORED)
-    assert seat.has(LogEntry(1, 1))
-    assert seat.has(LogEntry(3, 4))
-    assert not seat.has(LogEntry(3, 2))
-    assert not seat.has(LogEntry(4, 4))
-
-
 def test_logs_are_compared_by_their_last_term_and_then_by_their_length():
     shorter = Seat("b", Records(entries=(LogEntry(1, 9),)))
     assert shorter.rank > Seat("a", STORED).rank > Seat("c", Records(snapshot=STORED.snapshot)).rank
@@ -80,13 +72,16 @@ def test_no_more_text_arrives_at_once_than_fits_into_a_frame():
 
 def test_weights_are_held_by_one_process_only_and_until_others_take_their_place():
     seat = Seat("a", STORED)
-    seat.note_held("node_1", "one", "region 1")
-    seat.note_held("node_1", "two", "region 2")
+    seat.note_granted("node_1", "region 1")
+    seat.note_held("one", "region 1")
+    seat.note_granted("node_1", "region 2")
+    seat.note_held("two", "region 2")
     assert seat.holds("node_1", frozenset({"one", "two"}))
     assert not seat.holds("node_2", frozenset({"one"}))
     assert seat.take_superseded(frozenset({"two"})) == ["region 1"]
     assert not seat.holds("node_1", frozenset({"one"}))
-    seat.note_held("node_2", "two", "region 3")
+    seat.note_granted("node_2", "region 3")
+    seat.note_held("two", "region 3")
     assert seat.take_superseded(frozenset()) == ["region 3"]
 
 
@@ -97,3 +92,13 @@ def test_a_voter_leads_as_long_as_it_last_said_so():
     assert seat.leads
     seat.lose()
     assert not seat.leads
+
+
+def test_a_region_in_which_no_weights_are_held_is_taken_back():
+    seat = Seat("a", STORED)
+    seat.note_granted("node_1", "region 1")
+    seat.note_held("one", "region 1")
+    seat.note_granted("node_1", "region 2")
+    assert seat.take_superseded(frozenset({"one"})) == ["region 2"]
+    assert seat.take_superseded(frozenset({"one"})) == []
+    assert seat.take_superseded(frozenset()) == ["region 1"]

@@ -1,9 +1,11 @@
 """Voters hold the weights of a version, by a digest of their own, until a later one is committed."""
 
+import anyio
 import pytest
 
 from flow_nexus_neural.engine.raft.weights import digests_of, hand_out, take_back
-from flow_nexus_neural.errors import ConsensusUnavailable
+from flow_nexus_neural.errors import ConsensusUnavailable, StoreUnavailable
+from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.doubles.linear_service import LinearService
 from tests.unit.engine.building import network, state
 from tests.unit.engine.raft.voting import commit, led_by, voting
@@ -90,7 +92,7 @@ async def test_the_process_after_is_given_them_again(tmp_path):
         assert not seat.holds(w.slots[lost].node_id, needed)
         await hand_out(w.cluster, w.group._present(), weights())
         assert seat.holds(w.slots[lost].node_id, needed)
-        await take_back(w.cluster, w.group._present(), {})
+        await take_back(w.cluster, w.group._present(), frozenset())
         assert not seat.holds(w.slots[lost].node_id, needed)
 
 
@@ -127,3 +129,98 @@ async def test_when_all_processes_start_anew_older_weights_are_not_needed(tmp_pa
             await w.deploy(layers=None)
         await commit(w, 4, networks=weights(4))
         assert w.group.applied.version == 4
+
+
+def regions_of(services, name):
+    return [key for key in services[name].regions if key.startswith("raft:")]
+
+
+def kept(services, kind=LinearService, names=()):
+    """Makes services by slot, some of a kind, and keeps them."""
+
+    def make(spec):
+        services[spec.slot] = kind() if spec.slot in names else LinearService()
+        return services[spec.slot]
+
+    return make
+
+
+async def test_what_a_voter_was_granted_and_never_held_is_taken_back(tmp_path):
+    services = {}
+    async with voting(tmp_path, service=kept(services, Wrong, {"worker-1"})) as w:
+        for version in range(1, 6):
+            await commit(w, version, networks=weights(version))
+        assert regions_of(services, "worker-1") == []
+        assert len(regions_of(services, "worker-0")) == 1
+
+
+async def test_a_voter_that_is_too_slow_keeps_no_regions(tmp_path):
+    services, faults = {}, FaultPlan()
+    for nth in range(1, 20):
+        faults.drag("worker-1", "raft_hold", delay_s=3.0, nth=nth)
+    async with voting(tmp_path, service=kept(services), faults=faults) as w:
+        for version in range(1, 6):
+            await commit(w, version, networks=weights(version))
+        assert len(regions_of(services, "worker-1")) <= 1
+
+
+async def test_who_votes_no_longer_gives_its_regions_back(tmp_path):
+    services = {}
+    async with voting(tmp_path, 2, service=kept(services)) as w:
+        await commit(w, 1, networks=weights(1))
+        (former,) = w.group.network.voters()
+        assert len(regions_of(services, former)) == 1
+        for _ in range(5):
+            await w.deploy("validator")
+        await commit(w, 2, networks=weights(2))
+        await commit(w, 3, networks=weights(3))
+        assert former not in w.group.network.voters()
+        assert regions_of(services, former) == []
+
+
+async def test_what_was_granted_for_versions_that_were_given_up_does_not_add_up(tmp_path):
+    services = {}
+    async with voting(tmp_path, service=kept(services)) as w:
+        await commit(w, 1, networks=weights(1))
+        w.group.network.passes = lambda m: m.kind != "append_reply"
+        for seed in range(2, 7):
+            with pytest.raises(ConsensusUnavailable):
+                await commit(w, 2, networks=weights(seed))
+        for name in services:
+            assert len(regions_of(services, name)) <= 2
+            assert {f"raft:{digest}" for digest in digests_of(weights(1))} <= set(
+                regions_of(services, name)
+            )
+
+
+async def test_weights_in_force_are_held_until_the_next_version_is_durable(tmp_path, monkeypatch):
+    services = {}
+    async with voting(tmp_path, service=kept(services)) as w:
+        await w.train(epochs=1)
+        in_force = {f"raft:{digest}" for digest in digests_of(w.committed.networks)}
+        real = type(w.cluster.ledger).record
+
+        async def record(self, entries, *given, **more):
+            if any(entry.get("kind") == "version" for entry in entries):
+                raise StoreUnavailable("the disk is full")
+            await real(self, entries, *given, **more)
+
+        monkeypatch.setattr(type(w.cluster.ledger), "record", record)
+        await w.train(epochs=1)
+        await w.train(epochs=1)
+        assert w.committed.version == 1
+        assert w.group.applied.version == 2
+        await w.group.settle()
+        for name in w.group.network.voters():
+            assert in_force <= set(regions_of(services, name))
+
+
+async def test_weights_are_given_back_in_a_training_when_the_next_version_is_in_force(tmp_path):
+    services = {}
+    async with voting(tmp_path, service=kept(services)) as w:
+        await w.train(epochs=4)
+        await anyio.wait_all_tasks_blocked()
+        for name in w.group.network.voters():
+            assert regions_of(services, name) == [
+                f"raft:{digest}" for digest in digests_of(w.committed.networks)
+            ]

@@ -8,10 +8,11 @@ other.
 
 import json
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import JsonValue
+from pydantic import ConfigDict, Field, JsonValue, TypeAdapter
 
+from flow_nexus_neural.protocol.arrays import Count
 from flow_nexus_neural.protocol.digest import canonical_json, json_digest
 from flow_nexus_neural.protocol.raft_records import LogEntry
 
@@ -29,10 +30,12 @@ class Applied:
         digest: Of the last record that was applied.
     """
 
-    index: int = 0
-    version: int = 0
-    parent: int = 0
-    digest: str = ""
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
+
+    index: Count = 0
+    version: Count = 0
+    parent: Count = 0
+    digest: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
 
     def to_text(self) -> str:
         """For a snapshot."""
@@ -40,8 +43,15 @@ class Applied:
 
     @classmethod
     def of_text(cls, text: str, index: int) -> "Applied":
-        """From the snapshot of a log up to an entry; that of a new log is empty."""
-        return replace(cls(**json.loads(text)), index=index) if text else cls(index=index)
+        """From the snapshot of a log up to an entry; that of a new log is empty.
+
+        Raises:
+            ValueError: The text is none that `to_text` made.
+        """
+        return replace(_STATE.validate_json(text), index=index) if text else cls(index=index)
+
+
+_STATE = TypeAdapter(Applied)
 
 
 def record(version: int, parent: int, entries: JsonValue) -> str:
