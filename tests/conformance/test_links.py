@@ -107,9 +107,9 @@ async def test_a_link_works_while_both_ends_train(runtime, node, neighbour):
     async with anyio.create_task_group() as tasks:
         for trainee in (node, neighbour):
             await begin(tasks, trainee, LONG_TRAIN, [])
+        assert (await neighbour.call(Ping()))[0].busy == "train"
         await node.call(Announce(key="link", token=THIRD))
         assert await seen(neighbour, "link") == [THIRD]
-        assert (await neighbour.call(Ping()))[0].busy == "train"
         for trainee in (node, neighbour):
             await trainee.call(Cancel())
     for buffer in (link, *publish):
