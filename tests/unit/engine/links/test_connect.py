@@ -7,7 +7,7 @@ import pytest
 
 from flow_nexus_neural.engine.links.connect import connect, connect_for_training
 from flow_nexus_neural.engine.requests import ConnectRequest
-from flow_nexus_neural.errors import NeuralError
+from flow_nexus_neural.errors import NeuralError, UnsupportedCombination
 from tests.unit.engine.building import cluster_state, live, slot
 
 pytestmark = pytest.mark.anyio
@@ -36,8 +36,9 @@ class Table:
 class Run:
     """A training that reaches a boundary when it is told to."""
 
-    def __init__(self):
+    def __init__(self, method="federated_averaging"):
         self.waiting = []
+        self.training = SimpleNamespace(config=SimpleNamespace(aggregation_method=method))
 
     def at_next_boundary(self, change):
         self.waiting.append(change)
@@ -110,6 +111,14 @@ async def test_a_connect_that_fails_at_the_boundary_fails_its_caller_and_not_the
         await run.waiting[0]()
     assert len(failures) == 1
     assert cluster.wiring.epochs == []
+
+
+async def test_a_training_along_a_ring_keeps_it():
+    cluster = cluster_of()
+    cluster.run = Run("push_sum")
+    with pytest.raises(UnsupportedCombination, match="mesh is none"):
+        await connect(cluster, ConnectRequest(cluster_id="c", topology="mesh"))
+    assert cluster.run.waiting == []
 
 
 async def test_a_training_connects_what_nobody_connected_and_says_so_once():
