@@ -2,7 +2,8 @@
 
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -33,30 +34,51 @@ class Vertex:
     group: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Graph:
-    """An undirected graph over the healthy slots.
+    """An undirected graph over the healthy slots; what is measured of it is computed when it is asked for.
 
     Attributes:
         vertices: In canonical order: `engine` first if it is a hub, then by role and number.
         edges: Pairs, each in vertex order, sorted.
         hub: Centre of a star or root of a hierarchy; `engine` or a slot; None for mesh and ring.
-        connected: Whether there is a path between any two vertices.
-        diameter: Longest shortest path in edges; 0 for one vertex, None if not connected.
-        spectral_gap: 1 - |second eigenvalue| of `mixing`; None for one vertex.
-        mixing: [n, n] float64, symmetric and doubly stochastic, in vertex order.
-        advice: Remarks for the caller about this topology at this size.
     """
 
     topology: Topology
     vertices: tuple[str, ...]
     edges: tuple[Edge, ...]
     hub: str | None
-    connected: bool
-    diameter: int | None
-    spectral_gap: float | None
-    mixing: NDArray[np.float64]
-    advice: tuple[str, ...]
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a path between any two vertices."""
+        return self.diameter is not None
+
+    @cached_property
+    def diameter(self) -> int | None:
+        """Longest shortest path in edges; 0 for one vertex, None if not connected."""
+        return _diameter(len(self.vertices), self._pairs)
+
+    @cached_property
+    def mixing(self) -> NDArray[np.float64]:
+        """[n, n] float64, symmetric and doubly stochastic, in vertex order; see `mixing_matrix`."""
+        return mixing_matrix(len(self.vertices), self._pairs)
+
+    @cached_property
+    def spectral_gap(self) -> float | None:
+        """1 - |second eigenvalue| of `mixing`; None for one vertex."""
+        return spectral_gap(self.mixing)
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """Remarks for the caller about this topology at this size."""
+        return _advice(self.topology, len(self.vertices), self.spectral_gap)
+
+    @property
+    def _pairs(self) -> list[tuple[int, int]]:
+        """The edges as indices of vertices."""
+        place = {name: index for index, name in enumerate(self.vertices)}
+        return [(place[first], place[second]) for first, second in self.edges]
 
     def neighbours(self, slot: str) -> tuple[str, ...]:
         """Slots linked to this one, in vertex order."""
@@ -67,9 +89,8 @@ class Graph:
         )
 
     def reduced_to(self, edges: Collection[Edge]) -> "Graph":
-        """The same vertices with only the edges that are also in `edges`; all measures are recomputed."""
-        left = [edge for edge in self.edges if edge in edges]
-        return _measured(self.topology, self.vertices, left, self.hub)
+        """The same vertices with only the edges that are also in `edges`."""
+        return replace(self, edges=tuple(edge for edge in self.edges if edge in edges))
 
 
 def plan(topology: Topology, vertices: Sequence[Vertex]) -> Graph:
@@ -108,7 +129,7 @@ def plan(topology: Topology, vertices: Sequence[Vertex]) -> Graph:
         )
     links, hub = _SHAPES[topology](ordered)
     names = [ENGINE, *slots] if hub == ENGINE else slots
-    return _measured(topology, names, links, hub)
+    return _graph(topology, names, links, hub)
 
 
 def plan_peers(topology: Topology, workers: Sequence[Vertex]) -> Graph:
@@ -124,9 +145,9 @@ def plan_peers(topology: Topology, workers: Sequence[Vertex]) -> Graph:
     ordered = sorted(workers, key=_canonical)
     slots = [vertex.slot for vertex in ordered]
     if topology == "star":
-        return _measured(topology, slots, [(slots[0], other) for other in slots[1:]], slots[0])
+        return _graph(topology, slots, [(slots[0], other) for other in slots[1:]], slots[0])
     links, hub = _SHAPES[topology](ordered)
-    return _measured(topology, slots, links, hub)
+    return _graph(topology, slots, links, hub)
 
 
 def mixing_matrix(n: int, edges: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
@@ -229,25 +250,13 @@ def _first(ordered: Sequence[Vertex], role: Role) -> str | None:
     return next((vertex.slot for vertex in ordered if vertex.role == role), None)
 
 
-def _measured(
+def _graph(
     topology: Topology, names: Sequence[str], links: Sequence[Edge], hub: str | None
 ) -> Graph:
     place = {name: index for index, name in enumerate(names)}
     pairs = sorted({(min(a, b), max(a, b)) for a, b in ((place[x], place[y]) for x, y in links)})
-    mixing = mixing_matrix(len(names), pairs)
-    gap = spectral_gap(mixing)
-    diameter = _diameter(len(names), pairs)
-    return Graph(
-        topology=topology,
-        vertices=tuple(names),
-        edges=tuple((names[first], names[second]) for first, second in pairs),
-        hub=hub,
-        connected=diameter is not None,
-        diameter=diameter,
-        spectral_gap=gap,
-        mixing=mixing,
-        advice=_advice(topology, len(names), gap),
-    )
+    edges = tuple((names[first], names[second]) for first, second in pairs)
+    return Graph(topology, tuple(names), edges, hub)
 
 
 def _diameter(n: int, pairs: Sequence[tuple[int, int]]) -> int | None:
