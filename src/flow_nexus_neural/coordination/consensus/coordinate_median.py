@@ -1,23 +1,20 @@
 """The coordinate-wise median, which tolerates a minority of arbitrary updates."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Self
 
 from flow_nexus_neural.coordination.consensus.policy import Combined, Vectors
 from flow_nexus_neural.coordination.consensus.robust_rule import robustly_combined
 from flow_nexus_neural.coordination.consensus.tolerance import (
-    Tolerance,
+    Voting,
     tolerated,
-    too_few,
-    usual_f,
 )
 from flow_nexus_neural.kernels.robust import aggregate
 
 
 @dataclass(frozen=True)
-class CoordinateMedian:
+class CoordinateMedian(Voting):
     """The median of each coordinate; for an even number of updates the mean of the middle two.
 
     While fewer than half of the updates are Byzantine, each coordinate of the result lies between the
@@ -34,7 +31,6 @@ class CoordinateMedian:
 
     name: str = "coordinate_median"
     aliases: tuple[str, ...] = ("median",)
-    tolerance: Tolerance = field(default_factory=Tolerance)
 
     def combine(self, base: Vectors, updates: Sequence[Vectors], _rows: Sequence[int]) -> Combined:
         """Take the median of each array; see `policy.AggregationPolicy`. O(n d) memory for an array."""
@@ -46,15 +42,3 @@ class CoordinateMedian:
         return robustly_combined(
             partial(aggregate, rule="median", f=f), base, updates, self.name, f
         )
-
-    def refusal(self, n: int, f: int) -> str | None:
-        """See `tolerance.RobustPolicy`."""
-        return too_few(n, f)
-
-    def usual_f(self, n: int) -> int:
-        """See `tolerance.RobustPolicy`."""
-        return usual_f(n)
-
-    def tolerating(self, tolerance: Tolerance) -> Self:
-        """See `tolerance.RobustPolicy`."""
-        return replace(self, tolerance=tolerance)

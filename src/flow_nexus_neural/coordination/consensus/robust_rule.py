@@ -1,17 +1,18 @@
 """What all robust rules share: which arrays they combine, and what they tell of each update."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
+from typing_extensions import override
 
 from flow_nexus_neural.coordination.consensus.policy import Combined, Vectors
 from flow_nexus_neural.coordination.consensus.tolerance import (
-    Tolerance,
+    Voting,
     tolerated,
     too_few,
     usual_f,
@@ -40,7 +41,7 @@ class Compute(Protocol):
 
 
 @dataclass(frozen=True)
-class RobustRule:
+class RobustRule(Voting):
     """A rule that tolerates f arbitrary updates of n, if n is large enough.
 
     Each array is combined on its own: weights computed from the parameters would let anything pass in the
@@ -62,7 +63,6 @@ class RobustRule:
     plus: int = 1
     in_front: tuple[str, ...] = ()
     limit: Callable[[int, int], str | None] | None = None
-    tolerance: Tolerance = field(default_factory=Tolerance)
     seed: int = 0
 
     def combine(self, base: Vectors, updates: Sequence[Vectors], _rows: Sequence[int]) -> Combined:
@@ -72,18 +72,16 @@ class RobustRule:
         f = tolerated(self, self.tolerance, len(updates))
         return robustly_combined(partial(self._aggregate, f=f), base, updates, self.name, f)
 
+    @override
     def refusal(self, n: int, f: int) -> str | None:
         """See `tolerance.RobustPolicy`."""
         few = self._too_few(n, f)
         return few if few or self.limit is None else self.limit(self._n_combined(n), f)
 
+    @override
     def usual_f(self, n: int) -> int:
         """See `tolerance.RobustPolicy`."""
         return max(0, min(usual_f(n), (self._n_combined(n) - self.plus) // self.per_f))
-
-    def tolerating(self, tolerance: Tolerance) -> Self:
-        """See `tolerance.RobustPolicy`."""
-        return replace(self, tolerance=tolerance)
 
     def behind(self, front: str) -> Self:
         """The same rule with mixing, clipping or bucketing before it."""

@@ -1,6 +1,6 @@
 """How many lying workers a robust rule is asked to tolerate, and whether it can."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Protocol, Self, runtime_checkable
 
 from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
@@ -49,6 +49,29 @@ def too_few(n: int, f: int, *, per_f: int = 2, plus: int = 1) -> str | None:
     if not f or n >= needed:
         return None
     return f"{n} updates cannot outvote {f} lying ones, {needed} can (n >= {per_f}f+{plus})"
+
+
+@dataclass(frozen=True)
+class Voting:
+    """What robust policies share unless they say otherwise: n >= 2f + 1, and f below a third where not given.
+
+    Attributes:
+        tolerance: Of the training.
+    """
+
+    tolerance: Tolerance = field(default_factory=Tolerance, kw_only=True)
+
+    def refusal(self, n: int, f: int) -> str | None:
+        """See `RobustPolicy`."""
+        return too_few(n, f)
+
+    def usual_f(self, n: int) -> int:
+        """See `RobustPolicy`."""
+        return usual_f(n)
+
+    def tolerating(self, tolerance: Tolerance) -> Self:
+        """See `RobustPolicy`."""
+        return replace(self, tolerance=tolerance)
 
 
 def tolerated(policy: RobustPolicy, tolerance: Tolerance, n: int) -> int:

@@ -1,19 +1,21 @@
 """FLTrust as a policy: a validator's own update on trusted rows says which way the others may point."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Self
+
+from typing_extensions import override
 
 from flow_nexus_neural.coordination.consensus.policy import Combined, Vectors
 from flow_nexus_neural.coordination.consensus.robust_rule import Changes, robustly_combined
-from flow_nexus_neural.coordination.consensus.tolerance import Tolerance, tolerated, usual_f
+from flow_nexus_neural.coordination.consensus.tolerance import Voting, tolerated
 from flow_nexus_neural.errors import QuorumLost
 from flow_nexus_neural.kernels.robust import Aggregate
 from flow_nexus_neural.kernels.trusted_update import trust_weighted
 
 
 @dataclass(frozen=True)
-class TrustedUpdate:
+class TrustedUpdate(Voting):
     """FLTrust: each array's changes weighed by their cosine with the trusted change, at its length.
 
     It tolerates any number of lying workers, as far as the trusted update itself is of use: every combined
@@ -26,7 +28,6 @@ class TrustedUpdate:
 
     name: str = "fltrust"
     aliases: tuple[str, ...] = ("trusted_update",)
-    tolerance: Tolerance = field(default_factory=Tolerance)
     trusted: Vectors | None = None
 
     def combine(self, base: Vectors, updates: Sequence[Vectors], _rows: Sequence[int]) -> Combined:
@@ -56,17 +57,10 @@ class TrustedUpdate:
         alone = {**found.evidence, "trusted_alone": True}
         return replace(found, excluded={}, by_update=told, evidence=alone)
 
+    @override
     def refusal(self, n: int, f: int) -> str | None:
         """See `tolerance.RobustPolicy`."""
         return None if f <= n else f"there are only {n} updates"
-
-    def usual_f(self, n: int) -> int:
-        """See `tolerance.RobustPolicy`."""
-        return usual_f(n)
-
-    def tolerating(self, tolerance: Tolerance) -> Self:
-        """See `tolerance.RobustPolicy`."""
-        return replace(self, tolerance=tolerance)
 
     def trusting(self, trusted: Vectors) -> Self:
         """The same policy with this round's trusted update."""

@@ -10,8 +10,7 @@ flip, Gaussian and mimic; the exact CAF 0.926 and 0.900.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Self
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,9 +25,8 @@ from flow_nexus_neural.coordination.consensus.robust_rule import (
 )
 from flow_nexus_neural.coordination.consensus.tolerance import (
     Tolerance,
+    Voting,
     tolerated,
-    too_few,
-    usual_f,
 )
 from flow_nexus_neural.coordination.consensus.weighing_rules import (
     COVARIANCE_FILTER,
@@ -66,7 +64,7 @@ class RowMean:
 
 
 @dataclass(frozen=True)
-class ValidatedSelection:
+class ValidatedSelection(Voting):
     """Rules to choose among by trusted rows; without such rows the same as `auto`.
 
     `combine` alone cannot choose, since it has no rows: it is `auto`. Who has rows combines by every
@@ -75,7 +73,6 @@ class ValidatedSelection:
 
     name: str = "validated"
     aliases: tuple[str, ...] = ("validated_selection",)
-    tolerance: Tolerance = field(default_factory=Tolerance)
 
     def candidates(self, n: int) -> dict[str, AggregationPolicy]:
         """The rules for n updates by name, the mean first.
@@ -103,18 +100,6 @@ class ValidatedSelection:
     def combine(self, base: Vectors, updates: Sequence[Vectors], rows: Sequence[int]) -> Combined:
         """Combine each array without trusted rows; see `policy.AggregationPolicy`."""
         return Auto(tolerance=self.tolerance).combine(base, updates, rows)
-
-    def refusal(self, n: int, f: int) -> str | None:
-        """See `tolerance.RobustPolicy`."""
-        return too_few(n, f)
-
-    def usual_f(self, n: int) -> int:
-        """See `tolerance.RobustPolicy`."""
-        return usual_f(n)
-
-    def tolerating(self, tolerance: Tolerance) -> Self:
-        """See `tolerance.RobustPolicy`."""
-        return replace(self, tolerance=tolerance)
 
 
 @dataclass(frozen=True)
