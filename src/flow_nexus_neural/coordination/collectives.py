@@ -28,10 +28,10 @@ from typing import Literal
 
 from flow_nexus_neural.coordination.membership import slot_order
 from flow_nexus_neural.coordination.topology import MESH_LIMIT, Edge, Graph, Vertex, plan
+from flow_nexus_neural.kernels.folding import FLOAT_BYTES
 from flow_nexus_neural.vocabulary import Topology
 
 Held = Literal["update", "state"]
-FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 BLOCK = 1 << 14
 """Elements per block: the two float64 work arrays, 256 KiB together, stay in the second-level cache."""
 
+FLOAT_BYTES = 4
+"""Of a float32, which every element of a state is."""
+
 State = Sequence[NDArray[Any]]
 """Flat float32 arrays, [d1], [d2], ..."""
 

@@ -4,12 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from flow_nexus_neural.kernels.folding import State, fold
+from flow_nexus_neural.kernels.folding import FLOAT_BYTES, State, fold
 from flow_nexus_neural.node.regions import Region
 from flow_nexus_neural.protocol.digest import vectors_digest
 from flow_nexus_neural.protocol.messages import Fold, Folded
-
-FLOAT_BYTES = 4
 
 
 def fold_regions(

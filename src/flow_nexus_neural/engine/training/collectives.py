@@ -12,7 +12,6 @@ from functools import partial
 import anyio
 
 from flow_nexus_neural.coordination.collectives import (
-    FLOAT_BYTES,
     Collective,
     Folding,
     Plane,
@@ -30,6 +29,7 @@ from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.state_views import StateViews
 from flow_nexus_neural.errors import InternalError, NeuralError, NodeError, UpdateRejected
 from flow_nexus_neural.kernels.averaging import averaged_step
+from flow_nexus_neural.kernels.folding import FLOAT_BYTES
 from flow_nexus_neural.protocol.digest import vectors_digest
 from flow_nexus_neural.protocol.messages import Cancel, Fold, FoldPart, FoldSource
 from flow_nexus_neural.runtime.base import Buffer

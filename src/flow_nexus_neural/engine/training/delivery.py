@@ -16,7 +16,6 @@ from flow_nexus_neural.coordination.topology import ENGINE, MESH_LIMIT
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.reports import ExchangeReport
 from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
-from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.collectives import Averaged
 from flow_nexus_neural.engine.training.combining import Combiner
@@ -63,7 +62,7 @@ class Delivery:
         links = self.cluster.state.links
         if links is None:
             return "the nodes are not connected"
-        workers = self._workers(network, ())
+        workers = self.exchange.able(network, self.left_out)
         if self.exchange.links.plane(network, workers) is None:
             if len(workers) > MESH_LIMIT and links.topology == "mesh":
                 return f"a mesh links at most {MESH_LIMIT} workers"
@@ -89,7 +88,7 @@ class Delivery:
         detour = self.detour(network)
         refused: dict[str, str] = {}
         while detour is None and updates:
-            workers = self._workers(network, {*excluded, *refused})
+            workers = self.exchange.able(network, self.left_out, {*excluded, *refused})
             averaged = await self.exchange.links.average(network, updates, workers)
             if averaged is None:
                 detour = "nobody was left to exchange with"
@@ -159,17 +158,6 @@ class Delivery:
         own = (await offload(aggregate, network.state, updates, self.policy)).state
         near = await offload(_near, state, own)
         return None if near else "is not the average of the updates"
-
-    def _workers(self, network: NetworkGroup, excluded: Collection[str]) -> list[Slot]:
-        """Workers that can take part in an exchange, whether or not they trained in this round."""
-        return [
-            slot
-            for slot in self.cluster.slots.healthy("worker")
-            if slot.name in network.slots
-            and slot.name not in excluded
-            and self.exchange.is_ready(slot)
-            and not self.left_out.holds(slot)
-        ]
 
     def _through_engine(
         self, network: NetworkGroup, updates: Sequence[Update], made: Aggregated, detour: str

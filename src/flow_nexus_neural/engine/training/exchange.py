@@ -4,7 +4,7 @@ A worker is granted its own shard and nothing of another's. It writes its new st
 the engine copies the buffer before it looks at a single value.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import anyio
@@ -19,6 +19,7 @@ from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGro
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.collectives import LinkExchange
+from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.errors import NodeError, NodeTimeout, UpdateRejected
 from flow_nexus_neural.protocol.messages import (
     Build,
@@ -137,6 +138,19 @@ class Exchange:
     def is_ready(self, slot: Slot) -> bool:
         """Whether the slot's living process has its network, shard and buffer."""
         return self._prepared.get(slot.name) == slot.node_id
+
+    def able(
+        self, network: NetworkGroup, left_out: LeftOut, excluded: Collection[str] = ()
+    ) -> list[Slot]:
+        """Workers of a group that can take part in an exchange, whether or not they trained in this round."""
+        return [
+            slot
+            for slot in self._cluster.slots.healthy("worker")
+            if slot.name in network.slots
+            and slot.name not in excluded
+            and self.is_ready(slot)
+            and not left_out.holds(slot)
+        ]
 
     async def prepare(self, slot: Slot, network: NetworkGroup) -> str | None:
         """Build the network in a worker and grant it its shard and buffer; once per process.

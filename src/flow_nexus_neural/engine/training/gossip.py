@@ -16,7 +16,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from flow_nexus_neural.coordination.collectives import (
-    FLOAT_BYTES,
     Collective,
     Folding,
     Held,
@@ -54,6 +53,7 @@ from flow_nexus_neural.errors import (
     UnsupportedCombination,
 )
 from flow_nexus_neural.kernels.averaging import averaged_step
+from flow_nexus_neural.kernels.folding import FLOAT_BYTES
 from flow_nexus_neural.protocol.digest import vectors_digest
 from flow_nexus_neural.protocol.model_state import MOMENTS
 
@@ -121,7 +121,7 @@ class Gossip:
         trained = {update.slot: update for update in updates}
         members = {
             slot.name: slot
-            for slot in self._workers(network, excluded)
+            for slot in self.exchange.able(network, self.left_out, excluded)
             if slot.name in trained or views.holder_of(slot, network.state) is not None
         }
         idle = [name for name in members if name not in trained]
@@ -209,16 +209,6 @@ class Gossip:
         vectors = [state.arrays for state in held.values()]
         combined = self.policy.combine(vectors[0], vectors, [1] * len(vectors)).vectors
         return _state_of(combined, tuple(token.moments), token)
-
-    def _workers(self, network: NetworkGroup, excluded: Collection[str]) -> list[Slot]:
-        return [
-            slot
-            for slot in self.cluster.slots.healthy("worker")
-            if slot.name in network.slots
-            and slot.name not in excluded
-            and self.exchange.is_ready(slot)
-            and not self.left_out.holds(slot)
-        ]
 
 
 def check_mixing(cluster: LiveCluster, method: str, networks: Collection[NetworkGroup]) -> None:
