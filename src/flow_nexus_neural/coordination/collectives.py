@@ -21,7 +21,7 @@ for the ring; Thakur, Rabenseifner and Gropp, "Optimization of Collective Commun
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -78,25 +78,13 @@ class Collective:
     plane: "Plane"
     steps: tuple[tuple[Folding, ...], ...]
 
-    def reads(self) -> frozenset[tuple[str, str, Held]]:
-        """(reader, owner, what) of everything that one member reads of another."""
-        return frozenset(
-            (folding.member, source.member, source.held)
-            for folding in self._foldings()
-            for part in folding.parts
-            for source in part.sources
-            if source.member != folding.member
-        )
-
     def bytes_from(self) -> Counter[str]:
         """Payload bytes that are read from each member."""
         total: Counter[str] = Counter()
-        for folding in self._foldings():
-            total.update(folding.bytes_from())
+        for step in self.steps:
+            for folding in step:
+                total.update(folding.bytes_from())
         return total
-
-    def _foldings(self) -> Iterator[Folding]:
-        return (folding for step in self.steps for folding in step)
 
 
 @dataclass(frozen=True)

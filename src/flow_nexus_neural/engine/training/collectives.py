@@ -149,14 +149,11 @@ class LinkExchange:
                 state = await self._copied(attempt, updates)
             except MembersLost as failure:
                 out |= failure.reasons
-                await self._cancel(failure.reasons)
             else:
                 ms = (self._cluster.clock() - began_s) * 1e3
                 return Averaged(
                     state, tuple(rows), out, exchange_report(attempt, len(rows), length, ms)
                 )
-            finally:
-                self._cluster.metrics.count_payload("links", attempt.read.total())
 
     async def release(self) -> None:
         """Make nodes forget what they may read of each other."""
@@ -167,7 +164,7 @@ class LinkExchange:
         self._views.close()
 
     async def carry_out(self, attempt: Attempt, *, hashed: bool = True) -> None:
-        """Every step, one after the other.
+        """Every step, one after the other; what was read is counted also when one fails.
 
         Args:
             attempt: Gets what readers counted, and the digests of what members hold in the end.
@@ -177,6 +174,15 @@ class LinkExchange:
             MembersLost: Who failed in the first step in which somebody did.
         """
         self._views.begin(attempt.collective.plane)
+        try:
+            await self._steps(attempt, hashed=hashed)
+        except MembersLost as failure:
+            await self._cancel(failure.reasons)
+            raise
+        finally:
+            self._cluster.metrics.count_payload("links", attempt.read.total())
+
+    async def _steps(self, attempt: Attempt, *, hashed: bool) -> None:
         last = {f.member: n for n, step in enumerate(attempt.collective.steps) for f in step}
         for number, step in enumerate(attempt.collective.steps):
             lost: dict[str, str] = {}

@@ -314,7 +314,6 @@ class _Course:
                 return
             finally:
                 self._read.update(attempt.read)
-                cluster.metrics.count_payload("links", attempt.read.total())
 
     def total(self, mixing: Mixing) -> Attempt:
         """All steps together, for the report."""
