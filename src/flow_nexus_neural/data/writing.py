@@ -149,7 +149,7 @@ class OutputFile:
         except OSError as failure:
             self.abandon()
             raise self._unavailable(failure) from failure
-        except BaseException:
+        except BaseException:  # also a cancelled call: no half file stays
             self.abandon()
             raise
 

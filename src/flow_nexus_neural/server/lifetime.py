@@ -57,7 +57,7 @@ async def serve_until_stopped(host: EngineHost, serve: Serve) -> NoReturn:
 async def _serve_then_stop(serve: Serve, stop: anyio.Event) -> None:
     try:
         await serve(stop)
-    except Exception:
+    except Exception:  # logged here, since what it breaks may hide it
         log.exception("the transport failed")
         raise
     finally:

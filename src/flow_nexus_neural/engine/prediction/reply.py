@@ -92,15 +92,11 @@ def report(
     schema, bundle = answer.committed.schema, _bundle(answer)
     made = made or served(answer)
     fused = made.final
-    labels = _labels(answer, fused)
+    labels, single = _labels(answer, fused), not answer.adapted.is_list
     confidence = _confidence(answer, _certainty(answer, fused))
     n_used, n_expected = len(answer.logits), len(answer.slots)
-    single = not answer.adapted.is_list
     per_node, individual, node_warnings = _node_answers(answer, fused)
-    warnings = [*answer.cautions, *answer.adapted.warnings, *node_warnings, *_remarks(answer)]
     decisions, quorum = _decisions(answer, fused), answer.quorum
-    if quorum is not None and quorum.met:
-        warnings = [*split_votes(decisions, quorum), *warnings]
     told = PredictionReport(
         cluster_id=cluster_id,
         prediction_id=prediction_id,
@@ -139,7 +135,7 @@ def report(
         latency_ms=answer.elapsed_ms,
         synthetic_training_data=answer.committed.dataset.synthetic,
         output=None,
-        warnings=warnings,
+        warnings=_warnings(answer, decisions, node_warnings),
     )
     return told if quorum is None or quorum.met else withheld(told, quorum)
 
@@ -296,6 +292,15 @@ def _node_answers(
         for slot in answered
     ]
     return {slot.node_id: by_slot[slot.name][0] for slot in answered}, individual, []
+
+
+def _warnings(
+    answer: Answer, decisions: Sequence[str] | None, of_nodes: Sequence[str]
+) -> list[str]:
+    """Where nodes disagree first, then what is to be said of the cluster, the input, the nodes, the model."""
+    quorum = answer.quorum
+    split = split_votes(decisions, quorum) if quorum is not None and quorum.met else []
+    return [*split, *answer.cautions, *answer.adapted.warnings, *of_nodes, *_remarks(answer)]
 
 
 def _remarks(answer: Answer) -> list[str]:

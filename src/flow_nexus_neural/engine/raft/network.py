@@ -200,7 +200,7 @@ class VoterNetwork:
         if changed:
             try:
                 await self.cluster.context.store.write_voters(self.cluster.cluster_id, changed)
-            except BaseException:
+            except BaseException:  # also cancelled: what is not durable must not be answered
                 for name in answers:
                     self.seats[name].lose()
                 raise

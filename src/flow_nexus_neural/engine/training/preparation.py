@@ -140,12 +140,7 @@ async def prepare_training(
     shards = await cluster.context.offload(
         cut_shards, data, data.parts["train"], workers, partition, (seed, ordinal)
     )
-    eligible = [slot for slot in workers if shards.rows[slot.name].size > 0]
-    if not eligible:
-        raise DataTooSmall(
-            f"no worker gets a row of the {len(data.parts['train'].y)} training rows",
-            hint="give more rows, or deploy fewer workers",
-        )
+    eligible = _with_rows(workers, shards, data)
     networks, warnings = plan_networks(
         cluster, request, data, workers, await evaluated_networks(cluster)
     )
@@ -187,6 +182,17 @@ async def prepare_training(
         warnings=[*data.warnings, *decision.warnings, *shards.warnings, *warnings],
         run=(seed, ordinal),
     )
+
+
+def _with_rows(workers: list[Slot], shards: Shards, data: PreparedData) -> list[Slot]:
+    """Workers with rows to train on. Raises `DataTooSmall` if there is none."""
+    eligible = [slot for slot in workers if shards.rows[slot.name].size > 0]
+    if not eligible:
+        raise DataTooSmall(
+            f"no worker gets a row of the {len(data.parts['train'].y)} training rows",
+            hint="give more rows, or deploy fewer workers",
+        )
+    return eligible
 
 
 def _data_request(cluster: LiveCluster, request: TrainRequest, workers: list[Slot]) -> DataRequest:

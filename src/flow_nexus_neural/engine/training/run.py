@@ -26,7 +26,8 @@ from flow_nexus_neural.engine.training.exchange import mean_loss
 from flow_nexus_neural.engine.training.preparation import Preparation
 from flow_nexus_neural.engine.training.retraining import Retraining, planned_refit
 from flow_nexus_neural.engine.training.rounds import Rounds
-from flow_nexus_neural.engine.versions.commit import Candidate, commit_round
+from flow_nexus_neural.engine.versions.candidate import Candidate
+from flow_nexus_neural.engine.versions.commit import commit_round
 from flow_nexus_neural.engine.versions.evaluation import Evaluator
 from flow_nexus_neural.engine.versions.final import commit_final
 from flow_nexus_neural.engine.versions.judge import Judge

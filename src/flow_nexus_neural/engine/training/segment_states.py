@@ -112,7 +112,7 @@ class SegmentStates:
         made = _Revealing(slot, slot.node_id, buffer, runtime.view(buffer))
         try:
             await self._calls.grant(slot, buffer)
-        except BaseException:
+        except BaseException:  # also cancelled: nobody else knows the buffer yet
             made.close()
             raise
         self._revealing[slot.name] = made

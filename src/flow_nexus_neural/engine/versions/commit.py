@@ -6,58 +6,29 @@ version that has been served or reported, and a failure before the transaction c
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 
 import anyio
 from pydantic import JsonValue
 
-from flow_nexus_neural.coordination.proof_record import ProvedExchange
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.raft.gate import agree, settle
 from flow_nexus_neural.engine.reports import DatasetInfo, HistoryPoint
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.training_record import Training
-from flow_nexus_neural.engine.state.update import Update
-from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion, model_digest
+from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion
 from flow_nexus_neural.engine.storage.cluster_rows import cluster_row, history_row, training_row
 from flow_nexus_neural.engine.storage.ledger_writer import LateRow
 from flow_nexus_neural.engine.storage.rows import ClusterRow
 from flow_nexus_neural.engine.storage.version_rows import SERVER_METHOD
+from flow_nexus_neural.engine.versions.candidate import Candidate
 from flow_nexus_neural.engine.versions.judge import Judge, Verdict
 from flow_nexus_neural.engine.versions.loading import catch_up, load_everywhere
 from flow_nexus_neural.kernels.decision import DecisionRule
 
 Blobs = list[tuple[str, int, str]]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """The result of a round before it is evaluated and committed.
-
-    Attributes:
-        networks: All network groups of the training, with new weights if the round produced them.
-        renewed: Keys of the groups with new weights.
-        excluded: Slots left out, with reasons.
-        rule: Name of the aggregation policy.
-        evidence: Numbers that explain the aggregation, by network group.
-        began_s: Start of the round.
-        bytes_before: Communication counted before the round.
-        proofs: Of the updates, under proof-of-learning; those of failed tries of the round come first.
-    """
-
-    number: int
-    networks: Mapping[str, NetworkGroup]
-    renewed: frozenset[str]
-    updates: Sequence[Update]
-    excluded: Mapping[str, str]
-    rule: str
-    evidence: Mapping[str, Mapping[str, JsonValue]]
-    train_loss: float | None
-    began_s: float
-    bytes_before: int
-    proofs: Sequence[ProvedExchange] = ()
 
 
 async def commit_round(
@@ -91,10 +62,7 @@ async def commit_round(
         cluster, data[0], candidate.networks, candidate.renewed, judge.rule
     )
     point = _point(cluster, candidate, verdict)
-    digest = model_digest({key: network.digest or "" for key, network in networks.items()})
-    advance = training.advance.after(point, sum(u.steps for u in candidate.updates), digest)
-    advance = advance.with_scrutiny(candidate.evidence, candidate.excluded.keys())
-    advance = advance.with_proofs(candidate.proofs, committed=True)
+    advance = candidate.advanced(training.advance, point, networks)
     former = cluster.committed
     committed = CommittedVersion(
         version=version,

@@ -115,7 +115,7 @@ class Conversation:
         call = self._begin(request, arrays or {}, descriptor)
         try:
             await call.answered.wait()
-        except BaseException:
+        except BaseException:  # a cancelled caller: the late reply is dropped
             call.given_up = True
             raise
         if call.failure is not None:

@@ -148,7 +148,7 @@ class MemoryRegion(_MemoryFile):
                 _write(region.fd, raw_bytes(array, layout.dtype), layout.offset)
             seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
             fcntl.fcntl(region.fd, fcntl.F_ADD_SEALS, seals)
-        except BaseException:
+        except BaseException:  # the descriptor must not outlive a failed region
             region.close()
             raise
         return region

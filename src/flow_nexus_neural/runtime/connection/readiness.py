@@ -50,7 +50,7 @@ async def until_ready(
         raise _late(node.spec, ready_timeout_s) from None
     except (NodeDied, ProtocolViolation, Fenced) as failure:
         raise _start_failed(node.spec, await node.stop(grace_s=0)) from failure
-    except BaseException:
+    except BaseException:  # also cancelled: no process stays that nobody has
         await node.stop(grace_s=0)
         raise
 

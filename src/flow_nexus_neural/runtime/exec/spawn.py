@@ -125,7 +125,7 @@ async def _accept(listener: socket.socket, token: bytes, process: Process) -> so
             racing.start_soon(listen)
             await process.wait()
             racing.cancel_scope.cancel()
-    except BaseException:
+    except BaseException:  # also cancelled: a connection that came meanwhile is nobody's
         for connection in found:
             connection.close()
         raise
@@ -171,7 +171,7 @@ async def _send_order(process: Process, order: Mapping[str, Any]) -> None:
         if process.stdin is not None:
             await process.stdin.send(line)
             await process.stdin.aclose()
-    except BaseException:
+    except BaseException:  # also cancelled: no process stays that nobody has
         await _end(process)
         raise
 

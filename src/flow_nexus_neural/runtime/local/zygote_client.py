@@ -230,7 +230,7 @@ class ZygoteClient:
         self._forks[number] = fork
         try:
             await fork.answered.wait()
-        except BaseException:
+        except BaseException:  # a cancelled caller: the child is ended when it comes
             fork.give_up()
             raise
         if fork.refusal:
