@@ -16,7 +16,6 @@ from flow_nexus_neural.protocol.messages import (
     Infer,
     Load,
     Observe,
-    Pass,
     Ping,
     Predict,
     ProofOrder,
@@ -26,11 +25,11 @@ from flow_nexus_neural.protocol.messages import (
     Reveal,
     Revoke,
     Shutdown,
-    Train,
 )
 from flow_nexus_neural.protocol.messages.raft import Compacted, Proposed
 from flow_nexus_neural.protocol.raft_records import Message, Records, Snapshot
 from tests.doubles.linear_service import linear_plan
+from tests.doubles.runtimes import TRAIN
 
 ROWS = 5
 STATE = {"params": np.arange(4, dtype="f4"), "buffers": np.zeros(0, "f4")}
@@ -39,18 +38,11 @@ STATE_LAYOUT = [(name, "f4", array.shape) for name, array in STATE.items()]
 
 LINK, LINK_BYTES = arrange(LINK_LAYOUT)
 
-WORK = Train(
-    network="net",
-    base="base",
-    opt_step=0,
-    shard="shard",
-    publish="publish",
-    optimizer="sgd",
-    learning_rate=0.01,
-    batch_size=2,
-    passes=(Pass(order_seed=5),),
-    dropout_seed=1,
-    proof=ProofOrder(steps=3, segment_steps=2, context="0" * 64),
+WORK = TRAIN.model_copy(
+    update={
+        "batch_size": 2,
+        "proof": ProofOrder(steps=3, segment_steps=2, context="0" * 64),
+    }
 )
 
 EXAMPLES = (

@@ -68,9 +68,9 @@ class CountingRuntime(LocalRuntime):
 
 
 @asynccontextmanager
-async def local_world(state_dir, **settings):
+async def local_world(state_dir, kind=CountingRuntime, **settings):
     options = Settings(state_dir=state_dir, predict_deadline_ms=20_000, **settings)
-    runtime = CountingRuntime(options)
+    runtime = kind(options)
     async with runtime, Engine.open(options, runtime=runtime) as engine:
         yield World(engine, runtime, None)
 

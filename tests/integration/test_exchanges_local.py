@@ -2,16 +2,13 @@
 
 import os
 import signal
-from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
 
-from flow_nexus_neural.engine.engine import Engine
 from flow_nexus_neural.runtime.local.runtime import LocalRuntime
-from flow_nexus_neural.settings import Settings
-from tests.integration.test_engine_local import SMALL
-from tests.sim.simulated import World, blobs, reasons
+from tests.integration.test_engine_local import SMALL, local_world
+from tests.sim.simulated import blobs, reasons
 
 ROUNDS = 3
 TOPOLOGIES = ("mesh", "ring", "star", "hierarchical")
@@ -48,14 +45,6 @@ class Watched(LocalRuntime):
         return node
 
 
-@asynccontextmanager
-async def local_world(state_dir):
-    options = Settings(state_dir=state_dir)
-    runtime = Watched(options)
-    async with runtime, Engine.open(options, runtime=runtime) as engine:
-        yield World(engine, runtime, None)
-
-
 @pytest.fixture(scope="module")
 def anyio_backend():
     return "asyncio"
@@ -63,7 +52,7 @@ def anyio_backend():
 
 @pytest.fixture(scope="module")
 async def w(anyio_backend, tmp_path_factory):
-    async with local_world(tmp_path_factory.mktemp("state")) as opened:
+    async with local_world(tmp_path_factory.mktemp("state"), Watched) as opened:
         yield opened
 
 

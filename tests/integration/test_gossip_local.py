@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from tests.integration.test_engine_local import SMALL
-from tests.integration.test_exchanges_local import local_world
+from tests.integration.test_engine_local import SMALL, local_world
+from tests.integration.test_exchanges_local import Watched
 from tests.sim.simulated import blobs, reasons
 
 EDGES = {"mesh": 10, "ring": 5, "star": 4, "hierarchical": 4}
@@ -19,7 +19,7 @@ def anyio_backend():
 
 @pytest.fixture(scope="module")
 async def w(anyio_backend, tmp_path_factory):
-    async with local_world(tmp_path_factory.mktemp("state")) as opened:
+    async with local_world(tmp_path_factory.mktemp("state"), Watched) as opened:
         yield opened
 
 

@@ -29,21 +29,28 @@ def digits():
     return {"data": np.round(found.data / 16, 3).tolist(), "labels": found.target.tolist()}
 
 
-async def attacked(tmp_path, data, attack, *, n=WORKERS, liars=LIARS, **more):
-    """Status and versions of a training on unequal classes in which these workers attack."""
+OPTIONS = {
+    "epochs": 20,
+    "local_epochs": 2,
+    "learning_rate": 0.05,
+    "batch_size": 16,
+    "optimizer": "sgd",
+    "partition": "dirichlet:0.5",
+}
+
+
+async def attacked(tmp_path, data, attack, *, n=WORKERS, liars=LIARS, others=(), **more):
+    """Status and versions of a training on unequal classes in which these workers attack.
+
+    `others` are roles of which there is a node each.
+    """
     lie, flips = ATTACKS[attack]
     gang = Gang(() if attack == "none" else liars, lie, flips=CLASSES if flips else 0)
-    options = {
-        "epochs": 20,
-        "local_epochs": 2,
-        "learning_rate": 0.05,
-        "batch_size": 16,
-        "optimizer": "sgd",
-        "partition": "dirichlet:0.5",
-    }
     async with world(tmp_path, service=gang.service) as w:
         cluster = await w.cluster(n, layers=LAYERS, consensus="byzantine")
-        status = await w.train(cluster, data, **options | more)
+        for role in others:
+            await w.deploy(cluster, role)
+        status = await w.train(cluster, data, **OPTIONS | more)
         versions = await w.versions(cluster)
     assert status.training_status == "completed", status.training_error
     return status, versions

@@ -3,39 +3,27 @@
 import numpy as np
 import pytest
 
+from flow_nexus_neural.engine.versions.final import RULE as BEST_ROUND
 from flow_nexus_neural.errors import InvalidArguments
 from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
-from tests.sim.attackers import ATTACKS, Gang
+from tests.sim import test_outvoted_liars as outvoted
+from tests.sim.attackers import ATTACKS
 from tests.sim.simulated import blobs, world
-from tests.sim.test_outvoted_liars import CLASSES, LAYERS, LIARS, WORKERS, digits
+from tests.sim.test_outvoted_liars import LAYERS, LIARS, WORKERS, digits
 from tests.sim.test_poisoned_clients import folder
 
 __all__ = ["digits", "folder"]
 pytestmark = pytest.mark.anyio
 
-OPTIONS = {
-    "epochs": 20,
-    "local_epochs": 2,
-    "learning_rate": 0.05,
-    "batch_size": 16,
-    "optimizer": "sgd",
-    "partition": "dirichlet:0.5",
-}
 ENOUGH = blobs(1000)
 
 
 async def attacked(tmp_path, data, attack, **more):
-    """Status and versions of a training in which two of eleven workers attack, and a validator does not."""
-    lie, flips = ATTACKS[attack]
-    gang = Gang(() if attack == "none" else LIARS, lie, flips=CLASSES if flips else 0)
-    async with world(tmp_path, service=gang.service) as w:
-        cluster = await w.cluster(WORKERS, layers=LAYERS, consensus="byzantine")
-        await w.deploy(cluster, "validator")
-        status = await w.train(cluster, data, **OPTIONS | more)
-        versions = await w.round_versions(cluster)
-    assert status.training_status == "completed", status.training_error
-    return status, versions
+    """Status and rounds of a training in which two of eleven workers attack, and a validator does not."""
+    given = {"others": ("validator",)} | more
+    status, versions = await outvoted.attacked(tmp_path, data, attack, **given)
+    return status, [entry for entry in versions if entry["rule"] != BEST_ROUND]
 
 
 @pytest.mark.parametrize("attack", ATTACKS)

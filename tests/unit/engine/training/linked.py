@@ -45,23 +45,29 @@ async def after_training(tmp_path, topology="mesh", **more):
         await w.connect(topology)
         made = exchange(w, SIZES)
         members = [(slot, START) for slot in w.slots.healthy("worker")]
-        updates = []
-        for slot, _ in members:
-            await made.prepare(slot, START)
-        async with BaseStates(made, members) as bases:
-            for k, (slot, network) in enumerate(members):
-                task = Task(
-                    slot=slot,
-                    network=network,
-                    base=bases.of(slot, network),
-                    copied=False,
-                    opt_step=0,
-                    passes=(Pass(order_seed=k),),
-                    dropout_seed=1,
-                    work=1.0,
-                )
-                updates.append(await made.train(task))
+        updates = await trained_once(made, members, 0)
         try:
             yield Round(w, made, updates)
         finally:
             made.close()
+
+
+async def trained_once(made, members, number):
+    """An epoch of every worker on its shard, from what it holds or from the state of its group."""
+    updates = []
+    for slot, network in members:
+        await made.prepare(slot, network)
+    async with BaseStates(made, members) as bases:
+        for k, (slot, network) in enumerate(members):
+            task = Task(
+                slot=slot,
+                network=network,
+                base=bases.of(slot, network),
+                copied=False,
+                opt_step=network.state.opt_step,
+                passes=(Pass(order_seed=1000 * number + k),),
+                dropout_seed=1,
+                work=1.0,
+            )
+            updates.append(await made.train(task))
+    return updates

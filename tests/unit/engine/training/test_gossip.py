@@ -9,7 +9,7 @@ import pytest
 from flow_nexus_neural.coordination.consensus.gossip import GOSSIP, PUSH_SUM, plan_mixing
 from flow_nexus_neural.coordination.topology import Vertex
 from flow_nexus_neural.engine.training.base_states import BaseStates
-from flow_nexus_neural.engine.training.exchange import Exchange, Recipe, Task
+from flow_nexus_neural.engine.training.exchange import Exchange, Recipe
 from flow_nexus_neural.engine.training.gossip import Gossip, check_mixing
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.errors import (
@@ -18,11 +18,10 @@ from flow_nexus_neural.errors import (
     RoundFailed,
     UnsupportedCombination,
 )
-from flow_nexus_neural.protocol.messages import Pass
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.unit.engine.running import running, virtual_time
 from tests.unit.engine.training.by_hand import START, lying, publishes, shards_of, training_rows
-from tests.unit.engine.training.linked import NAMES, after_training
+from tests.unit.engine.training.linked import NAMES, after_training, trained_once
 
 STATE_BYTES = 16
 """Four parameters and no moments."""
@@ -253,27 +252,6 @@ async def test_a_plain_mean_of_workers_that_go_through_their_shards_weighs_by_ro
     others = [least_squares(rows, shards, lambda n: 1.0 / n), least_squares(rows, shards, float)]
     off = np.linalg.norm(found - by_rows)
     assert all(off < np.linalg.norm(found - other) / 4 for other in others)
-
-
-async def trained_once(made, members, number):
-    """An epoch of every worker on its shard, from what it holds or from the state of its group."""
-    updates = []
-    for slot, network in members:
-        await made.prepare(slot, network)
-    async with BaseStates(made, members) as bases:
-        for k, (slot, network) in enumerate(members):
-            task = Task(
-                slot=slot,
-                network=network,
-                base=bases.of(slot, network),
-                copied=False,
-                opt_step=network.state.opt_step,
-                passes=(Pass(order_seed=1000 * number + k),),
-                dropout_seed=1,
-                work=1.0,
-            )
-            updates.append(await made.train(task))
-    return updates
 
 
 async def test_a_training_whose_workers_cannot_mix_is_refused(tmp_path):
