@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.reports import DatasetInfo, Evaluation
-from flow_nexus_neural.engine.state.network_groups import NetworkGroup
+from flow_nexus_neural.engine.state.network_groups import NetworkGroup, shared_key
 from flow_nexus_neural.kernels.calibration import Calibrator
 from flow_nexus_neural.kernels.conformal import ConformalScores
 from flow_nexus_neural.kernels.decision import DecisionRule
@@ -175,6 +175,7 @@ class CommittedVersion:
         networks = {
             key: replace(network, slots=tuple(name for name in network.slots if name != slot))
             for key, network in self.networks.items()
+            if not (network.is_personal and network.slots == (slot,))
         }
         return replace(self, networks=networks, bundle=self.bundle.without_slot(slot))
 
@@ -189,7 +190,8 @@ class CommittedVersion:
         for slot in self.members:
             if slot not in existing:
                 version = version.without_slot(slot)
-        for slot, key in also.items():
+        for slot, own in also.items():
+            key = own if own in version.networks else shared_key(own)
             if slot in existing and key in version.networks and version.network_of(slot) is None:
                 version = version.with_slot(slot, key)
         return version

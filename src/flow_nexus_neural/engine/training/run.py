@@ -23,6 +23,7 @@ from flow_nexus_neural.engine.storage.cluster_rows import present_cluster_row, t
 from flow_nexus_neural.engine.storage.ledger_writer import LateRow
 from flow_nexus_neural.engine.training.division import division_of
 from flow_nexus_neural.engine.training.exchange import mean_loss
+from flow_nexus_neural.engine.training.personalisation import Personaliser
 from flow_nexus_neural.engine.training.preparation import Preparation
 from flow_nexus_neural.engine.training.retraining import Retraining, planned_refit
 from flow_nexus_neural.engine.training.rounds import Rounds
@@ -157,10 +158,13 @@ class TrainingRun:
             cluster.slots[update.slot].finish_round(update.loss, update.rows)
 
     async def _finish(self) -> None:
-        """After the last round: the best round's weights are in force, weighted, calibrated and measured."""
+        """After the last round: the best weights are in force, own ones where they help, and measured."""
         advance = self.training.advance
         best = None if advance.best_round == advance.rounds_done else self._best
-        await commit_final(self.cluster, self.training, self._judge, best)
+        networks = dict(best or self.rounds.networks)
+        personaliser = Personaliser(self.cluster, self.training, self.rounds)
+        personal = await personaliser.run(networks, self._judge)
+        await commit_final(self.cluster, self.training, self._judge, best, personal)
         if self._retrains:
             await self.rounds.release()
             again = Retraining(
