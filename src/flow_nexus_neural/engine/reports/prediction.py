@@ -106,6 +106,8 @@ class QuorumReport(Report):
 class PredictionReport(Report):
     """An answer of the serving nodes; all numbers belong to one bundle.
 
+    `weights_source` says where the nodes' weights come from, `weights_outcomes` from how many outcomes they
+    have learnt; `feedback_recorded` counts the outcomes that this call brought.
     `output` is None unless the answers went into a file; the lists are empty then. `quorum` is None where the
     model's answers are combined as those of honest nodes. `stale` says that no later version can be committed
     now, for want of a majority of voters.
@@ -133,6 +135,8 @@ class PredictionReport(Report):
     node_predictions: dict[str, Label | list[Label]] | None
     individual_predictions: list[IndividualPrediction] | None
     aggregation: Aggregation
+    weights_source: str
+    weights_outcomes: int
     nodes_used: int
     nodes_expected: int
     excluded_nodes: list[Exclusion]
@@ -147,5 +151,6 @@ class PredictionReport(Report):
     input_report: InputReport
     latency_ms: float
     synthetic_training_data: bool
+    feedback_recorded: int
     output: PredictedFile | None
     warnings: list[str]

@@ -6,6 +6,7 @@ from pydantic import JsonValue
 
 from flow_nexus_neural.engine.reports.base import Guarantees, Report, Wasm
 from flow_nexus_neural.engine.reports.connection import ExchangeReport
+from flow_nexus_neural.engine.reports.feedback import FeedbackReport
 from flow_nexus_neural.engine.reports.training import (
     DatasetInfo,
     HistoryPoint,
@@ -209,6 +210,7 @@ class StatusReport(Report):
     features: Features
     model_version: int | None
     serving: Serving | None
+    feedback: FeedbackReport
     dataset_info: DatasetShort | None
     history: list[HistoryPoint]
     training_sessions: list[TrainingSession]

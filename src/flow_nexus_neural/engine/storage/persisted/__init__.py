@@ -32,6 +32,10 @@ from flow_nexus_neural.engine.storage.persisted.cluster_shapes import (
     StoredState,
     StoredVersion,
 )
+from flow_nexus_neural.engine.storage.persisted.feedback_shapes import (
+    StoredFeedback,
+    StoredOutcome,
+)
 from flow_nexus_neural.engine.storage.persisted.reading import (
     demands_digests,
     read,
@@ -64,9 +68,11 @@ __all__ = [
     "StoredConfig",
     "StoredData",
     "StoredDataset",
+    "StoredFeedback",
     "StoredFinal",
     "StoredGossip",
     "StoredNetwork",
+    "StoredOutcome",
     "StoredPart",
     "StoredProgress",
     "StoredProofs",
