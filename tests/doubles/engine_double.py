@@ -451,7 +451,9 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
             weights_source="equal",
             weights_outcomes=0,
             slot_weights=None,
-        ),
+        )
+        if nodes
+        else None,
         dataset_info=r.DatasetShort(
             name="double", rows=4000, synthetic=True, task="binary", target="next return > 0"
         ),
@@ -475,6 +477,7 @@ def prediction_report(aggregation: q.Aggregation) -> r.PredictionReport:
         confidences=[0.548],
         probabilities=None,
         interval=None,
+        prediction_set=[[0, 1]],
         raw_prediction=0.5402,
         calibrated=True,
         classes=[0, 1],

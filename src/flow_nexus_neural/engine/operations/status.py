@@ -71,7 +71,9 @@ async def status_report(
             **_memory_part(cluster, memory),
             "nodes": [_node(cluster, slot, memory.get(slot.name), training) for slot in nodes],
             "guarantees": guarantees(cluster),
-            "feedback": feedback_report(cluster, full=full),
+            "feedback": None
+            if request.detail == "summary"
+            else feedback_report(cluster, full=full),
             "daa": autonomy.report(cluster, events=full),
             "wasm": wasm(cluster),
             "history": thinned(training.history) if full and training else [],
