@@ -33,6 +33,10 @@ from flow_nexus_neural.engine.storage.persisted.cluster_shapes import (
     StoredState,
     StoredVersion,
 )
+from flow_nexus_neural.engine.storage.persisted.feedback_shapes import (
+    StoredFeedback,
+    StoredOutcome,
+)
 from flow_nexus_neural.engine.storage.persisted.reading import (
     demands_digests,
     read,
@@ -66,9 +70,11 @@ __all__ = [
     "StoredConformal",
     "StoredData",
     "StoredDataset",
+    "StoredFeedback",
     "StoredFinal",
     "StoredGossip",
     "StoredNetwork",
+    "StoredOutcome",
     "StoredPart",
     "StoredProgress",
     "StoredProofs",
