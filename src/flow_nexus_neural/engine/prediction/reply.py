@@ -14,6 +14,7 @@ from flow_nexus_neural.coordination.quorum import (
 )
 from flow_nexus_neural.data.schema import Adapted
 from flow_nexus_neural.engine.prediction.no_quorum import quorum_report, split_votes, withheld
+from flow_nexus_neural.engine.prediction.weighting import Weighting
 from flow_nexus_neural.engine.reports import (
     Exclusion,
     IgnoredInput,
@@ -27,6 +28,8 @@ from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion
 from flow_nexus_neural.engine.versions.evaluation import model_warnings, positive_class
 from flow_nexus_neural.engine.versions.served import Served, serve
+from flow_nexus_neural.engine.versions.sureness import half_width, sets_of
+from flow_nexus_neural.kernels.conformal import LEVEL
 from flow_nexus_neural.kernels.decision import DecisionRule
 from flow_nexus_neural.kernels.ensemble import Fused
 from flow_nexus_neural.kernels.probabilities import EPSILON
@@ -34,7 +37,6 @@ from flow_nexus_neural.kernels.robust_fusion import UNDECIDED
 from flow_nexus_neural.vocabulary import NO_QUORUM, Label
 
 MAX_NODE_VALUES = 4000
-LEVEL = 0.9
 STALE = "answered by the last committed version, and none can follow it now"
 NODE_ANSWERS_LEFT_OUT = "node_predictions left out"
 
@@ -48,7 +50,7 @@ class Answer:
     Attributes:
         slots: Expected slots in slot order.
         logits: [rows, n_outputs] of those that answered.
-        weights: By slot, of all expected ones.
+        weighting: The weights of all expected slots.
         cautions: What is to be said of the cluster, whatever was asked.
         undecided: Why no later version can be committed now; None where one can.
     """
@@ -60,7 +62,7 @@ class Answer:
     logits: Mapping[str, Floats]
     latency_ms: Mapping[str, float]
     excluded: Mapping[str, str]
-    weights: Mapping[str, float]
+    weighting: Weighting
     elapsed_ms: float
     cautions: Sequence[str] = ()
     undecided: str | None = None
@@ -93,7 +95,7 @@ def report(
     made = made or served(answer)
     fused = made.final
     labels, single = _labels(answer, fused), not answer.adapted.is_list
-    confidence = _confidence(answer, _certainty(answer, fused))
+    confidence = _confidence(answer, made.certainty)
     n_used, n_expected = len(answer.logits), len(answer.slots)
     per_node, individual, node_warnings = _node_answers(answer, fused)
     decisions, quorum = _decisions(answer, fused), answer.quorum
@@ -107,6 +109,7 @@ def report(
         confidences=list(confidence),
         probabilities=_rows(fused.probabilities) if schema.task == "multiclass" else None,
         interval=_intervals(answer, fused.values),
+        prediction_set=_prediction_sets(answer, made),
         raw_prediction=_labels(answer, made.raw)[0] if single else None,
         calibrated=made.calibrated,
         classes=list(schema.classes) if schema.classes is not None else None,
@@ -120,6 +123,8 @@ def report(
         node_predictions=per_node,
         individual_predictions=individual,
         aggregation=answer.request.aggregation,
+        weights_source=answer.weighting.source,
+        weights_outcomes=answer.weighting.outcomes,
         nodes_used=n_used,
         nodes_expected=n_expected,
         excluded_nodes=_exclusions(answer),
@@ -134,6 +139,7 @@ def report(
         input_report=_input_report(answer.adapted),
         latency_ms=answer.elapsed_ms,
         synthetic_training_data=answer.committed.dataset.synthetic,
+        feedback_recorded=0,
         output=None,
         warnings=_warnings(answer, decisions, node_warnings),
     )
@@ -170,8 +176,8 @@ def served(answer: Answer) -> Served:
         answer.committed.schema,
         answer.request.aggregation,
         np.stack([answer.logits[slot.name] for slot in answered]),
-        [answer.weights[slot.name] for slot in answered],
-        expected_weight=sum(answer.weights[slot.name] for slot in answer.slots),
+        [answer.weighting.by_slot[slot.name] for slot in answered],
+        expected_weight=sum(answer.weighting.by_slot[slot.name] for slot in answer.slots),
         n_expected=len(answer.slots),
     )
 
@@ -192,31 +198,13 @@ def _as_measured(answer: Answer) -> bool:
     """Whether calibration was measured of answers mixed like this one.
 
     One model gives one answer, however often and with what weights it is counted. Of several models another
-    mix, by the caller's weights or without some nodes, has not been measured.
+    mix, by other weights than those of the version or without some nodes, has not been measured. Equal shares
+    of all nodes, as in a mean, do not depend on weights.
     """
     one_model = len({_digest(answer, slot) for slot in answer.slots}) == 1
-    as_committed = answer.request.weights is None and len(answer.logits) == len(answer.slots)
-    return one_model or as_committed
-
-
-def _certainty(answer: Answer, fused: Fused) -> Floats | None:
-    """P(the decision is right) per row before missing inputs count; NaN without one, None for regression.
-
-    It is the probability of the decided class, which by a threshold or by class weights need not be the most
-    probable one: then it may lie below chance. A share of votes is no probability, so a majority is as sure
-    of its decision as the mean is of it.
-    """
-    probabilities = fused.probabilities
-    if probabilities is None or fused.decisions is None:
-        return None
-    if answer.request.aggregation == "majority":
-        mean = replace(answer, request=answer.request.model_copy(update={"aggregation": "mean"}))
-        probabilities = served(mean).final.probabilities
-    if probabilities is None:
-        return None
-    chosen = np.maximum(fused.decisions, 0)[:, None]
-    certainty: Floats = np.take_along_axis(probabilities, chosen, axis=1)[:, 0]
-    return np.where(fused.decisions == UNDECIDED, np.nan, certainty)
+    unweighted = answer.request.aggregation in ("mean", "majority")
+    mixed_alike = unweighted or answer.weighting.as_committed
+    return one_model or (mixed_alike and len(answer.logits) == len(answer.slots))
 
 
 def _labels(answer: Answer, fused: Fused) -> list[Label | None]:
@@ -254,10 +242,23 @@ def _confidence(answer: Answer, certainty: Floats | None) -> list[float | None]:
 
 
 def _intervals(answer: Answer, values: Floats) -> list[Interval] | None:
-    half = answer.committed.bundle.residual_quantiles.get(answer.request.aggregation)
-    if answer.committed.schema.task != "regression" or half is None or not _as_measured(answer):
+    if answer.committed.schema.task != "regression" or not _as_measured(answer):
         return None
-    return [Interval(low=float(v) - half, high=float(v) + half, level=LEVEL) for v in values]
+    half = half_width(answer.committed.bundle, answer.request.aggregation)
+    if half is None:
+        return None
+    level = float(LEVEL)
+    return [Interval(low=float(v) - half, high=float(v) + half, level=level) for v in values]
+
+
+def _prediction_sets(answer: Answer, made: Served) -> list[list[Label]] | None:
+    classes = answer.committed.schema.classes
+    if classes is None or not _as_measured(answer):
+        return None
+    sets = sets_of(answer.committed.bundle, answer.request.aggregation, made)
+    if sets is None:
+        return None
+    return [[classes[index] for index in np.flatnonzero(row)] for row in sets]
 
 
 def _node_answers(
@@ -306,8 +307,8 @@ def _warnings(
 def _remarks(answer: Answer) -> list[str]:
     remarks = []
     if answer.request.aggregation == "ensemble":
-        source = answer.committed.bundle.weights_source
-        weighting = "equal weights" if source == "equal" else "weights from validation loss"
+        source = answer.weighting.source
+        weighting = "equal weights" if source == "equal" else f"weights from {source}"
         remarks.append(f"ensemble without a trained aggregator: a mean of logits with {weighting}")
     if answer.request.aggregation == "majority" and answer.committed.schema.task == "regression":
         remarks.append("majority of values is their median")

@@ -106,6 +106,11 @@ class QuorumReport(Report):
 class PredictionReport(Report):
     """An answer of the serving nodes; all numbers belong to one bundle.
 
+    `weights_source` says where the nodes' weights come from, `weights_outcomes` from how many outcomes they
+    have learnt; `feedback_recorded` counts the outcomes that this call brought.
+    `prediction_set` has, per record, the classes that hold the right one with a probability of 0.9, as
+    `interval` does for values; None where too few rows could show that, or the answer is another mix of
+    models than was measured.
     `output` is None unless the answers went into a file; the lists are empty then. `quorum` is None where the
     model's answers are combined as those of honest nodes. `stale` says that no later version can be committed
     now, for want of a majority of voters.
@@ -120,6 +125,7 @@ class PredictionReport(Report):
     confidences: list[float | None]
     probabilities: list[list[float]] | None
     interval: list[Interval] | None
+    prediction_set: list[list[Label]] | None
     raw_prediction: Label | None
     calibrated: bool
     classes: list[Label] | None
@@ -133,6 +139,8 @@ class PredictionReport(Report):
     node_predictions: dict[str, Label | list[Label]] | None
     individual_predictions: list[IndividualPrediction] | None
     aggregation: Aggregation
+    weights_source: str
+    weights_outcomes: int
     nodes_used: int
     nodes_expected: int
     excluded_nodes: list[Exclusion]
@@ -147,5 +155,6 @@ class PredictionReport(Report):
     input_report: InputReport
     latency_ms: float
     synthetic_training_data: bool
+    feedback_recorded: int
     output: PredictedFile | None
     warnings: list[str]

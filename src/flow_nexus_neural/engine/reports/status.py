@@ -6,6 +6,7 @@ from pydantic import JsonValue
 
 from flow_nexus_neural.engine.reports.base import Guarantees, Report, Wasm
 from flow_nexus_neural.engine.reports.connection import ExchangeReport
+from flow_nexus_neural.engine.reports.feedback import FeedbackReport
 from flow_nexus_neural.engine.reports.training import (
     DatasetInfo,
     HistoryPoint,
@@ -34,6 +35,32 @@ class ClassScore(Report):
     f1: float | None
 
 
+class ConfidenceScore(Report):
+    """Whether `confidence` is what it says: P(the decision is right), on n test rows.
+
+    `ece` is the expected calibration error by `definition`, and `brier` the mean squared difference between
+    the confidence and whether the decision was right.
+    """
+
+    n: int
+    bins: int
+    definition: str
+    ece: float
+    brier: float
+
+
+class ConformalScore(Report):
+    """Whether prediction sets or intervals of `level` hold what they promise, on the test rows.
+
+    `mean_size` is in classes, or the width of the interval. `calibration_rows` are those they rest on.
+    """
+
+    level: float
+    coverage: float
+    mean_size: float | None
+    calibration_rows: int
+
+
 class Evaluation(Report):
     """What the committed model serves for rows that no node trained on, beside the baselines.
 
@@ -55,6 +82,8 @@ class Evaluation(Report):
     brier: float | None
     log_loss: float | None
     ece: float | None
+    confidence: ConfidenceScore | None = None
+    conformal: ConformalScore | None = None
     confusion: list[list[int]] | None
     per_class: list[ClassScore] | None
     directional_accuracy: float | None
@@ -165,9 +194,10 @@ class DatasetShort(Report):
 class StatusReport(Report):
     """A cluster, as it is now.
 
-    `nodes` is empty in `summary`; history and sessions are for `full`. `consensus_report` has, under
-    `byzantine`, what a robust rule saw of the training's workers, under `pol` what the proofs of their
-    updates showed and cost, and under `gossip` how far apart they are that mix; None where there is none.
+    `nodes` is empty and `feedback` None in `summary`; history and sessions are for `full`. `consensus_report`
+    has, under `byzantine`, what a robust rule saw of the training's workers, under `pol` what the proofs of
+    their updates showed and cost, and under `gossip` how far apart they are that mix; None where there is
+    none.
     """
 
     cluster_id: str
@@ -209,6 +239,7 @@ class StatusReport(Report):
     features: Features
     model_version: int | None
     serving: Serving | None
+    feedback: FeedbackReport | None
     dataset_info: DatasetShort | None
     history: list[HistoryPoint]
     training_sessions: list[TrainingSession]

@@ -24,6 +24,7 @@ from flow_nexus_neural.engine.storage.persisted.base import (
 from flow_nexus_neural.engine.storage.persisted.cluster_shapes import (
     StoredBundle,
     StoredCluster,
+    StoredConformal,
     StoredDataset,
     StoredFinal,
     StoredNetwork,
@@ -31,6 +32,10 @@ from flow_nexus_neural.engine.storage.persisted.cluster_shapes import (
     StoredSplit,
     StoredState,
     StoredVersion,
+)
+from flow_nexus_neural.engine.storage.persisted.feedback_shapes import (
+    StoredFeedback,
+    StoredOutcome,
 )
 from flow_nexus_neural.engine.storage.persisted.reading import (
     demands_digests,
@@ -62,11 +67,14 @@ __all__ = [
     "StoredBundle",
     "StoredCluster",
     "StoredConfig",
+    "StoredConformal",
     "StoredData",
     "StoredDataset",
+    "StoredFeedback",
     "StoredFinal",
     "StoredGossip",
     "StoredNetwork",
+    "StoredOutcome",
     "StoredPart",
     "StoredProgress",
     "StoredProofs",
