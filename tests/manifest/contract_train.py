@@ -221,8 +221,8 @@ OF_TRAIN = (
     ),
     TRAIN.held(
         "contract.train.privacy",
-        "privacy clips each worker's update, adds noise once to the sum, and counts what it cost; what was not"
-        " counted durably is not computed.",
+        "privacy clips each worker's update, adds noise once to the sum, and counts what it cost, durably,"
+        " before it exists.",
         PRIVATE / "each_round_is_charged_before_it_is_seen_and_the_reply_says_how",
         PRIVATE / "no_client_can_move_the_model_by_more_than_its_share",
         PRIVATE / "noise_that_was_drawn_stays_charged_and_none_is_drawn_unless_it_is",
