@@ -227,6 +227,7 @@ class EngineDouble:
             guarantees=GUARANTEES,
             poll_after_ms=2000,
             started_at=LONG_AGO,
+            privacy=None,
             warnings=["made up"],
         )
 
@@ -381,6 +382,7 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
             personalisation=None,
             folds=None,
             refit=None,
+            privacy=None,
             evidence=r.Evidence(
                 steps=1180, weights_digest_before="00" * 32, weights_digest_after="71" * 32
             ),
@@ -460,6 +462,7 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
         dataset_info=r.DatasetShort(
             name="double", rows=4000, synthetic=True, task="binary", target="next return > 0"
         ),
+        versions=[],
         history=[history_point(i) for i in range(20)] if full else [],
         training_sessions=[],
         timed_out=False,

@@ -57,6 +57,10 @@ INIT_ARGUMENTS = {
     "restore": (
         "Id or name of a terminated cluster to bring back with nodes and model; name then renames it."
     ),
+    "version": (
+        "With restore, also of a live cluster: put this version of its model in force again, under a new"
+        ' number; status (detail "versions") lists them.'
+    ),
 }
 DEPLOY_ARGUMENTS = _CLUSTER_ID | {
     "node_type": "Another name for role; role wins if both are given.",
@@ -160,11 +164,16 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
         "true: after the evaluation train once more, on every row, for as many rounds as were best; that"
         " model answers. Default: true for rows in time order."
     ),
+    "privacy": (
+        'Federated only: differential privacy for each worker\'s rows, like {"mode": "central_dp",'
+        ' "target_epsilon": 8} or with noise_multiplier. Also clip_norm (1), adaptive, delta (1e-5), and'
+        " max_epsilon for all private trainings on the data. Status has what it cost."
+    ),
 }
 STATUS_ARGUMENTS = _CLUSTER_ID | {
     "detail": (
-        "summary: no list of nodes. nodes: with each node. full: also history, training_sessions and daa"
-        " events."
+        "summary: no list of nodes. nodes: with each node. versions: those that can be restored, with their"
+        " metrics. full: also history, training_sessions and daa events."
     ),
     "wait_seconds": "How long to wait for what `until` names; 0 answers at once.",
     "until": (
@@ -239,6 +248,7 @@ TRAIN_OUTPUTS = {
     "dataset_info": "How the data was understood: rows, target, task, split.",
     "networks": "Parameters and input per group of equal workers.",
     "guarantees": _GUARANTEES,
+    "privacy": "Epsilon so far, how it is counted, and what it does not cover.",
 }
 STATUS_OUTPUTS = {
     "training_status": "none, running, completed, early_stopped, stopped or failed",
@@ -263,6 +273,7 @@ STATUS_OUTPUTS = {
     "serving": "The model that answers predictions.",
     "feedback": "Recorded outcomes, and the weights they made.",
     "dataset_info": "The data of that model.",
+    "versions": "Versions that restore can put in force; only in versions and full.",
     "history": "Loss and accuracy per round; only in full.",
     "training_sessions": "All trainings; only in full.",
     "timed_out": "true: the wait ended first",

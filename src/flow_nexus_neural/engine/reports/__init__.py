@@ -23,7 +23,7 @@ from flow_nexus_neural.engine.reports.connection import (
     ExchangeReport,
     Rebalanced,
 )
-from flow_nexus_neural.engine.reports.feedback import FeedbackReport
+from flow_nexus_neural.engine.reports.feedback import FeedbackReport, VersionLine
 from flow_nexus_neural.engine.reports.node import IsolationReport, NodeReport
 from flow_nexus_neural.engine.reports.prediction import (
     IgnoredInput,
@@ -60,6 +60,7 @@ from flow_nexus_neural.engine.reports.training import (
     Personalisation,
     PersonalSlot,
     Phase,
+    PrivacyReport,
     Refit,
     ShardInfo,
     SplitSizes,
@@ -113,6 +114,7 @@ __all__ = [
     "Phase",
     "PredictedFile",
     "PredictionReport",
+    "PrivacyReport",
     "QuorumReport",
     "Rebalanced",
     "Refit",
@@ -127,5 +129,6 @@ __all__ = [
     "TrainingProgress",
     "TrainingReport",
     "TrainingSession",
+    "VersionLine",
     "Wasm",
 ]

@@ -228,17 +228,30 @@ class Personaliser:
         """The rule by which nothing is tried; None where it is."""
         members = self.rounds.members()
         nbytes = sum(4 * (n.plan.n_params + n.plan.n_buffers) for _, n in members)
-        if len(members) < 2:
-            return f"{len(members)} worker has rows of its own: there is no other to differ from"
-        if self._epochs < 1:
-            return f"fewer than {TENTH} epochs were trained: a tenth of them is what own weights may cost"
-        if select < LEAST_ROWS:
-            return f"{select} validation rows cannot show whether it helps; {LEAST_ROWS} are needed"
-        if nbytes > MOST_BYTES:
-            return f"own weights would take {nbytes} bytes, more than {MOST_BYTES}"
-        if any(network.state is None for network in networks.values()):
-            return "there are no shared weights to go on from"
-        return None
+        rules = (
+            (
+                self.training.config.privacy is not None,
+                "privacy: own weights would tell of one worker's rows without noise",
+            ),
+            (
+                len(members) < 2,
+                f"{len(members)} worker has rows of its own: there is no other to differ from",
+            ),
+            (
+                self._epochs < 1,
+                f"fewer than {TENTH} epochs were trained, of which own weights may take a tenth",
+            ),
+            (
+                select < LEAST_ROWS,
+                f"{select} validation rows cannot show whether it helps; {LEAST_ROWS} are needed",
+            ),
+            (nbytes > MOST_BYTES, f"own weights would take {nbytes} bytes, more than {MOST_BYTES}"),
+            (
+                any(network.state is None for network in networks.values()),
+                "there are no shared weights to go on from",
+            ),
+        )
+        return next((why for holds, why in rules if holds), None)
 
     def _of_slots(self, choice: Choice) -> list[PersonalSlot]:
         return [
