@@ -185,6 +185,13 @@ class Division(Report):
     shards: list[ShardInfo]
 
 
+class Resumed(Report):
+    """How often a training went on after its server had ended, and after which round it last did."""
+
+    times: int
+    after_round: int
+
+
 class TrainingProgress(Report):
     """How far a training is.
 
@@ -214,6 +221,7 @@ class TrainingProgress(Report):
     phase: Phase | None
     folds: list[FoldScore] | None
     refit: Refit | None
+    resumed: Resumed | None
     evidence: Evidence
 
 

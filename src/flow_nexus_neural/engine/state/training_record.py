@@ -18,10 +18,13 @@ from flow_nexus_neural.engine.reports import (
     HistoryPoint,
     Phase,
     Refit,
+    Resumed,
     TrainingConfig,
     TrainingProgress,
     TrainingSession,
 )
+from flow_nexus_neural.engine.state.continuation import Continuation
+from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.vocabulary import ENDED_WELL, TrainingStatus
 
 
@@ -37,6 +40,7 @@ class Advance:
         scrutiny: What a robust rule saw of the workers.
         proofs: What the proofs of their updates showed, under proof-of-learning.
         gossip: How far apart workers are that mix with their neighbours.
+        continuation: What the next round rests on besides the version in force.
     """
 
     rounds_done: int = 0
@@ -50,6 +54,7 @@ class Advance:
     scrutiny: Scrutiny = field(default_factory=Scrutiny)
     proofs: ProofRecord = field(default_factory=ProofRecord)
     gossip: GossipSeen = field(default_factory=GossipSeen)
+    continuation: Continuation = field(default_factory=Continuation)
 
     def after(self, point: HistoryPoint, steps: int, digest: str) -> "Advance":
         """One round further."""
@@ -76,6 +81,12 @@ class Advance:
             scrutiny=self.scrutiny.after(evidence, excluded),
             gossip=self.gossip.after(self.rounds_done, evidence),
         )
+
+    def going_on_from(self, continuation: Continuation) -> "Advance":
+        """With what the round after the latest one rests on."""
+        if self.best_round == self.rounds_done:
+            continuation = continuation.without_best()
+        return replace(self, continuation=continuation)
 
     def with_proofs(self, exchanges: Sequence[ProvedExchange], *, committed: bool) -> "Advance":
         """With what the proofs of a round showed; see `ProofRecord.after`."""
@@ -109,6 +120,28 @@ class PreparedDataRef:
     nbytes: int
 
 
+@dataclass(frozen=True)
+class Resumptions:
+    """How often a training went on after its server had ended.
+
+    Attributes:
+        times: In all.
+        after_round: The last committed round when it last went on; None if it never did.
+        in_vain: How often since anything of it was last made durable: a training that takes its server with
+            it each time must not do so for ever.
+    """
+
+    times: int = 0
+    after_round: int | None = None
+    in_vain: int = 0
+
+    def report(self) -> Resumed | None:
+        """As status reports it; None if it never went on."""
+        if self.after_round is None:
+            return None
+        return Resumed(times=self.times, after_round=self.after_round)
+
+
 @dataclass
 class Training:
     """One training of a cluster, running or past.
@@ -118,6 +151,8 @@ class Training:
         config: Every argument as it takes effect.
         request: The arguments as they were given, without inline data; None where it was not stored.
         data: The rows it trains on, as prepared; None where they were not stored.
+        starts: Its network groups before the first round, without their weights; those that were trained
+            before name the files.
         error: Why it failed or was stopped.
         result: Its final model; None until it has one.
         division: How the rows of a federated training are divided now; None for another one.
@@ -128,6 +163,7 @@ class Training:
         phase: What runs now, or ran last.
         later_planned: Rounds of folds and refit, which follow the rounds proper.
         later_done: How many of these are done; a refit of fewer rounds counts as all of them.
+        resumptions: How often it went on after its server had ended.
     """
 
     training_id: str
@@ -149,10 +185,54 @@ class Training:
     phase: Phase = "rounds"
     later_planned: int = 0
     later_done: float = 0.0
+    starts: Mapping[str, NetworkGroup] = field(default_factory=dict)
+    resumptions: Resumptions = field(default_factory=Resumptions)
 
     def begin_from(self, digest: str) -> None:
         """The first round starts from weights with this digest."""
-        self.advance = replace(self.advance, digest_before=digest)
+        self.advance = replace(self.advance, digest_before=self.advance.digest_before or digest)
+
+    def files_with(self, advance: Advance) -> frozenset[str]:
+        """Files that it needs if it is this far: its rows, and as long as it runs, all that it goes on from.
+
+        Args:
+            advance: Its own, or that of a round that is about to be committed.
+        """
+        own = frozenset() if self.data is None else frozenset({self.data.sha256})
+        return own | (self._to_go_on(advance) if self.status == "running" else frozenset())
+
+    @property
+    def files(self) -> frozenset[str]:
+        """Files that it needs now."""
+        return self.files_with(self.advance)
+
+    @property
+    def passing_files(self) -> frozenset[str]:
+        """Files that it needs as long as it runs."""
+        return self._to_go_on(self.advance)
+
+    def _to_go_on(self, advance: Advance) -> frozenset[str]:
+        starts = [
+            name
+            for network in self.starts.values()
+            for name in (network.blob, network.moments_blob, network.server_blob)
+            if name is not None
+        ]
+        return frozenset((*starts, *advance.continuation.files))
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether all that it goes on from was stored; a row of an older version lacks some of it."""
+        return bool(self.data is not None and self.request is not None and self.starts)
+
+    def resume(self) -> None:
+        """Its server ended while it ran, and it goes on."""
+        made = self.resumptions
+        self.resumptions = Resumptions(made.times + 1, self.advance.rounds_done, made.in_vain + 1)
+
+    def note_progress(self) -> None:
+        """Something of it became durable since it last went on."""
+        self.resumptions = replace(self.resumptions, in_vain=0)
 
     def note_division(self, division: Division) -> None:
         """From the next round on the rows are divided like this."""
@@ -161,6 +241,7 @@ class Training:
     def commit_round(self, advance: Advance, point: HistoryPoint, seconds: float) -> None:
         """A round is durable and its version answers predictions after this many seconds."""
         self.advance = advance
+        self.note_progress()
         self.history.append(point)
         self.round_s.append(seconds)
 
@@ -201,9 +282,15 @@ class Training:
             self.note_refit(state="failed", error=f"the training was {status} before it was done")
         self.status, self.error, self.ended_at = status, error, at
 
-    def interrupt(self, at: str, serving: int | None) -> None:
-        """The server ended while it ran; `serving` is the version in force, if there is one."""
-        self.end("stopped", self.interruption(serving), at)
+    def interrupt(self, at: str, serving: int | None, *, waits: bool = False) -> None:
+        """The server ended while it ran.
+
+        Args:
+            at: When that was found.
+            serving: The version in force, if there is one.
+            waits: It goes on as soon as a server may let it.
+        """
+        self.end("stopped", self.interruption(serving, waits=waits), at)
 
     def note_unrecorded_end(self, reason: str) -> None:
         """Its end could not be made durable; an error that it already has says more."""
@@ -225,6 +312,15 @@ class Training:
         if not patience or self.advance.rounds_done >= planned:
             return False
         return rounds_without_gain([point.val_loss for point in self.history]) >= patience
+
+    @property
+    def needs_rounds(self) -> bool:
+        """Whether a further round follows; none does where its patience is exhausted."""
+        return (
+            self.phase == "rounds"
+            and self.advance.rounds_done < self.config.rounds
+            and not self.stops_early
+        )
 
     @property
     def seconds_per_round(self) -> float | None:
@@ -263,6 +359,7 @@ class Training:
             phase=self.phase if running else None,
             folds=list(self.folds) or None,
             refit=self.refit,
+            resumed=self.resumptions.report(),
             evidence=Evidence(
                 steps=self.advance.steps,
                 weights_digest_before=self.advance.digest_before,
@@ -277,8 +374,14 @@ class Training:
             return self.result.served_round
         return None if self.status == "running" else self.advance.rounds_done or None
 
-    def interruption(self, serving: int | None) -> str:
-        """What to say when the server ended while this ran; `serving` is the version in force, if any."""
+    def interruption(self, serving: int | None, *, waits: bool = False) -> str:
+        """What to say when the server ended while this ran; arguments as `interrupt`."""
+        if waits:
+            return (
+                f"interrupted: the server ended after round {self.advance.rounds_done} of"
+                f" {self.config.rounds}; it goes on by itself when a server that is not read-only opens this"
+                " state directory"
+            )
         if self.phase != "rounds" and serving is not None:
             return (
                 f"interrupted: the server ended in the {self.phase} after the rounds; version {serving} stays"

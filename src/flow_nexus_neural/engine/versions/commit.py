@@ -17,7 +17,7 @@ from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.raft.gate import agree, settle
 from flow_nexus_neural.engine.reports import DatasetInfo, HistoryPoint
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
-from flow_nexus_neural.engine.state.training_record import Training
+from flow_nexus_neural.engine.state.training_record import Advance, Training
 from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion
 from flow_nexus_neural.engine.storage.cluster_rows import cluster_row, history_row, training_row
 from flow_nexus_neural.engine.storage.ledger_writer import LateRow
@@ -87,7 +87,9 @@ async def commit_round(
     await agree(cluster, version, networks, entries)
     # Shielded: a stopped training must not leave rows in the database and the old version in memory.
     with anyio.CancelScope(shield=True):
-        await put_in_force(cluster, committed, entries, rows, blobs)
+        await put_in_force(
+            cluster, committed, entries, rows, [*blobs, *candidate.files], advance=advance
+        )
         training.commit_round(advance, point, cluster.clock() - candidate.began_s)
         cluster.changed()
     return dict(networks)
@@ -127,10 +129,20 @@ async def put_in_force(
     entries: Sequence[Mapping[str, JsonValue]],
     rows: Sequence[LateRow],
     blobs: Blobs,
+    *,
+    advance: Advance | None = None,
 ) -> None:
     """Make a version durable, load it into the serving nodes, and switch predictions to it.
 
     Not interrupted by cancellation. Slots that join while it runs serve this version too.
+
+    Args:
+        cluster: Gets the version.
+        committed: It.
+        entries: What the ledger says of it.
+        rows: Stored with it.
+        blobs: (sha, bytes, kind) of the files that it names.
+        advance: Of the running training, if the version is the result of a round of it.
 
     Raises:
         StoreUnavailable: If it could not be stored; then nothing has changed.
@@ -142,8 +154,7 @@ async def put_in_force(
         return cluster_row(state, state.with_current_members(committed))
 
     with anyio.CancelScope(shield=True):
-        former = cluster.committed
-        dropped = sorted(former.blobs - committed.blobs) if former else []
+        dropped = _dropped(cluster, committed, advance)
         # Durable first: a version that has answered a prediction must survive a crash.
         await cluster.ledger.record(entries, [row, *rows], blobs=blobs, dropped=dropped)
         installing = state.begin_install(committed)
@@ -158,6 +169,19 @@ async def put_in_force(
         # After the switch: slots that joined during the loading were not among those loaded above.
         await catch_up(cluster, installing.members.keys())
         await cluster.context.delete_files(dropped)  # last, when no row names these files any more
+
+
+def _dropped(
+    cluster: LiveCluster, committed: CommittedVersion, advance: Advance | None
+) -> list[str]:
+    """Files that nothing needs once a version is in force: no prediction and no training that goes on."""
+    former, training = cluster.committed, cluster.state.latest_training
+    before = set(former.blobs) if former else set()
+    after = set(committed.blobs)
+    if training is not None:
+        before |= training.files
+        after |= training.files_with(advance or training.advance)
+    return sorted(before - after)
 
 
 async def commit_bundle(cluster: LiveCluster, finished: CommittedVersion) -> None:

@@ -41,6 +41,7 @@ from flow_nexus_neural.engine.storage.persisted.reading import (
 )
 from flow_nexus_neural.engine.storage.persisted.training_shapes import (
     StoredConfig,
+    StoredContinuation,
     StoredData,
     StoredGossip,
     StoredProgress,
@@ -62,6 +63,7 @@ __all__ = [
     "StoredBundle",
     "StoredCluster",
     "StoredConfig",
+    "StoredContinuation",
     "StoredData",
     "StoredDataset",
     "StoredFinal",
