@@ -380,6 +380,7 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
             phase="rounds",
             folds=None,
             refit=None,
+            resumed=None,
             evidence=r.Evidence(
                 steps=1180, weights_digest_before="00" * 32, weights_digest_after="71" * 32
             ),
@@ -467,6 +468,7 @@ def prediction_report(aggregation: q.Aggregation) -> r.PredictionReport:
         confidences=[0.548],
         probabilities=None,
         interval=None,
+        prediction_set=[[0, 1]],
         raw_prediction=0.5402,
         calibrated=True,
         classes=[0, 1],

@@ -8,7 +8,15 @@ from pathlib import Path
 from tests.doubles.seeded import run_seeded
 from tests.sim.scheduled import UntimedService, scheduled_ports, scheduled_world
 
-POINTS = ("before_write", "written", "synced", "renamed", "durable", "before_commit", "after_commit")
+POINTS = (
+    "before_write",
+    "written",
+    "synced",
+    "renamed",
+    "durable",
+    "before_commit",
+    "after_commit",
+)
 
 
 @dataclass(frozen=True)

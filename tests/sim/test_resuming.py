@@ -1,7 +1,5 @@
 """A training goes on by itself after its server was killed, and comes to the same weights to the byte."""
 
-import pytest
-
 from tests.sim.killed import gone_on, undisturbed
 
 
@@ -23,7 +21,7 @@ async def trained(w, *, workers=3, init=None, roles=(), **train):
 
 
 def test_at_every_point_of_a_durable_write(tmp_path):
-    (cluster, whole, versions), left = undisturbed(tmp_path, trained, lambda _p, nth: nth in (2, 7))
+    (cluster, _, versions), left = undisturbed(tmp_path, trained, lambda _p, nth: nth in (2, 7))
     assert len(left) > 6
     for one in left:
         status, found = gone_on(one, cluster)

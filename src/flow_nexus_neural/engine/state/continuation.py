@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+from flow_nexus_neural.engine.reports import Resumed
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 
 
@@ -80,3 +81,29 @@ class Continuation:
         """Files that must stay as long as the training may go on from here."""
         best = [name for files in self.best.values() for name in files.names]
         return frozenset((*best, *self.own_states.values(), *self.controls.values()))
+
+
+@dataclass(frozen=True)
+class Resumptions:
+    """How often a training went on after its server had ended.
+
+    Attributes:
+        times: In all.
+        after_round: The last committed round when it last went on; None if it never did.
+        in_vain: How often since anything of it was last made durable: a training that takes its server with
+            it each time must not do so for ever.
+    """
+
+    times: int = 0
+    after_round: int | None = None
+    in_vain: int = 0
+
+    def report(self) -> Resumed | None:
+        """As status reports it; None if it never went on."""
+        if self.after_round is None:
+            return None
+        return Resumed(times=self.times, after_round=self.after_round)
+
+    def once_more(self, after_round: int) -> "Resumptions":
+        """It goes on again, after this committed round."""
+        return Resumptions(self.times + 1, after_round, self.in_vain + 1)

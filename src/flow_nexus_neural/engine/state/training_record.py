@@ -18,12 +18,11 @@ from flow_nexus_neural.engine.reports import (
     HistoryPoint,
     Phase,
     Refit,
-    Resumed,
     TrainingConfig,
     TrainingProgress,
     TrainingSession,
 )
-from flow_nexus_neural.engine.state.continuation import Continuation
+from flow_nexus_neural.engine.state.continuation import Continuation, Resumptions
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.vocabulary import ENDED_WELL, TrainingStatus
 
@@ -120,28 +119,6 @@ class PreparedDataRef:
     nbytes: int
 
 
-@dataclass(frozen=True)
-class Resumptions:
-    """How often a training went on after its server had ended.
-
-    Attributes:
-        times: In all.
-        after_round: The last committed round when it last went on; None if it never did.
-        in_vain: How often since anything of it was last made durable: a training that takes its server with
-            it each time must not do so for ever.
-    """
-
-    times: int = 0
-    after_round: int | None = None
-    in_vain: int = 0
-
-    def report(self) -> Resumed | None:
-        """As status reports it; None if it never went on."""
-        if self.after_round is None:
-            return None
-        return Resumed(times=self.times, after_round=self.after_round)
-
-
 @dataclass
 class Training:
     """One training of a cluster, running or past.
@@ -227,8 +204,7 @@ class Training:
 
     def resume(self) -> None:
         """Its server ended while it ran, and it goes on."""
-        made = self.resumptions
-        self.resumptions = Resumptions(made.times + 1, self.advance.rounds_done, made.in_vain + 1)
+        self.resumptions = self.resumptions.once_more(self.advance.rounds_done)
 
     def note_progress(self) -> None:
         """Something of it became durable since it last went on."""

@@ -20,13 +20,12 @@ from flow_nexus_neural.engine.reports import (
     TrainingConfig,
 )
 from flow_nexus_neural.engine.state.cluster import ClusterSpec, ClusterState
-from flow_nexus_neural.engine.state.continuation import Continuation, StateFiles
+from flow_nexus_neural.engine.state.continuation import Continuation, Resumptions, StateFiles
 from flow_nexus_neural.engine.state.slots import Slot, SlotSpec
 from flow_nexus_neural.engine.state.training_record import (
     Advance,
     PreparedDataRef,
     Result,
-    Resumptions,
     Training,
 )
 from flow_nexus_neural.engine.state.version import CommittedVersion

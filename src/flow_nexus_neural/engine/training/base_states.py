@@ -30,7 +30,7 @@ class BaseStates:
     async def __aenter__(self) -> Self:
         for slot, network in self._members:
             held = self._exchange.links.held_by(slot, network.state)
-            given_back = self._exchange.own_state(slot.name, network.state)
+            given_back = self._exchange.own_states.of(slot.name, network.state)
             if held is not None:
                 self._own[slot.name] = held
             elif given_back is not None:

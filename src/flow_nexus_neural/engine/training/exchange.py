@@ -20,6 +20,7 @@ from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.collectives import LinkExchange
 from flow_nexus_neural.engine.training.left_out import LeftOut
+from flow_nexus_neural.engine.training.own_states import OwnStates
 from flow_nexus_neural.errors import NodeError, NodeTimeout, UpdateRejected
 from flow_nexus_neural.protocol.messages import (
     Build,
@@ -114,25 +115,7 @@ class Exchange:
         self.shards = dict(shards)
         self.controls: Mapping[str, Region] = {}  # correct each slot's gradients in this round
         self._links_epoch: int | None = None
-        self._given_back: dict[int, tuple[ModelState, Mapping[str, ModelState]]] = {}
-
-    def give_back(self, common: ModelState, own: Mapping[str, ModelState]) -> None:
-        """Let workers whose processes are new start from states of their own.
-
-        Args:
-            common: What every other worker starts from, once.
-            own: What each of these held when the state became common.
-        """
-        self._given_back[id(common)] = (common, own)
-
-    def own_state(self, slot: str, common: ModelState | None) -> ModelState | None:
-        """What a worker was given back in place of a common state; None where it was given nothing."""
-        known, own = self._given_back.get(id(common), (None, {}))
-        return own.get(slot) if known is common else None
-
-    def forget_given_back(self) -> None:
-        """A round was made since: what workers hold now counts."""
-        self._given_back.clear()
+        self.own_states = OwnStates()
 
     def rows_of(self, slot: str) -> int:
         """Rows of a slot's shard, as the engine cut it."""

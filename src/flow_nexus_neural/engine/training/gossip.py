@@ -111,7 +111,7 @@ class Gossip:
         for key, states in own_states.items():
             common = networks[key].state
             if common is not None:
-                self.exchange.give_back(common, states)
+                self.exchange.own_states.give_back(common, states)
 
     async def combine(
         self, network: NetworkGroup, updates: Sequence[Update], excluded: Collection[str]

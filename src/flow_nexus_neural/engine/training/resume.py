@@ -53,7 +53,7 @@ class Resumption:
     Attributes:
         training: As it was stored, running.
         boundary: Changes queued for the next round boundary, in order.
-        ended: Set when the training has ended before it went on.
+        ended: Set when the training has ended, whether or not it went on.
         interrupted: The server is stopping again.
     """
 
@@ -107,7 +107,8 @@ class Resumption:
             log.exception("incident %s in resuming %s", name, self.training.training_id)
             error = f"internal_error: unexpected failure (incident {name})"
         if run is not None and not self.scope.cancel_called:
-            run.boundary = self.boundary  # nothing was awaited since: no change is lost
+            # Nothing was awaited since: no change is lost, and nobody waits for the end of something else.
+            run.boundary, run.ended = self.boundary, self.ended
             self.cluster.begin_run(run)
             self.cluster.changed()
             await run.run()

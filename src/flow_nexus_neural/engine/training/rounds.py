@@ -157,7 +157,7 @@ class Rounds:
                     self.left_out.forgive()
                 await self._wait_for_workers()
             else:
-                self.exchange.forget_given_back()
+                self.exchange.own_states.forget()
                 return
 
     async def work(self, number: int) -> RoundWork:
