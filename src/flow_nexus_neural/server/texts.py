@@ -57,6 +57,10 @@ INIT_ARGUMENTS = {
     "restore": (
         "Id or name of a terminated cluster to bring back with nodes and model; name then renames it."
     ),
+    "version": (
+        "With restore, also of a live cluster: put this version of its model in force again, under a new"
+        ' number; status (detail "versions") lists them.'
+    ),
 }
 DEPLOY_ARGUMENTS = _CLUSTER_ID | {
     "node_type": "Another name for role; role wins if both are given.",
@@ -163,8 +167,8 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
 }
 STATUS_ARGUMENTS = _CLUSTER_ID | {
     "detail": (
-        "summary: no list of nodes. nodes: with each node. full: also history, training_sessions and daa"
-        " events."
+        "summary: no list of nodes. nodes: with each node. versions: those that can be restored, with their"
+        " metrics. full: also history, training_sessions and daa events."
     ),
     "wait_seconds": "How long to wait for what `until` names; 0 answers at once.",
     "until": (
@@ -186,9 +190,14 @@ PREDICT_ARGUMENTS = _CLUSTER_ID | {
     "overwrite": "true: output_path may replace a file.",
     "aggregation": (
         "How the nodes' answers are combined. mean: their average. majority: share of votes, or median."
-        " weighted: better nodes count more. ensemble: the same as weighted in this version."
+        " weighted: better nodes count more, by validation rows and by recorded outcomes. ensemble: the same"
+        " as weighted in this version."
     ),
     "weights": 'Only with weighted: your weight per node id or slot, e.g. {"worker-0": 2}.',
+    "outcomes": (
+        'What became of earlier predictions, e.g. {"prd_1": 1}; of a list one each, or null. A record may'
+        " bring its own as expectedOutcome, which no node sees."
+    ),
     "deadline_ms": (
         "Nodes that answer later are left out. Default: 80, plus 5 per further record."
     ),
@@ -256,7 +265,9 @@ STATUS_OUTPUTS = {
     "wasm": "Whether nodes run WASM, and why not.",
     "features": "Switches and counts.",
     "serving": "The model that answers predictions.",
+    "feedback": "Recorded outcomes, and the weights they made.",
     "dataset_info": "The data of that model.",
+    "versions": "Versions that restore can put in force; only in versions and full.",
     "history": "Loss and accuracy per round; only in full.",
     "training_sessions": "All trainings; only in full.",
     "timed_out": "true: the wait ended first",
@@ -273,6 +284,9 @@ PREDICT_OUTPUTS = {
     "effective_ensemble_size": "different models that answered",
     "node_predictions": "By node id; lists for a list.",
     "individual_predictions": "By node, for one record.",
+    "weights_source": "of the nodes' weights",
+    "weights_outcomes": "how many outcomes they learnt from",
+    "feedback_recorded": "outcomes kept for learning",
     "excluded_nodes": "Left out, and why.",
     "quorum": "byzantine: answers needed and got, and f that may lie; below it decision is no_quorum.",
     "degraded": "true: a node is missing",

@@ -23,6 +23,7 @@ from flow_nexus_neural.engine.reports.connection import (
     ExchangeReport,
     Rebalanced,
 )
+from flow_nexus_neural.engine.reports.feedback import FeedbackReport, VersionLine
 from flow_nexus_neural.engine.reports.node import IsolationReport, NodeReport
 from flow_nexus_neural.engine.reports.prediction import (
     IgnoredInput,
@@ -87,6 +88,7 @@ __all__ = [
     "ExcludedColumn",
     "Exclusion",
     "Features",
+    "FeedbackReport",
     "FinalMetrics",
     "FoldScore",
     "Guarantees",
@@ -123,5 +125,6 @@ __all__ = [
     "TrainingProgress",
     "TrainingReport",
     "TrainingSession",
+    "VersionLine",
     "Wasm",
 ]

@@ -25,6 +25,7 @@ from flow_nexus_neural.engine.storage.rows import ClusterRow
 from flow_nexus_neural.engine.storage.version_rows import SERVER_METHOD
 from flow_nexus_neural.engine.versions.candidate import Candidate
 from flow_nexus_neural.engine.versions.judge import Judge, Verdict
+from flow_nexus_neural.engine.versions.kept import kept_rows, with_line
 from flow_nexus_neural.engine.versions.loading import catch_up, load_everywhere
 from flow_nexus_neural.kernels.decision import DecisionRule
 
@@ -148,6 +149,7 @@ async def put_in_force(
         StoreUnavailable: If it could not be stored; then nothing has changed.
     """
     state = cluster.state
+    committed = with_line(cluster, committed, entries)
 
     def row() -> ClusterRow:
         """Built at the time of writing: slots may join or leave until then."""
@@ -156,7 +158,8 @@ async def put_in_force(
     with anyio.CancelScope(shield=True):
         dropped = _dropped(cluster, committed, advance)
         # Durable first: a version that has answered a prediction must survive a crash.
-        await cluster.ledger.record(entries, [row, *rows], blobs=blobs, dropped=dropped)
+        more = kept_rows(cluster, committed)
+        await cluster.ledger.record(entries, [row, *rows], blobs=blobs, dropped=dropped, more=more)
         installing = state.begin_install(committed)
         # Then the nodes, into the serving copy that is not in use: predictions go on with the former version.
         try:
@@ -201,11 +204,14 @@ async def commit_bundle(cluster: LiveCluster, finished: CommittedVersion) -> Non
         "digests": dict(finished.bundle.digests),
     }
     await agree(cluster, finished.version, finished.networks, [fields])
+    version = with_line(cluster, finished, [])
     with anyio.CancelScope(shield=True):
         await cluster.ledger.record(
-            [fields], [lambda: cluster_row(state, state.with_current_members(finished))]
+            [fields],
+            [lambda: cluster_row(state, state.with_current_members(version))],
+            more=kept_rows(cluster, version),
         )
-        state.commit(finished)
+        state.commit(version)
     settle(cluster)
     cluster.changed()
 
