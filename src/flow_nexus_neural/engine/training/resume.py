@@ -140,7 +140,7 @@ class Resumption:
 
     async def _end(self, error: str | None) -> None:
         training, cluster = self.training, self.cluster
-        goes_on = self.interrupted and error is None
+        goes_on = self.interrupted  # whatever failed since: its nodes are being stopped
         if not goes_on:
             training.end(
                 "stopped" if error is None else "failed", error, cluster.context.timestamp()

@@ -211,7 +211,8 @@ class TrainingRun:
     async def _end(self, status: TrainingStatus, error: str | None) -> None:
         """Cancel running requests, release memory, and record the end."""
         training, cluster = self.training, self.cluster
-        goes_on = status == "stopped" and self.interrupted
+        # Also where it failed since: its nodes are being stopped.
+        goes_on = self.interrupted and status not in ENDED_WELL
         if status not in ENDED_WELL:
             await self.rounds.cancel()
         # Nodes release the regions before the engine closes its own references.
