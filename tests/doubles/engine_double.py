@@ -227,6 +227,7 @@ class EngineDouble:
             guarantees=GUARANTEES,
             poll_after_ms=2000,
             started_at=LONG_AGO,
+            privacy=None,
             warnings=["made up"],
         )
 
@@ -381,6 +382,7 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
             folds=None,
             refit=None,
             resumed=None,
+            privacy=None,
             evidence=r.Evidence(
                 steps=1180, weights_digest_before="00" * 32, weights_digest_after="71" * 32
             ),

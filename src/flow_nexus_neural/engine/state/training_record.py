@@ -1,14 +1,20 @@
 """The record of a training: what was asked, how far it is, and what it measured."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pydantic import JsonValue
 
-from flow_nexus_neural.coordination.consensus.gossip import GossipSeen
 from flow_nexus_neural.coordination.early_stop import rounds_without_gain
-from flow_nexus_neural.coordination.proof_record import ProofRecord, ProvedExchange
-from flow_nexus_neural.coordination.scrutiny import Scrutiny
+from flow_nexus_neural.coordination.privacy.accountant import (
+    ACCOUNTANT,
+    CONVERSION,
+    RELATION,
+    SAMPLING,
+)
+from flow_nexus_neural.coordination.privacy.spending import PrivacySpent
+from flow_nexus_neural.coordination.privacy.statement import OUTSIDE, UNIT
+from flow_nexus_neural.coordination.proof_record import ProvedExchange
 from flow_nexus_neural.engine.reports import (
     DatasetShort,
     Division,
@@ -17,79 +23,16 @@ from flow_nexus_neural.engine.reports import (
     FoldScore,
     HistoryPoint,
     Phase,
+    PrivacyReport,
     Refit,
     TrainingConfig,
     TrainingProgress,
     TrainingSession,
 )
-from flow_nexus_neural.engine.state.continuation import Continuation, Resumptions
+from flow_nexus_neural.engine.state.advance import Advance
+from flow_nexus_neural.engine.state.continuation import Resumptions
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.vocabulary import ENDED_WELL, TrainingStatus
-
-
-@dataclass(frozen=True)
-class Advance:
-    """How far a training is; replaced as a whole with every committed round.
-
-    Attributes:
-        train_loss: Mean training loss of the last round; None when it was not finite.
-        val_loss: Loss on validation rows after the last round.
-        best_round: Round with the lowest validation loss so far, from 1.
-        steps: Optimiser steps that committed rounds rest on.
-        scrutiny: What a robust rule saw of the workers.
-        proofs: What the proofs of their updates showed, under proof-of-learning.
-        gossip: How far apart workers are that mix with their neighbours.
-        continuation: What the next round rests on besides the version in force.
-    """
-
-    rounds_done: int = 0
-    train_loss: float | None = None
-    val_loss: float | None = None
-    best_round: int | None = None
-    best_loss: float | None = None
-    steps: int = 0
-    digest_before: str | None = None
-    digest_after: str | None = None
-    scrutiny: Scrutiny = field(default_factory=Scrutiny)
-    proofs: ProofRecord = field(default_factory=ProofRecord)
-    gossip: GossipSeen = field(default_factory=GossipSeen)
-    continuation: Continuation = field(default_factory=Continuation)
-
-    def after(self, point: HistoryPoint, steps: int, digest: str) -> "Advance":
-        """One round further."""
-        better = point.val_loss is not None and (
-            self.best_loss is None or point.val_loss < self.best_loss
-        )
-        return replace(
-            self,
-            rounds_done=point.round,
-            train_loss=point.train_loss,
-            val_loss=point.val_loss,
-            best_round=point.round if better else self.best_round,
-            best_loss=point.val_loss if better else self.best_loss,
-            steps=self.steps + steps,
-            digest_after=digest,
-        )
-
-    def with_scrutiny(
-        self, evidence: Mapping[str, Mapping[str, JsonValue]], excluded: Collection[str]
-    ) -> "Advance":
-        """With what the rule of the latest round saw of the workers; see `Scrutiny` and `GossipSeen`."""
-        return replace(
-            self,
-            scrutiny=self.scrutiny.after(evidence, excluded),
-            gossip=self.gossip.after(self.rounds_done, evidence),
-        )
-
-    def going_on_from(self, continuation: Continuation) -> "Advance":
-        """With what the round after the latest one rests on."""
-        if self.best_round == self.rounds_done:
-            continuation = continuation.without_best()
-        return replace(self, continuation=continuation)
-
-    def with_proofs(self, exchanges: Sequence[ProvedExchange], *, committed: bool) -> "Advance":
-        """With what the proofs of a round showed; see `ProofRecord.after`."""
-        return replace(self, proofs=self.proofs.after(exchanges, committed=committed))
 
 
 @dataclass(frozen=True)
@@ -225,6 +168,10 @@ class Training:
         """Updates were proved in a round that commits no version, or in tries of which nothing came."""
         self.advance = self.advance.with_proofs(exchanges, committed=committed)
 
+    def note_privacy(self, spent: PrivacySpent) -> None:
+        """So much of the privacy budget is spent, durably."""
+        self.advance = replace(self.advance, privacy=spent)
+
     def note_result(self, result: Result) -> None:
         """Its final model is in force."""
         self.result = result
@@ -283,7 +230,9 @@ class Training:
 
     @property
     def stops_early(self) -> bool:
-        """Whether its patience is exhausted before its last round."""
+        """Whether its patience or its privacy budget is exhausted before its last round."""
+        if self.advance.privacy.exhausted:
+            return True
         patience, planned = self.config.patience, self.config.rounds
         if not patience or self.advance.rounds_done >= planned:
             return False
@@ -336,11 +285,34 @@ class Training:
             folds=list(self.folds) or None,
             refit=self.refit,
             resumed=self.resumptions.report(),
+            privacy=self.privacy(full=full),
             evidence=Evidence(
                 steps=self.advance.steps,
                 weights_digest_before=self.advance.digest_before,
                 weights_digest_after=self.advance.digest_after,
             ),
+        )
+
+    def privacy(self, *, full: bool = False) -> PrivacyReport | None:
+        """What it has cost in privacy; None without `privacy`. What is outside of that only in full."""
+        settings, spent = self.config.privacy, self.advance.privacy
+        if settings is None:
+            return None
+        return PrivacyReport(
+            mode=settings.mode,
+            epsilon=spent.epsilon,
+            delta=settings.delta,
+            epsilon_of_data=spent.epsilon_of_data,
+            noise_multiplier=settings.noise_multiplier,
+            clip_norm=min(spent.clip_norms.values(), default=settings.clip_norm),
+            sums=spent.most,
+            exhausted=spent.exhausted,
+            accountant=ACCOUNTANT,
+            relation=RELATION,
+            sampling=SAMPLING,
+            conversion=CONVERSION,
+            unit=UNIT,
+            outside=list(OUTSIDE) if full else None,
         )
 
     @property

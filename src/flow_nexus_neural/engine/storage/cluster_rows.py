@@ -7,6 +7,7 @@ from dataclasses import fields as dataclass_fields
 from flow_nexus_neural.coordination.consensus.gossip import GossipSeen
 from flow_nexus_neural.coordination.consensus.proof_of_learning import Cost, Standing
 from flow_nexus_neural.coordination.membership import after_restart
+from flow_nexus_neural.coordination.privacy.spending import PrivacySpent
 from flow_nexus_neural.coordination.proof_record import ProofRecord
 from flow_nexus_neural.coordination.scrutiny import Scrutiny, Seen
 from flow_nexus_neural.engine.reports import (
@@ -19,11 +20,11 @@ from flow_nexus_neural.engine.reports import (
     Refit,
     TrainingConfig,
 )
+from flow_nexus_neural.engine.state.advance import Advance
 from flow_nexus_neural.engine.state.cluster import ClusterSpec, ClusterState
 from flow_nexus_neural.engine.state.continuation import Continuation, Resumptions, StateFiles
 from flow_nexus_neural.engine.state.slots import Slot, SlotSpec
 from flow_nexus_neural.engine.state.training_record import (
-    Advance,
     PreparedDataRef,
     Result,
     Training,
@@ -186,8 +187,9 @@ def training_row(
         data=persisted.StoredData(**asdict(training.data)) if training.data else None,
         starts=tuple(stored_network(network) for network in training.starts.values()),
     )
-    # With a round that is committed it is further than where it last went on.
-    in_vain = 0 if advance is not None else training.resumptions.in_vain
+    # With a further round it is further than where it last went on.
+    further = advance is not None and advance.rounds_done > training.advance.rounds_done
+    in_vain = 0 if further else training.resumptions.in_vain
     progress = persisted.StoredProgress(
         **asdict(advance or training.advance),
         result=_stored_result(training.result),
@@ -243,14 +245,19 @@ def training_of(row: TrainingRow, history: Sequence[HistoryRow]) -> Training:
     )
 
 
+_NESTED = {"scrutiny", "gossip", "proofs", "privacy", "continuation"}
+"""Parts of an advance with shapes of their own."""
+
+
 def _advance_of(progress: persisted.StoredProgress) -> Advance:
     own = {one.name for one in dataclass_fields(Advance)}
     seen = progress.scrutiny.model_dump()
     workers = {slot: Seen(**worker) for slot, worker in seen.pop("workers").items()}
     return Advance(
-        **progress.model_dump(include=own - {"scrutiny", "gossip", "proofs", "continuation"}),
+        **progress.model_dump(include=own - _NESTED),
         scrutiny=Scrutiny(**seen, workers=workers),
         gossip=GossipSeen(**progress.gossip.model_dump()),
+        privacy=PrivacySpent(**progress.privacy.model_dump()),
         proofs=_proofs_of(progress.proofs),
         continuation=_continuation_of(progress.continuation),
     )

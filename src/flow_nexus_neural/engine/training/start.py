@@ -10,8 +10,9 @@ from flow_nexus_neural.engine.nodes.lifecycle import revive
 from flow_nexus_neural.engine.raft.gate import require_majority
 from flow_nexus_neural.engine.reports import TrainingReport
 from flow_nexus_neural.engine.requests import TrainRequest
+from flow_nexus_neural.engine.state.advance import Advance
 from flow_nexus_neural.engine.state.continuation import Continuation
-from flow_nexus_neural.engine.state.training_record import Advance, Training
+from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.storage.cluster_rows import training_row
 from flow_nexus_neural.engine.storage.prepared_data import (
     PREPARED_DATA,
@@ -76,6 +77,7 @@ async def _recorded(cluster: LiveCluster, request: TrainRequest, prepared: Prepa
         advance=Advance(
             scrutiny=Scrutiny(clients=prepared.clients_of_workers()),
             continuation=Continuation(dealt=tuple(prepared.shards.rows)),
+            privacy=prepared.spent,
         ),
         division=division_of(prepared.shards) if prepared.config.federated else None,
         starts={key: network.without_state() for key, network in prepared.networks.items()},
@@ -153,5 +155,6 @@ def _report(
         guarantees=guarantees(cluster),
         poll_after_ms=FIRST_POLL_MS,
         started_at=training.started_at,
+        privacy=training.privacy(full=True),
         warnings=warnings,
     )

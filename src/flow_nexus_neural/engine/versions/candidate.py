@@ -7,9 +7,9 @@ from pydantic import JsonValue
 
 from flow_nexus_neural.coordination.proof_record import ProvedExchange
 from flow_nexus_neural.engine.reports import HistoryPoint
+from flow_nexus_neural.engine.state.advance import Advance
 from flow_nexus_neural.engine.state.continuation import Continuation
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
-from flow_nexus_neural.engine.state.training_record import Advance
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.state.version import model_digest
 

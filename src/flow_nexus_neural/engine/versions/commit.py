@@ -16,8 +16,9 @@ from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.raft.gate import agree, settle
 from flow_nexus_neural.engine.reports import DatasetInfo, HistoryPoint
+from flow_nexus_neural.engine.state.advance import Advance
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
-from flow_nexus_neural.engine.state.training_record import Advance, Training
+from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion
 from flow_nexus_neural.engine.storage.cluster_rows import cluster_row, history_row, training_row
 from flow_nexus_neural.engine.storage.ledger_writer import LateRow
@@ -342,7 +343,8 @@ def _round_entry(
             "slot": update.slot,
             "incarnation": cluster.slots[update.slot].incarnation,
             "rows": update.rows,
-            "update_digest": update.digest,
+            # Of a private one it would tell whoever guesses the rows whether the guess is right.
+            "update_digest": None if training.config.privacy else update.digest,
         }
         for update in candidate.updates
         if update.slot in network.slots
