@@ -338,6 +338,7 @@ def node_status(number: int) -> r.NodeStatus:
         pid=41_233,
         isolation_level="strict",
         pol=None,
+        learnt=None,
         last_error=None,
     )
 
@@ -415,6 +416,7 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
             baselines=None,
             best_baseline=None,
             skill=None,
+            roles=None,
             data_source="synthetic",
         ),
         communication_bytes=1_602_376_568,

@@ -259,7 +259,7 @@ def _report(
     rows = cluster.committed.schema.input if cluster.committed else None
     isolation = slot.handle.isolation if slot.handle else Isolation(level="unknown")
     committed = cluster.committed
-    serves = committed is not None and committed.network_of(slot.name) is not None
+    serves = committed is not None and committed.loaded_into(slot.name) is not None
     return NodeReport(
         node_id=slot.node_id,
         node_ids=[one.slot.node_id for one in outcomes],

@@ -32,6 +32,7 @@ from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.versions.evaluation import baseline_warnings, model_warnings
 from flow_nexus_neural.engine.versions.loading import serving_slots
+from flow_nexus_neural.engine.versions.role_report import learnt_by
 from flow_nexus_neural.runtime.base import MemoryReading
 
 HISTORY_POINTS = 20
@@ -281,6 +282,7 @@ def _node(
         pid=slot.handle.pid if slot.handle else None,
         isolation_level=slot.handle.isolation.level if slot.handle else "none",
         pol=training.advance.proofs.of_worker(slot.name) if training else None,
+        learnt=learnt_by(slot, cluster.committed),
         last_error=slot.last_error,
     )
 

@@ -138,7 +138,7 @@ class PredictionReport(Report):
     excluded_nodes: list[Exclusion]
     quorum: QuorumReport | None
     confidence_source: Literal["margin", "none"]
-    stacker: Literal["fallback"] | None
+    stacker: Literal["net", "fallback"] | None
     degraded: bool
     degraded_reason: str | None
     stale: bool

@@ -39,7 +39,8 @@ class Evaluation(Report):
 
     The numbers are those of `aggregation`; `by_aggregation` has the short form of the others. `baselines` are
     accuracies, or root mean squared errors for regression. `positive_class` and `threshold` are of two
-    classes; `class_weight` is that of the training.
+    classes; `class_weight` is that of the training. `roles` has what decides whether the networks of
+    aggregators, validators and parameter servers are used, with both numbers of each comparison.
     """
 
     test_rows: int
@@ -65,6 +66,7 @@ class Evaluation(Report):
     baselines: dict[str, float] | None
     best_baseline: str | None
     skill: float | None
+    roles: dict[str, JsonValue] | None
     data_source: Literal["synthetic", "user", "builtin"]
 
 
@@ -88,7 +90,11 @@ class Latency(Report):
 
 
 class NodeStatus(Report):
-    """One slot, as it is now; `pol` has the proofs of its updates in the training."""
+    """One slot, as it is now.
+
+    `pol` has the proofs of its updates in the training, `learnt` what the own network of a node that is no
+    worker learnt in it, or why nothing.
+    """
 
     node_id: str
     slot: str
@@ -109,6 +115,7 @@ class NodeStatus(Report):
     pid: int | None
     isolation_level: str
     pol: dict[str, JsonValue] | None
+    learnt: dict[str, JsonValue] | None
     last_error: str | None
 
 

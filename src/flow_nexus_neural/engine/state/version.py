@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.reports import DatasetInfo, Evaluation
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
+from flow_nexus_neural.engine.state.roles import NO_ROLES, Roles
 from flow_nexus_neural.kernels.calibration import Calibrator
 from flow_nexus_neural.kernels.decision import DecisionRule
 from flow_nexus_neural.protocol.digest import json_digest
@@ -34,6 +35,7 @@ class Bundle:
         error_correlation: Mean pairwise correlation of the slots' errors on calibration rows.
         rule: Which class probabilities decide, and what the classes counted in the training.
         robust: Whether answers are combined so that fewer than a third of the slots may lie.
+        roles: What aggregators, validators and parameter servers learnt for it.
     """
 
     version: int
@@ -47,6 +49,7 @@ class Bundle:
     error_correlation: float | None
     rule: DecisionRule
     robust: bool = False
+    roles: Roles = NO_ROLES
 
     @property
     def content(self) -> dict[str, JsonValue]:
@@ -64,6 +67,7 @@ class Bundle:
             "threshold": self.rule.threshold,
             "class_weight": list(self.rule.class_weight),
             **({"robust": True} if self.robust else {}),
+            **({"roles": self.roles.content} if self.roles != NO_ROLES else {}),
         }
 
     def with_slot(self, slot: str) -> Self:
@@ -135,7 +139,8 @@ class CommittedVersion:
     @property
     def blobs(self) -> frozenset[str]:
         """Checkpoint files that must stay."""
-        networks = (*self.networks.values(), *self.evaluated.values())
+        roles = self.bundle.roles.networks
+        networks = (*self.networks.values(), *self.evaluated.values(), *roles.values())
         current = [name for n in networks for name in (n.blob, n.moments_blob, n.server_blob)]
         recent = [name for names in self.recent.values() for name in names]
         return frozenset(n for n in (*current, *recent, *self.best.values()) if n is not None)
@@ -151,6 +156,10 @@ class CommittedVersion:
             if slot in network.slots:
                 return network
         return None
+
+    def loaded_into(self, slot: str) -> NetworkGroup | None:
+        """The network that a slot holds: that of its group, or its own where its role has one."""
+        return self.network_of(slot) or self.bundle.roles.networks.get(slot)
 
     def with_slot(self, slot: str, key: str) -> Self:
         """The same version with one more slot serving a network group."""
@@ -215,7 +224,8 @@ class CommittedVersion:
     def without_weights(self) -> Self:
         """The same version for reports only: its weights are in the checkpoint files."""
         networks = {key: replace(network, state=None) for key, network in self.networks.items()}
-        return replace(self, networks=networks)
+        bundle = replace(self.bundle, roles=self.bundle.roles.without_weights())
+        return replace(self, networks=networks, bundle=bundle)
 
 
 def model_digest(digests: Mapping[str, str]) -> str:

@@ -18,6 +18,7 @@ from flow_nexus_neural.engine.state.network_groups import (
 from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion
 from flow_nexus_neural.engine.storage import persisted
 from flow_nexus_neural.engine.storage.checkpoints import CheckpointFiles
+from flow_nexus_neural.engine.storage.role_rows import load_roles, stored_roles
 from flow_nexus_neural.errors import StoreCorrupt
 from flow_nexus_neural.kernels.calibration import Calibrator
 from flow_nexus_neural.kernels.decision import DecisionRule
@@ -39,7 +40,7 @@ def load_version(
         schema=_schema(stored.data_schema),
         dataset=persisted.report(DatasetInfo, stored.dataset.model_dump(mode="json")),
         networks={key: load_network(own, files) for key, own in stored.networks.items()},
-        bundle=_bundle(stored.bundle),
+        bundle=_bundle(stored.bundle, files),
         evaluation=persisted.report(Evaluation, evaluation) if evaluation is not None else None,
         accuracy=stored.accuracy,
         loss=stored.loss,
@@ -161,14 +162,16 @@ def _stored_bundle(bundle: Bundle) -> persisted.StoredBundle:
         threshold=bundle.rule.threshold,
         class_weight=bundle.rule.class_weight,
         robust=bundle.robust,
+        roles=stored_roles(bundle.roles, stored_network),
     )
 
 
-def _bundle(stored: persisted.StoredBundle) -> Bundle:
+def _bundle(stored: persisted.StoredBundle, files: CheckpointFiles | None) -> Bundle:
     calibrators = {mode: Calibrator.from_json(c) for mode, c in stored.calibrators.items()}
     values = dict(stored)
     rule = DecisionRule(values.pop("threshold"), values.pop("class_weight"))
-    return Bundle(**{**values, "calibrators": calibrators, "rule": rule})
+    roles = load_roles(stored.roles, lambda network: load_network(network, files))
+    return Bundle(**{**values, "calibrators": calibrators, "rule": rule, "roles": roles})
 
 
 def _schema(stored: Mapping[str, JsonValue]) -> DataSchema:

@@ -25,6 +25,7 @@ from flow_nexus_neural.engine.training.division import division_of
 from flow_nexus_neural.engine.training.exchange import mean_loss
 from flow_nexus_neural.engine.training.preparation import Preparation
 from flow_nexus_neural.engine.training.retraining import Retraining, planned_refit
+from flow_nexus_neural.engine.training.roles.learning import RoleLearning
 from flow_nexus_neural.engine.training.rounds import Rounds
 from flow_nexus_neural.engine.versions.candidate import Candidate
 from flow_nexus_neural.engine.versions.commit import commit_round
@@ -62,7 +63,8 @@ class TrainingRun:
         course = prepared.course(prepared.data.parts["train"], prepared.data.parts["select"])
         self.rounds = Rounds(self.cluster, course, dict(prepared.networks), prepared.shards)
         evaluator = Evaluator(self.cluster, prepared.data.parts)
-        self._judge = Judge(evaluator, prepared.data, prepared.decision.rule)
+        roles = RoleLearning(self.cluster, prepared.run)
+        self._judge = Judge(evaluator, prepared.data, prepared.decision.rule, roles)
         self._best: dict[str, NetworkGroup] | None = None
         self._starts: dict[str, NetworkGroup] = {}
         self._retrains = bool(prepared.data.folds) or prepared.data.refit

@@ -35,6 +35,7 @@ def calibrated_bundle(
     slots: Mapping[str, str],
     logits: Mapping[str, Mapping[str, Logits]],
     parts: Mapping[str, Rows],
+    stacked: Logits | None = None,
 ) -> Bundle:
     """Add ensemble weights, calibration and intervals to a bundle.
 
@@ -44,6 +45,7 @@ def calibrated_bundle(
         slots: Network group of every slot, in slot order.
         logits: Outputs per network group and part; `meta` and `calib` may be missing for small data.
         parts: The rows of the parts.
+        stacked: Outputs of stacking networks on `calib`; None where `ensemble` goes without them.
     """
     weights, source = _weights(bundle, schema, slots, logits, parts["meta"])
     weighted = replace(
@@ -54,7 +56,8 @@ def calibrated_bundle(
         return weighted
     on_calib = {key: outputs["calib"] for key, outputs in logits.items()}
     raw = {
-        mode: serve_groups(weighted, schema, mode, on_calib, slots).raw for mode in INTERVAL_MODES
+        mode: serve_groups(weighted, schema, mode, on_calib, slots, stacked).raw
+        for mode in INTERVAL_MODES
     }
     errors = _node_errors(schema, weighted, on_calib, slots, rows)
     measured = replace(weighted, error_correlation=_error_correlation(errors))

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 import anyio
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from flow_nexus_neural.data.prepare import Rows
 from flow_nexus_neural.data.schema import DataSchema, Description
@@ -209,6 +210,7 @@ def report(
     description: Description,
     rule: DecisionRule,
     compared: Compared | None = None,
+    roles: Mapping[str, JsonValue] | None = None,
 ) -> Evaluation:
     """The evaluation on test rows, as status reports it.
 
@@ -218,6 +220,7 @@ def report(
         description: Description of the data.
         rule: By which classes were decided.
         compared: Baselines on the same rows; None if not computed.
+        roles: Of the networks of other roles than workers; None if there are none.
     """
     bundled = "builtin" if description.kind == "builtin" else "user"
     served = measured[DEFAULT_AGGREGATION]
@@ -233,6 +236,7 @@ def report(
         "baselines": dict(compared.values) if compared else None,
         "best_baseline": compared.best if compared else None,
         "skill": compared.skill if compared else None,
+        "roles": dict(roles) if roles else None,
     }
     nothing: dict[str, object] = dict.fromkeys(Evaluation.model_fields)
     return Evaluation.model_validate({**nothing, **known})
