@@ -4,7 +4,7 @@ import numpy as np
 
 from tests.sim.simulated import world
 
-__all__ = ["ETH", "BTC", "opposed", "opposed_cluster", "world"]
+__all__ = ["BTC", "ETH", "opposed", "opposed_cluster", "world"]
 
 OF_BTC = ({"type": "dense", "units": 8, "activation": "relu"}, {"type": "dense", "units": 1})
 OF_ETH = ({"type": "dense", "units": 9, "activation": "relu"}, {"type": "dense", "units": 1})

@@ -26,11 +26,14 @@ async def test_an_aggregator_is_right_where_every_mean_of_the_workers_is_not(tmp
         assert len(learnt["digest"]) == 64
         up, down = [await w.predict(cluster, r, aggregation="ensemble") for r in (BTC, ETH)]
         assert (up.stacker, down.stacker) == ("net", "net")
-        assert up.prediction > 0.6 > 0.4 > down.prediction
+        assert up.prediction > 0.6
+        assert down.prediction < 0.4
         assert up.consensus != down.consensus
 
 
-async def test_without_it_the_same_workers_are_at_chance_and_the_reply_says_what_is_missing(tmp_path):
+async def test_without_it_the_same_workers_are_at_chance_and_the_reply_says_what_is_missing(
+    tmp_path,
+):
     async with world(tmp_path) as w:
         cluster = await opposed_cluster(w)
         status = await trained(w, cluster)
@@ -63,7 +66,9 @@ async def test_it_answers_with_the_same_bytes_after_a_restart(tmp_path):
         assert bundled["roles"] == {"aggregator-0": learnt[0]["digest"]}
 
 
-async def test_a_dead_aggregator_leaves_the_weighted_mean_and_its_replacement_has_its_network(tmp_path):
+async def test_a_dead_aggregator_leaves_the_weighted_mean_and_its_replacement_has_its_network(
+    tmp_path,
+):
     async with world(tmp_path) as w:
         cluster = await opposed_cluster(w, "aggregator")
         await trained(w, cluster)
@@ -122,7 +127,10 @@ async def test_where_nodes_may_lie_it_stays_inside_what_honest_workers_say(tmp_p
 async def test_classes_and_values_are_combined_too(tmp_path, task, outputs):
     async with world(tmp_path) as w:
         cluster = await opposed_cluster(w, outputs=outputs)
-        layers = ({"type": "dense", "units": 32, "activation": "relu"}, {"type": "dense", "units": outputs})
+        layers = (
+            {"type": "dense", "units": 32, "activation": "relu"},
+            {"type": "dense", "units": outputs},
+        )
         await w.deploy(cluster, "aggregator", layers=layers)
         status = await trained(w, cluster, opposed(task=task))
         assert status.evaluation.roles["stacker"]["state"] == "net"

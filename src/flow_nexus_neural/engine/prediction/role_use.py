@@ -26,7 +26,7 @@ def without_stacker(bundle: Bundle) -> Bundle:
     return replace(
         bundle,
         calibrators=_as_weighted(dict(bundle.calibrators)),
-        residual_quantiles=_as_weighted(dict(bundle.residual_quantiles)),
+        conformal=_as_weighted(dict(bundle.conformal)),
     )
 
 

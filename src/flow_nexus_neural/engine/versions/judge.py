@@ -23,10 +23,10 @@ from flow_nexus_neural.engine.versions.evaluation import (
 )
 from flow_nexus_neural.engine.versions.members import Members, RoleTeacher, RoleWork
 from flow_nexus_neural.engine.versions.role_report import roles_report
-from flow_nexus_neural.engine.versions.served import Logits, serve_groups
+from flow_nexus_neural.engine.versions.served import Logits, Served, serve_groups
+from flow_nexus_neural.engine.versions.sureness import sureness
 from flow_nexus_neural.errors import RoundFailed
 from flow_nexus_neural.kernels.decision import DecisionRule
-from flow_nexus_neural.kernels.ensemble import Fused
 from flow_nexus_neural.vocabulary import AGGREGATIONS, DEFAULT_AGGREGATION, Aggregation
 
 
@@ -117,7 +117,7 @@ class Judge:
         bundle: Bundle,
         logits: Mapping[str, Mapping[str, Logits]],
     ) -> Score:
-        answers = self._answers(networks, bundle, logits, "select", DEFAULT_AGGREGATION)
+        answers = self._served(networks, bundle, logits, "select", DEFAULT_AGGREGATION).final
         rows = self.data.parts["select"]
         by_client = median_score(self.schema, answers, rows) if bundle.robust else None
         return by_client or score(measure(self.schema, answers, rows))
@@ -131,8 +131,9 @@ class Judge:
             RoundFailed: If its outputs are not finite.
             NoWorkers: If no node is left to compute them.
         """
-        logits = await self._infer(networks, ("meta", "verify", "calib", "test"))
-        offload, parts = self.evaluator.cluster.context.offload, self.data.parts
+        parts, offload = self.data.parts, self.evaluator.cluster.context.offload
+        fitted_on = "calib" if len(parts["calib"]) else "select"
+        logits = await self._infer(networks, ("meta", "verify", fitted_on, "test"))
         slots = slot_networks(networks)
         fitted = await offload(calibrated_bundle, bundle, self.schema, slots, logits, parts)
         work = RoleWork(fitted)
@@ -162,26 +163,27 @@ class Judge:
         compared: bool = False,
     ) -> Verdict:
         test, stacked = self.data.parts["test"], work.served_stack("test")
-        answers = {
-            mode: self._answers(networks, work.bundle, logits, "test", mode, stacked)
+        made = {
+            mode: self._served(networks, work.bundle, logits, "test", mode, stacked)
             for mode in modes
         }
-        measured = {mode: measure(self.schema, found, test) for mode, found in answers.items()}
+        measured = {mode: measure(self.schema, own.final, test) for mode, own in made.items()}
         served = measured[DEFAULT_AGGREGATION]
-        return Verdict(
-            validation=validation,
-            test=score(served),
-            evaluation=report(
-                self.schema,
-                measured,
-                description=self.data.description,
-                rule=work.bundle.rule,
-                compared=compare(self.schema, served, self.data.parts) if compared else None,
-                roles=roles_report(work.bundle.roles),
-            ),
+        evaluation = report(
+            self.schema,
+            measured,
+            sureness={
+                mode: sureness(work.bundle, self.schema, mode, own, test)
+                for mode, own in made.items()
+            },
+            description=self.data.description,
+            rule=work.bundle.rule,
+            compared=compare(self.schema, served, self.data.parts) if compared else None,
         )
+        roles = {"roles": roles_report(work.bundle.roles)}
+        return Verdict(validation, score(served), evaluation.model_copy(update=roles))
 
-    def _answers(
+    def _served(
         self,
         networks: Mapping[str, NetworkGroup],
         bundle: Bundle,
@@ -189,11 +191,11 @@ class Judge:
         part: str,
         mode: Aggregation,
         stacked: Logits | None = None,
-    ) -> Fused:
+    ) -> Served:
         """The predictions of the rows of a part."""
         of_part = {key: outputs[part] for key, outputs in logits.items()}
         slots = slot_networks(networks)
-        return serve_groups(bundle, self.schema, mode, of_part, slots, stacked).final
+        return serve_groups(bundle, self.schema, mode, of_part, slots, stacked)
 
     async def _infer(
         self, networks: Mapping[str, NetworkGroup], parts: Sequence[str]

@@ -53,8 +53,8 @@ class Members:
             for slot, key in self.slots.items()
         }
 
-    def refitted(self, stacked: Logits | None) -> Bundle:
-        """The bundle whose `ensemble` is what stacking networks put out on `calib` rows."""
+    def refitted(self, stacked: Mapping[str, Logits]) -> Bundle:
+        """The bundle whose `ensemble` is what stacking networks put out on rows of these parts."""
         return calibrated_bundle(
             self.plain, self.schema, self.slots, self.logits, self.parts, stacked
         )

@@ -51,7 +51,7 @@ class RoleLearning(RoleTeacher):
         if not stacked:
             gates = {**roles.gates, "stacker": closed("no aggregator could be trained")}
             return replace(work, bundle=replace(work.bundle, roles=replace(roles, gates=gates)))
-        fitted = await offload(members.refitted, stacked.get("calib"))
+        fitted = await offload(members.refitted, stacked)
         gate = await offload(stacking.gate, stacked, fitted)
         roles = replace(roles, layout=stacking.layout, gates={**roles.gates, "stacker": gate})
         bundle = replace(fitted if gate.used else work.bundle, roles=roles)
