@@ -338,7 +338,6 @@ def node_status(number: int) -> r.NodeStatus:
         pid=41_233,
         isolation_level="strict",
         pol=None,
-        learnt=None,
         last_error=None,
     )
 
@@ -432,6 +431,7 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
         memory_bytes=541_065_216,
         memory_source="rss_growth",
         nodes=nodes,
+        learnt=None,
         guarantees=GUARANTEES,
         consensus_report=None,
         daa=r.DaaReport(enabled=True, level_effective=0.8, recommended=0, events=[]),

@@ -2,7 +2,6 @@
 
 import pytest
 
-from tests.sim.simulated import node_of
 from tests.sim.stacked import BTC, ETH, opposed, opposed_cluster, trained, world
 
 
@@ -19,7 +18,7 @@ async def test_an_aggregator_is_right_where_every_mean_of_the_workers_is_not(tmp
         assert gate["rival"] - gate["own"] > gate["standard_error"] > 0
         assert accuracy(status, "weighted") < 0.6
         assert accuracy(status, "ensemble") > accuracy(status, "weighted") + 0.1
-        learnt = node_of(status, "aggregator-0").learnt
+        learnt = status.learnt["aggregator-0"]
         assert learnt["trained"]
         assert (learnt["purpose"], learnt["reason"]) == ("stacker", None)
         assert learnt["rows"] > 0
@@ -59,7 +58,7 @@ async def test_it_answers_with_the_same_bytes_after_a_restart(tmp_path):
         assert (reply.stacker, reply.bundle_sha) == ("net", told.bundle_sha)
         assert reply.prediction == told.prediction
         after = await w.status(cluster)
-        learnt = [node_of(status, "aggregator-0").learnt for status in (before, after)]
+        learnt = [status.learnt["aggregator-0"] for status in (before, after)]
         assert learnt[0] == learnt[1]
         entries = (await w.stored()).ledgers[cluster]
         (bundled,) = [e for e in entries if "roles" in e]
@@ -91,7 +90,7 @@ async def test_of_two_aggregators_each_learns_from_rows_of_its_own_and_their_mea
     async with world(tmp_path) as w:
         cluster = await opposed_cluster(w, "aggregator", "aggregator")
         status = await trained(w, cluster)
-        one, other = (node_of(status, f"aggregator-{k}").learnt for k in (0, 1))
+        one, other = (status.learnt[f"aggregator-{k}"] for k in (0, 1))
         assert one["digest"] != other["digest"]
         both = await w.predict(cluster, BTC, aggregation="ensemble")
         w.kill("aggregator-1")
@@ -147,6 +146,6 @@ async def test_of_few_rows_nothing_is_learnt_and_the_reason_is_told(tmp_path):
     async with world(tmp_path) as w:
         cluster = await opposed_cluster(w, "aggregator")
         status = await trained(w, cluster, opposed(400))
-        learnt = node_of(status, "aggregator-0").learnt
+        learnt = status.learnt["aggregator-0"]
         assert (learnt["trained"], learnt["digest"]) == (False, None)
         assert "below 2000 rows" in learnt["reason"]

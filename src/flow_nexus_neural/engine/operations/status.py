@@ -67,6 +67,7 @@ async def status_report(
             **_traffic_part(cluster),
             **_memory_part(cluster, memory),
             "nodes": [_node(cluster, slot, memory.get(slot.name), training) for slot in nodes],
+            "learnt": learnt_by(cluster.slots, cluster.committed) if nodes else None,
             "guarantees": guarantees(cluster),
             "daa": autonomy.report(cluster, events=full),
             "wasm": wasm(cluster),
@@ -282,7 +283,6 @@ def _node(
         pid=slot.handle.pid if slot.handle else None,
         isolation_level=slot.handle.isolation.level if slot.handle else "none",
         pol=training.advance.proofs.of_worker(slot.name) if training else None,
-        learnt=learnt_by(slot, cluster.committed),
         last_error=slot.last_error,
     )
 

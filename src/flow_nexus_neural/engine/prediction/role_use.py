@@ -1,15 +1,16 @@
 """Which role's network had a say in a reply, and why not where it had none."""
 
 from dataclasses import replace
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from flow_nexus_neural.engine.prediction.answer import Answer
+from flow_nexus_neural.engine.reports.prediction import CombinedBy
 from flow_nexus_neural.engine.state.version import Bundle
 
 T = TypeVar("T")
 
 
-def combined_by(answer: Answer) -> Literal["net", "fallback"] | None:
+def combined_by(answer: Answer) -> CombinedBy | None:
     """What combined the answers of an `ensemble`; None for another aggregation."""
     if answer.request.aggregation != "ensemble":
         return None

@@ -118,11 +118,7 @@ class Latency(Report):
 
 
 class NodeStatus(Report):
-    """One slot, as it is now.
-
-    `pol` has the proofs of its updates in the training, `learnt` what the own network of a node that is no
-    worker learnt in it, or why nothing.
-    """
+    """One slot, as it is now; `pol` has the proofs of its updates in the training."""
 
     node_id: str
     slot: str
@@ -143,7 +139,6 @@ class NodeStatus(Report):
     pid: int | None
     isolation_level: str
     pol: dict[str, JsonValue] | None
-    learnt: dict[str, JsonValue] | None
     last_error: str | None
 
 
@@ -203,6 +198,8 @@ class StatusReport(Report):
     `nodes` is empty in `summary`; history and sessions are for `full`. `consensus_report` has, under
     `byzantine`, what a robust rule saw of the training's workers, under `pol` what the proofs of their
     updates showed and cost, and under `gossip` how far apart they are that mix; None where there is none.
+    `learnt` has, by slot, what the own network of a node that is no worker learnt for the version in force,
+    or why nothing; None where there is no such node or no version.
     """
 
     cluster_id: str
@@ -236,6 +233,7 @@ class StatusReport(Report):
     memory_bytes: int | None
     memory_source: str | None
     nodes: list[NodeStatus]
+    learnt: dict[str, dict[str, JsonValue]] | None
     guarantees: Guarantees
     consensus_report: dict[str, JsonValue] | None
     daa: DaaReport

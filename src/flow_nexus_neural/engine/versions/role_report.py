@@ -1,13 +1,16 @@
 """What status says of the networks of aggregators, validators and parameter servers."""
 
+from collections.abc import Iterable
 from dataclasses import asdict
 
 from pydantic import JsonValue
 
-from flow_nexus_neural.engine.state.roles import NO_ROLES, ROLE_OF, Roles
+from flow_nexus_neural.engine.state.roles import NO_ROLES, ROLE_OF, Learnt, Purpose, Roles
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.version import CommittedVersion
+from flow_nexus_neural.vocabulary import Role
 
+NOT_YET = "no training has come to its end since it was deployed"
 STATES = {True: "net", False: "fallback"}
 
 
@@ -21,15 +24,24 @@ def roles_report(roles: Roles) -> dict[str, JsonValue] | None:
     }
 
 
-def learnt_by(slot: Slot, committed: CommittedVersion | None) -> dict[str, JsonValue] | None:
-    """What a slot's own network learnt for a version, or why nothing; None for workers and before any."""
-    purpose = next((p for p, role in ROLE_OF.items() if role == slot.spec.role), None)
-    if purpose is None or committed is None:
+def learnt_by(
+    slots: Iterable[Slot], committed: CommittedVersion | None
+) -> dict[str, dict[str, JsonValue]] | None:
+    """What the own networks of nodes learnt for a version, or why nothing; None where no node has one.
+
+    Workers have none of their own: theirs is that of their group.
+    """
+    if committed is None:
         return None
-    learnt = committed.bundle.roles.learnt.get(slot.name)
-    if learnt is None:
-        reason = "no training has come to its end since it was deployed"
-        nothing = dict.fromkeys(("rows", "loss", "digest"))
-        return {"purpose": purpose, "trained": False, **nothing, "reason": reason}
+    purposes: dict[Role, Purpose] = {role: purpose for purpose, role in ROLE_OF.items()}
+    learnt = committed.bundle.roles.learnt
+    return {
+        slot.name: _told(learnt.get(slot.name) or Learnt(purposes[slot.spec.role], reason=NOT_YET))
+        for slot in slots
+        if slot.spec.role in purposes
+    } or None
+
+
+def _told(learnt: Learnt) -> dict[str, JsonValue]:
     own = asdict(learnt)
     return {"purpose": own.pop("purpose"), "trained": learnt.trained, **own}
