@@ -446,6 +446,16 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
         ),
         model_version=16,
         serving=None,
+        feedback=r.FeedbackReport(
+            recorded=0,
+            kept=0,
+            kept_bytes=0,
+            weights_source="equal",
+            weights_outcomes=0,
+            slot_weights=None,
+        )
+        if nodes
+        else None,
         dataset_info=r.DatasetShort(
             name="double", rows=4000, synthetic=True, task="binary", target="next return > 0"
         ),
@@ -490,6 +500,8 @@ def prediction_report(aggregation: q.Aggregation) -> r.PredictionReport:
             )
         ],
         aggregation=aggregation,
+        weights_source="equal",
+        weights_outcomes=0,
         nodes_used=6,
         nodes_expected=6,
         excluded_nodes=[],
@@ -513,6 +525,7 @@ def prediction_report(aggregation: q.Aggregation) -> r.PredictionReport:
         ),
         latency_ms=9.7123456,
         synthetic_training_data=True,
+        feedback_recorded=0,
         output=None,
         warnings=[],
     )

@@ -169,3 +169,8 @@ COMMITTED = TestFile("tests/unit/bench/test_committed_results.py")
 CODE = TestFile("tests/unit/test_architecture.py")
 RECORD = TestFile("tests/unit/engine/state/test_training_record.py")
 REGISTRIES = TestFile("tests/unit/node/test_registries.py")
+
+# Learning after a training.
+OUTCOMES = TestFile("tests/sim/test_outcomes.py")
+ADAPTER_OUTCOMES = TestFile("tests/unit/data/test_outcomes.py")
+HEDGE = TestFile("tests/unit/kernels/test_hedge.py")

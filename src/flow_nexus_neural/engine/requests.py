@@ -225,7 +225,7 @@ class PredictRequest(EngineRequest):
     """Ask the serving nodes.
 
     `input_data` is a record or a list of them, as JSON text or as values; `input_path` names a file of them
-    instead. With `output_path` the answers go into a file.
+    instead. With `output_path` the answers go into a file. `outcomes` are those of earlier predictions.
     """
 
     cluster_id: str
@@ -235,6 +235,7 @@ class PredictRequest(EngineRequest):
     overwrite: bool = False
     aggregation: Aggregation = DEFAULT_AGGREGATION
     weights: dict[str, Annotated[float, Field(ge=0)]] | None = None
+    outcomes: dict[str, Unchecked] | None = None
     deadline_ms: Annotated[int, Field(ge=DEADLINE_MS.low, le=DEADLINE_MS.high)] | None = None
     detail: AnswerDetail = "default"
     threshold: Threshold | None = None

@@ -186,9 +186,14 @@ PREDICT_ARGUMENTS = _CLUSTER_ID | {
     "overwrite": "true: output_path may replace a file.",
     "aggregation": (
         "How the nodes' answers are combined. mean: their average. majority: share of votes, or median."
-        " weighted: better nodes count more. ensemble: aggregators combine them, else as weighted."
+        " weighted: better nodes count more, by validation rows and by recorded outcomes. ensemble:"
+        " aggregators combine them, else as weighted."
     ),
     "weights": 'Only with weighted: your weight per node id or slot, e.g. {"worker-0": 2}.',
+    "outcomes": (
+        'What became of earlier predictions, e.g. {"prd_1": 1}; of a list one each, or null. A record may'
+        " bring its own as expectedOutcome, which no node sees."
+    ),
     "deadline_ms": (
         "Nodes that answer later are left out. Default: 80, plus 5 per further record."
     ),
@@ -257,6 +262,7 @@ STATUS_OUTPUTS = {
     "wasm": "Whether nodes run WASM, and why not.",
     "features": "Switches and counts.",
     "serving": "The model that answers predictions.",
+    "feedback": "Recorded outcomes, and the weights they made.",
     "dataset_info": "The data of that model.",
     "history": "Loss and accuracy per round; only in full.",
     "training_sessions": "All trainings; only in full.",
@@ -274,6 +280,9 @@ PREDICT_OUTPUTS = {
     "effective_ensemble_size": "different models that answered",
     "node_predictions": "By node id; lists for a list.",
     "individual_predictions": "By node, for one record.",
+    "weights_source": "of the nodes' weights",
+    "weights_outcomes": "how many outcomes they learnt from",
+    "feedback_recorded": "outcomes kept for learning",
     "excluded_nodes": "Left out, and why.",
     "quorum": "byzantine: answers needed and got, and f that may lie; below it decision is no_quorum.",
     "degraded": "true: a node is missing",

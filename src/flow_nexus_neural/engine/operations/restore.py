@@ -10,6 +10,7 @@ from pydantic import JsonValue
 from flow_nexus_neural.coordination.ledger import head
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.state.cluster import ClusterState
+from flow_nexus_neural.engine.state.feedback import Feedback
 from flow_nexus_neural.engine.storage.cluster_rows import (
     cluster_spec,
     restore_state,
@@ -126,6 +127,7 @@ def read_cluster(context: EngineContext, stored: Stored, row: ClusterRow) -> Clu
     if state.end_recorded and _were_deleted(chain, has_model=state.committed is not None):
         state.forget_model()
     state.advance_ledger(head(chain))
+    state.note_feedback(stored.feedback.get(row.cluster_id, Feedback()))
     for slot_row in stored.slots:
         if slot_row.cluster_id == row.cluster_id:
             state.slots.add(slot_of(slot_row))

@@ -12,6 +12,10 @@ from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.guarantees import guarantees
 from flow_nexus_neural.engine.nodes.limits import memory_mb
 from flow_nexus_neural.engine.nodes.memory_readings import read_memory
+from flow_nexus_neural.engine.operations.feedback_status import (
+    feedback_report,
+    feedback_warnings,
+)
 from flow_nexus_neural.engine.raft.report import raft_report
 from flow_nexus_neural.engine.reports import (
     ClusterConfig,
@@ -69,6 +73,9 @@ async def status_report(
             "nodes": [_node(cluster, slot, memory.get(slot.name), training) for slot in nodes],
             "learnt": learnt_by(cluster.slots, cluster.committed) if nodes else None,
             "guarantees": guarantees(cluster),
+            "feedback": None
+            if request.detail == "summary"
+            else feedback_report(cluster, full=full),
             "daa": autonomy.report(cluster, events=full),
             "wasm": wasm(cluster),
             "history": thinned(training.history) if full and training else [],
@@ -326,7 +333,7 @@ def _warnings(cluster: LiveCluster, training: Training | None) -> list[str]:
     if training is not None and training is not latest:
         warnings += baseline_warnings(training.result.evaluation if training.result else None)
     elif committed is not None:
-        warnings += model_warnings(committed)
+        warnings += [*model_warnings(committed), *feedback_warnings(cluster)]
     if training is not None and training.refit is not None and training.refit.state == "failed":
         warnings.append(
             f"the refit failed, so the model has not learnt the latest rows: {training.refit.error}"

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from flow_nexus_neural.coordination.quorum import RobustQuorum, robust_quorum
 from flow_nexus_neural.data.schema import Adapted
+from flow_nexus_neural.engine.prediction.weighting import Weighting
 from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.version import CommittedVersion
@@ -22,7 +23,7 @@ class Answer:
     Attributes:
         slots: Expected slots in slot order.
         logits: [rows, n_outputs] of those that answered.
-        weights: By slot, of all expected ones.
+        weighting: The weights of all expected slots.
         cautions: What is to be said of the cluster, whatever was asked.
         undecided: Why no later version can be committed now; None where one can.
         stacked: [rows, n_outputs] mean outputs of the stacking networks; None where none answered.
@@ -36,7 +37,7 @@ class Answer:
     logits: Mapping[str, Floats]
     latency_ms: Mapping[str, float]
     excluded: Mapping[str, str]
-    weights: Mapping[str, float]
+    weighting: Weighting
     elapsed_ms: float
     cautions: Sequence[str] = ()
     undecided: str | None = None

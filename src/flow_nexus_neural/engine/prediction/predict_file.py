@@ -32,10 +32,10 @@ from flow_nexus_neural.engine.prediction.predict import (
     bring_back,
     in_force,
     refuse_more,
-    weights_of,
 )
 from flow_nexus_neural.engine.prediction.question import MAX_DEADLINE_S
 from flow_nexus_neural.engine.prediction.reply import NODE_ANSWERS_LEFT_OUT, report, served
+from flow_nexus_neural.engine.prediction.weighting import weights_of
 from flow_nexus_neural.engine.reports import PredictedFile, PredictionReport
 from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.engine.state.version import CommittedVersion
@@ -102,6 +102,11 @@ def _refuse_contradictions(request: PredictRequest) -> None:
         raise InvalidArguments(
             "input_data and input_path are both given", hint="give the records or their file"
         )
+    if request.outcomes is not None:
+        raise InvalidArguments(
+            "outcomes do not go with a file",
+            hint="send them with input_data, in a call of their own",
+        )
     if request.output_path is None and request.overwrite:
         raise InvalidArguments(
             "overwrite without output_path", hint="give output_path too, or leave overwrite out"
@@ -157,7 +162,8 @@ class FileJob:
         self._cluster = cluster
         self._committed = committed
         self._pinned = PinnedVersion(cluster, committed)
-        self._tally = Tally(committed.schema)
+        self._weighting = weights_of(cluster, committed, request)
+        self._tally = Tally(committed.schema, weighting=self._weighting)
         self._rows: int | None = None
         self._columns: tuple[OutputColumn, ...] = ()
         self._place: OutputPlace | None = None
@@ -177,7 +183,8 @@ class FileJob:
         except Exception as failure:  # noqa: BLE001 - it is the caller's, who is told by `outcome`
             self._failure = _without_traces(failure)
         finally:
-            self._tally = Tally(self._committed.schema)  # what it kept of the rows can be much
+            # What it kept of the rows can be much.
+            self._tally = Tally(self._committed.schema, weighting=self._weighting)
             self._ended_s = self._cluster.clock()
             self._step()
             self.finished.set()
@@ -290,10 +297,9 @@ class FileJob:
 
     async def _ask(self, rows: "AdaptedRows") -> Answer:
         cluster, request, began_s = self._cluster, self.request, self._cluster.clock()
-        weights = weights_of(cluster, self._committed, request)
         gathered = await self._pinned.ask(request, rows.adapted)
         read = (self._pinned.version, rows.adapted)
-        answer = answer_from(cluster, request, read, (gathered, weights), began_s)
+        answer = answer_from(cluster, request, read, (gathered, self._weighting), began_s)
         return await with_roles(cluster, answer, MAX_DEADLINE_S)
 
     def _write(

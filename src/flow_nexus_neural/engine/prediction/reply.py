@@ -82,6 +82,8 @@ def report(
         node_predictions=per_node,
         individual_predictions=individual,
         aggregation=answer.request.aggregation,
+        weights_source=answer.weighting.source,
+        weights_outcomes=answer.weighting.outcomes,
         nodes_used=n_used,
         nodes_expected=n_expected,
         excluded_nodes=_exclusions(answer),
@@ -96,6 +98,7 @@ def report(
         input_report=_input_report(answer.adapted),
         latency_ms=answer.elapsed_ms,
         synthetic_training_data=answer.committed.dataset.synthetic,
+        feedback_recorded=0,
         output=None,
         warnings=_warnings(answer, decisions, node_warnings),
     )
@@ -132,8 +135,8 @@ def served(answer: Answer) -> Served:
         answer.committed.schema,
         answer.request.aggregation,
         np.stack([answer.logits[slot.name] for slot in answered]),
-        [answer.weights[slot.name] for slot in answered],
-        expected_weight=sum(answer.weights[slot.name] for slot in answer.slots),
+        [answer.weighting.by_slot[slot.name] for slot in answered],
+        expected_weight=sum(answer.weighting.by_slot[slot.name] for slot in answer.slots),
         n_expected=len(answer.slots),
         stacked=answer.stacked,
     )
@@ -156,13 +159,15 @@ def _as_measured(answer: Answer) -> bool:
     """Whether calibration was measured of answers mixed like this one.
 
     One model gives one answer, however often and with what weights it is counted. Of several models another
-    mix, by the caller's weights or without some nodes, has not been measured.
+    mix, by other weights than those of the version or without some nodes, has not been measured. Equal shares
+    of all nodes, as in a mean, do not depend on weights.
     """
-    as_committed = answer.request.weights is None and len(answer.logits) == len(answer.slots)
+    whole = len(answer.logits) == len(answer.slots)
     if answer.stacked is not None:
-        return as_committed and not answer.role_excluded
+        return whole and not answer.role_excluded
     one_model = len({digest_of(answer, slot) for slot in answer.slots}) == 1
-    return one_model or as_committed
+    unweighted = answer.request.aggregation in ("mean", "majority")
+    return one_model or (whole and (unweighted or answer.weighting.as_committed))
 
 
 def _labels(answer: Answer, fused: Fused) -> list[Label | None]:

@@ -41,9 +41,8 @@ def of_ensemble(answer: Answer) -> list[str]:
     if combined_by(answer) != "fallback":
         return []
     bundle = answer.committed.bundle
-    weighting = (
-        "equal weights" if bundle.weights_source == "equal" else "weights from validation loss"
-    )
+    source = answer.weighting.source
+    weighting = "equal weights" if source == "equal" else f"weights from {source}"
     told = f"a mean of logits with {weighting}"
     gate = bundle.roles.gates.get("stacker")
     if gate is None:

@@ -23,6 +23,7 @@ from flow_nexus_neural.engine.reports.connection import (
     ExchangeReport,
     Rebalanced,
 )
+from flow_nexus_neural.engine.reports.feedback import FeedbackReport
 from flow_nexus_neural.engine.reports.node import IsolationReport, NodeReport
 from flow_nexus_neural.engine.reports.prediction import (
     IgnoredInput,
@@ -86,6 +87,7 @@ __all__ = [
     "ExcludedColumn",
     "Exclusion",
     "Features",
+    "FeedbackReport",
     "FinalMetrics",
     "FoldScore",
     "Guarantees",

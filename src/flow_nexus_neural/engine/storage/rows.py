@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
+from flow_nexus_neural.engine.state.feedback import Feedback
+
 Json = Mapping[str, JsonValue]
 
 
@@ -80,6 +82,7 @@ class Stored:
         names: Of clusters of which the commit marker knows.
         older: Clusters that have lost their last commits, and how that is said of them.
         complaints: What is wrong with the directory as a whole.
+        feedback: What clusters have learnt from outcomes.
     """
 
     clusters: tuple[ClusterRow, ...]
@@ -94,3 +97,4 @@ class Stored:
     names: Mapping[str, str] = field(default_factory=dict)
     older: Mapping[str, str] = field(default_factory=dict)
     complaints: tuple[str, ...] = ()
+    feedback: Mapping[str, Feedback] = field(default_factory=dict)

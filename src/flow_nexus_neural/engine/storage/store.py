@@ -9,16 +9,22 @@ from typing import Self
 from pydantic import JsonValue
 
 from flow_nexus_neural.engine.ports import REAL_PORTS, Offload, Ports
+from flow_nexus_neural.engine.state.feedback import Feedback, RecordedOutcome
 from flow_nexus_neural.engine.storage import state_dir as directory
 from flow_nexus_neural.engine.storage.commit_marker import NAME as MARKER
 from flow_nexus_neural.engine.storage.commit_marker import CommitMarker, Findings, Mark
 from flow_nexus_neural.engine.storage.journal import (
     Journal,
-    Write,
     append,
     drop_blobs,
     name_blobs,
     upsert,
+)
+from flow_nexus_neural.engine.storage.outcome_rows import (
+    delete_outcomes,
+    kept_outcomes,
+    read_outcomes,
+    write_outcomes,
 )
 from flow_nexus_neural.engine.storage.raft_rows import read_voters, write_voter
 from flow_nexus_neural.engine.storage.reading import ledger_lengths, names_rows, owner_of
@@ -29,6 +35,7 @@ from flow_nexus_neural.engine.storage.rows import (
     Stored,
     TrainingRow,
 )
+from flow_nexus_neural.engine.storage.schema import Write
 from flow_nexus_neural.protocol.raft_records import LogChange, Records
 
 __all__ = ["ClusterRow", "HistoryRow", "SlotRow", "Store", "Stored", "TrainingRow"]
@@ -144,6 +151,28 @@ class Store:
         return await self._run(
             self._journal.read, lambda connection: read_voters(connection, cluster_id)
         )
+
+    async def write_outcomes(
+        self, cluster_id: str, outcomes: Sequence[RecordedOutcome], feedback: Feedback
+    ) -> tuple[int, int]:
+        """Make outcomes durable and what was learnt from them; the oldest that do not fit are dropped.
+
+        Returns:
+            How many outcomes of the cluster are stored now, and their bytes.
+
+        Raises:
+            StoreUnavailable, StoreCorrupt: As `put`.
+        """
+        await self._run(self._write, [write_outcomes(cluster_id, outcomes, feedback)], [])
+        return await self._run(self._journal.read, lambda c: kept_outcomes(c, cluster_id))
+
+    async def outcomes(self, cluster_id: str) -> tuple[list[RecordedOutcome], int]:
+        """The stored outcomes of a cluster, oldest first, and how many are damaged. Raises as `load`."""
+        return await self._run(self._journal.read, lambda c: read_outcomes(c, cluster_id))
+
+    async def delete_outcomes(self, cluster_id: str) -> None:
+        """Forget the outcomes of a cluster. Raises as `put`."""
+        await self._run(self._write, [delete_outcomes(cluster_id)], [])
 
     async def load(self, cluster_id: str | None = None) -> Stored:
         """Read everything that is stored, or one cluster; every ledger and every row verified.

@@ -8,6 +8,7 @@ import pytest
 from flow_nexus_neural.coordination.role_gates import Gate, closed
 from flow_nexus_neural.engine.prediction.answer import Answer
 from flow_nexus_neural.engine.prediction.role_use import combined_by, of_ensemble, without_stacker
+from flow_nexus_neural.engine.prediction.weighting import Weighting
 from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.kernels.calibration import Calibrator
 from tests.unit.engine.building import bundle, committed, network, slot
@@ -30,7 +31,7 @@ def answer(aggregation="ensemble", made_of=None, **more):
         "logits": {name: np.zeros((1, 1)) for name in NAMES},
         "latency_ms": {},
         "excluded": {},
-        "weights": own,
+        "weighting": Weighting(own),
         "elapsed_ms": 1.0,
     }
     return Answer(**values | more)

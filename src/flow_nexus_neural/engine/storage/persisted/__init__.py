@@ -37,6 +37,10 @@ from flow_nexus_neural.engine.storage.persisted.cluster_shapes import (
     StoredState,
     StoredVersion,
 )
+from flow_nexus_neural.engine.storage.persisted.feedback_shapes import (
+    StoredFeedback,
+    StoredOutcome,
+)
 from flow_nexus_neural.engine.storage.persisted.reading import (
     demands_digests,
     read,
@@ -70,12 +74,14 @@ __all__ = [
     "StoredConformal",
     "StoredData",
     "StoredDataset",
+    "StoredFeedback",
     "StoredFinal",
     "StoredGate",
     "StoredGossip",
     "StoredLayout",
     "StoredLearnt",
     "StoredNetwork",
+    "StoredOutcome",
     "StoredPart",
     "StoredProgress",
     "StoredProofs",
