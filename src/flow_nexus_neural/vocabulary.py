@@ -25,7 +25,7 @@ SourceKind = Literal["builtin", "file", "directory", "inline"]
 TrainingStatus = Literal["running", "completed", "early_stopped", "stopped", "failed"]
 ENDED_WELL: Final[frozenset[TrainingStatus]] = frozenset({"completed", "early_stopped"})
 """Of a training that has led to its final model."""
-Detail = Literal["summary", "nodes", "full"]
+Detail = Literal["summary", "nodes", "full", "versions"]
 """How much a cluster's status contains."""
 AnswerDetail = Literal["default", "full"]
 """How much a prediction contains; `full` lists every node's answers even for a large batch."""

@@ -459,6 +459,7 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
         dataset_info=r.DatasetShort(
             name="double", rows=4000, synthetic=True, task="binary", target="next return > 0"
         ),
+        versions=[],
         history=[history_point(i) for i in range(20)] if full else [],
         training_sessions=[],
         timed_out=False,

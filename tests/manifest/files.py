@@ -173,4 +173,5 @@ REGISTRIES = TestFile("tests/unit/node/test_registries.py")
 # Learning after a training.
 OUTCOMES = TestFile("tests/sim/test_outcomes.py")
 ADAPTER_OUTCOMES = TestFile("tests/unit/data/test_outcomes.py")
+VERSIONS = TestFile("tests/sim/test_versions.py")
 HEDGE = TestFile("tests/unit/kernels/test_hedge.py")

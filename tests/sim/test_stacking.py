@@ -149,3 +149,16 @@ async def test_of_few_rows_nothing_is_learnt_and_the_reason_is_told(tmp_path):
         learnt = status.learnt["aggregator-0"]
         assert (learnt["trained"], learnt["digest"]) == (False, None)
         assert "below 2000 rows" in learnt["reason"]
+
+
+async def test_a_version_put_in_force_again_brings_its_own_aggregators_networks_with_it(tmp_path):
+    async with world(tmp_path) as w:
+        cluster = await opposed_cluster(w, "aggregator")
+        first = await trained(w, cluster)
+        told = await w.predict(cluster, BTC, aggregation="ensemble")
+        second = await trained(w, cluster, learning_rate=0.05)
+        assert second.learnt != first.learnt
+        await roll_back(w, cluster, first.model_version)
+        again = await w.predict(cluster, BTC, aggregation="ensemble")
+        assert (again.stacker, again.prediction) == ("net", told.prediction)
+        assert (await w.status(cluster)).learnt == first.learnt

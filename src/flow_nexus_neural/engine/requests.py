@@ -107,7 +107,7 @@ class InitRequest(EngineRequest):
     """Create a cluster, or with `restore` bring one back that has ended.
 
     A restored cluster has the settings that it had; of the other fields only `name` may then say something
-    new.
+    new. With `version` that version of it, which may also be a live one, is put in force.
     """
 
     name: ClusterName | None = None
@@ -119,6 +119,7 @@ class InitRequest(EngineRequest):
     reuse: bool = False
     seed: Seed | None = None
     restore: str | None = None
+    version: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="wrap")
     @classmethod

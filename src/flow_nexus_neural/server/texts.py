@@ -57,6 +57,10 @@ INIT_ARGUMENTS = {
     "restore": (
         "Id or name of a terminated cluster to bring back with nodes and model; name then renames it."
     ),
+    "version": (
+        "With restore, also of a live cluster: put this version of its model in force again, under a new"
+        ' number; status (detail "versions") lists them.'
+    ),
 }
 DEPLOY_ARGUMENTS = _CLUSTER_ID | {
     "node_type": "Another name for role; role wins if both are given.",
@@ -163,8 +167,8 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
 }
 STATUS_ARGUMENTS = _CLUSTER_ID | {
     "detail": (
-        "summary: no list of nodes. nodes: with each node. full: also history, training_sessions and daa"
-        " events."
+        "summary: no list of nodes. nodes: with each node. versions: those that can be restored, with their"
+        " metrics. full: also history, training_sessions and daa events."
     ),
     "wait_seconds": "How long to wait for what `until` names; 0 answers at once.",
     "until": (
@@ -264,6 +268,7 @@ STATUS_OUTPUTS = {
     "serving": "The model that answers predictions.",
     "feedback": "Recorded outcomes, and the weights they made.",
     "dataset_info": "The data of that model.",
+    "versions": "Versions that restore can put in force; only in versions and full.",
     "history": "Loss and accuracy per round; only in full.",
     "training_sessions": "All trainings; only in full.",
     "timed_out": "true: the wait ended first",

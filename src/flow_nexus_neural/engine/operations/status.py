@@ -16,6 +16,7 @@ from flow_nexus_neural.engine.operations.feedback_status import (
     feedback_report,
     feedback_warnings,
 )
+from flow_nexus_neural.engine.operations.restore_version import version_lines
 from flow_nexus_neural.engine.raft.report import raft_report
 from flow_nexus_neural.engine.reports import (
     ClusterConfig,
@@ -60,7 +61,8 @@ async def status_report(
     training = cluster.state.latest_training if asked is None else cluster.state.training(asked)
     memory = await read_memory(cluster)
     full = request.detail == "full"
-    nodes = [] if request.detail == "summary" else list(cluster.slots)
+    brief = request.detail in ("summary", "versions")
+    nodes = [] if brief else list(cluster.slots)
     # The parts are checked as a whole: a missing or unknown field is refused.
     return StatusReport.model_validate(
         {
@@ -78,6 +80,7 @@ async def status_report(
             else feedback_report(cluster, full=full),
             "daa": autonomy.report(cluster, events=full),
             "wasm": wasm(cluster),
+            "versions": version_lines(cluster) if full or request.detail == "versions" else [],
             "history": thinned(training.history) if full and training else [],
             "training_sessions": [t.session() for t in cluster.state.trainings] if full else [],
             "timed_out": timed_out,

@@ -171,7 +171,7 @@ async def _delete_artifacts(cluster: LiveCluster) -> None:
     state = cluster.state
     prepared = [t.data.sha256 for t in state.trainings if t.data is not None]
     files = sorted({*prepared, *(state.committed.blobs if state.committed else ())})
-    await cluster.context.store.delete_outcomes(cluster.cluster_id)
+    await cluster.context.store.delete_model(cluster.cluster_id)
     if not files:
         return
     fields: dict[str, JsonValue] = {"kind": "control", "event": ARTIFACTS_DELETED}

@@ -23,7 +23,7 @@ from flow_nexus_neural.engine.reports.connection import (
     ExchangeReport,
     Rebalanced,
 )
-from flow_nexus_neural.engine.reports.feedback import FeedbackReport
+from flow_nexus_neural.engine.reports.feedback import FeedbackReport, VersionLine
 from flow_nexus_neural.engine.reports.node import IsolationReport, NodeReport
 from flow_nexus_neural.engine.reports.prediction import (
     IgnoredInput,
@@ -123,5 +123,6 @@ __all__ = [
     "TrainingProgress",
     "TrainingReport",
     "TrainingSession",
+    "VersionLine",
     "Wasm",
 ]

@@ -1,4 +1,4 @@
-"""What a cluster has learnt from outcomes of its predictions."""
+"""What a cluster has learnt since its training: from outcomes, and in which versions."""
 
 from flow_nexus_neural.engine.reports.base import Report
 
@@ -21,3 +21,27 @@ class FeedbackReport(Report):
     weights_source: str | None
     weights_outcomes: int
     slot_weights: dict[str, float] | None
+
+
+class VersionLine(Report):
+    """A committed version that can be put in force again.
+
+    Attributes:
+        round: Of its training; None where it came about otherwise, as `rule` says.
+        restored_from: The version whose weights and numbers it has taken over; None for any other.
+        accuracy: On test rows, as measured of this version; None where it was not. So is the loss.
+        digest: Of its weights.
+        best: It has the weights of the best round of the latest training.
+    """
+
+    version: int
+    committed_at: str
+    training_id: str | None
+    round: int | None
+    rule: str
+    restored_from: int | None
+    accuracy: float | None
+    loss: float | None
+    digest: str
+    serving: bool
+    best: bool

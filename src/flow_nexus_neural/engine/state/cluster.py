@@ -49,7 +49,7 @@ class ClusterSpec:
 
     def differences(self, request: InitRequest) -> dict[str, tuple[object, object]]:
         """Fields in which a request asks for something else, with both values."""
-        asked = request.model_dump(exclude={"reuse", "restore"})
+        asked = request.model_dump(exclude={"reuse", "restore", "version"})
         if request.seed is None:
             del asked["seed"]
         if request.restore is not None:  # what was not said stays as it was

@@ -68,7 +68,14 @@ CREATE TABLE feedback (
     cluster_id TEXT PRIMARY KEY REFERENCES clusters, digest TEXT NOT NULL, body TEXT NOT NULL
 ) STRICT;
 """
-STEPS = (_FIRST, _RAFT, _OUTCOMES)
+_VERSIONS = """
+CREATE TABLE versions (
+    cluster_id TEXT NOT NULL REFERENCES clusters, version INTEGER NOT NULL, digest TEXT NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (cluster_id, version)
+) STRICT;
+"""
+STEPS = (_FIRST, _RAFT, _OUTCOMES, _VERSIONS)
 """What each version of the tables added to those of the one before."""
 SCHEMA_VERSION = len(STEPS)
 SCHEMA = "".join(STEPS)

@@ -20,12 +20,14 @@ from flow_nexus_neural.engine.storage.journal import (
     name_blobs,
     upsert,
 )
+from flow_nexus_neural.engine.storage.kept_rows import delete_kept, read_kept
 from flow_nexus_neural.engine.storage.outcome_rows import (
     delete_outcomes,
     kept_outcomes,
     read_outcomes,
     write_outcomes,
 )
+from flow_nexus_neural.engine.storage.persisted import StoredVersion
 from flow_nexus_neural.engine.storage.raft_rows import read_voters, write_voter
 from flow_nexus_neural.engine.storage.reading import ledger_lengths, names_rows, owner_of
 from flow_nexus_neural.engine.storage.rows import (
@@ -112,6 +114,7 @@ class Store:
         *,
         blobs: Iterable[tuple[str, int, str]] = (),
         dropped: Iterable[str] = (),
+        more: Sequence[Write] = (),
     ) -> None:
         """Commit a version: its ledger entries, the rows that rest on it and the blobs it names, or nothing.
 
@@ -120,6 +123,7 @@ class Store:
             rows: The cluster, training and round as of this version.
             blobs: (sha, bytes, kind) of files that are durable already.
             dropped: Files that are not needed any more once this is committed.
+            more: Other rows of the same transaction.
 
         Raises:
             StoreUnavailable, StoreCorrupt: As `put`.
@@ -127,7 +131,7 @@ class Store:
         # An entry needs its cluster to be stored, so the rows come first.
         writes = [upsert(row) for row in rows]
         writes += [append(str(entry["cluster_id"]), entry) for entry in entries]
-        writes += [name_blobs(blobs), drop_blobs(dropped)]
+        writes += [name_blobs(blobs), drop_blobs(dropped), *more]
         await self._run(self._write, writes, _marks(entries, rows))
 
     async def write_voters(
@@ -170,9 +174,14 @@ class Store:
         """The stored outcomes of a cluster, oldest first, and how many are damaged. Raises as `load`."""
         return await self._run(self._journal.read, lambda c: read_outcomes(c, cluster_id))
 
-    async def delete_outcomes(self, cluster_id: str) -> None:
-        """Forget the outcomes of a cluster. Raises as `put`."""
-        await self._run(self._write, [delete_outcomes(cluster_id)], [])
+    async def kept_version(self, cluster_id: str, version: int) -> StoredVersion:
+        """A version that can be put in force again. Raises `StoreCorrupt` where it cannot be read."""
+        return await self._run(self._journal.read, lambda c: read_kept(c, cluster_id, version))
+
+    async def delete_model(self, cluster_id: str) -> None:
+        """Forget the outcomes of a cluster and its former versions. Raises as `put`."""
+        writes = [delete_outcomes(cluster_id), delete_kept(cluster_id)]
+        await self._run(self._write, writes, [])
 
     async def load(self, cluster_id: str | None = None) -> Stored:
         """Read everything that is stored, or one cluster; every ledger and every row verified.

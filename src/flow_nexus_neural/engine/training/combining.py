@@ -13,7 +13,7 @@ from flow_nexus_neural.coordination.consensus.validated_selection import (
     select,
 )
 from flow_nexus_neural.engine.context import EngineContext
-from flow_nexus_neural.engine.state.network_groups import NetworkGroup
+from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.trusted_rows import TrustedRows
 from flow_nexus_neural.engine.versions.aggregate import Aggregated, aggregate
@@ -82,11 +82,13 @@ class Combiner:
         """The candidate that loses least on trusted rows, or what `auto` gives where nobody can tell."""
         if self.trusted is None or not self.trusted.enough:
             return _explained(await self._by(policy, network, updates), "too few trusted rows")
-        made = {
-            name: await self._by(candidate, network, updates)
-            for name, candidate in policy.candidates(len(updates)).items()
+        candidates = policy.candidates(len(updates))
+        bare = replace(network, state=_weights_of(network.state))
+        weights = [replace(update, state=_weights_of(update.copied)) for update in updates]
+        states = {
+            name: (await self._by(candidate, bare, weights)).state
+            for name, candidate in candidates.items()
         }
-        states = {name: candidate.state for name, candidate in made.items()}
         try:
             losses = await self.trusted.losses(network, states, self._number)
         except NoWorkers as failure:
@@ -98,7 +100,7 @@ class Combiner:
             "loss": {name: round(float(loss.mean()), DIGITS) for name, loss in losses.items()},
             "deviations": {name: _bounded(z) for name, z in found.z.items()},
         }
-        chosen = made[found.chosen]
+        chosen = await self._by(candidates[found.chosen], network, updates)
         return replace(chosen, evidence={**chosen.evidence, "selection": told})
 
     async def _trusting(self, policy: TrustedUpdate, network: NetworkGroup) -> TrustedUpdate:
@@ -124,6 +126,11 @@ class Combiner:
                 hint="see neural_cluster_status; a failed validator is replaced by neural_node_deploy",
             ) from failure
         return policy.trusting(state.arrays)
+
+
+def _weights_of(state: ModelState | None) -> ModelState | None:
+    """A state without moments: every array is combined on its own, and losses are of the weights alone."""
+    return None if state is None else replace(state, moments={})
 
 
 def _explained(made: Aggregated, why: str) -> Aggregated:

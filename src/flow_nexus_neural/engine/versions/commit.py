@@ -25,6 +25,7 @@ from flow_nexus_neural.engine.storage.rows import ClusterRow
 from flow_nexus_neural.engine.storage.version_rows import SERVER_METHOD
 from flow_nexus_neural.engine.versions.candidate import Candidate
 from flow_nexus_neural.engine.versions.judge import Judge, Verdict
+from flow_nexus_neural.engine.versions.kept import kept_rows, with_line
 from flow_nexus_neural.engine.versions.loading import catch_up, load_everywhere
 from flow_nexus_neural.kernels.decision import DecisionRule
 
@@ -136,6 +137,7 @@ async def put_in_force(
         StoreUnavailable: If it could not be stored; then nothing has changed.
     """
     state = cluster.state
+    committed = with_line(cluster, committed, entries)
 
     def row() -> ClusterRow:
         """Built at the time of writing: slots may join or leave until then."""
@@ -145,7 +147,8 @@ async def put_in_force(
         former = cluster.committed
         dropped = sorted(former.blobs - committed.blobs) if former else []
         # Durable first: a version that has answered a prediction must survive a crash.
-        await cluster.ledger.record(entries, [row, *rows], blobs=blobs, dropped=dropped)
+        more = kept_rows(cluster, committed)
+        await cluster.ledger.record(entries, [row, *rows], blobs=blobs, dropped=dropped, more=more)
         installing = state.begin_install(committed)
         # Then the nodes, into the serving copy that is not in use: predictions go on with the former version.
         try:
@@ -180,16 +183,17 @@ async def commit_bundle(
     state = cluster.state
     fields = bundle_entry(finished)
     await agree(cluster, finished.version, finished.networks, [fields])
-    roles = finished.bundle.roles.networks
+    version, roles = with_line(cluster, finished, []), finished.bundle.roles.networks
     with anyio.CancelScope(shield=True):
         await cluster.ledger.record(
             [fields],
-            [lambda: cluster_row(state, state.with_current_members(finished))],
+            [lambda: cluster_row(state, state.with_current_members(version))],
             blobs=blobs or [],
+            more=kept_rows(cluster, version),
         )
         await load_everywhere(cluster, list(roles.values()), finished.bundle.parity)
-        state.commit(finished)
-        await catch_up(cluster, roles.keys())
+        state.commit(version)
+        await catch_up(cluster, version.members.keys() | roles.keys())
     settle(cluster)
     cluster.changed()
 
