@@ -23,7 +23,7 @@ LAYERS = {"aggregator": AGGREGATOR, "validator": VALIDATOR, "parameter_server": 
 BTC, ETH = {"symbol": "BTC", "a": 1.5, "b": 0.0}, {"symbol": "ETH", "a": 1.5, "b": 0.0}
 
 
-def opposed(rows=2400, seed=4, *, shuffled=False, task="binary"):
+def opposed(rows=2000, seed=4, *, shuffled=False, task="binary"):
     """One signal on which BTC rises and ETH falls; `shuffled` labels have nothing to do with it."""
     draw = np.random.Generator(np.random.PCG64(seed))
     x = np.round(draw.standard_normal((rows, 2)), 4)
@@ -59,7 +59,7 @@ async def opposed_cluster(w, *roles, outputs=1, **more):
 
 async def trained(w, cluster, data=None, **more):
     """Train on the signal alone: which symbol a record is of, only aggregators get to know."""
-    options = {"target": "y", "features": ["a", "b"], "epochs": 3, "batch_size": 32} | more
+    options = {"target": "y", "features": ["a", "b"], "epochs": 2, "batch_size": 32} | more
     status = await w.train(cluster, opposed() if data is None else data, **options)
     assert status.training_status == "completed", status.training_error
     return status

@@ -2,6 +2,7 @@
 
 import pytest
 
+from flow_nexus_neural.engine.requests import InitRequest
 from tests.sim.stacked import BTC, ETH, opposed, opposed_cluster, trained, world
 
 
@@ -158,7 +159,8 @@ async def test_a_version_put_in_force_again_brings_its_own_aggregators_networks_
         told = await w.predict(cluster, BTC, aggregation="ensemble")
         second = await trained(w, cluster, learning_rate=0.05)
         assert second.learnt != first.learnt
-        await roll_back(w, cluster, first.model_version)
+        request = InitRequest(restore=cluster, version=first.model_version)
+        await w.engine.init_cluster(request)
         again = await w.predict(cluster, BTC, aggregation="ensemble")
         assert (again.stacker, again.prediction) == ("net", told.prediction)
         assert (await w.status(cluster)).learnt == first.learnt
