@@ -227,6 +227,7 @@ class EngineDouble:
             guarantees=GUARANTEES,
             poll_after_ms=2000,
             started_at=LONG_AGO,
+            privacy=None,
             warnings=["made up"],
         )
 
@@ -380,6 +381,7 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
             phase="rounds",
             folds=None,
             refit=None,
+            privacy=None,
             evidence=r.Evidence(
                 steps=1180, weights_digest_before="00" * 32, weights_digest_after="71" * 32
             ),

@@ -25,7 +25,7 @@ FIELDS = {
         diameter spectral_gap aggregation rebalanced advice warnings""",
     "neural_train_distributed": """success id training_id session_id job_id cluster_id status nodes_training
         participating_nodes epochs total_epochs total_rounds config dataset_info networks guarantees
-        poll_after_ms started_at warnings""",
+        poll_after_ms started_at privacy warnings""",
     "neural_cluster_status": """success id cluster_id name topology declared_topology architecture consensus
         status created_at uptime uptime_seconds active_nodes total_nodes failed_nodes training_status
         training_progress training_error training global_accuracy global_loss evaluation communication_bytes

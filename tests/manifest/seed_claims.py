@@ -2,7 +2,6 @@
 
 from tests.manifest.files import (
     ANSWER,
-    ARGS,
     AUTONOMY_LOG,
     BUILD,
     CALIBRATING,
@@ -22,6 +21,7 @@ from tests.manifest.files import (
     METRICS,
     PARTITION,
     PREDICT,
+    PRIVATE,
     README,
     RECORD,
     RECOVER,
@@ -62,11 +62,11 @@ TRAINING = (
         LIFE / "no_row_outlives_its_training_in_a_node",
         CONFINED / "a_fresh_node_cannot",
     ),
-    AI.not_built(
+    AI.held(
         "seed.claims.privacy",
-        "Training preserves privacy beyond the place of the rows, by noise or by secure aggregation.",
-        "no differential privacy and no secure aggregation",
-        ARGS / "privacy_that_does_not_exist_is_refused_and_not_ignored",
+        "Training hides each worker's rows by noise, with an epsilon that is counted and attacked.",
+        PRIVATE / "membership_inference_works_without_privacy_and_not_with_it",
+        PRIVATE / "each_round_is_charged_before_it_is_seen_and_the_reply_says_how",
         GUARANTEES / "no_adjective_replaces_a_number",
     ),
     AI.held(

@@ -164,6 +164,11 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
         "true: after the evaluation train once more, on every row, for as many rounds as were best; that"
         " model answers. Default: true for rows in time order."
     ),
+    "privacy": (
+        'Federated only: differential privacy for each worker\'s rows, like {"mode": "central_dp",'
+        ' "target_epsilon": 8} or with noise_multiplier. Also clip_norm (1), adaptive, delta (1e-5), and'
+        " max_epsilon for all private trainings on the data. Status has what it cost."
+    ),
 }
 STATUS_ARGUMENTS = _CLUSTER_ID | {
     "detail": (
@@ -243,6 +248,7 @@ TRAIN_OUTPUTS = {
     "dataset_info": "How the data was understood: rows, target, task, split.",
     "networks": "Parameters and input per group of equal workers.",
     "guarantees": _GUARANTEES,
+    "privacy": "Epsilon so far, how it is counted, and what it does not cover.",
 }
 STATUS_OUTPUTS = {
     "training_status": "none, running, completed, early_stopped, stopped or failed",

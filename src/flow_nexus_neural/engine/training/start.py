@@ -71,7 +71,10 @@ async def _recorded(cluster: LiveCluster, request: TrainRequest, prepared: Prepa
         started_at=context.timestamp(),
         request=stored_request(request),
         data=data,
-        advance=Advance(scrutiny=Scrutiny(clients=prepared.clients_of_workers())),
+        advance=Advance(
+            scrutiny=Scrutiny(clients=prepared.clients_of_workers()),
+            privacy=prepared.spent,
+        ),
         division=division_of(prepared.shards) if prepared.config.federated else None,
     )
     # Only the latest training can be resumed, so only its rows are kept.
@@ -142,5 +145,6 @@ def _report(
         guarantees=guarantees(cluster),
         poll_after_ms=FIRST_POLL_MS,
         started_at=training.started_at,
+        privacy=training.privacy(full=True),
         warnings=warnings,
     )

@@ -336,7 +336,8 @@ def _round_entry(
             "slot": update.slot,
             "incarnation": cluster.slots[update.slot].incarnation,
             "rows": update.rows,
-            "update_digest": update.digest,
+            # Of a private one it would tell whoever guesses the rows whether the guess is right.
+            "update_digest": None if training.config.privacy else update.digest,
         }
         for update in candidate.updates
         if update.slot in network.slots

@@ -14,6 +14,8 @@ from flow_nexus_neural.engine.training.roles.stacker import Stacking
 from flow_nexus_neural.engine.versions.members import Members, RoleTeacher, RoleWork
 from flow_nexus_neural.engine.versions.served import Logits
 
+PRIVATE = "the training is private, and this network would learn from rows without noise"
+
 
 @dataclass
 class RoleLearning(RoleTeacher):
@@ -21,14 +23,23 @@ class RoleLearning(RoleTeacher):
 
     Attributes:
         run: Root of every seed of the training.
+        private: Whether the training's privacy covers all that is learnt from its rows. Role networks learn from
+            rows without noise, so they learn nothing then.
     """
 
     cluster: LiveCluster
     run: tuple[int, int]
+    private: bool = False
 
     @override
     async def learn(self, members: Members) -> RoleWork:
-        return await self._stacker(members, RoleWork(members.bundle))
+        work = RoleWork(members.bundle)
+        if self.private:
+            for purpose, role in ROLE_OF.items():
+                if self.cluster.slots.of_role(role):
+                    work = self._untaught(work, purpose, PRIVATE)
+            return work
+        return await self._stacker(members, work)
 
     async def _stacker(self, members: Members, work: RoleWork) -> RoleWork:
         """Train the aggregators; let them decide `ensemble` where that is better."""
