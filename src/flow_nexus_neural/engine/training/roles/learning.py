@@ -23,7 +23,7 @@ class RoleLearning(RoleTeacher):
 
     Attributes:
         run: Root of every seed of the training.
-        private: Whether the training's privacy covers all that is learnt from its rows. Role networks learn from
+        private: Whether privacy covers all that is learnt from the training's rows. Role networks learn from
             rows without noise, so they learn nothing then.
     """
 
