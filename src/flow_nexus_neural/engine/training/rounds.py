@@ -224,12 +224,7 @@ class Rounds:
         known: Continuation,
         seen: ProofRecord,
     ) -> None:
-        """Continue rounds of a former server, which left `known` and has `seen` proofs.
-
-        Args:
-            networks: With the states from which the next round starts.
-            own_states: By network group, what each worker holds under gossip.
-        """
+        """Continue rounds of a former server: with these states, and what it left and saw of proofs."""
         self.networks = dict(networks)
         self.asked = ClientHistory.of(known.asked)
         if self._gossip is not None:

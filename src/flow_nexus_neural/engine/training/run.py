@@ -26,6 +26,7 @@ from flow_nexus_neural.engine.training.exchange import mean_loss
 from flow_nexus_neural.engine.training.preparation import Preparation
 from flow_nexus_neural.engine.training.private_sums import PrivateSums
 from flow_nexus_neural.engine.training.retraining import Retraining, planned_refit
+from flow_nexus_neural.engine.training.roles.learning import RoleLearning
 from flow_nexus_neural.engine.training.rounds import Rounds
 from flow_nexus_neural.engine.versions.candidate import Candidate
 from flow_nexus_neural.engine.versions.commit import commit_round
@@ -72,7 +73,10 @@ class TrainingRun:
             private=PrivateSums(self.cluster, self.training, settings) if settings else None,
         )
         evaluator = Evaluator(self.cluster, prepared.data.parts)
-        self._judge = Judge(evaluator, prepared.data, prepared.decision.rule)
+        roles = RoleLearning(
+            self.cluster, prepared.run, private=prepared.config.privacy is not None
+        )
+        self._judge = Judge(evaluator, prepared.data, prepared.decision.rule, roles)
         self._best: dict[str, NetworkGroup] | None = None
         self._starts: dict[str, NetworkGroup] = {}
         self._retrains = bool(prepared.data.folds) or prepared.data.refit

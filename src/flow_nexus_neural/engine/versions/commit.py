@@ -164,14 +164,15 @@ async def put_in_force(
         installing = state.begin_install(committed)
         # Then the nodes, into the serving copy that is not in use: predictions go on with the former version.
         try:
-            networks = list(installing.networks.values())
+            roles = installing.bundle.roles.networks
+            networks = [*installing.networks.values(), *roles.values()]
             await load_everywhere(cluster, networks, installing.bundle.parity)
         finally:
             # Also after a failure: the version is durable, so it is the current one whichever nodes hold it.
             state.finish_install()
             settle(cluster)
         # After the switch: slots that joined during the loading were not among those loaded above.
-        await catch_up(cluster, installing.members.keys())
+        await catch_up(cluster, installing.members.keys() | roles.keys())
         await cluster.context.delete_files(dropped)  # last, when no row names these files any more
 
 
@@ -188,33 +189,50 @@ def _dropped(
     return sorted(before - after)
 
 
-async def commit_bundle(cluster: LiveCluster, finished: CommittedVersion) -> None:
-    """Commit a version that differs from the present one only in ensemble weights and calibration.
+async def commit_bundle(
+    cluster: LiveCluster, finished: CommittedVersion, blobs: Blobs | None = None
+) -> None:
+    """Commit a version that differs from the present one only in how answers are combined and judged.
 
-    The nodes hold its weights already.
+    The workers hold its weights already; nodes of other roles get theirs, which no version in force uses.
+
+    Args:
+        cluster: Has the present version.
+        finished: The version with its complete bundle.
+        blobs: Files of the bundle's own networks.
 
     Raises:
         ConsensusUnavailable: No majority of voters has it; the former bundle stays.
         StoreUnavailable: If it could not be made durable; the former bundle stays.
     """
     state = cluster.state
-    fields: dict[str, JsonValue] = {
-        "kind": "bundle",
-        "model_version": finished.version,
-        "bundle_sha": finished.sha,
-        "digests": dict(finished.bundle.digests),
-    }
+    fields = bundle_entry(finished)
     await agree(cluster, finished.version, finished.networks, [fields])
-    version = with_line(cluster, finished, [])
+    version, roles = with_line(cluster, finished, []), finished.bundle.roles.networks
     with anyio.CancelScope(shield=True):
         await cluster.ledger.record(
             [fields],
             [lambda: cluster_row(state, state.with_current_members(version))],
+            blobs=blobs or [],
             more=kept_rows(cluster, version),
         )
+        await load_everywhere(cluster, list(roles.values()), finished.bundle.parity)
         state.commit(version)
+        await catch_up(cluster, version.members.keys() | roles.keys())
     settle(cluster)
     cluster.changed()
+
+
+def bundle_entry(finished: CommittedVersion) -> dict[str, JsonValue]:
+    """What the ledger says of a complete bundle: what answers are combined and judged with."""
+    roles = finished.bundle.roles.networks
+    return {
+        "kind": "bundle",
+        "model_version": finished.version,
+        "bundle_sha": finished.sha,
+        "digests": dict(finished.bundle.digests),
+        **({"roles": {slot: one.digest for slot, one in roles.items()}} if roles else {}),
+    }
 
 
 async def store_blobs(
