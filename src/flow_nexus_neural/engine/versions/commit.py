@@ -28,6 +28,7 @@ from flow_nexus_neural.engine.versions.candidate import Candidate
 from flow_nexus_neural.engine.versions.judge import Judge, Verdict
 from flow_nexus_neural.engine.versions.kept import kept_rows, with_line
 from flow_nexus_neural.engine.versions.loading import catch_up, load_everywhere
+from flow_nexus_neural.engine.versions.needless_files import needless_files
 from flow_nexus_neural.kernels.decision import DecisionRule
 
 Blobs = list[tuple[str, int, str]]
@@ -157,7 +158,7 @@ async def put_in_force(
         return cluster_row(state, state.with_current_members(committed))
 
     with anyio.CancelScope(shield=True):
-        dropped = _dropped(cluster, committed, advance)
+        dropped = needless_files(cluster, committed, advance)
         # Durable first: a version that has answered a prediction must survive a crash.
         more = kept_rows(cluster, committed)
         await cluster.ledger.record(entries, [row, *rows], blobs=blobs, dropped=dropped, more=more)
@@ -174,19 +175,6 @@ async def put_in_force(
         # After the switch: slots that joined during the loading were not among those loaded above.
         await catch_up(cluster, installing.members.keys() | roles.keys())
         await cluster.context.delete_files(dropped)  # last, when no row names these files any more
-
-
-def _dropped(
-    cluster: LiveCluster, committed: CommittedVersion, advance: Advance | None
-) -> list[str]:
-    """Files that nothing needs once a version is in force: no prediction and no training that goes on."""
-    former, training = cluster.committed, cluster.state.latest_training
-    before = set(former.blobs) if former else set()
-    after = set(committed.blobs)
-    if training is not None:
-        before |= training.files
-        after |= training.files_with(advance or training.advance)
-    return sorted(before - after)
 
 
 async def commit_bundle(
