@@ -140,10 +140,8 @@ async def put_in_force(
     Not interrupted by cancellation. Slots that join while it runs serve this version too.
 
     Args:
-        cluster: Gets the version.
-        committed: It.
-        entries: What the ledger says of it.
-        rows: Stored with it.
+        cluster, committed: Gets this version.
+        entries, rows: What the ledger says of it, and what is stored with it.
         blobs: (sha, bytes, kind) of the files that it names.
         advance: Of the running training, if the version is the result of a round of it.
 

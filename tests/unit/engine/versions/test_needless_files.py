@@ -20,7 +20,7 @@ async def test_what_a_running_training_goes_on_from_stays_until_its_next_round(t
         former, training = w.committed, w.cluster.state.latest_training
         bare = replace(former, networks={}, recent={}, best={}, kept=())
         assert needless_files(w.cluster, bare, None) == sorted(former.blobs)
-        kept = Continuation(own_states={"c0": sorted(former.blobs)[0]})
+        kept = Continuation(own_states={"c0": min(former.blobs)})
         training.advance = replace(training.advance, continuation=kept)
         assert needless_files(w.cluster, bare, None) == sorted(former.blobs)  # it does not run
         training.status = "running"
