@@ -137,13 +137,8 @@ async def put_in_force(
 ) -> None:
     """Make a version durable, load it into the serving nodes, and switch predictions to it.
 
-    Not interrupted by cancellation. Slots that join while it runs serve this version too.
-
-    Args:
-        cluster, committed: Gets this version.
-        entries, rows: What the ledger says of it, and what is stored with it.
-        blobs: (sha, bytes, kind) of the files that it names.
-        advance: Of the running training, if the version is the result of a round of it.
+    Not interrupted by cancellation. Slots that join while it runs serve this version too. With `advance` the
+    version is the result of a round of the running training.
 
     Raises:
         StoreUnavailable: If it could not be stored; then nothing has changed.
