@@ -248,6 +248,13 @@ class Division(Report):
     shards: list[ShardInfo]
 
 
+class Resumed(Report):
+    """How often a training went on after its server had ended, and after which round it last did."""
+
+    times: int
+    after_round: int
+
+
 class TrainingProgress(Report):
     """How far a training is.
 
@@ -278,6 +285,7 @@ class TrainingProgress(Report):
     personalisation: Personalisation | None
     folds: list[FoldScore] | None
     refit: Refit | None
+    resumed: Resumed | None
     privacy: PrivacyReport | None
     evidence: Evidence
 

@@ -135,6 +135,14 @@ async def test_connecting_leaves_every_slot_its_own_weights(tmp_path):
         assert w.committed.evaluation == evaluation is not None
 
 
+async def test_the_groups_that_are_trained_have_all_their_slots(tmp_path):
+    async with running(tmp_path, 3) as w:
+        await trained(w)
+        (shared,) = w.committed.shared_networks.values()
+        assert shared.slots == ("worker-0", "worker-1", "worker-2")
+        assert shared.digest == w.committed.networks["c0"].digest
+
+
 async def test_a_removed_slot_takes_its_own_weights_with_it(tmp_path):
     async with running(tmp_path, 3) as w:
         await trained(w)
