@@ -381,6 +381,7 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
             phase="rounds",
             folds=None,
             refit=None,
+            resumed=None,
             privacy=None,
             evidence=r.Evidence(
                 steps=1180, weights_digest_before="00" * 32, weights_digest_after="71" * 32

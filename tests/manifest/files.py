@@ -46,6 +46,9 @@ LIFETIME = TestFile("tests/fault/test_lifetime.py")
 
 # The engine.
 LIFE = TestFile("tests/sim/test_cluster_life.py")
+ADVANCE = TestFile("tests/unit/engine/state/test_advance.py")
+RESUMED = TestFile("tests/sim/test_resuming.py")
+RESUMING_KILL = TestFile("tests/fault/test_resuming_kill.py")
 DAMAGED = TestFile("tests/sim/test_damaged_state.py")
 DEPLOY = TestFile("tests/sim/test_deploying.py")
 SEVERAL = TestFile("tests/sim/test_deploying_several.py")

@@ -66,8 +66,8 @@ DEPLOY_ARGUMENTS = _CLUSTER_ID | {
     "node_type": "Another name for role; role wins if both are given.",
     "role": (
         "Default worker: trains and predicts. aggregator: learns to combine the workers, for aggregation"
-        " ensemble. validator: learns how sure decisions are, and computes evaluations. parameter_server: hub of"
-        " links, learns nothing."
+        " ensemble. validator: learns how sure decisions are, and computes evaluations. parameter_server: hub"
+        " of links, learns nothing."
     ),
     "model": (
         "Size of the default network and of the node's memory: base (up to 100,000 parameters), large"

@@ -162,13 +162,17 @@ async def bring_back(cluster: LiveCluster, request: PredictRequest) -> None:
 
     Waited for only where nobody else could answer, and no longer than the caller's own deadline.
     """
-    if not any(slot.state == "recovering" for slot in expected_slots(cluster)):
+    # Also those that somebody else starts: a training that goes on brings its nodes back too.
+    if not any(s.state == "recovering" or s.restarting.locked() for s in expected_slots(cluster)):
         return
     done = anyio.Event()
 
     async def start_them() -> None:
         try:
             await revive(cluster)
+            for slot in expected_slots(cluster):
+                async with slot.restarting:
+                    pass
         finally:
             done.set()
 

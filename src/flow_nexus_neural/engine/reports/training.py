@@ -212,6 +212,13 @@ class Division(Report):
     shards: list[ShardInfo]
 
 
+class Resumed(Report):
+    """How often a training went on after its server had ended, and after which round it last did."""
+
+    times: int
+    after_round: int
+
+
 class TrainingProgress(Report):
     """How far a training is.
 
@@ -241,6 +248,7 @@ class TrainingProgress(Report):
     phase: Phase | None
     folds: list[FoldScore] | None
     refit: Refit | None
+    resumed: Resumed | None
     privacy: PrivacyReport | None
     evidence: Evidence
 

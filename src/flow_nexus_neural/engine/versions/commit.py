@@ -16,6 +16,7 @@ from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.raft.gate import agree, settle
 from flow_nexus_neural.engine.reports import DatasetInfo, HistoryPoint
+from flow_nexus_neural.engine.state.advance import Advance
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion
@@ -27,6 +28,7 @@ from flow_nexus_neural.engine.versions.candidate import Candidate
 from flow_nexus_neural.engine.versions.judge import Judge, Verdict
 from flow_nexus_neural.engine.versions.kept import kept_rows, with_line
 from flow_nexus_neural.engine.versions.loading import catch_up, load_everywhere
+from flow_nexus_neural.engine.versions.needless_files import needless_files
 from flow_nexus_neural.kernels.decision import DecisionRule
 
 Blobs = list[tuple[str, int, str]]
@@ -88,7 +90,9 @@ async def commit_round(
     await agree(cluster, version, networks, entries)
     # Shielded: a stopped training must not leave rows in the database and the old version in memory.
     with anyio.CancelScope(shield=True):
-        await put_in_force(cluster, committed, entries, rows, blobs)
+        await put_in_force(
+            cluster, committed, entries, rows, [*blobs, *candidate.files], advance=advance
+        )
         training.commit_round(advance, point, cluster.clock() - candidate.began_s)
         cluster.changed()
     return dict(networks)
@@ -128,10 +132,13 @@ async def put_in_force(
     entries: Sequence[Mapping[str, JsonValue]],
     rows: Sequence[LateRow],
     blobs: Blobs,
+    *,
+    advance: Advance | None = None,
 ) -> None:
     """Make a version durable, load it into the serving nodes, and switch predictions to it.
 
-    Not interrupted by cancellation. Slots that join while it runs serve this version too.
+    Not interrupted by cancellation. Slots that join while it runs serve this version too. With `advance` the
+    version is the result of a round of the running training.
 
     Raises:
         StoreUnavailable: If it could not be stored; then nothing has changed.
@@ -144,8 +151,7 @@ async def put_in_force(
         return cluster_row(state, state.with_current_members(committed))
 
     with anyio.CancelScope(shield=True):
-        former = cluster.committed
-        dropped = sorted(former.blobs - committed.blobs) if former else []
+        dropped = needless_files(cluster, committed, advance)
         # Durable first: a version that has answered a prediction must survive a crash.
         more = kept_rows(cluster, committed)
         await cluster.ledger.record(entries, [row, *rows], blobs=blobs, dropped=dropped, more=more)

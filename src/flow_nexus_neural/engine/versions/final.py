@@ -60,7 +60,9 @@ async def commit_final(
     if best is not None:
         served_round = training.advance.best_round or served_round
     if best is None or not _changed(last, best):
-        bundle, found = await judge.finish(last.networks, last.bundle)
+        # Also where a former server had completed it: what is fitted is fitted to the plain answers.
+        plain = plain_bundle(last.networks, last.version, judge.rule, robust=last.bundle.robust)
+        bundle, found = await judge.finish(last.networks, plain)
         bundle, blobs = await _store_roles(cluster, last.schema, bundle)
         final = _measured(replace(last, bundle=bundle), found)
         await commit_bundle(cluster, cluster.state.with_current_members(final), blobs)

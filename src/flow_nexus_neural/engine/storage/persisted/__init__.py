@@ -51,6 +51,7 @@ from flow_nexus_neural.engine.storage.persisted.reading import (
 )
 from flow_nexus_neural.engine.storage.persisted.training_shapes import (
     StoredConfig,
+    StoredContinuation,
     StoredData,
     StoredGossip,
     StoredProgress,
@@ -73,6 +74,7 @@ __all__ = [
     "StoredCluster",
     "StoredConfig",
     "StoredConformal",
+    "StoredContinuation",
     "StoredData",
     "StoredDataset",
     "StoredFeedback",
