@@ -294,6 +294,7 @@ PREDICT_OUTPUTS = {
     "individual_predictions": "By node, for one record.",
     "weights_source": "of the nodes' weights",
     "weights_outcomes": "how many outcomes they learnt from",
+    "symbol_experts": "nodes that count twice, by symbol",
     "feedback_recorded": "outcomes kept for learning",
     "excluded_nodes": "Left out, and why.",
     "quorum": "byzantine: answers needed and got, and f that may lie; below it decision is no_quorum.",
