@@ -111,7 +111,7 @@ def test_every_value_of_an_enumeration_has_its_meaning_where_it_is_not_the_same_
                 assert value in plain or re.search(rf"\b{value}\b", text), (name, value)
 
 
-RECORDED = {"wasmOptimization", "daaEnabled", "autonomy", "template"}
+RECORDED = {"wasmOptimization", "template"}
 
 
 def test_an_argument_that_is_only_recorded_says_so(server: Served):

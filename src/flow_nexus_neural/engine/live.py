@@ -131,6 +131,7 @@ class LiveCluster:
         memory: What the nodes occupied when last looked at.
         voters: Who agrees on versions, under raft; None under every other mode, and before anybody asked.
         changes: Wakes calls that wait for a change.
+        looked: Wakes a training that waits for autonomy to have seen its last round.
         reviving: Held while slots without a process are started again.
         changing: Held while links change or a training is prepared, so that no two rest on one version.
         ending: Held while the cluster is terminated.
@@ -144,6 +145,7 @@ class LiveCluster:
     memory: MemoryReadings = field(default_factory=MemoryReadings)
     voters: Voters | None = None
     changes: Changes = field(default_factory=Changes)
+    looked: Changes = field(default_factory=Changes)
     reviving: anyio.Lock = field(default_factory=anyio.Lock)
     changing: anyio.Lock = field(default_factory=anyio.Lock)
     ending: anyio.Lock = field(default_factory=anyio.Lock)

@@ -126,14 +126,14 @@ def committed(networks, of_bundle, task="binary", **more):
     return CommittedVersion(**values | more)
 
 
-def slot(name, **more):
+def slot(name, autonomy=0.8, **more):
     role = name.rsplit("-", 1)[0]
     spec = SlotSpec(
         role=role,
         node_type=role,
         model="base",
         capabilities=("training",),
-        autonomy=0.8,
+        autonomy=autonomy,
         template="nodejs",
         layers=({"type": "dense", "units": 1},),
         layers_source="given",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pydantic import JsonValue
 
 from flow_nexus_neural.coordination.membership import count
-from flow_nexus_neural.engine.autonomy import observe as autonomy
+from flow_nexus_neural.engine.autonomy import attend as autonomy
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.guarantees import guarantees

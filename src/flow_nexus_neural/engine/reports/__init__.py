@@ -35,6 +35,7 @@ from flow_nexus_neural.engine.reports.prediction import (
     QuorumReport,
 )
 from flow_nexus_neural.engine.reports.status import (
+    AuditReport,
     ClassScore,
     Communication,
     DaaReport,
@@ -68,6 +69,7 @@ from flow_nexus_neural.engine.reports.training import (
 
 __all__ = [
     "AggregationReport",
+    "AuditReport",
     "ClassScore",
     "ClusterConfig",
     "ClusterLine",

@@ -1,6 +1,6 @@
 """What to do about nodes that cannot be asked, in words that are true for the state that each is in.
 
-A node that failed on its own stays failed until it is replaced. One whose process ended with its runtime is
+A node that failed on its own stays failed until it is replaced, or autonomy restarts it. One whose process ended with its runtime is
 being started again by itself, and one that ended with the server is started by the next call that needs it:
 to tell a caller to replace those would be to tell of work that is already under way.
 """
@@ -45,6 +45,11 @@ def failure_warnings(slots: Iterable[Slot]) -> list[str]:
     caught = _names(slot for slot in slots if slot.state == "quarantined")
     if caught:
         warnings.append(f"{caught} quarantined, see last_error; replace {REPLACE}")
+    given_up = _names(slot for slot in slots if slot.state == "failed_permanently")
+    if given_up:
+        warnings.append(
+            f"{given_up} failed too often to be restarted, see last_error; replace {REPLACE}"
+        )
     arriving = _names(slot for slot in failed if slot.arriving)
     if arriving:
         warnings.append(f"{arriving} failed; a new process is being started, wait for it")

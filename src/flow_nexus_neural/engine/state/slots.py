@@ -93,6 +93,7 @@ class Slot:
         durable: It joined once and has a row. One that never did is forgotten when its start fails.
         removal_recorded: That it was removed is durable.
         returning: Its process ended with the runtime, through no fault of its own, and is being restarted.
+        restart_due: Autonomy is going to restart it.
         rounds_done: Committed rounds that rest on an update of this slot.
         loss: Its training loss in the last of them.
         rows: Rows of its shard in the latest training.
@@ -119,6 +120,7 @@ class Slot:
     durable: bool = False
     removal_recorded: bool = False
     returning: bool = False
+    restart_due: bool = False
     parameters: int | None = None
     implied_head: bool | None = None
     rounds_done: int = 0
@@ -139,8 +141,16 @@ class Slot:
     @property
     def arriving(self) -> bool:
         """Whether it is being started, or is doubted: what becomes of it shows without anybody's request."""
-        under_way = self.returning or self.restarting.locked()
-        return under_way or self.state in ("starting", "syncing", "suspect")
+        return (
+            self.coming_back
+            or self.restarting.locked()
+            or self.state in ("starting", "syncing", "suspect")
+        )
+
+    @property
+    def coming_back(self) -> bool:
+        """Whether a process will be started for it without anybody's request."""
+        return self.returning or self.restart_due
 
     @property
     def lost(self) -> bool:
@@ -180,7 +190,7 @@ class Slot:
         """A new process is this slot's incarnation; it holds no network yet."""
         self.handle, self.built, self.served, self.offered = handle, {}, {}, _few()
         self.heard_at_s = at_s
-        self.condemned, self.conduct = False, Conduct()
+        self.condemned, self.conduct, self.restart_due = False, Conduct(), False
 
     def detach(self) -> None:
         """The process is gone."""
@@ -262,6 +272,15 @@ class Slot:
         """This process is not asked without a caller any more."""
         if self.inquired is handle:
             self.inquired = None
+
+    def await_restart(self, *, expected: bool) -> None:
+        """Note whether autonomy is going to restart it."""
+        self.restart_due = expected
+
+    def give_up(self, reason: str) -> None:
+        """It failed too often: nothing restarts it until somebody replaces it."""
+        self.note_error(reason)
+        self.move("failed_permanently")
 
     def await_return(self, *, expected: bool) -> None:
         """Note whether a lost process is being restarted without anybody's request."""

@@ -22,6 +22,7 @@ from flow_nexus_neural.engine.storage.schema import (
     RESTORE,
     TABLES,
     ClusterPart,
+    Write,
     check_tables,
     is_new,
     json_text,
@@ -34,7 +35,6 @@ from flow_nexus_neural.errors import StoreCorrupt
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Write = Callable[[sqlite3.Connection], None]
 
 
 class Journal:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from flow_nexus_neural.engine.storage.journal import Write
+from flow_nexus_neural.engine.storage.schema import Write
 from flow_nexus_neural.errors import StoreCorrupt
 from flow_nexus_neural.protocol.digest import json_digest
 from flow_nexus_neural.protocol.raft_records import LogChange, LogEntry, Records, Snapshot

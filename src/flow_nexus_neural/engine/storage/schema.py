@@ -1,7 +1,7 @@
 """The tables of the journal: their SQL, and how a row of each is laid out in columns."""
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -17,7 +17,6 @@ from flow_nexus_neural.engine.storage.rows import (
 from flow_nexus_neural.errors import StoreCorrupt
 from flow_nexus_neural.protocol.digest import canonical_json, json_digest
 
-SCHEMA_VERSION = 2
 _FIRST = """
 CREATE TABLE clusters (
     cluster_id TEXT PRIMARY KEY, name TEXT NOT NULL, created_at TEXT NOT NULL, terminated_at TEXT,
@@ -59,13 +58,24 @@ CREATE TABLE raft_log (
     PRIMARY KEY (cluster_id, voter, place)
 ) STRICT;
 """
-SCHEMA = _FIRST + _RAFT
-_UPGRADES = {1: _RAFT}
-"""What makes the tables of a journal of a version those of the next."""
+_AUDIT = """
+CREATE TABLE audit (
+    cluster_id TEXT NOT NULL REFERENCES clusters, seq INTEGER NOT NULL, sha TEXT NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (cluster_id, seq)
+) STRICT;
+"""
+_STEPS = (_FIRST, _RAFT, _AUDIT)
+"""What each version of the tables added to those of the one before."""
+SCHEMA_VERSION = len(_STEPS)
+SCHEMA = "".join(_STEPS)
 
 RESTORE = "move the state directory away or restore a copy; its checkpoints stay readable in blobs/"
 
 _CHECK_LENGTH = 16
+
+Write = Callable[[sqlite3.Connection], None]
+"""A change of rows, applied inside a transaction."""
 
 ClusterPart = ClusterRow | SlotRow | TrainingRow | HistoryRow
 """A row that belongs to one cluster."""
@@ -169,10 +179,10 @@ def upgrade_tables(connection: sqlite3.Connection) -> None:
     A journal whose tables are not those of its version is left as it is, for `check_tables` to refuse.
     """
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    while version in _UPGRADES and _definitions(connection) == _expected(version):
+    while 0 < version < SCHEMA_VERSION and _definitions(connection) == _expected(version):
         version += 1
         connection.executescript(
-            f"BEGIN IMMEDIATE; {_UPGRADES[version - 1]} PRAGMA user_version={version}; COMMIT;"
+            f"BEGIN IMMEDIATE; {_STEPS[version - 1]} PRAGMA user_version={version}; COMMIT;"
         )
 
 
@@ -210,7 +220,7 @@ def _definitions(connection: sqlite3.Connection) -> list[tuple[str, ...]]:
 def _expected(version: int = SCHEMA_VERSION) -> list[tuple[str, ...]]:
     """The tables of a version."""
     with sqlite3.connect(":memory:") as memory:
-        memory.executescript(_FIRST if version == 1 else SCHEMA)
+        memory.executescript("".join(_STEPS[:version]))
         expected = _definitions(memory)
     memory.close()
     return expected

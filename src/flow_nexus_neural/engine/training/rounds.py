@@ -146,7 +146,7 @@ class Rounds:
             except (RoundFailed, NoWorkers, QuorumLost):
                 workers = self.cluster.slots.of_role("worker")  # a round needs no other role
                 lost = self.left_out.n_failures > lost_before
-                if not any(slot.returning for slot in workers) and not (
+                if not any(slot.coming_back for slot in workers) and not (
                     lost and self._enough_left()
                 ):
                     failures += 1
@@ -350,7 +350,7 @@ class Rounds:
         await revive(cluster)
         with anyio.move_on_after(cluster.context.patience.comeback_s):
             while any(
-                slot.returning
+                slot.coming_back
                 or slot.restarting.locked()
                 or slot.state in ("recovering", "suspect")
                 for slot in cluster.slots.of_role("worker")

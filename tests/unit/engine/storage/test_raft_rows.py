@@ -112,7 +112,7 @@ def test_a_journal_of_the_version_before_gets_the_tables(tmp_path):
     Store.open(tmp_path).close()
     with sqlite3.connect(tmp_path / "state.db") as connection:
         connection.executescript(
-            "DROP TABLE raft_log; DROP TABLE raft_voters; PRAGMA user_version=1;"
+            "DROP TABLE raft_log; DROP TABLE raft_voters; DROP TABLE audit; PRAGMA user_version=1;"
         )
     connection.close()
     store = Store.open(tmp_path)
