@@ -475,6 +475,7 @@ def prediction_report(aggregation: q.Aggregation) -> r.PredictionReport:
         confidences=[0.548],
         probabilities=None,
         interval=None,
+        prediction_set=[[0, 1]],
         raw_prediction=0.5402,
         calibrated=True,
         classes=[0, 1],

@@ -33,7 +33,7 @@ FIELDS = {
         nodes guarantees exchange consensus_report daa performance wasm features model_version serving
         dataset_info history training_sessions timed_out changed poll_after_ms warnings""",
     "neural_predict_distributed": """success cluster_id prediction_id task prediction predictions confidence
-        confidences probabilities interval raw_prediction calibrated classes positive_class
+        confidences probabilities interval prediction_set raw_prediction calibrated classes positive_class
         threshold decision consensus node_agreement
         effective_ensemble_size error_correlation node_predictions individual_predictions aggregation
         aggregation_method nodes_used nodes_expected excluded_nodes quorum confidence_source stacker

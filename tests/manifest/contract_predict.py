@@ -4,6 +4,7 @@ from tests.manifest.files import (
     ANSWER,
     CALIBRATING,
     CLASS_WEIGHT,
+    CONFORMAL,
     DAMAGED,
     ENSEMBLE,
     KILL,
@@ -132,6 +133,20 @@ OF_PREDICT = (
         ANSWER / "values_have_an_interval_and_no_confidence",
         CALIBRATING / "values_get_an_interval_from_their_residuals",
         CALIBRATING / "each_way_to_combine_has_the_interval_of_its_own_residuals",
+        CONFORMAL / "intervals_and_sets_cover_what_they_promise_on_fresh_draws",
+        SERVED / "every_reported_number_is_that_of_the_replies",
+    ),
+    PREDICTION.held(
+        "contract.predict.reply.prediction_set",
+        "prediction_set has the classes of which one is right in nine of ten cases, where rows show that.",
+        ANSWER / "a_record_has_the_classes_that_may_be_right",
+        ANSWER / "a_set_is_of_what_was_scored_before_calibration_and_holds_the_decision",
+        CALIBRATING / "too_few_rows_for_the_level_give_no_sets",
+        CALIBRATING
+        / "small_data_score_sets_on_the_rows_that_chose_the_round_and_calibrate_nothing",
+        CONFORMAL / "the_rank_is_the_ceiling_in_integers",
+        CONFORMAL / "intervals_and_sets_cover_what_they_promise_on_fresh_draws",
+        SERVED / "every_reported_number_is_that_of_the_replies",
     ),
     PREDICTION.held(
         "contract.predict.reply.raw_prediction",

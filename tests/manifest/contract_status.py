@@ -21,6 +21,7 @@ from tests.manifest.files import (
     SCRUTINY,
     SERVED,
     STATUS_SIZE,
+    SURENESS,
     USE,
     WAITING,
 )
@@ -127,6 +128,8 @@ OF_STATUS = (
         "evaluation has the interval of the accuracy, the majority baseline and further measures.",
         SERVED / "every_reported_number_is_that_of_the_replies",
         MEASURED,
+        SURENESS / "the_confidence_and_the_sets_of_answers_are_measured_by_hand",
+        SURENESS / "votes_are_as_sure_as_the_mean_is_of_what_they_decided",
         SCORES / "the_wilson_interval_has_its_published_values",
         SCORES / "binary_numbers_equal_those_of_an_independent_implementation",
         SCORES / "a_regressor_is_measured_in_the_targets_own_unit",

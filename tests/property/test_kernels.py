@@ -1,4 +1,5 @@
 import math
+from fractions import Fraction
 
 import numpy as np
 from hypothesis import given, settings
@@ -7,12 +8,12 @@ from hypothesis.extra import numpy as nps
 
 from flow_nexus_neural.kernels.averaging import averaged_step, federated_average
 from flow_nexus_neural.kernels.calibration import (
-    conformal_quantile,
     fit_platt,
     fit_temperature,
     gated,
     log_loss,
 )
+from flow_nexus_neural.kernels.conformal import ConformalScores
 from flow_nexus_neural.kernels.decision import TIE, DecisionRule
 from flow_nexus_neural.kernels.ensemble import TargetScale, fuse, loss_weights
 from flow_nexus_neural.kernels.metrics import (
@@ -253,9 +254,16 @@ def test_fits_on_any_logits_end_finite_and_do_not_raise_the_loss(given_logits, s
 
 @lean
 @given(
-    nps.arrays(np.float64, st.integers(1, 60), elements=st.floats(-1e9, 1e9)), st.floats(0.01, 0.99)
+    nps.arrays(np.float64, st.integers(1, 60), elements=st.floats(-1e9, 1e9)),
+    st.fractions(Fraction(1, 100), Fraction(99, 100), max_denominator=1000),
 )
-def test_a_conformal_half_width_covers_its_share_of_the_residuals(residuals, level):
-    width = conformal_quantile(residuals, level)
-    if width is not None:
-        assert (np.abs(residuals) <= width).sum() >= (len(residuals) + 1) * level - 1e-6
+def test_a_conformal_threshold_covers_its_share_of_the_scores_and_is_the_smallest_that_does(
+    scores, level
+):
+    threshold = ConformalScores.of(scores).threshold(level)
+    needed = (len(scores) + 1) * level
+    if threshold is None:
+        assert needed > len(scores)
+    else:
+        assert (scores <= threshold).sum() >= needed
+        assert (scores < threshold).sum() < needed

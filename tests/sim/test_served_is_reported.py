@@ -97,13 +97,28 @@ def of_classes(task, mode, replies, y):
         brier = np.mean(((p - np.eye(3)[y]) ** 2).sum(axis=1))
     hits = decided == y
     if mode == "majority":  # shares of votes are no probabilities
-        return {"accuracy": hits.mean(), "log_loss": None, "brier": None, "ece": None}
+        ece = ece_of(np.array(joined(replies, "confidences")), hits)
+        return {"accuracy": hits.mean(), "log_loss": None, "brier": None, "ece": ece}
     return {
         "accuracy": hits.mean(),
         "log_loss": -np.log(p[np.arange(len(y)), y]).mean(),
         "brier": brier,
         "ece": ece_of(p[np.arange(len(y)), decided], hits),
     }
+
+
+def of_sets(replies, y):
+    """Coverage and mean size of the prediction sets."""
+    sets = joined(replies, "prediction_set")
+    inside = [label in own for label, own in zip(y.tolist(), sets, strict=True)]
+    return {"coverage": np.mean(inside), "size": np.mean([len(own) for own in sets])}
+
+
+def of_intervals(replies, y):
+    """Coverage and mean width of the intervals."""
+    held = joined(replies, "interval")
+    inside = [one.low <= value <= one.high for one, value in zip(held, y, strict=True)]
+    return {"coverage": np.mean(inside), "size": np.mean([one.high - one.low for one in held])}
 
 
 def of_values(replies, y):
@@ -143,6 +158,7 @@ async def test_every_reported_number_is_that_of_the_replies(tmp_path, task, one_
                 if task == "regression"
                 else of_classes(task, mode, replies, y)
             )
+            found |= (of_intervals if task == "regression" else of_sets)(replies, y)
             reported = evaluation.by_aggregation[mode]
             assert reported.keys() == found.keys()
             for name, value in found.items():
@@ -154,11 +170,15 @@ async def test_every_reported_number_is_that_of_the_replies(tmp_path, task, one_
                 assert replies[0].calibrated == (mode != "majority") or not one_group
                 assert_decided_at(wish, mode, replies, evaluation)
         of_default = evaluation.by_aggregation[evaluation.aggregation]
+        assert evaluation.conformal.coverage == of_default["coverage"]
+        assert evaluation.conformal.calibration_rows == 120
         default = (await w.predict(cluster, records[0])).aggregation
         assert evaluation.aggregation == default == "mean"
         if task == "regression":
             assert (evaluation.rmse, evaluation.r2) == (of_default["rmse"], of_default["r2"])
             return
+        assert evaluation.confidence.n == len(y)
+        assert evaluation.confidence.ece == pytest.approx(of_default["ece"])
         assert status.global_accuracy == of_default["accuracy"]
         assert status.global_loss == evaluation.log_loss == of_default["log_loss"]
         assert evaluation.ensemble_accuracy == evaluation.by_aggregation["ensemble"]["accuracy"]

@@ -1,4 +1,4 @@
-"""Calibration of probabilities, and prediction intervals with guaranteed coverage."""
+"""Calibration of probabilities."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -204,36 +204,6 @@ def _blocks(n: int, blocks: int) -> Iterator[tuple[Mask, Mask]]:
     block = np.arange(n) * blocks // n
     for k in range(1, blocks):
         yield block < k, block == k
-
-
-def conformal_quantile(residuals: Floats, level: float) -> float | None:
-    """Half width of an interval that covers the next target with probability >= `level`.
-
-    It is the k-th smallest absolute residual, k = ceil((n + 1) level). The coverage holds for exchangeable
-    rows.
-
-    Args:
-        residuals: [n] residuals, of either sign, of rows on which the model was not fitted.
-        level: In (0, 1).
-
-    Returns:
-        None if n is too small for the level (k > n), for example below 9 rows at 0.9.
-
-    Raises:
-        ValueError: If the level is not in (0, 1).
-
-    Source: Lei et al., "Distribution-Free Predictive Inference for Regression", JASA 2018, algorithm 2
-    (split conformal).
-    """
-    if not 0 < level < 1:
-        raise ValueError(f"level {level} is not between 0 and 1")
-    n = residuals.size
-    # Rounded first: by floating-point error (n + 1) * level may lie just above the integer that is meant,
-    # and ceil would then give the next one.
-    k = math.ceil(round((n + 1) * level, 9))
-    if n == 0 or k > n or not np.isfinite(residuals).all():
-        return None
-    return float(np.sort(np.abs(np.asarray(residuals, dtype=np.float64)).reshape(-1))[k - 1])
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:

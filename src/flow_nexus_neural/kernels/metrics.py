@@ -237,6 +237,36 @@ def area_under_curve(scores: Floats, labels: NDArray[np.integer[Any]]) -> float 
     return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
 
 
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """How well n claimed probabilities of being right agree with how often that was so.
+
+    Attributes:
+        n: Rows with a decision.
+        ece: Expected calibration error, `CALIBRATION_BINS` bins of equal width.
+        brier: Mean squared difference between the claim and 1 where it was right, else 0.
+    """
+
+    n: int
+    ece: float
+    brier: float
+
+
+def reliability(confidence: Float64s, hits: NDArray[np.bool_]) -> Reliability | None:
+    """Measure claims; None without any. A row without a decision has NaN and does not count.
+
+    Args:
+        confidence: [n] P(the decision is right).
+        hits: [n] whether it was.
+    """
+    decided = ~np.isnan(confidence)
+    claimed, right = confidence[decided], hits[decided]
+    error = expected_calibration_error(claimed, right)
+    if error is None:
+        return None
+    return Reliability(int(claimed.size), error, float(np.mean((claimed - right) ** 2)))
+
+
 def expected_calibration_error(
     confidence: Float64s, hits: NDArray[np.bool_], bins: int = CALIBRATION_BINS
 ) -> float | None:

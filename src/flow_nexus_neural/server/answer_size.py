@@ -29,6 +29,7 @@ def answer_short_enough(answer: PredictResult, *, full: bool = False) -> OnWire[
     steps: tuple[Callable[[PredictResult], Shortened | None], ...] = (
         _with_fewer_digits,
         _without_intervals,
+        _without_sets,
         _without_probabilities,
         *(reversed(by_node_or_decision) if full else by_node_or_decision),
     )
@@ -78,6 +79,12 @@ def _without_intervals(answer: PredictResult) -> Shortened | None:
     half = (answer.interval[0].high - answer.interval[0].low) / 2
     notice = f"interval was left out: it is each prediction plus and minus {half:.6g}"
     return answer.model_copy(update={"interval": None}), notice
+
+
+def _without_sets(answer: PredictResult) -> Shortened | None:
+    if answer.prediction_set is None:
+        return None
+    return answer.model_copy(update={"prediction_set": None}), "prediction_set was left out"
 
 
 def _without_probabilities(answer: PredictResult) -> Shortened | None:

@@ -271,6 +271,7 @@ PREDICT_OUTPUTS = {
     "predictions": "one per record",
     "confidence": "P(decision is right), below .5 at some thresholds",
     "interval": "90 % range; regression only.",
+    "prediction_set": "Classes that hold the right one in 9 of 10 cases.",
     "raw_prediction": "before calibration",
     "consensus": "share of expected nodes that agree",
     "node_agreement": "1 - mean pairwise difference",

@@ -86,7 +86,6 @@ def bundle(slot_weights, **more):
         "slot_weights": slot_weights,
         "weights_source": "equal",
         "calibrators": {},
-        "residual_quantiles": {},
         "residual_median": None,
         "error_correlation": None,
         "rule": MOST_PROBABLE,

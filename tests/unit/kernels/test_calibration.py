@@ -8,7 +8,6 @@ from flow_nexus_neural.errors import StoreCorrupt
 from flow_nexus_neural.kernels.calibration import (
     IDENTITY,
     Calibrator,
-    conformal_quantile,
     fit_platt,
     fit_temperature,
     gated,
@@ -165,35 +164,3 @@ def test_a_calibrator_survives_json():
 def test_a_stored_calibrator_that_is_damaged_is_refused(change):
     with pytest.raises(StoreCorrupt):
         Calibrator.from_json({**IDENTITY.to_json(), **change})
-
-
-def test_the_conformal_quantile_is_the_ranked_residual():
-    residuals = np.array([-9.0, 1.0, -2.0, 3.0, 4.0, 5.0, -6.0, 7.0, 8.0])
-    assert conformal_quantile(residuals, 0.9) == 9.0  # k = ceil(10 * .9) = 9
-    assert conformal_quantile(residuals, 0.5) == 5.0
-    assert conformal_quantile(residuals[:8], 0.9) is None  # k = 9 > 8
-    assert conformal_quantile(np.empty(0), 0.5) is None
-
-
-def test_floating_point_does_not_push_the_rank_up():
-    # (99 + 1) * .29 is 28.999999999999996 or 29.000000000000004 depending on the order of operations.
-    residuals = np.arange(1.0, 100.0)
-    assert conformal_quantile(residuals, 0.29) == 29.0
-    assert conformal_quantile(residuals, 0.57) == 57.0
-
-
-def test_conformal_intervals_cover_what_they_promise():
-    rng = np.random.default_rng(3)
-    covered = 0
-    for _ in range(400):
-        residuals = rng.standard_t(3, size=100)
-        quantile = conformal_quantile(residuals[:99], 0.9)
-        covered += abs(residuals[99]) <= quantile
-    # Binomial(400, .9) lies in 336..381 with probability 99.9 %.
-    assert 336 <= covered <= 381
-
-
-@pytest.mark.parametrize("level", [0.0, 1.0, -1.0, math.nan])
-def test_a_level_outside_the_unit_interval_is_refused(level):
-    with pytest.raises(ValueError, match="level"):
-        conformal_quantile(np.ones(5), level)

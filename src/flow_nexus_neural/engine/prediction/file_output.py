@@ -266,6 +266,7 @@ def report_of_all(
         confidences=[],
         probabilities=None,
         interval=None,
+        prediction_set=None,
         raw_prediction=None,
         calibrated=tally.calibrated and tally.batches > 0,
         classes=classes,

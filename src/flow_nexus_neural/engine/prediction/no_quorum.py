@@ -31,6 +31,7 @@ def withheld(made: PredictionReport, quorum: RobustQuorum) -> PredictionReport:
             "confidences": nothing,
             "probabilities": None,
             "interval": None,
+            "prediction_set": None,
             "raw_prediction": None,
             "calibrated": False,
             "decision": [NO_QUORUM] * len(nothing),

@@ -27,6 +27,8 @@ from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion
 from flow_nexus_neural.engine.versions.evaluation import model_warnings, positive_class
 from flow_nexus_neural.engine.versions.served import Served, serve
+from flow_nexus_neural.engine.versions.sureness import half_width, sets_of
+from flow_nexus_neural.kernels.conformal import LEVEL
 from flow_nexus_neural.kernels.decision import DecisionRule
 from flow_nexus_neural.kernels.ensemble import Fused
 from flow_nexus_neural.kernels.probabilities import EPSILON
@@ -34,7 +36,6 @@ from flow_nexus_neural.kernels.robust_fusion import UNDECIDED
 from flow_nexus_neural.vocabulary import NO_QUORUM, Label
 
 MAX_NODE_VALUES = 4000
-LEVEL = 0.9
 STALE = "answered by the last committed version, and none can follow it now"
 NODE_ANSWERS_LEFT_OUT = "node_predictions left out"
 
@@ -93,7 +94,7 @@ def report(
     made = made or served(answer)
     fused = made.final
     labels, single = _labels(answer, fused), not answer.adapted.is_list
-    confidence = _confidence(answer, _certainty(answer, fused))
+    confidence = _confidence(answer, made.certainty)
     n_used, n_expected = len(answer.logits), len(answer.slots)
     per_node, individual, node_warnings = _node_answers(answer, fused)
     decisions, quorum = _decisions(answer, fused), answer.quorum
@@ -107,6 +108,7 @@ def report(
         confidences=list(confidence),
         probabilities=_rows(fused.probabilities) if schema.task == "multiclass" else None,
         interval=_intervals(answer, fused.values),
+        prediction_set=_prediction_sets(answer, made),
         raw_prediction=_labels(answer, made.raw)[0] if single else None,
         calibrated=made.calibrated,
         classes=list(schema.classes) if schema.classes is not None else None,
@@ -199,26 +201,6 @@ def _as_measured(answer: Answer) -> bool:
     return one_model or as_committed
 
 
-def _certainty(answer: Answer, fused: Fused) -> Floats | None:
-    """P(the decision is right) per row before missing inputs count; NaN without one, None for regression.
-
-    It is the probability of the decided class, which by a threshold or by class weights need not be the most
-    probable one: then it may lie below chance. A share of votes is no probability, so a majority is as sure
-    of its decision as the mean is of it.
-    """
-    probabilities = fused.probabilities
-    if probabilities is None or fused.decisions is None:
-        return None
-    if answer.request.aggregation == "majority":
-        mean = replace(answer, request=answer.request.model_copy(update={"aggregation": "mean"}))
-        probabilities = served(mean).final.probabilities
-    if probabilities is None:
-        return None
-    chosen = np.maximum(fused.decisions, 0)[:, None]
-    certainty: Floats = np.take_along_axis(probabilities, chosen, axis=1)[:, 0]
-    return np.where(fused.decisions == UNDECIDED, np.nan, certainty)
-
-
 def _labels(answer: Answer, fused: Fused) -> list[Label | None]:
     """What `predictions` lists: P(class 1), a class label, or a value."""
     schema = answer.committed.schema
@@ -254,10 +236,23 @@ def _confidence(answer: Answer, certainty: Floats | None) -> list[float | None]:
 
 
 def _intervals(answer: Answer, values: Floats) -> list[Interval] | None:
-    half = answer.committed.bundle.residual_quantiles.get(answer.request.aggregation)
-    if answer.committed.schema.task != "regression" or half is None or not _as_measured(answer):
+    if answer.committed.schema.task != "regression" or not _as_measured(answer):
         return None
-    return [Interval(low=float(v) - half, high=float(v) + half, level=LEVEL) for v in values]
+    half = half_width(answer.committed.bundle, answer.request.aggregation)
+    if half is None:
+        return None
+    level = float(LEVEL)
+    return [Interval(low=float(v) - half, high=float(v) + half, level=level) for v in values]
+
+
+def _prediction_sets(answer: Answer, made: Served) -> list[list[Label]] | None:
+    classes = answer.committed.schema.classes
+    if classes is None or not _as_measured(answer):
+        return None
+    sets = sets_of(answer.committed.bundle, answer.request.aggregation, made)
+    if sets is None:
+        return None
+    return [[classes[index] for index in np.flatnonzero(row)] for row in sets]
 
 
 def _node_answers(

@@ -106,6 +106,9 @@ class QuorumReport(Report):
 class PredictionReport(Report):
     """An answer of the serving nodes; all numbers belong to one bundle.
 
+    `prediction_set` has, per record, the classes that hold the right one with a probability of 0.9, as
+    `interval` does for values; None where too few rows could show that, or the answer is another mix of
+    models than was measured.
     `output` is None unless the answers went into a file; the lists are empty then. `quorum` is None where the
     model's answers are combined as those of honest nodes. `stale` says that no later version can be committed
     now, for want of a majority of voters.
@@ -120,6 +123,7 @@ class PredictionReport(Report):
     confidences: list[float | None]
     probabilities: list[list[float]] | None
     interval: list[Interval] | None
+    prediction_set: list[list[Label]] | None
     raw_prediction: Label | None
     calibrated: bool
     classes: list[Label] | None

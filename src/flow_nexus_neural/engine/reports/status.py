@@ -34,6 +34,32 @@ class ClassScore(Report):
     f1: float | None
 
 
+class ConfidenceScore(Report):
+    """Whether `confidence` is what it says: P(the decision is right), on n test rows.
+
+    `ece` is the expected calibration error by `definition`, and `brier` the mean squared difference between
+    the confidence and whether the decision was right.
+    """
+
+    n: int
+    bins: int
+    definition: str
+    ece: float
+    brier: float
+
+
+class ConformalScore(Report):
+    """Whether prediction sets or intervals of `level` hold what they promise, on the test rows.
+
+    `mean_size` is in classes, or the width of the interval. `calibration_rows` are those they rest on.
+    """
+
+    level: float
+    coverage: float
+    mean_size: float | None
+    calibration_rows: int
+
+
 class Evaluation(Report):
     """What the committed model serves for rows that no node trained on, beside the baselines.
 
@@ -55,6 +81,8 @@ class Evaluation(Report):
     brier: float | None
     log_loss: float | None
     ece: float | None
+    confidence: ConfidenceScore | None = None
+    conformal: ConformalScore | None = None
     confusion: list[list[int]] | None
     per_class: list[ClassScore] | None
     directional_accuracy: float | None

@@ -14,6 +14,7 @@ from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.reports import DatasetInfo, Evaluation
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.kernels.calibration import Calibrator
+from flow_nexus_neural.kernels.conformal import ConformalScores
 from flow_nexus_neural.kernels.decision import DecisionRule
 from flow_nexus_neural.protocol.digest import json_digest
 
@@ -29,7 +30,10 @@ class Bundle:
         slot_weights: Weight per slot for `weighted` and `ensemble`; they sum to 1.
         weights_source: `validation loss` or `equal`.
         calibrators: Per aggregation mode; a mode without one reports uncalibrated values.
-        residual_quantiles: 90 % quantile of absolute errors on calibration rows, per mode (regression).
+        conformal: How far from the truth the answers to calibration rows were, per mode; none where the data
+            have too few rows for it.
+        conformal_part: The part that these rows are of: `calib`, or `select`, by which the best round was
+            chosen, so that what they say is a little too good.
         residual_median: Median of them for `weighted`, the tolerance of agreement (regression).
         error_correlation: Mean pairwise correlation of the slots' errors on calibration rows.
         rule: Which class probabilities decide, and what the classes counted in the training.
@@ -42,11 +46,12 @@ class Bundle:
     slot_weights: Mapping[str, float]
     weights_source: str
     calibrators: Mapping[str, Calibrator]
-    residual_quantiles: Mapping[str, float]
     residual_median: float | None
     error_correlation: float | None
     rule: DecisionRule
     robust: bool = False
+    conformal: Mapping[str, ConformalScores] = field(default_factory=dict)
+    conformal_part: str | None = None
 
     @property
     def content(self) -> dict[str, JsonValue]:
@@ -58,7 +63,8 @@ class Bundle:
             "slot_weights": dict(self.slot_weights),
             "weights_source": self.weights_source,
             "calibrators": {mode: c.to_json() for mode, c in self.calibrators.items()},
-            "residual_quantiles": dict(self.residual_quantiles),
+            "conformal": {mode: scores.to_json() for mode, scores in self.conformal.items()},
+            "conformal_part": self.conformal_part,
             "residual_median": self.residual_median,
             "error_correlation": self.error_correlation,
             "threshold": self.rule.threshold,

@@ -20,6 +20,7 @@ from flow_nexus_neural.engine.storage import persisted
 from flow_nexus_neural.engine.storage.checkpoints import CheckpointFiles
 from flow_nexus_neural.errors import StoreCorrupt
 from flow_nexus_neural.kernels.calibration import Calibrator
+from flow_nexus_neural.kernels.conformal import ConformalScores
 from flow_nexus_neural.kernels.decision import DecisionRule
 from flow_nexus_neural.protocol.model_state import MOMENTS
 from flow_nexus_neural.protocol.plan import NetworkPlan
@@ -155,12 +156,16 @@ def _stored_bundle(bundle: Bundle) -> persisted.StoredBundle:
         slot_weights=dict(bundle.slot_weights),
         weights_source=bundle.weights_source,
         calibrators={mode: c.to_json() for mode, c in bundle.calibrators.items()},
-        residual_quantiles=dict(bundle.residual_quantiles),
         residual_median=bundle.residual_median,
         error_correlation=bundle.error_correlation,
         threshold=bundle.rule.threshold,
         class_weight=bundle.rule.class_weight,
         robust=bundle.robust,
+        conformal={
+            mode: persisted.StoredConformal.model_validate(scores.to_json())
+            for mode, scores in bundle.conformal.items()
+        },
+        conformal_part=bundle.conformal_part,
     )
 
 
@@ -168,7 +173,12 @@ def _bundle(stored: persisted.StoredBundle) -> Bundle:
     calibrators = {mode: Calibrator.from_json(c) for mode, c in stored.calibrators.items()}
     values = dict(stored)
     rule = DecisionRule(values.pop("threshold"), values.pop("class_weight"))
-    return Bundle(**{**values, "calibrators": calibrators, "rule": rule})
+    conformal = {
+        mode: ConformalScores(own.n, own.ranks, own.scores)
+        for mode, own in stored.conformal.items()
+    }
+    read = {"calibrators": calibrators, "rule": rule, "conformal": conformal}
+    return Bundle(**{**values, **read})
 
 
 def _schema(stored: Mapping[str, JsonValue]) -> DataSchema:

@@ -1,4 +1,4 @@
-"""Ensemble weights, calibration and intervals of a final model, fitted on rows reserved for that."""
+"""Ensemble weights, calibration, sets and intervals of a final model, fitted on rows reserved for that."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,23 +10,23 @@ from flow_nexus_neural.data.prepare import Rows
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.state.version import Bundle
 from flow_nexus_neural.engine.versions.evaluation import measure
-from flow_nexus_neural.engine.versions.served import Logits, serve, serve_groups
+from flow_nexus_neural.engine.versions.served import Logits, Served, serve, serve_groups
+from flow_nexus_neural.engine.versions.sureness import conformal_scores, in_units
 from flow_nexus_neural.kernels.calibration import (
     IDENTITY,
     Calibrator,
-    conformal_quantile,
     fit_platt,
     fit_temperature,
     gated,
 )
-from flow_nexus_neural.kernels.ensemble import Fused, loss_weights
+from flow_nexus_neural.kernels.ensemble import loss_weights
 from flow_nexus_neural.kernels.probabilities import class_logits
-from flow_nexus_neural.vocabulary import Aggregation
+from flow_nexus_neural.vocabulary import AGGREGATIONS, Aggregation
 
 CALIBRATED_MODES: tuple[Aggregation, ...] = ("mean", "weighted", "ensemble")
 """Aggregations that give probabilities; `majority` gives shares of votes, which are not calibrated."""
-INTERVAL_MODES: tuple[Aggregation, ...] = (*CALIBRATED_MODES, "majority")
-LEVEL = 0.9
+CONFORMAL_PARTS = ("calib", "select")
+"""Where rows that score sets and intervals are taken from: the first of these parts that has any."""
 
 
 def calibrated_bundle(
@@ -36,49 +36,41 @@ def calibrated_bundle(
     logits: Mapping[str, Mapping[str, Logits]],
     parts: Mapping[str, Rows],
 ) -> Bundle:
-    """Add ensemble weights, calibration and intervals to a bundle.
+    """Add ensemble weights, calibration, prediction sets and intervals to a bundle.
+
+    Small data have no `calib` rows. Sets and intervals are then scored on `select` rows, by which no more
+    than the round was chosen; what they cover on test rows is reported.
 
     Args:
         bundle: With equal weights and without calibration.
         schema: Schema of the data.
         slots: Network group of every slot, in slot order.
-        logits: Outputs per network group and part; `meta` and `calib` may be missing for small data.
+        logits: Outputs per network group and part; `meta` and `calib` are missing for small data.
         parts: The rows of the parts.
     """
     weights, source = _weights(bundle, schema, slots, logits, parts["meta"])
     weighted = replace(
         bundle, slot_weights=dict(zip(slots, weights, strict=True)), weights_source=source
     )
-    rows = parts["calib"]
-    if not len(rows.y):
+    part = next((name for name in CONFORMAL_PARTS if name in parts and len(parts[name])), None)
+    if part is None:
         return weighted
-    on_calib = {key: outputs["calib"] for key, outputs in logits.items()}
-    raw = {
-        mode: serve_groups(weighted, schema, mode, on_calib, slots).raw for mode in INTERVAL_MODES
-    }
-    errors = _node_errors(schema, weighted, on_calib, slots, rows)
-    measured = replace(weighted, error_correlation=_error_correlation(errors))
+    rows, outputs = parts[part], {key: of_parts[part] for key, of_parts in logits.items()}
+    made = {mode: serve_groups(weighted, schema, mode, outputs, slots) for mode in AGGREGATIONS}
+    scores = conformal_scores(schema, made, rows)
+    scored = replace(weighted, conformal=scores, conformal_part=part if scores else None)
+    if part != "calib":
+        return scored
+    errors = _node_errors(schema, scored, outputs, slots, rows)
+    measured = replace(scored, error_correlation=_error_correlation(errors))
     if schema.task == "regression":
-        return _with_intervals(measured, schema, raw, rows)
-    return _with_calibrators(measured, schema, raw, rows)
-
-
-def _with_intervals(
-    bundle: Bundle, schema: DataSchema, raw: Mapping[Aggregation, Fused], rows: Rows
-) -> Bundle:
-    """Conformal quantiles of the absolute errors, for each aggregation."""
-    target = rows.y * schema.target_sd + schema.target_mean
-    residuals = {mode: np.abs(answers.values - target) for mode, answers in raw.items()}
-    quantiles = {mode: conformal_quantile(found, LEVEL) for mode, found in residuals.items()}
-    return replace(
-        bundle,
-        residual_quantiles={mode: q for mode, q in quantiles.items() if q is not None},
-        residual_median=float(np.median(residuals["weighted"])),
-    )
+        residuals = np.abs(made["weighted"].raw.values - in_units(schema, rows))
+        return replace(measured, residual_median=float(np.median(residuals)))
+    return _with_calibrators(measured, schema, made, rows)
 
 
 def _with_calibrators(
-    bundle: Bundle, schema: DataSchema, raw: Mapping[Aggregation, Fused], rows: Rows
+    bundle: Bundle, schema: DataSchema, made: Mapping[Aggregation, Served], rows: Rows
 ) -> Bundle:
     """A calibrator for each aggregation with probabilities whose log loss it lowers."""
     labels = rows.y.astype(np.int64)
@@ -88,7 +80,7 @@ def _with_calibrators(
     fit = fit_platt if has_offset else fit_temperature
     calibrators: dict[str, Calibrator] = {}
     for mode in CALIBRATED_MODES:
-        probabilities = raw[mode].probabilities
+        probabilities = made[mode].raw.probabilities
         if probabilities is None:
             continue
         logits = class_logits(probabilities)
@@ -109,7 +101,7 @@ def _node_errors(
     outputs = np.stack([np.asarray(on_calib[key], np.float64) for key in slots.values()])
     answers = serve(bundle, schema, "mean", outputs, [1.0] * len(slots)).raw
     if answers.node_decisions is None:
-        return answers.node_values - (rows.y * schema.target_sd + schema.target_mean)
+        return answers.node_values - in_units(schema, rows)
     wrong: NDArray[np.float64] = (answers.node_decisions != rows.y.astype(np.int64)).astype(float)
     return wrong
 

@@ -269,7 +269,6 @@ def plain_bundle(
         slot_weights={slot: 1.0 / len(slots) for slot in slots},
         weights_source="equal",
         calibrators={},
-        residual_quantiles={},
         residual_median=None,
         error_correlation=None,
         rule=rule,

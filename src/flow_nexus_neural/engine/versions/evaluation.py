@@ -21,6 +21,7 @@ from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.engine.versions.loading import share_weights
 from flow_nexus_neural.engine.versions.served import Logits
+from flow_nexus_neural.engine.versions.sureness import Sureness
 from flow_nexus_neural.errors import NodeError, NoWorkers, UpdateRejected
 from flow_nexus_neural.kernels.baselines import (
     Compared,
@@ -206,6 +207,7 @@ def report(
     schema: DataSchema,
     measured: Mapping[Aggregation, Metrics],
     *,
+    sureness: Mapping[Aggregation, Sureness],
     description: Description,
     rule: DecisionRule,
     compared: Compared | None = None,
@@ -215,6 +217,7 @@ def report(
     Args:
         schema: Schema of the data.
         measured: Metrics of the predictions of these rows by aggregation; the default one must be among them.
+        sureness: How sure these predictions were, by the same aggregations.
         description: Description of the data.
         rule: By which classes were decided.
         compared: Baselines on the same rows; None if not computed.
@@ -225,10 +228,14 @@ def report(
     known = {
         **_of_task(schema, served),
         **_of_decision(schema, rule),
+        **sureness[DEFAULT_AGGREGATION].of_report,
         "test_rows": served.n,
         "data_source": "synthetic" if description.synthetic else bundled,
         "aggregation": DEFAULT_AGGREGATION,
-        "by_aggregation": {mode: _short(mode, found) for mode, found in measured.items()},
+        "by_aggregation": {
+            mode: {**_short(mode, found), **sureness[mode].in_short(mode)}
+            for mode, found in measured.items()
+        },
         "ensemble_accuracy": score(ensemble).accuracy if ensemble else None,
         "baselines": dict(compared.values) if compared else None,
         "best_baseline": compared.best if compared else None,

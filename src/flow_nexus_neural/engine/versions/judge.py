@@ -20,10 +20,10 @@ from flow_nexus_neural.engine.versions.evaluation import (
     report,
     score,
 )
-from flow_nexus_neural.engine.versions.served import Logits, serve_groups
+from flow_nexus_neural.engine.versions.served import Logits, Served, serve_groups
+from flow_nexus_neural.engine.versions.sureness import sureness
 from flow_nexus_neural.errors import RoundFailed
 from flow_nexus_neural.kernels.decision import DecisionRule
-from flow_nexus_neural.kernels.ensemble import Fused
 from flow_nexus_neural.vocabulary import AGGREGATIONS, DEFAULT_AGGREGATION, Aggregation
 
 
@@ -111,7 +111,7 @@ class Judge:
         bundle: Bundle,
         logits: Mapping[str, Mapping[str, Logits]],
     ) -> Score:
-        answers = self._answers(networks, bundle, logits, "select", DEFAULT_AGGREGATION)
+        answers = self._served(networks, bundle, logits, "select", DEFAULT_AGGREGATION).final
         rows = self.data.parts["select"]
         by_client = median_score(self.schema, answers, rows) if bundle.robust else None
         return by_client or score(measure(self.schema, answers, rows))
@@ -125,7 +125,8 @@ class Judge:
             RoundFailed: If its outputs are not finite.
             NoWorkers: If no node is left to compute them.
         """
-        logits = await self._infer(networks, ("meta", "calib", "test"))
+        fitted = "calib" if len(self.data.parts["calib"]) else "select"
+        logits = await self._infer(networks, ("meta", fitted, "test"))
         return await self.evaluator.cluster.context.offload(
             self._finished, networks, bundle, logits
         )
@@ -155,10 +156,8 @@ class Judge:
         compared: bool = False,
     ) -> Verdict:
         test = self.data.parts["test"]
-        measured = {
-            mode: measure(self.schema, self._answers(networks, bundle, logits, "test", mode), test)
-            for mode in modes
-        }
+        made = {mode: self._served(networks, bundle, logits, "test", mode) for mode in modes}
+        measured = {mode: measure(self.schema, own.final, test) for mode, own in made.items()}
         served = measured[DEFAULT_AGGREGATION]
         return Verdict(
             validation=validation,
@@ -166,23 +165,27 @@ class Judge:
             evaluation=report(
                 self.schema,
                 measured,
+                sureness={
+                    mode: sureness(bundle, self.schema, mode, own, test)
+                    for mode, own in made.items()
+                },
                 description=self.data.description,
                 rule=bundle.rule,
                 compared=compare(self.schema, served, self.data.parts) if compared else None,
             ),
         )
 
-    def _answers(
+    def _served(
         self,
         networks: Mapping[str, NetworkGroup],
         bundle: Bundle,
         logits: Mapping[str, Mapping[str, Logits]],
         part: str,
         mode: Aggregation,
-    ) -> Fused:
+    ) -> Served:
         """The predictions of the rows of a part."""
         of_part = {key: outputs[part] for key, outputs in logits.items()}
-        return serve_groups(bundle, self.schema, mode, of_part, slot_networks(networks)).final
+        return serve_groups(bundle, self.schema, mode, of_part, slot_networks(networks))
 
     async def _infer(
         self, networks: Mapping[str, NetworkGroup], parts: Sequence[str]

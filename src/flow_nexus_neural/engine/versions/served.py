@@ -14,6 +14,7 @@ from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.state.version import Bundle
 from flow_nexus_neural.kernels.class_weight import without_class_weight
 from flow_nexus_neural.kernels.ensemble import Fused, TargetScale, calibrate, fuse
+from flow_nexus_neural.kernels.robust_fusion import UNDECIDED
 from flow_nexus_neural.vocabulary import Aggregation
 
 Logits = NDArray[np.float32]
@@ -26,15 +27,35 @@ class Served:
     Attributes:
         raw: The combined outputs of the slots, without the class weights of the training.
         final: After calibration; the same object if the version has no calibrator for the aggregation.
+        mean: The mean of the same answers, where votes were counted: shares of votes are no probabilities.
     """
 
     raw: Fused
     final: Fused
+    mean: "Served | None" = None
 
     @property
     def calibrated(self) -> bool:
         """Whether calibration was applied."""
         return self.final is not self.raw
+
+    @property
+    def chances(self) -> "Served":
+        """The combination whose probabilities say how sure these decisions are."""
+        return self.mean or self
+
+    @property
+    def certainty(self) -> NDArray[np.float64] | None:
+        """[R] P(the decision is right); NaN without a decision, None for regression.
+
+        It is the probability of the decided class, which by a threshold or by class weights need not be the
+        most probable one: then it may lie below chance.
+        """
+        decisions, p = self.final.decisions, self.chances.final.probabilities
+        if decisions is None or p is None:
+            return None
+        chosen = np.take_along_axis(p, np.maximum(decisions, 0)[:, None], axis=1)[:, 0]
+        return np.where(decisions == UNDECIDED, np.nan, chosen)
 
 
 def serve(  # noqa: PLR0913 - what answered, beside what was asked
@@ -73,6 +94,17 @@ def serve(  # noqa: PLR0913 - what answered, beside what was asked
         if bundle.robust
         else 0,
     )
+    if aggregation == "majority" and raw.probabilities is not None:
+        mean = serve(
+            bundle,
+            schema,
+            "mean",
+            logits,
+            weights,
+            expected_weight=expected_weight,
+            n_expected=n_expected,
+        )
+        return Served(raw, raw, mean)
     calibrator = bundle.calibrators.get(aggregation)
     if calibrator is None or raw.probabilities is None:
         return Served(raw, raw)

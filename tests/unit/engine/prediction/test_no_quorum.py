@@ -8,6 +8,7 @@ import pytest
 from flow_nexus_neural.coordination.quorum import RobustQuorum
 from flow_nexus_neural.engine.prediction.no_quorum import quorum_report, split_votes
 from flow_nexus_neural.kernels.calibration import Calibrator
+from flow_nexus_neural.kernels.conformal import ConformalScores
 from flow_nexus_neural.server.rounding import wire_json
 from tests.unit.engine.prediction.test_reply import adapted, answer, binary
 
@@ -57,7 +58,10 @@ def test_with_too_few_answers_nothing_is_decided_and_nothing_is_certain(mode, is
 
 def test_values_without_a_quorum_have_no_interval_either():
     made = voted(
-        [[[1.0]], [[2.0]]], task="regression", n_expected=4, residual_quantiles={"mean": 1}
+        [[[1.0]], [[2.0]]],
+        task="regression",
+        n_expected=4,
+        conformal={"mean": ConformalScores(9, (9,), (1.0,))},
     )
     assert (made.prediction, made.interval, made.decision) == (None, None, ["no_quorum"])
 

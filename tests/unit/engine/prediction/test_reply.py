@@ -9,6 +9,7 @@ from flow_nexus_neural.data.schema import Adapted
 from flow_nexus_neural.engine.prediction.reply import Answer, report
 from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.kernels.calibration import Calibrator
+from flow_nexus_neural.kernels.conformal import ConformalScores
 from flow_nexus_neural.kernels.decision import DecisionRule
 from tests.unit.engine.building import bundle, committed, network, slot
 
@@ -193,6 +194,8 @@ def test_a_calibrator_belongs_to_its_mode():
     assert not answer(binary(0.9, 0.9), "weighted", calibrators=calibrators).calibrated
 
 
+HALF = ConformalScores(9, (9,), (1.5,))
+LEAST = ConformalScores(9, (9,), (-0.1,))
 CALIBRATORS = {"weighted": Calibrator("platt", 0.5, 0.25)}
 
 
@@ -204,13 +207,15 @@ def test_a_mix_of_models_that_was_not_measured_is_neither_calibrated_nor_given_a
             "weighted",
             task,
             calibrators=CALIBRATORS,
-            residual_quantiles={"weighted": 1.5},
+            conformal={"weighted": HALF if task == "regression" else LEAST},
             **others,
         )
 
     values = [[[1.0]], [[2.0]]]
     assert whole(binary(0.9, 0.9), "binary", mixed=True).calibrated
     assert not whole(binary(0.9, 0.9), "binary", mixed=True, **more).calibrated
+    assert whole(binary(0.9, 0.9), "binary", mixed=True).prediction_set is not None
+    assert whole(binary(0.9, 0.9), "binary", mixed=True, **more).prediction_set is None
     assert whole(values, "regression", mixed=True).interval is not None
     assert whole(values, "regression", mixed=True, **more).interval is None
     # One model gives one answer, however it is counted.
@@ -229,11 +234,34 @@ def test_classes_are_answered_by_label_with_all_probabilities():
     assert made.confidence == pytest.approx(0.4)
 
 
+def test_a_record_has_the_classes_that_may_be_right():
+    logs = [[np.log([0.7, 0.2, 0.1])], [np.log([0.1, 0.5, 0.4])]]  # 0.4, 0.35, 0.25 on the mean
+    for least, expected in ((0.25, ["a", "b", "c"]), (0.3, ["a", "b"]), (0.9, ["a"])):
+        scores = {mode: ConformalScores(9, (9,), (-least,)) for mode in ("mean", "majority")}
+        made = answer(logs, task="multiclass", conformal=scores)
+        assert made.prediction_set == [expected]
+        assert made.interval is None
+        # Votes are no probabilities: the set is that of the mean, and what the votes decided.
+        assert answer(logs, "majority", "multiclass", conformal=scores).prediction_set == [expected]
+    assert answer(logs, task="multiclass").prediction_set is None
+
+
+def test_a_set_is_of_what_was_scored_before_calibration_and_holds_the_decision():
+    # Scored at .6 and .4, of which the first is enough; calibrated, the other class is decided.
+    made = answer(
+        binary(0.6, 0.6),
+        calibrators={"mean": Calibrator("platt", 1.0, -1.0)},
+        conformal={"mean": ConformalScores(9, (9,), (-0.5,))},
+    )
+    assert made.decision == ["0"]
+    assert made.prediction_set == [[0, 1]]
+
+
 def test_values_have_an_interval_and_no_confidence():
     made = answer(
         [[[1.0]], [[2.0]], [[4.5]]],
         task="regression",
-        residual_quantiles={"mean": 1.5},
+        conformal={"mean": HALF},
         residual_median=0.5,
         error_correlation=0.4,
     )

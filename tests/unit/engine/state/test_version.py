@@ -7,6 +7,7 @@ import pytest
 
 from flow_nexus_neural.engine.state.version import model_digest
 from flow_nexus_neural.kernels.calibration import Calibrator
+from flow_nexus_neural.kernels.conformal import ConformalScores
 from tests.unit.engine.building import bundle, committed, network, plan, state
 
 
@@ -18,7 +19,7 @@ def test_the_bundle_is_named_by_what_shapes_an_answer_and_nothing_else():
         {"digests": {"c0": "d1"}},
         {"slot_weights": {"worker-0": 0.5}},
         {"calibrators": {"mean": Calibrator("temperature", 2.0, 0.0)}},
-        {"residual_quantiles": {"mean": 1.0}},
+        {"conformal": {"mean": ConformalScores(9, (9,), (1.0,))}},
     ):
         assert replace(one, **change).content != one.content
 

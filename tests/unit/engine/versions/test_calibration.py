@@ -5,7 +5,8 @@ import pytest
 
 from flow_nexus_neural.data.prepare import Rows
 from flow_nexus_neural.engine.versions.calibration import calibrated_bundle
-from flow_nexus_neural.kernels.calibration import conformal_quantile, log_loss
+from flow_nexus_neural.kernels.calibration import log_loss
+from flow_nexus_neural.kernels.conformal import ConformalScores
 from flow_nexus_neural.kernels.ensemble import loss_weights
 from tests.unit.engine.building import bundle, schema
 
@@ -111,10 +112,12 @@ def test_values_get_an_interval_from_their_residuals():
         plain(), schema("regression"), SLOTS, both, {"meta": EMPTY, "calib": rows(y.astype("f4"))}
     )
     in_units = np.abs((outputs[:, 0] - y.astype("f4")) * 2.0)
-    quantile = pytest.approx(conformal_quantile(in_units, 0.9), rel=1e-5)
-    assert found.residual_quantiles == dict.fromkeys(
-        ("mean", "weighted", "ensemble", "majority"), quantile
-    )
+    assert set(found.conformal) == {"mean", "weighted", "ensemble", "majority"}
+    half = ConformalScores.of(in_units).threshold()
+    for scores in found.conformal.values():
+        assert scores.n == 199
+        assert scores.threshold() == pytest.approx(half, rel=1e-5)
+    assert found.conformal_part == "calib"
     assert found.residual_median == pytest.approx(np.median(in_units), rel=1e-5)
     assert found.calibrators == {}
 
@@ -128,9 +131,31 @@ def test_each_way_to_combine_has_the_interval_of_its_own_residuals():
     of = dict.fromkeys(PARTS, rows(y.astype("f4")))
     found = calibrated_bundle(plain(), schema("regression"), SLOTS, logits, of)
     good, bad = (logits[key]["calib"][:, 0] for key in ("c0", "c1"))
-    middle = conformal_quantile(2.0 * ((good + bad) / 2 - y), 0.9)
-    assert found.residual_quantiles["mean"] == pytest.approx(middle, rel=1e-4)
-    assert found.residual_quantiles["weighted"] < 0.5 * middle
+    middle = ConformalScores.of(np.abs(2.0 * ((good + bad) / 2 - y))).threshold()
+    assert found.conformal["mean"].threshold() == pytest.approx(middle, rel=1e-4)
+    assert found.conformal["weighted"].threshold() < 0.5 * middle
+
+
+@pytest.mark.parametrize(("rows_of_part", "known"), [(8, False), (9, True)])
+def test_too_few_rows_for_the_level_give_no_sets(rows_of_part, known):
+    logits, y = overconfident(rows_of_part, 1.0, 7)
+    both = {"c0": {"calib": logits}, "c1": {"calib": logits}}
+    found = calibrated_bundle(plain(), schema(), SLOTS, both, {"meta": EMPTY, "calib": rows(y)})
+    assert bool(found.conformal) is known
+    assert found.conformal_part == ("calib" if known else None)
+
+
+def test_small_data_score_sets_on_the_rows_that_chose_the_round_and_calibrate_nothing():
+    logits, y = overconfident(300, 4.0, 7)
+    both = {"c0": {"select": logits}, "c1": {"select": logits}}
+    parts = {"meta": EMPTY, "calib": EMPTY, "select": rows(y)}
+    found = calibrated_bundle(plain(), schema(), SLOTS, both, parts)
+    assert found.conformal_part == "select"
+    p = 1 / (1 + np.exp(-logits[:, 0].astype(float)))
+    right = np.where(y > 0.5, p, 1 - p)
+    least = -found.conformal["mean"].threshold()
+    assert least == pytest.approx(np.sort(right)[::-1][271 - 1])  # ceil(301 * 9 / 10)
+    assert (found.calibrators, found.residual_median, found.error_correlation) == ({}, None, None)
 
 
 def test_values_that_err_alike_are_known_to():

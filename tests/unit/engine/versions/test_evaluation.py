@@ -6,6 +6,7 @@ import pytest
 from flow_nexus_neural.data.prepare import DataRequest, prepare
 from flow_nexus_neural.engine.versions.evaluation import baseline_warnings, compare, measure, report
 from flow_nexus_neural.engine.versions.served import serve_groups
+from flow_nexus_neural.engine.versions.sureness import Sureness
 from flow_nexus_neural.kernels.decision import MOST_PROBABLE, DecisionRule
 from flow_nexus_neural.settings import Settings
 from tests.unit.engine.building import bundle
@@ -23,7 +24,13 @@ def test_rows_are_the_users_only_when_the_user_gave_them(dataset, source, tmp_pa
     outputs = {"c0": np.zeros((len(test.y), data.schema.n_outputs), "f4")}
     answers = serve_groups(bundle({"worker-0": 1.0}), data.schema, "mean", outputs, {}).final
     found = measure(data.schema, answers, test)
-    made = report(data.schema, {"mean": found}, description=data.description, rule=MOST_PROBABLE)
+    made = report(
+        data.schema,
+        {"mean": found},
+        sureness={"mean": Sureness(None)},
+        description=data.description,
+        rule=MOST_PROBABLE,
+    )
     assert made.data_source == source
     assert made.test_rows == len(test.y)
 
@@ -38,7 +45,12 @@ def evaluated(rule, tmp_path, positive=None):
     found = measure(data.schema, answers, data.parts["test"])
     compared = compare(data.schema, found, data.parts)
     return report(
-        data.schema, {"mean": found}, description=data.description, rule=rule, compared=compared
+        data.schema,
+        {"mean": found},
+        sureness={"mean": Sureness(None)},
+        description=data.description,
+        rule=rule,
+        compared=compared,
     )
 
 

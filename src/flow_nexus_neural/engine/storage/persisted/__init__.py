@@ -24,6 +24,7 @@ from flow_nexus_neural.engine.storage.persisted.base import (
 from flow_nexus_neural.engine.storage.persisted.cluster_shapes import (
     StoredBundle,
     StoredCluster,
+    StoredConformal,
     StoredDataset,
     StoredFinal,
     StoredNetwork,
@@ -62,6 +63,7 @@ __all__ = [
     "StoredBundle",
     "StoredCluster",
     "StoredConfig",
+    "StoredConformal",
     "StoredData",
     "StoredDataset",
     "StoredFinal",

@@ -68,6 +68,14 @@ class StoredNetwork(Stored):
     rows: dict[str, int] = {}
 
 
+class StoredConformal(Stored):
+    """Ranked scores of the answers to calibration rows."""
+
+    n: int
+    ranks: tuple[int, ...]
+    scores: tuple[float, ...]
+
+
 class StoredBundle(Stored):
     """What shapes an answer besides the weights."""
 
@@ -77,12 +85,13 @@ class StoredBundle(Stored):
     slot_weights: dict[str, float]
     weights_source: str = "equal"
     calibrators: dict[str, dict[str, JsonValue]] = {}
-    residual_quantiles: dict[str, float] = {}
     residual_median: float | None = None
     error_correlation: float | None = None
     threshold: float = 0.5
     class_weight: tuple[float, ...] = ()
     robust: bool = False
+    conformal: dict[str, StoredConformal] = {}
+    conformal_part: str | None = None
 
 
 class StoredVersion(Stored):
