@@ -68,6 +68,7 @@ class RunningTraining(Protocol):
     training: Training
     ended: anyio.Event
     rows_last_round: int
+    delivered: list[int]
 
     def stop(self) -> None:
         """End it after what is being committed."""
@@ -88,6 +89,19 @@ class RunningTraining(Protocol):
     @property
     def shards(self) -> Mapping[str, NDArray[np.int64]]:
         """Row numbers of every slot's shard."""
+        ...
+
+    @property
+    def least_workers(self) -> int:
+        """Healthy workers without which no round can be done."""
+        ...
+
+    def steer(self, **changes: float | str | None) -> None:
+        """Change its course from the next boundary on; see `state.steering`."""
+        ...
+
+    def back_to_best(self) -> None:
+        """Go on from the best round's weights, which are in force from the next boundary on."""
         ...
 
     async def reshard(self, workers: Sequence[Slot]) -> int:

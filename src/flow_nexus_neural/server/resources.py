@@ -72,7 +72,7 @@ def register_resources(server: NeuralServer, host: EngineHost) -> None:
         AUDIT_TEMPLATE,
         name="audit",
         title="Audit log of autonomy",
-        description="The newest decisions about the cluster, with evidence and outcome; hash-chained, verified now.",
+        description="The newest decisions with evidence and outcome, and whether their hash chain is whole.",
         mime_type="application/json",
     )
     async def audit(cluster_id: str) -> str:

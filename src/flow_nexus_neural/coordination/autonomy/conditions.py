@@ -134,7 +134,8 @@ def _of_members(observation: Observation) -> Iterator[Condition]:
             CLUSTER,
             {"dead_for_s": DEAD_FOR_S, "owners": [*owners], "linked": [*unlinked]},
         )
-    lost = [s.slot for s in observation.slots if s.state in ("failed_permanently", "quarantined")]
+    for_good = [s for s in observation.slots if s.state in ("failed_permanently", "quarantined")]
+    lost = [slot.slot for slot in for_good if not slot.has_spare]
     if lost:
         full = len(observation.slots) >= observation.max_nodes
         yield Condition(
@@ -154,7 +155,7 @@ def _of_training(training: TrainingObservation) -> Iterator[Condition]:
         "needed": training.min_workers,
     }
     short = training.healthy_workers < training.min_workers
-    if short and not training.paused:
+    if short and not training.paused and training.possible_workers >= training.min_workers:
         yield Condition("pause_training", CLUSTER, evidence)
     if training.paused and not short:
         yield Condition("resume_training", CLUSTER, evidence)

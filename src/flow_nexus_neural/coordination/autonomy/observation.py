@@ -56,11 +56,11 @@ RULES: Mapping[Kind, Rule] = {
     "give_up_node": Rule(0.2, "node", 0.0, 0.0, None),
     "resync_node": Rule(0.3, "node", 1.0, 30.0, NODE_PER_HOUR),
     "quarantine_node": Rule(0.4, "node", 0.0, 0.0, NODE_PER_HOUR),
-    "pause_training": Rule(0.4, "cluster", 0.0, 1.0, CLUSTER_PER_HOUR),
+    "pause_training": Rule(0.4, "cluster", 0.0, 0.0, CLUSTER_PER_HOUR),
     # Nothing may keep a paused training from going on.
     "resume_training": Rule(0.4, "cluster", 0.0, 0.0, None),
     "rebalance_shards": Rule(0.5, "cluster", 0.0, 60.0, CLUSTER_PER_HOUR),
-    "early_stop": Rule(0.6, "cluster", 0.0, 60.0, CLUSTER_PER_HOUR),
+    "early_stop": Rule(0.6, "cluster", 0.0, 0.0, CLUSTER_PER_HOUR),
     "adapt_learning_rate": Rule(0.7, "cluster", 0.0, 0.0, CLUSTER_PER_HOUR),
     "restore_learning_rate": Rule(0.7, "cluster", 0.0, 0.0, None),
     "learn_from_feedback": Rule(0.8, "cluster", 1.0, 600.0, CLUSTER_PER_HOUR),
@@ -81,6 +81,7 @@ class SlotObservation:
         returning: It is being started again by somebody else.
         digest_matches: Whether its weights are the committed ones; None if unknown.
         accused: A proof that it cheated; None where there is none.
+        has_spare: Another slot stands in for it.
     """
 
     slot: str
@@ -90,6 +91,7 @@ class SlotObservation:
     returning: bool = False
     digest_matches: bool | None = None
     accused: str | None = None
+    has_spare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,7 @@ class TrainingObservation:
         diverged: Rounds back to the best that there were because the loss had diverged.
         min_workers: Healthy workers that it needs.
         healthy_workers: Healthy workers now.
+        possible_workers: Those, and workers that may be healthy again.
         paused: It waits for workers, because autonomy paused it.
         stopping: It ends after the present round.
         patience_chosen: The caller said when it ends early.
@@ -119,6 +122,7 @@ class TrainingObservation:
     diverged: int = 0
     min_workers: int = 0
     healthy_workers: int = 0
+    possible_workers: int = 0
     paused: bool = False
     stopping: bool = False
     patience_chosen: bool = False

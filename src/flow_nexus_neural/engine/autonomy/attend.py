@@ -32,8 +32,11 @@ async def attend(cluster: LiveCluster) -> None:
         while cluster.state.terminated_at is None:
             seen = cluster.changes.count
             due_s = await look(cluster)
-            autonomy.note_seen(seen)
-            cluster.looked.bump()
+            if (
+                due_s is None or due_s > cluster.clock()
+            ):  # else it has not done all that there is to do
+                autonomy.note_seen(seen)
+                cluster.looked.bump()
             # A point in time and not a duration, see `supervise`.
             with anyio.CancelScope(deadline=math.inf if due_s is None else due_s):
                 await cluster.changes.wait_beyond(seen)

@@ -5,9 +5,12 @@ from flow_nexus_neural.coordination.autonomy.observation import (
     SlotObservation,
     TrainingObservation,
 )
-from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.live import LiveCluster, RunningTraining
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.versions.loading import serving_slots
+
+FOR_GOOD = ("quarantined", "failed_permanently")
+"""States in which a slot stays until somebody replaces it."""
 
 
 def observation(cluster: LiveCluster) -> Observation:
@@ -32,6 +35,8 @@ def _slot(cluster: LiveCluster, slot: Slot) -> SlotObservation:
         failed_since_s=cluster.state.autonomy.failed_since_s.get(slot.name),
         returning=slot.returning or slot.restarting.locked(),
         digest_matches=_digest_matches(cluster, slot),
+        accused=slot.accused,
+        has_spare=slot.spare is not None,
     )
 
 
@@ -55,10 +60,35 @@ def _unlinked(cluster: LiveCluster) -> list[str]:
 
 def _training(cluster: LiveCluster) -> TrainingObservation | None:
     run = cluster.run
-    if run is None:
+    if run is None or run.training.phase != "rounds":
         return None
+    training = run.training
+    steering, config = training.steering, training.config
+    workers = cluster.slots.of_role("worker")
+    dead = [slot.name for slot in workers if slot.handle is None]
     return TrainingObservation(
-        select_losses=[point.val_loss for point in run.training.history],
-        min_workers=1,
+        select_losses=[point.val_loss for point in training.history],
+        learning_rate=training.learning_rate,
+        adapted_at=steering.adapted_at,
+        rate_before=steering.rate_before,
+        diverged=steering.diverged,
+        min_workers=run.least_workers,
         healthy_workers=len(cluster.slots.healthy("worker")),
+        possible_workers=sum(slot.state not in FOR_GOOD for slot in workers),
+        paused=steering.paused is not None,
+        stopping=steering.stop_reason is not None,
+        patience_chosen=config.patience > 0 or (training.request or {}).get("patience") is not None,
+        dead_owners=[name for name in dead if name in run.shards and run.shards[name].size],
+        delivered=tuple(run.delivered),
+        clients=_clients(cluster, run),
     )
+
+
+def _clients(cluster: LiveCluster, run: RunningTraining) -> tuple[int, int] | None:
+    """Clients asked per round and the most that may be; None where the caller named a number, or all are."""
+    training = run.training
+    asked = training.steering.clients_per_round or training.config.clients_per_round
+    chosen = (training.request or {}).get("clients_per_round")
+    if asked is None or chosen is not None:
+        return None
+    return asked, len(cluster.slots.healthy("worker"))

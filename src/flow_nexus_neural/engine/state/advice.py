@@ -1,8 +1,8 @@
 """What to do about nodes that cannot be asked, in words that are true for the state that each is in.
 
-A node that failed on its own stays failed until it is replaced, or autonomy restarts it. One whose process ended with its runtime is
-being started again by itself, and one that ended with the server is started by the next call that needs it:
-to tell a caller to replace those would be to tell of work that is already under way.
+A node that failed on its own stays failed until it is replaced, or autonomy restarts it. One whose process
+ended with its runtime is being started again by itself, and one that ended with the server is started by the
+next call that needs it: to tell a caller to replace those would be to tell of work that is under way already.
 """
 
 from collections.abc import Iterable

@@ -22,6 +22,7 @@ from flow_nexus_neural.engine.reports import (
     TrainingProgress,
     TrainingSession,
 )
+from flow_nexus_neural.engine.state.steering import Steering
 from flow_nexus_neural.vocabulary import ENDED_WELL, TrainingStatus
 
 
@@ -128,6 +129,7 @@ class Training:
         phase: What runs now, or ran last.
         later_planned: Rounds of folds and refit, which follow the rounds proper.
         later_done: How many of these are done; a refit of fewer rounds counts as all of them.
+        steering: How autonomy has changed its course.
     """
 
     training_id: str
@@ -149,6 +151,17 @@ class Training:
     phase: Phase = "rounds"
     later_planned: int = 0
     later_done: float = 0.0
+    steering: Steering = field(default_factory=Steering)
+
+    def steer(self, **changes: float | str | None) -> None:
+        """Change its course from the next boundary between two rounds on; see `Steering`."""
+        self.steering = replace(self.steering, **changes)  # type: ignore[arg-type]  # its own fields
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate in force."""
+        steered = self.steering.learning_rate
+        return self.config.learning_rate if steered is None else steered
 
     def begin_from(self, digest: str) -> None:
         """The first round starts from weights with this digest."""
@@ -220,9 +233,13 @@ class Training:
 
     @property
     def stops_early(self) -> bool:
-        """Whether its patience is exhausted before its last round."""
+        """Whether its patience is exhausted before its last round, or autonomy ends it there."""
         patience, planned = self.config.patience, self.config.rounds
-        if not patience or self.advance.rounds_done >= planned:
+        if self.advance.rounds_done >= planned:
+            return False
+        if self.steering.stop_reason is not None:
+            return True
+        if not patience:
             return False
         return rounds_without_gain([point.val_loss for point in self.history]) >= patience
 

@@ -20,7 +20,9 @@ from flow_nexus_neural.engine.reports import (
     TrainingConfig,
 )
 from flow_nexus_neural.engine.state.cluster import ClusterSpec, ClusterState
-from flow_nexus_neural.engine.state.slots import Slot, SlotSpec
+from flow_nexus_neural.engine.state.slot_spec import SlotSpec
+from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.state.steering import Steering
 from flow_nexus_neural.engine.state.training_record import (
     Advance,
     PreparedDataRef,
@@ -175,6 +177,7 @@ def training_row(
     )
     progress = persisted.StoredProgress(
         **asdict(advance or training.advance),
+        steering=persisted.StoredSteering(**asdict(training.steering)),
         result=_stored_result(training.result),
         folds=tuple(fold.model_dump(mode="json") for fold in training.folds),
         refit=training.refit.model_dump(mode="json") if training.refit else None,
@@ -219,6 +222,7 @@ def training_of(row: TrainingRow, history: Sequence[HistoryRow]) -> Training:
         phase=progress.phase,  # type: ignore[arg-type]  # a stored phase is legal
         later_planned=progress.later_planned,
         later_done=progress.later_done,
+        steering=Steering(**progress.steering.model_dump()),
         history=[persisted.report(HistoryPoint, point.model_dump()) for point in points],
     )
 

@@ -21,6 +21,7 @@ from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.collectives import LinkExchange
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.errors import NodeError, NodeTimeout, UpdateRejected
+from flow_nexus_neural.kernels.seeds import seed64
 from flow_nexus_neural.protocol.messages import (
     Build,
     Cancel,
@@ -115,6 +116,15 @@ class Exchange:
         self.controls: Mapping[str, Region] = {}  # correct each slot's gradients in this round
         self._links_epoch: int | None = None
 
+    @property
+    def learning_rate(self) -> float:
+        """With which workers train now."""
+        return self._recipe.learning_rate
+
+    def change_learning_rate(self, rate: float) -> None:
+        """Let workers train with another one from the next request on."""
+        self._recipe = replace(self._recipe, learning_rate=rate)
+
     def rows_of(self, slot: str) -> int:
         """Rows of a slot's shard, as the engine cut it."""
         return int(self.shards[slot].size) if slot in self.shards else 0
@@ -163,9 +173,10 @@ class Exchange:
         """
         if self.is_ready(slot):
             return None
+        seed = seed64((self._cluster.spec.seed, 0), 0, network.key, 0, "init")
         built, _ = await self._setup.ask(
             slot,
-            Build(network=TRAINING, plan=network.plan, seed=self._init_seed(network)),
+            Build(network=TRAINING, plan=network.plan, seed=seed),
             BUILD,
         )
         slot.note_built(TRAINING, network.plan_digest)
@@ -335,11 +346,6 @@ class Exchange:
         """Optimiser steps that passes over a slot's shard can have."""
         whole = -(-self.rows_of(slot.name) // self._recipe.batch_size)
         return sum((whole if p.stop is None else p.stop) - p.start for p in passes)
-
-    def _init_seed(self, network: NetworkGroup) -> int:
-        from flow_nexus_neural.kernels.seeds import seed64
-
-        return seed64((self._cluster.spec.seed, 0), 0, network.key, 0, "init")
 
     async def _shard(self, slot: str) -> Region:
         if slot not in self._shards:

@@ -18,6 +18,7 @@ from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.engine.state.advice import next_step
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.training.aggregation_rule import asks_all
 from flow_nexus_neural.engine.training.arguments import (
     Circumstances,
     effective_config,
@@ -58,6 +59,7 @@ class Preparation:
         networks: With the committed state of the same network where there is one.
         continues: Whether at least one network starts from a committed version.
         least_workers: Fewest workers of a round that the caller insists on; 1 when nothing was asked.
+        everybody: Every round asks all workers: the rule does, and the caller named no number.
         run: Root of every seed of the training.
         decision: What classes count in the training, and how its models decide.
     """
@@ -70,6 +72,7 @@ class Preparation:
     dataset: DatasetInfo
     continues: bool
     least_workers: int
+    everybody: bool
     decision: Decision
     warnings: list[str]
     run: tuple[int, int]
@@ -116,6 +119,7 @@ class Preparation:
             rows=rows,
             cut=cut,
             least_workers=self.least_workers,
+            everybody=self.everybody,
             run=self.run,
             trusted=None
             if trusted is None
@@ -178,6 +182,7 @@ async def prepare_training(
         dataset=describe_data(data),
         continues=continues,
         least_workers=request.min_nodes_per_round or 1,
+        everybody=request.clients_per_round is None and asks_all(request, cluster.spec.consensus),
         decision=decision,
         warnings=[*data.warnings, *decision.warnings, *shards.warnings, *warnings],
         run=(seed, ordinal),

@@ -20,6 +20,7 @@ from flow_nexus_neural.engine.nodes.lifecycle import revive
 from flow_nexus_neural.engine.reports import TrainingConfig
 from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.state.steering import Steering
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.collect import Pace, prepare_all
 from flow_nexus_neural.engine.training.combining import Combiner
@@ -39,6 +40,14 @@ from flow_nexus_neural.engine.training.trusted_rows import Trusted, TrustedRows
 from flow_nexus_neural.engine.versions.loading import same_network
 from flow_nexus_neural.errors import NeuralError, NoWorkers, QuorumLost, RoundFailed
 
+Hold = Callable[[], Awaitable[bool]]
+"""Asked before a training fails for want of workers: True when it has waited and may try again."""
+
+
+async def _fails() -> bool:
+    return False
+
+
 Cut = Callable[[list[Slot]], Shards]
 """Divides the rows among workers."""
 
@@ -51,6 +60,7 @@ class Course:
         rows: All rows to train on; shards are indices into them.
         cut: Divides these rows among workers.
         trusted: Rows that no worker gets, for rules that need some.
+        everybody: Every round asks all workers, those that come later too.
         least_workers: Fewest workers of a round that the caller insists on; 1 when nothing was asked.
         run: Root of every seed.
     """
@@ -62,6 +72,7 @@ class Course:
     least_workers: int
     run: tuple[int, int]
     trusted: Trusted | None = None
+    everybody: bool = False
 
 
 @dataclass
@@ -110,6 +121,7 @@ class Rounds:
         self._groups = dict(self.shards.groups)
         self._pace = Pace()
         self._asked = ClientHistory()
+        self._clients: int | None = None
 
     async def begin(self) -> None:
         """Load the starting state into the workers: the given weights, or random initial weights.
@@ -125,7 +137,13 @@ class Rounds:
                 state = await self._initial(members, network, digests)
                 self.networks[key] = network.with_state(state)
 
-    async def run(self, attempt: Callable[[], Awaitable[None]]) -> None:
+    def follow(self, steering: Steering) -> None:
+        """Train as it was changed, from the next request on."""
+        if steering.learning_rate is not None:
+            self.exchange.change_learning_rate(steering.learning_rate)
+        self._clients = steering.clients_per_round
+
+    async def run(self, attempt: Callable[[], Awaitable[None]], hold: Hold = _fails) -> None:
         """Run one round, and try it again with the remaining workers after a failure.
 
         A try does not count against the limit if lost workers are restarted automatically, or if enough
@@ -133,6 +151,7 @@ class Rounds:
 
         Args:
             attempt: One try: `work`, and whatever is done with what it made.
+            hold: Asked before the last failure is raised.
 
         Raises:
             RoundFailed, NoWorkers, QuorumLost: The last try's failure.
@@ -151,7 +170,9 @@ class Rounds:
                 ):
                     failures += 1
                     if failures == self.cluster.context.patience.attempts:
-                        raise
+                        if not await hold():
+                            raise
+                        failures = 0
                     self.left_out.forgive()
                 await self._wait_for_workers()
             else:
@@ -310,6 +331,7 @@ class Rounds:
             config=self.course.config,
             least_workers=self.course.least_workers,
             run=self.course.run,
+            clients=len(self.members()) if self.course.everybody else self._clients,
             groups=self._groups,
             asked=self._asked,
             pace=self._pace,

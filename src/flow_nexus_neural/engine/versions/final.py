@@ -66,6 +66,16 @@ async def commit_final(
     cluster.changed()
 
 
+async def commit_best(
+    cluster: LiveCluster, training: Training, judge: Judge, best: Mapping[str, NetworkGroup]
+) -> None:
+    """Put the best round's weights in force while the training goes on. Raises as `commit_final`."""
+    last = cluster.committed
+    if last is not None and _changed(last, best):
+        await _restore(cluster, training, judge, (last, best))
+        cluster.changed()
+
+
 async def commit_refit(
     cluster: LiveCluster,
     training: Training,

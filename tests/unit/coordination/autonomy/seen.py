@@ -49,7 +49,7 @@ SITUATIONS = {
     "give_up_node": lambda level: observe(dead(0, autonomy=level), healthy(1, level)),
     "resync_node": lambda level: _slot(level, digest_matches=False),
     "quarantine_node": lambda level: _slot(level, accused="segment 3 does not re-execute"),
-    "pause_training": lambda level: _with_training(level, min_workers=3),
+    "pause_training": lambda level: _with_training(level, min_workers=3, possible_workers=3),
     "resume_training": lambda level: _with_training(level, paused=True),
     "rebalance_shards": lambda level: observe(
         dead(0, since_s=900.0, autonomy=0.0),

@@ -59,7 +59,9 @@ def test_shards_are_dealt_anew_after_a_minute(since_s, expected):
 
 @pytest.mark.parametrize(("alive", "expected"), [(1, ["pause_training"]), (2, [])])
 def test_a_training_is_paused_below_its_minimum(alive, expected):
-    assert [c.kind for c in of_training(min_workers=2, healthy_workers=alive)] == expected
+    short = {"min_workers": 2, "healthy_workers": alive}
+    assert [c.kind for c in of_training(**short, possible_workers=2)] == expected
+    assert of_training(**short, possible_workers=1) == [], "nobody is left to wait for"
 
 
 @pytest.mark.parametrize(("alive", "expected"), [(1, []), (2, ["resume_training"])])

@@ -1,5 +1,6 @@
 """What is done at which level, how often, and that the same observations give the same decisions."""
 
+import itertools
 import json
 from dataclasses import asdict
 
@@ -175,7 +176,7 @@ def test_an_action_that_fails_backs_off_for_longer_every_time():
         due.append(loop.at_s)
         loop.finished = (Finished("resync_node", "worker-0", ok=False, at_s=loop.at_s),)
         assert loop.look(slot).decisions == []
-    assert [round(b - a) for a, b in zip(due, due[1:], strict=False)] == [60, 120]
+    assert [round(b - a) for a, b in itertools.pairwise(due)] == [60, 120]
 
 
 def test_the_budget_of_an_hour_suppresses_what_goes_beyond_it_and_says_so():

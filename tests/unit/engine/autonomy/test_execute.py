@@ -7,6 +7,7 @@ from flow_nexus_neural.coordination.autonomy.planner import Decision
 from flow_nexus_neural.engine.autonomy import execute as module
 from flow_nexus_neural.engine.autonomy.execute import MAX_OUTCOME_CHARS, SLOW, execute
 from flow_nexus_neural.errors import NodeDied
+from flow_nexus_neural.protocol.node_words import CUT
 from tests.unit.engine.autonomy.attended import cluster
 
 pytestmark = pytest.mark.anyio
@@ -47,10 +48,10 @@ async def test_what_goes_wrong_is_told_and_cut(monkeypatch, failure):
     done = await execute(made, decision())
     assert not done.ok
     assert done.outcome.startswith("failed: ")
-    assert len(done.outcome) <= MAX_OUTCOME_CHARS + 1
+    assert len(done.outcome) <= MAX_OUTCOME_CHARS + len(CUT)
     assert ("beef" in done.outcome) is isinstance(failure, RuntimeError)
 
 
 def test_every_action_can_be_carried_out():
     assert module._PERFORMED.keys() == RULES.keys()
-    assert SLOW < RULES.keys()
+    assert RULES.keys() > SLOW

@@ -1,4 +1,4 @@
-"""What autonomy decided: sealed, counted in full, kept up to a bound; and since when a slot has been failed."""
+"""What autonomy decided: sealed, counted, kept up to a bound; and since when a slot has been failed."""
 
 from flow_nexus_neural.coordination.autonomy.audit import verify_audit
 from flow_nexus_neural.coordination.autonomy.observation import Finished

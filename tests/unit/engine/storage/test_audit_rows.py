@@ -1,4 +1,4 @@
-"""The decisions of autonomy on disk: the newest are kept, and what was altered is named and costs nothing else."""
+"""The decisions of autonomy on disk: the newest are kept, and what was altered is named."""
 
 import sqlite3
 
