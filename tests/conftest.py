@@ -1,12 +1,33 @@
-"""For every run of tests: one that has ended and cannot leave says where it hangs; fixtures of many tests."""
+"""For every run of tests: where its files lie, where it hangs if it cannot leave; fixtures of many tests."""
 
 import faulthandler
+import os
+import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from flow_nexus_neural.coordination.training_strategy import Strategy
 from flow_nexus_neural.engine.training import preparation
 from tests.doubles.limits import HANG_S
+
+MEMORY = Path("/dev/shm")
+ROOM_BYTES = 4 << 30
+"""What the files of a run are given room for; those of tests that passed are removed."""
+
+
+def pytest_configure():
+    """Keep temporary files in memory, where there is room.
+
+    Thousands of tests write state directories, and each commit waits until the disk has it. What they test is
+    the order of writes and the death of processes, neither of which takes a disk.
+    """
+    if "PYTEST_DEBUG_TEMPROOT" in os.environ or not os.access(MEMORY, os.W_OK):
+        return
+    programs_run = not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC
+    if programs_run and shutil.disk_usage(MEMORY).free >= ROOM_BYTES:
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = tempfile.tempdir = str(MEMORY)
 
 
 def pytest_unconfigure(config):

@@ -25,7 +25,7 @@ SourceKind = Literal["builtin", "file", "directory", "inline"]
 TrainingStatus = Literal["running", "completed", "early_stopped", "stopped", "failed"]
 ENDED_WELL: Final[frozenset[TrainingStatus]] = frozenset({"completed", "early_stopped"})
 """Of a training that has led to its final model."""
-Detail = Literal["summary", "nodes", "full"]
+Detail = Literal["summary", "nodes", "full", "versions"]
 """How much a cluster's status contains."""
 AnswerDetail = Literal["default", "full"]
 """How much a prediction contains; `full` lists every node's answers even for a large batch."""
@@ -198,14 +198,14 @@ def parse_partition(text: str) -> Partition:
     Raises:
         InvalidArguments: If the kind is unknown, or its number is not one within `ALPHA` or `PIECES`.
     """
-    word, _, number = text.strip().lower().partition(":")
+    word, colon, number = text.strip().lower().partition(":")
     kind = next((known for known in get_args(PartitionKind) if known == word), None)
-    if kind is None or (number and kind not in ("dirichlet", "shards")):
+    if kind is None or (colon and kind not in ("dirichlet", "shards")):
         raise InvalidArguments(
             f"partition {text[:40]!r} is unknown",
             hint="use capability, iid, dirichlet, dirichlet:<alpha>, shards, shards:<k> or client",
         )
-    if not number:
+    if not colon:
         return Partition(kind)
     if kind == "shards":
         return Partition(kind, pieces=_pieces(text, number))

@@ -227,6 +227,7 @@ class EngineDouble:
             guarantees=GUARANTEES,
             poll_after_ms=2000,
             started_at=LONG_AGO,
+            privacy=None,
             warnings=["made up"],
         )
 
@@ -384,8 +385,10 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
             seconds_per_round=2.1,
             eta_seconds=71.0,
             phase="rounds",
+            lacks=None,
             folds=None,
             refit=None,
+            privacy=None,
             evidence=r.Evidence(
                 steps=1180, weights_digest_before="00" * 32, weights_digest_after="71" * 32
             ),
@@ -452,9 +455,20 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
         ),
         model_version=16,
         serving=None,
+        feedback=r.FeedbackReport(
+            recorded=0,
+            kept=0,
+            kept_bytes=0,
+            weights_source="equal",
+            weights_outcomes=0,
+            slot_weights=None,
+        )
+        if nodes
+        else None,
         dataset_info=r.DatasetShort(
             name="double", rows=4000, synthetic=True, task="binary", target="next return > 0"
         ),
+        versions=[],
         history=[history_point(i) for i in range(20)] if full else [],
         training_sessions=[],
         timed_out=False,
@@ -496,6 +510,8 @@ def prediction_report(aggregation: q.Aggregation) -> r.PredictionReport:
             )
         ],
         aggregation=aggregation,
+        weights_source="equal",
+        weights_outcomes=0,
         nodes_used=6,
         nodes_expected=6,
         excluded_nodes=[],
@@ -519,6 +535,7 @@ def prediction_report(aggregation: q.Aggregation) -> r.PredictionReport:
         ),
         latency_ms=9.7123456,
         synthetic_training_data=True,
+        feedback_recorded=0,
         output=None,
         warnings=[],
     )

@@ -25,18 +25,19 @@ FIELDS = {
         diameter spectral_gap aggregation rebalanced advice warnings""",
     "neural_train_distributed": """success id training_id session_id job_id cluster_id status nodes_training
         participating_nodes epochs total_epochs total_rounds config dataset_info networks guarantees
-        poll_after_ms started_at warnings""",
+        poll_after_ms started_at privacy warnings""",
     "neural_cluster_status": """success id cluster_id name topology declared_topology architecture consensus
         status created_at uptime uptime_seconds active_nodes total_nodes failed_nodes training_status
         training_progress training_error training global_accuracy global_loss evaluation communication_bytes
         communication_mb communication avg_latency latency error_rate memory_usage memory_bytes memory_source
         nodes guarantees exchange consensus_report daa performance wasm features model_version serving
-        dataset_info history training_sessions timed_out changed poll_after_ms warnings""",
+        feedback dataset_info versions history training_sessions timed_out changed poll_after_ms warnings""",
     "neural_predict_distributed": """success cluster_id prediction_id task prediction predictions confidence
         confidences probabilities interval prediction_set raw_prediction calibrated classes positive_class
         threshold decision consensus node_agreement
         effective_ensemble_size error_correlation node_predictions individual_predictions aggregation
-        aggregation_method nodes_used nodes_expected excluded_nodes quorum confidence_source stacker
+        aggregation_method weights_source weights_outcomes feedback_recorded
+        nodes_used nodes_expected excluded_nodes quorum confidence_source stacker
         degraded stale
         degraded_reason model_version bundle_sha input_report latency_ms synthetic_training_data
         output warnings""",

@@ -10,6 +10,7 @@ from tests.manifest.files import (
     EXAMPLES,
     KILL,
     LIFE,
+    OUTCOMES,
     PREDICT,
     RECOVER,
     TENSORS,
@@ -116,6 +117,7 @@ OF_INFERENCE = (
         "Nodes are weighed by their errors on records whose outcome is known.",
         TRADING / "the_better_node_gains_weight_and_no_weight_falls_below_its_floor",
         PREDICT / "weights_of_the_caller_reach_the_answer_and_wrong_ones_are_refused",
+        OUTCOMES / "a_node_that_is_wrong_loses_its_weight_and_predictions_change",
         RUN,
     ),
     INFERENCE.held(

@@ -55,6 +55,14 @@ async def test_the_bytes_on_the_links_are_those_of_the_formula(tmp_path, topolog
     assert status.communication.links == 3 * exchange.bytes
 
 
+async def test_an_exchange_is_told_of_the_latest_training_only(tmp_path):
+    async with world(tmp_path, modes=LINKED) as w:
+        cluster, status = await trained(w, "mesh")
+        assert status.exchange
+        await w.start(cluster, epochs=2)
+        assert (await w.status(cluster)).exchange == []
+
+
 async def test_star_and_mesh_give_the_engines_bits_and_the_others_its_numbers(tmp_path):
     found = {}
     async with world(tmp_path / "engine") as w:

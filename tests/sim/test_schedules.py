@@ -3,9 +3,6 @@
 A failing seed is run again, to the same message, with `pytest tests/sim/test_schedules.py -k seed17`.
 """
 
-import tempfile
-from pathlib import Path
-
 import pytest
 
 from tests.sim.schedules import run_schedule
@@ -15,54 +12,43 @@ TWICE = (1, 3, 7, 10, 20, 33, 71, 87)
 RAFT_SEEDS = range(40)
 REAL_EVERY = 10
 """Every so many schedules nodes run the real service; the others a linear one, which is faster."""
-MEMORY = Path("/dev/shm")
-
-
-@pytest.fixture
-def state_dir(tmp_path):
-    """A place in memory where there is one: a schedule has hundreds of durable writes."""
-    if not MEMORY.is_dir():
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir=MEMORY, prefix="schedule-") as directory:
-        yield Path(directory)
 
 
 @pytest.mark.parametrize("seed", SEEDS, ids=lambda seed: f"seed{seed}")
-def test_whatever_happens_the_books_are_right(state_dir, seed):
-    run_schedule(state_dir, seed, real=seed % REAL_EVERY == 0)
+def test_whatever_happens_the_books_are_right(tmp_path, seed):
+    run_schedule(tmp_path, seed, real=seed % REAL_EVERY == 0)
 
 
 @pytest.mark.parametrize("seed", TWICE, ids=lambda seed: f"seed{seed}")
-def test_one_seed_gives_the_same_messages_the_same_ledger_and_the_same_weights(state_dir, seed):
+def test_one_seed_gives_the_same_messages_the_same_ledger_and_the_same_weights(tmp_path, seed):
     real = seed % REAL_EVERY == 0
-    first = run_schedule(state_dir / "one", seed, real=real)
+    first = run_schedule(tmp_path / "one", seed, real=real)
     assert first.messages
     assert first.entries
-    assert run_schedule(state_dir / "two", seed, real=real) == first
+    assert run_schedule(tmp_path / "two", seed, real=real) == first
 
 
 @pytest.mark.parametrize("seed", RAFT_SEEDS, ids=lambda seed: f"seed{seed}")
-def test_under_raft_the_books_are_right_too_and_the_voters_have_what_is_served(state_dir, seed):
-    run_schedule(state_dir, seed, consensus="raft")
+def test_under_raft_the_books_are_right_too_and_the_voters_have_what_is_served(tmp_path, seed):
+    run_schedule(tmp_path, seed, consensus="raft")
 
 
 @pytest.mark.parametrize("seed", [3, 20], ids=lambda seed: f"seed{seed}")
-def test_one_seed_gives_the_same_course_under_raft(state_dir, seed):
-    first = run_schedule(state_dir / "one", seed, consensus="raft")
+def test_one_seed_gives_the_same_course_under_raft(tmp_path, seed):
+    first = run_schedule(tmp_path / "one", seed, consensus="raft")
     assert "raft_step" in {kind for _, _, _, kind in first.messages}
-    assert run_schedule(state_dir / "two", seed, consensus="raft") == first
+    assert run_schedule(tmp_path / "two", seed, consensus="raft") == first
 
 
-def test_another_seed_gives_another_course(state_dir):
-    courses = [run_schedule(state_dir / str(seed), seed) for seed in TWICE]
+def test_another_seed_gives_another_course(tmp_path):
+    courses = [run_schedule(tmp_path / str(seed), seed) for seed in TWICE]
     assert len({course.messages for course in courses}) == len(courses)
     assert len({course.entries for course in courses}) == len(courses)
     assert len({course.weights for course in courses}) > 1
 
 
-def test_the_schedules_meet_what_they_are_for(state_dir):
-    courses = [run_schedule(state_dir / str(seed), seed) for seed in range(60)]
+def test_the_schedules_meet_what_they_are_for(tmp_path):
+    courses = [run_schedule(tmp_path / str(seed), seed) for seed in range(60)]
     ends = {
         kind
         for course in courses

@@ -17,6 +17,7 @@ from flow_nexus_neural.data.column_names import (
 from flow_nexus_neural.data.example import example_record, inputs_in_order
 from flow_nexus_neural.data.json_text import json_kind
 from flow_nexus_neural.data.normalise import ColumnSpec
+from flow_nexus_neural.data.outcomes import outcome_rank
 from flow_nexus_neural.data.record_numbers import finite_number, finite_numbers
 from flow_nexus_neural.data.records import Records, Row, parse_records
 from flow_nexus_neural.data.schema import Adapted, DataSchema
@@ -46,6 +47,7 @@ class Reading:
         ignored: Names that were not used, with the reason.
         invalid: Columns with a value that their scaling cannot use: a price of 0, an unknown category.
         warnings: In the order of their first occurrence.
+        outcomes: Fields of the last row of each record that are outcomes, by record.
     """
 
     values: NDArray[np.float64]
@@ -53,6 +55,7 @@ class Reading:
     ignored: dict[str, str] = field(default_factory=dict)
     invalid: dict[str, None] = field(default_factory=dict)
     warnings: dict[str, None] = field(default_factory=dict)
+    outcomes: dict[int, dict[str, object]] = field(default_factory=dict)
 
     def warn(self, sentence: str) -> None:
         """Add a warning, unless it is there already or there are too many."""
@@ -183,10 +186,17 @@ def _read_row(
             _read_steps(schema, steps, reading.values[at], str(name), value)
         elif str(name).lower() in SYMBOL_NAMES and schema.symbols:
             reading.symbols[at[0]] = known_symbol(names.symbols, reading, value)
-        elif len(reading.ignored) < MAX_LISTED:
-            told = shown(str(name), 80)
-            if told not in reading.ignored:  # of many rows the first says it for all
-                reading.ignored[told] = why_ignored(schema, str(name))
+        else:
+            if outcome_rank(schema, str(name)) is not None and at[1] == reading.values.shape[1] - 1:
+                reading.outcomes.setdefault(at[0], {})[str(name)] = value
+            _ignore(schema, reading, str(name))
+
+
+def _ignore(schema: DataSchema, reading: Reading, name: str) -> None:
+    told = shown(name, 80)
+    # Of many rows the first says it for all.
+    if len(reading.ignored) < MAX_LISTED and told not in reading.ignored:
+        reading.ignored[told] = why_ignored(schema, name)
 
 
 def shown(text: str, length: int) -> str:
@@ -352,6 +362,7 @@ def scaled(schema: DataSchema, request: Records, reading: Reading) -> Adapted:
         ood=list(reading.invalid | {names[column]: None for column in np.flatnonzero(beyond)}),
         clipped=int(outside.sum()),
         warnings=list(reading.warnings),
+        outcomes=reading.outcomes,
     )
 
 

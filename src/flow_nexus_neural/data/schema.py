@@ -1,6 +1,7 @@
 """Describes what a model was trained on: how to read records for it, and what the data were."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Self
 
@@ -51,6 +52,7 @@ class Adapted:
         ood: Columns with a value beyond 6 standard deviations, or one that their scaling cannot use.
         clipped: Number of clipped values.
         warnings: For the caller.
+        outcomes: By record what it says of its own outcome, under names as they were given. Never input.
     """
 
     x: NDArray[np.float32]
@@ -65,6 +67,7 @@ class Adapted:
     ood: list[str]
     clipped: int
     warnings: list[str]
+    outcomes: Mapping[int, Mapping[str, object]] = field(default_factory=dict)
 
 
 class DataSchema(BaseModel):

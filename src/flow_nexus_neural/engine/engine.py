@@ -15,7 +15,7 @@ from flow_nexus_neural.engine.links.connect import connect
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.deploy import deploy
 from flow_nexus_neural.engine.nodes.guarantees import guarantees
-from flow_nexus_neural.engine.operations.clusters import Clusters
+from flow_nexus_neural.engine.operations.clusters import Clusters, EndedCluster
 from flow_nexus_neural.engine.operations.restore import restore, sweep
 from flow_nexus_neural.engine.operations.restore_ended import (
     ended_cluster,
@@ -23,6 +23,10 @@ from flow_nexus_neural.engine.operations.restore_ended import (
     refuse_restore,
     reopened,
     start_again,
+)
+from flow_nexus_neural.engine.operations.restore_version import (
+    refuse_version_alone,
+    restore_version,
 )
 from flow_nexus_neural.engine.operations.status import (
     cluster_config,
@@ -158,6 +162,7 @@ class Engine:
 
     async def init_cluster(self, request: InitRequest) -> ClusterReport:
         """Create a cluster; its row is durable when this returns."""
+        refuse_version_alone(request)
         if request.restore is not None:
             return await self._restore_ended(request, request.restore)
         async with self._creating:
@@ -167,21 +172,38 @@ class Engine:
         """Bring a cluster back that has ended; its rows are durable and its nodes run when this returns."""
         with anyio.CancelScope(shield=True):
             async with self._creating:
-                ended = ended_cluster(self._clusters, request, text)
-                if isinstance(ended, LiveCluster):
-                    return self._reused(ended, request)
-                turn = self._turns.setdefault(ended.cluster_id, _Turn())
-                async with turn.lock:
-                    # Once more: its files may have been deleted meanwhile.
-                    ended = refuse_restore(self.context, self._clusters, request, ended)
-                    state = await reopened(self.context, self._clusters, request, ended)
-                    cluster = self._add(state)
-            cluster.changed()
-            restored = await start_again(cluster, ended.terminated_at)
+                found = ended_cluster(self._clusters, request, text)
+                if not isinstance(found, LiveCluster):
+                    cluster, ended_at = await self._reopened(request, found)
+            if not isinstance(found, LiveCluster):
+                cluster.changed()
+                restored = await start_again(cluster, ended_at)
+        if isinstance(found, LiveCluster):
+            return await self._with_version(found, request, self._reused(found, request))
         warnings = [*self.context.notices.always, *restored.warnings]
-        return self._cluster_report(
+        made = self._cluster_report(
             cluster, created=False, warnings=warnings, restored=restored.report
         )
+        return await self._with_version(cluster, request, made)
+
+    async def _reopened(self, request: InitRequest, ended: EndedCluster) -> tuple[LiveCluster, str]:
+        """The cluster, which goes on, and when it had ended."""
+        turn = self._turns.setdefault(ended.cluster_id, _Turn())
+        async with turn.lock:
+            # Once more: its files may have been deleted meanwhile.
+            ended = refuse_restore(self.context, self._clusters, request, ended)
+            state = await reopened(self.context, self._clusters, request, ended)
+            return self._add(state), ended.terminated_at
+
+    async def _with_version(
+        self, cluster: LiveCluster, request: InitRequest, made: ClusterReport
+    ) -> ClusterReport:
+        """Put the version in force that a request asks for, if it does."""
+        if request.version is None:
+            return made
+        ended_at = made.restored.terminated_at if made.restored else None
+        restored = await restore_version(cluster, request.version, ended_at)
+        return made.model_copy(update={"restored": restored})
 
     async def _init_cluster(self, request: InitRequest) -> ClusterReport:
         twins = [c for c in self._clusters.live() if c.spec.name == request.name]

@@ -17,6 +17,7 @@ from flow_nexus_neural.engine.calls.calls import NodeCalls
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.state.changes import Changes
 from flow_nexus_neural.engine.state.cluster import ClusterSpec, ClusterState
+from flow_nexus_neural.engine.state.feedback import RecentPredictions
 from flow_nexus_neural.engine.state.metrics import Category, Metrics
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot, SlotBook
@@ -149,6 +150,8 @@ class LiveCluster:
         reviving: Held while slots without a process are started again.
         changing: Held while links change or a training is prepared, so that no two rest on one version.
         ending: Held while the cluster is terminated.
+        recording: Held while outcomes are made durable.
+        recent: Predictions whose outcomes may still come.
     """
 
     context: EngineContext
@@ -163,6 +166,8 @@ class LiveCluster:
     reviving: anyio.Lock = field(default_factory=anyio.Lock)
     changing: anyio.Lock = field(default_factory=anyio.Lock)
     ending: anyio.Lock = field(default_factory=anyio.Lock)
+    recording: anyio.Lock = field(default_factory=anyio.Lock)
+    recent: RecentPredictions = field(default_factory=RecentPredictions)
 
     def __post_init__(self) -> None:
         self.ledger = LedgerWriter(self.context.store, self.state, self.context.timestamp)

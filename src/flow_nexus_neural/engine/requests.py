@@ -107,7 +107,7 @@ class InitRequest(EngineRequest):
     """Create a cluster, or with `restore` bring one back that has ended.
 
     A restored cluster has the settings that it had; of the other fields only `name` may then say something
-    new.
+    new. With `version` that version of it, which may also be a live one, is put in force.
     """
 
     name: ClusterName | None = None
@@ -119,6 +119,7 @@ class InitRequest(EngineRequest):
     reuse: bool = False
     seed: Seed | None = None
     restore: str | None = None
+    version: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="wrap")
     @classmethod
@@ -209,6 +210,7 @@ class TrainRequest(EngineRequest):
     positive_class: Label | None = None
     seed: Seed | None = None
     refit: bool | None = None
+    privacy: dict[str, JsonValue] | None = None
 
 
 class StatusRequest(EngineRequest):
@@ -225,7 +227,7 @@ class PredictRequest(EngineRequest):
     """Ask the serving nodes.
 
     `input_data` is a record or a list of them, as JSON text or as values; `input_path` names a file of them
-    instead. With `output_path` the answers go into a file.
+    instead. With `output_path` the answers go into a file. `outcomes` are those of earlier predictions.
     """
 
     cluster_id: str
@@ -235,6 +237,7 @@ class PredictRequest(EngineRequest):
     overwrite: bool = False
     aggregation: Aggregation = DEFAULT_AGGREGATION
     weights: dict[str, Annotated[float, Field(ge=0)]] | None = None
+    outcomes: dict[str, Unchecked] | None = None
     deadline_ms: Annotated[int, Field(ge=DEADLINE_MS.low, le=DEADLINE_MS.high)] | None = None
     detail: AnswerDetail = "default"
     threshold: Threshold | None = None

@@ -59,6 +59,10 @@ INIT_ARGUMENTS = {
     "restore": (
         "Id or name of a terminated cluster to bring back with nodes and model; name then renames it."
     ),
+    "version": (
+        "With restore, also of a live cluster: put this version of its model in force again, under a new"
+        ' number; status (detail "versions") lists them.'
+    ),
 }
 DEPLOY_ARGUMENTS = _CLUSTER_ID | {
     "node_type": "Another name for role; role wins if both are given.",
@@ -165,11 +169,16 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
         "true: after the evaluation train once more, on every row, for as many rounds as were best; that"
         " model answers. Default: true for rows in time order."
     ),
+    "privacy": (
+        'Federated only: differential privacy for each worker\'s rows, like {"mode": "central_dp",'
+        ' "target_epsilon": 8} or with noise_multiplier. Also clip_norm (1), adaptive, delta (1e-5), and'
+        " max_epsilon for all private trainings on the data. Status has what it cost."
+    ),
 }
 STATUS_ARGUMENTS = _CLUSTER_ID | {
     "detail": (
-        "summary: no list of nodes. nodes: with each node. full: also history, training_sessions and daa"
-        " events."
+        "summary: no list of nodes. nodes: with each node. versions: those that can be restored, with their"
+        " metrics. full: also history, training_sessions and daa events."
     ),
     "wait_seconds": "How long to wait for what `until` names; 0 answers at once.",
     "until": (
@@ -191,9 +200,14 @@ PREDICT_ARGUMENTS = _CLUSTER_ID | {
     "overwrite": "true: output_path may replace a file.",
     "aggregation": (
         "How the nodes' answers are combined. mean: their average. majority: share of votes, or median."
-        " weighted: better nodes count more. ensemble: the same as weighted in this version."
+        " weighted: better nodes count more, by validation rows and by recorded outcomes. ensemble: the same"
+        " as weighted in this version."
     ),
     "weights": 'Only with weighted: your weight per node id or slot, e.g. {"worker-0": 2}.',
+    "outcomes": (
+        'What became of earlier predictions, e.g. {"prd_1": 1}; of a list one each, or null. A record may'
+        " bring its own as expectedOutcome, which no node sees."
+    ),
     "deadline_ms": (
         "Nodes that answer later are left out. Default: 80, plus 5 per further record."
     ),
@@ -239,6 +253,7 @@ TRAIN_OUTPUTS = {
     "dataset_info": "How the data was understood: rows, target, task, split.",
     "networks": "Parameters and input per group of equal workers.",
     "guarantees": _GUARANTEES,
+    "privacy": "Epsilon so far, how it is counted, and what it does not cover.",
 }
 STATUS_OUTPUTS = {
     "training_status": "none, running, completed, early_stopped, stopped or failed",
@@ -261,7 +276,9 @@ STATUS_OUTPUTS = {
     "wasm": "Whether nodes run WASM, and why not.",
     "features": "Switches and counts.",
     "serving": "The model that answers predictions.",
+    "feedback": "Recorded outcomes, and the weights they made.",
     "dataset_info": "The data of that model.",
+    "versions": "Versions that restore can put in force; only in versions and full.",
     "history": "Loss and accuracy per round; only in full.",
     "training_sessions": "All trainings; only in full.",
     "timed_out": "true: the wait ended first",
@@ -278,6 +295,9 @@ PREDICT_OUTPUTS = {
     "effective_ensemble_size": "different models that answered",
     "node_predictions": "By node id; lists for a list.",
     "individual_predictions": "By node, for one record.",
+    "weights_source": "of the nodes' weights",
+    "weights_outcomes": "how many outcomes they learnt from",
+    "feedback_recorded": "outcomes kept for learning",
     "excluded_nodes": "Left out, and why.",
     "quorum": "byzantine: answers needed and got, and f that may lie; below it decision is no_quorum.",
     "degraded": "true: a node is missing",

@@ -115,12 +115,15 @@ def policy_in_force(
     return policy.tolerating(Tolerance(f, exact)) if isinstance(policy, RobustPolicy) else policy
 
 
-def spellings() -> str:
-    """All policies with their aliases, for errors; those of gossip are not among them."""
+def spellings(consensus: Consensus) -> str:
+    """All policies of a consensus with their aliases, for errors."""
+    of_mode = MIXING if consensus == "gossip" else POLICIES
     each = ", ".join(
         f"{policy.name!r} ({', '.join(policy.aliases)})" if policy.aliases else repr(policy.name)
-        for policy in POLICIES
+        for policy in of_mode
     )
+    if consensus == "gossip":
+        return each
     fronts = (
         "'nnm+', 'bucketing+' or 'arc+' before a robust rule puts mixing, means of two or clipping"
     )

@@ -10,6 +10,7 @@ from pydantic import JsonValue
 from flow_nexus_neural.coordination.ledger import head
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.state.cluster import ClusterState
+from flow_nexus_neural.engine.state.feedback import Feedback
 from flow_nexus_neural.engine.storage.cluster_rows import (
     cluster_spec,
     restore_state,
@@ -129,6 +130,7 @@ def read_cluster(context: EngineContext, stored: Stored, row: ClusterRow) -> Clu
     audit = stored.audits.get(row.cluster_id)
     if audit is not None:
         state.autonomy.restore(audit.entries, audit.damage)
+    state.note_feedback(stored.feedback.get(row.cluster_id, Feedback()))
     for slot_row in stored.slots:
         if slot_row.cluster_id == row.cluster_id:
             state.slots.add(slot_of(slot_row))

@@ -50,7 +50,7 @@ class StartedAgain:
 def ended_cluster(
     clusters: Clusters, request: InitRequest, text: str
 ) -> EndedCluster | LiveCluster:
-    """The cluster that `restore` names; a live one only where `reuse` allows that.
+    """The cluster that `restore` names; a live one only for a version of it, or where `reuse` allows that.
 
     Raises:
         ClusterNotFound, AmbiguousCluster: There is none, or more than one.
@@ -61,12 +61,12 @@ def ended_cluster(
     if ended is not None:
         return ended
     live = [c for c in clusters.live() if text in (c.cluster_id, c.spec.name)]
-    if live and request.reuse:
+    if live and (request.reuse or request.version is not None):
         return live[-1]
     if live:
         raise ClusterExists(
             f"cluster {live[-1].cluster_id} ({live[-1].spec.name!r}) has not ended",
-            hint="there is nothing to restore: use it as it is",
+            hint="use it as it is; pass version too to put an earlier version of its model in force",
         )
     clusters.find(text)  # says what is wrong with any other name
     raise ClusterNotFound(
@@ -177,6 +177,7 @@ async def start_again(cluster: LiveCluster, terminated_at: str) -> StartedAgain:
         healthy_nodes=len(cluster.slots.healthy()),
         topology=links.topology if links else None,
         model_version=committed.version if committed else None,
+        restored_version=None,
     )
     return StartedAgain(report, [*cluster.state.cautions, *warnings])
 

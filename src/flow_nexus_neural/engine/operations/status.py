@@ -12,6 +12,11 @@ from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.guarantees import guarantees
 from flow_nexus_neural.engine.nodes.limits import memory_mb
 from flow_nexus_neural.engine.nodes.memory_readings import read_memory
+from flow_nexus_neural.engine.operations.feedback_status import (
+    feedback_report,
+    feedback_warnings,
+)
+from flow_nexus_neural.engine.operations.restore_version import version_lines
 from flow_nexus_neural.engine.raft.report import raft_report
 from flow_nexus_neural.engine.reports import (
     ClusterConfig,
@@ -27,7 +32,7 @@ from flow_nexus_neural.engine.reports import (
     Wasm,
 )
 from flow_nexus_neural.engine.requests import StatusRequest
-from flow_nexus_neural.engine.state.advice import failure_warnings
+from flow_nexus_neural.engine.state.advice import failure_warnings, missing_workers
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.versions.evaluation import baseline_warnings, model_warnings
@@ -55,7 +60,8 @@ async def status_report(
     training = cluster.state.latest_training if asked is None else cluster.state.training(asked)
     memory = await read_memory(cluster)
     full = request.detail == "full"
-    nodes = [] if request.detail == "summary" else list(cluster.slots)
+    brief = request.detail in ("summary", "versions")
+    nodes = [] if brief else list(cluster.slots)
     # The parts are checked as a whole: a missing or unknown field is refused.
     return StatusReport.model_validate(
         {
@@ -67,8 +73,12 @@ async def status_report(
             **_memory_part(cluster, memory),
             "nodes": [_node(cluster, slot, memory.get(slot.name), training) for slot in nodes],
             "guarantees": guarantees(cluster),
+            "feedback": None
+            if request.detail == "summary"
+            else feedback_report(cluster, full=full),
             "daa": autonomy.report(cluster, events=full),
             "wasm": wasm(cluster),
+            "versions": version_lines(cluster) if full or request.detail == "versions" else [],
             "history": thinned(training.history) if full and training else [],
             "training_sessions": [t.session() for t in cluster.state.trainings] if full else [],
             "timed_out": timed_out,
@@ -113,11 +123,21 @@ def _training_part(
         "training_status": training.status if training else "none",
         "training_progress": training.percent if training else 0.0,
         "training_error": training.error if training else None,
-        "training": training.progress(full=full) if training else None,
+        "training": training.progress(full=full, lacks=_lacks(cluster, training))
+        if training
+        else None,
         "performance": Performance(
             throughput=_throughput(cluster), latency=cluster.metrics.predict_ms.mean()
         ),
     }
+
+
+def _lacks(cluster: LiveCluster, training: Training) -> str | None:
+    run = cluster.run
+    if run is None or run.training is not training:
+        return None
+    owners = [s for s in cluster.slots if s.name in run.shards and run.shards[s.name].size]
+    return missing_workers(training.steering.paused, owners)
 
 
 def _consensus_report(
@@ -324,7 +344,7 @@ def _warnings(cluster: LiveCluster, training: Training | None) -> list[str]:
     if training is not None and training is not latest:
         warnings += baseline_warnings(training.result.evaluation if training.result else None)
     elif committed is not None:
-        warnings += model_warnings(committed)
+        warnings += [*model_warnings(committed), *feedback_warnings(cluster)]
     if training is not None and training.refit is not None and training.refit.state == "failed":
         warnings.append(
             f"the refit failed, so the model has not learnt the latest rows: {training.refit.error}"

@@ -167,10 +167,11 @@ async def _stop_everything(cluster: LiveCluster) -> int:
 
 
 async def _delete_artifacts(cluster: LiveCluster) -> None:
-    """Forget the model and the prepared rows, and delete their files."""
+    """Forget the model, the prepared rows and the outcomes, and delete their files."""
     state = cluster.state
     prepared = [t.data.sha256 for t in state.trainings if t.data is not None]
     files = sorted({*prepared, *(state.committed.blobs if state.committed else ())})
+    await cluster.context.store.delete_model(cluster.cluster_id)
     if not files:
         return
     fields: dict[str, JsonValue] = {"kind": "control", "event": ARTIFACTS_DELETED}

@@ -14,6 +14,7 @@ from flow_nexus_neural.data.schema import Adapted, DataSchema
 from flow_nexus_neural.data.writers.row_writer import OutputColumn, Value
 from flow_nexus_neural.engine.prediction.no_quorum import quorum_report
 from flow_nexus_neural.engine.prediction.reply import decision_rule
+from flow_nexus_neural.engine.prediction.weighting import Weighting
 from flow_nexus_neural.engine.reports import (
     Exclusion,
     IgnoredInput,
@@ -145,6 +146,7 @@ class Tally:
     ignored: dict[str, str] = field(default_factory=dict)
     excluded: dict[str, str] = field(default_factory=dict)
     warnings: dict[str, None] = field(default_factory=dict)
+    weighting: Weighting = field(default_factory=Weighting)
     _truth: list[Floats] = field(default_factory=list)
     _values: list[Floats] = field(default_factory=list)
     _probabilities: list[Floats] = field(default_factory=list)
@@ -280,6 +282,8 @@ def report_of_all(
         node_predictions=None,
         individual_predictions=None,
         aggregation=request.aggregation,
+        weights_source=tally.weighting.source,
+        weights_outcomes=tally.weighting.outcomes,
         nodes_used=used,
         nodes_expected=expected,
         excluded_nodes=[Exclusion(node_id=n, reason=why) for n, why in tally.excluded.items()],
@@ -298,6 +302,7 @@ def report_of_all(
         input_report=tally.input_report(),
         latency_ms=elapsed_ms,
         synthetic_training_data=committed.dataset.synthetic,
+        feedback_recorded=0,
         output=None,
         warnings=list(tally.warnings),
     )

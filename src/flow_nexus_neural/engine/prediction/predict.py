@@ -15,8 +15,10 @@ from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.lifecycle import revive
 from flow_nexus_neural.engine.prediction.fan_out import FanOut
+from flow_nexus_neural.engine.prediction.outcomes import with_outcomes
 from flow_nexus_neural.engine.prediction.question import MAX_DEADLINE_S, Question
 from flow_nexus_neural.engine.prediction.reply import STALE, Answer, report
+from flow_nexus_neural.engine.prediction.weighting import Weighting, weights_of
 from flow_nexus_neural.engine.raft.gate import cannot_decide
 from flow_nexus_neural.engine.reports import PredictionReport
 from flow_nexus_neural.engine.requests import PredictRequest
@@ -58,9 +60,10 @@ async def predict(cluster: LiveCluster, request: PredictRequest) -> PredictionRe
         await cannot_decide(cluster)  # so that the reply can say it
         adapted = adapt(committed.schema, request.input_data)
         await bring_back(cluster, request)
-        made = await _answer(cluster, request, (committed, adapted), began_s)
+        answer = await _answer(cluster, request, (committed, adapted), began_s)
+        made = report(cluster.cluster_id, cluster.context.new_id("prd"), answer)
     cluster.metrics.predict_ms.add(made.latency_ms)
-    return made
+    return await with_outcomes(cluster, request, answer, made)
 
 
 def in_force(cluster: LiveCluster, request: PredictRequest) -> CommittedVersion:
@@ -92,7 +95,7 @@ async def _answer(
     request: PredictRequest,
     read: tuple[CommittedVersion, Adapted],
     began_s: float,
-) -> PredictionReport:
+) -> Answer:
     """Answer with the version in force; with the next one when that has replaced it in the nodes."""
     committed, adapted = read
     for _ in range(VERSIONS):
@@ -111,15 +114,14 @@ async def _answer(
             f"{VERSIONS} versions were replaced before a node could answer with them",
             hint="call neural_predict_distributed again",
         )
-    answer = answer_from(cluster, request, (committed, adapted), (gathered, weights), began_s)
-    return report(cluster.cluster_id, cluster.context.new_id("prd"), answer)
+    return answer_from(cluster, request, (committed, adapted), (gathered, weights), began_s)
 
 
 def answer_from(
     cluster: LiveCluster,
     request: PredictRequest,
     read: tuple[CommittedVersion, Adapted],
-    found: tuple[FanOut, Mapping[str, float]],
+    found: tuple[FanOut, Weighting],
     began_s: float,
 ) -> Answer:
     """What a reply is made of.
@@ -142,7 +144,7 @@ def answer_from(
         logits=gathered.logits,
         latency_ms=gathered.latency_ms,
         excluded=gathered.excluded,
-        weights=weights,
+        weighting=weights,
         elapsed_ms=(cluster.clock() - began_s) * 1e3,
         cautions=(*stale, *cluster.state.cautions),
         undecided=undecided,
@@ -187,33 +189,6 @@ def _check_threshold(schema: DataSchema, request: PredictRequest) -> None:
             f" {schema.task}",
             hint="leave threshold out",
         )
-
-
-def weights_of(
-    cluster: LiveCluster, committed: CommittedVersion, request: PredictRequest
-) -> dict[str, float]:
-    """Weight per slot: the bundle's, or the caller's where given. Raises `InvalidArguments`."""
-    if request.weights is None:
-        return dict(committed.bundle.slot_weights)
-    if request.aggregation != "weighted":
-        raise InvalidArguments(
-            f"weights have no effect on aggregation {request.aggregation!r}",
-            hint="pass aggregation 'weighted', or leave weights out",
-        )
-    weights = dict.fromkeys(committed.bundle.slot_weights, 0.0)
-    for node, weight in request.weights.items():
-        slot = cluster.slots.find(node)
-        if slot.name not in weights:
-            raise InvalidArguments(
-                f"weights name {slot.name}, a {slot.spec.role} that does not serve predictions",
-                hint="serving nodes are " + ", ".join(list(weights)[:8]),
-            )
-        weights[slot.name] = weight
-    if not sum(weights.values()) > 0:
-        raise InvalidArguments(
-            "weights are all 0", hint="give at least one serving node a weight above 0"
-        )
-    return weights
 
 
 async def gather(

@@ -30,9 +30,9 @@ from flow_nexus_neural.engine.prediction.predict import (
     bring_back,
     in_force,
     refuse_more,
-    weights_of,
 )
 from flow_nexus_neural.engine.prediction.reply import NODE_ANSWERS_LEFT_OUT, Answer, report, served
+from flow_nexus_neural.engine.prediction.weighting import weights_of
 from flow_nexus_neural.engine.reports import PredictedFile, PredictionReport
 from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.engine.state.version import CommittedVersion
@@ -99,6 +99,11 @@ def _refuse_contradictions(request: PredictRequest) -> None:
         raise InvalidArguments(
             "input_data and input_path are both given", hint="give the records or their file"
         )
+    if request.outcomes is not None:
+        raise InvalidArguments(
+            "outcomes do not go with a file",
+            hint="send them with input_data, in a call of their own",
+        )
     if request.output_path is None and request.overwrite:
         raise InvalidArguments(
             "overwrite without output_path", hint="give output_path too, or leave overwrite out"
@@ -154,7 +159,8 @@ class FileJob:
         self._cluster = cluster
         self._committed = committed
         self._pinned = PinnedVersion(cluster, committed)
-        self._tally = Tally(committed.schema)
+        self._weighting = weights_of(cluster, committed, request)
+        self._tally = Tally(committed.schema, weighting=self._weighting)
         self._rows: int | None = None
         self._columns: tuple[OutputColumn, ...] = ()
         self._place: OutputPlace | None = None
@@ -174,7 +180,8 @@ class FileJob:
         except Exception as failure:  # noqa: BLE001 - it is the caller's, who is told by `outcome`
             self._failure = _without_traces(failure)
         finally:
-            self._tally = Tally(self._committed.schema)  # what it kept of the rows can be much
+            # What it kept of the rows can be much.
+            self._tally = Tally(self._committed.schema, weighting=self._weighting)
             self._ended_s = self._cluster.clock()
             self._step()
             self.finished.set()
@@ -287,10 +294,9 @@ class FileJob:
 
     async def _ask(self, rows: "AdaptedRows") -> Answer:
         cluster, request, began_s = self._cluster, self.request, self._cluster.clock()
-        weights = weights_of(cluster, self._committed, request)
         gathered = await self._pinned.ask(request, rows.adapted)
         read = (self._pinned.version, rows.adapted)
-        return answer_from(cluster, request, read, (gathered, weights), began_s)
+        return answer_from(cluster, request, read, (gathered, self._weighting), began_s)
 
     def _write(
         self,

@@ -14,6 +14,7 @@ from flow_nexus_neural.coordination.quorum import (
 )
 from flow_nexus_neural.data.schema import Adapted
 from flow_nexus_neural.engine.prediction.no_quorum import quorum_report, split_votes, withheld
+from flow_nexus_neural.engine.prediction.weighting import Weighting
 from flow_nexus_neural.engine.reports import (
     Exclusion,
     IgnoredInput,
@@ -49,7 +50,7 @@ class Answer:
     Attributes:
         slots: Expected slots in slot order.
         logits: [rows, n_outputs] of those that answered.
-        weights: By slot, of all expected ones.
+        weighting: The weights of all expected slots.
         cautions: What is to be said of the cluster, whatever was asked.
         undecided: Why no later version can be committed now; None where one can.
     """
@@ -61,7 +62,7 @@ class Answer:
     logits: Mapping[str, Floats]
     latency_ms: Mapping[str, float]
     excluded: Mapping[str, str]
-    weights: Mapping[str, float]
+    weighting: Weighting
     elapsed_ms: float
     cautions: Sequence[str] = ()
     undecided: str | None = None
@@ -122,6 +123,8 @@ def report(
         node_predictions=per_node,
         individual_predictions=individual,
         aggregation=answer.request.aggregation,
+        weights_source=answer.weighting.source,
+        weights_outcomes=answer.weighting.outcomes,
         nodes_used=n_used,
         nodes_expected=n_expected,
         excluded_nodes=_exclusions(answer),
@@ -136,6 +139,7 @@ def report(
         input_report=_input_report(answer.adapted),
         latency_ms=answer.elapsed_ms,
         synthetic_training_data=answer.committed.dataset.synthetic,
+        feedback_recorded=0,
         output=None,
         warnings=_warnings(answer, decisions, node_warnings),
     )
@@ -172,8 +176,8 @@ def served(answer: Answer) -> Served:
         answer.committed.schema,
         answer.request.aggregation,
         np.stack([answer.logits[slot.name] for slot in answered]),
-        [answer.weights[slot.name] for slot in answered],
-        expected_weight=sum(answer.weights[slot.name] for slot in answer.slots),
+        [answer.weighting.by_slot[slot.name] for slot in answered],
+        expected_weight=sum(answer.weighting.by_slot[slot.name] for slot in answer.slots),
         n_expected=len(answer.slots),
     )
 
@@ -194,11 +198,13 @@ def _as_measured(answer: Answer) -> bool:
     """Whether calibration was measured of answers mixed like this one.
 
     One model gives one answer, however often and with what weights it is counted. Of several models another
-    mix, by the caller's weights or without some nodes, has not been measured.
+    mix, by other weights than those of the version or without some nodes, has not been measured. Equal shares
+    of all nodes, as in a mean, do not depend on weights.
     """
     one_model = len({_digest(answer, slot) for slot in answer.slots}) == 1
-    as_committed = answer.request.weights is None and len(answer.logits) == len(answer.slots)
-    return one_model or as_committed
+    unweighted = answer.request.aggregation in ("mean", "majority")
+    mixed_alike = unweighted or answer.weighting.as_committed
+    return one_model or (mixed_alike and len(answer.logits) == len(answer.slots))
 
 
 def _labels(answer: Answer, fused: Fused) -> list[Label | None]:
@@ -301,8 +307,8 @@ def _warnings(
 def _remarks(answer: Answer) -> list[str]:
     remarks = []
     if answer.request.aggregation == "ensemble":
-        source = answer.committed.bundle.weights_source
-        weighting = "equal weights" if source == "equal" else "weights from validation loss"
+        source = answer.weighting.source
+        weighting = "equal weights" if source == "equal" else f"weights from {source}"
         remarks.append(f"ensemble without a trained aggregator: a mean of logits with {weighting}")
     if answer.request.aggregation == "majority" and answer.committed.schema.task == "regression":
         remarks.append("majority of values is their median")

@@ -10,7 +10,7 @@ from flow_nexus_neural.coordination.consensus.raft.applied import record
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.raft.group import VoterGroup
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
-from flow_nexus_neural.errors import StoreUnavailable
+from flow_nexus_neural.errors import ConsensusUnavailable, StoreUnavailable
 from flow_nexus_neural.protocol.digest import json_digest
 from flow_nexus_neural.protocol.raft_records import MAX_BODY_CHARACTERS
 
@@ -75,6 +75,20 @@ async def await_majority(cluster: LiveCluster) -> None:
     group = voters_of(cluster)
     if group is not None:
         await group.wait()
+
+
+async def require_majority(cluster: LiveCluster) -> None:
+    """Refuse what could not be agreed on now, before anything of it has begun.
+
+    Raises:
+        ConsensusUnavailable: Fewer than a majority of the voters are alive.
+    """
+    missing = await cannot_decide(cluster)
+    if missing is not None:
+        raise ConsensusUnavailable(
+            f"no version could become visible: {missing}",
+            hint="call neural_cluster_status to see the voters, and again when a majority is alive",
+        )
 
 
 async def cannot_decide(cluster: LiveCluster) -> str | None:

@@ -23,6 +23,7 @@ from flow_nexus_neural.engine.reports.connection import (
     ExchangeReport,
     Rebalanced,
 )
+from flow_nexus_neural.engine.reports.feedback import FeedbackReport, VersionLine
 from flow_nexus_neural.engine.reports.node import IsolationReport, NodeReport
 from flow_nexus_neural.engine.reports.prediction import (
     IgnoredInput,
@@ -58,6 +59,7 @@ from flow_nexus_neural.engine.reports.training import (
     HistoryReport,
     NetworkInfo,
     Phase,
+    PrivacyReport,
     Refit,
     ShardInfo,
     SplitSizes,
@@ -88,6 +90,7 @@ __all__ = [
     "ExcludedColumn",
     "Exclusion",
     "Features",
+    "FeedbackReport",
     "FinalMetrics",
     "FoldScore",
     "Guarantees",
@@ -109,6 +112,7 @@ __all__ = [
     "Phase",
     "PredictedFile",
     "PredictionReport",
+    "PrivacyReport",
     "QuorumReport",
     "Rebalanced",
     "Refit",
@@ -123,5 +127,6 @@ __all__ = [
     "TrainingProgress",
     "TrainingReport",
     "TrainingSession",
+    "VersionLine",
     "Wasm",
 ]

@@ -34,23 +34,25 @@ class IsolationPreview(Report):
 
 
 class Restored(Report):
-    """What came back of a cluster that had ended; null where there is none of it.
+    """What came back of a cluster that had ended, or of a version; null where there is none of it.
 
     Attributes:
-        terminated_at: When it had ended.
+        terminated_at: When it had ended; None for a live one.
         topology: How its nodes are linked again.
         model_version: What answers predictions.
+        restored_version: Of which it has the weights and all numbers; None where no version was asked for.
     """
 
-    terminated_at: str
+    terminated_at: str | None
     nodes: int
     healthy_nodes: int
     topology: Topology | None
     model_version: int | None
+    restored_version: int | None
 
 
 class ClusterReport(Report):
-    """A cluster exists; `restored` is None unless it had ended and was brought back."""
+    """A cluster exists; `restored` is None unless it or a version of it was brought back."""
 
     cluster_id: str
     name: str

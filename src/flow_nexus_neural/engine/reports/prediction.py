@@ -106,6 +106,8 @@ class QuorumReport(Report):
 class PredictionReport(Report):
     """An answer of the serving nodes; all numbers belong to one bundle.
 
+    `weights_source` says where the nodes' weights come from, `weights_outcomes` from how many outcomes they
+    have learnt; `feedback_recorded` counts the outcomes that this call brought.
     `prediction_set` has, per record, the classes that hold the right one with a probability of 0.9, as
     `interval` does for values; None where too few rows could show that, or the answer is another mix of
     models than was measured.
@@ -137,6 +139,8 @@ class PredictionReport(Report):
     node_predictions: dict[str, Label | list[Label]] | None
     individual_predictions: list[IndividualPrediction] | None
     aggregation: Aggregation
+    weights_source: str
+    weights_outcomes: int
     nodes_used: int
     nodes_expected: int
     excluded_nodes: list[Exclusion]
@@ -151,5 +155,6 @@ class PredictionReport(Report):
     input_report: InputReport
     latency_ms: float
     synthetic_training_data: bool
+    feedback_recorded: int
     output: PredictedFile | None
     warnings: list[str]

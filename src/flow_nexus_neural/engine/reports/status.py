@@ -6,6 +6,7 @@ from pydantic import JsonValue
 
 from flow_nexus_neural.engine.reports.base import Guarantees, Report, Wasm
 from flow_nexus_neural.engine.reports.connection import ExchangeReport
+from flow_nexus_neural.engine.reports.feedback import FeedbackReport, VersionLine
 from flow_nexus_neural.engine.reports.training import (
     DatasetInfo,
     HistoryPoint,
@@ -204,9 +205,10 @@ class DatasetShort(Report):
 class StatusReport(Report):
     """A cluster, as it is now.
 
-    `nodes` is empty in `summary`; history and sessions are for `full`. `consensus_report` has, under
-    `byzantine`, what a robust rule saw of the training's workers, under `pol` what the proofs of their
-    updates showed and cost, and under `gossip` how far apart they are that mix; None where there is none.
+    `nodes` is empty and `feedback` None in `summary`; history and sessions are for `full`, versions for
+    `versions` and `full`. `consensus_report` has, under `byzantine`, what a robust rule saw of the training's
+    workers, under `pol` what the proofs of their updates showed and cost, and under `gossip` how far apart
+    they are that mix; None where there is none.
     """
 
     cluster_id: str
@@ -248,7 +250,9 @@ class StatusReport(Report):
     features: Features
     model_version: int | None
     serving: Serving | None
+    feedback: FeedbackReport | None
     dataset_info: DatasetShort | None
+    versions: list[VersionLine]
     history: list[HistoryPoint]
     training_sessions: list[TrainingSession]
     timed_out: bool

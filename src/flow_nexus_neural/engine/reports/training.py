@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
+from flow_nexus_neural.coordination.privacy.settings import PrivacySettings
 from flow_nexus_neural.coordination.training_strategy import StrategyName
 from flow_nexus_neural.engine.reports.base import Guarantees, Report
 from flow_nexus_neural.vocabulary import Label, Optimizer, SourceKind, Task
@@ -47,6 +48,7 @@ class TrainingConfig(Report):
     positive_class: Label | None
     patience: int
     chosen: list[str]
+    privacy: PrivacySettings | None = None
 
     @property
     def method_options(self) -> dict[str, float]:
@@ -107,6 +109,30 @@ class NetworkInfo(Report):
     layers_source: str
 
 
+class PrivacyReport(Report):
+    """What a private training has cost, with how that is counted.
+
+    `epsilon` is of the noised sums of this training so far, for the client that was asked most often (`sums`
+    times); `epsilon_of_data` counts earlier private trainings on the same data set too. `outside` names what
+    the numbers do not cover.
+    """
+
+    mode: str
+    epsilon: float
+    delta: float
+    epsilon_of_data: float
+    noise_multiplier: float
+    clip_norm: float
+    sums: int
+    exhausted: bool
+    accountant: str
+    relation: str
+    sampling: str
+    conversion: str
+    unit: str
+    outside: list[str] | None
+
+
 class TrainingReport(Report):
     """A training runs."""
 
@@ -123,6 +149,7 @@ class TrainingReport(Report):
     guarantees: Guarantees
     poll_after_ms: int
     started_at: str
+    privacy: PrivacyReport | None
     warnings: list[str]
 
 
@@ -192,7 +219,8 @@ class TrainingProgress(Report):
     else the last. `phase` says what runs after the rounds: earlier folds, or the refit.
     `aggregation` has the method by which updates are combined, and its options. `heterogeneity` is the mean
     Jensen-Shannon divergence (base 2, from 0 to 1) of the labels of federated workers against all rows
-    together, None for numbers; `shards` is for `full`.
+    together, None for numbers; `shards` is for `full`. `lacks` says which workers it does without and what
+    becomes of them.
     """
 
     training_id: str
@@ -212,8 +240,10 @@ class TrainingProgress(Report):
     seconds_per_round: float | None
     eta_seconds: float | None
     phase: Phase | None
+    lacks: str | None
     folds: list[FoldScore] | None
     refit: Refit | None
+    privacy: PrivacyReport | None
     evidence: Evidence
 
 

@@ -56,6 +56,25 @@ def failure_warnings(slots: Iterable[Slot]) -> list[str]:
     return warnings
 
 
+def missing_workers(paused: str | None, workers: Iterable[Slot]) -> str | None:
+    """Which workers a running training does without and what becomes of them; None where it lacks none.
+
+    Args:
+        paused: Why autonomy lets it wait; None where it does not.
+        workers: Those that own rows of it.
+    """
+    if paused is not None:
+        return f"paused until there are workers: {paused}"
+    missing = [slot for slot in workers if not slot.healthy]
+    arriving, lost = _names(s for s in missing if s.arriving), _names(s for s in missing if s.lost)
+    told = []
+    if arriving:
+        told.append(f"{arriving} being started again")
+    if lost:
+        told.append(f"{lost} failed")
+    return f"{' and '.join(told)}; rounds go on without" if told else None
+
+
 def _names(slots: Iterable[Slot]) -> str:
     names = [slot.name for slot in slots]
     more = len(names) - NAMES_TOLD

@@ -13,6 +13,7 @@ from flow_nexus_neural.coordination.topology import Graph
 from flow_nexus_neural.engine.reports import FinalMetrics
 from flow_nexus_neural.engine.requests import InitRequest
 from flow_nexus_neural.engine.state.autonomy_log import AutonomyLog
+from flow_nexus_neural.engine.state.feedback import Feedback
 from flow_nexus_neural.engine.state.metrics import Metrics
 from flow_nexus_neural.engine.state.slots import Slot, SlotBook
 from flow_nexus_neural.engine.state.training_record import Training
@@ -48,7 +49,7 @@ class ClusterSpec:
 
     def differences(self, request: InitRequest) -> dict[str, tuple[object, object]]:
         """Fields in which a request asks for something else, with both values."""
-        asked = request.model_dump(exclude={"reuse", "restore"})
+        asked = request.model_dump(exclude={"reuse", "restore", "version"})
         if request.seed is None:
             del asked["seed"]
         if request.restore is not None:  # what was not said stays as it was
@@ -92,6 +93,7 @@ class ClusterState:
         last_topology: How the nodes were linked when it was terminated; None where they were not, and for one
             that never was.
         artifacts_deleted: Its files were deleted on request, so that it cannot come back.
+        feedback: What it was told of the outcomes of its predictions.
     """
 
     cluster_id: str
@@ -116,6 +118,7 @@ class ClusterState:
     lost_commits: str | None = None
     last_topology: Topology | None = None
     artifacts_deleted: bool = False
+    feedback: Feedback = field(default_factory=Feedback)
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.clock)
@@ -301,6 +304,11 @@ class ClusterState:
     def forget_model(self) -> None:
         """Its checkpoint files are given up."""
         self.committed, self.artifacts_deleted = None, True
+        self.feedback = Feedback()
+
+    def note_feedback(self, feedback: Feedback) -> None:
+        """What it has learnt from outcomes is durable."""
+        self.feedback = feedback
 
     def reopen(self, name: str | None, linked_as: Topology | None) -> None:
         """It goes on after its end.

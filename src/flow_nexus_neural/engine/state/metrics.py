@@ -81,6 +81,10 @@ class Metrics:
         """Keep what the latest exchange of a network group cost."""
         self.exchanges[exchange.network] = exchange
 
+    def forget_exchanges(self) -> None:
+        """A training begins: what the last exchanges of the one before cost is not about it."""
+        self.exchanges.clear()
+
     def restore(self, counted: Mapping[str, int]) -> None:
         """Go on counting from what a former server had counted."""
         for category in self.bytes_by_category:

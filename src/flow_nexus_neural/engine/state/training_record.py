@@ -7,6 +7,14 @@ from pydantic import JsonValue
 
 from flow_nexus_neural.coordination.consensus.gossip import GossipSeen
 from flow_nexus_neural.coordination.early_stop import rounds_without_gain
+from flow_nexus_neural.coordination.privacy.accountant import (
+    ACCOUNTANT,
+    CONVERSION,
+    RELATION,
+    SAMPLING,
+)
+from flow_nexus_neural.coordination.privacy.spending import PrivacySpent
+from flow_nexus_neural.coordination.privacy.statement import OUTSIDE, UNIT
 from flow_nexus_neural.coordination.proof_record import ProofRecord, ProvedExchange
 from flow_nexus_neural.coordination.scrutiny import Scrutiny
 from flow_nexus_neural.engine.reports import (
@@ -17,6 +25,7 @@ from flow_nexus_neural.engine.reports import (
     FoldScore,
     HistoryPoint,
     Phase,
+    PrivacyReport,
     Refit,
     TrainingConfig,
     TrainingProgress,
@@ -38,6 +47,7 @@ class Advance:
         scrutiny: What a robust rule saw of the workers.
         proofs: What the proofs of their updates showed, under proof-of-learning.
         gossip: How far apart workers are that mix with their neighbours.
+        privacy: What identifies the data set, and what noised sums have cost.
     """
 
     rounds_done: int = 0
@@ -51,6 +61,7 @@ class Advance:
     scrutiny: Scrutiny = field(default_factory=Scrutiny)
     proofs: ProofRecord = field(default_factory=ProofRecord)
     gossip: GossipSeen = field(default_factory=GossipSeen)
+    privacy: PrivacySpent = field(default_factory=PrivacySpent)
 
     def after(self, point: HistoryPoint, steps: int, digest: str) -> "Advance":
         """One round further."""
@@ -181,6 +192,10 @@ class Training:
         """Updates were proved in a round that commits no version, or in tries of which nothing came."""
         self.advance = self.advance.with_proofs(exchanges, committed=committed)
 
+    def note_privacy(self, spent: PrivacySpent) -> None:
+        """So much of the privacy budget is spent, durably."""
+        self.advance = replace(self.advance, privacy=spent)
+
     def note_result(self, result: Result) -> None:
         """Its final model is in force."""
         self.result = result
@@ -233,7 +248,9 @@ class Training:
 
     @property
     def stops_early(self) -> bool:
-        """Whether its patience is exhausted before its last round, or autonomy ends it there."""
+        """Whether its patience or privacy budget is exhausted before its last round, or autonomy ends it."""
+        if self.advance.privacy.exhausted:
+            return True
         patience, planned = self.config.patience, self.config.rounds
         if self.advance.rounds_done >= planned:
             return False
@@ -249,8 +266,8 @@ class Training:
         recent = sorted(self.round_s[-9:] or (point.seconds for point in self.history[-9:]))
         return recent[len(recent) // 2] if recent else None
 
-    def progress(self, *, full: bool = False) -> TrainingProgress:
-        """As status reports it; the shards only in full."""
+    def progress(self, *, full: bool = False, lacks: str | None = None) -> TrainingProgress:
+        """As status reports it, with the workers that it lacks; the shards only in full."""
         per_round, done = self.seconds_per_round, self.advance.rounds_done
         division = self.division
         running = self.status == "running"
@@ -278,13 +295,37 @@ class Training:
             seconds_per_round=per_round,
             eta_seconds=per_round * left if running and per_round is not None else None,
             phase=self.phase if running else None,
+            lacks=lacks if running else None,
             folds=list(self.folds) or None,
             refit=self.refit,
+            privacy=self.privacy(full=full),
             evidence=Evidence(
                 steps=self.advance.steps,
                 weights_digest_before=self.advance.digest_before,
                 weights_digest_after=self.advance.digest_after,
             ),
+        )
+
+    def privacy(self, *, full: bool = False) -> PrivacyReport | None:
+        """What it has cost in privacy; None without `privacy`. What is outside of that only in full."""
+        settings, spent = self.config.privacy, self.advance.privacy
+        if settings is None:
+            return None
+        return PrivacyReport(
+            mode=settings.mode,
+            epsilon=spent.epsilon,
+            delta=settings.delta,
+            epsilon_of_data=spent.epsilon_of_data,
+            noise_multiplier=settings.noise_multiplier,
+            clip_norm=min(spent.clip_norms.values(), default=settings.clip_norm),
+            sums=spent.most,
+            exhausted=spent.exhausted,
+            accountant=ACCOUNTANT,
+            relation=RELATION,
+            sampling=SAMPLING,
+            conversion=CONVERSION,
+            unit=UNIT,
+            outside=list(OUTSIDE) if full else None,
         )
 
     @property

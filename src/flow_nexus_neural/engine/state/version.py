@@ -85,6 +85,32 @@ class Bundle:
 
 
 @dataclass(frozen=True)
+class KeptVersion:
+    """A version that can be put in force again, in one line.
+
+    Attributes:
+        at: When it was committed.
+        rule: How its weights came about, as the ledger says.
+        round: Of its training; None where it came about otherwise.
+        digest: Of its weights.
+        accuracy: As measured of it; None where it was not. The same holds for the loss.
+        blobs: Checkpoint files of its weights.
+        restored_from: The version whose weights and numbers it has taken over.
+    """
+
+    version: int
+    at: str
+    rule: str
+    round: int | None
+    training_id: str | None
+    digest: str
+    accuracy: float | None
+    loss: float | None
+    blobs: frozenset[str]
+    restored_from: int | None = None
+
+
+@dataclass(frozen=True)
 class CommittedVersion:
     """One version of a cluster's model and everything that is known of it.
 
@@ -95,6 +121,7 @@ class CommittedVersion:
         loss: On the same rows.
         recent: Checkpoint files of the last versions, newest last, by network group.
         best: Checkpoint file of the best round of the latest training, by network group.
+        kept: Versions that can be put in force again, this one the last; the best is among them.
         evaluated: Network groups, without their weights, that `evaluation` is about; empty where it is about
             `networks` themselves, which it is not after a refit.
     """
@@ -110,6 +137,7 @@ class CommittedVersion:
     recent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     best: Mapping[str, str] = field(default_factory=dict)
     evaluated: Mapping[str, NetworkGroup] = field(default_factory=dict)
+    kept: tuple[KeptVersion, ...] = ()
 
     @cached_property
     def sha(self) -> str:
@@ -144,7 +172,16 @@ class CommittedVersion:
         networks = (*self.networks.values(), *self.evaluated.values())
         current = [name for n in networks for name in (n.blob, n.moments_blob, n.server_blob)]
         recent = [name for names in self.recent.values() for name in names]
-        return frozenset(n for n in (*current, *recent, *self.best.values()) if n is not None)
+        kept = [name for one in self.kept for name in one.blobs]
+        return frozenset(
+            n for n in (*current, *recent, *kept, *self.best.values()) if n is not None
+        )
+
+    @property
+    def weight_files(self) -> frozenset[str]:
+        """Checkpoint files without which it could not answer again; moments are not among them."""
+        networks = (*self.networks.values(), *self.evaluated.values())
+        return frozenset(network.blob for network in networks if network.blob is not None)
 
     @property
     def members(self) -> dict[str, str]:

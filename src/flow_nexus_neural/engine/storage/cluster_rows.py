@@ -7,6 +7,7 @@ from dataclasses import fields as dataclass_fields
 from flow_nexus_neural.coordination.consensus.gossip import GossipSeen
 from flow_nexus_neural.coordination.consensus.proof_of_learning import Cost, Standing
 from flow_nexus_neural.coordination.membership import after_restart
+from flow_nexus_neural.coordination.privacy.spending import PrivacySpent
 from flow_nexus_neural.coordination.proof_record import ProofRecord
 from flow_nexus_neural.coordination.scrutiny import Scrutiny, Seen
 from flow_nexus_neural.engine.reports import (
@@ -232,9 +233,10 @@ def _advance_of(progress: persisted.StoredProgress) -> Advance:
     seen = progress.scrutiny.model_dump()
     workers = {slot: Seen(**worker) for slot, worker in seen.pop("workers").items()}
     return Advance(
-        **progress.model_dump(include=own - {"scrutiny", "gossip", "proofs"}),
+        **progress.model_dump(include=own - {"scrutiny", "gossip", "proofs", "privacy"}),
         scrutiny=Scrutiny(**seen, workers=workers),
         gossip=GossipSeen(**progress.gossip.model_dump()),
+        privacy=PrivacySpent(**progress.privacy.model_dump()),
         proofs=_proofs_of(progress.proofs),
     )
 

@@ -12,6 +12,7 @@ from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.storage.cluster_rows import present_cluster_row, slot_row
 from flow_nexus_neural.engine.storage.row_digests import ROWS, digests_of
 from flow_nexus_neural.engine.storage.rows import ClusterRow, HistoryRow, SlotRow, TrainingRow
+from flow_nexus_neural.engine.storage.schema import Write
 from flow_nexus_neural.engine.storage.store import Store
 
 Row = ClusterRow | SlotRow | TrainingRow | HistoryRow
@@ -41,6 +42,7 @@ class LedgerWriter:
         *,
         blobs: Sequence[tuple[str, int, str]] = (),
         dropped: Sequence[str] = (),
+        more: Sequence[Write] = (),
     ) -> None:
         """Append entries, together with the rows that rest on them, or nothing.
 
@@ -53,6 +55,7 @@ class LedgerWriter:
                 makes it.
             blobs: (sha, bytes, kind) of files that are durable already.
             dropped: Files that nothing needs once this is durable.
+            more: Rows of the same transaction that the ledger does not name.
 
         Raises:
             StoreUnavailable, StoreCorrupt: Nothing was stored.
@@ -70,7 +73,7 @@ class LedgerWriter:
                 last = named if number == len(entries) else {}
                 entry, head = self._sealed({**fields, **last}, head)
                 sealed.append(entry)
-            await self._store.commit_version(sealed, made, blobs=blobs, dropped=dropped)
+            await self._store.commit_version(sealed, made, blobs=blobs, dropped=dropped, more=more)
             self._state.advance_ledger(head)
 
     async def name_rows(self, digests: Mapping[str, str]) -> None:

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
+from flow_nexus_neural.engine.state.feedback import Feedback
+
 Json = Mapping[str, JsonValue]
 
 
@@ -94,6 +96,7 @@ class Stored:
         older: Clusters that have lost their last commits, and how that is said of them.
         complaints: What is wrong with the directory as a whole.
         audits: What autonomy decided, by cluster.
+        feedback: What clusters have learnt from outcomes.
     """
 
     clusters: tuple[ClusterRow, ...]
@@ -109,3 +112,4 @@ class Stored:
     older: Mapping[str, str] = field(default_factory=dict)
     complaints: tuple[str, ...] = ()
     audits: Mapping[str, StoredAudit] = field(default_factory=dict)
+    feedback: Mapping[str, Feedback] = field(default_factory=dict)

@@ -58,6 +58,23 @@ CREATE TABLE raft_log (
     PRIMARY KEY (cluster_id, voter, place)
 ) STRICT;
 """
+_OUTCOMES = """
+CREATE TABLE outcomes (
+    cluster_id TEXT NOT NULL REFERENCES clusters, place INTEGER NOT NULL, nbytes INTEGER NOT NULL,
+    digest TEXT NOT NULL, body TEXT NOT NULL,
+    PRIMARY KEY (cluster_id, place)
+) STRICT;
+CREATE TABLE feedback (
+    cluster_id TEXT PRIMARY KEY REFERENCES clusters, digest TEXT NOT NULL, body TEXT NOT NULL
+) STRICT;
+"""
+_VERSIONS = """
+CREATE TABLE versions (
+    cluster_id TEXT NOT NULL REFERENCES clusters, version INTEGER NOT NULL, digest TEXT NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (cluster_id, version)
+) STRICT;
+"""
 _AUDIT = """
 CREATE TABLE audit (
     cluster_id TEXT NOT NULL REFERENCES clusters, seq INTEGER NOT NULL, sha TEXT NOT NULL,
@@ -65,10 +82,10 @@ CREATE TABLE audit (
     PRIMARY KEY (cluster_id, seq)
 ) STRICT;
 """
-_STEPS = (_FIRST, _RAFT, _AUDIT)
+STEPS = (_FIRST, _RAFT, _OUTCOMES, _VERSIONS, _AUDIT)
 """What each version of the tables added to those of the one before."""
-SCHEMA_VERSION = len(_STEPS)
-SCHEMA = "".join(_STEPS)
+SCHEMA_VERSION = len(STEPS)
+SCHEMA = "".join(STEPS)
 
 RESTORE = "move the state directory away or restore a copy; its checkpoints stay readable in blobs/"
 
@@ -182,7 +199,7 @@ def upgrade_tables(connection: sqlite3.Connection) -> None:
     while 0 < version < SCHEMA_VERSION and _definitions(connection) == _expected(version):
         version += 1
         connection.executescript(
-            f"BEGIN IMMEDIATE; {_STEPS[version - 1]} PRAGMA user_version={version}; COMMIT;"
+            f"BEGIN IMMEDIATE; {STEPS[version - 1]} PRAGMA user_version={version}; COMMIT;"
         )
 
 
@@ -220,7 +237,7 @@ def _definitions(connection: sqlite3.Connection) -> list[tuple[str, ...]]:
 def _expected(version: int = SCHEMA_VERSION) -> list[tuple[str, ...]]:
     """The tables of a version."""
     with sqlite3.connect(":memory:") as memory:
-        memory.executescript("".join(_STEPS[:version]))
+        memory.executescript("".join(STEPS[:version]))
         expected = _definitions(memory)
     memory.close()
     return expected

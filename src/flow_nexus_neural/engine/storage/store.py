@@ -9,6 +9,7 @@ from typing import Self
 from pydantic import JsonValue
 
 from flow_nexus_neural.engine.ports import REAL_PORTS, Offload, Ports
+from flow_nexus_neural.engine.state.feedback import Feedback, RecordedOutcome
 from flow_nexus_neural.engine.storage import state_dir as directory
 from flow_nexus_neural.engine.storage.audit_rows import append_audit, read_audits
 from flow_nexus_neural.engine.storage.commit_marker import NAME as MARKER
@@ -20,6 +21,15 @@ from flow_nexus_neural.engine.storage.journal import (
     name_blobs,
     upsert,
 )
+from flow_nexus_neural.engine.storage.kept_rows import delete_kept, read_kept
+from flow_nexus_neural.engine.storage.outcome_rows import (
+    delete_outcomes,
+    kept_outcomes,
+    read_outcomes,
+    write_outcomes,
+)
+from flow_nexus_neural.engine.storage.persisted import StoredVersion
+from flow_nexus_neural.engine.storage.privacy_rows import StoredSpending, read_spending
 from flow_nexus_neural.engine.storage.raft_rows import read_voters, write_voter
 from flow_nexus_neural.engine.storage.reading import ledger_lengths, names_rows, owner_of
 from flow_nexus_neural.engine.storage.rows import (
@@ -107,6 +117,7 @@ class Store:
         *,
         blobs: Iterable[tuple[str, int, str]] = (),
         dropped: Iterable[str] = (),
+        more: Sequence[Write] = (),
     ) -> None:
         """Commit a version: its ledger entries, the rows that rest on it and the blobs it names, or nothing.
 
@@ -115,6 +126,7 @@ class Store:
             rows: The cluster, training and round as of this version.
             blobs: (sha, bytes, kind) of files that are durable already.
             dropped: Files that are not needed any more once this is committed.
+            more: Other rows of the same transaction.
 
         Raises:
             StoreUnavailable, StoreCorrupt: As `put`.
@@ -122,7 +134,7 @@ class Store:
         # An entry needs its cluster to be stored, so the rows come first.
         writes = [upsert(row) for row in rows]
         writes += [append(str(entry["cluster_id"]), entry) for entry in entries]
-        writes += [name_blobs(blobs), drop_blobs(dropped)]
+        writes += [name_blobs(blobs), drop_blobs(dropped), *more]
         await self._run(self._write, writes, _marks(entries, rows))
 
     async def write_voters(
@@ -160,6 +172,33 @@ class Store:
         )
         return found.get(cluster_id, StoredAudit((), None))
 
+    async def write_outcomes(
+        self, cluster_id: str, outcomes: Sequence[RecordedOutcome], feedback: Feedback
+    ) -> tuple[int, int]:
+        """Make outcomes durable and what was learnt from them; the oldest that do not fit are dropped.
+
+        Returns:
+            How many outcomes of the cluster are stored now, and their bytes.
+
+        Raises:
+            StoreUnavailable, StoreCorrupt: As `put`.
+        """
+        await self._run(self._write, [write_outcomes(cluster_id, outcomes, feedback)], [])
+        return await self._run(self._journal.read, lambda c: kept_outcomes(c, cluster_id))
+
+    async def outcomes(self, cluster_id: str) -> tuple[list[RecordedOutcome], int]:
+        """The stored outcomes of a cluster, oldest first, and how many are damaged. Raises as `load`."""
+        return await self._run(self._journal.read, lambda c: read_outcomes(c, cluster_id))
+
+    async def kept_version(self, cluster_id: str, version: int) -> StoredVersion:
+        """A version that can be put in force again. Raises `StoreCorrupt` where it cannot be read."""
+        return await self._run(self._journal.read, lambda c: read_kept(c, cluster_id, version))
+
+    async def delete_model(self, cluster_id: str) -> None:
+        """Forget the outcomes of a cluster and its former versions. Raises as `put`."""
+        writes = [delete_outcomes(cluster_id), delete_kept(cluster_id)]
+        await self._run(self._write, writes, [])
+
     async def load(self, cluster_id: str | None = None) -> Stored:
         """Read everything that is stored, or one cluster; every ledger and every row verified.
 
@@ -171,6 +210,10 @@ class Store:
     async def owner_of(self, text: str) -> str | None:
         """The cluster to which a node or a training of this id belongs. Raises as `load`."""
         return await self._run(self._journal.read, lambda connection: owner_of(connection, text))
+
+    async def privacy_spending(self) -> list[StoredSpending]:
+        """What private trainings of all clusters have spent. Raises `StoreCorrupt` where it is not known."""
+        return await self._run(self._journal.read, read_spending)
 
     def _load(self, cluster_id: str | None) -> Stored:
         names = {mark.cluster_id: mark.name for mark in self._marker.marks.values()}

@@ -1,7 +1,7 @@
 """Between a committed version and what is stored of it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 from pydantic import JsonValue
@@ -15,7 +15,7 @@ from flow_nexus_neural.engine.state.network_groups import (
     ServerState,
     Vector,
 )
-from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion
+from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion, KeptVersion
 from flow_nexus_neural.engine.storage import persisted
 from flow_nexus_neural.engine.storage.checkpoints import CheckpointFiles
 from flow_nexus_neural.errors import StoreCorrupt
@@ -49,6 +49,9 @@ def load_version(
         evaluated={
             key: load_network(own, files).without_state() for key, own in stored.evaluated.items()
         },
+        kept=tuple(
+            KeptVersion(**{**dict(one), "blobs": frozenset(one.blobs)}) for one in stored.kept
+        ),
     )
 
 
@@ -127,6 +130,29 @@ def stored_version(version: CommittedVersion) -> persisted.StoredVersion:
         recent=dict(version.recent),
         best=dict(version.best),
         evaluated={key: stored_network(network) for key, network in version.evaluated.items()},
+        kept=tuple(
+            persisted.StoredKept(**{**asdict(one), "blobs": tuple(sorted(one.blobs))})
+            for one in version.kept
+        ),
+    )
+
+
+def stored_alone(version: CommittedVersion) -> persisted.StoredVersion:
+    """A version as it is kept to answer again: without what only a training needs."""
+    stored = stored_version(version)
+
+    def bare(networks: Mapping[str, persisted.StoredNetwork]) -> dict[str, persisted.StoredNetwork]:
+        gone = {"moments_blob": None, "server_blob": None, "opt_step": 0}
+        return {key: network.model_copy(update=gone) for key, network in networks.items()}
+
+    return stored.model_copy(
+        update={
+            "networks": bare(stored.networks),
+            "evaluated": bare(stored.evaluated),
+            "recent": {},
+            "best": {},
+            "kept": (),
+        }
     )
 
 

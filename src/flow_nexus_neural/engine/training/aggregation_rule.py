@@ -59,10 +59,10 @@ def find_rule(
     why = LATER_METHODS.get(str(method).strip().lower().replace("-", "_"))
     if why is not None:
         raise NotAvailable(
-            f"aggregation_method {method!r} {why}", hint=f"choose from {spellings()}"
+            f"aggregation_method {method!r} {why}", hint=f"choose from {spellings(consensus)}"
         )
     raise InvalidArguments(
-        f"aggregation_method {method!r} is unknown", hint=f"choose from {spellings()}"
+        f"aggregation_method {method!r} is unknown", hint=f"choose from {spellings(consensus)}"
     )
 
 

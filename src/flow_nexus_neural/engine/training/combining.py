@@ -13,8 +13,9 @@ from flow_nexus_neural.coordination.consensus.validated_selection import (
     select,
 )
 from flow_nexus_neural.engine.context import EngineContext
-from flow_nexus_neural.engine.state.network_groups import NetworkGroup
+from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.update import Update
+from flow_nexus_neural.engine.training.private_sums import PrivateSums
 from flow_nexus_neural.engine.training.trusted_rows import TrustedRows
 from flow_nexus_neural.engine.versions.aggregate import Aggregated, aggregate
 from flow_nexus_neural.errors import NodeError, NoWorkers, RoundFailed, UpdateRejected
@@ -33,6 +34,7 @@ class Combiner:
         trusted: Rows for policies that need them; None where there are none.
         run: Root of every seed.
         local_epochs: Passes of a worker over its rows, and of a validator over the trusted ones.
+        private: Clips and adds noise; None without privacy.
     """
 
     context: EngineContext
@@ -40,6 +42,7 @@ class Combiner:
     trusted: TrustedRows | None
     run: tuple[int, int]
     local_epochs: int
+    private: PrivateSums | None = None
     _number: int = 0
     _exchanges: int = 0
 
@@ -47,19 +50,25 @@ class Combiner:
         """Another try of a round: what is drawn and which rows are used follow from its number."""
         self._number, self._exchanges = number, 0
 
-    async def combine(self, network: NetworkGroup, updates: Sequence[Update]) -> Aggregated:
+    async def combine(
+        self, network: NetworkGroup, updates: Sequence[Update], asked: Sequence[str] = ()
+    ) -> Aggregated:
         """The next state of a network group.
 
         Args:
             network: With the state from which the updates started.
             updates: In slot order.
+            asked: All slots of the group that were asked for one; privacy divides by their number.
 
         Raises:
+            PrivacyBudgetSpent: Another sum would exceed it.
             QuorumLost: There are too few updates for the policy's guarantee.
             RoundFailed: The policy left all of them out, or needs what no validator could give.
         """
         self._exchanges += 1
         policy = self.policy
+        if self.private is not None:
+            return await self.private.combine(network, updates, asked, policy)
         if isinstance(policy, ValidatedSelection):
             return await self._selected(policy, network, updates)
         if isinstance(policy, TrustedUpdate):
@@ -82,11 +91,13 @@ class Combiner:
         """The candidate that loses least on trusted rows, or what `auto` gives where nobody can tell."""
         if self.trusted is None or not self.trusted.enough:
             return _explained(await self._by(policy, network, updates), "too few trusted rows")
-        made = {
-            name: await self._by(candidate, network, updates)
-            for name, candidate in policy.candidates(len(updates)).items()
+        candidates = policy.candidates(len(updates))
+        bare = replace(network, state=_weights_of(network.state))
+        weights = [replace(update, state=_weights_of(update.copied)) for update in updates]
+        states = {
+            name: (await self._by(candidate, bare, weights)).state
+            for name, candidate in candidates.items()
         }
-        states = {name: candidate.state for name, candidate in made.items()}
         try:
             losses = await self.trusted.losses(network, states, self._number)
         except NoWorkers as failure:
@@ -98,7 +109,7 @@ class Combiner:
             "loss": {name: round(float(loss.mean()), DIGITS) for name, loss in losses.items()},
             "deviations": {name: _bounded(z) for name, z in found.z.items()},
         }
-        chosen = made[found.chosen]
+        chosen = await self._by(candidates[found.chosen], network, updates)
         return replace(chosen, evidence={**chosen.evidence, "selection": told})
 
     async def _trusting(self, policy: TrustedUpdate, network: NetworkGroup) -> TrustedUpdate:
@@ -124,6 +135,11 @@ class Combiner:
                 hint="see neural_cluster_status; a failed validator is replaced by neural_node_deploy",
             ) from failure
         return policy.trusting(state.arrays)
+
+
+def _weights_of(state: ModelState | None) -> ModelState | None:
+    """A state without moments: every array is combined on its own, and losses are of the weights alone."""
+    return None if state is None else replace(state, moments={})
 
 
 def _explained(made: Aggregated, why: str) -> Aggregated:

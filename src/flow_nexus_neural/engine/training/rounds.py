@@ -28,6 +28,7 @@ from flow_nexus_neural.engine.training.delivery import Delivery
 from flow_nexus_neural.engine.training.exchange import Exchange, Recipe
 from flow_nexus_neural.engine.training.gossip import Gossip
 from flow_nexus_neural.engine.training.left_out import LeftOut
+from flow_nexus_neural.engine.training.private_sums import PrivateSums
 from flow_nexus_neural.engine.training.proofs import Proofs
 from flow_nexus_neural.engine.training.strategies import (
     ClientHistory,
@@ -82,6 +83,7 @@ class Rounds:
     Attributes:
         networks: Network groups with the state from which the next round starts.
         left_out: Workers that failed in the present round.
+        private: Makes the sums of a private training; None without privacy.
     """
 
     cluster: LiveCluster
@@ -89,6 +91,7 @@ class Rounds:
     networks: dict[str, NetworkGroup]
     shards: Shards
     left_out: LeftOut = field(default_factory=LeftOut)
+    private: PrivateSums | None = None
 
     def __post_init__(self) -> None:
         course = self.course
@@ -107,6 +110,7 @@ class Rounds:
             trusted=None if trusted is None else TrustedRows(self.cluster, trusted),
             run=course.run,
             local_epochs=config.local_epochs,
+            private=self.private,
         )
         self._gossip = (
             Gossip(self.cluster, self.exchange, self.policy, self.left_out)
@@ -186,6 +190,8 @@ class Rounds:
             RoundFailed: Too few delivered.
         """
         await self.exchange.follow_links()
+        if self.private is not None:
+            self.networks = {k: self.private.start_of(one) for k, one in self.networks.items()}
         members = self.members() or await self._taken_over()
         await prepare_all(self.exchange, members, self.left_out)
         members = [
@@ -275,7 +281,12 @@ class Rounds:
             await self.reshard(workers)
 
     async def reshard(self, workers: Sequence[Slot]) -> int:
-        """Partition the rows among these workers; returns the number of changed shards."""
+        """Partition the rows among these workers; returns the number of changed shards.
+
+        Under privacy shards stay: what the noise hides is one shard, in all rounds of a training.
+        """
+        if self.private is not None:
+            return 0
         shards = await self.cluster.context.offload(self.course.cut, list(workers))
         self.shards, self._groups = shards, dict(shards.groups)
         return self.exchange.reshard(shards.rows)

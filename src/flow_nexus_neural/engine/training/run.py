@@ -6,7 +6,7 @@ take effect at the boundary between two rounds.
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import anyio
@@ -25,6 +25,7 @@ from flow_nexus_neural.engine.training.attention import attended
 from flow_nexus_neural.engine.training.division import division_of
 from flow_nexus_neural.engine.training.exchange import mean_loss
 from flow_nexus_neural.engine.training.preparation import Preparation
+from flow_nexus_neural.engine.training.private_sums import PrivateSums
 from flow_nexus_neural.engine.training.retraining import Retraining, planned_refit
 from flow_nexus_neural.engine.training.rounds import Rounds
 from flow_nexus_neural.engine.versions.candidate import Candidate
@@ -32,7 +33,7 @@ from flow_nexus_neural.engine.versions.commit import commit_round
 from flow_nexus_neural.engine.versions.evaluation import Evaluator
 from flow_nexus_neural.engine.versions.final import commit_best, commit_final
 from flow_nexus_neural.engine.versions.judge import Judge
-from flow_nexus_neural.errors import NeuralError, StoreError
+from flow_nexus_neural.errors import NeuralError, PrivacyBudgetSpent, StoreError
 from flow_nexus_neural.vocabulary import ENDED_WELL, TrainingStatus
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,14 @@ class TrainingRun:
         self.context = self.cluster.context
         prepared = self.preparation
         course = prepared.course(prepared.data.parts["train"], prepared.data.parts["select"])
-        self.rounds = Rounds(self.cluster, course, dict(prepared.networks), prepared.shards)
+        settings = prepared.config.privacy
+        self.rounds = Rounds(
+            self.cluster,
+            course,
+            dict(prepared.networks),
+            prepared.shards,
+            private=PrivateSums(self.cluster, self.training, settings) if settings else None,
+        )
         evaluator = Evaluator(self.cluster, prepared.data.parts)
         self._judge = Judge(evaluator, prepared.data, prepared.decision.rule)
         self._best: dict[str, NetworkGroup] | None = None
@@ -141,7 +149,12 @@ class TrainingRun:
         self._starts = dict(self.rounds.networks) if self._retrains else {}
         for number in range(self.training.advance.rounds_done + 1, self.training.config.rounds + 1):
             await self._at_boundary()
-            await self.rounds.run(partial(self._round, number), self._held)
+            try:
+                await self.rounds.run(partial(self._round, number), self._held)
+            except PrivacyBudgetSpent:
+                if not self.training.advance.rounds_done:
+                    raise
+                self.training.note_privacy(replace(self.training.advance.privacy, exhausted=True))
             await attended(self.cluster)
             if self.training.stops_early:
                 break

@@ -7,6 +7,7 @@ from flow_nexus_neural.engine.links.connect import connect_for_training
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.guarantees import guarantees
 from flow_nexus_neural.engine.nodes.lifecycle import revive
+from flow_nexus_neural.engine.raft.gate import require_majority
 from flow_nexus_neural.engine.reports import TrainingReport
 from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.engine.state.training_record import Advance, Training
@@ -36,6 +37,7 @@ async def start_training(cluster: LiveCluster, request: TrainRequest) -> Trainin
     Raises:
         TrainingRunning: One is running or being prepared.
         InvalidRequest, InvalidState: Whatever is wrong with arguments, data or layers; nothing changed.
+        ConsensusUnavailable: Too few voters are alive to agree on its versions.
         StoreUnavailable: The training could not be made durable; it does not run.
     """
     _refuse_second(cluster)
@@ -43,6 +45,7 @@ async def start_training(cluster: LiveCluster, request: TrainRequest) -> Trainin
     with cluster.state.preparing_training():
         await revive(cluster)
         healthy_workers(cluster)
+        await require_majority(cluster)
         async with cluster.changing:
             prepared = await prepare_training(cluster, request, len(cluster.state.trainings))
             check_mixing(cluster, prepared.config.aggregation_method, prepared.networks.values())
@@ -68,7 +71,10 @@ async def _recorded(cluster: LiveCluster, request: TrainRequest, prepared: Prepa
         started_at=context.timestamp(),
         request=stored_request(request),
         data=data,
-        advance=Advance(scrutiny=Scrutiny(clients=prepared.clients_of_workers())),
+        advance=Advance(
+            scrutiny=Scrutiny(clients=prepared.clients_of_workers()),
+            privacy=prepared.spent,
+        ),
         division=division_of(prepared.shards) if prepared.config.federated else None,
     )
     # Only the latest training can be resumed, so only its rows are kept.
@@ -107,6 +113,7 @@ def _install(cluster: LiveCluster, training: Training, prepared: Preparation) ->
     new = sum(network.version == 0 for network in prepared.networks.values())
     cluster.state.add_training(training, new_networks=new)
     cluster.begin_run(run)
+    cluster.metrics.forget_exchanges()
     for network in prepared.networks.values():
         for name in network.slots:
             slot = cluster.slots[name]
@@ -138,5 +145,6 @@ def _report(
         guarantees=guarantees(cluster),
         poll_after_ms=FIRST_POLL_MS,
         started_at=training.started_at,
+        privacy=training.privacy(full=True),
         warnings=warnings,
     )

@@ -25,6 +25,7 @@ from flow_nexus_neural.engine.storage.rows import ClusterRow
 from flow_nexus_neural.engine.storage.version_rows import SERVER_METHOD
 from flow_nexus_neural.engine.versions.candidate import Candidate
 from flow_nexus_neural.engine.versions.judge import Judge, Verdict
+from flow_nexus_neural.engine.versions.kept import kept_rows, with_line
 from flow_nexus_neural.engine.versions.loading import catch_up, load_everywhere
 from flow_nexus_neural.kernels.decision import DecisionRule
 
@@ -136,6 +137,7 @@ async def put_in_force(
         StoreUnavailable: If it could not be stored; then nothing has changed.
     """
     state = cluster.state
+    committed = with_line(cluster, committed, entries)
 
     def row() -> ClusterRow:
         """Built at the time of writing: slots may join or leave until then."""
@@ -145,7 +147,8 @@ async def put_in_force(
         former = cluster.committed
         dropped = sorted(former.blobs - committed.blobs) if former else []
         # Durable first: a version that has answered a prediction must survive a crash.
-        await cluster.ledger.record(entries, [row, *rows], blobs=blobs, dropped=dropped)
+        more = kept_rows(cluster, committed)
+        await cluster.ledger.record(entries, [row, *rows], blobs=blobs, dropped=dropped, more=more)
         installing = state.begin_install(committed)
         # Then the nodes, into the serving copy that is not in use: predictions go on with the former version.
         try:
@@ -177,11 +180,14 @@ async def commit_bundle(cluster: LiveCluster, finished: CommittedVersion) -> Non
         "digests": dict(finished.bundle.digests),
     }
     await agree(cluster, finished.version, finished.networks, [fields])
+    version = with_line(cluster, finished, [])
     with anyio.CancelScope(shield=True):
         await cluster.ledger.record(
-            [fields], [lambda: cluster_row(state, state.with_current_members(finished))]
+            [fields],
+            [lambda: cluster_row(state, state.with_current_members(version))],
+            more=kept_rows(cluster, version),
         )
-        state.commit(finished)
+        state.commit(version)
     settle(cluster)
     cluster.changed()
 
@@ -312,7 +318,8 @@ def _round_entry(
             "slot": update.slot,
             "incarnation": cluster.slots[update.slot].incarnation,
             "rows": update.rows,
-            "update_digest": update.digest,
+            # Of a private one it would tell whoever guesses the rows whether the guess is right.
+            "update_digest": None if training.config.privacy else update.digest,
         }
         for update in candidate.updates
         if update.slot in network.slots

@@ -11,6 +11,7 @@ from flow_nexus_neural.engine.prediction.file_output import (
     report_of_all,
 )
 from flow_nexus_neural.engine.prediction.reply import Answer, report, served
+from flow_nexus_neural.engine.prediction.weighting import Weighting
 from flow_nexus_neural.engine.requests import PredictRequest
 from tests.unit.engine.building import bundle, committed, network, slot
 from tests.unit.engine.prediction.test_reply import adapted
@@ -35,7 +36,7 @@ def answered(task, logits, used=NAMES):
         logits=dict.fromkeys(used, values),
         latency_ms=dict.fromkeys(used, 1.0),
         excluded={name: "late" for name in NAMES if name not in used},
-        weights=dict.fromkeys(NAMES, 0.5),
+        weighting=Weighting(dict.fromkeys(NAMES, 0.5)),
         elapsed_ms=1.0,
     )
 
@@ -155,7 +156,7 @@ def robust_answer(task, logits, used):
         },
         latency_ms=dict.fromkeys(names[:used], 1.0),
         excluded=dict.fromkeys(names[used:], "late"),
-        weights=weights,
+        weighting=Weighting(weights),
         elapsed_ms=1.0,
     )
 

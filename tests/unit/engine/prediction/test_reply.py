@@ -7,6 +7,7 @@ import pytest
 
 from flow_nexus_neural.data.schema import Adapted
 from flow_nexus_neural.engine.prediction.reply import Answer, report
+from flow_nexus_neural.engine.prediction.weighting import Weighting
 from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.kernels.calibration import Calibrator
 from flow_nexus_neural.kernels.conformal import ConformalScores
@@ -78,7 +79,7 @@ def answer(
             logits={name: np.array(values) for name, values in zip(names, logits, strict=False)},
             latency_ms=dict.fromkeys(names[: len(logits)], 1.5),
             excluded=dict.fromkeys(names[len(logits) :], "node_died"),
-            weights=weights,
+            weighting=Weighting(weights, "equal" if asked is None else "caller"),
             elapsed_ms=4.25,
         ),
     )

@@ -16,6 +16,11 @@ from tests.unit.engine.running import running
 HASTY = replace(REAL_PORTS, patience=replace(REAL_PORTS.patience, majority_s=2.0))
 
 
+async def _lose_two(w):
+    await w.kill("worker-1")
+    await w.kill("worker-2")
+
+
 async def versions(w):
     return [entry["model_version"] for entry in await w.ledger("version")]
 
@@ -84,13 +89,26 @@ async def test_without_a_majority_no_version_becomes_visible_and_the_training_fa
         assert await versions(w) == sorted(set(await versions(w)))
 
 
-async def test_a_training_waits_at_the_boundary_for_a_majority_and_then_fails(tmp_path):
-    async with voting(tmp_path, 3, ports=HASTY) as w:
+async def test_a_training_that_could_commit_nothing_is_refused_before_it_begins(tmp_path):
+    async with voting(tmp_path, 3) as w:
         await commit(w, 1)
         await w.kill("worker-1")
         await w.kill("worker-2")
+        began_s = w.cluster.clock()
+        with pytest.raises(ConsensusUnavailable, match="1 of 3 voters are alive and 2 are needed"):
+            await w.engine.train(w.train_request(epochs=2))
+        assert w.cluster.clock() - began_s < 5.0
+        assert not w.cluster.state.trainings
+
+
+async def test_a_training_waits_at_the_boundary_for_a_majority_and_then_fails(tmp_path):
+    async with voting(tmp_path, 3, ports=HASTY) as w:
+        await commit(w, 1)
+        await w.engine.train(w.train_request(epochs=2))
+        w.cluster.run.at_next_boundary(lambda: _lose_two(w))
+        await w.ended()
         assert "1 of 3 voters are alive" in await cannot_decide(w.cluster)
-        training = await w.train(epochs=2)
+        training = w.cluster.state.latest_training
         assert training.status == "failed"
         assert "1 of 3 voters are alive and 2 are needed" in training.error
         with pytest.raises(ConsensusUnavailable):
@@ -112,9 +130,8 @@ async def test_predictions_go_on_without_a_majority_and_say_so(tmp_path):
 async def test_a_stopped_training_does_not_wait_for_a_majority(tmp_path):
     async with voting(tmp_path, 3) as w:
         await commit(w, 1)
-        await w.kill("worker-1")
-        await w.kill("worker-2")
         await w.engine.train(w.train_request(epochs=2))
+        w.cluster.run.at_next_boundary(lambda: _lose_two(w))
         began_s = w.cluster.clock()
         w.cluster.run.stop()
         await w.ended()

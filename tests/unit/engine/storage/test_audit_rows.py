@@ -82,7 +82,7 @@ async def test_what_was_altered_is_named(tmp_path, statement, named):
 def test_a_journal_of_the_version_before_gets_the_table(tmp_path):
     Store.open(tmp_path).close()
     damage(tmp_path, "DROP TABLE audit")
-    damage(tmp_path, "PRAGMA user_version=2")
+    damage(tmp_path, f"PRAGMA user_version={SCHEMA_VERSION - 1}")
     store = Store.open(tmp_path)
     (version,) = store._journal.read(lambda c: c.execute("PRAGMA user_version").fetchone())
     assert version == SCHEMA_VERSION

@@ -6,7 +6,6 @@ import pytest
 
 from flow_nexus_neural.engine.storage.raft_rows import read_voters, write_voter
 from flow_nexus_neural.engine.storage.rows import ClusterRow
-from flow_nexus_neural.engine.storage.schema import SCHEMA_VERSION
 from flow_nexus_neural.engine.storage.store import Store
 from flow_nexus_neural.errors import StoreCorrupt
 from flow_nexus_neural.protocol.raft_records import (
@@ -106,18 +105,3 @@ async def test_a_row_with_a_right_digest_and_an_unknown_form_is_refused(store):
     with pytest.raises(StoreCorrupt, match="gap"):
         await store.voters("dnc_1")
     assert store._journal.read(lambda connection: read_voters(connection, "other")) == {}
-
-
-def test_a_journal_of_the_version_before_gets_the_tables(tmp_path):
-    Store.open(tmp_path).close()
-    with sqlite3.connect(tmp_path / "state.db") as connection:
-        connection.executescript(
-            "DROP TABLE raft_log; DROP TABLE raft_voters; DROP TABLE audit; PRAGMA user_version=1;"
-        )
-    connection.close()
-    store = Store.open(tmp_path)
-    assert store._journal.read(lambda c: c.execute("PRAGMA user_version").fetchone()) == (
-        SCHEMA_VERSION,
-    )
-    assert store._journal.read(lambda c: read_voters(c, "dnc_1")) == {}
-    store.close()

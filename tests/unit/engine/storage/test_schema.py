@@ -7,7 +7,15 @@ import pytest
 from flow_nexus_neural.engine.storage.journal import Journal
 from flow_nexus_neural.engine.storage.journal_errors import translated
 from flow_nexus_neural.engine.storage.rows import ClusterRow
-from flow_nexus_neural.engine.storage.schema import TABLES, check_tables, is_new, make_tables
+from flow_nexus_neural.engine.storage.schema import (
+    SCHEMA_VERSION,
+    STEPS,
+    TABLES,
+    check_tables,
+    is_new,
+    make_tables,
+    upgrade_tables,
+)
 from flow_nexus_neural.errors import ShuttingDown, StoreCorrupt, StoreUnavailable
 
 
@@ -38,6 +46,15 @@ def test_other_tables_are_damage(connection, damage):
     connection.execute(damage)
     with pytest.raises(StoreCorrupt, match=r"state\.db is damaged"):
         check_tables(connection)
+
+
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+def test_a_journal_of_an_earlier_version_gets_the_tables_of_this_one(connection, version):
+    connection.executescript("".join(STEPS[:version]) + f"PRAGMA user_version={version}")
+    with pytest.raises(StoreCorrupt):
+        check_tables(connection)
+    upgrade_tables(connection)
+    check_tables(connection)
 
 
 def test_a_table_says_how_its_rows_are_laid_out():

@@ -116,3 +116,14 @@ def test_a_robust_rule_asks_every_worker_and_counts_the_votes_of_a_round():
     assert "byzantine_f" not in found.chosen
     with pytest.raises(InvalidArguments, match="5 updates cannot outvote 3"):
         config(eligible=11, clients_per_round=5, byzantine_f=3, **robust)
+
+
+def test_the_list_of_an_unknown_method_has_those_that_the_consensus_takes():
+    with pytest.raises(InvalidArguments) as of_gossip:
+        find_rule("best", "gossip")
+    assert "'push_sum'" in str(of_gossip.value)
+    assert "krum" not in str(of_gossip.value)
+    with pytest.raises(InvalidArguments) as of_raft:
+        find_rule("best", "raft")
+    assert "push_sum" not in str(of_raft.value)
+    assert "'krum'" in str(of_raft.value)

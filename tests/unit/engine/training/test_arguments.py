@@ -70,6 +70,8 @@ def test_what_belongs_to_federated_training_is_refused_without_it(name, value):
         ({"partition": "dirichlet:nan"}, InvalidArguments),
         ({"partition": "dirichlet:1001"}, InvalidArguments),
         ({"partition": "dirichlet:x"}, InvalidArguments),
+        ({"partition": "dirichlet:"}, InvalidArguments),
+        ({"partition": "shards:"}, InvalidArguments),
     ],
 )
 def test_arguments_that_mean_nothing_are_refused_before_data_are_read(more, failure):

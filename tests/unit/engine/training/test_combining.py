@@ -64,6 +64,24 @@ async def test_a_rule_without_trusted_rows_is_applied_as_it_is(tmp_path):
         assert made.state.params.tobytes() == plain.state.params.tobytes()
 
 
+@pytest.mark.parametrize("liars", [(), (1, 4)])
+async def test_what_was_selected_is_applied_to_moments_too(tmp_path, liars):
+    def with_moments(state, k):
+        return replace(state, moments={"m": np.full(4, k, "f4"), "v": np.full(4, k + 1, "f4")})
+
+    start = replace(START, state=with_moments(START.state, 0))
+    sent = [replace(u, state=with_moments(u.state, k)) for k, u in enumerate(updates(*liars))]
+    async with running(tmp_path, 1) as w:
+        await w.deploy("validator")
+        made = await combiner(w, "validated").combine(start, sent)
+        chosen = find_policy("validated").candidates(7)[made.evidence["selection"]["chosen"]]
+        alone = aggregate(start.state, sent, chosen)
+        assert (made.evidence["rule"] == "mean") == (not liars)
+        for name, array in alone.state.arrays.items():
+            assert made.state.arrays[name].tobytes() == array.tobytes()
+        assert not np.array_equal(made.state.moments["m"], start.state.moments["m"])
+
+
 async def test_where_all_are_honest_the_mean_is_kept(tmp_path):
     async with running(tmp_path, 1) as w:
         await w.deploy("validator")

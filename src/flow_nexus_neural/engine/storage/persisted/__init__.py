@@ -27,11 +27,16 @@ from flow_nexus_neural.engine.storage.persisted.cluster_shapes import (
     StoredConformal,
     StoredDataset,
     StoredFinal,
+    StoredKept,
     StoredNetwork,
     StoredSlot,
     StoredSplit,
     StoredState,
     StoredVersion,
+)
+from flow_nexus_neural.engine.storage.persisted.feedback_shapes import (
+    StoredFeedback,
+    StoredOutcome,
 )
 from flow_nexus_neural.engine.storage.persisted.reading import (
     demands_digests,
@@ -67,9 +72,12 @@ __all__ = [
     "StoredConformal",
     "StoredData",
     "StoredDataset",
+    "StoredFeedback",
     "StoredFinal",
     "StoredGossip",
+    "StoredKept",
     "StoredNetwork",
+    "StoredOutcome",
     "StoredPart",
     "StoredProgress",
     "StoredProofs",

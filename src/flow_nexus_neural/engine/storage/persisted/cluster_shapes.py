@@ -94,6 +94,21 @@ class StoredBundle(Stored):
     conformal_part: str | None = None
 
 
+class StoredKept(Stored):
+    """A version that can be put in force again, in one line."""
+
+    version: int
+    at: str
+    rule: str
+    round: int | None = None
+    training_id: str | None = None
+    digest: str
+    accuracy: float | None = None
+    loss: float | None = None
+    blobs: tuple[str, ...]
+    restored_from: int | None = None
+
+
 class StoredVersion(Stored):
     """A committed version.
 
@@ -111,6 +126,7 @@ class StoredVersion(Stored):
     recent: dict[str, tuple[str, ...]] = {}
     best: dict[str, str] = {}
     evaluated: dict[str, StoredNetwork] = {}
+    kept: tuple[StoredKept, ...] = ()
 
 
 class StoredFinal(Stored):

@@ -5,6 +5,29 @@ from pydantic import JsonValue
 from flow_nexus_neural.engine.storage.persisted.base import Label, Stored, StoredPart
 
 
+class StoredPrivacySettings(Stored):
+    """The `privacy` of a training as it takes effect."""
+
+    mode: str
+    clip_norm: float
+    noise_multiplier: float
+    target_epsilon: float | None = None
+    delta: float
+    adaptive: bool = False
+    max_epsilon: float | None = None
+
+
+class StoredPrivacy(Stored):
+    """What a private training has spent; of every training, what identifies its data set."""
+
+    sums: dict[str, int] = {}
+    clip_norms: dict[str, float] = {}
+    epsilon: float = 0.0
+    epsilon_of_data: float = 0.0
+    data: tuple[str, ...] = ()
+    exhausted: bool = False
+
+
 class StoredConfig(Stored):
     """Every argument of a training as it takes effect."""
 
@@ -33,6 +56,7 @@ class StoredConfig(Stored):
     positive_class: Label | None = None
     patience: int = 0
     chosen: tuple[str, ...] = ()
+    privacy: StoredPrivacySettings | None = None
 
 
 class StoredData(Stored):
@@ -169,6 +193,7 @@ class StoredProgress(StoredPart):
     proofs: StoredProofs = StoredProofs()
     gossip: StoredGossip = StoredGossip()
     steering: StoredSteering = StoredSteering()
+    privacy: StoredPrivacy = StoredPrivacy()
     digest_before: str | None = None
     digest_after: str | None = None
     result: StoredResult | None = None

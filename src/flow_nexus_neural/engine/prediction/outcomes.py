@@ -1,0 +1,214 @@
+"""The one place where outcomes of predictions arrive: recorded once the reply is fixed, and learnt from.
+
+An outcome comes with the record that is predicted (`expectedOutcome`), whose prediction never sees it, or in
+a later call under the id of the prediction. It is durable before the caller is told so.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from flow_nexus_neural.coordination.autonomy.observation import (
+    Observation,
+    SlotObservation,
+    cluster_level,
+)
+from flow_nexus_neural.data.outcomes import ReadOutcome, outcome_of, read_outcome
+from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.prediction.reply import Answer
+from flow_nexus_neural.engine.reports import PredictionReport
+from flow_nexus_neural.engine.requests import PredictRequest
+from flow_nexus_neural.engine.state.feedback import Awaited, Feedback, RecordedOutcome
+from flow_nexus_neural.errors import NeuralError
+from flow_nexus_neural.kernels.class_weight import without_class_weight
+from flow_nexus_neural.kernels.hedge import after_outcome, outcome_losses
+
+RECORD_LEVEL = 0.7
+"""Autonomy that it takes to record what records happen to say; what is sent as outcomes needs none."""
+MAX_REASONS = 4
+
+
+@dataclass
+class Gathered:
+    """Outcomes that one call brought, and why others are not recorded, by how many there are of each."""
+
+    outcomes: list[RecordedOutcome] = field(default_factory=list)
+    refused: dict[str, int] = field(default_factory=dict)
+
+    def refuse(self, why: str) -> None:
+        """One outcome is not recorded."""
+        self.refused[why] = self.refused.get(why, 0) + 1
+
+    @property
+    def warnings(self) -> list[str]:
+        """Why outcomes are not recorded."""
+        reasons = list(self.refused.items())
+        told = [f"{n} outcome{'s' * (n > 1)} not recorded: {why}" for why, n in reasons]
+        more = len(told) - MAX_REASONS
+        return told[:MAX_REASONS] + ([f"and for {more} other reasons"] if more > 0 else [])
+
+
+async def with_outcomes(
+    cluster: LiveCluster, request: PredictRequest, answer: Answer, made: PredictionReport
+) -> PredictionReport:
+    """Record the outcomes that a call brought, and say how many; the answer itself is fixed by now.
+
+    Args:
+        cluster: Its cluster.
+        request: What was asked, with the outcomes of earlier predictions.
+        answer: What the reply is made of, with what its records say of their own outcomes.
+        made: The reply.
+    """
+    gathered = Gathered()
+    _from_records(cluster, answer, made.prediction_id, gathered)
+    for prediction_id, given in (request.outcomes or {}).items():
+        _of_earlier(cluster, prediction_id, given, gathered)
+    if not answer.adapted.outcomes:
+        _remember(cluster, answer, made.prediction_id)
+    recorded = await record(cluster, gathered)
+    if not recorded and not gathered.refused:
+        return made
+    warnings = [*made.warnings, *gathered.warnings]
+    return made.model_copy(update={"feedback_recorded": recorded, "warnings": warnings})
+
+
+async def record(cluster: LiveCluster, gathered: Gathered) -> int:
+    """Make outcomes durable and learn from them; returns how many. A disk that refuses costs them alone."""
+    outcomes = gathered.outcomes
+    if not outcomes:
+        return 0
+    async with cluster.recording:
+        if cluster.state.terminated_at is not None:
+            gathered.refuse("the cluster was ended")
+            return 0
+        feedback = cluster.state.feedback
+        for outcome in outcomes:
+            feedback = learnt(cluster, feedback, outcome)
+        store = cluster.context.store
+        try:
+            kept, nbytes = await store.write_outcomes(cluster.cluster_id, outcomes, feedback)
+        except NeuralError as failure:
+            gathered.refuse(failure.message)
+            return 0
+        cluster.state.note_feedback(replace(feedback, kept=kept, kept_bytes=nbytes))
+    cluster.changed()
+    return len(outcomes)
+
+
+def learnt(cluster: LiveCluster, feedback: Feedback, outcome: RecordedOutcome) -> Feedback:
+    """What is known with one more outcome.
+
+    Weights follow the outcomes of the version in force only: those of an earlier one say nothing of it.
+    """
+    feedback = replace(feedback, recorded=feedback.recorded + 1, damaged=False)
+    committed = cluster.committed
+    if committed is None or committed.version != outcome.version:
+        return feedback
+    weights = committed.bundle.slot_weights
+    slots = [slot for slot in outcome.logits if slot in weights]
+    if not slots:
+        return feedback
+    outputs = without_class_weight(
+        np.array([[outcome.logits[slot]] for slot in slots]), committed.bundle.rule.class_weight
+    )[:, 0]
+    losses = outcome_losses(outputs, outcome.outcome, committed.schema.task)
+    own = dict(zip(slots, losses.tolist(), strict=True))
+    hedge = after_outcome(feedback.of_version(outcome.version), weights, own)
+    return replace(feedback, version=outcome.version, hedge=hedge)
+
+
+def _from_records(
+    cluster: LiveCluster, answer: Answer, prediction_id: str, gathered: Gathered
+) -> None:
+    schema, level = answer.committed.schema, _autonomy(cluster)
+    for row, given in answer.adapted.outcomes.items():
+        found = read_outcome(schema, given)
+        if found is None:
+            continue
+        if level is None or level < RECORD_LEVEL:
+            shown = "unknown" if level is None else f"{level:g}"
+            gathered.refuse(f"the cluster's autonomy is {shown}; {RECORD_LEVEL:g} records outcomes")
+            continue
+        _take(cluster, _awaited(answer), (prediction_id, row), found, gathered)
+
+
+def _of_earlier(
+    cluster: LiveCluster, prediction_id: str, given: object, gathered: Gathered
+) -> None:
+    """Outcomes of an earlier prediction: one, or a list with one for every record, null where unknown."""
+    committed = cluster.committed
+    awaited = cluster.recent.by_id.get(prediction_id)
+    if awaited is None or committed is None:
+        gathered.refuse(
+            f"{prediction_id[:40]!r} is none of the last predictions that still have no outcome"
+        )
+        return
+    values = given if isinstance(given, list) else [given]
+    if len(values) != len(awaited.x):
+        gathered.refuse(
+            f"{prediction_id} predicted {len(awaited.x)} records, and {len(values)} outcomes were given"
+        )
+        return
+    if awaited.schema_digest != committed.schema.digest:
+        gathered.refuse(f"{prediction_id} was answered by a model of other data")
+        return
+    cluster.recent.take(prediction_id)
+    for row, value in enumerate(values):
+        if value is not None:
+            found = outcome_of(committed.schema, "outcome", value)
+            _take(cluster, awaited, (prediction_id, row), found, gathered)
+
+
+def _take(
+    cluster: LiveCluster,
+    awaited: Awaited,
+    place: tuple[str, int],
+    found: ReadOutcome,
+    gathered: Gathered,
+) -> None:
+    prediction_id, row = place
+    if found.value is None:
+        gathered.refuse(found.why or "it cannot be read")
+        return
+    gathered.outcomes.append(
+        RecordedOutcome(
+            prediction_id=prediction_id,
+            row=row,
+            version=awaited.version,
+            schema_digest=awaited.schema_digest,
+            symbol=awaited.symbols[row],
+            outcome=found.value,
+            logits={
+                slot: tuple(float(v) for v in logits[row])
+                for slot, logits in awaited.logits.items()
+            },
+            x=awaited.x[row],
+            at=cluster.context.timestamp(),
+        )
+    )
+
+
+def _remember(cluster: LiveCluster, answer: Answer, prediction_id: str) -> None:
+    cluster.recent.remember(prediction_id, _awaited(answer))
+
+
+def _awaited(answer: Answer) -> Awaited:
+    return Awaited(
+        version=answer.committed.version,
+        schema_digest=answer.committed.schema.digest,
+        logits=answer.logits,
+        x=answer.adapted.x,
+        symbols=tuple(answer.adapted.symbols),
+    )
+
+
+def _autonomy(cluster: LiveCluster) -> float | None:
+    """The cluster's effective level."""
+    slots: Sequence[SlotObservation] = [
+        SlotObservation(slot=slot.name, state=slot.state, autonomy=slot.spec.autonomy)
+        for slot in cluster.slots
+    ]
+    return cluster_level(
+        Observation(at_s=cluster.clock(), daa_enabled=cluster.spec.daa_enabled, slots=slots)
+    )

@@ -1,0 +1,113 @@
+"""What a cluster has been told of the outcomes of its predictions, and what it has learnt from that."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow_nexus_neural.kernels.hedge import HedgeState
+
+PREDICTIONS_REMEMBERED = 256
+BYTES_REMEMBERED = 8 << 20
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """Counts of recorded outcomes, and what the slots of one version have lost by them.
+
+    Attributes:
+        recorded: Outcomes recorded since the cluster was created; the place of the next one.
+        kept: Of them, those that are still stored: the newest.
+        kept_bytes: What they take.
+        version: The version of which `hedge` is; a later one begins anew.
+        hedge: What its slots have lost.
+        damaged: What was stored could not be read; it began anew.
+    """
+
+    recorded: int = 0
+    kept: int = 0
+    kept_bytes: int = 0
+    version: int | None = None
+    hedge: HedgeState = field(default_factory=HedgeState)
+    damaged: bool = False
+
+    def of_version(self, version: int) -> HedgeState:
+        """What the slots of a version have lost; nothing where outcomes were of another one."""
+        return self.hedge if version == self.version else HedgeState()
+
+
+@dataclass(frozen=True)
+class RecordedOutcome:
+    """One outcome, with everything that a model can learn from it.
+
+    Attributes:
+        prediction_id: Of the prediction.
+        row: Number of the record in it.
+        version: Of the cluster, that answered.
+        schema_digest: Of the schema by which `x` is scaled.
+        symbol: Of the record, if it has one.
+        outcome: Class index, or the standardised value.
+        logits: [n_outputs] of every slot that answered.
+        x: [*row_shape] float32, scaled.
+        at: When it was recorded.
+    """
+
+    prediction_id: str
+    row: int
+    version: int
+    schema_digest: str
+    symbol: str | None
+    outcome: float
+    logits: Mapping[str, tuple[float, ...]]
+    x: NDArray[np.float32]
+    at: str
+
+
+@dataclass(frozen=True)
+class Awaited:
+    """A prediction whose outcome may still come.
+
+    Attributes:
+        logits: [rows, n_outputs] by slot.
+        x: [rows, *row_shape].
+        symbols: By row.
+        schema_digest: Of the schema by which `x` is scaled.
+    """
+
+    version: int
+    schema_digest: str
+    logits: Mapping[str, NDArray[np.float64]]
+    x: NDArray[np.float32]
+    symbols: tuple[str | None, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes."""
+        return self.x.nbytes + sum(logits.nbytes for logits in self.logits.values())
+
+
+@dataclass
+class RecentPredictions:
+    """The last predictions, until their outcomes come: as long as the server lives, and a bounded number."""
+
+    by_id: "OrderedDict[str, Awaited]" = field(default_factory=OrderedDict)
+    nbytes: int = 0
+
+    def remember(self, prediction_id: str, awaited: Awaited) -> None:
+        """Keep one; the oldest are forgotten where there are too many."""
+        self.by_id[prediction_id] = awaited
+        self.nbytes += awaited.nbytes
+        while self.by_id and (
+            len(self.by_id) > PREDICTIONS_REMEMBERED or self.nbytes > BYTES_REMEMBERED
+        ):
+            _, oldest = self.by_id.popitem(last=False)
+            self.nbytes -= oldest.nbytes
+
+    def take(self, prediction_id: str) -> Awaited | None:
+        """One that is remembered, which is then forgotten: an outcome counts once."""
+        found = self.by_id.pop(prediction_id, None)
+        if found is not None:
+            self.nbytes -= found.nbytes
+        return found

@@ -1,0 +1,34 @@
+"""Stored shapes of outcomes and of what was learnt from them."""
+
+from flow_nexus_neural.engine.storage.persisted.base import Stored
+
+
+class StoredHedge(Stored):
+    """What the slots of one version have lost."""
+
+    rounds: int = 0
+    losses: dict[str, float] = {}
+    mixture: float = 0.0
+
+
+class StoredFeedback(Stored):
+    """What a cluster has learnt from outcomes."""
+
+    recorded: int = 0
+    version: int | None = None
+    hedge: StoredHedge = StoredHedge()
+
+
+class StoredOutcome(Stored):
+    """One outcome; `x` is base64 of little-endian float32 in the order of the rows."""
+
+    prediction_id: str
+    row: int
+    version: int
+    schema_digest: str
+    symbol: str | None = None
+    outcome: float
+    logits: dict[str, tuple[float, ...]]
+    shape: tuple[int, ...]
+    x: str
+    at: str

@@ -1,0 +1,193 @@
+"""Outcomes of predictions: never input, durable, and learnt from."""
+
+import math
+
+import numpy as np
+import pytest
+
+from flow_nexus_neural.errors import InvalidArguments
+from flow_nexus_neural.node.service import NodeService
+from flow_nexus_neural.protocol.messages import Outputs, Predict
+from tests.doubles.fail_points import JOURNAL, disk_is_full
+from tests.sim.simulated import blobs, world
+
+pytestmark = pytest.mark.anyio
+
+LIAR = "worker-1"
+WELL = {"epochs": 6, "learning_rate": 0.1}
+
+
+def contrary(spec):
+    """LIAR answers every record with the opposite."""
+
+    class Contrary(NodeService):
+        def handle(self, request, arrays, poll):
+            reply, made = super().handle(request, arrays, poll)
+            if isinstance(request, Predict) and isinstance(reply, Outputs):
+                made = {"y": -made["y"]}
+            return reply, made
+
+    kind = Contrary if spec.slot == LIAR else NodeService
+    return kind(node_id=spec.node_id, incarnation=spec.incarnation, seed=spec.seed)
+
+
+def records(n, seed=5):
+    """Fresh rows of the clouds that the clusters learn, each with its outcome under the document's name."""
+    data = blobs(n, seed)
+    return [
+        {**{f"f{k}": value for k, value in enumerate(x)}, "expectedOutcome": y}
+        for x, y in zip(data["X"], data["y"], strict=True)
+    ]
+
+
+async def told(w, cluster, n=100, **more):
+    """The document's `calibrateEnsemble`: record by record, weighted, each with its outcome."""
+    replies = [await w.predict(cluster, one, aggregation="weighted", **more) for one in records(n)]
+    assert [reply.feedback_recorded for reply in replies] == [1] * n
+    return replies
+
+
+async def test_a_node_that_is_wrong_loses_its_weight_and_predictions_change(tmp_path):
+    async with world(tmp_path, service=contrary) as w:
+        cluster = await w.cluster()
+        await w.train(cluster, **WELL)
+        before = await w.predict(cluster, aggregation="weighted")
+        assert before.weights_outcomes == 0
+        replies = await told(w, cluster)
+        after = await w.predict(cluster, aggregation="weighted")
+        assert replies[0].weights_outcomes == 0
+        assert (after.weights_source, after.weights_outcomes) == ("outcomes", 100)
+        weights = (await w.status(cluster)).feedback.slot_weights
+        assert weights[LIAR] < 0.01
+        assert sum(weights.values()) == pytest.approx(1)
+        honest = [p for node, p in after.node_predictions.items() if node != node_id(w, LIAR)]
+        assert after.prediction == pytest.approx(np.mean(honest), abs=0.02)
+        assert abs(before.prediction - np.mean(honest)) > 0.05
+        mean = await w.predict(cluster)
+        assert mean.prediction == pytest.approx(np.mean(list(mean.node_predictions.values())))
+
+
+def node_id(w, slot):
+    (cluster,) = w.engine._clusters.live()
+    return cluster.slots[slot].node_id
+
+
+async def test_an_outcome_never_reaches_the_prediction_that_it_belongs_to(tmp_path):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(2)
+        await w.train(cluster, **WELL)
+        record = {"f0": 1.0, "f1": 0.5, "f2": 0.2}
+        plain = await w.predict(cluster, record)
+        for given in ({"expectedOutcome": 0}, {"label": 1}, {"trend": -1}, {"y": 1, "trend": -1}):
+            reply = await w.predict(cluster, {**record, **given})
+            assert reply.prediction == plain.prediction
+            assert reply.node_predictions == plain.node_predictions
+            assert reply.feedback_recorded == 1
+            assert {one.name for one in reply.input_report.ignored} == set(given)
+        found, damaged = await w.engine.context.store.outcomes(cluster)
+        assert damaged == 0
+        assert [one.outcome for one in found] == [0.0, 1.0, 0.0, 1.0]
+        for one in found:
+            assert one.x.size == 3
+            sent = {slot: 1 / (1 + math.exp(-value[0])) for slot, value in one.logits.items()}
+            assert sent.keys() == {"worker-0", "worker-1"}
+
+
+async def test_outcomes_and_what_they_taught_survive_the_server(tmp_path):
+    async with world(tmp_path, service=contrary) as w:
+        cluster = await w.cluster()
+        await w.train(cluster, **WELL)
+        await told(w, cluster, 30)
+        before = (await w.status(cluster)).feedback
+    async with world(tmp_path, service=contrary) as w:
+        again = await w.predict(cluster, aggregation="weighted", deadline_ms=20_000)
+        assert again.weights_outcomes == 30
+        assert (await w.status(cluster)).feedback == before
+        assert before.recorded == before.kept == 30
+        # A new version starts from its own weights; the outcomes stay, to be learnt from.
+        await w.train(cluster, **WELL)
+        status = await w.status(cluster)
+        assert (status.feedback.recorded, status.feedback.weights_outcomes) == (30, 0)
+        reply = await w.predict(cluster, aggregation="weighted")
+        assert (reply.weights_source != "outcomes", reply.weights_outcomes) == (True, 0)
+
+
+async def test_the_outcome_of_an_earlier_prediction_is_recorded_once(tmp_path):
+    async with world(tmp_path, service=contrary) as w:
+        cluster = await w.cluster()
+        await w.train(cluster, **WELL)
+        one = await w.predict(cluster, [1.5, 1.5, 1.5])
+        many = await w.predict(cluster, [[1, 1, 1], [0, 0, 0], [2, 2, 2]])
+        outcomes = {one.prediction_id: 1, many.prediction_id: [1, None, 0]}
+        reply = await w.predict(cluster, outcomes=outcomes, aggregation="weighted")
+        assert (reply.feedback_recorded, reply.weights_outcomes) == (3, 0)
+        found, _ = await w.engine.context.store.outcomes(cluster)
+        assert [(o.prediction_id, o.row, o.outcome) for o in found] == [
+            (one.prediction_id, 0, 1.0),
+            (many.prediction_id, 0, 1.0),
+            (many.prediction_id, 2, 0.0),
+        ]
+        again = await w.predict(cluster, outcomes={one.prediction_id: 1}, aggregation="weighted")
+        assert (again.feedback_recorded, again.weights_outcomes) == (0, 3)
+        assert "none of the last predictions" in " ".join(again.warnings)
+        wrong = await w.predict(cluster, outcomes={again.prediction_id: [1, 1]})
+        assert "2 outcomes were given" in " ".join(wrong.warnings)
+        with pytest.raises(InvalidArguments, match="outcomes do not go with a file"):
+            await w.predict(cluster, None, input_path="x.csv", outcomes={"prd": 1})
+
+
+async def test_what_cannot_be_recorded_is_said_and_costs_no_prediction(tmp_path):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(2)
+        await w.train(cluster, **WELL)
+        record = {"f0": 1.0, "f1": 0.5, "f2": 0.2}
+        reply = await w.predict(cluster, {**record, "expectedOutcome": "sideways"})
+        assert reply.feedback_recorded == 0
+        assert "'sideways' is none of the model's classes (0, 1)" in " ".join(reply.warnings)
+        some = [{**record, "outcome": 1}, {**record, "outcome": 7}, record]
+        reply = await w.predict(cluster, some)
+        assert (reply.feedback_recorded, len(reply.predictions)) == (1, 3)
+        with w.disk.failing(JOURNAL, disk_is_full()):
+            reply = await w.predict(cluster, {**record, "outcome": 1})
+        assert (reply.feedback_recorded, reply.prediction is not None) == (0, True)
+        assert "1 outcome not recorded: " in " ".join(reply.warnings)
+        assert (await w.status(cluster)).feedback.recorded == 1
+
+
+@pytest.mark.parametrize(("more", "autonomy"), [({"daa_enabled": False}, 0.9), ({}, 0.6)])
+async def test_below_its_level_of_autonomy_nothing_is_recorded_unasked(tmp_path, more, autonomy):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(0, **more)
+        await w.deploy(cluster, autonomy=autonomy)
+        await w.train(cluster, **WELL)
+        reply = await w.predict(cluster, {"f0": 1.0, "f1": 0.5, "f2": 0.2, "outcome": 1})
+        assert reply.feedback_recorded == 0
+        assert "0.7 records outcomes" in " ".join(reply.warnings)
+        plain = await w.predict(cluster)
+        asked = await w.predict(cluster, outcomes={plain.prediction_id: 1})
+        assert asked.feedback_recorded == 1
+
+
+async def test_deleted_artifacts_take_the_recorded_rows_with_them(tmp_path):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(2)
+        await w.train(cluster, **WELL)
+        await told(w, cluster, 3)
+        await w.terminate(cluster)
+        assert len((await w.engine.context.store.outcomes(cluster))[0]) == 3
+        await w.terminate(cluster, delete_artifacts=True)
+        assert await w.engine.context.store.outcomes(cluster) == ([], 0)
+
+
+async def test_under_byzantine_a_liar_whom_outcomes_praise_does_not_decide(tmp_path):
+    async with world(tmp_path, service=contrary) as w:
+        cluster = await w.cluster(4, consensus="byzantine")
+        await w.train(cluster, **WELL)
+        for one in records(60):
+            await w.predict(cluster, {**one, "expectedOutcome": 1 - one["expectedOutcome"]})
+        assert (await w.status(cluster)).feedback.slot_weights[LIAR] > 0.9
+        reply = await w.predict(cluster, aggregation="weighted")
+        assert (reply.weights_source, reply.quorum.f) == ("outcomes", 1)
+        honest = [p for n, p in reply.node_predictions.items() if n != node_id(w, LIAR)]
+        assert min(honest) - 1e-9 <= reply.prediction <= max(honest) + 1e-9
+        assert reply.node_predictions[node_id(w, LIAR)] < 0.5 < reply.prediction
