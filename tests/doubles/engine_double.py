@@ -388,6 +388,7 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
             lacks=None,
             folds=None,
             refit=None,
+            resumed=None,
             privacy=None,
             evidence=r.Evidence(
                 steps=1180, weights_digest_before="00" * 32, weights_digest_after="71" * 32
@@ -424,6 +425,7 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
             baselines=None,
             best_baseline=None,
             skill=None,
+            roles=None,
             data_source="synthetic",
         ),
         communication_bytes=1_602_376_568,
@@ -439,6 +441,7 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
         memory_bytes=541_065_216,
         memory_source="rss_growth",
         nodes=nodes,
+        learnt=None,
         guarantees=GUARANTEES,
         consensus_report=None,
         daa=r.DaaReport(

@@ -212,6 +212,13 @@ class Division(Report):
     shards: list[ShardInfo]
 
 
+class Resumed(Report):
+    """How often a training went on after its server had ended, and after which round it last did."""
+
+    times: int
+    after_round: int
+
+
 class TrainingProgress(Report):
     """How far a training is.
 
@@ -243,6 +250,7 @@ class TrainingProgress(Report):
     lacks: str | None
     folds: list[FoldScore] | None
     refit: Refit | None
+    resumed: Resumed | None
     privacy: PrivacyReport | None
     evidence: Evidence
 

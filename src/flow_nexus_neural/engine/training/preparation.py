@@ -19,12 +19,13 @@ from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.engine.state.advice import next_step
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
-from flow_nexus_neural.engine.training.aggregation_rule import asks_all
+from flow_nexus_neural.engine.training.aggregation_rule import asks_everybody
 from flow_nexus_neural.engine.training.arguments import (
     Circumstances,
     effective_config,
     resolve_partition,
 )
+from flow_nexus_neural.engine.training.course import Course
 from flow_nexus_neural.engine.training.decision import Decision, decide_how
 from flow_nexus_neural.engine.training.exchange import Recipe
 from flow_nexus_neural.engine.training.federated_options import rate_warnings
@@ -41,7 +42,6 @@ from flow_nexus_neural.engine.training.privacy_options import (
     identity_of,
     spent_before,
 )
-from flow_nexus_neural.engine.training.rounds import Course
 from flow_nexus_neural.engine.training.trusted_rows import Trusted, can_select, require_trusted
 from flow_nexus_neural.engine.training.work_sharing import ASKED, effort
 from flow_nexus_neural.engine.versions.final import evaluated_networks
@@ -191,7 +191,7 @@ async def prepare_training(
         dataset=describe_data(data),
         continues=continues,
         least_workers=request.min_nodes_per_round or 1,
-        everybody=request.clients_per_round is None and asks_all(request, cluster.spec.consensus),
+        everybody=asks_everybody(request, cluster.spec.consensus),
         decision=decision,
         warnings=[*data.warnings, *decision.warnings, *shards.warnings, *warnings],
         run=(seed, ordinal),
@@ -230,6 +230,8 @@ def _with_rows(workers: list[Slot], shards: Shards, data: PreparedData) -> list[
 
 
 def _data_request(cluster: LiveCluster, request: TrainRequest, workers: list[Slot]) -> DataRequest:
+    several = len(members_by_network(workers, cluster.spec.architecture, None)) > 1
+    stacks = bool(cluster.slots.healthy("aggregator"))
     return DataRequest(
         dataset=request.dataset,
         target=request.target,
@@ -247,7 +249,9 @@ def _data_request(cluster: LiveCluster, request: TrainRequest, workers: list[Slo
         positive_class=request.positive_class,
         # One split per cluster, whatever is trained later: a test row never becomes a training row.
         seed=seed64((cluster.spec.seed, 0), 0, "", 0, "partition"),
-        stacking=len(members_by_network(workers, cluster.spec.architecture, None)) > 1,
+        stacking=several or stacks,
+        admitting=stacks,
+        doubting=bool(cluster.slots.healthy("validator")),
     )
 
 

@@ -12,20 +12,20 @@ import anyio
 
 from flow_nexus_neural.coordination.consensus.gossip import GossipPolicy
 from flow_nexus_neural.coordination.consensus.registry import policy_in_force
-from flow_nexus_neural.coordination.proof_record import ProvedExchange
+from flow_nexus_neural.coordination.proof_record import ProofRecord, ProvedExchange
 from flow_nexus_neural.data.partition import Shards
-from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.lifecycle import revive
-from flow_nexus_neural.engine.reports import TrainingConfig
+from flow_nexus_neural.engine.state.continuation import Continuation
 from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.steering import Steering
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.collect import Pace, prepare_all
 from flow_nexus_neural.engine.training.combining import Combiner
+from flow_nexus_neural.engine.training.course import Course
 from flow_nexus_neural.engine.training.delivery import Delivery
-from flow_nexus_neural.engine.training.exchange import Exchange, Recipe
+from flow_nexus_neural.engine.training.exchange import Exchange
 from flow_nexus_neural.engine.training.gossip import Gossip
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.engine.training.private_sums import PrivateSums
@@ -37,7 +37,7 @@ from flow_nexus_neural.engine.training.strategies import (
     federated_round,
     local_sgd_round,
 )
-from flow_nexus_neural.engine.training.trusted_rows import Trusted, TrustedRows
+from flow_nexus_neural.engine.training.trusted_rows import TrustedRows
 from flow_nexus_neural.engine.versions.loading import same_network
 from flow_nexus_neural.errors import NeuralError, NoWorkers, QuorumLost, RoundFailed
 
@@ -49,33 +49,6 @@ async def _fails() -> bool:
     return False
 
 
-Cut = Callable[[list[Slot]], Shards]
-"""Divides the rows among workers."""
-
-
-@dataclass(frozen=True)
-class Course:
-    """What stays the same over all rounds.
-
-    Attributes:
-        rows: All rows to train on; shards are indices into them.
-        cut: Divides these rows among workers.
-        trusted: Rows that no worker gets, for rules that need some.
-        everybody: Every round asks all workers, those that come later too.
-        least_workers: Fewest workers of a round that the caller insists on; 1 when nothing was asked.
-        run: Root of every seed.
-    """
-
-    config: TrainingConfig
-    recipe: Recipe
-    rows: Rows
-    cut: Cut
-    least_workers: int
-    run: tuple[int, int]
-    trusted: Trusted | None = None
-    everybody: bool = False
-
-
 @dataclass
 class Rounds:
     """The rounds of one course.
@@ -83,6 +56,7 @@ class Rounds:
     Attributes:
         networks: Network groups with the state from which the next round starts.
         left_out: Workers that failed in the present round.
+        asked: In which rounds each client took part.
         private: Makes the sums of a private training; None without privacy.
     """
 
@@ -124,7 +98,7 @@ class Rounds:
         )
         self._groups = dict(self.shards.groups)
         self._pace = Pace()
-        self._asked = ClientHistory()
+        self.asked = ClientHistory()
         self._clients: int | None = None
 
     async def begin(self) -> None:
@@ -144,7 +118,8 @@ class Rounds:
     def follow(self, steering: Steering) -> None:
         """Train as it was changed, from the next request on."""
         if steering.learning_rate is not None:
-            self.exchange.change_learning_rate(steering.learning_rate)
+            recipe = self.exchange.recipe
+            self.exchange.recipe = replace(recipe, learning_rate=steering.learning_rate)
         self._clients = steering.clients_per_round
 
     async def run(self, attempt: Callable[[], Awaitable[None]], hold: Hold = _fails) -> None:
@@ -180,6 +155,7 @@ class Rounds:
                     self.left_out.forgive()
                 await self._wait_for_workers()
             else:
+                self.exchange.own_states.forget()
                 return
 
     async def work(self, number: int) -> RoundWork:
@@ -226,6 +202,29 @@ class Rounds:
             return []
         healthy = self.cluster.slots.healthy("worker")
         return [slot for slot in healthy if not self.left_out.holds(slot) and self._joins(slot)]
+
+    def own_states(self, key: str) -> Mapping[str, ModelState]:
+        """What each worker of a group holds after a round, where each has a state of its own."""
+        return {} if self._gossip is None else self._gossip.held.get(key, {})
+
+    def mixing_steps(self) -> dict[str, int]:
+        """Mixing steps of the next barrier, by network group; none without gossip."""
+        return {} if self._gossip is None else dict(self._gossip.steps)
+
+    def go_on_from(
+        self,
+        networks: Mapping[str, NetworkGroup],
+        own_states: Mapping[str, Mapping[str, ModelState]],
+        known: Continuation,
+        seen: ProofRecord,
+    ) -> None:
+        """Continue rounds of a former server: with these states, and what it left and saw of proofs."""
+        self.networks = dict(networks)
+        self.asked = ClientHistory.of(known.asked)
+        if self._gossip is not None:
+            self._gossip.go_on_from(self.networks, known.mixing_steps, own_states)
+        if self.proofs is not None:
+            self.proofs.go_on_from(seen, self.networks)
 
     def renewed(self, states: Mapping[str, ModelState]) -> dict[str, NetworkGroup]:
         """All network groups, those with a new state moved on to it."""
@@ -344,7 +343,7 @@ class Rounds:
             run=self.course.run,
             clients=len(self.members()) if self.course.everybody else self._clients,
             groups=self._groups,
-            asked=self._asked,
+            asked=self.asked,
             pace=self._pace,
             left_out=self.left_out,
             delivery=self._gossip
