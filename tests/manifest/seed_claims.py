@@ -82,7 +82,7 @@ TRAINING = (
     TRADING.not_built(
         "seed.claims.adaptive-strategies",
         "Models adapt to the market by themselves while they serve.",
-        "nothing is done on its own",
+        "learning from drift without a call",
         USE / "each_aggregation_answers_with_every_number_that_clients_read",
     ),
     OVERVIEW.held(
