@@ -379,8 +379,10 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
             seconds_per_round=2.1,
             eta_seconds=71.0,
             phase="rounds",
+            personalisation=None,
             folds=None,
             refit=None,
+            resumed=None,
             privacy=None,
             evidence=r.Evidence(
                 steps=1180, weights_digest_before="00" * 32, weights_digest_after="71" * 32
@@ -402,6 +404,8 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
             brier=0.233,
             log_loss=0.659,
             ece=None,
+            confidence=None,
+            conformal=None,
             confusion=[[100, 60], [67, 93]],
             per_class=[
                 r.ClassScore(label=0, rows=160, precision=0.599, recall=0.625, f1=0.612),
@@ -417,6 +421,7 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
             baselines=None,
             best_baseline=None,
             skill=None,
+            roles=None,
             data_source="synthetic",
         ),
         communication_bytes=1_602_376_568,
@@ -432,6 +437,7 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
         memory_bytes=541_065_216,
         memory_source="rss_growth",
         nodes=nodes,
+        learnt=None,
         guarantees=GUARANTEES,
         consensus_report=None,
         daa=r.DaaReport(enabled=True, level_effective=0.8, recommended=0, events=[]),

@@ -25,6 +25,8 @@ from tests.manifest.files import (
     README,
     RECORD,
     RECOVER,
+    RESUMED,
+    RESUMING_KILL,
     ROUNDS,
     STORE_KILL,
     SYNTHETIC,
@@ -182,11 +184,12 @@ FAULT_TOLERANCE = (
         LIFE / "a_restarted_server_serves_the_same_answer",
         STORE_KILL / "servers_killed_from_outside_again_and_again_lose_nothing_they_announced",
     ),
-    PERFORMANCE.not_built(
+    PERFORMANCE.held(
         "seed.claims.resumed-training",
         "A training that a killed server interrupted is resumed.",
-        "the training is reported as stopped at its last committed round",
-        LIFE / "a_server_that_ends_says_that_it_interrupted_the_training",
+        RESUMED / "at_every_point_of_a_durable_write",
+        RESUMING_KILL / "a_killed_server_s_training_goes_on_without_a_call",
+        LIFE / "a_training_goes_on_when_a_server_opens_the_directory_again",
     ),
     TRADING.held(
         "seed.claims.always-on",
@@ -245,7 +248,7 @@ COORDINATION = (
     OVERVIEW.not_built(
         "seed.claims.several-machines",
         "A cluster spans several machines.",
-        "resuming a training, WASM, more than one machine",
+        "WASM, more than one machine",
     ),
 )
 

@@ -8,7 +8,7 @@ from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.protocol.messages import Train
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from flow_nexus_neural.runtime.inproc.node import InprocNode
-from tests.sim.simulated import slots, world
+from tests.sim.simulated import blobs, slots, world
 
 pytestmark = pytest.mark.anyio
 
@@ -125,6 +125,26 @@ async def test_a_worker_killed_in_a_phase_costs_no_more_than_its_update(tmp_path
             sorted([*others, "worker-2"]) if delivered else others
         )
         assert slots(entry, "excluded") == ([] if delivered else ["worker-2"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"secure_aggregation": True},
+        {"privacy": {"mode": "central_dp", "noise_multiplier": 1}},
+    ],
+    ids=["secure", "private"],
+)
+async def test_no_worker_answers_with_weights_of_its_own(tmp_path, options):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(3, consensus="raft")
+        status = await w.train(cluster, blobs(400), epochs=12, optimizer="sgd", **options)
+        assert status.training_status == "completed", status.training_error
+        told = status.training.personalisation
+        assert not told.kept
+        assert told.reason.startswith(next(iter(options)))
+        committed = w.engine.cluster(cluster).committed
+        assert not any(network.is_personal for network in committed.networks.values())
 
 
 async def test_with_too_few_left_the_training_fails_and_no_version_is_made(tmp_path):

@@ -65,8 +65,9 @@ INIT_ARGUMENTS = {
 DEPLOY_ARGUMENTS = _CLUSTER_ID | {
     "node_type": "Another name for role; role wins if both are given.",
     "role": (
-        "Default worker: trains and predicts. validator: computes evaluations. parameter_server and"
-        " aggregator: hubs of links. Only workers are trained in this version."
+        "Default worker: trains and predicts. aggregator: learns to combine the workers, for aggregation"
+        " ensemble. validator: learns how sure decisions are, and computes evaluations. parameter_server: hub"
+        " of links, learns nothing."
     ),
     "model": (
         "Size of the default network and of the node's memory: base (up to 100,000 parameters), large"
@@ -199,8 +200,8 @@ PREDICT_ARGUMENTS = _CLUSTER_ID | {
     "overwrite": "true: output_path may replace a file.",
     "aggregation": (
         "How the nodes' answers are combined. mean: their average. majority: share of votes, or median."
-        " weighted: better nodes count more, by validation rows and by recorded outcomes. ensemble: the same"
-        " as weighted in this version."
+        " weighted: better nodes count more, by validation rows and by recorded outcomes. ensemble:"
+        " aggregators combine them, else as weighted."
     ),
     "weights": 'Only with weighted: your weight per node id or slot, e.g. {"worker-0": 2}.',
     "outcomes": (
@@ -268,6 +269,7 @@ STATUS_OUTPUTS = {
     "error_rate": "failed calls to nodes, 0-1",
     "memory_usage": "percent of limits",
     "nodes": "One per node; empty in summary.",
+    "learnt": "By slot, what its own network learnt: aggregators for ensemble, validators for confidence.",
     "guarantees": _GUARANTEES,
     "consensus_report": "Proofs and their cost; robust rule: suspects; gossip: distances; raft: voters.",
     "daa": "What autonomy recommends; nothing is carried out.",

@@ -8,7 +8,7 @@ from flow_nexus_neural.coordination.guarantees import guarantees as promised
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.raft.gate import voters_of
 from flow_nexus_neural.engine.reports import Guarantees
-from flow_nexus_neural.engine.state.training_record import Advance
+from flow_nexus_neural.engine.state.advance import Advance
 
 
 def guarantees(cluster: LiveCluster) -> Guarantees:
@@ -90,6 +90,10 @@ def _smallest_group(cluster: LiveCluster, workers: list[str]) -> int:
         if network is None and cluster.committed is not None:
             network = cluster.committed.network_of(name)
         slot = cluster.slots[name]
-        key = network.key if network else repr(slot.layers_for(cluster.spec.architecture, None))
+        key = (
+            network.shared_key
+            if network
+            else repr(slot.layers_for(cluster.spec.architecture, None))
+        )
         groups[key] = groups.get(key, 0) + 1
     return min(groups.values(), default=0)

@@ -5,6 +5,9 @@ from typing import Literal
 from flow_nexus_neural.engine.reports.base import Exclusion, Report
 from flow_nexus_neural.vocabulary import Aggregation, Label, Task
 
+CombinedBy = Literal["net", "fallback"]
+ConfidenceSource = Literal["validator", "margin", "none"]
+
 
 class Interval(Report):
     """A range that holds the value with probability `level`."""
@@ -145,8 +148,8 @@ class PredictionReport(Report):
     nodes_expected: int
     excluded_nodes: list[Exclusion]
     quorum: QuorumReport | None
-    confidence_source: Literal["margin", "none"]
-    stacker: Literal["fallback"] | None
+    confidence_source: ConfidenceSource
+    stacker: CombinedBy | None
     degraded: bool
     degraded_reason: str | None
     stale: bool

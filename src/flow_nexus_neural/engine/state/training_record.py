@@ -1,11 +1,10 @@
 """The record of a training: what was asked, how far it is, and what it measured."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pydantic import JsonValue
 
-from flow_nexus_neural.coordination.consensus.gossip import GossipSeen
 from flow_nexus_neural.coordination.early_stop import rounds_without_gain
 from flow_nexus_neural.coordination.privacy.accountant import (
     ACCOUNTANT,
@@ -15,8 +14,7 @@ from flow_nexus_neural.coordination.privacy.accountant import (
 )
 from flow_nexus_neural.coordination.privacy.spending import PrivacySpent
 from flow_nexus_neural.coordination.privacy.statement import OUTSIDE, UNIT
-from flow_nexus_neural.coordination.proof_record import ProofRecord, ProvedExchange
-from flow_nexus_neural.coordination.scrutiny import Scrutiny
+from flow_nexus_neural.coordination.proof_record import ProvedExchange
 from flow_nexus_neural.engine.reports import (
     DatasetShort,
     Division,
@@ -24,6 +22,7 @@ from flow_nexus_neural.engine.reports import (
     Evidence,
     FoldScore,
     HistoryPoint,
+    Personalisation,
     Phase,
     PrivacyReport,
     Refit,
@@ -31,66 +30,10 @@ from flow_nexus_neural.engine.reports import (
     TrainingProgress,
     TrainingSession,
 )
+from flow_nexus_neural.engine.state.advance import Advance
+from flow_nexus_neural.engine.state.continuation import Resumptions
+from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.vocabulary import ENDED_WELL, TrainingStatus
-
-
-@dataclass(frozen=True)
-class Advance:
-    """How far a training is; replaced as a whole with every committed round.
-
-    Attributes:
-        train_loss: Mean training loss of the last round; None when it was not finite.
-        val_loss: Loss on validation rows after the last round.
-        best_round: Round with the lowest validation loss so far, from 1.
-        steps: Optimiser steps that committed rounds rest on.
-        scrutiny: What a robust rule saw of the workers.
-        proofs: What the proofs of their updates showed, under proof-of-learning.
-        gossip: How far apart workers are that mix with their neighbours.
-        privacy: What identifies the data set, and what noised sums have cost.
-    """
-
-    rounds_done: int = 0
-    train_loss: float | None = None
-    val_loss: float | None = None
-    best_round: int | None = None
-    best_loss: float | None = None
-    steps: int = 0
-    digest_before: str | None = None
-    digest_after: str | None = None
-    scrutiny: Scrutiny = field(default_factory=Scrutiny)
-    proofs: ProofRecord = field(default_factory=ProofRecord)
-    gossip: GossipSeen = field(default_factory=GossipSeen)
-    privacy: PrivacySpent = field(default_factory=PrivacySpent)
-
-    def after(self, point: HistoryPoint, steps: int, digest: str) -> "Advance":
-        """One round further."""
-        better = point.val_loss is not None and (
-            self.best_loss is None or point.val_loss < self.best_loss
-        )
-        return replace(
-            self,
-            rounds_done=point.round,
-            train_loss=point.train_loss,
-            val_loss=point.val_loss,
-            best_round=point.round if better else self.best_round,
-            best_loss=point.val_loss if better else self.best_loss,
-            steps=self.steps + steps,
-            digest_after=digest,
-        )
-
-    def with_scrutiny(
-        self, evidence: Mapping[str, Mapping[str, JsonValue]], excluded: Collection[str]
-    ) -> "Advance":
-        """With what the rule of the latest round saw of the workers; see `Scrutiny` and `GossipSeen`."""
-        return replace(
-            self,
-            scrutiny=self.scrutiny.after(evidence, excluded),
-            gossip=self.gossip.after(self.rounds_done, evidence),
-        )
-
-    def with_proofs(self, exchanges: Sequence[ProvedExchange], *, committed: bool) -> "Advance":
-        """With what the proofs of a round showed; see `ProofRecord.after`."""
-        return replace(self, proofs=self.proofs.after(exchanges, committed=committed))
 
 
 @dataclass(frozen=True)
@@ -129,16 +72,20 @@ class Training:
         config: Every argument as it takes effect.
         request: The arguments as they were given, without inline data; None where it was not stored.
         data: The rows it trains on, as prepared; None where they were not stored.
+        starts: Its network groups before the first round, without their weights; those that were trained
+            before name the files.
         error: Why it failed or was stopped.
         result: Its final model; None until it has one.
         division: How the rows of a federated training are divided now; None for another one.
         history: One point per committed round; its seconds end before the version is made durable.
         round_s: Whole rounds, until the version answers predictions; of this server's life only.
         folds: Scores of the folds of a walk-forward split that are done.
+        personalisation: Whether slots got weights of their own; None before that is known.
         refit: The training on every row after the rounds; None if there is none.
         phase: What runs now, or ran last.
         later_planned: Rounds of folds and refit, which follow the rounds proper.
         later_done: How many of these are done; a refit of fewer rounds counts as all of them.
+        resumptions: How often it went on after its server had ended.
     """
 
     training_id: str
@@ -155,15 +102,59 @@ class Training:
     division: Division | None = None
     history: list[HistoryPoint] = field(default_factory=list)
     round_s: list[float] = field(default_factory=list)
+    personalisation: Personalisation | None = None
     folds: list[FoldScore] = field(default_factory=list)
     refit: Refit | None = None
     phase: Phase = "rounds"
     later_planned: int = 0
     later_done: float = 0.0
+    starts: Mapping[str, NetworkGroup] = field(default_factory=dict)
+    resumptions: Resumptions = field(default_factory=Resumptions)
 
     def begin_from(self, digest: str) -> None:
         """The first round starts from weights with this digest."""
-        self.advance = replace(self.advance, digest_before=digest)
+        self.advance = replace(self.advance, digest_before=self.advance.digest_before or digest)
+
+    def files_with(self, advance: Advance) -> frozenset[str]:
+        """Files that it needs if it is this far: its rows, and as long as it runs, all that it goes on from.
+
+        Args:
+            advance: Its own, or that of a round that is about to be committed.
+        """
+        own = frozenset() if self.data is None else frozenset({self.data.sha256})
+        return own | (self._to_go_on(advance) if self.status == "running" else frozenset())
+
+    @property
+    def files(self) -> frozenset[str]:
+        """Files that it needs now."""
+        return self.files_with(self.advance)
+
+    @property
+    def passing_files(self) -> frozenset[str]:
+        """Files that it needs as long as it runs."""
+        return self._to_go_on(self.advance)
+
+    def _to_go_on(self, advance: Advance) -> frozenset[str]:
+        starts = [
+            name
+            for network in self.starts.values()
+            for name in (network.blob, network.moments_blob, network.server_blob)
+            if name is not None
+        ]
+        return frozenset((*starts, *advance.continuation.files))
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether all that it goes on from was stored; a row of an older version lacks some of it."""
+        return bool(self.data is not None and self.request is not None and self.starts)
+
+    def resume(self) -> None:
+        """Its server ended while it ran, and it goes on."""
+        self.resumptions = self.resumptions.once_more(self.advance.rounds_done)
+
+    def note_progress(self) -> None:
+        """Something of it became durable since it last went on."""
+        self.resumptions = replace(self.resumptions, in_vain=0)
 
     def note_division(self, division: Division) -> None:
         """From the next round on the rows are divided like this."""
@@ -172,6 +163,7 @@ class Training:
     def commit_round(self, advance: Advance, point: HistoryPoint, seconds: float) -> None:
         """A round is durable and its version answers predictions after this many seconds."""
         self.advance = advance
+        self.note_progress()
         self.history.append(point)
         self.round_s.append(seconds)
 
@@ -187,6 +179,10 @@ class Training:
         """Its final model is in force."""
         self.result = result
         self.advance = replace(self.advance, digest_after=result.digest)
+
+    def note_personalisation(self, found: Personalisation) -> None:
+        """Slots got weights of their own after the rounds, or did not."""
+        self.personalisation = found
 
     def plan_later(self, n_folds: int, refit: Refit | None) -> None:
         """So many folds and this refit follow the rounds."""
@@ -216,9 +212,15 @@ class Training:
             self.note_refit(state="failed", error=f"the training was {status} before it was done")
         self.status, self.error, self.ended_at = status, error, at
 
-    def interrupt(self, at: str, serving: int | None) -> None:
-        """The server ended while it ran; `serving` is the version in force, if there is one."""
-        self.end("stopped", self.interruption(serving), at)
+    def interrupt(self, at: str, serving: int | None, *, waits: bool = False) -> None:
+        """The server ended while it ran.
+
+        Args:
+            at: When that was found.
+            serving: The version in force, if there is one.
+            waits: It goes on as soon as a server may let it.
+        """
+        self.end("stopped", self.interruption(serving, waits=waits), at)
 
     def note_unrecorded_end(self, reason: str) -> None:
         """Its end could not be made durable; an error that it already has says more."""
@@ -242,6 +244,15 @@ class Training:
         if not patience or self.advance.rounds_done >= planned:
             return False
         return rounds_without_gain([point.val_loss for point in self.history]) >= patience
+
+    @property
+    def needs_rounds(self) -> bool:
+        """Whether a further round follows; none does where its patience is exhausted."""
+        return (
+            self.phase == "rounds"
+            and self.advance.rounds_done < self.config.rounds
+            and not self.stops_early
+        )
 
     @property
     def seconds_per_round(self) -> float | None:
@@ -278,8 +289,10 @@ class Training:
             seconds_per_round=per_round,
             eta_seconds=per_round * left if running and per_round is not None else None,
             phase=self.phase if running else None,
+            personalisation=self._personalisation(full=full),
             folds=list(self.folds) or None,
             refit=self.refit,
+            resumed=self.resumptions.report(),
             privacy=self.privacy(full=full),
             evidence=Evidence(
                 steps=self.advance.steps,
@@ -287,6 +300,10 @@ class Training:
                 weights_digest_after=self.advance.digest_after,
             ),
         )
+
+    def _personalisation(self, *, full: bool) -> Personalisation | None:
+        found = self.personalisation
+        return found if found is None or full else found.model_copy(update={"slots": None})
 
     def privacy(self, *, full: bool = False) -> PrivacyReport | None:
         """What it has cost in privacy; None without `privacy`. What is outside of that only in full."""
@@ -317,8 +334,14 @@ class Training:
             return self.result.served_round
         return None if self.status == "running" else self.advance.rounds_done or None
 
-    def interruption(self, serving: int | None) -> str:
-        """What to say when the server ended while this ran; `serving` is the version in force, if any."""
+    def interruption(self, serving: int | None, *, waits: bool = False) -> str:
+        """What to say when the server ended while this ran; arguments as `interrupt`."""
+        if waits:
+            return (
+                f"interrupted: the server ended after round {self.advance.rounds_done} of"
+                f" {self.config.rounds}; it goes on by itself when a server that is not read-only opens this"
+                " state directory"
+            )
         if self.phase != "rounds" and serving is not None:
             return (
                 f"interrupted: the server ended in the {self.phase} after the rounds; version {serving} stays"

@@ -10,9 +10,11 @@ from typing import Self
 
 from pydantic import JsonValue
 
+from flow_nexus_neural.coordination.membership import slot_order
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.reports import DatasetInfo, Evaluation
-from flow_nexus_neural.engine.state.network_groups import NetworkGroup
+from flow_nexus_neural.engine.state.network_groups import NetworkGroup, shared_key
+from flow_nexus_neural.engine.state.roles import NO_ROLES, Roles
 from flow_nexus_neural.kernels.calibration import Calibrator
 from flow_nexus_neural.kernels.conformal import ConformalScores
 from flow_nexus_neural.kernels.decision import DecisionRule
@@ -38,6 +40,7 @@ class Bundle:
         error_correlation: Mean pairwise correlation of the slots' errors on calibration rows.
         rule: Which class probabilities decide, and what the classes counted in the training.
         robust: Whether answers are combined so that fewer than a third of the slots may lie.
+        roles: What aggregators, validators and parameter servers learnt for it.
     """
 
     version: int
@@ -50,6 +53,7 @@ class Bundle:
     error_correlation: float | None
     rule: DecisionRule
     robust: bool = False
+    roles: Roles = NO_ROLES
     conformal: Mapping[str, ConformalScores] = field(default_factory=dict)
     conformal_part: str | None = None
 
@@ -70,6 +74,7 @@ class Bundle:
             "threshold": self.rule.threshold,
             "class_weight": list(self.rule.class_weight),
             **({"robust": True} if self.robust else {}),
+            **({"roles": self.roles.content} if self.roles != NO_ROLES else {}),
         }
 
     def with_slot(self, slot: str) -> Self:
@@ -169,7 +174,8 @@ class CommittedVersion:
     @property
     def blobs(self) -> frozenset[str]:
         """Checkpoint files that must stay."""
-        networks = (*self.networks.values(), *self.evaluated.values())
+        roles = self.bundle.roles.networks
+        networks = (*self.networks.values(), *self.evaluated.values(), *roles.values())
         current = [name for n in networks for name in (n.blob, n.moments_blob, n.server_blob)]
         recent = [name for names in self.recent.values() for name in names]
         kept = [name for one in self.kept for name in one.blobs]
@@ -180,7 +186,8 @@ class CommittedVersion:
     @property
     def weight_files(self) -> frozenset[str]:
         """Checkpoint files without which it could not answer again; moments are not among them."""
-        networks = (*self.networks.values(), *self.evaluated.values())
+        roles = self.bundle.roles.networks
+        networks = (*self.networks.values(), *self.evaluated.values(), *roles.values())
         return frozenset(network.blob for network in networks if network.blob is not None)
 
     @property
@@ -188,12 +195,27 @@ class CommittedVersion:
         """Key of the network group of every serving slot."""
         return {slot: key for key, network in self.networks.items() for slot in network.slots}
 
+    @property
+    def shared_networks(self) -> dict[str, NetworkGroup]:
+        """Network groups as they are trained: slots with weights of their own are in the group they share."""
+        found = {key: network for key, network in self.networks.items() if not network.is_personal}
+        for network in self.networks.values():
+            shared = found.get(network.shared_key)
+            if network.is_personal and shared is not None:
+                slots = sorted({*shared.slots, *network.slots}, key=slot_order)
+                found[shared.key] = replace(shared, slots=tuple(slots))
+        return found
+
     def network_of(self, slot: str) -> NetworkGroup | None:
         """The network group in which a slot serves; None when it serves in none."""
         for network in self.networks.values():
             if slot in network.slots:
                 return network
         return None
+
+    def loaded_into(self, slot: str) -> NetworkGroup | None:
+        """The network that a slot holds: that of its group, or its own where its role has one."""
+        return self.network_of(slot) or self.bundle.roles.networks.get(slot)
 
     def with_slot(self, slot: str, key: str) -> Self:
         """The same version with one more slot serving a network group."""
@@ -212,6 +234,7 @@ class CommittedVersion:
         networks = {
             key: replace(network, slots=tuple(name for name in network.slots if name != slot))
             for key, network in self.networks.items()
+            if not (network.is_personal and network.slots == (slot,))
         }
         return replace(self, networks=networks, bundle=self.bundle.without_slot(slot))
 
@@ -226,7 +249,8 @@ class CommittedVersion:
         for slot in self.members:
             if slot not in existing:
                 version = version.without_slot(slot)
-        for slot, key in also.items():
+        for slot, own in also.items():
+            key = own if own in version.networks else shared_key(own)
             if slot in existing and key in version.networks and version.network_of(slot) is None:
                 version = version.with_slot(slot, key)
         return version
@@ -258,7 +282,8 @@ class CommittedVersion:
     def without_weights(self) -> Self:
         """The same version for reports only: its weights are in the checkpoint files."""
         networks = {key: replace(network, state=None) for key, network in self.networks.items()}
-        return replace(self, networks=networks)
+        bundle = replace(self.bundle, roles=self.bundle.roles.without_weights())
+        return replace(self, networks=networks, bundle=bundle)
 
 
 def model_digest(digests: Mapping[str, str]) -> str:

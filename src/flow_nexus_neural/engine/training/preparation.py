@@ -227,6 +227,8 @@ def _with_rows(workers: list[Slot], shards: Shards, data: PreparedData) -> list[
 
 
 def _data_request(cluster: LiveCluster, request: TrainRequest, workers: list[Slot]) -> DataRequest:
+    several = len(members_by_network(workers, cluster.spec.architecture, None)) > 1
+    stacks = bool(cluster.slots.healthy("aggregator"))
     return DataRequest(
         dataset=request.dataset,
         target=request.target,
@@ -244,7 +246,9 @@ def _data_request(cluster: LiveCluster, request: TrainRequest, workers: list[Slo
         positive_class=request.positive_class,
         # One split per cluster, whatever is trained later: a test row never becomes a training row.
         seed=seed64((cluster.spec.seed, 0), 0, "", 0, "partition"),
-        stacking=len(members_by_network(workers, cluster.spec.architecture, None)) > 1,
+        stacking=several or stacks,
+        admitting=stacks,
+        doubting=bool(cluster.slots.healthy("validator")),
     )
 
 

@@ -25,6 +25,7 @@ from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.state.version import Bundle
 from flow_nexus_neural.engine.storage.cluster_rows import training_row
+from flow_nexus_neural.engine.training.personalisation import Personaliser
 from flow_nexus_neural.engine.training.preparation import Preparation
 from flow_nexus_neural.engine.training.rounds import Rounds
 from flow_nexus_neural.engine.versions.commit import is_robust, plain_bundle
@@ -85,22 +86,26 @@ class Retraining:
     async def run(self, judge: Judge) -> None:
         """Run the folds, then the refit. Their own failures are noted in the training and end nothing else.
 
+        What a former server recorded as done is not done again.
+
         Args:
             judge: Has measured the version in force.
 
         Raises:
             StoreUnavailable: How far it is could not be made durable; the version in force stays.
         """
-        data = self.preparation.data
-        self.training.enter("folds" if data.folds else "refit")
-        await self._record("rounds_evaluated")
-        if data.folds:
-            for fold in data.folds:
+        data, training = self.preparation.data, self.training
+        if training.phase == "rounds":
+            training.enter("folds" if data.folds else "refit")
+            await self._record("rounds_evaluated")
+        if training.phase == "folds":
+            for fold in data.folds[len(training.folds) :]:
                 await self._fold(fold)
-            self._last_fold(len(data.folds) + 1)
-            await self._record("fold_scored")
-        if self.training.refit is not None:
-            self.training.enter("refit")
+            if len(training.folds) == len(data.folds):
+                self._last_fold(len(data.folds) + 1)
+                await self._record("fold_scored")
+        if training.refit is not None and training.refit.state != "done":
+            training.enter("refit")
             await self._refit(judge)
 
     async def _fold(self, fold: Fold) -> None:
@@ -181,10 +186,25 @@ class Retraining:
         try:
             # Its workers train on these rows too; nothing is left that they do not have.
             trusted = self.preparation.data.parts["select"]
-            networks = await self._train(whole, trusted, n_rounds, advanced)
+            networks = await self._train(whole, trusted, n_rounds, advanced, self._own_weights)
             await commit_refit(self.cluster, training, judge, networks)
         except NeuralError as failure:
             training.note_refit(state="failed", error=str(failure))
+
+    async def _own_weights(self, rounds: Rounds) -> Networks:
+        """What the slots make of the refit's weights that answer with weights of their own.
+
+        Nothing is left to show that it helps; it did with the weights that were evaluated.
+
+        Raises:
+            RoundFailed: Too few delivered.
+        """
+        found, version = self.training.personalisation, self.cluster.committed
+        if found is None or not found.kept or found.epochs is None or version is None:
+            return {}
+        slots = [s for n in version.networks.values() if n.is_personal for s in n.slots]
+        personaliser = Personaliser(self.cluster, self.training, rounds)
+        return await personaliser.trained(rounds.networks, found.epochs, slots)
 
     async def _train(
         self,
@@ -192,8 +212,12 @@ class Retraining:
         trusted: Rows,
         n_rounds: int,
         after: Callable[[int, Networks], Awaitable[bool]],
+        in_the_end: Callable[[Rounds], Awaitable[Networks]] | None = None,
     ) -> Networks:
-        """Train from the start on these rows, until `after` a round says no; the networks then."""
+        """Train from the start on these rows, until `after` a round says no; the networks then.
+
+        What `in_the_end` makes of the last round is added to them.
+        """
         course = self.preparation.course(rows, trusted)
         workers = [slot for slot in self.cluster.slots.healthy("worker") if self._trains(slot)]
         if not workers:
@@ -202,6 +226,7 @@ class Retraining:
             )
         shards = await self.cluster.context.offload(course.cut, workers)
         rounds, done = Rounds(self.cluster, course, dict(self.starts), shards), False
+        added: Networks = {}
         try:
             for number in range(1, n_rounds + 1):
                 await self.between()
@@ -212,6 +237,8 @@ class Retraining:
                 self.cluster.changed()
                 if not goes_on:
                     break
+            if in_the_end is not None:
+                added = await in_the_end(rounds)
             done = True
         finally:
             with anyio.CancelScope(shield=True):
@@ -219,7 +246,7 @@ class Retraining:
                     await rounds.cancel()
                 self.training.count_proofs(rounds.take_proofs(), committed=False)
                 await rounds.release()
-        return rounds.networks
+        return {**rounds.networks, **added}
 
     def _bundle(self, networks: Networks) -> Bundle:
         """Of a model that no prediction is asked of."""
@@ -228,6 +255,7 @@ class Retraining:
 
     async def _record(self, event: str) -> None:
         """Make durable how far the training is. Raises `StoreUnavailable`."""
+        self.training.note_progress()
         row = partial(training_row, self.cluster.cluster_id, self.training)
         await self.cluster.ledger.record([self.training.entry(event)], [row])
 

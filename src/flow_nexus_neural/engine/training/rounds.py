@@ -12,12 +12,13 @@ import anyio
 
 from flow_nexus_neural.coordination.consensus.gossip import GossipPolicy
 from flow_nexus_neural.coordination.consensus.registry import policy_in_force
-from flow_nexus_neural.coordination.proof_record import ProvedExchange
+from flow_nexus_neural.coordination.proof_record import ProofRecord, ProvedExchange
 from flow_nexus_neural.data.partition import Shards
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.lifecycle import revive
 from flow_nexus_neural.engine.reports import TrainingConfig
+from flow_nexus_neural.engine.state.continuation import Continuation
 from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
@@ -73,6 +74,7 @@ class Rounds:
     Attributes:
         networks: Network groups with the state from which the next round starts.
         left_out: Workers that failed in the present round.
+        asked: In which rounds each client took part.
         private: Makes the sums of a private training; None without privacy.
     """
 
@@ -108,11 +110,8 @@ class Rounds:
             else None
         )
         self.exchange.keeps = config.secure_aggregation
-        self._secure = (
-            SecureSum(self.cluster, self.exchange, self.policy, self.left_out)
-            if config.secure_aggregation
-            else None
-        )
+        secure = SecureSum(self.cluster, self.exchange, self.policy, self.left_out)
+        self._secure = secure if config.secure_aggregation else None
         self.proofs = (
             Proofs(self.cluster, self.exchange, self.left_out, course.run)
             if self.cluster.spec.consensus == "proof-of-learning"
@@ -120,7 +119,7 @@ class Rounds:
         )
         self._groups = dict(self.shards.groups)
         self._pace = Pace()
-        self._asked = ClientHistory()
+        self.asked = ClientHistory()
 
     async def begin(self) -> None:
         """Load the starting state into the workers: the given weights, or random initial weights.
@@ -166,6 +165,7 @@ class Rounds:
                     self.left_out.forgive()
                 await self._wait_for_workers()
             else:
+                self.exchange.own_states.forget()
                 return
 
     async def work(self, number: int) -> RoundWork:
@@ -212,6 +212,29 @@ class Rounds:
             return []
         healthy = self.cluster.slots.healthy("worker")
         return [slot for slot in healthy if not self.left_out.holds(slot) and self._joins(slot)]
+
+    def own_states(self, key: str) -> Mapping[str, ModelState]:
+        """What each worker of a group holds after a round, where each has a state of its own."""
+        return {} if self._gossip is None else self._gossip.held.get(key, {})
+
+    def mixing_steps(self) -> dict[str, int]:
+        """Mixing steps of the next barrier, by network group; none without gossip."""
+        return {} if self._gossip is None else dict(self._gossip.steps)
+
+    def go_on_from(
+        self,
+        networks: Mapping[str, NetworkGroup],
+        own_states: Mapping[str, Mapping[str, ModelState]],
+        known: Continuation,
+        seen: ProofRecord,
+    ) -> None:
+        """Continue rounds of a former server: with these states, and what it left and saw of proofs."""
+        self.networks = dict(networks)
+        self.asked = ClientHistory.of(known.asked)
+        if self._gossip is not None:
+            self._gossip.go_on_from(self.networks, known.mixing_steps, own_states)
+        if self.proofs is not None:
+            self.proofs.go_on_from(seen, self.networks)
 
     def renewed(self, states: Mapping[str, ModelState]) -> dict[str, NetworkGroup]:
         """All network groups, those with a new state moved on to it."""
@@ -329,7 +352,7 @@ class Rounds:
             least_workers=self.course.least_workers,
             run=self.course.run,
             groups=self._groups,
-            asked=self._asked,
+            asked=self.asked,
             pace=self._pace,
             left_out=self.left_out,
             delivery=self._gossip

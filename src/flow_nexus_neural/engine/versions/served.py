@@ -15,6 +15,7 @@ from flow_nexus_neural.engine.state.version import Bundle
 from flow_nexus_neural.kernels.class_weight import without_class_weight
 from flow_nexus_neural.kernels.ensemble import Fused, TargetScale, calibrate, fuse
 from flow_nexus_neural.kernels.robust_fusion import UNDECIDED
+from flow_nexus_neural.kernels.stacked_fusion import with_stacked
 from flow_nexus_neural.vocabulary import Aggregation
 
 Logits = NDArray[np.float32]
@@ -28,11 +29,13 @@ class Served:
         raw: The combined outputs of the slots, without the class weights of the training.
         final: After calibration; the same object if the version has no calibrator for the aggregation.
         mean: The mean of the same answers, where votes were counted: shares of votes are no probabilities.
+        sure: [R] P(the decision is right) by validators; None where the probabilities themselves say that.
     """
 
     raw: Fused
     final: Fused
     mean: "Served | None" = None
+    sure: NDArray[np.float64] | None = None
 
     @property
     def calibrated(self) -> bool:
@@ -49,11 +52,13 @@ class Served:
         """[R] P(the decision is right); NaN without a decision, None for regression.
 
         It is the probability of the decided class, which by a threshold or by class weights need not be the
-        most probable one: then it may lie below chance.
+        most probable one: then it may lie below chance. Where validators were asked it is what they say.
         """
         decisions, p = self.final.decisions, self.chances.final.probabilities
         if decisions is None or p is None:
             return None
+        if self.sure is not None:
+            return np.where(decisions == UNDECIDED, np.nan, self.sure)
         chosen = np.take_along_axis(p, np.maximum(decisions, 0)[:, None], axis=1)[:, 0]
         return np.where(decisions == UNDECIDED, np.nan, chosen)
 
@@ -67,6 +72,7 @@ def serve(  # noqa: PLR0913 - what answered, beside what was asked
     *,
     expected_weight: float | None = None,
     n_expected: int | None = None,
+    stacked: NDArray[np.floating] | None = None,
 ) -> Served:
     """Combine the outputs of slots as a prediction does.
 
@@ -78,22 +84,33 @@ def serve(  # noqa: PLR0913 - what answered, beside what was asked
         weights: [K] their weights.
         expected_weight: Sum of the weights of all slots that were asked; None if all answered.
         n_expected: How many that were; None if all answered.
+        stacked: [R, O] outputs of the bundle's stacking networks, which `ensemble` serves; None without any.
 
     Raises:
         QuorumLost: If no slot with weight answered; of a robust bundle, if 2 f or fewer of n >= 3 f + 1 did.
     """
+    scale = target_scale(schema, bundle.residual_median)
+    f = liars_tolerated(len(logits) if n_expected is None else n_expected) if bundle.robust else 0
     raw = fuse(
         aggregation,
         without_class_weight(logits, bundle.rule.class_weight),
         weights,
         schema.task,
         expected_weight=expected_weight,
-        scale=target_scale(schema, bundle.residual_median),
+        scale=scale,
         rule=bundle.rule,
-        f=liars_tolerated(len(logits) if n_expected is None else n_expected)
-        if bundle.robust
-        else 0,
+        f=f,
     )
+    if stacked is not None and aggregation == "ensemble":
+        raw = with_stacked(
+            raw,
+            stacked,
+            weights,
+            expected_weight=expected_weight,
+            scale=scale,
+            rule=bundle.rule,
+            f=f,
+        )
     if aggregation == "majority" and raw.probabilities is not None:
         mean = serve(
             bundle,
@@ -118,6 +135,7 @@ def serve_groups(
     aggregation: Aggregation,
     logits: Mapping[str, Logits],
     slot_networks: Mapping[str, str],
+    stacked: NDArray[np.floating] | None = None,
 ) -> Served:
     """Combine the predictions of all serving slots, for rows that were inferred once per network group.
 
@@ -125,16 +143,18 @@ def serve_groups(
         bundle: Bundle of the version, with the slot weights.
         schema: Schema of the data.
         aggregation: How answers are combined.
-        logits: [R, O] by network group.
+        logits: [R, O] by network group; those without slots count for nothing.
         slot_networks: Network group of every slot, in slot order.
+        stacked: As passed to `serve`.
     """
-    if len(logits) == 1:
+    answering = dict.fromkeys(slot_networks.values()) or logits
+    if len(answering) == 1 and stacked is None:
         # Slots of one group hold equal weights, so the combination is equal to the output of any of them.
-        only = next(iter(logits.values()))
+        only = logits[next(iter(answering))]
         return serve(bundle, schema, aggregation, np.asarray(only, dtype=np.float64)[None], [1.0])
     outputs = np.stack([np.asarray(logits[key], np.float64) for key in slot_networks.values()])
     weights = [bundle.slot_weights[slot] for slot in slot_networks]
-    return serve(bundle, schema, aggregation, outputs, weights)
+    return serve(bundle, schema, aggregation, outputs, weights, stacked=stacked)
 
 
 def target_scale(schema: DataSchema, tolerance: float | None = None) -> TargetScale | None:

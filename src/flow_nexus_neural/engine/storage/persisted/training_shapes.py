@@ -3,6 +3,7 @@
 from pydantic import JsonValue
 
 from flow_nexus_neural.engine.storage.persisted.base import Label, Stored, StoredPart
+from flow_nexus_neural.engine.storage.persisted.cluster_shapes import StoredNetwork
 
 
 class StoredPrivacySettings(Stored):
@@ -73,6 +74,8 @@ class StoredTraining(StoredPart):
     Attributes:
         request: As the client gave it, without inline data; None where an older format did not keep it.
         data: None where an older format did not keep the prepared rows.
+        starts: Network groups as they were before the first round; empty where an older version did not keep
+            them, and such a training does not go on after the end of its server.
     """
 
     part = "training"
@@ -80,6 +83,7 @@ class StoredTraining(StoredPart):
     config: StoredConfig
     request: dict[str, JsonValue] | None = None
     data: StoredData | None = None
+    starts: tuple[StoredNetwork, ...] = ()
 
 
 class StoredResult(Stored):
@@ -166,8 +170,29 @@ class StoredGossip(Stored):
     doubled: tuple[int, ...] = ()
 
 
+class StoredStateFiles(Stored):
+    """The files of a state of a network group."""
+
+    digest: str
+    blob: str
+    moments_blob: str | None = None
+    server_blob: str | None = None
+    opt_step: int = 0
+
+
+class StoredContinuation(Stored):
+    """What the next round of a training rests on besides the version in force."""
+
+    dealt: tuple[str, ...] = ()
+    asked: dict[str, tuple[int, int]] = {}
+    best: dict[str, StoredStateFiles] = {}
+    mixing_steps: dict[str, int] = {}
+    own_states: dict[str, str] = {}
+    controls: dict[str, str] = {}
+
+
 class StoredProgress(StoredPart):
-    """How far a training is, and what it led to; `folds`, `refit` and `division` hold reports by name."""
+    """How far a training is, and what it led to; what holds reports by name is of no shape here."""
 
     part = "progress"
 
@@ -185,11 +210,16 @@ class StoredProgress(StoredPart):
     digest_before: str | None = None
     digest_after: str | None = None
     result: StoredResult | None = None
+    personalisation: dict[str, JsonValue] | None = None
     folds: tuple[dict[str, JsonValue], ...] = ()
     refit: dict[str, JsonValue] | None = None
     phase: str = "rounds"
     later_planned: int = 0
     later_done: float = 0.0
+    continuation: StoredContinuation = StoredContinuation()
+    resumed: int = 0
+    resumed_after: int | None = None
+    resumed_in_vain: int = 0
 
 
 class StoredRound(StoredPart):
