@@ -288,6 +288,7 @@ def report_of_all(
         probabilities=None,
         interval=None,
         prediction_set=None,
+        adapted_level=None,
         raw_prediction=None,
         calibrated=tally.calibrated and tally.batches > 0,
         classes=classes,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from flow_nexus_neural.kernels.conformal import AdaptiveLevel
 from flow_nexus_neural.kernels.hedge import HedgeState
 
 PREDICTIONS_REMEMBERED = 256
@@ -23,6 +24,7 @@ class Feedback:
         kept_bytes: What they take.
         version: The version of which `hedge` is; a later one begins anew.
         hedge: What its slots have lost.
+        levels: Where its prediction sets and intervals are cut, by aggregation, after its outcomes.
         damaged: What was stored could not be read; it began anew.
     """
 
@@ -31,7 +33,12 @@ class Feedback:
     kept_bytes: int = 0
     version: int | None = None
     hedge: HedgeState = field(default_factory=HedgeState)
+    levels: Mapping[str, AdaptiveLevel] = field(default_factory=dict)
     damaged: bool = False
+
+    def levels_of(self, version: int) -> Mapping[str, AdaptiveLevel]:
+        """Where sets and intervals of a version are cut; {} where outcomes were of another one."""
+        return self.levels if version == self.version else {}
 
     def of_version(self, version: int) -> HedgeState:
         """What the slots of a version have lost; nothing where outcomes were of another one."""

@@ -11,12 +11,21 @@ class StoredHedge(Stored):
     mixture: float = 0.0
 
 
+class StoredLevel(Stored):
+    """Where sets and intervals of one aggregation are cut."""
+
+    steps: int
+    answers: int = 0
+    covered: int = 0
+
+
 class StoredFeedback(Stored):
     """What a cluster has learnt from outcomes."""
 
     recorded: int = 0
     version: int | None = None
     hedge: StoredHedge = StoredHedge()
+    levels: dict[str, StoredLevel] = {}
 
 
 class StoredOutcome(Stored):
