@@ -153,9 +153,8 @@ FORGOTTEN = {
 def test_without_what_a_round_rests_on_it_would_come_to_something_else(
     tmp_path, what_it_lacks, monkeypatch
 ):
-    (cluster, _, versions), left, more = whole(
-        tmp_path, what_it_lacks, at(("after_commit", KILLED))
-    )
+    n, without = FORGOTTEN[what_it_lacks]
+    (cluster, _, versions), left, more = whole(tmp_path, what_it_lacks, at(("after_commit", n)))
 
     async def forgetful(of, training):
         known = without(training.advance.continuation)
