@@ -379,6 +379,7 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
             seconds_per_round=2.1,
             eta_seconds=71.0,
             phase="rounds",
+            personalisation=None,
             folds=None,
             refit=None,
             resumed=None,
@@ -403,6 +404,8 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
             brier=0.233,
             log_loss=0.659,
             ece=None,
+            confidence=None,
+            conformal=None,
             confusion=[[100, 60], [67, 93]],
             per_class=[
                 r.ClassScore(label=0, rows=160, precision=0.599, recall=0.625, f1=0.612),

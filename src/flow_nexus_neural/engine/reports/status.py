@@ -83,8 +83,8 @@ class Evaluation(Report):
     brier: float | None
     log_loss: float | None
     ece: float | None
-    confidence: ConfidenceScore | None = None
-    conformal: ConformalScore | None = None
+    confidence: ConfidenceScore | None
+    conformal: ConformalScore | None
     confusion: list[list[int]] | None
     per_class: list[ClassScore] | None
     directional_accuracy: float | None

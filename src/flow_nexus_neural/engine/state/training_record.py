@@ -22,6 +22,7 @@ from flow_nexus_neural.engine.reports import (
     Evidence,
     FoldScore,
     HistoryPoint,
+    Personalisation,
     Phase,
     PrivacyReport,
     Refit,
@@ -79,6 +80,7 @@ class Training:
         history: One point per committed round; its seconds end before the version is made durable.
         round_s: Whole rounds, until the version answers predictions; of this server's life only.
         folds: Scores of the folds of a walk-forward split that are done.
+        personalisation: Whether slots got weights of their own; None before that is known.
         refit: The training on every row after the rounds; None if there is none.
         phase: What runs now, or ran last.
         later_planned: Rounds of folds and refit, which follow the rounds proper.
@@ -100,6 +102,7 @@ class Training:
     division: Division | None = None
     history: list[HistoryPoint] = field(default_factory=list)
     round_s: list[float] = field(default_factory=list)
+    personalisation: Personalisation | None = None
     folds: list[FoldScore] = field(default_factory=list)
     refit: Refit | None = None
     phase: Phase = "rounds"
@@ -176,6 +179,10 @@ class Training:
         """Its final model is in force."""
         self.result = result
         self.advance = replace(self.advance, digest_after=result.digest)
+
+    def note_personalisation(self, found: Personalisation) -> None:
+        """Slots got weights of their own after the rounds, or did not."""
+        self.personalisation = found
 
     def plan_later(self, n_folds: int, refit: Refit | None) -> None:
         """So many folds and this refit follow the rounds."""
@@ -282,6 +289,7 @@ class Training:
             seconds_per_round=per_round,
             eta_seconds=per_round * left if running and per_round is not None else None,
             phase=self.phase if running else None,
+            personalisation=self._personalisation(full=full),
             folds=list(self.folds) or None,
             refit=self.refit,
             resumed=self.resumptions.report(),
@@ -292,6 +300,10 @@ class Training:
                 weights_digest_after=self.advance.digest_after,
             ),
         )
+
+    def _personalisation(self, *, full: bool) -> Personalisation | None:
+        found = self.personalisation
+        return found if found is None or full else found.model_copy(update={"slots": None})
 
     def privacy(self, *, full: bool = False) -> PrivacyReport | None:
         """What it has cost in privacy; None without `privacy`. What is outside of that only in full."""

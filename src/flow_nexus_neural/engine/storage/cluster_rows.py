@@ -17,6 +17,7 @@ from flow_nexus_neural.engine.reports import (
     FinalMetrics,
     FoldScore,
     HistoryPoint,
+    Personalisation,
     Refit,
     TrainingConfig,
 )
@@ -193,6 +194,9 @@ def training_row(
     progress = persisted.StoredProgress(
         **asdict(advance or training.advance),
         result=_stored_result(training.result),
+        personalisation=training.personalisation.model_dump(mode="json")
+        if training.personalisation
+        else None,
         folds=tuple(fold.model_dump(mode="json") for fold in training.folds),
         refit=training.refit.model_dump(mode="json") if training.refit else None,
         division=training.division.model_dump(mode="json") if training.division else None,
@@ -233,6 +237,9 @@ def training_of(row: TrainingRow, history: Sequence[HistoryRow]) -> Training:
         error=row.error,
         advance=_advance_of(progress),
         result=_result_of(progress.result),
+        personalisation=persisted.report(Personalisation, progress.personalisation)
+        if progress.personalisation
+        else None,
         folds=[persisted.report(FoldScore, fold) for fold in progress.folds],
         refit=persisted.report(Refit, progress.refit) if progress.refit else None,
         division=persisted.report(Division, progress.division) if progress.division else None,

@@ -23,6 +23,7 @@ from flow_nexus_neural.engine.training.continuing import Standpoint, continuatio
 from flow_nexus_neural.engine.training.division import division_of
 from flow_nexus_neural.engine.training.end_record import record_end
 from flow_nexus_neural.engine.training.exchange import mean_loss
+from flow_nexus_neural.engine.training.personalisation import Personaliser
 from flow_nexus_neural.engine.training.preparation import Preparation
 from flow_nexus_neural.engine.training.private_sums import PrivateSums
 from flow_nexus_neural.engine.training.retraining import Retraining, planned_refit
@@ -188,11 +189,13 @@ class TrainingRun:
             cluster.slots[update.slot].finish_round(update.loss, update.rows)
 
     async def _finish(self) -> None:
-        """After the last round: the best round's weights are in force, weighted, calibrated and measured."""
+        """After the last round: the best weights are in force, own ones where they help, and measured."""
         advance = self.training.advance
         if self.training.phase == "rounds":
             best = None if advance.best_round == advance.rounds_done else self._best
-            await commit_final(self.cluster, self.training, self._judge, best)
+            personaliser = Personaliser(self.cluster, self.training, self.rounds)
+            personal = await personaliser.run(dict(best or self.rounds.networks), self._judge)
+            await commit_final(self.cluster, self.training, self._judge, best, personal)
         if self._retrains:
             await self.rounds.release()
             again = Retraining(

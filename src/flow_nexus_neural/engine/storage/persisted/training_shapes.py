@@ -191,7 +191,7 @@ class StoredContinuation(Stored):
 
 
 class StoredProgress(StoredPart):
-    """How far a training is, and what it led to; `folds`, `refit` and `division` hold reports by name."""
+    """How far a training is, and what it led to; what holds reports by name is of no shape here."""
 
     part = "progress"
 
@@ -209,6 +209,7 @@ class StoredProgress(StoredPart):
     digest_before: str | None = None
     digest_after: str | None = None
     result: StoredResult | None = None
+    personalisation: dict[str, JsonValue] | None = None
     folds: tuple[dict[str, JsonValue], ...] = ()
     refit: dict[str, JsonValue] | None = None
     phase: str = "rounds"
