@@ -89,7 +89,9 @@ class World:
 
     async def cluster(self, workers=3, *, layers=LAYERS, seed=1, topology="star", **more):
         report = await self.engine.init_cluster(
-            InitRequest(name="sim", topology=topology, seed=seed, **more)
+            InitRequest(
+                **{"name": "sim", "topology": topology, "seed": seed, "daa_enabled": False} | more
+            )
         )
         for _ in range(workers):
             await self.deploy(report.cluster_id, layers=layers)

@@ -111,6 +111,7 @@ def test_a_flipped_bit_of_the_journal_is_named_or_changes_nothing_that_is_stored
         ("UPDATE trainings SET error='a lie' WHERE ordinal=0", False, "rows"),
         ("UPDATE raft_voters SET term=term+1", False, "raft"),
         ("UPDATE versions SET body=body||' '", False, "version 1"),
+        ("INSERT INTO audit SELECT cluster_id, 0, 'x', '{}' FROM clusters LIMIT 1", False, "audit"),
         ("DELETE FROM blobs WHERE kind='weights'", False, "blobs"),
     ],
 )  # fmt: skip

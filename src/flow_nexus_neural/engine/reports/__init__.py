@@ -36,6 +36,7 @@ from flow_nexus_neural.engine.reports.prediction import (
     QuorumReport,
 )
 from flow_nexus_neural.engine.reports.status import (
+    AuditReport,
     ClassScore,
     Communication,
     DaaReport,
@@ -73,6 +74,7 @@ from flow_nexus_neural.engine.reports.training import (
 
 __all__ = [
     "AggregationReport",
+    "AuditReport",
     "ClassScore",
     "ClusterConfig",
     "ClusterLine",

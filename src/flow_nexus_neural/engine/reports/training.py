@@ -262,7 +262,8 @@ class TrainingProgress(Report):
     else the last. `phase` says what runs after the rounds: earlier folds, or the refit.
     `aggregation` has the method by which updates are combined, and its options. `heterogeneity` is the mean
     Jensen-Shannon divergence (base 2, from 0 to 1) of the labels of federated workers against all rows
-    together, None for numbers; `shards` is for `full`.
+    together, None for numbers; `shards` is for `full`. `lacks` says which workers it does without and what
+    becomes of them.
     """
 
     training_id: str
@@ -282,6 +283,7 @@ class TrainingProgress(Report):
     seconds_per_round: float | None
     eta_seconds: float | None
     phase: Phase | None
+    lacks: str | None
     personalisation: Personalisation | None
     folds: list[FoldScore] | None
     refit: Refit | None

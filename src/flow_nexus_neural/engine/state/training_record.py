@@ -33,6 +33,7 @@ from flow_nexus_neural.engine.reports import (
 from flow_nexus_neural.engine.state.advance import Advance
 from flow_nexus_neural.engine.state.continuation import Resumptions
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
+from flow_nexus_neural.engine.state.steering import Steering
 from flow_nexus_neural.vocabulary import ENDED_WELL, TrainingStatus
 
 
@@ -85,6 +86,7 @@ class Training:
         phase: What runs now, or ran last.
         later_planned: Rounds of folds and refit, which follow the rounds proper.
         later_done: How many of these are done; a refit of fewer rounds counts as all of them.
+        steering: How autonomy has changed its course.
         resumptions: How often it went on after its server had ended.
     """
 
@@ -108,8 +110,19 @@ class Training:
     phase: Phase = "rounds"
     later_planned: int = 0
     later_done: float = 0.0
+    steering: Steering = field(default_factory=Steering)
     starts: Mapping[str, NetworkGroup] = field(default_factory=dict)
     resumptions: Resumptions = field(default_factory=Resumptions)
+
+    def steer(self, **changes: float | str | None) -> None:
+        """Change its course from the next boundary between two rounds on; see `Steering`."""
+        self.steering = replace(self.steering, **changes)  # type: ignore[arg-type]  # its own fields
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate in force."""
+        steered = self.steering.learning_rate
+        return self.config.learning_rate if steered is None else steered
 
     def begin_from(self, digest: str) -> None:
         """The first round starts from weights with this digest."""
@@ -237,11 +250,15 @@ class Training:
 
     @property
     def stops_early(self) -> bool:
-        """Whether its patience or its privacy budget is exhausted before its last round."""
+        """Whether its patience or privacy budget is exhausted before its last round, or autonomy ends it."""
         if self.advance.privacy.exhausted:
             return True
         patience, planned = self.config.patience, self.config.rounds
-        if not patience or self.advance.rounds_done >= planned:
+        if self.advance.rounds_done >= planned:
+            return False
+        if self.steering.stop_reason is not None:
+            return True
+        if not patience:
             return False
         return rounds_without_gain([point.val_loss for point in self.history]) >= patience
 
@@ -260,8 +277,8 @@ class Training:
         recent = sorted(self.round_s[-9:] or (point.seconds for point in self.history[-9:]))
         return recent[len(recent) // 2] if recent else None
 
-    def progress(self, *, full: bool = False) -> TrainingProgress:
-        """As status reports it; the shards only in full."""
+    def progress(self, *, full: bool = False, lacks: str | None = None) -> TrainingProgress:
+        """As status reports it, with the workers that it lacks; the shards only in full."""
         per_round, done = self.seconds_per_round, self.advance.rounds_done
         division = self.division
         running = self.status == "running"
@@ -289,6 +306,7 @@ class Training:
             seconds_per_round=per_round,
             eta_seconds=per_round * left if running and per_round is not None else None,
             phase=self.phase if running else None,
+            lacks=lacks if running else None,
             personalisation=self._personalisation(full=full),
             folds=list(self.folds) or None,
             refit=self.refit,

@@ -24,7 +24,9 @@ from flow_nexus_neural.engine.reports import (
 from flow_nexus_neural.engine.state.advance import Advance
 from flow_nexus_neural.engine.state.cluster import ClusterSpec, ClusterState
 from flow_nexus_neural.engine.state.continuation import Continuation, Resumptions, StateFiles
-from flow_nexus_neural.engine.state.slots import Slot, SlotSpec
+from flow_nexus_neural.engine.state.slot_spec import SlotSpec
+from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.state.steering import Steering
 from flow_nexus_neural.engine.state.training_record import (
     PreparedDataRef,
     Result,
@@ -193,6 +195,7 @@ def training_row(
     in_vain = 0 if further else training.resumptions.in_vain
     progress = persisted.StoredProgress(
         **asdict(advance or training.advance),
+        steering=persisted.StoredSteering(**asdict(training.steering)),
         result=_stored_result(training.result),
         personalisation=training.personalisation.model_dump(mode="json")
         if training.personalisation
@@ -246,6 +249,7 @@ def training_of(row: TrainingRow, history: Sequence[HistoryRow]) -> Training:
         phase=progress.phase,  # type: ignore[arg-type]  # a stored phase is legal
         later_planned=progress.later_planned,
         later_done=progress.later_done,
+        steering=Steering(**progress.steering.model_dump()),
         history=[persisted.report(HistoryPoint, point.model_dump()) for point in points],
         starts={network.key: load_network(network, None) for network in stored.starts},
         resumptions=Resumptions(progress.resumed, progress.resumed_after, progress.resumed_in_vain),

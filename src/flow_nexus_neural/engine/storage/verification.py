@@ -19,6 +19,7 @@ from typing_extensions import override
 from flow_nexus_neural.coordination.ledger import verify_chain
 from flow_nexus_neural.engine.state.training_record import PreparedDataRef
 from flow_nexus_neural.engine.storage import persisted
+from flow_nexus_neural.engine.storage.audit_rows import read_audits
 from flow_nexus_neural.engine.storage.checkpoints import CheckpointFiles
 from flow_nexus_neural.engine.storage.commit_marker import NAME as MARKER
 from flow_nexus_neural.engine.storage.commit_marker import marks_in
@@ -217,6 +218,9 @@ class _Check:
             self._named(cluster, loaded.blobs if loaded is not None else ())
         self._tried(cluster, "raft", lambda: read_voters(self.connection, cluster))
         self._outcomes(cluster)
+        audit = read_audits(self.connection, cluster).get(cluster)
+        if audit is not None and audit.damage is not None:
+            self._damaged(cluster, "audit", "as it was written", audit.damage)
         for (number,) in self.connection.execute(
             "SELECT version FROM versions WHERE cluster_id=? ORDER BY version", (cluster,)
         ).fetchall():

@@ -79,6 +79,20 @@ async def commit_final(
     cluster.changed()
 
 
+async def commit_best(
+    cluster: LiveCluster, training: Training, judge: Judge, best: Mapping[str, NetworkGroup]
+) -> None:
+    """Put the best round's weights in force while the training goes on. Raises as `commit_final`."""
+    last = cluster.committed
+    if last is None:
+        return
+    wanted = _with_weights_of(last, best)
+    changed = _changed(last, wanted)
+    if changed:
+        await _replaced(cluster, training, judge, (wanted, changed))
+        cluster.changed()
+
+
 async def commit_refit(
     cluster: LiveCluster,
     training: Training,

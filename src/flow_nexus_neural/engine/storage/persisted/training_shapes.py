@@ -154,6 +154,18 @@ class StoredProofs(Stored):
     workers: dict[str, StoredStanding] = {}
 
 
+class StoredSteering(Stored):
+    """How autonomy has changed the course of a training."""
+
+    learning_rate: float | None = None
+    rate_before: float | None = None
+    adapted_at: int | None = None
+    diverged: int = 0
+    clients_per_round: int | None = None
+    stop_reason: str | None = None
+    paused: str | None = None
+
+
 class StoredGossip(Stored):
     """What the barriers of a training under gossip saw."""
 
@@ -205,6 +217,7 @@ class StoredProgress(StoredPart):
     scrutiny: StoredScrutiny = StoredScrutiny()
     proofs: StoredProofs = StoredProofs()
     gossip: StoredGossip = StoredGossip()
+    steering: StoredSteering = StoredSteering()
     privacy: StoredPrivacy = StoredPrivacy()
     digest_before: str | None = None
     digest_after: str | None = None
