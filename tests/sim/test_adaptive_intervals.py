@@ -5,15 +5,12 @@ import numpy as np
 from tests.sim.simulated import world
 
 
-def series(rows, noise, seed, start=0):
+def series(rows, noise, seed):
     """Hours with one input and a value that follows it, more or less."""
     draw = np.random.Generator(np.random.PCG64(seed))
     x = np.round(draw.standard_normal(rows), 4)
     y = np.round(3.0 * x + noise * draw.standard_normal(rows), 4)
-    hours = [
-        f"2024-{1 + t // 720:02d}-{1 + t // 24 % 30:02d}T{t % 24:02d}:00:00Z"
-        for t in range(start, start + rows)
-    ]
+    hours = [f"{np.datetime64('2024-01-01T00:00:00') + 3600 * t}Z" for t in range(rows)]
     return hours, x, y
 
 
@@ -44,14 +41,13 @@ async def test_outcomes_widen_the_intervals_of_a_series_that_gets_wilder(tmp_pat
         status = await w.train(cluster, data, target="y", epochs=8, refit=False)
         assert status.training_status == "completed", status.training_error
         first = await w.predict(cluster, {"x": 0.5})
-        assert (first.adapted_level, len(first.interval)) == (None, 1)
+        assert (first.adapted_level, first.interval[0].level) == (None, 0.9)
         width = first.interval[0].high - first.interval[0].low
-        _, x, y = series(300, 1.5, 2)
+        _, x, y = series(200, 1.5, 2)
         inside, widths, last = await held(w, cluster, x, y)
         assert inside[:30].mean() < 0.75, "the series is not wilder, so nothing is shown"
-        assert inside[150:].mean() > inside[:30].mean() + 0.1
+        assert inside[100:].mean() > inside[:30].mean() + 0.1
         assert widths[-1] > 1.3 * width
         assert last.adapted_level > 0.93
-        assert last.interval[0].level == 0.9
     async with world(tmp_path / "engine") as w:  # what was learnt is durable
         assert (await w.predict(cluster, {"x": 0.5})).adapted_level > 0.93
