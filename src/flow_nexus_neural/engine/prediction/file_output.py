@@ -276,6 +276,7 @@ def report_of_all(
     """The reply to rows whose answers went into a file; of the rows themselves it holds nothing."""
     schema, bundle = committed.schema, committed.bundle
     used, expected = tally.nodes_used or 0, tally.nodes_expected
+    late = f"{tally.degraded} of {tally.batches} batches lack a node"
     classes: list[Label] | None = list(schema.classes) if schema.classes is not None else None
     return PredictionReport(
         cluster_id=cluster_id,
@@ -314,9 +315,7 @@ def report_of_all(
         confidence_source=_confidence_source(tally),
         stacker=_stacker(tally, request),
         degraded=tally.degraded > 0,
-        degraded_reason=f"{tally.degraded} of {tally.batches} batches lack a node"
-        if tally.degraded
-        else None,
+        degraded_reason=late if tally.degraded else None,
         stale=tally.stale,
         model_version=committed.version,
         bundle_sha=committed.sha,
