@@ -451,6 +451,7 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
             weights_source="equal",
             weights_outcomes=0,
             slot_weights=None,
+            drift=None,
         )
         if nodes
         else None,

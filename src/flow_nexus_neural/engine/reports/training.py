@@ -6,6 +6,7 @@ from pydantic import JsonValue
 
 from flow_nexus_neural.coordination.training_strategy import StrategyName
 from flow_nexus_neural.engine.reports.base import Guarantees, Report
+from flow_nexus_neural.engine.reports.feedback import LearningReport
 from flow_nexus_neural.vocabulary import Label, Optimizer, SourceKind, Task
 
 Phase = Literal["rounds", "folds", "refit"]
@@ -192,7 +193,8 @@ class TrainingProgress(Report):
     else the last. `phase` says what runs after the rounds: earlier folds, or the refit.
     `aggregation` has the method by which updates are combined, and its options. `heterogeneity` is the mean
     Jensen-Shannon divergence (base 2, from 0 to 1) of the labels of federated workers against all rows
-    together, None for numbers; `shards` is for `full`.
+    together, None for numbers; `shards` is for `full`. `learning` is of a training on outcomes, whose model
+    answers only if it was admitted.
     """
 
     training_id: str
@@ -214,6 +216,7 @@ class TrainingProgress(Report):
     phase: Phase | None
     folds: list[FoldScore] | None
     refit: Refit | None
+    learning: LearningReport | None
     evidence: Evidence
 
 

@@ -16,6 +16,7 @@ from flow_nexus_neural.engine.reports import (
     Evidence,
     FoldScore,
     HistoryPoint,
+    LearningReport,
     Phase,
     Refit,
     TrainingConfig,
@@ -124,6 +125,7 @@ class Training:
         history: One point per committed round; its seconds end before the version is made durable.
         round_s: Whole rounds, until the version answers predictions; of this server's life only.
         folds: Scores of the folds of a walk-forward split that are done.
+        learning: Of a training on outcomes: what came of it; None for any other.
         refit: The training on every row after the rounds; None if there is none.
         phase: What runs now, or ran last.
         later_planned: Rounds of folds and refit, which follow the rounds proper.
@@ -146,6 +148,7 @@ class Training:
     round_s: list[float] = field(default_factory=list)
     folds: list[FoldScore] = field(default_factory=list)
     refit: Refit | None = None
+    learning: LearningReport | None = None
     phase: Phase = "rounds"
     later_planned: int = 0
     later_done: float = 0.0
@@ -194,6 +197,10 @@ class Training:
         """The refit is further, or has ended."""
         if self.refit is not None:
             self.refit = Refit.model_validate({**self.refit.model_dump(), **changes})
+
+    def note_learning(self, learning: LearningReport) -> None:
+        """It learns from outcomes, or its model was admitted or refused."""
+        self.learning = learning
 
     def end(self, status: TrainingStatus, error: str | None, at: str) -> None:
         """It has ended, and with it a refit that is not done."""
@@ -263,6 +270,7 @@ class Training:
             phase=self.phase if running else None,
             folds=list(self.folds) or None,
             refit=self.refit,
+            learning=self.learning,
             evidence=Evidence(
                 steps=self.advance.steps,
                 weights_digest_before=self.advance.digest_before,

@@ -16,6 +16,7 @@ from flow_nexus_neural.engine.reports import (
     FinalMetrics,
     FoldScore,
     HistoryPoint,
+    LearningReport,
     Refit,
     TrainingConfig,
 )
@@ -178,6 +179,7 @@ def training_row(
         result=_stored_result(training.result),
         folds=tuple(fold.model_dump(mode="json") for fold in training.folds),
         refit=training.refit.model_dump(mode="json") if training.refit else None,
+        learning=training.learning.model_dump(mode="json") if training.learning else None,
         division=training.division.model_dump(mode="json") if training.division else None,
         phase=training.phase,
         later_planned=training.later_planned,
@@ -215,6 +217,7 @@ def training_of(row: TrainingRow, history: Sequence[HistoryRow]) -> Training:
         result=_result_of(progress.result),
         folds=[persisted.report(FoldScore, fold) for fold in progress.folds],
         refit=persisted.report(Refit, progress.refit) if progress.refit else None,
+        learning=persisted.report(LearningReport, progress.learning) if progress.learning else None,
         division=persisted.report(Division, progress.division) if progress.division else None,
         phase=progress.phase,  # type: ignore[arg-type]  # a stored phase is legal
         later_planned=progress.later_planned,

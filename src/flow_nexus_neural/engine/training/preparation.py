@@ -26,6 +26,7 @@ from flow_nexus_neural.engine.training.arguments import (
 from flow_nexus_neural.engine.training.decision import Decision, decide_how
 from flow_nexus_neural.engine.training.exchange import Recipe
 from flow_nexus_neural.engine.training.federated_options import rate_warnings
+from flow_nexus_neural.engine.training.feedback_data import FEEDBACK, feedback_data, is_feedback
 from flow_nexus_neural.engine.training.network_plans import (
     check_batch,
     describe_network,
@@ -73,6 +74,11 @@ class Preparation:
     decision: Decision
     warnings: list[str]
     run: tuple[int, int]
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether its model answers only if it is found better than the one in force."""
+        return self.data.description.kind == FEEDBACK
 
     @property
     def recipe(self) -> Recipe:
@@ -133,17 +139,23 @@ async def prepare_training(
     """
     workers = healthy_workers(cluster)
     asked = _data_request(cluster, request, workers)
-    data = await cluster.context.read_data(prepare, asked, cluster.context.settings)
+    if is_feedback(request):
+        data = await feedback_data(cluster, request, ordinal)
+    else:
+        data = await cluster.context.read_data(prepare, asked, cluster.context.settings)
     decision = decide_how(request, data)
+    formers = await evaluated_networks(cluster)
+    if data.description.kind == FEEDBACK and cluster.committed is not None:
+        # The model in force goes on learning, and decides as before.
+        formers = cluster.committed.networks
+        decision = replace(decision, rule=cluster.committed.bundle.rule)
     seed = request.seed if request.seed is not None else cluster.spec.seed
     partition = resolve_partition(request, has_clients=bool(data.clients))
     shards = await cluster.context.offload(
         cut_shards, data, data.parts["train"], workers, partition, (seed, ordinal)
     )
     eligible = _with_rows(workers, shards, data)
-    networks, warnings = plan_networks(
-        cluster, request, data, workers, await evaluated_networks(cluster)
-    )
+    networks, warnings = plan_networks(cluster, request, data, workers, formers)
     sizes = [shards.rows[slot.name].size for slot in eligible]
     strategy, scale = _strategy(cluster, request, data, sizes, networks)
     if strategy.name == "single_process":

@@ -23,6 +23,7 @@ from flow_nexus_neural.engine.storage.cluster_rows import present_cluster_row, t
 from flow_nexus_neural.engine.storage.ledger_writer import LateRow
 from flow_nexus_neural.engine.training.division import division_of
 from flow_nexus_neural.engine.training.exchange import mean_loss
+from flow_nexus_neural.engine.training.learning import Learning
 from flow_nexus_neural.engine.training.preparation import Preparation
 from flow_nexus_neural.engine.training.retraining import Retraining, planned_refit
 from flow_nexus_neural.engine.training.rounds import Rounds
@@ -65,7 +66,7 @@ class TrainingRun:
         self._judge = Judge(evaluator, prepared.data, prepared.decision.rule)
         self._best: dict[str, NetworkGroup] | None = None
         self._starts: dict[str, NetworkGroup] = {}
-        self._retrains = bool(prepared.data.folds) or prepared.data.refit
+        self._retrains = bool(prepared.data.folds) or prepared.data.refit or prepared.is_gated
         self.training.plan_later(
             n_folds=len(prepared.data.folds), refit=planned_refit(prepared.data)
         )
@@ -122,6 +123,9 @@ class TrainingRun:
         networks = self.rounds.networks
         self.training.begin_from(model_digest({key: n.digest or "" for key, n in networks.items()}))
         self._starts = dict(self.rounds.networks) if self._retrains else {}
+        if self.preparation.is_gated:
+            await self._learn()
+            return "completed"
         for number in range(self.training.advance.rounds_done + 1, self.training.config.rounds + 1):
             await self._at_boundary()
             await self.rounds.run(partial(self._round, number))
@@ -129,6 +133,14 @@ class TrainingRun:
                 break
         await self._finish()
         return "early_stopped" if self.training.stops_early else "completed"
+
+    async def _learn(self) -> None:
+        """Train apart from what answers, and let the result answer if it is better."""
+        await self.rounds.release()
+        again = Retraining(
+            self.cluster, self.training, self.preparation, self._starts, self._apply_queued
+        )
+        await Learning(self.cluster, self.training, self.preparation, self._judge, again).run()
 
     async def _round(self, number: int) -> None:
         """One try of a round: train, aggregate, evaluate, commit."""

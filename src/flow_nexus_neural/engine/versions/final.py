@@ -56,13 +56,13 @@ async def commit_final(
     served_round = training.advance.rounds_done
     if best is not None:
         served_round = training.advance.best_round or served_round
-    if best is None or not _changed(last, best):
+    if best is None or not changed_networks(last, best):
         bundle, found = await judge.finish(last.networks, last.bundle)
-        final = _measured(replace(last, bundle=bundle), found)
+        final = measured(replace(last, bundle=bundle), found)
         await commit_bundle(cluster, cluster.state.with_current_members(final))
     else:
         final = await _restore(cluster, training, judge, (last, best))
-    training.note_result(_result(final, served_round))
+    training.note_result(result_of(final, served_round))
     cluster.changed()
 
 
@@ -98,7 +98,7 @@ async def commit_refit(
         if key in networks
     }
     await judge.require_finite(renewed)
-    changed = _changed(last, renewed)
+    changed = changed_networks(last, renewed)
     version, rule = last.version + 1, last.bundle.rule
     stored, blobs = await store_blobs(
         cluster, last.schema, {**last.networks, **renewed}, changed, rule
@@ -145,7 +145,7 @@ async def evaluated_networks(cluster: LiveCluster) -> Mapping[str, NetworkGroup]
     return found
 
 
-def _changed(last: CommittedVersion, best: Mapping[str, NetworkGroup]) -> frozenset[str]:
+def changed_networks(last: CommittedVersion, best: Mapping[str, NetworkGroup]) -> frozenset[str]:
     """Keys of the network groups whose weights after the best round were others than they are now.
 
     None where steps changed nothing any more: then there is nothing that a version's entry could say.
@@ -168,13 +168,13 @@ async def _restore(
         for key, network in last.networks.items()
         if key in best
     }
-    changed = _changed(last, best)
+    changed = changed_networks(last, best)
     stored, blobs = await store_blobs(
         cluster, last.schema, {**last.networks, **networks}, changed, judge.rule
     )
     plain = plain_bundle(stored, last.version + 1, judge.rule, robust=last.bundle.robust)
     bundle, found = await judge.finish(stored, plain)
-    restored = _measured(
+    restored = measured(
         replace(
             last,
             version=last.version + 1,
@@ -208,7 +208,8 @@ async def _install(
     await install(cluster, restored, entries, [training_row(cluster.cluster_id, training)], blobs)
 
 
-def _measured(version: CommittedVersion, found: Verdict) -> CommittedVersion:
+def measured(version: CommittedVersion, found: Verdict) -> CommittedVersion:
+    """A version with what was found of it."""
     return replace(
         version,
         evaluation=found.evaluation,
@@ -217,7 +218,8 @@ def _measured(version: CommittedVersion, found: Verdict) -> CommittedVersion:
     )
 
 
-def _result(final: CommittedVersion, served_round: int) -> Result:
+def result_of(final: CommittedVersion, served_round: int) -> Result:
+    """What a training left in force."""
     return Result(
         model_version=final.version,
         served_round=served_round,

@@ -142,7 +142,10 @@ class StoredGossip(Stored):
 
 
 class StoredProgress(StoredPart):
-    """How far a training is, and what it led to; `folds`, `refit` and `division` hold reports by name."""
+    """How far a training is, and what it led to.
+
+    `folds`, `refit`, `learning` and `division` hold reports by name.
+    """
 
     part = "progress"
 
@@ -161,6 +164,7 @@ class StoredProgress(StoredPart):
     result: StoredResult | None = None
     folds: tuple[dict[str, JsonValue], ...] = ()
     refit: dict[str, JsonValue] | None = None
+    learning: dict[str, JsonValue] | None = None
     phase: str = "rounds"
     later_planned: int = 0
     later_done: float = 0.0
