@@ -130,6 +130,10 @@ class InvalidState(NeuralError):
     """The call is valid, but not in the cluster's present state."""
 
 
+class PrivacyBudgetSpent(InvalidState):
+    """Another round would exceed the privacy budget of the training or of its data set."""
+
+
 class ClusterExists(InvalidState):
     """`reuse` found a live cluster of this name with other settings."""
 

@@ -227,6 +227,7 @@ class EngineDouble:
             guarantees=GUARANTEES,
             poll_after_ms=2000,
             started_at=LONG_AGO,
+            privacy=None,
             warnings=["made up"],
         )
 
@@ -380,6 +381,9 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
             phase="rounds",
             folds=None,
             refit=None,
+            learning=None,
+            resumed=None,
+            privacy=None,
             evidence=r.Evidence(
                 steps=1180, weights_digest_before="00" * 32, weights_digest_after="71" * 32
             ),
@@ -415,6 +419,7 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
             baselines=None,
             best_baseline=None,
             skill=None,
+            roles=None,
             data_source="synthetic",
         ),
         communication_bytes=1_602_376_568,
@@ -430,6 +435,7 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
         memory_bytes=541_065_216,
         memory_source="rss_growth",
         nodes=nodes,
+        learnt=None,
         guarantees=GUARANTEES,
         consensus_report=None,
         daa=r.DaaReport(enabled=True, level_effective=0.8, recommended=0, events=[]),

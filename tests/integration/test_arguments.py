@@ -134,10 +134,10 @@ def test_a_name_without_effect_is_answered_by_one_warning_that_says_why(server: 
 
 
 @pytest.mark.parametrize("name", NOT_AVAILABLE)
-def test_privacy_that_does_not_exist_is_refused_and_not_ignored(server: Served, name: str):
+def test_what_is_not_built_is_refused_and_not_ignored(server: Served, name: str):
     text = server.error("neural_train_distributed", **{name: 1.0})
     assert text.startswith("not_available: neural_train_distributed: ")
-    assert "data locality" in text
+    assert "the engine sees every update" in text
     assert server.double.asked == []
 
 
@@ -262,14 +262,14 @@ def test_many_wrong_arguments_are_counted_where_they_do_not_fit(server: Served):
 
 
 def test_what_does_not_exist_beside_what_is_wrong_is_told_with_its_own_advice(server: Served):
-    text = server.error("neural_train_distributed", epsilon=1.0, loss="mse", epoch=3)
+    text = server.error("neural_train_distributed", secure_aggregation=True, loss="mse", epoch=3)
     assert text.startswith(
-        "invalid_arguments: neural_train_distributed: 'epsilon' is not available"
+        "invalid_arguments: neural_train_distributed: 'secure_aggregation' is not available"
     )
     for part in (
         "'loss' is not an argument: ",
         "did you mean 'epochs'?",
-        "that is all the privacy",
+        "pass privacy for noise",
     ):
         assert part in text
 

@@ -220,11 +220,11 @@ refused(
 )
 refused(
     "not_available",
-    "'epsilon'",
-    "no differential privacy",
+    "'secure_aggregation'",
+    "the engine sees every update",
     tool="train_distributed",
     dataset=XOR,
-    epsilon=1.0,
+    secure_aggregation=True,
 )
 refused(
     "not_available",
@@ -309,6 +309,18 @@ async def the_only_worker_is_dead(folder: Path) -> str:
 async def there_is_nobody_to_connect(folder: Path) -> str:
     async with product(folder / "state") as it:
         return await it.error("cluster_connect", cluster_id=await it.cluster(0))
+
+
+@case("privacy_budget_spent", "max_epsilon 0.5", "would spend 4.37718", "Raise max_epsilon")
+async def the_budget_is_less_than_a_round(folder: Path) -> str:
+    async with product(folder / "state") as it:
+        return await it.error(
+            "train_distributed",
+            cluster_id=await it.cluster(2),
+            dataset="synthetic:xor",
+            federated=True,
+            privacy={"mode": "central_dp", "noise_multiplier": 1, "max_epsilon": 0.5},
+        )
 
 
 @case("limit_exceeded", "1 live clusters", "limit is 1", "--max-clusters")

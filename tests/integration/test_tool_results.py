@@ -25,12 +25,12 @@ FIELDS = {
         diameter spectral_gap aggregation rebalanced advice warnings""",
     "neural_train_distributed": """success id training_id session_id job_id cluster_id status nodes_training
         participating_nodes epochs total_epochs total_rounds config dataset_info networks guarantees
-        poll_after_ms started_at warnings""",
+        poll_after_ms started_at privacy warnings""",
     "neural_cluster_status": """success id cluster_id name topology declared_topology architecture consensus
         status created_at uptime uptime_seconds active_nodes total_nodes failed_nodes training_status
         training_progress training_error training global_accuracy global_loss evaluation communication_bytes
         communication_mb communication avg_latency latency error_rate memory_usage memory_bytes memory_source
-        nodes guarantees exchange consensus_report daa performance wasm features model_version serving
+        nodes learnt guarantees exchange consensus_report daa performance wasm features model_version serving
         feedback dataset_info versions history training_sessions timed_out changed poll_after_ms warnings""",
     "neural_predict_distributed": """success cluster_id prediction_id task prediction predictions confidence
         confidences probabilities interval prediction_set raw_prediction calibrated classes positive_class

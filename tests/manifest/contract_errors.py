@@ -20,6 +20,7 @@ from tests.manifest.files import (
     NODE_FAULTS,
     NODES,
     PREDICT,
+    PRIVATE,
     RAFT_GATE,
     RAFT_GROUP,
     REAL,
@@ -104,6 +105,10 @@ CALLERS = {
         "A second training names the first and its progress.",
         LIFE / "a_second_training_is_refused_while_one_runs_or_is_prepared",
     ),
+    "privacy_budget_spent": (
+        "A round beyond a privacy budget is refused, with the limit and what it would spend.",
+        PRIVATE / "a_budget_counts_trainings_of_other_clusters_and_lives_through_a_restart",
+    ),
     "no_serving_node": (
         "When nobody answered in time, asked, answered and deadline are told.",
         LIFE / "nobody_in_time_is_an_error_at_the_deadline",
@@ -131,7 +136,7 @@ CALLERS = {
     ),
     "not_available": (
         "A known idea that is not built names what there is instead.",
-        ARGS / "privacy_that_does_not_exist_is_refused_and_not_ignored",
+        ARGS / "what_is_not_built_is_refused_and_not_ignored",
     ),
     "state_dir_locked": (
         "A second server on a state directory is told which process holds it.",

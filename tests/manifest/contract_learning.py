@@ -83,12 +83,12 @@ PROMISES = (
     ),
     TRAIN.held(
         "contract.train.rule.feedback",
-        "The data set feedback is the recorded outcomes; the model that learns from them answers only if it is"
-        " better on the newest.",
+        "The data set feedback is the recorded outcomes; what learns from them answers only if it is better.",
         RECOVERS,
         LEARNING / "a_model_that_is_no_better_is_refused_and_the_former_one_answers_on",
         LEARNING / "the_model_in_force_answers_until_the_new_one_is_admitted",
         LEARNING / "former_rows_are_half_of_what_it_learns_from_and_stay_to_be_replayed",
+        LEARNING / "a_training_on_outcomes_goes_on_when_its_server_comes_back",
         LEARNING / "without_enough_outcomes_nothing_is_learnt",
     ),
     INIT.held(

@@ -14,6 +14,7 @@ from tests.manifest.files import (
     PREDICTING_FILES,
     REMOVAL,
     SERVED,
+    STACKING,
     USE,
     WRITING,
 )
@@ -217,8 +218,8 @@ OF_PREDICT = (
     PREDICTION.held(
         "contract.predict.reply.stacker",
         "stacker says by which rule an ensemble was made.",
-        ANSWERED,
-        ANSWER / "weights_pool_logits",
+        STACKING / "an_aggregator_is_right_where_every_mean_of_the_workers_is_not",
+        STACKING / "without_it_the_same_workers_are_at_chance_and_the_reply_says_what_is_missing",
     ),
     PREDICTION.held(
         "contract.predict.reply.degraded",

@@ -174,8 +174,8 @@ PROMISES = (
     ),
     RULES.held(
         "contract.names.privacy",
-        "Arguments of differential privacy and secure aggregation are refused as not available.",
-        ARGS / "privacy_that_does_not_exist_is_refused_and_not_ignored",
+        "Secure aggregation is refused as not available; what belongs into `privacy` is sent there.",
+        ARGS / "what_is_not_built_is_refused_and_not_ignored",
     ),
     RULES.held(
         "contract.names.misleading",

@@ -1,6 +1,7 @@
 """The status: what the contract adds to the calls of the user's document."""
 
 from tests.manifest.files import (
+    ADVANCE,
     ARGS,
     BEST_ROUND,
     BUILD,
@@ -88,7 +89,7 @@ OF_STATUS = (
         "status is degraded with a failed slot, recovering, training, ready, initialized or terminated.",
         RECOVERED,
         ENDED,
-        LIFE / "a_server_that_ends_says_that_it_interrupted_the_training",
+        LIFE / "a_training_goes_on_when_a_server_opens_the_directory_again",
         FAULTS / "a_node_that_dies_while_it_is_idle_is_noticed",
     ),
     STATUS.held(
@@ -120,7 +121,7 @@ OF_STATUS = (
         "training has rounds, losses, times, and as evidence steps and weight digests.",
         REAL / "a_trained_cluster_shows_evidence_and_beats_the_baseline",
         RECORD / "progress_estimates_from_measured_rounds_only",
-        RECORD / "the_best_round_is_the_first_with_the_lowest_validation_loss",
+        ADVANCE / "the_best_round_is_the_first_with_the_lowest_validation_loss",
         BEST_ROUND / "the_best_round_answers_and_not_the_last",
     ),
     STATUS.held(

@@ -2,7 +2,6 @@
 
 from tests.manifest.files import (
     ANSWER,
-    ARGS,
     AUTONOMY_LOG,
     BUILD,
     CALIBRATING,
@@ -22,9 +21,12 @@ from tests.manifest.files import (
     METRICS,
     PARTITION,
     PREDICT,
+    PRIVATE,
     README,
     RECORD,
     RECOVER,
+    RESUMED,
+    RESUMING_KILL,
     ROUNDS,
     STORE_KILL,
     SYNTHETIC,
@@ -62,11 +64,11 @@ TRAINING = (
         LIFE / "no_row_outlives_its_training_in_a_node",
         CONFINED / "a_fresh_node_cannot",
     ),
-    AI.not_built(
+    AI.held(
         "seed.claims.privacy",
-        "Training preserves privacy beyond the place of the rows, by noise or by secure aggregation.",
-        "no differential privacy and no secure aggregation",
-        ARGS / "privacy_that_does_not_exist_is_refused_and_not_ignored",
+        "Training hides each worker's rows by noise, with an epsilon that is counted and attacked.",
+        PRIVATE / "membership_inference_works_without_privacy_and_not_with_it",
+        PRIVATE / "each_round_is_charged_before_it_is_seen_and_the_reply_says_how",
         GUARANTEES / "no_adjective_replaces_a_number",
     ),
     AI.held(
@@ -182,11 +184,12 @@ FAULT_TOLERANCE = (
         LIFE / "a_restarted_server_serves_the_same_answer",
         STORE_KILL / "servers_killed_from_outside_again_and_again_lose_nothing_they_announced",
     ),
-    PERFORMANCE.not_built(
+    PERFORMANCE.held(
         "seed.claims.resumed-training",
         "A training that a killed server interrupted is resumed.",
-        "the training is reported as stopped at its last committed round",
-        LIFE / "a_server_that_ends_says_that_it_interrupted_the_training",
+        RESUMED / "at_every_point_of_a_durable_write",
+        RESUMING_KILL / "a_killed_server_s_training_goes_on_without_a_call",
+        LIFE / "a_training_goes_on_when_a_server_opens_the_directory_again",
     ),
     TRADING.held(
         "seed.claims.always-on",
@@ -245,7 +248,7 @@ COORDINATION = (
     OVERVIEW.not_built(
         "seed.claims.several-machines",
         "A cluster spans several machines.",
-        "resuming a training, WASM, more than one machine",
+        "WASM, more than one machine",
     ),
 )
 

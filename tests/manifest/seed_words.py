@@ -24,6 +24,7 @@ from tests.manifest.files import (
     RAFT_GATE,
     RAFT_WEIGHTS,
     SELECTED,
+    STACKING,
     TENSORS,
     TOPOLOGY,
     TRAINER,
@@ -262,11 +263,12 @@ AGGREGATIONS = (
         EACH_AGGREGATION,
         ANSWER / "weights_pool_logits",
     ),
-    LIVE.not_built(
+    LIVE.held(
         "seed.aggregations.trained-stacker",
-        "Aggregation ensemble is computed by trained aggregator nodes.",
-        "`ensemble` (the same until aggregators are trained)",
-        ANSWER / "weights_pool_logits",
+        "Aggregation ensemble is computed by trained aggregator nodes where that is better.",
+        STACKING / "an_aggregator_is_right_where_every_mean_of_the_workers_is_not",
+        STACKING / "shuffled_labels_leave_it_at_chance_and_unused",
+        STACKING / "a_dead_aggregator_leaves_the_weighted_mean_and_its_replacement_has_its_network",
     ),
 )
 

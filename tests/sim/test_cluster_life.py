@@ -423,22 +423,40 @@ async def test_different_networks_train_apart_and_answer_together(tmp_path):
         assert answer.raw_prediction == pytest.approx(mean)
 
 
-async def test_a_server_that_ends_says_that_it_interrupted_the_training(tmp_path):
+async def test_a_training_goes_on_when_a_server_opens_the_directory_again(tmp_path):
     async with world(tmp_path) as w:
         cluster = await w.cluster(2)
         await w.start(cluster, epochs=LONG)
         await w.rounds(cluster, 3)
     async with world(tmp_path) as w:
+        status = await w.until(cluster, lambda s: s.training.resumed)
+        done = status.training.resumed.after_round
+        assert status.training_status == "running"
+        assert done >= 3
+        status = await w.rounds(cluster, done + 2)
+        answer = await w.predict(cluster)
+        assert answer.model_version >= status.model_version
+        await w.terminate(cluster, training_id=status.training.training_id)
+    async with world(tmp_path) as w:  # what was stopped on request stays stopped
+        again = await w.status(cluster)
+        assert (again.training_status, again.training.resumed.times) == ("stopped", 1)
+        assert (again.status, again.failed_nodes) == ("recovering", 2)
+        assert again.training.current_round == again.model_version
+
+
+async def test_a_server_that_only_reads_lets_no_training_go_on_and_says_so(tmp_path):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(2)
+        await w.start(cluster, epochs=LONG)
+        await w.rounds(cluster, 1)
+    async with world(tmp_path, read_only=True) as w:
         status = await w.status(cluster)
         assert status.training_status == "stopped"
         assert status.training_error.startswith("interrupted: the server ended after round ")
-        assert 0 < status.training_progress < 100
-        assert status.status == "recovering"
-        assert status.failed_nodes == 2
-        assert status.training.current_round == status.model_version
-        answer = await w.predict(cluster)
-        assert answer.model_version == status.model_version
-        assert (await w.status(cluster)).status == "ready"
+        assert "goes on by itself" in status.training_error
+        await w.predict(cluster)
+    async with world(tmp_path) as w:
+        await w.until(cluster, lambda s: s.training.resumed)
 
 
 async def test_a_server_that_is_cancelled_does_not_call_its_training_completed(tmp_path):
@@ -449,10 +467,9 @@ async def test_a_server_that_is_cancelled_does_not_call_its_training_completed(t
         await w.rounds(cluster, 2)
         group.cancel_scope.cancel()
         await anyio.sleep_forever()
-    async with world(tmp_path) as w:
+    async with world(tmp_path, read_only=True) as w:
         status = await w.status(cluster)
         assert status.training_status == "stopped"
-        assert status.training_error.startswith("interrupted")
         assert status.training_progress < 100
 
 

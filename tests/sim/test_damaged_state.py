@@ -349,6 +349,7 @@ async def test_a_cluster_that_lost_its_last_commits_goes_on_and_every_reply_says
             assert lost((await w.predict(last)).warnings)
             assert not lost((await w.predict(other)).warnings)
     async with world(killed) as w:
+        await w.done(last)  # the training whose end is lost ends once more
         await w.train(last, epochs=1)
         numbers = [entry["version"] for entry in await w.versions(last)]
         assert numbers == list(range(1, len(numbers) + 1))

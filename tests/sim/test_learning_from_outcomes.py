@@ -1,5 +1,6 @@
 """Drift is found, a model learns from outcomes, and answers only if it is better."""
 
+import anyio.lowlevel
 import numpy as np
 import pytest
 
@@ -108,6 +109,23 @@ async def test_the_model_in_force_answers_until_the_new_one_is_admitted(tmp_path
         assert len(live.state.latest_training.history) > 1
         assert versions <= {before.model_version, after.model_version}
         assert after.model_version == before.model_version + 1
+
+
+async def test_a_training_on_outcomes_goes_on_when_its_server_comes_back(tmp_path):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(2)
+        await w.train(cluster, **WELL)
+        await told(w, cluster, records(200, 2, flipped=True))
+        before = (await w.predict(cluster)).model_version
+        await w.start(cluster, "feedback", federated=False, **WELL)
+        await anyio.lowlevel.checkpoint()
+    async with world(tmp_path) as w:
+        status = await w.done(cluster)
+        assert status.training_status == "completed", status.training_error
+        assert status.training.resumed is not None
+        assert status.training.learning.admitted
+        assert status.model_version == before + 1
+        assert len({point.round for point in status.history}) == len(status.history)
 
 
 async def test_autonomy_has_one_call_that_starts_it(tmp_path):

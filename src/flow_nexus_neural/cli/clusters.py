@@ -69,7 +69,7 @@ def clusters(settings: Settings, action: str, cluster_id: str | None) -> int:
 
 async def _remove(settings: Settings, cluster_id: str | None) -> str:
     request = TerminateRequest(cluster_id=cluster_id or "", delete_artifacts=True)
-    async with Engine.open(settings, runtime=NoNodes()) as engine:
+    async with Engine.open(settings, runtime=NoNodes(), goes_on=False) as engine:
         return (await engine.terminate(request)).message
 
 
@@ -93,7 +93,7 @@ async def _look_once(settings: Settings, cluster_id: str | None) -> str:
         running = copy_state_dir(settings.state_dir, Path(scratch))
         look = Look(server, running)
         copy = settings.model_copy(update={"state_dir": Path(scratch), "data_dir": None})
-        async with Engine.open(copy, runtime=NoNodes()) as engine:
+        async with Engine.open(copy, runtime=NoNodes(), goes_on=False) as engine:
             if cluster_id is not None:
                 request = StatusRequest(cluster_id=cluster_id, detail="full")
                 report = wire_json(StatusResult.of(await engine.status(request)))

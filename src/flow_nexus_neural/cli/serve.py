@@ -34,11 +34,13 @@ def serve(settings: Settings, http_port: int | None) -> None:
 
     import anyio
 
+    from flow_nexus_neural.cli.unfinished import open_for_unfinished
     from flow_nexus_neural.server.app import build_server
     from flow_nexus_neural.server.host import EngineHost
     from flow_nexus_neural.server.stdio import serve_stdio
 
     host = EngineHost(partial(open_engine, settings, FirstZygote(launch_zygote())))
+    host.beside(partial(open_for_unfinished, host, settings))
     server = build_server(host, settings)
     _freeze()
     if http_port is None:
@@ -86,7 +88,7 @@ class FirstZygote:
 def open_engine(
     settings: Settings, zygote: "Callable[[], ZygoteProcess | None]"
 ) -> "AbstractAsyncContextManager[EngineSurface]":
-    """Import and open the engine; called at the first tool call, not at the start of the server."""
+    """Import and open the engine; called when a tool is called first, or where a training waits to go on."""
     from flow_nexus_neural.cli.free_state_dir import open_engine_beside_others
 
     _freeze()  # again, for the modules just imported

@@ -41,6 +41,8 @@ class DataRequest:
         validation_size: As `test_size`, of the rows that the best round is chosen by; 0 for none.
         folds: Of a walk-forward split; None for the plain split.
         stacking: Whether rows are wanted by which several models are weighted or combined.
+        admitting: Whether rows are wanted by which a learned combination is admitted.
+        doubting: Whether rows are wanted from which it is learnt how sure decisions between classes are.
         refit: Whether the final model is to be trained again on all rows; None for time-ordered rows only.
     """
 
@@ -58,6 +60,8 @@ class DataRequest:
     validation_size: float | None = None
     folds: int | None = None
     stacking: bool = False
+    admitting: bool = False
+    doubting: bool = False
     refit: bool | None = None
 
 

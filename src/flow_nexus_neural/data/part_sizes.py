@@ -16,8 +16,6 @@ SHARES = {
     SELECT_ROWS: (72, 8, 0, 0, 0, 20),
     MIN_ROWS: (80, 0, 0, 0, 0, 20),
 }
-UNUSED = frozenset({"verify"})
-"""Parts that nothing is fitted on or measured by yet. Their rows are trained on."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,8 @@ class SplitRule:
             With folds, of every fold's test part.
         validation_size: As `test_size`, of the select part; 0 for none.
         stacking: Whether meta rows are wanted, from which a model learns how to combine others.
+        verifying: Whether verify rows are wanted, by which that model is admitted and from which another one
+            learns how sure decisions are.
     """
 
     seed: int
@@ -44,6 +44,13 @@ class SplitRule:
     test_size: float | None = None
     validation_size: float | None = None
     stacking: bool = False
+    verifying: bool = False
+
+    @property
+    def unused(self) -> frozenset[str]:
+        """Parts that nothing is fitted on or measured by. Their rows are trained on."""
+        wanted = {"meta": self.stacking, "verify": self.verifying}
+        return frozenset(part for part, is_wanted in wanted.items() if not is_wanted)
 
 
 Starts = tuple[int, ...]
@@ -115,8 +122,7 @@ def _tables(rows: int, rule: SplitRule) -> list[tuple[int, ...]]:
     """Shares that this many rows allow, preferred first; the second, if any, has no select part."""
     first = next(low for low in SHARES if rows >= low)
     lows = [first, MIN_ROWS] if first == SELECT_ROWS else [first]
-    unused = UNUSED if rule.stacking else UNUSED | {"meta"}
-    return [_trained_on(SHARES[low], unused) for low in lows]
+    return [_trained_on(SHARES[low], rule.unused) for low in lows]
 
 
 def _trained_on(shares: tuple[int, ...], unused: frozenset[str]) -> tuple[int, ...]:

@@ -218,6 +218,7 @@ def _draft(source: Source, request: DataRequest, options: SourceOptions) -> _Dra
         test_size=request.test_size,
         validation_size=request.validation_size,
         stacking=request.stacking,
+        verifying=request.admitting or (request.doubting and labels.task != "regression"),
     )
     split = _split(source, series, labels, rule)
     require_classes(labels, split.rows["train"])

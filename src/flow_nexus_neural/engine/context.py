@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import anyio
@@ -48,6 +48,7 @@ class EngineContext:
         turns: Lets as many nodes train at one time as there are places, over all clusters.
         listeners: Called with a cluster id whenever its status changed.
         notices: What callers should know of the engine's place.
+        charging: Held while a privacy budget is read and charged.
     """
 
     settings: Settings
@@ -62,6 +63,7 @@ class EngineContext:
     turns: TrainingTurns
     listeners: list[Callable[[str], None]]
     notices: Notices
+    charging: anyio.Lock = field(default_factory=anyio.Lock)
 
     def clock(self) -> float:
         """Seconds of a monotonic clock."""

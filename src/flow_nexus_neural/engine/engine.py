@@ -66,6 +66,7 @@ from flow_nexus_neural.engine.storage.cluster_rows import present_cluster_row
 from flow_nexus_neural.engine.storage.ledger_writer import LedgerWriter
 from flow_nexus_neural.engine.storage.store import Store
 from flow_nexus_neural.engine.surface import Progress
+from flow_nexus_neural.engine.training.resume import begin_resumption, show_interrupted
 from flow_nexus_neural.engine.training.start import start_training
 from flow_nexus_neural.errors import ClusterExists
 from flow_nexus_neural.runtime.base import NodeRuntime
@@ -110,6 +111,7 @@ class Engine:
         runtime: NodeRuntime | None = None,
         ports: Ports = REAL_PORTS,
         notices: Notices = NO_NOTICES,
+        goes_on: bool = True,
     ) -> AsyncIterator[Self]:
         """Lock the state directory, read the clusters back, and serve until the block ends.
 
@@ -122,6 +124,8 @@ class Engine:
             runtime: Where nodes live, opened by the caller; local processes by default.
             ports: Time, ids, threads and fail points; those of the system by default.
             notices: What callers should know of the state directory.
+            goes_on: Let trainings go on that ran when a former server ended; else they are shown as
+                interrupted and stay as they are stored.
 
         Raises:
             StateDirLocked, StoreUnavailable, StoreCorrupt: The state directory cannot be used.
@@ -152,7 +156,7 @@ class Engine:
                 )
             )
             try:
-                await engine._restore()
+                await engine._restore(goes_on=goes_on and not settings.read_only)
                 yield engine
             finally:
                 with anyio.CancelScope(shield=True):
@@ -311,13 +315,18 @@ class Engine:
         """
         return self._clusters.find(text)
 
-    async def _restore(self) -> None:
+    async def _restore(self, *, goes_on: bool) -> None:
         found = await restore(self.context)
         self._clusters.refuse(found.refused, found.names)
+        await sweep(self.context, found)
         for state in found.clusters:
             state.restart_clock()
-            self._clusters.let_go(self._add(state))
-        await sweep(self.context, found)
+            cluster = self._add(state)
+            if goes_on:
+                begin_resumption(cluster)
+            else:
+                show_interrupted(cluster)
+            self._clusters.let_go(cluster)
 
     def _add(self, state: ClusterState) -> LiveCluster:
         """A cluster that is new or was read back, and whoever attends to it."""

@@ -210,6 +210,7 @@ class TrainRequest(EngineRequest):
     positive_class: Label | None = None
     seed: Seed | None = None
     refit: bool | None = None
+    privacy: dict[str, JsonValue] | None = None
 
 
 class StatusRequest(EngineRequest):

@@ -168,7 +168,7 @@ def calibrate(
     given = np.asarray(weights, dtype=np.float64)
     total = float(given.sum())
     combined = _calibrated(calibrator, fused.probabilities)
-    return _of_classes(
+    return of_classes(
         combined,
         rule.decide(combined),
         _calibrated(calibrator, fused.node_probabilities),
@@ -249,10 +249,10 @@ def _fuse_classes(
         kept = clipped_to_trimmed_range(p, f), capped_weights(weights, f)
         fused = _pool(*kept) if f else _pool(p, weights)
         decisions = rule.decide(fused)
-    return _of_classes(fused, decisions, p, weights, expected, rule)
+    return of_classes(fused, decisions, p, weights, expected, rule)
 
 
-def _of_classes(
+def of_classes(
     fused: Float64s,
     decisions: Ints,
     p: Float64s,
@@ -340,6 +340,13 @@ def _fuse_values(
         fused = capped_weights(weights, f) @ clipped_to_trimmed_range(nodes, f)
     else:
         fused = weights @ nodes / weights.sum()
+    return of_values(fused, nodes, weights, expected, scale)
+
+
+def of_values(
+    fused: Float64s, nodes: Float64s, weights: Float64s, expected: float, scale: TargetScale
+) -> Fused:
+    """Build the result from combined values [R] and the slots' values [K, R]."""
     agrees = (np.sign(nodes) == np.sign(fused)) | (np.abs(nodes - fused) <= scale.tau)
     first, second = np.triu_indices(nodes.shape[0], k=1)
     gaps = np.minimum(np.abs(nodes[first] - nodes[second]) / (2 * scale.sd), 1.0)

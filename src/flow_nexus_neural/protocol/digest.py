@@ -1,4 +1,4 @@
-"""Canonical bytes of values and tensors, and their sha256, by which states are compared."""
+"""Canonical bytes of values and tensors, and their digests, by which states are compared."""
 
 import hashlib
 import json
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from blake3 import blake3
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
@@ -83,20 +84,21 @@ def weights_digest(
 
 
 def training_digest(state: Mapping[str, NDArray[np.float32]], opt_step: int) -> str:
-    """sha256 of a whole state of training: its flat vectors by name, and the number of steps.
+    """BLAKE3 of a whole state of training, in hex: its flat vectors by name, and the number of steps.
 
-    Vectors are hashed as they are and not tensor by tensor as in `weights_digest`: proofs hash a state after
-    every few steps, and for a small network cutting it into tensors would cost more than the hashing.
+    Proofs hash a state after every few steps, and this is most of what they cost: BLAKE3 takes less than a
+    third of the time of sha256, and nothing of it is stored. Vectors are hashed as they are and not tensor by
+    tensor as in `weights_digest`: for a small network, cutting it would cost more than the hashing.
 
     Args:
         state: `params`, `buffers` and the optimiser's moments; see `protocol.model_state`.
         opt_step: Optimiser steps that the moments have seen.
     """
-    digest = hashlib.sha256(b"fnn-training-state-1\0" + opt_step.to_bytes(8, "little"))
+    digest = blake3(b"fnn-training-state-2\0" + opt_step.to_bytes(8, "little"))
     for name in sorted(state):
         vector = np.ascontiguousarray(state[name], "<f4")
         digest.update(f"{name}\0{vector.size}\0".encode())
-        digest.update(vector.data)
+        digest.update(vector.data.cast("B") if vector.size else b"")
     return digest.hexdigest()
 
 

@@ -54,16 +54,24 @@ INERT = {
 """Names that are accepted without effect; the value is the reason, given in a warning."""
 
 _PRIVACY = (
-    "only data locality is offered: no differential privacy and no secure aggregation",
-    "Leave it out; a node gets its own rows and no other node's, and that is all the privacy there is",
+    "it belongs into the object `privacy`",
+    'Pass privacy like {"mode": "central_dp", "target_epsilon": 8, "delta": 1e-5, "clip_norm": 1}',
+)
+_NO_SECURE_AGGREGATION = (
+    "the engine sees every update",
+    "Leave it out; pass privacy for noise in what is published of the updates",
 )
 NOT_AVAILABLE: Mapping[str, tuple[str, str]] = dict.fromkeys(
-    ("epsilon", "delta", "noise_multiplier", "clipping_norm", "secure_aggregation"), _PRIVACY
+    ("secure_aggregation",), _NO_SECURE_AGGREGATION
 )
 """Known features that this version does not have: (reason, what to do)."""
 
 _FOLLOWS_TASK = "losses and metrics follow the task that the data sets"
 REFUSED: Mapping[str, tuple[str, str]] = {
+    **dict.fromkeys(
+        ("epsilon", "target_epsilon", "delta", "noise_multiplier", "clipping_norm", "clip_norm"),
+        _PRIVACY,
+    ),
     "loss": (_FOLLOWS_TASK, "Leave it out; `target` chooses the column and thereby the task"),
     "metrics": (
         _FOLLOWS_TASK,

@@ -65,8 +65,8 @@ INIT_ARGUMENTS = {
 DEPLOY_ARGUMENTS = _CLUSTER_ID | {
     "node_type": "Another name for role; role wins if both are given.",
     "role": (
-        "Default worker: trains and predicts. validator: computes evaluations. parameter_server and"
-        " aggregator: hubs of links. Only workers are trained in this version."
+        "Default worker: trains and predicts. aggregator: learns to combine the workers, for aggregation"
+        " ensemble. validator: computes evaluations. parameter_server: hub of links. These two learn nothing."
     ),
     "model": (
         "Size of the default network and of the node's memory: base (up to 100,000 parameters), large"
@@ -100,8 +100,8 @@ CONNECT_ARGUMENTS = _CLUSTER_ID | {
 TRAIN_ARGUMENTS = _CLUSTER_ID | {
     "dataset": (
         'Built-in name, file path or glob, inline {"data": [[...]], "labels": [...]}, or a list of records.'
-        " Send a bare list of rows as JSON text. feedback: the recorded outcomes; the new model answers only if it"
-        " is better on the newest."
+        " Send a bare list of rows as JSON text. feedback: the recorded outcomes; the new model answers only"
+        " if it is better on the newest."
     ),
     "epochs": (
         "Passes over the data; with federated true the number of rounds. This, batch_size, learning_rate and"
@@ -165,6 +165,11 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
         "true: after the evaluation train once more, on every row, for as many rounds as were best; that"
         " model answers. Default: true for rows in time order."
     ),
+    "privacy": (
+        'Federated only: differential privacy for each worker\'s rows, like {"mode": "central_dp",'
+        ' "target_epsilon": 8} or with noise_multiplier. Also clip_norm (1), adaptive, delta (1e-5), and'
+        " max_epsilon for all private trainings on the data. Status has what it cost."
+    ),
 }
 STATUS_ARGUMENTS = _CLUSTER_ID | {
     "detail": (
@@ -191,8 +196,8 @@ PREDICT_ARGUMENTS = _CLUSTER_ID | {
     "overwrite": "true: output_path may replace a file.",
     "aggregation": (
         "How the nodes' answers are combined. mean: their average. majority: share of votes, or median."
-        " weighted: better nodes count more, by validation rows and by recorded outcomes. ensemble: the same"
-        " as weighted in this version."
+        " weighted: better nodes count more, by validation rows and by recorded outcomes. ensemble:"
+        " aggregators combine them, else as weighted."
     ),
     "weights": 'Only with weighted: your weight per node id or slot, e.g. {"worker-0": 2}.',
     "outcomes": (
@@ -244,6 +249,7 @@ TRAIN_OUTPUTS = {
     "dataset_info": "How the data was understood: rows, target, task, split.",
     "networks": "Parameters and input per group of equal workers.",
     "guarantees": _GUARANTEES,
+    "privacy": "Epsilon so far, how it is counted, and what it does not cover.",
 }
 STATUS_OUTPUTS = {
     "training_status": "none, running, completed, early_stopped, stopped or failed",
@@ -259,6 +265,7 @@ STATUS_OUTPUTS = {
     "error_rate": "failed calls to nodes, 0-1",
     "memory_usage": "percent of limits",
     "nodes": "One per node; empty in summary.",
+    "learnt": "By slot, what its own network learnt: aggregators for ensemble.",
     "guarantees": _GUARANTEES,
     "consensus_report": "Proofs and their cost; robust rule: suspects; gossip: distances; raft: voters.",
     "daa": "What autonomy recommends; nothing is carried out.",

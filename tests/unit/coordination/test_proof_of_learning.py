@@ -253,8 +253,8 @@ def test_segments_are_longer_where_a_digest_costs_much_and_shorter_where_it_does
     def cost(of_step, of_digest):
         return Cost(training_s=of_step * 100, committing_s=of_digest * 30, steps=100, states=30)
 
-    assert segment_steps(100, 8, cost(1.0, 0.01)) == 10
-    assert segment_steps(16, 8, cost(1.0, 0.01)) == 2
+    assert segment_steps(100, 8, cost(1.0, 0.01)) == 7
+    assert segment_steps(16, 8, cost(1.0, 0.01)) == 1
     assert segment_steps(16, 8, cost(1.0, 1.0)) == 4
     assert segment_steps(16, 8, cost(1.0, 100.0)) == 16
 

@@ -146,6 +146,7 @@ async def running(
     places=None,
     peer_views=False,
     init=None,
+    cluster_id=None,
     **settings,
 ):
     """An engine with a cluster of linear workers.
@@ -159,6 +160,7 @@ async def running(
         places: Nodes that may train at one time.
         peer_views: Whether exchanges go over links, between which the engine relays.
         init: More of the request for the cluster.
+        cluster_id: A stored cluster, instead of a new one.
         settings: Of the engine.
     """
     made = (lambda spec: LinearService()) if service is None else service
@@ -168,5 +170,8 @@ async def running(
     opened = Engine.open(Settings(state_dir=state_dir, **settings), runtime=runtime, ports=ports)
     async with runtime, opened as engine:
         world = Running(engine, runtime, faults, disk)
-        await world.begin(workers, **(init or {}))
+        if cluster_id is None:
+            await world.begin(workers, **(init or {}))
+        else:
+            world.cluster = engine.cluster(cluster_id)
         yield world

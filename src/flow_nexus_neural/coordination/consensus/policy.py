@@ -23,6 +23,7 @@ class Combined:
         excluded: Indices of updates that were left out, with the reason.
         evidence: Numbers that explain the result, for the ledger.
         by_update: More of them, under each name one per update, in the given order.
+        keeps_moments: Whether the optimiser's moments, and the steps that they have seen, stay as they were.
     """
 
     vectors: dict[str, NDArray[np.float32]]
@@ -30,6 +31,7 @@ class Combined:
     excluded: Mapping[int, str] = field(default_factory=dict)
     evidence: Mapping[str, JsonValue] = field(default_factory=dict)
     by_update: Mapping[str, Sequence[JsonValue]] = field(default_factory=dict)
+    keeps_moments: bool = False
 
 
 class AggregationPolicy(Protocol):

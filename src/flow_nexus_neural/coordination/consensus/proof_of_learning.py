@@ -21,7 +21,7 @@ from typing import Literal
 
 from flow_nexus_neural.protocol.messages import Commitment, Pass
 
-MOST_SEGMENTS = 10
+MOST_SEGMENTS = 16
 """Of a training; each costs a digest of the whole state and memory for a copy of it."""
 LEAST_SEGMENT_STEPS = 4
 """Steps of a segment: hashing after fewer would cost as much as the steps of a small network."""
@@ -236,7 +236,7 @@ class Cost:
 
 
 def segment_steps(n_steps: int, state_bytes: int, cost: Cost) -> int:
-    """Steps of a segment, so that there are at most 10 segments, and none of fewer than 4 steps at first.
+    """Steps of a segment, so that there are at most 16 segments, and none of fewer than 4 steps at first.
 
     Afterwards it is known what a step and a digest cost. With S segments of which one is challenged, proofs
     cost S digests and 1/S of the steps: least at S = sqrt(steps * cost of a step / cost of a digest).

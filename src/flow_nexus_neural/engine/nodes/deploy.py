@@ -227,7 +227,7 @@ def _role_warnings(request: DeployRequest, role: Role) -> list[str]:
     warnings = []
     if request.node_type is not None and request.node_type != role:
         warnings.append(f"role {role!r} wins over node_type {request.node_type!r}")
-    if role != "worker":
+    if role in ("validator", "parameter_server"):
         warnings.append(
             f"a {role}'s own network is checked but not trained in this version; workers train and serve"
         )
@@ -259,7 +259,7 @@ def _report(
     rows = cluster.committed.schema.input if cluster.committed else None
     isolation = slot.handle.isolation if slot.handle else Isolation(level="unknown")
     committed = cluster.committed
-    serves = committed is not None and committed.network_of(slot.name) is not None
+    serves = committed is not None and committed.loaded_into(slot.name) is not None
     return NodeReport(
         node_id=slot.node_id,
         node_ids=[one.slot.node_id for one in outcomes],

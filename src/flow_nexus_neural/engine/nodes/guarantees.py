@@ -8,7 +8,7 @@ from flow_nexus_neural.coordination.guarantees import guarantees as promised
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.raft.gate import voters_of
 from flow_nexus_neural.engine.reports import Guarantees
-from flow_nexus_neural.engine.state.training_record import Advance
+from flow_nexus_neural.engine.state.advance import Advance
 
 
 def guarantees(cluster: LiveCluster) -> Guarantees:

@@ -8,7 +8,7 @@ from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.limits import cpu_s, memory_mb
 from flow_nexus_neural.engine.nodes.supervision import supervise
 from flow_nexus_neural.engine.state.slots import Slot
-from flow_nexus_neural.engine.versions.loading import adopt, serving_slots, synchronise
+from flow_nexus_neural.engine.versions.loading import adopt, holds_version, synchronise
 from flow_nexus_neural.errors import (
     ClusterTerminated,
     NeuralError,
@@ -89,7 +89,7 @@ async def _synchronised(cluster: LiveCluster, slot: Slot) -> float | None:
     # Healthy before the check below: from now on a commit loads its version into this slot too. A version
     # that was committed during the loading above has not reached it and is loaded here.
     slot.become_healthy(cluster.context.timestamp())
-    while loaded and slot not in serving_slots(cluster):
+    while loaded and not holds_version(cluster, slot):
         loaded = await synchronise(cluster, slot)
     sync_ms = (cluster.clock() - began) * 1e3 if loaded else None
     # Before the caller gets its reply: an acknowledged member must survive a crash of the server.

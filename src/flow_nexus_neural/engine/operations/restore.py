@@ -49,8 +49,9 @@ async def restore(context: EngineContext) -> Restored:
     """Read everything that is stored.
 
     Slots whose processes ended with the former server are `recovering`; they start on first use. A training
-    that was running is reported as stopped at its last committed round. A cluster that cannot be read is left
-    out, named, and costs no other cluster.
+    that was running stays so, for it goes on; one of an older version, of which not all was stored, is
+    stopped at its last committed round. A cluster that cannot be read is left out, named, and costs no other
+    cluster.
 
     Raises:
         StoreCorrupt: The journal itself cannot be read.
@@ -96,8 +97,8 @@ def files_in_use(clusters: Sequence[ClusterState]) -> set[str]:
     used = {name for cluster in clusters if cluster.committed for name in cluster.committed.blobs}
     for cluster in clusters:
         latest = cluster.latest_training
-        if latest is not None and latest.data is not None:
-            used.add(latest.data.sha256)
+        if latest is not None:
+            used |= latest.files
     return used
 
 
@@ -122,7 +123,10 @@ def read_cluster(context: EngineContext, stored: Stored, row: ClusterRow) -> Clu
         end_recorded=row.terminated_at is not None,
         lost_commits=stored.older.get(row.cluster_id),
     )
-    restore_state(row, state, None if state.end_recorded else context.checkpoints)
+    mine = [t for t in stored.trainings if t.cluster_id == row.cluster_id]
+    goes_on = any(training.status == "running" for training in mine)
+    files = None if state.end_recorded else context.checkpoints
+    restore_state(row, state, files, linked=state.end_recorded or goes_on)
     chain = stored.ledgers.get(row.cluster_id, ())
     if state.end_recorded and _were_deleted(chain, has_model=state.committed is not None):
         state.forget_model()
@@ -131,10 +135,9 @@ def read_cluster(context: EngineContext, stored: Stored, row: ClusterRow) -> Clu
     for slot_row in stored.slots:
         if slot_row.cluster_id == row.cluster_id:
             state.slots.add(slot_of(slot_row))
-    for training_row_ in stored.trainings:
-        if training_row_.cluster_id == row.cluster_id:
-            mine = [p for p in stored.history if p.training_id == training_row_.training_id]
-            state.restore_training(training_of(training_row_, mine))
+    for training in mine:
+        points = [p for p in stored.history if p.training_id == training.training_id]
+        state.restore_training(training_of(training, points))
     return state
 
 
@@ -146,12 +149,12 @@ def _were_deleted(chain: Sequence[Mapping[str, JsonValue]], *, has_model: bool) 
 
 
 async def _bring_up_to_date(context: EngineContext, stored: Stored, cluster: ClusterState) -> None:
-    """Name the rows of an older format in the ledger, and end the training that ran."""
+    """Name the rows of an older format in the ledger, and end a training that ran and cannot go on."""
     ledger = LedgerWriter(context.store, cluster, context.timestamp)
     if cluster.cluster_id not in stored.sealed:
         await ledger.name_rows(stored.digests.get(cluster.cluster_id, {}))
     for training in cluster.trainings:
-        if training.status == "running":
+        if training.status == "running" and not training.can_resume:
             serving = None if cluster.committed is None else cluster.committed.version
             training.interrupt(context.timestamp(), serving)
             event = training.entry("training_interrupted")

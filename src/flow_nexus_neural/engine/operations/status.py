@@ -37,6 +37,7 @@ from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.versions.evaluation import baseline_warnings, model_warnings
 from flow_nexus_neural.engine.versions.loading import serving_slots
+from flow_nexus_neural.engine.versions.role_report import learnt_by
 from flow_nexus_neural.runtime.base import MemoryReading
 
 HISTORY_POINTS = 20
@@ -72,6 +73,7 @@ async def status_report(
             **_traffic_part(cluster),
             **_memory_part(cluster, memory),
             "nodes": [_node(cluster, slot, memory.get(slot.name), training) for slot in nodes],
+            "learnt": learnt_by(cluster.slots, cluster.committed) if nodes else None,
             "guarantees": guarantees(cluster),
             "feedback": None
             if request.detail == "summary"

@@ -9,7 +9,7 @@ from flow_nexus_neural.coordination.conduct import told
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.prediction.question import Outcome, Question, put
 from flow_nexus_neural.engine.state.slots import Slot
-from flow_nexus_neural.engine.versions.loading import expected_slots, serving_slots, synchronise
+from flow_nexus_neural.engine.versions.loading import holds_version, synchronise
 from flow_nexus_neural.errors import NodeError
 from flow_nexus_neural.runtime.base import NodeHandle
 
@@ -64,12 +64,7 @@ async def _inquire(
 async def _catch_up(cluster: LiveCluster, slot: Slot, handle: NodeHandle) -> None:
     """Load what was put in force while a node that is trusted again was doubted."""
     try:
-        while (
-            slot.handle is handle
-            and slot.healthy
-            and slot in expected_slots(cluster)
-            and slot not in serving_slots(cluster)
-        ):
+        while slot.handle is handle and slot.healthy and not holds_version(cluster, slot):
             await synchronise(cluster, slot)
     except NodeError as failure:
         slot.note_error(str(failure))

@@ -16,7 +16,7 @@ from flow_nexus_neural.coordination.autonomy import (
 )
 from flow_nexus_neural.data.outcomes import ReadOutcome, outcome_of, read_outcome
 from flow_nexus_neural.engine.live import LiveCluster
-from flow_nexus_neural.engine.prediction.reply import Answer
+from flow_nexus_neural.engine.prediction.answer import Answer
 from flow_nexus_neural.engine.reports import PredictionReport
 from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.engine.state.feedback import Awaited, Feedback, RecordedOutcome

@@ -5,6 +5,7 @@ number of a reply belongs to one bundle.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import anyio
 
@@ -14,10 +15,12 @@ from flow_nexus_neural.data.schema import Adapted, DataSchema
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.lifecycle import revive
+from flow_nexus_neural.engine.prediction.answer import Answer
+from flow_nexus_neural.engine.prediction.consult import with_roles
 from flow_nexus_neural.engine.prediction.fan_out import FanOut
 from flow_nexus_neural.engine.prediction.outcomes import with_outcomes
 from flow_nexus_neural.engine.prediction.question import MAX_DEADLINE_S, Question
-from flow_nexus_neural.engine.prediction.reply import STALE, Answer, report
+from flow_nexus_neural.engine.prediction.reply import STALE, report
 from flow_nexus_neural.engine.prediction.weighting import Weighting, weights_of
 from flow_nexus_neural.engine.raft.gate import cannot_decide
 from flow_nexus_neural.engine.reports import PredictionReport
@@ -114,7 +117,10 @@ async def _answer(
             f"{VERSIONS} versions were replaced before a node could answer with them",
             hint="call neural_predict_distributed again",
         )
-    return answer_from(cluster, request, (committed, adapted), (gathered, weights), began_s)
+    answer = answer_from(cluster, request, (committed, adapted), (gathered, weights), began_s)
+    limit_s = deadline_s(cluster.context, request, len(adapted.x))
+    answer = await with_roles(cluster, answer, limit_s - (cluster.clock() - began_s))
+    return replace(answer, elapsed_ms=(cluster.clock() - began_s) * 1e3)
 
 
 def answer_from(
@@ -156,13 +162,17 @@ async def bring_back(cluster: LiveCluster, request: PredictRequest) -> None:
 
     Waited for only where nobody else could answer, and no longer than the caller's own deadline.
     """
-    if not any(slot.state == "recovering" for slot in expected_slots(cluster)):
+    # Also those that somebody else starts: a training that goes on brings its nodes back too.
+    if not any(s.state == "recovering" or s.restarting.locked() for s in expected_slots(cluster)):
         return
     done = anyio.Event()
 
     async def start_them() -> None:
         try:
             await revive(cluster)
+            for slot in expected_slots(cluster):
+                async with slot.restarting:
+                    pass
         finally:
             done.set()
 

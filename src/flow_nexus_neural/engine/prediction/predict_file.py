@@ -12,6 +12,8 @@ from flow_nexus_neural.data.records import MAX_RECORDS
 from flow_nexus_neural.data.writers.by_suffix import check_suffix, row_writer
 from flow_nexus_neural.data.writing import OutputFile, OutputPlace, output_place
 from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.prediction.answer import Answer
+from flow_nexus_neural.engine.prediction.consult import with_roles
 from flow_nexus_neural.engine.prediction.file_input import (
     FileInput,
     read_input,
@@ -31,7 +33,8 @@ from flow_nexus_neural.engine.prediction.predict import (
     in_force,
     refuse_more,
 )
-from flow_nexus_neural.engine.prediction.reply import NODE_ANSWERS_LEFT_OUT, Answer, report, served
+from flow_nexus_neural.engine.prediction.question import MAX_DEADLINE_S
+from flow_nexus_neural.engine.prediction.reply import NODE_ANSWERS_LEFT_OUT, report, served
 from flow_nexus_neural.engine.prediction.weighting import weights_of
 from flow_nexus_neural.engine.reports import PredictedFile, PredictionReport
 from flow_nexus_neural.engine.requests import PredictRequest
@@ -296,7 +299,8 @@ class FileJob:
         cluster, request, began_s = self._cluster, self.request, self._cluster.clock()
         gathered = await self._pinned.ask(request, rows.adapted)
         read = (self._pinned.version, rows.adapted)
-        return answer_from(cluster, request, read, (gathered, self._weighting), began_s)
+        answer = answer_from(cluster, request, read, (gathered, self._weighting), began_s)
+        return await with_roles(cluster, answer, MAX_DEADLINE_S)
 
     def _write(
         self,

@@ -66,7 +66,7 @@ async def put(cluster: LiveCluster, slot: Slot, question: Question) -> Outcome:
     Otherwise it ends after `MAX_DEADLINE_S` and the longest grace that a node gets: callers stop waiting on
     their own.
     """
-    network = question.committed.network_of(slot.name)
+    network = question.committed.loaded_into(slot.name)
     if network is None:
         return Outcome(reason="serves no network of this version")
     calls, patience = cluster.calls("predict"), cluster.context.patience

@@ -1,20 +1,19 @@
 """From the nodes' answers to the reply: fusion, calibration, confidence, agreement."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from flow_nexus_neural.coordination.quorum import (
-    Quorum,
-    RobustQuorum,
-    prediction_quorum,
-    robust_quorum,
-)
+from flow_nexus_neural.coordination.quorum import Quorum, prediction_quorum
 from flow_nexus_neural.data.schema import Adapted
+from flow_nexus_neural.engine.prediction.answer import Answer, Floats, digest_of
 from flow_nexus_neural.engine.prediction.no_quorum import quorum_report, split_votes, withheld
-from flow_nexus_neural.engine.prediction.weighting import Weighting
+from flow_nexus_neural.engine.prediction.role_use import (
+    combined_by,
+    of_ensemble,
+    without_stacker,
+)
 from flow_nexus_neural.engine.reports import (
     Exclusion,
     IgnoredInput,
@@ -24,7 +23,6 @@ from flow_nexus_neural.engine.reports import (
     PredictionReport,
 )
 from flow_nexus_neural.engine.requests import PredictRequest
-from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion
 from flow_nexus_neural.engine.versions.evaluation import model_warnings, positive_class
 from flow_nexus_neural.engine.versions.served import Served, serve
@@ -39,45 +37,6 @@ from flow_nexus_neural.vocabulary import NO_QUORUM, Label
 MAX_NODE_VALUES = 4000
 STALE = "answered by the last committed version, and none can follow it now"
 NODE_ANSWERS_LEFT_OUT = "node_predictions left out"
-
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Everything a reply is made of.
-
-    Attributes:
-        slots: Expected slots in slot order.
-        logits: [rows, n_outputs] of those that answered.
-        weighting: The weights of all expected slots.
-        cautions: What is to be said of the cluster, whatever was asked.
-        undecided: Why no later version can be committed now; None where one can.
-    """
-
-    committed: CommittedVersion
-    request: PredictRequest
-    adapted: Adapted
-    slots: Sequence[Slot]
-    logits: Mapping[str, Floats]
-    latency_ms: Mapping[str, float]
-    excluded: Mapping[str, str]
-    weighting: Weighting
-    elapsed_ms: float
-    cautions: Sequence[str] = ()
-    undecided: str | None = None
-
-    @property
-    def quorum(self) -> RobustQuorum | None:
-        """The answers that it takes to decide although nodes may lie; None for a bundle that trusts them."""
-        if not self.committed.bundle.robust:
-            return None
-        return robust_quorum(len(self.slots), len(self.logits))
-
-    @property
-    def answered(self) -> list[Slot]:
-        """Slots that answered, in slot order."""
-        return [slot for slot in self.slots if slot.name in self.logits]
 
 
 def report(
@@ -118,7 +77,7 @@ def report(
         decision=decisions,
         consensus=float(fused.consensus.mean()),
         node_agreement=float(fused.node_agreement.mean()),
-        effective_ensemble_size=len({_digest(answer, slot) for slot in answer.answered}),
+        effective_ensemble_size=len({digest_of(answer, slot) for slot in answer.answered}),
         error_correlation=bundle.error_correlation,
         node_predictions=per_node,
         individual_predictions=individual,
@@ -130,7 +89,7 @@ def report(
         excluded_nodes=_exclusions(answer),
         quorum=None if quorum is None else quorum_report(quorum),
         confidence_source="none" if all(c is None for c in confidence) else "margin",
-        stacker="fallback" if answer.request.aggregation == "ensemble" else None,
+        stacker=combined_by(answer),
         degraded=n_used < n_expected,
         degraded_reason=_shortage(quorum or prediction_quorum(n_expected, n_used), n_expected),
         stale=answer.undecided is not None,
@@ -179,13 +138,15 @@ def served(answer: Answer) -> Served:
         [answer.weighting.by_slot[slot.name] for slot in answered],
         expected_weight=sum(answer.weighting.by_slot[slot.name] for slot in answer.slots),
         n_expected=len(answer.slots),
+        stacked=answer.stacked,
     )
 
 
 def _bundle(answer: Answer) -> Bundle:
-    """The version's bundle, with the threshold of this call if it has one."""
+    """The version's bundle with the threshold of this call, without what belongs to networks not heard."""
     rule = decision_rule(answer.committed, answer.request)
-    return replace(answer.committed.bundle, rule=rule)
+    bundle = replace(answer.committed.bundle, rule=rule)
+    return bundle if answer.stacked is not None else without_stacker(bundle)
 
 
 def decision_rule(committed: CommittedVersion, request: PredictRequest) -> DecisionRule:
@@ -201,10 +162,12 @@ def _as_measured(answer: Answer) -> bool:
     mix, by other weights than those of the version or without some nodes, has not been measured. Equal shares
     of all nodes, as in a mean, do not depend on weights.
     """
-    one_model = len({_digest(answer, slot) for slot in answer.slots}) == 1
+    whole = len(answer.logits) == len(answer.slots)
+    if answer.stacked is not None:
+        return whole and not answer.role_excluded
+    one_model = len({digest_of(answer, slot) for slot in answer.slots}) == 1
     unweighted = answer.request.aggregation in ("mean", "majority")
-    mixed_alike = unweighted or answer.weighting.as_committed
-    return one_model or (mixed_alike and len(answer.logits) == len(answer.slots))
+    return one_model or (whole and (unweighted or answer.weighting.as_committed))
 
 
 def _labels(answer: Answer, fused: Fused) -> list[Label | None]:
@@ -244,7 +207,7 @@ def _confidence(answer: Answer, certainty: Floats | None) -> list[float | None]:
 def _intervals(answer: Answer, values: Floats) -> list[Interval] | None:
     if answer.committed.schema.task != "regression" or not _as_measured(answer):
         return None
-    half = half_width(answer.committed.bundle, answer.request.aggregation)
+    half = half_width(_bundle(answer), answer.request.aggregation)
     if half is None:
         return None
     level = float(LEVEL)
@@ -255,7 +218,7 @@ def _prediction_sets(answer: Answer, made: Served) -> list[list[Label]] | None:
     classes = answer.committed.schema.classes
     if classes is None or not _as_measured(answer):
         return None
-    sets = sets_of(answer.committed.bundle, answer.request.aggregation, made)
+    sets = sets_of(_bundle(answer), answer.request.aggregation, made)
     if sets is None:
         return None
     return [[classes[index] for index in np.flatnonzero(row)] for row in sets]
@@ -305,14 +268,10 @@ def _warnings(
 
 
 def _remarks(answer: Answer) -> list[str]:
-    remarks = []
-    if answer.request.aggregation == "ensemble":
-        source = answer.weighting.source
-        weighting = "equal weights" if source == "equal" else f"weights from {source}"
-        remarks.append(f"ensemble without a trained aggregator: a mean of logits with {weighting}")
+    remarks = of_ensemble(answer)
     if answer.request.aggregation == "majority" and answer.committed.schema.task == "regression":
         remarks.append("majority of values is their median")
-    if len(answer.logits) > 1 and len({_digest(answer, slot) for slot in answer.answered}) == 1:
+    if len(answer.logits) > 1 and len({digest_of(answer, slot) for slot in answer.answered}) == 1:
         remarks.append(
             "all nodes serve the same weights: their agreement is no independent evidence"
         )
@@ -329,11 +288,6 @@ def _of_rule(answer: Answer) -> list[str]:
         most = "so it need not be the most probable one"
         return [f"the class with the largest class_weight x probability is decided, {most}"]
     return []
-
-
-def _digest(answer: Answer, slot: Slot) -> str | None:
-    network = answer.committed.network_of(slot.name)
-    return network.digest if network else None
 
 
 def _input_report(adapted: Adapted) -> InputReport:

@@ -5,6 +5,8 @@ from typing import Literal
 from flow_nexus_neural.engine.reports.base import Exclusion, Report
 from flow_nexus_neural.vocabulary import Aggregation, Label, Task
 
+CombinedBy = Literal["net", "fallback"]
+
 
 class Interval(Report):
     """A range that holds the value with probability `level`."""
@@ -146,7 +148,7 @@ class PredictionReport(Report):
     excluded_nodes: list[Exclusion]
     quorum: QuorumReport | None
     confidence_source: Literal["margin", "none"]
-    stacker: Literal["fallback"] | None
+    stacker: CombinedBy | None
     degraded: bool
     degraded_reason: str | None
     stale: bool

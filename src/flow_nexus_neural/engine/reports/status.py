@@ -66,7 +66,8 @@ class Evaluation(Report):
 
     The numbers are those of `aggregation`; `by_aggregation` has the short form of the others. `baselines` are
     accuracies, or root mean squared errors for regression. `positive_class` and `threshold` are of two
-    classes; `class_weight` is that of the training.
+    classes; `class_weight` is that of the training. `roles` has what decides whether the networks of
+    aggregators, validators and parameter servers are used, with both numbers of each comparison.
     """
 
     test_rows: int
@@ -94,6 +95,7 @@ class Evaluation(Report):
     baselines: dict[str, float] | None
     best_baseline: str | None
     skill: float | None
+    roles: dict[str, JsonValue] | None
     data_source: Literal["synthetic", "user", "builtin"]
 
 
@@ -197,7 +199,8 @@ class StatusReport(Report):
     `nodes` is empty and `feedback` None in `summary`; history and sessions are for `full`, versions for
     `versions` and `full`. `consensus_report` has, under `byzantine`, what a robust rule saw of the training's
     workers, under `pol` what the proofs of their updates showed and cost, and under `gossip` how far apart
-    they are that mix; None where there is none.
+    they are that mix; None where there is none. `learnt` has, by slot, what the own network of a node that is
+    no worker learnt for the version in force, or why nothing; None where there is no such node or version.
     """
 
     cluster_id: str
@@ -231,6 +234,7 @@ class StatusReport(Report):
     memory_bytes: int | None
     memory_source: str | None
     nodes: list[NodeStatus]
+    learnt: dict[str, dict[str, JsonValue]] | None
     guarantees: Guarantees
     consensus_report: dict[str, JsonValue] | None
     daa: DaaReport

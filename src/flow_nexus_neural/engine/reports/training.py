@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
+from flow_nexus_neural.coordination.privacy.settings import PrivacySettings
 from flow_nexus_neural.coordination.training_strategy import StrategyName
 from flow_nexus_neural.engine.reports.base import Guarantees, Report
 from flow_nexus_neural.engine.reports.feedback import LearningReport
@@ -48,6 +49,7 @@ class TrainingConfig(Report):
     positive_class: Label | None
     patience: int
     chosen: list[str]
+    privacy: PrivacySettings | None = None
 
     @property
     def method_options(self) -> dict[str, float]:
@@ -108,6 +110,30 @@ class NetworkInfo(Report):
     layers_source: str
 
 
+class PrivacyReport(Report):
+    """What a private training has cost, with how that is counted.
+
+    `epsilon` is of the noised sums of this training so far, for the client that was asked most often (`sums`
+    times); `epsilon_of_data` counts earlier private trainings on the same data set too. `outside` names what
+    the numbers do not cover.
+    """
+
+    mode: str
+    epsilon: float
+    delta: float
+    epsilon_of_data: float
+    noise_multiplier: float
+    clip_norm: float
+    sums: int
+    exhausted: bool
+    accountant: str
+    relation: str
+    sampling: str
+    conversion: str
+    unit: str
+    outside: list[str] | None
+
+
 class TrainingReport(Report):
     """A training runs."""
 
@@ -124,6 +150,7 @@ class TrainingReport(Report):
     guarantees: Guarantees
     poll_after_ms: int
     started_at: str
+    privacy: PrivacyReport | None
     warnings: list[str]
 
 
@@ -186,6 +213,13 @@ class Division(Report):
     shards: list[ShardInfo]
 
 
+class Resumed(Report):
+    """How often a training went on after its server had ended, and after which round it last did."""
+
+    times: int
+    after_round: int
+
+
 class TrainingProgress(Report):
     """How far a training is.
 
@@ -217,6 +251,8 @@ class TrainingProgress(Report):
     folds: list[FoldScore] | None
     refit: Refit | None
     learning: LearningReport | None
+    resumed: Resumed | None
+    privacy: PrivacyReport | None
     evidence: Evidence
 
 

@@ -1,14 +1,20 @@
 """The record of a training: what was asked, how far it is, and what it measured."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pydantic import JsonValue
 
-from flow_nexus_neural.coordination.consensus.gossip import GossipSeen
 from flow_nexus_neural.coordination.early_stop import rounds_without_gain
-from flow_nexus_neural.coordination.proof_record import ProofRecord, ProvedExchange
-from flow_nexus_neural.coordination.scrutiny import Scrutiny
+from flow_nexus_neural.coordination.privacy.accountant import (
+    ACCOUNTANT,
+    CONVERSION,
+    RELATION,
+    SAMPLING,
+)
+from flow_nexus_neural.coordination.privacy.spending import PrivacySpent
+from flow_nexus_neural.coordination.privacy.statement import OUTSIDE, UNIT
+from flow_nexus_neural.coordination.proof_record import ProvedExchange
 from flow_nexus_neural.engine.reports import (
     DatasetShort,
     Division,
@@ -18,69 +24,16 @@ from flow_nexus_neural.engine.reports import (
     HistoryPoint,
     LearningReport,
     Phase,
+    PrivacyReport,
     Refit,
     TrainingConfig,
     TrainingProgress,
     TrainingSession,
 )
+from flow_nexus_neural.engine.state.advance import Advance
+from flow_nexus_neural.engine.state.continuation import Resumptions
+from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.vocabulary import ENDED_WELL, TrainingStatus
-
-
-@dataclass(frozen=True)
-class Advance:
-    """How far a training is; replaced as a whole with every committed round.
-
-    Attributes:
-        train_loss: Mean training loss of the last round; None when it was not finite.
-        val_loss: Loss on validation rows after the last round.
-        best_round: Round with the lowest validation loss so far, from 1.
-        steps: Optimiser steps that committed rounds rest on.
-        scrutiny: What a robust rule saw of the workers.
-        proofs: What the proofs of their updates showed, under proof-of-learning.
-        gossip: How far apart workers are that mix with their neighbours.
-    """
-
-    rounds_done: int = 0
-    train_loss: float | None = None
-    val_loss: float | None = None
-    best_round: int | None = None
-    best_loss: float | None = None
-    steps: int = 0
-    digest_before: str | None = None
-    digest_after: str | None = None
-    scrutiny: Scrutiny = field(default_factory=Scrutiny)
-    proofs: ProofRecord = field(default_factory=ProofRecord)
-    gossip: GossipSeen = field(default_factory=GossipSeen)
-
-    def after(self, point: HistoryPoint, steps: int, digest: str) -> "Advance":
-        """One round further."""
-        better = point.val_loss is not None and (
-            self.best_loss is None or point.val_loss < self.best_loss
-        )
-        return replace(
-            self,
-            rounds_done=point.round,
-            train_loss=point.train_loss,
-            val_loss=point.val_loss,
-            best_round=point.round if better else self.best_round,
-            best_loss=point.val_loss if better else self.best_loss,
-            steps=self.steps + steps,
-            digest_after=digest,
-        )
-
-    def with_scrutiny(
-        self, evidence: Mapping[str, Mapping[str, JsonValue]], excluded: Collection[str]
-    ) -> "Advance":
-        """With what the rule of the latest round saw of the workers; see `Scrutiny` and `GossipSeen`."""
-        return replace(
-            self,
-            scrutiny=self.scrutiny.after(evidence, excluded),
-            gossip=self.gossip.after(self.rounds_done, evidence),
-        )
-
-    def with_proofs(self, exchanges: Sequence[ProvedExchange], *, committed: bool) -> "Advance":
-        """With what the proofs of a round showed; see `ProofRecord.after`."""
-        return replace(self, proofs=self.proofs.after(exchanges, committed=committed))
 
 
 @dataclass(frozen=True)
@@ -119,6 +72,8 @@ class Training:
         config: Every argument as it takes effect.
         request: The arguments as they were given, without inline data; None where it was not stored.
         data: The rows it trains on, as prepared; None where they were not stored.
+        starts: Its network groups before the first round, without their weights; those that were trained
+            before name the files.
         error: Why it failed or was stopped.
         result: Its final model; None until it has one.
         division: How the rows of a federated training are divided now; None for another one.
@@ -130,6 +85,7 @@ class Training:
         phase: What runs now, or ran last.
         later_planned: Rounds of folds and refit, which follow the rounds proper.
         later_done: How many of these are done; a refit of fewer rounds counts as all of them.
+        resumptions: How often it went on after its server had ended.
     """
 
     training_id: str
@@ -152,10 +108,53 @@ class Training:
     phase: Phase = "rounds"
     later_planned: int = 0
     later_done: float = 0.0
+    starts: Mapping[str, NetworkGroup] = field(default_factory=dict)
+    resumptions: Resumptions = field(default_factory=Resumptions)
 
     def begin_from(self, digest: str) -> None:
         """The first round starts from weights with this digest."""
-        self.advance = replace(self.advance, digest_before=digest)
+        self.advance = replace(self.advance, digest_before=self.advance.digest_before or digest)
+
+    def files_with(self, advance: Advance) -> frozenset[str]:
+        """Files that it needs if it is this far: its rows, and as long as it runs, all that it goes on from.
+
+        Args:
+            advance: Its own, or that of a round that is about to be committed.
+        """
+        own = frozenset() if self.data is None else frozenset({self.data.sha256})
+        return own | (self._to_go_on(advance) if self.status == "running" else frozenset())
+
+    @property
+    def files(self) -> frozenset[str]:
+        """Files that it needs now."""
+        return self.files_with(self.advance)
+
+    @property
+    def passing_files(self) -> frozenset[str]:
+        """Files that it needs as long as it runs."""
+        return self._to_go_on(self.advance)
+
+    def _to_go_on(self, advance: Advance) -> frozenset[str]:
+        starts = [
+            name
+            for network in self.starts.values()
+            for name in (network.blob, network.moments_blob, network.server_blob)
+            if name is not None
+        ]
+        return frozenset((*starts, *advance.continuation.files))
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether all that it goes on from was stored; a row of an older version lacks some of it."""
+        return bool(self.data is not None and self.request is not None and self.starts)
+
+    def resume(self) -> None:
+        """Its server ended while it ran, and it goes on."""
+        self.resumptions = self.resumptions.once_more(self.advance.rounds_done)
+
+    def note_progress(self) -> None:
+        """Something of it became durable since it last went on."""
+        self.resumptions = replace(self.resumptions, in_vain=0)
 
     def note_division(self, division: Division) -> None:
         """From the next round on the rows are divided like this."""
@@ -164,12 +163,17 @@ class Training:
     def commit_round(self, advance: Advance, point: HistoryPoint, seconds: float) -> None:
         """A round is durable and its version answers predictions after this many seconds."""
         self.advance = advance
+        self.note_progress()
         self.history.append(point)
         self.round_s.append(seconds)
 
     def count_proofs(self, exchanges: Sequence[ProvedExchange], *, committed: bool) -> None:
         """Updates were proved in a round that commits no version, or in tries of which nothing came."""
         self.advance = self.advance.with_proofs(exchanges, committed=committed)
+
+    def note_privacy(self, spent: PrivacySpent) -> None:
+        """So much of the privacy budget is spent, durably."""
+        self.advance = replace(self.advance, privacy=spent)
 
     def note_result(self, result: Result) -> None:
         """Its final model is in force."""
@@ -208,9 +212,15 @@ class Training:
             self.note_refit(state="failed", error=f"the training was {status} before it was done")
         self.status, self.error, self.ended_at = status, error, at
 
-    def interrupt(self, at: str, serving: int | None) -> None:
-        """The server ended while it ran; `serving` is the version in force, if there is one."""
-        self.end("stopped", self.interruption(serving), at)
+    def interrupt(self, at: str, serving: int | None, *, waits: bool = False) -> None:
+        """The server ended while it ran.
+
+        Args:
+            at: When that was found.
+            serving: The version in force, if there is one.
+            waits: It goes on as soon as a server may let it.
+        """
+        self.end("stopped", self.interruption(serving, waits=waits), at)
 
     def note_unrecorded_end(self, reason: str) -> None:
         """Its end could not be made durable; an error that it already has says more."""
@@ -227,11 +237,22 @@ class Training:
 
     @property
     def stops_early(self) -> bool:
-        """Whether its patience is exhausted before its last round."""
+        """Whether its patience or its privacy budget is exhausted before its last round."""
+        if self.advance.privacy.exhausted:
+            return True
         patience, planned = self.config.patience, self.config.rounds
         if not patience or self.advance.rounds_done >= planned:
             return False
         return rounds_without_gain([point.val_loss for point in self.history]) >= patience
+
+    @property
+    def needs_rounds(self) -> bool:
+        """Whether a further round follows; none does where its patience is exhausted."""
+        return (
+            self.phase == "rounds"
+            and self.advance.rounds_done < self.config.rounds
+            and not self.stops_early
+        )
 
     @property
     def seconds_per_round(self) -> float | None:
@@ -271,11 +292,35 @@ class Training:
             folds=list(self.folds) or None,
             refit=self.refit,
             learning=self.learning,
+            resumed=self.resumptions.report(),
+            privacy=self.privacy(full=full),
             evidence=Evidence(
                 steps=self.advance.steps,
                 weights_digest_before=self.advance.digest_before,
                 weights_digest_after=self.advance.digest_after,
             ),
+        )
+
+    def privacy(self, *, full: bool = False) -> PrivacyReport | None:
+        """What it has cost in privacy; None without `privacy`. What is outside of that only in full."""
+        settings, spent = self.config.privacy, self.advance.privacy
+        if settings is None:
+            return None
+        return PrivacyReport(
+            mode=settings.mode,
+            epsilon=spent.epsilon,
+            delta=settings.delta,
+            epsilon_of_data=spent.epsilon_of_data,
+            noise_multiplier=settings.noise_multiplier,
+            clip_norm=min(spent.clip_norms.values(), default=settings.clip_norm),
+            sums=spent.most,
+            exhausted=spent.exhausted,
+            accountant=ACCOUNTANT,
+            relation=RELATION,
+            sampling=SAMPLING,
+            conversion=CONVERSION,
+            unit=UNIT,
+            outside=list(OUTSIDE) if full else None,
         )
 
     @property
@@ -285,8 +330,14 @@ class Training:
             return self.result.served_round
         return None if self.status == "running" else self.advance.rounds_done or None
 
-    def interruption(self, serving: int | None) -> str:
-        """What to say when the server ended while this ran; `serving` is the version in force, if any."""
+    def interruption(self, serving: int | None, *, waits: bool = False) -> str:
+        """What to say when the server ended while this ran; arguments as `interrupt`."""
+        if waits:
+            return (
+                f"interrupted: the server ended after round {self.advance.rounds_done} of"
+                f" {self.config.rounds}; it goes on by itself when a server that is not read-only opens this"
+                " state directory"
+            )
         if self.phase != "rounds" and serving is not None:
             return (
                 f"interrupted: the server ended in the {self.phase} after the rounds; version {serving} stays"

@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.reports import DatasetInfo, Evaluation
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
+from flow_nexus_neural.engine.state.roles import NO_ROLES, Roles
 from flow_nexus_neural.kernels.calibration import Calibrator
 from flow_nexus_neural.kernels.conformal import ConformalScores
 from flow_nexus_neural.kernels.decision import DecisionRule
@@ -38,6 +39,7 @@ class Bundle:
         error_correlation: Mean pairwise correlation of the slots' errors on calibration rows.
         rule: Which class probabilities decide, and what the classes counted in the training.
         robust: Whether answers are combined so that fewer than a third of the slots may lie.
+        roles: What aggregators, validators and parameter servers learnt for it.
     """
 
     version: int
@@ -50,6 +52,7 @@ class Bundle:
     error_correlation: float | None
     rule: DecisionRule
     robust: bool = False
+    roles: Roles = NO_ROLES
     conformal: Mapping[str, ConformalScores] = field(default_factory=dict)
     conformal_part: str | None = None
 
@@ -70,6 +73,7 @@ class Bundle:
             "threshold": self.rule.threshold,
             "class_weight": list(self.rule.class_weight),
             **({"robust": True} if self.robust else {}),
+            **({"roles": self.roles.content} if self.roles != NO_ROLES else {}),
         }
 
     def with_slot(self, slot: str) -> Self:
@@ -169,7 +173,8 @@ class CommittedVersion:
     @property
     def blobs(self) -> frozenset[str]:
         """Checkpoint files that must stay."""
-        networks = (*self.networks.values(), *self.evaluated.values())
+        roles = self.bundle.roles.networks
+        networks = (*self.networks.values(), *self.evaluated.values(), *roles.values())
         current = [name for n in networks for name in (n.blob, n.moments_blob, n.server_blob)]
         recent = [name for names in self.recent.values() for name in names]
         kept = [name for one in self.kept for name in one.blobs]
@@ -180,7 +185,8 @@ class CommittedVersion:
     @property
     def weight_files(self) -> frozenset[str]:
         """Checkpoint files without which it could not answer again; moments are not among them."""
-        networks = (*self.networks.values(), *self.evaluated.values())
+        roles = self.bundle.roles.networks
+        networks = (*self.networks.values(), *self.evaluated.values(), *roles.values())
         return frozenset(network.blob for network in networks if network.blob is not None)
 
     @property
@@ -194,6 +200,10 @@ class CommittedVersion:
             if slot in network.slots:
                 return network
         return None
+
+    def loaded_into(self, slot: str) -> NetworkGroup | None:
+        """The network that a slot holds: that of its group, or its own where its role has one."""
+        return self.network_of(slot) or self.bundle.roles.networks.get(slot)
 
     def with_slot(self, slot: str, key: str) -> Self:
         """The same version with one more slot serving a network group."""
@@ -258,7 +268,8 @@ class CommittedVersion:
     def without_weights(self) -> Self:
         """The same version for reports only: its weights are in the checkpoint files."""
         networks = {key: replace(network, state=None) for key, network in self.networks.items()}
-        return replace(self, networks=networks)
+        bundle = replace(self.bundle, roles=self.bundle.roles.without_weights())
+        return replace(self, networks=networks, bundle=bundle)
 
 
 def model_digest(digests: Mapping[str, str]) -> str:

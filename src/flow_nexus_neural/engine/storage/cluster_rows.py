@@ -7,6 +7,7 @@ from dataclasses import fields as dataclass_fields
 from flow_nexus_neural.coordination.consensus.gossip import GossipSeen
 from flow_nexus_neural.coordination.consensus.proof_of_learning import Cost, Standing
 from flow_nexus_neural.coordination.membership import after_restart
+from flow_nexus_neural.coordination.privacy.spending import PrivacySpent
 from flow_nexus_neural.coordination.proof_record import ProofRecord
 from flow_nexus_neural.coordination.scrutiny import Scrutiny, Seen
 from flow_nexus_neural.engine.reports import (
@@ -20,10 +21,11 @@ from flow_nexus_neural.engine.reports import (
     Refit,
     TrainingConfig,
 )
+from flow_nexus_neural.engine.state.advance import Advance
 from flow_nexus_neural.engine.state.cluster import ClusterSpec, ClusterState
+from flow_nexus_neural.engine.state.continuation import Continuation, Resumptions, StateFiles
 from flow_nexus_neural.engine.state.slots import Slot, SlotSpec
 from flow_nexus_neural.engine.state.training_record import (
-    Advance,
     PreparedDataRef,
     Result,
     Training,
@@ -32,7 +34,12 @@ from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.engine.storage import persisted
 from flow_nexus_neural.engine.storage.checkpoints import CheckpointFiles
 from flow_nexus_neural.engine.storage.rows import ClusterRow, HistoryRow, SlotRow, TrainingRow
-from flow_nexus_neural.engine.storage.version_rows import load_version, stored_version
+from flow_nexus_neural.engine.storage.version_rows import (
+    load_network,
+    load_version,
+    stored_network,
+    stored_version,
+)
 from flow_nexus_neural.vocabulary import Topology
 
 
@@ -77,10 +84,16 @@ def cluster_spec(row: ClusterRow) -> ClusterSpec:
     return ClusterSpec(name=row.name, **stored.model_dump())
 
 
-def restore_state(row: ClusterRow, state: ClusterState, files: CheckpointFiles | None) -> None:
+def restore_state(
+    row: ClusterRow, state: ClusterState, files: CheckpointFiles | None, *, linked: bool
+) -> None:
     """Bring a cluster to its stored state, every checkpoint verified. Blocking.
 
-    Without `files` the version comes without weights, for a cluster that nobody can ask any more.
+    Args:
+        row: What is stored.
+        state: The cluster.
+        files: Its checkpoints; None for a version without weights, of a cluster that nobody can ask any more.
+        linked: Whether it is of interest how the nodes were linked.
 
     Raises:
         StoreCorrupt: The row cannot be understood, or a checkpoint is missing, altered, or does not hold what
@@ -94,7 +107,7 @@ def restore_state(row: ClusterRow, state: ClusterState, files: CheckpointFiles |
         networks_made=stored.networks_made,
         committed=version,
         final=final,
-        last_topology=stored.topology if state.end_recorded else None,  # type: ignore[arg-type]  # a label
+        last_topology=stored.topology if linked else None,  # type: ignore[arg-type]  # a label
     )
     state.metrics.restore(stored.communication)
 
@@ -173,7 +186,11 @@ def training_row(
         config=persisted.StoredConfig.model_validate(training.config.model_dump()),
         request=dict(training.request) if training.request is not None else None,
         data=persisted.StoredData(**asdict(training.data)) if training.data else None,
+        starts=tuple(stored_network(network) for network in training.starts.values()),
     )
+    # With a further round it is further than where it last went on.
+    further = advance is not None and advance.rounds_done > training.advance.rounds_done
+    in_vain = 0 if further else training.resumptions.in_vain
     progress = persisted.StoredProgress(
         **asdict(advance or training.advance),
         result=_stored_result(training.result),
@@ -184,6 +201,9 @@ def training_row(
         phase=training.phase,
         later_planned=training.later_planned,
         later_done=training.later_done,
+        resumed=training.resumptions.times,
+        resumed_after=training.resumptions.after_round,
+        resumed_in_vain=in_vain,
     )
     return TrainingRow(
         training_id=training.training_id,
@@ -223,7 +243,13 @@ def training_of(row: TrainingRow, history: Sequence[HistoryRow]) -> Training:
         later_planned=progress.later_planned,
         later_done=progress.later_done,
         history=[persisted.report(HistoryPoint, point.model_dump()) for point in points],
+        starts={network.key: load_network(network, None) for network in stored.starts},
+        resumptions=Resumptions(progress.resumed, progress.resumed_after, progress.resumed_in_vain),
     )
+
+
+_NESTED = {"scrutiny", "gossip", "proofs", "privacy", "continuation"}
+"""Parts of an advance with shapes of their own."""
 
 
 def _advance_of(progress: persisted.StoredProgress) -> Advance:
@@ -231,11 +257,18 @@ def _advance_of(progress: persisted.StoredProgress) -> Advance:
     seen = progress.scrutiny.model_dump()
     workers = {slot: Seen(**worker) for slot, worker in seen.pop("workers").items()}
     return Advance(
-        **progress.model_dump(include=own - {"scrutiny", "gossip", "proofs"}),
+        **progress.model_dump(include=own - _NESTED),
         scrutiny=Scrutiny(**seen, workers=workers),
         gossip=GossipSeen(**progress.gossip.model_dump()),
+        privacy=PrivacySpent(**progress.privacy.model_dump()),
         proofs=_proofs_of(progress.proofs),
+        continuation=_continuation_of(progress.continuation),
     )
+
+
+def _continuation_of(stored: persisted.StoredContinuation) -> Continuation:
+    best = {key: StateFiles(**files.model_dump()) for key, files in stored.best.items()}
+    return Continuation(**{**dict(stored), "best": best})
 
 
 def _proofs_of(stored: persisted.StoredProofs) -> ProofRecord:

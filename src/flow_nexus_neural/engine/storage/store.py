@@ -29,6 +29,7 @@ from flow_nexus_neural.engine.storage.outcome_rows import (
     write_outcomes,
 )
 from flow_nexus_neural.engine.storage.persisted import StoredVersion
+from flow_nexus_neural.engine.storage.privacy_rows import StoredSpending, read_spending
 from flow_nexus_neural.engine.storage.raft_rows import read_voters, write_voter
 from flow_nexus_neural.engine.storage.reading import ledger_lengths, names_rows, owner_of
 from flow_nexus_neural.engine.storage.rows import (
@@ -197,6 +198,10 @@ class Store:
     async def owner_of(self, text: str) -> str | None:
         """The cluster to which a node or a training of this id belongs. Raises as `load`."""
         return await self._run(self._journal.read, lambda connection: owner_of(connection, text))
+
+    async def privacy_spending(self) -> list[StoredSpending]:
+        """What private trainings of all clusters have spent. Raises `StoreCorrupt` where it is not known."""
+        return await self._run(self._journal.read, read_spending)
 
     def _load(self, cluster_id: str | None) -> Stored:
         names = {mark.cluster_id: mark.name for mark in self._marker.marks.values()}

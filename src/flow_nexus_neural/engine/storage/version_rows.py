@@ -18,6 +18,7 @@ from flow_nexus_neural.engine.state.network_groups import (
 from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion, KeptVersion
 from flow_nexus_neural.engine.storage import persisted
 from flow_nexus_neural.engine.storage.checkpoints import CheckpointFiles
+from flow_nexus_neural.engine.storage.role_rows import load_roles, stored_roles
 from flow_nexus_neural.errors import StoreCorrupt
 from flow_nexus_neural.kernels.calibration import Calibrator
 from flow_nexus_neural.kernels.conformal import ConformalScores
@@ -40,7 +41,7 @@ def load_version(
         schema=_schema(stored.data_schema),
         dataset=persisted.report(DatasetInfo, stored.dataset.model_dump(mode="json")),
         networks={key: load_network(own, files) for key, own in stored.networks.items()},
-        bundle=_bundle(stored.bundle),
+        bundle=_bundle(stored.bundle, files),
         evaluation=persisted.report(Evaluation, evaluation) if evaluation is not None else None,
         accuracy=stored.accuracy,
         loss=stored.loss,
@@ -145,8 +146,13 @@ def stored_alone(version: CommittedVersion) -> persisted.StoredVersion:
         gone = {"moments_blob": None, "server_blob": None, "opt_step": 0}
         return {key: network.model_copy(update=gone) for key, network in networks.items()}
 
+    bundle, roles = stored.bundle, stored.bundle.roles
+    if roles is not None:
+        bare_roles = roles.model_copy(update={"networks": bare(roles.networks)})
+        bundle = bundle.model_copy(update={"roles": bare_roles})
     return stored.model_copy(
         update={
+            "bundle": bundle,
             "networks": bare(stored.networks),
             "evaluated": bare(stored.evaluated),
             "recent": {},
@@ -187,6 +193,7 @@ def _stored_bundle(bundle: Bundle) -> persisted.StoredBundle:
         threshold=bundle.rule.threshold,
         class_weight=bundle.rule.class_weight,
         robust=bundle.robust,
+        roles=stored_roles(bundle.roles, stored_network),
         conformal={
             mode: persisted.StoredConformal.model_validate(scores.to_json())
             for mode, scores in bundle.conformal.items()
@@ -195,7 +202,7 @@ def _stored_bundle(bundle: Bundle) -> persisted.StoredBundle:
     )
 
 
-def _bundle(stored: persisted.StoredBundle) -> Bundle:
+def _bundle(stored: persisted.StoredBundle, files: CheckpointFiles | None) -> Bundle:
     calibrators = {mode: Calibrator.from_json(c) for mode, c in stored.calibrators.items()}
     values = dict(stored)
     rule = DecisionRule(values.pop("threshold"), values.pop("class_weight"))
@@ -203,7 +210,8 @@ def _bundle(stored: persisted.StoredBundle) -> Bundle:
         mode: ConformalScores(own.n, own.ranks, own.scores)
         for mode, own in stored.conformal.items()
     }
-    read = {"calibrators": calibrators, "rule": rule, "conformal": conformal}
+    roles = load_roles(stored.roles, lambda network: load_network(network, files))
+    read = {"calibrators": calibrators, "rule": rule, "conformal": conformal, "roles": roles}
     return Bundle(**{**values, **read})
 
 

@@ -15,6 +15,7 @@ from flow_nexus_neural.engine.training.aggregation_rule import (
 )
 from flow_nexus_neural.engine.training.decision import Decision, check_class_weight
 from flow_nexus_neural.engine.training.federated_options import check_method, effective_options
+from flow_nexus_neural.engine.training.privacy_options import check_privacy
 from flow_nexus_neural.errors import InvalidArguments, NoWorkers
 from flow_nexus_neural.vocabulary import Consensus, parse_partition
 
@@ -50,6 +51,7 @@ def check_arguments(request: TrainRequest, consensus: Consensus = "proof-of-lear
                 f"{', '.join(given)} belongs to federated training, and federated is false",
                 hint="pass federated: true, or leave it out",
             )
+    check_privacy(request, consensus)
     check_method(find_rule(request.aggregation_method, consensus), request, consensus)
     _check_partition(request)
     check_class_weight(request)

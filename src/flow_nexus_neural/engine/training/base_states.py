@@ -24,13 +24,19 @@ class BaseStates:
         self._exchange = exchange
         self._members = members
         self._own: dict[str, Buffer] = {}
+        self._given_back: dict[str, Region] = {}
         self._regions: dict[str, Region] = {}
 
     async def __aenter__(self) -> Self:
         for slot, network in self._members:
             held = self._exchange.links.held_by(slot, network.state)
+            given_back = self._exchange.own_states.of(slot.name, network.state)
             if held is not None:
                 self._own[slot.name] = held
+            elif given_back is not None:
+                purpose = f"base:{slot.name}"
+                region = await self._exchange.publish(network, given_back, purpose)
+                self._given_back[slot.name] = region
             elif network.key not in self._regions and network.state is not None:
                 self._regions[network.key] = await self._exchange.publish(network, network.state)
         return self
@@ -40,7 +46,7 @@ class BaseStates:
         held = self._own.get(slot.name)
         if held is not None:
             return Base(held.key, None)
-        region = self._regions[network.key]
+        region = self._region(slot, network)
         return Base(region.key, region)
 
     async def __aexit__(
@@ -52,8 +58,12 @@ class BaseStates:
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as group:
                 for slot, network in self._members:
-                    region = self._regions.get(network.key)
-                    if region is not None and slot.name not in self._own:
+                    if slot.name not in self._own and network.state is not None:
+                        region = self._region(slot, network)
                         group.start_soon(self._exchange.calls.revoke, slot, region.key)
-            for region in self._regions.values():
+            for region in (*self._regions.values(), *self._given_back.values()):
                 region.close()
+
+    def _region(self, slot: Slot, network: NetworkGroup) -> Region:
+        """What a worker is granted that does not hold its state."""
+        return self._given_back.get(slot.name) or self._regions[network.key]

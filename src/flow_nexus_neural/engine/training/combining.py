@@ -15,6 +15,7 @@ from flow_nexus_neural.coordination.consensus.validated_selection import (
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.update import Update
+from flow_nexus_neural.engine.training.private_sums import PrivateSums
 from flow_nexus_neural.engine.training.trusted_rows import TrustedRows
 from flow_nexus_neural.engine.versions.aggregate import Aggregated, aggregate
 from flow_nexus_neural.errors import NodeError, NoWorkers, RoundFailed, UpdateRejected
@@ -33,6 +34,7 @@ class Combiner:
         trusted: Rows for policies that need them; None where there are none.
         run: Root of every seed.
         local_epochs: Passes of a worker over its rows, and of a validator over the trusted ones.
+        private: Clips and adds noise; None without privacy.
     """
 
     context: EngineContext
@@ -40,6 +42,7 @@ class Combiner:
     trusted: TrustedRows | None
     run: tuple[int, int]
     local_epochs: int
+    private: PrivateSums | None = None
     _number: int = 0
     _exchanges: int = 0
 
@@ -47,19 +50,25 @@ class Combiner:
         """Another try of a round: what is drawn and which rows are used follow from its number."""
         self._number, self._exchanges = number, 0
 
-    async def combine(self, network: NetworkGroup, updates: Sequence[Update]) -> Aggregated:
+    async def combine(
+        self, network: NetworkGroup, updates: Sequence[Update], asked: Sequence[str] = ()
+    ) -> Aggregated:
         """The next state of a network group.
 
         Args:
             network: With the state from which the updates started.
             updates: In slot order.
+            asked: All slots of the group that were asked for one; privacy divides by their number.
 
         Raises:
+            PrivacyBudgetSpent: Another sum would exceed it.
             QuorumLost: There are too few updates for the policy's guarantee.
             RoundFailed: The policy left all of them out, or needs what no validator could give.
         """
         self._exchanges += 1
         policy = self.policy
+        if self.private is not None:
+            return await self.private.combine(network, updates, asked, policy)
         if isinstance(policy, ValidatedSelection):
             return await self._selected(policy, network, updates)
         if isinstance(policy, TrustedUpdate):

@@ -51,6 +51,8 @@ class Delivery:
 
     def detour(self, network: NetworkGroup) -> str | None:
         """Why updates of a group go through the engine; None where links carry them."""
+        if self.combiner.private is not None:
+            return "privacy clips each update and adds noise at one place, which is the engine"
         if not isinstance(self.policy, FederatedAveraging | FedProx):
             return f"{self.policy.name} needs every single update at one place, which is the engine"
         if not self.cluster.context.runtime.capabilities.peer_views:
@@ -85,7 +87,7 @@ class Delivery:
             QuorumLost: Too few updates for the policy's guarantee.
             RoundFailed: No update is left.
         """
-        detour = self.detour(network)
+        detour, names = self.detour(network), [update.slot for update in updates]
         refused: dict[str, str] = {}
         while detour is None and updates:
             workers = self.exchange.able(network, self.left_out, {*excluded, *refused})
@@ -109,7 +111,8 @@ class Delivery:
             updates = [update for update in inside if update.slot not in bad]
             if not bad:
                 detour = f"what came over the links {flaw}, and no single update is wrong"
-        return await self._in_engine(network, updates, refused, str(detour))
+        asked = [*names, *(name for name in excluded if name in network.slots)]
+        return await self._in_engine(network, updates, refused, (str(detour), asked))
 
     def _gone(self, update: Update, averaged: Averaged) -> str:
         """Why an update that a worker delivered is not part of the average."""
@@ -122,15 +125,23 @@ class Delivery:
         network: NetworkGroup,
         updates: Sequence[Update],
         refused: dict[str, str],
-        detour: str,
+        why: tuple[str, Sequence[str]],
     ) -> Aggregated:
-        """Copy what has not been copied yet, and apply the policy here."""
+        """Copy what has not been copied yet, and apply the policy here.
+
+        Args:
+            network: With the state from which they started.
+            updates: In slot order.
+            refused: Those that are not among them any more.
+            why: They go through the engine; and all slots that were asked.
+        """
+        detour, asked = why
         copied, bad = await self._inspected(network, updates)
         refused |= bad
         if not copied:
             reasons = "; ".join(f"{slot}: {why}" for slot, why in refused.items())
             raise RoundFailed(f"no update was left ({reasons})", hint="see neural_cluster_status")
-        made = await self.combiner.combine(network, copied)
+        made = await self.combiner.combine(network, copied, asked)
         self.cluster.metrics.note_exchange(self._through_engine(network, copied, made, detour))
         return replace(made, excluded={**refused, **made.excluded})
 

@@ -20,6 +20,7 @@ from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.collectives import LinkExchange
 from flow_nexus_neural.engine.training.left_out import LeftOut
+from flow_nexus_neural.engine.training.own_states import OwnStates
 from flow_nexus_neural.errors import NodeError, NodeTimeout, UpdateRejected
 from flow_nexus_neural.protocol.messages import (
     Build,
@@ -114,6 +115,7 @@ class Exchange:
         self.shards = dict(shards)
         self.controls: Mapping[str, Region] = {}  # correct each slot's gradients in this round
         self._links_epoch: int | None = None
+        self.own_states = OwnStates()
 
     def rows_of(self, slot: str) -> int:
         """Rows of a slot's shard, as the engine cut it."""

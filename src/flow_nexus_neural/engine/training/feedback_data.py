@@ -39,6 +39,7 @@ OWN_ROWS = (
     "positive_class",
     "refit",
     "partition",
+    "privacy",
 )
 """Arguments that say how rows are made, divided or decided: these rows have that already."""
 

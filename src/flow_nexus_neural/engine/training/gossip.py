@@ -83,6 +83,8 @@ class Gossip:
     Attributes:
         audited: Whether the engine looks at every update before it is mixed: in the try that follows one
             whose states were not finite, to leave out who is the cause.
+        steps: Mixing steps of the next barrier, by network group; 1 where none is said.
+        held: By network group, what each worker holds since the last barrier.
     """
 
     cluster: LiveCluster
@@ -90,12 +92,26 @@ class Gossip:
     policy: GossipPolicy
     left_out: LeftOut
     audited: bool = False
-    _steps: dict[str, int] = field(default_factory=dict)
+    steps: dict[str, int] = field(default_factory=dict)
+    held: dict[str, Mapping[str, ModelState]] = field(default_factory=dict)
     _mixed: dict[str, _Mixed] = field(default_factory=dict)
 
     def detour(self, _network: NetworkGroup) -> str | None:
         """Why updates go through the engine: they never do."""
         return None
+
+    def go_on_from(
+        self,
+        networks: Mapping[str, NetworkGroup],
+        steps: Mapping[str, int],
+        own_states: Mapping[str, Mapping[str, ModelState]],
+    ) -> None:
+        """Continue from the last barrier of a former server: each worker starts from what it held then."""
+        self.steps = dict(steps)
+        for key, states in own_states.items():
+            common = networks[key].state
+            if common is not None:
+                self.exchange.own_states.give_back(common, states)
 
     async def combine(
         self, network: NetworkGroup, updates: Sequence[Update], excluded: Collection[str]
@@ -125,7 +141,7 @@ class Gossip:
             if slot.name in trained or views.holder_of(slot, network.state) is not None
         }
         idle = [name for name in members if name not in trained]
-        steps = self._steps.get(network.key, 1)
+        steps = self.steps.get(network.key, 1)
         course = _Course(self, network, members)
         if idle:
             await course.perform(_carrying(idle, "state", "update"))
@@ -181,7 +197,8 @@ class Gossip:
         distance = await self.cluster.context.offload(
             consensus_distance, [state.params for state in held.values()], average.params
         )
-        self._steps[network.key] = next_steps(mixed.steps, distance)
+        self.steps[network.key] = next_steps(mixed.steps, distance)
+        self.held[network.key] = held
         self.exchange.links.views.now_hold(network, held, average)
         self.audited = False
         evidence = evidence_of(mixed.mixing, len(held), mixed.steps, distance)

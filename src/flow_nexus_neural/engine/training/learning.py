@@ -17,11 +17,12 @@ from flow_nexus_neural.engine.reports import HistoryPoint, LearningReport
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.state.version import model_digest
-from flow_nexus_neural.engine.storage.cluster_rows import history_row, training_row
+from flow_nexus_neural.engine.storage.cluster_rows import training_row
+from flow_nexus_neural.engine.storage.ledger_writer import LateRow
 from flow_nexus_neural.engine.training.exchange import mean_loss
 from flow_nexus_neural.engine.training.preparation import Preparation
 from flow_nexus_neural.engine.training.retraining import Retraining
-from flow_nexus_neural.engine.versions.admission import admit, compared
+from flow_nexus_neural.engine.versions.admission import admit, compared, history_rows
 from flow_nexus_neural.engine.versions.commit import is_robust, plain_bundle
 from flow_nexus_neural.engine.versions.judge import Judge
 
@@ -64,13 +65,14 @@ class Learning:
         Raises:
             NeuralError: It could not be done; the model in force stays.
         """
+        if self.training.result is not None:  # a former server had come that far
+            return
         data = self.preparation.data
         rows = data.parts["train"]
         alone = rows.at(slice(data.replayed, len(rows)))
         self.training.plan_later(n_folds=int(data.replayed > 0), refit=None)
         self._note(None, data.replayed)
         best = await self._candidate(rows, data.replayed)
-        await self._record_rounds()
         if data.replayed:
             other = await self._candidate(alone, 0)
             best = min(best, other, key=lambda one: float("inf") if one.loss is None else one.loss)
@@ -79,6 +81,8 @@ class Learning:
         if found.admitted:
             learnt = (self.preparation.dataset, best.number)
             await admit(self.cluster, self.training, self.judge, best.networks, learnt)
+        else:
+            await self._record_refusal()
 
     async def _candidate(self, rows: Rows, replayed: int) -> Learnt:
         first = replayed == self.preparation.data.replayed
@@ -125,14 +129,11 @@ class Learning:
             self.training.advance.after(point, steps, digest), point, seconds
         )
 
-    async def _record_rounds(self) -> None:
+    async def _record_refusal(self) -> None:
         cluster, training = self.cluster, self.training
-        points = [
-            history_row(cluster.cluster_id, training.training_id, point)
-            for point in training.history
-        ]
-        row = training_row(cluster.cluster_id, training)
-        await cluster.ledger.record([training.entry("outcomes_learnt")], [row, *points])
+        rows: list[LateRow] = [training_row(cluster.cluster_id, training)]
+        rows += history_rows(cluster, training)
+        await cluster.ledger.record([training.entry("model_refused")], rows)
 
     def _note(self, found: Admission | None, replayed: int) -> None:
         data = self.preparation.data

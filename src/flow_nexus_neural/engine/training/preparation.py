@@ -4,9 +4,10 @@ Nothing is changed and no node is touched here, so a refusal leaves the cluster 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from flow_nexus_neural.coordination.consensus.registry import needs_trusted_rows
+from flow_nexus_neural.coordination.privacy.spending import PrivacySpent
 from flow_nexus_neural.coordination.training_defaults import Scale
 from flow_nexus_neural.coordination.training_strategy import Strategy, choose_strategy
 from flow_nexus_neural.data.partition import Shards, assign_shards, pooled_shards
@@ -33,6 +34,12 @@ from flow_nexus_neural.engine.training.network_plans import (
     learnt_by_another_split,
     members_by_network,
     plan_networks,
+)
+from flow_nexus_neural.engine.training.privacy_options import (
+    check_lineage,
+    effective_privacy,
+    identity_of,
+    spent_before,
 )
 from flow_nexus_neural.engine.training.rounds import Course
 from flow_nexus_neural.engine.training.trusted_rows import Trusted, can_select, require_trusted
@@ -61,6 +68,7 @@ class Preparation:
         least_workers: Fewest workers of a round that the caller insists on; 1 when nothing was asked.
         run: Root of every seed of the training.
         decision: What classes count in the training, and how its models decide.
+        spent: What identifies the data set, and of a private training what others have spent on it.
     """
 
     data: PreparedData
@@ -74,6 +82,7 @@ class Preparation:
     decision: Decision
     warnings: list[str]
     run: tuple[int, int]
+    spent: PrivacySpent = field(default_factory=PrivacySpent)
 
     @property
     def is_gated(self) -> bool:
@@ -181,7 +190,7 @@ async def prepare_training(
     continues = any(network.state is not None for network in networks.values())
     warnings += [*_unused(request, config), *rate_warnings(config)]
     warnings += _lineage_warnings(cluster, data, decision, continues=continues)
-    return Preparation(
+    prepared = Preparation(
         data=data,
         shards=shards,
         networks=networks,
@@ -193,6 +202,26 @@ async def prepare_training(
         decision=decision,
         warnings=[*data.warnings, *decision.warnings, *shards.warnings, *warnings],
         run=(seed, ordinal),
+        spent=PrivacySpent(data=identity_of(data.description)),
+    )
+    return prepared if request.privacy is None else await _private(cluster, request, prepared)
+
+
+async def _private(
+    cluster: LiveCluster, request: TrainRequest, prepared: Preparation
+) -> Preparation:
+    """The same training with noise. Raises as `privacy_options`."""
+    offload, shards = cluster.context.offload, prepared.shards
+    groups = {name: shards.groups.get(name, "") for name, rows in shards.rows.items() if rows.size}
+    settings = await offload(
+        effective_privacy, request, prepared.config, groups, prepared.networks, prepared.run
+    )
+    data, stored = prepared.spent.data, await cluster.context.store.privacy_spending()
+    return replace(
+        prepared,
+        config=prepared.config.model_copy(update={"privacy": settings}),
+        spent=await offload(spent_before, settings, data, stored),
+        warnings=prepared.warnings + check_lineage(cluster, data, continues=prepared.continues),
     )
 
 
@@ -208,6 +237,8 @@ def _with_rows(workers: list[Slot], shards: Shards, data: PreparedData) -> list[
 
 
 def _data_request(cluster: LiveCluster, request: TrainRequest, workers: list[Slot]) -> DataRequest:
+    several = len(members_by_network(workers, cluster.spec.architecture, None)) > 1
+    stacks = bool(cluster.slots.healthy("aggregator"))
     return DataRequest(
         dataset=request.dataset,
         target=request.target,
@@ -217,14 +248,17 @@ def _data_request(cluster: LiveCluster, request: TrainRequest, workers: list[Slo
         task=request.task,
         window=request.window,
         horizon=request.horizon,
-        refit=request.refit,
+        # Rows that privacy protects are trained on once: no refit by default.
+        refit=request.refit if request.privacy is None else False,
         test_size=request.test_size,
         validation_size=request.validation_size,
         folds=request.folds,
         positive_class=request.positive_class,
         # One split per cluster, whatever is trained later: a test row never becomes a training row.
         seed=seed64((cluster.spec.seed, 0), 0, "", 0, "partition"),
-        stacking=len(members_by_network(workers, cluster.spec.architecture, None)) > 1,
+        stacking=several or stacks,
+        admitting=stacks,
+        doubting=bool(cluster.slots.healthy("validator")),
     )
 
 

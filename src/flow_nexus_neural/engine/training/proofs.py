@@ -27,7 +27,11 @@ from flow_nexus_neural.coordination.consensus.proof_of_learning import (
     prescribed_steps,
     segment_steps,
 )
-from flow_nexus_neural.coordination.proof_record import ProvedExchange, ProvedUpdate
+from flow_nexus_neural.coordination.proof_record import (
+    ProofRecord,
+    ProvedExchange,
+    ProvedUpdate,
+)
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.quarantine import quarantine
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
@@ -87,6 +91,15 @@ class Proofs:
         self._standings: dict[str, Standing] = {}
         self._costs: dict[str, Cost] = {}
         self._proved: list[ProvedExchange] = []
+
+    def go_on_from(self, seen: ProofRecord, networks: Mapping[str, NetworkGroup]) -> None:
+        """Continue with what the proofs of the rounds before showed, which a former server saw.
+
+        Strikes of an incarnation end with it. What proofs cost is known of all networks together only: with
+        several, each begins as dear as the first challenge is.
+        """
+        if len(networks) == 1:
+            self._costs = dict.fromkeys(networks, seen.cost)
 
     async def ordered(self, tasks: Sequence[Task]) -> list[Task]:
         """The tasks of an exchange, each with an order of a commitment."""

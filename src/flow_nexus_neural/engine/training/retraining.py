@@ -88,22 +88,26 @@ class Retraining:
     async def run(self, judge: Judge) -> None:
         """Run the folds, then the refit. Their own failures are noted in the training and end nothing else.
 
+        What a former server recorded as done is not done again.
+
         Args:
             judge: Has measured the version in force.
 
         Raises:
             StoreUnavailable: How far it is could not be made durable; the version in force stays.
         """
-        data = self.preparation.data
-        self.training.enter("folds" if data.folds else "refit")
-        await self._record("rounds_evaluated")
-        if data.folds:
-            for fold in data.folds:
+        data, training = self.preparation.data, self.training
+        if training.phase == "rounds":
+            training.enter("folds" if data.folds else "refit")
+            await self._record("rounds_evaluated")
+        if training.phase == "folds":
+            for fold in data.folds[len(training.folds) :]:
                 await self._fold(fold)
-            self._last_fold(len(data.folds) + 1)
-            await self._record("fold_scored")
-        if self.training.refit is not None:
-            self.training.enter("refit")
+            if len(training.folds) == len(data.folds):
+                self._last_fold(len(data.folds) + 1)
+                await self._record("fold_scored")
+        if training.refit is not None and training.refit.state != "done":
+            training.enter("refit")
             await self._refit(judge)
 
     async def _fold(self, fold: Fold) -> None:
@@ -235,6 +239,7 @@ class Retraining:
 
     async def _record(self, event: str) -> None:
         """Make durable how far the training is. Raises `StoreUnavailable`."""
+        self.training.note_progress()
         row = partial(training_row, self.cluster.cluster_id, self.training)
         await self.cluster.ledger.record([self.training.entry(event)], [row])
 

@@ -12,12 +12,13 @@ import anyio
 
 from flow_nexus_neural.coordination.consensus.gossip import GossipPolicy
 from flow_nexus_neural.coordination.consensus.registry import policy_in_force
-from flow_nexus_neural.coordination.proof_record import ProvedExchange
+from flow_nexus_neural.coordination.proof_record import ProofRecord, ProvedExchange
 from flow_nexus_neural.data.partition import Shards
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.lifecycle import revive
 from flow_nexus_neural.engine.reports import TrainingConfig
+from flow_nexus_neural.engine.state.continuation import Continuation
 from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
@@ -27,6 +28,7 @@ from flow_nexus_neural.engine.training.delivery import Delivery
 from flow_nexus_neural.engine.training.exchange import Exchange, Recipe
 from flow_nexus_neural.engine.training.gossip import Gossip
 from flow_nexus_neural.engine.training.left_out import LeftOut
+from flow_nexus_neural.engine.training.private_sums import PrivateSums
 from flow_nexus_neural.engine.training.proofs import Proofs
 from flow_nexus_neural.engine.training.strategies import (
     ClientHistory,
@@ -71,6 +73,8 @@ class Rounds:
     Attributes:
         networks: Network groups with the state from which the next round starts.
         left_out: Workers that failed in the present round.
+        asked: In which rounds each client took part.
+        private: Makes the sums of a private training; None without privacy.
     """
 
     cluster: LiveCluster
@@ -78,6 +82,7 @@ class Rounds:
     networks: dict[str, NetworkGroup]
     shards: Shards
     left_out: LeftOut = field(default_factory=LeftOut)
+    private: PrivateSums | None = None
 
     def __post_init__(self) -> None:
         course = self.course
@@ -96,6 +101,7 @@ class Rounds:
             trusted=None if trusted is None else TrustedRows(self.cluster, trusted),
             run=course.run,
             local_epochs=config.local_epochs,
+            private=self.private,
         )
         self._gossip = (
             Gossip(self.cluster, self.exchange, self.policy, self.left_out)
@@ -109,7 +115,7 @@ class Rounds:
         )
         self._groups = dict(self.shards.groups)
         self._pace = Pace()
-        self._asked = ClientHistory()
+        self.asked = ClientHistory()
 
     async def begin(self) -> None:
         """Load the starting state into the workers: the given weights, or random initial weights.
@@ -155,6 +161,7 @@ class Rounds:
                     self.left_out.forgive()
                 await self._wait_for_workers()
             else:
+                self.exchange.own_states.forget()
                 return
 
     async def work(self, number: int) -> RoundWork:
@@ -165,6 +172,8 @@ class Rounds:
             RoundFailed: Too few delivered.
         """
         await self.exchange.follow_links()
+        if self.private is not None:
+            self.networks = {k: self.private.start_of(one) for k, one in self.networks.items()}
         members = self.members() or await self._taken_over()
         await prepare_all(self.exchange, members, self.left_out)
         members = [
@@ -199,6 +208,29 @@ class Rounds:
             return []
         healthy = self.cluster.slots.healthy("worker")
         return [slot for slot in healthy if not self.left_out.holds(slot) and self._joins(slot)]
+
+    def own_states(self, key: str) -> Mapping[str, ModelState]:
+        """What each worker of a group holds after a round, where each has a state of its own."""
+        return {} if self._gossip is None else self._gossip.held.get(key, {})
+
+    def mixing_steps(self) -> dict[str, int]:
+        """Mixing steps of the next barrier, by network group; none without gossip."""
+        return {} if self._gossip is None else dict(self._gossip.steps)
+
+    def go_on_from(
+        self,
+        networks: Mapping[str, NetworkGroup],
+        own_states: Mapping[str, Mapping[str, ModelState]],
+        known: Continuation,
+        seen: ProofRecord,
+    ) -> None:
+        """Continue rounds of a former server: with these states, and what it left and saw of proofs."""
+        self.networks = dict(networks)
+        self.asked = ClientHistory.of(known.asked)
+        if self._gossip is not None:
+            self._gossip.go_on_from(self.networks, known.mixing_steps, own_states)
+        if self.proofs is not None:
+            self.proofs.go_on_from(seen, self.networks)
 
     def renewed(self, states: Mapping[str, ModelState]) -> dict[str, NetworkGroup]:
         """All network groups, those with a new state moved on to it."""
@@ -254,7 +286,12 @@ class Rounds:
             await self.reshard(workers)
 
     async def reshard(self, workers: Sequence[Slot]) -> int:
-        """Partition the rows among these workers; returns the number of changed shards."""
+        """Partition the rows among these workers; returns the number of changed shards.
+
+        Under privacy shards stay: what the noise hides is one shard, in all rounds of a training.
+        """
+        if self.private is not None:
+            return 0
         shards = await self.cluster.context.offload(self.course.cut, list(workers))
         self.shards, self._groups = shards, dict(shards.groups)
         return self.exchange.reshard(shards.rows)
@@ -311,7 +348,7 @@ class Rounds:
             least_workers=self.course.least_workers,
             run=self.course.run,
             groups=self._groups,
-            asked=self._asked,
+            asked=self.asked,
             pace=self._pace,
             left_out=self.left_out,
             delivery=self._gossip

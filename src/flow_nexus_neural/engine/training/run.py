@@ -6,7 +6,7 @@ take effect at the boundary between two rounds.
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import anyio
@@ -19,20 +19,22 @@ from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.state.version import model_digest
-from flow_nexus_neural.engine.storage.cluster_rows import present_cluster_row, training_row
-from flow_nexus_neural.engine.storage.ledger_writer import LateRow
+from flow_nexus_neural.engine.training.continuing import Standpoint, continuation_after
 from flow_nexus_neural.engine.training.division import division_of
+from flow_nexus_neural.engine.training.end_record import record_end
 from flow_nexus_neural.engine.training.exchange import mean_loss
 from flow_nexus_neural.engine.training.learning import Learning
 from flow_nexus_neural.engine.training.preparation import Preparation
+from flow_nexus_neural.engine.training.private_sums import PrivateSums
 from flow_nexus_neural.engine.training.retraining import Retraining, planned_refit
+from flow_nexus_neural.engine.training.roles.learning import RoleLearning
 from flow_nexus_neural.engine.training.rounds import Rounds
 from flow_nexus_neural.engine.versions.candidate import Candidate
 from flow_nexus_neural.engine.versions.commit import commit_round
 from flow_nexus_neural.engine.versions.evaluation import Evaluator
 from flow_nexus_neural.engine.versions.final import commit_final
 from flow_nexus_neural.engine.versions.judge import Judge
-from flow_nexus_neural.errors import NeuralError, StoreError
+from flow_nexus_neural.errors import NeuralError, PrivacyBudgetSpent
 from flow_nexus_neural.vocabulary import ENDED_WELL, TrainingStatus
 
 log = logging.getLogger(__name__)
@@ -46,7 +48,8 @@ class TrainingRun:
         boundary: Changes queued for the next round boundary, in order.
         interrupted: The server is stopping; the user has not asked to end this training.
         scope: Cancelled to stop the training.
-        ended: Set when the training's row is durable.
+        ended: Set when the training's row is durable, or its server ends.
+        standpoint: From where it goes on; None for one that begins.
     """
 
     cluster: LiveCluster
@@ -56,20 +59,32 @@ class TrainingRun:
     interrupted: bool = False
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     ended: anyio.Event = field(default_factory=anyio.Event)
+    standpoint: Standpoint | None = None
 
     def __post_init__(self) -> None:
         self.context = self.cluster.context
         prepared = self.preparation
         course = prepared.course(prepared.data.parts["train"], prepared.data.parts["select"])
-        self.rounds = Rounds(self.cluster, course, dict(prepared.networks), prepared.shards)
+        settings = prepared.config.privacy
+        self.rounds = Rounds(
+            self.cluster,
+            course,
+            dict(prepared.networks),
+            prepared.shards,
+            private=PrivateSums(self.cluster, self.training, settings) if settings else None,
+        )
         evaluator = Evaluator(self.cluster, prepared.data.parts)
-        self._judge = Judge(evaluator, prepared.data, prepared.decision.rule)
+        roles = RoleLearning(
+            self.cluster, prepared.run, private=prepared.config.privacy is not None
+        )
+        self._judge = Judge(evaluator, prepared.data, prepared.decision.rule, roles)
         self._best: dict[str, NetworkGroup] | None = None
         self._starts: dict[str, NetworkGroup] = {}
         self._retrains = bool(prepared.data.folds) or prepared.data.refit or prepared.is_gated
-        self.training.plan_later(
-            n_folds=len(prepared.data.folds), refit=planned_refit(prepared.data)
-        )
+        if self.standpoint is None:
+            self.training.plan_later(
+                n_folds=len(prepared.data.folds), refit=planned_refit(prepared.data)
+            )
         self.rows_last_round = 0
 
     async def run(self) -> None:
@@ -97,7 +112,7 @@ class TrainingRun:
         self.scope.cancel()
 
     def interrupt(self) -> None:
-        """End the training because the server stops; it is then reported as interrupted."""
+        """End the work because the server stops; the training goes on when one opens the directory again."""
         self.interrupted = True
         self.scope.cancel()
 
@@ -120,17 +135,27 @@ class TrainingRun:
 
     async def _rounds(self) -> TrainingStatus:
         await self.rounds.begin()
-        networks = self.rounds.networks
+        networks, advance = self.rounds.networks, self.training.advance
         self.training.begin_from(model_digest({key: n.digest or "" for key, n in networks.items()}))
         self._starts = dict(self.rounds.networks) if self._retrains else {}
         if self.preparation.is_gated:
             await self._learn()
             return "completed"
-        for number in range(self.training.advance.rounds_done + 1, self.training.config.rounds + 1):
+        if self.standpoint is not None and advance.rounds_done:
+            point = self.standpoint
+            self.rounds.go_on_from(
+                point.networks, point.own_states, advance.continuation, advance.proofs
+            )
+            self._best = point.best
+        while self.training.needs_rounds:
             await self._at_boundary()
-            await self.rounds.run(partial(self._round, number))
-            if self.training.stops_early:
-                break
+            number = self.training.advance.rounds_done + 1
+            try:
+                await self.rounds.run(partial(self._round, number))
+            except PrivacyBudgetSpent:
+                if not self.training.advance.rounds_done:
+                    raise
+                self.training.note_privacy(replace(self.training.advance.privacy, exhausted=True))
         await self._finish()
         return "early_stopped" if self.training.stops_early else "completed"
 
@@ -147,9 +172,13 @@ class TrainingRun:
         cluster, rounds = self.cluster, self.rounds
         began_s, bytes_before = cluster.clock(), cluster.metrics.communication_bytes
         work = await rounds.work(number)
+        networks = rounds.renewed(work.states)
+        continuation, files = await continuation_after(
+            cluster, self.training, rounds, networks, self._best
+        )
         candidate = Candidate(
             number=number,
-            networks=rounds.renewed(work.states),
+            networks=networks,
             renewed=frozenset(work.states),
             updates=work.updates,
             excluded=rounds.left_out.reasons({u.slot for u in work.updates}) | work.excluded,
@@ -159,6 +188,8 @@ class TrainingRun:
             began_s=began_s,
             bytes_before=bytes_before,
             proofs=rounds.take_proofs(),
+            continuation=continuation,
+            files=files,
         )
         data = (self.preparation.data.schema, self.preparation.dataset)
         rounds.networks = await commit_round(cluster, self.training, candidate, self._judge, data)
@@ -171,8 +202,9 @@ class TrainingRun:
     async def _finish(self) -> None:
         """After the last round: the best round's weights are in force, weighted, calibrated and measured."""
         advance = self.training.advance
-        best = None if advance.best_round == advance.rounds_done else self._best
-        await commit_final(self.cluster, self.training, self._judge, best)
+        if self.training.phase == "rounds":
+            best = None if advance.best_round == advance.rounds_done else self._best
+            await commit_final(self.cluster, self.training, self._judge, best)
         if self._retrains:
             await self.rounds.release()
             again = Retraining(
@@ -208,9 +240,8 @@ class TrainingRun:
     async def _end(self, status: TrainingStatus, error: str | None) -> None:
         """Cancel running requests, release memory, and record the end."""
         training, cluster = self.training, self.cluster
-        if status == "stopped" and self.interrupted:
-            committed = cluster.committed
-            error = training.interruption(None if committed is None else committed.version)
+        # Also where it failed since: its nodes are being stopped.
+        goes_on = self.interrupted and status not in ENDED_WELL
         if status not in ENDED_WELL:
             await self.rounds.cancel()
         # Nodes release the regions before the engine closes its own references.
@@ -220,7 +251,8 @@ class TrainingRun:
         training.count_proofs(self.rounds.take_proofs(), committed=False)
         self.rounds.close()
         self._judge.evaluator.close()
-        training.end(status, error, self.context.timestamp())
+        if not goes_on:
+            training.end(status, error, self.context.timestamp())
         cluster.end_run()
         # After `end_run`: a connect that still waits for a boundary is applied now, so that its caller gets
         # an answer; from here on new ones are applied at once.
@@ -228,13 +260,7 @@ class TrainingRun:
         async with cluster.changing:
             for change in pending:
                 await self._apply_late(change)
-        rows: list[LateRow] = [
-            partial(training_row, cluster.cluster_id, training),
-            partial(present_cluster_row, cluster.state),
-        ]
-        try:
-            await cluster.ledger.record([training.entry("training_ended")], rows)
-        except StoreError as failure:
-            training.note_unrecorded_end(str(failure))
+        if not goes_on:
+            await record_end(cluster, training)
         self.ended.set()  # last: waiting tasks may read the row
         cluster.changed()

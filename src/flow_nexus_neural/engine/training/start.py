@@ -10,7 +10,9 @@ from flow_nexus_neural.engine.nodes.lifecycle import revive
 from flow_nexus_neural.engine.raft.gate import require_majority
 from flow_nexus_neural.engine.reports import TrainingReport
 from flow_nexus_neural.engine.requests import TrainRequest
-from flow_nexus_neural.engine.state.training_record import Advance, Training
+from flow_nexus_neural.engine.state.advance import Advance
+from flow_nexus_neural.engine.state.continuation import Continuation
+from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.storage.cluster_rows import training_row
 from flow_nexus_neural.engine.storage.prepared_data import (
     PREPARED_DATA,
@@ -52,6 +54,7 @@ async def start_training(cluster: LiveCluster, request: TrainRequest) -> Trainin
             check_mixing(cluster, prepared.config.aggregation_method, prepared.networks.values())
             notes = await connect_for_training(cluster)
             cluster.state.refuse_ended()
+            prepared = _with_newest(cluster, prepared)
             training = await _recorded(cluster, request, prepared)
             run = _install(cluster, training, prepared)
     cluster.context.spawn(run.run)
@@ -84,8 +87,13 @@ async def _recorded(cluster: LiveCluster, request: TrainRequest, prepared: Prepa
         started_at=context.timestamp(),
         request=stored_request(request),
         data=data,
-        advance=Advance(scrutiny=Scrutiny(clients=prepared.clients_of_workers())),
+        advance=Advance(
+            scrutiny=Scrutiny(clients=prepared.clients_of_workers()),
+            continuation=Continuation(dealt=tuple(prepared.shards.rows)),
+            privacy=prepared.spent,
+        ),
         division=division_of(prepared.shards) if prepared.config.federated else None,
+        starts={key: network.without_state() for key, network in prepared.networks.items()},
     )
     # Only the latest training can be resumed, so only its rows are kept.
     old = {former.data.sha256} if former is not None and former.data is not None else set()
@@ -114,11 +122,16 @@ def _refuse_second(cluster: LiveCluster) -> None:
     )
 
 
+def _with_newest(cluster: LiveCluster, prepared: Preparation) -> Preparation:
+    """What was prepared, from the version in force: connecting may have committed one."""
+    if cluster.committed is None:
+        return prepared
+    newest = cluster.committed.newest
+    networks = {key: newest(network) for key, network in prepared.networks.items()}
+    return replace(prepared, networks=networks)
+
+
 def _install(cluster: LiveCluster, training: Training, prepared: Preparation) -> TrainingRun:
-    if cluster.committed is not None:  # connecting may have committed a version
-        newest = cluster.committed.newest
-        networks = {key: newest(network) for key, network in prepared.networks.items()}
-        prepared = replace(prepared, networks=networks)
     run = TrainingRun(cluster, training, prepared)
     new = sum(network.version == 0 for network in prepared.networks.values())
     cluster.state.add_training(training, new_networks=new)
@@ -155,5 +168,6 @@ def _report(
         guarantees=guarantees(cluster),
         poll_after_ms=FIRST_POLL_MS,
         started_at=training.started_at,
+        privacy=training.privacy(full=True),
         warnings=warnings,
     )

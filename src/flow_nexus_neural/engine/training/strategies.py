@@ -37,6 +37,16 @@ class ClientHistory:
     _last: dict[str, int] = field(default_factory=dict)
     _times: Counter[str] = field(default_factory=Counter)
 
+    @classmethod
+    def of(cls, known: Mapping[str, tuple[int, int]]) -> "ClientHistory":
+        """From what `known` gave."""
+        last = {slot: number for slot, (number, _) in known.items()}
+        return cls(last, Counter({slot: times for slot, (_, times) in known.items()}))
+
+    def known(self) -> dict[str, tuple[int, int]]:
+        """Of each client that was asked, the last round and how often."""
+        return {slot: (number, self._times[slot]) for slot, number in self._last.items()}
+
     def client(self, slot: str, group: str) -> Client:
         """A slot as a candidate of the next round."""
         return Client(slot, group, self._last.get(slot), self._times[slot])

@@ -11,15 +11,23 @@ from flow_nexus_neural.engine.reports import DatasetInfo
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.state.version import CommittedVersion
-from flow_nexus_neural.engine.storage.cluster_rows import training_row
+from flow_nexus_neural.engine.storage.cluster_rows import history_row, training_row
+from flow_nexus_neural.engine.storage.ledger_writer import LateRow
+from flow_nexus_neural.engine.storage.rows import HistoryRow
 from flow_nexus_neural.engine.versions.commit import (
+    bundle_entry,
     install,
     plain_bundle,
     recent_files,
     store_blobs,
     version_entry,
 )
-from flow_nexus_neural.engine.versions.final import changed_networks, measured, result_of
+from flow_nexus_neural.engine.versions.final import (
+    changed_networks,
+    measured,
+    result_of,
+    store_roles,
+)
 from flow_nexus_neural.engine.versions.judge import Judge
 
 RULE = "feedback"
@@ -75,6 +83,7 @@ async def admit(
     )
     plain = plain_bundle(stored, version, judge.rule, robust=last.bundle.robust)
     bundle, found = await judge.finish(stored, plain)
+    bundle, of_roles = await store_roles(cluster, last.schema, bundle)
     made = replace(
         last,
         version=version,
@@ -94,9 +103,19 @@ async def admit(
         {**version_entry(cluster, stored[key], version, RULE), **told} for key in sorted(changed)
     ]
     training.note_result(result_of(made, served_round))
-    row = training_row(cluster.cluster_id, training)
-    await install(cluster, made, entries, [row], blobs)
+    if made.bundle.roles.networks:
+        entries.append(bundle_entry(made))
+    points = history_rows(cluster, training)
+    rows: list[LateRow] = [training_row(cluster.cluster_id, training), *points]
+    await install(cluster, made, entries, rows, [*blobs, *of_roles])
     cluster.changed()
+
+
+def history_rows(cluster: LiveCluster, training: Training) -> list[HistoryRow]:
+    """The rounds of a training that committed none of them."""
+    return [
+        history_row(cluster.cluster_id, training.training_id, point) for point in training.history
+    ]
 
 
 def _in_force(cluster: LiveCluster) -> CommittedVersion:

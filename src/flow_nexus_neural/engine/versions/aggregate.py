@@ -63,7 +63,8 @@ def aggregate(base: ModelState, updates: Sequence[Update], policy: AggregationPo
     made = {name: array for name, array in vectors.items() if name not in base.arrays}
     if made:
         state = replace(state, server=ServerState(policy.name, made))
-    step = averaged_step([u.opt_step for u in used], [u.rows for u in used])
+    averaged = averaged_step([u.opt_step for u in used], [u.rows for u in used])
+    step = base.opt_step if combined.keeps_moments else averaged
     weights = combined.weights
     return Aggregated(
         state=replace(state, opt_step=step),

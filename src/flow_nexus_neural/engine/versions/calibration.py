@@ -35,6 +35,7 @@ def calibrated_bundle(
     slots: Mapping[str, str],
     logits: Mapping[str, Mapping[str, Logits]],
     parts: Mapping[str, Rows],
+    stacked: Mapping[str, Logits] | None = None,
 ) -> Bundle:
     """Add ensemble weights, calibration, prediction sets and intervals to a bundle.
 
@@ -47,6 +48,7 @@ def calibrated_bundle(
         slots: Network group of every slot, in slot order.
         logits: Outputs per network group and part; `meta` and `calib` are missing for small data.
         parts: The rows of the parts.
+        stacked: Outputs of stacking networks by part; None where `ensemble` goes without them.
     """
     weights, source = _weights(bundle, schema, slots, logits, parts["meta"])
     weighted = replace(
@@ -56,7 +58,10 @@ def calibrated_bundle(
     if part is None:
         return weighted
     rows, outputs = parts[part], {key: of_parts[part] for key, of_parts in logits.items()}
-    made = {mode: serve_groups(weighted, schema, mode, outputs, slots) for mode in AGGREGATIONS}
+    made = {
+        mode: serve_groups(weighted, schema, mode, outputs, slots, (stacked or {}).get(part))
+        for mode in AGGREGATIONS
+    }
     scores = conformal_scores(schema, made, rows)
     scored = replace(weighted, conformal=scores, conformal_part=part if scores else None)
     if part != "calib":

@@ -1,14 +1,15 @@
 """What a round made, before it is measured and committed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
 from flow_nexus_neural.coordination.proof_record import ProvedExchange
 from flow_nexus_neural.engine.reports import HistoryPoint
+from flow_nexus_neural.engine.state.advance import Advance
+from flow_nexus_neural.engine.state.continuation import Continuation
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
-from flow_nexus_neural.engine.state.training_record import Advance
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.state.version import model_digest
 
@@ -26,6 +27,9 @@ class Candidate:
         began_s: Start of the round.
         bytes_before: Communication counted before the round.
         proofs: Of the updates, under proof-of-learning; those of failed tries of the round come first.
+        continuation: What the next round rests on besides this one's version; `best` is that of the rounds
+            before.
+        files: (sha, bytes, kind) of the durable files that it names.
     """
 
     number: int
@@ -39,6 +43,8 @@ class Candidate:
     began_s: float
     bytes_before: int
     proofs: Sequence[ProvedExchange] = ()
+    continuation: Continuation = field(default_factory=Continuation)
+    files: Sequence[tuple[str, int, str]] = ()
 
     def advanced(
         self, advance: Advance, point: HistoryPoint, networks: Mapping[str, NetworkGroup]
@@ -54,4 +60,5 @@ class Candidate:
         steps = sum(update.steps for update in self.updates)
         advance = advance.after(point, steps, digest)
         advance = advance.with_scrutiny(self.evidence, self.excluded.keys())
-        return advance.with_proofs(self.proofs, committed=True)
+        advance = advance.with_proofs(self.proofs, committed=True)
+        return advance.going_on_from(self.continuation)

@@ -16,6 +16,7 @@ from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.raft.gate import agree, settle
 from flow_nexus_neural.engine.reports import DatasetInfo, HistoryPoint
+from flow_nexus_neural.engine.state.advance import Advance
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion
@@ -27,6 +28,7 @@ from flow_nexus_neural.engine.versions.candidate import Candidate
 from flow_nexus_neural.engine.versions.judge import Judge, Verdict
 from flow_nexus_neural.engine.versions.kept import kept_rows, with_line
 from flow_nexus_neural.engine.versions.loading import catch_up, load_everywhere
+from flow_nexus_neural.engine.versions.needless_files import needless_files
 from flow_nexus_neural.kernels.decision import DecisionRule
 
 Blobs = list[tuple[str, int, str]]
@@ -88,7 +90,9 @@ async def commit_round(
     await agree(cluster, version, networks, entries)
     # Shielded: a stopped training must not leave rows in the database and the old version in memory.
     with anyio.CancelScope(shield=True):
-        await put_in_force(cluster, committed, entries, rows, blobs)
+        await put_in_force(
+            cluster, committed, entries, rows, [*blobs, *candidate.files], advance=advance
+        )
         training.commit_round(advance, point, cluster.clock() - candidate.began_s)
         cluster.changed()
     return dict(networks)
@@ -128,10 +132,13 @@ async def put_in_force(
     entries: Sequence[Mapping[str, JsonValue]],
     rows: Sequence[LateRow],
     blobs: Blobs,
+    *,
+    advance: Advance | None = None,
 ) -> None:
     """Make a version durable, load it into the serving nodes, and switch predictions to it.
 
-    Not interrupted by cancellation. Slots that join while it runs serve this version too.
+    Not interrupted by cancellation. Slots that join while it runs serve this version too. With `advance` the
+    version is the result of a round of the running training.
 
     Raises:
         StoreUnavailable: If it could not be stored; then nothing has changed.
@@ -144,52 +151,69 @@ async def put_in_force(
         return cluster_row(state, state.with_current_members(committed))
 
     with anyio.CancelScope(shield=True):
-        former = cluster.committed
-        dropped = sorted(former.blobs - committed.blobs) if former else []
+        dropped = needless_files(cluster, committed, advance)
         # Durable first: a version that has answered a prediction must survive a crash.
         more = kept_rows(cluster, committed)
         await cluster.ledger.record(entries, [row, *rows], blobs=blobs, dropped=dropped, more=more)
         installing = state.begin_install(committed)
         # Then the nodes, into the serving copy that is not in use: predictions go on with the former version.
         try:
-            networks = list(installing.networks.values())
+            roles = installing.bundle.roles.networks
+            networks = [*installing.networks.values(), *roles.values()]
             await load_everywhere(cluster, networks, installing.bundle.parity)
         finally:
             # Also after a failure: the version is durable, so it is the current one whichever nodes hold it.
             state.finish_install()
             settle(cluster)
         # After the switch: slots that joined during the loading were not among those loaded above.
-        await catch_up(cluster, installing.members.keys())
+        await catch_up(cluster, installing.members.keys() | roles.keys())
         await cluster.context.delete_files(dropped)  # last, when no row names these files any more
 
 
-async def commit_bundle(cluster: LiveCluster, finished: CommittedVersion) -> None:
-    """Commit a version that differs from the present one only in ensemble weights and calibration.
+async def commit_bundle(
+    cluster: LiveCluster, finished: CommittedVersion, blobs: Blobs | None = None
+) -> None:
+    """Commit a version that differs from the present one only in how answers are combined and judged.
 
-    The nodes hold its weights already.
+    The workers hold its weights already; nodes of other roles get theirs, which no version in force uses.
+
+    Args:
+        cluster: Has the present version.
+        finished: The version with its complete bundle.
+        blobs: Files of the bundle's own networks.
 
     Raises:
         ConsensusUnavailable: No majority of voters has it; the former bundle stays.
         StoreUnavailable: If it could not be made durable; the former bundle stays.
     """
     state = cluster.state
-    fields: dict[str, JsonValue] = {
-        "kind": "bundle",
-        "model_version": finished.version,
-        "bundle_sha": finished.sha,
-        "digests": dict(finished.bundle.digests),
-    }
+    fields = bundle_entry(finished)
     await agree(cluster, finished.version, finished.networks, [fields])
-    version = with_line(cluster, finished, [])
+    version, roles = with_line(cluster, finished, []), finished.bundle.roles.networks
     with anyio.CancelScope(shield=True):
         await cluster.ledger.record(
             [fields],
             [lambda: cluster_row(state, state.with_current_members(version))],
+            blobs=blobs or [],
             more=kept_rows(cluster, version),
         )
+        await load_everywhere(cluster, list(roles.values()), finished.bundle.parity)
         state.commit(version)
+        await catch_up(cluster, version.members.keys() | roles.keys())
     settle(cluster)
     cluster.changed()
+
+
+def bundle_entry(finished: CommittedVersion) -> dict[str, JsonValue]:
+    """What the ledger says of a complete bundle: what answers are combined and judged with."""
+    roles = finished.bundle.roles.networks
+    return {
+        "kind": "bundle",
+        "model_version": finished.version,
+        "bundle_sha": finished.sha,
+        "digests": dict(finished.bundle.digests),
+        **({"roles": {slot: one.digest for slot, one in roles.items()}} if roles else {}),
+    }
 
 
 async def store_blobs(
@@ -318,7 +342,8 @@ def _round_entry(
             "slot": update.slot,
             "incarnation": cluster.slots[update.slot].incarnation,
             "rows": update.rows,
-            "update_digest": update.digest,
+            # Of a private one it would tell whoever guesses the rows whether the guess is right.
+            "update_digest": None if training.config.privacy else update.digest,
         }
         for update in candidate.updates
         if update.slot in network.slots

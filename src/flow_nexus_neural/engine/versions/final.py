@@ -5,15 +5,17 @@ from dataclasses import replace
 
 from pydantic import JsonValue
 
+from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.reports import DatasetShort
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.training_record import Result, Training
-from flow_nexus_neural.engine.state.version import CommittedVersion, model_digest
+from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion, model_digest
 from flow_nexus_neural.engine.storage.cluster_rows import training_row
 from flow_nexus_neural.engine.storage.version_rows import load_network, stored_network
 from flow_nexus_neural.engine.versions.commit import (
     Blobs,
+    bundle_entry,
     commit_bundle,
     install,
     plain_bundle,
@@ -23,6 +25,7 @@ from flow_nexus_neural.engine.versions.commit import (
 )
 from flow_nexus_neural.engine.versions.judge import Judge, Verdict
 from flow_nexus_neural.errors import NeuralError
+from flow_nexus_neural.kernels.decision import DecisionRule
 
 REFIT = "refit"
 """Of the ledger entry of a version that was trained on every row."""
@@ -57,9 +60,12 @@ async def commit_final(
     if best is not None:
         served_round = training.advance.best_round or served_round
     if best is None or not changed_networks(last, best):
-        bundle, found = await judge.finish(last.networks, last.bundle)
+        # Also where a former server had completed it: what is fitted is fitted to the plain answers.
+        plain = plain_bundle(last.networks, last.version, judge.rule, robust=last.bundle.robust)
+        bundle, found = await judge.finish(last.networks, plain)
+        bundle, blobs = await store_roles(cluster, last.schema, bundle)
         final = measured(replace(last, bundle=bundle), found)
-        await commit_bundle(cluster, cluster.state.with_current_members(final))
+        await commit_bundle(cluster, cluster.state.with_current_members(final), blobs)
     else:
         final = await _restore(cluster, training, judge, (last, best))
     training.note_result(result_of(final, served_round))
@@ -174,6 +180,8 @@ async def _restore(
     )
     plain = plain_bundle(stored, last.version + 1, judge.rule, robust=last.bundle.robust)
     bundle, found = await judge.finish(stored, plain)
+    bundle, of_roles = await store_roles(cluster, last.schema, bundle)
+    blobs = [*blobs, *of_roles]
     restored = measured(
         replace(
             last,
@@ -187,6 +195,21 @@ async def _restore(
     )
     await _install(cluster, training, restored, blobs, (changed, RULE))
     return restored
+
+
+async def store_roles(
+    cluster: LiveCluster, schema: DataSchema, bundle: Bundle
+) -> tuple[Bundle, Blobs]:
+    """Write the networks of a bundle's roles; return the bundle that names their files, and the files.
+
+    Raises:
+        StoreUnavailable: If they cannot be written.
+    """
+    networks = bundle.roles.networks
+    stored, blobs = await store_blobs(
+        cluster, schema, networks, frozenset(networks), DecisionRule()
+    )
+    return replace(bundle, roles=replace(bundle.roles, networks=stored)), blobs
 
 
 async def _install(
@@ -205,6 +228,8 @@ async def _install(
         }
         for key in sorted(changed)
     ]
+    if restored.bundle.roles.networks:
+        entries.append(bundle_entry(restored))
     await install(cluster, restored, entries, [training_row(cluster.cluster_id, training)], blobs)
 
 

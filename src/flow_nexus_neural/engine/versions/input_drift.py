@@ -55,7 +55,7 @@ def _compared(cluster: LiveCluster, recent: Sequence[RecordedOutcome]) -> InputD
         return InputDrift(version, recorded, len(recent), why=why)
     rows = training_rows(cluster, committed.schema)
     if rows is None or not len(rows):
-        why = "the training rows are not kept any more"
+        why = "the training rows are not kept, or private"
         return InputDrift(version, recorded, len(recent), why=why)
     some = np.linspace(0, len(rows) - 1, min(len(rows), REFERENCE_ROWS)).astype(np.int64)
     reference = Reference.of(_flat(rows.x[some]))
@@ -66,9 +66,12 @@ def _compared(cluster: LiveCluster, recent: Sequence[RecordedOutcome]) -> InputD
 
 
 def training_rows(cluster: LiveCluster, schema: DataSchema) -> Rows | None:
-    """Rows of this schema that the latest training was given; None where they are not kept. Blocking."""
+    """Rows of this schema that the latest training was given; None where they are not kept. Blocking.
+
+    Those of a private training are not used again without its noise.
+    """
     latest = cluster.state.latest_training
-    if latest is None or latest.data is None:
+    if latest is None or latest.data is None or latest.config.privacy is not None:
         return None
     try:
         prepared = read_prepared(cluster.context.checkpoints, latest.data)

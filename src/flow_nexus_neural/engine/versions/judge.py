@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from flow_nexus_neural.engine.versions.evaluation import (
     report,
     score,
 )
+from flow_nexus_neural.engine.versions.members import Members, RoleTeacher, RoleWork
+from flow_nexus_neural.engine.versions.role_report import roles_report
 from flow_nexus_neural.engine.versions.served import Logits, Served, serve_groups
 from flow_nexus_neural.engine.versions.sureness import sureness
 from flow_nexus_neural.errors import RoundFailed
@@ -52,11 +55,13 @@ class Judge:
 
     Attributes:
         rule: By which they decide.
+        roles: Trains nodes of other roles on what a final model answers; None for a model without.
     """
 
     evaluator: Evaluator
     data: PreparedData
     rule: DecisionRule
+    roles: RoleTeacher | None = None
 
     @property
     def schema(self) -> DataSchema:
@@ -128,7 +133,8 @@ class Judge:
         validation = Score(None, None)
         if len(self.data.parts["select"]):
             validation = self._on_select(networks, bundle, logits)
-        return self._on_test(networks, bundle, logits, (DEFAULT_AGGREGATION,), validation)
+        work = RoleWork(bundle)
+        return self._on_test(networks, work, logits, (DEFAULT_AGGREGATION,), validation)
 
     def _on_select(
         self,
@@ -150,55 +156,57 @@ class Judge:
             RoundFailed: If its outputs are not finite.
             NoWorkers: If no node is left to compute them.
         """
-        fitted = "calib" if len(self.data.parts["calib"]) else "select"
-        logits = await self._infer(networks, ("meta", fitted, "test"))
-        return await self.evaluator.cluster.context.offload(
-            self._finished, networks, bundle, logits
-        )
+        parts, offload = self.data.parts, self.evaluator.cluster.context.offload
+        fitted_on = "calib" if len(parts["calib"]) else "select"
+        logits = await self._infer(networks, ("meta", "verify", fitted_on, "test"))
+        slots = slot_networks(networks)
+        fitted = await offload(calibrated_bundle, bundle, self.schema, slots, logits, parts)
+        work = RoleWork(fitted)
+        if self.roles is not None:
+            infer = partial(self._infer, networks)
+            members = Members(self.schema, parts, slots, bundle, fitted, logits, infer)
+            work = await self.roles.learn(members)
+        return work.bundle, await offload(self._finished, networks, work, logits)
 
     def _finished(
         self,
         networks: Mapping[str, NetworkGroup],
-        bundle: Bundle,
+        work: RoleWork,
         logits: Mapping[str, Mapping[str, Logits]],
-    ) -> tuple[Bundle, Verdict]:
-        slots = slot_networks(networks)
-        finished = calibrated_bundle(bundle, self.schema, slots, logits, self.data.parts)
+    ) -> Verdict:
         nothing = Score(None, None)
-        measured = self._on_test(
-            networks, finished, logits, tuple(AGGREGATIONS), nothing, compared=True
-        )
-        return finished, measured
+        return self._on_test(networks, work, logits, tuple(AGGREGATIONS), nothing, compared=True)
 
     def _on_test(
         self,
         networks: Mapping[str, NetworkGroup],
-        bundle: Bundle,
+        work: RoleWork,
         logits: Mapping[str, Mapping[str, Logits]],
         modes: Sequence[Aggregation],
         validation: Score,
         *,
         compared: bool = False,
     ) -> Verdict:
-        test = self.data.parts["test"]
-        made = {mode: self._served(networks, bundle, logits, "test", mode) for mode in modes}
+        test, stacked = self.data.parts["test"], work.served_stack("test")
+        made = {
+            mode: self._served(networks, work.bundle, logits, "test", mode, stacked)
+            for mode in modes
+        }
         measured = {mode: measure(self.schema, own.final, test) for mode, own in made.items()}
         served = measured[DEFAULT_AGGREGATION]
-        return Verdict(
-            validation=validation,
-            test=score(served),
-            evaluation=report(
-                self.schema,
-                measured,
-                sureness={
-                    mode: sureness(bundle, self.schema, mode, own, test)
-                    for mode, own in made.items()
-                },
-                description=self.data.description,
-                rule=bundle.rule,
-                compared=compare(self.schema, served, self.data.parts) if compared else None,
-            ),
+        evaluation = report(
+            self.schema,
+            measured,
+            sureness={
+                mode: sureness(work.bundle, self.schema, mode, own, test)
+                for mode, own in made.items()
+            },
+            description=self.data.description,
+            rule=work.bundle.rule,
+            compared=compare(self.schema, served, self.data.parts) if compared else None,
         )
+        roles = {"roles": roles_report(work.bundle.roles)}
+        return Verdict(validation, score(served), evaluation.model_copy(update=roles))
 
     def _served(
         self,
@@ -207,10 +215,12 @@ class Judge:
         logits: Mapping[str, Mapping[str, Logits]],
         part: str,
         mode: Aggregation,
+        stacked: Logits | None = None,
     ) -> Served:
         """The predictions of the rows of a part."""
         of_part = {key: outputs[part] for key, outputs in logits.items()}
-        return serve_groups(bundle, self.schema, mode, of_part, slot_networks(networks))
+        slots = slot_networks(networks)
+        return serve_groups(bundle, self.schema, mode, of_part, slots, stacked)
 
     async def _infer(
         self, networks: Mapping[str, NetworkGroup], parts: Sequence[str]

@@ -13,6 +13,7 @@ from flow_nexus_neural.engine.calls.deadlines import BUILD, LOAD
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
+from flow_nexus_neural.engine.state.roles import ROLE_OF, Purpose
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.errors import NodeError, SyncMismatch
@@ -65,7 +66,7 @@ async def load(
 async def load_everywhere(
     cluster: LiveCluster, networks: Sequence[NetworkGroup], parity: int
 ) -> None:
-    """Load committed networks into all healthy workers that serve them.
+    """Load committed networks into all healthy nodes that hold them.
 
     A node that fails here does not hold the version and is not asked for its predictions; the failure is
     recorded in its slot.
@@ -82,7 +83,7 @@ async def load_everywhere(
         region = await share_weights(cluster.context, network, "serve")
         try:
             async with anyio.create_task_group() as group:
-                for slot in cluster.slots.healthy("worker"):
+                for slot in cluster.slots.healthy():
                     if slot.name in network.slots:
                         group.start_soon(load_one, slot, network, region)
         finally:
@@ -96,7 +97,7 @@ async def synchronise(cluster: LiveCluster, slot: Slot) -> bool:
         NodeError: If the node failed or reports other weights than the committed ones.
     """
     committed = cluster.committed
-    network = committed.network_of(slot.name) if committed else None
+    network = committed.loaded_into(slot.name) if committed else None
     if committed is None or network is None or network.state is None:
         return False
     region = await share_weights(cluster.context, network, "sync")
@@ -128,11 +129,10 @@ def same_network(cluster: LiveCluster, one: Slot, other: Slot, group: NetworkGro
 
 async def catch_up(cluster: LiveCluster, known: Collection[str]) -> None:
     """Load the current bundle into slots that joined while it was being loaded into the `known` ones."""
-    serving = serving_slots(cluster)
     late = [
         slot
-        for slot in expected_slots(cluster)
-        if slot.healthy and slot.name not in known and slot not in serving
+        for slot in cluster.slots.healthy()
+        if slot.name not in known and not holds_version(cluster, slot)
     ]
 
     async def bring(slot: Slot) -> None:
@@ -144,6 +144,27 @@ async def catch_up(cluster: LiveCluster, known: Collection[str]) -> None:
     async with anyio.create_task_group() as group:
         for slot in late:
             group.start_soon(bring, slot)
+
+
+def holds_version(
+    cluster: LiveCluster, slot: Slot, committed: CommittedVersion | None = None
+) -> bool:
+    """Whether a slot has all that a version (by default the current one) wants to be loaded into it."""
+    committed = committed or cluster.committed
+    network = committed.loaded_into(slot.name) if committed else None
+    if committed is None or network is None:
+        return True
+    return slot.served.get(serving_name(committed.bundle.parity)) == network.digest
+
+
+def role_slots(cluster: LiveCluster, committed: CommittedVersion, purpose: Purpose) -> list[Slot]:
+    """Healthy slots that hold a version's network of this purpose, in slot order."""
+    trained = committed.bundle.roles.for_purpose(purpose)
+    return [
+        slot
+        for slot in cluster.slots.healthy(ROLE_OF[purpose])
+        if slot.name in trained and holds_version(cluster, slot, committed)
+    ]
 
 
 def serving_slots(cluster: LiveCluster, committed: CommittedVersion | None = None) -> list[Slot]:

@@ -15,6 +15,7 @@ from flow_nexus_neural.engine.state.version import Bundle
 from flow_nexus_neural.kernels.class_weight import without_class_weight
 from flow_nexus_neural.kernels.ensemble import Fused, TargetScale, calibrate, fuse
 from flow_nexus_neural.kernels.robust_fusion import UNDECIDED
+from flow_nexus_neural.kernels.stacked_fusion import with_stacked
 from flow_nexus_neural.vocabulary import Aggregation
 
 Logits = NDArray[np.float32]
@@ -67,6 +68,7 @@ def serve(  # noqa: PLR0913 - what answered, beside what was asked
     *,
     expected_weight: float | None = None,
     n_expected: int | None = None,
+    stacked: NDArray[np.floating] | None = None,
 ) -> Served:
     """Combine the outputs of slots as a prediction does.
 
@@ -78,22 +80,33 @@ def serve(  # noqa: PLR0913 - what answered, beside what was asked
         weights: [K] their weights.
         expected_weight: Sum of the weights of all slots that were asked; None if all answered.
         n_expected: How many that were; None if all answered.
+        stacked: [R, O] outputs of the bundle's stacking networks, which `ensemble` serves; None without any.
 
     Raises:
         QuorumLost: If no slot with weight answered; of a robust bundle, if 2 f or fewer of n >= 3 f + 1 did.
     """
+    scale = target_scale(schema, bundle.residual_median)
+    f = liars_tolerated(len(logits) if n_expected is None else n_expected) if bundle.robust else 0
     raw = fuse(
         aggregation,
         without_class_weight(logits, bundle.rule.class_weight),
         weights,
         schema.task,
         expected_weight=expected_weight,
-        scale=target_scale(schema, bundle.residual_median),
+        scale=scale,
         rule=bundle.rule,
-        f=liars_tolerated(len(logits) if n_expected is None else n_expected)
-        if bundle.robust
-        else 0,
+        f=f,
     )
+    if stacked is not None and aggregation == "ensemble":
+        raw = with_stacked(
+            raw,
+            stacked,
+            weights,
+            expected_weight=expected_weight,
+            scale=scale,
+            rule=bundle.rule,
+            f=f,
+        )
     if aggregation == "majority" and raw.probabilities is not None:
         mean = serve(
             bundle,
@@ -118,6 +131,7 @@ def serve_groups(
     aggregation: Aggregation,
     logits: Mapping[str, Logits],
     slot_networks: Mapping[str, str],
+    stacked: NDArray[np.floating] | None = None,
 ) -> Served:
     """Combine the predictions of all serving slots, for rows that were inferred once per network group.
 
@@ -127,14 +141,15 @@ def serve_groups(
         aggregation: How answers are combined.
         logits: [R, O] by network group.
         slot_networks: Network group of every slot, in slot order.
+        stacked: As passed to `serve`.
     """
-    if len(logits) == 1:
+    if len(logits) == 1 and stacked is None:
         # Slots of one group hold equal weights, so the combination is equal to the output of any of them.
         only = next(iter(logits.values()))
         return serve(bundle, schema, aggregation, np.asarray(only, dtype=np.float64)[None], [1.0])
     outputs = np.stack([np.asarray(logits[key], np.float64) for key in slot_networks.values()])
     weights = [bundle.slot_weights[slot] for slot in slot_networks]
-    return serve(bundle, schema, aggregation, outputs, weights)
+    return serve(bundle, schema, aggregation, outputs, weights, stacked=stacked)
 
 
 def target_scale(schema: DataSchema, tolerance: float | None = None) -> TargetScale | None:

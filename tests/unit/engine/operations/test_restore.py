@@ -1,9 +1,9 @@
-"""Clusters come back as they were stored, what ran is told to be interrupted, and a bad one costs one."""
+"""Clusters come back as they were stored, what ran can go on, and a bad one costs one."""
 
 import os
 import shutil
 import sqlite3
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,18 @@ def altered(tmp_path, statement, *values):
 
 def stored_files(tmp_path):
     return {path.name for path in (tmp_path / "blobs").rglob("*") if path.is_file()}
+
+
+@asynccontextmanager
+async def unresumable(tmp_path):
+    """A training in its second round, stored as a version did that kept no start of it."""
+    faults = FaultPlan().slow("worker-0", "train", delay_s=3600, nth=2)
+    async with running(tmp_path, 1, faults=faults) as w:
+        await w.engine.train(w.train_request(epochs=5))
+        w.cluster.state.latest_training.starts = {}
+        while w.committed is None:
+            await w.cluster.changes.wait_beyond(w.cluster.changes.count)
+        yield w
 
 
 def left_over(w):
@@ -103,12 +115,26 @@ async def test_the_ledger_goes_on_where_it_ended(tmp_path):
         assert found.ledger_head.versions == {"c0": 2}
 
 
-async def test_a_training_that_ran_is_interrupted_durably_at_its_last_round(tmp_path):
+async def test_a_training_that_ran_is_read_with_all_that_it_goes_on_from(tmp_path):
     faults = FaultPlan().slow("worker-0", "train", delay_s=3600, nth=2)
     async with running(tmp_path, 1, faults=faults) as w:
         await w.engine.train(w.train_request(epochs=5))
         while w.committed is None:
             await w.cluster.changes.wait_beyond(w.cluster.changes.count)
+        (found,) = (await read_back(w)).clusters
+        (training,) = found.trainings
+        assert (training.status, training.ended_at) == ("running", None)
+        lived = w.cluster.state.latest_training
+        assert training.can_resume
+        assert training.advance == lived.advance
+        assert training.advance.continuation.dealt == ("worker-0",)
+        assert training.starts == lived.starts
+        assert found.last_topology == w.cluster.state.topology
+        assert files_in_use([found]) >= training.files
+
+
+async def test_a_training_of_an_older_version_is_interrupted_durably_at_its_last_round(tmp_path):
+    async with unresumable(tmp_path) as w:
         (found,) = (await read_back(w)).clusters
         (training,) = found.trainings
         assert (training.status, training.advance.rounds_done) == ("stopped", 1)
@@ -138,9 +164,7 @@ async def test_a_training_that_had_ended_stays_as_it_was(tmp_path):
 
 
 async def test_an_interruption_that_cannot_be_recorded_is_an_error_and_not_a_lie(tmp_path):
-    faults = FaultPlan().slow("worker-0", "train", delay_s=3600)
-    async with running(tmp_path, 1, faults=faults) as w:
-        await w.engine.train(w.train_request())
+    async with unresumable(tmp_path) as w:
         with w.disk.failing(JOURNAL, disk_is_full()), pytest.raises(StoreUnavailable):
             await read_back(w)
 

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 
 from flow_nexus_neural.data.file_labels import FileLabels
+from flow_nexus_neural.engine.prediction.answer import Answer
 from flow_nexus_neural.engine.prediction.file_output import (
     Tally,
     output_cells,
     output_columns,
     report_of_all,
 )
-from flow_nexus_neural.engine.prediction.reply import Answer, report, served
+from flow_nexus_neural.engine.prediction.reply import report, served
 from flow_nexus_neural.engine.prediction.weighting import Weighting
 from flow_nexus_neural.engine.requests import PredictRequest
 from tests.unit.engine.building import bundle, committed, network, slot

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from flow_nexus_neural.data.schema import Adapted
-from flow_nexus_neural.engine.prediction.reply import Answer, report
+from flow_nexus_neural.engine.prediction.answer import Answer
+from flow_nexus_neural.engine.prediction.reply import report
 from flow_nexus_neural.engine.prediction.weighting import Weighting
 from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.kernels.calibration import Calibrator

@@ -3,7 +3,7 @@
 import pytest
 
 from flow_nexus_neural.engine.reports import Division, ShardInfo
-from flow_nexus_neural.engine.state.training_record import Advance, Training
+from flow_nexus_neural.engine.state.training_record import Training
 from tests.unit.engine.building import point, training
 
 
@@ -56,33 +56,6 @@ def test_progress_estimates_from_measured_rounds_only():
 def test_the_seconds_of_a_round_count_until_its_version_answers():
     made = training(seconds=[1.0, 1.0], round_s=[1.5, 1.7, 1.6])
     assert made.progress().seconds_per_round == 1.6
-
-
-def test_the_best_round_is_the_first_with_the_lowest_validation_loss():
-    made = training()
-    for number, loss in enumerate((0.9, 0.4, None, 0.4, 0.6), 1):
-        made.advance = made.advance.after(point(number, val_loss=loss), 1, "d")
-    assert (made.advance.best_round, made.advance.best_loss) == (2, 0.4)
-    assert (made.advance.rounds_done, made.advance.val_loss) == (5, 0.6)
-
-
-def test_a_training_without_validation_rows_has_no_best_round():
-    after = Advance()
-    for number in (1, 2):
-        after = after.after(point(number, val_loss=None), 3, "d")
-    assert (after.best_round, after.best_loss, after.rounds_done) == (None, None, 2)
-
-
-def test_a_round_adds_its_steps_and_keeps_the_digest_of_the_start():
-    made = training()
-    made.begin_from("start")
-    before = made.advance
-    made.commit_round(before.after(point(1), 7, "end"), point(1), 2.5)
-    assert (made.advance.steps, made.advance.digest_before) == (7, "start")
-    assert (made.advance.digest_after, made.round_s) == ("end", [2.5])
-    assert (
-        before.steps == 0
-    )  # a value that is replaced, so that a failed commit leaves the former one
 
 
 def test_two_trainings_share_no_history():

@@ -64,7 +64,7 @@ async def test_a_step_gives_each_worker_the_sum_of_its_row(tmp_path, topology):
 async def test_any_number_of_steps_ends_in_the_state_buffers(tmp_path, steps):
     async with after_training(tmp_path, "star") as r:
         made, how = await copies(r), gossip(r)
-        how._steps["c0"] = steps
+        how.steps["c0"] = steps
         mixed = await how.combine(START, r.updates, ())
         wanted = np.linalg.matrix_power(weights("star"), steps) @ made
         for row, name in zip(wanted, NAMES, strict=True):
@@ -153,7 +153,7 @@ async def test_a_death_keeps_the_mean_of_the_others_as_it_was_before_the_step(
     faults = FaultPlan().kill("worker-1", "fold", nth=nth)
     async with after_training(tmp_path, "ring", faults=faults) as r:
         made, how = await copies(r), gossip(r, policy)
-        how._steps["c0"] = 3
+        how.steps["c0"] = 3
         mixed = await how.combine(START, r.updates, ())
         assert [*mixed.excluded] == ["worker-1"]
         assert how.left_out.reasons(()) == mixed.excluded

@@ -148,7 +148,7 @@ async def test_a_stop_ends_it_within_a_step_and_keeps_what_is_committed(tmp_path
         assert (training.advance.rounds_done, w.committed.version) == (1, 1)
 
 
-async def test_an_interruption_says_which_version_answers_now(tmp_path):
+async def test_an_interruption_ends_the_work_and_not_the_training(tmp_path):
     faults = FaultPlan().slow("worker-0", "train", nth=2, delay_s=3600)
     async with running(tmp_path, 1, faults=faults, ports=PORTS) as w:
         run = await begun(w, epochs=5)
@@ -156,9 +156,10 @@ async def test_an_interruption_says_which_version_answers_now(tmp_path):
         run.interrupt()
         await run.ended.wait()
         training = w.cluster.state.latest_training
-        assert training.status == "stopped"
-        assert "interrupted" in training.error
-        assert "version 1" in training.error
+        assert (training.status, training.error, training.ended_at) == ("running", None, None)
+        assert w.cluster.run is None
+        (row,) = (await w.engine.context.store.load()).trainings
+        assert (row.status, row.ended_at) == ("running", None)
 
 
 async def test_what_nobody_foresaw_ends_this_training_under_an_incident_and_nothing_else(

@@ -2,7 +2,7 @@
 
 from flow_nexus_neural.coordination.consensus.proof_of_learning import Cost
 from flow_nexus_neural.coordination.proof_record import ProvedExchange
-from flow_nexus_neural.engine.state.training_record import Advance
+from flow_nexus_neural.engine.state.advance import Advance
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.state.version import model_digest
 from flow_nexus_neural.engine.versions.candidate import Candidate

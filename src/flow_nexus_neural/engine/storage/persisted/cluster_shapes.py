@@ -68,6 +68,45 @@ class StoredNetwork(Stored):
     rows: dict[str, int] = {}
 
 
+class StoredLearnt(Stored):
+    """What the network of a node with a role learnt, or why nothing."""
+
+    purpose: str
+    rows: int | None = None
+    loss: float | None = None
+    digest: str | None = None
+    reason: str | None = None
+
+
+class StoredGate(Stored):
+    """Whether a role's network is used, and by which comparison."""
+
+    used: bool
+    reason: str | None = None
+    own: float | None = None
+    rival: float | None = None
+    standard_error: float | None = None
+    rows: int = 0
+
+
+class StoredLayout(Stored):
+    """The columns of stacking networks."""
+
+    columns: tuple[str, ...]
+    n_outputs: int
+    n_symbols: int
+
+
+class StoredRoles(Stored):
+    """What the networks of aggregators, validators and parameter servers learnt."""
+
+    networks: dict[str, StoredNetwork] = {}
+    learnt: dict[str, StoredLearnt] = {}
+    layout: StoredLayout | None = None
+    gates: dict[str, StoredGate] = {}
+    calibrators: dict[str, dict[str, JsonValue]] = {}
+
+
 class StoredConformal(Stored):
     """Ranked scores of the answers to calibration rows."""
 
@@ -90,6 +129,7 @@ class StoredBundle(Stored):
     threshold: float = 0.5
     class_weight: tuple[float, ...] = ()
     robust: bool = False
+    roles: StoredRoles | None = None
     conformal: dict[str, StoredConformal] = {}
     conformal_part: str | None = None
 

@@ -3,6 +3,30 @@
 from pydantic import JsonValue
 
 from flow_nexus_neural.engine.storage.persisted.base import Label, Stored, StoredPart
+from flow_nexus_neural.engine.storage.persisted.cluster_shapes import StoredNetwork
+
+
+class StoredPrivacySettings(Stored):
+    """The `privacy` of a training as it takes effect."""
+
+    mode: str
+    clip_norm: float
+    noise_multiplier: float
+    target_epsilon: float | None = None
+    delta: float
+    adaptive: bool = False
+    max_epsilon: float | None = None
+
+
+class StoredPrivacy(Stored):
+    """What a private training has spent; of every training, what identifies its data set."""
+
+    sums: dict[str, int] = {}
+    clip_norms: dict[str, float] = {}
+    epsilon: float = 0.0
+    epsilon_of_data: float = 0.0
+    data: tuple[str, ...] = ()
+    exhausted: bool = False
 
 
 class StoredConfig(Stored):
@@ -33,6 +57,7 @@ class StoredConfig(Stored):
     positive_class: Label | None = None
     patience: int = 0
     chosen: tuple[str, ...] = ()
+    privacy: StoredPrivacySettings | None = None
 
 
 class StoredData(Stored):
@@ -48,6 +73,8 @@ class StoredTraining(StoredPart):
     Attributes:
         request: As the client gave it, without inline data; None where an older format did not keep it.
         data: None where an older format did not keep the prepared rows.
+        starts: Network groups as they were before the first round; empty where an older version did not keep
+            them, and such a training does not go on after the end of its server.
     """
 
     part = "training"
@@ -55,6 +82,7 @@ class StoredTraining(StoredPart):
     config: StoredConfig
     request: dict[str, JsonValue] | None = None
     data: StoredData | None = None
+    starts: tuple[StoredNetwork, ...] = ()
 
 
 class StoredResult(Stored):
@@ -141,6 +169,27 @@ class StoredGossip(Stored):
     doubled: tuple[int, ...] = ()
 
 
+class StoredStateFiles(Stored):
+    """The files of a state of a network group."""
+
+    digest: str
+    blob: str
+    moments_blob: str | None = None
+    server_blob: str | None = None
+    opt_step: int = 0
+
+
+class StoredContinuation(Stored):
+    """What the next round of a training rests on besides the version in force."""
+
+    dealt: tuple[str, ...] = ()
+    asked: dict[str, tuple[int, int]] = {}
+    best: dict[str, StoredStateFiles] = {}
+    mixing_steps: dict[str, int] = {}
+    own_states: dict[str, str] = {}
+    controls: dict[str, str] = {}
+
+
 class StoredProgress(StoredPart):
     """How far a training is, and what it led to.
 
@@ -159,6 +208,7 @@ class StoredProgress(StoredPart):
     scrutiny: StoredScrutiny = StoredScrutiny()
     proofs: StoredProofs = StoredProofs()
     gossip: StoredGossip = StoredGossip()
+    privacy: StoredPrivacy = StoredPrivacy()
     digest_before: str | None = None
     digest_after: str | None = None
     result: StoredResult | None = None
@@ -168,6 +218,10 @@ class StoredProgress(StoredPart):
     phase: str = "rounds"
     later_planned: int = 0
     later_done: float = 0.0
+    continuation: StoredContinuation = StoredContinuation()
+    resumed: int = 0
+    resumed_after: int | None = None
+    resumed_in_vain: int = 0
 
 
 class StoredRound(StoredPart):

@@ -1,0 +1,1 @@
+"""What private training costs in privacy, and what it may cost: decisions only."""

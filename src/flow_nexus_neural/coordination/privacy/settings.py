@@ -1,0 +1,113 @@
+"""What a caller may ask of privacy, and what is wrong with what was asked."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from flow_nexus_neural.errors import InvalidArguments
+
+DEFAULT_DELTA = 1e-5
+DEFAULT_CLIP_NORM = 1.0
+LEAST_CLIENTS = 2
+EXAMPLE = '{"mode": "central_dp", "target_epsilon": 8, "clip_norm": 1.0}'
+
+Positive = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+
+
+class AskedPrivacy(BaseModel):
+    """The `privacy` of a training as it was asked for.
+
+    Attributes:
+        clip_norm: Largest L2 norm of a client's update, over all parameters together; with `adaptive` that of
+            the first round.
+        noise_multiplier: Standard deviation of the noise of the sum, in clipping norms.
+        target_epsilon: What the planned rounds may cost; gives the noise multiplier instead.
+        delta: Probability with which epsilon may not hold.
+        adaptive: Whether the clipping norm follows the median of the updates' norms.
+        max_epsilon: What all private trainings on this data set may cost together; None for no limit.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: Literal["central_dp"]
+    clip_norm: Positive = DEFAULT_CLIP_NORM
+    noise_multiplier: Annotated[float, Field(ge=1e-2, le=1e6, allow_inf_nan=False)] | None = None
+    target_epsilon: Positive | None = None
+    delta: Annotated[float, Field(gt=0, lt=1)] = DEFAULT_DELTA
+    adaptive: bool = False
+    max_epsilon: Positive | None = None
+
+    @model_validator(mode="after")
+    def _one_noise(self) -> "AskedPrivacy":
+        if (self.noise_multiplier is None) == (self.target_epsilon is None):
+            raise ValueError("give either noise_multiplier or target_epsilon")
+        return self
+
+
+class PrivacySettings(BaseModel):
+    """The `privacy` of a training as it takes effect; see `AskedPrivacy`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: Literal["central_dp"]
+    clip_norm: float
+    noise_multiplier: float
+    target_epsilon: float | None
+    delta: float
+    adaptive: bool
+    max_epsilon: float | None
+
+
+def read_privacy(given: Mapping[str, JsonValue]) -> AskedPrivacy:
+    """Read the argument `privacy`; names may be in camelCase too.
+
+    Raises:
+        InvalidArguments: With everything that is wrong with it.
+    """
+    try:
+        return AskedPrivacy.model_validate({_snake_case(name): v for name, v in given.items()})
+    except ValidationError as failure:
+        wrong = [_words(dict(one)) for one in failure.errors(include_url=False)]
+        fields = ", ".join(AskedPrivacy.model_fields)
+        raise InvalidArguments(
+            f"privacy: {'; '.join(wrong[:4])}",
+            hint=f"privacy has {fields}; for example {EXAMPLE}",
+        ) from None
+
+
+def check_clients(asked: AskedPrivacy, clients: int) -> None:
+    """Refuse a round in which nobody can hide, and a delta that says nothing.
+
+    Args:
+        asked: What was asked.
+        clients: Workers with rows.
+
+    Raises:
+        InvalidArguments: There is one client, or delta is not below one over their number.
+    """
+    if clients < LEAST_CLIENTS:
+        raise InvalidArguments(
+            f"privacy needs at least {LEAST_CLIENTS} workers with rows in each round, and there is {clients}:"
+            " the average of one is its update",
+            hint="deploy more workers with neural_node_deploy, or raise clients_per_round",
+        )
+    if asked.delta >= 1 / clients:
+        raise InvalidArguments(
+            f"privacy: delta={asked.delta:g} is not below 1/{clients}, one over the number of clients: it"
+            " would allow to publish one of them",
+            hint=f"leave delta out for {DEFAULT_DELTA:g}, or choose one far below {1 / clients:g}",
+        )
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+def _words(error: dict[str, Any]) -> str:
+    where = ".".join(map(str, error["loc"]))
+    said = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        return f"{where[:40]} is unknown"
+    return f"{where} {said[:1].lower()}{said[1:]}" if where else said

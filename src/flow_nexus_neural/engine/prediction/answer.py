@@ -1,0 +1,70 @@
+"""What a reply is made of: the version that answered, and what its nodes said."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow_nexus_neural.coordination.quorum import RobustQuorum, robust_quorum
+from flow_nexus_neural.data.schema import Adapted
+from flow_nexus_neural.engine.prediction.weighting import Weighting
+from flow_nexus_neural.engine.requests import PredictRequest
+from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.state.version import CommittedVersion
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Everything a reply is made of.
+
+    Attributes:
+        slots: Expected slots in slot order.
+        logits: [rows, n_outputs] of those that answered.
+        weighting: The weights of all expected slots.
+        cautions: What is to be said of the cluster, whatever was asked.
+        undecided: Why no later version can be committed now; None where one can.
+        stacked: [rows, n_outputs] mean outputs of the stacking networks; None where none answered.
+        role_excluded: Nodes of other roles that were wanted and did not answer, with reasons.
+    """
+
+    committed: CommittedVersion
+    request: PredictRequest
+    adapted: Adapted
+    slots: Sequence[Slot]
+    logits: Mapping[str, Floats]
+    latency_ms: Mapping[str, float]
+    excluded: Mapping[str, str]
+    weighting: Weighting
+    elapsed_ms: float
+    cautions: Sequence[str] = ()
+    undecided: str | None = None
+    stacked: Floats | None = None
+    role_excluded: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def stacks(self) -> bool:
+        """Whether stacking networks are to say what `ensemble` serves."""
+        wanted = self.request.aggregation == "ensemble"
+        decides = self.quorum is None or self.quorum.met
+        return wanted and decides and self.committed.bundle.roles.uses("stacker")
+
+    @property
+    def quorum(self) -> RobustQuorum | None:
+        """The answers that it takes to decide although nodes may lie; None for a bundle that trusts them."""
+        if not self.committed.bundle.robust:
+            return None
+        return robust_quorum(len(self.slots), len(self.logits))
+
+    @property
+    def answered(self) -> list[Slot]:
+        """Slots that answered, in slot order."""
+        return [slot for slot in self.slots if slot.name in self.logits]
+
+
+def digest_of(answer: Answer, slot: Slot) -> str | None:
+    """Digest of the weights with which a slot serves the version; None for one that does not."""
+    network = answer.committed.network_of(slot.name)
+    return network.digest if network else None

@@ -1,0 +1,56 @@
+"""Which role's network had a say in a reply, and why not where it had none."""
+
+from dataclasses import replace
+from typing import TypeVar
+
+from flow_nexus_neural.engine.prediction.answer import Answer
+from flow_nexus_neural.engine.reports.prediction import CombinedBy
+from flow_nexus_neural.engine.state.version import Bundle
+
+T = TypeVar("T")
+
+
+def combined_by(answer: Answer) -> CombinedBy | None:
+    """What combined the answers of an `ensemble`; None for another aggregation."""
+    if answer.request.aggregation != "ensemble":
+        return None
+    return "fallback" if answer.stacked is None else "net"
+
+
+def without_stacker(bundle: Bundle) -> Bundle:
+    """The bundle for an `ensemble` that goes without its stacking networks: it is `weighted` then.
+
+    What was fitted on the outputs of stacking networks says nothing of that.
+    """
+    if not bundle.roles.uses("stacker"):
+        return bundle
+    return replace(
+        bundle,
+        calibrators=_as_weighted(dict(bundle.calibrators)),
+        conformal=_as_weighted(dict(bundle.conformal)),
+    )
+
+
+def _as_weighted(by_mode: dict[str, T]) -> dict[str, T]:
+    by_mode.pop("ensemble", None)
+    return by_mode | ({"ensemble": by_mode["weighted"]} if "weighted" in by_mode else {})
+
+
+def of_ensemble(answer: Answer) -> list[str]:
+    """Why an `ensemble` is a weighted mean, with both numbers; nothing where it is not."""
+    if combined_by(answer) != "fallback":
+        return []
+    bundle = answer.committed.bundle
+    source = answer.weighting.source
+    weighting = "equal weights" if source == "equal" else f"weights from {source}"
+    told = f"a mean of logits with {weighting}"
+    gate = bundle.roles.gates.get("stacker")
+    if gate is None:
+        return [f"ensemble without a trained aggregator: {told}"]
+    if gate.used:
+        whose = "; ".join(f"{slot}: {why}" for slot, why in list(answer.role_excluded.items())[:4])
+        return [f"no aggregator answered ({whose or 'none was asked'}): ensemble is {told}"]
+    numbers = ""
+    if gate.own is not None and gate.rival is not None:
+        numbers = f", loss {gate.own:.4g} against {gate.rival:.4g} on {gate.rows} rows"
+    return [f"ensemble goes without the aggregators ({gate.reason}{numbers}): {told}"]

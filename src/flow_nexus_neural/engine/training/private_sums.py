@@ -1,0 +1,109 @@
+"""Noised sums of a private training: charged to its budget, durably, before anything of them exists."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
+from flow_nexus_neural.coordination.consensus.private_averaging import (
+    NEXT_CLIP_NORM,
+    PrivateAveraging,
+)
+from flow_nexus_neural.coordination.privacy.settings import PrivacySettings
+from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.state.network_groups import NetworkGroup
+from flow_nexus_neural.engine.state.training_record import Training
+from flow_nexus_neural.engine.state.update import Update
+from flow_nexus_neural.engine.storage.cluster_rows import training_row
+from flow_nexus_neural.engine.versions.aggregate import Aggregated, aggregate
+from flow_nexus_neural.errors import PrivacyBudgetSpent
+from flow_nexus_neural.kernels.privacy.gaussian import gaussian_noise
+from flow_nexus_neural.kernels.privacy.keystream import KEY_BYTES
+
+
+@dataclass
+class PrivateSums:
+    """Combines the updates of one training with noise.
+
+    The key of the noise is drawn when the training begins, is in the engine's memory only, and ends with it:
+    after a restart there is another one. Every sum has noise of its own, also one of a round that is tried
+    again: two sums with the same noise would tell their difference.
+    """
+
+    cluster: LiveCluster
+    training: Training
+    settings: PrivacySettings
+    _key: bytes = field(default=b"", repr=False)
+    _sums: int = 0
+
+    def __post_init__(self) -> None:
+        bits = self.cluster.context.ports.random_bits(8 * KEY_BYTES)
+        self._key = self._key or bits.to_bytes(KEY_BYTES, "big")
+
+    async def combine(
+        self,
+        network: NetworkGroup,
+        updates: Sequence[Update],
+        asked: Sequence[str],
+        inner: AggregationPolicy,
+    ) -> Aggregated:
+        """The next state of a network group: clipped, summed, noised.
+
+        Args:
+            network: With the state from which the updates started.
+            updates: In slot order.
+            asked: All slots of the group that were asked for one.
+            inner: What becomes of the mean.
+
+        Raises:
+            PrivacyBudgetSpent: It would exceed a limit; nothing was computed.
+            StoreUnavailable: It could not be charged durably; nothing was computed.
+        """
+        if network.state is None:
+            raise ValueError(f"network {network.key} has no state to start from")
+        await self._charge(asked)
+        offload, number = self.cluster.context.offload, self._sums
+        self._sums += 1
+        spent, size = self.training.advance.privacy, network.plan.n_params
+        policy = PrivateAveraging(
+            inner=inner,
+            clip_norm=spent.clip_norms.get(network.key, self.settings.clip_norm),
+            noise_multiplier=self.settings.noise_multiplier,
+            clients=len(asked),
+            adaptive=self.settings.adaptive,
+            noise=await offload(gaussian_noise, self._key, number, size + 1),
+        )
+        made = await offload(aggregate, network.state, updates, policy)
+        told = made.evidence["privacy"]
+        if isinstance(told, dict) and isinstance(norm := told.get(NEXT_CLIP_NORM), float):
+            self.training.note_privacy(spent.with_clip_norm(network.key, norm))
+        return made
+
+    def start_of(self, network: NetworkGroup) -> NetworkGroup:
+        """A network as its clients start from it: with fresh moments in every round, for none are shared."""
+        if network.state is None:
+            return network
+        return replace(network, state=network.state.with_fresh_moments(network.optimizer))
+
+    async def _charge(self, asked: Sequence[str]) -> None:
+        """Count a sum against the budget of the data set, one training of the engine at a time."""
+        context, training = self.cluster.context, self.training
+        async with context.charging:
+            stored = await context.store.privacy_spending()
+            spent = training.advance.privacy
+            earlier = [
+                one.sums
+                for one in stored
+                if one.training_id != training.training_id and one.concerns(spent.data)
+            ]
+            spent = await context.offload(spent.charged, asked, self.settings, earlier)
+            why = spent.exceeds(self.settings)
+            if why is not None:
+                raise PrivacyBudgetSpent(
+                    f"the privacy budget is spent: {why}",
+                    hint="raise the limit or noise_multiplier, or train on other rows",
+                )
+            row = training_row(
+                self.cluster.cluster_id, training, replace(training.advance, privacy=spent)
+            )
+            await self.cluster.ledger.record([training.entry("privacy_charged")], [row])
+            training.note_privacy(spent)

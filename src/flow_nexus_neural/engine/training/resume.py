@@ -1,0 +1,229 @@
+"""A training goes on whose server had ended: from its last committed round, with the same result to the byte.
+
+All that a round rests on is durable with the round before it (`state.continuation`), the rows as they were
+prepared and the networks before the first round since the start. What follows the rounds begins anew, as far
+as it was not recorded.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import anyio
+import numpy as np
+from numpy.typing import NDArray
+
+from flow_nexus_neural.engine.links.connect import link_again
+from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.nodes.lifecycle import revive
+from flow_nexus_neural.engine.requests import TrainRequest
+from flow_nexus_neural.engine.state.network_groups import NetworkGroup
+from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.state.training_record import Training
+from flow_nexus_neural.engine.storage.cluster_rows import training_row
+from flow_nexus_neural.engine.storage.prepared_data import read_prepared
+from flow_nexus_neural.engine.training.continuing import (
+    Standpoint,
+    read_standpoint,
+    read_starts,
+)
+from flow_nexus_neural.engine.training.decision import decide_how
+from flow_nexus_neural.engine.training.end_record import record_end
+from flow_nexus_neural.engine.training.feedback_data import FEEDBACK
+from flow_nexus_neural.engine.training.network_plans import describe_network
+from flow_nexus_neural.engine.training.preparation import (
+    Preparation,
+    cut_shards,
+    describe_data,
+    healthy_workers,
+    pool_shards,
+)
+from flow_nexus_neural.engine.training.run import TrainingRun
+from flow_nexus_neural.errors import NeuralError, StoreCorrupt
+
+MAX_IN_VAIN = 25
+"""A training that has taken its server with it so often, without anything new of it, is given up."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Resumption:
+    """A training that is about to go on; stands in the cluster for the run that it becomes.
+
+    Attributes:
+        training: As it was stored, running.
+        boundary: Changes queued for the next round boundary, in order.
+        ended: Set when the training has ended, whether or not it went on.
+        interrupted: The server is stopping again.
+    """
+
+    cluster: LiveCluster
+    training: Training
+    boundary: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    interrupted: bool = False
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    ended: anyio.Event = field(default_factory=anyio.Event)
+    rows_last_round: int = 0
+
+    def stop(self) -> None:
+        """It does not go on; it ends where it is."""
+        self.scope.cancel()
+
+    def interrupt(self) -> None:
+        """The server stops; it goes on when the next one opens the directory."""
+        self.interrupted = True
+        self.scope.cancel()
+
+    def at_next_boundary(self, change: Callable[[], Awaitable[None]]) -> None:
+        """Queue a change for the boundary before its next round."""
+        self.boundary.append(change)
+
+    def network_of(self, slot: str) -> NetworkGroup | None:
+        """The network group in which a slot will train; None if it does not."""
+        groups = self.training.starts.values()
+        return next((network for network in groups if slot in network.slots), None)
+
+    @property
+    def shards(self) -> Mapping[str, NDArray[np.int64]]:
+        """None are known yet."""
+        return {}
+
+    async def reshard(self, workers: Sequence[Slot]) -> int:
+        """Nothing to divide yet."""
+        del workers
+        return 0
+
+    async def run(self) -> None:
+        """Bring nodes and links back, then train on. Never raises: an error becomes the training's own."""
+        error: str | None = None
+        run: TrainingRun | None = None
+        try:
+            with self.scope:
+                run = await self._prepared()
+        except NeuralError as failure:
+            error = f"interrupted: the server ended, and it cannot go on: {failure}"
+        except Exception:  # a bug must end this training only, not the engine's task group
+            name = self.cluster.context.incident()
+            log.exception("incident %s in resuming %s", name, self.training.training_id)
+            error = f"internal_error: unexpected failure (incident {name})"
+        if run is not None and not self.scope.cancel_called:
+            # Nothing was awaited since: no change is lost, and nobody waits for the end of something else.
+            run.boundary, run.ended = self.boundary, self.ended
+            self.cluster.begin_run(run)
+            self.cluster.changed()
+            await run.run()
+            return
+        with anyio.CancelScope(shield=True):
+            await self._end(error)
+
+    async def _prepared(self) -> TrainingRun:
+        """The run that goes on; that it does is durable. Raises `NeuralError`."""
+        cluster, training = self.cluster, self.training
+        if training.resumptions.in_vain >= MAX_IN_VAIN:
+            raise StoreCorrupt(
+                f"the server ended {MAX_IN_VAIN} times before anything further of it was made durable",
+                hint="train with less memory: fewer workers, fewer rows or a smaller network",
+            )
+        await revive(cluster)
+        topology = cluster.state.last_topology
+        if topology is not None and cluster.state.links is None:
+            await link_again(cluster, topology)
+        preparation, standpoint = await prepare_again(cluster, training)
+        training.resume()
+        resumed = {
+            **training.entry("training_resumed"),
+            "after_round": training.advance.rounds_done,
+            "times": training.resumptions.times,
+        }
+        await cluster.ledger.record([resumed], [training_row(cluster.cluster_id, training)])
+        return TrainingRun(cluster, training, preparation, standpoint=standpoint)
+
+    async def _end(self, error: str | None) -> None:
+        training, cluster = self.training, self.cluster
+        goes_on = self.interrupted  # whatever failed since: its nodes are being stopped
+        if not goes_on:
+            training.end(
+                "stopped" if error is None else "failed", error, cluster.context.timestamp()
+            )
+        cluster.end_run()
+        pending, self.boundary = self.boundary, []
+        async with cluster.changing:
+            for change in pending:
+                await change()
+        if not goes_on:
+            await record_end(cluster, training)
+        self.ended.set()
+        cluster.changed()
+
+
+def begin_resumption(cluster: LiveCluster) -> None:
+    """Let the training that ran go on, in a task of the engine."""
+    training = cluster.state.latest_training
+    if training is None or training.status != "running":
+        return
+    resumption = Resumption(cluster, training)
+    cluster.begin_run(resumption)
+    cluster.context.spawn(resumption.run)
+
+
+def show_interrupted(cluster: LiveCluster) -> None:
+    """Say of the training that ran that it does not go on here; that is not stored."""
+    training = cluster.state.latest_training
+    if training is None or training.status != "running":
+        return
+    serving = None if cluster.committed is None else cluster.committed.version
+    training.interrupt(cluster.context.timestamp(), serving, waits=True)
+
+
+async def prepare_again(cluster: LiveCluster, training: Training) -> tuple[Preparation, Standpoint]:
+    """What a training had prepared, from what was stored of it, and from where it goes on.
+
+    Raises:
+        StoreCorrupt: A file is missing or altered.
+        NoWorkers: There is no healthy worker.
+    """
+    context, config = cluster.context, training.config
+    if training.data is None or training.request is None:
+        raise StoreCorrupt("its request or its rows were not stored", hint="train again")
+    data = await context.offload(read_prepared, context.checkpoints, training.data)
+    request = TrainRequest.model_validate(
+        {**training.request, "cluster_id": cluster.cluster_id, "dataset": data.description.name}
+    )
+    standpoint = await read_standpoint(cluster, training)
+    networks = standpoint.networks
+    learns = data.description.kind == FEEDBACK
+    if data.folds or data.refit or learns:
+        networks = await read_starts(cluster, training)
+    decision = decide_how(request, data)
+    if learns and cluster.committed is not None:
+        decision = replace(decision, rule=cluster.committed.bundle.rule)
+    run = (config.seed, training.ordinal)
+    workers = _dealt(cluster, training)
+    if config.strategy == "single_process":
+        shards = await context.offload(pool_shards, data, data.parts["train"], workers)
+    else:
+        shards = await context.offload(
+            cut_shards, data, data.parts["train"], workers, config.partition, run
+        )
+    preparation = Preparation(
+        data=data,
+        shards=shards,
+        networks=networks,
+        config=config,
+        network_infos=[describe_network(network) for network in networks.values()],
+        dataset=describe_data(data),
+        continues=True,
+        least_workers=request.min_nodes_per_round or 1,
+        decision=decision,
+        warnings=[],
+        run=run,
+    )
+    return preparation, standpoint
+
+
+def _dealt(cluster: LiveCluster, training: Training) -> list[Slot]:
+    """The workers among whom the rows were divided, those included that have left since."""
+    names = training.advance.continuation.dealt
+    known = {slot.name: slot for slot in cluster.slots.with_retired()}
+    return [known[name] for name in names if name in known] or healthy_workers(cluster)

@@ -1,0 +1,47 @@
+"""What status says of the networks of aggregators, validators and parameter servers."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+
+from pydantic import JsonValue
+
+from flow_nexus_neural.engine.state.roles import NO_ROLES, ROLE_OF, Learnt, Purpose, Roles
+from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.state.version import CommittedVersion
+from flow_nexus_neural.vocabulary import Role
+
+NOT_YET = "no training has come to its end since it was deployed"
+STATES = {True: "net", False: "fallback"}
+
+
+def roles_report(roles: Roles) -> dict[str, JsonValue] | None:
+    """The comparisons by which the networks of roles are used or not; None where there are none."""
+    if roles == NO_ROLES:
+        return None
+    return {
+        name: {"state": STATES[gate.used], **{k: v for k, v in asdict(gate).items() if k != "used"}}
+        for name, gate in roles.gates.items()
+    }
+
+
+def learnt_by(
+    slots: Iterable[Slot], committed: CommittedVersion | None
+) -> dict[str, dict[str, JsonValue]] | None:
+    """What the own networks of nodes learnt for a version, or why nothing; None where no node has one.
+
+    Workers have none of their own: theirs is that of their group.
+    """
+    if committed is None:
+        return None
+    purposes: dict[Role, Purpose] = {role: purpose for purpose, role in ROLE_OF.items()}
+    learnt = committed.bundle.roles.learnt
+    return {
+        slot.name: _told(learnt.get(slot.name) or Learnt(purposes[slot.spec.role], reason=NOT_YET))
+        for slot in slots
+        if slot.spec.role in purposes
+    } or None
+
+
+def _told(learnt: Learnt) -> dict[str, JsonValue]:
+    own = asdict(learnt)
+    return {"purpose": own.pop("purpose"), "trained": learnt.trained, **own}

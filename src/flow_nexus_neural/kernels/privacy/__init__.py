@@ -1,0 +1,1 @@
+"""Formulas behind private training: clipping, noise, key streams."""

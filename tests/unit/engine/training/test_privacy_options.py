@@ -1,0 +1,153 @@
+"""What `privacy` excludes, what it becomes, and what others have spent on the same data."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from flow_nexus_neural.coordination.privacy.accountant import Sums, epsilon_of
+from flow_nexus_neural.coordination.privacy.spending import PrivacySpent
+from flow_nexus_neural.engine.requests import TrainRequest
+from flow_nexus_neural.engine.storage.privacy_rows import StoredSpending
+from flow_nexus_neural.engine.training.arguments import check_arguments
+from flow_nexus_neural.engine.training.privacy_options import (
+    check_lineage,
+    check_privacy,
+    effective_privacy,
+    identity_of,
+    most_sums,
+    spent_before,
+)
+from flow_nexus_neural.errors import (
+    InvalidArguments,
+    PrivacyBudgetSpent,
+    UnsupportedCombination,
+)
+from tests.unit.coordination.test_privacy import settings
+from tests.unit.engine.building import network, training
+from tests.unit.engine.training.test_strategies import config
+
+LOUD = {"mode": "central_dp", "noise_multiplier": 2.0}
+DATA = ("sha256:1", "file:/a.csv")
+
+
+def request(**more):
+    values = {"federated": True, "privacy": LOUD} | more
+    return TrainRequest(cluster_id="c", dataset="d", **values)
+
+
+def test_what_goes_on_from_a_mean_can_be_private():
+    for method in (None, "fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "fedadagrad"):
+        check_arguments(request(aggregation_method=method), "raft")
+    check_arguments(request(), "proof-of-learning")
+
+
+@pytest.mark.parametrize(
+    ("consensus", "method"),
+    [("raft", "krum"), ("raft", "scaffold"), ("raft", "fltrust"), ("byzantine", None)],
+)
+def test_rules_that_need_single_updates_are_refused(consensus, method):
+    with pytest.raises(UnsupportedCombination, match="works on single ones") as caught:
+        check_privacy(request(aggregation_method=method, optimizer="sgd"), consensus)
+    assert "federated_averaging" in caught.value.hint
+
+
+def test_gossip_is_refused():
+    with pytest.raises(UnsupportedCombination, match="works on single ones"):
+        check_privacy(request(), "gossip")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"federated": False}, "privacy belongs to federated"),
+        ({"refit": True}, "refit trains on the same rows once more"),
+        ({"folds": 3}, "folds trains on the same rows once more"),
+        ({"privacy": {}}, "mode field required"),
+        ({"privacy": {"mode": "central_dp"}}, "either noise_multiplier or target_epsilon"),
+    ],
+)
+def test_what_would_not_be_counted_is_refused(more, said):
+    with pytest.raises(InvalidArguments, match=said):
+        check_arguments(request(**more), "raft")
+    check_arguments(request(refit=False), "raft")
+
+
+def groups(n, *, symbols=1):
+    return {f"worker-{k}": f"g{k % symbols}" for k in range(n)}
+
+
+@pytest.mark.parametrize(
+    ("clients", "rounds", "most"), [(4, 9, 9), (9, 9, 9), (2, 9, 5), (1, 8, 2), (3, 8, 6)]
+)
+def test_in_turn_a_client_is_asked_in_its_share_of_the_rounds(clients, rounds, most):
+    run_of = config(clients_per_round=clients, rounds=rounds)
+    assert most_sums(run_of, groups(4), (1, 0)) == most
+
+
+def of_linear(asked, clients=3, n=4, **more):
+    networks = {"c0": network(slots=tuple(groups(n)))}
+    made = config(clients_per_round=clients, rounds=6, **more)
+    return effective_privacy(request(privacy=asked), made, groups(n), networks, (1, 0))
+
+
+def test_a_target_becomes_the_noise_of_the_rounds_in_which_one_client_is_asked():
+    found = of_linear({"mode": "central_dp", "target_epsilon": 3.0})
+    assert epsilon_of([Sums(found.noise_multiplier, 5)], 1e-5) == pytest.approx(3.0, rel=5e-4)
+    assert of_linear(LOUD) == settings(noise_multiplier=2.0)
+
+
+def test_one_client_or_a_small_group_of_equal_networks_is_refused():
+    with pytest.raises(InvalidArguments, match="at least 2 workers"):
+        of_linear(LOUD, clients=1)
+    networks = {"c0": network(slots=("worker-0", "worker-1")), "c1": network(slots=("worker-2",))}
+    with pytest.raises(InvalidArguments, match="there is 1"):
+        effective_privacy(request(), config(), groups(3), networks, (1, 0))
+
+
+def test_running_statistics_are_refused_with_what_to_use_instead():
+    plan = SimpleNamespace(n_buffers=2)
+    networks = {"c0": SimpleNamespace(plan=plan, slots=tuple(groups(3)))}
+    with pytest.raises(UnsupportedCombination, match="batch_normalization") as caught:
+        effective_privacy(request(), config(), groups(3), networks, (1, 0))
+    assert "layer_normalization" in caught.value.hint
+
+
+def test_inline_data_are_known_by_their_content_only():
+    def described(kind):
+        return SimpleNamespace(kind=kind, sha256="1", source="/a.csv")
+
+    assert identity_of(described("file")) == DATA
+    assert identity_of(described("inline")) == ("sha256:1",)
+
+
+def test_what_others_have_spent_on_the_data_is_where_a_training_begins():
+    stored = [
+        StoredSpending("trn_1", ("sha256:0", "file:/a.csv"), Sums(2.0, 3)),
+        StoredSpending("trn_2", ("sha256:2",), Sums(1.0, 50)),
+    ]
+    found = spent_before(settings(), DATA, stored)
+    assert found.data == DATA
+    assert found.epsilon == 0.0
+    assert found.epsilon_of_data == epsilon_of([Sums(2.0, 3)], 1e-5)
+    with pytest.raises(PrivacyBudgetSpent, match="max_epsilon 5"):
+        spent_before(settings(max_epsilon=5.0), DATA, stored)
+    assert spent_before(settings(max_epsilon=5.0), ("sha256:9",), stored).epsilon_of_data == 0.0
+
+
+def test_weights_that_may_know_the_rows_are_no_start():
+    def lineage(*trainings, continues=True):
+        cluster = SimpleNamespace(state=SimpleNamespace(trainings=trainings))
+        return check_lineage(cluster, DATA, continues=continues)
+
+    def bare(data):
+        made = training(seconds=(1.0,))
+        made.note_privacy(PrivacySpent(data=data))
+        return made
+
+    assert lineage() == []
+    assert lineage(training()) == []  # nothing was committed
+    assert lineage(bare(DATA), continues=False) == []
+    assert "other data" in lineage(bare(("sha256:9",)))[0]
+    for unsafe in (bare(DATA), bare(("sha256:1",)), bare(())):
+        with pytest.raises(UnsupportedCombination, match="trn_1 made without privacy"):
+            lineage(unsafe)
