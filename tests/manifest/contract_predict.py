@@ -6,6 +6,7 @@ from tests.manifest.files import (
     CLASS_WEIGHT,
     CONFORMAL,
     DAMAGED,
+    DOUBTS,
     ENSEMBLE,
     KILL,
     LIFE,
@@ -27,7 +28,6 @@ MEASURED = USE / "numbers_that_nobody_measured_are_null_and_appear_when_they_are
 ANSWERED = USE / "each_aggregation_answers_with_every_number_that_clients_read"
 ENDED = USE / "a_terminate_says_what_was_ended_and_what_is_kept"
 STOPPED = LIFE / "stopping_a_training_keeps_the_cluster_and_its_last_version"
-ONLY_WORKERS = "their processes confined and monitored, but they are not trained"
 
 OF_PREDICT = (
     PREDICTION.held(
@@ -208,11 +208,11 @@ OF_PREDICT = (
         ANSWER / "nodes_that_did_not_answer_lower_consensus_and_confidence",
         PREDICT / "an_answer_that_is_not_the_committed_models_does_not_count",
     ),
-    PREDICTION.not_built(
+    PREDICTION.held(
         "contract.predict.reply.confidence_source",
-        "confidence comes from a trained validator.",
-        ONLY_WORKERS,
-        ANSWER / "the_mean_of_three_nodes",
+        "confidence comes from a trained validator where that is truer than the probabilities themselves.",
+        DOUBTS / "a_validator_knows_where_a_sure_model_is_wrong_and_its_death_is_told",
+        DOUBTS / "shuffled_labels_make_nobody_sure",
         ANSWERED,
     ),
     PREDICTION.held(

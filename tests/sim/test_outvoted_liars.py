@@ -67,7 +67,7 @@ async def test_the_default_learns_although_two_of_eleven_attack(tmp_path, digits
     if attack in ("FOE 10", "label flip", "Gaussian"):
         assert suspected == set(LIARS)
         left_out = [slot for version in versions for slot in reasons(version)]
-        assert all(left_out.count(liar) >= 10 for liar in LIARS)
+        assert all(2 * left_out.count(liar) > OPTIONS["epochs"] for liar in LIARS)
     else:
         assert suspected == set()
 

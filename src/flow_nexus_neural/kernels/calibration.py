@@ -173,21 +173,37 @@ def gated(
     Returns:
         `IDENTITY` also if there are fewer than 30 rows, or only one class occurs.
     """
-    if y.size < MIN_ROWS or np.unique(y).size < 2 or not np.isfinite(logits).all():
+    found = cross_fitted(fit, logits, y, ordered=ordered, folds=folds)
+    if found is None:
         return IDENTITY
-    scored = np.zeros(y.size, dtype=np.bool_)
-    held_out = np.empty(logits.shape, dtype=np.float64)
-    for fitted, out in _blocks(y.size, folds) if ordered else _folds(y, folds):
-        if np.unique(y[fitted]).size > 1:
-            held_out[out] = fit(logits[fitted], y[fitted]).apply(logits[out])
-            scored |= out
-    if not scored.any():
-        return IDENTITY
+    scored, held_out = found
     gain = _losses(logits[scored], y[scored]) - _losses(held_out[scored], y[scored])
     needed = ORDERED_ERRORS * float(gain.std()) / math.sqrt(gain.size) if ordered else 0.0
     if float(gain.mean()) <= needed:
         return IDENTITY
     return fit(logits, y)
+
+
+def cross_fitted(
+    fit: Fit, logits: Floats, y: ClassLabels, *, ordered: bool = False, folds: int = FOLDS
+) -> tuple[Mask, Float64s] | None:
+    """Calibrated logits of rows by calibrators that were fitted on other rows, as `gated` compares them.
+
+    Returns:
+        [n] rows that have such logits, and the logits, undefined for the others; None if there are fewer than
+        30 rows, or only one class occurs.
+    """
+    if y.size < MIN_ROWS or np.unique(y).size < 2 or not np.isfinite(logits).all():
+        return None
+    scored = np.zeros(y.size, dtype=np.bool_)
+    held_out = np.zeros(logits.shape, dtype=np.float64)
+    for fitted, out in _blocks(y.size, folds) if ordered else _folds(y, folds):
+        if np.unique(y[fitted]).size > 1:
+            held_out[out] = np.reshape(
+                fit(logits[fitted], y[fitted]).apply(logits[out]), held_out[out].shape
+            )
+            scored |= out
+    return (scored, held_out) if scored.any() else None
 
 
 def _folds(y: ClassLabels, folds: int) -> Iterator[tuple[Mask, Mask]]:

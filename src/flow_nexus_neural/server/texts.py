@@ -66,7 +66,8 @@ DEPLOY_ARGUMENTS = _CLUSTER_ID | {
     "node_type": "Another name for role; role wins if both are given.",
     "role": (
         "Default worker: trains and predicts. aggregator: learns to combine the workers, for aggregation"
-        " ensemble. validator: computes evaluations. parameter_server: hub of links. These two learn nothing."
+        " ensemble. validator: learns how sure decisions are, and computes evaluations. parameter_server: hub"
+        " of links, learns nothing."
     ),
     "model": (
         "Size of the default network and of the node's memory: base (up to 100,000 parameters), large"
@@ -265,7 +266,7 @@ STATUS_OUTPUTS = {
     "error_rate": "failed calls to nodes, 0-1",
     "memory_usage": "percent of limits",
     "nodes": "One per node; empty in summary.",
-    "learnt": "By slot, what its own network learnt: aggregators for ensemble.",
+    "learnt": "By slot, what its own network learnt: aggregators for ensemble, validators for confidence.",
     "guarantees": _GUARANTEES,
     "consensus_report": "Proofs and their cost; robust rule: suspects; gossip: distances; raft: voters.",
     "daa": "What autonomy recommends; nothing is carried out.",

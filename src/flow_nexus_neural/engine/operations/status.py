@@ -31,14 +31,17 @@ from flow_nexus_neural.engine.reports import (
     StatusReport,
     Wasm,
 )
+from flow_nexus_neural.engine.reports.prediction import ConfidenceSource
 from flow_nexus_neural.engine.requests import StatusRequest
 from flow_nexus_neural.engine.state.advice import failure_warnings
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training
+from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.engine.versions.evaluation import baseline_warnings, model_warnings
 from flow_nexus_neural.engine.versions.loading import serving_slots
 from flow_nexus_neural.engine.versions.role_report import learnt_by
 from flow_nexus_neural.runtime.base import MemoryReading
+from flow_nexus_neural.vocabulary import DEFAULT_AGGREGATION
 
 HISTORY_POINTS = 20
 MIN_POLL_MS, MAX_POLL_MS = 500, 10_000
@@ -322,8 +325,16 @@ def _serving(cluster: LiveCluster) -> Serving | None:
         effective_ensemble_size=len(
             {network.digest for network in networks if network is not None}
         ),
-        confidence_source="margin" if committed.schema.task != "regression" else "none",
+        confidence_source=_confidence_source(committed),
     )
+
+
+def _confidence_source(committed: CommittedVersion) -> ConfidenceSource:
+    """Who says how sure a prediction by the default aggregation is."""
+    if committed.schema.task == "regression":
+        return "none"
+    by_validator = committed.bundle.roles.confident_in(DEFAULT_AGGREGATION)
+    return "validator" if by_validator else "margin"
 
 
 def _warnings(cluster: LiveCluster, training: Training | None) -> list[str]:

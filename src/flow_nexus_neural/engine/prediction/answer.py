@@ -27,6 +27,7 @@ class Answer:
         cautions: What is to be said of the cluster, whatever was asked.
         undecided: Why no later version can be committed now; None where one can.
         stacked: [rows, n_outputs] mean outputs of the stacking networks; None where none answered.
+        sure: [rows] P(the decision is right) by validators; None where none was asked or answered.
         role_excluded: Nodes of other roles that were wanted and did not answer, with reasons.
     """
 
@@ -42,6 +43,7 @@ class Answer:
     cautions: Sequence[str] = ()
     undecided: str | None = None
     stacked: Floats | None = None
+    sure: Floats | None = None
     role_excluded: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -50,6 +52,12 @@ class Answer:
         wanted = self.request.aggregation == "ensemble"
         decides = self.quorum is None or self.quorum.met
         return wanted and decides and self.committed.bundle.roles.uses("stacker")
+
+    @property
+    def threshold(self) -> float:
+        """At which two classes are decided: the caller's, else the version's."""
+        own = self.request.threshold
+        return self.committed.bundle.rule.threshold if own is None else own
 
     @property
     def quorum(self) -> RobustQuorum | None:

@@ -14,10 +14,12 @@ from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.prediction.answer import Answer
 from flow_nexus_neural.engine.prediction.fan_out import FanOut
 from flow_nexus_neural.engine.prediction.question import Question
+from flow_nexus_neural.engine.prediction.reply import as_measured, served
 from flow_nexus_neural.engine.state.roles import Purpose
+from flow_nexus_neural.engine.versions.doubt import bounded, features_of
 from flow_nexus_neural.engine.versions.loading import role_slots
 from flow_nexus_neural.kernels.class_weight import without_class_weight
-from flow_nexus_neural.kernels.probabilities import Float64s
+from flow_nexus_neural.kernels.probabilities import Float64s, sigmoid
 from flow_nexus_neural.kernels.stacking import stacker_features
 
 LEAST_S = 0.02
@@ -52,7 +54,28 @@ async def with_roles(cluster: LiveCluster, answer: Answer, limit_s: float) -> An
             stacked=heard.outputs,
             role_excluded={**answer.role_excluded, **heard.excluded},
         )
-    return answer
+    return await _doubted(cluster, answer, limit_s) if doubts(answer) else answer
+
+
+def doubts(answer: Answer) -> bool:
+    """Whether validators are to say how sure the decisions are: of the kind from which they have learnt."""
+    of, mode = answer.committed.bundle, answer.request.aggregation
+    known = of.roles.confident_in(mode) and as_measured(answer)
+    if of.roles.uses("stacker") and mode == "ensemble" and answer.stacked is None:
+        return False
+    decides = answer.quorum is None or answer.quorum.met
+    return known and decides and answer.threshold == of.rule.threshold
+
+
+async def _doubted(cluster: LiveCluster, answer: Answer, limit_s: float) -> Answer:
+    made, of = served(answer), answer.committed.bundle
+    x = features_of(made, None)
+    heard = await ask_role(cluster, answer, "confidence", x, limit_s)
+    if heard.outputs is None:
+        return replace(answer, role_excluded={**answer.role_excluded, **heard.excluded})
+    calibrator = of.roles.calibrators[answer.request.aggregation]
+    sure = sigmoid(calibrator.apply(heard.outputs)[:, 0])
+    return replace(answer, sure=bounded(sure, made, robust=of.robust))
 
 
 async def ask_role(

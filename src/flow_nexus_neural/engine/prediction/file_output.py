@@ -22,6 +22,7 @@ from flow_nexus_neural.engine.reports import (
     MeasuredOnFile,
     PredictionReport,
 )
+from flow_nexus_neural.engine.reports.prediction import CombinedBy, ConfidenceSource
 from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.engine.versions.evaluation import measure, measured_on_file, positive_class
@@ -135,6 +136,8 @@ class Tally:
     nodes_used: int | None = None
     nodes_expected: int = 0
     ensemble_size: int | None = None
+    stacked: bool = True
+    doubted: bool = True
     calibrated: bool = True
     clipped: int = 0
     mode: str = "batch"
@@ -166,6 +169,8 @@ class Tally:
         self.stale |= made.stale
         self.without += int((~usable).sum())
         self.calibrated &= made.calibrated
+        self.stacked &= made.stacker == "net"
+        self.doubted &= made.confidence_source == "validator"
         self.mode = adapted.mode
         self.clipped += adapted.clipped
         self.nodes_expected = max(self.nodes_expected, made.nodes_expected)
@@ -246,6 +251,20 @@ class Tally:
         )
 
 
+def _confidence_source(tally: Tally) -> ConfidenceSource:
+    """Who says how sure the predictions are: validators only where they did in every batch."""
+    if not tally.sums["confident"]:
+        return "none"
+    return "validator" if tally.doubted and tally.batches else "margin"
+
+
+def _stacker(tally: Tally, request: PredictRequest) -> CombinedBy | None:
+    """What combined the answers of an `ensemble`: networks only where they did in every batch."""
+    if request.aggregation != "ensemble":
+        return None
+    return "net" if tally.stacked and tally.batches else "fallback"
+
+
 def report_of_all(
     cluster_id: str,
     prediction_id: str,
@@ -290,8 +309,8 @@ def report_of_all(
         quorum=quorum_report(robust_quorum(expected, used))
         if bundle.robust and tally.batches
         else None,
-        confidence_source="margin" if tally.sums["confident"] else "none",
-        stacker="fallback" if request.aggregation == "ensemble" else None,
+        confidence_source=_confidence_source(tally),
+        stacker=_stacker(tally, request),
         degraded=tally.degraded > 0,
         degraded_reason=f"{tally.degraded} of {tally.batches} batches lack a node"
         if tally.degraded

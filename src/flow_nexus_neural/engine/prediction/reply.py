@@ -11,7 +11,9 @@ from flow_nexus_neural.engine.prediction.answer import Answer, Floats, digest_of
 from flow_nexus_neural.engine.prediction.no_quorum import quorum_report, split_votes, withheld
 from flow_nexus_neural.engine.prediction.role_use import (
     combined_by,
+    of_confidence,
     of_ensemble,
+    source_of,
     without_stacker,
 )
 from flow_nexus_neural.engine.reports import (
@@ -88,7 +90,7 @@ def report(
         nodes_expected=n_expected,
         excluded_nodes=_exclusions(answer),
         quorum=None if quorum is None else quorum_report(quorum),
-        confidence_source="none" if all(c is None for c in confidence) else "margin",
+        confidence_source=source_of(answer, confidence),
         stacker=combined_by(answer),
         degraded=n_used < n_expected,
         degraded_reason=_shortage(quorum or prediction_quorum(n_expected, n_used), n_expected),
@@ -130,8 +132,8 @@ def served(answer: Answer) -> Served:
     answered, bundle = answer.answered, _bundle(answer)
     if answer.quorum is not None and not answer.quorum.met:
         bundle = replace(bundle, robust=False)
-    return serve(
-        bundle if _as_measured(answer) else replace(bundle, calibrators={}),
+    made = serve(
+        bundle if as_measured(answer) else replace(bundle, calibrators={}),
         answer.committed.schema,
         answer.request.aggregation,
         np.stack([answer.logits[slot.name] for slot in answered]),
@@ -140,6 +142,7 @@ def served(answer: Answer) -> Served:
         n_expected=len(answer.slots),
         stacked=answer.stacked,
     )
+    return made if answer.sure is None else replace(made, sure=answer.sure)
 
 
 def _bundle(answer: Answer) -> Bundle:
@@ -155,7 +158,7 @@ def decision_rule(committed: CommittedVersion, request: PredictRequest) -> Decis
     return rule if threshold is None else replace(rule, threshold=threshold)
 
 
-def _as_measured(answer: Answer) -> bool:
+def as_measured(answer: Answer) -> bool:
     """Whether calibration was measured of answers mixed like this one.
 
     One model gives one answer, however often and with what weights it is counted. Of several models another
@@ -205,7 +208,7 @@ def _confidence(answer: Answer, certainty: Floats | None) -> list[float | None]:
 
 
 def _intervals(answer: Answer, values: Floats) -> list[Interval] | None:
-    if answer.committed.schema.task != "regression" or not _as_measured(answer):
+    if answer.committed.schema.task != "regression" or not as_measured(answer):
         return None
     half = half_width(_bundle(answer), answer.request.aggregation)
     if half is None:
@@ -216,7 +219,7 @@ def _intervals(answer: Answer, values: Floats) -> list[Interval] | None:
 
 def _prediction_sets(answer: Answer, made: Served) -> list[list[Label]] | None:
     classes = answer.committed.schema.classes
-    if classes is None or not _as_measured(answer):
+    if classes is None or not as_measured(answer):
         return None
     sets = sets_of(_bundle(answer), answer.request.aggregation, made)
     if sets is None:
@@ -268,7 +271,7 @@ def _warnings(
 
 
 def _remarks(answer: Answer) -> list[str]:
-    remarks = of_ensemble(answer)
+    remarks = [*of_ensemble(answer), *of_confidence(answer)]
     if answer.request.aggregation == "majority" and answer.committed.schema.task == "regression":
         remarks.append("majority of values is their median")
     if len(answer.logits) > 1 and len({digest_of(answer, slot) for slot in answer.answered}) == 1:

@@ -1,10 +1,12 @@
 """Which role's network had a say in a reply, and why not where it had none."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 from flow_nexus_neural.engine.prediction.answer import Answer
-from flow_nexus_neural.engine.reports.prediction import CombinedBy
+from flow_nexus_neural.engine.reports.prediction import CombinedBy, ConfidenceSource
+from flow_nexus_neural.engine.state.roles import Purpose
 from flow_nexus_neural.engine.state.version import Bundle
 
 T = TypeVar("T")
@@ -15,6 +17,13 @@ def combined_by(answer: Answer) -> CombinedBy | None:
     if answer.request.aggregation != "ensemble":
         return None
     return "fallback" if answer.stacked is None else "net"
+
+
+def source_of(answer: Answer, confidence: Sequence[float | None]) -> ConfidenceSource:
+    """Who says how sure a reply is."""
+    if all(one is None for one in confidence):
+        return "none"
+    return "margin" if answer.sure is None else "validator"
 
 
 def without_stacker(bundle: Bundle) -> Bundle:
@@ -48,9 +57,25 @@ def of_ensemble(answer: Answer) -> list[str]:
     if gate is None:
         return [f"ensemble without a trained aggregator: {told}"]
     if gate.used:
-        whose = "; ".join(f"{slot}: {why}" for slot, why in list(answer.role_excluded.items())[:4])
-        return [f"no aggregator answered ({whose or 'none was asked'}): ensemble is {told}"]
+        whose = _excluded(answer, "stacker")
+        return [f"no aggregator answered ({whose}): ensemble is {told}"]
     numbers = ""
     if gate.own is not None and gate.rival is not None:
         numbers = f", loss {gate.own:.4g} against {gate.rival:.4g} on {gate.rows} rows"
     return [f"ensemble goes without the aggregators ({gate.reason}{numbers}): {told}"]
+
+
+def of_confidence(answer: Answer) -> list[str]:
+    """What is said where validators were asked how sure the decisions are, and none answered."""
+    trained = answer.committed.bundle.roles.for_purpose("confidence")
+    if answer.sure is not None or not any(slot in trained for slot in answer.role_excluded):
+        return []
+    whose = _excluded(answer, "confidence")
+    return [f"no validator answered ({whose}): confidence is that of the probabilities themselves"]
+
+
+def _excluded(answer: Answer, purpose: Purpose) -> str:
+    """Who of a role did not answer, and why; four of them at most."""
+    trained = answer.committed.bundle.roles.for_purpose(purpose)
+    told = [f"{slot}: {why}" for slot, why in answer.role_excluded.items() if slot in trained]
+    return "; ".join(told[:4]) or "none was asked"

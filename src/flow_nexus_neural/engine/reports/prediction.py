@@ -6,6 +6,7 @@ from flow_nexus_neural.engine.reports.base import Exclusion, Report
 from flow_nexus_neural.vocabulary import Aggregation, Label, Task
 
 CombinedBy = Literal["net", "fallback"]
+ConfidenceSource = Literal["validator", "margin", "none"]
 
 
 class Interval(Report):
@@ -147,7 +148,7 @@ class PredictionReport(Report):
     nodes_expected: int
     excluded_nodes: list[Exclusion]
     quorum: QuorumReport | None
-    confidence_source: Literal["margin", "none"]
+    confidence_source: ConfidenceSource
     stacker: CombinedBy | None
     degraded: bool
     degraded_reason: str | None

@@ -11,6 +11,7 @@ from flow_nexus_neural.data.schema import DataSchema, Description
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.engine.state.feedback import RecordedOutcome
+from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.engine.versions.input_drift import training_rows
 from flow_nexus_neural.errors import DataTooSmall, InvalidArguments, NotTrained
 from flow_nexus_neural.kernels.seeds import seed64
@@ -49,11 +50,16 @@ def is_feedback(request: TrainRequest) -> bool:
     return request.dataset == FEEDBACK
 
 
-async def feedback_data(cluster: LiveCluster, request: TrainRequest, ordinal: int) -> PreparedData:
+async def feedback_data(
+    cluster: LiveCluster, request: TrainRequest, ordinal: int
+) -> tuple[PreparedData, CommittedVersion]:
     """The outcomes of the version in force since errors last rose, with rows of its training to replay.
 
     Of n outcomes, in the order in which they came: the last quarter judges, a fifth of the others validates.
     As many former training rows as there are outcomes to train on are drawn by the seed, before them.
+
+    Returns:
+        The rows, and that version.
 
     Raises:
         NotTrained: There is no version that outcomes could be of.
@@ -79,7 +85,8 @@ async def feedback_data(cluster: LiveCluster, request: TrainRequest, ordinal: in
             " neural_predict_distributed",
         )
     seed = seed64((cluster.spec.seed, ordinal), 0, "", 0, "sample")
-    return await cluster.context.offload(_prepared, cluster, outcomes, seed)
+    data = await cluster.context.offload(_prepared, cluster, committed, outcomes, seed)
+    return data, committed
 
 
 def _refuse(request: TrainRequest) -> None:
@@ -110,7 +117,7 @@ def _prepared(cluster: LiveCluster, outcomes: Sequence[RecordedOutcome], seed: i
     }
     n_replayed = 0 if replayed is None else len(replayed)
     return PreparedData(
-        description=_described(cluster, parts, n_replayed),
+        description=_described(committed, parts, n_replayed),
         schema=schema,
         parts=parts,
         clients=(),
@@ -155,10 +162,9 @@ def _drawn(former: Rows | None, n: int, seed: int) -> Rows | None:
     return former.at(np.sort(picked))
 
 
-def _described(cluster: LiveCluster, parts: Mapping[str, Rows], n_replayed: int) -> Description:
-    committed = cluster.committed
-    if committed is None:
-        raise ValueError("outcomes are of a version")
+def _described(
+    committed: CommittedVersion, parts: Mapping[str, Rows], n_replayed: int
+) -> Description:
     former = committed.dataset
     n = sum(len(rows) for rows in parts.values())
     split = {part: len(rows) for part, rows in parts.items()} | {"purged": 0}

@@ -147,17 +147,7 @@ async def prepare_training(
         InvalidRequest, InvalidState: Whatever is wrong with the data, the layers or the arguments.
     """
     workers = healthy_workers(cluster)
-    asked = _data_request(cluster, request, workers)
-    if is_feedback(request):
-        data = await feedback_data(cluster, request, ordinal)
-    else:
-        data = await cluster.context.read_data(prepare, asked, cluster.context.settings)
-    decision = decide_how(request, data)
-    formers = await evaluated_networks(cluster)
-    if data.description.kind == FEEDBACK and cluster.committed is not None:
-        # The model in force goes on learning, and decides as before.
-        formers = cluster.committed.networks
-        decision = replace(decision, rule=cluster.committed.bundle.rule)
+    data, decision, formers = await _given(cluster, request, workers, ordinal)
     seed = request.seed if request.seed is not None else cluster.spec.seed
     partition = resolve_partition(request, has_clients=bool(data.clients))
     shards = await cluster.context.offload(
@@ -223,6 +213,22 @@ async def _private(
         spent=await offload(spent_before, settings, data, stored),
         warnings=prepared.warnings + check_lineage(cluster, data, continues=prepared.continues),
     )
+
+
+async def _given(
+    cluster: LiveCluster, request: TrainRequest, workers: list[Slot], ordinal: int
+) -> tuple[PreparedData, Decision, Mapping[str, NetworkGroup]]:
+    """The rows, how their classes are decided, and the networks that a training may go on from.
+
+    With recorded outcomes the model in force goes on learning, and decides as before.
+    """
+    if is_feedback(request):
+        data, committed = await feedback_data(cluster, request, ordinal)
+        decision = replace(decide_how(request, data), rule=committed.bundle.rule)
+        return data, decision, committed.networks
+    asked = _data_request(cluster, request, workers)
+    data = await cluster.context.read_data(prepare, asked, cluster.context.settings)
+    return data, decide_how(request, data), await evaluated_networks(cluster)
 
 
 def _with_rows(workers: list[Slot], shards: Shards, data: PreparedData) -> list[Slot]:

@@ -189,7 +189,9 @@ class Judge:
     ) -> Verdict:
         test, stacked = self.data.parts["test"], work.served_stack("test")
         made = {
-            mode: self._served(networks, work.bundle, logits, "test", mode, stacked)
+            mode: work.surely(
+                mode, self._served(networks, work.bundle, logits, "test", mode, stacked)
+            )
             for mode in modes
         }
         measured = {mode: measure(self.schema, own.final, test) for mode, own in made.items()}

@@ -1,7 +1,7 @@
 """What the serving slots of a model answer on the rows of its parts: what other roles learn from."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -101,6 +101,11 @@ class RoleWork:
     stacked: Mapping[str, Logits] = field(default_factory=dict)
     student: Mapping[str, Logits] = field(default_factory=dict)
     sure: Mapping[Aggregation, Float64s] = field(default_factory=dict)
+
+    def surely(self, mode: Aggregation, made: Served) -> Served:
+        """Decisions about `test` rows, with the confidence that a reply gives them."""
+        sure = self.sure.get(mode) if self.bundle.roles.confident_in(mode) else None
+        return made if sure is None else replace(made, sure=sure)
 
     def served_stack(self, part: str) -> Logits | None:
         """What `ensemble` serves for a part; None where it goes without stacking networks."""

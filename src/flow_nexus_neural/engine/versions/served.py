@@ -29,11 +29,13 @@ class Served:
         raw: The combined outputs of the slots, without the class weights of the training.
         final: After calibration; the same object if the version has no calibrator for the aggregation.
         mean: The mean of the same answers, where votes were counted: shares of votes are no probabilities.
+        sure: [R] P(the decision is right) by validators; None where the probabilities themselves say that.
     """
 
     raw: Fused
     final: Fused
     mean: "Served | None" = None
+    sure: NDArray[np.float64] | None = None
 
     @property
     def calibrated(self) -> bool:
@@ -50,11 +52,13 @@ class Served:
         """[R] P(the decision is right); NaN without a decision, None for regression.
 
         It is the probability of the decided class, which by a threshold or by class weights need not be the
-        most probable one: then it may lie below chance.
+        most probable one: then it may lie below chance. Where validators were asked it is what they say.
         """
         decisions, p = self.final.decisions, self.chances.final.probabilities
         if decisions is None or p is None:
             return None
+        if self.sure is not None:
+            return np.where(decisions == UNDECIDED, np.nan, self.sure)
         chosen = np.take_along_axis(p, np.maximum(decisions, 0)[:, None], axis=1)[:, 0]
         return np.where(decisions == UNDECIDED, np.nan, chosen)
 

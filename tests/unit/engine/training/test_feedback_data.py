@@ -23,7 +23,7 @@ def prepared(n, former=None, seed=1, monkeypatch=None):
     state = cluster_state()
     state.committed = committed([network()], bundle({"worker-0": 1.0}))
     monkeypatch.setattr(module, "training_rows", lambda *_: former)
-    return module._prepared(live(state), outcomes(n), seed)
+    return module._prepared(live(state), state.committed, outcomes(n), seed)
 
 
 def test_only_the_name_of_it_is_feedback():

@@ -9,6 +9,7 @@ from typing_extensions import override
 from flow_nexus_neural.coordination.role_gates import closed
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.state.roles import ROLE_OF, Learnt, Purpose, Roles
+from flow_nexus_neural.engine.training.roles.confidence import Doubting
 from flow_nexus_neural.engine.training.roles.lesson import Taught, teach
 from flow_nexus_neural.engine.training.roles.stacker import Stacking
 from flow_nexus_neural.engine.versions.members import Members, RoleTeacher, RoleWork
@@ -39,7 +40,8 @@ class RoleLearning(RoleTeacher):
                 if self.cluster.slots.of_role(role):
                     work = self._untaught(work, purpose, PRIVATE)
             return work
-        return await self._stacker(members, work)
+        work = await self._stacker(members, work)
+        return await self._confidence(members, work)
 
     async def _stacker(self, members: Members, work: RoleWork) -> RoleWork:
         """Train the aggregators; let them decide `ensemble` where that is better."""
@@ -67,6 +69,28 @@ class RoleLearning(RoleTeacher):
         roles = replace(roles, layout=stacking.layout, gates={**roles.gates, "stacker": gate})
         bundle = replace(fitted if gate.used else work.bundle, roles=roles)
         return replace(work, bundle=bundle, stacked=stacked)
+
+    async def _confidence(self, members: Members, work: RoleWork) -> RoleWork:
+        """Train the validators on decisions of the bundle; let them say how sure these are where they can."""
+        slots = self.cluster.slots.healthy(ROLE_OF["confidence"])
+        if not slots:
+            return work
+        offload, doubting = self.cluster.context.offload, Doubting(members, work)
+        flaw = await offload(lambda: doubting.flaw)
+        if flaw is not None:
+            return self._untaught(work, "confidence", flaw)
+        lesson = await offload(doubting.lesson, self.run)
+        taught = {}
+        for slot in slots:
+            taught[slot.name] = await teach(self.cluster, slot, lesson)
+            self.cluster.changed()
+        outputs, roles = mean_outputs(list(taught.values())), with_taught(work.bundle.roles, taught)
+        if not outputs:
+            gates = {**roles.gates, "confidence": closed("no validator could be trained")}
+            return replace(work, bundle=replace(work.bundle, roles=replace(roles, gates=gates)))
+        found = await offload(doubting.admitted, outputs)
+        roles = replace(roles, gates={**roles.gates, **found.gates}, calibrators=found.calibrators)
+        return replace(work, bundle=replace(work.bundle, roles=roles), sure=found.sure)
 
     def _untaught(self, work: RoleWork, purpose: Purpose, reason: str) -> RoleWork:
         """Nobody of a role can learn anything, for one reason."""
