@@ -14,6 +14,14 @@ pytestmark = pytest.mark.anyio
 WELL = {"epochs": 6, "learning_rate": 0.1}
 
 
+async def told_of(w, workers, **more):
+    """A cluster that records outcomes, and is not autonomous enough to learn from them unasked."""
+    cluster = await w.cluster(0, daa_enabled=True, **more)
+    for _ in range(workers):
+        await w.deploy(cluster, autonomy=0.75)
+    return cluster
+
+
 def records(n, seed, *, flipped=False, shift=0.0):
     data = blobs(n, seed)
     return [
@@ -43,7 +51,7 @@ async def learnt(w, cluster, **more):
 
 async def test_labels_that_flip_are_found_once_and_accuracy_recovers(tmp_path):
     async with world(tmp_path) as w:
-        cluster = await w.cluster(2)
+        cluster = await told_of(w, 2)
         await w.train(cluster, **WELL)
         assert await told(w, cluster, records(200, 1)) > 0.85
         calm = (await w.status(cluster)).feedback.drift
@@ -75,7 +83,7 @@ async def test_labels_that_flip_are_found_once_and_accuracy_recovers(tmp_path):
 
 async def test_a_model_that_is_no_better_is_refused_and_the_former_one_answers_on(tmp_path):
     async with world(tmp_path) as w:
-        cluster = await w.cluster(2)
+        cluster = await told_of(w, 2)
         await w.train(cluster, **WELL)
         await told(w, cluster, records(120, 1))
         before, reply = await w.status(cluster), await w.predict(cluster)
@@ -96,7 +104,7 @@ async def test_a_model_that_is_no_better_is_refused_and_the_former_one_answers_o
 
 async def test_the_model_in_force_answers_until_the_new_one_is_admitted(tmp_path):
     async with world(tmp_path) as w:
-        cluster = await w.cluster(2)
+        cluster = await told_of(w, 2)
         await w.train(cluster, **WELL)
         await told(w, cluster, records(200, 2, flipped=True))
         before = await w.predict(cluster)
@@ -113,7 +121,7 @@ async def test_the_model_in_force_answers_until_the_new_one_is_admitted(tmp_path
 
 async def test_a_training_on_outcomes_goes_on_when_its_server_comes_back(tmp_path):
     async with world(tmp_path) as w:
-        cluster = await w.cluster(2)
+        cluster = await told_of(w, 2)
         await w.train(cluster, **WELL)
         await told(w, cluster, records(200, 2, flipped=True))
         before = (await w.predict(cluster)).model_version
@@ -130,7 +138,7 @@ async def test_a_training_on_outcomes_goes_on_when_its_server_comes_back(tmp_pat
 
 async def test_autonomy_has_one_call_that_starts_it(tmp_path):
     async with world(tmp_path) as w:
-        cluster = await w.cluster(2)
+        cluster = await told_of(w, 2)
         await w.train(cluster)
         await told(w, cluster, records(60, 1))
         report_version = (await w.status(cluster)).model_version
@@ -143,7 +151,7 @@ async def test_autonomy_has_one_call_that_starts_it(tmp_path):
 
 async def test_former_rows_are_half_of_what_it_learns_from_and_stay_to_be_replayed(tmp_path):
     async with world(tmp_path) as w:
-        cluster = await w.cluster(2)
+        cluster = await told_of(w, 2)
         await w.train(cluster, blobs(240), **WELL)
         await told(w, cluster, records(100, 1))
         await learnt(w, cluster, epochs=1)
@@ -158,7 +166,7 @@ async def test_former_rows_are_half_of_what_it_learns_from_and_stay_to_be_replay
 
 async def test_without_enough_outcomes_nothing_is_learnt(tmp_path):
     async with world(tmp_path) as w:
-        cluster = await w.cluster(2)
+        cluster = await told_of(w, 2)
         with pytest.raises(NotTrained, match="no model whose predictions"):
             await w.start(cluster, "feedback")
         await w.train(cluster)
@@ -172,7 +180,7 @@ async def test_without_enough_outcomes_nothing_is_learnt(tmp_path):
 
 async def test_inputs_that_move_are_found_and_named(tmp_path):
     async with world(tmp_path) as w:
-        cluster = await w.cluster(2)
+        cluster = await told_of(w, 2)
         await w.train(cluster, blobs(600), **WELL)
         await told(w, cluster, records(100, 1))
         few = (await w.status(cluster)).feedback.drift
@@ -193,7 +201,7 @@ async def test_inputs_that_move_are_found_and_named(tmp_path):
 
 async def test_of_outcomes_by_chance_it_learns_that_nothing_is_known(tmp_path):
     async with world(tmp_path) as w:
-        cluster = await w.cluster(2)
+        cluster = await told_of(w, 2)
         await w.train(cluster, **WELL)
         draw = np.random.Generator(np.random.PCG64(4)).integers(0, 2, 200).tolist()
         rows = [{**row, "expectedOutcome": y} for row, y in zip(records(200, 1), draw, strict=True)]

@@ -41,6 +41,7 @@ from flow_nexus_neural.engine.reports.prediction import (
     QuorumReport,
 )
 from flow_nexus_neural.engine.reports.status import (
+    AuditReport,
     ClassScore,
     Communication,
     DaaReport,
@@ -62,6 +63,8 @@ from flow_nexus_neural.engine.reports.training import (
     HistoryPoint,
     HistoryReport,
     NetworkInfo,
+    Personalisation,
+    PersonalSlot,
     Phase,
     PrivacyReport,
     Refit,
@@ -76,6 +79,7 @@ from flow_nexus_neural.engine.reports.training import (
 
 __all__ = [
     "AggregationReport",
+    "AuditReport",
     "ClassScore",
     "ClusterConfig",
     "ClusterLine",
@@ -115,6 +119,8 @@ __all__ = [
     "NodeReport",
     "NodeStatus",
     "Performance",
+    "PersonalSlot",
+    "Personalisation",
     "Phase",
     "PredictedFile",
     "PredictionReport",

@@ -98,11 +98,13 @@ def _refuse(request: TrainRequest) -> None:
         )
 
 
-def _prepared(cluster: LiveCluster, outcomes: Sequence[RecordedOutcome], seed: int) -> PreparedData:
+def _prepared(
+    cluster: LiveCluster,
+    committed: CommittedVersion,
+    outcomes: Sequence[RecordedOutcome],
+    seed: int,
+) -> PreparedData:
     """Blocking."""
-    committed = cluster.committed
-    if committed is None:
-        raise ValueError("outcomes are of a version")
     schema, symbols = committed.schema, committed.dataset.symbols
     rows = rows_of(schema, symbols, outcomes)
     former = training_rows(cluster, schema)

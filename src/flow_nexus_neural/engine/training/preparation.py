@@ -19,11 +19,13 @@ from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.engine.state.advice import next_step
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.training.aggregation_rule import asks_everybody
 from flow_nexus_neural.engine.training.arguments import (
     Circumstances,
     effective_config,
     resolve_partition,
 )
+from flow_nexus_neural.engine.training.course import Course
 from flow_nexus_neural.engine.training.decision import Decision, decide_how
 from flow_nexus_neural.engine.training.exchange import Recipe
 from flow_nexus_neural.engine.training.federated_options import rate_warnings
@@ -41,7 +43,6 @@ from flow_nexus_neural.engine.training.privacy_options import (
     identity_of,
     spent_before,
 )
-from flow_nexus_neural.engine.training.rounds import Course
 from flow_nexus_neural.engine.training.trusted_rows import Trusted, can_select, require_trusted
 from flow_nexus_neural.engine.training.work_sharing import ASKED, effort
 from flow_nexus_neural.engine.versions.final import evaluated_networks
@@ -66,6 +67,7 @@ class Preparation:
         networks: With the committed state of the same network where there is one.
         continues: Whether at least one network starts from a committed version.
         least_workers: Fewest workers of a round that the caller insists on; 1 when nothing was asked.
+        everybody: Every round asks all workers: the rule does, and the caller named no number.
         run: Root of every seed of the training.
         decision: What classes count in the training, and how its models decide.
         spent: What identifies the data set, and of a private training what others have spent on it.
@@ -79,6 +81,7 @@ class Preparation:
     dataset: DatasetInfo
     continues: bool
     least_workers: int
+    everybody: bool
     decision: Decision
     warnings: list[str]
     run: tuple[int, int]
@@ -131,6 +134,7 @@ class Preparation:
             rows=rows,
             cut=cut,
             least_workers=self.least_workers,
+            everybody=self.everybody,
             run=self.run,
             trusted=None
             if trusted is None
@@ -189,6 +193,7 @@ async def prepare_training(
         dataset=describe_data(data),
         continues=continues,
         least_workers=request.min_nodes_per_round or 1,
+        everybody=asks_everybody(request, cluster.spec.consensus),
         decision=decision,
         warnings=[*data.warnings, *decision.warnings, *shards.warnings, *warnings],
         run=(seed, ordinal),
@@ -225,7 +230,7 @@ async def _given(
     if is_feedback(request):
         data, committed = await feedback_data(cluster, request, ordinal)
         decision = replace(decide_how(request, data), rule=committed.bundle.rule)
-        return data, decision, committed.networks
+        return data, decision, committed.shared_networks
     asked = _data_request(cluster, request, workers)
     data = await cluster.context.read_data(prepare, asked, cluster.context.settings)
     return data, decide_how(request, data), await evaluated_networks(cluster)

@@ -44,9 +44,10 @@ async def compared(
         NoWorkers: Nobody is left to compute them.
     """
     former = _in_force(cluster)
-    plain = plain_bundle(networks, 0, judge.rule, robust=former.bundle.robust)
+    new = _with_weights_of(former, networks)
+    plain = plain_bundle(new, 0, judge.rule, robust=former.bundle.robust)
     before = await judge.test_losses(former.networks, former.bundle)
-    after = await judge.test_losses({**former.networks, **networks}, plain)
+    after = await judge.test_losses(new, plain)
     return compare_losses(before, after)
 
 
@@ -71,16 +72,9 @@ async def admit(
         ConsensusUnavailable, StoreUnavailable: It could not be committed; the former version stays.
     """
     last, (dataset, served_round) = _in_force(cluster), learnt
-    renewed = {
-        key: replace(network, state=networks[key].state, digest=networks[key].digest)
-        for key, network in last.networks.items()
-        if key in networks
-    }
+    renewed, version = _with_weights_of(last, networks), last.version + 1
     changed = changed_networks(last, renewed)
-    version = last.version + 1
-    stored, blobs = await store_blobs(
-        cluster, last.schema, {**last.networks, **renewed}, changed, judge.rule
-    )
+    stored, blobs = await store_blobs(cluster, last.schema, renewed, changed, judge.rule)
     plain = plain_bundle(stored, version, judge.rule, robust=last.bundle.robust)
     bundle, found = await judge.finish(stored, plain)
     bundle, of_roles = await store_roles(cluster, last.schema, bundle)
@@ -109,6 +103,18 @@ async def admit(
     rows: list[LateRow] = [training_row(cluster.cluster_id, training), *points]
     await install(cluster, made, entries, rows, [*blobs, *of_roles])
     cluster.changed()
+
+
+def _with_weights_of(
+    version: CommittedVersion, others: Mapping[str, NetworkGroup]
+) -> dict[str, NetworkGroup]:
+    """The networks that slots share, with these weights; those of single slots fit the former ones only."""
+    return {
+        key: replace(network, state=others[key].state, digest=others[key].digest)
+        if key in others
+        else network
+        for key, network in version.shared_networks.items()
+    }
 
 
 def history_rows(cluster: LiveCluster, training: Training) -> list[HistoryRow]:
