@@ -91,6 +91,7 @@ async def feedback_data(
 
 def _refuse(request: TrainRequest) -> None:
     given = [name for name in OWN_ROWS if getattr(request, name) is not None]
+    given += ["secure_aggregation"] * request.secure_aggregation  # no round of it commits an update
     if given:
         raise InvalidArguments(
             f"{', '.join(given)} has no effect on recorded outcomes: they are rows of the model in force",
