@@ -25,6 +25,7 @@ from flow_nexus_neural.protocol.messages.replies import (
 from flow_nexus_neural.protocol.messages.values import (
     NODE_BATCH_SIZE,
     NODE_LEARNING_RATE,
+    UNTOLD,
     ClassWeight,
     ProximalMu,
     Seed,
@@ -127,6 +128,8 @@ class Train(AnsweredBy[Trained]):
         proof: Asks for a commitment to the states between segments of the steps; None for none.
         proximal_mu: Weight of FedProx's term: `proximal_mu` (params - base's params) is added to every
             gradient, and the learning rate is at most 1 / `proximal_mu`.
+        kept: The new state stays in the node, for secure aggregation: nothing is written to `publish`, and
+            the digest of the reply is `UNTOLD`.
         control: Region with `correction` [n_params] f4, which SCAFFOLD adds to every gradient; None for none.
     """
 
@@ -148,6 +151,7 @@ class Train(AnsweredBy[Trained]):
     proof: ProofOrder | None = None
     proximal_mu: ProximalMu = 0.0
     control: Name | None = None
+    kept: bool = False
 
     @override
     def region_filled(self) -> str:
@@ -157,6 +161,8 @@ class Train(AnsweredBy[Trained]):
     def fault_of(self, reply: Trained) -> str | None:
         if (reply.commitment is None) != (self.proof is None):
             return "a commitment comes exactly if one was ordered"
+        if self.kept and reply.digest != UNTOLD:
+            return "a digest tells of a state that was to be kept"
         return None
 
 

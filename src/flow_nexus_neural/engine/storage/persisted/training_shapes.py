@@ -58,6 +58,7 @@ class StoredConfig(Stored):
     patience: int = 0
     chosen: tuple[str, ...] = ()
     privacy: StoredPrivacySettings | None = None
+    secure_aggregation: bool = False
 
 
 class StoredData(Stored):
@@ -225,6 +226,7 @@ class StoredProgress(StoredPart):
     personalisation: dict[str, JsonValue] | None = None
     folds: tuple[dict[str, JsonValue], ...] = ()
     refit: dict[str, JsonValue] | None = None
+    learning: dict[str, JsonValue] | None = None
     phase: str = "rounds"
     later_planned: int = 0
     later_done: float = 0.0
