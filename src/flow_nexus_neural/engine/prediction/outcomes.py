@@ -118,7 +118,7 @@ def learnt(cluster: LiveCluster, feedback: Feedback, outcome: RecordedOutcome) -
     hedge = after_outcome(feedback.of_version(outcome.version), weights, own)
     levels = feedback.levels_of(outcome.version)
     moved = levels_after(committed.bundle, committed.schema, levels, outcome)
-    return replace(feedback, version=outcome.version, hedge=hedge, levels=moved)
+    return replace(feedback.with_outcome(outcome.version, hedge), levels=moved)
 
 
 def _from_records(

@@ -16,6 +16,7 @@ from flow_nexus_neural.engine.state.feedback import Feedback, RecordedOutcome
 from flow_nexus_neural.engine.storage.persisted import StoredFeedback, StoredOutcome
 from flow_nexus_neural.engine.storage.schema import Write
 from flow_nexus_neural.kernels.conformal import AdaptiveLevel
+from flow_nexus_neural.kernels.drift import Adwin
 from flow_nexus_neural.kernels.hedge import HedgeState
 from flow_nexus_neural.protocol.digest import json_digest
 
@@ -107,17 +108,21 @@ def read_feedback(connection: sqlite3.Connection, cluster_id: str) -> Feedback:
         version=stored.version,
         hedge=HedgeState(**stored.hedge.model_dump()),
         levels={mode: AdaptiveLevel(**own.model_dump()) for mode, own in stored.levels.items()},
+        errors=Adwin(**stored.errors.model_dump()),
+        drifted=stored.drifted,
     )
 
 
 def read_outcomes(
-    connection: sqlite3.Connection, cluster_id: str
+    connection: sqlite3.Connection, cluster_id: str, newest: int = MAX_ROWS
 ) -> tuple[list[RecordedOutcome], int]:
-    """All stored outcomes of a cluster, oldest first, and how many are damaged and left out."""
+    """The newest outcomes of a cluster, oldest first, and how many are damaged and left out."""
     found, damaged = [], 0
-    for place, digest, body in connection.execute(
-        "SELECT place, digest, body FROM outcomes WHERE cluster_id=? ORDER BY place", (cluster_id,)
-    ):
+    rows = connection.execute(
+        "SELECT place, digest, body FROM outcomes WHERE cluster_id=? ORDER BY place DESC LIMIT ?",
+        (cluster_id, newest),
+    ).fetchall()
+    for place, digest, body in reversed(rows):
         outcome = _outcome(body) if digest == _check(cluster_id, place, body) else None
         if outcome is None:
             damaged += 1
@@ -133,6 +138,8 @@ def _stored(feedback: Feedback) -> dict[str, JsonValue]:
             "version": feedback.version,
             "hedge": asdict(feedback.hedge),
             "levels": {mode: asdict(level) for mode, level in feedback.levels.items()},
+            "errors": asdict(feedback.errors),
+            "drifted": feedback.drifted,
         }
     )
     stored: dict[str, JsonValue] = shape.model_dump(mode="json")

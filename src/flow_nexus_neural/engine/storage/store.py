@@ -23,6 +23,7 @@ from flow_nexus_neural.engine.storage.journal import (
 )
 from flow_nexus_neural.engine.storage.kept_rows import delete_kept, read_kept
 from flow_nexus_neural.engine.storage.outcome_rows import (
+    MAX_ROWS,
     delete_outcomes,
     kept_outcomes,
     read_outcomes,
@@ -65,6 +66,8 @@ class Store:
         self._marker = marker
         self._run = run
         self._complaints = _complaints(marker, sealed=journal.read(names_rows))
+        if journal.complaint is not None:
+            self._complaints = (journal.complaint, *self._complaints)
         self._findings = marker.compare(journal.read(ledger_lengths))
 
     @classmethod
@@ -186,9 +189,11 @@ class Store:
         await self._run(self._write, [write_outcomes(cluster_id, outcomes, feedback)], [])
         return await self._run(self._journal.read, lambda c: kept_outcomes(c, cluster_id))
 
-    async def outcomes(self, cluster_id: str) -> tuple[list[RecordedOutcome], int]:
-        """The stored outcomes of a cluster, oldest first, and how many are damaged. Raises as `load`."""
-        return await self._run(self._journal.read, lambda c: read_outcomes(c, cluster_id))
+    async def outcomes(
+        self, cluster_id: str, newest: int = MAX_ROWS
+    ) -> tuple[list[RecordedOutcome], int]:
+        """The newest outcomes of a cluster, oldest first, and how many are damaged. Raises as `load`."""
+        return await self._run(self._journal.read, lambda c: read_outcomes(c, cluster_id, newest))
 
     async def kept_version(self, cluster_id: str, version: int) -> StoredVersion:
         """A version that can be put in force again. Raises `StoreCorrupt` where it cannot be read."""

@@ -19,6 +19,17 @@ class StoredLevel(Stored):
     covered: int = 0
 
 
+class StoredWindow(Stored):
+    """A window over errors."""
+
+    counts: tuple[int, ...] = ()
+    sums: tuple[float, ...] = ()
+    squares: tuple[float, ...] = ()
+    seen: int = 0
+    drifts: int = 0
+    drifted_at: int | None = None
+
+
 class StoredFeedback(Stored):
     """What a cluster has learnt from outcomes."""
 
@@ -26,6 +37,8 @@ class StoredFeedback(Stored):
     version: int | None = None
     hedge: StoredHedge = StoredHedge()
     levels: dict[str, StoredLevel] = {}
+    errors: StoredWindow = StoredWindow()
+    drifted: bool = False
 
 
 class StoredOutcome(Stored):
