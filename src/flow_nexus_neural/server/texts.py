@@ -67,7 +67,7 @@ DEPLOY_ARGUMENTS = _CLUSTER_ID | {
     "role": (
         "Default worker: trains and predicts. aggregator: learns to combine the workers, for aggregation"
         " ensemble. validator: learns how sure decisions are, and computes evaluations. parameter_server: hub"
-        " of links, learns nothing."
+        " of links; learns to answer where workers do not."
     ),
     "model": (
         "Size of the default network and of the node's memory: base (up to 100,000 parameters), large"
@@ -265,7 +265,7 @@ STATUS_OUTPUTS = {
     "error_rate": "failed calls to nodes, 0-1",
     "memory_usage": "percent of limits",
     "nodes": "One per node; empty in summary.",
-    "learnt": "By slot, what its own network learnt: aggregators for ensemble, validators for confidence.",
+    "learnt": "By slot, what the own network of each aggregator, validator and parameter server learnt.",
     "guarantees": _GUARANTEES,
     "consensus_report": "Proofs and their cost; robust rule: suspects; gossip: distances; raft: voters.",
     "daa": "What autonomy recommends; nothing is carried out.",

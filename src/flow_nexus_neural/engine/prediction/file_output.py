@@ -311,6 +311,7 @@ def report_of_all(
         else None,
         confidence_source=_confidence_source(tally),
         stacker=_stacker(tally, request),
+        source="nodes",
         degraded=tally.degraded > 0,
         degraded_reason=f"{tally.degraded} of {tally.batches} batches lack a node"
         if tally.degraded

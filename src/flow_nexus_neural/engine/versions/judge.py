@@ -1,7 +1,7 @@
 """Measures a candidate model on rows on which no node trained, and completes its bundle."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -10,7 +10,9 @@ from flow_nexus_neural.data.prepare import PreparedData
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.reports import Evaluation
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
+from flow_nexus_neural.engine.state.roles import NO_ROLES
 from flow_nexus_neural.engine.state.version import Bundle
+from flow_nexus_neural.engine.versions.ablation import ablation
 from flow_nexus_neural.engine.versions.by_client import median_score
 from flow_nexus_neural.engine.versions.calibration import calibrated_bundle
 from flow_nexus_neural.engine.versions.evaluation import (
@@ -141,6 +143,8 @@ class Judge:
             infer = partial(self._infer, networks)
             members = Members(self.schema, parts, slots, bundle, fitted, logits, infer)
             work = await self.roles.learn(members)
+            if work.bundle.roles != NO_ROLES:
+                work = replace(work, ablation=await offload(ablation, members, work))
         return work.bundle, await offload(self._finished, networks, work, logits)
 
     def _finished(
@@ -182,7 +186,7 @@ class Judge:
             rule=work.bundle.rule,
             compared=compare(self.schema, served, self.data.parts) if compared else None,
         )
-        roles = {"roles": roles_report(work.bundle.roles)}
+        roles = {"roles": roles_report(work.bundle.roles, work.ablation)}
         return Verdict(validation, score(served), evaluation.model_copy(update=roles))
 
     def _served(

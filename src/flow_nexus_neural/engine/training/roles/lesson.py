@@ -36,6 +36,8 @@ PATIENCE = 3
 """Strides without a gain after which it ends; the best one counts."""
 LEAST_ROWS = 50
 LESSON_S = 120.0
+TEMPERATURE = 2.0
+"""Of distillation."""
 FIT, HELD = "fit", "held"
 
 
@@ -51,6 +53,7 @@ class Lesson:
         n_outputs: How many there are.
         input: Layout of a row.
         run: Root of every seed.
+        teacher: [rows, n_outputs] from which a student learns beside the labels; None for labels alone.
     """
 
     purpose: Purpose
@@ -61,6 +64,7 @@ class Lesson:
     n_outputs: int
     input: InputSpec
     run: tuple[int, int]
+    teacher: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -138,8 +142,12 @@ class _Desk:
     def __init__(self, cluster: LiveCluster, slot: Slot, lesson: Lesson) -> None:
         self._cluster, self._slot, self._lesson = cluster, slot, lesson
         every = np.arange(len(lesson.fit), dtype=np.int64)
-        recipe = Recipe(LEARNING_RATE, BATCH_SIZE, 0.0, ())
-        self._exchange = Exchange(cluster, lesson.fit, {slot.name: every}, recipe)
+        taught = lesson.teacher is not None
+        recipe = Recipe(
+            LEARNING_RATE, BATCH_SIZE, 0.0, (), temperature=TEMPERATURE if taught else None
+        )
+        shards = {slot.name: every}
+        self._exchange = Exchange(cluster, lesson.fit, shards, recipe, lesson.teacher)
         parts = {HELD: lesson.held, **lesson.further}
         self._evaluator = Evaluator(cluster, parts, f"{lesson.purpose}-{slot.name}")
         self._training = False
