@@ -280,6 +280,12 @@ class EngineDouble:
             cluster_id=CLUSTER, training_id=TRAINING, rounds=[history_point(i) for i in range(50)]
         )
 
+    async def audit(self, cluster_id: str) -> r.AuditReport:
+        self._record(q.StatusRequest(cluster_id=cluster_id))
+        return r.AuditReport(
+            cluster_id=CLUSTER, entries=[{"rule": "restart_node"}], intact=True, damage=None
+        )
+
     def on_change(self, listener: Callable[[str], None]) -> None:
         self.listeners.append(listener)
 
@@ -379,6 +385,8 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
             seconds_per_round=2.1,
             eta_seconds=71.0,
             phase="rounds",
+            lacks=None,
+            personalisation=None,
             folds=None,
             refit=None,
             resumed=None,
@@ -403,6 +411,8 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
             brier=0.233,
             log_loss=0.659,
             ece=None,
+            confidence=None,
+            conformal=None,
             confusion=[[100, 60], [67, 93]],
             per_class=[
                 r.ClassScore(label=0, rows=160, precision=0.599, recall=0.625, f1=0.612),
@@ -437,7 +447,9 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
         learnt=None,
         guarantees=GUARANTEES,
         consensus_report=None,
-        daa=r.DaaReport(enabled=True, level_effective=0.8, recommended=0, events=[]),
+        daa=r.DaaReport(
+            enabled=True, level_effective=0.8, executed=0, recommended=0, suppressed=0, events=[]
+        ),
         performance=r.Performance(throughput=1110.0, latency=None),
         wasm=WASM,
         features=r.Features(

@@ -93,7 +93,7 @@ async def linked(
         runtime = InprocRuntime(make, faults)
     ports = Ports(patience=patience)
     async with runtime, Engine.open(settings, runtime=runtime, ports=ports) as engine:
-        report = await engine.init_cluster(InitRequest(name="linked"))
+        report = await engine.init_cluster(InitRequest(name="linked", daa_enabled=False))
         cluster = Linked(engine, report.cluster_id)
         for _ in range(workers):
             await cluster.deploy()

@@ -103,6 +103,23 @@ async def test_a_worker_killed_in_training_is_missed_named_and_replaceable(w, cl
     assert len(set(answer.node_predictions.values())) == 1
 
 
+async def test_a_killed_worker_comes_back_by_itself_and_trains_again(w):
+    cluster = await w.cluster(3, layers=SMALL, daa_enabled=True)
+    await w.start(cluster, DATA, epochs=LONG, min_nodes_per_round=1, learning_rate=1e-4)
+    await w.rounds(cluster, 3)
+    os.kill(await pid_of(w, cluster, "worker-1"), signal.SIGKILL)
+    status = await w.until(cluster, lambda s: s.daa.executed)
+    (event,) = status.daa.events
+    assert (event["rule"], event["target"], event["ok"]) == ("restart_node", "worker-1", True)
+    node = await node_of(w, cluster, "worker-1")
+    assert (node.healthy, node.incarnation) == (True, 2)
+    rounds_done = node.rounds_done
+    with anyio.fail_after(HANG_S):
+        while (await node_of(w, cluster, "worker-1")).rounds_done <= rounds_done:
+            await w.status(cluster, wait_seconds=1)
+    await w.terminate(cluster)
+
+
 async def test_a_burst_of_predictions_survives_the_death_of_a_worker(w, cluster):
     await w.train(cluster, DATA)
     expected = (await w.predict(cluster)).prediction

@@ -21,7 +21,7 @@ LAYERS = ({"type": "dense", "units": 2},)
 async def deploys(host):
     """A node comes up on the engine that the host has now."""
     engine = await host.engine()
-    cluster = await engine.init_cluster(InitRequest(name="again"))
+    cluster = await engine.init_cluster(InitRequest(name="again", daa_enabled=False))
     node = await engine.deploy_node(DeployRequest(cluster_id=cluster.cluster_id, layers=LAYERS))
     return node.healthy
 

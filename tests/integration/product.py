@@ -49,7 +49,11 @@ class Product:
         return text_of(answer)
 
     async def cluster(self, workers: int = 1, **more: Any) -> str:
-        cluster_id = (await self.result("cluster_init", **{"name": "c", "seed": 1, **more}))["id"]
+        cluster_id = (
+            await self.result(
+                "cluster_init", **{"name": "c", "seed": 1, "daaEnabled": False, **more}
+            )
+        )["id"]
         for _ in range(workers):
             await self.result("node_deploy", cluster_id=cluster_id, layers=LAYERS)
         return cluster_id

@@ -1,5 +1,6 @@
 """What a monitor that only deploys can rely on, through the tools."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -80,16 +81,29 @@ async def test_the_same_call_without_a_failed_node_opens_a_further_slot_that_ser
         assert (answer["nodes_used"], answer["effective_ensemble_size"]) == (3, 1)
 
 
-async def test_autonomy_recommends_a_restart_and_does_nothing(tmp_path: Path):
+async def test_a_dead_node_comes_back_without_a_call_where_its_autonomy_allows_that(tmp_path: Path):
     async with product(tmp_path) as it:
-        cluster_id = await it.cluster(2, daaEnabled=True)
-        await lose(it, cluster_id, "worker-0")
-        for _ in range(3):
-            await it.result("cluster_status", cluster_id=cluster_id, wait_seconds=0.05)
-        status = await it.result("cluster_status", cluster_id=cluster_id, detail="full")
-        assert status["daa"]["enabled"]
-        assert "restart_node" in [event["rule"] for event in status["daa"]["events"]]
-        (dead,) = [node for node in status["nodes"] if not node["healthy"]]
-        assert (dead["slot"], dead["incarnation"]) == ("worker-0", 1)
+        cluster_id = await it.cluster(1, daaEnabled=True)
+        await it.result("node_deploy", cluster_id=cluster_id, layers=LAYERS, autonomy=0.1)
+        it.kill("worker-0")
+        it.kill("worker-1")
+        with anyio.fail_after(HANG_S):
+            while True:
+                status = await it.result(
+                    "cluster_status", cluster_id=cluster_id, wait_seconds=1, detail="full"
+                )
+                if status["daa"]["executed"] and status["daa"]["recommended"]:
+                    break
+        nodes = {node["slot"]: node for node in status["nodes"]}
+        assert (nodes["worker-0"]["status"], nodes["worker-0"]["incarnation"]) == ("healthy", 2)
+        assert (nodes["worker-1"]["status"], nodes["worker-1"]["incarnation"]) == ("failed", 1)
+        told = {event["target"]: event for event in status["daa"]["events"]}
+        assert told["worker-0"]["decision"] == "executed"
+        assert told["worker-0"]["outcome"] == "healthy"
+        assert told["worker-1"]["decision"] == "recommended"
+        audit = await it.client.read_resource(f"neural://clusters/{cluster_id}/audit")
+        stored = json.loads(audit.contents[0].text)
+        assert stored["intact"]
+        assert stored["entries"] == status["daa"]["events"]
         made = await it.result("node_deploy", cluster_id=cluster_id, layers=LAYERS)
         assert made["slot"] == "worker-2", "a deploy with layers is no recovery"

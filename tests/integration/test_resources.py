@@ -38,6 +38,12 @@ def test_the_whole_curve_is_a_resource(server: Served):
     assert [point["round"] for point in history["rounds"]] == list(range(50))
 
 
+def test_the_decisions_of_autonomy_are_a_resource_that_says_whether_they_verify(server: Served):
+    audit = read(server, f"{CLUSTER_URI}/audit")
+    assert (audit["intact"], audit["damage"]) == (True, None)
+    assert [entry["rule"] for entry in audit["entries"]] == ["restart_node"]
+
+
 @pytest.mark.parametrize(
     "list_", ["list_tools", "list_resources", "list_resource_templates", "list_prompts"]
 )
@@ -56,11 +62,14 @@ def test_the_templates_are_listed_with_descriptions(server: Served):
     assert [one.uri_template for one in templates] == [
         "neural://clusters/{cluster_id}",
         "neural://clusters/{cluster_id}/history",
+        "neural://clusters/{cluster_id}/audit",
     ]
     assert all(one.description for one in templates)
 
 
-@pytest.mark.parametrize("uri", ["neural://clusters/none", "neural://clusters/none/history"])
+@pytest.mark.parametrize(
+    "uri", [f"neural://clusters/none{view}" for view in ("", "/history", "/audit")]
+)
 def test_an_unknown_cluster_is_an_unknown_resource(server: Served, uri: str):
     with pytest.raises(MCPError) as caught:
         read(server, uri)

@@ -70,7 +70,8 @@ def test_what_autonomy_and_single_nodes_report_holds_no_field_that_can_have_one_
     server: Served,
 ):
     daa = server.result("neural_cluster_status")["daa"]
-    assert set(daa) == {"enabled", "level_effective", "recommended", "events"}
+    counts = {"executed", "recommended", "suppressed"}
+    assert set(daa) == {"enabled", "level_effective", "events"} | counts
     (one,) = server.result("neural_predict_distributed")["individual_predictions"]
     assert set(one) == {"node_id", "slot", "prediction", "latency_ms"}
 

@@ -11,6 +11,7 @@ from tests.manifest.files import (
     KILL,
     LIFE,
     LOCAL,
+    PERSONAL,
     PREDICT,
     PREDICTING_FILES,
     REMOVAL,
@@ -174,6 +175,7 @@ OF_PREDICT = (
     PREDICTION.held(
         "contract.predict.reply.effective_ensemble_size",
         "effective_ensemble_size counts the different models among the answers.",
+        PERSONAL / "slots_that_are_not_done_learning_answer_with_weights_of_their_own",
         LIFE / "different_networks_train_apart_and_answer_together",
         ANSWER / "equal_weights_are_no_independent_evidence",
         ANSWERED,

@@ -47,7 +47,7 @@ OF_STATUS = (
         "contract.detail.full",
         "Full detail adds history, trainings and events.",
         DETAIL,
-        RECOVER / "autonomy_recommends_a_restart_and_does_nothing",
+        RECOVER / "a_dead_node_comes_back_without_a_call_where_its_autonomy_allows_that",
     ),
     STATUS.held(
         "contract.status.wait_seconds",
@@ -175,8 +175,8 @@ OF_STATUS = (
     ),
     STATUS.held(
         "contract.status.reply.daa",
-        "daa counts what was recommended, and that nothing was executed.",
-        RECOVER / "autonomy_recommends_a_restart_and_does_nothing",
+        "daa counts what was executed, recommended and suppressed.",
+        RECOVER / "a_dead_node_comes_back_without_a_call_where_its_autonomy_allows_that",
     ),
     STATUS.held(
         "contract.status.reply.performance",

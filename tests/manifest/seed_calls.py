@@ -103,7 +103,7 @@ INIT_CALL = (
         "Autonomous coordination is switched by daaEnabled, and replies say whether it is on.",
         MADE,
         BUILD / "only_a_name_is_needed_and_the_rest_has_its_documented_default",
-        RECOVER / "autonomy_recommends_a_restart_and_does_nothing",
+        RECOVER / "a_dead_node_comes_back_without_a_call_where_its_autonomy_allows_that",
     ),
     INIT.held(
         "seed.init.reply.id",

@@ -2,6 +2,8 @@
 
 from tests.manifest.files import (
     ANSWER,
+    AUTONOMOUS,
+    AUTONOMY,
     AUTONOMY_LOG,
     BUILD,
     CALIBRATING,
@@ -80,7 +82,7 @@ TRAINING = (
     TRADING.not_built(
         "seed.claims.adaptive-strategies",
         "Models adapt to the market by themselves while they serve.",
-        "nothing is done on its own",
+        "learning from drift without a call",
         USE / "each_aggregation_answers_with_every_number_that_clients_read",
     ),
     OVERVIEW.held(
@@ -164,12 +166,13 @@ FAULT_TOLERANCE = (
         KILL / "a_worker_stopped_in_training_does_not_stop_the_training",
         ROUNDS / "a_straggler_is_left_out_at_the_deadline_that_history_sets",
     ),
-    PERFORMANCE.not_built(
+    PERFORMANCE.held(
         "seed.claims.automatic-recovery",
-        "A dead node is replaced without anyone's call.",
-        "a dead node is replaced when someone deploys",
-        RECOVER / "autonomy_recommends_a_restart_and_does_nothing",
-        AUTONOMY_LOG / "a_dead_node_is_recommended_for_restart_once_while_it_stays_dead",
+        "A dead node is replaced without anyone's call, within its autonomy.",
+        RECOVER / "a_dead_node_comes_back_without_a_call_where_its_autonomy_allows_that",
+        AUTONOMOUS / "a_monitor_that_deploys_every_second_leaves_the_slots_that_there_were",
+        AUTONOMOUS / "a_crash_loop_is_restarted_five_times_and_given_up",
+        KILL / "a_killed_worker_comes_back_by_itself_and_trains_again",
     ),
     PERFORMANCE.held(
         "seed.claims.runtime-recovery",
@@ -213,18 +216,19 @@ COORDINATION = (
         BUILD / "a_cluster_has_the_settings_it_was_asked_for_and_says_which_of_them_do_nothing",
         USE / "a_status_counts_nodes_bytes_and_time_without_mixing_units",
     ),
-    INIT.not_built(
+    INIT.held(
         "seed.claims.autonomous-coordination",
         "The cluster acts on its own: it restarts nodes, stops trainings, adapts the learning rate.",
-        "the cluster observes itself and lists what it would do",
-        RECOVER / "autonomy_recommends_a_restart_and_does_nothing",
-        AUTONOMY_LOG / "autonomy_that_is_off_has_level_0_and_still_tells",
+        AUTONOMY / "an_action_is_carried_out_at_its_level_and_only_recommended_below",
+        AUTONOMY / "a_recorded_stream_replays_to_the_same_decisions",
+        AUTONOMOUS / "a_training_that_gains_nothing_is_slowed_and_ends_at_its_best_round",
+        AUTONOMOUS / "a_training_without_workers_waits_for_them_and_goes_on",
     ),
     INIT.held(
         "seed.claims.autonomy-observes",
         "The cluster lists once what it would do and with which evidence.",
-        AUTONOMY_LOG / "a_dead_node_is_recommended_for_restart_once_while_it_stays_dead",
-        RECOVER / "autonomy_recommends_a_restart_and_does_nothing",
+        AUTONOMY_LOG / "below_the_level_of_a_slot_its_restart_is_recommended_once",
+        AUTONOMY_LOG / "autonomy_that_is_off_has_level_0_and_still_tells",
     ),
     NODES.held(
         "seed.claims.progress-is-measured",

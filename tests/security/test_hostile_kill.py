@@ -105,7 +105,9 @@ async def test_the_operator_decides_and_status_tells(tmp_path, stage, hostile):
         LocalRuntime(settings, launch=launch) as runtime,
         Engine.open(settings, runtime=runtime) as engine,
     ):
-        cluster_id = (await engine.init_cluster(InitRequest(name="hostile"))).cluster_id
+        cluster_id = (
+            await engine.init_cluster(InitRequest(name="hostile", daa_enabled=False))
+        ).cluster_id
         report = await engine.deploy_node(DeployRequest(cluster_id=cluster_id))
         assert report.isolation.level == ("strict" if has_landlock() else "seccomp")
         slot = engine.cluster(cluster_id).slots["worker-0"]

@@ -127,7 +127,9 @@ async def test_after_a_connect_no_kept_mapping_shows_what_a_former_neighbour_ann
         LocalRuntime(settings, launch=launch) as runtime,
         Engine.open(settings, runtime=runtime) as engine,
     ):
-        cluster_id = (await engine.init_cluster(InitRequest(name="thieves"))).cluster_id
+        cluster_id = (
+            await engine.init_cluster(InitRequest(name="thieves", daa_enabled=False))
+        ).cluster_id
         for _ in range(4):
             await engine.deploy_node(DeployRequest(cluster_id=cluster_id))
         cluster = engine.cluster(cluster_id)

@@ -21,6 +21,7 @@ from flow_nexus_neural.engine.requests import (
     TrainRequest,
 )
 from flow_nexus_neural.engine.versions.final import RULE as BEST_ROUND
+from flow_nexus_neural.engine.versions.personal import RULE as PERSONAL
 from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.runtime.inproc.runtime import InprocRuntime
 from flow_nexus_neural.settings import Settings
@@ -49,6 +50,8 @@ def blobs(rows=120, seed=0, features=3):
 
 
 DATA = blobs()
+AT_THE_END = frozenset({BEST_ROUND, PERSONAL})
+"""Rules of versions that no round made."""
 RECORD = [1.0, 1.0, 1.0]
 
 
@@ -86,7 +89,9 @@ class World:
 
     async def cluster(self, workers=3, *, layers=LAYERS, seed=1, topology="star", **more):
         report = await self.engine.init_cluster(
-            InitRequest(name="sim", topology=topology, seed=seed, **more)
+            InitRequest(
+                **{"name": "sim", "topology": topology, "seed": seed, "daa_enabled": False} | more
+            )
         )
         for _ in range(workers):
             await self.deploy(report.cluster_id, layers=layers)
@@ -155,8 +160,8 @@ class World:
         return await self.engine.context.store.load()
 
     async def round_versions(self, cluster_id):
-        """Version entries of rounds: without the last one, where it brings back the best round."""
-        return [e for e in await self.versions(cluster_id) if e["rule"] != BEST_ROUND]
+        """Version entries of rounds: without those of the end of a training."""
+        return [e for e in await self.versions(cluster_id) if e["rule"] not in AT_THE_END]
 
     async def versions(self, cluster_id):
         """Version entries of a cluster's ledger, which has been verified."""

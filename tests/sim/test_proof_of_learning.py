@@ -55,7 +55,7 @@ async def without_the_cheat(tmp_path, round_number, **more):
     """Digests of the versions of a training in which the cheat dies before its update of a round."""
     faults = FaultPlan().kill(CHEAT, "train", nth=round_number)
     async with world(tmp_path, faults) as w:
-        cluster = await w.cluster(3)
+        cluster = await w.cluster(3, daa_enabled=True)
         status = await w.train(cluster, DATA, epochs=ROUNDS, **more)
         assert status.training_status == "completed", status.training_error
         return await digests(w, cluster)
@@ -69,7 +69,7 @@ async def test_a_cheat_is_quarantined_and_the_weights_are_those_of_a_run_without
     expected = await without_the_cheat(tmp_path / "without", caught_in)
     service = service_of(ATTACKS[attack])
     async with world(tmp_path / "with", service=service, modes=ONE_PLACE) as w:
-        cluster = await w.cluster(3)
+        cluster = await w.cluster(3, daa_enabled=True)
         status = await w.train(cluster, DATA, epochs=ROUNDS)
         assert status.training_status == "completed", status.training_error
         assert await digests(w, cluster) == expected
@@ -94,7 +94,7 @@ async def test_without_proofs_the_same_cheat_has_its_way(tmp_path, factor):
     found = []
     for name, service in (("honest", service_of(NodeService)), ("cheat", at_rate(factor))):
         async with world(tmp_path / name, service=service) as w:
-            cluster = await w.cluster(3, consensus="byzantine")
+            cluster = await w.cluster(3, daa_enabled=True, consensus="byzantine")
             mean = {"aggregation_method": "federated_averaging"}
             status = await w.train(cluster, DATA, epochs=ROUNDS, **mean)
             assert CHEAT in slots((await w.round_versions(cluster))[-1], "contributors")
@@ -116,7 +116,7 @@ LAYERS_WITH_NOISE = (
 @pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop", "adagrad"])
 async def test_honest_workers_are_never_rejected(tmp_path, optimizer):
     async with world(tmp_path) as w:
-        cluster = await w.cluster(3, layers=LAYERS_WITH_NOISE)
+        cluster = await w.cluster(3, daa_enabled=True, layers=LAYERS_WITH_NOISE)
         status = await w.train(cluster, DATA, epochs=25, optimizer=optimizer)
         assert status.training_status == "completed", status.training_error
         report = pol(status)
@@ -133,7 +133,7 @@ async def test_honest_workers_are_never_rejected(tmp_path, optimizer):
 async def test_federated_methods_are_proved_as_well(tmp_path, method):
     optimizer = "sgd" if method == "scaffold" else "adam"
     async with world(tmp_path, service=service_of(WrongRate)) as w:
-        cluster = await w.cluster(3)
+        cluster = await w.cluster(3, daa_enabled=True)
         status = await w.train(
             cluster, DATA, epochs=8, aggregation_method=method, optimizer=optimizer
         )
@@ -146,7 +146,7 @@ async def test_federated_methods_are_proved_as_well(tmp_path, method):
 
 async def test_the_ledger_names_beacon_root_and_verdicts_of_every_round(tmp_path):
     async with world(tmp_path) as w:
-        cluster = await w.cluster(3)
+        cluster = await w.cluster(3, daa_enabled=True)
         await w.train(cluster, DATA, epochs=2)
         entries = await w.round_versions(cluster)
         beacons = set()
@@ -161,7 +161,7 @@ async def test_the_ledger_names_beacon_root_and_verdicts_of_every_round(tmp_path
 
 async def two_groups(w):
     """Workers of two networks, which train side by side also where `federated` is false."""
-    cluster = await w.cluster(2)
+    cluster = await w.cluster(2, daa_enabled=True)
     for _ in range(2):
         await w.deploy(cluster, layers=({"type": "dense", "units": 3}, *LAYERS[1:]))
     return cluster
@@ -195,7 +195,8 @@ async def test_updates_that_travel_over_links_are_proved_before_they_do(tmp_path
     ):
         modes = {"peer_views": True}
         async with world(tmp_path / name, faults, service, modes=modes) as w:
-            cluster = await w.cluster(4, topology=topology)
+            # In the other run the killed worker must not come back.
+            cluster = await w.cluster(4, daa_enabled=name == "with", topology=topology)
             await w.connect(cluster)
             status = await w.train(cluster, DATA, epochs=6)
             assert status.training_status == "completed", status.training_error
@@ -209,7 +210,7 @@ async def test_updates_that_travel_over_links_are_proved_before_they_do(tmp_path
 async def test_a_single_process_that_cheats_is_replaced_by_the_next_worker(tmp_path):
     service = service_of(WrongRate, cheats=("worker-0",))
     async with world(tmp_path, service=service) as w:
-        cluster = await w.cluster(3)
+        cluster = await w.cluster(3, daa_enabled=True)
         status = await w.train(cluster, DATA, epochs=2, federated=False)
         assert status.training.strategy == "single_process"
         assert status.training_status == "completed", status.training_error
@@ -235,7 +236,7 @@ async def test_each_network_group_proves_its_own_and_one_beacon_serves_all(tmp_p
 
 async def test_a_robust_rule_combines_what_was_admitted(tmp_path):
     async with world(tmp_path, service=service_of(WrongRate)) as w:
-        cluster = await w.cluster(5)
+        cluster = await w.cluster(5, daa_enabled=True)
         status = await w.train(cluster, DATA, epochs=2, aggregation_method="trimmed_mean")
         assert status.training_status == "completed", status.training_error
         first = (await w.round_versions(cluster))[0]
@@ -252,7 +253,7 @@ async def test_a_quarantined_worker_serves_no_more_until_a_deploy_replaces_it(tm
         return kind(node_id=spec.node_id, incarnation=spec.incarnation, seed=1) if kind else made
 
     async with world(tmp_path, service=service) as w:
-        cluster = await w.cluster(3)
+        cluster = await w.cluster(3, daa_enabled=True)
         await w.train(cluster, DATA, epochs=2)
         assert (await w.predict(cluster)).nodes_used == 2
         status = await w.train(cluster, DATA, epochs=1)
@@ -271,7 +272,7 @@ async def test_a_quarantined_worker_serves_no_more_until_a_deploy_replaces_it(tm
 
 async def test_a_restarted_server_still_knows_the_proofs_and_the_quarantine(tmp_path):
     async with world(tmp_path, service=service_of(WrongRate)) as w:
-        cluster = await w.cluster(3)
+        cluster = await w.cluster(3, daa_enabled=True)
         before = await w.train(cluster, DATA, epochs=2)
     async with world(tmp_path) as w:
         after = await w.status(cluster)
@@ -302,7 +303,7 @@ async def test_a_worker_that_dies_before_it_reveals_is_unavailable_and_not_a_che
 
 async def test_three_withheld_proofs_in_a_row_are_a_quarantine(tmp_path):
     async with world(tmp_path, service=service_of(Withholds), ports=ports()) as w:
-        cluster = await w.cluster(3)
+        cluster = await w.cluster(3, daa_enabled=True)
         status = await w.train(cluster, DATA, epochs=30)
         assert status.training_status == "completed", status.training_error
         node = node_of(status, CHEAT)
@@ -315,7 +316,7 @@ async def test_a_round_of_which_too_little_is_admitted_is_tried_again_and_fails_
 ):
     everybody = ("worker-0", "worker-1", "worker-2")
     async with world(tmp_path, service=service_of(WrongRate, cheats=everybody)) as w:
-        cluster = await w.cluster(3)
+        cluster = await w.cluster(3, daa_enabled=True)
         status = await w.train(cluster, DATA, epochs=1)
         assert status.training_status == "failed"
         assert status.model_version is None
@@ -326,7 +327,7 @@ async def test_a_round_of_which_too_little_is_admitted_is_tried_again_and_fails_
 
 async def test_a_validator_repeats_the_segments_and_is_named(tmp_path):
     async with world(tmp_path, service=service_of(WrongRate)) as w:
-        cluster = await w.cluster(3)
+        cluster = await w.cluster(3, daa_enabled=True)
         await w.deploy(cluster, "validator", layers=None)
         status = await w.train(cluster, DATA, epochs=2)
         assert pol(status)["verifier"] == "validator-0"
@@ -337,7 +338,7 @@ async def test_a_validator_repeats_the_segments_and_is_named(tmp_path):
 
 async def test_the_engines_own_process_ends_with_the_training(tmp_path):
     async with world(tmp_path) as w:
-        cluster = await w.cluster(2)
+        cluster = await w.cluster(2, daa_enabled=True)
         status = await w.train(cluster, DATA, epochs=1)
         assert pol(status)["verifier"] == "engine"
         assert [n for n in w.runtime.nodes if n.spec.slot == "verifier-0" and not n.gone] == []
@@ -346,7 +347,7 @@ async def test_the_engines_own_process_ends_with_the_training(tmp_path):
 async def test_a_verifier_that_dies_is_replaced_and_harms_no_worker(tmp_path):
     faults = FaultPlan().kill("verifier-0", "reexecute", nth=2)
     async with world(tmp_path, faults) as w:
-        cluster = await w.cluster(3)
+        cluster = await w.cluster(3, daa_enabled=True)
         status = await w.train(cluster, DATA, epochs=3)
         assert status.training_status == "completed", status.training_error
         assert pol(status)["excluded_updates"] == 0
@@ -359,7 +360,7 @@ async def test_one_faulty_validator_of_two_ends_nobodys_membership(tmp_path):
         return kind(node_id=spec.node_id, incarnation=spec.incarnation, seed=spec.seed)
 
     async with world(tmp_path, service=service) as w:
-        cluster = await w.cluster(3)
+        cluster = await w.cluster(3, daa_enabled=True)
         for _ in range(2):
             await w.deploy(cluster, "validator", layers=None)
         status = await w.train(cluster, DATA, epochs=2)
@@ -373,13 +374,13 @@ async def test_a_cheat_that_knows_the_beacon_before_it_commits_gets_through(tmp_
     expected = await without_the_cheat(tmp_path / "without", 1)
     fixed = ports(KnowsTheBeacon.beacon)
     async with world(tmp_path / "known", service=service_of(KnowsTheBeacon), ports=fixed) as w:
-        cluster = await w.cluster(3)
+        cluster = await w.cluster(3, daa_enabled=True)
         status = await w.train(cluster, DATA, epochs=ROUNDS)
         assert node_of(status, CHEAT).status == "healthy"
         assert pol(status)["excluded_updates"] == 0
         assert await digests(w, cluster) != expected
     async with world(tmp_path / "drawn", service=service_of(KnowsTheBeacon), ports=ports()) as w:
-        cluster = await w.cluster(3)
+        cluster = await w.cluster(3, daa_enabled=True)
         status = await w.train(cluster, DATA, epochs=30)
         assert node_of(status, CHEAT).status == "quarantined"
 
@@ -389,7 +390,7 @@ async def test_a_verifier_that_takes_the_learning_rate_from_the_worker_lets_a_wr
 ):
     service = service_of(WrongRate, verifier=asking(learning_rate=10))
     async with world(tmp_path, service=service) as w:
-        cluster = await w.cluster(3)
+        cluster = await w.cluster(3, daa_enabled=True)
         status = await w.train(cluster, DATA, epochs=1)
         assert node_of(status, CHEAT).status == "healthy"
 
@@ -399,7 +400,7 @@ async def test_a_verifier_that_takes_the_rows_from_the_worker_lets_flipped_label
 ):
     service = service_of(LabelFlip, verifier=FlippedToo)
     async with world(tmp_path, service=service) as w:
-        cluster = await w.cluster(3)
+        cluster = await w.cluster(3, daa_enabled=True)
         status = await w.train(cluster, DATA, epochs=1)
         assert node_of(status, CHEAT).status == "healthy"
 

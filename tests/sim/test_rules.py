@@ -6,8 +6,7 @@ import pytest
 from flow_nexus_neural.coordination.consensus import registry
 from flow_nexus_neural.coordination.consensus.federated_methods import METHODS
 from flow_nexus_neural.coordination.consensus.policy import Combined
-from flow_nexus_neural.engine.versions.final import RULE as BEST_ROUND
-from tests.sim.simulated import blobs, world
+from tests.sim.simulated import AT_THE_END, blobs, world
 from tests.sim.test_lying_nodes import lying, publishes
 
 pytestmark = pytest.mark.anyio
@@ -59,7 +58,7 @@ async def trained(tmp_path, method, service=None):
         )
         versions = await w.versions(cluster)
     assert status.training_status == "completed", status.training_error
-    return status, {version["rule"] for version in versions} - {BEST_ROUND}
+    return status, {version["rule"] for version in versions} - AT_THE_END
 
 
 LIAR = lying(publishes(HUGE, honest_digest=False))

@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 import anyio
 from pydantic import JsonValue
 
-from flow_nexus_neural.engine.autonomy.observe import attend
+from flow_nexus_neural.engine.autonomy.attend import attend, audit_report
 from flow_nexus_neural.engine.calls.core_slots import TrainingTurns
 from flow_nexus_neural.engine.context import EngineContext, Notices
 from flow_nexus_neural.engine.links.connect import connect
@@ -39,6 +39,7 @@ from flow_nexus_neural.engine.ports import REAL_PORTS, Offload, Ports
 from flow_nexus_neural.engine.prediction.predict import predict
 from flow_nexus_neural.engine.prediction.predict_file import predict_file
 from flow_nexus_neural.engine.reports import (
+    AuditReport,
     ClusterList,
     ClusterReport,
     ConnectReport,
@@ -300,6 +301,10 @@ class Engine:
             training_id=training.training_id if training else None,
             rounds=list(training.history) if training else [],
         )
+
+    async def audit(self, cluster_id: str) -> AuditReport:
+        """The newest decisions of autonomy about a cluster, as they are stored."""
+        return await audit_report(await self._clusters.read(cluster_id))
 
     def on_change(self, listener: Callable[[str], None]) -> None:
         """Call `listener(cluster_id)` on the event loop whenever that cluster's status changed."""

@@ -69,6 +69,7 @@ class RunningTraining(Protocol):
     training: Training
     ended: anyio.Event
     rows_last_round: int
+    delivered: list[int]
 
     def stop(self) -> None:
         """End it after what is being committed."""
@@ -89,6 +90,19 @@ class RunningTraining(Protocol):
     @property
     def shards(self) -> Mapping[str, NDArray[np.int64]]:
         """Row numbers of every slot's shard."""
+        ...
+
+    @property
+    def least_workers(self) -> int:
+        """Healthy workers without which no round can be done."""
+        ...
+
+    def steer(self, **changes: float | str | None) -> None:
+        """Change its course from the next boundary on; see `state.steering`."""
+        ...
+
+    def back_to_best(self) -> None:
+        """Go on from the best round's weights, which are in force from the next boundary on."""
         ...
 
     async def reshard(self, workers: Sequence[Slot]) -> int:
@@ -132,6 +146,7 @@ class LiveCluster:
         memory: What the nodes occupied when last looked at.
         voters: Who agrees on versions, under raft; None under every other mode, and before anybody asked.
         changes: Wakes calls that wait for a change.
+        looked: Wakes a training that waits for autonomy to have seen its last round.
         reviving: Held while slots without a process are started again.
         changing: Held while links change or a training is prepared, so that no two rest on one version.
         ending: Held while the cluster is terminated.
@@ -147,6 +162,7 @@ class LiveCluster:
     memory: MemoryReadings = field(default_factory=MemoryReadings)
     voters: Voters | None = None
     changes: Changes = field(default_factory=Changes)
+    looked: Changes = field(default_factory=Changes)
     reviving: anyio.Lock = field(default_factory=anyio.Lock)
     changing: anyio.Lock = field(default_factory=anyio.Lock)
     ending: anyio.Lock = field(default_factory=anyio.Lock)

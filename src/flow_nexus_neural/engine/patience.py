@@ -41,6 +41,7 @@ class Patience:
         rounds: When a round is closed without the late workers.
         attempts: How often a training tries a round before it fails.
         comeback_s: How long a training waits for nodes that are being restarted before it tries again.
+        pause_s: How long autonomy keeps a training waiting for workers before it fails.
         respawn_delays_s: Pauses before each restart of a node that lost its runtime; after the last it
             stays failed.
         raft: For one step of a voter, which a node does between two steps of its training.
@@ -62,6 +63,7 @@ class Patience:
     rounds: RoundPatience = USUAL_ROUND_PATIENCE
     attempts: int = 3
     comeback_s: float = 20.0
+    pause_s: float = 600.0
     respawn_delays_s: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
     raft: Deadline = Deadline(1.0, None)
     majority_s: float = 20.0

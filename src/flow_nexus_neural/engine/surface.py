@@ -1,4 +1,4 @@
-"""The eight operations and the two views that a face of the product may call.
+"""The eight operations and the three views that a face of the product may call.
 
 `engine.engine.Engine` implements it; the server depends on this protocol only, so that its tests can run
 against a double and so that listing tools does not load numpy.
@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from flow_nexus_neural.engine.reports import (
+    AuditReport,
     ClusterList,
     ClusterReport,
     ConnectReport,
@@ -76,6 +77,10 @@ class EngineSurface(Protocol):
 
     async def history(self, cluster_id: str) -> HistoryReport:
         """Every committed round of the latest training."""
+        ...
+
+    async def audit(self, cluster_id: str) -> AuditReport:
+        """The newest decisions of autonomy about a cluster, as they are stored."""
         ...
 
     def on_change(self, listener: Callable[[str], None]) -> None:

@@ -1,4 +1,4 @@
-"""Clusters as resources: the list of clusters, the status of one, and its training history."""
+"""Clusters as resources: the list of clusters, the status of one, its training history and its audit log."""
 
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from pydantic import BaseModel
@@ -15,6 +15,7 @@ from flow_nexus_neural.server.status_size import short_enough
 CLUSTERS_URI = "neural://clusters"
 CLUSTER_TEMPLATE = CLUSTERS_URI + "/{cluster_id}"
 HISTORY_TEMPLATE = CLUSTER_TEMPLATE + "/history"
+AUDIT_TEMPLATE = CLUSTER_TEMPLATE + "/audit"
 
 
 def cluster_uris(cluster_id: str) -> tuple[str, str, str]:
@@ -24,7 +25,7 @@ def cluster_uris(cluster_id: str) -> tuple[str, str, str]:
 
 
 def register_resources(server: NeuralServer, host: EngineHost) -> None:
-    """Register the three resources."""
+    """Register the four resources."""
 
     @server.resource(
         CLUSTERS_URI,
@@ -64,6 +65,19 @@ def register_resources(server: NeuralServer, host: EngineHost) -> None:
     async def history(cluster_id: str) -> str:
         try:
             return _json(await (await host.engine()).history(cluster_id))
+        except NeuralError as error:
+            raise resource_error(error) from error
+
+    @server.resource(
+        AUDIT_TEMPLATE,
+        name="audit",
+        title="Audit log of autonomy",
+        description="The newest decisions with evidence and outcome, and whether their hash chain is whole.",
+        mime_type="application/json",
+    )
+    async def audit(cluster_id: str) -> str:
+        try:
+            return _json(await (await host.engine()).audit(cluster_id))
         except NeuralError as error:
             raise resource_error(error) from error
 

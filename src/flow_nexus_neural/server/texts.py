@@ -48,7 +48,9 @@ INIT_ARGUMENTS = {
     ),
     "wasm_optimization": "Recorded only: nodes run PyTorch, and wasm_enabled stays false.",
     "daa_enabled": (
-        "Recorded only: status lists under daa what autonomy would do, and nothing is done on its own."
+        "true: the cluster restarts dead nodes, ends or slows trainings that gain nothing and so on, as far"
+        " as its nodes' autonomy goes; status and the audit resource say what was done. false: it only says"
+        " what it would do."
     ),
     "reuse": (
         "true: return the live cluster of this name and settings if there is one, instead of a new one."
@@ -77,7 +79,10 @@ DEPLOY_ARGUMENTS = _CLUSTER_ID | {
         "Tags. <symbol>_analysis, like btc_analysis, gives a worker that symbol's rows when federated;"
         " others are only recorded."
     ),
-    "autonomy": "Recorded only: nothing is done on its own.",
+    "autonomy": (
+        "What daaEnabled may do without asking: from 0.2 restart this node, 0.4 quarantine it when caught;"
+        " for the cluster the median counts: 0.5 rebalance, 0.6 stop early, 0.7 adapt the learning rate."
+    ),
     "template": "Recorded only: every node is a Python process.",
     "layers": (
         "The network as Keras-like layers; leave it out for the default or to replace a failed node."
@@ -268,7 +273,7 @@ STATUS_OUTPUTS = {
     "learnt": "By slot, what the own network of each aggregator, validator and parameter server learnt.",
     "guarantees": _GUARANTEES,
     "consensus_report": "Proofs and their cost; robust rule: suspects; gossip: distances; raft: voters.",
-    "daa": "What autonomy recommends; nothing is carried out.",
+    "daa": "What autonomy did, recommended and suppressed; events only in full.",
     "performance": "Training rows per second, ms of predict.",
     "wasm": "Whether nodes run WASM, and why not.",
     "features": "Switches and counts.",

@@ -12,7 +12,8 @@ from flow_nexus_neural.engine.reports import DatasetInfo, HistoryPoint, SplitSiz
 from flow_nexus_neural.engine.requests import InitRequest
 from flow_nexus_neural.engine.state.cluster import ClusterSpec, ClusterState
 from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
-from flow_nexus_neural.engine.state.slots import Slot, SlotSpec
+from flow_nexus_neural.engine.state.slot_spec import SlotSpec
+from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.state.version import Bundle, CommittedVersion
 from flow_nexus_neural.kernels.decision import MOST_PROBABLE
@@ -125,14 +126,14 @@ def committed(networks, of_bundle, task="binary", **more):
     return CommittedVersion(**values | more)
 
 
-def slot(name, **more):
+def slot(name, autonomy=0.8, **more):
     role = name.rsplit("-", 1)[0]
     spec = SlotSpec(
         role=role,
         node_type=role,
         model="base",
         capabilities=("training",),
-        autonomy=0.8,
+        autonomy=autonomy,
         template="nodejs",
         layers=({"type": "dense", "units": 1},),
         layers_source="given",

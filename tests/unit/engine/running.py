@@ -50,7 +50,9 @@ class Running:
         self.cluster = None
 
     async def begin(self, workers, **init):
-        report = await self.engine.init_cluster(InitRequest(name="unit", seed=1, **init))
+        report = await self.engine.init_cluster(
+            InitRequest(**{"name": "unit", "seed": 1, "daa_enabled": False} | init)
+        )
         self.cluster = self.engine.cluster(report.cluster_id)
         for _ in range(workers):
             await self.deploy()

@@ -1,65 +1,94 @@
-"""Autonomy in this version: it watches a cluster and says what it would do; it does nothing."""
+"""What autonomy sees of a cluster at one moment; nothing is changed."""
 
-from flow_nexus_neural.coordination.autonomy import (
+from flow_nexus_neural.coordination.autonomy.observation import (
     Observation,
     SlotObservation,
-    effective_level,
-    plan,
+    TrainingObservation,
 )
-from flow_nexus_neural.engine.live import LiveCluster
-from flow_nexus_neural.engine.reports import DaaReport
+from flow_nexus_neural.engine.live import LiveCluster, RunningTraining
+from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.versions.loading import serving_slots
 
-EVENTS_SHOWN = 20
-
-
-async def attend(cluster: LiveCluster) -> None:
-    """Look at a cluster after every change until it is terminated.
-
-    A task of its own: what is planned here can act on the cluster like any client, without re-entering the
-    operation whose change it saw.
-    """
-    while cluster.state.terminated_at is None:
-        seen = cluster.changes.count
-        observe(cluster)
-        await cluster.changes.wait_beyond(seen)
+FOR_GOOD = ("quarantined", "failed_permanently")
+"""States in which a slot stays until somebody replaces it."""
 
 
-def observe(cluster: LiveCluster) -> None:
-    """Look at a cluster now and log what has become advisable; only its autonomy log changes."""
+def observation(cluster: LiveCluster) -> Observation:
+    """The cluster as the planner sees it now."""
     log = cluster.state.autonomy
-    failed = [slot.name for slot in cluster.slots if slot.state == "failed"]
-    log.see_failed(failed, cluster.clock())
-    actions, memory = plan(_observation(cluster), log.memory)
-    log.record(actions, memory, cluster.context.timestamp())
-
-
-def report(cluster: LiveCluster, *, events: bool) -> DaaReport:
-    """What status says; the last events only when asked for."""
-    log = cluster.state.autonomy
-    return DaaReport(
-        enabled=cluster.spec.daa_enabled,
-        level_effective=effective_level(_observation(cluster)),
-        recommended=log.recommended,
-        events=list(log.events)[-EVENTS_SHOWN:] if events else [],
-    )
-
-
-def _observation(cluster: LiveCluster) -> Observation:
-    since = cluster.state.autonomy.failed_since_s
-    training = cluster.state.latest_training if cluster.run is not None else None
     return Observation(
         at_s=cluster.clock(),
         daa_enabled=cluster.spec.daa_enabled,
-        slots=[
-            SlotObservation(
-                slot=slot.name,
-                state=slot.state,
-                autonomy=slot.spec.autonomy,
-                failed_since_s=since.get(slot.name),
-            )
-            for slot in cluster.slots
-        ],
-        select_losses=[point.val_loss for point in training.history] if training else [],
-        min_workers=1 if training else 0,
-        healthy_workers=len(cluster.slots.healthy("worker")),
+        slots=[_slot(cluster, slot) for slot in cluster.slots],
+        training=_training(cluster),
+        unlinked=_unlinked(cluster),
+        max_nodes=cluster.context.settings.max_nodes,
+        finished=tuple(log.finished),
     )
+
+
+def _slot(cluster: LiveCluster, slot: Slot) -> SlotObservation:
+    return SlotObservation(
+        slot=slot.name,
+        state=slot.state,
+        autonomy=slot.spec.autonomy,
+        failed_since_s=cluster.state.autonomy.failed_since_s.get(slot.name),
+        returning=slot.returning or slot.restarting.locked(),
+        digest_matches=_digest_matches(cluster, slot),
+        accused=slot.accused,
+        has_spare=slot.spare is not None,
+    )
+
+
+def _digest_matches(cluster: LiveCluster, slot: Slot) -> bool | None:
+    """Whether it holds the weights in force; None where it should hold none, or is being given others."""
+    committed = cluster.committed
+    if committed is None or not slot.healthy or cluster.state.installing is not None:
+        return None
+    if slot.spec.role != "worker" or committed.network_of(slot.name) is None:
+        return None
+    return slot in serving_slots(cluster)
+
+
+def _unlinked(cluster: LiveCluster) -> list[str]:
+    """Slots that are linked and have no process."""
+    links = cluster.state.links
+    if links is None:
+        return []
+    return [slot.name for slot in cluster.slots if slot.name in links.members and not slot.handle]
+
+
+def _training(cluster: LiveCluster) -> TrainingObservation | None:
+    run = cluster.run
+    if run is None or run.training.phase != "rounds":
+        return None
+    training = run.training
+    steering, config = training.steering, training.config
+    workers = cluster.slots.of_role("worker")
+    dead = [slot.name for slot in workers if slot.handle is None]
+    return TrainingObservation(
+        select_losses=[point.val_loss for point in training.history],
+        learning_rate=training.learning_rate,
+        adapted_at=steering.adapted_at,
+        rate_before=steering.rate_before,
+        diverged=steering.diverged,
+        min_workers=run.least_workers,
+        healthy_workers=len(cluster.slots.healthy("worker")),
+        possible_workers=sum(slot.state not in FOR_GOOD for slot in workers),
+        paused=steering.paused is not None,
+        stopping=steering.stop_reason is not None,
+        patience_chosen=config.patience > 0 or (training.request or {}).get("patience") is not None,
+        dead_owners=[name for name in dead if name in run.shards and run.shards[name].size],
+        delivered=tuple(run.delivered),
+        clients=_clients(cluster, run),
+    )
+
+
+def _clients(cluster: LiveCluster, run: RunningTraining) -> tuple[int, int] | None:
+    """Clients asked per round and the most that may be; None where the caller named a number, or all are."""
+    training = run.training
+    asked = training.steering.clients_per_round or training.config.clients_per_round
+    chosen = (training.request or {}).get("clients_per_round")
+    if asked is None or chosen is not None:
+        return None
+    return asked, len(cluster.slots.healthy("worker"))

@@ -12,12 +12,8 @@ from flow_nexus_neural.engine.nodes.lifecycle import isolation_warnings, restart
 from flow_nexus_neural.engine.nodes.removal import retire
 from flow_nexus_neural.engine.reports import IsolationReport, NodeReport
 from flow_nexus_neural.engine.requests import DeployRequest
-from flow_nexus_neural.engine.state.slots import (
-    REPLACEABLE,
-    Slot,
-    SlotSpec,
-    kind_of,
-)
+from flow_nexus_neural.engine.state.slot_spec import SlotSpec, kind_of
+from flow_nexus_neural.engine.state.slots import REPLACEABLE, Slot
 from flow_nexus_neural.errors import (
     InvalidArguments,
     LimitExceeded,

@@ -90,6 +90,10 @@ def _smallest_group(cluster: LiveCluster, workers: list[str]) -> int:
         if network is None and cluster.committed is not None:
             network = cluster.committed.network_of(name)
         slot = cluster.slots[name]
-        key = network.key if network else repr(slot.layers_for(cluster.spec.architecture, None))
+        key = (
+            network.shared_key
+            if network
+            else repr(slot.layers_for(cluster.spec.architecture, None))
+        )
         groups[key] = groups.get(key, 0) + 1
     return min(groups.values(), default=0)

@@ -170,6 +170,17 @@ async def restart(cluster: LiveCluster, slot: Slot) -> float | None:
         cluster.changed()
 
 
+async def give_up(cluster: LiveCluster, slot: Slot, reason: str) -> None:
+    """Leave a failed slot as it is until somebody replaces it.
+
+    Raises:
+        StoreUnavailable: That is not recorded.
+    """
+    slot.give_up(reason)
+    cluster.changed()
+    await cluster.ledger.record_membership(slot, "failed_permanently")
+
+
 async def revive(cluster: LiveCluster) -> None:
     """Start every slot that lost its process because the server or the runtime ended.
 

@@ -5,7 +5,8 @@ import anyio
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.limits import cpu_s, memory_mb
 from flow_nexus_neural.engine.nodes.supervision import supervise
-from flow_nexus_neural.engine.state.slots import Slot, SlotSpec
+from flow_nexus_neural.engine.state.slot_spec import SlotSpec
+from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.kernels.seeds import seed64
 from flow_nexus_neural.runtime.base import NodeSpec
 from flow_nexus_neural.vocabulary import ModelSize

@@ -131,6 +131,9 @@ def read_cluster(context: EngineContext, stored: Stored, row: ClusterRow) -> Clu
     if state.end_recorded and _were_deleted(chain, has_model=state.committed is not None):
         state.forget_model()
     state.advance_ledger(head(chain))
+    audit = stored.audits.get(row.cluster_id)
+    if audit is not None:
+        state.autonomy.restore(audit.entries, audit.damage)
     state.note_feedback(stored.feedback.get(row.cluster_id, Feedback()))
     for slot_row in stored.slots:
         if slot_row.cluster_id == row.cluster_id:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pydantic import JsonValue
 
 from flow_nexus_neural.coordination.membership import count
-from flow_nexus_neural.engine.autonomy import observe as autonomy
+from flow_nexus_neural.engine.autonomy import attend as autonomy
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.guarantees import guarantees
@@ -33,7 +33,7 @@ from flow_nexus_neural.engine.reports import (
 )
 from flow_nexus_neural.engine.reports.prediction import ConfidenceSource
 from flow_nexus_neural.engine.requests import StatusRequest
-from flow_nexus_neural.engine.state.advice import failure_warnings
+from flow_nexus_neural.engine.state.advice import failure_warnings, missing_workers
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.state.version import CommittedVersion
@@ -128,11 +128,21 @@ def _training_part(
         "training_status": training.status if training else "none",
         "training_progress": training.percent if training else 0.0,
         "training_error": training.error if training else None,
-        "training": training.progress(full=full) if training else None,
+        "training": training.progress(full=full, lacks=_lacks(cluster, training))
+        if training
+        else None,
         "performance": Performance(
             throughput=_throughput(cluster), latency=cluster.metrics.predict_ms.mean()
         ),
     }
+
+
+def _lacks(cluster: LiveCluster, training: Training) -> str | None:
+    run = cluster.run
+    if run is None or run.training is not training:
+        return None
+    owners = [s for s in cluster.slots if s.name in run.shards and run.shards[s.name].size]
+    return missing_workers(training.steering.paused, owners)
 
 
 def _consensus_report(

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from flow_nexus_neural.coordination.autonomy import (
+from flow_nexus_neural.coordination.autonomy.observation import (
     Observation,
     SlotObservation,
-    effective_level,
+    cluster_level,
 )
 from flow_nexus_neural.data.outcomes import ReadOutcome, outcome_of, read_outcome
 from flow_nexus_neural.engine.live import LiveCluster
@@ -209,6 +209,6 @@ def _autonomy(cluster: LiveCluster) -> float | None:
         SlotObservation(slot=slot.name, state=slot.state, autonomy=slot.spec.autonomy)
         for slot in cluster.slots
     ]
-    return effective_level(
+    return cluster_level(
         Observation(at_s=cluster.clock(), daa_enabled=cluster.spec.daa_enabled, slots=slots)
     )

@@ -36,6 +36,7 @@ from flow_nexus_neural.engine.reports.prediction import (
     QuorumReport,
 )
 from flow_nexus_neural.engine.reports.status import (
+    AuditReport,
     ClassScore,
     Communication,
     DaaReport,
@@ -57,6 +58,8 @@ from flow_nexus_neural.engine.reports.training import (
     HistoryPoint,
     HistoryReport,
     NetworkInfo,
+    Personalisation,
+    PersonalSlot,
     Phase,
     PrivacyReport,
     Refit,
@@ -71,6 +74,7 @@ from flow_nexus_neural.engine.reports.training import (
 
 __all__ = [
     "AggregationReport",
+    "AuditReport",
     "ClassScore",
     "ClusterConfig",
     "ClusterLine",
@@ -108,6 +112,8 @@ __all__ = [
     "NodeReport",
     "NodeStatus",
     "Performance",
+    "PersonalSlot",
+    "Personalisation",
     "Phase",
     "PredictedFile",
     "PredictionReport",

@@ -83,8 +83,8 @@ class Evaluation(Report):
     brier: float | None
     log_loss: float | None
     ece: float | None
-    confidence: ConfidenceScore | None = None
-    conformal: ConformalScore | None = None
+    confidence: ConfidenceScore | None
+    conformal: ConformalScore | None
     confusion: list[list[int]] | None
     per_class: list[ClassScore] | None
     directional_accuracy: float | None
@@ -144,12 +144,23 @@ class NodeStatus(Report):
 
 
 class DaaReport(Report):
-    """What autonomy would do; nothing is carried out in this version."""
+    """What autonomy did and what it would have done; `events` are entries of its audit log."""
 
     enabled: bool
     level_effective: float | None
+    executed: int
     recommended: int
+    suppressed: int
     events: list[dict[str, JsonValue]]
+
+
+class AuditReport(Report):
+    """The newest decisions of autonomy about a cluster, oldest first, and whether their chain is whole."""
+
+    cluster_id: str
+    entries: list[dict[str, JsonValue]]
+    intact: bool
+    damage: str | None
 
 
 class Performance(Report):

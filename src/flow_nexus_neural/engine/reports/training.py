@@ -196,6 +196,42 @@ class Refit(Report):
     error: str | None
 
 
+class PersonalSlot(Report):
+    """One slot's own weights on the validation rows of the symbols and clients that it trained on.
+
+    `loss` is that of its weights alone, `shared_loss` that of the weights of all; both in nats, or in
+    variances of the target.
+    """
+
+    slot: str
+    steps: int
+    rows: int
+    loss: float | None
+    shared_loss: float | None
+    kept: bool
+
+
+class Personalisation(Report):
+    """Whether slots answer with weights of their own, trained on from the shared ones, and why or why not.
+
+    Losses are those of the answer of all slots together to `validation_rows`, on which nobody trained: with
+    the shared weights, and with the weights that are kept or were the best of those that are not. They are
+    kept if the gain is larger than `standard_error`, twice that for rows in time order. `share` is
+    `seconds` of the time that the rounds took. `slots` is for `full`.
+    """
+
+    kept: bool
+    reason: str
+    epochs: int | None
+    validation_rows: int | None
+    shared_loss: float | None
+    personal_loss: float | None
+    standard_error: float | None
+    seconds: float | None
+    share: float | None
+    slots: list[PersonalSlot] | None
+
+
 class ShardInfo(Report):
     """The rows of one worker: how many, of which symbols, and the share of each class among them."""
 
@@ -226,7 +262,8 @@ class TrainingProgress(Report):
     else the last. `phase` says what runs after the rounds: earlier folds, or the refit.
     `aggregation` has the method by which updates are combined, and its options. `heterogeneity` is the mean
     Jensen-Shannon divergence (base 2, from 0 to 1) of the labels of federated workers against all rows
-    together, None for numbers; `shards` is for `full`.
+    together, None for numbers; `shards` is for `full`. `lacks` says which workers it does without and what
+    becomes of them.
     """
 
     training_id: str
@@ -246,6 +283,8 @@ class TrainingProgress(Report):
     seconds_per_round: float | None
     eta_seconds: float | None
     phase: Phase | None
+    lacks: str | None
+    personalisation: Personalisation | None
     folds: list[FoldScore] | None
     refit: Refit | None
     resumed: Resumed | None

@@ -1,8 +1,8 @@
 """What to do about nodes that cannot be asked, in words that are true for the state that each is in.
 
-A node that failed on its own stays failed until it is replaced. One whose process ended with its runtime is
-being started again by itself, and one that ended with the server is started by the next call that needs it:
-to tell a caller to replace those would be to tell of work that is already under way.
+A node that failed on its own stays failed until it is replaced, or autonomy restarts it. One whose process
+ended with its runtime is being started again by itself, and one that ended with the server is started by the
+next call that needs it: to tell a caller to replace those would be to tell of work that is under way already.
 """
 
 from collections.abc import Iterable
@@ -45,10 +45,34 @@ def failure_warnings(slots: Iterable[Slot]) -> list[str]:
     caught = _names(slot for slot in slots if slot.state == "quarantined")
     if caught:
         warnings.append(f"{caught} quarantined, see last_error; replace {REPLACE}")
+    given_up = _names(slot for slot in slots if slot.state == "failed_permanently")
+    if given_up:
+        warnings.append(
+            f"{given_up} failed too often to be restarted, see last_error; replace {REPLACE}"
+        )
     arriving = _names(slot for slot in failed if slot.arriving)
     if arriving:
         warnings.append(f"{arriving} failed; a new process is being started, wait for it")
     return warnings
+
+
+def missing_workers(paused: str | None, workers: Iterable[Slot]) -> str | None:
+    """Which workers a running training does without and what becomes of them; None where it lacks none.
+
+    Args:
+        paused: Why autonomy lets it wait; None where it does not.
+        workers: Those that own rows of it.
+    """
+    if paused is not None:
+        return f"paused until there are workers: {paused}"
+    missing = [slot for slot in workers if not slot.healthy]
+    arriving, lost = _names(s for s in missing if s.arriving), _names(s for s in missing if s.lost)
+    told = []
+    if arriving:
+        told.append(f"{arriving} being started again")
+    if lost:
+        told.append(f"{lost} failed")
+    return f"{' and '.join(told)}; rounds go on without" if told else None
 
 
 def _names(slots: Iterable[Slot]) -> str:

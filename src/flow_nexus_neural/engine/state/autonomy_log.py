@@ -1,50 +1,113 @@
-"""What autonomy has recommended to one cluster."""
+"""What autonomy has decided about one cluster, and what it remembers from one look to the next."""
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from flow_nexus_neural.coordination.autonomy import Action, Memory
+from flow_nexus_neural.coordination.autonomy.audit import AuditEntry, sealed
+from flow_nexus_neural.coordination.autonomy.observation import Finished
+from flow_nexus_neural.coordination.autonomy.planner import Memory, Verdict
+from flow_nexus_neural.coordination.ledger import GENESIS
 
 EVENTS_KEPT = 50
+TOTALS = "totals"
+"""Field of an entry: how many decisions of each kind there have been with it."""
+
+
+def _none_yet() -> dict[Verdict, int]:
+    return {"executed": 0, "recommended": 0, "suppressed": 0}
 
 
 @dataclass
 class AutonomyLog:
-    """Recommendations of one cluster, and since when each slot has been failed.
+    """Decisions about one cluster, and since when each slot has been failed.
 
     Attributes:
-        memory: What the planner remembers from one look to the next.
-        events: The last recommendations, oldest first.
-        recommended: How many there were in all.
+        planned: What the planner remembers from one look to the next.
+        events: The last decisions as sealed entries, oldest first.
+        unwritten: Entries that are not durable yet, oldest first.
+        totals: How many decisions of each kind there were in all.
+        audit_damage: What is wrong with the stored entries; None where nothing is.
         failed_since_s: Monotonic time at which each failed slot was first seen failed.
+        finished: Actions that ended since the last look.
+        looks: How often the cluster was looked at.
+        seen: Changes of the cluster of which the last look knew; None while nobody looks.
+        slow_action: An action is being carried out that may itself wait for a training.
     """
 
-    memory: Memory = field(default_factory=dict)
-    events: deque[dict[str, JsonValue]] = field(default_factory=lambda: deque(maxlen=EVENTS_KEPT))
-    recommended: int = 0
+    planned: Memory = field(default_factory=dict)
+    events: deque[AuditEntry] = field(default_factory=lambda: deque(maxlen=EVENTS_KEPT))
+    unwritten: list[AuditEntry] = field(default_factory=list)
+    totals: dict[Verdict, int] = field(default_factory=_none_yet)
+    audit_damage: str | None = None
     failed_since_s: dict[str, float] = field(default_factory=dict)
+    finished: list[Finished] = field(default_factory=list)
+    looks: int = 0
+    seen: int | None = None
+    slow_action: bool = False
+    _next_seq: int = 0
+    _last_sha: str = GENESIS
 
     def see_failed(self, slots: Iterable[str], now_s: float) -> None:
         """These slots are failed now; one that no longer is loses its time."""
         self.failed_since_s = {slot: self.failed_since_s.get(slot, now_s) for slot in slots}
 
-    def record(self, actions: Sequence[Action], memory: Memory, at: str) -> None:
-        """Keep what the planner recommended at this time."""
-        self.memory = memory
-        for action in actions:
-            self.recommended += 1
-            self.events.append(
-                {
-                    "at": at,
-                    "rule": action.kind,
-                    "scope": action.scope,
-                    "target": action.target,
-                    "level_required": action.level_required,
-                    "level_effective": action.level_effective,
-                    "decision": action.decision,
-                    "evidence": dict(action.evidence),
-                }
-            )
+    def clear_finished(self) -> None:
+        """The planner knows of every action that ended."""
+        self.finished = []
+
+    def note_planned(self, memory: Memory) -> None:
+        """The planner was asked and remembers this."""
+        self.planned = memory
+        self.looks += 1
+
+    def note_seen(self, changes: int | None) -> None:
+        """A look that knew of so many changes is over; None when nobody looks any more."""
+        self.seen = changes
+
+    def begin_action(self, *, slow: bool) -> None:
+        """An action is being carried out."""
+        self.slow_action = slow
+
+    def end_action(self, done: Finished) -> None:
+        """An action ended."""
+        self.slow_action = False
+        self.finished.append(done)
+
+    def record(self, verdict: Verdict, fields: Mapping[str, JsonValue]) -> None:
+        """Seal a decision into the chain; it is durable when `note_written` says so."""
+        self.totals[verdict] += 1
+        totals: dict[str, JsonValue] = {str(name): count for name, count in self.totals.items()}
+        entry = sealed(
+            self._last_sha,
+            {"seq": self._next_seq, **fields, "decision": verdict, TOTALS: totals},
+        )
+        self._next_seq, self._last_sha = self._next_seq + 1, str(entry["sha"])
+        self.events.append(entry)
+        self.unwritten.append(entry)
+
+    def note_written(self, count: int) -> None:
+        """So many of the unwritten entries are durable."""
+        del self.unwritten[:count]
+
+    def restore(self, entries: Sequence[AuditEntry], damage: str | None) -> None:
+        """Go on from what was stored.
+
+        Args:
+            entries: As they were read, whether they verify or not.
+            damage: What is wrong with them; None where nothing is.
+        """
+        self.audit_damage = damage
+        self.events.extend(entries)
+        if not entries:
+            return
+        last = entries[-1]
+        number, sha, totals = last.get("seq"), last.get("sha"), last.get(TOTALS)
+        self._next_seq = number + 1 if isinstance(number, int) else len(entries)
+        self._last_sha = sha if isinstance(sha, str) else GENESIS
+        if isinstance(totals, dict):
+            for verdict in self.totals:
+                count = totals.get(verdict)
+                self.totals[verdict] = count if isinstance(count, int) else 0

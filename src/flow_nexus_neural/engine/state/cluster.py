@@ -133,7 +133,9 @@ class ClusterState:
     @property
     def cautions(self) -> tuple[str, ...]:
         """What every reply about it has to say."""
-        return () if self.lost_commits is None else (self.lost_commits,)
+        damage = self.autonomy.audit_damage
+        audit = None if damage is None else f"the audit log of autonomy was altered: {damage}"
+        return tuple(text for text in (self.lost_commits, audit) if text is not None)
 
     @property
     def bundle(self) -> Bundle | None:

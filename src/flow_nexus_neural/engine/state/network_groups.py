@@ -14,6 +14,10 @@ from flow_nexus_neural.protocol.plan import NetworkPlan
 from flow_nexus_neural.vocabulary import Optimizer
 
 Vector = NDArray[np.float32]
+OF_ROLE = ":"
+"""Between purpose and slot in the key of such a network."""
+PERSONAL = "@"
+"""In the key of a group of one slot that has weights of its own: `c0@worker-1` began as `c0`."""
 ADAGRAD_START = 0.1
 """Keras' initial accumulator; the first base carries it, so that nodes need no special case."""
 
@@ -97,7 +101,8 @@ class NetworkGroup:
     """Slots with one network, and its committed state.
 
     Attributes:
-        key: `c0`, `c1` ...; unique in a cluster for ever.
+        key: `c0`, `c1` ...; unique in a cluster for ever. `c0@worker-1` has the weights that one slot made of
+            those of `c0`, which keep their own key and are what a later training starts from.
         slots: Names in slot order.
         state: None until the initial weights are known.
         digest: State digest of the committed weights.
@@ -122,6 +127,46 @@ class NetworkGroup:
     version: int = 0
     rows: Mapping[str, int] = field(default_factory=dict)
     stored_step: int = 0
+
+    @property
+    def is_personal(self) -> bool:
+        """Whether it holds what one slot made of the weights that it shares with others."""
+        return PERSONAL in self.key
+
+    @property
+    def is_of_role(self) -> bool:
+        """Whether it is the own network of a node that serves no records."""
+        return OF_ROLE in self.key
+
+    @property
+    def shared_key(self) -> str:
+        """Key of the group whose weights several slots train together: its own, unless it is personal."""
+        return shared_key(self.key)
+
+    def personal_key(self, slot: str) -> str:
+        """Key of the group of one of its slots that has weights of its own."""
+        return f"{self.key}{PERSONAL}{slot}"
+
+    def personal_to(self, slot: str, state: ModelState, version: int) -> Self:
+        """The group of one slot that has weights of its own.
+
+        Args:
+            slot: It.
+            state: Its weights; moments are left out, for nothing is trained from them.
+            version: Versions of that group that the ledger holds already.
+        """
+        weights = replace(state, moments={}, opt_step=0, server=None)
+        own = replace(
+            self,
+            key=self.personal_key(slot),
+            slots=(slot,),
+            rows={name: rows for name, rows in self.rows.items() if name == slot},
+            version=version,
+            blob=None,
+            moments_blob=None,
+            server_blob=None,
+        )
+        return own.with_state(weights)
 
     @cached_property
     def plan_digest(self) -> str:
@@ -148,3 +193,8 @@ class NetworkGroup:
     def without_state(self) -> Self:
         """The same group as its files hold it."""
         return replace(self, state=None, stored_step=self.opt_step)
+
+
+def shared_key(key: str) -> str:
+    """Key of the group that a key belongs to: itself, without the slot of a personal one."""
+    return key.partition(PERSONAL)[0]

@@ -3,28 +3,23 @@
 Only the methods here change a slot, so that what must hold of it is written in one place.
 """
 
-import json
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import anyio
-from pydantic import JsonValue
 
 from flow_nexus_neural.coordination.conduct import Answer, Conduct, Verdict, after, verdict
 from flow_nexus_neural.coordination.membership import SlotState, advance, slot_order
+from flow_nexus_neural.engine.state.slot_spec import Layers, SlotSpec, in_one_order
 from flow_nexus_neural.errors import NodeNotFound
 from flow_nexus_neural.networks.defaults import default_layers
 from flow_nexus_neural.networks.parsing import parse_layers
-from flow_nexus_neural.protocol.digest import canonical_json
 from flow_nexus_neural.protocol.node_words import shortened
 from flow_nexus_neural.protocol.plan import InputSpec
 from flow_nexus_neural.runtime.base import NodeHandle
-from flow_nexus_neural.vocabulary import ModelSize, Role, capability_names
+from flow_nexus_neural.vocabulary import Role
 
-LayersSource = str
-Layers = tuple[Mapping[str, JsonValue], ...]
-SlotKind = tuple[Role, ModelSize, frozenset[str]]
 REPLACEABLE: frozenset[SlotState] = frozenset(
     {"failed", "recovering", "failed_permanently", "quarantined"}
 )
@@ -35,44 +30,6 @@ MAX_OFFERED = 64
 
 def _few() -> deque[str]:
     return deque(maxlen=MAX_OFFERED)
-
-
-def kind_of(role: Role, model: ModelSize, capabilities: Iterable[str]) -> SlotKind:
-    """What makes two slots interchangeable; tags that mean the same count as the same."""
-    return (role, model, capability_names(capabilities))
-
-
-@dataclass(frozen=True)
-class SlotSpec:
-    """What a slot was declared to be; survives its incarnations.
-
-    Attributes:
-        layers: Canonical layer list, its keys in one order whoever wrote them: workers are grouped into
-            networks by its text, and what was stored comes back in the order of the store. Empty for a worker
-            deployed without layers, whose network follows the data.
-        layers_source: given, peer or default; a replacement keeps its slot's spec.
-    """
-
-    role: Role
-    node_type: str
-    model: ModelSize
-    capabilities: tuple[str, ...]
-    autonomy: float
-    template: str
-    layers: Layers
-    layers_source: LayersSource
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", _in_one_order(self.layers))
-
-    @property
-    def kind(self) -> SlotKind:
-        """What makes two slots interchangeable for a replacement."""
-        return kind_of(self.role, self.model, self.capabilities)
-
-
-def _in_one_order(layers: Iterable[Mapping[str, JsonValue]]) -> Layers:
-    return tuple(json.loads(canonical_json(dict(layer))) for layer in layers)
 
 
 @dataclass
@@ -93,6 +50,9 @@ class Slot:
         durable: It joined once and has a row. One that never did is forgotten when its start fails.
         removal_recorded: That it was removed is durable.
         returning: Its process ended with the runtime, through no fault of its own, and is being restarted.
+        restart_due: Autonomy is going to restart it.
+        spare: Slot that autonomy deployed in its place; None where it did not.
+        accused: A proof that its process cheated; None where there is none.
         rounds_done: Committed rounds that rest on an update of this slot.
         loss: Its training loss in the last of them.
         rows: Rows of its shard in the latest training.
@@ -119,6 +79,9 @@ class Slot:
     durable: bool = False
     removal_recorded: bool = False
     returning: bool = False
+    restart_due: bool = False
+    accused: str | None = None
+    spare: str | None = None
     parameters: int | None = None
     implied_head: bool | None = None
     rounds_done: int = 0
@@ -139,8 +102,16 @@ class Slot:
     @property
     def arriving(self) -> bool:
         """Whether it is being started, or is doubted: what becomes of it shows without anybody's request."""
-        under_way = self.returning or self.restarting.locked()
-        return under_way or self.state in ("starting", "syncing", "suspect")
+        return (
+            self.coming_back
+            or self.restarting.locked()
+            or self.state in ("starting", "syncing", "suspect")
+        )
+
+    @property
+    def coming_back(self) -> bool:
+        """Whether a process will be started for it without anybody's request."""
+        return self.returning or self.restart_due
 
     @property
     def lost(self) -> bool:
@@ -156,7 +127,7 @@ class Slot:
             return self.spec.layers
         number = int(self.name.rsplit("-", 1)[1])
         raw = default_layers(architecture, self.spec.model, self.spec.role, number, rows)
-        return _in_one_order(layer.to_json() for layer in parse_layers(raw).layers)
+        return in_one_order(layer.to_json() for layer in parse_layers(raw).layers)
 
     def move(self, state: SlotState) -> None:
         """Change state.
@@ -181,6 +152,7 @@ class Slot:
         self.handle, self.built, self.served, self.offered = handle, {}, {}, _few()
         self.heard_at_s = at_s
         self.condemned, self.conduct = False, Conduct()
+        self.restart_due, self.accused = False, None
 
     def detach(self) -> None:
         """The process is gone."""
@@ -208,6 +180,14 @@ class Slot:
         self.note_error(reason)
         if self.state not in ("failed", "retired"):
             self.move("failed")
+
+    def accuse(self, reason: str) -> None:
+        """Its process was caught cheating; what follows is for autonomy, or the caller, to decide."""
+        self.accused = shortened(reason, MAX_ERROR_LENGTH)
+
+    def note_spare(self, slot: str) -> None:
+        """Another slot stands in for this one, which is lost."""
+        self.spare = slot
 
     def quarantine(self, reason: str) -> None:
         """It was caught cheating, or proves nothing: it takes no part in anything until it is replaced."""
@@ -262,6 +242,15 @@ class Slot:
         """This process is not asked without a caller any more."""
         if self.inquired is handle:
             self.inquired = None
+
+    def await_restart(self, *, expected: bool) -> None:
+        """Note whether autonomy is going to restart it."""
+        self.restart_due = expected
+
+    def give_up(self, reason: str) -> None:
+        """It failed too often: nothing restarts it until somebody replaces it."""
+        self.note_error(reason)
+        self.move("failed_permanently")
 
     def await_return(self, *, expected: bool) -> None:
         """Note whether a lost process is being restarted without anybody's request."""

@@ -22,6 +22,7 @@ from flow_nexus_neural.engine.reports import (
     Evidence,
     FoldScore,
     HistoryPoint,
+    Personalisation,
     Phase,
     PrivacyReport,
     Refit,
@@ -32,6 +33,7 @@ from flow_nexus_neural.engine.reports import (
 from flow_nexus_neural.engine.state.advance import Advance
 from flow_nexus_neural.engine.state.continuation import Resumptions
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
+from flow_nexus_neural.engine.state.steering import Steering
 from flow_nexus_neural.vocabulary import ENDED_WELL, TrainingStatus
 
 
@@ -79,10 +81,12 @@ class Training:
         history: One point per committed round; its seconds end before the version is made durable.
         round_s: Whole rounds, until the version answers predictions; of this server's life only.
         folds: Scores of the folds of a walk-forward split that are done.
+        personalisation: Whether slots got weights of their own; None before that is known.
         refit: The training on every row after the rounds; None if there is none.
         phase: What runs now, or ran last.
         later_planned: Rounds of folds and refit, which follow the rounds proper.
         later_done: How many of these are done; a refit of fewer rounds counts as all of them.
+        steering: How autonomy has changed its course.
         resumptions: How often it went on after its server had ended.
     """
 
@@ -100,11 +104,24 @@ class Training:
     division: Division | None = None
     history: list[HistoryPoint] = field(default_factory=list)
     round_s: list[float] = field(default_factory=list)
+    personalisation: Personalisation | None = None
     folds: list[FoldScore] = field(default_factory=list)
     refit: Refit | None = None
     phase: Phase = "rounds"
     later_planned: int = 0
     later_done: float = 0.0
+    steering: Steering = field(default_factory=Steering)
+
+    def steer(self, **changes: float | str | None) -> None:
+        """Change its course from the next boundary between two rounds on; see `Steering`."""
+        self.steering = replace(self.steering, **changes)  # type: ignore[arg-type]  # its own fields
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate in force."""
+        steered = self.steering.learning_rate
+        return self.config.learning_rate if steered is None else steered
+
     starts: Mapping[str, NetworkGroup] = field(default_factory=dict)
     resumptions: Resumptions = field(default_factory=Resumptions)
 
@@ -177,6 +194,10 @@ class Training:
         self.result = result
         self.advance = replace(self.advance, digest_after=result.digest)
 
+    def note_personalisation(self, found: Personalisation) -> None:
+        """Slots got weights of their own after the rounds, or did not."""
+        self.personalisation = found
+
     def plan_later(self, n_folds: int, refit: Refit | None) -> None:
         """So many folds and this refit follow the rounds."""
         self.refit = refit
@@ -230,11 +251,15 @@ class Training:
 
     @property
     def stops_early(self) -> bool:
-        """Whether its patience or its privacy budget is exhausted before its last round."""
+        """Whether its patience or privacy budget is exhausted before its last round, or autonomy ends it."""
         if self.advance.privacy.exhausted:
             return True
         patience, planned = self.config.patience, self.config.rounds
-        if not patience or self.advance.rounds_done >= planned:
+        if self.advance.rounds_done >= planned:
+            return False
+        if self.steering.stop_reason is not None:
+            return True
+        if not patience:
             return False
         return rounds_without_gain([point.val_loss for point in self.history]) >= patience
 
@@ -253,8 +278,8 @@ class Training:
         recent = sorted(self.round_s[-9:] or (point.seconds for point in self.history[-9:]))
         return recent[len(recent) // 2] if recent else None
 
-    def progress(self, *, full: bool = False) -> TrainingProgress:
-        """As status reports it; the shards only in full."""
+    def progress(self, *, full: bool = False, lacks: str | None = None) -> TrainingProgress:
+        """As status reports it, with the workers that it lacks; the shards only in full."""
         per_round, done = self.seconds_per_round, self.advance.rounds_done
         division = self.division
         running = self.status == "running"
@@ -282,6 +307,8 @@ class Training:
             seconds_per_round=per_round,
             eta_seconds=per_round * left if running and per_round is not None else None,
             phase=self.phase if running else None,
+            lacks=lacks if running else None,
+            personalisation=self._personalisation(full=full),
             folds=list(self.folds) or None,
             refit=self.refit,
             resumed=self.resumptions.report(),
@@ -292,6 +319,10 @@ class Training:
                 weights_digest_after=self.advance.digest_after,
             ),
         )
+
+    def _personalisation(self, *, full: bool) -> Personalisation | None:
+        found = self.personalisation
+        return found if found is None or full else found.model_copy(update={"slots": None})
 
     def privacy(self, *, full: bool = False) -> PrivacyReport | None:
         """What it has cost in privacy; None without `privacy`. What is outside of that only in full."""

@@ -10,9 +10,10 @@ from typing import Self
 
 from pydantic import JsonValue
 
+from flow_nexus_neural.coordination.membership import slot_order
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.reports import DatasetInfo, Evaluation
-from flow_nexus_neural.engine.state.network_groups import NetworkGroup
+from flow_nexus_neural.engine.state.network_groups import NetworkGroup, shared_key
 from flow_nexus_neural.engine.state.roles import NO_ROLES, Roles
 from flow_nexus_neural.kernels.calibration import Calibrator
 from flow_nexus_neural.kernels.conformal import ConformalScores
@@ -194,6 +195,17 @@ class CommittedVersion:
         """Key of the network group of every serving slot."""
         return {slot: key for key, network in self.networks.items() for slot in network.slots}
 
+    @property
+    def shared_networks(self) -> dict[str, NetworkGroup]:
+        """Network groups as they are trained: slots with weights of their own are in the group they share."""
+        found = {key: network for key, network in self.networks.items() if not network.is_personal}
+        for network in self.networks.values():
+            shared = found.get(network.shared_key)
+            if network.is_personal and shared is not None:
+                slots = sorted({*shared.slots, *network.slots}, key=slot_order)
+                found[shared.key] = replace(shared, slots=tuple(slots))
+        return found
+
     def network_of(self, slot: str) -> NetworkGroup | None:
         """The network group in which a slot serves; None when it serves in none."""
         for network in self.networks.values():
@@ -222,6 +234,7 @@ class CommittedVersion:
         networks = {
             key: replace(network, slots=tuple(name for name in network.slots if name != slot))
             for key, network in self.networks.items()
+            if not (network.is_personal and network.slots == (slot,))
         }
         return replace(self, networks=networks, bundle=self.bundle.without_slot(slot))
 
@@ -236,7 +249,8 @@ class CommittedVersion:
         for slot in self.members:
             if slot not in existing:
                 version = version.without_slot(slot)
-        for slot, key in also.items():
+        for slot, own in also.items():
+            key = own if own in version.networks else shared_key(own)
             if slot in existing and key in version.networks and version.network_of(slot) is None:
                 version = version.with_slot(slot, key)
         return version

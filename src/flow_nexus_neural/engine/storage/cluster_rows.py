@@ -17,13 +17,16 @@ from flow_nexus_neural.engine.reports import (
     FinalMetrics,
     FoldScore,
     HistoryPoint,
+    Personalisation,
     Refit,
     TrainingConfig,
 )
 from flow_nexus_neural.engine.state.advance import Advance
 from flow_nexus_neural.engine.state.cluster import ClusterSpec, ClusterState
 from flow_nexus_neural.engine.state.continuation import Continuation, Resumptions, StateFiles
-from flow_nexus_neural.engine.state.slots import Slot, SlotSpec
+from flow_nexus_neural.engine.state.slot_spec import SlotSpec
+from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.state.steering import Steering
 from flow_nexus_neural.engine.state.training_record import (
     PreparedDataRef,
     Result,
@@ -192,7 +195,11 @@ def training_row(
     in_vain = 0 if further else training.resumptions.in_vain
     progress = persisted.StoredProgress(
         **asdict(advance or training.advance),
+        steering=persisted.StoredSteering(**asdict(training.steering)),
         result=_stored_result(training.result),
+        personalisation=training.personalisation.model_dump(mode="json")
+        if training.personalisation
+        else None,
         folds=tuple(fold.model_dump(mode="json") for fold in training.folds),
         refit=training.refit.model_dump(mode="json") if training.refit else None,
         division=training.division.model_dump(mode="json") if training.division else None,
@@ -233,12 +240,16 @@ def training_of(row: TrainingRow, history: Sequence[HistoryRow]) -> Training:
         error=row.error,
         advance=_advance_of(progress),
         result=_result_of(progress.result),
+        personalisation=persisted.report(Personalisation, progress.personalisation)
+        if progress.personalisation
+        else None,
         folds=[persisted.report(FoldScore, fold) for fold in progress.folds],
         refit=persisted.report(Refit, progress.refit) if progress.refit else None,
         division=persisted.report(Division, progress.division) if progress.division else None,
         phase=progress.phase,  # type: ignore[arg-type]  # a stored phase is legal
         later_planned=progress.later_planned,
         later_done=progress.later_done,
+        steering=Steering(**progress.steering.model_dump()),
         history=[persisted.report(HistoryPoint, point.model_dump()) for point in points],
         starts={network.key: load_network(network, None) for network in stored.starts},
         resumptions=Resumptions(progress.resumed, progress.resumed_after, progress.resumed_in_vain),

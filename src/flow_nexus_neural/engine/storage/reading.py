@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import JsonValue
 
 from flow_nexus_neural.coordination.ledger import verify_chain
+from flow_nexus_neural.engine.storage.audit_rows import read_audits
 from flow_nexus_neural.engine.storage.outcome_rows import read_feedback
 from flow_nexus_neural.engine.storage.row_digests import (
     first_difference,
@@ -134,6 +135,7 @@ def read_stored(connection: sqlite3.Connection, cluster_id: str | None = None) -
         refused=reading.refused,
         digests=reading.found,
         sealed=frozenset(sealed),
+        audits=read_audits(connection, cluster_id),
         feedback={name: read_feedback(connection, name) for name in sorted(known)},
     )
 

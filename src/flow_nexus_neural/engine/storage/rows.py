@@ -70,6 +70,19 @@ class BlobRow(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class StoredAudit:
+    """What autonomy decided about one cluster.
+
+    Attributes:
+        entries: The newest, oldest first, as they are stored.
+        damage: What is wrong with the first that is not as it was written; None where all are.
+    """
+
+    entries: tuple[dict[str, JsonValue], ...]
+    damage: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Stored:
     """Everything the journal holds, in the order in which it was written.
 
@@ -82,6 +95,7 @@ class Stored:
         names: Of clusters of which the commit marker knows.
         older: Clusters that have lost their last commits, and how that is said of them.
         complaints: What is wrong with the directory as a whole.
+        audits: What autonomy decided, by cluster.
         feedback: What clusters have learnt from outcomes.
     """
 
@@ -97,4 +111,5 @@ class Stored:
     names: Mapping[str, str] = field(default_factory=dict)
     older: Mapping[str, str] = field(default_factory=dict)
     complaints: tuple[str, ...] = ()
+    audits: Mapping[str, StoredAudit] = field(default_factory=dict)
     feedback: Mapping[str, Feedback] = field(default_factory=dict)

@@ -75,7 +75,14 @@ CREATE TABLE versions (
     PRIMARY KEY (cluster_id, version)
 ) STRICT;
 """
-STEPS = (_FIRST, _RAFT, _OUTCOMES, _VERSIONS)
+_AUDIT = """
+CREATE TABLE audit (
+    cluster_id TEXT NOT NULL REFERENCES clusters, seq INTEGER NOT NULL, sha TEXT NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (cluster_id, seq)
+) STRICT;
+"""
+STEPS = (_FIRST, _RAFT, _OUTCOMES, _VERSIONS, _AUDIT)
 """What each version of the tables added to those of the one before."""
 SCHEMA_VERSION = len(STEPS)
 SCHEMA = "".join(STEPS)

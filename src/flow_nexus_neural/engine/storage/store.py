@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from flow_nexus_neural.engine.ports import REAL_PORTS, Offload, Ports
 from flow_nexus_neural.engine.state.feedback import Feedback, RecordedOutcome
 from flow_nexus_neural.engine.storage import state_dir as directory
+from flow_nexus_neural.engine.storage.audit_rows import append_audit, read_audits
 from flow_nexus_neural.engine.storage.commit_marker import NAME as MARKER
 from flow_nexus_neural.engine.storage.commit_marker import CommitMarker, Findings, Mark
 from flow_nexus_neural.engine.storage.journal import (
@@ -36,6 +37,7 @@ from flow_nexus_neural.engine.storage.rows import (
     HistoryRow,
     SlotRow,
     Stored,
+    StoredAudit,
     TrainingRow,
 )
 from flow_nexus_neural.engine.storage.schema import Write
@@ -156,6 +158,19 @@ class Store:
         return await self._run(
             self._journal.read, lambda connection: read_voters(connection, cluster_id)
         )
+
+    async def append_audit(
+        self, cluster_id: str, entries: Sequence[Mapping[str, JsonValue]]
+    ) -> None:
+        """Make decisions of autonomy durable, all of these or none. Raises as `put`."""
+        await self._run(self._write, [append_audit(cluster_id, entries)], [])
+
+    async def audit(self, cluster_id: str) -> StoredAudit:
+        """The stored decisions of autonomy about one cluster. Raises as `load`."""
+        found: Mapping[str, StoredAudit] = await self._run(
+            self._journal.read, lambda connection: read_audits(connection, cluster_id)
+        )
+        return found.get(cluster_id, StoredAudit((), None))
 
     async def write_outcomes(
         self, cluster_id: str, outcomes: Sequence[RecordedOutcome], feedback: Feedback

@@ -91,6 +91,11 @@ def asks_all(request: TrainRequest, consensus: Consensus) -> bool:
     return isinstance(policy, RobustPolicy | GossipPolicy)
 
 
+def asks_everybody(request: TrainRequest, consensus: Consensus) -> bool:
+    """Whether workers that come later take part in each round as well, since no number was named."""
+    return request.clients_per_round is None and asks_all(request, consensus)
+
+
 def aggregation_rule(
     request: TrainRequest, consensus: Consensus, n: int, *, trusted: bool = False
 ) -> AggregationRule:

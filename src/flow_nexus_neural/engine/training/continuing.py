@@ -105,7 +105,7 @@ async def read_standpoint(cluster: LiveCluster, training: Training) -> Standpoin
         return Standpoint(starts)
     known = training.advance.continuation
     networks, own = {}, {}
-    for key, network in committed.networks.items():
+    for key, network in committed.shared_networks.items():
         networks[key] = await _with_controls(context, network, known.controls.get(key))
         if key in known.own_states:
             own[key] = await context.offload(
@@ -126,7 +126,7 @@ async def read_starts(cluster: LiveCluster, training: Training) -> dict[str, Net
         StoreCorrupt: A file is missing or altered.
     """
     context, committed = cluster.context, cluster.committed
-    serving = committed.networks if committed is not None else {}
+    serving = committed.shared_networks if committed is not None else {}
     found = {}
     for key, network in training.starts.items():
         read = await context.offload(_started, context.checkpoints, network)

@@ -22,6 +22,7 @@ from flow_nexus_neural.engine.training.collectives import LinkExchange
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.engine.training.own_states import OwnStates
 from flow_nexus_neural.errors import NodeError, NodeTimeout, UpdateRejected
+from flow_nexus_neural.kernels.seeds import seed64
 from flow_nexus_neural.protocol.messages import (
     Build,
     Cancel,
@@ -106,7 +107,7 @@ class Exchange:
     ) -> None:
         self._context, self._cluster = cluster.context, cluster
         self._rows, self._teacher = train_rows, teacher
-        self._recipe = recipe
+        self.recipe = recipe
         self._prepared: dict[str, str] = {}
         self._shards: dict[str, Region] = {}
         self._buffers: dict[str, Buffer] = {}
@@ -166,9 +167,10 @@ class Exchange:
         """
         if self.is_ready(slot):
             return None
+        seed = seed64((self._cluster.spec.seed, 0), 0, network.key, 0, "init")
         built, _ = await self._setup.ask(
             slot,
-            Build(network=TRAINING, plan=network.plan, seed=self._init_seed(network)),
+            Build(network=TRAINING, plan=network.plan, seed=seed),
             BUILD,
         )
         slot.note_built(TRAINING, network.plan_digest)
@@ -272,14 +274,14 @@ class Exchange:
             shard=self._shards[task.slot.name].key,
             publish=self._buffers[task.slot.name].key,
             optimizer=task.network.optimizer,
-            learning_rate=self._recipe.learning_rate,
-            batch_size=self._recipe.batch_size,
+            learning_rate=self.recipe.learning_rate,
+            batch_size=self.recipe.batch_size,
             passes=task.passes,
             dropout_seed=task.dropout_seed,
-            feature_dropout=self._recipe.feature_dropout,
-            class_weight=self._recipe.class_weight,
-            proximal_mu=self._recipe.proximal_mu,
-            temperature=self._recipe.temperature,
+            feature_dropout=self.recipe.feature_dropout,
+            class_weight=self.recipe.class_weight,
+            proximal_mu=self.recipe.proximal_mu,
+            temperature=self.recipe.temperature,
             control=self.controls[task.slot.name].key if task.slot.name in self.controls else None,
             proof=task.proof,
         )
@@ -337,13 +339,8 @@ class Exchange:
 
     def _steps(self, slot: Slot, passes: Sequence[Pass]) -> int:
         """Optimiser steps that passes over a slot's shard can have."""
-        whole = -(-self.rows_of(slot.name) // self._recipe.batch_size)
+        whole = -(-self.rows_of(slot.name) // self.recipe.batch_size)
         return sum((whole if p.stop is None else p.stop) - p.start for p in passes)
-
-    def _init_seed(self, network: NetworkGroup) -> int:
-        from flow_nexus_neural.kernels.seeds import seed64
-
-        return seed64((self._cluster.spec.seed, 0), 0, network.key, 0, "init")
 
     async def _shard(self, slot: str) -> Region:
         if slot not in self._shards:

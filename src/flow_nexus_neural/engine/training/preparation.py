@@ -19,11 +19,13 @@ from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.engine.state.advice import next_step
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.training.aggregation_rule import asks_everybody
 from flow_nexus_neural.engine.training.arguments import (
     Circumstances,
     effective_config,
     resolve_partition,
 )
+from flow_nexus_neural.engine.training.course import Course
 from flow_nexus_neural.engine.training.decision import Decision, decide_how
 from flow_nexus_neural.engine.training.exchange import Recipe
 from flow_nexus_neural.engine.training.federated_options import rate_warnings
@@ -40,7 +42,6 @@ from flow_nexus_neural.engine.training.privacy_options import (
     identity_of,
     spent_before,
 )
-from flow_nexus_neural.engine.training.rounds import Course
 from flow_nexus_neural.engine.training.trusted_rows import Trusted, can_select, require_trusted
 from flow_nexus_neural.engine.training.work_sharing import ASKED, effort
 from flow_nexus_neural.engine.versions.final import evaluated_networks
@@ -65,6 +66,7 @@ class Preparation:
         networks: With the committed state of the same network where there is one.
         continues: Whether at least one network starts from a committed version.
         least_workers: Fewest workers of a round that the caller insists on; 1 when nothing was asked.
+        everybody: Every round asks all workers: the rule does, and the caller named no number.
         run: Root of every seed of the training.
         decision: What classes count in the training, and how its models decide.
         spent: What identifies the data set, and of a private training what others have spent on it.
@@ -78,6 +80,7 @@ class Preparation:
     dataset: DatasetInfo
     continues: bool
     least_workers: int
+    everybody: bool
     decision: Decision
     warnings: list[str]
     run: tuple[int, int]
@@ -125,6 +128,7 @@ class Preparation:
             rows=rows,
             cut=cut,
             least_workers=self.least_workers,
+            everybody=self.everybody,
             run=self.run,
             trusted=None
             if trusted is None
@@ -187,6 +191,7 @@ async def prepare_training(
         dataset=describe_data(data),
         continues=continues,
         least_workers=request.min_nodes_per_round or 1,
+        everybody=asks_everybody(request, cluster.spec.consensus),
         decision=decision,
         warnings=[*data.warnings, *decision.warnings, *shards.warnings, *warnings],
         run=(seed, ordinal),

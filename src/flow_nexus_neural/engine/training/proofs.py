@@ -33,9 +33,9 @@ from flow_nexus_neural.coordination.proof_record import (
     ProvedUpdate,
 )
 from flow_nexus_neural.engine.live import LiveCluster
-from flow_nexus_neural.engine.nodes.quarantine import quarantine
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.update import Update
+from flow_nexus_neural.engine.training.attention import attended
 from flow_nexus_neural.engine.training.collect import Collected
 from flow_nexus_neural.engine.training.exchange import Exchange, Task, state_layout
 from flow_nexus_neural.engine.training.left_out import LeftOut
@@ -119,7 +119,7 @@ class Proofs:
         least: int = 1,
         delivered: Mapping[str, str] | None = None,
     ) -> Collected:
-        """The updates of an exchange whose proofs are valid; cheats are quarantined.
+        """The updates of an exchange whose proofs are valid; cheats are accused.
 
         To be called when every update of the exchange is there and its base is still granted.
 
@@ -312,7 +312,7 @@ class Proofs:
         )
 
     async def _excluded(self, updates: Sequence[ProvedUpdate]) -> dict[str, str]:
-        """Why updates are not admitted, by slot; their workers are struck, or quarantined."""
+        """Why updates are not admitted, by slot; their workers are struck, or accused."""
         excluded: dict[str, str] = {}
         for update in updates:
             slot = self._cluster.slots[update.slot]
@@ -326,9 +326,12 @@ class Proofs:
             reason = f"proof of learning {update.verdict.kind}: {update.verdict.reason}"
             excluded[update.slot] = reason
             self._left_out.add(slot, reason)
-            quarantined = is_to_be_quarantined(update.verdict, standing)
-            if quarantined and slot.node_id == update.node_id:
-                await quarantine(self._cluster, slot, reason)
+            caught = is_to_be_quarantined(update.verdict, standing)
+            if caught and slot.node_id == update.node_id:
+                slot.accuse(reason)
+                self._cluster.changed()
+                # Whether it is quarantined depends on autonomy; it is left out of this round in any case.
+                await attended(self._cluster)
         return excluded
 
 

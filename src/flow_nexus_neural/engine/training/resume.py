@@ -22,6 +22,7 @@ from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.storage.cluster_rows import training_row
 from flow_nexus_neural.engine.storage.prepared_data import read_prepared
+from flow_nexus_neural.engine.training.aggregation_rule import asks_everybody
 from flow_nexus_neural.engine.training.continuing import (
     Standpoint,
     read_standpoint,
@@ -64,6 +65,19 @@ class Resumption:
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     ended: anyio.Event = field(default_factory=anyio.Event)
     rows_last_round: int = 0
+    delivered: list[int] = field(default_factory=list)
+
+    @property
+    def least_workers(self) -> int:
+        """It does without workers until it goes on."""
+        return 0
+
+    def steer(self, **changes: float | str | None) -> None:
+        """Change the course that it will take."""
+        self.training.steer(**changes)
+
+    def back_to_best(self) -> None:
+        """It goes on from what is in force; where that has diverged, the next round shows it again."""
 
     def stop(self) -> None:
         """It does not go on; it ends where it is."""
@@ -210,6 +224,7 @@ async def prepare_again(cluster: LiveCluster, training: Training) -> tuple[Prepa
         dataset=describe_data(data),
         continues=True,
         least_workers=request.min_nodes_per_round or 1,
+        everybody=asks_everybody(request, cluster.spec.consensus),
         decision=decide_how(request, data),
         warnings=[],
         run=run,

@@ -25,6 +25,7 @@ from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.state.version import Bundle
 from flow_nexus_neural.engine.storage.cluster_rows import training_row
+from flow_nexus_neural.engine.training.personalisation import Personaliser
 from flow_nexus_neural.engine.training.preparation import Preparation
 from flow_nexus_neural.engine.training.rounds import Rounds
 from flow_nexus_neural.engine.versions.commit import is_robust, plain_bundle
@@ -185,10 +186,25 @@ class Retraining:
         try:
             # Its workers train on these rows too; nothing is left that they do not have.
             trusted = self.preparation.data.parts["select"]
-            networks = await self._train(whole, trusted, n_rounds, advanced)
+            networks = await self._train(whole, trusted, n_rounds, advanced, self._own_weights)
             await commit_refit(self.cluster, training, judge, networks)
         except NeuralError as failure:
             training.note_refit(state="failed", error=str(failure))
+
+    async def _own_weights(self, rounds: Rounds) -> Networks:
+        """What the slots make of the refit's weights that answer with weights of their own.
+
+        Nothing is left to show that it helps; it did with the weights that were evaluated.
+
+        Raises:
+            RoundFailed: Too few delivered.
+        """
+        found, version = self.training.personalisation, self.cluster.committed
+        if found is None or not found.kept or found.epochs is None or version is None:
+            return {}
+        slots = [s for n in version.networks.values() if n.is_personal for s in n.slots]
+        personaliser = Personaliser(self.cluster, self.training, rounds)
+        return await personaliser.trained(rounds.networks, found.epochs, slots)
 
     async def _train(
         self,
@@ -196,8 +212,12 @@ class Retraining:
         trusted: Rows,
         n_rounds: int,
         after: Callable[[int, Networks], Awaitable[bool]],
+        in_the_end: Callable[[Rounds], Awaitable[Networks]] | None = None,
     ) -> Networks:
-        """Train from the start on these rows, until `after` a round says no; the networks then."""
+        """Train from the start on these rows, until `after` a round says no; the networks then.
+
+        What `in_the_end` makes of the last round is added to them.
+        """
         course = self.preparation.course(rows, trusted)
         workers = [slot for slot in self.cluster.slots.healthy("worker") if self._trains(slot)]
         if not workers:
@@ -206,6 +226,7 @@ class Retraining:
             )
         shards = await self.cluster.context.offload(course.cut, workers)
         rounds, done = Rounds(self.cluster, course, dict(self.starts), shards), False
+        added: Networks = {}
         try:
             for number in range(1, n_rounds + 1):
                 await self.between()
@@ -216,6 +237,8 @@ class Retraining:
                 self.cluster.changed()
                 if not goes_on:
                     break
+            if in_the_end is not None:
+                added = await in_the_end(rounds)
             done = True
         finally:
             with anyio.CancelScope(shield=True):
@@ -223,7 +246,7 @@ class Retraining:
                     await rounds.cancel()
                 self.training.count_proofs(rounds.take_proofs(), committed=False)
                 await rounds.release()
-        return rounds.networks
+        return {**rounds.networks, **added}
 
     def _bundle(self, networks: Networks) -> Bundle:
         """Of a model that no prediction is asked of."""

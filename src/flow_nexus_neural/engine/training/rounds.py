@@ -14,18 +14,18 @@ from flow_nexus_neural.coordination.consensus.gossip import GossipPolicy
 from flow_nexus_neural.coordination.consensus.registry import policy_in_force
 from flow_nexus_neural.coordination.proof_record import ProofRecord, ProvedExchange
 from flow_nexus_neural.data.partition import Shards
-from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.lifecycle import revive
-from flow_nexus_neural.engine.reports import TrainingConfig
 from flow_nexus_neural.engine.state.continuation import Continuation
 from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.state.steering import Steering
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.collect import Pace, prepare_all
 from flow_nexus_neural.engine.training.combining import Combiner
+from flow_nexus_neural.engine.training.course import Course
 from flow_nexus_neural.engine.training.delivery import Delivery
-from flow_nexus_neural.engine.training.exchange import Exchange, Recipe
+from flow_nexus_neural.engine.training.exchange import Exchange
 from flow_nexus_neural.engine.training.gossip import Gossip
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.engine.training.private_sums import PrivateSums
@@ -37,33 +37,16 @@ from flow_nexus_neural.engine.training.strategies import (
     federated_round,
     local_sgd_round,
 )
-from flow_nexus_neural.engine.training.trusted_rows import Trusted, TrustedRows
+from flow_nexus_neural.engine.training.trusted_rows import TrustedRows
 from flow_nexus_neural.engine.versions.loading import same_network
 from flow_nexus_neural.errors import NeuralError, NoWorkers, QuorumLost, RoundFailed
 
-Cut = Callable[[list[Slot]], Shards]
-"""Divides the rows among workers."""
+Hold = Callable[[], Awaitable[bool]]
+"""Asked before a training fails for want of workers: True when it has waited and may try again."""
 
 
-@dataclass(frozen=True)
-class Course:
-    """What stays the same over all rounds.
-
-    Attributes:
-        rows: All rows to train on; shards are indices into them.
-        cut: Divides these rows among workers.
-        trusted: Rows that no worker gets, for rules that need some.
-        least_workers: Fewest workers of a round that the caller insists on; 1 when nothing was asked.
-        run: Root of every seed.
-    """
-
-    config: TrainingConfig
-    recipe: Recipe
-    rows: Rows
-    cut: Cut
-    least_workers: int
-    run: tuple[int, int]
-    trusted: Trusted | None = None
+async def _fails() -> bool:
+    return False
 
 
 @dataclass
@@ -116,6 +99,7 @@ class Rounds:
         self._groups = dict(self.shards.groups)
         self._pace = Pace()
         self.asked = ClientHistory()
+        self._clients: int | None = None
 
     async def begin(self) -> None:
         """Load the starting state into the workers: the given weights, or random initial weights.
@@ -131,7 +115,14 @@ class Rounds:
                 state = await self._initial(members, network, digests)
                 self.networks[key] = network.with_state(state)
 
-    async def run(self, attempt: Callable[[], Awaitable[None]]) -> None:
+    def follow(self, steering: Steering) -> None:
+        """Train as it was changed, from the next request on."""
+        if steering.learning_rate is not None:
+            recipe = self.exchange.recipe
+            self.exchange.recipe = replace(recipe, learning_rate=steering.learning_rate)
+        self._clients = steering.clients_per_round
+
+    async def run(self, attempt: Callable[[], Awaitable[None]], hold: Hold = _fails) -> None:
         """Run one round, and try it again with the remaining workers after a failure.
 
         A try does not count against the limit if lost workers are restarted automatically, or if enough
@@ -139,6 +130,7 @@ class Rounds:
 
         Args:
             attempt: One try: `work`, and whatever is done with what it made.
+            hold: Asked before the last failure is raised.
 
         Raises:
             RoundFailed, NoWorkers, QuorumLost: The last try's failure.
@@ -152,12 +144,14 @@ class Rounds:
             except (RoundFailed, NoWorkers, QuorumLost):
                 workers = self.cluster.slots.of_role("worker")  # a round needs no other role
                 lost = self.left_out.n_failures > lost_before
-                if not any(slot.returning for slot in workers) and not (
+                if not any(slot.coming_back for slot in workers) and not (
                     lost and self._enough_left()
                 ):
                     failures += 1
                     if failures == self.cluster.context.patience.attempts:
-                        raise
+                        if not await hold():
+                            raise
+                        failures = 0
                     self.left_out.forgive()
                 await self._wait_for_workers()
             else:
@@ -347,6 +341,7 @@ class Rounds:
             config=self.course.config,
             least_workers=self.course.least_workers,
             run=self.course.run,
+            clients=len(self.members()) if self.course.everybody else self._clients,
             groups=self._groups,
             asked=self.asked,
             pace=self._pace,
@@ -387,7 +382,7 @@ class Rounds:
         await revive(cluster)
         with anyio.move_on_after(cluster.context.patience.comeback_s):
             while any(
-                slot.returning
+                slot.coming_back
                 or slot.restarting.locked()
                 or slot.state in ("recovering", "suspect")
                 for slot in cluster.slots.of_role("worker")

@@ -19,10 +19,12 @@ from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.state.version import model_digest
+from flow_nexus_neural.engine.training.attention import attended
 from flow_nexus_neural.engine.training.continuing import Standpoint, continuation_after
 from flow_nexus_neural.engine.training.division import division_of
 from flow_nexus_neural.engine.training.end_record import record_end
 from flow_nexus_neural.engine.training.exchange import mean_loss
+from flow_nexus_neural.engine.training.personalisation import Personaliser
 from flow_nexus_neural.engine.training.preparation import Preparation
 from flow_nexus_neural.engine.training.private_sums import PrivateSums
 from flow_nexus_neural.engine.training.retraining import Retraining, planned_refit
@@ -31,7 +33,7 @@ from flow_nexus_neural.engine.training.rounds import Rounds
 from flow_nexus_neural.engine.versions.candidate import Candidate
 from flow_nexus_neural.engine.versions.commit import commit_round
 from flow_nexus_neural.engine.versions.evaluation import Evaluator
-from flow_nexus_neural.engine.versions.final import commit_final
+from flow_nexus_neural.engine.versions.final import commit_best, commit_final
 from flow_nexus_neural.engine.versions.judge import Judge
 from flow_nexus_neural.errors import NeuralError, PrivacyBudgetSpent
 from flow_nexus_neural.vocabulary import ENDED_WELL, TrainingStatus
@@ -48,6 +50,7 @@ class TrainingRun:
         interrupted: The server is stopping; the user has not asked to end this training.
         scope: Cancelled to stop the training.
         ended: Set when the training's row is durable, or its server ends.
+        delivered: Workers on whose updates each committed round rests, of this server's life.
         standpoint: From where it goes on; None for one that begins.
     """
 
@@ -58,6 +61,7 @@ class TrainingRun:
     interrupted: bool = False
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     ended: anyio.Event = field(default_factory=anyio.Event)
+    delivered: list[int] = field(default_factory=list)
     standpoint: Standpoint | None = None
 
     def __post_init__(self) -> None:
@@ -128,6 +132,20 @@ class TrainingRun:
         """The network group in which a slot trains; None if it does not train."""
         return self.rounds.network_of(slot)
 
+    @property
+    def least_workers(self) -> int:
+        """Healthy workers without which no round can be done."""
+        return self.rounds.course.least_workers
+
+    def steer(self, **changes: float | str | None) -> None:
+        """Change the course from the next boundary on; see `Steering`."""
+        self.training.steer(**changes)
+        self.cluster.changed()
+
+    def back_to_best(self) -> None:
+        """Go on from the best round's weights, which are in force from the next boundary on."""
+        self.at_next_boundary(self._restore_best)
+
     async def reshard(self, workers: Sequence[Slot]) -> int:
         """Partition the training rows among these workers; returns the number of changed shards."""
         return await self.rounds.reshard(workers)
@@ -147,11 +165,12 @@ class TrainingRun:
             await self._at_boundary()
             number = self.training.advance.rounds_done + 1
             try:
-                await self.rounds.run(partial(self._round, number))
+                await self.rounds.run(partial(self._round, number), self._held)
             except PrivacyBudgetSpent:
                 if not self.training.advance.rounds_done:
                     raise
                 self.training.note_privacy(replace(self.training.advance.privacy, exhausted=True))
+            await attended(self.cluster)
         await self._finish()
         return "early_stopped" if self.training.stops_early else "completed"
 
@@ -184,21 +203,54 @@ class TrainingRun:
         if self.training.advance.best_round == number:
             self._best = dict(rounds.networks)
         self.rows_last_round = rounds.rows_trained(work.updates)
+        self.delivered.append(len(work.updates))
         for update in work.updates:
             cluster.slots[update.slot].finish_round(update.loss, update.rows)
 
     async def _finish(self) -> None:
-        """After the last round: the best round's weights are in force, weighted, calibrated and measured."""
+        """After the last round: the best weights are in force, own ones where they help, and measured."""
         advance = self.training.advance
         if self.training.phase == "rounds":
             best = None if advance.best_round == advance.rounds_done else self._best
-            await commit_final(self.cluster, self.training, self._judge, best)
+            personaliser = Personaliser(self.cluster, self.training, self.rounds)
+            personal = await personaliser.run(dict(best or self.rounds.networks), self._judge)
+            await commit_final(self.cluster, self.training, self._judge, best, personal)
         if self._retrains:
             await self.rounds.release()
             again = Retraining(
                 self.cluster, self.training, self.preparation, self._starts, self._apply_queued
             )
             await again.run(self._judge)
+
+    async def _restore_best(self) -> None:
+        if self._best is not None:
+            await commit_best(self.cluster, self.training, self._judge, self._best)
+
+    async def _held(self) -> bool:
+        """Wait where autonomy has paused the training; False where it has not."""
+        await attended(self.cluster)
+        if self.training.steering.paused is None:
+            return False
+        with anyio.move_on_after(self.context.patience.pause_s):
+            await self._unpaused()
+            return True
+        self.steer(paused=None)
+        return False
+
+    async def _unpaused(self) -> None:
+        """Wait until nothing pauses the training any more.
+
+        Autonomy ends a pause. Where its level does not allow that any more, the pause ends by itself when
+        there are workers enough: nothing that autonomy began may outlast its reason.
+        """
+        while self.training.steering.paused is not None:
+            seen = self.cluster.changes.count
+            await attended(self.cluster)
+            enough = len(self.cluster.slots.healthy("worker")) >= self.least_workers
+            if enough and self.training.steering.paused is not None:
+                self.steer(paused=None)
+            else:
+                await self.cluster.changes.wait_beyond(seen)
 
     async def _apply_late(self, change: Callable[[], Awaitable[None]]) -> None:
         """Run a change that waited for a boundary; its failure must not keep the end from being recorded."""
@@ -210,6 +262,8 @@ class TrainingRun:
     async def _at_boundary(self) -> None:
         """Run queued changes, then assign networks and shards to new and returned workers."""
         await self._apply_queued()
+        await self._held()
+        self.rounds.follow(self.training.steering)
         await await_majority(self.cluster)
         if self.cluster.committed is not None:
             newest, networks = self.cluster.committed.newest, self.rounds.networks

@@ -67,6 +67,7 @@ class RoundSetting:
         groups: Capability group of each slot.
         delivery: The way that updates take to become the next state of a network group.
         proofs: Under proof-of-learning, who admits updates; None under other modes.
+        clients: How many workers a federated round asks; None for as many as are configured.
     """
 
     context: EngineContext
@@ -80,6 +81,7 @@ class RoundSetting:
     left_out: LeftOut
     delivery: Delivery | Gossip
     proofs: Proofs | None = None
+    clients: int | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ async def federated_round(setting: RoundSetting, number: int, members: Members) 
         setting.asked.client(slot.name, setting.groups.get(slot.name, "")) for slot, _ in members
     ]
     seed = seed64(setting.run, number, "", 0, "sample")
-    chosen = sample_clients(clients, config.clients_per_round or 1, seed)
+    chosen = sample_clients(clients, setting.clients or config.clients_per_round or 1, seed)
     if len(chosen) < setting.least_workers:
         raise NoWorkers(
             f"a round needs {setting.least_workers} workers (min_nodes_per_round) and {len(chosen)}"
@@ -137,7 +139,11 @@ async def federated_round(setting: RoundSetting, number: int, members: Members) 
         )
     asked = [by_name[name] for name in chosen]
     async with corrected_gradients(
-        setting.exchange, setting.context, setting.delivery.policy, asked, config.learning_rate
+        setting.exchange,
+        setting.context,
+        setting.delivery.policy,
+        asked,
+        setting.exchange.recipe.learning_rate,
     ) as corrections:
         work = await _exchange(
             setting,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from pydantic import JsonValue
 
@@ -24,6 +25,8 @@ from flow_nexus_neural.engine.versions.commit import (
     version_entry,
 )
 from flow_nexus_neural.engine.versions.judge import Judge, Verdict
+from flow_nexus_neural.engine.versions.personal import RULE as PERSONAL_RULE
+from flow_nexus_neural.engine.versions.personal import with_personal
 from flow_nexus_neural.errors import NeuralError
 from flow_nexus_neural.kernels.decision import DecisionRule
 
@@ -38,8 +41,9 @@ async def commit_final(
     training: Training,
     judge: Judge,
     best: Mapping[str, NetworkGroup] | None,
+    personal: Mapping[str, NetworkGroup] = MappingProxyType({}),
 ) -> None:
-    """Complete the version in force, or replace it by one with the best round's weights.
+    """Complete the version in force, or replace it by one with the best round's weights, or with own ones.
 
     Args:
         cluster: Has the version of the last round.
@@ -47,6 +51,7 @@ async def commit_final(
         judge: Measures the final model.
         best: Network groups as they were after the best round; None where that is the last one, or where no
             validation rows say which is the best.
+        personal: Groups of slots that are to answer with weights of their own.
 
     Raises:
         RoundFailed: Outputs are not finite; the version of the last round stays.
@@ -59,7 +64,9 @@ async def commit_final(
     served_round = training.advance.rounds_done
     if best is not None:
         served_round = training.advance.best_round or served_round
-    if best is None or not _changed(last, best):
+    wanted = with_personal(_with_weights_of(last, best or {}), personal)
+    changed = _changed(last, wanted)
+    if not changed:
         # Also where a former server had completed it: what is fitted is fitted to the plain answers.
         plain = plain_bundle(last.networks, last.version, judge.rule, robust=last.bundle.robust)
         bundle, found = await judge.finish(last.networks, plain)
@@ -67,9 +74,23 @@ async def commit_final(
         final = _measured(replace(last, bundle=bundle), found)
         await commit_bundle(cluster, cluster.state.with_current_members(final), blobs)
     else:
-        final = await _restore(cluster, training, judge, (last, best))
+        final = await _replaced(cluster, training, judge, (wanted, changed))
     training.note_result(_result(final, served_round))
     cluster.changed()
+
+
+async def commit_best(
+    cluster: LiveCluster, training: Training, judge: Judge, best: Mapping[str, NetworkGroup]
+) -> None:
+    """Put the best round's weights in force while the training goes on. Raises as `commit_final`."""
+    last = cluster.committed
+    if last is None:
+        return
+    wanted = _with_weights_of(last, best)
+    changed = _changed(last, wanted)
+    if changed:
+        await _replaced(cluster, training, judge, (wanted, changed))
+        cluster.changed()
 
 
 async def commit_refit(
@@ -98,17 +119,11 @@ async def commit_refit(
     last, former = cluster.committed, training.result
     if last is None or former is None:
         return
-    renewed = {
-        key: replace(network, state=networks[key].state, digest=networks[key].digest)
-        for key, network in last.networks.items()
-        if key in networks
-    }
+    renewed = _with_weights_of(last, networks)
     await judge.require_finite(renewed)
     changed = _changed(last, renewed)
     version, rule = last.version + 1, last.bundle.rule
-    stored, blobs = await store_blobs(
-        cluster, last.schema, {**last.networks, **renewed}, changed, rule
-    )
+    stored, blobs = await store_blobs(cluster, last.schema, renewed, changed, rule)
     plain = plain_bundle(stored, version, rule, robust=last.bundle.robust)
     refitted = replace(
         last,
@@ -133,7 +148,8 @@ async def commit_refit(
 async def evaluated_networks(cluster: LiveCluster) -> Mapping[str, NetworkGroup]:
     """Network groups of the committed version as they were evaluated: what a later training starts from.
 
-    A refit has seen every row, those too that a later training is tested on.
+    A refit has seen every row, those too that a later training is tested on. What slots made on their own is
+    left out: the weights that they share are what goes on.
 
     Raises:
         StoreCorrupt: The evaluated weights cannot be read any more.
@@ -143,41 +159,46 @@ async def evaluated_networks(cluster: LiveCluster) -> Mapping[str, NetworkGroup]
         return {}
     found = dict(committed.networks)
     for key, network in committed.evaluated.items():
-        if key in found:
+        if key in found and not network.is_personal:
             context = cluster.context
             read = await context.offload(load_network, stored_network(network), context.checkpoints)
             # Numbers of versions go on from the newest, whatever its weights were.
             found[key] = replace(read, slots=found[key].slots, version=found[key].version)
-    return found
+    return {key: network for key, network in found.items() if not network.is_personal}
 
 
-def _changed(last: CommittedVersion, best: Mapping[str, NetworkGroup]) -> frozenset[str]:
-    """Keys of the network groups whose weights after the best round were others than they are now.
+def _with_weights_of(
+    last: CommittedVersion, others: Mapping[str, NetworkGroup]
+) -> dict[str, NetworkGroup]:
+    """The network groups of a version, those that `others` have with the weights that they have there."""
+    return {
+        key: replace(network, state=others[key].state, digest=others[key].digest)
+        if key in others
+        else network
+        for key, network in last.networks.items()
+    }
+
+
+def _changed(last: CommittedVersion, wanted: Mapping[str, NetworkGroup]) -> frozenset[str]:
+    """Keys of the network groups whose weights are to be others than they are now.
 
     None where steps changed nothing any more: then there is nothing that a version's entry could say.
     """
-    return frozenset(
-        k for k, n in last.networks.items() if k in best and best[k].digest != n.digest
-    )
+    former = last.digests
+    return frozenset(key for key, n in wanted.items() if former.get(key) != n.digest)
 
 
-async def _restore(
+async def _replaced(
     cluster: LiveCluster,
     training: Training,
     judge: Judge,
-    versions: tuple[CommittedVersion, Mapping[str, NetworkGroup]],
+    made: tuple[Mapping[str, NetworkGroup], frozenset[str]],
 ) -> CommittedVersion:
-    """Commit the best round's weights as a new version; the ledger never goes back."""
-    last, best = versions
-    networks = {
-        key: replace(network, state=best[key].state, digest=best[key].digest)
-        for key, network in last.networks.items()
-        if key in best
-    }
-    changed = _changed(last, best)
-    stored, blobs = await store_blobs(
-        cluster, last.schema, {**last.networks, **networks}, changed, judge.rule
-    )
+    """Commit the weights that are to answer as a new version; the ledger never goes back."""
+    last, (wanted, changed) = cluster.committed, made
+    if last is None:
+        raise ValueError("there is no version to replace")
+    stored, blobs = await store_blobs(cluster, last.schema, wanted, changed, judge.rule)
     plain = plain_bundle(stored, last.version + 1, judge.rule, robust=last.bundle.robust)
     bundle, found = await judge.finish(stored, plain)
     bundle, of_roles = await _store_roles(cluster, last.schema, bundle)
@@ -222,7 +243,7 @@ async def _install(
     changed, rule = how
     entries: list[dict[str, JsonValue]] = [
         {
-            **version_entry(cluster, restored.networks[key], restored.version, rule),
+            **_entry(cluster, restored, key, rule),
             "round": training.advance.best_round,
             "training_id": training.training_id,
         }
@@ -231,6 +252,26 @@ async def _install(
     if restored.bundle.roles.networks:
         entries.append(bundle_entry(restored))
     await install(cluster, restored, entries, [training_row(cluster.cluster_id, training)], blobs)
+
+
+def _entry(
+    cluster: LiveCluster, version: CommittedVersion, key: str, rule: str
+) -> dict[str, JsonValue]:
+    """What the ledger says of a network group; of a personal one also whose work it is, and of what."""
+    network = version.networks[key]
+    if not network.is_personal:
+        return version_entry(cluster, network, version.version, rule)
+    shared = version.networks[network.shared_key]
+    contributors: list[JsonValue] = [
+        {
+            "slot": slot,
+            "incarnation": cluster.slots[slot].incarnation,
+            "rows": network.rows.get(slot),
+        }
+        for slot in network.slots
+    ]
+    of = version_entry(cluster, network, version.version, PERSONAL_RULE, contributors)
+    return {**of, "shared_digest": shared.digest}
 
 
 def _measured(version: CommittedVersion, found: Verdict) -> CommittedVersion:

@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+from flow_nexus_neural.coordination.membership import slot_order
 from flow_nexus_neural.data.prepare import PreparedData
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.reports import Evaluation
@@ -208,7 +209,11 @@ class Judge:
     ) -> dict[str, dict[str, Logits]]:
         """Outputs of every network for every part that has rows."""
         full = [part for part in parts if len(self.data.parts[part].y)]
-        logits = {key: await self.evaluator.infer(c, full) for key, c in networks.items()}
+        answering = {key: network for key, network in networks.items() if network.slots}
+        logits = {
+            key: await self.evaluator.infer(network, full)
+            for key, network in (answering or networks).items()
+        }
         for key, outputs in logits.items():
             if not all(bool(np.isfinite(values).all()) for values in outputs.values()):
                 raise RoundFailed(
@@ -220,5 +225,6 @@ class Judge:
 
 
 def slot_networks(networks: Mapping[str, NetworkGroup]) -> dict[str, str]:
-    """NetworkGroup of every slot, network after network, in slot order inside each."""
-    return {slot: key for key, network in networks.items() for slot in network.slots}
+    """Key of the network group of every slot, in slot order, as a prediction combines their answers."""
+    found = {slot: key for key, network in networks.items() for slot in network.slots}
+    return {slot: found[slot] for slot in sorted(found, key=slot_order)}

@@ -80,6 +80,8 @@ async def load_everywhere(
             slot.note_error(str(failure))
 
     for network in networks:
+        if not network.slots:  # all of its slots have weights of their own
+            continue
         region = await share_weights(cluster.context, network, "serve")
         try:
             async with anyio.create_task_group() as group:
@@ -113,10 +115,10 @@ def adopt(cluster: LiveCluster, slot: Slot) -> None:
     committed = cluster.committed
     if committed is None or slot.spec.role != "worker" or committed.network_of(slot.name):
         return
-    for key, network in committed.networks.items():
+    for network in committed.networks.values():
         twins = [twin for twin in cluster.slots.of_role("worker") if twin.name in network.slots]
         if any(same_network(cluster, twin, slot, network) for twin in twins):
-            cluster.state.serve(slot.name, key)
+            cluster.state.serve(slot.name, network.shared_key)
             slot.assign_network(network.plan.n_params, implied_head=network.plan.implied_head)
             return
 

@@ -143,13 +143,14 @@ def serve_groups(
         bundle: Bundle of the version, with the slot weights.
         schema: Schema of the data.
         aggregation: How answers are combined.
-        logits: [R, O] by network group.
+        logits: [R, O] by network group; those without slots count for nothing.
         slot_networks: Network group of every slot, in slot order.
         stacked: As passed to `serve`.
     """
-    if len(logits) == 1 and stacked is None:
+    answering = dict.fromkeys(slot_networks.values()) or logits
+    if len(answering) == 1 and stacked is None:
         # Slots of one group hold equal weights, so the combination is equal to the output of any of them.
-        only = next(iter(logits.values()))
+        only = logits[next(iter(answering))]
         return serve(bundle, schema, aggregation, np.asarray(only, dtype=np.float64)[None], [1.0])
     outputs = np.stack([np.asarray(logits[key], np.float64) for key in slot_networks.values()])
     weights = [bundle.slot_weights[slot] for slot in slot_networks]

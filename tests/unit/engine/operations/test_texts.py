@@ -20,7 +20,7 @@ def cluster_of(*slots):
     for one in slots:
         cluster.slots.add(one)
     cluster.wiring = SimpleNamespace(working=list, degree=lambda name: 0)
-    cluster.context.settings = SimpleNamespace(node_memory_mb=64)
+    cluster.context.settings = SimpleNamespace(node_memory_mb=64, max_nodes=8)
 
     async def read_nothing(_reader, living):
         return dict.fromkeys(living)

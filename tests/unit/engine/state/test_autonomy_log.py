@@ -1,13 +1,10 @@
-"""What autonomy recommended: counted in full, kept up to a bound, and since when a slot has been failed."""
+"""What autonomy decided: sealed, counted, kept up to a bound; and since when a slot has been failed."""
 
-from flow_nexus_neural.coordination.autonomy import Action, Reported
+from flow_nexus_neural.coordination.autonomy.audit import verify_audit
+from flow_nexus_neural.coordination.autonomy.observation import Finished
 from flow_nexus_neural.engine.state.autonomy_log import EVENTS_KEPT, AutonomyLog
 
-RULE = "restart_node"
-
-
-def action(target="worker-0", level=0.9):
-    return Action(RULE, "node", target, 0.5, level, "recommended", {"failed_for_s": 12.5})
+FIELDS = {"rule": "restart_node", "target": "worker-0"}
 
 
 def test_a_slot_that_stays_failed_keeps_the_time_at_which_that_was_seen_first():
@@ -26,42 +23,58 @@ def test_one_that_recovered_and_fails_again_is_failed_since_then():
     assert log.failed_since_s == {"worker-0": 30.0}
 
 
-def test_a_recommendation_is_kept_with_its_time_its_levels_and_its_evidence():
+def test_decisions_are_a_chain_that_waits_to_be_written():
     log = AutonomyLog()
-    memory = {(RULE, "worker-0"): Reported(3.0, holds=True)}
-    log.record([action()], memory, "noon")
-    assert log.memory == memory
-    assert list(log.events) == [
-        {
-            "at": "noon",
-            "rule": RULE,
-            "scope": "node",
-            "target": "worker-0",
-            "level_required": 0.5,
-            "level_effective": 0.9,
-            "decision": "recommended",
-            "evidence": {"failed_for_s": 12.5},
-        }
-    ]
+    for verdict in ("executed", "recommended", "executed"):
+        log.record(verdict, FIELDS)
+    assert verify_audit(log.unwritten).ok
+    assert [entry["seq"] for entry in log.events] == [0, 1, 2]
+    assert log.totals == {"executed": 2, "recommended": 1, "suppressed": 0}
+    log.note_written(2)
+    assert [entry["seq"] for entry in log.unwritten] == [2]
 
 
-def test_a_look_without_a_recommendation_still_moves_the_memory_on():
+def test_the_chain_and_the_counts_go_on_after_a_restart():
+    before, after = AutonomyLog(), AutonomyLog()
+    for _ in range(3):
+        before.record("suppressed", FIELDS)
+    stored = before.unwritten[1:]  # the oldest was forgotten
+    after.restore(stored, None)
+    after.record("executed", FIELDS)
+    assert verify_audit([*stored, *after.unwritten]).ok
+    assert after.totals == {"executed": 1, "recommended": 0, "suppressed": 3}
+    assert [entry["seq"] for entry in after.events] == [1, 2, 3]
+
+
+def test_what_is_stored_in_no_form_that_is_known_is_gone_on_from_all_the_same():
     log = AutonomyLog()
-    log.record([action()], {(RULE, "worker-0"): Reported(3.0, holds=True)}, "noon")
-    log.record([], {}, "later")
-    assert (log.memory, log.recommended, len(log.events)) == ({}, 1, 1)
+    log.restore([{"seq": "x"}], "audit entry 0 is not as it was written")
+    log.record("executed", FIELDS)
+    assert log.audit_damage is not None
+    assert log.unwritten[0]["seq"] == 1
 
 
 def test_the_oldest_are_forgotten_and_all_are_counted():
     log = AutonomyLog()
     n = EVENTS_KEPT + 5
-    for number in range(n):
-        log.record([action(f"worker-{number}")], {}, str(number))
-    assert (log.recommended, len(log.events)) == (n, EVENTS_KEPT)
-    assert [log.events[0]["target"], log.events[-1]["target"]] == ["worker-5", f"worker-{n - 1}"]
+    for _ in range(n):
+        log.record("recommended", FIELDS)
+    assert (log.totals["recommended"], len(log.events)) == (n, EVENTS_KEPT)
+    assert log.events[0]["seq"] == 5
+
+
+def test_a_training_knows_whether_an_action_may_wait_for_it():
+    log = AutonomyLog()
+    log.begin_action(slow=True)
+    assert log.slow_action
+    done = Finished("restart_node", "worker-0", ok=True, at_s=1.0)
+    log.end_action(done)
+    assert (log.slow_action, log.finished) == (False, [done])
+    log.clear_finished()
+    assert log.finished == []
 
 
 def test_two_clusters_share_no_event():
     one, other = AutonomyLog(), AutonomyLog()
-    one.record([action()], {}, "noon")
-    assert (len(other.events), other.recommended) == (0, 0)
+    one.record("executed", FIELDS)
+    assert (len(other.events), other.totals["executed"]) == (0, 0)

@@ -8,7 +8,6 @@ from flow_nexus_neural.engine.state.slots import (
     MAX_ERROR_LENGTH,
     MAX_OFFERED,
     SlotBook,
-    kind_of,
     vertex_order,
 )
 from flow_nexus_neural.errors import InvalidState, NodeNotFound
@@ -153,18 +152,6 @@ def test_a_slot_counts_what_it_was_asked_and_what_it_finished():
     made.finish_round(0.5, 40)
     made.finish_round(None, 41)
     assert (made.rounds_done, made.loss, made.rows) == (2, None, 41)
-
-
-def test_tags_that_mean_the_same_make_the_same_kind_of_slot():
-    one = kind_of("worker", "base", ["BTC_analysis", "training"])
-    assert one == kind_of("worker", "base", ["training", "btc_analysis"])
-    others = [
-        kind_of("validator", "base", ["training", "btc_analysis"]),
-        kind_of("worker", "large", ["training", "btc_analysis"]),
-        kind_of("worker", "base", ["training"]),
-    ]
-    assert one not in others
-    assert healthy().spec.kind == kind_of("worker", "base", ["training"])
 
 
 def test_equal_layers_have_one_text_whoever_wrote_them():

@@ -8,9 +8,10 @@ import pytest
 from flow_nexus_neural.data.rescaling import rescaled
 from flow_nexus_neural.engine.engine import Engine
 from flow_nexus_neural.engine.storage.cluster_rows import training_of
+from flow_nexus_neural.engine.training.course import Course
 from flow_nexus_neural.engine.training.preparation import cut_shards, prepare_training
 from flow_nexus_neural.engine.training.retraining import planned_refit
-from flow_nexus_neural.engine.training.rounds import Course, Rounds
+from flow_nexus_neural.engine.training.rounds import Rounds
 from flow_nexus_neural.engine.versions.final import evaluated_networks
 from flow_nexus_neural.settings import Settings
 from tests.doubles.fail_points import JOURNAL, disk_is_full

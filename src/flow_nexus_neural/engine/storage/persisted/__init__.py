@@ -60,6 +60,7 @@ from flow_nexus_neural.engine.storage.persisted.training_shapes import (
     StoredRound,
     StoredScrutiny,
     StoredSeen,
+    StoredSteering,
     StoredTraining,
 )
 
@@ -97,6 +98,7 @@ __all__ = [
     "StoredSlot",
     "StoredSplit",
     "StoredState",
+    "StoredSteering",
     "StoredTraining",
     "StoredVersion",
     "demands_digests",

@@ -154,6 +154,18 @@ class StoredProofs(Stored):
     workers: dict[str, StoredStanding] = {}
 
 
+class StoredSteering(Stored):
+    """How autonomy has changed the course of a training."""
+
+    learning_rate: float | None = None
+    rate_before: float | None = None
+    adapted_at: int | None = None
+    diverged: int = 0
+    clients_per_round: int | None = None
+    stop_reason: str | None = None
+    paused: str | None = None
+
+
 class StoredGossip(Stored):
     """What the barriers of a training under gossip saw."""
 
@@ -191,7 +203,7 @@ class StoredContinuation(Stored):
 
 
 class StoredProgress(StoredPart):
-    """How far a training is, and what it led to; `folds`, `refit` and `division` hold reports by name."""
+    """How far a training is, and what it led to; what holds reports by name is of no shape here."""
 
     part = "progress"
 
@@ -205,10 +217,12 @@ class StoredProgress(StoredPart):
     scrutiny: StoredScrutiny = StoredScrutiny()
     proofs: StoredProofs = StoredProofs()
     gossip: StoredGossip = StoredGossip()
+    steering: StoredSteering = StoredSteering()
     privacy: StoredPrivacy = StoredPrivacy()
     digest_before: str | None = None
     digest_after: str | None = None
     result: StoredResult | None = None
+    personalisation: dict[str, JsonValue] | None = None
     folds: tuple[dict[str, JsonValue], ...] = ()
     refit: dict[str, JsonValue] | None = None
     phase: str = "rounds"

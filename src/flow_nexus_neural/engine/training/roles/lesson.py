@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from flow_nexus_neural.coordination.early_stop import rounds_without_gain
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.engine.live import LiveCluster
-from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
+from flow_nexus_neural.engine.state.network_groups import OF_ROLE, ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.roles import Learnt, Purpose
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.training.exchange import Base, Exchange, Recipe, Task
@@ -127,7 +127,7 @@ def _planned(cluster: LiveCluster, slot: Slot, lesson: Lesson) -> NetworkGroup:
         max_parameters=cluster.context.settings.max_parameters,
     )
     return NetworkGroup(
-        key=f"{lesson.purpose}:{slot.name}",
+        key=f"{lesson.purpose}{OF_ROLE}{slot.name}",
         plan=planned.plan,
         slots=(slot.name,),
         layers_source=slot.spec.layers_source,

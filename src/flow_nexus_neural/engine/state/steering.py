@@ -1,0 +1,26 @@
+"""How a training was changed after it began, within what its caller allowed."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Steering:
+    """What autonomy has changed of a training; nothing at first. Takes effect between two rounds.
+
+    Attributes:
+        learning_rate: In force in place of the configured one; None for that.
+        rate_before: The one before the last change; None where that may not be taken back.
+        adapted_at: Rounds that were done at the last change; None before the first.
+        diverged: Changes that went back to the best round.
+        clients_per_round: Clients asked in place of the configured number; None for that.
+        stop_reason: Why it ends after the present round; None where it does not.
+        paused: Why it waits between two rounds; None where it does not.
+    """
+
+    learning_rate: float | None = None
+    rate_before: float | None = None
+    adapted_at: int | None = None
+    diverged: int = 0
+    clients_per_round: int | None = None
+    stop_reason: str | None = None
+    paused: str | None = None

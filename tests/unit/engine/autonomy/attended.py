@@ -1,0 +1,36 @@
+"""A cluster that autonomy looks at, without a runtime; its audit log is kept in a list."""
+
+from types import SimpleNamespace
+
+from flow_nexus_neural.errors import StoreUnavailable
+from tests.unit.engine.building import cluster_state, live, slot
+
+
+class Clock:
+    now_s = 50.0
+
+    def __call__(self):
+        return self.now_s
+
+
+class AuditStore:
+    """Keeps what is written, or refuses it."""
+
+    def __init__(self):
+        self.entries, self.full = [], False
+
+    async def append_audit(self, _cluster_id, entries):
+        if self.full:
+            raise StoreUnavailable("the disk is full")
+        self.entries += entries
+
+
+def cluster(n=3, autonomy=0.8, **more):
+    made = live(cluster_state(Clock(), **more), at="then")
+    made.context.store = AuditStore()
+    made.context.settings = SimpleNamespace(max_nodes=8)
+    for number in range(n):
+        made.slots.add(
+            slot(f"worker-{number}", state="healthy", handle=object(), autonomy=autonomy)
+        )
+    return made
