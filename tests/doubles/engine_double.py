@@ -518,6 +518,7 @@ def prediction_report(aggregation: q.Aggregation) -> r.PredictionReport:
         aggregation=aggregation,
         weights_source="equal",
         weights_outcomes=0,
+        symbol_experts=None,
         nodes_used=6,
         nodes_expected=6,
         excluded_nodes=[],

@@ -11,6 +11,10 @@ from flow_nexus_neural.node.raft import RaftSeat
 from flow_nexus_neural.protocol.digest import training_digest, vectors_digest, weights_digest
 from flow_nexus_neural.protocol.messages import (
     Announce,
+    AskMasked,
+    AskMaskKeys,
+    AskMaskShares,
+    AskUnmasking,
     Build,
     Built,
     Commitment,
@@ -22,6 +26,9 @@ from flow_nexus_neural.protocol.messages import (
     Infer,
     Load,
     Loaded,
+    Masked,
+    MaskKeys,
+    MaskShares,
     Observe,
     Observed,
     Outputs,
@@ -34,6 +41,7 @@ from flow_nexus_neural.protocol.messages import (
     Sight,
     Train,
     Trained,
+    Unmasking,
     Weights,
 )
 from flow_nexus_neural.protocol.plan import InputSpec, NetworkPlan, PlannedLayer, TensorSpec
@@ -167,6 +175,19 @@ class LinearService:
 
     def on_raft_hold(self, request, arrays, poll):
         return self.raft.hold(request, self.regions[request.region]), {}
+
+    def on_ask_mask_keys(self, request: AskMaskKeys, arrays, poll):
+        return MaskKeys(masking="0" * 64, sealing="0" * 64), {}
+
+    def on_ask_mask_shares(self, request: AskMaskShares, arrays, poll):
+        sealed = dict.fromkeys((peer.slot for peer in request.peers), "0" * 164)
+        return MaskShares(own="0" * 64, sealed=sealed), {}
+
+    def on_ask_masked(self, request: AskMasked, arrays, poll):
+        return Masked(), {"y": np.zeros(self.plans[request.network].n_params, "i4")}
+
+    def on_ask_unmasking(self, request: AskUnmasking, arrays, poll):
+        return Unmasking(shares=dict.fromkeys(request.delivered, "0" * 66)), {}
 
     def on_fold(self, request: Fold, arrays, poll):
         into = list(self.regions[request.into].values())

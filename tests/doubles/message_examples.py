@@ -6,6 +6,10 @@ from flow_nexus_neural.protocol.codec import arrange
 from flow_nexus_neural.protocol.messages import (
     LINK_LAYOUT,
     Announce,
+    AskMasked,
+    AskMaskKeys,
+    AskMaskShares,
+    AskUnmasking,
     Build,
     Cancel,
     Fold,
@@ -15,6 +19,7 @@ from flow_nexus_neural.protocol.messages import (
     Grant,
     Infer,
     Load,
+    MaskPeer,
     Observe,
     Ping,
     Predict,
@@ -44,6 +49,8 @@ WORK = TRAIN.model_copy(
         "proof": ProofOrder(steps=3, segment_steps=2, context="0" * 64),
     }
 )
+
+PEERS = tuple(MaskPeer(slot=f"worker-{k}", masking="0" * 64, sealing="0" * 64) for k in range(3))
 
 EXAMPLES = (
     (Ping(), {}),
@@ -79,6 +86,18 @@ EXAMPLES = (
     ),
     (Announce(key="link", token=7), {}),
     (Observe(keys=("link",), reads=3), {}),
+    (AskMaskKeys(session="sum", slot="worker-0"), {}),
+    (AskMaskShares(session="sum", threshold=2, peers=PEERS), {}),
+    (
+        AskMasked(
+            session="sum",
+            network="net",
+            sealed=dict.fromkeys(("worker-0", "worker-1"), "0" * 164),
+            weight=0.5,
+        ),
+        {},
+    ),
+    (AskUnmasking(session="sum", delivered=("worker-0", "worker-1")), {}),
     (
         Fold(
             into="publish",

@@ -137,7 +137,7 @@ def test_a_name_without_effect_is_answered_by_one_warning_that_says_why(server: 
 def test_what_is_not_built_is_refused_and_not_ignored(server: Served, name: str):
     text = server.error("neural_train_distributed", **{name: 1.0})
     assert text.startswith("not_available: neural_train_distributed: ")
-    assert "the engine sees every update" in text
+    assert "not encrypted" in text
     assert server.double.asked == []
 
 
@@ -262,14 +262,16 @@ def test_many_wrong_arguments_are_counted_where_they_do_not_fit(server: Served):
 
 
 def test_what_does_not_exist_beside_what_is_wrong_is_told_with_its_own_advice(server: Served):
-    text = server.error("neural_train_distributed", secure_aggregation=True, loss="mse", epoch=3)
+    text = server.error(
+        "neural_train_distributed", homomorphic_encryption=True, loss="mse", epoch=3
+    )
     assert text.startswith(
-        "invalid_arguments: neural_train_distributed: 'secure_aggregation' is not available"
+        "invalid_arguments: neural_train_distributed: 'homomorphic_encryption' is not available"
     )
     for part in (
         "'loss' is not an argument: ",
         "did you mean 'epochs'?",
-        "pass privacy for noise",
+        "Pass secure_aggregation",
     ):
         assert part in text
 

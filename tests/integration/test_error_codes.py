@@ -220,11 +220,12 @@ refused(
 )
 refused(
     "not_available",
-    "'secure_aggregation'",
-    "the engine sees every update",
+    "'homomorphic_encryption'",
+    "not encrypted",
+    "secure_aggregation",
     tool="train_distributed",
     dataset=XOR,
-    secure_aggregation=True,
+    homomorphic_encryption=True,
 )
 refused(
     "not_available",

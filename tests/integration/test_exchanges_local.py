@@ -102,3 +102,18 @@ async def test_a_sigkill_in_the_middle_of_an_exchange_does_not_lose_the_round(
     left_out = [entry["round"] for entry in rounds if victim in reasons(entry)]
     assert bool(left_out) == victim.startswith("worker")
     await w.terminate(cluster)
+
+
+async def test_confined_nodes_sum_under_masks_what_they_would_have_averaged(w):
+    """Keys, ciphers and the system's randomness are there behind the walls of a node."""
+    found = []
+    for secure in (False, True):
+        cluster = await w.cluster(4, layers=SMALL, topology="mesh", consensus="raft")
+        options = {"secure_aggregation": secure, "optimizer": "sgd", "refit": False}
+        status = await w.train(cluster, blobs(200), epochs=2, clients_per_round=4, **options)
+        assert status.training_status == "completed", status.training_error
+        found.append((await w.whole(cluster)).committed.networks["c0"].state.params)
+        await w.terminate(cluster)
+    assert np.linalg.norm(found[0] - found[1]) < 1e-5 * np.linalg.norm(found[0])
+    (exchange,) = status.exchange
+    assert exchange.reason == "secure aggregation: the engine sums masked updates"

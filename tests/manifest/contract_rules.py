@@ -174,7 +174,7 @@ PROMISES = (
     ),
     RULES.held(
         "contract.names.privacy",
-        "Secure aggregation is refused as not available; what belongs into `privacy` is sent there.",
+        "What is not built is refused as not available, with what there is instead.",
         ARGS / "what_is_not_built_is_refused_and_not_ignored",
     ),
     RULES.held(

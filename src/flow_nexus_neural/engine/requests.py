@@ -211,6 +211,7 @@ class TrainRequest(EngineRequest):
     seed: Seed | None = None
     refit: bool | None = None
     privacy: dict[str, JsonValue] | None = None
+    secure_aggregation: bool = False
 
 
 class StatusRequest(EngineRequest):

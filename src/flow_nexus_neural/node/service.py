@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from flow_nexus_neural.node.folding import fold_regions
 from flow_nexus_neural.node.initializers import initial_weights
 from flow_nexus_neural.node.links import announce, observe
+from flow_nexus_neural.node.masking import MaskSeat
 from flow_nexus_neural.node.network import Network
 from flow_nexus_neural.node.proofs import Given, SegmentLog, execute_segment
 from flow_nexus_neural.node.raft import RaftSeat
@@ -33,7 +34,12 @@ from flow_nexus_neural.node.regions import (
 from flow_nexus_neural.node.trainer import Part, Workspace, train
 from flow_nexus_neural.node.weights import Weights
 from flow_nexus_neural.protocol.messages import (
+    UNTOLD,
     Announce,
+    AskMasked,
+    AskMaskKeys,
+    AskMaskShares,
+    AskUnmasking,
     Build,
     Built,
     Cancel,
@@ -51,7 +57,6 @@ from flow_nexus_neural.protocol.messages import (
     Ping,
     Pong,
     Predict,
-    RaftHeld,
     RaftHold,
     RaftStep,
     Reexecute,
@@ -119,6 +124,7 @@ class NodeService:
         self._held: dict[str, _Held] = {}
         self._regions: dict[str, Region] = {}
         self._raft = RaftSeat()
+        self._masks = MaskSeat()
         self._running: str | None = None
         self._cancelled = False
         self._steps_done = 0
@@ -198,9 +204,12 @@ class NodeService:
             case RaftStep():
                 return self._raft.step(request), {}
             case RaftHold():
-                return self._hold(request), {}
+                state = state_of(self._region(request.region), request.plan)
+                return self._raft.hold(request, state), {}
             case Fold():
                 return self._fold(request, poll), {}
+            case AskMaskKeys() | AskMaskShares() | AskMasked() | AskUnmasking():
+                return self._masks.answer(request)
             case _:
                 assert_never(request)
 
@@ -272,10 +281,14 @@ class NodeService:
         )
         commitment, held.log = log.commit() if log else None, log
         # Published only when complete: a cancelled training leaves the old content in the region.
-        for name, vector in held.workspace.state(request.optimizer).items():
-            np.copyto(publish[name], vector)
+        if request.kept:
+            made = held.workspace.weights.params.numpy()
+            self._masks.keep(request.network, made - base["params"])
+        else:
+            for name, vector in held.workspace.state(request.optimizer).items():
+                np.copyto(publish[name], vector)
         return Trained(
-            digest=held.workspace.weights.digest(),
+            digest=UNTOLD if request.kept else held.workspace.weights.digest(),
             loss=progress.loss,
             steps=progress.steps,
             opt_step=progress.opt_step,
@@ -342,9 +355,6 @@ class NodeService:
         self._longest_step_ms = max(self._longest_step_ms, step_ms)
         self._checkpoint(poll)
 
-    def _hold(self, request: RaftHold) -> RaftHeld:
-        return self._raft.hold(request, state_of(self._region(request.region), request.plan))
-
     def _fold(self, request: Fold, poll: Poll) -> Folded:
         return fold_regions(request, self._region, lambda: self._checkpoint(poll))
 
@@ -383,7 +393,7 @@ def infer(
     for start in range(0, len(rows), size):
         if start:
             between_chunks()
-        # A copy: torch warns about arrays over read-only memory, such as a granted shard.
+        # A copy: torch warns about read-only memory, such as a granted shard.
         chunk = torch.from_numpy(np.array(rows[start : start + size], np.float32, order="C"))
         with torch.inference_mode():
             outputs[start : start + size] = network.logits(chunk, weights).numpy()

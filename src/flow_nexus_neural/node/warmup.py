@@ -17,12 +17,18 @@ from flow_nexus_neural.networks.layers import LAYER_TYPES
 from flow_nexus_neural.networks.parsing import parse_layers
 from flow_nexus_neural.networks.planner import plan_network
 from flow_nexus_neural.networks.shapes import walk
+from flow_nexus_neural.node.masking import MaskSession
 from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.protocol.messages import (
+    AskMasked,
+    AskMaskKeys,
+    AskMaskShares,
+    AskUnmasking,
     Build,
     GetWeights,
     Infer,
     Load,
+    MaskPeer,
     Pass,
     Ping,
     Predict,
@@ -57,6 +63,7 @@ def warm_up() -> None:
         torch.set_num_interop_threads(1)
     for plan, optimizer in _exercises():
         _exercise(plan, optimizer)
+    _mask_once()
     _fail_once()
 
 
@@ -156,6 +163,22 @@ def _succeed(
     reply, _ = service.handle(request, arrays, lambda: False)
     if reply.kind == "failed":
         raise RuntimeError(f"{request.kind} failed while warming up: {reply.type}: {reply.message}")
+
+
+def _mask_once() -> None:
+    """Take part in a secure sum of three, so that the ciphers are loaded."""
+    slots = ("worker-0", "worker-1", "worker-2")
+    sessions = [MaskSession.begin(AskMaskKeys(session="warm-up", slot=slot)) for slot in slots]
+    peers = tuple(
+        MaskPeer(slot=one.slot, masking=one.keys().masking, sealing=one.keys().sealing)
+        for one in sessions
+    )
+    ask = AskMaskShares(session="warm-up", threshold=2, peers=peers)
+    sealed = {one.slot: one.share(ask).sealed for one in sessions}
+    own = {owner: shares[slots[0]] for owner, shares in sealed.items()}
+    masked = AskMasked(session="warm-up", network="none", sealed=own, weight=0.5)
+    sessions[0].masked(masked, _vector(3))
+    sessions[0].unmask(AskUnmasking(session="warm-up", delivered=slots))
 
 
 def _fail_once() -> None:

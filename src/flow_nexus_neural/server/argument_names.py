@@ -57,12 +57,9 @@ _PRIVACY = (
     "it belongs into the object `privacy`",
     'Pass privacy like {"mode": "central_dp", "target_epsilon": 8, "delta": 1e-5, "clip_norm": 1}',
 )
-_NO_SECURE_AGGREGATION = (
-    "the engine sees every update",
-    "Leave it out; pass privacy for noise in what is published of the updates",
-)
 NOT_AVAILABLE: Mapping[str, tuple[str, str]] = dict.fromkeys(
-    ("secure_aggregation",), _NO_SECURE_AGGREGATION
+    ("homomorphic_encryption",),
+    ("updates are summed under masks, not encrypted", "Pass secure_aggregation: true instead"),
 )
 """Known features that this version does not have: (reason, what to do)."""
 

@@ -175,6 +175,10 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
         ' "target_epsilon": 8} or with noise_multiplier. Also clip_norm (1), adaptive, delta (1e-5), and'
         " max_epsilon for all private trainings on the data. Status has what it cost."
     ),
+    "secure_aggregation": (
+        "Federated only: true: the engine sees masked updates and their sum only. Needs consensus raft and 3"
+        " workers."
+    ),
 }
 STATUS_ARGUMENTS = _CLUSTER_ID | {
     "detail": (
@@ -299,6 +303,7 @@ PREDICT_OUTPUTS = {
     "individual_predictions": "By node, for one record.",
     "weights_source": "of the nodes' weights",
     "weights_outcomes": "how many outcomes they learnt from",
+    "symbol_experts": "nodes that count twice, by symbol",
     "feedback_recorded": "outcomes kept for learning",
     "excluded_nodes": "Left out, and why.",
     "quorum": "byzantine: answers needed and got, and f that may lie; below it decision is no_quorum.",

@@ -440,6 +440,8 @@ def test_whatever_is_asked_the_service_answers_and_goes_on(requests, odd):
 async def test_the_service_answers_every_request_as_the_requests_class_says():
     node, publish = await granted_node(NodeService(node_id="n", incarnation=1, seed=0))
     for request, arrays in EXAMPLES:
+        if request.kind in ("ask_mask_shares", "ask_masked", "ask_unmasking"):
+            continue  # they need the keys of others: see test_masking
         reply, _ = await node.call(request, arrays)
         assert type(reply) is request.reply_class()
     assert publish.copy()["params"].any()

@@ -256,7 +256,8 @@ def nobody_answered(
     """What to say where no serving node answered in time."""
     expected = expected_slots(cluster, committed)
     return NoServingNode(
-        f"0 of {len(expected)} serving nodes answered in time: {_told(fan_out.excluded)}",
+        f"0 of {len(expected)} serving nodes answered ({fan_out.asked} asked, deadline"
+        f" {fan_out.limit_s * 1e3:.0f} ms): {_told(fan_out.excluded)}",
         hint=next_step(expected, "call neural_predict_distributed again, or raise deadline_ms"),
     )
 

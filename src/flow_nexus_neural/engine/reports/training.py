@@ -49,6 +49,12 @@ class TrainingConfig(Report):
     patience: int
     chosen: list[str]
     privacy: PrivacySettings | None = None
+    secure_aggregation: bool = False
+
+    @property
+    def hides_updates(self) -> bool:
+        """Whether nothing may be told of single updates."""
+        return self.privacy is not None or self.secure_aggregation
 
     @property
     def method_options(self) -> dict[str, float]:

@@ -185,6 +185,12 @@ class NetworkGroup:
         """The same group with other weights, whose digest is computed here."""
         return replace(self, state=state, digest=self.digest_of(state))
 
+    def with_fresh_moments(self) -> Self:
+        """The same group, its client optimiser before its first step: where clients share no moments."""
+        if self.state is None:
+            return self
+        return replace(self, state=self.state.with_fresh_moments(self.optimizer))
+
     @property
     def opt_step(self) -> int:
         """Optimiser steps that its moments have seen."""

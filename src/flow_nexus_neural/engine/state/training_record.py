@@ -111,6 +111,8 @@ class Training:
     later_planned: int = 0
     later_done: float = 0.0
     steering: Steering = field(default_factory=Steering)
+    starts: Mapping[str, NetworkGroup] = field(default_factory=dict)
+    resumptions: Resumptions = field(default_factory=Resumptions)
 
     def steer(self, **changes: float | str | None) -> None:
         """Change its course from the next boundary between two rounds on; see `Steering`."""
@@ -121,9 +123,6 @@ class Training:
         """The learning rate in force."""
         steered = self.steering.learning_rate
         return self.config.learning_rate if steered is None else steered
-
-    starts: Mapping[str, NetworkGroup] = field(default_factory=dict)
-    resumptions: Resumptions = field(default_factory=Resumptions)
 
     def begin_from(self, digest: str) -> None:
         """The first round starts from weights with this digest."""

@@ -194,6 +194,7 @@ def _stored_bundle(bundle: Bundle) -> persisted.StoredBundle:
             for mode, scores in bundle.conformal.items()
         },
         conformal_part=bundle.conformal_part,
+        experts=dict(bundle.experts),
     )
 
 

@@ -16,6 +16,7 @@ from flow_nexus_neural.engine.training.aggregation_rule import (
 from flow_nexus_neural.engine.training.decision import Decision, check_class_weight
 from flow_nexus_neural.engine.training.federated_options import check_method, effective_options
 from flow_nexus_neural.engine.training.privacy_options import check_privacy
+from flow_nexus_neural.engine.training.secure_options import check_secure
 from flow_nexus_neural.errors import InvalidArguments, NoWorkers
 from flow_nexus_neural.vocabulary import Consensus, parse_partition
 
@@ -52,6 +53,7 @@ def check_arguments(request: TrainRequest, consensus: Consensus = "proof-of-lear
                 hint="pass federated: true, or leave it out",
             )
     check_privacy(request, consensus)
+    check_secure(request, consensus)
     check_method(find_rule(request.aggregation_method, consensus), request, consensus)
     _check_partition(request)
     check_class_weight(request)
@@ -133,6 +135,7 @@ def effective_config(request: TrainRequest, found: Circumstances) -> TrainingCon
         else None,
         patience=_patience(request, found.scale, batch_size),
         chosen=_chosen(request, robust=rule.robust),
+        secure_aggregation=request.secure_aggregation,
         refit=found.refit,
         class_weight=found.decision.class_weight,
         threshold=found.decision.threshold,

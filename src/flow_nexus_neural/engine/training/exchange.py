@@ -116,6 +116,7 @@ class Exchange:
         self._setup = cluster.calls("sync")
         self.shards = dict(shards)
         self.controls: Mapping[str, Region] = {}  # correct each slot's gradients in this round
+        self.keeps = False  # whether workers keep what they make, for secure aggregation
         self._links_epoch: int | None = None
         self.own_states = OwnStates()
 
@@ -284,6 +285,7 @@ class Exchange:
             temperature=self.recipe.temperature,
             control=self.controls[task.slot.name].key if task.slot.name in self.controls else None,
             proof=task.proof,
+            kept=self.keeps,
         )
 
     def control_region(self, slot: str) -> Region | None:

@@ -234,6 +234,10 @@ class Personaliser:
                 "privacy: own weights would tell of one worker's rows without noise",
             ),
             (
+                self.training.config.secure_aggregation,
+                "secure_aggregation: own weights are single updates, which the engine is not to see",
+            ),
+            (
                 len(members) < 2,
                 f"{len(members)} worker has rows of its own: there is no other to differ from",
             ),

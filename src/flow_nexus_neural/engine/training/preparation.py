@@ -42,6 +42,7 @@ from flow_nexus_neural.engine.training.privacy_options import (
     identity_of,
     spent_before,
 )
+from flow_nexus_neural.engine.training.secure_options import check_secure_networks
 from flow_nexus_neural.engine.training.trusted_rows import Trusted, can_select, require_trusted
 from flow_nexus_neural.engine.training.work_sharing import ASKED, effort
 from flow_nexus_neural.engine.versions.final import evaluated_networks
@@ -179,6 +180,7 @@ async def prepare_training(
         require_trusted(config.aggregation_method, len(data.parts["select"]), validators)
     for network in networks.values():
         check_batch(config.batch_size, network)
+    check_secure_networks(config, networks.values(), {slot.name for slot in eligible})
     continues = any(network.state is not None for network in networks.values())
     warnings += [*_unused(request, config), *rate_warnings(config)]
     warnings += _lineage_warnings(cluster, data, decision, continues=continues)

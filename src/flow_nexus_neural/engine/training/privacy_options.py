@@ -53,7 +53,7 @@ def check_privacy(request: TrainRequest, consensus: Consensus) -> None:
                 hint=f"leave {name} out, or privacy",
             )
     policy = find_rule(request.aggregation_method, consensus)
-    if not _goes_on_from_a_mean(policy):
+    if not goes_on_from_a_mean(policy):
         raise UnsupportedCombination(
             f"privacy adds noise to a sum of clipped updates, and {policy.name} works on single ones",
             hint="set aggregation_method to federated_averaging, fedprox, fedavgm, fedadam, fedyogi or"
@@ -61,7 +61,8 @@ def check_privacy(request: TrainRequest, consensus: Consensus) -> None:
         )
 
 
-def _goes_on_from_a_mean(policy: AggregationPolicy) -> bool:
+def goes_on_from_a_mean(policy: AggregationPolicy) -> bool:
+    """Whether a policy needs nothing of the updates but their mean."""
     return isinstance(policy, FederatedAveraging | FederatedMethod) and policy is not SCAFFOLD
 
 
@@ -91,7 +92,7 @@ def effective_privacy(
     smallest = min(sum(slot in groups for slot in n.slots) for n in networks.values())
     check_clients(asked, min(per_round, smallest))
     for network in networks.values():
-        _refuse_running_statistics(network)
+        refuse_running_statistics(network, "privacy")
     return PrivacySettings(
         **asked.model_dump(exclude={"noise_multiplier"}),
         noise_multiplier=_noise_multiplier(asked, most_sums(config, groups, run)),
@@ -104,12 +105,13 @@ def _noise_multiplier(asked: AskedPrivacy, most: int) -> float:
     return noise_multiplier_for(asked.target_epsilon, asked.delta, most)
 
 
-def _refuse_running_statistics(network: NetworkGroup) -> None:
+def refuse_running_statistics(network: NetworkGroup, wish: str) -> None:
+    """Refuse a network whose means over rows would be shared. Raises `UnsupportedCombination`."""
     if network.plan.n_buffers:
         raise UnsupportedCombination(
             f"the network of {', '.join(network.slots[:8])} keeps running statistics"
-            " (batch_normalization), which are means over rows that no noise protects",
-            hint="deploy workers with layer_normalization instead, or leave privacy out",
+            " (batch_normalization), which are means over rows that nothing hides",
+            hint=f"deploy workers with layer_normalization instead, or leave {wish} out",
         )
 
 

@@ -78,12 +78,6 @@ class PrivateSums:
             self.training.note_privacy(spent.with_clip_norm(network.key, norm))
         return made
 
-    def start_of(self, network: NetworkGroup) -> NetworkGroup:
-        """A network as its clients start from it: with fresh moments in every round, for none are shared."""
-        if network.state is None:
-            return network
-        return replace(network, state=network.state.with_fresh_moments(network.optimizer))
-
     async def _charge(self, asked: Sequence[str]) -> None:
         """Count a sum against the budget of the data set, one training of the engine at a time."""
         context, training = self.cluster.context, self.training

@@ -30,6 +30,7 @@ from flow_nexus_neural.engine.training.gossip import Gossip
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.engine.training.private_sums import PrivateSums
 from flow_nexus_neural.engine.training.proofs import Proofs
+from flow_nexus_neural.engine.training.secure_sum import SecureSum
 from flow_nexus_neural.engine.training.strategies import (
     ClientHistory,
     RoundSetting,
@@ -91,6 +92,9 @@ class Rounds:
             if isinstance(self.policy, GossipPolicy)
             else None
         )
+        self.exchange.keeps = config.secure_aggregation
+        secure = SecureSum(self.cluster, self.exchange, self.policy, self.left_out)
+        self._secure = secure if config.secure_aggregation else None
         self.proofs = (
             Proofs(self.cluster, self.exchange, self.left_out, course.run)
             if self.cluster.spec.consensus == "proof-of-learning"
@@ -166,8 +170,8 @@ class Rounds:
             RoundFailed: Too few delivered.
         """
         await self.exchange.follow_links()
-        if self.private is not None:
-            self.networks = {k: self.private.start_of(one) for k, one in self.networks.items()}
+        if self.private is not None or self._secure is not None:  # moments are not shared
+            self.networks = {k: one.with_fresh_moments() for k, one in self.networks.items()}
         members = self.members() or await self._taken_over()
         await prepare_all(self.exchange, members, self.left_out)
         members = [
@@ -347,6 +351,7 @@ class Rounds:
             pace=self._pace,
             left_out=self.left_out,
             delivery=self._gossip
+            or self._secure
             or Delivery(
                 cluster=self.cluster,
                 exchange=self.exchange,

@@ -84,7 +84,7 @@ class TrainingRun:
         self._best: dict[str, NetworkGroup] | None = None
         self._starts: dict[str, NetworkGroup] = {}
         self._retrains = bool(prepared.data.folds) or prepared.data.refit
-        if self.standpoint is None:
+        if self.training.phase == "rounds":
             self.training.plan_later(
                 n_folds=len(prepared.data.folds), refit=planned_refit(prepared.data)
             )

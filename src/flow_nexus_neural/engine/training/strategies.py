@@ -22,6 +22,7 @@ from flow_nexus_neural.engine.training.exchange import Exchange, Task
 from flow_nexus_neural.engine.training.gossip import Gossip
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.engine.training.proofs import Proofs
+from flow_nexus_neural.engine.training.secure_sum import SecureSum
 from flow_nexus_neural.engine.versions.aggregate import Aggregated
 from flow_nexus_neural.errors import NoWorkers
 from flow_nexus_neural.kernels.seeds import seed64
@@ -79,7 +80,7 @@ class RoundSetting:
     asked: ClientHistory
     pace: Pace
     left_out: LeftOut
-    delivery: Delivery | Gossip
+    delivery: Delivery | Gossip | SecureSum
     proofs: Proofs | None = None
     clients: int | None = None
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pydantic import JsonValue
 
 from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
-from flow_nexus_neural.engine.state.network_groups import ModelState, ServerState
+from flow_nexus_neural.engine.state.network_groups import ModelState, ServerState, Vector
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.errors import RoundFailed
 from flow_nexus_neural.kernels.averaging import averaged_step
@@ -80,3 +80,18 @@ def aggregate(base: ModelState, updates: Sequence[Update], policy: AggregationPo
             },
         },
     )
+
+
+def stepped(base: ModelState, policy: AggregationPolicy, mean: Vector) -> ModelState:
+    """The next state where only the mean of the parameters is known, and nothing else is shared. Blocking.
+
+    Args:
+        base: The state from which all started; its running statistics and moments stay.
+        policy: What becomes of the mean.
+        mean: [n_params] float32.
+    """
+    kept = base.server.vectors if base.server is not None else {}
+    found = policy.combine({**base.arrays, **kept}, [{"params": mean}], [1]).vectors
+    state = replace(base, params=found["params"])
+    made = {name: array for name, array in found.items() if name not in base.arrays}
+    return replace(state, server=ServerState(policy.name, made)) if made else state

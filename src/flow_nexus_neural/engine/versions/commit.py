@@ -343,7 +343,7 @@ def _round_entry(
             "incarnation": cluster.slots[update.slot].incarnation,
             "rows": update.rows,
             # Of a private one it would tell whoever guesses the rows whether the guess is right.
-            "update_digest": None if training.config.privacy else update.digest,
+            "update_digest": None if training.config.hides_updates else update.digest,
         }
         for update in candidate.updates
         if update.slot in network.slots

@@ -26,7 +26,7 @@ from flow_nexus_neural.engine.versions.evaluation import (
 )
 from flow_nexus_neural.engine.versions.members import Members, RoleTeacher, RoleWork
 from flow_nexus_neural.engine.versions.role_report import roles_report
-from flow_nexus_neural.engine.versions.served import Logits, Served, serve_groups
+from flow_nexus_neural.engine.versions.served import Logits, Served, experts_of, serve_groups
 from flow_nexus_neural.engine.versions.sureness import sureness
 from flow_nexus_neural.errors import RoundFailed
 from flow_nexus_neural.kernels.decision import DecisionRule
@@ -138,6 +138,8 @@ class Judge:
         fitted_on = "calib" if len(parts["calib"]) else "select"
         logits = await self._infer(networks, ("meta", "verify", fitted_on, "test"))
         slots = slot_networks(networks)
+        serving = [slot for slot in self.evaluator.cluster.slots if slot.name in slots]
+        bundle = replace(bundle, experts=experts_of(serving, self.schema.symbols))
         fitted = await offload(calibrated_bundle, bundle, self.schema, slots, logits, parts)
         work = RoleWork(fitted)
         if self.roles is not None:
@@ -202,7 +204,10 @@ class Judge:
         """The predictions of the rows of a part."""
         of_part = {key: outputs[part] for key, outputs in logits.items()}
         slots = slot_networks(networks)
-        return serve_groups(bundle, self.schema, mode, of_part, slots, stacked)
+        symbols = self.data.parts[part].symbols
+        return serve_groups(
+            bundle, self.schema, mode, of_part, slots, stacked=stacked, symbols=symbols
+        )
 
     async def _infer(
         self, networks: Mapping[str, NetworkGroup], parts: Sequence[str]

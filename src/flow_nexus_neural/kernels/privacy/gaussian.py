@@ -26,7 +26,7 @@ def gaussian_noise(key: bytes, number: int, n: int) -> NDArray[np.float64]:
     guarantee; see docs/privacy.md.
     """
     pairs = -(-n // 2)
-    drawn = np.frombuffer(keystream(key, number, 16 * pairs), dtype="<u8") >> (64 - _BITS)
+    drawn = keystream(key, number, 16 * pairs).view("<u8") >> (64 - _BITS)
     uniform = drawn.astype(np.float64)
     radius = np.sqrt(
         -2 * np.log((uniform[:pairs] + 1) * 2.0**-_BITS)

@@ -29,6 +29,17 @@ from flow_nexus_neural.protocol.messages.links import (
     Observed,
     Sight,
 )
+from flow_nexus_neural.protocol.messages.masking import (
+    AskMasked,
+    AskMaskKeys,
+    AskMaskShares,
+    AskUnmasking,
+    Masked,
+    MaskKeys,
+    MaskPeer,
+    MaskShares,
+    Unmasking,
+)
 from flow_nexus_neural.protocol.messages.memory import Grant, Revoke, Shutdown
 from flow_nexus_neural.protocol.messages.proofs import (
     Reexecute,
@@ -54,6 +65,7 @@ from flow_nexus_neural.protocol.messages.values import (
     MAX_ROUNDING,
     NODE_BATCH_SIZE,
     NODE_LEARNING_RATE,
+    UNTOLD,
     ClassWeight,
     Digest,
     Seed,
@@ -85,6 +97,10 @@ Reply = Annotated[
     | Reexecuted
     | RaftStepped
     | RaftHeld
+    | MaskKeys
+    | MaskShares
+    | Masked
+    | Unmasking
     | Failed,
     Field(discriminator="kind"),
 ]
@@ -109,6 +125,10 @@ ServiceRequest = (
     | Reexecute
     | RaftStep
     | RaftHold
+    | AskMaskKeys
+    | AskMaskShares
+    | AskMasked
+    | AskUnmasking
 )
 """Answered by the node's service, `node.service`."""
 
@@ -123,7 +143,12 @@ __all__ = [
     "MAX_SOURCES",
     "NODE_BATCH_SIZE",
     "NODE_LEARNING_RATE",
+    "UNTOLD",
     "Announce",
+    "AskMaskKeys",
+    "AskMaskShares",
+    "AskMasked",
+    "AskUnmasking",
     "Build",
     "Built",
     "Cancel",
@@ -141,6 +166,10 @@ __all__ = [
     "Infer",
     "Load",
     "Loaded",
+    "MaskKeys",
+    "MaskPeer",
+    "MaskShares",
+    "Masked",
     "Observe",
     "Observed",
     "Outputs",
@@ -168,5 +197,6 @@ __all__ = [
     "Train",
     "Trained",
     "TransportRequest",
+    "Unmasking",
     "Weights",
 ]

@@ -16,6 +16,9 @@ NODE_LEARNING_RATE = Bounds(1e-7, 10)
 NODE_BATCH_SIZE = Bounds(1, 4096)
 """Limits of a node, wider than those of a caller: a schedule may go beyond the caller's limits."""
 
+UNTOLD = "0" * 64
+"""In place of a digest that would tell something of what must not be told."""
+
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
 ClassWeight = Annotated[float, Field(ge=CLASS_WEIGHT.low, le=CLASS_WEIGHT.high)]

@@ -25,6 +25,7 @@ from flow_nexus_neural.protocol.messages.replies import (
 from flow_nexus_neural.protocol.messages.values import (
     NODE_BATCH_SIZE,
     NODE_LEARNING_RATE,
+    UNTOLD,
     ClassWeight,
     ProximalMu,
     Seed,
@@ -130,6 +131,8 @@ class Train(AnsweredBy[Trained]):
             gradient, and the learning rate is at most 1 / `proximal_mu`.
         temperature: Of distillation; the shard then has `teacher` [rows, n_outputs] f4, outputs from which
             the network learns beside its labels. None for labels alone.
+        kept: The new state stays in the node, for secure aggregation: nothing is written to `publish`, and
+            the digest of the reply is `UNTOLD`.
         control: Region with `correction` [n_params] f4, which SCAFFOLD adds to every gradient; None for none.
     """
 
@@ -152,6 +155,7 @@ class Train(AnsweredBy[Trained]):
     proximal_mu: ProximalMu = 0.0
     temperature: Temperature | None = None
     control: Name | None = None
+    kept: bool = False
 
     @override
     def region_filled(self) -> str:
@@ -161,6 +165,8 @@ class Train(AnsweredBy[Trained]):
     def fault_of(self, reply: Trained) -> str | None:
         if (reply.commitment is None) != (self.proof is None):
             return "a commitment comes exactly if one was ordered"
+        if self.kept and reply.digest != UNTOLD:
+            return "a digest tells of a state that was to be kept"
         return None
 
 

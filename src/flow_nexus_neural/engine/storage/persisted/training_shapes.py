@@ -58,6 +58,7 @@ class StoredConfig(Stored):
     patience: int = 0
     chosen: tuple[str, ...] = ()
     privacy: StoredPrivacySettings | None = None
+    secure_aggregation: bool = False
 
 
 class StoredData(Stored):

@@ -1,0 +1,1 @@
+"""Formulas behind secure aggregation: shares of secrets, agreed keys, masks, fixed-point numbers."""

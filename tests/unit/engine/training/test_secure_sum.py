@@ -1,0 +1,116 @@
+"""The engine's part in a secure sum: whom it loses in which phase, and what it then has."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from flow_nexus_neural.coordination.consensus.federated_methods import FEDAVGM
+from flow_nexus_neural.coordination.consensus.registry import AVERAGING
+from flow_nexus_neural.engine.state.network_groups import ModelState
+from flow_nexus_neural.engine.state.update import Update
+from flow_nexus_neural.engine.training.left_out import LeftOut
+from flow_nexus_neural.engine.training.secure_sum import SecureSum
+from flow_nexus_neural.errors import NodeDied, RoundFailed
+from flow_nexus_neural.node.masking import MaskSession
+from flow_nexus_neural.protocol.messages import AskMasked, AskMaskKeys, AskMaskShares
+from tests.unit.engine.running import running, virtual_time
+from tests.unit.engine.training.by_hand import group
+
+SLOTS = [f"worker-{k}" for k in range(5)]
+START = group(SLOTS, params=[0.1, 0.2, 0.3, 0.4])
+ROWS = {slot: 10 + 7 * k for k, slot in enumerate(SLOTS)}
+KINDS = ("ask_mask_keys", "ask_mask_shares", "ask_masked", "ask_unmasking")
+
+
+@pytest.fixture
+def anyio_backend():
+    return virtual_time()
+
+
+class Nodes:
+    """Answers as nodes do, except for those that die at a phase."""
+
+    def __init__(self, deaths):
+        self.deaths, self.sessions, self.seen = deaths, {}, []
+        draw = np.random.Generator(np.random.PCG64(2))
+        self.updates = {slot: draw.normal(0, 0.1, 4).astype("f4") for slot in SLOTS}
+        self.calls = SimpleNamespace(ask=self.ask, pulled=lambda _n: None)
+
+    async def ask(self, slot, request, _deadline):
+        self.seen.append((slot.name, request))
+        if self.deaths.get(slot.name) == request.kind:
+            raise NodeDied(f"{slot.name} died at {request.kind}")
+        if isinstance(request, AskMaskKeys):
+            self.sessions[slot.name] = MaskSession.begin(request)
+            return self.sessions[slot.name].keys(), {}
+        session = self.sessions[slot.name]
+        if isinstance(request, AskMaskShares):
+            return session.share(request), {}
+        if isinstance(request, AskMasked):
+            return None, {"y": session.masked(request, self.updates[slot.name])}
+        return session.unmask(request), {}
+
+    def mean(self, slots):
+        rows = [ROWS[slot] for slot in slots]
+        return np.average([self.updates[slot] for slot in slots], axis=0, weights=rows)
+
+
+def updates():
+    return [Update(s, None, "0" * 64, ROWS[s], 1, 1, 0.5, 0.0) for s in SLOTS]
+
+
+async def summed(w, deaths=None, policy=AVERAGING):
+    nodes = Nodes(deaths or {})
+    secure = SecureSum(w.cluster, nodes, policy, LeftOut())
+    return nodes, secure, await secure.combine(START, updates(), ())
+
+
+async def test_the_sum_is_the_plain_mean_by_rows(tmp_path):
+    async with running(tmp_path, 5) as w:
+        nodes, secure, made = await summed(w)
+        expected = START.state.params + nodes.mean(SLOTS)
+        assert np.abs(made.state.params - expected).max() < 1e-6
+        assert made.weights == pytest.approx({s: ROWS[s] / sum(ROWS.values()) for s in SLOTS})
+        assert secure.detour(START) is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("lost", [("worker-1",), ("worker-0", "worker-4")])
+async def test_a_round_is_unmasked_although_workers_die_between_the_phases(tmp_path, kind, lost):
+    async with running(tmp_path, 5) as w:
+        nodes, secure, made = await summed(w, dict.fromkeys(lost, kind))
+        delivered = SLOTS if kind == "ask_unmasking" else [s for s in SLOTS if s not in lost]
+        expected = START.state.params + nodes.mean(delivered)
+        assert np.abs(made.state.params - expected).max() < 1e-6
+        assert set(made.excluded) == set(SLOTS) - set(delivered)
+        assert all(secure.left_out.holds(w.slots[slot]) for slot in lost)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_below_the_threshold_the_round_fails_and_nothing_is_unmasked(tmp_path, kind):
+    async with running(tmp_path, 5) as w:
+        lost = dict.fromkeys(SLOTS[:3], kind)
+        nodes = Nodes(lost)
+        secure = SecureSum(w.cluster, nodes, AVERAGING, LeftOut())
+        with pytest.raises(RoundFailed, match=r"2 of the 3 workers"):
+            await secure.combine(START, updates(), ())
+        asked = [request.kind for _, request in nodes.seen]
+        assert asked.count(KINDS[-1]) == (5 if kind == KINDS[-1] else 0)
+
+
+async def test_a_servers_step_goes_on_from_the_mean_and_keeps_its_momentum(tmp_path):
+    async with running(tmp_path, 5) as w:
+        _, _, made = await summed(w, policy=FEDAVGM)
+        assert made.state.server.method == "fedavgm"
+        assert made.state.server.vectors["server_m"].any()
+        assert isinstance(made.state, ModelState)
+
+
+async def test_every_sum_has_a_name_of_its_own(tmp_path):
+    async with running(tmp_path, 5) as w:
+        names = set()
+        for _ in range(2):
+            nodes, _, _ = await summed(w)
+            names |= {request.session for _, request in nodes.seen}
+        assert len(names) == 2

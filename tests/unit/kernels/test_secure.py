@@ -1,0 +1,121 @@
+"""Shares, agreed keys, fixed point and masks: what they give together, and what they hide apart."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from flow_nexus_neural.kernels.secure import shamir
+from flow_nexus_neural.kernels.secure.agreement import agreed_key, public_key, seal, unseal
+from flow_nexus_neural.kernels.secure.masks import RANGE, SCALE, decode, encode, mask
+from flow_nexus_neural.kernels.secure.purposes import about_shares, commitment_to, masking, sealing
+
+secrets = st.binary(min_size=32, max_size=32)
+elements = st.integers(0, shamir.PRIME - 1)
+
+
+@given(secrets, st.integers(2, 9), st.data())
+def test_any_threshold_shares_give_the_secret_and_one_less_gives_another(secret, threshold, data):
+    holders = data.draw(st.integers(threshold, 12).map(lambda n: list(range(1, n + 1))))
+    drawn = data.draw(st.lists(elements, min_size=threshold - 1, max_size=threshold - 1))
+    shares = shamir.split(secret, holders, drawn[: len(holders) - 1])
+    used = data.draw(st.permutations(holders))[:threshold]
+    assert shamir.join({k: shares[k] for k in used}, threshold) == secret
+    with pytest.raises(ValueError, match="are needed"):
+        shamir.join({k: shares[k] for k in used[1:]}, threshold)
+
+
+@given(secrets, elements, elements)
+def test_fewer_shares_fit_every_secret(secret, coefficient, other):
+    """Of threshold 2: for any other secret there is a polynomial with the same single share."""
+    share = shamir.split(secret, [1, 2], [coefficient])[1]
+    slope = (share - other) % shamir.PRIME
+    assert (other + slope) % shamir.PRIME == share
+
+
+def test_wrong_shares_and_arguments_are_refused():
+    shares = shamir.split(bytes(32), [1, 2, 3], [5])
+    assert shamir.join(shares, 2) == bytes(32)
+    with pytest.raises(ValueError, match="one secret"):
+        shamir.join({1: 2**256 + 5, 2: 2**256 + 5}, 2)
+    assert shamir.join({**shares, 1: shares[1] + 1}, 2) != bytes(32)
+    for wrong in ((b"short", [1, 2], [1]), (bytes(32), [1, 1], [1]), (bytes(32), [0, 1], [1])):
+        with pytest.raises(ValueError, match="32 bytes"):
+            shamir.split(*wrong)
+    for coefficients in ([shamir.PRIME], [1, 2]):
+        with pytest.raises(ValueError, match="coefficients"):
+            shamir.split(bytes(32), [1, 2], coefficients)
+
+
+def test_both_ends_agree_on_one_key_per_purpose():
+    one, other = bytes(range(32)), bytes(range(32, 64))
+    for purpose in ("mask", "seal"):
+        here = agreed_key(one, public_key(other), purpose)
+        assert here == agreed_key(other, public_key(one), purpose)
+        assert len(here) == 32
+    assert agreed_key(one, public_key(other), "mask") != agreed_key(one, public_key(other), "seal")
+    third = public_key(bytes(range(64, 96)))
+    assert agreed_key(one, third, "mask") != agreed_key(one, public_key(other), "mask")
+
+
+def test_what_was_sealed_opens_only_unaltered_and_about_the_same():
+    key = bytes(range(32))
+    sealed = seal(key, b"content", "a for b")
+    assert unseal(key, sealed, "a for b") == b"content"
+    altered = bytes([sealed[0] ^ 1]) + sealed[1:]
+    for wrong in (
+        (key, altered, "a for b"),
+        (key, sealed, "a for c"),
+        (key[::-1], sealed, "a for b"),
+    ):
+        with pytest.raises(ValueError, match="not what was sent"):
+            unseal(*wrong)
+
+
+def test_no_key_serves_two_purposes():
+    names = [
+        masking("s", "a", "b"),
+        masking("t", "a", "b"),
+        masking("s", "a", "c"),
+        sealing("s", "a", "b"),
+        sealing("s", "b", "a"),
+        about_shares("a", "b"),
+    ]
+    assert len(set(names)) == len(names)
+    assert masking("s", "a", "b") == masking("s", "b", "a")
+    assert commitment_to(bytes(32)) != commitment_to(bytes([1] * 32))
+    assert len(commitment_to(bytes(32))) == 64
+
+
+@settings(max_examples=50)
+@given(
+    hnp.arrays(np.float32, (5, 6), elements=st.floats(-7.5, 7.5, width=32)),
+    hnp.arrays(np.int64, 5, elements=st.integers(1, 10_000)),
+)
+def test_the_sum_of_fixed_point_numbers_is_that_of_the_numbers(updates, rows):
+    weights = rows / rows.sum()
+    total = np.zeros(6, np.uint32)
+    for update, weight in zip(updates, weights, strict=True):
+        total += encode(update, float(weight))
+    exact = (updates.astype("f8") * weights[:, None]).sum(axis=0)
+    assert np.abs(decode(total) - exact).max() <= 5 * 0.5 / SCALE + 1e-12
+
+
+@pytest.mark.parametrize("wrong", [RANGE + 0.01, -8.0, 1e9, np.nan, np.inf])
+def test_what_could_wrap_around_is_refused_and_never_clipped_in_silence(wrong):
+    with pytest.raises(ValueError, match="range"):
+        encode(np.array([0.0, wrong], "f4"), 0.5)
+    for weight in (0.0, 1.5):
+        with pytest.raises(ValueError, match="range"):
+            encode(np.zeros(2, "f4"), weight)
+
+
+def test_a_mask_looks_random_and_repeats_with_its_seed_only():
+    words = mask(bytes(32), 50_000)
+    bits = np.unpackbits(words.view(np.uint8))
+    assert abs(bits.mean() - 0.5) < 0.002
+    assert np.array_equal(mask(bytes(32), 50_000), words)
+    assert not np.array_equal(mask(bytes([1] * 32), 50_000), words)
+    hidden = encode(np.full(50_000, 0.25, "f4"), 1.0) + words
+    assert abs(np.unpackbits(hidden.view(np.uint8)).mean() - 0.5) < 0.002
