@@ -124,6 +124,25 @@ async def test_noise_that_was_drawn_stays_charged_and_none_is_drawn_unless_it_is
         assert w.engine.cluster(cluster).committed is None
 
 
+async def test_a_private_training_that_is_resumed_goes_on_counting(tmp_path):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(2)
+        await w.start(cluster, privacy=LOUD, epochs=25, **ROUND)
+        before = (await w.rounds(cluster, 3)).training.privacy.sums
+    async with world(tmp_path) as w:
+        status = await w.done(cluster)
+        assert status.training_status == "completed", status.training_error
+        spent = status.training.privacy
+        # A round that was charged and not committed when the server ended is charged again.
+        assert before < 25 <= spent.sums <= 26
+        assert spent.epsilon == epsilon_of([Sums(2.0, spent.sums)], 1e-5)
+        assert [one.count for one in await spending(w)] == [spent.sums]
+
+
+async def spending(w):
+    return [one.sums for one in await w.engine.context.store.privacy_spending()]
+
+
 async def test_a_worker_that_comes_late_gets_no_rows_of_others(tmp_path):
     async with world(tmp_path) as w:
         cluster = await w.cluster(3)
