@@ -61,7 +61,9 @@ def _distance(vector: Floats, base: Floats) -> float:
     for start in range(0, base.size, _BLOCK):
         block = slice(start, start + _BLOCK)
         change = vector[block] - base[block].astype(np.float64)
-        squares += float(np.square(change, out=change).sum())  # not @: its threads wait for each other
+        squares += float(
+            np.square(change, out=change).sum()
+        )  # not @: its threads wait for each other
     return math.sqrt(squares)
 
 
