@@ -46,6 +46,14 @@ def _run(flags: argparse.Namespace) -> int:
         from flow_nexus_neural.cli.clusters import clusters
 
         return clusters(settings, flags.action, getattr(flags, "cluster_id", None))
+    if flags.command in ("verify", "backup"):
+        from flow_nexus_neural.cli.verify import back_up_state, verify_state
+
+        return (
+            verify_state(settings)
+            if flags.command == "verify"
+            else back_up_state(settings, flags.target)
+        )
     from flow_nexus_neural.cli.serve import serve
 
     serve(settings, flags.http)

@@ -389,6 +389,7 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
             personalisation=None,
             folds=None,
             refit=None,
+            learning=None,
             resumed=None,
             privacy=None,
             evidence=r.Evidence(
@@ -468,6 +469,7 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
             weights_source="equal",
             weights_outcomes=0,
             slot_weights=None,
+            drift=None,
         )
         if nodes
         else None,
@@ -518,6 +520,7 @@ def prediction_report(aggregation: q.Aggregation) -> r.PredictionReport:
         aggregation=aggregation,
         weights_source="equal",
         weights_outcomes=0,
+        symbol_experts=None,
         nodes_used=6,
         nodes_expected=6,
         excluded_nodes=[],

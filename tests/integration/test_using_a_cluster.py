@@ -76,6 +76,7 @@ async def test_a_training_says_what_is_really_run_on_which_data(tmp_path: Path):
             "positive_class": 1,
             "patience": 0,
             "chosen": [],
+            "privacy": None,
             "refit": True,
             "byzantine_f": 0,
         }

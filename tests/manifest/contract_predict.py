@@ -8,6 +8,7 @@ from tests.manifest.files import (
     DAMAGED,
     DOUBTS,
     ENSEMBLE,
+    EXPERTS,
     KILL,
     LIFE,
     LOCAL,
@@ -137,6 +138,13 @@ OF_PREDICT = (
         CALIBRATING / "each_way_to_combine_has_the_interval_of_its_own_residuals",
         CONFORMAL / "intervals_and_sets_cover_what_they_promise_on_fresh_draws",
         SERVED / "every_reported_number_is_that_of_the_replies",
+    ),
+    PREDICTION.held(
+        "contract.predict.reply.symbol_experts",
+        "symbol_experts names the nodes that count twice, since their capabilities name the symbol.",
+        EXPERTS / "records_are_decided_by_those_who_know_their_symbol",
+        EXPERTS / "the_nodes_that_know_a_symbol_are_told_and_the_callers_weights_stay_as_given",
+        EXPERTS / "what_status_reports_is_what_experts_answer",
     ),
     PREDICTION.held(
         "contract.predict.reply.prediction_set",

@@ -6,6 +6,7 @@ course, message for message.
 
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 
 import anyio
 import numpy as np
@@ -64,7 +65,15 @@ def scheduled_ports(seed, *, fail_point=nothing_fails, patience=USUAL_PATIENCE):
 
 @asynccontextmanager
 async def scheduled_world(
-    state_dir, faults=None, service=UntimedService, *, seed=0, on_event=None, ports=None, **settings
+    state_dir,
+    faults=None,
+    service=UntimedService,
+    *,
+    seed=0,
+    on_event=None,
+    ports=None,
+    modes=MappingProxyType({}),
+    **settings,
 ):
     """As `simulated.world`; use it inside `run_seeded`."""
     opened = world(
@@ -72,7 +81,7 @@ async def scheduled_world(
         faults,
         service,
         ports=ports or scheduled_ports(seed),
-        modes={"inline": True, "on_event": on_event},
+        modes={"inline": True, "on_event": on_event, **modes},
         **settings,
     )
     async with opened as w:

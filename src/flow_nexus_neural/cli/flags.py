@@ -27,6 +27,13 @@ def build_parser() -> argparse.ArgumentParser:
     _add_settings(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("doctor", help="start a node, train a step, and say what works here")
+    commands.add_parser(
+        "verify", help="check every stored entry, row and file; names what is damaged"
+    )
+    backup = commands.add_parser(
+        "backup", help="copy the state directory, also while a server runs"
+    )
+    backup.add_argument("target", metavar="DEST", type=Path)
     clusters = commands.add_parser("clusters", help="list, show or remove stored clusters")
     actions = clusters.add_subparsers(dest="action", metavar="ACTION", required=True)
     actions.add_parser("list", help="ids, names and status")

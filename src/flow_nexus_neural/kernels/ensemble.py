@@ -84,7 +84,7 @@ def fuse(  # noqa: PLR0913 - scale and rule say what outputs mean, each of its o
     weights: Sequence[float] | Floats,
     task: Task,
     *,
-    expected_weight: float | None = None,
+    expected_weight: float | Float64s | None = None,
     scale: TargetScale | None = None,
     rule: DecisionRule = MOST_PROBABLE,
     f: int = 0,
@@ -112,10 +112,11 @@ def fuse(  # noqa: PLR0913 - scale and rule say what outputs mean, each of its o
     Args:
         aggregation: One row of the table. `ensemble` without a stacking network is `weighted`.
         logits: [K, R, O]: O = 1 for binary and regression (standardised values), else one per class.
-        weights: [K], >= 0, in slot order; only their ratios matter.
+        weights: [K], >= 0, in slot order, or [K, R] where they differ from record to record; only their
+            ratios matter.
         task: The learning task.
-        expected_weight: Sum of the weights of all slots that were asked, in the unit of `weights`; None if
-            all of them answered.
+        expected_weight: Sum of the weights of all slots that were asked, or [R], in the unit of `weights`;
+            None if all of them answered.
         scale: Mean, sd and tolerance of a regression target.
         rule: Which class probabilities decide.
         f: Slots that may answer anything.
@@ -132,8 +133,7 @@ def fuse(  # noqa: PLR0913 - scale and rule say what outputs mean, each of its o
     given = np.asarray(weights, dtype=np.float64)
     _check(answers, given, task)
     require_quorum(len(answers), f)
-    total = float(given.sum())
-    expected = total if expected_weight is None else max(expected_weight, total)
+    expected = all_weight(given, expected_weight)
     if task == "regression":
         values, unit = answers[:, :, 0], scale or TargetScale()
         return _fuse_values(aggregation, values, given, expected, unit, f)
@@ -145,7 +145,7 @@ def calibrate(
     calibrator: Calibrator,
     weights: Sequence[float] | Floats,
     *,
-    expected_weight: float | None = None,
+    expected_weight: float | Float64s | None = None,
     rule: DecisionRule = MOST_PROBABLE,
 ) -> Fused:
     """The same combination with calibrated probabilities, both of the combination and of every slot.
@@ -166,16 +166,23 @@ def calibrate(
     if fused.probabilities is None or fused.node_probabilities is None:
         raise ValueError("values of a regression have no probabilities to calibrate")
     given = np.asarray(weights, dtype=np.float64)
-    total = float(given.sum())
     combined = _calibrated(calibrator, fused.probabilities)
     return of_classes(
         combined,
         rule.decide(combined),
         _calibrated(calibrator, fused.node_probabilities),
         given,
-        total if expected_weight is None else max(expected_weight, total),
+        all_weight(given, expected_weight),
         rule,
     )
+
+
+def all_weight(weights: Float64s, expected_weight: float | Float64s | None) -> float | Float64s:
+    """Weight of all slots that were asked, or [R] of it by record; see `fuse`."""
+    total = weights.sum(axis=0)
+    if expected_weight is not None:
+        total = np.maximum(expected_weight, total)
+    return float(total) if weights.ndim == 1 and np.ndim(total) == 0 else total
 
 
 def loss_weights(
@@ -215,7 +222,7 @@ def loss_weights(
 
 
 def _check(answers: Float64s, weights: Float64s, task: Task) -> None:
-    if answers.ndim != 3 or weights.shape != answers.shape[:1]:
+    if answers.ndim != 3 or weights.shape not in (answers.shape[:1], answers.shape[:2]):
         raise ValueError(f"answers {answers.shape} do not fit weights {weights.shape}")
     if (answers.shape[2] == 1) != (task != "multiclass") or answers.shape[2] == 0:
         raise ValueError(f"{answers.shape[2]} outputs per record do not fit task {task}")
@@ -223,7 +230,7 @@ def _check(answers: Float64s, weights: Float64s, task: Task) -> None:
         raise QuorumLost("no node answered", hint="see neural_cluster_status for their state")
     if not np.isfinite(answers).all() or not np.isfinite(weights).all() or (weights < 0).any():
         raise ValueError("answers must be finite and weights finite and >= 0")
-    if not weights.sum() > 0:
+    if not (weights.sum(axis=0) > 0).all():
         raise QuorumLost(
             "no node that answered carries weight",
             hint="give a positive weight to a healthy node, or omit weights",
@@ -234,7 +241,7 @@ def _fuse_classes(
     aggregation: Aggregation,
     answers: Float64s,
     weights: Float64s,
-    expected: float,
+    expected: float | Float64s,
     rule: DecisionRule,
     f: int,
 ) -> Fused:
@@ -257,7 +264,7 @@ def of_classes(
     decisions: Ints,
     p: Float64s,
     weights: Float64s,
-    expected: float,
+    expected: float | Float64s,
     rule: DecisionRule,
 ) -> Fused:
     """Build the result from combination [R, C], its decisions [R] and the slots' probabilities [K, R, C]."""
@@ -271,7 +278,7 @@ def of_classes(
         values=fused[:, 1] if binary else _at(fused, np.maximum(decisions, 0)),
         probabilities=fused,
         decisions=decisions,
-        consensus=_clipped(weights @ agrees / expected),
+        consensus=_clipped(_weighed(weights, agrees) / expected),
         node_agreement=_clipped(1.0 - _mean_distance(p)),
         node_values=p[:, :, 1] if binary else _at(p, node_decisions),
         node_decisions=node_decisions,
@@ -314,18 +321,28 @@ def _votes(
 
 
 def _pool(p: Float64s, weights: Float64s) -> Float64s:
-    share = weights / weights.sum()
+    share = weights / weights.sum(axis=0)
     if p.shape[2] == 2:
-        one = sigmoid(np.tensordot(share, logit(p[:, :, 1]), axes=1))
+        one = sigmoid(_weighed(share, logit(p[:, :, 1])))
         return np.stack([1.0 - one, one], axis=1)
-    return softmax(np.tensordot(share, np.log(np.maximum(p, EPSILON)), axes=1))
+    return softmax(_weighed(share, np.log(np.maximum(p, EPSILON))))
+
+
+def _weighed(weights: Float64s, values: Floats) -> Float64s:
+    """Sum over slots of weight times value: weights [K] or [K, R], values [K, R, ...]."""
+    if weights.ndim == 1:
+        alike: Float64s = np.tensordot(weights, values, axes=1)
+        return alike
+    by_record = weights.reshape(*weights.shape, *[1] * (values.ndim - 2))
+    summed: Float64s = (by_record * values).sum(axis=0)
+    return summed
 
 
 def _fuse_values(
     aggregation: Aggregation,
     answers: Float64s,
     weights: Float64s,
-    expected: float,
+    expected: float | Float64s,
     scale: TargetScale,
     f: int,
 ) -> Fused:
@@ -337,14 +354,18 @@ def _fuse_values(
     elif aggregation == "majority":
         fused = np.median(nodes, axis=0)
     elif f:
-        fused = capped_weights(weights, f) @ clipped_to_trimmed_range(nodes, f)
+        fused = _weighed(capped_weights(weights, f), clipped_to_trimmed_range(nodes, f))
     else:
-        fused = weights @ nodes / weights.sum()
+        fused = _weighed(weights, nodes) / weights.sum(axis=0)
     return of_values(fused, nodes, weights, expected, scale)
 
 
 def of_values(
-    fused: Float64s, nodes: Float64s, weights: Float64s, expected: float, scale: TargetScale
+    fused: Float64s,
+    nodes: Float64s,
+    weights: Float64s,
+    expected: float | Float64s,
+    scale: TargetScale,
 ) -> Fused:
     """Build the result from combined values [R] and the slots' values [K, R]."""
     agrees = (np.sign(nodes) == np.sign(fused)) | (np.abs(nodes - fused) <= scale.tau)
@@ -355,7 +376,7 @@ def of_values(
         values=fused,
         probabilities=None,
         decisions=None,
-        consensus=_clipped(weights @ agrees / expected),
+        consensus=_clipped(_weighed(weights, agrees) / expected),
         node_agreement=_clipped(1.0 - distance),
         node_values=nodes,
         node_decisions=None,

@@ -51,11 +51,11 @@ def clipped_to_trimmed_range(answers: Float64s, f: int) -> Float64s:
 
 
 def capped_weights(weights: Float64s, f: int) -> Float64s:
-    """[K] shares of weights, none above 1 / (2 f + 1) before they are made to sum to 1 again.
+    """Shares of weights, [K] or [K, R], none above 1 / (2 f + 1) before they are made to sum to 1 again.
 
     No cap can help where nearly all weight is on one slot; `clipped_to_trimmed_range` bounds what that slot
     can say.
     """
-    shares = np.minimum(weights / weights.sum(), 1.0 / (2 * f + 1))
-    capped: Float64s = shares / shares.sum()
+    shares = np.minimum(weights / weights.sum(axis=0), 1.0 / (2 * f + 1))
+    capped: Float64s = shares / shares.sum(axis=0)
     return capped

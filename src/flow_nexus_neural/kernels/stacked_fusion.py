@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from flow_nexus_neural.kernels.decision import DecisionRule
-from flow_nexus_neural.kernels.ensemble import Fused, TargetScale, of_classes, of_values
+from flow_nexus_neural.kernels.ensemble import Fused, TargetScale, all_weight, of_classes, of_values
 from flow_nexus_neural.kernels.probabilities import Float64s, Floats, class_log_probabilities
 
 
@@ -14,7 +14,7 @@ def with_stacked(  # noqa: PLR0913 - as `fuse`, of which it is the other half
     stacked: Floats,
     weights: Sequence[float] | Floats,
     *,
-    expected_weight: float | None,
+    expected_weight: float | Float64s | None,
     scale: TargetScale | None,
     rule: DecisionRule,
     f: int,
@@ -36,8 +36,7 @@ def with_stacked(  # noqa: PLR0913 - as `fuse`, of which it is the other half
     """
     outputs = np.asarray(stacked, dtype=np.float64)
     given = np.asarray(weights, dtype=np.float64)
-    total = float(given.sum())
-    expected = total if expected_weight is None else max(expected_weight, total)
+    expected = all_weight(given, expected_weight)
     if fused.node_probabilities is None:
         unit = scale or TargetScale()
         values = _within(outputs[:, 0] * unit.sd + unit.mean, fused.node_values, f)

@@ -320,3 +320,31 @@ def test_a_calibrated_combination_is_decided_by_the_same_rule():
     assert made.values[0] == pytest.approx(1 / (1 + np.e))
     assert made.decisions.tolist() == [0]
     assert made.node_decisions[:, 0].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("f", [0, 1])
+@pytest.mark.parametrize("aggregation", ["mean", "majority", "weighted", "ensemble"])
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_weights_by_record_weigh_each_record_as_if_it_were_alone(task, aggregation, f):
+    draws = np.random.default_rng(4)
+    answers = draws.standard_normal((4, 5, 3 if task == "multiclass" else 1))
+    weights = draws.random((4, 5))
+    expected = weights.sum(axis=0) + 0.5
+    whole = fuse(aggregation, answers, weights, task, expected_weight=expected, f=f)
+    for row in range(5):
+        alone = fuse(
+            aggregation,
+            answers[:, row : row + 1],
+            weights[:, row],
+            task,
+            expected_weight=float(expected[row]),
+            f=f,
+        )
+        assert whole.values[row] == pytest.approx(alone.values[0], rel=1e-12)
+        assert whole.consensus[row] == pytest.approx(alone.consensus[0], rel=1e-12)
+        assert whole.node_agreement[row] == pytest.approx(alone.node_agreement[0], rel=1e-12)
+
+
+def test_a_record_for_which_nobody_has_weight_is_refused():
+    with pytest.raises(QuorumLost, match="carries weight"):
+        fuse("weighted", np.zeros((2, 2, 1)), np.array([[1.0, 0.0], [1.0, 0.0]]), "binary")

@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 from flow_nexus_neural.coordination.quorum import RobustQuorum, robust_quorum
 from flow_nexus_neural.data.schema import Adapted
-from flow_nexus_neural.engine.prediction.weighting import Weighting
+from flow_nexus_neural.engine.prediction.weighting import BY_CALLER, Weighting
 from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.version import CommittedVersion
+from flow_nexus_neural.engine.versions.served import routed
 
 Floats = NDArray[np.float64]
 
@@ -45,6 +46,19 @@ class Answer:
     stacked: Floats | None = None
     sure: Floats | None = None
     role_excluded: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def routes(self) -> bool:
+        """Whether symbols of records may give weight to slots; not to weights that the caller chose."""
+        return self.weighting.source != BY_CALLER and len(self.adapted.symbols) == len(
+            self.adapted.x
+        )
+
+    def weights_of(self, slots: Sequence[Slot]) -> Floats:
+        """[K] weights of these slots, or [K, rows]."""
+        own = {slot.name: self.weighting.by_slot[slot.name] for slot in slots}
+        symbols = self.adapted.symbols if self.routes else []
+        return routed(self.committed.bundle, own, symbols)
 
     @property
     def stacks(self) -> bool:

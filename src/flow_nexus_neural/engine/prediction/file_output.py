@@ -303,6 +303,7 @@ def report_of_all(
         aggregation=request.aggregation,
         weights_source=tally.weighting.source,
         weights_outcomes=tally.weighting.outcomes,
+        symbol_experts=None,
         nodes_used=used,
         nodes_expected=expected,
         excluded_nodes=[Exclusion(node_id=n, reason=why) for n, why in tally.excluded.items()],

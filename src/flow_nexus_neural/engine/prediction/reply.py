@@ -86,6 +86,7 @@ def report(
         aggregation=answer.request.aggregation,
         weights_source=answer.weighting.source,
         weights_outcomes=answer.weighting.outcomes,
+        symbol_experts=_symbol_experts(answer),
         nodes_used=n_used,
         nodes_expected=n_expected,
         excluded_nodes=_exclusions(answer),
@@ -105,6 +106,19 @@ def report(
         warnings=_warnings(answer, decisions, node_warnings),
     )
     return told if quorum is None or quorum.met else withheld(told, quorum)
+
+
+def _symbol_experts(answer: Answer) -> dict[str, list[str]] | None:
+    """By symbol of the records, who counts twice for it; None where nobody does."""
+    if not answer.routes:
+        return None
+    experts = answer.committed.bundle.experts
+    found = {
+        symbol: [slot.node_id for slot in answer.slots if symbol in experts.get(slot.name, ())]
+        for symbol in dict.fromkeys(answer.adapted.symbols)
+        if symbol is not None
+    }
+    return {symbol: nodes for symbol, nodes in found.items() if nodes} or None
 
 
 def _exclusions(answer: Answer) -> list[Exclusion]:
@@ -137,8 +151,8 @@ def served(answer: Answer) -> Served:
         answer.committed.schema,
         answer.request.aggregation,
         np.stack([answer.logits[slot.name] for slot in answered]),
-        [answer.weighting.by_slot[slot.name] for slot in answered],
-        expected_weight=sum(answer.weighting.by_slot[slot.name] for slot in answer.slots),
+        answer.weights_of(answered),
+        expected_weight=answer.weights_of(answer.slots).sum(axis=0),
         n_expected=len(answer.slots),
         stacked=answer.stacked,
     )

@@ -109,6 +109,8 @@ class QuorumReport(Report):
 class PredictionReport(Report):
     """An answer of the serving nodes; all numbers belong to one bundle.
 
+    `symbol_experts` has, by symbol of the records, the nodes that count twice for it: their capabilities
+    name it.
     `weights_source` says where the nodes' weights come from, `weights_outcomes` from how many outcomes they
     have learnt; `feedback_recorded` counts the outcomes that this call brought.
     `prediction_set` has, per record, the classes that hold the right one with a probability of 0.9, as
@@ -144,6 +146,7 @@ class PredictionReport(Report):
     aggregation: Aggregation
     weights_source: str
     weights_outcomes: int
+    symbol_experts: dict[str, list[str]] | None
     nodes_used: int
     nodes_expected: int
     excluded_nodes: list[Exclusion]

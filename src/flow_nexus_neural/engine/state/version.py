@@ -39,6 +39,7 @@ class Bundle:
         residual_median: Median of them for `weighted`, the tolerance of agreement (regression).
         error_correlation: Mean pairwise correlation of the slots' errors on calibration rows.
         rule: Which class probabilities decide, and what the classes counted in the training.
+        experts: Symbols that slots know best, by the slots that name some; see `served.routed`.
         robust: Whether answers are combined so that fewer than a third of the slots may lie.
         roles: What aggregators, validators and parameter servers learnt for it.
     """
@@ -56,6 +57,7 @@ class Bundle:
     roles: Roles = NO_ROLES
     conformal: Mapping[str, ConformalScores] = field(default_factory=dict)
     conformal_part: str | None = None
+    experts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def content(self) -> dict[str, JsonValue]:
@@ -74,6 +76,11 @@ class Bundle:
             "threshold": self.rule.threshold,
             "class_weight": list(self.rule.class_weight),
             **({"robust": True} if self.robust else {}),
+            **(
+                {"experts": {slot: list(own) for slot, own in self.experts.items()}}
+                if self.experts
+                else {}
+            ),
             **({"roles": self.roles.content} if self.roles != NO_ROLES else {}),
         }
 

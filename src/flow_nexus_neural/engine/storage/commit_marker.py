@@ -151,15 +151,10 @@ class CommitMarker:
 
         What follows the last line end is a line that a killed server did not finish.
         """
-        *lines, rest = content.split(b"\n")
-        for line in lines:
-            check, _, body = line.partition(b" ")
-            if check != _check(body):
-                self.damaged = True
-                continue
-            known = {name: json.loads(body).get(name, 0) for name in Mark.__dataclass_fields__}
-            self.marks[known["cluster_id"]] = Mark(**known)
-        return not rest and not self.damaged
+        marks, first_bad = marks_in(content)
+        self.marks.update({mark.cluster_id: mark for mark in marks})
+        self.damaged = first_bad is not None
+        return not self.damaged and (not content or content.endswith(b"\n"))
 
     def _write_anew(self) -> None:
         self.close()
@@ -175,6 +170,23 @@ class CommitMarker:
     def _open(self) -> None:
         self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND)
         self._path.chmod(FILE_MODE)
+
+
+def marks_in(content: bytes) -> tuple[list[Mark], int | None]:
+    """The last readable mark of each cluster, and the number of the first line that is not as it was written.
+
+    What follows the last line end is a line that a killed server did not finish.
+    """
+    marks: dict[str, Mark] = {}
+    first_bad: int | None = None
+    for number, line in enumerate(content.split(b"\n")[:-1], 1):
+        check, _, body = line.partition(b" ")
+        if check != _check(body):
+            first_bad = first_bad or number
+            continue
+        known = {name: json.loads(body).get(name, 0) for name in Mark.__dataclass_fields__}
+        marks[known["cluster_id"]] = Mark(**known)
+    return list(marks.values()), first_bad
 
 
 def _check(content: bytes) -> bytes:

@@ -10,6 +10,7 @@ Local disks only: neither file locks nor the journal's shared memory work on net
 """
 
 import os
+import shutil
 import stat
 import sys
 from pathlib import Path
@@ -67,9 +68,11 @@ def empty_tmp(state_dir: Path) -> int:
     removed = 0
     try:
         for leftover in (state_dir / "tmp").iterdir():
-            if leftover.is_file() or leftover.is_symlink():
+            if leftover.is_dir() and not leftover.is_symlink():  # of a backup that was killed
+                shutil.rmtree(leftover)
+            else:
                 leftover.unlink(missing_ok=True)
-                removed += 1
+            removed += 1
     except OSError as failure:
         raise unavailable("empty tmp/", failure) from failure
     return removed

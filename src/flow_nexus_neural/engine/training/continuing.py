@@ -31,7 +31,7 @@ class Standpoint:
 
     Attributes:
         networks: With the states from which the next round starts.
-        best: After the best round; None where that is the last one or is not known.
+        best: After the best round; None where that is not known.
         own_states: By network group, what each worker holds; under gossip only.
     """
 
@@ -116,6 +116,8 @@ async def read_standpoint(cluster: LiveCluster, training: Training) -> Standpoin
         if key in networks:
             wanted = stored_network(files.put_into(networks[key]))
             best[key] = await context.offload(load_network, wanted, context.checkpoints)
+    if training.advance.best_round == done:
+        best = dict(networks)
     return Standpoint(networks, best or None, own)
 
 

@@ -59,7 +59,15 @@ def calibrated_bundle(
         return weighted
     rows, outputs = parts[part], {key: of_parts[part] for key, of_parts in logits.items()}
     made = {
-        mode: serve_groups(weighted, schema, mode, outputs, slots, (stacked or {}).get(part))
+        mode: serve_groups(
+            weighted,
+            schema,
+            mode,
+            outputs,
+            slots,
+            stacked=(stacked or {}).get(part),
+            symbols=rows.symbols,
+        )
         for mode in AGGREGATIONS
     }
     scores = conformal_scores(schema, made, rows)

@@ -1,7 +1,7 @@
 """Measures a candidate model on rows on which no node trained, and completes its bundle."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -24,10 +24,12 @@ from flow_nexus_neural.engine.versions.evaluation import (
 )
 from flow_nexus_neural.engine.versions.members import Members, RoleTeacher, RoleWork
 from flow_nexus_neural.engine.versions.role_report import roles_report
-from flow_nexus_neural.engine.versions.served import Logits, Served, serve_groups
+from flow_nexus_neural.engine.versions.served import Logits, Served, experts_of, serve_groups
 from flow_nexus_neural.engine.versions.sureness import sureness
 from flow_nexus_neural.errors import RoundFailed
 from flow_nexus_neural.kernels.decision import DecisionRule
+from flow_nexus_neural.kernels.probabilities import Float64s, class_logits
+from flow_nexus_neural.kernels.row_losses import row_losses
 from flow_nexus_neural.vocabulary import AGGREGATIONS, DEFAULT_AGGREGATION, Aggregation
 
 
@@ -91,6 +93,29 @@ class Judge:
             self._on_select, networks, bundle, logits
         )
 
+    async def test_losses(self, networks: Mapping[str, NetworkGroup], bundle: Bundle) -> Float64s:
+        """[n] losses of single test rows, of the predictions as they would be served.
+
+        Raises:
+            RoundFailed: If its outputs are not finite.
+            NoWorkers: If no node is left to compute them.
+        """
+        logits = await self._infer(networks, ("test",))
+        return await self.evaluator.cluster.context.offload(self._losses, networks, bundle, logits)
+
+    def _losses(
+        self,
+        networks: Mapping[str, NetworkGroup],
+        bundle: Bundle,
+        logits: Mapping[str, Mapping[str, Logits]],
+    ) -> Float64s:
+        made = self._served(networks, bundle, logits, "test", DEFAULT_AGGREGATION).final
+        if made.probabilities is None:
+            outputs = ((made.values - self.schema.target_mean) / self.schema.target_sd)[:, None]
+        else:
+            outputs = class_logits(made.probabilities)
+        return row_losses(outputs, self.data.parts["test"].y, self.schema.task)
+
     async def require_finite(self, networks: Mapping[str, NetworkGroup]) -> None:
         """Refuse a model that does not answer test rows with finite outputs.
 
@@ -136,6 +161,8 @@ class Judge:
         fitted_on = "calib" if len(parts["calib"]) else "select"
         logits = await self._infer(networks, ("meta", "verify", fitted_on, "test"))
         slots = slot_networks(networks)
+        serving = [slot for slot in self.evaluator.cluster.slots if slot.name in slots]
+        bundle = replace(bundle, experts=experts_of(serving, self.schema.symbols))
         fitted = await offload(calibrated_bundle, bundle, self.schema, slots, logits, parts)
         work = RoleWork(fitted)
         if self.roles is not None:
@@ -198,7 +225,10 @@ class Judge:
         """The predictions of the rows of a part."""
         of_part = {key: outputs[part] for key, outputs in logits.items()}
         slots = slot_networks(networks)
-        return serve_groups(bundle, self.schema, mode, of_part, slots, stacked)
+        symbols = self.data.parts[part].symbols
+        return serve_groups(
+            bundle, self.schema, mode, of_part, slots, stacked=stacked, symbols=symbols
+        )
 
     async def _infer(
         self, networks: Mapping[str, NetworkGroup], parts: Sequence[str]

@@ -64,7 +64,15 @@ class Members:
     ) -> Served:
         """What predictions of a part's rows would be."""
         own = {key: outputs[part] for key, outputs in self.logits.items()}
-        return serve_groups(bundle, self.schema, mode, own, self.slots, stacked)
+        return serve_groups(
+            bundle,
+            self.schema,
+            mode,
+            own,
+            self.slots,
+            stacked=stacked,
+            symbols=self.parts[part].symbols,
+        )
 
     def losses(self, answers: Fused, part: str) -> NDArray[np.float64]:
         """[rows] log loss in nats, or squared error in variances of the target."""

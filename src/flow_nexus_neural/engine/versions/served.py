@@ -3,14 +3,16 @@
 Since both use this code, the predictions of the test rows reproduce the metrics that status reports.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flow_nexus_neural.coordination.quorum import liars_tolerated
+from flow_nexus_neural.data.partition import owned_symbols
 from flow_nexus_neural.data.schema import DataSchema
+from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.version import Bundle
 from flow_nexus_neural.kernels.class_weight import without_class_weight
 from flow_nexus_neural.kernels.ensemble import Fused, TargetScale, calibrate, fuse
@@ -19,6 +21,8 @@ from flow_nexus_neural.kernels.stacked_fusion import with_stacked
 from flow_nexus_neural.vocabulary import Aggregation
 
 Logits = NDArray[np.float32]
+EXPERT_FACTOR = 2.0
+"""How much more a slot counts for records of a symbol that its capabilities name."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +67,46 @@ class Served:
         return np.where(decisions == UNDECIDED, np.nan, chosen)
 
 
+def experts_of(slots: Iterable[Slot], symbols: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Symbols that the capability tags of slots name, by the slots that name some.
+
+    Args:
+        slots: Serving ones.
+        symbols: That the model knows.
+    """
+    named = {slot.name: owned_symbols(slot.spec.capabilities, symbols) for slot in slots}
+    return {slot: tuple(symbols[k] for k in own) for slot, own in named.items() if own}
+
+
+def routed(
+    bundle: Bundle,
+    weights: Mapping[str, float],
+    symbols: Sequence[str | None] | NDArray[np.object_],
+) -> NDArray[np.float64]:
+    """[K] weights of slots; [K, R], twice as large where a slot is an expert, if it is for some record.
+
+    Args:
+        bundle: Knows the experts.
+        weights: By slot.
+        symbols: [R] of the records; None for a record without one.
+    """
+    plain = np.array(list(weights.values()), dtype=np.float64)
+    known = [bundle.experts.get(slot, ()) for slot in weights]
+    of = np.asarray(symbols, dtype=object)
+    knows = np.array([[symbol in own for symbol in of] for own in known], dtype=np.bool_)
+    if not knows.any():
+        return plain
+    return np.where(knows, EXPERT_FACTOR, 1.0) * plain[:, None]
+
+
 def serve(  # noqa: PLR0913 - what answered, beside what was asked
     bundle: Bundle,
     schema: DataSchema,
     aggregation: Aggregation,
     logits: NDArray[np.floating],
-    weights: Sequence[float],
+    weights: Sequence[float] | NDArray[np.float64],
     *,
-    expected_weight: float | None = None,
+    expected_weight: float | NDArray[np.float64] | None = None,
     n_expected: int | None = None,
     stacked: NDArray[np.floating] | None = None,
 ) -> Served:
@@ -81,8 +117,8 @@ def serve(  # noqa: PLR0913 - what answered, beside what was asked
         schema: Schema of its training data.
         aggregation: How answers are combined.
         logits: [K, R, O] outputs of the slots that answered, in slot order.
-        weights: [K] their weights.
-        expected_weight: Sum of the weights of all slots that were asked; None if all answered.
+        weights: [K] their weights, or [K, R].
+        expected_weight: Sum of the weights of all slots that were asked, or [R]; None if all answered.
         n_expected: How many that were; None if all answered.
         stacked: [R, O] outputs of the bundle's stacking networks, which `ensemble` serves; None without any.
 
@@ -129,13 +165,15 @@ def serve(  # noqa: PLR0913 - what answered, beside what was asked
     return Served(raw, final)
 
 
-def serve_groups(
+def serve_groups(  # noqa: PLR0913 - what answered, beside what was asked
     bundle: Bundle,
     schema: DataSchema,
     aggregation: Aggregation,
     logits: Mapping[str, Logits],
     slot_networks: Mapping[str, str],
+    *,
     stacked: NDArray[np.floating] | None = None,
+    symbols: NDArray[np.int32] | None = None,
 ) -> Served:
     """Combine the predictions of all serving slots, for rows that were inferred once per network group.
 
@@ -146,6 +184,7 @@ def serve_groups(
         logits: [R, O] by network group; those without slots count for nothing.
         slot_networks: Network group of every slot, in slot order.
         stacked: As passed to `serve`.
+        symbols: [R] of the rows, as indices into the schema's, below 0 for none; None where none counts.
     """
     answering = dict.fromkeys(slot_networks.values()) or logits
     if len(answering) == 1 and stacked is None:
@@ -153,7 +192,9 @@ def serve_groups(
         only = logits[next(iter(answering))]
         return serve(bundle, schema, aggregation, np.asarray(only, dtype=np.float64)[None], [1.0])
     outputs = np.stack([np.asarray(logits[key], np.float64) for key in slot_networks.values()])
-    weights = [bundle.slot_weights[slot] for slot in slot_networks]
+    own = {slot: bundle.slot_weights[slot] for slot in slot_networks}
+    names = np.array([*schema.symbols, None], dtype=object)
+    weights = routed(bundle, own, [] if symbols is None else names[symbols])
     return serve(bundle, schema, aggregation, outputs, weights, stacked=stacked)
 
 

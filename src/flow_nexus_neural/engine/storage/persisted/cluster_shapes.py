@@ -132,6 +132,7 @@ class StoredBundle(Stored):
     roles: StoredRoles | None = None
     conformal: dict[str, StoredConformal] = {}
     conformal_part: str | None = None
+    experts: dict[str, tuple[str, ...]] = {}
 
 
 class StoredKept(Stored):
