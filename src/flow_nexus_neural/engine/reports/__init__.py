@@ -46,6 +46,7 @@ from flow_nexus_neural.engine.reports.status import (
     Latency,
     NodeStatus,
     Performance,
+    RetiredNode,
     Serving,
     StatusReport,
 )
@@ -124,6 +125,7 @@ __all__ = [
     "Report",
     "Restored",
     "Resumed",
+    "RetiredNode",
     "Serving",
     "ShardInfo",
     "SplitSizes",
