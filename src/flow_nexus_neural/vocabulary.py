@@ -21,7 +21,7 @@ Task = Literal["binary", "multiclass", "regression"]
 TaskKind = Literal["classification", "regression"]
 TASK_KINDS: tuple[TaskKind, ...] = get_args(TaskKind)
 PartitionKind = Literal["capability", "iid", "dirichlet", "shards", "client"]
-SourceKind = Literal["builtin", "file", "directory", "inline"]
+SourceKind = Literal["builtin", "file", "directory", "inline", "feedback"]
 TrainingStatus = Literal["running", "completed", "early_stopped", "stopped", "failed"]
 ENDED_WELL: Final[frozenset[TrainingStatus]] = frozenset({"completed", "early_stopped"})
 """Of a training that has led to its final model."""

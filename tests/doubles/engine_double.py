@@ -389,6 +389,7 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
             personalisation=None,
             folds=None,
             refit=None,
+            learning=None,
             resumed=None,
             privacy=None,
             evidence=r.Evidence(
@@ -469,6 +470,7 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
             weights_source="equal",
             weights_outcomes=0,
             slot_weights=None,
+            drift=None,
         )
         if nodes
         else None,

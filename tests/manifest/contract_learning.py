@@ -1,10 +1,11 @@
 """Learning after a training: outcomes of predictions and what comes of them."""
 
-from tests.manifest.files import ADAPTER_OUTCOMES, HEDGE, OUTCOMES, VERSIONS
+from tests.manifest.files import ADAPTER_OUTCOMES, DRIFT, HEDGE, LEARNING, OUTCOMES, VERSIONS
 from tests.manifest.promise import Section
 
 PREDICTION = Section("contract: section 1.6")
 STATUS = Section("contract: section 1.5")
+TRAIN = Section("contract: section 1.4")
 INIT = Section("contract: section 1.1")
 
 WRONG = OUTCOMES / "a_node_that_is_wrong_loses_its_weight_and_predictions_change"
@@ -13,6 +14,7 @@ LASTS = OUTCOMES / "outcomes_and_what_they_taught_survive_the_server"
 LATER = OUTCOMES / "the_outcome_of_an_earlier_prediction_is_recorded_once"
 KEPT = VERSIONS / "the_last_versions_and_the_best_are_kept_with_what_was_measured_of_them"
 BACK = VERSIONS / "a_restored_version_answers_and_reports_what_it_did"
+RECOVERS = LEARNING / "labels_that_flip_are_found_once_and_accuracy_recovers"
 REFUSED = OUTCOMES / "what_cannot_be_recorded_is_said_and_costs_no_prediction"
 
 PROMISES = (
@@ -70,6 +72,24 @@ PROMISES = (
         "contract.detail.versions",
         "The detail versions lists the kept versions and no nodes.",
         KEPT,
+    ),
+    STATUS.held(
+        "contract.status.rule.drift",
+        "Drift of errors is found once and soon, without false alarms, and drifted inputs are named.",
+        RECOVERS,
+        LEARNING / "inputs_that_move_are_found_and_named",
+        DRIFT / "ten_thousand_rows_without_drift_raise_less_than_one_alarm_on_average",
+        DRIFT / "flipped_labels_are_found_once_and_soon",
+    ),
+    TRAIN.held(
+        "contract.train.rule.feedback",
+        "The data set feedback is the recorded outcomes; what learns from them answers only if it is better.",
+        RECOVERS,
+        LEARNING / "a_model_that_is_no_better_is_refused_and_the_former_one_answers_on",
+        LEARNING / "the_model_in_force_answers_until_the_new_one_is_admitted",
+        LEARNING / "former_rows_are_half_of_what_it_learns_from_and_stay_to_be_replayed",
+        LEARNING / "a_training_on_outcomes_goes_on_when_its_server_comes_back",
+        LEARNING / "without_enough_outcomes_nothing_is_learnt",
     ),
     INIT.held(
         "contract.init.version",

@@ -17,6 +17,14 @@ LIAR = "worker-1"
 WELL = {"epochs": 6, "learning_rate": 0.1}
 
 
+async def told_of(w, workers, **more):
+    """A cluster that records outcomes, and is not autonomous enough to learn from them unasked."""
+    cluster = await w.cluster(0, daa_enabled=True, **more)
+    for _ in range(workers):
+        await w.deploy(cluster, autonomy=0.75)
+    return cluster
+
+
 def contrary(spec):
     """LIAR answers every record with the opposite."""
 
@@ -49,7 +57,7 @@ async def told(w, cluster, n=100, **more):
 
 async def test_a_node_that_is_wrong_loses_its_weight_and_predictions_change(tmp_path):
     async with world(tmp_path, service=contrary) as w:
-        cluster = await w.cluster()
+        cluster = await told_of(w, 3)
         await w.train(cluster, **WELL)
         before = await w.predict(cluster, aggregation="weighted")
         assert before.weights_outcomes == 0
@@ -74,7 +82,7 @@ def node_id(w, slot):
 
 async def test_an_outcome_never_reaches_the_prediction_that_it_belongs_to(tmp_path):
     async with world(tmp_path) as w:
-        cluster = await w.cluster(2)
+        cluster = await told_of(w, 2)
         await w.train(cluster, **WELL)
         record = {"f0": 1.0, "f1": 0.5, "f2": 0.2}
         plain = await w.predict(cluster, record)
@@ -95,7 +103,7 @@ async def test_an_outcome_never_reaches_the_prediction_that_it_belongs_to(tmp_pa
 
 async def test_outcomes_and_what_they_taught_survive_the_server(tmp_path):
     async with world(tmp_path, service=contrary) as w:
-        cluster = await w.cluster()
+        cluster = await told_of(w, 3)
         await w.train(cluster, **WELL)
         await told(w, cluster, 30)
         before = (await w.status(cluster)).feedback
@@ -114,7 +122,7 @@ async def test_outcomes_and_what_they_taught_survive_the_server(tmp_path):
 
 async def test_the_outcome_of_an_earlier_prediction_is_recorded_once(tmp_path):
     async with world(tmp_path, service=contrary) as w:
-        cluster = await w.cluster()
+        cluster = await told_of(w, 3)
         await w.train(cluster, **WELL)
         one = await w.predict(cluster, [1.5, 1.5, 1.5])
         many = await w.predict(cluster, [[1, 1, 1], [0, 0, 0], [2, 2, 2]])
@@ -138,7 +146,7 @@ async def test_the_outcome_of_an_earlier_prediction_is_recorded_once(tmp_path):
 
 async def test_what_cannot_be_recorded_is_said_and_costs_no_prediction(tmp_path):
     async with world(tmp_path) as w:
-        cluster = await w.cluster(2)
+        cluster = await told_of(w, 2)
         await w.train(cluster, **WELL)
         record = {"f0": 1.0, "f1": 0.5, "f2": 0.2}
         reply = await w.predict(cluster, {**record, "expectedOutcome": "sideways"})
@@ -157,7 +165,7 @@ async def test_what_cannot_be_recorded_is_said_and_costs_no_prediction(tmp_path)
 @pytest.mark.parametrize(("more", "autonomy"), [({"daa_enabled": False}, 0.9), ({}, 0.6)])
 async def test_below_its_level_of_autonomy_nothing_is_recorded_unasked(tmp_path, more, autonomy):
     async with world(tmp_path) as w:
-        cluster = await w.cluster(0, **more)
+        cluster = await w.cluster(0, **{"daa_enabled": True, **more})
         await w.deploy(cluster, autonomy=autonomy)
         await w.train(cluster, **WELL)
         reply = await w.predict(cluster, {"f0": 1.0, "f1": 0.5, "f2": 0.2, "outcome": 1})
@@ -170,7 +178,7 @@ async def test_below_its_level_of_autonomy_nothing_is_recorded_unasked(tmp_path,
 
 async def test_deleted_artifacts_take_the_recorded_rows_with_them(tmp_path):
     async with world(tmp_path) as w:
-        cluster = await w.cluster(2)
+        cluster = await told_of(w, 2)
         await w.train(cluster, **WELL)
         await told(w, cluster, 3)
         await w.terminate(cluster)
@@ -181,7 +189,7 @@ async def test_deleted_artifacts_take_the_recorded_rows_with_them(tmp_path):
 
 async def test_under_byzantine_a_liar_whom_outcomes_praise_does_not_decide(tmp_path):
     async with world(tmp_path, service=contrary) as w:
-        cluster = await w.cluster(4, consensus="byzantine")
+        cluster = await told_of(w, 4, consensus="byzantine")
         await w.train(cluster, **WELL)
         for one in records(60):
             await w.predict(cluster, {**one, "expectedOutcome": 1 - one["expectedOutcome"]})

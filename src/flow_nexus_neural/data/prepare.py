@@ -63,6 +63,8 @@ class PreparedData:
         refit: Whether the final model is to be trained again on `whole`.
         folds: The earlier folds of a walk-forward split, earliest first; `parts` are the last fold.
         test_span: Times of the first and the last test row of the last fold; None without folds or dates.
+        replay: Rows that a later training on outcomes may replay, where these are not the train rows.
+        replayed: How many of the train rows, the first, are replayed ones.
     """
 
     description: Description
@@ -74,6 +76,8 @@ class PreparedData:
     refit: bool = False
     folds: tuple[Fold, ...] = ()
     test_span: tuple[str | None, str | None] = (None, None)
+    replay: Rows | None = None
+    replayed: int = 0
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from flow_nexus_neural.engine.calls.calls import NodeCalls
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.state.changes import Changes
 from flow_nexus_neural.engine.state.cluster import ClusterSpec, ClusterState
-from flow_nexus_neural.engine.state.feedback import RecentPredictions
+from flow_nexus_neural.engine.state.feedback import InputDrift, RecentPredictions
 from flow_nexus_neural.engine.state.metrics import Category, Metrics
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot, SlotBook
@@ -152,6 +152,7 @@ class LiveCluster:
         ending: Held while the cluster is terminated.
         recording: Held while outcomes are made durable.
         recent: Predictions whose outcomes may still come.
+        inputs: How far recent inputs were from the training rows when last looked at.
     """
 
     context: EngineContext
@@ -168,6 +169,7 @@ class LiveCluster:
     ending: anyio.Lock = field(default_factory=anyio.Lock)
     recording: anyio.Lock = field(default_factory=anyio.Lock)
     recent: RecentPredictions = field(default_factory=RecentPredictions)
+    inputs: InputDrift | None = None
 
     def __post_init__(self) -> None:
         self.ledger = LedgerWriter(self.context.store, self.state, self.context.timestamp)
@@ -233,6 +235,10 @@ class LiveCluster:
     def keep_memory(self, readings: MemoryReadings) -> None:
         """Remember what the nodes occupied."""
         self.memory = readings
+
+    def keep_inputs(self, inputs: InputDrift) -> None:
+        """Remember how far recent inputs were from the training rows."""
+        self.inputs = inputs
 
     def changed(self) -> None:
         """Wake whoever waits for a change of this cluster, and tell the listeners."""

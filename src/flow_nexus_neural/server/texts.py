@@ -107,7 +107,8 @@ CONNECT_ARGUMENTS = _CLUSTER_ID | {
 TRAIN_ARGUMENTS = _CLUSTER_ID | {
     "dataset": (
         'Built-in name, file path or glob, inline {"data": [[...]], "labels": [...]}, or a list of records.'
-        " Send a bare list of rows as JSON text."
+        " Send a bare list of rows as JSON text. feedback: the recorded outcomes; the new model answers only"
+        " if it is better on the newest."
     ),
     "epochs": (
         "Passes over the data; with federated true the number of rounds. This, batch_size, learning_rate and"
@@ -284,7 +285,7 @@ STATUS_OUTPUTS = {
     "wasm": "Whether nodes run WASM, and why not.",
     "features": "Switches and counts.",
     "serving": "The model that answers predictions.",
-    "feedback": "Recorded outcomes, and the weights they made.",
+    "feedback": "Recorded outcomes, the weights they made, and drift.",
     "dataset_info": "The data of that model.",
     "versions": "Versions that restore can put in force; only in versions and full.",
     "history": "Loss and accuracy per round; only in full.",

@@ -84,7 +84,7 @@ async def status_report(
             "guarantees": guarantees(cluster),
             "feedback": None
             if request.detail == "summary"
-            else feedback_report(cluster, full=full),
+            else await feedback_report(cluster, full=full),
             "daa": autonomy.report(cluster, events=full),
             "wasm": wasm(cluster),
             "versions": version_lines(cluster) if full or request.detail == "versions" else [],

@@ -115,7 +115,7 @@ def learnt(cluster: LiveCluster, feedback: Feedback, outcome: RecordedOutcome) -
     losses = outcome_losses(outputs, outcome.outcome, committed.schema.task)
     own = dict(zip(slots, losses.tolist(), strict=True))
     hedge = after_outcome(feedback.of_version(outcome.version), weights, own)
-    return replace(feedback, version=outcome.version, hedge=hedge)
+    return feedback.with_outcome(outcome.version, hedge)
 
 
 def _from_records(

@@ -23,7 +23,12 @@ from flow_nexus_neural.engine.reports.connection import (
     ExchangeReport,
     Rebalanced,
 )
-from flow_nexus_neural.engine.reports.feedback import FeedbackReport, VersionLine
+from flow_nexus_neural.engine.reports.feedback import (
+    DriftReport,
+    FeedbackReport,
+    LearningReport,
+    VersionLine,
+)
 from flow_nexus_neural.engine.reports.node import IsolationReport, NodeReport
 from flow_nexus_neural.engine.reports.prediction import (
     IgnoredInput,
@@ -87,6 +92,7 @@ __all__ = [
     "DatasetInfo",
     "DatasetShort",
     "Division",
+    "DriftReport",
     "Edge",
     "Evaluation",
     "Evidence",
@@ -107,6 +113,7 @@ __all__ = [
     "IsolationPreview",
     "IsolationReport",
     "Latency",
+    "LearningReport",
     "Limits",
     "MeasuredOnFile",
     "NetworkInfo",

@@ -3,6 +3,51 @@
 from flow_nexus_neural.engine.reports.base import Report
 
 
+class DriftReport(Report):
+    """Whether errors and inputs of the version in force are still what they were.
+
+    Attributes:
+        found: Errors rose for good since this version answers.
+        errors_window: Outcomes since then, or since this version answers.
+        errors_mean: Mean loss in that window, from 0 to 1; None without outcomes.
+        drifts: How often it was found in the life of the cluster.
+        input_index: The largest population stability index of an input against the training rows, above 0.25
+            a major shift; None where it is not measured, for the reason in `input_why`.
+        input_column: Of that input.
+        input_rows: Recorded inputs that were compared.
+    """
+
+    found: bool
+    errors_window: int
+    errors_mean: float | None
+    drifts: int
+    input_index: float | None
+    input_column: str | None
+    input_rows: int
+    input_why: str | None
+
+
+class LearningReport(Report):
+    """A training on recorded outcomes: what it learnt from, and whether its model was admitted.
+
+    Attributes:
+        outcomes: That it trained on; `replayed` rows of the former training beside them.
+        held_out: The newest outcomes, on which the former and the new model were compared.
+        loss_before: Mean loss of the former model on these; `loss_after` of the new one, with the standard
+            error of the difference.
+        admitted: Whether the new model answers now; None before the comparison.
+    """
+
+    outcomes: int
+    replayed: int
+    held_out: int
+    loss_before: float | None
+    loss_after: float | None
+    standard_error: float | None
+    admitted: bool | None
+    reason: str | None
+
+
 class FeedbackReport(Report):
     """Outcomes that were recorded, and what came of them.
 
@@ -13,6 +58,7 @@ class FeedbackReport(Report):
         weights_source: Where the weights in force come from; None before the first version.
         weights_outcomes: From how many outcomes they were learnt, all of this version.
         slot_weights: Those weights; None unless asked for in full.
+        drift: None before the first version.
     """
 
     recorded: int
@@ -21,6 +67,7 @@ class FeedbackReport(Report):
     weights_source: str | None
     weights_outcomes: int
     slot_weights: dict[str, float] | None
+    drift: DriftReport | None
 
 
 class VersionLine(Report):

@@ -7,6 +7,7 @@ from pydantic import JsonValue
 from flow_nexus_neural.coordination.privacy.settings import PrivacySettings
 from flow_nexus_neural.coordination.training_strategy import StrategyName
 from flow_nexus_neural.engine.reports.base import Guarantees, Report
+from flow_nexus_neural.engine.reports.feedback import LearningReport
 from flow_nexus_neural.vocabulary import Label, Optimizer, SourceKind, Task
 
 Phase = Literal["rounds", "folds", "refit"]
@@ -269,7 +270,7 @@ class TrainingProgress(Report):
     `aggregation` has the method by which updates are combined, and its options. `heterogeneity` is the mean
     Jensen-Shannon divergence (base 2, from 0 to 1) of the labels of federated workers against all rows
     together, None for numbers; `shards` is for `full`. `lacks` says which workers it does without and what
-    becomes of them.
+    becomes of them. `learning` is of a training on outcomes, whose model answers only if it was admitted.
     """
 
     training_id: str
@@ -293,6 +294,7 @@ class TrainingProgress(Report):
     personalisation: Personalisation | None
     folds: list[FoldScore] | None
     refit: Refit | None
+    learning: LearningReport | None
     resumed: Resumed | None
     privacy: PrivacyReport | None
     evidence: Evidence

@@ -2,11 +2,13 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flow_nexus_neural.kernels.drift import Adwin, after_value, forgotten
 from flow_nexus_neural.kernels.hedge import HedgeState
 
 PREDICTIONS_REMEMBERED = 256
@@ -23,6 +25,8 @@ class Feedback:
         kept_bytes: What they take.
         version: The version of which `hedge` is; a later one begins anew.
         hedge: What its slots have lost.
+        errors: What their weighted mean lost by each outcome, in a window that drift cuts.
+        drifted: Whether drift was found while this version answered.
         damaged: What was stored could not be read; it began anew.
     """
 
@@ -31,11 +35,49 @@ class Feedback:
     kept_bytes: int = 0
     version: int | None = None
     hedge: HedgeState = field(default_factory=HedgeState)
+    errors: Adwin = field(default_factory=Adwin)
+    drifted: bool = False
     damaged: bool = False
 
     def of_version(self, version: int) -> HedgeState:
         """What the slots of a version have lost; nothing where outcomes were of another one."""
         return self.hedge if version == self.version else HedgeState()
+
+    def with_outcome(self, version: int, hedge: HedgeState) -> Self:
+        """One more outcome of this version, which `hedge` counts."""
+        known = version == self.version
+        error = hedge.mixture - (self.hedge.mixture if known else 0.0)
+        window = self.errors if known else forgotten(self.errors)
+        errors = after_value(window, min(1.0, max(0.0, error)))
+        found = errors.drifts > window.drifts
+        return replace(
+            self,
+            version=version,
+            hedge=hedge,
+            errors=errors,
+            drifted=found or (known and self.drifted),
+        )
+
+
+@dataclass(frozen=True)
+class InputDrift:
+    """How far recent inputs are from the rows that a version was trained on.
+
+    Attributes:
+        version: Of the cluster.
+        recorded: Outcomes recorded when this was computed.
+        rows: Recent inputs that were compared.
+        index: The largest population stability index of any input column; None where it is not measured.
+        column: Its name.
+        why: Why it is not measured.
+    """
+
+    version: int
+    recorded: int
+    rows: int
+    index: float | None = None
+    column: str | None = None
+    why: str | None = None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from flow_nexus_neural.engine.reports import (
     Evidence,
     FoldScore,
     HistoryPoint,
+    LearningReport,
     Personalisation,
     Phase,
     PrivacyReport,
@@ -81,6 +82,7 @@ class Training:
         history: One point per committed round; its seconds end before the version is made durable.
         round_s: Whole rounds, until the version answers predictions; of this server's life only.
         folds: Scores of the folds of a walk-forward split that are done.
+        learning: Of a training on outcomes: what came of it; None for any other.
         personalisation: Whether slots got weights of their own; None before that is known.
         refit: The training on every row after the rounds; None if there is none.
         phase: What runs now, or ran last.
@@ -107,6 +109,7 @@ class Training:
     personalisation: Personalisation | None = None
     folds: list[FoldScore] = field(default_factory=list)
     refit: Refit | None = None
+    learning: LearningReport | None = None
     phase: Phase = "rounds"
     later_planned: int = 0
     later_done: float = 0.0
@@ -219,6 +222,10 @@ class Training:
         if self.refit is not None:
             self.refit = Refit.model_validate({**self.refit.model_dump(), **changes})
 
+    def note_learning(self, learning: LearningReport) -> None:
+        """It learns from outcomes, or its model was admitted or refused."""
+        self.learning = learning
+
     def end(self, status: TrainingStatus, error: str | None, at: str) -> None:
         """It has ended, and with it a refit that is not done."""
         if self.refit is not None and self.refit.state in ("waiting", "running"):
@@ -226,13 +233,7 @@ class Training:
         self.status, self.error, self.ended_at = status, error, at
 
     def interrupt(self, at: str, serving: int | None, *, waits: bool = False) -> None:
-        """The server ended while it ran.
-
-        Args:
-            at: When that was found.
-            serving: The version in force, if there is one.
-            waits: It goes on as soon as a server may let it.
-        """
+        """The server ended while it ran and `serving` was in force; with `waits` it goes on when it may."""
         self.end("stopped", self.interruption(serving, waits=waits), at)
 
     def note_unrecorded_end(self, reason: str) -> None:
@@ -310,6 +311,7 @@ class Training:
             personalisation=self._personalisation(full=full),
             folds=list(self.folds) or None,
             refit=self.refit,
+            learning=self.learning,
             resumed=self.resumptions.report(),
             privacy=self.privacy(full=full),
             evidence=Evidence(

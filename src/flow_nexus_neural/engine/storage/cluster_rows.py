@@ -17,6 +17,7 @@ from flow_nexus_neural.engine.reports import (
     FinalMetrics,
     FoldScore,
     HistoryPoint,
+    LearningReport,
     Personalisation,
     Refit,
     TrainingConfig,
@@ -202,6 +203,7 @@ def training_row(
         else None,
         folds=tuple(fold.model_dump(mode="json") for fold in training.folds),
         refit=training.refit.model_dump(mode="json") if training.refit else None,
+        learning=training.learning.model_dump(mode="json") if training.learning else None,
         division=training.division.model_dump(mode="json") if training.division else None,
         phase=training.phase,
         later_planned=training.later_planned,
@@ -245,6 +247,7 @@ def training_of(row: TrainingRow, history: Sequence[HistoryRow]) -> Training:
         else None,
         folds=[persisted.report(FoldScore, fold) for fold in progress.folds],
         refit=persisted.report(Refit, progress.refit) if progress.refit else None,
+        learning=persisted.report(LearningReport, progress.learning) if progress.learning else None,
         division=persisted.report(Division, progress.division) if progress.division else None,
         phase=progress.phase,  # type: ignore[arg-type]  # a stored phase is legal
         later_planned=progress.later_planned,

@@ -15,6 +15,7 @@ from pydantic import JsonValue, ValidationError
 from flow_nexus_neural.engine.state.feedback import Feedback, RecordedOutcome
 from flow_nexus_neural.engine.storage.persisted import StoredFeedback, StoredOutcome
 from flow_nexus_neural.engine.storage.schema import Write
+from flow_nexus_neural.kernels.drift import Adwin
 from flow_nexus_neural.kernels.hedge import HedgeState
 from flow_nexus_neural.protocol.digest import json_digest
 
@@ -105,17 +106,21 @@ def read_feedback(connection: sqlite3.Connection, cluster_id: str) -> Feedback:
         kept_bytes=kept_bytes,
         version=stored.version,
         hedge=HedgeState(**stored.hedge.model_dump()),
+        errors=Adwin(**stored.errors.model_dump()),
+        drifted=stored.drifted,
     )
 
 
 def read_outcomes(
-    connection: sqlite3.Connection, cluster_id: str
+    connection: sqlite3.Connection, cluster_id: str, newest: int = MAX_ROWS
 ) -> tuple[list[RecordedOutcome], int]:
-    """All stored outcomes of a cluster, oldest first, and how many are damaged and left out."""
+    """The newest outcomes of a cluster, oldest first, and how many are damaged and left out."""
     found, damaged = [], 0
-    for place, digest, body in connection.execute(
-        "SELECT place, digest, body FROM outcomes WHERE cluster_id=? ORDER BY place", (cluster_id,)
-    ):
+    rows = connection.execute(
+        "SELECT place, digest, body FROM outcomes WHERE cluster_id=? ORDER BY place DESC LIMIT ?",
+        (cluster_id, newest),
+    ).fetchall()
+    for place, digest, body in reversed(rows):
         outcome = _outcome(body) if digest == _check(cluster_id, place, body) else None
         if outcome is None:
             damaged += 1
@@ -130,6 +135,8 @@ def _stored(feedback: Feedback) -> dict[str, JsonValue]:
             "recorded": feedback.recorded,
             "version": feedback.version,
             "hedge": asdict(feedback.hedge),
+            "errors": asdict(feedback.errors),
+            "drifted": feedback.drifted,
         }
     )
     stored: dict[str, JsonValue] = shape.model_dump(mode="json")

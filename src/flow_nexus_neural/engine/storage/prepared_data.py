@@ -24,8 +24,8 @@ PREPARED_DATA = "prepared data"
 """Kind of such a file in the journal."""
 MAX_STORED_DATASET = 1000
 ARRAYS = ("x", "y", "symbols", "clients")
-WHOLE = "whole"
-"""Prefix of the arrays of all rows; no part has this name."""
+WHOLE, REPLAY = "whole", "replay"
+"""Prefixes of the arrays of all rows, and of those to replay; no part has these names."""
 FOLD_PARTS = ("train", "select", "test")
 
 
@@ -48,7 +48,8 @@ def write_prepared(files: CheckpointFiles, cluster_id: str, data: PreparedData) 
         StoreUnavailable: The disk refuses; nothing is left.
     """
     tensors: dict[str, NDArray[Any]] = {}
-    stored = {**data.parts, **({} if data.whole is None else {WHOLE: data.whole})}
+    more = {WHOLE: data.whole, REPLAY: data.replay}
+    stored = {**data.parts, **{name: rows for name, rows in more.items() if rows is not None}}
     for part, rows in stored.items():
         for name in ARRAYS:
             tensors[f"{part}.{name}"] = getattr(rows, name)
@@ -67,6 +68,8 @@ def write_prepared(files: CheckpointFiles, cluster_id: str, data: PreparedData) 
             "clients": list(data.clients),
             "warnings": list(data.warnings),
             "whole": data.whole is not None,
+            "replay": data.replay is not None,
+            "replayed": data.replayed,
             "refit": data.refit,
             "test_span": list(data.test_span),
             "folds": [[fold.number, fold.begins, fold.ends] for fold in data.folds],
@@ -93,6 +96,8 @@ def read_prepared(files: CheckpointFiles, ref: PreparedDataRef) -> PreparedData:
             whole=_rows(tensors, WHOLE) if metadata.get("whole") else None,
             refit=bool(metadata.get("refit", False)),
             test_span=tuple(metadata.get("test_span", (None, None))),
+            replay=_rows(tensors, REPLAY) if metadata.get("replay") else None,
+            replayed=int(metadata.get("replayed", 0)),
             folds=tuple(_fold(tensors, *fold) for fold in metadata.get("folds", ())),
         )
     except (KeyError, TypeError, ValueError) as failure:

@@ -23,6 +23,7 @@ from flow_nexus_neural.engine.storage.journal import (
 )
 from flow_nexus_neural.engine.storage.kept_rows import delete_kept, read_kept
 from flow_nexus_neural.engine.storage.outcome_rows import (
+    MAX_ROWS,
     delete_outcomes,
     kept_outcomes,
     read_outcomes,
@@ -186,9 +187,11 @@ class Store:
         await self._run(self._write, [write_outcomes(cluster_id, outcomes, feedback)], [])
         return await self._run(self._journal.read, lambda c: kept_outcomes(c, cluster_id))
 
-    async def outcomes(self, cluster_id: str) -> tuple[list[RecordedOutcome], int]:
-        """The stored outcomes of a cluster, oldest first, and how many are damaged. Raises as `load`."""
-        return await self._run(self._journal.read, lambda c: read_outcomes(c, cluster_id))
+    async def outcomes(
+        self, cluster_id: str, newest: int = MAX_ROWS
+    ) -> tuple[list[RecordedOutcome], int]:
+        """The newest outcomes of a cluster, oldest first, and how many are damaged. Raises as `load`."""
+        return await self._run(self._journal.read, lambda c: read_outcomes(c, cluster_id, newest))
 
     async def kept_version(self, cluster_id: str, version: int) -> StoredVersion:
         """A version that can be put in force again. Raises `StoreCorrupt` where it cannot be read."""

@@ -146,8 +146,13 @@ def stored_alone(version: CommittedVersion) -> persisted.StoredVersion:
         gone = {"moments_blob": None, "server_blob": None, "opt_step": 0}
         return {key: network.model_copy(update=gone) for key, network in networks.items()}
 
+    bundle, roles = stored.bundle, stored.bundle.roles
+    if roles is not None:
+        bare_roles = roles.model_copy(update={"networks": bare(roles.networks)})
+        bundle = bundle.model_copy(update={"roles": bare_roles})
     return stored.model_copy(
         update={
+            "bundle": bundle,
             "networks": bare(stored.networks),
             "evaluated": bare(stored.evaluated),
             "recent": {},

@@ -29,6 +29,7 @@ from flow_nexus_neural.engine.training.course import Course
 from flow_nexus_neural.engine.training.decision import Decision, decide_how
 from flow_nexus_neural.engine.training.exchange import Recipe
 from flow_nexus_neural.engine.training.federated_options import rate_warnings
+from flow_nexus_neural.engine.training.feedback_data import FEEDBACK, feedback_data, is_feedback
 from flow_nexus_neural.engine.training.network_plans import (
     check_batch,
     describe_network,
@@ -86,6 +87,11 @@ class Preparation:
     warnings: list[str]
     run: tuple[int, int]
     spent: PrivacySpent = field(default_factory=PrivacySpent)
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether its model answers only if it is found better than the one in force."""
+        return self.data.description.kind == FEEDBACK
 
     @property
     def recipe(self) -> Recipe:
@@ -146,18 +152,14 @@ async def prepare_training(
         InvalidRequest, InvalidState: Whatever is wrong with the data, the layers or the arguments.
     """
     workers = healthy_workers(cluster)
-    asked = _data_request(cluster, request, workers)
-    data = await cluster.context.read_data(prepare, asked, cluster.context.settings)
-    decision = decide_how(request, data)
+    data, decision, formers = await _given(cluster, request, workers, ordinal)
     seed = request.seed if request.seed is not None else cluster.spec.seed
     partition = resolve_partition(request, has_clients=bool(data.clients))
     shards = await cluster.context.offload(
         cut_shards, data, data.parts["train"], workers, partition, (seed, ordinal)
     )
     eligible = _with_rows(workers, shards, data)
-    networks, warnings = plan_networks(
-        cluster, request, data, workers, await evaluated_networks(cluster)
-    )
+    networks, warnings = plan_networks(cluster, request, data, workers, formers)
     sizes = [shards.rows[slot.name].size for slot in eligible]
     strategy, scale = _strategy(cluster, request, data, sizes, networks)
     if strategy.name == "single_process":
@@ -218,6 +220,22 @@ async def _private(
         spent=await offload(spent_before, settings, data, stored),
         warnings=prepared.warnings + check_lineage(cluster, data, continues=prepared.continues),
     )
+
+
+async def _given(
+    cluster: LiveCluster, request: TrainRequest, workers: list[Slot], ordinal: int
+) -> tuple[PreparedData, Decision, Mapping[str, NetworkGroup]]:
+    """The rows, how their classes are decided, and the networks that a training may go on from.
+
+    With recorded outcomes the model in force goes on learning, and decides as before.
+    """
+    if is_feedback(request):
+        data, committed = await feedback_data(cluster, request, ordinal)
+        decision = replace(decide_how(request, data), rule=committed.bundle.rule)
+        return data, decision, committed.shared_networks
+    asked = _data_request(cluster, request, workers)
+    data = await cluster.context.read_data(prepare, asked, cluster.context.settings)
+    return data, decide_how(request, data), await evaluated_networks(cluster)
 
 
 def _with_rows(workers: list[Slot], shards: Shards, data: PreparedData) -> list[Slot]:

@@ -7,7 +7,7 @@ as it was not recorded.
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import anyio
 import numpy as np
@@ -30,6 +30,7 @@ from flow_nexus_neural.engine.training.continuing import (
 )
 from flow_nexus_neural.engine.training.decision import decide_how
 from flow_nexus_neural.engine.training.end_record import record_end
+from flow_nexus_neural.engine.training.feedback_data import FEEDBACK
 from flow_nexus_neural.engine.training.network_plans import describe_network
 from flow_nexus_neural.engine.training.preparation import (
     Preparation,
@@ -205,8 +206,12 @@ async def prepare_again(cluster: LiveCluster, training: Training) -> tuple[Prepa
     )
     standpoint = await read_standpoint(cluster, training)
     networks = standpoint.networks
-    if data.folds or data.refit:
+    learns = data.description.kind == FEEDBACK
+    if data.folds or data.refit or learns:
         networks = await read_starts(cluster, training)
+    decision = decide_how(request, data)
+    if learns and cluster.committed is not None:
+        decision = replace(decision, rule=cluster.committed.bundle.rule)
     run = (config.seed, training.ordinal)
     workers = _dealt(cluster, training)
     if config.strategy == "single_process":
@@ -225,7 +230,7 @@ async def prepare_again(cluster: LiveCluster, training: Training) -> tuple[Prepa
         continues=True,
         least_workers=request.min_nodes_per_round or 1,
         everybody=asks_everybody(request, cluster.spec.consensus),
-        decision=decide_how(request, data),
+        decision=decision,
         warnings=[],
         run=run,
     )

@@ -28,6 +28,7 @@ from flow_nexus_neural.engine.storage.cluster_rows import training_row
 from flow_nexus_neural.engine.training.personalisation import Personaliser
 from flow_nexus_neural.engine.training.preparation import Preparation
 from flow_nexus_neural.engine.training.rounds import Rounds
+from flow_nexus_neural.engine.training.strategies import RoundWork
 from flow_nexus_neural.engine.versions.commit import is_robust, plain_bundle
 from flow_nexus_neural.engine.versions.evaluation import Evaluator, Score
 from flow_nexus_neural.engine.versions.final import commit_refit
@@ -75,6 +76,7 @@ class Retraining:
     Attributes:
         starts: The network groups as they were before the first round.
         between: Awaited before every round: changes of the cluster that wait for a boundary.
+        work: Of the last round; None before the first.
     """
 
     cluster: LiveCluster
@@ -82,6 +84,7 @@ class Retraining:
     preparation: Preparation
     starts: Mapping[str, NetworkGroup]
     between: Callable[[], Awaitable[None]]
+    work: RoundWork | None = None
 
     async def run(self, judge: Judge) -> None:
         """Run the folds, then the refit. Their own failures are noted in the training and end nothing else.
@@ -137,7 +140,7 @@ class Retraining:
             self.training.advance_later((fold - 1) * planned + number)
             return not config.patience or rounds_without_gain(best.losses) < config.patience
 
-        last = await self._train(data.parts["train"], data.parts["select"], planned, judged)
+        last = await self.train_apart(data.parts["train"], data.parts["select"], planned, judged)
         networks = best.networks or last
         _, verdict = await judge.finish(networks, self._bundle(networks))
         return {"best_round": best.number, **_of_evaluation(verdict.evaluation, verdict.test)}
@@ -186,7 +189,7 @@ class Retraining:
         try:
             # Its workers train on these rows too; nothing is left that they do not have.
             trusted = self.preparation.data.parts["select"]
-            networks = await self._train(whole, trusted, n_rounds, advanced, self._own_weights)
+            networks = await self.train_apart(whole, trusted, n_rounds, advanced, self._own_weights)
             await commit_refit(self.cluster, training, judge, networks)
         except NeuralError as failure:
             training.note_refit(state="failed", error=str(failure))
@@ -206,7 +209,7 @@ class Retraining:
         personaliser = Personaliser(self.cluster, self.training, rounds)
         return await personaliser.trained(rounds.networks, found.epochs, slots)
 
-    async def _train(
+    async def train_apart(
         self,
         rows: Rows,
         trusted: Rows,
@@ -231,7 +234,7 @@ class Retraining:
             for number in range(1, n_rounds + 1):
                 await self.between()
                 await rounds.admit_members()
-                await rounds.run(partial(_advance, rounds, number))
+                await rounds.run(partial(self._advance, rounds, number))
                 self.training.count_proofs(rounds.take_proofs(), committed=True)
                 goes_on = await after(number, rounds.networks)
                 self.cluster.changed()
@@ -248,6 +251,10 @@ class Retraining:
                 await rounds.release()
         return {**rounds.networks, **added}
 
+    async def _advance(self, rounds: Rounds, number: int) -> None:
+        self.work = await rounds.work(number)
+        rounds.networks = rounds.renewed(self.work.states)
+
     def _bundle(self, networks: Networks) -> Bundle:
         """Of a model that no prediction is asked of."""
         rule, robust = self.preparation.decision.rule, is_robust(self.cluster)
@@ -261,11 +268,6 @@ class Retraining:
 
     def _trains(self, slot: Slot) -> bool:
         return any(slot.name in network.slots for network in self.starts.values())
-
-
-async def _advance(rounds: Rounds, number: int) -> None:
-    work = await rounds.work(number)
-    rounds.networks = rounds.renewed(work.states)
 
 
 def _of_fold(data: PreparedData, fold: Fold) -> PreparedData:

@@ -24,6 +24,7 @@ from flow_nexus_neural.engine.training.continuing import Standpoint, continuatio
 from flow_nexus_neural.engine.training.division import division_of
 from flow_nexus_neural.engine.training.end_record import record_end
 from flow_nexus_neural.engine.training.exchange import mean_loss
+from flow_nexus_neural.engine.training.learning import Learning
 from flow_nexus_neural.engine.training.personalisation import Personaliser
 from flow_nexus_neural.engine.training.preparation import Preparation
 from flow_nexus_neural.engine.training.private_sums import PrivateSums
@@ -83,7 +84,7 @@ class TrainingRun:
         self._judge = Judge(evaluator, prepared.data, prepared.decision.rule, roles)
         self._best: dict[str, NetworkGroup] | None = None
         self._starts: dict[str, NetworkGroup] = {}
-        self._retrains = bool(prepared.data.folds) or prepared.data.refit
+        self._retrains = bool(prepared.data.folds) or prepared.data.refit or prepared.is_gated
         if self.training.phase == "rounds":
             self.training.plan_later(
                 n_folds=len(prepared.data.folds), refit=planned_refit(prepared.data)
@@ -155,6 +156,9 @@ class TrainingRun:
         networks, advance = self.rounds.networks, self.training.advance
         self.training.begin_from(model_digest({key: n.digest or "" for key, n in networks.items()}))
         self._starts = dict(self.rounds.networks) if self._retrains else {}
+        if self.preparation.is_gated:
+            await self._learn()
+            return "completed"
         if self.standpoint is not None and advance.rounds_done:
             point = self.standpoint
             self.rounds.go_on_from(
@@ -173,6 +177,14 @@ class TrainingRun:
             await attended(self.cluster)
         await self._finish()
         return "early_stopped" if self.training.stops_early else "completed"
+
+    async def _learn(self) -> None:
+        """Train apart from what answers, and let the result answer if it is better."""
+        await self.rounds.release()
+        again = Retraining(
+            self.cluster, self.training, self.preparation, self._starts, self._apply_queued
+        )
+        await Learning(self.cluster, self.training, self.preparation, self._judge, again).run()
 
     async def _round(self, number: int) -> None:
         """One try of a round: train, aggregate, evaluate, commit."""

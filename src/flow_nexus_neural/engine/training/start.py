@@ -21,6 +21,7 @@ from flow_nexus_neural.engine.storage.prepared_data import (
 )
 from flow_nexus_neural.engine.training.arguments import check_arguments
 from flow_nexus_neural.engine.training.division import division_of
+from flow_nexus_neural.engine.training.feedback_data import FEEDBACK
 from flow_nexus_neural.engine.training.gossip import check_mixing
 from flow_nexus_neural.engine.training.preparation import (
     Preparation,
@@ -59,6 +60,18 @@ async def start_training(cluster: LiveCluster, request: TrainRequest) -> Trainin
     cluster.context.spawn(run.run)
     cluster.changed()
     return _report(cluster, training, prepared, [*notes, *prepared.warnings])
+
+
+async def learn_from_feedback(cluster: LiveCluster) -> TrainingReport:
+    """Start a training on the outcomes that a cluster has recorded; it outlives the call.
+
+    Raises:
+        NotTrained, DataTooSmall: There is nothing to learn from yet.
+        TrainingRunning, NoWorkers, StoreUnavailable: As for any training.
+    """
+    return await start_training(
+        cluster, TrainRequest(cluster_id=cluster.cluster_id, dataset=FEEDBACK)
+    )
 
 
 async def _recorded(cluster: LiveCluster, request: TrainRequest, prepared: Preparation) -> Training:

@@ -65,17 +65,17 @@ async def commit_final(
     if best is not None:
         served_round = training.advance.best_round or served_round
     wanted = with_personal(_with_weights_of(last, best or {}), personal)
-    changed = _changed(last, wanted)
+    changed = changed_networks(last, wanted)
     if not changed:
         # Also where a former server had completed it: what is fitted is fitted to the plain answers.
         plain = plain_bundle(last.networks, last.version, judge.rule, robust=last.bundle.robust)
         bundle, found = await judge.finish(last.networks, plain)
-        bundle, blobs = await _store_roles(cluster, last.schema, bundle)
-        final = _measured(replace(last, bundle=bundle), found)
+        bundle, blobs = await store_roles(cluster, last.schema, bundle)
+        final = measured(replace(last, bundle=bundle), found)
         await commit_bundle(cluster, cluster.state.with_current_members(final), blobs)
     else:
         final = await _replaced(cluster, training, judge, (wanted, changed))
-    training.note_result(_result(final, served_round))
+    training.note_result(result_of(final, served_round))
     cluster.changed()
 
 
@@ -87,7 +87,7 @@ async def commit_best(
     if last is None:
         return
     wanted = _with_weights_of(last, best)
-    changed = _changed(last, wanted)
+    changed = changed_networks(last, wanted)
     if changed:
         await _replaced(cluster, training, judge, (wanted, changed))
         cluster.changed()
@@ -121,7 +121,7 @@ async def commit_refit(
         return
     renewed = _with_weights_of(last, networks)
     await judge.require_finite(renewed)
-    changed = _changed(last, renewed)
+    changed = changed_networks(last, renewed)
     version, rule = last.version + 1, last.bundle.rule
     stored, blobs = await store_blobs(cluster, last.schema, renewed, changed, rule)
     plain = plain_bundle(stored, version, rule, robust=last.bundle.robust)
@@ -179,7 +179,7 @@ def _with_weights_of(
     }
 
 
-def _changed(last: CommittedVersion, wanted: Mapping[str, NetworkGroup]) -> frozenset[str]:
+def changed_networks(last: CommittedVersion, wanted: Mapping[str, NetworkGroup]) -> frozenset[str]:
     """Keys of the network groups whose weights are to be others than they are now.
 
     None where steps changed nothing any more: then there is nothing that a version's entry could say.
@@ -201,9 +201,9 @@ async def _replaced(
     stored, blobs = await store_blobs(cluster, last.schema, wanted, changed, judge.rule)
     plain = plain_bundle(stored, last.version + 1, judge.rule, robust=last.bundle.robust)
     bundle, found = await judge.finish(stored, plain)
-    bundle, of_roles = await _store_roles(cluster, last.schema, bundle)
+    bundle, of_roles = await store_roles(cluster, last.schema, bundle)
     blobs = [*blobs, *of_roles]
-    restored = _measured(
+    restored = measured(
         replace(
             last,
             version=last.version + 1,
@@ -218,7 +218,7 @@ async def _replaced(
     return restored
 
 
-async def _store_roles(
+async def store_roles(
     cluster: LiveCluster, schema: DataSchema, bundle: Bundle
 ) -> tuple[Bundle, Blobs]:
     """Write the networks of a bundle's roles; return the bundle that names their files, and the files.
@@ -274,7 +274,8 @@ def _entry(
     return {**of, "shared_digest": shared.digest}
 
 
-def _measured(version: CommittedVersion, found: Verdict) -> CommittedVersion:
+def measured(version: CommittedVersion, found: Verdict) -> CommittedVersion:
+    """A version with what was found of it."""
     return replace(
         version,
         evaluation=found.evaluation,
@@ -283,7 +284,8 @@ def _measured(version: CommittedVersion, found: Verdict) -> CommittedVersion:
     )
 
 
-def _result(final: CommittedVersion, served_round: int) -> Result:
+def result_of(final: CommittedVersion, served_round: int) -> Result:
+    """What a training left in force."""
     return Result(
         model_version=final.version,
         served_round=served_round,

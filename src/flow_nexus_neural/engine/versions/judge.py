@@ -28,6 +28,8 @@ from flow_nexus_neural.engine.versions.served import Logits, Served, experts_of,
 from flow_nexus_neural.engine.versions.sureness import sureness
 from flow_nexus_neural.errors import RoundFailed
 from flow_nexus_neural.kernels.decision import DecisionRule
+from flow_nexus_neural.kernels.probabilities import Float64s, class_logits
+from flow_nexus_neural.kernels.row_losses import row_losses
 from flow_nexus_neural.vocabulary import AGGREGATIONS, DEFAULT_AGGREGATION, Aggregation
 
 
@@ -90,6 +92,29 @@ class Judge:
         return await self.evaluator.cluster.context.offload(
             self._on_select, networks, bundle, logits
         )
+
+    async def test_losses(self, networks: Mapping[str, NetworkGroup], bundle: Bundle) -> Float64s:
+        """[n] losses of single test rows, of the predictions as they would be served.
+
+        Raises:
+            RoundFailed: If its outputs are not finite.
+            NoWorkers: If no node is left to compute them.
+        """
+        logits = await self._infer(networks, ("test",))
+        return await self.evaluator.cluster.context.offload(self._losses, networks, bundle, logits)
+
+    def _losses(
+        self,
+        networks: Mapping[str, NetworkGroup],
+        bundle: Bundle,
+        logits: Mapping[str, Mapping[str, Logits]],
+    ) -> Float64s:
+        made = self._served(networks, bundle, logits, "test", DEFAULT_AGGREGATION).final
+        if made.probabilities is None:
+            outputs = ((made.values - self.schema.target_mean) / self.schema.target_sd)[:, None]
+        else:
+            outputs = class_logits(made.probabilities)
+        return row_losses(outputs, self.data.parts["test"].y, self.schema.task)
 
     async def require_finite(self, networks: Mapping[str, NetworkGroup]) -> None:
         """Refuse a model that does not answer test rows with finite outputs.

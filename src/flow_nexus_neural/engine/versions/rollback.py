@@ -15,6 +15,7 @@ from flow_nexus_neural.engine.state.version import CommittedVersion, KeptVersion
 from flow_nexus_neural.engine.storage.persisted import StoredVersion
 from flow_nexus_neural.engine.storage.version_rows import load_version
 from flow_nexus_neural.engine.versions.commit import (
+    bundle_entry,
     install,
     recent_files,
     store_blobs,
@@ -100,6 +101,8 @@ async def _commit(
             for key in sorted(networks)
         ),
     ]
+    if restored.bundle.roles.networks:
+        entries.append(bundle_entry(restored))
     await install(cluster, restored, entries, [], blobs)
 
 

@@ -11,12 +11,25 @@ class StoredHedge(Stored):
     mixture: float = 0.0
 
 
+class StoredWindow(Stored):
+    """A window over errors."""
+
+    counts: tuple[int, ...] = ()
+    sums: tuple[float, ...] = ()
+    squares: tuple[float, ...] = ()
+    seen: int = 0
+    drifts: int = 0
+    drifted_at: int | None = None
+
+
 class StoredFeedback(Stored):
     """What a cluster has learnt from outcomes."""
 
     recorded: int = 0
     version: int | None = None
     hedge: StoredHedge = StoredHedge()
+    errors: StoredWindow = StoredWindow()
+    drifted: bool = False
 
 
 class StoredOutcome(Stored):

@@ -226,6 +226,7 @@ class StoredProgress(StoredPart):
     personalisation: dict[str, JsonValue] | None = None
     folds: tuple[dict[str, JsonValue], ...] = ()
     refit: dict[str, JsonValue] | None = None
+    learning: dict[str, JsonValue] | None = None
     phase: str = "rounds"
     later_planned: int = 0
     later_done: float = 0.0
