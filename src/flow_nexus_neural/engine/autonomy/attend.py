@@ -14,6 +14,7 @@ from flow_nexus_neural.engine.autonomy.observe import observation
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.reports import AuditReport, DaaReport
 from flow_nexus_neural.engine.state.autonomy_log import TOTALS
+from flow_nexus_neural.engine.versions.input_drift import input_drift
 from flow_nexus_neural.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ async def look(cluster: LiveCluster) -> float | None:
     """
     if not await _written(cluster):
         return cluster.clock() + UNWRITTEN_RETRY_S
+    await _look_at_inputs(cluster)
     planned = _planned(cluster)
     for decision in planned.decisions:
         if decision.verdict == "executed":
@@ -97,6 +99,16 @@ async def audit_report(cluster: LiveCluster) -> AuditReport:
         intact=stored.damage is None,
         damage=stored.damage,
     )
+
+
+async def _look_at_inputs(cluster: LiveCluster) -> None:
+    """Compare recent inputs with the training rows where that is due; a failure changes nothing."""
+    if not cluster.state.feedback.recorded or cluster.is_training:
+        return
+    try:
+        await input_drift(cluster)
+    except StoreError as failure:
+        log.warning("recorded inputs of %s cannot be read: %s", cluster.cluster_id, failure)
 
 
 def _planned(cluster: LiveCluster) -> Plan:
