@@ -17,6 +17,7 @@ from tests.manifest.files import (
     FUSION,
     GUARANTEES,
     KILL,
+    LEARNING,
     LIARS,
     LIFE,
     LOCAL,
@@ -79,11 +80,11 @@ TRAINING = (
         LIFE / "training_again_goes_on_from_the_committed_weights",
         LIFE / "every_prediction_during_a_training_rests_on_one_committed_version",
     ),
-    TRADING.not_built(
+    TRADING.held(
         "seed.claims.adaptive-strategies",
-        "Models adapt to the market by themselves while they serve.",
-        "learning from drift without a call",
-        USE / "each_aggregation_answers_with_every_number_that_clients_read",
+        "Models adapt by themselves while they serve, from outcomes that clients send.",
+        LEARNING / "drift_starts_the_learning_by_itself_at_its_level_of_autonomy",
+        LEARNING / "a_model_that_is_no_better_is_refused_and_the_former_one_answers_on",
     ),
     OVERVIEW.held(
         "seed.claims.really-learns",

@@ -7,6 +7,7 @@ from flow_nexus_neural.coordination.autonomy.observation import (
 )
 from flow_nexus_neural.engine.live import LiveCluster, RunningTraining
 from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.versions.input_drift import drift_evidence
 from flow_nexus_neural.engine.versions.loading import serving_slots
 
 FOR_GOOD = ("quarantined", "failed_permanently")
@@ -22,6 +23,7 @@ def observation(cluster: LiveCluster) -> Observation:
         slots=[_slot(cluster, slot) for slot in cluster.slots],
         training=_training(cluster),
         unlinked=_unlinked(cluster),
+        drift=drift_evidence(cluster),
         max_nodes=cluster.context.settings.max_nodes,
         finished=tuple(log.finished),
     )
