@@ -10,7 +10,9 @@ import pytest
 
 from flow_nexus_neural.cli.verify import back_up_state, verify_state
 from flow_nexus_neural.engine.storage.backup import back_up
+from flow_nexus_neural.engine.storage.store import Store
 from flow_nexus_neural.engine.storage.verification import verify
+from flow_nexus_neural.errors import StoreCorrupt
 from flow_nexus_neural.settings import Settings
 from tests.sim.simulated import world
 
@@ -197,3 +199,42 @@ def test_a_backup_overwrites_nothing_and_leaves_nothing_half_done(kept, tmp_path
     assert not (tmp_path / "new").exists()
     assert back_up_state(Settings(state_dir=place), tmp_path / "new") == 0
     assert "copied" in capsys.readouterr().out
+
+
+def spoil(journal, page, size):
+    content = bytearray(journal.read_bytes())
+    content[page * size : (page + 1) * size] = bytes(size)
+    journal.write_bytes(content)
+
+
+async def test_a_bad_page_of_the_journal_costs_the_clusters_whose_rows_it_has(kept, tmp_path):
+    place, (cluster, other, _) = kept
+    with closing(sqlite3.connect(place / "state.db")) as own:
+        (size,) = own.execute("PRAGMA page_size").fetchone()
+        (n_pages,) = own.execute("PRAGMA page_count").fetchone()
+    whole = await loaded(place)
+    spared = 0
+    for page in range(2, n_pages, 2):
+        copy = tmp_path / f"copy-{page}"
+        shutil.copytree(place, copy, ignore=shutil.ignore_patterns("blobs"))
+        spoil(copy / "state.db", page, size)
+        try:
+            found = await loaded(copy)
+        except StoreCorrupt as refusal:
+            assert "state.db" in refusal.message  # noqa: PT017  the page may be of the schema
+            continue
+        for one in (cluster, other):
+            if one not in found.refused and one not in found.older:
+                assert found.ledgers[one] == whole.ledgers[one]
+        spared += (cluster in found.refused) != (other in found.refused)
+        if list(copy.glob("state.db.damaged-*")):
+            assert any("state.db was damaged" in one for one in found.complaints)
+    assert spared > 0
+
+
+async def loaded(place):
+    store = Store.open(place)
+    try:
+        return await store.load()
+    finally:
+        store.close()

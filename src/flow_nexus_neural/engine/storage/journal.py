@@ -8,6 +8,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from flow_nexus_neural.engine.ports import FailPoint, nothing_fails
 from flow_nexus_neural.engine.storage.journal_errors import START_AGAIN, translated
 from flow_nexus_neural.engine.storage.reading import read_stored
 from flow_nexus_neural.engine.storage.rows import Stored
+from flow_nexus_neural.engine.storage.salvage import salvage
 from flow_nexus_neural.engine.storage.schema import (
     RESTORE,
     TABLES,
@@ -29,7 +31,7 @@ from flow_nexus_neural.engine.storage.schema import (
     make_tables,
     upgrade_tables,
 )
-from flow_nexus_neural.engine.storage.state_dir import FILE_MODE, unavailable
+from flow_nexus_neural.engine.storage.state_dir import FILE_MODE, sync_directory, unavailable
 from flow_nexus_neural.errors import StoreCorrupt
 
 log = logging.getLogger(__name__)
@@ -42,6 +44,9 @@ class Journal:
 
     Every write is one `BEGIN IMMEDIATE` transaction and is on disk when it returns. Use it from one thread at
     a time; which one does not matter.
+
+    Attributes:
+        complaint: What was wrong with the file, of which the readable rows are in a new one; None if nothing.
     """
 
     def __init__(self, path: Path, at: FailPoint = nothing_fails) -> None:
@@ -52,14 +57,17 @@ class Journal:
             StoreUnavailable: If it cannot be opened or written.
         """
         self._at = at
+        self.complaint: str | None = None
         _make_private(path)
         with ExitStack() as undo, translated("open the journal"):
-            self._connection = sqlite3.connect(
-                path, timeout=5.0, isolation_level=None, check_same_thread=False
-            )
-            undo.callback(self._connection.close)
-            self._connection.text_factory = _text
-            self._check()
+            self._connection = _connected(path)
+            undo.callback(self.close)
+            verdict = self._verdict()
+            if verdict != "ok":
+                self.complaint = self._salvaged(path, verdict)
+            upgrade_tables(self._connection)
+            check_tables(self._connection)
+            self._write_back()
             undo.pop_all()
 
     def close(self) -> None:
@@ -116,30 +124,60 @@ class Journal:
         except sqlite3.Error as failure:
             log.warning("state.db-wal could not be written back: %s", failure)
 
-    def _check(self) -> None:
+    def _salvaged(self, path: Path, verdict: str) -> str:
+        """Go on with a new file that has the readable rows; returns what to say. Raises `StoreCorrupt`."""
+        self._connection.close()
+        fresh = path.with_name(f"{path.name}.salvaged")
+        if not salvage(path, fresh):
+            raise StoreCorrupt(f"state.db is damaged: {verdict}", hint=RESTORE)
+        kept = next(
+            place
+            for n in count(1)
+            if not (place := path.with_name(f"{path.name}.damaged-{n}")).exists()
+        )
+        path.rename(kept)
+        for end in ("-wal", "-shm"):
+            path.with_name(path.name + end).unlink(missing_ok=True)
+        fresh.replace(path)
+        sync_directory(path.parent)
+        self._connection = _connected(path)
+        if self._verdict() != "ok":
+            raise StoreCorrupt(f"state.db is damaged: {verdict}", hint=RESTORE)
+        complaint = (
+            f"state.db was damaged ({verdict}): what can be read of it is in a new one, clusters that lost"
+            f" rows are refused, and the damaged file is kept as {kept.name}"
+        )
+        log.error("%s", complaint)
+        return complaint
+
+    def _verdict(self) -> str:
+        """What sqlite says of the file, `ok` when it is whole."""
         run = self._connection.execute
         run("PRAGMA journal_mode=WAL")
         run("PRAGMA synchronous=FULL")
         run("PRAGMA foreign_keys=ON")
         if is_new(self._connection):
             make_tables(self._connection)
-        verdict = run("PRAGMA integrity_check(1)").fetchone()[0]
-        if verdict != "ok":
-            verdict = self._rebuilt(verdict)
-        if verdict != "ok":
-            raise StoreCorrupt(f"state.db is damaged: {verdict}", hint=RESTORE)
-        upgrade_tables(self._connection)
-        check_tables(self._connection)
-        self._write_back()
+        try:
+            verdict = str(run("PRAGMA integrity_check(1)").fetchone()[0])
+        except sqlite3.DatabaseError as failure:
+            verdict = str(failure)
+        return verdict if verdict == "ok" else self._rebuilt(verdict)
 
     def _rebuilt(self, verdict: str) -> str:
         """Make the indexes anew, which hold nothing of their own; returns the new verdict."""
         log.error("state.db is damaged, its indexes are made anew: %s", verdict)
         try:
             self._connection.execute("REINDEX")
+            return str(self._connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
         except sqlite3.Error:
             return verdict
-        return str(self._connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
+    connection.text_factory = _text
+    return connection
 
 
 def upsert(row: ClusterPart) -> Write:

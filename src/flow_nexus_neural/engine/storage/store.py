@@ -66,6 +66,8 @@ class Store:
         self._marker = marker
         self._run = run
         self._complaints = _complaints(marker, sealed=journal.read(names_rows))
+        if journal.complaint is not None:
+            self._complaints = (journal.complaint, *self._complaints)
         self._findings = marker.compare(journal.read(ledger_lengths))
 
     @classmethod

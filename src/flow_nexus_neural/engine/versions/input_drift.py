@@ -40,12 +40,13 @@ async def input_drift(cluster: LiveCluster) -> InputDrift | None:
     committed, feedback = cluster.committed, cluster.state.feedback
     if committed is None:
         return None
+    n = feedback.recorded
+    if n < LEAST_ROWS:
+        return InputDrift(committed.version, n, n, why=f"{n} of {LEAST_ROWS} recorded inputs")
     known = cluster.inputs
     same = known is not None and known.version == committed.version
     if known is not None and same and feedback.recorded < known.recorded + RENEWED_AFTER:
         return known
-    if not feedback.recorded:
-        return InputDrift(committed.version, 0, 0, why=f"0 of {LEAST_ROWS} recorded inputs")
     outcomes, _ = await cluster.context.store.outcomes(cluster.cluster_id, RECENT_ROWS)
     digest = committed.schema.digest
     recent = [outcome for outcome in outcomes if outcome.schema_digest == digest]
@@ -65,7 +66,7 @@ async def watch_inputs(cluster: LiveCluster) -> None:
         except NeuralError as failure:
             log.warning("inputs of %s are not compared: %s", cluster.cluster_id, failure)
             return
-    if found is not former:
+    if found != former:
         cluster.changed()
 
 
