@@ -445,6 +445,7 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
         memory_bytes=541_065_216,
         memory_source="rss_growth",
         nodes=nodes,
+        retired_nodes=[],
         learnt=None,
         guarantees=GUARANTEES,
         consensus_report=None,

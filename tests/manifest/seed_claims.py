@@ -82,8 +82,8 @@ TRAINING = (
     ),
     TRADING.held(
         "seed.claims.adaptive-strategies",
-        "Models adapt by themselves while they serve, from outcomes that clients send.",
-        LEARNING / "drift_starts_the_learning_by_itself_at_its_level_of_autonomy",
+        "Models adapt to the market by themselves while they serve.",
+        AUTONOMOUS / "labels_that_flip_start_one_training_and_accuracy_recovers",
         LEARNING / "a_model_that_is_no_better_is_refused_and_the_former_one_answers_on",
     ),
     OVERVIEW.held(

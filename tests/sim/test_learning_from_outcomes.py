@@ -1,6 +1,5 @@
 """Drift is found, a model learns from outcomes, and answers only if it is better."""
 
-import anyio
 import anyio.lowlevel
 import numpy as np
 import pytest
@@ -135,39 +134,6 @@ async def test_a_training_on_outcomes_goes_on_when_its_server_comes_back(tmp_pat
         assert status.training.learning.admitted
         assert status.model_version == before + 1
         assert len({point.round for point in status.history}) == len(status.history)
-
-
-@pytest.mark.parametrize(("autonomy", "decision"), [(0.8, "executed"), (0.79, "recommended")])
-async def test_drift_starts_the_learning_by_itself_at_its_level_of_autonomy(
-    tmp_path, autonomy, decision
-):
-    async with world(tmp_path) as w:
-        cluster = await w.cluster(0, daa_enabled=True)
-        for _ in range(2):
-            await w.deploy(cluster, autonomy=autonomy)
-        await w.train(cluster, **WELL)
-        await told(w, cluster, records(200, 1))
-        before = (await w.status(cluster)).model_version
-        await told(w, cluster, records(160, 2, flipped=True))
-        live = w.engine.cluster(cluster)
-
-        def decided():
-            return [e for e in live.state.autonomy.events if e["rule"] == "learn_from_feedback"]
-
-        with anyio.fail_after(w.limit_s):
-            while not decided():
-                await live.changes.wait_beyond(live.changes.count)
-        (event,) = decided()
-        assert event["decision"] == decision
-        assert event["evidence"]["errors_mean"] > 0.5
-        status = await w.status(cluster)
-        if decision == "recommended":
-            assert (status.model_version, len(live.state.trainings)) == (before, 1)
-            return
-        assert status.training.learning.admitted, status.training.learning.reason
-        assert event["outcome"].startswith("admitted: loss ")
-        assert status.model_version == before + 1
-        assert await told(w, cluster, records(100, 3, flipped=True)) > 0.8
 
 
 async def test_autonomy_has_one_call_that_starts_it(tmp_path):

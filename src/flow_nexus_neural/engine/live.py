@@ -154,7 +154,6 @@ class LiveCluster:
         recent: Predictions whose outcomes may still come.
         inputs: How far recent inputs were from the training rows when last looked at.
         comparing: Held while that is looked at.
-        learn: Starts a training on the recorded outcomes; really `training.start.learn_from_feedback`.
     """
 
     context: EngineContext
@@ -173,7 +172,6 @@ class LiveCluster:
     recent: RecentPredictions = field(default_factory=RecentPredictions)
     inputs: InputDrift | None = None
     comparing: anyio.Lock = field(default_factory=anyio.Lock)
-    learn: "Callable[[LiveCluster], Awaitable[object]] | None" = None
 
     def __post_init__(self) -> None:
         self.ledger = LedgerWriter(self.context.store, self.state, self.context.timestamp)

@@ -91,6 +91,7 @@ DEPLOY_ARGUMENTS = _CLUSTER_ID | {
     ),
     "count": "Deploys this many equal new nodes in one call, all or none.",
     "replace_node_id": "Id or slot name (worker-0) of the failed node to replace.",
+    "force": "With replace_node_id: replace it although it is healthy.",
     "replace": (
         "true: a failed node of the same role, model and capabilities is replaced if layers are left out."
         " false: always a new node."
@@ -275,6 +276,7 @@ STATUS_OUTPUTS = {
     "error_rate": "failed calls to nodes, 0-1",
     "memory_usage": "percent of limits",
     "nodes": "One per node; empty in summary.",
+    "retired_nodes": "Node ids that are gone, and why; only in full.",
     "learnt": "By slot, what its own network learnt: aggregators for ensemble, validators for confidence.",
     "guarantees": _GUARANTEES,
     "consensus_report": "Proofs and their cost; robust rule: suspects; gossip: distances; raft: voters.",

@@ -15,10 +15,10 @@ from flow_nexus_neural.engine.nodes.lifecycle import give_up
 from flow_nexus_neural.engine.nodes.quarantine import quarantine
 from flow_nexus_neural.engine.requests import ConnectRequest, DeployRequest
 from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.training.start import learn_from_feedback
 from flow_nexus_neural.engine.versions.loading import expected_slots, serving_slots, synchronise
 from flow_nexus_neural.errors import NeuralError, TrainingNotFound
 from flow_nexus_neural.protocol.node_words import shortened
-from flow_nexus_neural.vocabulary import ENDED_WELL
 
 log = logging.getLogger(__name__)
 
@@ -205,20 +205,10 @@ async def _raise_clients(cluster: LiveCluster, decision: Decision) -> Done:
 
 
 async def _learn_from_feedback(cluster: LiveCluster, _decision: Decision) -> Done:
-    before = cluster.committed.version if cluster.committed else None
-    if cluster.learn is None:
-        return Done(ok=False, outcome="failed: nothing here can start a training")
-    await cluster.learn(cluster)
-    run = _running(cluster)
-    await run.ended.wait()
-    training = run.training
-    found = training.learning.reason if training.learning else None
-    return Done(
-        ok=training.status in ENDED_WELL,
-        outcome=found or training.error or f"the training was {training.status}",
-        before={"model_version": before},
-        after={"model_version": cluster.committed.version if cluster.committed else None},
-    )
+    """Start a training on recorded outcomes; what it makes is admitted only where it is better."""
+    report = await learn_from_feedback(cluster)
+    rows = report.dataset_info.rows
+    return Done(ok=True, outcome=f"training {report.training_id} on {rows} outcomes has begun")
 
 
 def _running(cluster: LiveCluster) -> RunningTraining:

@@ -1,14 +1,17 @@
 """What autonomy sees of a cluster at one moment; nothing is changed."""
 
+from pydantic import JsonValue
+
 from flow_nexus_neural.coordination.autonomy.observation import (
     Observation,
     SlotObservation,
     TrainingObservation,
 )
 from flow_nexus_neural.engine.live import LiveCluster, RunningTraining
+from flow_nexus_neural.engine.state.feedback import LEAST_OUTCOMES
 from flow_nexus_neural.engine.state.slots import Slot
-from flow_nexus_neural.engine.versions.input_drift import drift_evidence
 from flow_nexus_neural.engine.versions.loading import serving_slots
+from flow_nexus_neural.kernels.drift import PSI_LIMIT
 
 FOR_GOOD = ("quarantined", "failed_permanently")
 """States in which a slot stays until somebody replaces it."""
@@ -23,7 +26,7 @@ def observation(cluster: LiveCluster) -> Observation:
         slots=[_slot(cluster, slot) for slot in cluster.slots],
         training=_training(cluster),
         unlinked=_unlinked(cluster),
-        drift=drift_evidence(cluster),
+        drift=_drift(cluster),
         max_nodes=cluster.context.settings.max_nodes,
         finished=tuple(log.finished),
     )
@@ -58,6 +61,25 @@ def _unlinked(cluster: LiveCluster) -> list[str]:
     if links is None:
         return []
     return [slot.name for slot in cluster.slots if slot.name in links.members and not slot.handle]
+
+
+def _drift(cluster: LiveCluster) -> dict[str, JsonValue] | None:
+    """How errors or inputs have moved by more than chance, where there is enough to learn from."""
+    committed, feedback, inputs = cluster.committed, cluster.state.feedback, cluster.inputs
+    if committed is None or cluster.is_training or feedback.version != committed.version:
+        return None
+    if (
+        feedback.errors.width < LEAST_OUTCOMES
+    ):  # since errors last rose: older ones say what is wrong now
+        return None
+    version = committed.version
+    found: dict[str, JsonValue] = {}
+    if feedback.drifted:
+        found |= {"errors_mean": feedback.errors.mean, "drifts": feedback.errors.drifts}
+    index = inputs.index if inputs is not None and inputs.version == version else None
+    if inputs is not None and index is not None and index > PSI_LIMIT:
+        found |= {"input_index": index, "input_column": inputs.column}
+    return {"version": version, **found} if found else None
 
 
 def _training(cluster: LiveCluster) -> TrainingObservation | None:

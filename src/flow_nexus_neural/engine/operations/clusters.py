@@ -17,7 +17,6 @@ from flow_nexus_neural.engine.reports import ClusterLine, ClusterList
 from flow_nexus_neural.engine.requests import ListRequest
 from flow_nexus_neural.engine.state.cluster import ClusterState, was_terminated
 from flow_nexus_neural.engine.storage.rows import ClusterRow, Stored
-from flow_nexus_neural.engine.training.start import learn_from_feedback
 from flow_nexus_neural.errors import (
     AmbiguousCluster,
     ClusterNotFound,
@@ -255,8 +254,7 @@ class Clusters:
 def _with_parts(context: EngineContext, state: ClusterState) -> LiveCluster:
     """A cluster with the parts that act on it."""
     calls = NodeCalls(state.metrics, context.clock, "sync", context.patience)
-    wiring = Wiring(context, state.slots, calls)
-    return LiveCluster(context, state, wiring=wiring, learn=learn_from_feedback)
+    return LiveCluster(context, state, wiring=Wiring(context, state.slots, calls))
 
 
 def _line(cluster: LiveCluster) -> ClusterLine:

@@ -5,19 +5,17 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import JsonValue
 
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.state.feedback import (
-    LEAST_OUTCOMES,
     InputDrift,
     RecordedOutcome,
 )
 from flow_nexus_neural.engine.storage.prepared_data import read_prepared
 from flow_nexus_neural.errors import NeuralError, StoreCorrupt
-from flow_nexus_neural.kernels.drift import PSI_LIMIT, Reference, stability_index
+from flow_nexus_neural.kernels.drift import Reference, stability_index
 
 log = logging.getLogger(__name__)
 
@@ -68,25 +66,6 @@ async def watch_inputs(cluster: LiveCluster) -> None:
             return
     if found != former:
         cluster.changed()
-
-
-def drift_evidence(cluster: LiveCluster) -> dict[str, JsonValue] | None:
-    """Why a model should learn from its outcomes: errors or inputs that moved, and enough outcomes.
-
-    None where neither has moved since the version in force answers.
-    """
-    committed, feedback, inputs = cluster.committed, cluster.state.feedback, cluster.inputs
-    if committed is None or feedback.version != committed.version:
-        return None
-    if feedback.errors.width < LEAST_OUTCOMES:
-        return None
-    found: dict[str, JsonValue] = {}
-    if feedback.drifted:
-        found |= {"errors_mean": feedback.errors.mean, "errors_window": feedback.errors.width}
-    if inputs is not None and inputs.version == committed.version:
-        moved = inputs.index is not None and inputs.index > PSI_LIMIT
-        found |= {"input_index": inputs.index, "input_column": inputs.column} if moved else {}
-    return found or None
 
 
 def _compared(cluster: LiveCluster, recent: Sequence[RecordedOutcome]) -> InputDrift:

@@ -6,12 +6,10 @@ from flow_nexus_neural.engine.state.feedback import Feedback, InputDrift
 from flow_nexus_neural.engine.versions import input_drift as module
 from flow_nexus_neural.engine.versions.input_drift import (
     _column,
-    drift_evidence,
     input_drift,
     watch_inputs,
 )
 from flow_nexus_neural.errors import StoreCorrupt
-from flow_nexus_neural.kernels.drift import Adwin
 from tests.unit.engine.building import bundle, cluster_state, committed, live, network, schema
 
 pytestmark = pytest.mark.anyio
@@ -46,26 +44,6 @@ async def test_a_comparison_holds_for_fifty_outcomes_of_its_version():
     of.keep_inputs(InputDrift(2, 250, 200, 0.1, "f0"))
     with pytest.raises(AttributeError):
         await input_drift(of)
-
-
-def drifted(width=60, version=3, *, found=True, index=0.1):
-    of = cluster(width)
-    window = Adwin((width,), (0.5 * width,), (0.4 * width,), seen=width, drifts=1)
-    of.state.note_feedback(Feedback(width, version=version, errors=window, drifted=found))
-    of.keep_inputs(InputDrift(3, width, 300, index, "f1"))
-    return of
-
-
-def test_drift_is_evidence_with_enough_outcomes_of_the_version_in_force():
-    assert drift_evidence(drifted()) == {"errors_mean": 0.5, "errors_window": 60}
-    assert drift_evidence(drifted(found=False, index=0.4)) == {
-        "input_index": 0.4,
-        "input_column": "f1",
-    }
-    assert drift_evidence(drifted(found=False)) is None
-    assert drift_evidence(drifted(49)) is None
-    assert drift_evidence(drifted(version=2)) is None
-    assert drift_evidence(live(cluster_state())) is None
 
 
 async def test_what_cannot_be_compared_harms_nobody(monkeypatch, caplog):
