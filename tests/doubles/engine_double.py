@@ -526,6 +526,7 @@ def prediction_report(aggregation: q.Aggregation) -> r.PredictionReport:
         nodes_expected=6,
         excluded_nodes=[],
         confidence_source="margin",
+        source="nodes",
         stacker="fallback" if aggregation == "ensemble" else None,
         degraded=False,
         degraded_reason=None,

@@ -38,7 +38,7 @@ FIELDS = {
         threshold decision consensus node_agreement
         effective_ensemble_size error_correlation node_predictions individual_predictions aggregation
         aggregation_method weights_source weights_outcomes symbol_experts feedback_recorded
-        nodes_used nodes_expected excluded_nodes quorum confidence_source stacker
+        nodes_used nodes_expected excluded_nodes quorum confidence_source stacker source
         degraded stale
         degraded_reason model_version bundle_sha input_report latency_ms synthetic_training_data
         output warnings""",
