@@ -17,6 +17,7 @@ from tests.manifest.files import (
     FUSION,
     GUARANTEES,
     KILL,
+    LEARNING,
     LIARS,
     LIFE,
     LOCAL,
@@ -83,6 +84,7 @@ TRAINING = (
         "seed.claims.adaptive-strategies",
         "Models adapt to the market by themselves while they serve.",
         AUTONOMOUS / "labels_that_flip_start_one_training_and_accuracy_recovers",
+        LEARNING / "a_model_that_is_no_better_is_refused_and_the_former_one_answers_on",
     ),
     OVERVIEW.held(
         "seed.claims.really-learns",
