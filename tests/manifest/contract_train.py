@@ -247,6 +247,8 @@ OF_TRAIN = (
         PRIVATE / "no_client_can_move_the_model_by_more_than_its_share",
         PRIVATE / "noise_that_was_drawn_stays_charged_and_none_is_drawn_unless_it_is",
         PRIVATE / "a_worker_that_comes_late_gets_no_rows_of_others",
+        PRIVATE / "a_private_training_that_is_resumed_goes_on_counting",
+        PRIVATE / "under_masks_the_workers_clip_and_the_sum_gets_the_same_noise",
         PRIVACY / "epsilon_is_that_of_the_numerical_accountants",
         PRIVACY / "wrong_settings_get_one_error_with_an_example",
         PRIVACY_OPTIONS / "rules_that_need_single_updates_are_refused",

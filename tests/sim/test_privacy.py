@@ -9,6 +9,7 @@ from flow_nexus_neural.coordination.privacy.accountant import Sums, epsilon_of
 from flow_nexus_neural.engine.ports import REAL_PORTS
 from flow_nexus_neural.engine.requests import ListRequest
 from flow_nexus_neural.errors import PrivacyBudgetSpent, UnsupportedCombination
+from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.doubles.fail_points import disk_is_full
 from tests.sim.attackers import Gang
 from tests.sim.simulated import blobs, world
@@ -122,6 +123,57 @@ async def test_noise_that_was_drawn_stays_charged_and_none_is_drawn_unless_it_is
         stored = await w.engine.context.store.privacy_spending()
         assert [one.training_id for one in stored] == [reply.training_id] * charged
         assert w.engine.cluster(cluster).committed is None
+
+
+async def test_under_masks_the_workers_clip_and_the_sum_gets_the_same_noise(tmp_path):
+    made, spent = [], []
+    for secure in (False, True):
+        async with world(tmp_path / str(secure), ports=with_key(7)) as w:
+            cluster = await w.cluster(4, consensus="raft")
+            options = {"privacy": LOUD | {"clip_norm": 0.05}, "secure_aggregation": secure}
+            status = await w.train(cluster, epochs=2, **ROUND, **options)
+            assert status.training_status == "completed", status.training_error
+            made.append(params(w, cluster))
+            spent.append(status.training.privacy.epsilon)
+            (first, *_) = await w.round_versions(cluster)
+            assert first["evidence"]["privacy"]["clip_norm"] == 0.05
+            assert ("secure" in first["evidence"]) == secure
+    assert np.linalg.norm(made[0] - made[1]) < 1e-5 * np.linalg.norm(made[0])
+    assert spent[0] == spent[1] == epsilon_of([Sums(2.0, 2)], 1e-5)
+
+
+async def test_under_masks_a_lost_worker_is_charged_and_counts_nothing(tmp_path):
+    faults = FaultPlan()
+    faults.kill("worker-3", "ask_masked")
+    async with world(tmp_path, faults) as w:
+        cluster = await w.cluster(4, consensus="raft")
+        options = {"privacy": LOUD, "secure_aggregation": True}
+        status = await w.train(cluster, epochs=1, **ROUND, **options)
+        assert status.training_status == "completed", status.training_error
+        (entry,) = await w.round_versions(cluster)
+        assert entry["evidence"]["privacy"]["clients"] == 4
+        assert entry["evidence"]["secure"]["delivered"] == 3
+        charged = w.engine.cluster(cluster).state.latest_training.advance.privacy.sums
+        assert charged == dict.fromkeys([f"worker-{k}" for k in range(4)], 1)
+
+
+async def test_a_private_training_that_is_resumed_goes_on_counting(tmp_path):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(2)
+        await w.start(cluster, privacy=LOUD, epochs=25, **ROUND)
+        before = (await w.rounds(cluster, 3)).training.privacy.sums
+    async with world(tmp_path) as w:
+        status = await w.done(cluster)
+        assert status.training_status == "completed", status.training_error
+        spent = status.training.privacy
+        # A round that was charged and not committed when the server ended is charged again.
+        assert before < 25 <= spent.sums <= 26
+        assert spent.epsilon == epsilon_of([Sums(2.0, spent.sums)], 1e-5)
+        assert [one.count for one in await spending(w)] == [spent.sums]
+
+
+async def spending(w):
+    return [one.sums for one in await w.engine.context.store.privacy_spending()]
 
 
 async def test_a_worker_that_comes_late_gets_no_rows_of_others(tmp_path):

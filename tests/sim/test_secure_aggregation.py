@@ -147,6 +147,20 @@ async def test_no_worker_answers_with_weights_of_its_own(tmp_path, options):
         assert not any(network.is_personal for network in committed.networks.values())
 
 
+async def test_a_secure_training_that_is_resumed_stays_secure(tmp_path):
+    options = {"secure_aggregation": True, "epochs": 25, **ROUND}
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(3, consensus="raft")
+        await w.start(cluster, **options)
+        await w.rounds(cluster, 3)
+    async with world(tmp_path) as w:
+        status = await w.done(cluster)
+        assert status.training_status == "completed", status.training_error
+        rounds = await w.round_versions(cluster)
+        assert [entry["round"] for entry in rounds] == list(range(1, 26))
+        assert all("secure" in entry["evidence"] for entry in rounds)
+
+
 async def test_with_too_few_left_the_training_fails_and_no_version_is_made(tmp_path):
     faults = FaultPlan()
     for slot in ("worker-1", "worker-2"):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from flow_nexus_neural.kernels.secure import shamir
 from flow_nexus_neural.kernels.secure.agreement import agreed_key, public_key, seal, unseal
-from flow_nexus_neural.kernels.secure.masks import encode, mask
+from flow_nexus_neural.kernels.secure.masks import clipped, encode, mask
 from flow_nexus_neural.kernels.secure.purposes import (
     about_shares,
     commitment_to,
@@ -143,7 +143,12 @@ class MaskSession:
         others = [slot for slot in self.peers if slot in request.sealed]
         if self.held or self.slot not in others or len(others) < max(self.threshold, 2):
             raise ValueError(f"session {self.name} cannot be masked like this")
-        encoded = encode(update, request.weight)
+        short = (
+            update
+            if request.clip_norm is None
+            else clipped(update, request.clip_norm, request.weight)
+        )
+        encoded = encode(short, request.weight)
         self.held = {slot: self._opened(slot, request.sealed[slot]) for slot in others}
         total = encoded + mask(self._own, update.size)
         order = list(self.peers)

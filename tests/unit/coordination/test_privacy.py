@@ -112,7 +112,6 @@ def test_settings_are_read_in_both_spellings_with_defaults():
         ({"delta": 0}, "delta input should be greater"),
         ({"delta": 1.0}, "delta input should be less"),
         ({"max_epsilon": -3}, "max_epsilon input should be greater"),
-        ({"mode": "record_dp"}, "mode input should be 'central_dp'"),
         ({"mode": None}, "mode input should be 'central_dp'"),
         ({"sigma": 3}, "sigma is unknown"),
     ],
@@ -121,6 +120,13 @@ def test_wrong_settings_get_one_error_with_an_example(wrong, said):
     with pytest.raises(InvalidArguments, match=said) as caught:
         read_privacy(MINIMAL | wrong)
     assert "for example" in caught.value.hint
+
+
+@pytest.mark.parametrize("mode", ["record_dp", "local_dp"])
+def test_noise_in_the_nodes_is_not_available(mode):
+    with pytest.raises(NotAvailable, match="is not built") as caught:
+        read_privacy(MINIMAL | {"mode": mode})
+    assert "central_dp" in caught.value.hint
 
 
 def test_too_few_clients_or_too_large_a_delta_are_refused():

@@ -72,6 +72,15 @@ def test_an_attacker_of_a_million_norms_counts_as_one_client():
     assert np.linalg.norm(moved(plain)) > 1e6  # without privacy it goes where it wants
 
 
+def test_a_sum_that_the_clients_clipped_gets_the_same_noise():
+    short = state(BASE["params"] + np.full(D, 0.01, "f4"))
+    whole = policy().combine(BASE, [short, BASE], [1, 1])
+    total = short["params"].astype("f8") - BASE["params"]
+    found = policy().go_on_from(BASE, total)
+    assert np.array_equal(found.vectors["params"], whole.vectors["params"])
+    assert found.evidence == whole.evidence
+
+
 def test_a_servers_step_starts_from_the_noised_mean():
     made = policy(inner=FEDAVGM).combine(BASE, [BASE], [1])
     plain = policy().combine(BASE, [BASE], [1])

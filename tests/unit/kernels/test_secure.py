@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from flow_nexus_neural.kernels.secure import shamir
 from flow_nexus_neural.kernels.secure.agreement import agreed_key, public_key, seal, unseal
-from flow_nexus_neural.kernels.secure.masks import RANGE, SCALE, decode, encode, mask
+from flow_nexus_neural.kernels.secure.masks import RANGE, SCALE, clipped, decode, encode, mask
 from flow_nexus_neural.kernels.secure.purposes import about_shares, commitment_to, masking, sealing
 
 secrets = st.binary(min_size=32, max_size=32)
@@ -100,6 +100,25 @@ def test_the_sum_of_fixed_point_numbers_is_that_of_the_numbers(updates, rows):
         total += encode(update, float(weight))
     exact = (updates.astype("f8") * weights[:, None]).sum(axis=0)
     assert np.abs(decode(total) - exact).max() <= 5 * 0.5 / SCALE + 1e-12
+
+
+@given(
+    hnp.arrays(np.float32, 50, elements=st.floats(-7.5, 7.5, width=32)),
+    st.floats(1e-3, 10),
+    st.integers(2, 64),
+)
+def test_what_a_client_adds_is_within_the_clip_norm_also_after_rounding(update, norm, clients):
+    weight = 1 / clients
+    words = encode(clipped(update, norm, weight), weight)
+    added = decode(words) * clients
+    assert np.linalg.norm(added) <= norm * (1 + 1e-12)
+    if np.linalg.norm(update.astype("f8")) < 0.999 * norm:
+        assert np.abs(added - update).max() < clients / SCALE
+
+
+def test_a_clip_norm_below_the_rounding_is_refused():
+    with pytest.raises(ValueError, match="below the rounding"):
+        clipped(np.ones(10_000, "f4"), 1e-7, 0.1)
 
 
 @pytest.mark.parametrize("wrong", [RANGE + 0.01, -8.0, 1e9, np.nan, np.inf])

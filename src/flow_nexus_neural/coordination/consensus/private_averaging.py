@@ -65,15 +65,37 @@ class PrivateAveraging:
             multiplier = noise_of_sum(self.noise_multiplier, of_count)
             centred = within - len(updates) / 2 + of_count * float(self.noise[start.size])
             told = {NEXT_CLIP_NORM: next_clip_norm(self.clip_norm, centred / self.clients + 0.5)}
-        total += multiplier * self.clip_norm * self.noise[: start.size]
-        mean = {PARAMS: (start + total / self.clients).astype(np.float32)}
-        moved = self.inner.combine(base, [mean], [1])
         return Combined(
-            vectors={**moved.vectors, "buffers": base["buffers"]},
+            vectors=self._noised(base, total, multiplier),
             weights=(1 / self.clients,) * len(updates),
             evidence={"privacy": self._evidence(multiplier, told)},
             keeps_moments=True,
         )
+
+    def go_on_from(self, base: Vectors, total: NDArray[np.float64]) -> Combined:
+        """The same from a sum that was clipped by the clients, each its own change; not `adaptive`.
+
+        Args:
+            base: As in `combine`.
+            total: [d] float64, the sum of their clipped changes. Modified.
+
+        Returns:
+            Without weights: who is in the sum is known to the caller.
+        """
+        return Combined(
+            vectors=self._noised(base, total, self.noise_multiplier),
+            weights=None,
+            evidence={"privacy": self._evidence(self.noise_multiplier, {})},
+            keeps_moments=True,
+        )
+
+    def _noised(
+        self, base: Vectors, total: NDArray[np.float64], multiplier: float
+    ) -> dict[str, NDArray[np.float32]]:
+        start = base[PARAMS]
+        total += multiplier * self.clip_norm * self.noise[: start.size]
+        mean = {PARAMS: (start + total / self.clients).astype(np.float32)}
+        return {**self.inner.combine(base, [mean], [1]).vectors, "buffers": base["buffers"]}
 
     def _evidence(self, multiplier: float, told: Mapping[str, float]) -> dict[str, JsonValue]:
         """What may be known of the sum: nothing of it is measured without noise."""

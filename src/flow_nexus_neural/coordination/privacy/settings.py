@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
-from flow_nexus_neural.errors import InvalidArguments
+from flow_nexus_neural.errors import InvalidArguments, NotAvailable
 
 DEFAULT_DELTA = 1e-5
 DEFAULT_CLIP_NORM = 1.0
 LEAST_CLIENTS = 2
+NOT_BUILT = ("record_dp", "local_dp")
 EXAMPLE = '{"mode": "central_dp", "target_epsilon": 8, "clip_norm": 1.0}'
 
 Positive = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
@@ -64,10 +65,17 @@ def read_privacy(given: Mapping[str, JsonValue]) -> AskedPrivacy:
     """Read the argument `privacy`; names may be in camelCase too.
 
     Raises:
+        NotAvailable: It asks for noise in the nodes.
         InvalidArguments: With everything that is wrong with it.
     """
+    named = {_snake_case(name): value for name, value in given.items()}
+    if named.get("mode") in NOT_BUILT:
+        raise NotAvailable(
+            f"privacy: mode {named['mode']!r}, DP-SGD on single rows inside the nodes, is not built",
+            hint="use mode central_dp, which protects all rows of a worker together, or leave privacy out",
+        )
     try:
-        return AskedPrivacy.model_validate({_snake_case(name): v for name, v in given.items()})
+        return AskedPrivacy.model_validate(named)
     except ValidationError as failure:
         wrong = [_words(dict(one)) for one in failure.errors(include_url=False)]
         fields = ", ".join(AskedPrivacy.model_fields)

@@ -60,23 +60,31 @@ class PrivateSums:
         """
         if network.state is None:
             raise ValueError(f"network {network.key} has no state to start from")
-        await self._charge(asked)
-        offload, number = self.cluster.context.offload, self._sums
-        self._sums += 1
-        spent, size = self.training.advance.privacy, network.plan.n_params
-        policy = PrivateAveraging(
-            inner=inner,
-            clip_norm=spent.clip_norms.get(network.key, self.settings.clip_norm),
-            noise_multiplier=self.settings.noise_multiplier,
-            clients=len(asked),
-            adaptive=self.settings.adaptive,
-            noise=await offload(gaussian_noise, self._key, number, size + 1),
-        )
-        made = await offload(aggregate, network.state, updates, policy)
+        policy = await self.policy(network, asked, inner)
+        spent = self.training.advance.privacy
+        made = await self.cluster.context.offload(aggregate, network.state, updates, policy)
         told = made.evidence["privacy"]
         if isinstance(told, dict) and isinstance(norm := told.get(NEXT_CLIP_NORM), float):
             self.training.note_privacy(spent.with_clip_norm(network.key, norm))
         return made
+
+    async def policy(
+        self, network: NetworkGroup, asked: Sequence[str], inner: AggregationPolicy
+    ) -> PrivateAveraging:
+        """What makes one sum private, charged and with noise of its own; see `combine`."""
+        await self._charge(asked)
+        number = self._sums
+        self._sums += 1
+        offload, norms = self.cluster.context.offload, self.training.advance.privacy.clip_norms
+        size = network.plan.n_params + 1
+        return PrivateAveraging(
+            inner=inner,
+            clip_norm=norms.get(network.key, self.settings.clip_norm),
+            noise_multiplier=self.settings.noise_multiplier,
+            clients=len(asked),
+            adaptive=self.settings.adaptive,
+            noise=await offload(gaussian_noise, self._key, number, size),
+        )
 
     async def _charge(self, asked: Sequence[str]) -> None:
         """Count a sum against the budget of the data set, one training of the engine at a time."""

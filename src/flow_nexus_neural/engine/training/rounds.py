@@ -93,7 +93,7 @@ class Rounds:
             else None
         )
         self.exchange.keeps = config.secure_aggregation
-        secure = SecureSum(self.cluster, self.exchange, self.policy, self.left_out)
+        secure = SecureSum(self.cluster, self.exchange, self.policy, self.left_out, self.private)
         self._secure = secure if config.secure_aggregation else None
         self.proofs = (
             Proofs(self.cluster, self.exchange, self.left_out, course.run)

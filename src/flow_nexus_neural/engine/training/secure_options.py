@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable
 
+from flow_nexus_neural.coordination.privacy.settings import read_privacy
 from flow_nexus_neural.coordination.secure_sum import LEAST_CLIENTS
 from flow_nexus_neural.engine.reports import TrainingConfig
 from flow_nexus_neural.engine.requests import TrainRequest
@@ -22,7 +23,7 @@ def check_secure(request: TrainRequest, consensus: Consensus) -> None:
 
     Raises:
         InvalidArguments: The training is not federated.
-        UnsupportedCombination: Proofs, robust rules, control variates, gossip, or noise in the engine.
+        UnsupportedCombination: Proofs, robust rules, control variates, gossip, or adaptive clipping.
     """
     if not request.secure_aggregation:
         return
@@ -42,10 +43,10 @@ def check_secure(request: TrainRequest, consensus: Consensus) -> None:
             f"secure_aggregation hides single updates, and {policy.name} works on single ones",
             hint=f"set aggregation_method to federated_averaging, or {RAFT}",
         )
-    if request.privacy is not None:
+    if request.privacy is not None and read_privacy(request.privacy).adaptive:
         raise UnsupportedCombination(
-            "privacy clips single updates in the engine, and secure_aggregation hides them from it",
-            hint="choose one of both: noise for what is published, or masks against a curious engine",
+            "adaptive clipping counts how many updates are short, and secure_aggregation hides each of them",
+            hint="leave adaptive out of privacy and give clip_norm, or leave secure_aggregation out",
         )
 
 

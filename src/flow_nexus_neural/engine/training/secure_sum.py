@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import anyio
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
 from flow_nexus_neural.coordination.membership import slot_order
@@ -22,7 +23,8 @@ from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.exchange import TRAINING, Exchange
 from flow_nexus_neural.engine.training.left_out import LeftOut
-from flow_nexus_neural.engine.versions.aggregate import Aggregated, stepped
+from flow_nexus_neural.engine.training.private_sums import PrivateSums
+from flow_nexus_neural.engine.versions.aggregate import Aggregated, stepped, with_params
 from flow_nexus_neural.errors import NeuralError, RoundFailed
 from flow_nexus_neural.kernels.secure import shamir
 from flow_nexus_neural.kernels.secure.agreement import agreed_key, public_key
@@ -49,12 +51,14 @@ class SecureSum:
 
     Attributes:
         policy: What becomes of the mean.
+        private: Adds noise to the sum, of updates that the workers have clipped; None without privacy.
     """
 
     cluster: LiveCluster
     exchange: Exchange
     policy: AggregationPolicy
     left_out: LeftOut
+    private: PrivateSums | None = None
     audited: bool = field(default=False, init=False)
 
     def detour(self, _network: NetworkGroup) -> str | None:
@@ -62,13 +66,14 @@ class SecureSum:
         return None
 
     async def combine(
-        self, network: NetworkGroup, updates: Sequence[Update], _excluded: Collection[str]
+        self, network: NetworkGroup, updates: Sequence[Update], excluded: Collection[str]
     ) -> Aggregated:
         """The next state of a group, from masked updates.
 
         Args:
             network: With the state from which they started.
             updates: Of workers that have trained and kept what they made, in slot order.
+            excluded: Slots that were asked and have not.
 
         Raises:
             RoundFailed: Fewer than three began, or fewer than the threshold were left.
@@ -78,26 +83,38 @@ class SecureSum:
             raise ValueError(f"network {network.key} has no state to start from")
         began_s, lost = self.cluster.clock(), dict[str, str]()
         ask = _Phases(self, f"sum-{self.cluster.context.ports.random_bits(64):016x}", lost)
-        rows = {update.slot: update.rows for update in updates}
+        asked = [u.slot for u in updates] + [s for s in excluded if s in network.slots]
+        # Under privacy each client counts once, whatever its rows, and those that are missing count nothing.
+        rows = {update.slot: 1 if self.private else update.rows for update in updates}
         peers = await ask.keys(list(rows))
         threshold = threshold_of(len(peers))
         sealed = await ask.shares(peers, threshold)
-        total_rows = sum(rows[slot] for slot in sealed)
-        weights = {slot: rows[slot] / total_rows for slot in sealed}
-        masked = await ask.masked(sealed, weights, threshold)
+        whole = len(asked) if self.private else sum(rows[slot] for slot in sealed)
+        weights = {slot: rows[slot] / whole for slot in sealed}
+        clip = self.private.settings.clip_norm if self.private else None
+        masked = await ask.masked(sealed, weights, threshold, clip)
         shares = await ask.unmasking(list(masked), threshold)
         total = await self.cluster.context.offload(
             unmasked, Joined(ask.session, threshold, peers, sealed), masked, shares
         )
         share = sum(weights[slot] for slot in masked)
-        mean = (base.params + decode(total) / share).astype(np.float32)
-        state = await self.cluster.context.offload(stepped, base, self.policy, mean)
+        told: dict[str, JsonValue] = {"delivered": len(masked), "threshold": threshold}
+        evidence: dict[str, JsonValue] = {"secure": told}
+        if self.private is None:
+            mean = (base.params + decode(total) / share).astype(np.float32)
+            state = await self.cluster.context.offload(stepped, base, self.policy, mean)
+        else:
+            noised = await self.private.policy(network, asked, self.policy)
+            kept = base.server.vectors if base.server is not None else {}
+            made = noised.go_on_from({**base.arrays, **kept}, decode(total) * len(asked))
+            state = with_params(base, self.policy.name, made.vectors)
+            share, evidence = 1.0, {**evidence, **made.evidence}
         self.cluster.metrics.note_exchange(self._report(network, masked, began_s))
         return Aggregated(
             state,
             weights={slot: weights[slot] / share for slot in masked},
             excluded=lost,
-            evidence={"secure": {"delivered": len(masked), "threshold": threshold}},
+            evidence=evidence,
         )
 
     def _report(
@@ -148,6 +165,7 @@ class _Phases:
         sealed: Mapping[str, MaskShares],
         weights: Mapping[str, float],
         threshold: int,
+        clip_norm: float | None,
     ) -> dict[str, Words]:
         """Masked updates of those that delivered one."""
 
@@ -157,6 +175,7 @@ class _Phases:
                 network=TRAINING,
                 sealed={owner: shares.sealed[slot] for owner, shares in sealed.items()},
                 weight=weights[slot],
+                clip_norm=clip_norm,
             )
 
         found = await self._ask(list(sealed), request, threshold)

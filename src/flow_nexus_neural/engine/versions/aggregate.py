@@ -92,6 +92,17 @@ def stepped(base: ModelState, policy: AggregationPolicy, mean: Vector) -> ModelS
     """
     kept = base.server.vectors if base.server is not None else {}
     found = policy.combine({**base.arrays, **kept}, [{"params": mean}], [1]).vectors
-    state = replace(base, params=found["params"])
-    made = {name: array for name, array in found.items() if name not in base.arrays}
-    return replace(state, server=ServerState(policy.name, made)) if made else state
+    return with_params(base, policy.name, found)
+
+
+def with_params(base: ModelState, method: str, vectors: Mapping[str, Vector]) -> ModelState:
+    """A state with other parameters, and with what a method keeps at the server.
+
+    Args:
+        base: Its running statistics and moments stay.
+        method: Name of the policy.
+        vectors: `params`, and those that the method keeps.
+    """
+    made = {name: array for name, array in vectors.items() if name not in base.arrays}
+    state = replace(base, params=vectors["params"])
+    return replace(state, server=ServerState(method, made)) if made else state

@@ -1,8 +1,11 @@
 """Updates as whole numbers modulo 2^32, and the masks that hide each of them and vanish in their sum."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
+from flow_nexus_neural.kernels.privacy.clipping import clip_factor
 from flow_nexus_neural.kernels.privacy.keystream import keystream
 from flow_nexus_neural.kernels.probabilities import Floats
 
@@ -28,6 +31,24 @@ def encode(update: Floats, weight: float) -> Words:
     if not 0 < weight <= 1 or not bool((np.abs(values) <= RANGE).all()):  # NaN is not <= anything
         raise ValueError(f"an update leaves the range of +-{RANGE:g} that fixed point has")
     return np.rint(values * (weight * SCALE)).astype(np.int64).astype(np.uint32)
+
+
+def clipped(update: Floats, clip_norm: float, weight: float) -> NDArray[np.float64]:
+    """An update whose encoding, divided by weight and SCALE, has at most this L2 norm, rounding included.
+
+    Args:
+        update: [d], finite.
+        clip_norm: > 0.
+        weight: With which it will be encoded.
+
+    Raises:
+        ValueError: The norm is so small that rounding alone could exceed it.
+    """
+    values = np.asarray(update, np.float64)
+    limit = clip_norm - math.sqrt(values.size) / 2 / (weight * SCALE)
+    if limit <= 0:
+        raise ValueError(f"a clip norm of {clip_norm:g} is below the rounding of fixed point")
+    return values * clip_factor(math.sqrt(float(np.square(values).sum())), limit)
 
 
 def decode(total: Words) -> NDArray[np.float64]:

@@ -86,6 +86,7 @@ class AskMasked(AnsweredBy[Masked]):
     Attributes:
         sealed: The shares for this node, by the slot whose secrets they are; only these slots take part.
         weight: By which the update is multiplied.
+        clip_norm: L2 norm to which the node clips its update before that; None for no limit.
     """
 
     is_long: ClassVar[bool] = True
@@ -95,6 +96,7 @@ class AskMasked(AnsweredBy[Masked]):
     network: Name
     sealed: Annotated[dict[Name, Sealed], Field(min_length=2, max_length=MAX_MASKED)]
     weight: Annotated[float, Field(gt=0, le=1)]
+    clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
     @override
     def reply_arrays(self, node: NodeRecord, shapes: Shapes) -> tuple[ArraySpecs, ...]:

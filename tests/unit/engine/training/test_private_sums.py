@@ -88,12 +88,11 @@ async def test_the_adaptive_norm_is_kept_per_network(tmp_path):
         assert other.evidence["privacy"]["clip_norm"] == 0.5
 
 
-async def test_clients_start_with_fresh_moments(tmp_path):
-    async with running(tmp_path, 0) as w:
-        worn = replace(START, state=replace(START.state, opt_step=9))
-        worn.state.moments["m"][:] = 3.0
-        begun = private_of(w).start_of(worn)
-        assert (begun.state.opt_step, begun.state.moments["m"].any()) == (0, False)
-        assert begun.digest == worn.digest
-        bare = replace(START, state=None)
-        assert private_of(w).start_of(bare) is bare
+def test_clients_start_with_fresh_moments():
+    worn = replace(START, state=replace(START.state, opt_step=9))
+    worn.state.moments["m"][:] = 3.0
+    begun = worn.with_fresh_moments()
+    assert (begun.state.opt_step, begun.state.moments["m"].any()) == (0, False)
+    assert begun.digest == worn.digest
+    bare = replace(START, state=None)
+    assert bare.with_fresh_moments() is bare

@@ -30,7 +30,11 @@ def test_what_goes_on_from_a_mean_can_be_secure():
         ("raft", {"aggregation_method": "scaffold", "optimizer": "sgd"}, "scaffold works on"),
         ("byzantine", {}, "auto works on single ones"),
         ("gossip", {}, "works on single ones"),
-        ("raft", {"privacy": {"mode": "central_dp", "noise_multiplier": 1}}, "in the engine"),
+        (
+            "raft",
+            {"privacy": {"mode": "central_dp", "noise_multiplier": 1, "adaptive": True}},
+            "adaptive clipping counts",
+        ),
     ],
 )
 def test_what_needs_single_updates_is_refused_with_the_reason(consensus, more, said):
