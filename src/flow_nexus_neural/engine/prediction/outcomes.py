@@ -21,6 +21,7 @@ from flow_nexus_neural.engine.prediction.answer import Answer
 from flow_nexus_neural.engine.reports import PredictionReport
 from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.engine.state.feedback import Awaited, Feedback, RecordedOutcome
+from flow_nexus_neural.engine.versions.input_drift import watch_inputs
 from flow_nexus_neural.errors import NeuralError
 from flow_nexus_neural.kernels.class_weight import without_class_weight
 from flow_nexus_neural.kernels.hedge import after_outcome, outcome_losses
@@ -94,6 +95,7 @@ async def record(cluster: LiveCluster, gathered: Gathered) -> int:
             return 0
         cluster.state.note_feedback(replace(feedback, kept=kept, kept_bytes=nbytes))
     cluster.changed()
+    cluster.context.spawn(watch_inputs, cluster)
     return len(outcomes)
 
 

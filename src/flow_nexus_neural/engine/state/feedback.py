@@ -12,6 +12,8 @@ from flow_nexus_neural.kernels.conformal import AdaptiveLevel
 from flow_nexus_neural.kernels.drift import Adwin, after_value, forgotten
 from flow_nexus_neural.kernels.hedge import HedgeState
 
+LEAST_OUTCOMES = 50
+"""With fewer outcomes since errors last rose nothing is learnt from them."""
 PREDICTIONS_REMEMBERED = 256
 BYTES_REMEMBERED = 8 << 20
 
