@@ -30,14 +30,15 @@ FIELDS = {
         status created_at uptime uptime_seconds active_nodes total_nodes failed_nodes training_status
         training_progress training_error training global_accuracy global_loss evaluation communication_bytes
         communication_mb communication avg_latency latency error_rate memory_usage memory_bytes memory_source
-        nodes learnt guarantees exchange consensus_report daa performance wasm features model_version serving
-        feedback dataset_info versions history training_sessions timed_out changed poll_after_ms warnings""",
+        nodes retired_nodes learnt guarantees exchange consensus_report daa performance wasm features
+        model_version serving feedback dataset_info versions history training_sessions timed_out changed
+        poll_after_ms warnings""",
     "neural_predict_distributed": """success cluster_id prediction_id task prediction predictions confidence
         confidences probabilities interval prediction_set raw_prediction calibrated classes positive_class
         threshold decision consensus node_agreement
         effective_ensemble_size error_correlation node_predictions individual_predictions aggregation
         aggregation_method weights_source weights_outcomes symbol_experts feedback_recorded
-        nodes_used nodes_expected excluded_nodes quorum confidence_source stacker
+        nodes_used nodes_expected excluded_nodes quorum confidence_source stacker source
         degraded stale
         degraded_reason model_version bundle_sha input_report latency_ms synthetic_training_data
         output warnings""",

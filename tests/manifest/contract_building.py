@@ -120,6 +120,11 @@ OF_DEPLOY = (
         DEPLOY / "impossible_requests_start_nothing",
     ),
     DEPLOY_.held(
+        "contract.deploy.force",
+        "force lets replace_node_id replace a healthy node, and is refused without it.",
+        DEPLOY / "a_healthy_node_is_replaced_only_when_that_is_forced_and_the_former_is_told",
+    ),
+    DEPLOY_.held(
         "contract.deploy.count",
         "count deploys so many equal new nodes, all or none.",
         SEVERAL / "a_count_deploys_so_many_equal_nodes_and_names_them_all",

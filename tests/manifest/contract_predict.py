@@ -18,6 +18,7 @@ from tests.manifest.files import (
     REMOVAL,
     SERVED,
     STACKING,
+    STUDENTS,
     USE,
     WRITING,
 )
@@ -224,6 +225,12 @@ OF_PREDICT = (
         DOUBTS / "a_validator_knows_where_a_sure_model_is_wrong_and_its_death_is_told",
         DOUBTS / "shuffled_labels_make_nobody_sure",
         ANSWERED,
+    ),
+    PREDICTION.held(
+        "contract.predict.reply.source",
+        "source says whether the serving nodes answered or, where they do not, the distilled student.",
+        STUDENTS / "a_student_answers_nearly_as_its_teacher_where_no_worker_is_left",
+        STUDENTS / "one_server_alone_never_answers_where_nodes_may_lie",
     ),
     PREDICTION.held(
         "contract.predict.reply.stacker",

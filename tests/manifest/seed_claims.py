@@ -79,11 +79,10 @@ TRAINING = (
         LIFE / "training_again_goes_on_from_the_committed_weights",
         LIFE / "every_prediction_during_a_training_rests_on_one_committed_version",
     ),
-    TRADING.not_built(
+    TRADING.held(
         "seed.claims.adaptive-strategies",
         "Models adapt to the market by themselves while they serve.",
-        "learning from drift without a call",
-        USE / "each_aggregation_answers_with_every_number_that_clients_read",
+        AUTONOMOUS / "labels_that_flip_start_one_training_and_accuracy_recovers",
     ),
     OVERVIEW.held(
         "seed.claims.really-learns",

@@ -7,6 +7,7 @@ from flow_nexus_neural.coordination.autonomy.audit import verify_audit
 from tests.doubles.seeded import run_seeded
 from tests.sim.scheduled import scheduled_world
 from tests.sim.simulated import blobs, node_of
+from tests.sim.test_learning_from_outcomes import records, told
 
 MANY = blobs(400)
 """Rows enough for a part to validate on."""
@@ -240,6 +241,31 @@ def test_a_node_that_is_lost_for_good_gets_a_stand_in_from_95_hundredths_on(tmp_
             assert executed(status)[-1] == "deploy_spare"
             assert (status.total_nodes, status.active_nodes) == (4, 3)
             assert node_of(status, "worker-3").healthy
+
+    run_seeded(scenario)
+
+
+@pytest.mark.parametrize(("autonomy", "learns"), [(0.75, False), (0.8, True)])
+def test_labels_that_flip_start_one_training_and_accuracy_recovers(tmp_path, autonomy, learns):
+    async def scenario():
+        async with scheduled_world(tmp_path) as w:
+            cluster = await w.cluster(0, daa_enabled=True)
+            for _ in range(2):
+                await w.deploy(cluster, autonomy=autonomy)
+            await w.train(cluster, epochs=6, learning_rate=0.1)
+            assert await told(w, cluster, records(200, 1)) > 0.85
+            await anyio.sleep(10.0)
+            assert executed(await w.status(cluster)) == [], "there is no drift yet"
+            assert await told(w, cluster, records(200, 2, flipped=True)) < 0.2
+            await anyio.sleep(10.0)
+            status = await w.done(cluster)
+            events = [e for e in status.daa.events if e["rule"] == "learn_from_feedback"]
+            assert [e["decision"] for e in events] == ["executed" if learns else "recommended"]
+            assert events[0]["evidence"]["drifts"] == 1
+            if learns:
+                assert status.training.learning.admitted, status.training.learning.reason
+            right = await told(w, cluster, records(100, 3, flipped=True))
+            assert (right > 0.8) is learns
 
     run_seeded(scenario)
 

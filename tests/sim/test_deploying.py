@@ -17,7 +17,7 @@ from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.doubles.fail_points import JOURNAL, disk_is_full
 from tests.doubles.seeded import run_seeded
 from tests.sim.scheduled import scheduled_world
-from tests.sim.simulated import LAYERS, honest, world
+from tests.sim.simulated import LAYERS, honest, node_of, world
 
 ROLES = ("worker", "parameter_server", "aggregator", "validator")
 
@@ -182,6 +182,41 @@ async def test_a_failed_node_is_replaced_by_its_id(tmp_path):
         await fail(w, cluster, "worker-1", "worker-2")
         report = await w.deploy(cluster, layers=None, replace_node_id=former["worker-2"])
         assert (report.slot, report.replaces) == ("worker-2", former["worker-2"])
+
+
+async def test_a_healthy_node_is_replaced_only_when_that_is_forced_and_the_former_is_told(
+    tmp_path,
+):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(2)
+        await w.train(cluster)
+        before = await w.predict(cluster)
+        former = node_of(await w.status(cluster), "worker-1")
+        with pytest.raises(InvalidArguments, match="worker-1 is healthy"):
+            await w.deploy(cluster, layers=None, replace_node_id="worker-1")
+        with pytest.raises(InvalidArguments, match="names none"):
+            await w.deploy(cluster, layers=None, force=True)
+        report = await w.deploy(cluster, layers=None, replace_node_id="worker-1", force=True)
+        assert (report.slot, report.incarnation, report.replaces) == (
+            "worker-1",
+            2,
+            former.node_id,
+        )
+        assert report.synced_version == before.model_version
+        (gone,) = (await w.status(cluster)).retired_nodes
+        assert (gone.node_id, gone.slot, gone.incarnation) == (former.node_id, "worker-1", 1)
+        assert gone.reason == "replaced on request"
+        assert (await w.status(cluster, detail="nodes")).retired_nodes == []
+        answer = await w.predict(cluster)
+        assert (answer.nodes_used, answer.prediction) == (2, before.prediction)
+        w.kill("worker-1")
+        await w.until(cluster, lambda s: s.failed_nodes == 1)
+        await w.deploy(cluster, layers=None)
+    async with world(tmp_path) as w:
+        await w.predict(cluster)
+        gone = (await w.status(cluster)).retired_nodes
+        assert [one.incarnation for one in gone if one.slot == "worker-1"] == [1, 2, 3]
+        assert "node_died" in gone[-2].reason
 
 
 async def test_concurrent_recoveries_of_one_node_start_one(tmp_path):

@@ -154,6 +154,7 @@ class DeployRequest(EngineRequest):
     layers: tuple[dict[str, JsonValue], ...] | dict[str, JsonValue] | None = None
     count: Annotated[int, Field(ge=DEPLOY_COUNT.low, le=DEPLOY_COUNT.high)] = 1
     replace_node_id: str | None = None
+    force: bool = False
     replace: bool = True
 
 

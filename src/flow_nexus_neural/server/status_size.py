@@ -8,6 +8,7 @@ from flow_nexus_neural.server.schemas import StatusResult
 MAX_STATUS_BYTES = 24_000
 N_POINTS = 5
 N_SESSIONS = 5
+N_EVENTS = 5
 
 
 def short_enough(status: StatusResult) -> OnWire[StatusResult]:
@@ -20,6 +21,10 @@ def short_enough(status: StatusResult) -> OnWire[StatusResult]:
         (_without_good_proofs, "`pol` of nodes whose proofs were all valid was left out"),
         (_with_short_nodes, "`last_error` of nodes was left out to keep this short"),
         (_without_shards, "`training.shards` was left out to keep this short"),
+        (
+            _with_last_events,
+            f"only the last {N_EVENTS} events of daa are listed; {{uri}}/audit has more",
+        ),
         (_with_last_sessions, f"only the last {N_SESSIONS} training sessions are listed"),
     )
     now = OnWire(status)
@@ -41,6 +46,15 @@ def _with_short_history(status: StatusResult) -> StatusResult:
     last = len(points) - 1
     kept = [points[round(i * last / (N_POINTS - 1))] for i in range(N_POINTS)]
     return status.model_copy(update={"history": kept})
+
+
+def _with_last_events(status: StatusResult) -> StatusResult:
+    """The newest events of autonomy, and as many of the nodes that are gone."""
+    events, gone = status.daa.events, status.retired_nodes
+    if len(events) <= N_EVENTS and len(gone) <= N_EVENTS:
+        return status
+    daa = status.daa.model_copy(update={"events": events[-N_EVENTS:]})
+    return status.model_copy(update={"daa": daa, "retired_nodes": gone[-N_EVENTS:]})
 
 
 def _without_good_proofs(status: StatusResult) -> StatusResult:

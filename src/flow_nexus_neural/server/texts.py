@@ -69,7 +69,7 @@ DEPLOY_ARGUMENTS = _CLUSTER_ID | {
     "role": (
         "Default worker: trains and predicts. aggregator: learns to combine the workers, for aggregation"
         " ensemble. validator: learns how sure decisions are, and computes evaluations. parameter_server: hub"
-        " of links, learns nothing."
+        " of links; learns to answer where workers do not."
     ),
     "model": (
         "Size of the default network and of the node's memory: base (up to 100,000 parameters), large"
@@ -91,6 +91,7 @@ DEPLOY_ARGUMENTS = _CLUSTER_ID | {
     ),
     "count": "Deploys this many equal new nodes in one call, all or none.",
     "replace_node_id": "Id or slot name (worker-0) of the failed node to replace.",
+    "force": "With replace_node_id: replace it although it is healthy.",
     "replace": (
         "true: a failed node of the same role, model and capabilities is replaced if layers are left out."
         " false: always a new node."
@@ -275,7 +276,8 @@ STATUS_OUTPUTS = {
     "error_rate": "failed calls to nodes, 0-1",
     "memory_usage": "percent of limits",
     "nodes": "One per node; empty in summary.",
-    "learnt": "By slot, what its own network learnt: aggregators for ensemble, validators for confidence.",
+    "retired_nodes": "Node ids that are gone, and why; only in full.",
+    "learnt": "By slot, what the own network of each aggregator, validator and parameter server learnt.",
     "guarantees": _GUARANTEES,
     "consensus_report": "Proofs and their cost; robust rule: suspects; gossip: distances; raft: voters.",
     "daa": "What autonomy did, recommended and suppressed; events only in full.",

@@ -6,7 +6,8 @@ import pytest
 from flow_nexus_neural.errors import QuorumLost
 from flow_nexus_neural.kernels.calibration import Calibrator
 from flow_nexus_neural.kernels.decision import DecisionRule
-from flow_nexus_neural.kernels.ensemble import TargetScale, calibrate, fuse, loss_weights
+from flow_nexus_neural.kernels.ensemble import TargetScale, calibrate, fuse
+from flow_nexus_neural.kernels.loss_weights import loss_weights
 
 
 def logits(*per_slot):

@@ -6,18 +6,22 @@ import math
 import anyio
 from pydantic import JsonValue
 
+from flow_nexus_neural.coordination.autonomy.audit import AuditEntry
 from flow_nexus_neural.coordination.autonomy.observation import Finished, cluster_level
 from flow_nexus_neural.coordination.autonomy.planner import Decision, Plan, plan
 from flow_nexus_neural.engine.autonomy.execute import SLOW, Done, execute
 from flow_nexus_neural.engine.autonomy.observe import observation
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.reports import AuditReport, DaaReport
+from flow_nexus_neural.engine.state.autonomy_log import TOTALS
+from flow_nexus_neural.engine.versions.input_drift import input_drift
 from flow_nexus_neural.errors import StoreError
 
 log = logging.getLogger(__name__)
 
 EVENTS_SHOWN = 20
 ENTRIES_SHOWN = 200
+NOT_SHOWN = frozenset({"cluster_id", "loop", "change", TOTALS, "prev_sha"})
 UNWRITTEN_RETRY_S = 1.0
 
 
@@ -55,6 +59,7 @@ async def look(cluster: LiveCluster) -> float | None:
     """
     if not await _written(cluster):
         return cluster.clock() + UNWRITTEN_RETRY_S
+    await _look_at_inputs(cluster)
     planned = _planned(cluster)
     for decision in planned.decisions:
         if decision.verdict == "executed":
@@ -76,8 +81,13 @@ def report(cluster: LiveCluster, *, events: bool) -> DaaReport:
         executed=log_.totals["executed"],
         recommended=log_.totals["recommended"],
         suppressed=log_.totals["suppressed"],
-        events=list(log_.events)[-EVENTS_SHOWN:] if events else [],
+        events=[_shown(entry) for entry in list(log_.events)[-EVENTS_SHOWN:]] if events else [],
     )
+
+
+def _shown(entry: AuditEntry) -> AuditEntry:
+    """An entry without what only its chain needs; the audit report has it whole."""
+    return {name: value for name, value in entry.items() if name not in NOT_SHOWN}
 
 
 async def audit_report(cluster: LiveCluster) -> AuditReport:
@@ -89,6 +99,16 @@ async def audit_report(cluster: LiveCluster) -> AuditReport:
         intact=stored.damage is None,
         damage=stored.damage,
     )
+
+
+async def _look_at_inputs(cluster: LiveCluster) -> None:
+    """Compare recent inputs with the training rows where that is due; a failure changes nothing."""
+    if not cluster.state.feedback.recorded or cluster.is_training:
+        return
+    try:
+        await input_drift(cluster)
+    except StoreError as failure:
+        log.warning("recorded inputs of %s cannot be read: %s", cluster.cluster_id, failure)
 
 
 def _planned(cluster: LiveCluster) -> Plan:

@@ -15,6 +15,7 @@ from flow_nexus_neural.engine.nodes.lifecycle import give_up
 from flow_nexus_neural.engine.nodes.quarantine import quarantine
 from flow_nexus_neural.engine.requests import ConnectRequest, DeployRequest
 from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.training.start import learn_from_feedback
 from flow_nexus_neural.engine.versions.loading import expected_slots, serving_slots, synchronise
 from flow_nexus_neural.errors import NeuralError, TrainingNotFound
 from flow_nexus_neural.protocol.node_words import shortened
@@ -203,8 +204,11 @@ async def _raise_clients(cluster: LiveCluster, decision: Decision) -> Done:
     )
 
 
-async def _learn_from_feedback(_cluster: LiveCluster, _decision: Decision) -> Done:
-    return Done(ok=False, outcome="failed: not part of this version")
+async def _learn_from_feedback(cluster: LiveCluster, _decision: Decision) -> Done:
+    """Start a training on recorded outcomes; what it makes is admitted only where it is better."""
+    report = await learn_from_feedback(cluster)
+    rows = report.dataset_info.rows
+    return Done(ok=True, outcome=f"training {report.training_id} on {rows} outcomes has begun")
 
 
 def _running(cluster: LiveCluster) -> RunningTraining:

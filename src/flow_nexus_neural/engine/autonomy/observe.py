@@ -1,5 +1,7 @@
 """What autonomy sees of a cluster at one moment; nothing is changed."""
 
+from pydantic import JsonValue
+
 from flow_nexus_neural.coordination.autonomy.observation import (
     Observation,
     SlotObservation,
@@ -7,7 +9,9 @@ from flow_nexus_neural.coordination.autonomy.observation import (
 )
 from flow_nexus_neural.engine.live import LiveCluster, RunningTraining
 from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.training.feedback_data import LEAST_OUTCOMES
 from flow_nexus_neural.engine.versions.loading import serving_slots
+from flow_nexus_neural.kernels.drift import PSI_LIMIT
 
 FOR_GOOD = ("quarantined", "failed_permanently")
 """States in which a slot stays until somebody replaces it."""
@@ -22,6 +26,7 @@ def observation(cluster: LiveCluster) -> Observation:
         slots=[_slot(cluster, slot) for slot in cluster.slots],
         training=_training(cluster),
         unlinked=_unlinked(cluster),
+        drift=_drift(cluster),
         max_nodes=cluster.context.settings.max_nodes,
         finished=tuple(log.finished),
     )
@@ -56,6 +61,21 @@ def _unlinked(cluster: LiveCluster) -> list[str]:
     if links is None:
         return []
     return [slot.name for slot in cluster.slots if slot.name in links.members and not slot.handle]
+
+
+def _drift(cluster: LiveCluster) -> dict[str, JsonValue] | None:
+    """How errors or inputs have moved by more than chance, where there is enough to learn from."""
+    committed, feedback, inputs = cluster.committed, cluster.state.feedback, cluster.inputs
+    if committed is None or cluster.is_training or feedback.kept < LEAST_OUTCOMES:
+        return None
+    version = committed.version
+    found: dict[str, JsonValue] = {}
+    if feedback.drifted and feedback.version == version:
+        found |= {"errors_mean": feedback.errors.mean, "drifts": feedback.errors.drifts}
+    index = inputs.index if inputs is not None and inputs.version == version else None
+    if inputs is not None and index is not None and index > PSI_LIMIT:
+        found |= {"input_index": index, "input_column": inputs.column}
+    return {"version": version, **found} if found else None
 
 
 def _training(cluster: LiveCluster) -> TrainingObservation | None:

@@ -8,7 +8,12 @@ import anyio
 from pydantic import JsonValue
 
 from flow_nexus_neural.engine.live import LiveCluster
-from flow_nexus_neural.engine.nodes.lifecycle import isolation_warnings, restart, start
+from flow_nexus_neural.engine.nodes.lifecycle import (
+    give_way,
+    isolation_warnings,
+    restart,
+    start,
+)
 from flow_nexus_neural.engine.nodes.removal import retire
 from flow_nexus_neural.engine.reports import IsolationReport, NodeReport
 from flow_nexus_neural.engine.requests import DeployRequest
@@ -53,6 +58,11 @@ async def deploy(cluster: LiveCluster, request: DeployRequest) -> NodeReport:
             was started.
         NodeError, IsolationUnavailable: A process did not come up; nothing of this deploy is left.
     """
+    if request.force and request.replace_node_id is None:
+        raise InvalidArguments(
+            "force replaces a healthy node, and replace_node_id names none",
+            hint="pass replace_node_id too, or leave force out",
+        )
     role = request.role or request.node_type or "worker"
     warnings = _role_warnings(request, role)
     if request.count > 1:
@@ -119,11 +129,14 @@ async def _replacement(cluster: LiveCluster, request: DeployRequest, role: Role)
     """Replace a slot when the request means one; None when it means a new slot."""
     if request.replace_node_id is not None:
         slot = cluster.slots.find(request.replace_node_id)
+        if request.force and slot.state in ("healthy", "suspect"):
+            await give_way(cluster, slot)
         if slot.state not in REPLACEABLE:
             raise InvalidArguments(
                 f"node {slot.name} is {slot.state}; only a failed, recovering or quarantined node can be"
                 " replaced",
-                hint="leave replace_node_id out to deploy a further node",
+                hint="pass force: true to replace a healthy node, or leave replace_node_id out to deploy a"
+                " further one",
             )
         return await _replaced(cluster, slot)
     if request.layers is not None or not request.replace:
@@ -223,10 +236,6 @@ def _role_warnings(request: DeployRequest, role: Role) -> list[str]:
     warnings = []
     if request.node_type is not None and request.node_type != role:
         warnings.append(f"role {role!r} wins over node_type {request.node_type!r}")
-    if role == "parameter_server":
-        warnings.append(
-            f"a {role}'s own network is checked but not trained in this version; workers train and serve"
-        )
     return warnings
 
 

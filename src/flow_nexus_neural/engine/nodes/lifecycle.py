@@ -181,6 +181,20 @@ async def give_up(cluster: LiveCluster, slot: Slot, reason: str) -> None:
     await cluster.ledger.record_membership(slot, "failed_permanently")
 
 
+async def give_way(cluster: LiveCluster, slot: Slot) -> None:
+    """Stop the process of a slot that is to get another one; rounds and predictions go on without it."""
+    handle, node_id = slot.handle, slot.node_id
+    slot.note_error("replaced on request")
+    slot.move("recovering")
+    # First: whoever waits for the process's end must not take this for a failure of its own.
+    slot.detach()
+    cluster.changed()
+    with anyio.CancelScope(shield=True):
+        if handle is not None:
+            await handle.stop()
+        await cluster.wiring.leave(slot, node_id)
+
+
 async def revive(cluster: LiveCluster) -> None:
     """Start every slot that lost its process because the server or the runtime ended.
 

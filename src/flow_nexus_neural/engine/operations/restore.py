@@ -11,6 +11,8 @@ from flow_nexus_neural.coordination.ledger import head
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.state.cluster import ClusterState
 from flow_nexus_neural.engine.state.feedback import Feedback
+from flow_nexus_neural.engine.state.slot_spec import Former
+from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.storage.cluster_rows import (
     cluster_spec,
     restore_state,
@@ -137,11 +139,24 @@ def read_cluster(context: EngineContext, stored: Stored, row: ClusterRow) -> Clu
     state.note_feedback(stored.feedback.get(row.cluster_id, Feedback()))
     for slot_row in stored.slots:
         if slot_row.cluster_id == row.cluster_id:
-            state.slots.add(slot_of(slot_row))
+            state.slots.add(with_former(slot_of(slot_row), chain))
     for training in mine:
         points = [p for p in stored.history if p.training_id == training.training_id]
         state.restore_training(training_of(training, points))
     return state
+
+
+def with_former(slot: Slot, chain: Sequence[Mapping[str, JsonValue]]) -> Slot:
+    """A slot with its earlier incarnations, of which the ledger tells."""
+    for entry in chain:
+        mine = entry.get("kind") == "membership" and entry.get("slot") == slot.name
+        number = entry.get("incarnation")
+        if not mine or not isinstance(number, int) or number >= slot.incarnation:
+            continue
+        reason = entry.get("reason")
+        told = reason if isinstance(reason, str) else None
+        slot.note_former(Former(str(entry.get("node_id")), number, told))
+    return slot
 
 
 def _were_deleted(chain: Sequence[Mapping[str, JsonValue]], *, has_model: bool) -> bool:

@@ -27,6 +27,7 @@ from flow_nexus_neural.engine.reports import (
     Limits,
     NodeStatus,
     Performance,
+    RetiredNode,
     Serving,
     StatusReport,
     Wasm,
@@ -34,6 +35,7 @@ from flow_nexus_neural.engine.reports import (
 from flow_nexus_neural.engine.reports.prediction import ConfidenceSource
 from flow_nexus_neural.engine.requests import StatusRequest
 from flow_nexus_neural.engine.state.advice import failure_warnings, missing_workers
+from flow_nexus_neural.engine.state.slot_spec import Former
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.state.version import CommittedVersion
@@ -44,6 +46,7 @@ from flow_nexus_neural.runtime.base import MemoryReading
 from flow_nexus_neural.vocabulary import DEFAULT_AGGREGATION
 
 HISTORY_POINTS = 20
+RETIRED_SHOWN = 32
 MIN_POLL_MS, MAX_POLL_MS = 500, 10_000
 NO_WASM = "the WASM back end is not part of this version"
 
@@ -77,6 +80,7 @@ async def status_report(
             **_memory_part(cluster, memory),
             "nodes": [_node(cluster, slot, memory.get(slot.name), training) for slot in nodes],
             "learnt": learnt_by(cluster.slots, cluster.committed) if nodes else None,
+            "retired_nodes": _retired(cluster) if full else [],
             "guarantees": guarantees(cluster),
             "feedback": None
             if request.detail == "summary"
@@ -308,6 +312,22 @@ def _node(
         pol=training.advance.proofs.of_worker(slot.name) if training else None,
         last_error=slot.last_error,
     )
+
+
+def _retired(cluster: LiveCluster) -> list[RetiredNode]:
+    """Incarnations that are gone, by slot, oldest first; the last `RETIRED_SHOWN` of them."""
+    gone = []
+    for slot in cluster.slots.with_retired():
+        told = [*slot.former]
+        if slot.state == "retired":
+            told.append(Former(slot.node_id, slot.incarnation, slot.last_error or "removed"))
+        gone += [
+            RetiredNode(
+                slot=slot.name, node_id=f.node_id, incarnation=f.incarnation, reason=f.reason
+            )
+            for f in told
+        ]
+    return gone[-RETIRED_SHOWN:]
 
 
 def _throughput(cluster: LiveCluster) -> float | None:

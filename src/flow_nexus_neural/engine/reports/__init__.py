@@ -51,6 +51,7 @@ from flow_nexus_neural.engine.reports.status import (
     Latency,
     NodeStatus,
     Performance,
+    RetiredNode,
     Serving,
     StatusReport,
 )
@@ -131,6 +132,7 @@ __all__ = [
     "Report",
     "Restored",
     "Resumed",
+    "RetiredNode",
     "Serving",
     "ShardInfo",
     "SplitSizes",

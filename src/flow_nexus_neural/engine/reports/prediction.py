@@ -6,6 +6,7 @@ from flow_nexus_neural.engine.reports.base import Exclusion, Report
 from flow_nexus_neural.vocabulary import Aggregation, Label, Task
 
 CombinedBy = Literal["net", "fallback"]
+AnsweredBy = Literal["nodes", "student"]
 ConfidenceSource = Literal["validator", "margin", "none"]
 
 
@@ -153,6 +154,7 @@ class PredictionReport(Report):
     quorum: QuorumReport | None
     confidence_source: ConfidenceSource
     stacker: CombinedBy | None
+    source: AnsweredBy
     degraded: bool
     degraded_reason: str | None
     stale: bool

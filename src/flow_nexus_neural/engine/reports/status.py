@@ -143,6 +143,15 @@ class NodeStatus(Report):
     last_error: str | None
 
 
+class RetiredNode(Report):
+    """An incarnation that is gone, and why; its slot has another one, or was removed."""
+
+    node_id: str
+    slot: str
+    incarnation: int
+    reason: str | None
+
+
 class DaaReport(Report):
     """What autonomy did and what it would have done; `events` are entries of its audit log."""
 
@@ -245,6 +254,7 @@ class StatusReport(Report):
     memory_bytes: int | None
     memory_source: str | None
     nodes: list[NodeStatus]
+    retired_nodes: list[RetiredNode]
     learnt: dict[str, dict[str, JsonValue]] | None
     guarantees: Guarantees
     consensus_report: dict[str, JsonValue] | None

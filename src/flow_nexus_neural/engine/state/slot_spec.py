@@ -1,4 +1,4 @@
-"""What a slot was declared to be, which survives its processes."""
+"""What of a slot survives its processes: what it was declared to be, and which it had."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -51,3 +51,12 @@ class SlotSpec:
 def in_one_order(layers: Iterable[Mapping[str, JsonValue]]) -> Layers:
     """A layer list of which every layer has its keys in canonical order."""
     return tuple(json.loads(canonical_json(dict(layer))) for layer in layers)
+
+
+@dataclass(frozen=True)
+class Former:
+    """An incarnation that is gone, and why."""
+
+    node_id: str
+    incarnation: int
+    reason: str | None

@@ -11,7 +11,7 @@ import anyio
 
 from flow_nexus_neural.coordination.conduct import Answer, Conduct, Verdict, after, verdict
 from flow_nexus_neural.coordination.membership import SlotState, advance, slot_order
-from flow_nexus_neural.engine.state.slot_spec import Layers, SlotSpec, in_one_order
+from flow_nexus_neural.engine.state.slot_spec import Former, Layers, SlotSpec, in_one_order
 from flow_nexus_neural.errors import NodeNotFound
 from flow_nexus_neural.networks.defaults import default_layers
 from flow_nexus_neural.networks.parsing import parse_layers
@@ -24,6 +24,7 @@ REPLACEABLE: frozenset[SlotState] = frozenset(
     {"failed", "recovering", "failed_permanently", "quarantined"}
 )
 MAX_ERROR_LENGTH = 400
+FORMER_KEPT = 8
 MAX_OFFERED = 64
 """Versions in a row; no question is open for longer."""
 
@@ -40,6 +41,7 @@ class Slot:
         name: Role and number, for example `worker-0`; never reused.
         node_id: Of the current incarnation.
         handle: None while no process lives.
+        former: The last incarnations before this one.
         built: Networks that the living process has, by name, with their plan digests.
         served: Weights digest of each serving copy in the living process.
         offered: Digests of weights that a serving copy of the living process may have had, the latest ones.
@@ -69,6 +71,7 @@ class Slot:
     incarnation: int = 1
     state: SlotState = "declared"
     handle: NodeHandle | None = None
+    former: deque[Former] = field(default_factory=lambda: deque(maxlen=FORMER_KEPT))
     built: dict[str, str] = field(default_factory=dict)
     served: dict[str, str] = field(default_factory=dict)
     offered: deque[str] = field(default_factory=_few)
@@ -144,8 +147,15 @@ class Slot:
 
     def begin_incarnation(self, node_id: str) -> None:
         """The next process of this slot is a new incarnation with a node id of its own."""
+        self.former.append(Former(self.node_id, self.incarnation, self.last_error))
         self.incarnation += 1
         self.node_id = node_id
+
+    def note_former(self, one: Former) -> None:
+        """An earlier incarnation that was read back; what is told of it last counts."""
+        if self.former and self.former[-1].node_id == one.node_id:
+            self.former.pop()
+        self.former.append(one)
 
     def attach(self, handle: NodeHandle, at_s: float) -> None:
         """A new process is this slot's incarnation; it holds no network yet."""
