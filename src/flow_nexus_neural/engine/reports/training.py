@@ -223,7 +223,7 @@ class Personalisation(Report):
 
     Losses are those of the answer of all slots together to `validation_rows`, on which nobody trained: with
     the shared weights, and with the weights that are kept or were the best of those that are not. They are
-    kept if the gain is larger than `standard_error`, twice that for rows in time order. `share` is
+    kept if the gain is larger than twice `standard_error`. `share` is
     `seconds` of the time that the rounds took. `slots` is for `full`.
     """
 

@@ -31,8 +31,10 @@ RULE = "personalised"
 """Of the ledger entry of weights that one slot made on its own."""
 MOST_TRIED = 16
 """How many numbers of slots are tried; of more slots, so many numbers between one and all."""
-ORDERED_ERRORS, ERRORS = 2.0, 1.0
-"""Standard errors by which the answer must get better; rows in time order are alike, and less evidence."""
+ERRORS = 2.0
+"""Standard errors by which the answer must get better: it is the best of several that were tried. With one,
+four of six trainings on digits and breast_cancer kept own weights, and none decided a test row more rightly.
+"""
 LEAST_GAIN = 1e-3
 """Share of the loss below which a gain, however sure, is not worth a model for every slot."""
 LEAST_CLIENTS = 3
@@ -81,7 +83,7 @@ def choose(bundle: Bundle, schema: DataSchema, rows: Rows, outputs: Outputs) -> 
 
     Slots are taken in one after the other, those first whose own weights gain most on their own rows, and the
     number of them whose answer, combined as a prediction does by default, has the lowest loss is kept; none
-    where that is not below the loss with the shared weights by more than its error, or decides fewer rows
+    where that is not below the loss with the shared weights by two standard errors, or decides fewer rows
     rightly. Under byzantine consensus the gain must also be one for the middle client of the data.
 
     Args:
@@ -103,7 +105,7 @@ def choose(bundle: Bundle, schema: DataSchema, rows: Rows, outputs: Outputs) -> 
     best, after = min(tried, key=lambda one: float(one[1].losses.mean()))
     gain = before.losses - after.losses
     error = float(gain.std(ddof=1)) / math.sqrt(gain.size)
-    reason = _refusal(bundle, schema, rows, before, after, error)
+    reason = _refusal(bundle, rows, before, after, error)
     kept = () if reason else tuple(sorted(best, key=slot_order))
     return Choice(
         kept=kept,
@@ -184,7 +186,6 @@ def _counts(slots: int) -> list[int]:
 
 def _refusal(
     bundle: Bundle,
-    schema: DataSchema,
     rows: Rows,
     before: _Answered,
     after: _Answered,
@@ -192,11 +193,10 @@ def _refusal(
 ) -> str | None:
     """Why own weights are not kept; None where they are."""
     gain = before.losses - after.losses
-    needed = error * (ORDERED_ERRORS if schema.time_ordered else ERRORS)
-    needed = max(needed, LEAST_GAIN * float(before.losses.mean()))
+    needed = max(ERRORS * error, LEAST_GAIN * float(before.losses.mean()))
     if not float(gain.mean()) > needed:
         return (
-            f"own weights do not make the answer better by more than its error on {gain.size} validation"
+            f"own weights do not make the answer better by two standard errors on {gain.size} validation"
             f" rows: {float(gain.mean()):.3g} against {needed:.2g}"
         )
     if before.hits is not None and after.hits is not None and after.hits.sum() < before.hits.sum():

@@ -44,8 +44,8 @@ def choice(personal, shared, *, task="binary", own=None, y=Y, clients=None, of=N
 
 
 def test_weights_that_make_the_whole_answer_better_answer():
-    shared = [said(1.0, 1.5, seed=9)] * 3
-    found = choice({k: said(1.0, 1.5, seed=k) for k in range(3)}, shared)
+    shared = [said(1.0, 2.5, seed=9)] * 3
+    found = choice({k: said(1.0, 1.8, seed=k) for k in range(3)}, shared)
     # None of the three is better alone by much: they are right on other rows.
     assert len(found.kept) >= 2
     assert found.personal_loss < found.shared_loss - found.standard_error
@@ -67,15 +67,14 @@ def test_what_helps_by_less_than_its_error_is_not_kept():
     assert f"{N} validation rows" in found.reason
 
 
-def test_in_time_order_twice_the_error_is_asked_for():
+def test_a_gain_of_one_standard_error_may_be_that_of_the_luckiest():
     shared, better = said(0.0), said(0.0)
     better[:58] = 0.1 * TRUTH[:58, None].astype("f4")
     better[58:100] = -0.1 * TRUTH[58:100, None].astype("f4")
     usual = choice({0: better, 1: better}, [shared, shared])
     gain = usual.shared_loss - usual.personal_loss
     assert usual.standard_error < gain < 2 * usual.standard_error
-    assert usual.kept == ("worker-0", "worker-1")
-    assert choice({0: better, 1: better}, [shared, shared], time_ordered=True).kept == ()
+    assert usual.kept == ()
 
 
 def test_a_lower_loss_with_fewer_right_decisions_is_not_better():
