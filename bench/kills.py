@@ -152,6 +152,16 @@ def ended(server: Server, cluster: str) -> dict[str, Any]:
             return found
 
 
+def going_on(server: Server, cluster: str) -> None:
+    """Wait until a round was committed since the server was started, or the training has ended."""
+    before = status(server, cluster)["training"]["current_round"]
+    until = time.monotonic() + LIMIT_S
+    while time.monotonic() < until:
+        found = status(server, cluster, wait_seconds=5)
+        if found["training_status"] != "running" or found["training"]["current_round"] > before:
+            return
+
+
 def result(found: dict[str, Any]) -> tuple[Any, ...]:
     """What has to be equal."""
     training = found["training"]
@@ -174,6 +184,8 @@ def disturbed(
     outcome, server, newest = Outcome(), Server(state_dir), 0
     cluster = begin(server, way)
     for number in range(kills):
+        if number % 2:  # else it may be killed while it comes back, again and again
+            going_on(server, cluster)
         time.sleep(draw.uniform(0.05, 2.5))
         found = status(server, cluster)
         newest = max(newest, found["model_version"] or 0)

@@ -34,11 +34,12 @@ FIELDS = {
         model_version serving feedback dataset_info versions history training_sessions timed_out changed
         poll_after_ms warnings""",
     "neural_predict_distributed": """success cluster_id prediction_id task prediction predictions confidence
-        confidences probabilities interval prediction_set raw_prediction calibrated classes positive_class
+        confidences probabilities interval prediction_set adapted_level raw_prediction calibrated classes
+        positive_class
         threshold decision consensus node_agreement
         effective_ensemble_size error_correlation node_predictions individual_predictions aggregation
         aggregation_method weights_source weights_outcomes symbol_experts feedback_recorded
-        nodes_used nodes_expected excluded_nodes quorum confidence_source stacker
+        nodes_used nodes_expected excluded_nodes quorum confidence_source stacker source
         degraded stale
         degraded_reason model_version bundle_sha input_report latency_ms synthetic_training_data
         output warnings""",

@@ -1,6 +1,8 @@
 """Predictions and the end of a cluster: what the contract adds to the calls of the user's document."""
 
 from tests.manifest.files import (
+    ADAPTIVE,
+    ADAPTIVE_INTERVALS,
     ANSWER,
     CALIBRATING,
     CLASS_WEIGHT,
@@ -18,6 +20,7 @@ from tests.manifest.files import (
     REMOVAL,
     SERVED,
     STACKING,
+    STUDENTS,
     USE,
     WRITING,
 )
@@ -140,6 +143,13 @@ OF_PREDICT = (
         SERVED / "every_reported_number_is_that_of_the_replies",
     ),
     PREDICTION.held(
+        "contract.predict.reply.adapted_level",
+        "adapted_level is where sets and intervals are cut after outcomes of rows in time order.",
+        ADAPTIVE / "a_value_outside_its_interval_widens_the_next_and_one_inside_narrows_it",
+        ADAPTIVE_INTERVALS / "outcomes_widen_the_intervals_of_a_series_that_gets_wilder",
+        CONFORMAL / "in_the_long_run_nine_of_ten_hold_although_errors_grow",
+    ),
+    PREDICTION.held(
         "contract.predict.reply.symbol_experts",
         "symbol_experts names the nodes that count twice, since their capabilities name the symbol.",
         EXPERTS / "records_are_decided_by_those_who_know_their_symbol",
@@ -224,6 +234,12 @@ OF_PREDICT = (
         DOUBTS / "a_validator_knows_where_a_sure_model_is_wrong_and_its_death_is_told",
         DOUBTS / "shuffled_labels_make_nobody_sure",
         ANSWERED,
+    ),
+    PREDICTION.held(
+        "contract.predict.reply.source",
+        "source says whether the serving nodes answered or, where they do not, the distilled student.",
+        STUDENTS / "a_student_answers_nearly_as_its_teacher_where_no_worker_is_left",
+        STUDENTS / "one_server_alone_never_answers_where_nodes_may_lie",
     ),
     PREDICTION.held(
         "contract.predict.reply.stacker",

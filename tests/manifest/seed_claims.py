@@ -17,6 +17,8 @@ from tests.manifest.files import (
     FUSION,
     GUARANTEES,
     KILL,
+    KNOWN_CHANCES,
+    LEARNING,
     LIARS,
     LIFE,
     LOCAL,
@@ -33,6 +35,7 @@ from tests.manifest.files import (
     STORE_KILL,
     SYNTHETIC,
     USE,
+    VERIFYING,
     VOTED,
 )
 from tests.manifest.promise import Section
@@ -83,6 +86,7 @@ TRAINING = (
         "seed.claims.adaptive-strategies",
         "Models adapt to the market by themselves while they serve.",
         AUTONOMOUS / "labels_that_flip_start_one_training_and_accuracy_recovers",
+        LEARNING / "a_model_that_is_no_better_is_refused_and_the_former_one_answers_on",
     ),
     OVERVIEW.held(
         "seed.claims.really-learns",
@@ -128,6 +132,8 @@ INFERENCE = (
     NODES.held(
         "seed.claims.calibrated-confidence",
         "Confidence is corrected on rows kept for it, where that helps on unseen rows.",
+        KNOWN_CHANCES / "confidence_is_as_often_right_as_it_says_on_fresh_draws",
+        KNOWN_CHANCES / "of_several_classes_too",
         CALIBRATING / "exaggeration_is_taken_back_where_it_helps",
         CALIBRATING / "honest_chances_are_left_alone",
         CALIBRATION / "the_gate_refuses_a_calibrator_that_only_fits_noise",
@@ -190,8 +196,17 @@ FAULT_TOLERANCE = (
         "seed.claims.resumed-training",
         "A training that a killed server interrupted is resumed.",
         RESUMED / "at_every_point_of_a_durable_write",
+        RESUMED / "a_killed_server_s_training_comes_to_the_same_in_every_mode",
         RESUMING_KILL / "a_killed_server_s_training_goes_on_without_a_call",
         LIFE / "a_training_goes_on_when_a_server_opens_the_directory_again",
+    ),
+    PERFORMANCE.held(
+        "seed.claims.damage-named",
+        "What is damaged in a state directory is named, and costs the clusters whose rows or files it is.",
+        VERIFYING / "a_flipped_bit_of_any_file_is_named",
+        VERIFYING / "a_flipped_bit_of_the_journal_is_named_or_changes_nothing_that_is_stored",
+        VERIFYING / "a_bad_page_of_the_journal_costs_the_clusters_whose_rows_it_has",
+        VERIFYING / "a_backup_of_a_live_directory_opens_and_serves_and_goes_on",
     ),
     TRADING.held(
         "seed.claims.always-on",

@@ -5,6 +5,7 @@ from tests.manifest.files import (
     BUILD,
     DEFAULTS,
     DEPLOY,
+    DOUBTS,
     ENSEMBLE,
     EXAMPLES,
     EXCHANGES,
@@ -25,6 +26,7 @@ from tests.manifest.files import (
     RAFT_WEIGHTS,
     SELECTED,
     STACKING,
+    STUDENTS,
     TENSORS,
     TOPOLOGY,
     TRAINER,
@@ -150,7 +152,6 @@ CONSENSUS = (
 
 EACH_ROLE = DEPLOY / "role_wins_over_node_type_and_both_over_the_default"
 ALL_ROLES = EXAMPLES / "an_example_exits_well_and_prints_what_it_promises"
-ONLY_WORKERS = "their processes confined and monitored, but they are not trained"
 ROLES_OF_NODES = (
     ROLES.held(
         "seed.role.worker",
@@ -185,11 +186,13 @@ ROLES_OF_NODES = (
         LIFE / "no_row_outlives_its_training_in_a_node",
         LIARS / "the_node_whose_outputs_are_evaluated_is_told_to_be_trusted",
     ),
-    ROLES.not_built(
+    ROLES.held(
         "seed.roles.trained-helpers",
         "Parameter servers, aggregators and validators have trained networks of their own.",
-        ONLY_WORKERS,
-        ANSWER / "weights_pool_logits",
+        STUDENTS / "it_is_one_more_column_for_the_aggregators_and_its_absence_is_felt",
+        STUDENTS / "a_student_answers_nearly_as_its_teacher_where_no_worker_is_left",
+        STACKING / "an_aggregator_is_right_where_every_mean_of_the_workers_is_not",
+        DOUBTS / "a_validator_knows_where_a_sure_model_is_wrong_and_its_death_is_told",
     ),
 )
 

@@ -15,7 +15,8 @@ from flow_nexus_neural.kernels.calibration import (
 )
 from flow_nexus_neural.kernels.conformal import ConformalScores
 from flow_nexus_neural.kernels.decision import TIE, DecisionRule
-from flow_nexus_neural.kernels.ensemble import TargetScale, fuse, loss_weights
+from flow_nexus_neural.kernels.ensemble import TargetScale, fuse
+from flow_nexus_neural.kernels.loss_weights import loss_weights
 from flow_nexus_neural.kernels.metrics import (
     area_under_curve,
     classification,

@@ -31,9 +31,6 @@ from flow_nexus_neural.vocabulary import Aggregation, Task
 
 Ints = NDArray[np.int64]
 
-LOSS_SHARPNESS = 10.0
-WEIGHT_FLOOR = 0.05
-
 
 @dataclass(frozen=True, slots=True)
 class TargetScale:
@@ -183,42 +180,6 @@ def all_weight(weights: Float64s, expected_weight: float | Float64s | None) -> f
     if expected_weight is not None:
         total = np.maximum(expected_weight, total)
     return float(total) if weights.ndim == 1 and np.ndim(total) == 0 else total
-
-
-def loss_weights(
-    losses: Sequence[float | None], multipliers: Sequence[float] | None = None
-) -> Float64s:
-    """Weights of slots by their loss on rows on which none of them was trained.
-
-    w_k is proportional to exp(-10 (L_k - min L)) times its multiplier. It is at least min(.05, 1 / (2 K))
-    before the final normalisation. A slot without a loss gets an equal share 1 / K and the others divide the
-    rest; a non-finite loss counts as infinite.
-
-    Args:
-        losses: K losses in slot order: log loss, or the mean squared error divided by the target's variance.
-        multipliers: K factors, for example 2 for slots that know the record's symbol.
-
-    Returns:
-        [K] float64; empty for K = 0.
-    """
-    n = len(losses)
-    if n == 0:
-        return np.empty(0, dtype=np.float64)
-    known = np.array([loss is not None for loss in losses])
-    values = np.array([np.nan if loss is None else float(loss) for loss in losses])
-    finite = np.isfinite(values)
-    share = np.zeros(n)
-    if finite.any():
-        share[finite] = np.exp(-LOSS_SHARPNESS * (values[finite] - values[finite].min()))
-        share *= known.sum() / n / share.sum()
-    else:
-        share[known] = 1.0 / n
-    share[~known] = 1.0 / n
-    if multipliers is not None:
-        share *= np.asarray(multipliers, dtype=np.float64)
-    share = np.maximum(share / share.sum(), min(WEIGHT_FLOOR, 1.0 / (2 * n)))
-    weights: Float64s = share / share.sum()
-    return weights
 
 
 def _check(answers: Float64s, weights: Float64s, task: Task) -> None:

@@ -28,6 +28,47 @@ LOSSES: dict[Task, Loss] = {
 }
 
 
+SOFT = 0.5
+"""Share of the teacher in what a student learns; the rest is the labels'."""
+
+
+def distilled(plan: NetworkPlan, temperature: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """The loss of a student: of logits [n, n_outputs], targets [n] and a teacher's logits [n, n_outputs].
+
+    It is .5 T^2 KL(teacher || student), both at temperature T, and .5 of the task's own loss. For regression
+    the first half is the squared distance from the teacher, whatever T is.
+
+    Args:
+        plan: Of the network.
+        temperature: T >= 1.
+
+    Source: Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015, section 2.
+    """
+    hard, t = LOSSES[plan.task], temperature
+
+    def binary(logits: Tensor, teacher: Tensor) -> Tensor:
+        p = torch.sigmoid(teacher / t)
+        cross = functional.binary_cross_entropy_with_logits(logits / t, p)
+        own = functional.binary_cross_entropy_with_logits(teacher / t, p)
+        return t * t * (cross - own)
+
+    def multiclass(logits: Tensor, teacher: Tensor) -> Tensor:
+        log_q, log_p = (functional.log_softmax(x / t, dim=1) for x in (logits, teacher))
+        return t * t * functional.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
+
+    of_teacher: dict[Task, Loss] = {
+        "binary": binary,
+        "multiclass": multiclass,
+        "regression": functional.mse_loss,
+    }
+    soft = of_teacher[plan.task]
+
+    def loss(logits: Tensor, targets: Tensor, teacher: Tensor) -> Tensor:
+        return SOFT * soft(logits, teacher) + (1 - SOFT) * hard(logits, targets)
+
+    return loss
+
+
 def loss_of(plan: NetworkPlan, class_weight: Sequence[float]) -> Loss:
     """The loss of a network's task, with the loss of a row multiplied by the weight of its class.
 

@@ -56,8 +56,13 @@ def rows_of(region: Region, plan: NetworkPlan) -> NDArray[Any]:
     return region.array("x", np.float32, (None, *plan.input.row_shape))
 
 
-def shard_of(region: Region, plan: NetworkPlan) -> Shard:
+def shard_of(region: Region, plan: NetworkPlan, *, taught: bool = False) -> Shard:
     """Return the arrays `x` and `y`, rows with targets.
+
+    Args:
+        region: Granted.
+        plan: Of the network.
+        taught: Whether there must be the array `teacher`, outputs to learn from beside the targets.
 
     Raises:
         ValueError: If one is missing, does not fit the plan, or holds targets the task does not have.
@@ -70,7 +75,10 @@ def shard_of(region: Region, plan: NetworkPlan) -> Shard:
     highest = {"binary": 1, "multiclass": plan.n_outputs - 1, "regression": None}[plan.task]
     if highest is not None and not (y.min() >= 0 and y.max() <= highest):
         raise ValueError(f"targets of {region.key!r} leave the range 0 to {highest} of {plan.task}")
-    return Shard(x, y)
+    teacher = region.array("teacher", np.float32, (len(x), plan.n_outputs)) if taught else None
+    if teacher is not None and not np.isfinite(teacher).all():
+        raise ValueError(f"the teacher's outputs of {region.key!r} are not finite")
+    return Shard(x, y, teacher)
 
 
 def state_of(

@@ -259,7 +259,8 @@ class NodeService:
         held = self._network(request.network)
         plan = held.network.plan
         # All regions are checked before the first step, so that a wrong one costs no training.
-        shard = shard_of(self._region(request.shard), plan)
+        taught = request.temperature is not None
+        shard = shard_of(self._region(request.shard), plan, taught=taught)
         base = state_of(self._region(request.base), plan, request.optimizer)
         publish = publish_to(self._region(request.publish), plan, request.optimizer)
         control = None if request.control is None else self._region(request.control)
@@ -306,7 +307,8 @@ class NodeService:
         began_s, work = time.thread_time(), request.work
         held = self._network(work.network)
         plan = held.network.plan
-        shard = shard_of(self._region(work.shard), plan)
+        taught = work.temperature is not None
+        shard = shard_of(self._region(work.shard), plan, taught=taught)
         state = state_of(self._region(request.state), plan, work.optimizer)
         if held.workspace is None:
             held.workspace = Workspace(held.network)

@@ -14,7 +14,7 @@ from torch import Tensor
 from flow_nexus_neural.kernels.seeds import step_seed
 from flow_nexus_neural.networks.batches import smallest_batch
 from flow_nexus_neural.node.inputs import drop_features
-from flow_nexus_neural.node.losses import loss_of
+from flow_nexus_neural.node.losses import distilled, loss_of
 from flow_nexus_neural.node.network import Network
 from flow_nexus_neural.node.optimizers import Descent
 from flow_nexus_neural.node.weights import Weights
@@ -33,10 +33,12 @@ class Shard:
     Attributes:
         x: [rows, *row_shape] float32.
         y: [rows]; float32, or int64 class numbers.
+        teacher: [rows, n_outputs] float32, outputs to learn from beside the labels; None for labels alone.
     """
 
     x: NDArray[Any]
     y: NDArray[Any]
+    teacher: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +227,7 @@ class _Step:
         self._pull = pull
         self._feature_dropout = request.feature_dropout
         self._loss = loss_of(network.plan, request.class_weight)
+        self._distilled = distilled(network.plan, request.temperature or 1.0)
         self._descent = Descent(
             request.optimizer,
             min(request.learning_rate, pull.highest_rate),
@@ -242,7 +245,12 @@ class _Step:
         if self._feature_dropout > 0.0:
             x = drop_features(x, self._network.plan.input, self._feature_dropout, self._noise)
         self._weights.grads.zero_()
-        loss = self._loss(self._network.logits(x, self._weights, self._noise), y)
+        logits = self._network.logits(x, self._weights, self._noise)
+        teacher = self._shard.teacher
+        if teacher is None:
+            loss = self._loss(logits, y)
+        else:
+            loss = self._distilled(logits, y, torch.from_numpy(teacher.take(rows, axis=0)))
         torch.autograd.backward(loss)
         self._pull.add_to(self._weights.grads)
         self._descent.step(self._first + number)

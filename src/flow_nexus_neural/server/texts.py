@@ -69,7 +69,7 @@ DEPLOY_ARGUMENTS = _CLUSTER_ID | {
     "role": (
         "Default worker: trains and predicts. aggregator: learns to combine the workers, for aggregation"
         " ensemble. validator: learns how sure decisions are, and computes evaluations. parameter_server: hub"
-        " of links, learns nothing."
+        " of links; learns to answer where workers do not."
     ),
     "model": (
         "Size of the default network and of the node's memory: base (up to 100,000 parameters), large"
@@ -277,7 +277,7 @@ STATUS_OUTPUTS = {
     "memory_usage": "percent of limits",
     "nodes": "One per node; empty in summary.",
     "retired_nodes": "Node ids that are gone, and why; only in full.",
-    "learnt": "By slot, what its own network learnt: aggregators for ensemble, validators for confidence.",
+    "learnt": "By slot, what the own network of each aggregator, validator and parameter server learnt.",
     "guarantees": _GUARANTEES,
     "consensus_report": "Proofs and their cost; robust rule: suspects; gossip: distances; raft: voters.",
     "daa": "What autonomy did, recommended and suppressed; events only in full.",
@@ -297,6 +297,7 @@ PREDICT_OUTPUTS = {
     "predictions": "one per record",
     "confidence": "P(decision is right), below .5 at some thresholds",
     "interval": "90 % range; regression only.",
+    "adapted_level": "where sets and ranges are cut after outcomes",
     "prediction_set": "Classes that hold the right one in 9 of 10 cases.",
     "raw_prediction": "before calibration",
     "consensus": "share of expected nodes that agree",

@@ -1,10 +1,12 @@
 """What a step lowers: the loss of a task, each row by the weight of its class."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
-from flow_nexus_neural.node.losses import LOSSES, loss_of
+from flow_nexus_neural.node.losses import LOSSES, distilled, loss_of
 from flow_nexus_neural.protocol.messages import Failed, Trained
 from tests.unit.node.building import FLAT, ask, never, plan_of, service_with, train_request
 
@@ -61,3 +63,56 @@ def test_weights_that_are_not_one_per_class_are_refused_before_the_first_step(pl
 def test_a_node_takes_no_weight_that_a_caller_could_not_give(weight):
     with pytest.raises(ValueError, match="class_weight"):
         train_request(class_weight=(1.0, weight))
+
+
+DISTILLED = (
+    ("binary", [[0.3], [-1.0]], [1.0, 0.0], [[2.0], [-1.0]]),
+    ("multiclass", [[0.3, 0.0, 1.0], [1.0, 2.0, 0.5]], [2, 0], [[1.0, 0.0, 2.0], [0.0, 0.0, 3.0]]),
+)
+
+
+@pytest.mark.parametrize(("task", "logits", "y", "teacher"), DISTILLED)
+def test_a_student_learns_half_from_labels_and_half_from_its_teachers_softened_probabilities(
+    task, logits, y, teacher
+):
+    plan = SimpleNamespace(task=task, n_outputs=len(logits[0]))
+    labels = torch.tensor(y)
+    found = distilled(plan, 2.0)(torch.tensor(logits), labels, torch.tensor(teacher))
+    full = [
+        np.array(x) if task == "multiclass" else np.hstack([np.zeros((2, 1)), x])
+        for x in (logits, teacher)
+    ]
+    log_q, log_p = (x / 2 - np.log(np.exp(x / 2).sum(axis=1, keepdims=True)) for x in full)
+    kl = (np.exp(log_p) * (log_p - log_q)).sum(axis=1).mean()
+    hard = full[0] - np.log(np.exp(full[0]).sum(axis=1, keepdims=True))
+    ce = -hard[np.arange(2), np.array(y, int)].mean()
+    assert float(found) == pytest.approx(0.5 * 4 * kl + 0.5 * ce, rel=1e-5)
+
+
+def test_a_student_of_values_is_between_labels_and_teacher():
+    plan = SimpleNamespace(task="regression", n_outputs=1)
+    x = torch.tensor([[1.0]])
+    found = distilled(plan, 2.0)(x, torch.tensor([3.0]), torch.tensor([[2.0]]))
+    assert float(found) == pytest.approx(0.5 * 1 + 0.5 * 4)
+
+
+def test_a_node_learns_from_a_teacher_only_where_the_shard_has_a_whole_and_finite_one():
+    service, _, published, x, y = service_with(BINARY)
+    teacher = np.ones((len(x), 1), np.float32)
+    broken = teacher.copy()
+    broken[3] = np.nan
+    for arrays in ({}, {"teacher": teacher[1:]}, {"teacher": broken}):
+        service.attach("shard", {"x": x, "y": y, **arrays}, writable=False)
+        reply, _ = service.handle(train_request(temperature=2.0), {}, never)
+        assert isinstance(reply, Failed)
+        assert np.isnan(published["params"]).all()
+    service.attach("shard", {"x": x, "y": y, "teacher": teacher}, writable=False)
+    taught, _ = ask(service, train_request(temperature=2.0))
+    alone, _ = ask(service, train_request())
+    assert taught.digest != alone.digest
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.5, -1.0, float("nan"), 1e9])
+def test_a_temperature_below_one_or_without_end_is_refused(temperature):
+    with pytest.raises(ValueError, match="temperature"):
+        train_request(temperature=temperature)

@@ -236,10 +236,6 @@ def _role_warnings(request: DeployRequest, role: Role) -> list[str]:
     warnings = []
     if request.node_type is not None and request.node_type != role:
         warnings.append(f"role {role!r} wins over node_type {request.node_type!r}")
-    if role == "parameter_server":
-        warnings.append(
-            f"a {role}'s own network is checked but not trained in this version; workers train and serve"
-        )
     return warnings
 
 

@@ -26,12 +26,15 @@ class FanOut:
         logits: [rows, n_outputs] float64 by slot.
         latency_ms: Of each answer.
         excluded: Slots that did not answer, with reasons.
+        asked: How many were asked.
+        limit_s: How long all of them were waited for.
     """
 
     def __init__(self, cluster: LiveCluster, question: Question) -> None:
         self.logits: dict[str, NDArray[np.float64]] = {}
         self.latency_ms: dict[str, float] = {}
         self.excluded: dict[str, str] = {}
+        self.asked, self.limit_s = 0, 0.0
         self._cluster = cluster
         self._question = question
         self._began_s = cluster.clock()
@@ -54,6 +57,7 @@ class FanOut:
             needed: Fewest answers of use.
         """
         self._needed = needed
+        self.asked, self.limit_s = len(slots), limit_s
         for slot in slots:
             if slot.handle is not None:
                 self._open[slot.name] = slot, slot.handle, anyio.CancelScope()

@@ -27,7 +27,7 @@ from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.engine.versions.evaluation import measure, measured_on_file, positive_class
 from flow_nexus_neural.kernels.ensemble import Fused
-from flow_nexus_neural.vocabulary import Label, round_float
+from flow_nexus_neural.vocabulary import round_float
 
 Floats = NDArray[np.float64]
 OWN_COLUMNS = ("prediction", "decision", "confidence", "low", "high", "model_version")
@@ -276,7 +276,7 @@ def report_of_all(
     """The reply to rows whose answers went into a file; of the rows themselves it holds nothing."""
     schema, bundle = committed.schema, committed.bundle
     used, expected = tally.nodes_used or 0, tally.nodes_expected
-    classes: list[Label] | None = list(schema.classes) if schema.classes is not None else None
+    late = f"{tally.degraded} of {tally.batches} batches lack a node"
     return PredictionReport(
         cluster_id=cluster_id,
         prediction_id=prediction_id,
@@ -288,9 +288,10 @@ def report_of_all(
         probabilities=None,
         interval=None,
         prediction_set=None,
+        adapted_level=None,
         raw_prediction=None,
         calibrated=tally.calibrated and tally.batches > 0,
-        classes=classes,
+        classes=None if schema.classes is None else [*schema.classes],
         positive_class=positive_class(schema),
         threshold=decision_rule(committed, request).threshold if schema.task == "binary" else None,
         decision=None,
@@ -312,10 +313,9 @@ def report_of_all(
         else None,
         confidence_source=_confidence_source(tally),
         stacker=_stacker(tally, request),
+        source="nodes",
         degraded=tally.degraded > 0,
-        degraded_reason=f"{tally.degraded} of {tally.batches} batches lack a node"
-        if tally.degraded
-        else None,
+        degraded_reason=late if tally.degraded else None,
         stale=tally.stale,
         model_version=committed.version,
         bundle_sha=committed.sha,

@@ -16,7 +16,7 @@ from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.lifecycle import revive
 from flow_nexus_neural.engine.prediction.answer import Answer
-from flow_nexus_neural.engine.prediction.consult import with_roles
+from flow_nexus_neural.engine.prediction.consult import Ahead, with_roles
 from flow_nexus_neural.engine.prediction.fan_out import FanOut
 from flow_nexus_neural.engine.prediction.outcomes import with_outcomes
 from flow_nexus_neural.engine.prediction.question import MAX_DEADLINE_S, Question
@@ -103,15 +103,13 @@ async def _answer(
     committed, adapted = read
     for _ in range(VERSIONS):
         weights = weights_of(cluster, committed, request)
-        try:
-            gathered = await gather(cluster, committed, request, adapted)
+        ahead = Ahead.begin(cluster, committed, request.aggregation, adapted)
+        gathered = await ask_all(cluster, committed, request, adapted)
+        newer = cluster.committed
+        if gathered.logits or newer is None or newer is committed:
             break
-        except NoServingNode:
-            newer = cluster.committed
-            if newer is None or newer is committed:
-                raise
-            _check_threshold(newer.schema, request)
-            committed, adapted = newer, adapt(newer.schema, request.input_data)
+        _check_threshold(newer.schema, request)
+        committed, adapted = newer, adapt(newer.schema, request.input_data)
     else:
         raise NoServingNode(
             f"{VERSIONS} versions were replaced before a node could answer with them",
@@ -119,7 +117,9 @@ async def _answer(
         )
     answer = answer_from(cluster, request, (committed, adapted), (gathered, weights), began_s)
     limit_s = deadline_s(cluster.context, request, len(adapted.x))
-    answer = await with_roles(cluster, answer, limit_s - (cluster.clock() - began_s))
+    answer = await with_roles(cluster, answer, limit_s - (cluster.clock() - began_s), ahead)
+    if not answer.logits and not answer.by_student:
+        raise nobody_answered(cluster, committed, gathered)
     return replace(answer, elapsed_ms=(cluster.clock() - began_s) * 1e3)
 
 
@@ -150,6 +150,7 @@ def answer_from(
         logits=gathered.logits,
         latency_ms=gathered.latency_ms,
         excluded=gathered.excluded,
+        levels=cluster.state.feedback.levels_of(committed.version),
         weighting=weights,
         elapsed_ms=(cluster.clock() - began_s) * 1e3,
         cautions=(*stale, *cluster.state.cautions),
@@ -208,7 +209,25 @@ async def gather(
     adapted: Adapted,
     limit_s: float | None = None,
 ) -> FanOut:
-    """Ask every serving node at once and stop waiting at the deadline.
+    """Ask every serving node at once and stop waiting at the deadline; as `ask_all`.
+
+    Raises:
+        NoServingNode: Nobody answered in time.
+    """
+    fan_out = await ask_all(cluster, committed, request, adapted, limit_s)
+    if not fan_out.logits:
+        raise nobody_answered(cluster, committed, fan_out)
+    return fan_out
+
+
+async def ask_all(
+    cluster: LiveCluster,
+    committed: CommittedVersion,
+    request: PredictRequest,
+    adapted: Adapted,
+    limit_s: float | None = None,
+) -> FanOut:
+    """Ask every serving node at once and stop waiting at the deadline; nobody may have answered then.
 
     Args:
         cluster: Of the nodes.
@@ -216,27 +235,32 @@ async def gather(
         request: Of the caller, with the caller's own deadline.
         adapted: The rows.
         limit_s: The deadline where the caller gave none; None for the one that suits the number of rows.
-
-    Raises:
-        NoServingNode: Nobody answered in time.
     """
     asked, expected = serving_slots(cluster, committed), expected_slots(cluster, committed)
     fan_out = FanOut(cluster, Question(committed, adapted.x, usual=not adapted.ood))
     for slot in expected:
         if slot not in asked:
             fan_out.excluded[slot.name] = slot.last_error or slot.state
-    patience_s = None if request.deadline_ms is not None else LATE_ANSWER_S
+    bundle = committed.bundle
+    stand_in = bundle.roles.uses("student") and not bundle.robust
+    patience_s = None if request.deadline_ms is not None or stand_in else LATE_ANSWER_S
     if limit_s is None or request.deadline_ms is not None:
         limit_s = deadline_s(cluster.context, request, len(adapted.x))
-    needed = robust_quorum(len(expected), 0).needed if committed.bundle.robust else 1
+    needed = robust_quorum(len(expected), 0).needed if bundle.robust else 1
     await fan_out.ask(asked, limit_s, patience_s, needed)
-    if not fan_out.logits:
-        raise NoServingNode(
-            f"0 of {len(expected)} serving nodes answered ({len(asked)} asked, deadline"
-            f" {limit_s * 1e3:.0f} ms): {_told(fan_out.excluded)}",
-            hint=next_step(expected, "call neural_predict_distributed again, or raise deadline_ms"),
-        )
     return fan_out
+
+
+def nobody_answered(
+    cluster: LiveCluster, committed: CommittedVersion, fan_out: FanOut
+) -> NoServingNode:
+    """What to say where no serving node answered in time."""
+    expected = expected_slots(cluster, committed)
+    return NoServingNode(
+        f"0 of {len(expected)} serving nodes answered ({fan_out.asked} asked, deadline"
+        f" {fan_out.limit_s * 1e3:.0f} ms): {_told(fan_out.excluded)}",
+        hint=next_step(expected, "call neural_predict_distributed again, or raise deadline_ms"),
+    )
 
 
 def _told(excluded: Mapping[str, str]) -> str:

@@ -13,6 +13,8 @@ from flow_nexus_neural.engine.prediction.role_use import (
     combined_by,
     of_confidence,
     of_ensemble,
+    of_students,
+    served_by_students,
     source_of,
     without_stacker,
 )
@@ -71,6 +73,7 @@ def report(
         probabilities=_rows(fused.probabilities) if schema.task == "multiclass" else None,
         interval=_intervals(answer, fused.values),
         prediction_set=_prediction_sets(answer, made),
+        adapted_level=_adapted_level(answer),
         raw_prediction=_labels(answer, made.raw)[0] if single else None,
         calibrated=made.calibrated,
         classes=list(schema.classes) if schema.classes is not None else None,
@@ -79,7 +82,7 @@ def report(
         decision=decisions,
         consensus=float(fused.consensus.mean()),
         node_agreement=float(fused.node_agreement.mean()),
-        effective_ensemble_size=len({digest_of(answer, slot) for slot in answer.answered}),
+        effective_ensemble_size=len({digest_of(answer, slot) for slot in answer.tellers}),
         error_correlation=bundle.error_correlation,
         node_predictions=per_node,
         individual_predictions=individual,
@@ -93,6 +96,7 @@ def report(
         quorum=None if quorum is None else quorum_report(quorum),
         confidence_source=source_of(answer, confidence),
         stacker=combined_by(answer),
+        source="student" if answer.by_student else "nodes",
         degraded=n_used < n_expected,
         degraded_reason=_shortage(quorum or prediction_quorum(n_expected, n_used), n_expected),
         stale=answer.undecided is not None,
@@ -144,6 +148,8 @@ def served(answer: Answer) -> Served:
     `report` withholds the combination.
     """
     answered, bundle = answer.answered, _bundle(answer)
+    if answer.by_student:
+        return served_by_students(answer, bundle)
     if answer.quorum is not None and not answer.quorum.met:
         bundle = replace(bundle, robust=False)
     made = serve(
@@ -180,11 +186,12 @@ def as_measured(answer: Answer) -> bool:
     of all nodes, as in a mean, do not depend on weights.
     """
     whole = len(answer.logits) == len(answer.slots)
+    if answer.by_student:
+        return False
     if answer.stacked is not None:
         return whole and not answer.role_excluded
-    one_model = len({digest_of(answer, slot) for slot in answer.slots}) == 1
     unweighted = answer.request.aggregation in ("mean", "majority")
-    return one_model or (whole and (unweighted or answer.weighting.as_committed))
+    return answer.one_model or (whole and (unweighted or answer.weighting.as_committed))
 
 
 def _labels(answer: Answer, fused: Fused) -> list[Label | None]:
@@ -224,18 +231,25 @@ def _confidence(answer: Answer, certainty: Floats | None) -> list[float | None]:
 def _intervals(answer: Answer, values: Floats) -> list[Interval] | None:
     if answer.committed.schema.task != "regression" or not as_measured(answer):
         return None
-    half = half_width(_bundle(answer), answer.request.aggregation)
+    half = half_width(_bundle(answer), answer.request.aggregation, answer.level)
     if half is None:
         return None
     level = float(LEVEL)
     return [Interval(low=float(v) - half, high=float(v) + half, level=level) for v in values]
 
 
+def _adapted_level(answer: Answer) -> float | None:
+    """The level at which sets and intervals are cut after outcomes; None where these moved nothing."""
+    if answer.request.aggregation not in answer.levels or not as_measured(answer):
+        return None
+    return 1.0 if answer.level is None else float(answer.level)
+
+
 def _prediction_sets(answer: Answer, made: Served) -> list[list[Label]] | None:
     classes = answer.committed.schema.classes
     if classes is None or not as_measured(answer):
         return None
-    sets = sets_of(_bundle(answer), answer.request.aggregation, made)
+    sets = sets_of(_bundle(answer), answer.request.aggregation, made, answer.level)
     if sets is None:
         return None
     return [[classes[index] for index in np.flatnonzero(row)] for row in sets]
@@ -245,7 +259,7 @@ def _node_answers(
     answer: Answer, fused: Fused
 ) -> tuple[dict[str, Label | list[Label]] | None, list[IndividualPrediction] | None, list[str]]:
     """Per-node values: a number or label for one record, a list for a list."""
-    schema, answered = answer.committed.schema, answer.answered
+    schema, answered = answer.committed.schema, answer.tellers
     rows = len(answer.adapted.x)
     if rows * len(answered) > MAX_NODE_VALUES and answer.request.detail != "full":
         return (
@@ -285,7 +299,7 @@ def _warnings(
 
 
 def _remarks(answer: Answer) -> list[str]:
-    remarks = [*of_ensemble(answer), *of_confidence(answer)]
+    remarks = [*of_students(answer), *of_ensemble(answer), *of_confidence(answer)]
     if answer.request.aggregation == "majority" and answer.committed.schema.task == "regression":
         remarks.append("majority of values is their median")
     if len(answer.logits) > 1 and len({digest_of(answer, slot) for slot in answer.answered}) == 1:

@@ -4,10 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+import numpy as np
+
 from flow_nexus_neural.engine.prediction.answer import Answer
 from flow_nexus_neural.engine.reports.prediction import CombinedBy, ConfidenceSource
 from flow_nexus_neural.engine.state.roles import Purpose
 from flow_nexus_neural.engine.state.version import Bundle
+from flow_nexus_neural.engine.versions.served import Served, target_scale
+from flow_nexus_neural.kernels.ensemble import fuse
 
 T = TypeVar("T")
 
@@ -17,6 +21,25 @@ def combined_by(answer: Answer) -> CombinedBy | None:
     if answer.request.aggregation != "ensemble":
         return None
     return "fallback" if answer.stacked is None else "net"
+
+
+def served_by_students(answer: Answer, bundle: Bundle) -> Served:
+    """What the students answer by themselves: the mean of their logits, not calibrated."""
+    schema = answer.committed.schema
+    outputs = np.stack(list(answer.students.values()))
+    equal, scale = [1.0] * len(outputs), target_scale(schema, bundle.residual_median)
+    raw = fuse("weighted", outputs, equal, schema.task, scale=scale, rule=bundle.rule)
+    return Served(raw, raw)
+
+
+def of_students(answer: Answer) -> list[str]:
+    """What is said where students answer for the serving nodes."""
+    if not answer.by_student:
+        return []
+    got, n = len(answer.logits), len(answer.slots)
+    gate = answer.committed.bundle.roles.gates["student"]
+    told = f"{got} of {n} serving nodes answered, so the distilled student of the parameter servers does"
+    return [f"{told}: {gate.own:.4g} against {gate.rival:.4g} of its teacher on {gate.rows} rows"]
 
 
 def source_of(answer: Answer, confidence: Sequence[float | None]) -> ConfidenceSource:

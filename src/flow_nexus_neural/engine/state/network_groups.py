@@ -14,6 +14,8 @@ from flow_nexus_neural.protocol.plan import NetworkPlan
 from flow_nexus_neural.vocabulary import Optimizer
 
 Vector = NDArray[np.float32]
+OF_ROLE = ":"
+"""Between purpose and slot in the key of such a network."""
 PERSONAL = "@"
 """In the key of a group of one slot that has weights of its own: `c0@worker-1` began as `c0`."""
 ADAGRAD_START = 0.1
@@ -130,6 +132,11 @@ class NetworkGroup:
     def is_personal(self) -> bool:
         """Whether it holds what one slot made of the weights that it shares with others."""
         return PERSONAL in self.key
+
+    @property
+    def is_of_role(self) -> bool:
+        """Whether it is the own network of a node that serves no records."""
+        return OF_ROLE in self.key
 
     @property
     def shared_key(self) -> str:

@@ -51,6 +51,7 @@ class Recipe:
     feature_dropout: float
     class_weight: tuple[float, ...]
     proximal_mu: float = 0.0
+    temperature: float | None = None
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,10 @@ class Exchange:
         train_rows: Rows,
         shards: Mapping[str, NDArray[np.int64]],
         recipe: Recipe,
+        teacher: NDArray[np.float32] | None = None,
     ) -> None:
-        self._context = cluster.context
-        self._cluster = cluster
-        self._rows = train_rows
+        self._context, self._cluster = cluster.context, cluster
+        self._rows, self._teacher = train_rows, teacher
         self.recipe = recipe
         self._prepared: dict[str, str] = {}
         self._shards: dict[str, Region] = {}
@@ -281,6 +282,7 @@ class Exchange:
             feature_dropout=self.recipe.feature_dropout,
             class_weight=self.recipe.class_weight,
             proximal_mu=self.recipe.proximal_mu,
+            temperature=self.recipe.temperature,
             control=self.controls[task.slot.name].key if task.slot.name in self.controls else None,
             proof=task.proof,
             kept=self.keeps,
@@ -348,7 +350,8 @@ class Exchange:
 
             def cut() -> Region:
                 arrays = {"x": self._rows.x[chosen], "y": self._rows.y[chosen]}
-                return self._context.runtime.share(f"shard:{slot}", arrays)
+                taught = {} if self._teacher is None else {"teacher": self._teacher[chosen]}
+                return self._context.runtime.share(f"shard:{slot}", arrays | taught)
 
             self._shards[slot] = await self._context.offload(cut)
         return self._shards[slot]

@@ -19,7 +19,7 @@ from flow_nexus_neural.kernels.calibration import (
     fit_temperature,
     gated,
 )
-from flow_nexus_neural.kernels.ensemble import loss_weights
+from flow_nexus_neural.kernels.loss_weights import loss_weights
 from flow_nexus_neural.kernels.probabilities import class_logits
 from flow_nexus_neural.vocabulary import AGGREGATIONS, Aggregation
 

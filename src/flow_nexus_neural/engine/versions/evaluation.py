@@ -96,7 +96,7 @@ class Evaluator:
         """
         weights = await share_weights(self.cluster.context, network, "evaluate")
         try:
-            own = network.slots if network.is_personal else ()
+            own = network.slots if network.is_personal or network.is_of_role else ()
             failed = [slot for slot in self.cluster.slots if slot.name in own]
             for _ in range(ATTEMPTS):
                 slot = self.evaluator(failed)

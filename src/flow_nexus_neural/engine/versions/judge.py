@@ -11,7 +11,9 @@ from flow_nexus_neural.data.prepare import PreparedData
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.reports import Evaluation
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
+from flow_nexus_neural.engine.state.roles import NO_ROLES
 from flow_nexus_neural.engine.state.version import Bundle
+from flow_nexus_neural.engine.versions.ablation import ablation
 from flow_nexus_neural.engine.versions.by_client import median_score
 from flow_nexus_neural.engine.versions.calibration import calibrated_bundle
 from flow_nexus_neural.engine.versions.evaluation import (
@@ -169,6 +171,8 @@ class Judge:
             infer = partial(self._infer, networks)
             members = Members(self.schema, parts, slots, bundle, fitted, logits, infer)
             work = await self.roles.learn(members)
+            if work.bundle.roles != NO_ROLES:
+                work = replace(work, ablation=await offload(ablation, members, work))
         return work.bundle, await offload(self._finished, networks, work, logits)
 
     def _finished(
@@ -210,7 +214,7 @@ class Judge:
             rule=work.bundle.rule,
             compared=compare(self.schema, served, self.data.parts) if compared else None,
         )
-        roles = {"roles": roles_report(work.bundle.roles)}
+        roles = {"roles": roles_report(work.bundle.roles, work.ablation)}
         return Verdict(validation, score(served), evaluation.model_copy(update=roles))
 
     def _served(

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from flow_nexus_neural.data.prepare import Rows
 from flow_nexus_neural.data.schema import DataSchema
@@ -102,6 +103,7 @@ class RoleWork:
         bundle: Complete, with their networks.
         stacked: Outputs of the stacking networks by part, whether or not they are used.
         student: Of the distilled students by part; {} without one.
+        ablation: What each role adds, on test rows; None where there is no role.
         sure: Calibrated P(the decision is right) on `test` by aggregation, of validators that are trained.
     """
 
@@ -109,6 +111,7 @@ class RoleWork:
     stacked: Mapping[str, Logits] = field(default_factory=dict)
     student: Mapping[str, Logits] = field(default_factory=dict)
     sure: Mapping[Aggregation, Float64s] = field(default_factory=dict)
+    ablation: Mapping[str, JsonValue] | None = None
 
     def surely(self, mode: Aggregation, made: Served) -> Served:
         """Decisions about `test` rows, with the confidence that a reply gives them."""

@@ -1,6 +1,6 @@
 """What status says of the networks of aggregators, validators and parameter servers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 
 from pydantic import JsonValue
@@ -14,14 +14,22 @@ NOT_YET = "no training has come to its end since it was deployed"
 STATES = {True: "net", False: "fallback"}
 
 
-def roles_report(roles: Roles) -> dict[str, JsonValue] | None:
-    """The comparisons by which the networks of roles are used or not; None where there are none."""
+def roles_report(
+    roles: Roles, ablation: Mapping[str, JsonValue] | None = None
+) -> dict[str, JsonValue] | None:
+    """The comparisons by which the networks of roles are used or not; None where there are none.
+
+    Args:
+        roles: Of a bundle.
+        ablation: What each adds on test rows, where that was measured.
+    """
     if roles == NO_ROLES:
         return None
-    return {
+    told: dict[str, JsonValue] = {
         name: {"state": STATES[gate.used], **{k: v for k, v in asdict(gate).items() if k != "used"}}
         for name, gate in roles.gates.items()
     }
+    return told if ablation is None else {**told, "ablation": dict(ablation)}
 
 
 def learnt_by(

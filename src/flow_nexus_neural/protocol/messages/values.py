@@ -11,6 +11,7 @@ MAX_LOSS = 3.5e38
 MAX_ROUNDING = 1e-3
 """Every training loss is >= 0, except for rounding errors of this size."""
 MAX_CPU_S = 1e9
+TEMPERATURE = Bounds(1, 100)
 NODE_LEARNING_RATE = Bounds(1e-7, 10)
 NODE_BATCH_SIZE = Bounds(1, 4096)
 """Limits of a node, wider than those of a caller: a schedule may go beyond the caller's limits."""
@@ -21,4 +22,5 @@ UNTOLD = "0" * 64
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
 ClassWeight = Annotated[float, Field(ge=CLASS_WEIGHT.low, le=CLASS_WEIGHT.high)]
+Temperature = Annotated[float, Field(ge=TEMPERATURE.low, le=TEMPERATURE.high)]
 ProximalMu = Annotated[float, Field(ge=PROXIMAL_MU.low, le=PROXIMAL_MU.high)]

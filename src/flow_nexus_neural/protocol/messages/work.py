@@ -29,6 +29,7 @@ from flow_nexus_neural.protocol.messages.values import (
     ClassWeight,
     ProximalMu,
     Seed,
+    Temperature,
 )
 from flow_nexus_neural.protocol.plan import Frozen, Name, NetworkPlan
 from flow_nexus_neural.vocabulary import Optimizer
@@ -128,6 +129,8 @@ class Train(AnsweredBy[Trained]):
         proof: Asks for a commitment to the states between segments of the steps; None for none.
         proximal_mu: Weight of FedProx's term: `proximal_mu` (params - base's params) is added to every
             gradient, and the learning rate is at most 1 / `proximal_mu`.
+        temperature: Of distillation; the shard then has `teacher` [rows, n_outputs] f4, outputs from which
+            the network learns beside its labels. None for labels alone.
         kept: The new state stays in the node, for secure aggregation: nothing is written to `publish`, and
             the digest of the reply is `UNTOLD`.
         control: Region with `correction` [n_params] f4, which SCAFFOLD adds to every gradient; None for none.
@@ -150,6 +153,7 @@ class Train(AnsweredBy[Trained]):
     class_weight: Annotated[tuple[ClassWeight, ...], Field(max_length=64)] = ()
     proof: ProofOrder | None = None
     proximal_mu: ProximalMu = 0.0
+    temperature: Temperature | None = None
     control: Name | None = None
     kept: bool = False
 

@@ -97,3 +97,15 @@ async def test_a_start_that_somebody_had_trained_is_read_and_another_is_drawn_an
         w.engine.context.checkpoints.path(starts["c0"].blob).unlink()
         with pytest.raises(StoreCorrupt, match=starts["c0"].blob):
             await read_starts(w.cluster, second)
+
+
+async def test_what_follows_the_rounds_begins_from_shared_weights_whoever_answers_with_own_ones(
+    tmp_path,
+):
+    async with running(tmp_path, 3) as w:
+        more = {"dataset": rows(480), "learning_rate": 0.02, "federated": True}
+        training = await w.train(epochs=10, **more)
+        assert training.personalisation.kept
+        found = await read_standpoint(w.cluster, training)
+        assert list(found.networks) == ["c0"]
+        assert found.networks["c0"].slots == ("worker-0", "worker-1", "worker-2")

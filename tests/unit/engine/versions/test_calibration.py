@@ -7,7 +7,7 @@ from flow_nexus_neural.data.prepare import Rows
 from flow_nexus_neural.engine.versions.calibration import calibrated_bundle
 from flow_nexus_neural.kernels.calibration import log_loss
 from flow_nexus_neural.kernels.conformal import ConformalScores
-from flow_nexus_neural.kernels.ensemble import loss_weights
+from flow_nexus_neural.kernels.loss_weights import loss_weights
 from tests.unit.engine.building import bundle, schema
 
 PARTS = ("meta", "calib")

@@ -12,6 +12,7 @@ from flow_nexus_neural.engine.state.roles import ROLE_OF, Learnt, Purpose, Roles
 from flow_nexus_neural.engine.training.roles.confidence import Doubting
 from flow_nexus_neural.engine.training.roles.lesson import Taught, teach
 from flow_nexus_neural.engine.training.roles.stacker import Stacking
+from flow_nexus_neural.engine.training.roles.student import Distilling, flaw
 from flow_nexus_neural.engine.versions.members import Members, RoleTeacher, RoleWork
 from flow_nexus_neural.engine.versions.served import Logits
 
@@ -40,8 +41,31 @@ class RoleLearning(RoleTeacher):
                 if self.cluster.slots.of_role(role):
                     work = self._untaught(work, purpose, PRIVATE)
             return work
+        work = await self._student(members, work)
         work = await self._stacker(members, work)
         return await self._confidence(members, work)
+
+    async def _student(self, members: Members, work: RoleWork) -> RoleWork:
+        """Distil the served model into the parameter servers; use them where they are near enough."""
+        slots = self.cluster.slots.healthy(ROLE_OF["student"])
+        if not slots:
+            return work
+        why = flaw(members)
+        if why is not None:
+            return self._untaught(work, "student", why)
+        offload = self.cluster.context.offload
+        distilling = Distilling(members, await members.infer(("train", "select")))
+        lesson = await offload(distilling.lesson, self.run)
+        taught = {}
+        for slot in slots:
+            taught[slot.name] = await teach(self.cluster, slot, lesson)
+            self.cluster.changed()
+        student, roles = mean_outputs(list(taught.values())), with_taught(work.bundle.roles, taught)
+        gate = closed("no parameter server could be trained")
+        if student:
+            gate = await offload(distilling.gate, student)
+        roles = replace(roles, gates={**roles.gates, "student": gate})
+        return replace(work, bundle=replace(work.bundle, roles=roles), student=student)
 
     async def _stacker(self, members: Members, work: RoleWork) -> RoleWork:
         """Train the aggregators; let them decide `ensemble` where that is better."""

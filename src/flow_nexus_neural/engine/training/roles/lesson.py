@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from flow_nexus_neural.coordination.early_stop import rounds_without_gain
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.engine.live import LiveCluster
-from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
+from flow_nexus_neural.engine.state.network_groups import OF_ROLE, ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.roles import Learnt, Purpose
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.training.exchange import Base, Exchange, Recipe, Task
@@ -36,6 +36,8 @@ PATIENCE = 3
 """Strides without a gain after which it ends; the best one counts."""
 LEAST_ROWS = 50
 LESSON_S = 120.0
+TEMPERATURE = 2.0
+"""Of distillation."""
 FIT, HELD = "fit", "held"
 
 
@@ -51,6 +53,7 @@ class Lesson:
         n_outputs: How many there are.
         input: Layout of a row.
         run: Root of every seed.
+        teacher: [rows, n_outputs] from which a student learns beside the labels; None for labels alone.
     """
 
     purpose: Purpose
@@ -61,6 +64,7 @@ class Lesson:
     n_outputs: int
     input: InputSpec
     run: tuple[int, int]
+    teacher: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,7 @@ def _planned(cluster: LiveCluster, slot: Slot, lesson: Lesson) -> NetworkGroup:
         max_parameters=cluster.context.settings.max_parameters,
     )
     return NetworkGroup(
-        key=f"{lesson.purpose}:{slot.name}",
+        key=f"{lesson.purpose}{OF_ROLE}{slot.name}",
         plan=planned.plan,
         slots=(slot.name,),
         layers_source=slot.spec.layers_source,
@@ -138,8 +142,12 @@ class _Desk:
     def __init__(self, cluster: LiveCluster, slot: Slot, lesson: Lesson) -> None:
         self._cluster, self._slot, self._lesson = cluster, slot, lesson
         every = np.arange(len(lesson.fit), dtype=np.int64)
-        recipe = Recipe(LEARNING_RATE, BATCH_SIZE, 0.0, ())
-        self._exchange = Exchange(cluster, lesson.fit, {slot.name: every}, recipe)
+        taught = lesson.teacher is not None
+        recipe = Recipe(
+            LEARNING_RATE, BATCH_SIZE, 0.0, (), temperature=TEMPERATURE if taught else None
+        )
+        shards = {slot.name: every}
+        self._exchange = Exchange(cluster, lesson.fit, shards, recipe, lesson.teacher)
         parts = {HELD: lesson.held, **lesson.further}
         self._evaluator = Evaluator(cluster, parts, f"{lesson.purpose}-{slot.name}")
         self._training = False

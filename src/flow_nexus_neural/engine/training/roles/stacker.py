@@ -10,6 +10,7 @@ from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.engine.state.roles import STUDENT
 from flow_nexus_neural.engine.state.version import Bundle
 from flow_nexus_neural.engine.training.roles.lesson import LEAST_ROWS, Lesson, as_rows, held_out
+from flow_nexus_neural.engine.versions.ablation import WITHOUT_STUDENT
 from flow_nexus_neural.engine.versions.members import Members
 from flow_nexus_neural.engine.versions.served import Logits
 from flow_nexus_neural.kernels.probabilities import Float64s
@@ -74,6 +75,12 @@ class Stacking:
             for part in PARTS
             if len(members.parts[part])
         }
+        if self.student and "test" in further:
+            rows_of = members.parts["test"]
+            alone = stacker_features(
+                layout, members.answers("test"), members.schema.task, rows_of.symbols
+            )
+            further[WITHOUT_STUDENT] = as_rows(alone, rows_of.y)
         whole = self._features(layout, "meta")
         return Lesson(
             purpose="stacker",
