@@ -17,6 +17,7 @@ from tests.manifest.files import (
     FUSION,
     GUARANTEES,
     KILL,
+    KNOWN_CHANCES,
     LEARNING,
     LIARS,
     LIFE,
@@ -131,6 +132,8 @@ INFERENCE = (
     NODES.held(
         "seed.claims.calibrated-confidence",
         "Confidence is corrected on rows kept for it, where that helps on unseen rows.",
+        KNOWN_CHANCES / "confidence_is_as_often_right_as_it_says_on_fresh_draws",
+        KNOWN_CHANCES / "of_several_classes_too",
         CALIBRATING / "exaggeration_is_taken_back_where_it_helps",
         CALIBRATING / "honest_chances_are_left_alone",
         CALIBRATION / "the_gate_refuses_a_calibrator_that_only_fits_noise",
