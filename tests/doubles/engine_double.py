@@ -499,6 +499,7 @@ def prediction_report(aggregation: q.Aggregation) -> r.PredictionReport:
         probabilities=None,
         interval=None,
         prediction_set=[[0, 1]],
+        adapted_level=None,
         raw_prediction=0.5402,
         calibrated=True,
         classes=[0, 1],

@@ -34,7 +34,8 @@ FIELDS = {
         model_version serving feedback dataset_info versions history training_sessions timed_out changed
         poll_after_ms warnings""",
     "neural_predict_distributed": """success cluster_id prediction_id task prediction predictions confidence
-        confidences probabilities interval prediction_set raw_prediction calibrated classes positive_class
+        confidences probabilities interval prediction_set adapted_level raw_prediction calibrated classes
+        positive_class
         threshold decision consensus node_agreement
         effective_ensemble_size error_correlation node_predictions individual_predictions aggregation
         aggregation_method weights_source weights_outcomes symbol_experts feedback_recorded

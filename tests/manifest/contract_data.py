@@ -143,6 +143,7 @@ LEAKS = (
         PART_SIZES / "no_row_is_kept_for_a_purpose_that_does_not_exist",
         PREPARATION
         / "rows_for_ensemble_weights_are_kept_where_two_networks_are_trained_and_only_there",
+        PREPARATION / "rows_for_roles_are_kept_where_there_is_such_a_node_and_only_there",
     ),
     SPLIT.held(
         "contract.splits.time",

@@ -1,6 +1,8 @@
 """Predictions and the end of a cluster: what the contract adds to the calls of the user's document."""
 
 from tests.manifest.files import (
+    ADAPTIVE,
+    ADAPTIVE_INTERVALS,
     ANSWER,
     CALIBRATING,
     CLASS_WEIGHT,
@@ -139,6 +141,13 @@ OF_PREDICT = (
         CALIBRATING / "each_way_to_combine_has_the_interval_of_its_own_residuals",
         CONFORMAL / "intervals_and_sets_cover_what_they_promise_on_fresh_draws",
         SERVED / "every_reported_number_is_that_of_the_replies",
+    ),
+    PREDICTION.held(
+        "contract.predict.reply.adapted_level",
+        "adapted_level is where sets and intervals are cut after outcomes of rows in time order.",
+        ADAPTIVE / "a_value_outside_its_interval_widens_the_next_and_one_inside_narrows_it",
+        ADAPTIVE_INTERVALS / "outcomes_widen_the_intervals_of_a_series_that_gets_wilder",
+        CONFORMAL / "in_the_long_run_nine_of_ten_hold_although_errors_grow",
     ),
     PREDICTION.held(
         "contract.predict.reply.symbol_experts",

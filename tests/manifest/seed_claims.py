@@ -17,6 +17,8 @@ from tests.manifest.files import (
     FUSION,
     GUARANTEES,
     KILL,
+    KNOWN_CHANCES,
+    LEARNING,
     LIARS,
     LIFE,
     LOCAL,
@@ -84,6 +86,7 @@ TRAINING = (
         "seed.claims.adaptive-strategies",
         "Models adapt to the market by themselves while they serve.",
         AUTONOMOUS / "labels_that_flip_start_one_training_and_accuracy_recovers",
+        LEARNING / "a_model_that_is_no_better_is_refused_and_the_former_one_answers_on",
     ),
     OVERVIEW.held(
         "seed.claims.really-learns",
@@ -129,6 +132,8 @@ INFERENCE = (
     NODES.held(
         "seed.claims.calibrated-confidence",
         "Confidence is corrected on rows kept for it, where that helps on unseen rows.",
+        KNOWN_CHANCES / "confidence_is_as_often_right_as_it_says_on_fresh_draws",
+        KNOWN_CHANCES / "of_several_classes_too",
         CALIBRATING / "exaggeration_is_taken_back_where_it_helps",
         CALIBRATING / "honest_chances_are_left_alone",
         CALIBRATION / "the_gate_refuses_a_calibrator_that_only_fits_noise",

@@ -153,6 +153,7 @@ class LiveCluster:
         recording: Held while outcomes are made durable.
         recent: Predictions whose outcomes may still come.
         inputs: How far recent inputs were from the training rows when last looked at.
+        comparing: Held while that is looked at.
     """
 
     context: EngineContext
@@ -170,6 +171,7 @@ class LiveCluster:
     recording: anyio.Lock = field(default_factory=anyio.Lock)
     recent: RecentPredictions = field(default_factory=RecentPredictions)
     inputs: InputDrift | None = None
+    comparing: anyio.Lock = field(default_factory=anyio.Lock)
 
     def __post_init__(self) -> None:
         self.ledger = LedgerWriter(self.context.store, self.state, self.context.timestamp)

@@ -1,4 +1,4 @@
-"""Weights of slots by what they got wrong on rows on which none of them was trained."""
+"""Weights of slots by what they lose on rows kept for that."""
 
 from collections.abc import Sequence
 
@@ -10,18 +10,15 @@ LOSS_SHARPNESS = 10.0
 WEIGHT_FLOOR = 0.05
 
 
-def loss_weights(
-    losses: Sequence[float | None], multipliers: Sequence[float] | None = None
-) -> Float64s:
+def loss_weights(losses: Sequence[float | None]) -> Float64s:
     """Weights of slots by their loss on rows on which none of them was trained.
 
-    w_k is proportional to exp(-10 (L_k - min L)) times its multiplier. It is at least min(.05, 1 / (2 K))
+    w_k is proportional to exp(-10 (L_k - min L)). It is at least min(.05, 1 / (2 K))
     before the final normalisation. A slot without a loss gets an equal share 1 / K and the others divide the
     rest; a non-finite loss counts as infinite.
 
     Args:
         losses: K losses in slot order: log loss, or the mean squared error divided by the target's variance.
-        multipliers: K factors, for example 2 for slots that know the record's symbol.
 
     Returns:
         [K] float64; empty for K = 0.
@@ -39,8 +36,6 @@ def loss_weights(
     else:
         share[known] = 1.0 / n
     share[~known] = 1.0 / n
-    if multipliers is not None:
-        share *= np.asarray(multipliers, dtype=np.float64)
     share = np.maximum(share / share.sum(), min(WEIGHT_FLOOR, 1.0 / (2 * n)))
     weights: Float64s = share / share.sum()
     return weights

@@ -297,6 +297,7 @@ PREDICT_OUTPUTS = {
     "predictions": "one per record",
     "confidence": "P(decision is right), below .5 at some thresholds",
     "interval": "90 % range; regression only.",
+    "adapted_level": "where sets and ranges are cut after outcomes",
     "prediction_set": "Classes that hold the right one in 9 of 10 cases.",
     "raw_prediction": "before calibration",
     "consensus": "share of expected nodes that agree",

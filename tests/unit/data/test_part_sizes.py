@@ -30,6 +30,8 @@ def test_a_size_below_one_is_a_share_and_any_other_a_number_of_rows(size, rows, 
 def test_no_row_is_kept_for_a_purpose_that_does_not_exist():
     assert sizes(10_000) == [7900, 800, 0, 0, 500, 800]
     assert sizes(10_000, stacking=True) == [6900, 800, 1000, 0, 500, 800]
+    assert sizes(10_000, verifying=True) == [7200, 800, 0, 700, 500, 800]
+    assert sizes(10_000, stacking=True, verifying=True) == [6200, 800, 1000, 700, 500, 800]
     assert PARTS[3] == "verify"
 
 

@@ -7,7 +7,6 @@ from flow_nexus_neural.errors import QuorumLost
 from flow_nexus_neural.kernels.calibration import Calibrator
 from flow_nexus_neural.kernels.decision import DecisionRule
 from flow_nexus_neural.kernels.ensemble import TargetScale, calibrate, fuse
-from flow_nexus_neural.kernels.loss_weights import loss_weights
 
 
 def logits(*per_slot):
@@ -197,44 +196,6 @@ def test_answers_without_any_weight_are_an_error():
 def test_answers_that_make_no_sense_are_refused(answers, weights, task):
     with pytest.raises(ValueError, match=r"fit|finite"):
         fuse("mean", answers, weights, task)
-
-
-def test_weights_follow_the_exponential_of_the_loss():
-    weights = loss_weights([0.5, 0.6])
-    assert weights == pytest.approx([1 / (1 + math.exp(-1)), math.exp(-1) / (1 + math.exp(-1))])
-
-
-def test_equal_losses_give_equal_weights_and_so_does_knowing_nothing():
-    assert loss_weights([0.4] * 5) == pytest.approx([0.2] * 5)
-    assert loss_weights([None] * 5) == pytest.approx([0.2] * 5)
-    assert loss_weights([math.nan] * 5) == pytest.approx([0.2] * 5)
-
-
-def test_a_bad_slot_keeps_the_floor_before_renormalising():
-    weights = loss_weights([0.1, 99.0])
-    assert weights == pytest.approx([1 / 1.05, 0.05 / 1.05])
-    many = loss_weights([0.1] + [99.0] * 19)  # 1 / (2 K) = .025 < .05
-    assert many[1] == pytest.approx(0.025 / (1 + 19 * 0.025))
-
-
-def test_a_slot_without_a_loss_gets_its_equal_share():
-    weights = loss_weights([0.5, None, 0.6, 0.5])
-    assert weights[1] == pytest.approx(0.25)
-    assert weights[0] == weights[3] > weights[2]
-    assert weights.sum() == pytest.approx(1.0)
-
-
-def test_an_infinite_loss_is_worse_than_an_unknown_one():
-    weights = loss_weights([0.5, None, math.inf])
-    assert weights[2] < weights[1] < weights[0]
-
-
-def test_multipliers_favour_those_who_know_the_subject():
-    assert loss_weights([0.5, 0.5], [2.0, 1.0]) == pytest.approx([2 / 3, 1 / 3])
-
-
-def test_no_slots_have_no_weights():
-    assert loss_weights([]).shape == (0,)
 
 
 def pushed_down(fused, weights, **more):

@@ -8,8 +8,8 @@ from flow_nexus_neural.coordination.autonomy.observation import (
     TrainingObservation,
 )
 from flow_nexus_neural.engine.live import LiveCluster, RunningTraining
+from flow_nexus_neural.engine.state.feedback import LEAST_OUTCOMES
 from flow_nexus_neural.engine.state.slots import Slot
-from flow_nexus_neural.engine.training.feedback_data import LEAST_OUTCOMES
 from flow_nexus_neural.engine.versions.loading import serving_slots
 from flow_nexus_neural.kernels.drift import PSI_LIMIT
 
@@ -66,11 +66,15 @@ def _unlinked(cluster: LiveCluster) -> list[str]:
 def _drift(cluster: LiveCluster) -> dict[str, JsonValue] | None:
     """How errors or inputs have moved by more than chance, where there is enough to learn from."""
     committed, feedback, inputs = cluster.committed, cluster.state.feedback, cluster.inputs
-    if committed is None or cluster.is_training or feedback.kept < LEAST_OUTCOMES:
+    if committed is None or cluster.is_training or feedback.version != committed.version:
+        return None
+    if (
+        feedback.errors.width < LEAST_OUTCOMES
+    ):  # since errors last rose: older ones say what is wrong now
         return None
     version = committed.version
     found: dict[str, JsonValue] = {}
-    if feedback.drifted and feedback.version == version:
+    if feedback.drifted:
         found |= {"errors_mean": feedback.errors.mean, "drifts": feedback.errors.drifts}
     index = inputs.index if inputs is not None and inputs.version == version else None
     if inputs is not None and index is not None and index > PSI_LIMIT:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.engine.versions.served import routed
+from flow_nexus_neural.kernels.conformal import LEVEL, AdaptiveLevel
 
 Floats = NDArray[np.float64]
 
@@ -29,6 +31,7 @@ class Answer:
         slots: Expected slots in slot order.
         logits: [rows, n_outputs] of those that answered.
         weighting: The weights of all expected slots.
+        levels: Where sets and intervals are cut after outcomes, by aggregation; {} before any.
         cautions: What is to be said of the cluster, whatever was asked.
         undecided: Why no later version can be committed now; None where one can.
         stacked: [rows, n_outputs] mean outputs of the stacking networks; None where none answered.
@@ -47,6 +50,7 @@ class Answer:
     excluded: Mapping[str, str]
     weighting: Weighting
     elapsed_ms: float
+    levels: Mapping[str, AdaptiveLevel] = field(default_factory=dict)
     cautions: Sequence[str] = ()
     undecided: str | None = None
     stacked: Floats | None = None
@@ -54,6 +58,12 @@ class Answer:
     students: Mapping[str, Floats] = field(default_factory=dict)
     student_slots: Sequence[Slot] = ()
     role_excluded: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def level(self) -> Fraction | None:
+        """At which sets and intervals are cut; None where only everything would do."""
+        adapted = self.levels.get(self.request.aggregation)
+        return LEVEL if adapted is None else adapted.level
 
     @property
     def routes(self) -> bool:

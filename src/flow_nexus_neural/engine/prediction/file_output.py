@@ -276,6 +276,7 @@ def report_of_all(
     """The reply to rows whose answers went into a file; of the rows themselves it holds nothing."""
     schema, bundle = committed.schema, committed.bundle
     used, expected = tally.nodes_used or 0, tally.nodes_expected
+    late = f"{tally.degraded} of {tally.batches} batches lack a node"
     return PredictionReport(
         cluster_id=cluster_id,
         prediction_id=prediction_id,
@@ -287,6 +288,7 @@ def report_of_all(
         probabilities=None,
         interval=None,
         prediction_set=None,
+        adapted_level=None,
         raw_prediction=None,
         calibrated=tally.calibrated and tally.batches > 0,
         classes=None if schema.classes is None else [*schema.classes],
@@ -313,9 +315,7 @@ def report_of_all(
         stacker=_stacker(tally, request),
         source="nodes",
         degraded=tally.degraded > 0,
-        degraded_reason=f"{tally.degraded} of {tally.batches} batches lack a node"
-        if tally.degraded
-        else None,
+        degraded_reason=late if tally.degraded else None,
         stale=tally.stale,
         model_version=committed.version,
         bundle_sha=committed.sha,

@@ -32,6 +32,7 @@ def withheld(made: PredictionReport, quorum: RobustQuorum) -> PredictionReport:
             "probabilities": None,
             "interval": None,
             "prediction_set": None,
+            "adapted_level": None,
             "raw_prediction": None,
             "calibrated": False,
             "decision": [NO_QUORUM] * len(nothing),

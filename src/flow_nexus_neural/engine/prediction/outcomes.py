@@ -16,10 +16,12 @@ from flow_nexus_neural.coordination.autonomy.observation import (
 )
 from flow_nexus_neural.data.outcomes import ReadOutcome, outcome_of, read_outcome
 from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.prediction.adaptive import levels_after
 from flow_nexus_neural.engine.prediction.answer import Answer
 from flow_nexus_neural.engine.reports import PredictionReport
 from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.engine.state.feedback import Awaited, Feedback, RecordedOutcome
+from flow_nexus_neural.engine.versions.input_drift import watch_inputs
 from flow_nexus_neural.errors import NeuralError
 from flow_nexus_neural.kernels.class_weight import without_class_weight
 from flow_nexus_neural.kernels.hedge import after_outcome, outcome_losses
@@ -93,6 +95,7 @@ async def record(cluster: LiveCluster, gathered: Gathered) -> int:
             return 0
         cluster.state.note_feedback(replace(feedback, kept=kept, kept_bytes=nbytes))
     cluster.changed()
+    cluster.context.spawn(watch_inputs, cluster)
     return len(outcomes)
 
 
@@ -115,7 +118,9 @@ def learnt(cluster: LiveCluster, feedback: Feedback, outcome: RecordedOutcome) -
     losses = outcome_losses(outputs, outcome.outcome, committed.schema.task)
     own = dict(zip(slots, losses.tolist(), strict=True))
     hedge = after_outcome(feedback.of_version(outcome.version), weights, own)
-    return feedback.with_outcome(outcome.version, hedge)
+    levels = feedback.levels_of(outcome.version)
+    moved = levels_after(committed.bundle, committed.schema, levels, outcome)
+    return replace(feedback.with_outcome(outcome.version, hedge), levels=moved)
 
 
 def _from_records(

@@ -73,6 +73,7 @@ def report(
         probabilities=_rows(fused.probabilities) if schema.task == "multiclass" else None,
         interval=_intervals(answer, fused.values),
         prediction_set=_prediction_sets(answer, made),
+        adapted_level=_adapted_level(answer),
         raw_prediction=_labels(answer, made.raw)[0] if single else None,
         calibrated=made.calibrated,
         classes=list(schema.classes) if schema.classes is not None else None,
@@ -230,18 +231,25 @@ def _confidence(answer: Answer, certainty: Floats | None) -> list[float | None]:
 def _intervals(answer: Answer, values: Floats) -> list[Interval] | None:
     if answer.committed.schema.task != "regression" or not as_measured(answer):
         return None
-    half = half_width(_bundle(answer), answer.request.aggregation)
+    half = half_width(_bundle(answer), answer.request.aggregation, answer.level)
     if half is None:
         return None
     level = float(LEVEL)
     return [Interval(low=float(v) - half, high=float(v) + half, level=level) for v in values]
 
 
+def _adapted_level(answer: Answer) -> float | None:
+    """The level at which sets and intervals are cut after outcomes; None where these moved nothing."""
+    if answer.request.aggregation not in answer.levels or not as_measured(answer):
+        return None
+    return 1.0 if answer.level is None else float(answer.level)
+
+
 def _prediction_sets(answer: Answer, made: Served) -> list[list[Label]] | None:
     classes = answer.committed.schema.classes
     if classes is None or not as_measured(answer):
         return None
-    sets = sets_of(_bundle(answer), answer.request.aggregation, made)
+    sets = sets_of(_bundle(answer), answer.request.aggregation, made, answer.level)
     if sets is None:
         return None
     return [[classes[index] for index in np.flatnonzero(row)] for row in sets]

@@ -116,7 +116,8 @@ class PredictionReport(Report):
     have learnt; `feedback_recorded` counts the outcomes that this call brought.
     `prediction_set` has, per record, the classes that hold the right one with a probability of 0.9, as
     `interval` does for values; None where too few rows could show that, or the answer is another mix of
-    models than was measured.
+    models than was measured. `adapted_level` is where they are cut after outcomes of rows in time order, so
+    that nine of ten hold; None where there were none.
     `output` is None unless the answers went into a file; the lists are empty then. `quorum` is None where the
     model's answers are combined as those of honest nodes. `stale` says that no later version can be committed
     now, for want of a majority of voters.
@@ -132,6 +133,7 @@ class PredictionReport(Report):
     probabilities: list[list[float]] | None
     interval: list[Interval] | None
     prediction_set: list[list[Label]] | None
+    adapted_level: float | None
     raw_prediction: Label | None
     calibrated: bool
     classes: list[Label] | None

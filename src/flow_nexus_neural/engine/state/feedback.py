@@ -8,9 +8,12 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from flow_nexus_neural.kernels.conformal import AdaptiveLevel
 from flow_nexus_neural.kernels.drift import Adwin, after_value, forgotten
 from flow_nexus_neural.kernels.hedge import HedgeState
 
+LEAST_OUTCOMES = 50
+"""With fewer outcomes since errors last rose nothing is learnt from them."""
 PREDICTIONS_REMEMBERED = 256
 BYTES_REMEMBERED = 8 << 20
 
@@ -25,6 +28,7 @@ class Feedback:
         kept_bytes: What they take.
         version: The version of which `hedge` is; a later one begins anew.
         hedge: What its slots have lost.
+        levels: Where its prediction sets and intervals are cut, by aggregation, after its outcomes.
         errors: What their weighted mean lost by each outcome, in a window that drift cuts.
         drifted: Whether drift was found while this version answered.
         damaged: What was stored could not be read; it began anew.
@@ -35,9 +39,14 @@ class Feedback:
     kept_bytes: int = 0
     version: int | None = None
     hedge: HedgeState = field(default_factory=HedgeState)
+    levels: Mapping[str, AdaptiveLevel] = field(default_factory=dict)
     errors: Adwin = field(default_factory=Adwin)
     drifted: bool = False
     damaged: bool = False
+
+    def levels_of(self, version: int) -> Mapping[str, AdaptiveLevel]:
+        """Where sets and intervals of a version are cut; {} where outcomes were of another one."""
+        return self.levels if version == self.version else {}
 
     def of_version(self, version: int) -> HedgeState:
         """What the slots of a version have lost; nothing where outcomes were of another one."""

@@ -15,6 +15,7 @@ from pydantic import JsonValue, ValidationError
 from flow_nexus_neural.engine.state.feedback import Feedback, RecordedOutcome
 from flow_nexus_neural.engine.storage.persisted import StoredFeedback, StoredOutcome
 from flow_nexus_neural.engine.storage.schema import Write
+from flow_nexus_neural.kernels.conformal import AdaptiveLevel
 from flow_nexus_neural.kernels.drift import Adwin
 from flow_nexus_neural.kernels.hedge import HedgeState
 from flow_nexus_neural.protocol.digest import json_digest
@@ -106,6 +107,7 @@ def read_feedback(connection: sqlite3.Connection, cluster_id: str) -> Feedback:
         kept_bytes=kept_bytes,
         version=stored.version,
         hedge=HedgeState(**stored.hedge.model_dump()),
+        levels={mode: AdaptiveLevel(**own.model_dump()) for mode, own in stored.levels.items()},
         errors=Adwin(**stored.errors.model_dump()),
         drifted=stored.drifted,
     )
@@ -135,6 +137,7 @@ def _stored(feedback: Feedback) -> dict[str, JsonValue]:
             "recorded": feedback.recorded,
             "version": feedback.version,
             "hedge": asdict(feedback.hedge),
+            "levels": {mode: asdict(level) for mode, level in feedback.levels.items()},
             "errors": asdict(feedback.errors),
             "drifted": feedback.drifted,
         }

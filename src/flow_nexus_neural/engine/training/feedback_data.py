@@ -10,7 +10,7 @@ from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.data.schema import DataSchema, Description
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.requests import TrainRequest
-from flow_nexus_neural.engine.state.feedback import RecordedOutcome
+from flow_nexus_neural.engine.state.feedback import LEAST_OUTCOMES, RecordedOutcome
 from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.engine.versions.input_drift import training_rows
 from flow_nexus_neural.errors import DataTooSmall, InvalidArguments, NotTrained
@@ -19,7 +19,6 @@ from flow_nexus_neural.protocol.digest import vectors_digest
 
 FEEDBACK = "feedback"
 """The data set of the outcomes that a cluster has recorded."""
-LEAST_OUTCOMES = 50
 HELD_OUT = 0.25
 VALIDATED = 0.2
 """Of the outcomes that are not held out."""

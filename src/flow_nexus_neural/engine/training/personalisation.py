@@ -230,8 +230,8 @@ class Personaliser:
         nbytes = sum(4 * (n.plan.n_params + n.plan.n_buffers) for _, n in members)
         rules = (
             (
-                self.training.config.privacy is not None,
-                "privacy: own weights would tell of one worker's rows without noise",
+                self.training.config.hides_updates,
+                "privacy: own weights would tell of one worker's rows",
             ),
             (
                 self.training.config.secure_aggregation,

@@ -1,5 +1,6 @@
 """Whether the inputs of predictions still look like the rows that the version in force was trained on."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,10 +9,15 @@ from numpy.typing import NDArray
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.live import LiveCluster
-from flow_nexus_neural.engine.state.feedback import InputDrift, RecordedOutcome
+from flow_nexus_neural.engine.state.feedback import (
+    InputDrift,
+    RecordedOutcome,
+)
 from flow_nexus_neural.engine.storage.prepared_data import read_prepared
-from flow_nexus_neural.errors import StoreCorrupt
+from flow_nexus_neural.errors import NeuralError, StoreCorrupt
 from flow_nexus_neural.kernels.drift import Reference, stability_index
+
+log = logging.getLogger(__name__)
 
 RECENT_ROWS = 300
 LEAST_ROWS = 200
@@ -32,18 +38,34 @@ async def input_drift(cluster: LiveCluster) -> InputDrift | None:
     committed, feedback = cluster.committed, cluster.state.feedback
     if committed is None:
         return None
+    n = feedback.recorded
+    if n < LEAST_ROWS:
+        return InputDrift(committed.version, n, n, why=f"{n} of {LEAST_ROWS} recorded inputs")
     known = cluster.inputs
     same = known is not None and known.version == committed.version
     if known is not None and same and feedback.recorded < known.recorded + RENEWED_AFTER:
         return known
-    if not feedback.recorded:
-        return InputDrift(committed.version, 0, 0, why=f"0 of {LEAST_ROWS} recorded inputs")
     outcomes, _ = await cluster.context.store.outcomes(cluster.cluster_id, RECENT_ROWS)
     digest = committed.schema.digest
     recent = [outcome for outcome in outcomes if outcome.schema_digest == digest]
     found = await cluster.context.offload(_compared, cluster, recent)
     cluster.keep_inputs(found)
     return found
+
+
+async def watch_inputs(cluster: LiveCluster) -> None:
+    """Compare the newest inputs where that is due, for whoever acts on it. Never raises."""
+    if cluster.comparing.locked():
+        return
+    async with cluster.comparing:
+        former = cluster.inputs
+        try:
+            found = await input_drift(cluster)
+        except NeuralError as failure:
+            log.warning("inputs of %s are not compared: %s", cluster.cluster_id, failure)
+            return
+    if found != former:
+        cluster.changed()
 
 
 def _compared(cluster: LiveCluster, recent: Sequence[RecordedOutcome]) -> InputDrift:

@@ -46,26 +46,60 @@ def conformal_scores(
 
 
 def sets_of(
-    bundle: Bundle, aggregation: Aggregation, made: Served, level: Fraction = LEVEL
+    bundle: Bundle, aggregation: Aggregation, made: Served, level: Fraction | None = LEVEL
 ) -> NDArray[np.bool_] | None:
     """[R, C] classes that hold the right one with a probability of `level`; None where it is not known how.
 
+    All of them where no smaller set is sure enough: for a level of None, or with too few rows for the level.
     Votes are no probabilities: the set of a majority is that of the mean, and the class that was voted for.
     """
-    threshold, p = _threshold(bundle, aggregation, level), made.chances.raw.probabilities
-    if threshold is None or p is None:
+    p = made.chances.raw.probabilities
+    if p is None or aggregation not in bundle.conformal:
         return None
+    threshold = _threshold(bundle, aggregation, level)
+    if threshold is None:  # only all of them are sure enough
+        return np.ones(p.shape, dtype=np.bool_)
     return prediction_sets(p, threshold, made.final.decisions)
 
 
-def half_width(bundle: Bundle, aggregation: Aggregation, level: Fraction = LEVEL) -> float | None:
-    """How far to both sides of a value the interval of that level reaches, in the target's unit."""
+def half_width(
+    bundle: Bundle, aggregation: Aggregation, level: Fraction | None = LEVEL
+) -> float | None:
+    """How far to both sides of a value the interval of that level reaches, in the target's unit.
+
+    None where it is not known how far, or no finite interval is sure enough.
+    """
     return _threshold(bundle, aggregation, level)
 
 
 ECE_DEFINITION = (
     "mean over bins of equal width of |mean confidence - share decided right|, weighted by rows"
 )
+
+
+def covers(
+    bundle: Bundle,
+    schema: DataSchema,
+    aggregation: Aggregation,
+    made: Served,
+    outcome: tuple[float, Fraction | None],
+) -> bool:
+    """Whether the answer to one record holds its outcome, at a level; one that holds everything does.
+
+    Args:
+        bundle: Whose answer it is, with scores for the aggregation.
+        schema: Of the data.
+        aggregation: How it was combined.
+        made: The answer.
+        outcome: Class index or standardised value, and the level.
+    """
+    value, level = outcome
+    if schema.task == "regression":
+        half = half_width(bundle, aggregation, level)
+        units = value * schema.target_sd + schema.target_mean
+        return half is None or abs(float(made.final.values[0]) - units) <= half
+    sets = sets_of(bundle, aggregation, made, level)
+    return sets is None or bool(sets[0, int(value)])
 
 
 @dataclass(frozen=True)
@@ -146,6 +180,6 @@ def _scores(schema: DataSchema, made: Served, rows: Rows) -> NDArray[np.float64]
     return class_scores(p, rows.y.astype(np.int64))
 
 
-def _threshold(bundle: Bundle, aggregation: Aggregation, level: Fraction) -> float | None:
+def _threshold(bundle: Bundle, aggregation: Aggregation, level: Fraction | None) -> float | None:
     scores = bundle.conformal.get(aggregation)
-    return None if scores is None else scores.threshold(level)
+    return None if scores is None or level is None else scores.threshold(level)

@@ -44,7 +44,8 @@ async def test_learnt_weights_are_told_and_that_the_evaluation_is_of_others():
 
 async def test_drift_of_the_version_in_force_is_told_and_of_a_former_one_is_not():
     window = Adwin((4, 2), (2.0, 1.0), (1.0, 0.5), seen=900, drifts=2, drifted_at=894)
-    of = cluster(version=3, hedge=LOST, errors=window, drifted=True)
+    of = cluster(recorded=300, version=3, hedge=LOST, errors=window, drifted=True)
+    of.keep_inputs(InputDrift(3, 300, 300, 0.31, "f1"))
     drift = (await feedback_report(of, full=False)).drift
     assert (drift.found, drift.errors_window, drift.errors_mean, drift.drifts) == (True, 6, 0.5, 2)
     assert (drift.input_index, drift.input_column, drift.input_rows) == (0.31, "f1", 300)

@@ -122,6 +122,26 @@ async def test_rows_for_ensemble_weights_are_kept_where_two_networks_are_trained
         assert (await prepared(w, dataset=many)).dataset.split.meta == 0
 
 
+async def test_rows_for_roles_are_kept_where_there_is_such_a_node_and_only_there(tmp_path):
+    values, classes = rows(2_000), {**rows(2_000), "y": [k % 2 for k in range(2_000)]}
+
+    async def kept(w, data):
+        split = (await prepared(w, dataset=data)).dataset.split
+        return split.meta, split.verify
+
+    async with running(tmp_path, 2) as w:
+        assert await kept(w, classes) == (0, 0)
+        await w.deploy(role="validator")
+        assert await kept(w, classes) == (0, 140), (
+            "a validator learns from decisions between classes"
+        )
+        assert await kept(w, values) == (0, 0), "and of values there is nothing to be right about"
+        await w.deploy(role="aggregator")
+        assert await kept(w, values) == (200, 140), (
+            "an aggregator learns, and is admitted, on either"
+        )
+
+
 async def test_rows_kept_for_ensemble_weights_give_them_and_without_such_rows_nodes_weigh_the_same(
     tmp_path,
 ):

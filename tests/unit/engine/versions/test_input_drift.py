@@ -3,7 +3,13 @@
 import pytest
 
 from flow_nexus_neural.engine.state.feedback import Feedback, InputDrift
-from flow_nexus_neural.engine.versions.input_drift import _column, input_drift
+from flow_nexus_neural.engine.versions import input_drift as module
+from flow_nexus_neural.engine.versions.input_drift import (
+    _column,
+    input_drift,
+    watch_inputs,
+)
+from flow_nexus_neural.errors import StoreCorrupt
 from tests.unit.engine.building import bundle, cluster_state, committed, live, network, schema
 
 pytestmark = pytest.mark.anyio
@@ -38,6 +44,17 @@ async def test_a_comparison_holds_for_fifty_outcomes_of_its_version():
     of.keep_inputs(InputDrift(2, 250, 200, 0.1, "f0"))
     with pytest.raises(AttributeError):
         await input_drift(of)
+
+
+async def test_what_cannot_be_compared_harms_nobody(monkeypatch, caplog):
+    async def corrupt(_):
+        raise StoreCorrupt("damaged")
+
+    monkeypatch.setattr(module, "input_drift", corrupt)
+    of = cluster(300)
+    await watch_inputs(of)
+    assert of.inputs is None
+    assert "inputs of dnc_1 are not compared" in caplog.text
 
 
 def test_an_input_has_the_name_of_its_column_at_every_step():

@@ -11,6 +11,14 @@ class StoredHedge(Stored):
     mixture: float = 0.0
 
 
+class StoredLevel(Stored):
+    """Where sets and intervals of one aggregation are cut."""
+
+    steps: int
+    answers: int = 0
+    covered: int = 0
+
+
 class StoredWindow(Stored):
     """A window over errors."""
 
@@ -28,6 +36,7 @@ class StoredFeedback(Stored):
     recorded: int = 0
     version: int | None = None
     hedge: StoredHedge = StoredHedge()
+    levels: dict[str, StoredLevel] = {}
     errors: StoredWindow = StoredWindow()
     drifted: bool = False
 
