@@ -77,6 +77,7 @@ async def test_a_training_says_what_is_really_run_on_which_data(tmp_path: Path):
             "patience": 0,
             "chosen": [],
             "privacy": None,
+            "secure_aggregation": False,
             "refit": True,
             "byzantine_f": 0,
         }
@@ -269,7 +270,7 @@ async def test_a_status_counts_nodes_bytes_and_time_without_mixing_units(tmp_pat
         assert status["uptime"] == f"{status['uptime_seconds']}s"
         assert all(status[name] >= 0 for name in ("uptime_seconds", "error_rate"))
         assert status["features"] == {
-            "daa_enabled": True,
+            "daa_enabled": False,
             "wasm_enabled": False,
             "nodes_deployed": 2,
             "connections_active": 1,

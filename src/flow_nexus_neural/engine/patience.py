@@ -52,7 +52,7 @@ class Patience:
             request for it.
     """
 
-    silence_s: float = 5.0
+    silence_s: float = 3.0
     ping_s: float = 2.0
     min_grace_s: float = 1.0
     max_grace_s: float = 60.0

@@ -13,6 +13,7 @@ from flow_nexus_neural.engine.storage.journal_errors import translated
 from flow_nexus_neural.engine.storage.state_dir import prepare, unavailable
 
 JOURNAL = "state.db"
+TRIES = 10
 
 
 def copy_state_dir(source: Path, target: Path) -> frozenset[str]:
@@ -36,6 +37,11 @@ def copy_state_dir(source: Path, target: Path) -> frozenset[str]:
         _link_checkpoints(source / "blobs", target / "blobs")
         running = _copy_journal(source / JOURNAL, target / JOURNAL)
         _link_checkpoints(source / "blobs", target / "blobs")
+        for _ in range(TRIES):  # a server that commits fast may have removed what was new meanwhile
+            if _has_all(target):
+                break
+            running = _copy_journal(source / JOURNAL, target / JOURNAL)
+            _link_checkpoints(source / "blobs", target / "blobs")
     except OSError as failure:
         raise unavailable("look into the state directory", failure) from failure
     return running
@@ -57,6 +63,16 @@ def _copy_journal(source: Path, target: Path) -> frozenset[str]:
                 return frozenset()
             rows = copy.execute("SELECT training_id FROM trainings WHERE status='running'")
             return frozenset(str(row[0]) for row in rows)
+
+
+def _has_all(target: Path) -> bool:
+    """Whether a copy has every file that its journal names."""
+    with translated("read the journal"), closing(sqlite3.connect(target / JOURNAL)) as copy:
+        if not copy.execute("SELECT 1 FROM sqlite_master WHERE name='blobs'").fetchone():
+            return True
+        names = [str(row[0]) for row in copy.execute("SELECT sha FROM blobs")]
+    places = (target / "blobs" / sha[:2] / f"{sha}.safetensors" for sha in names)
+    return all(place.exists() for place in places)
 
 
 def _link_checkpoints(source: Path, target: Path) -> None:

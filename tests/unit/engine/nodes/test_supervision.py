@@ -4,7 +4,7 @@ import anyio
 import pytest
 
 from flow_nexus_neural.engine.nodes.supervision import supervise
-from flow_nexus_neural.engine.patience import Patience
+from flow_nexus_neural.engine.patience import USUAL_PATIENCE, Patience
 from flow_nexus_neural.engine.ports import Ports
 from flow_nexus_neural.protocol.messages import Failed, Pong
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
@@ -38,8 +38,8 @@ class FailsAtPings(LinearService):
         return Failed(type="ValueError", message="no"), {}
 
 
-def world(tmp_path, faults=None, service=None):
-    return running(tmp_path, 1, faults=faults, service=service, ports=PORTS)
+def world(tmp_path, faults=None, service=None, ports=PORTS):
+    return running(tmp_path, 1, faults=faults, service=service, ports=ports)
 
 
 async def until_dead(w):
@@ -105,6 +105,19 @@ async def test_a_node_at_work_whose_steps_nobody_timed_gets_the_grace_of_a_first
     async with world(tmp_path, FaultPlan().freeze(SLOT, "ping")) as w:
         w.slots[SLOT].begin_call()  # it is asked something long
         assert await until_dead(w) == pytest.approx(10 + 2 + 8)
+
+
+async def test_by_default_a_frozen_node_is_suspect_after_5_seconds_and_failed_within_10(tmp_path):
+    """Idle, or at work with steps of up to a second and a half; one that has timed no step gets longer."""
+    faults = FaultPlan().freeze(SLOT, "ping", nth=2)
+    usual = Ports(patience=USUAL_PATIENCE)
+    async with world(tmp_path, faults, lambda spec: SaysSteps(1500.0), usual) as w:
+        await anyio.sleep(3.0)  # the first ping is answered
+        began_s = anyio.current_time()
+        await anyio.sleep(5.1)
+        assert w.slots[SLOT].state == "suspect"
+        await until_dead(w)
+        assert anyio.current_time() - began_s <= 10.0
 
 
 async def test_a_node_that_fails_at_a_ping_is_killed_for_that(tmp_path):

@@ -21,6 +21,8 @@ from flow_nexus_neural.vocabulary import Aggregation
 
 PARTS = ("calib", "test")
 """On which the outputs of validators are used."""
+STANDARD_ERRORS = 2.0
+"""By which validators must be better: what they would replace has been calibrated already."""
 NO_ROWS = "there are no verify rows: below 2000 rows the data are not divided so far"
 NO_DECISION = "values of a regression are not right or wrong"
 
@@ -119,7 +121,9 @@ class Doubting:
             scored, held = found
             own = self._bounded(sigmoid(held[:, 0]), made)[scored]
             rival = _certainty(made)[scored]
-            gates[name] = better(_losses(own, hits[scored]), _losses(rival, hits[scored]))
+            gates[name] = better(
+                _losses(own, hits[scored]), _losses(rival, hits[scored]), STANDARD_ERRORS
+            )
             calibrators[mode] = fit_platt(logits, hits)
             if "test" in outputs:
                 corrected = calibrators[mode].apply(_of_mode(outputs["test"], number))
