@@ -180,7 +180,10 @@ async def _new_slot(cluster: LiveCluster, request: DeployRequest, role: Role) ->
         layers_source=source,
     )
     slot = Slot(
-        name=cluster.slots.next_name(role), spec=spec, node_id=cluster.context.new_id("node")
+        name=cluster.slots.next_name(role),
+        spec=spec,
+        node_id=cluster.context.new_id("node"),
+        stands_in_for=request.stands_in_for,
     )
     cluster.slots.add(slot)
     sync_ms = await start(cluster, slot)
