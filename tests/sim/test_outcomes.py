@@ -2,10 +2,11 @@
 
 import math
 
+import anyio
 import numpy as np
 import pytest
 
-from flow_nexus_neural.errors import InvalidArguments
+from flow_nexus_neural.errors import InvalidArguments, StoreUnavailable
 from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.protocol.messages import Outputs, Predict
 from tests.doubles.fail_points import JOURNAL, disk_is_full
@@ -86,7 +87,7 @@ async def test_an_outcome_never_reaches_the_prediction_that_it_belongs_to(tmp_pa
         await w.train(cluster, **WELL)
         record = {"f0": 1.0, "f1": 0.5, "f2": 0.2}
         plain = await w.predict(cluster, record)
-        for given in ({"expectedOutcome": 0}, {"label": 1}, {"trend": -1}, {"y": 1, "trend": -1}):
+        for given in ({"expectedOutcome": 0}, {"label": 1}, {"trend": -1}, {"y": 1, "trend": 1}):
             reply = await w.predict(cluster, {**record, **given})
             assert reply.prediction == plain.prediction
             assert reply.node_predictions == plain.node_predictions
@@ -199,3 +200,89 @@ async def test_under_byzantine_a_liar_whom_outcomes_praise_does_not_decide(tmp_p
         honest = [p for n, p in reply.node_predictions.items() if n != node_id(w, LIAR)]
         assert min(honest) - 1e-9 <= reply.prediction <= max(honest) + 1e-9
         assert reply.node_predictions[node_id(w, LIAR)] < 0.5 < reply.prediction
+
+
+@pytest.mark.parametrize("refused", ["autonomy", "a word", "some records", "a typo", "the disk"])
+async def test_an_outcome_that_was_not_recorded_can_be_sent_later(tmp_path, refused):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(0, daa_enabled=True)
+        await w.deploy(cluster, autonomy=0.6 if refused == "autonomy" else 0.75)
+        await w.train(cluster, **WELL)
+        record = {"f0": 1.0, "f1": 0.5, "f2": 0.2}
+        own = {"autonomy": 1, "a word": "sideways", "some records": 1}.get(refused)
+        first = await w.predict(cluster, [{**record, "outcome": own}, record])
+        expected = int(refused == "some records")
+        assert (first.feedback_recorded or 0) == expected
+        given = {first.prediction_id: [None if expected else 1, 0]}
+        if refused == "a typo":
+            wrong = await w.predict(cluster, outcomes={first.prediction_id: ["x", None]})
+            assert wrong.feedback_recorded == 0
+        if refused == "the disk":
+            with w.disk.failing(JOURNAL, disk_is_full()):
+                failed = await w.predict(cluster, outcomes=given)
+            assert failed.feedback_recorded == 0
+            assert "2 outcomes not recorded" in " ".join(failed.warnings)
+        later = await w.predict(cluster, outcomes=given)
+        assert later.feedback_recorded == 2 - expected
+        found, _ = await w.engine.context.store.outcomes(cluster)
+        assert [o.row for o in found] == [0, 1]
+        again = await w.predict(cluster, outcomes={first.prediction_id: [1, 0]})
+        assert again.feedback_recorded == 0
+        assert "2 outcomes not recorded: " in " ".join(again.warnings)
+
+
+async def test_a_client_that_gives_up_during_the_write_costs_no_later_outcome(tmp_path):
+    async with world(tmp_path) as w:
+        cluster = await told_of(w, 2)
+        await w.train(cluster, **WELL)
+        store, record = w.engine.context.store, {"f0": 1.0, "f1": 0.5, "f2": 0.2, "label": 1}
+        scope, write = anyio.CancelScope(), store._write
+
+        def given_up(writes, marks):
+            write(writes, marks)
+            anyio.from_thread.run_sync(scope.cancel)
+
+        store._write = given_up
+        with scope:
+            await w.predict(cluster, record)
+        store._write = write
+        assert scope.cancel_called
+        for n in (2, 3):
+            reply = await w.predict(cluster, record)
+            assert reply.feedback_recorded == 1
+            assert (await w.status(cluster)).feedback.recorded == n
+        assert len((await store.outcomes(cluster))[0]) == 3
+
+
+async def test_outcomes_of_a_former_version_are_recorded_and_said_to_teach_nothing(tmp_path):
+    async with world(tmp_path) as w:
+        cluster = await told_of(w, 2)
+        await w.train(cluster, **WELL)
+        old = await w.predict(cluster)
+        await w.train(cluster, **WELL)
+        reply = await w.predict(cluster, outcomes={old.prediction_id: 1}, aggregation="weighted")
+        assert (reply.feedback_recorded, reply.weights_outcomes) == (1, 0)
+        assert "a version that is not in force any more" in " ".join(reply.warnings)
+
+
+async def test_deleting_that_the_disk_refuses_deletes_nothing(tmp_path):
+    async with world(tmp_path) as w:
+        cluster = await told_of(w, 2)
+        await w.train(cluster, **WELL)
+        await told(w, cluster, 3)
+        await w.terminate(cluster)
+        store, whole = w.engine.context.store, w.engine.context.store._write
+
+        def no_ledger(writes, marks):
+            if marks:
+                raise StoreUnavailable("disk is full", hint="free some")
+            whole(writes, marks)
+
+        store._write = no_ledger
+        with pytest.raises(StoreUnavailable):
+            await w.terminate(cluster, delete_artifacts=True)
+        store._write = whole
+        assert len((await store.outcomes(cluster))[0]) == 3
+        assert store._journal.read(lambda c: c.execute("SELECT COUNT(*) FROM versions").fetchone())[
+            0
+        ]

@@ -1,8 +1,12 @@
 """Aggregators learn to combine the slots, and are used where that is better and only there."""
 
+import csv
+
 import pytest
 
-from flow_nexus_neural.engine.requests import InitRequest
+from flow_nexus_neural.engine.prediction import predict_file
+from flow_nexus_neural.engine.prediction.pinned import PinnedVersion
+from flow_nexus_neural.engine.requests import InitRequest, PredictRequest
 from tests.sim.stacked import BTC, ETH, opposed, opposed_cluster, trained, world
 
 
@@ -164,3 +168,34 @@ async def test_a_version_put_in_force_again_brings_its_own_aggregators_networks_
         again = await w.predict(cluster, BTC, aggregation="ensemble")
         assert (again.stacker, again.prediction) == ("net", told.prediction)
         assert (await w.status(cluster)).learnt == first.learnt
+
+
+async def test_a_file_is_combined_by_the_aggregator_of_its_version_though_another_is_committed(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(predict_file, "rows_per_batch", lambda _: 50)
+    (tmp_path / "data").mkdir()
+    with (tmp_path / "data" / "in.csv").open("w") as file:
+        csv.writer(file).writerows(
+            [("symbol", "a", "b"), *(r[:3] for r in opposed(200, 9)["rows"])]
+        )
+    async with world(tmp_path) as w:
+        cluster = await opposed_cluster(w, "aggregator")
+        await trained(w, cluster)
+
+        async def predicted(name):
+            made = {"input_path": "in.csv", "output_path": name, "aggregation": "ensemble"}
+            reply = await w.engine.predict(PredictRequest(cluster_id=cluster, **made), None)
+            assert (reply.stacker, reply.calibrated) == ("net", True)
+            return (tmp_path / "data" / name).read_text()
+
+        plain, ask, asked = await predicted("plain.csv"), PinnedVersion.ask, []
+
+        async def ask_and_train(self, *arguments):
+            asked.append(1)
+            if len(asked) == 3:
+                await trained(w, cluster, epochs=1)
+            return await ask(self, *arguments)
+
+        monkeypatch.setattr(PinnedVersion, "ask", ask_and_train)
+        assert await predicted("disturbed.csv") == plain

@@ -204,3 +204,14 @@ async def test_under_raft_voters_agree_on_going_back(tmp_path):
         after = await versions(w, cluster)
         assert after[reply.model_version + 1].digest == lines[min(lines)].digest
         assert "raft" in (await w.status(cluster)).consensus_report
+
+
+async def test_a_training_goes_on_after_a_roll_back_to_a_version_that_was_refitted(tmp_path):
+    adam = {"epochs": 2, "federated": True, "optimizer": "adam"}
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(2)
+        refitted = await w.train(cluster, blobs(240), refit=True, **adam)
+        await w.train(cluster, blobs(240, seed=5), **adam)
+        await restore(w, cluster, refitted.model_version)
+        status = await w.train(cluster, blobs(240, seed=7), **adam)
+        assert (status.training_status, status.training_error) == ("completed", None)

@@ -16,9 +16,14 @@ DIRECTIONS = ("direction", "trend")
 NAMES = ("expectedoutcome", "expected_outcome", *TARGET_NAMES, *DIRECTIONS)
 """Names of outcomes beside the target's own, in the order in which they are believed."""
 
+EXPLICIT = ("expectedoutcome", "expected_outcome", "label", "outcome", "trend")
+"""Those that count also where the target has a name of its own; a `class` may be anything there."""
+
 _UP = frozenset({"1", "true", "yes", "up"})
 _DOWN = frozenset({"0", "-1", "false", "no", "down"})
 MAX_SHOWN = 40
+MAX_STANDARDISED = 1e9
+"""Its square is finite in float32, in which nodes learn from it."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ def outcome_rank(schema: DataSchema, name: str) -> int | None:
     lowered = name.lower()
     if schema.target_name is not None and lowered == schema.target_name.lower():
         return 0
-    if lowered in SYMBOL_NAMES or lowered not in NAMES:
+    if lowered in SYMBOL_NAMES or lowered not in (EXPLICIT if schema.target_name else NAMES):
         return None
     return 1 + NAMES.index(lowered)
 
@@ -52,7 +57,8 @@ def outcome_rank(schema: DataSchema, name: str) -> int | None:
 def read_outcome(schema: DataSchema, given: Mapping[str, object]) -> ReadOutcome | None:
     """The outcome of a record, from its fields that are no input of the model; None where none is known.
 
-    Where several are given, the target's own name wins, then the order of `NAMES`. A null is not known.
+    Where several are given, the target's own name says it, then the order of `NAMES`; none does where they
+    say different things. A null is not known.
 
     Args:
         schema: Of the model that predicts.
@@ -65,8 +71,12 @@ def read_outcome(schema: DataSchema, given: Mapping[str, object]) -> ReadOutcome
     ]
     if not ranked:
         return None
-    _, name = min(ranked)
-    return outcome_of(schema, name, given[name])
+    names = [name for _, name in sorted(ranked)]
+    found, *others = [outcome_of(schema, name, given[name]) for name in names]
+    other = next((o for o in others if o.value not in (None, found.value)), None)
+    if found.value is None or other is None:
+        return found
+    return ReadOutcome(found.name, None, f"{found.name} and {other.name} say different things")
 
 
 def outcome_of(schema: DataSchema, name: str, value: object) -> ReadOutcome:
@@ -85,7 +95,7 @@ def outcome_of(schema: DataSchema, name: str, value: object) -> ReadOutcome:
     if schema.task == "binary" and side is not None and [_side(c) for c in classes] == [0, 1]:
         return ReadOutcome(name, float(side))
     known = ", ".join(str(label) for label in classes[:8])
-    shown = str(value)[:MAX_SHOWN].encode("utf-8", "replace").decode()
+    shown = _text(value)[:MAX_SHOWN].encode("utf-8", "replace").decode()
     return ReadOutcome(name, None, f"{name} {shown!r} is none of the model's classes ({known})")
 
 
@@ -99,6 +109,13 @@ def _value_of(schema: DataSchema, name: str, value: object) -> ReadOutcome:
         number = math.nan
     if not math.isfinite(number):
         return ReadOutcome(name, None, f"{name} is no finite number")
+    standardised = number / schema.target_sd - schema.target_mean / schema.target_sd
+    if not abs(standardised) <= MAX_STANDARDISED:
+        return ReadOutcome(
+            name,
+            None,
+            f"{name} is more than {MAX_STANDARDISED:g} standard deviations from what was learnt from",
+        )
     return ReadOutcome(name, (number - schema.target_mean) / schema.target_sd)
 
 
@@ -107,7 +124,10 @@ def _text(label: Label | object) -> str:
     if isinstance(label, bool):
         return str(label).lower()
     if isinstance(label, (int, float)):
-        return f"{label:.15g}"
+        try:
+            return f"{label:.15g}"
+        except OverflowError:  # an integer that no float holds; its digits are many
+            return hex(int(label))
     text = str(label).strip()
     try:
         number = float(text)

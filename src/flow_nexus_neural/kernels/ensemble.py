@@ -30,6 +30,7 @@ from flow_nexus_neural.kernels.robust_fusion import (
 from flow_nexus_neural.vocabulary import Aggregation, Task
 
 Ints = NDArray[np.int64]
+MAX_WEIGHT = 1e300
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +192,8 @@ def _check(answers: Float64s, weights: Float64s, task: Task) -> None:
         raise QuorumLost("no node answered", hint="see neural_cluster_status for their state")
     if not np.isfinite(answers).all() or not np.isfinite(weights).all() or (weights < 0).any():
         raise ValueError("answers must be finite and weights finite and >= 0")
+    if (weights > MAX_WEIGHT).any():
+        raise ValueError(f"weights must be at most {MAX_WEIGHT:g}, so that their sum is finite")
     if not (weights.sum(axis=0) > 0).all():
         raise QuorumLost(
             "no node that answered carries weight",

@@ -105,7 +105,7 @@ def outcome_losses(outputs: Sequence[Floats] | Floats, outcome: float, task: Tas
     """
     answers = np.asarray(outputs, dtype=np.float64)
     if task == "regression":
-        errors: Float64s = np.minimum((answers[:, 0] - outcome) ** 2, 1.0)
+        errors: Float64s = np.minimum(np.abs(answers[:, 0] - outcome), 1.0) ** 2
         return errors
     p = np.exp(class_log_probabilities(answers))
     p[:, int(outcome)] -= 1.0

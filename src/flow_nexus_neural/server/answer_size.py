@@ -55,7 +55,7 @@ def answer_short_enough(answer: PredictResult, *, full: bool = False) -> OnWire[
 
 def _with_fewer_digits(answer: PredictResult) -> Shortened | None:
     by_node = answer.node_predictions
-    if answer.probabilities is None and by_node is None:
+    if answer.probabilities is None and (by_node is None or answer.task != "binary"):
         return None
     probabilities = answer.probabilities and [
         [round(p, DIGITS) for p in row] for row in answer.probabilities

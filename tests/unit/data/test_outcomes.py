@@ -56,7 +56,7 @@ def test_a_value_is_standardised_and_a_direction_is_none():
 
 def test_the_name_that_says_most_wins_and_null_says_nothing():
     of = schema(target_name="rises")
-    given = {"trend": 1, "Outcome": 0, "next_close": 1, "expectedOutcome": None, "volume": 3}
+    given = {"trend": 1, "Outcome": 1, "next_close": 0, "expectedOutcome": None, "volume": 3}
     assert read_outcome(of, given).name == "Outcome"
     assert read_outcome(of, {**given, "rises": 1}).name == "rises"
     assert read_outcome(of, {**given, "expectedOutcome": 1}).name == "expectedOutcome"
@@ -88,3 +88,35 @@ def test_of_a_window_the_last_row_has_the_outcome():
     window = [{"f0": 1, "y": 0}, {"f0": 2, "y": 0}, {"f0": 3, "y": 1}]
     assert adapt(of, {"window": window}).outcomes == {0: {"y": 1}}
     assert adapt(of, {"window": window[:2], "outcome": 1}).outcomes[0]["outcome"] == 1
+
+
+@pytest.mark.parametrize("given", [{"label": 1, "trend": -1}, {"rises": 0, "outcome": 1}])
+def test_records_that_say_two_things_say_none(given):
+    found = read_outcome(schema(target_name="rises"), given)
+    assert (found.value, found.why.endswith("say different things")) == (None, True)
+
+
+def test_where_the_target_has_a_name_only_it_and_plain_words_for_outcomes_count():
+    of = schema(target_name="rises")
+    for name in ("y", "class", "target", "direction"):
+        assert read_outcome(of, {name: 1}) is None
+        assert read_outcome(schema(target_name=None), {name: 1}).value == 1.0
+        assert read_outcome(schema(target_name=name), {name: 1}).value == 1.0
+    for name in ("expectedOutcome", "outcome", "label", "trend", "rises"):
+        assert read_outcome(of, {name: 1}).value == 1.0
+
+
+@pytest.mark.parametrize("huge", [10**400, -(10**400)])
+def test_an_integer_that_no_float_holds_is_refused(huge):
+    for task in ("binary", "multiclass", "regression"):
+        found = outcome_of(schema(task), "label", huge)
+        assert (found.value, bool(found.why)) == (None, True)
+
+
+def test_a_value_is_refused_where_its_square_would_not_be_finite():
+    narrow = schema("regression", target_sd=1e-5)
+    for value in (1e308, -1e308, 1e300, 1e6):
+        found = outcome_of(narrow, "outcome", value)
+        assert found.value is None
+        assert "standard deviations" in found.why
+    assert outcome_of(narrow, "outcome", 11).value == pytest.approx(1e5)

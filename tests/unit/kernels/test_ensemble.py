@@ -310,3 +310,8 @@ def test_weights_by_record_weigh_each_record_as_if_it_were_alone(task, aggregati
 def test_a_record_for_which_nobody_has_weight_is_refused():
     with pytest.raises(QuorumLost, match="carries weight"):
         fuse("weighted", np.zeros((2, 2, 1)), np.array([[1.0, 0.0], [1.0, 0.0]]), "binary")
+
+
+def test_weights_without_a_finite_sum_are_refused():
+    with pytest.raises(ValueError, match="sum is finite"):
+        fuse("weighted", np.zeros((2, 1, 1)), [1e308, 1e308], "binary")

@@ -120,3 +120,8 @@ def test_losses_of_classes_and_values():
     assert outcome_losses(three, 0.0, "multiclass") == pytest.approx([(0.25 + 2 * 0.0625) / 2])
     assert outcome_losses(np.array([[0.5], [9.0]]), 1.0, "regression").tolist() == [0.25, 1.0]
     assert outcome_losses(np.array([[1e9]]), 0.0, "binary").tolist() == [1.0]
+
+
+def test_an_error_of_any_size_costs_one():
+    with np.errstate(all="raise"):
+        assert list(outcome_losses(np.array([[0.0], [1e300]]), 1e300, "regression")) == [1.0, 0.0]

@@ -67,3 +67,44 @@ def test_probabilities_of_classes_sum_to_one_after_the_bound():
     )
     assert made.probabilities.sum() == pytest.approx(1.0)
     assert made.decisions.tolist() == [0]
+
+
+UNANIMOUS = np.log(
+    [[[0.35, 0.33, 0.32]], [[0.36, 0.34, 0.30]], [[0.60, 0.39, 0.01]], [[0.5, 0.4, 0.1]]]
+)
+SPLIT = np.log(
+    [[[0.36, 0.34, 0.30]], [[0.36, 0.35, 0.29]], [[0.60, 0.39, 0.01]], [[0.1, 0.8, 0.1]]]
+)
+
+
+@pytest.mark.parametrize("answers", [UNANIMOUS, SPLIT], ids=["all honest", "one slot lies too"])
+def test_a_lying_aggregator_does_not_overturn_the_vote_of_all_honest_nodes_on_three_classes(
+    answers,
+):
+    for f, decided in ((1, 0), (0, 1)):
+        fused = fuse("ensemble", answers, EQUAL, "multiclass", f=f)
+        lie = np.array([[-20.0, 20.0, 0.0]])
+        made = with_stacked(
+            fused, lie, EQUAL, expected_weight=None, scale=None, rule=MOST_PROBABLE, f=f
+        )
+        assert made.decisions.tolist() == [decided], f"f={f}"
+        assert made.probabilities.argmax(axis=1).tolist() == [decided]
+    assert made.probabilities.sum() == pytest.approx(1.0)
+
+
+def test_of_three_classes_an_aggregator_decides_between_those_that_honest_nodes_vote_for():
+    answers = np.log(
+        [[[0.6, 0.3, 0.1]], [[0.55, 0.35, 0.1]], [[0.3, 0.6, 0.1]], [[0.35, 0.55, 0.1]]]
+    )
+    for told, decided in (([5.0, 0.0, 0.0], 0), ([0.0, 5.0, 0.0], 1)):
+        fused = fuse("ensemble", answers, EQUAL, "multiclass", f=1)
+        made = with_stacked(
+            fused,
+            np.array([told]),
+            EQUAL,
+            expected_weight=None,
+            scale=None,
+            rule=MOST_PROBABLE,
+            f=1,
+        )
+        assert made.decisions.tolist() == [decided]

@@ -88,3 +88,12 @@ def test_answers_of_nodes_and_long_labels_are_left_out_last():
     assert n_bytes(short) <= MAX_ANSWER_BYTES
     assert short.predictions == labels
     assert (short.node_predictions, short.decision) == (None, None)
+
+
+def test_of_values_nothing_is_said_to_be_cut_that_was_not():
+    values = [0.123456] * 2000
+    answer = answer_of(
+        2000, task="regression", decision=None, node_predictions={"n1": values, "n2": values}
+    )
+    (warning,) = answer_short_enough(answer, full=True).result.warnings
+    assert "digits" not in warning

@@ -18,7 +18,9 @@ from flow_nexus_neural.engine.storage.cluster_rows import (
     slot_row,
     training_row,
 )
+from flow_nexus_neural.engine.storage.kept_rows import delete_kept
 from flow_nexus_neural.engine.storage.ledger_writer import LateRow
+from flow_nexus_neural.engine.storage.outcome_rows import delete_outcomes
 from flow_nexus_neural.errors import InvalidArguments
 
 STOP_TRAINING_S = 30.0
@@ -171,12 +173,14 @@ async def _delete_artifacts(cluster: LiveCluster) -> None:
     state = cluster.state
     prepared = [t.data.sha256 for t in state.trainings if t.data is not None]
     files = sorted({*prepared, *(state.committed.blobs if state.committed else ())})
-    await cluster.context.store.delete_model(cluster.cluster_id)
     if not files:
+        await cluster.context.store.delete_model(cluster.cluster_id)
         return
     fields: dict[str, JsonValue] = {"kind": "control", "event": ARTIFACTS_DELETED}
     row = partial(cluster_row, state, None)
-    await cluster.ledger.record([fields], [row], dropped=files)
+    # One transaction: without the ledger's word that they are gone, all of them are still there.
+    more = [delete_outcomes(cluster.cluster_id), delete_kept(cluster.cluster_id)]
+    await cluster.ledger.record([fields], [row], dropped=files, more=more)
     state.forget_model()
     await cluster.context.delete_files(files)
 

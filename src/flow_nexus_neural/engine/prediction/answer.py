@@ -15,6 +15,7 @@ from flow_nexus_neural.coordination.quorum import (
 from flow_nexus_neural.data.schema import Adapted
 from flow_nexus_neural.engine.prediction.weighting import BY_CALLER, Weighting
 from flow_nexus_neural.engine.requests import PredictRequest
+from flow_nexus_neural.engine.state.roles import Purpose
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.engine.versions.served import routed
@@ -121,6 +122,11 @@ class Answer:
         """[rows, n_outputs] mean of the students; None where none answered."""
         told = list(self.students.values())
         return np.mean(told, axis=0) if told else None
+
+    def missing(self, purpose: Purpose) -> dict[str, str]:
+        """Nodes of one role that were wanted and did not answer, with reasons."""
+        trained = self.committed.bundle.roles.for_purpose(purpose)
+        return {slot: why for slot, why in self.role_excluded.items() if slot in trained}
 
     @property
     def threshold(self) -> float:

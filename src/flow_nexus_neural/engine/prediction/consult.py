@@ -87,26 +87,28 @@ class Ahead:
 
 
 async def with_roles(
-    cluster: LiveCluster, answer: Answer, limit_s: float, ahead: Ahead | None = None
+    cluster: LiveCluster, answer: Answer, until_s: float, ahead: Ahead | None = None
 ) -> Answer:
     """The answer with what the cluster's other roles make of it, as far as the version uses them.
 
     Args:
         cluster: Of the nodes.
         answer: Of the serving nodes.
-        limit_s: How long each hop may take.
+        until_s: When the last hop is to have ended, by the cluster's clock.
         ahead: The question to the students, where it was put already.
     """
-    answer = await _with_students(cluster, answer, limit_s, ahead)
+    answer = await _with_students(cluster, answer, until_s, ahead)
     if answer.stacks:
         question = _question(answer, stack_rows(answer))
-        heard = await ask_role(cluster, question, "stacker", limit_s)
+        heard = await ask_role(cluster, question, "stacker", until_s - cluster.clock())
         answer = _heard(replace(answer, stacked=heard.mean), heard)
-    return await _doubted(cluster, answer, limit_s) if doubts(answer) else answer
+    if not doubts(answer):
+        return answer
+    return await _doubted(cluster, answer, until_s - cluster.clock())
 
 
 async def _with_students(
-    cluster: LiveCluster, answer: Answer, limit_s: float, ahead: Ahead | None
+    cluster: LiveCluster, answer: Answer, until_s: float, ahead: Ahead | None
 ) -> Answer:
     """The answer with what students say, where it is used: beside the others, or instead of too few."""
     of = answer.committed.bundle
@@ -114,6 +116,7 @@ async def _with_students(
         return answer
     if ahead is None and not answer.lacks_nodes:
         return answer
+    limit_s = until_s - cluster.clock()
     if ahead is not None:
         heard = await ahead.heard(limit_s)
     else:

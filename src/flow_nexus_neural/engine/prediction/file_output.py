@@ -136,8 +136,8 @@ class Tally:
     nodes_used: int | None = None
     nodes_expected: int = 0
     ensemble_size: int | None = None
-    stacked: bool = True
-    doubted: bool = True
+    stacked: int = 0
+    doubted: int = 0
     calibrated: bool = True
     clipped: int = 0
     mode: str = "batch"
@@ -169,8 +169,8 @@ class Tally:
         self.stale |= made.stale
         self.without += int((~usable).sum())
         self.calibrated &= made.calibrated
-        self.stacked &= made.stacker == "net"
-        self.doubted &= made.confidence_source == "validator"
+        self.stacked += made.stacker == "net"
+        self.doubted += made.confidence_source == "validator"
         self.mode = adapted.mode
         self.clipped += adapted.clipped
         self.nodes_expected = max(self.nodes_expected, made.nodes_expected)
@@ -255,14 +255,24 @@ def _confidence_source(tally: Tally) -> ConfidenceSource:
     """Who says how sure the predictions are: validators only where they did in every batch."""
     if not tally.sums["confident"]:
         return "none"
-    return "validator" if tally.doubted and tally.batches else "margin"
+    return "validator" if tally.doubted == tally.batches else "margin"
 
 
 def _stacker(tally: Tally, request: PredictRequest) -> CombinedBy | None:
     """What combined the answers of an `ensemble`: networks only where they did in every batch."""
     if request.aggregation != "ensemble":
         return None
-    return "net" if tally.stacked and tally.batches else "fallback"
+    return "net" if tally.stacked == tally.batches and tally.batches else "fallback"
+
+
+def _mixed(tally: Tally) -> list[str]:
+    """What is said of a file whose batches did not all come about in the same way."""
+    n = tally.batches
+    told = {
+        "aggregators combined the nodes, and a weighted mean did in the others": tally.stacked,
+        "validators said how sure the decisions are, and the probabilities did in the others": tally.doubted,
+    }
+    return [f"in {k} of {n} batches {what}" for what, k in told.items() if 0 < k < n]
 
 
 def report_of_all(
@@ -324,5 +334,5 @@ def report_of_all(
         synthetic_training_data=committed.dataset.synthetic,
         feedback_recorded=0,
         output=None,
-        warnings=list(tally.warnings),
+        warnings=[*_mixed(tally), *tally.warnings],
     )

@@ -7,6 +7,7 @@ a later call under the id of the prediction. It is durable before the caller is 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import anyio
 import numpy as np
 
 from flow_nexus_neural.coordination.autonomy.observation import (
@@ -37,18 +38,27 @@ class Gathered:
 
     outcomes: list[RecordedOutcome] = field(default_factory=list)
     refused: dict[str, int] = field(default_factory=dict)
+    of_former: int = 0
 
-    def refuse(self, why: str) -> None:
-        """One outcome is not recorded."""
-        self.refused[why] = self.refused.get(why, 0) + 1
+    def refuse(self, why: str, n: int = 1) -> None:
+        """So many outcomes are not recorded."""
+        if n:
+            self.refused[why] = self.refused.get(why, 0) + n
 
     @property
     def warnings(self) -> list[str]:
-        """Why outcomes are not recorded."""
+        """Why outcomes are not recorded, or teach nothing."""
         reasons = list(self.refused.items())
-        told = [f"{n} outcome{'s' * (n > 1)} not recorded: {why}" for why, n in reasons]
-        more = len(told) - MAX_REASONS
-        return told[:MAX_REASONS] + ([f"and for {more} other reasons"] if more > 0 else [])
+        told = [f"{_outcomes(n)} not recorded: {why}" for why, n in reasons[:MAX_REASONS]]
+        more = sum(n for _, n in reasons[MAX_REASONS:])
+        if more:
+            told.append(f"{_outcomes(more)} not recorded for other reasons")
+        if self.of_former:
+            told.append(
+                f"{_outcomes(self.of_former)} recorded of a version that is not in force any more: the"
+                " weights in force do not follow them"
+            )
+        return told
 
 
 async def with_outcomes(
@@ -56,44 +66,57 @@ async def with_outcomes(
 ) -> PredictionReport:
     """Record the outcomes that a call brought, and say how many; the answer itself is fixed by now.
 
+    A prediction whose outcomes are not all stored is remembered, so that those that miss can be sent later.
+
     Args:
         cluster: Its cluster.
         request: What was asked, with the outcomes of earlier predictions.
         answer: What the reply is made of, with what its records say of their own outcomes.
         made: The reply.
     """
-    gathered = Gathered()
-    _from_records(cluster, answer, made.prediction_id, gathered)
-    for prediction_id, given in (request.outcomes or {}).items():
-        _of_earlier(cluster, prediction_id, given, gathered)
-    if not answer.adapted.outcomes:
-        _remember(cluster, answer, made.prediction_id)
-    recorded = await record(cluster, gathered)
+    gathered, recorded, own = Gathered(), 0, made.prediction_id
+    awaited = _awaited(answer)
+    if answer.adapted.outcomes or request.outcomes:
+        # Held from the look at what is awaited on, so that no outcome is recorded by two calls.
+        async with cluster.recording:
+            _from_records(cluster, answer, own, gathered)
+            for prediction_id, given in (request.outcomes or {}).items():
+                _of_earlier(cluster, prediction_id, given, gathered)
+            recorded = await _record(cluster, gathered)
+    stored = gathered.outcomes if recorded else []
+    awaited = replace(awaited, told=frozenset(o.row for o in stored if o.prediction_id == own))
+    if len(awaited.told) < len(awaited.x):
+        cluster.recent.remember(own, awaited)
     if not recorded and not gathered.refused:
         return made
     warnings = [*made.warnings, *gathered.warnings]
     return made.model_copy(update={"feedback_recorded": recorded, "warnings": warnings})
 
 
-async def record(cluster: LiveCluster, gathered: Gathered) -> int:
+async def _record(cluster: LiveCluster, gathered: Gathered) -> int:
     """Make outcomes durable and learn from them; returns how many. A disk that refuses costs them alone."""
     outcomes = gathered.outcomes
     if not outcomes:
         return 0
-    async with cluster.recording:
-        if cluster.state.terminated_at is not None:
-            gathered.refuse("the cluster was ended")
-            return 0
-        feedback = cluster.state.feedback
-        for outcome in outcomes:
-            feedback = learnt(cluster, feedback, outcome)
+    if cluster.state.terminated_at is not None:
+        gathered.refuse("the cluster was ended", len(outcomes))
+        return 0
+    feedback = cluster.state.feedback
+    for outcome in outcomes:
+        feedback = learnt(cluster, feedback, outcome)
+    # Not interrupted: what is durable and not counted would take the place of the next outcome.
+    with anyio.CancelScope(shield=True):
         store = cluster.context.store
         try:
             kept, nbytes = await store.write_outcomes(cluster.cluster_id, outcomes, feedback)
         except NeuralError as failure:
-            gathered.refuse(failure.message)
+            gathered.refuse(failure.message, len(outcomes))
             return 0
         cluster.state.note_feedback(replace(feedback, kept=kept, kept_bytes=nbytes))
+    for outcome in outcomes:
+        cluster.recent.settle(outcome.prediction_id, outcome.row)
+    committed = cluster.committed
+    gathered.of_former = sum(committed is None or o.version != committed.version for o in outcomes)
     cluster.changed()
     cluster.context.spawn(watch_inputs, cluster)
     return len(outcomes)
@@ -144,23 +167,27 @@ def _of_earlier(
     """Outcomes of an earlier prediction: one, or a list with one for every record, null where unknown."""
     committed = cluster.committed
     awaited = cluster.recent.by_id.get(prediction_id)
+    values = given if isinstance(given, list) else [given]
+    n_given = sum(value is not None for value in values)
     if awaited is None or committed is None:
         gathered.refuse(
-            f"{prediction_id[:40]!r} is none of the last predictions that still have no outcome"
+            f"{prediction_id[:40]!r} is none of the last predictions that still have no outcome",
+            n_given,
         )
         return
-    values = given if isinstance(given, list) else [given]
     if len(values) != len(awaited.x):
         gathered.refuse(
-            f"{prediction_id} predicted {len(awaited.x)} records, and {len(values)} outcomes were given"
+            f"{prediction_id} predicted {len(awaited.x)} records, and {len(values)} outcomes were given",
+            len(values),
         )
         return
     if awaited.schema_digest != committed.schema.digest:
-        gathered.refuse(f"{prediction_id} was answered by a model of other data")
+        gathered.refuse(f"{prediction_id} was answered by a model of other data", n_given)
         return
-    cluster.recent.take(prediction_id)
     for row, value in enumerate(values):
-        if value is not None:
+        if value is not None and row in awaited.told:
+            gathered.refuse(f"{prediction_id} has the outcome of record {row} already")
+        elif value is not None:
             found = outcome_of(committed.schema, "outcome", value)
             _take(cluster, awaited, (prediction_id, row), found, gathered)
 
@@ -194,10 +221,6 @@ def _take(
     )
 
 
-def _remember(cluster: LiveCluster, answer: Answer, prediction_id: str) -> None:
-    cluster.recent.remember(prediction_id, _awaited(answer))
-
-
 def _awaited(answer: Answer) -> Awaited:
     return Awaited(
         version=answer.committed.version,
@@ -217,3 +240,7 @@ def _autonomy(cluster: LiveCluster) -> float | None:
     return cluster_level(
         Observation(at_s=cluster.clock(), daa_enabled=cluster.spec.daa_enabled, slots=slots)
     )
+
+
+def _outcomes(n: int) -> str:
+    return f"{n} outcome{'s' * (n > 1)}"

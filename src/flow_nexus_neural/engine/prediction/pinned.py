@@ -15,6 +15,7 @@ from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.engine.versions.loading import (
     expected_slots,
+    holds_version,
     load_everywhere,
     serving_slots,
 )
@@ -65,6 +66,14 @@ class PinnedVersion:
             for slot in expected_slots(cluster, self.version)
             if slot.healthy and slot not in serving
         }
-        networks = [n for n in self.version.networks.values() if lacking & set(n.slots)]
+        # Also those of aggregators and validators: else a file would be combined in two ways.
+        roles = self.version.bundle.roles.networks
+        lacking |= {
+            slot.name
+            for slot in cluster.slots.healthy()
+            if slot.name in roles and not holds_version(cluster, slot, self.version)
+        }
+        known = [*self.version.networks.values(), *roles.values()]
+        networks = [n for n in known if lacking & set(n.slots)]
         await load_everywhere(cluster, networks, PINNED)
         return bool(networks)

@@ -117,7 +117,7 @@ async def _answer(
         )
     answer = answer_from(cluster, request, (committed, adapted), (gathered, weights), began_s)
     limit_s = deadline_s(cluster.context, request, len(adapted.x))
-    answer = await with_roles(cluster, answer, limit_s - (cluster.clock() - began_s), ahead)
+    answer = await with_roles(cluster, answer, began_s + limit_s, ahead)
     if not answer.logits and not answer.by_student:
         raise nobody_answered(cluster, committed, gathered)
     return replace(answer, elapsed_ms=(cluster.clock() - began_s) * 1e3)

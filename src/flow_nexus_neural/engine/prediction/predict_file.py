@@ -300,7 +300,7 @@ class FileJob:
         gathered = await self._pinned.ask(request, rows.adapted)
         read = (self._pinned.version, rows.adapted)
         answer = answer_from(cluster, request, read, (gathered, self._weighting), began_s)
-        return await with_roles(cluster, answer, MAX_DEADLINE_S)
+        return await with_roles(cluster, answer, cluster.clock() + MAX_DEADLINE_S)
 
     def _write(
         self,

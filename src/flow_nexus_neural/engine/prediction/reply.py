@@ -189,7 +189,7 @@ def as_measured(answer: Answer) -> bool:
     if answer.by_student:
         return False
     if answer.stacked is not None:
-        return whole and not answer.role_excluded
+        return whole and not (answer.missing("stacker") or answer.missing("student"))
     unweighted = answer.request.aggregation in ("mean", "majority")
     return answer.one_model or (whole and (unweighted or answer.weighting.as_committed))
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from flow_nexus_neural.engine.prediction.answer import Answer
 from flow_nexus_neural.engine.reports.prediction import CombinedBy, ConfidenceSource
-from flow_nexus_neural.engine.state.roles import Purpose
+from flow_nexus_neural.engine.state.roles import ROLE_OF, Purpose
 from flow_nexus_neural.engine.state.version import Bundle
 from flow_nexus_neural.engine.versions.served import Served, target_scale
 from flow_nexus_neural.kernels.ensemble import fuse
@@ -69,13 +69,18 @@ def _as_weighted(by_mode: dict[str, T]) -> dict[str, T]:
 
 
 def of_ensemble(answer: Answer) -> list[str]:
-    """Why an `ensemble` is a weighted mean, with both numbers; nothing where it is not."""
-    if combined_by(answer) != "fallback":
+    """Why an `ensemble` is a weighted mean, with both numbers, or which networks it lacks."""
+    combined = combined_by(answer)
+    if combined == "net":
+        lacking = [*_some(answer, "stacker"), *_some(answer, "student")]
+        return [f"{which}: nothing was measured of ensemble without them" for which in lacking]
+    if combined is None:
         return []
     bundle = answer.committed.bundle
     source = answer.weighting.source
     weighting = "equal weights" if source == "equal" else f"weights from {source}"
-    told = f"a mean of logits with {weighting}"
+    outputs = "values" if answer.committed.schema.task == "regression" else "logits"
+    told = f"a mean of {outputs} with {weighting}"
     gate = bundle.roles.gates.get("stacker")
     if gate is None:
         return [f"ensemble without a trained aggregator: {told}"]
@@ -89,9 +94,11 @@ def of_ensemble(answer: Answer) -> list[str]:
 
 
 def of_confidence(answer: Answer) -> list[str]:
-    """What is said where validators were asked how sure the decisions are, and none answered."""
-    trained = answer.committed.bundle.roles.for_purpose("confidence")
-    if answer.sure is not None or not any(slot in trained for slot in answer.role_excluded):
+    """What is said where validators were asked how sure the decisions are, and not all answered."""
+    if answer.sure is not None:
+        lacking = _some(answer, "confidence")
+        return [f"{which}: confidence was measured with all of them" for which in lacking]
+    if not answer.missing("confidence"):
         return []
     whose = _excluded(answer, "confidence")
     return [f"no validator answered ({whose}): confidence is that of the probabilities themselves"]
@@ -99,6 +106,14 @@ def of_confidence(answer: Answer) -> list[str]:
 
 def _excluded(answer: Answer, purpose: Purpose) -> str:
     """Who of a role did not answer, and why; four of them at most."""
-    trained = answer.committed.bundle.roles.for_purpose(purpose)
-    told = [f"{slot}: {why}" for slot, why in answer.role_excluded.items() if slot in trained]
+    told = [f"{slot}: {why}" for slot, why in answer.missing(purpose).items()]
     return "; ".join(told[:4]) or "none was asked"
+
+
+def _some(answer: Answer, purpose: Purpose) -> list[str]:
+    """How many of a role answered, where some did not."""
+    n, missing = len(answer.committed.bundle.roles.for_purpose(purpose)), answer.missing(purpose)
+    if not missing:
+        return []
+    nodes = f"{ROLE_OF[purpose]} nodes".replace("_", " ")
+    return [f"{n - len(missing)} of {n} {nodes} answered ({_excluded(answer, purpose)})"]

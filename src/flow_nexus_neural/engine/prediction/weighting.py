@@ -53,11 +53,11 @@ def weights_of(
                 hint="serving nodes are " + ", ".join(list(weights)[:8]),
             )
         weights[slot.name] = weight
-    if not sum(weights.values()) > 0:
+    if not max(weights.values()) > 0:
         raise InvalidArguments(
             "weights are all 0", hint="give at least one serving node a weight above 0"
         )
-    return Weighting(weights, BY_CALLER)
+    return Weighting(_shares(weights), BY_CALLER)
 
 
 def learnt_weights(cluster: LiveCluster, committed: CommittedVersion) -> Weighting:
@@ -70,3 +70,11 @@ def learnt_weights(cluster: LiveCluster, committed: CommittedVersion) -> Weighti
     if max(abs(learnt[slot] - bundle.slot_weights[slot]) for slot in learnt) < 1e-12:
         return Weighting(bundle.slot_weights, bundle.weights_source, seen.rounds)
     return Weighting(learnt, BY_OUTCOMES, seen.rounds)
+
+
+def _shares(weights: Mapping[str, float]) -> dict[str, float]:
+    """Weights that sum to 1, whatever their size: those of 1e308 have no finite sum of their own."""
+    most = max(weights.values())
+    relative = {slot: weight / most for slot, weight in weights.items()}
+    total = sum(relative.values())
+    return {slot: weight / total for slot, weight in relative.items()}

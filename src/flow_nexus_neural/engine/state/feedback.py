@@ -125,6 +125,7 @@ class Awaited:
         x: [rows, *row_shape].
         symbols: By row.
         schema_digest: Of the schema by which `x` is scaled.
+        told: Rows whose outcomes are stored.
     """
 
     version: int
@@ -132,6 +133,7 @@ class Awaited:
     logits: Mapping[str, NDArray[np.float64]]
     x: NDArray[np.float32]
     symbols: tuple[str | None, ...]
+    told: frozenset[int] = frozenset()
 
     @property
     def nbytes(self) -> int:
@@ -156,8 +158,19 @@ class RecentPredictions:
             _, oldest = self.by_id.popitem(last=False)
             self.nbytes -= oldest.nbytes
 
+    def settle(self, prediction_id: str, row: int) -> None:
+        """The outcome of one of its records is stored; with the last one it is forgotten."""
+        awaited = self.by_id.get(prediction_id)
+        if awaited is None:
+            return
+        told = awaited.told | {row}
+        if len(told) == len(awaited.x):
+            self.take(prediction_id)
+        else:
+            self.by_id[prediction_id] = replace(awaited, told=told)
+
     def take(self, prediction_id: str) -> Awaited | None:
-        """One that is remembered, which is then forgotten: an outcome counts once."""
+        """One that is remembered, which is then forgotten."""
         found = self.by_id.pop(prediction_id, None)
         if found is not None:
             self.nbytes -= found.nbytes

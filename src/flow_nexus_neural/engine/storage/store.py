@@ -1,5 +1,6 @@
 """Durable state, for the event loop: every write is on disk when its call returns."""
 
+import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -186,8 +187,14 @@ class Store:
         Raises:
             StoreUnavailable, StoreCorrupt: As `put`.
         """
-        await self._run(self._write, [write_outcomes(cluster_id, outcomes, feedback)], [])
-        return await self._run(self._journal.read, lambda c: kept_outcomes(c, cluster_id))
+        kept = [(0, 0)]
+
+        def count(connection: sqlite3.Connection) -> None:
+            kept[0] = kept_outcomes(connection, cluster_id)
+
+        writes = [write_outcomes(cluster_id, outcomes, feedback), count]
+        await self._run(self._write, writes, [])
+        return kept[0]
 
     async def outcomes(
         self, cluster_id: str, newest: int = MAX_ROWS

@@ -16,6 +16,7 @@ from flow_nexus_neural.networks.batches import smallest_batch
 from flow_nexus_neural.networks.defaults import has_sequence
 from flow_nexus_neural.networks.parsing import parse_layers
 from flow_nexus_neural.networks.planner import plan_network
+from flow_nexus_neural.protocol.model_state import MOMENTS
 from flow_nexus_neural.protocol.plan import InputSpec
 
 
@@ -121,7 +122,10 @@ def _continued(
     for former in formers.values():
         if former.plan_digest != network.plan_digest or former.state is None:
             continue
-        same = former.optimizer == network.optimizer
+        # A version that was kept to answer again has no moments.
+        same = former.optimizer == network.optimizer and former.state.moments.keys() == set(
+            MOMENTS[network.optimizer]
+        )
         state = former.state if same else former.state.with_fresh_moments(network.optimizer)
         return replace(
             network,

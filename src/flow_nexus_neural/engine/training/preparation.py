@@ -251,7 +251,9 @@ def _with_rows(workers: list[Slot], shards: Shards, data: PreparedData) -> list[
 
 def _data_request(cluster: LiveCluster, request: TrainRequest, workers: list[Slot]) -> DataRequest:
     several = len(members_by_network(workers, cluster.spec.architecture, None)) > 1
-    stacks = bool(cluster.slots.healthy("aggregator"))
+    # Where privacy protects the rows nobody of another role learns, so none are kept for them.
+    learn = request.privacy is None
+    stacks = learn and bool(cluster.slots.healthy("aggregator"))
     return DataRequest(
         dataset=request.dataset,
         target=request.target,
@@ -271,7 +273,7 @@ def _data_request(cluster: LiveCluster, request: TrainRequest, workers: list[Slo
         seed=seed64((cluster.spec.seed, 0), 0, "", 0, "partition"),
         stacking=several or stacks,
         admitting=stacks,
-        doubting=bool(cluster.slots.healthy("validator")),
+        doubting=learn and bool(cluster.slots.healthy("validator")),
     )
 
 

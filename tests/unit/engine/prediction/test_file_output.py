@@ -185,3 +185,11 @@ def test_rows_without_a_quorum_are_empty_in_the_file_and_counted_apart(used, dec
     assert told.quorum.model_dump() == {"needed": 3, "got": used, "f": 1}
     measured = tally.measured(answer.request)
     assert (measured.rows if measured else 0) == sum(decided)
+
+
+def test_a_file_whose_batches_came_about_in_two_ways_says_how_many_did_in_which():
+    tally = Tally(model("binary").schema)
+    tally.batches, tally.stacked, tally.doubted = 4, 3, 4
+    made = report_of_all("dnc", "prd", REQUEST, model("binary"), tally, 5.0)
+    assert any(text.startswith("in 3 of 4 batches aggregators") for text in made.warnings)
+    assert not any("validators" in text for text in made.warnings)

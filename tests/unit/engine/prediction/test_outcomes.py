@@ -64,4 +64,13 @@ def test_reasons_are_counted_and_few_of_them_told():
     gathered.refuse("reason 0")
     told = gathered.warnings
     assert told[0] == "2 outcomes not recorded: reason 0"
-    assert (len(told), told[-1]) == (5, "and for 2 other reasons")
+    assert (len(told), told[-1]) == (5, "2 outcomes not recorded for other reasons")
+
+
+def test_outcomes_are_counted_and_not_the_calls_that_brought_them():
+    gathered = Gathered(of_former=1)
+    gathered.refuse("unknown", 3)
+    gathered.refuse("nothing was given", 0)
+    told, former = gathered.warnings
+    assert told == "3 outcomes not recorded: unknown"
+    assert former.startswith("1 outcome recorded of a version that is not in force any more")

@@ -7,9 +7,16 @@ import pytest
 
 from flow_nexus_neural.coordination.role_gates import Gate, closed
 from flow_nexus_neural.engine.prediction.answer import Answer
-from flow_nexus_neural.engine.prediction.role_use import combined_by, of_ensemble, without_stacker
+from flow_nexus_neural.engine.prediction.reply import as_measured, served
+from flow_nexus_neural.engine.prediction.role_use import (
+    combined_by,
+    of_confidence,
+    of_ensemble,
+    without_stacker,
+)
 from flow_nexus_neural.engine.prediction.weighting import Weighting
 from flow_nexus_neural.engine.requests import PredictRequest
+from flow_nexus_neural.engine.state.roles import Learnt
 from flow_nexus_neural.kernels.calibration import Calibrator
 from tests.unit.engine.building import bundle, committed, network, slot
 from tests.unit.engine.prediction.test_reply import adapted
@@ -80,3 +87,40 @@ def test_a_reply_says_why_an_ensemble_is_a_weighted_mean(made, said):
 def test_it_says_nothing_where_the_network_answered_or_none_was_wanted():
     assert of_ensemble(answer(stacked=np.zeros((1, 1)))) == []
     assert of_ensemble(answer("mean")) == []
+
+
+TWO_OF_EACH = roles(
+    networks={
+        name: network(name, (name,), digest=name) for name in ("agg-0", "agg-1", "val-0", "val-1")
+    },
+    learnt={
+        f"{short}-{k}": Learnt(purpose, 100, 0.4, f"{short}-{k}")
+        for short, purpose in (("agg", "stacker"), ("val", "confidence"))
+        for k in (0, 1)
+    },
+)
+
+
+def test_a_validator_that_does_not_answer_changes_nothing_of_the_answer_itself():
+    heard = answer(made_of=TWO_OF_EACH, stacked=np.full((1, 1), 2.0))
+    deaf = replace(heard, role_excluded={"val-0": "node_died", "val-1": "node_died"})
+    assert as_measured(deaf)
+    assert served(deaf).final.values == served(heard).final.values
+    assert served(deaf).calibrated
+    assert not as_measured(replace(heard, role_excluded={"agg-1": "node_died"}))
+
+
+def test_some_of_several_that_do_not_answer_are_named_with_what_that_changes():
+    stacked = answer(made_of=TWO_OF_EACH, stacked=np.zeros((1, 1)), sure=np.array([0.8]))
+    assert (of_ensemble(stacked), of_confidence(stacked)) == ([], [])
+    lacking = replace(stacked, role_excluded={"agg-1": "node_died", "val-0": "too late"})
+    (of_one,), (of_other,) = of_ensemble(lacking), of_confidence(lacking)
+    assert of_one.startswith("1 of 2 aggregator nodes answered (agg-1: node_died)")
+    assert of_other.startswith("1 of 2 validator nodes answered (val-0: too late)")
+
+
+def test_values_are_not_called_logits():
+    made = answer(made_of=roles(gates={}))
+    schema = made.committed.schema.model_copy(update={"task": "regression"})
+    (text,) = of_ensemble(replace(made, committed=replace(made.committed, schema=schema)))
+    assert "a mean of values with" in text

@@ -53,8 +53,15 @@ def test_nodes_that_lose_alike_keep_their_weights_and_what_was_measured_of_them(
 def test_weights_of_the_caller_win_over_outcomes():
     of = cluster(version=3, hedge=HedgeState(10, {"worker-0": 8.0, "worker-1": 1.0}, 4.0))
     found = weights_of(of, of.committed, asked(weights={"worker-1": 2.0}))
-    assert (found.by_slot, found.source) == ({"worker-0": 0.0, "worker-1": 2.0}, "caller")
+    assert (found.by_slot, found.source) == ({"worker-0": 0.0, "worker-1": 1.0}, "caller")
     with pytest.raises(InvalidArguments, match="all 0"):
         weights_of(of, of.committed, asked(weights={"worker-1": 0.0}))
     with pytest.raises(InvalidArguments, match="no effect on aggregation 'mean'"):
         weights_of(of, of.committed, asked("mean", {"worker-1": 1.0}))
+
+
+@pytest.mark.parametrize("size", [5e-324, 1.0, 1e308])
+def test_only_ratios_of_the_caller_s_weights_count(size):
+    of = cluster()
+    found = weights_of(of, of.committed, asked(weights=dict.fromkeys(PRIOR, size)))
+    assert found.by_slot == {"worker-0": 0.5, "worker-1": 0.5}

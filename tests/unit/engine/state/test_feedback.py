@@ -39,3 +39,13 @@ def test_what_was_learnt_is_of_one_version():
     feedback = Feedback(recorded=3, version=7, hedge=lost)
     assert feedback.of_version(7) is lost
     assert feedback.of_version(8) == HedgeState()
+
+
+def test_a_prediction_waits_until_every_record_has_its_outcome():
+    recent = RecentPredictions()
+    recent.remember("prd_0", awaited(2))
+    recent.settle("prd_0", 1)
+    assert recent.by_id["prd_0"].told == {1}
+    recent.settle("prd_0", 0)
+    recent.settle("prd_0", 0)
+    assert (list(recent.by_id), recent.nbytes) == ([], 0)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from flow_nexus_neural.engine.training.preparation import (
+    _data_request,
     healthy_workers,
     prepare_training,
 )
@@ -191,3 +192,14 @@ async def test_warnings_of_data_shards_and_networks_all_arrive(tmp_path):
         assert any("rows are below 2000" in warning for warning in found.warnings)
         assert any("the data have no symbols" in warning for warning in found.warnings)
         assert any(warning.startswith("worker-1: ") for warning in found.warnings)
+
+
+async def test_under_privacy_no_rows_are_kept_for_roles_that_learn_nothing_then(tmp_path):
+    async with running(tmp_path, 1) as w:
+        for role in ("aggregator", "validator"):
+            await w.deploy(role)
+        plain, workers = w.train_request(), healthy_workers(w.cluster)
+        private = plain.model_copy(update={"privacy": {"epsilon": 1.0}})
+        for asked, kept in ((plain, True), (private, False)):
+            made = _data_request(w.cluster, asked, workers)
+            assert (made.stacking, made.admitting, made.doubting) == (kept, kept, kept)
