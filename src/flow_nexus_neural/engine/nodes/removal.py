@@ -116,7 +116,15 @@ def _without(version: CommittedVersion | None, slot: Slot) -> CommittedVersion |
     bundle = plain_bundle(
         fewer.networks, fewer.version, version.bundle.rule, robust=version.bundle.robust
     )
-    return replace(fewer.unmeasured(), bundle=replace(bundle, parity=version.bundle.parity))
+    kept = fewer.bundle  # the weights of the others were measured of each by itself
+    bundle = replace(
+        bundle,
+        parity=kept.parity,
+        slot_weights=kept.slot_weights,
+        weights_source=kept.weights_source,
+        experts={name: own for name, own in kept.experts.items() if name != slot.name},
+    )
+    return replace(fewer.unmeasured(), bundle=bundle)
 
 
 def _warnings(cluster: LiveCluster, slot: Slot) -> list[str]:
