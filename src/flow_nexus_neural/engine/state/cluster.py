@@ -140,14 +140,11 @@ class ClusterState:
 
     @property
     def _lost_numbers(self) -> str | None:
-        """What is gone with a removed worker; None where nothing is."""
-        removed = (s for s in self.slots.with_retired() if s.state == "retired")
+        """What is gone where other workers answer than those that were measured; None where they do not."""
         if self.committed is None or self.committed.evaluation is not None:
             return None
-        if not any(slot.spec.role == "worker" for slot in removed):
-            return None
         return (
-            "a worker was removed that answered otherwise than the others: accuracy, calibration, prediction"
+            "what answers now is another mix of models than was measured: accuracy, calibration, prediction"
             " sets and what other roles had learnt are gone until the next training"
         )
 
@@ -234,15 +231,11 @@ class ClusterState:
         if self.installing is not None:
             self.installing = self.installing.without_slot(slot.name)
 
-    def retire_slot(self, slot: Slot, committed: CommittedVersion | None) -> None:
-        """A slot that was healthy once is no member any more; its name is not used again.
-
-        Args:
-            slot: It.
-            committed: The version in force without it.
-        """
+    def retire_slot(self, slot: Slot) -> None:
+        """A slot that was healthy once is no member any more; its name is not used again."""
         slot.move("retired")
-        self.committed = committed
+        if self.committed is not None:
+            self.committed = self.committed.without_slot(slot.name)
         if self.installing is not None:
             self.installing = self.installing.without_slot(slot.name)
 

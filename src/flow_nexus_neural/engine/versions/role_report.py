@@ -12,7 +12,7 @@ from flow_nexus_neural.vocabulary import Role
 
 NO_NETWORK = (
     "version {version} holds no network of this node: one is made at the end of a training that meets it"
-    " and given up where a worker is removed that answered otherwise than the others"
+    " and given up where other workers answer than those of which it learnt"
 )
 STATES = {True: "net", False: "fallback"}
 
