@@ -138,8 +138,7 @@ class ListRequest(EngineRequest):
 class DeployRequest(EngineRequest):
     """Start one node or several alike, or replace one.
 
-    `layers` is the caller's list or Keras model, not yet canonical. `stands_in_for` names a slot that is lost
-    for good.
+    `layers` is the caller's list or Keras model, not yet canonical.
     """
 
     cluster_id: str
@@ -157,7 +156,6 @@ class DeployRequest(EngineRequest):
     replace_node_id: str | None = None
     force: bool = False
     replace: bool = True
-    stands_in_for: str | None = None
 
 
 class ConnectRequest(EngineRequest):

@@ -185,8 +185,8 @@ async def _deploy_spare(cluster: LiveCluster, decision: Decision) -> Done:
             template=spec.template,
             layers=tuple(dict(layer) for layer in spec.layers) or None,
             replace=False,
-            stands_in_for=lost.name,
         ),
+        stands_in_for=lost.name,
     )
     return Done(ok=report.healthy, outcome=f"{report.slot} stands in for {lost.name}")
 
