@@ -4,10 +4,12 @@ import anyio
 import pytest
 
 from flow_nexus_neural.coordination.autonomy.audit import verify_audit
+from flow_nexus_neural.engine.training.exchange import Exchange
 from tests.doubles.seeded import run_seeded
 from tests.sim.scheduled import scheduled_world
 from tests.sim.simulated import blobs, node_of
 from tests.sim.test_learning_from_outcomes import records, told
+from tests.sim.test_resuming import series
 
 MANY = blobs(400)
 """Rows enough for a part to validate on."""
@@ -325,5 +327,36 @@ def test_a_damaged_newest_entry_does_not_end_what_autonomy_does(tmp_path):
             assert any("audit entry 1" in warning for warning in status.warnings)
             assert (status.daa.executed, status.active_nodes) == (3, 3)
             assert [e["seq"] for e in (await w.engine.audit(cluster)).entries][-1] == 2
+
+    run_seeded(scenario)
+
+
+def test_a_refit_trains_at_the_rates_of_the_rounds_that_were_evaluated(tmp_path, monkeypatch):
+    rates = {"rounds": [], "refit": []}
+    request = Exchange.request
+
+    async def scenario():
+        async with scheduled_world(tmp_path) as w:
+            cluster = await w.cluster(1, daa_enabled=True)
+
+            def seen(self, task):
+                phase = w.engine.cluster(cluster).state.latest_training.phase
+                rates[phase].append(self.recipe.learning_rate)
+                return request(self, task)
+
+            monkeypatch.setattr(Exchange, "request", seen)
+            data = [
+                {**row, "date": f"{2010 + k // 336}-{1 + k // 28 % 12:02d}-{1 + k % 28:02d}"}
+                for k, row in enumerate(series(400))
+            ]
+            status = await w.train(
+                cluster, data, target="y", time_column="date", epochs=40, learning_rate=0.05
+            )
+            assert status.training_status in ("completed", "early_stopped")
+            assert status.training.refit.state == "done", status.training.refit.error
+            assert "adapt_learning_rate" in executed(status)
+            n = status.training.served_round
+            assert len(set(rates["rounds"][:n])) > 1, "the rate was changed before the best round"
+            assert rates["refit"][:n] == rates["rounds"][:n]
 
     run_seeded(scenario)
