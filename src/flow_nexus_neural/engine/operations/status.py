@@ -38,7 +38,7 @@ from flow_nexus_neural.engine.state.advice import failure_warnings, missing_work
 from flow_nexus_neural.engine.state.slot_spec import Former
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training
-from flow_nexus_neural.engine.state.version import CommittedVersion
+from flow_nexus_neural.engine.state.version import CommittedVersion, model_digest
 from flow_nexus_neural.engine.versions.evaluation import baseline_warnings, model_warnings
 from flow_nexus_neural.engine.versions.loading import serving_slots
 from flow_nexus_neural.engine.versions.role_report import learnt_by
@@ -132,13 +132,20 @@ def _training_part(
         "training_status": training.status if training else "none",
         "training_progress": training.percent if training else 0.0,
         "training_error": training.error if training else None,
-        "training": training.progress(full=full, lacks=_lacks(cluster, training))
+        "training": training.progress(
+            full=full, lacks=_lacks(cluster, training), serving=_digest_in_force(cluster)
+        )
         if training
         else None,
         "performance": Performance(
             throughput=_throughput(cluster), latency=cluster.metrics.predict_ms.mean()
         ),
     }
+
+
+def _digest_in_force(cluster: LiveCluster) -> str | None:
+    committed = cluster.committed
+    return None if committed is None else model_digest(committed.digests)
 
 
 def _lacks(cluster: LiveCluster, training: Training) -> str | None:
