@@ -102,6 +102,8 @@ async def test_a_restored_version_answers_and_reports_what_it_did(tmp_path):
         assert status.dataset_info == was.dataset_info
         after = await versions(w, cluster)
         assert after[last + 1].restored_from == first
+        assert after[last + 1].best == after[first].best
+        assert after[last].best
         for name in NAMED:
             assert getattr(after[last + 1], name) == getattr(before[first], name)
         entries = await ledger(w, cluster)

@@ -287,6 +287,7 @@ def report_of_all(
     schema, bundle = committed.schema, committed.bundle
     used, expected = tally.nodes_used or 0, tally.nodes_expected
     late = f"{tally.degraded} of {tally.batches} batches lack a node"
+    weights_source, weights_outcomes = tally.weighting.told_with(request.aggregation)
     return PredictionReport(
         cluster_id=cluster_id,
         prediction_id=prediction_id,
@@ -312,8 +313,8 @@ def report_of_all(
         node_predictions=None,
         individual_predictions=None,
         aggregation=request.aggregation,
-        weights_source=tally.weighting.source,
-        weights_outcomes=tally.weighting.outcomes,
+        weights_source=weights_source,
+        weights_outcomes=weights_outcomes,
         symbol_experts=None,
         nodes_used=used,
         nodes_expected=expected,
