@@ -101,6 +101,14 @@ async def test_a_budget_counts_trainings_of_other_clusters_and_lives_through_a_r
         now = status.training.privacy
         rounds = status.training.current_round
         assert now.exhausted
+        assert (
+            f"the privacy budget allows {rounds} of 20 rounds; the training ends then"
+            in reply.warnings
+        )
+        assert any(
+            f"spent: the training ended after round {rounds} of 20" in line
+            for line in status.warnings
+        )
         assert now.epsilon_of_data == epsilon_of([Sums(2.0, 2), Sums(2.0, rounds)], 1e-5) <= 5.0
         assert epsilon_of([Sums(2.0, 2), Sums(2.0, rounds + 1)], 1e-5) > 5.0
         with pytest.raises(PrivacyBudgetSpent, match="does not allow one round"):

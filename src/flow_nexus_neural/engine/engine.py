@@ -27,6 +27,7 @@ from flow_nexus_neural.engine.operations.restore_ended import (
 from flow_nexus_neural.engine.operations.restore_version import (
     refuse_version_alone,
     restore_version,
+    unmeasured_of,
 )
 from flow_nexus_neural.engine.operations.status import (
     cluster_config,
@@ -207,7 +208,8 @@ class Engine:
             return made
         ended_at = made.restored.terminated_at if made.restored else None
         restored = await restore_version(cluster, request.version, ended_at)
-        return made.model_copy(update={"restored": restored})
+        told = [*made.warnings, *unmeasured_of(cluster, request.version)]
+        return made.model_copy(update={"restored": restored, "warnings": told})
 
     async def _init_cluster(self, request: InitRequest) -> ClusterReport:
         twins = [c for c in self._clusters.live() if c.spec.name == request.name]

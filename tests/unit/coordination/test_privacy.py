@@ -171,3 +171,12 @@ def test_what_is_outside_of_the_numbers_is_said():
     said = " ".join(OUTSIDE)
     for word in ("losses", "number of rounds", "validation", "calibration", "scaling", "engine"):
         assert word in said
+
+
+@pytest.mark.parametrize(
+    "name", ["noise_multiplier", "target_epsilon", "clip_norm", "delta", "max_epsilon"]
+)
+def test_true_is_no_number(name):
+    base = {"mode": "central_dp"} if name == "target_epsilon" else MINIMAL
+    with pytest.raises(InvalidArguments, match=f"{name} must be a number, not true"):
+        read_privacy({**base, name: True})

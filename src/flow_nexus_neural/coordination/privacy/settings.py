@@ -4,7 +4,15 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    model_validator,
+)
 
 from flow_nexus_neural.errors import InvalidArguments, NotAvailable
 
@@ -14,7 +22,16 @@ LEAST_CLIENTS = 2
 NOT_BUILT = ("record_dp", "local_dp")
 EXAMPLE = '{"mode": "central_dp", "target_epsilon": 8, "clip_norm": 1.0}'
 
-Positive = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+
+def no_flag(value: object) -> object:
+    """Refuse true and false where a number is asked for, as which they would be 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number, not {str(value).lower()}")  # noqa: TRY004  pydantic wants this
+    return value
+
+
+Number = Annotated[float, BeforeValidator(no_flag)]
+Positive = Annotated[Number, Field(gt=0, le=1e6, allow_inf_nan=False)]
 
 
 class AskedPrivacy(BaseModel):
@@ -34,9 +51,9 @@ class AskedPrivacy(BaseModel):
 
     mode: Literal["central_dp"]
     clip_norm: Positive = DEFAULT_CLIP_NORM
-    noise_multiplier: Annotated[float, Field(ge=1e-2, le=1e6, allow_inf_nan=False)] | None = None
+    noise_multiplier: Annotated[Number, Field(ge=1e-2, le=1e6, allow_inf_nan=False)] | None = None
     target_epsilon: Positive | None = None
-    delta: Annotated[float, Field(gt=0, lt=1)] = DEFAULT_DELTA
+    delta: Annotated[Number, Field(gt=0, lt=1)] = DEFAULT_DELTA
     adaptive: bool = False
     max_epsilon: Positive | None = None
 

@@ -149,9 +149,28 @@ async def _replacement(cluster: LiveCluster, request: DeployRequest, role: Role)
         return await _replaced(cluster, slot)
     now_s, recent_s = cluster.clock(), cluster.context.patience.deduplication_s
     for slot in same_kind:
-        if slot.recovered_at_s is not None and now_s - slot.recovered_at_s < recent_s:
-            return Outcome(slot=slot, source="inherited", deduplicated=True)
+        recovered_at_s = slot.recovered_at_s
+        if recovered_at_s is None or now_s - recovered_at_s >= recent_s or _differs(slot, request):
+            continue
+        told = (
+            f"nothing was deployed: {slot.name} was restarted {now_s - recovered_at_s:.0f} s ago and is what"
+            " this call would have replaced; pass replace: false for a further node"
+        )
+        return Outcome(slot=slot, source="inherited", deduplicated=True, warnings=[told])
     return None
+
+
+def _differs(slot: Slot, request: DeployRequest) -> bool:
+    """Whether a call gives what this slot does not have, so that it cannot mean the slot."""
+    mine = {
+        "node_type": slot.spec.node_type,
+        "autonomy": slot.spec.autonomy,
+        "template": slot.spec.template,
+    }
+    given = request.model_fields_set
+    if request.role is not None:
+        given = given - {"node_type"}  # the role wins
+    return any(getattr(request, name) != own for name, own in mine.items() if name in given)
 
 
 async def _replaced(cluster: LiveCluster, slot: Slot) -> Outcome:
@@ -249,6 +268,23 @@ def _default_warnings(slot: Slot, rows: InputSpec | None) -> list[str]:
     return [warning]
 
 
+def _mix_warnings(cluster: LiveCluster, outcomes: Sequence[Outcome]) -> list[str]:
+    """What joining slots took away: with them another mix of models answers."""
+    committed = cluster.committed
+    former = committed.measured if committed is not None else None
+    if committed is None or former is None or former.evaluation is None:
+        return []
+    names = [one.slot.name for one in outcomes]
+    joined = [name for name in names if name in committed.members and name not in former.members]
+    if not joined:
+        return []
+    warning = (
+        f"{', '.join(joined[:8])} answers too, which makes another mix of models: accuracy, loss and"
+        " calibration are unknown, and what other roles learnt rests, until the next training"
+    )
+    return [warning]
+
+
 def _capability_warnings(capabilities: Sequence[str]) -> list[str]:
     inert = [tag for tag in capabilities if not parse_capability(tag).has_effect]
     if not inert:
@@ -295,6 +331,7 @@ def _report(
         deployed_at=slot.deployed_at,
         warnings=[
             *outcome.warnings,
+            *_mix_warnings(cluster, outcomes),
             *_default_warnings(slot, rows),
             *_capability_warnings(slot.spec.capabilities),
             *isolation_warnings(isolation, cluster.context.runtime.capabilities.isolation),

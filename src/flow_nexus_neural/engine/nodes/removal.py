@@ -1,14 +1,12 @@
 """Taking a node out of its cluster for good."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import anyio
 
 from flow_nexus_neural.engine.live import LiveCluster, RunningTraining
 from flow_nexus_neural.engine.raft.gate import voters_of
 from flow_nexus_neural.engine.state.slots import Slot
-from flow_nexus_neural.engine.state.version import CommittedVersion
-from flow_nexus_neural.engine.versions.commit import plain_bundle
 from flow_nexus_neural.errors import ConsensusUnavailable, InvalidArguments, TrainingRunning
 
 
@@ -83,7 +81,7 @@ async def retire(cluster: LiveCluster, slot: Slot) -> bool:
     handle, run = slot.handle, cluster.run
     node_id = slot.node_id
     owned_rows = run is not None and slot.name in run.shards and run.shards[slot.name].size > 0
-    cluster.state.retire_slot(slot, _without(cluster.committed, slot))
+    cluster.state.retire_slot(slot)
     slot.detach()
     if run is not None and owned_rows:
         run.at_next_boundary(lambda: _deal_anew(cluster, run))
@@ -105,32 +103,18 @@ async def _record(cluster: LiveCluster, slot: Slot) -> None:
         slot.note_removal_recorded()
 
 
-def _without(version: CommittedVersion | None, slot: Slot) -> CommittedVersion | None:
-    """A version without a slot. Where that changes the answers, nothing that was measured of them stays."""
-    if version is None or version.network_of(slot.name) is None:
-        return version
-    answering = [network for network in version.networks.values() if network.slots]
-    fewer = version.without_slot(slot.name)
-    if len(answering) == 1:
-        return fewer  # all its nodes give one answer
-    bundle = plain_bundle(
-        fewer.networks, fewer.version, version.bundle.rule, robust=version.bundle.robust
-    )
-    return replace(fewer.unmeasured(), bundle=replace(bundle, parity=version.bundle.parity))
-
-
 def _warnings(cluster: LiveCluster, slot: Slot) -> list[str]:
     """What the caller should know of the cluster without this slot."""
     warnings = []
     version, links = cluster.committed, cluster.state.links
     if version is not None and version.network_of(slot.name) is not None:
-        left = _without(version, slot)
-        if left is not None and not left.members:
+        left = version.without_slot(slot.name)
+        if not left.members:
             warnings.append(
                 f"no node serves model version {version.version} any more: a training of the same layers on"
                 " the same kind of data goes on from it"
             )
-        elif left is not None and left.evaluation is None and version.evaluation is not None:
+        elif left.evaluation is None and version.evaluation is not None:
             warnings.append(
                 "the other nodes answer differently without this one: accuracy, loss and calibration are"
                 " unknown until the next training"

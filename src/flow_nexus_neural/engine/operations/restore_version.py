@@ -33,6 +33,26 @@ async def restore_version(
     )
 
 
+def unmeasured_of(cluster: LiveCluster, version: int) -> list[str]:
+    """What replies go without now that an earlier version is in force."""
+    committed = cluster.committed
+    if committed is None:
+        return []
+    line = next((one for one in committed.kept if one.version == version), None)
+    told = ""
+    if committed.evaluation is None and line is not None and line.accuracy is not None:
+        told = (
+            f"fewer or other nodes answer than those of which version {version} was measured: accuracy, loss"
+            " and calibration are unknown until the next training"
+        )
+    elif not committed.bundle.calibrators and not committed.bundle.conformal:
+        told = (
+            f"version {version} has no calibration, as that of a round within a training: predictions come"
+            " without intervals, prediction sets and calibrated confidence"
+        )
+    return [told] if told else []
+
+
 def version_lines(cluster: LiveCluster) -> list[VersionLine]:
     """The versions that can be put in force again, newest first."""
     committed = cluster.committed

@@ -389,6 +389,11 @@ def _warnings(cluster: LiveCluster, training: Training | None) -> list[str]:
         warnings.append(
             f"the refit failed, so the model has not learnt the latest rows: {training.refit.error}"
         )
+    if training is not None and training.advance.privacy.exhausted:
+        warnings.append(
+            f"the privacy budget is spent: the training ended after round {training.advance.rounds_done} of"
+            f" {training.config.rounds}"
+        )
     if cluster.state.terminated_at is None:
         warnings += failure_warnings(cluster.slots)
     return warnings

@@ -40,7 +40,8 @@ class Restored(Report):
         terminated_at: When it had ended; None for a live one.
         topology: How its nodes are linked again.
         model_version: What answers predictions.
-        restored_version: Of which it has the weights and all numbers; None where no version was asked for.
+        restored_version: Of which it has the weights, and all numbers while the same nodes answer; None where
+            no version was asked for.
     """
 
     terminated_at: str | None

@@ -220,15 +220,11 @@ class ClusterState:
         if self.installing is not None:
             self.installing = self.installing.without_slot(slot.name)
 
-    def retire_slot(self, slot: Slot, committed: CommittedVersion | None) -> None:
-        """A slot that was healthy once is no member any more; its name is not used again.
-
-        Args:
-            slot: It.
-            committed: The version in force without it.
-        """
+    def retire_slot(self, slot: Slot) -> None:
+        """A slot that was healthy once is no member any more; its name is not used again."""
         slot.move("retired")
-        self.committed = committed
+        if self.committed is not None:
+            self.committed = self.committed.without_slot(slot.name)
         if self.installing is not None:
             self.installing = self.installing.without_slot(slot.name)
 

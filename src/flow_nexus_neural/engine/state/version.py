@@ -95,6 +95,21 @@ class Bundle:
         weights = {name: weight for name, weight in self.slot_weights.items() if name != slot}
         return replace(self, slot_weights=_normalised(weights))
 
+    def unmeasured(self) -> Self:
+        """For another mix of models: equal weights, and nothing that was fitted to former answers."""
+        return replace(
+            self,
+            slot_weights={slot: 1.0 / len(self.slot_weights) for slot in self.slot_weights},
+            weights_source="equal",
+            calibrators={},
+            residual_median=None,
+            error_correlation=None,
+            roles=NO_ROLES,
+            conformal={},
+            conformal_part=None,
+            experts={},
+        )
+
 
 @dataclass(frozen=True)
 class KeptVersion:
@@ -136,6 +151,8 @@ class CommittedVersion:
         kept: Versions that can be put in force again, this one the last; the best is among them.
         evaluated: Network groups, without their weights, that `evaluation` is about; empty where it is about
             `networks` themselves, which it is not after a refit.
+        measured: The version before slots joined that made another mix of models of it, until it is committed
+            anew; None where nobody did. It comes back where they leave.
     """
 
     version: int
@@ -150,6 +167,7 @@ class CommittedVersion:
     best: Mapping[str, str] = field(default_factory=dict)
     evaluated: Mapping[str, NetworkGroup] = field(default_factory=dict)
     kept: tuple[KeptVersion, ...] = ()
+    measured: "CommittedVersion | None" = field(default=None, compare=False, repr=False)
 
     @cached_property
     def sha(self) -> str:
@@ -224,35 +242,60 @@ class CommittedVersion:
         """The network that a slot holds: that of its group, or its own where its role has one."""
         return self.network_of(slot) or self.bundle.roles.networks.get(slot)
 
-    def with_slot(self, slot: str, key: str) -> Self:
-        """The same version with one more slot serving a network group."""
+    @property
+    def answering(self) -> frozenset[str]:
+        """Network groups by which at least one slot answers."""
+        return frozenset(key for key, network in self.networks.items() if network.slots)
+
+    def with_slot(self, slot: str, key: str) -> "CommittedVersion":
+        """The same version with one more slot serving a network group.
+
+        Where several models answer then, it is a mix that nobody measured, and nothing measured of it stays.
+        """
         network = self.networks[key]
         widened = replace(network, slots=(*network.slots, slot))
-        return replace(
+        more = replace(
             self,
             networks={**self.networks, key: widened},
             bundle=self.bundle.with_slot(slot),
         )
+        if len(more.answering) == 1:
+            return more
+        return more.remixed(self.measured or self)
 
-    def without_slot(self, slot: str) -> Self:
-        """The same version without a slot."""
-        if self.network_of(slot) is None:
+    def without_slot(self, slot: str) -> "CommittedVersion":
+        """The same version without a slot. Where that changes the answers, nothing measured of them stays."""
+        network = self.network_of(slot)
+        if network is None:
             return self
         networks = {
             key: replace(network, slots=tuple(name for name in network.slots if name != slot))
             for key, network in self.networks.items()
             if not (network.is_personal and network.slots == (slot,))
         }
-        return replace(self, networks=networks, bundle=self.bundle.without_slot(slot))
+        fewer = replace(self, networks=networks, bundle=self.bundle.without_slot(slot))
+        if self.measured is not None and fewer.members == self.measured.members:
+            return self.measured
+        if len(self.answering) == 1 and not network.is_personal:
+            return fewer  # all its nodes give one answer
+        joined = self.measured if self.measured and slot not in self.measured.members else None
+        return fewer.remixed(joined)
 
-    def with_members(self, also: Mapping[str, str], existing: Collection[str]) -> Self:
+    def remixed(self, measured: "CommittedVersion | None") -> Self:
+        """Its slots as another mix of models: nothing measured stays, but for `measured`, to come back to."""
+        bundle = replace(self.bundle.unmeasured(), digests=self.digests)
+        return replace(self.unmeasured(), bundle=bundle, measured=measured)
+
+    def with_members(
+        self, also: Mapping[str, str], existing: Collection[str]
+    ) -> "CommittedVersion":
         """The same version served by the slots that are members now.
 
         Args:
             also: Slots that came to serve a network group since this version was made, with its key.
             existing: All slots of the cluster; one that was removed meanwhile must not come back.
         """
-        version = self
+        version: CommittedVersion = self
         for slot in self.members:
             if slot not in existing:
                 version = version.without_slot(slot)
@@ -290,7 +333,7 @@ class CommittedVersion:
         """The same version for reports only: its weights are in the checkpoint files."""
         networks = {key: replace(network, state=None) for key, network in self.networks.items()}
         bundle = replace(self.bundle, roles=self.bundle.roles.without_weights())
-        return replace(self, networks=networks, bundle=bundle)
+        return replace(self, networks=networks, bundle=bundle, measured=None)
 
 
 def model_digest(digests: Mapping[str, str]) -> str:

@@ -40,6 +40,7 @@ from flow_nexus_neural.engine.training.network_plans import (
 from flow_nexus_neural.engine.training.privacy_options import (
     check_lineage,
     effective_privacy,
+    foreseen,
     identity_of,
     spent_before,
 )
@@ -47,10 +48,7 @@ from flow_nexus_neural.engine.training.secure_options import check_secure_networ
 from flow_nexus_neural.engine.training.trusted_rows import Trusted, can_select, require_trusted
 from flow_nexus_neural.engine.training.work_sharing import ASKED, effort
 from flow_nexus_neural.engine.versions.final import evaluated_networks
-from flow_nexus_neural.errors import (
-    DataTooSmall,
-    NoWorkers,
-)
+from flow_nexus_neural.errors import DataTooSmall, NoWorkers
 from flow_nexus_neural.kernels.seeds import seed64
 from flow_nexus_neural.networks.defaults import has_sequence
 
@@ -210,15 +208,18 @@ async def _private(
     """The same training with noise. Raises as `privacy_options`."""
     offload, shards = cluster.context.offload, prepared.shards
     groups = {name: shards.groups.get(name, "") for name, rows in shards.rows.items() if rows.size}
-    settings = await offload(
-        effective_privacy, request, prepared.config, groups, prepared.networks, prepared.run
-    )
+    planned = (prepared.config, groups, prepared.networks, prepared.run)
+    settings = await offload(effective_privacy, request, *planned)
     data, stored = prepared.spent.data, await cluster.context.store.privacy_spending()
+    earlier = [one.sums for one in stored if one.concerns(data)]
+    told = await offload(foreseen, settings, *planned, earlier)
     return replace(
         prepared,
         config=prepared.config.model_copy(update={"privacy": settings}),
         spent=await offload(spent_before, settings, data, stored),
-        warnings=prepared.warnings + check_lineage(cluster, data, continues=prepared.continues),
+        warnings=prepared.warnings
+        + told
+        + check_lineage(cluster, data, continues=prepared.continues),
     )
 
 

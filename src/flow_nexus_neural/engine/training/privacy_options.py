@@ -1,12 +1,13 @@
 """The argument `privacy` of a training: what it excludes, and what it becomes."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
 from flow_nexus_neural.coordination.consensus.averaging import FederatedAveraging
 from flow_nexus_neural.coordination.consensus.federated_methods import SCAFFOLD, FederatedMethod
 from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
-from flow_nexus_neural.coordination.privacy.accountant import epsilon_of, noise_multiplier_for
+from flow_nexus_neural.coordination.privacy.accountant import Sums, epsilon_of, noise_multiplier_for
 from flow_nexus_neural.coordination.privacy.settings import (
     AskedPrivacy,
     PrivacySettings,
@@ -168,6 +169,55 @@ def _newest_in(cluster: LiveCluster) -> float:
     makers = {one.training_id for one in committed.kept if one.digest == digest}
     ordinals = [t.ordinal for t in cluster.state.trainings if t.training_id in makers]
     return min(ordinals, default=math.inf)
+
+
+def foreseen(
+    settings: PrivacySettings,
+    config: TrainingConfig,
+    groups: Mapping[str, str],
+    networks: Mapping[str, NetworkGroup],
+    run: tuple[int, int],
+    earlier: Sequence[Sums],
+) -> list[str]:
+    """What is known before the first round: a budget that ends it early, noise that hides all. Blocking.
+
+    The noise of R sums has an expected norm of about sqrt(R d) noise_multiplier clip_norm / clients in the
+    mean, d parameters; R clipped updates can change the model by R clip_norm at most.
+
+    Args:
+        settings: In force.
+        config: As of `effective_privacy`, and so are groups, networks and run.
+        groups: See there.
+        networks: See there.
+        run: See there.
+        earlier: What other trainings have spent on the same data set.
+    """
+    planned = most_sums(config, groups, run)
+
+    def exceeds(times: int) -> bool:
+        spent = PrivacySpent(sums={"": times - 1}).charged([""], settings, earlier)
+        return spent.exceeds(settings) is not None
+
+    allowed, told = bisect_left(range(1, planned + 1), x=True, key=exceeds), []
+    if allowed < planned:
+        of = "rounds" if planned == config.rounds else "rounds in which one worker is asked"
+        told.append(
+            f"the privacy budget allows {allowed} of {planned} {of}; the training ends then"
+        )
+    per_round = min(config.clients_per_round or 1, len(groups))
+    ratio = max(
+        settings.noise_multiplier
+        * math.sqrt(network.plan.n_params / max(1, allowed))
+        / min(per_round, sum(slot in groups for slot in network.slots))
+        for network in networks.values()
+    )
+    if ratio > 1:
+        told.append(
+            f"the noise of all rounds is expected to be {ratio:.3g} times the largest change that their"
+            " clipped updates can make: little can be learnt. More workers, more rounds, a smaller network or"
+            " a lower noise_multiplier help"
+        )
+    return told
 
 
 def check_lineage(cluster: LiveCluster, data: Sequence[str], *, continues: bool) -> list[str]:

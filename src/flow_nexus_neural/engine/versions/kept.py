@@ -41,7 +41,7 @@ def with_line(
     keep = cluster.context.settings.checkpoint_keep
     last = others[-(keep - 1) :] if keep > 1 else []
     best = [one for one in others if one not in last and is_best(version, one)]
-    return replace(version, kept=(*best[-1:], *last, line))
+    return replace(version, kept=(*best[-1:], *last, line), measured=None)
 
 
 def is_best(committed: CommittedVersion, line: KeptVersion) -> bool:

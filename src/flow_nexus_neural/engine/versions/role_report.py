@@ -10,7 +10,7 @@ from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.vocabulary import Role
 
-NOT_YET = "no training has come to its end since it was deployed"
+NOT_YET = "no training has come to its end since it was deployed, or since other nodes answer"
 STATES = {True: "net", False: "fallback"}
 
 

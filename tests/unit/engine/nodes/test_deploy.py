@@ -150,6 +150,19 @@ async def test_a_repeated_request_for_a_node_that_just_came_back_starts_no_secon
         assert (later.slot, later.deduplicated) == ("worker-1", False)
 
 
+async def test_a_request_for_what_the_restarted_node_is_not_starts_a_further_one(tmp_path):
+    async with world(tmp_path) as w:
+        await killed(w, "worker-0")
+        await deploy(w.cluster, w.deploy_request(layers=None))
+        again = await deploy(w.cluster, w.deploy_request(layers=None))
+        assert again.deduplicated
+        assert any("nothing was deployed: worker-0" in line for line in again.warnings)
+        other = await deploy(w.cluster, w.deploy_request(layers=None, autonomy=0.1))
+        assert (other.slot, other.autonomy, other.deduplicated) == ("worker-1", 0.1, False)
+        third = await deploy(w.cluster, w.deploy_request(layers=None, template="python"))
+        assert (third.slot, third.template) == ("worker-2", "python")
+
+
 async def test_two_requests_at_one_time_share_one_restart(tmp_path):
     async with world(tmp_path) as w:
         await killed(w, "worker-0")

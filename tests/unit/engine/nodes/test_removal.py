@@ -4,6 +4,7 @@ import anyio
 import pytest
 
 from flow_nexus_neural.engine.nodes.removal import remove_node, retire
+from flow_nexus_neural.engine.requests import InitRequest
 from flow_nexus_neural.errors import (
     InvalidArguments,
     NodeNotFound,
@@ -49,6 +50,26 @@ async def test_measured_numbers_stay_only_while_all_nodes_give_one_answer(tmp_pa
         await remove_node(w.cluster, "worker-1")
         assert w.committed.evaluation == measured
         assert w.committed.bundle.slot_weights == {"worker-0": 1.0}
+
+
+async def test_a_node_that_joins_several_models_makes_a_mix_that_nobody_measured(tmp_path):
+    async with running(tmp_path, 2) as w:
+        await w.deploy(layers=OTHER_LAYERS)
+        await w.train()
+        measured = w.committed.evaluation
+        assert measured is not None
+        made = await w.deploy()
+        assert any("another mix of models" in line for line in made.warnings)
+        assert (w.committed.evaluation, w.committed.accuracy) == (None, None)
+        await remove_node(w.cluster, made.slot)
+        assert w.committed.evaluation == measured
+        await remove_node(w.cluster, "worker-0")
+        number = w.committed.version
+        await w.train()
+        asked = InitRequest(restore=w.cluster_id, version=number)
+        back = await w.engine.init_cluster(asked)
+        assert any("fewer or other nodes answer" in line for line in back.warnings)
+        assert (w.committed.evaluation, w.committed.accuracy) == (None, None)
 
 
 async def test_a_node_that_somebody_is_starting_is_not_removed(tmp_path):

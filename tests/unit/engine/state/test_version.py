@@ -100,3 +100,60 @@ def test_a_version_is_served_by_the_slots_that_joined_and_not_by_those_that_were
     assert (merged.version, merged.networks["c0"].slots) == (4, ("worker-0", "worker-3"))
     assert sum(merged.bundle.slot_weights.values()) == pytest.approx(1)
     assert following.with_members({}, {"worker-0", "worker-1"}) == following
+
+
+def measured_mix():
+    """A calibrated version of two network groups, of which something was measured."""
+    groups = [network(slots=("worker-0",)), network("c1", slots=("worker-1",))]
+    fitted = bundle(
+        {"worker-0": 0.75, "worker-1": 0.25},
+        weights_source="validation loss",
+        calibrators={"mean": Calibrator("temperature", 2.0, 0.0)},
+        conformal={"mean": ConformalScores(9, (9,), (1.0,))},
+        residual_median=0.5,
+        error_correlation=0.5,
+    )
+    return committed(groups, fitted)
+
+
+@pytest.mark.parametrize(
+    "remixed",
+    [
+        lambda one: one.with_slot("worker-2", "c0"),
+        lambda one: one.without_slot("worker-1"),
+        lambda one: one.with_members({}, {"worker-0"}),
+        lambda one: one.with_members({"worker-2": "c1"}, {"worker-0", "worker-1", "worker-2"}),
+    ],
+)
+def test_nothing_that_was_measured_of_several_models_stays_for_another_mix_of_them(remixed):
+    one = measured_mix()
+    assert one.accuracy is not None
+    other = remixed(one)
+    assert (other.evaluation, other.accuracy, other.loss) == (None, None, None)
+    made = other.bundle
+    assert (made.calibrators, made.conformal, made.residual_median) == ({}, {}, None)
+    assert (made.error_correlation, made.weights_source) == (None, "equal")
+    assert len(set(made.slot_weights.values())) == 1
+    assert sum(made.slot_weights.values()) == pytest.approx(1)
+
+
+def test_what_was_measured_comes_back_when_those_that_joined_leave():
+    """A start that fails leaves nothing behind."""
+    one = measured_mix()
+    two = one.with_slot("worker-2", "c0").with_slot("worker-3", "c1")
+    assert two.without_slot("worker-3").without_slot("worker-2") is one
+    assert two.without_slot("worker-0").without_slot("worker-2").accuracy is None
+    assert one.without_slot("worker-1").measured is None
+
+
+def test_who_joins_or_leaves_changes_nothing_while_all_give_one_answer():
+    one = committed(
+        [network(slots=("worker-0", "worker-1"))],
+        bundle(
+            {"worker-0": 0.5, "worker-1": 0.5},
+            calibrators={"mean": Calibrator("temperature", 2.0, 0.0)},
+        ),
+    )
+    for other in (one.with_slot("worker-2", "c0"), one.without_slot("worker-1")):
+        assert other.accuracy == one.accuracy
+        assert other.bundle.calibrators == one.bundle.calibrators

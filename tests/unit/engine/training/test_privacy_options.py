@@ -13,6 +13,7 @@ from flow_nexus_neural.engine.training.privacy_options import (
     check_lineage,
     check_privacy,
     effective_privacy,
+    foreseen,
     identity_of,
     most_sums,
     spent_before,
@@ -170,3 +171,25 @@ def test_weights_that_may_know_the_rows_are_no_start():
             lineage(private, later, committed=committed)
     with pytest.raises(UnsupportedCombination, match="trn_0"):
         lineage(earlier, private, later, committed=rolled_back)
+
+
+def told(earlier=(), *, clients=4, n=4, rounds=9, n_params=9, **asked):
+    networks = {
+        "c0": SimpleNamespace(plan=SimpleNamespace(n_params=n_params), slots=tuple(groups(n)))
+    }
+    made = config(clients_per_round=clients, rounds=rounds)
+    return foreseen(settings(**asked), made, groups(n), networks, (1, 0), earlier)
+
+
+def test_a_budget_that_ends_a_training_early_is_told_before_it_begins():
+    limit = epsilon_of([Sums(1.0, 6)], 1e-5)
+    assert told(max_epsilon=100.0) == told() == []
+    assert "allows 6 of 9 rounds;" in told(max_epsilon=limit)[0]
+    assert "allows 2 of 9 rounds;" in told([Sums(1.0, 4)], max_epsilon=limit)[0]
+    in_turn = told(clients=2, n=9, rounds=40, max_epsilon=limit)[0]
+    assert "allows 6 of 9 rounds in which one worker is asked" in in_turn
+
+
+def test_noise_that_nothing_can_be_learnt_through_is_told_with_its_ratio():
+    assert told(n_params=100, noise_multiplier=1.1) == []  # 1.1 x 10 / 3 / 4 = 0.92
+    assert "2.5 times the largest change" in told(n_params=100, noise_multiplier=3.0)[0]
