@@ -281,19 +281,12 @@ class Training:
     def progress(
         self, *, full: bool = False, lacks: str | None = None, serving: str | None = None
     ) -> TrainingProgress:
-        """As status reports it.
-
-        Args:
-            full: With the shards.
-            lacks: The workers that it lacks.
-            serving: Digest of the weights that answer now, which may be those of another training.
-        """
+        """As status reports it, with the workers that it lacks; `serving` is the digest that answers now."""
         per_round, done = self.seconds_per_round, self.advance.rounds_done
         division = self.division
         running = self.status == "running"
-        left = self.later_planned - self.later_done
-        if self.phase == "rounds":
-            left += self.config.rounds - done
+        early = self.config.rounds - done if self.phase == "rounds" else 0
+        left = self.later_planned - self.later_done + early
         return TrainingProgress(
             training_id=self.training_id,
             current_round=done,
