@@ -131,9 +131,13 @@ async def test_numbers_of_an_ensemble_do_not_outlive_its_members(tmp_path):
         after = await w.status(cluster)
         assert (after.global_accuracy, after.global_loss, after.evaluation) == (None, None, None)
         answer = await w.predict(cluster)
+        for told in (answer, after):
+            assert any("gone until the next training" in line for line in told.warnings)
         assert (answer.nodes_used, answer.calibrated) == (1, False)
         assert answer.node_predictions.keys() == {node_of(after, "worker-0").node_id}
-        assert (await w.train(cluster)).global_accuracy is not None
+        again = await w.train(cluster)
+        assert again.global_accuracy is not None
+        assert not any("gone until the next training" in line for line in again.warnings)
 
 
 async def test_the_last_serving_node_can_go_and_a_training_goes_on_from_its_weights(tmp_path):

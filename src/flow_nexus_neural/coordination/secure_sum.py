@@ -13,3 +13,8 @@ def threshold_of(n: int) -> int:
     section 4, for parties that follow the protocol.
     """
     return n // 2 + 1
+
+
+def least_delivered(threshold: int) -> int:
+    """How many updates must be in a sum before its masks may come off, whoever was lost on the way."""
+    return max(threshold, LEAST_CLIENTS)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from flow_nexus_neural.coordination.secure_sum import least_delivered
 from flow_nexus_neural.kernels.secure import shamir
 from flow_nexus_neural.kernels.secure.agreement import agreed_key, public_key, seal, unseal
 from flow_nexus_neural.kernels.secure.masks import clipped, encode, mask
@@ -137,11 +138,11 @@ class MaskSession:
         """The weighted update plus the masks with all whose shares came.
 
         Raises:
-            ValueError: It was done before, fewer than the threshold take part, a share was altered, or a
-                coordinate leaves the range.
+            ValueError: It was done before, fewer than the threshold or than three take part, a share was
+                altered, or a coordinate leaves the range.
         """
         others = [slot for slot in self.peers if slot in request.sealed]
-        if self.held or self.slot not in others or len(others) < max(self.threshold, 2):
+        if self.held or self.slot not in others or len(others) < least_delivered(self.threshold):
             raise ValueError(f"session {self.name} cannot be masked like this")
         short = (
             update
@@ -168,8 +169,8 @@ class MaskSession:
         Raises:
             ValueError: It was done before, or the sum is not of enough updates that all belong to it.
         """
-        delivered = set(request.delivered)
-        if self.unmasked or not delivered <= self.held.keys() or len(delivered) < self.threshold:
+        delivered, least = set(request.delivered), least_delivered(self.threshold)
+        if self.unmasked or not delivered <= self.held.keys() or len(delivered) < least:
             raise ValueError(f"session {self.name} cannot be unmasked like this")
         self.unmasked = True
         return Unmasking(

@@ -111,6 +111,23 @@ def test_a_sum_of_too_few_or_of_strangers_is_not_unmasked(delivered):
         node.unmask(AskUnmasking(session="s", delivered=delivered))
 
 
+@pytest.mark.parametrize("defended", [True, False])
+def test_of_two_neither_is_masked_nor_unmasked_for_each_would_know_the_other(monkeypatch, defended):
+    """Attack: of three one is lost, two are enough to take masks off, and one of them curious."""
+    if not defended:
+        monkeypatch.setattr("flow_nexus_neural.node.masking.least_delivered", lambda t: t)
+    it = Sum(n=3, threshold=2).share().mask("worker-2")
+    if defended:
+        with pytest.raises(ValueError, match="cannot be unmasked"):
+            it.total()
+        early = Sum(n=3, threshold=2).share(without=("worker-2",))
+        with pytest.raises(ValueError, match="cannot be masked"):
+            early.mask()
+        return
+    others = it.total() - encode(it.updates["worker-0"], 0.2)
+    assert np.array_equal(others, encode(it.updates["worker-1"], 0.2))
+
+
 def test_an_update_is_masked_once_and_with_enough_others():
     it = Sum().share()
     few = {slot: it.sealed[slot].sealed["worker-0"] for slot in ("worker-0", "worker-1")}

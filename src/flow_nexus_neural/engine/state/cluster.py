@@ -135,7 +135,18 @@ class ClusterState:
         """What every reply about it has to say."""
         damage = self.autonomy.audit_damage
         audit = None if damage is None else f"the audit log of autonomy was altered: {damage}"
-        return tuple(text for text in (self.lost_commits, audit) if text is not None)
+        told = (self.lost_commits, audit, self._lost_numbers)
+        return tuple(text for text in told if text is not None)
+
+    @property
+    def _lost_numbers(self) -> str | None:
+        """What is gone where other workers answer than those that were measured; None where they do not."""
+        if self.committed is None or self.committed.evaluation is not None:
+            return None
+        return (
+            "what answers now is another mix of models than was measured: accuracy, calibration, prediction"
+            " sets and what other roles had learnt are gone until the next training"
+        )
 
     @property
     def bundle(self) -> Bundle | None:

@@ -279,7 +279,15 @@ class CommittedVersion:
         if len(self.answering) == 1 and not network.is_personal:
             return fewer  # all its nodes give one answer
         joined = self.measured if self.measured and slot not in self.measured.members else None
-        return fewer.remixed(joined)
+        made, own = fewer.remixed(joined), fewer.bundle
+        # The weights of the others were measured of each by itself: scaled, they stay.
+        bundle = replace(
+            made.bundle,
+            slot_weights=own.slot_weights,
+            weights_source=own.weights_source,
+            experts={name: of for name, of in own.experts.items() if name != slot},
+        )
+        return replace(made, bundle=bundle)
 
     def remixed(self, measured: "CommittedVersion | None") -> Self:
         """Its slots as another mix of models: nothing measured stays, but for `measured`, to come back to."""

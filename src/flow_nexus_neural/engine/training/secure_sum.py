@@ -15,7 +15,11 @@ from pydantic import JsonValue
 
 from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
 from flow_nexus_neural.coordination.membership import slot_order
-from flow_nexus_neural.coordination.secure_sum import LEAST_CLIENTS, threshold_of
+from flow_nexus_neural.coordination.secure_sum import (
+    LEAST_CLIENTS,
+    least_delivered,
+    threshold_of,
+)
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.patience import Deadline
 from flow_nexus_neural.engine.reports import ExchangeReport
@@ -76,7 +80,8 @@ class SecureSum:
             excluded: Slots that were asked and have not.
 
         Raises:
-            RoundFailed: Fewer than three began, or fewer than the threshold were left.
+            RoundFailed: Fewer than three or than the threshold delivered.
+            PrivacyBudgetSpent: As `PrivateSums.policy`; no masked update was asked for.
         """
         base = network.state
         if base is None:
@@ -92,6 +97,8 @@ class SecureSum:
         whole = len(asked) if self.private else sum(rows[slot] for slot in sealed)
         weights = {slot: rows[slot] / whole for slot in sealed}
         clip = self.private.settings.clip_norm if self.private else None
+        # Charged before anything of the sum exists: a server that ends in between has not spent unnoticed.
+        noised = await self.private.policy(network, asked, self.policy) if self.private else None
         masked = await ask.masked(sealed, weights, threshold, clip)
         shares = await ask.unmasking(list(masked), threshold)
         total = await self.cluster.context.offload(
@@ -100,11 +107,10 @@ class SecureSum:
         share = sum(weights[slot] for slot in masked)
         told: dict[str, JsonValue] = {"delivered": len(masked), "threshold": threshold}
         evidence: dict[str, JsonValue] = {"secure": told}
-        if self.private is None:
+        if noised is None:
             mean = (base.params + decode(total) / share).astype(np.float32)
             state = await self.cluster.context.offload(stepped, base, self.policy, mean)
         else:
-            noised = await self.private.policy(network, asked, self.policy)
             kept = base.server.vectors if base.server is not None else {}
             made = noised.go_on_from({**base.arrays, **kept}, decode(total) * len(asked))
             state = with_params(base, self.policy.name, made.vectors)
@@ -167,7 +173,7 @@ class _Phases:
         threshold: int,
         clip_norm: float | None,
     ) -> dict[str, Words]:
-        """Masked updates of those that delivered one."""
+        """Masked updates of those that delivered one; of two, each could subtract its own from the sum."""
 
         def request(slot: str) -> AskMasked:
             return AskMasked(
@@ -178,7 +184,7 @@ class _Phases:
                 clip_norm=clip_norm,
             )
 
-        found = await self._ask(list(sealed), request, threshold)
+        found = await self._ask(list(sealed), request, least_delivered(threshold))
         for slot, (_, arrays) in found.items():
             self.of.exchange.calls.pulled(arrays["y"].nbytes)
             self.of.cluster.slots[slot].heard(self.of.cluster.clock())

@@ -82,14 +82,17 @@ async def commit_final(
 async def commit_best(
     cluster: LiveCluster, training: Training, judge: Judge, best: Mapping[str, NetworkGroup]
 ) -> None:
-    """Put the best round's weights in force while the training goes on. Raises as `commit_final`."""
+    """Put the best round's weights in force while the training goes on. Raises as `commit_final`.
+
+    Other roles learn at its end: a lesson in between would hold it up, for networks that it throws away.
+    """
     last = cluster.committed
     if last is None:
         return
     wanted = _with_weights_of(last, best)
     changed = changed_networks(last, wanted)
     if changed:
-        await _replaced(cluster, training, judge, (wanted, changed))
+        await _replaced(cluster, training, replace(judge, roles=None), (wanted, changed))
         cluster.changed()
 
 

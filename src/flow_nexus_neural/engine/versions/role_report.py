@@ -10,7 +10,10 @@ from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.vocabulary import Role
 
-NOT_YET = "no training has come to its end since it was deployed, or since other nodes answer"
+NO_NETWORK = (
+    "version {version} holds no network of this node: one is made at the end of a training that meets it"
+    " and given up where other workers answer than those of which it learnt"
+)
 STATES = {True: "net", False: "fallback"}
 
 
@@ -42,9 +45,9 @@ def learnt_by(
     if committed is None:
         return None
     purposes: dict[Role, Purpose] = {role: purpose for purpose, role in ROLE_OF.items()}
-    learnt = committed.bundle.roles.learnt
+    learnt, why = committed.bundle.roles.learnt, NO_NETWORK.format(version=committed.version)
     return {
-        slot.name: _told(learnt.get(slot.name) or Learnt(purposes[slot.spec.role], reason=NOT_YET))
+        slot.name: _told(learnt.get(slot.name) or Learnt(purposes[slot.spec.role], reason=why))
         for slot in slots
         if slot.spec.role in purposes
     } or None

@@ -1,5 +1,7 @@
 """What is left of a cluster without a node, and what is no longer known of it."""
 
+from dataclasses import replace
+
 import anyio
 import pytest
 
@@ -44,6 +46,7 @@ async def test_measured_numbers_stay_only_while_all_nodes_give_one_answer(tmp_pa
         assert (w.committed.evaluation, w.committed.accuracy, w.committed.loss) == (None,) * 3
         assert w.committed.bundle.parity == parity
         assert w.committed.bundle.slot_weights == {"worker-0": 0.5, "worker-1": 0.5}
+        assert any("gone until the next training" in line for line in w.cluster.state.cautions)
         await w.train()
         measured = w.committed.evaluation
         assert measured is not None
@@ -107,3 +110,16 @@ async def test_a_process_ends_even_where_its_removal_cannot_be_recorded(tmp_path
             await retire(w.cluster, slot)
         assert all(node.gone for node in w.runtime.nodes)
         assert (slot.state, slot.removal_recorded) == ("retired", False)
+
+
+async def test_the_weights_of_the_others_are_scaled_and_stay_those_that_were_measured(tmp_path):
+    async with running(tmp_path, 2) as w:
+        await w.deploy(layers=OTHER_LAYERS)
+        await w.train()
+        own = {"worker-0": 0.2, "worker-1": 0.3, "worker-2": 0.5}
+        bundle = replace(w.committed.bundle, slot_weights=own, weights_source="validation loss")
+        w.cluster.state.committed = replace(w.committed, bundle=bundle)
+        await remove_node(w.cluster, "worker-1")
+        left = w.committed.bundle
+        assert left.slot_weights == pytest.approx({"worker-0": 2 / 7, "worker-2": 5 / 7})
+        assert (left.weights_source, left.calibrators) == ("validation loss", {})

@@ -16,6 +16,7 @@ from flow_nexus_neural.node.masking import MaskSession
 from flow_nexus_neural.protocol.messages import AskMasked, AskMaskKeys, AskMaskShares
 from tests.unit.engine.running import running, virtual_time
 from tests.unit.engine.training.by_hand import group
+from tests.unit.engine.training.test_private_sums import private_of
 
 SLOTS = [f"worker-{k}" for k in range(5)]
 START = group(SLOTS, params=[0.1, 0.2, 0.3, 0.4])
@@ -97,6 +98,46 @@ async def test_below_the_threshold_the_round_fails_and_nothing_is_unmasked(tmp_p
             await secure.combine(START, updates(), ())
         asked = [request.kind for _, request in nodes.seen]
         assert asked.count(KINDS[-1]) == (5 if kind == KINDS[-1] else 0)
+
+
+@pytest.mark.parametrize("kind", KINDS[:3])
+async def test_a_sum_of_two_is_never_asked_for(tmp_path, kind):
+    async with running(tmp_path, 3) as w:
+        nodes = Nodes({"worker-2": kind})
+        secure = SecureSum(w.cluster, nodes, AVERAGING, LeftOut())
+        with pytest.raises(RoundFailed, match=r"2 of the 3 workers"):
+            await secure.combine(group(SLOTS[:3], params=[0.0] * 4), updates()[:3], ())
+        assert KINDS[-1] not in {request.kind for _, request in nodes.seen}
+
+
+async def test_of_three_that_delivered_two_may_take_the_masks_off(tmp_path):
+    async with running(tmp_path, 3) as w:
+        nodes = Nodes({"worker-2": KINDS[-1]})
+        secure = SecureSum(w.cluster, nodes, AVERAGING, LeftOut())
+        base = group(SLOTS[:3], params=[0.0] * 4)
+        made = await secure.combine(base, updates()[:3], ())
+        assert np.abs(made.state.params - nodes.mean(SLOTS[:3])).max() < 1e-6
+
+
+async def test_under_privacy_the_charge_is_durable_before_a_masked_update_is_asked_for(tmp_path):
+    async with running(tmp_path, 5) as w:
+        private = private_of(w)
+        nodes, charged = Nodes(dict.fromkeys(SLOTS[:3], KINDS[3])), []
+        ask = nodes.ask
+
+        async def watched(slot, request, deadline):
+            if isinstance(request, AskMasked):
+                stored = await w.engine.context.store.privacy_spending()
+                charged.append([one.sums.count for one in stored])
+            return await ask(slot, request, deadline)
+
+        nodes.calls.ask = watched
+        secure = SecureSum(w.cluster, nodes, AVERAGING, LeftOut(), private)
+        with pytest.raises(RoundFailed):
+            await secure.combine(START, updates(), ())
+        assert charged == [[1]] * 5
+        # What was lost behind it stays charged.
+        assert private.training.advance.privacy.sums == dict.fromkeys(SLOTS, 1)
 
 
 async def test_a_servers_step_goes_on_from_the_mean_and_keeps_its_momentum(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from flow_nexus_neural.data.prepare import DataRequest, prepare
 from flow_nexus_neural.engine.versions.evaluation import Evaluator
-from flow_nexus_neural.engine.versions.final import RULE, commit_final
+from flow_nexus_neural.engine.versions.final import RULE, commit_best, commit_final
 from flow_nexus_neural.engine.versions.judge import Judge
 from flow_nexus_neural.errors import RoundFailed, StoreUnavailable
 from flow_nexus_neural.kernels.decision import MOST_PROBABLE
@@ -67,6 +67,13 @@ async def finished(w, training, best):
         await commit_final(w.cluster, training, judge, best)
     finally:
         judge.evaluator.close()
+
+
+class NoLesson:
+    """Teaches nobody."""
+
+    async def learn(self, members):
+        raise AssertionError("other roles were taught in the middle of a training")
 
 
 async def score_of(w, networks):
@@ -244,3 +251,17 @@ async def test_without_any_version_there_is_nothing_to_complete(tmp_path):
         await finished(w, training, None)
         assert (w.committed, training.result) == (None, None)
         assert await w.ledger() == entries
+
+
+async def test_going_back_to_the_best_round_in_the_middle_of_a_training_teaches_no_other_role(
+    tmp_path,
+):
+    async with running(tmp_path, 1) as w:
+        training = await trained(w)
+        best = {"c0": with_params(w.committed.networks["c0"], 0.5)}
+        judge = replace(judge_of(w), roles=NoLesson())
+        try:
+            await commit_best(w.cluster, training, judge, best)
+        finally:
+            judge.evaluator.close()
+        assert w.committed.digests == {"c0": best["c0"].digest}

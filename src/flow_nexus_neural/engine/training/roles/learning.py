@@ -9,6 +9,7 @@ from typing_extensions import override
 from flow_nexus_neural.coordination.role_gates import closed
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.state.roles import ROLE_OF, Learnt, Purpose, Roles
+from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.training.roles.confidence import Doubting
 from flow_nexus_neural.engine.training.roles.lesson import Taught, teach
 from flow_nexus_neural.engine.training.roles.stacker import Stacking
@@ -43,7 +44,7 @@ class RoleLearning(RoleTeacher):
             return work
         work = await self._student(members, work)
         work = await self._stacker(members, work)
-        return await self._confidence(members, work)
+        return self._with_absent(await self._confidence(members, work))
 
     async def _student(self, members: Members, work: RoleWork) -> RoleWork:
         """Distil the served model into the parameter servers; use them where they are near enough."""
@@ -116,6 +117,18 @@ class RoleLearning(RoleTeacher):
         roles = replace(roles, gates={**roles.gates, **found.gates}, calibrators=found.calibrators)
         return replace(work, bundle=replace(work.bundle, roles=roles), sure=found.sure)
 
+    def _with_absent(self, work: RoleWork) -> RoleWork:
+        """Also why nodes learnt nothing that could not be asked."""
+        found = work.bundle.roles.learnt
+        absent = {
+            slot.name: Taught(Learnt(purpose, reason=_absence(slot)))
+            for purpose, role in ROLE_OF.items()
+            for slot in self.cluster.slots.of_role(role)
+            if slot.name not in found
+        }
+        roles = with_taught(work.bundle.roles, absent)
+        return replace(work, bundle=replace(work.bundle, roles=roles))
+
     def _untaught(self, work: RoleWork, purpose: Purpose, reason: str) -> RoleWork:
         """Nobody of a role can learn anything, for one reason."""
         slots = self.cluster.slots.of_role(ROLE_OF[purpose])
@@ -123,6 +136,14 @@ class RoleLearning(RoleTeacher):
         roles = with_taught(work.bundle.roles, taught)
         gates = {**roles.gates, purpose: closed(reason)}
         return replace(work, bundle=replace(work.bundle, roles=replace(roles, gates=gates)))
+
+
+def _absence(slot: Slot) -> str:
+    if slot.healthy:
+        return "it was not healthy yet when its role was taught"
+    return f"it was {slot.state} when its role was taught" + (
+        f": {slot.last_error}" if slot.last_error else ""
+    )
 
 
 def with_taught(roles: Roles, taught: Mapping[str, Taught]) -> Roles:

@@ -35,7 +35,10 @@ STEPS_PER_STRIDE = 400
 PATIENCE = 3
 """Strides without a gain after which it ends; the best one counts."""
 LEAST_ROWS = 50
-LESSON_S = 120.0
+MAX_ROWS = 20_000
+"""Of which a network learns, and by which it is measured; of more they are sampled."""
+STRIDE_S = 120.0
+"""Of at most 625 steps; a node that takes longer hangs. What is learnt depends on steps alone."""
 TEMPERATURE = 2.0
 """Of distillation."""
 FIT, HELD = "fit", "held"
@@ -104,17 +107,39 @@ async def teach(cluster: LiveCluster, slot: Slot, lesson: Lesson) -> Taught:
         StoreError: That is nobody's fault here.
     """
     try:
+        lesson = await cluster.context.offload(_bounded, lesson, slot.name)
         network = _planned(cluster, slot, lesson)
         async with _Desk(cluster, slot, lesson) as desk:
-            with anyio.move_on_after(LESSON_S):
-                return await desk.run(network)
-        raise NodeTimeout(
-            f"{slot.name} did not learn within {LESSON_S:g} s", hint="see neural_cluster_status"
-        )
+            return await desk.run(network)
     except StoreError:
         raise
     except NeuralError as failure:
         return Taught(Learnt(lesson.purpose, reason=f"{failure.code}: {failure.message}"))
+
+
+def _bounded(lesson: Lesson, slot: str) -> Lesson:
+    """The lesson with `MAX_ROWS` to learn from and to measure by at most."""
+    if max(len(lesson.fit), len(lesson.held)) <= MAX_ROWS:
+        return lesson
+    fit, held = (
+        _sample(rows, seed64(lesson.run, 0, f"{lesson.purpose}:{slot}", k, "sample"))
+        for k, rows in enumerate((lesson.fit, lesson.held))
+    )
+    teacher = lesson.teacher
+    return replace(
+        lesson,
+        fit=lesson.fit.at(fit),
+        held=lesson.held.at(held),
+        teacher=None if teacher is None else teacher[fit],
+    )
+
+
+def _sample(rows: Rows, seed: int) -> NDArray[np.int64]:
+    """Which rows count, in their order."""
+    if len(rows) <= MAX_ROWS:
+        return np.arange(len(rows), dtype=np.int64)
+    draw = np.random.Generator(np.random.PCG64(seed))
+    return np.sort(draw.choice(len(rows), MAX_ROWS, replace=False)).astype(np.int64)
 
 
 def _planned(cluster: LiveCluster, slot: Slot, lesson: Lesson) -> NetworkGroup:
@@ -171,7 +196,15 @@ class _Desk:
         state = await exchange.initial_state(slot, network)
         best, losses = state, [await self._loss(network, state)]
         for number in range(1, STRIDES + 1):
-            state = await self._stride(network, state, number)
+            with anyio.move_on_after(STRIDE_S) as limit:
+                state = await self._stride(network, state, number)
+            if limit.cancelled_caught:
+                if number == 1:
+                    raise NodeTimeout(
+                        f"{slot.name} did not take its first steps within {STRIDE_S:g} s",
+                        hint="see neural_cluster_status",
+                    )
+                break
             losses.append(await self._loss(network, state))
             if losses[-1] <= min(losses):
                 best = state

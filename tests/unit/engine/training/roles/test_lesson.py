@@ -1,8 +1,11 @@
 """One node taught: it keeps its best stride, and whatever is wrong with it is only the reason why not."""
 
+import anyio
 import numpy as np
 import pytest
 
+from flow_nexus_neural.engine.training.exchange import Exchange
+from flow_nexus_neural.engine.training.roles import lesson as lessons
 from flow_nexus_neural.engine.training.roles.lesson import Lesson, as_rows, teach
 from flow_nexus_neural.protocol.plan import InputSpec
 from tests.sim.simulated import world
@@ -75,3 +78,36 @@ async def test_a_node_that_dies_meanwhile_ends_nothing_else(tmp_path):
         taught = await teach(cluster, slot, lesson())
         assert not taught.learnt.trained
         assert taught.learnt.reason.startswith("node_")
+
+
+async def test_of_a_node_that_hangs_the_best_stride_so_far_counts_and_none_before_the_first(
+    tmp_path, monkeypatch
+):
+    train = Exchange.train
+    async with world(tmp_path) as w:
+        cluster = await live_cluster(w)
+        for strides, learnt in ((2, True), (0, False)):
+            asked = []
+
+            async def hangs(self, task, asked=asked, strides=strides):
+                asked.append(task)
+                if len(asked) > strides:
+                    await anyio.sleep_forever()
+                if len(asked) == strides:
+                    monkeypatch.setattr(lessons, "STRIDE_S", 0.05)  # of the next stride
+                return await train(self, task)
+
+            monkeypatch.setattr(Exchange, "train", hangs)
+            monkeypatch.setattr(lessons, "STRIDE_S", 60.0 if strides else 0.05)
+            taught = await teach(cluster, cluster.slots["aggregator-0"], lesson())
+            assert taught.learnt.trained == learnt
+
+
+async def test_rows_are_bounded_by_a_sample_that_the_seed_draws(monkeypatch):
+    monkeypatch.setattr(lessons, "MAX_ROWS", 50)
+    whole = lesson(teacher=np.arange(200, dtype="f4")[:, None])
+    made, again = (lessons._bounded(whole, "aggregator-0") for _ in range(2))
+    assert (len(made.fit), len(made.held), len(made.further["test"])) == (50, 50, 40)
+    chosen = made.teacher[:, 0].astype(int)
+    assert made.fit.x.tobytes() == whole.fit.x[chosen].tobytes() == again.fit.x.tobytes()
+    assert len(set(chosen)) == 50
