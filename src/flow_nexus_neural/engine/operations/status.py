@@ -39,6 +39,7 @@ from flow_nexus_neural.engine.state.slot_spec import Former
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.state.version import CommittedVersion, model_digest
+from flow_nexus_neural.engine.training.resume import Resumption
 from flow_nexus_neural.engine.versions.evaluation import baseline_warnings, model_warnings
 from flow_nexus_neural.engine.versions.loading import serving_slots
 from flow_nexus_neural.engine.versions.role_report import learnt_by
@@ -152,6 +153,8 @@ def _lacks(cluster: LiveCluster, training: Training) -> str | None:
     run = cluster.run
     if run is None or run.training is not training:
         return None
+    if isinstance(run, Resumption):
+        return run.waits
     owners = [s for s in cluster.slots if s.name in run.shards and run.shards[s.name].size]
     return missing_workers(training.steering.paused, owners)
 

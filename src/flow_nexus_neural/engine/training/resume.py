@@ -80,6 +80,12 @@ class Resumption:
     def back_to_best(self) -> None:
         """It goes on from what is in force; where that has diverged, the next round shows it again."""
 
+    @property
+    def waits(self) -> str:
+        """What is missing until it goes on."""
+        done, planned = self.training.advance.rounds_done, self.training.config.rounds
+        return f"the server ended after round {done} of {planned}; goes on when its nodes are started again"
+
     def stop(self) -> None:
         """It does not go on; it ends where it is."""
         self.scope.cancel()
@@ -132,18 +138,14 @@ class Resumption:
             await self._end(error)
 
     async def _prepared(self) -> TrainingRun:
-        """The run that goes on; that it does is durable. Raises `NeuralError`."""
+        """The run that goes on; that it is to is durable before its nodes start. Raises `NeuralError`."""
         cluster, training = self.cluster, self.training
         if training.resumptions.in_vain >= MAX_IN_VAIN:
             raise StoreCorrupt(
                 f"the server ended {MAX_IN_VAIN} times before anything further of it was made durable",
                 hint="train with less memory: fewer workers, fewer rows or a smaller network",
             )
-        await revive(cluster)
-        topology = cluster.state.last_topology
-        if topology is not None and cluster.state.links is None:
-            await link_again(cluster, topology)
-        preparation, standpoint = await prepare_again(cluster, training)
+        # First: a server that is killed while its nodes come back counts too.
         training.resume()
         resumed = {
             **training.entry("training_resumed"),
@@ -151,6 +153,11 @@ class Resumption:
             "times": training.resumptions.times,
         }
         await cluster.ledger.record([resumed], [training_row(cluster.cluster_id, training)])
+        await revive(cluster)
+        topology = cluster.state.last_topology
+        if topology is not None and cluster.state.links is None:
+            await link_again(cluster, topology)
+        preparation, standpoint = await prepare_again(cluster, training)
         return TrainingRun(cluster, training, preparation, standpoint=standpoint)
 
     async def _end(self, error: str | None) -> None:

@@ -33,7 +33,7 @@ from flow_nexus_neural.engine.versions.commit import is_robust, plain_bundle
 from flow_nexus_neural.engine.versions.evaluation import Evaluator, Score
 from flow_nexus_neural.engine.versions.final import commit_refit
 from flow_nexus_neural.engine.versions.judge import Judge
-from flow_nexus_neural.errors import NeuralError, NoWorkers
+from flow_nexus_neural.errors import NeuralError, NoWorkers, RoundFailed
 
 Networks = dict[str, NetworkGroup]
 NOT_SCORED = dict.fromkeys(
@@ -200,14 +200,21 @@ class Retraining:
         Nothing is left to show that it helps; it did with the weights that were evaluated.
 
         Raises:
-            RoundFailed: Too few delivered.
+            RoundFailed: One did not deliver; old weights beside new ones are a mix that nobody measured.
         """
         found, version = self.training.personalisation, self.cluster.committed
         if found is None or not found.kept or found.epochs is None or version is None:
             return {}
         slots = [s for n in version.networks.values() if n.is_personal for s in n.slots]
         personaliser = Personaliser(self.cluster, self.training, rounds)
-        return await personaliser.trained(rounds.networks, found.epochs, slots)
+        made = await personaliser.trained(rounds.networks, found.epochs, slots)
+        lacking = sorted(set(slots) - {slot for one in made.values() for slot in one.slots})
+        if lacking:
+            raise RoundFailed(
+                f"{', '.join(lacking[:8])} did not make its own weights anew",
+                hint="see neural_cluster_status for the nodes' errors, and train again",
+            )
+        return made
 
     async def train_apart(
         self,

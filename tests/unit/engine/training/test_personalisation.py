@@ -292,6 +292,24 @@ async def test_a_refit_makes_own_weights_of_its_own_shared_ones(tmp_path):
         assert again.advance.digest_before == committed.evaluated["c0"].digest
 
 
+async def test_a_refit_without_the_own_weights_of_a_slot_leaves_what_was_evaluated(
+    tmp_path, monkeypatch
+):
+    usual = Personaliser._updates
+
+    async def all_but_the_last(self, members, epochs):
+        updates = await usual(self, members, epochs)
+        return updates[:-1] if self.training.phase == "refit" else updates
+
+    monkeypatch.setattr(Personaliser, "_updates", all_but_the_last)
+    async with running(tmp_path, 3) as w:
+        training = await trained(w, refit=True)
+        assert training.personalisation.kept
+        assert training.refit.state == "failed"
+        assert "worker-2 did not make its own weights anew" in training.refit.error
+        assert (w.committed.evaluated, w.committed.evaluation is None) == ({}, False)
+
+
 def test_of_many_validation_rows_some_at_equal_distances_decide():
     shown = personalisation._shown(10 * MOST_ROWS)
     assert len(shown) == MOST_ROWS

@@ -30,6 +30,10 @@ async def interrupted(tmp_path, workers=2, *, after=2, **train):
     return whole, cluster_id
 
 
+async def resumptions(w):
+    return [entry for entry in await w.ledger() if entry.get("event") == "training_resumed"]
+
+
 async def test_it_goes_on_from_its_last_committed_round_to_the_same_weights(tmp_path):
     whole, cluster_id = await interrupted(tmp_path)
     async with running(tmp_path / "state", cluster_id=cluster_id) as w:
@@ -40,7 +44,7 @@ async def test_it_goes_on_from_its_last_committed_round_to_the_same_weights(tmp_
         assert training.advance.digest_before == whole.advance.digest_before
         assert (training.resumptions.times, training.resumptions.in_vain) == (1, 0)
         assert 2 <= training.resumptions.after_round < 6
-        (entry,) = [e for e in await w.ledger() if e.get("event") == "training_resumed"]
+        (entry,) = await resumptions(w)
         assert (entry["after_round"], entry["times"]) == (training.resumptions.after_round, 1)
 
 
@@ -68,6 +72,20 @@ async def test_one_that_is_stopped_while_it_comes_back_stays_stopped(tmp_path):
         assert (training.status, training.error, w.cluster.run) == ("stopped", None, None)
     async with running(tmp_path / "state", cluster_id=cluster_id) as w:
         assert (w.cluster.run, w.cluster.state.latest_training.status) == (None, "stopped")
+
+
+async def test_while_its_nodes_come_back_status_says_so_and_the_restart_counts_already(tmp_path):
+    _, cluster_id = await interrupted(tmp_path)
+    for times in (1, 2):
+        async with running(tmp_path / "state", cluster_id=cluster_id) as w:
+            while len(await resumptions(w)) < times:
+                await anyio.lowlevel.checkpoint()
+            training = (await w.status()).training
+            assert training.resumed.times == times
+            assert "goes on when its nodes are started again" in training.lacks
+    async with running(tmp_path / "state", cluster_id=cluster_id) as w:
+        await w.ended()
+        assert w.cluster.state.latest_training.resumptions.times == 3
 
 
 async def test_one_whose_server_ends_again_while_it_comes_back_goes_on_later(tmp_path):
