@@ -16,7 +16,7 @@ from flow_nexus_neural.engine.operations.feedback_status import (
     feedback_report,
     feedback_warnings,
 )
-from flow_nexus_neural.engine.operations.restore_version import version_lines
+from flow_nexus_neural.engine.operations.restore_version import serving_digest, version_lines
 from flow_nexus_neural.engine.raft.report import raft_report
 from flow_nexus_neural.engine.reports import (
     ClusterConfig,
@@ -38,7 +38,7 @@ from flow_nexus_neural.engine.state.advice import failure_warnings, missing_work
 from flow_nexus_neural.engine.state.slot_spec import Former
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training
-from flow_nexus_neural.engine.state.version import CommittedVersion, model_digest
+from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.engine.training.resume import Resumption
 from flow_nexus_neural.engine.versions.evaluation import baseline_warnings, model_warnings
 from flow_nexus_neural.engine.versions.loading import serving_slots
@@ -134,7 +134,7 @@ def _training_part(
         "training_progress": training.percent if training else 0.0,
         "training_error": training.error if training else None,
         "training": training.progress(
-            full=full, lacks=_lacks(cluster, training), serving=_digest_in_force(cluster)
+            full=full, lacks=_lacks(cluster, training), serving=serving_digest(cluster)
         )
         if training
         else None,
@@ -142,11 +142,6 @@ def _training_part(
             throughput=_throughput(cluster), latency=cluster.metrics.predict_ms.mean()
         ),
     }
-
-
-def _digest_in_force(cluster: LiveCluster) -> str | None:
-    committed = cluster.committed
-    return None if committed is None else model_digest(committed.digests)
 
 
 def _lacks(cluster: LiveCluster, training: Training) -> str | None:
