@@ -254,6 +254,8 @@ OF_TRAIN = (
         PRIVACY_OPTIONS / "rules_that_need_single_updates_are_refused",
         PRIVACY_OPTIONS / "weights_that_may_know_the_rows_are_no_start",
         PRIVATE_SUMS / "the_key_is_neither_shown_nor_stored",
+        PRIVATE / "what_is_gone_from_the_journal_is_not_spent_again",
+        SECURE_SUM / "under_privacy_the_charge_is_durable_before_a_masked_update_is_asked_for",
     ),
     TRAIN.held(
         "contract.train.secure_aggregation",
@@ -264,6 +266,8 @@ OF_TRAIN = (
         SECURE / "a_worker_killed_in_a_phase_costs_no_more_than_its_update",
         SECURE / "with_too_few_left_the_training_fails_and_no_version_is_made",
         SECURE_SUM / "below_the_threshold_the_round_fails_and_nothing_is_unmasked",
+        SECURE_SUM / "a_sum_of_two_is_never_asked_for",
+        MASKING / "of_two_neither_is_masked_nor_unmasked_for_each_would_know_the_other",
         SECURE_OPTIONS / "what_needs_single_updates_is_refused_with_the_reason",
         SECURE_OPTIONS / "fewer_than_three_clients_are_refused",
         MASKING / "both_shares_of_a_slot_are_never_told",

@@ -241,6 +241,12 @@ def test_a_node_that_is_lost_for_good_gets_a_stand_in_from_95_hundredths_on(tmp_
             assert executed(status)[-1] == "deploy_spare"
             assert (status.total_nodes, status.active_nodes) == (4, 3)
             assert node_of(status, "worker-3").healthy
+        async with scheduled_world(tmp_path) as w:
+            await w.status(cluster)
+            await w.connect(cluster)
+            await anyio.sleep(200.0)
+            status = await w.status(cluster)
+            assert (status.total_nodes, status.active_nodes) == (4, 3), "one stand-in is enough"
 
     run_seeded(scenario)
 
@@ -295,5 +301,29 @@ def test_the_log_goes_on_after_a_restart_and_tells_when_it_was_altered(tmp_path)
             status = await w.status(cluster)
             assert any("audit entry 0" in warning for warning in status.warnings)
             assert (await w.predict(cluster)).nodes_used == 3, "it costs the cluster nothing else"
+
+    run_seeded(scenario)
+
+
+def test_a_damaged_newest_entry_does_not_end_what_autonomy_does(tmp_path):
+    async def scenario():
+        async with scheduled_world(tmp_path) as w:
+            cluster = await trained(w)
+            for slot in ("worker-1", "worker-2"):
+                w.kill(slot)
+                await anyio.sleep(4.0)
+            w.engine.context.store._journal.write(
+                lambda c: c.execute(
+                    """UPDATE audit SET body=replace(body, '"seq":1', '"seq":0') WHERE seq=1"""
+                )
+            )
+        async with scheduled_world(tmp_path) as w:
+            await w.predict(cluster)
+            w.kill("worker-1")
+            await anyio.sleep(30.0)
+            status = await w.status(cluster)
+            assert any("audit entry 1" in warning for warning in status.warnings)
+            assert (status.daa.executed, status.active_nodes) == (3, 3)
+            assert [e["seq"] for e in (await w.engine.audit(cluster)).entries][-1] == 2
 
     run_seeded(scenario)

@@ -1,5 +1,7 @@
 """Private training through the whole engine: what it costs, what stops it, what attacks still learn."""
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from flow_nexus_neural.coordination.privacy.accountant import Sums, epsilon_of
 from flow_nexus_neural.engine.ports import REAL_PORTS
 from flow_nexus_neural.engine.requests import ListRequest
-from flow_nexus_neural.errors import PrivacyBudgetSpent, UnsupportedCombination
+from flow_nexus_neural.errors import PrivacyBudgetSpent, StoreCorrupt, UnsupportedCombination
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.doubles.fail_points import disk_is_full
 from tests.sim.attackers import Gang
@@ -242,3 +244,37 @@ async def test_membership_inference_works_without_privacy_and_not_with_it(tmp_pa
     epsilon = epsilon_of([Sums(2.0, 6)], 1e-5)
     assert found["plain"] > 0.6
     assert found["private"] < 0.3 < (np.exp(epsilon) - 1 + 2e-5) / (np.exp(epsilon) + 1)
+
+
+@pytest.mark.parametrize(
+    ("statement", "known"),
+    [
+        ("DELETE FROM trainings", False),
+        ("DELETE FROM history; DELETE FROM trainings; DELETE FROM ledger", False),
+        ("UPDATE slots SET state='dead'", True),
+    ],
+    ids=["trainings", "ledger", "other"],
+)
+async def test_what_is_gone_from_the_journal_is_not_spent_again(tmp_path, statement, known):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(2)
+        status = await w.train(cluster, privacy=LOUD, epochs=2, **ROUND)
+        spent = status.training.privacy.epsilon_of_data
+        await w.terminate(cluster)
+    with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
+        connection.execute("PRAGMA foreign_keys=OFF")
+        connection.executescript(statement)
+    async with world(tmp_path):
+        pass  # once more, so that it is not forgotten with the first server that saw it
+    async with world(tmp_path) as w:
+        stored = await w.stored()
+        assert cluster in {**stored.refused, **stored.older}
+        other = await w.cluster(2)
+        if known:
+            reply = await w.start(other, privacy=LOUD, epochs=1, **ROUND)
+            assert reply.privacy.epsilon_of_data == spent
+        else:
+            with pytest.raises(StoreCorrupt, match="spent of a privacy budget is unknown"):
+                await w.start(other, privacy=LOUD, epochs=1, **ROUND)
+            await w.start(other, epochs=1, **ROUND)
+        await w.done(other)

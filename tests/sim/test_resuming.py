@@ -8,6 +8,7 @@ from flow_nexus_neural.engine.training import resume
 from flow_nexus_neural.engine.training.continuing import read_standpoint
 from tests.sim.gossiping import LINKED
 from tests.sim.killed import POINTS, gone_on, undisturbed
+from tests.sim.test_learning_from_outcomes import learnt, records, told, told_of
 
 ROUNDS = 4
 WIDE = ({"type": "dense", "units": 9, "activation": "relu"}, {"type": "dense", "units": 1})
@@ -165,3 +166,22 @@ def test_without_what_a_round_rests_on_it_would_come_to_something_else(
     _, found = gone_on(left[0], cluster, **more)
     assert digests(found)[:n] == digests(versions)[:n]
     assert found[-1]["weights_digest"] != versions[-1]["weights_digest"]
+
+
+def test_a_model_that_was_refused_is_not_trained_again(tmp_path):
+    async def scenario(w):
+        cluster = await told_of(w, 2)
+        await w.train(cluster, epochs=6, learning_rate=0.1)
+        await told(w, cluster, records(120, 1))
+        w.kills.armed = True
+        status = await learnt(w, cluster, epochs=3, learning_rate=1e-5)
+        w.kills.armed = False
+        return cluster, status
+
+    # The second commit is the refusal; the third would record the end.
+    (cluster, status), left = undisturbed(tmp_path, scenario, at(("after_commit", 2)))
+    again, _ = gone_on(left[0], cluster)
+    assert again.training.resumed is not None
+    assert again.training.learning.admitted is status.training.learning.admitted is False
+    assert again.training.evidence.steps == status.training.evidence.steps
+    assert [p.round for p in again.history] == [p.round for p in status.history] == [1, 2, 3]

@@ -97,6 +97,11 @@ class RunningTraining(Protocol):
         """Healthy workers without which no round can be done."""
         ...
 
+    @property
+    def is_steered(self) -> bool:
+        """Whether it follows `steer`; nothing is decided about a training that does not."""
+        ...
+
     def steer(self, **changes: float | str | None) -> None:
         """Change its course from the next boundary on; see `state.steering`."""
         ...

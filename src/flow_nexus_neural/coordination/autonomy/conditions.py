@@ -184,7 +184,8 @@ def _of_losses(training: TrainingObservation) -> Iterator[Condition]:
             {"gain": stop_gain, "rounds": STOP_AFTER_ROUNDS},
             forbidden=chosen if training.patience_chosen else None,
         )
-        return
+        if not training.patience_chosen:
+            return
     since = len(measured) if training.adapted_at is None else len(losses) - training.adapted_at
     adapt_gain = gain(losses, ADAPT_AFTER_ROUNDS)
     if adapt_gain is None or adapt_gain >= MIN_GAIN or since < ADAPT_AFTER_ROUNDS:

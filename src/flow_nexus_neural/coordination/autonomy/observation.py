@@ -60,8 +60,9 @@ RULES: Mapping[Kind, Rule] = {
     # Nothing may keep a paused training from going on.
     "resume_training": Rule(0.4, "cluster", 0.0, 0.0, None),
     "rebalance_shards": Rule(0.5, "cluster", 0.0, 60.0, CLUSTER_PER_HOUR),
-    "early_stop": Rule(0.6, "cluster", 0.0, 0.0, CLUSTER_PER_HOUR),
-    "adapt_learning_rate": Rule(0.7, "cluster", 0.0, 0.0, CLUSTER_PER_HOUR),
+    # Bounded by the rounds of a training and not by the time that they take: equal seeds, equal courses.
+    "early_stop": Rule(0.6, "cluster", 0.0, 0.0, None),
+    "adapt_learning_rate": Rule(0.7, "cluster", 0.0, 0.0, None),
     "restore_learning_rate": Rule(0.7, "cluster", 0.0, 0.0, None),
     "learn_from_feedback": Rule(0.8, "cluster", 1.0, 600.0, CLUSTER_PER_HOUR),
     "deploy_spare": Rule(0.95, "cluster", 60.0, 60.0, CLUSTER_PER_HOUR),

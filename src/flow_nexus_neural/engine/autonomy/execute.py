@@ -186,8 +186,8 @@ async def _deploy_spare(cluster: LiveCluster, decision: Decision) -> Done:
             layers=tuple(dict(layer) for layer in spec.layers) or None,
             replace=False,
         ),
+        stands_in_for=lost.name,
     )
-    lost.note_spare(report.slot)
     return Done(ok=report.healthy, outcome=f"{report.slot} stands in for {lost.name}")
 
 
@@ -214,6 +214,8 @@ async def _learn_from_feedback(cluster: LiveCluster, _decision: Decision) -> Don
 def _running(cluster: LiveCluster) -> RunningTraining:
     if cluster.run is None:
         raise TrainingNotFound("the training has ended meanwhile", hint="nothing is to be done")
+    if not cluster.run.is_steered:
+        raise TrainingNotFound("this training is not steered", hint="nothing is to be done")
     return cluster.run
 
 

@@ -41,7 +41,7 @@ def _slot(cluster: LiveCluster, slot: Slot) -> SlotObservation:
         returning=slot.returning or slot.restarting.locked(),
         digest_matches=_digest_matches(cluster, slot),
         accused=slot.accused,
-        has_spare=slot.spare is not None,
+        has_spare=any(one.stands_in_for == slot.name for one in cluster.slots.with_retired()),
     )
 
 
@@ -83,8 +83,9 @@ def _drift(cluster: LiveCluster) -> dict[str, JsonValue] | None:
 
 
 def _training(cluster: LiveCluster) -> TrainingObservation | None:
+    """The running training; None where it would not follow what is decided of it."""
     run = cluster.run
-    if run is None or run.training.phase != "rounds":
+    if run is None or run.training.phase != "rounds" or not run.is_steered:
         return None
     training = run.training
     steering, config = training.steering, training.config

@@ -48,10 +48,13 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
 
 
-async def deploy(cluster: LiveCluster, request: DeployRequest) -> NodeReport:
+async def deploy(
+    cluster: LiveCluster, request: DeployRequest, *, stands_in_for: str | None = None
+) -> NodeReport:
     """Start a node, or replace one; it is healthy and its row durable when this returns.
 
-    With a count, that many new nodes are started, all or none; the report is that of the first.
+    With a count, that many new nodes are started, all or none; the report is that of the first. A single new
+    one may stand in for a slot that is lost for good.
 
     Raises:
         InvalidArchitecture, UnsupportedCombination, LimitExceeded, NodeNotFound, InvalidArguments: Nothing
@@ -69,7 +72,7 @@ async def deploy(cluster: LiveCluster, request: DeployRequest) -> NodeReport:
         return await _several(cluster, request, role, warnings)
     outcome = await _replacement(cluster, request, role)
     if outcome is None:
-        outcome = await _new_slot(cluster, request, role)
+        outcome = await _new_slot(cluster, request, role, stands_in_for)
     outcome.warnings = warnings + outcome.warnings
     return _report(cluster, request, [outcome])
 
@@ -185,7 +188,9 @@ async def _replaced(cluster: LiveCluster, slot: Slot) -> Outcome:
     )
 
 
-async def _new_slot(cluster: LiveCluster, request: DeployRequest, role: Role) -> Outcome:
+async def _new_slot(
+    cluster: LiveCluster, request: DeployRequest, role: Role, stands_in_for: str | None = None
+) -> Outcome:
     layers, source, warnings = _network(cluster, request, role)
     _refuse_too_many(cluster, 1)
     spec = SlotSpec(
@@ -199,7 +204,10 @@ async def _new_slot(cluster: LiveCluster, request: DeployRequest, role: Role) ->
         layers_source=source,
     )
     slot = Slot(
-        name=cluster.slots.next_name(role), spec=spec, node_id=cluster.context.new_id("node")
+        name=cluster.slots.next_name(role),
+        spec=spec,
+        node_id=cluster.context.new_id("node"),
+        stands_in_for=stands_in_for,
     )
     cluster.slots.add(slot)
     sync_ms = await start(cluster, slot)

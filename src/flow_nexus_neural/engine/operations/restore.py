@@ -135,7 +135,7 @@ def read_cluster(context: EngineContext, stored: Stored, row: ClusterRow) -> Clu
     state.advance_ledger(head(chain))
     audit = stored.audits.get(row.cluster_id)
     if audit is not None:
-        state.autonomy.restore(audit.entries, audit.damage)
+        state.autonomy.restore(audit.entries, audit.damage, audit.last_seq)
     state.note_feedback(stored.feedback.get(row.cluster_id, Feedback()))
     for slot_row in stored.slots:
         if slot_row.cluster_id == row.cluster_id:

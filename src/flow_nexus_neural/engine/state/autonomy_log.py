@@ -92,12 +92,15 @@ class AutonomyLog:
         """So many of the unwritten entries are durable."""
         del self.unwritten[:count]
 
-    def restore(self, entries: Sequence[AuditEntry], damage: str | None) -> None:
+    def restore(
+        self, entries: Sequence[AuditEntry], damage: str | None, last_seq: int | None = None
+    ) -> None:
         """Go on from what was stored.
 
         Args:
             entries: As they were read, whether they verify or not.
             damage: What is wrong with them; None where nothing is.
+            last_seq: Highest number under which one is stored, for where the last does not say so itself.
         """
         self.audit_damage = damage
         self.events.extend(entries)
@@ -105,7 +108,10 @@ class AutonomyLog:
             return
         last = entries[-1]
         number, sha, totals = last.get("seq"), last.get("sha"), last.get(TOTALS)
-        self._next_seq = number + 1 if isinstance(number, int) else len(entries)
+        if last_seq is not None:
+            self._next_seq = last_seq + 1
+        else:
+            self._next_seq = number + 1 if isinstance(number, int) else len(entries)
         self._last_sha = sha if isinstance(sha, str) else GENESIS
         if isinstance(totals, dict):
             for verdict in self.totals:

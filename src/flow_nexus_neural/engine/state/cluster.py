@@ -141,10 +141,13 @@ class ClusterState:
     @property
     def _lost_numbers(self) -> str | None:
         """What is gone where other workers answer than those that were measured; None where they do not."""
-        if self.committed is None or self.committed.evaluation is not None:
+        of = self.committed
+        if of is None or of.evaluation is not None:
             return None
+        if of.bundle.calibrators or of.bundle.conformal or of.bundle.roles.learnt:
+            return None  # only its weights were averaged anew
         return (
-            "what answers now is another mix of models than was measured: accuracy, calibration, prediction"
+            "what answers now is not the model that was measured: accuracy, calibration, prediction"
             " sets and what other roles had learnt are gone until the next training"
         )
 

@@ -53,7 +53,7 @@ class Slot:
         removal_recorded: That it was removed is durable.
         returning: Its process ended with the runtime, through no fault of its own, and is being restarted.
         restart_due: Autonomy is going to restart it.
-        spare: Slot that autonomy deployed in its place; None where it did not.
+        stands_in_for: Lost slot in whose place autonomy deployed this one; None where it did not.
         accused: A proof that its process cheated; None where there is none.
         rounds_done: Committed rounds that rest on an update of this slot.
         loss: Its training loss in the last of them.
@@ -84,7 +84,7 @@ class Slot:
     returning: bool = False
     restart_due: bool = False
     accused: str | None = None
-    spare: str | None = None
+    stands_in_for: str | None = None
     parameters: int | None = None
     implied_head: bool | None = None
     rounds_done: int = 0
@@ -194,10 +194,6 @@ class Slot:
     def accuse(self, reason: str) -> None:
         """Its process was caught cheating; what follows is for autonomy, or the caller, to decide."""
         self.accused = shortened(reason, MAX_ERROR_LENGTH)
-
-    def note_spare(self, slot: str) -> None:
-        """Another slot stands in for this one, which is lost."""
-        self.spare = slot
 
     def quarantine(self, reason: str) -> None:
         """It was caught cheating, or proves nothing: it takes no part in anything until it is replaced."""

@@ -44,12 +44,14 @@ def read_audits(
     ).fetchall()
     found: dict[str, list[AuditEntry]] = {}
     damage: dict[str, str] = {}
+    last: dict[str, int] = {}
     for owner, seq, sha, body in rows:
         entry = _entry(body)
         if entry is None or (entry.get("seq"), entry.get("sha")) != (seq, sha):
             damage.setdefault(owner, f"audit entry {seq} is not as it was written")
             entry = {"seq": seq, "sha": sha} if entry is None else entry
         found.setdefault(owner, []).append(entry)
+        last[owner] = seq
     for owner, entries in found.items():
         bad = verify_audit(entries).first_bad
         if bad is not None:
@@ -58,7 +60,8 @@ def read_audits(
             )
             damage.setdefault(owner, what)
     return {
-        owner: StoredAudit(tuple(entries), damage.get(owner)) for owner, entries in found.items()
+        owner: StoredAudit(tuple(entries), damage.get(owner), last[owner])
+        for owner, entries in found.items()
     }
 
 

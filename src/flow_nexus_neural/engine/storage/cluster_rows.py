@@ -132,6 +132,7 @@ def slot_row(cluster_id: str, slot: Slot) -> SlotRow:
             "rows": slot.rows,
             "deployed_at": slot.deployed_at,
             "last_error": slot.last_error,
+            "stands_in_for": slot.stands_in_for,
         }
     )
     return SlotRow(
@@ -172,6 +173,7 @@ def slot_of(row: SlotRow) -> Slot:
         rounds_done=stored.rounds_done,
         rows=stored.rows,
         last_error=stored.last_error,
+        stands_in_for=stored.stands_in_for,
     )
 
 

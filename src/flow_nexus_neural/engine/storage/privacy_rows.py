@@ -2,12 +2,15 @@
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from flow_nexus_neural.coordination.ledger import verify_chain
 from flow_nexus_neural.coordination.privacy.accountant import Sums
 from flow_nexus_neural.coordination.privacy.spending import same_data
 from flow_nexus_neural.engine.storage import persisted
+from flow_nexus_neural.engine.storage.row_digests import named_rows
+from flow_nexus_neural.engine.storage.rows import Stored
 from flow_nexus_neural.errors import StoreCorrupt
 
 
@@ -27,6 +30,47 @@ class StoredSpending:
     def concerns(self, data: Sequence[str]) -> bool:
         """Whether it was spent on this data set."""
         return same_data(self.data, data)
+
+
+def check_nothing_is_lost(connection: sqlite3.Connection, stored: Stored) -> None:
+    """Refuse to count where trainings are known to be missing, altered or older than they were.
+
+    A cluster that lost other rows is no obstacle: its ledger tells that its trainings are all there.
+
+    Raises:
+        StoreCorrupt: Of some cluster, what its trainings have spent is not known, so nothing may be spent.
+    """
+    doubts = dict(stored.older)
+    for cluster_id, why in stored.refused.items():
+        if not _whole_trainings(connection, cluster_id, stored.digests.get(cluster_id, {})):
+            doubts.setdefault(cluster_id, why)
+    for cluster_id, why in sorted(doubts.items()):
+        raise StoreCorrupt(
+            f"what trainings of cluster {cluster_id} have spent of a privacy budget is unknown: {why}",
+            hint="restore the state directory from a copy, train without privacy, or start with another"
+            " --state-dir for data on which nothing private was trained here",
+        )
+
+
+def _whole_trainings(
+    connection: sqlite3.Connection, cluster_id: str, found: Mapping[str, str]
+) -> bool:
+    """Whether a ledger verifies and its trainings are those that it names, whatever else is wrong."""
+    bodies = connection.execute(
+        "SELECT body FROM ledger WHERE cluster_id=? ORDER BY seq", (cluster_id,)
+    )
+    try:
+        chain = [json.loads(body) for (body,) in bodies]
+        if not chain or verify_chain(chain).first_bad is not None:
+            return False
+    except (TypeError, ValueError, AttributeError):
+        return False
+    named = named_rows(chain)
+    return bool(named) and _of_trainings(named) == _of_trainings(found)
+
+
+def _of_trainings(digests: Mapping[str, str]) -> dict[str, str]:
+    return {name: digest for name, digest in digests.items() if name.startswith("trainings ")}
 
 
 def read_spending(connection: sqlite3.Connection) -> list[StoredSpending]:

@@ -76,10 +76,12 @@ class StoredAudit:
     Attributes:
         entries: The newest, oldest first, as they are stored.
         damage: What is wrong with the first that is not as it was written; None where all are.
+        last_seq: Highest number that is taken, whatever the entries themselves say; None without any.
     """
 
     entries: tuple[dict[str, JsonValue], ...]
     damage: str | None
+    last_seq: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,11 @@ from flow_nexus_neural.engine.storage.outcome_rows import (
     write_outcomes,
 )
 from flow_nexus_neural.engine.storage.persisted import StoredVersion
-from flow_nexus_neural.engine.storage.privacy_rows import StoredSpending, read_spending
+from flow_nexus_neural.engine.storage.privacy_rows import (
+    StoredSpending,
+    check_nothing_is_lost,
+    read_spending,
+)
 from flow_nexus_neural.engine.storage.raft_rows import read_voters, write_voter
 from flow_nexus_neural.engine.storage.reading import ledger_lengths, names_rows, owner_of
 from flow_nexus_neural.engine.storage.rows import (
@@ -70,6 +74,7 @@ class Store:
         if journal.complaint is not None:
             self._complaints = (journal.complaint, *self._complaints)
         self._findings = marker.compare(journal.read(ledger_lengths))
+        self._nothing_is_lost = False
 
     @classmethod
     def open(cls, state_dir: Path, ports: Ports = REAL_PORTS) -> Self:
@@ -225,12 +230,19 @@ class Store:
 
     async def privacy_spending(self) -> list[StoredSpending]:
         """What private trainings of all clusters have spent. Raises `StoreCorrupt` where it is not known."""
-        return await self._run(self._journal.read, read_spending)
+        return await self._run(self._spending)
 
     def _load(self, cluster_id: str | None) -> Stored:
         names = {mark.cluster_id: mark.name for mark in self._marker.marks.values()}
         stored = replace(self._journal.load(cluster_id), names=names, complaints=self._complaints)
         return _with_findings(stored, self._findings)
+
+    def _spending(self) -> list[StoredSpending]:
+        if not self._nothing_is_lost:  # looked for once: from then on this server alone writes
+            stored = self._load(None)
+            self._journal.read(lambda connection: check_nothing_is_lost(connection, stored))
+            self._nothing_is_lost = True
+        return self._journal.read(read_spending)
 
     def _write(self, writes: Sequence[Write], marks: Sequence[Mark]) -> None:
         self._journal.write(*writes)

@@ -65,7 +65,9 @@ class Learning:
         Raises:
             NeuralError: It could not be done; the model in force stays.
         """
-        if self.training.result is not None:  # a former server had come that far
+        training = self.training
+        refused = training.learning is not None and training.learning.admitted is False
+        if training.result is not None or refused:  # a former server had come that far
             return
         data = self.preparation.data
         rows = data.parts["train"]

@@ -230,7 +230,7 @@ class Personaliser:
         nbytes = sum(4 * (n.plan.n_params + n.plan.n_buffers) for _, n in members)
         rules = (
             (
-                self.training.config.hides_updates,
+                self.training.config.privacy is not None,
                 "privacy: own weights would tell of one worker's rows",
             ),
             (

@@ -73,12 +73,17 @@ class Resumption:
         """It does without workers until it goes on."""
         return 0
 
+    @property
+    def is_steered(self) -> bool:
+        """It goes on as it was; its course changes once it does."""
+        return False
+
     def steer(self, **changes: float | str | None) -> None:
         """Change the course that it will take."""
         self.training.steer(**changes)
 
     def back_to_best(self) -> None:
-        """It goes on from what is in force; where that has diverged, the next round shows it again."""
+        """Nothing is decided about it until it goes on, see `is_steered`."""
 
     @property
     def waits(self) -> str:
@@ -171,11 +176,18 @@ class Resumption:
         pending, self.boundary = self.boundary, []
         async with cluster.changing:
             for change in pending:
-                await change()
+                await self._apply_late(change)
         if not goes_on:
             await record_end(cluster, training)
         self.ended.set()
         cluster.changed()
+
+    async def _apply_late(self, change: Callable[[], Awaitable[None]]) -> None:
+        """Run a change that waited; its failure must not keep the end from being recorded."""
+        try:
+            await change()
+        except Exception:  # it may be the very failure that ended this training
+            log.exception("incident %s in a change at the end", self.cluster.context.incident())
 
 
 def begin_resumption(cluster: LiveCluster) -> None:

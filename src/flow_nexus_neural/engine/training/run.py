@@ -138,6 +138,11 @@ class TrainingRun:
         """Healthy workers without which no round can be done."""
         return self.rounds.course.least_workers
 
+    @property
+    def is_steered(self) -> bool:
+        """Whether it follows `steer`; candidates that are trained apart do not."""
+        return not self.preparation.is_gated
+
     def steer(self, **changes: float | str | None) -> None:
         """Change the course from the next boundary on; see `Steering`."""
         self.training.steer(**changes)
@@ -165,6 +170,8 @@ class TrainingRun:
                 point.networks, point.own_states, advance.continuation, advance.proofs
             )
             self._best = point.best
+            # What the last round before the end showed may not have been decided on, or not durably.
+            await attended(self.cluster)
         while self.training.needs_rounds:
             await self._at_boundary()
             number = self.training.advance.rounds_done + 1

@@ -191,9 +191,10 @@ def test_the_budget_of_an_hour_suppresses_what_goes_beyond_it_and_says_so():
 
 def test_what_the_caller_chose_and_what_the_limits_forbid_is_suppressed_at_every_level():
     flat = training(select_losses=[1.0] + [0.9995] * 10, patience_chosen=True)
-    (decision,) = plan(observe(healthy(0, 1.0), training=flat), {}).decisions
+    decision, slower = plan(observe(healthy(0, 1.0), training=flat), {}).decisions
     assert (decision.kind, decision.verdict) == ("early_stop", "suppressed")
     assert "chose" in decision.reason
+    assert (slower.kind, slower.verdict) == ("adapt_learning_rate", "executed")
     lost = SlotObservation("worker-0", "quarantined", 1.0)
     (decision,) = plan(observe(lost, healthy(1, 1.0), max_nodes=2), {}).decisions
     assert (decision.kind, decision.verdict) == ("deploy_spare", "suppressed")
@@ -240,3 +241,20 @@ def test_the_memory_that_was_passed_in_is_not_changed():
     memory: dict = {}
     plan(observe(dead(0)), memory)
     assert memory == {}
+
+
+@pytest.mark.parametrize("apart_s", [60.0, 700.0])
+def test_the_course_of_a_training_does_not_depend_on_how_long_its_rounds_take(apart_s):
+    memory, verdicts = {}, []
+    for number in range(12):
+        flat = training(
+            select_losses=[1.0] * (6 + 5 * number),
+            adapted_at=1 + 5 * number,
+            learning_rate=0.1,
+            patience_chosen=True,
+        )
+        seen = observe(healthy(0, 0.9), training=flat, at_s=NOW_S + number * apart_s)
+        planned = plan(seen, memory)
+        memory = planned.memory
+        verdicts += [d.verdict for d in planned.decisions if d.kind == "adapt_learning_rate"]
+    assert verdicts == ["executed"] * 12

@@ -1,14 +1,18 @@
 """An action that goes wrong is an outcome, and never more than that."""
 
+from dataclasses import replace
+
 import pytest
 
 from flow_nexus_neural.coordination.autonomy.observation import RULES
 from flow_nexus_neural.coordination.autonomy.planner import Decision
 from flow_nexus_neural.engine.autonomy import execute as module
 from flow_nexus_neural.engine.autonomy.execute import MAX_OUTCOME_CHARS, SLOW, execute
+from flow_nexus_neural.engine.training.resume import Resumption
 from flow_nexus_neural.errors import NodeDied
 from flow_nexus_neural.protocol.node_words import CUT
 from tests.unit.engine.autonomy.attended import cluster
+from tests.unit.engine.building import training
 
 pytestmark = pytest.mark.anyio
 
@@ -55,3 +59,13 @@ async def test_what_goes_wrong_is_told_and_cut(monkeypatch, failure):
 def test_every_action_can_be_carried_out():
     assert module._PERFORMED.keys() == RULES.keys()
     assert RULES.keys() > SLOW
+
+
+async def test_of_a_training_that_is_only_coming_back_nothing_is_said_to_have_changed():
+    made = cluster()
+    made.begin_run(Resumption(made, training()))
+    change = {"learning_rate": 0.03, "back_to_best": True}
+    done = await execute(made, replace(decision("adapt_learning_rate", "cluster"), change=change))
+    assert not done.ok
+    assert "not steered" in done.outcome
+    assert made.run.training.steering.learning_rate is None

@@ -45,7 +45,17 @@ def test_a_running_training_is_seen_with_its_losses():
     made = cluster(2)
     running = training()
     running.history += [point(1, val_loss=0.7), point(2, val_loss=None)]
-    made.begin_run(SimpleNamespace(training=running, shards={}, least_workers=1, delivered=[]))
+    made.begin_run(
+        SimpleNamespace(training=running, shards={}, least_workers=1, delivered=[], is_steered=True)
+    )
     seen = observation(made).training
     assert seen.select_losses == [0.7, None]
     assert (seen.healthy_workers, seen.min_workers) == (2, 1)
+
+
+def test_a_training_that_would_not_follow_is_not_seen():
+    made = cluster(2)
+    running = training()
+    running.history += [point(1, val_loss=0.7)]
+    made.begin_run(SimpleNamespace(training=running, shards={}, is_steered=False))
+    assert observation(made).training is None

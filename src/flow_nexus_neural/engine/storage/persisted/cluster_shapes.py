@@ -212,3 +212,4 @@ class StoredSlot(StoredPart):
     rows: int | None = None
     deployed_at: str = ""
     last_error: str | None = None
+    stands_in_for: str | None = None
