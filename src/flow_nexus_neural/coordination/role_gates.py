@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 ERRORS: Final = 1.0
 """Standard errors of the paired difference by which a learned combination must be better."""
+ORDERED_ERRORS: Final = 2.0
+"""The same of rows in time order, whose losses depend on each other, so that the error looks too small."""
 STUDENT_POINTS: Final = 0.02
 """Accuracy by which a student may be below its teacher."""
 STUDENT_VARIANCE: Final = 0.02
@@ -56,7 +58,8 @@ def better(own: NDArray[np.float64], rival: NDArray[np.float64], errors: float =
     gain = rival - own
     error = float(gain.std(ddof=1)) / math.sqrt(len(gain))
     used = float(gain.mean()) > errors * error
-    why = f"not better by more than {errors:g} standard error" if errors else "not better"
+    few = f"{errors:g} standard error" + "s" * (errors != 1)
+    why = f"not better by more than {few}" if errors else "not better"
     return Gate(
         used=used,
         reason=None if used else why,

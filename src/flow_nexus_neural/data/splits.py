@@ -2,8 +2,9 @@
 
 Time-ordered rows are cut at the same moments for all series; the rows whose label reaches over a cut are
 dropped (purge). Other rows are assigned to parts by a seeded, stratified draw. Shares follow the roles: train
-for the workers, select for choosing versions, meta for stacking, verify for confidence, calib to calibrate,
-test for reports.
+for the workers, select for every choice within a training (best round, own weights, `validated`, `fltrust`)
+and, without calib rows, for prediction sets and intervals, meta for stacking, verify to admit that and for
+confidence, calib to calibrate, test for reports.
 """
 
 from collections.abc import Sequence

@@ -48,8 +48,8 @@ def unmeasured_of(cluster: LiveCluster, version: int) -> list[str]:
         )
     elif not committed.bundle.calibrators and not committed.bundle.conformal:
         told = (
-            f"version {version} has no calibration, as that of a round within a training: predictions come"
-            " without intervals, prediction sets and calibrated confidence"
+            f"version {version} has no calibration, as one of a round within a training or of few rows:"
+            " predictions come without intervals, prediction sets and calibrated confidence"
         )
     return [told] if told else []
 

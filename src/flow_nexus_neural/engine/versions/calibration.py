@@ -39,8 +39,8 @@ def calibrated_bundle(
 ) -> Bundle:
     """Add ensemble weights, calibration, prediction sets and intervals to a bundle.
 
-    Small data have no `calib` rows. Sets and intervals are then scored on `select` rows, by which no more
-    than the round was chosen; what they cover on test rows is reported.
+    Small data have no `calib` rows. Sets and intervals are then scored on `select` rows, by which the
+    round and own weights were chosen; what they cover on test rows is reported.
 
     Args:
         bundle: With equal weights and without calibration.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flow_nexus_neural.coordination.role_gates import Gate, better, closed
+from flow_nexus_neural.coordination.role_gates import ERRORS, ORDERED_ERRORS, Gate, better, closed
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.engine.state.roles import STUDENT
 from flow_nexus_neural.engine.state.version import Bundle
@@ -107,7 +107,8 @@ class Stacking:
         members = self.members
         own = members.served(fitted, "ensemble", "verify", stacked["verify"]).final
         rival = members.served(members.bundle, "weighted", "verify").final
-        return better(members.losses(own, "verify"), members.losses(rival, "verify"))
+        errors = ORDERED_ERRORS if members.schema.time_ordered else ERRORS
+        return better(members.losses(own, "verify"), members.losses(rival, "verify"), errors)
 
     def _answers(self, part: str) -> dict[str, Float64s]:
         own = self.members.answers(part)
