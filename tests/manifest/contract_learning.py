@@ -31,6 +31,8 @@ PROMISES = (
         UNSEEN,
         REFUSED,
         OUTCOMES / "below_its_level_of_autonomy_nothing_is_recorded_unasked",
+        OUTCOMES / "an_outcome_that_was_not_recorded_can_be_sent_later",
+        OUTCOMES / "a_client_that_gives_up_during_the_write_costs_no_later_outcome",
     ),
     PREDICTION.held(
         "contract.predict.reply.weights_source",
@@ -44,6 +46,7 @@ PROMISES = (
         WRONG,
         LASTS,
         HEDGE / "the_bound_holds_against_an_adversary_that_punishes_whoever_leads",
+        OUTCOMES / "the_same_model_under_a_new_number_keeps_what_it_learnt",
     ),
     PREDICTION.held(
         "contract.predict.rule.outcomes-never-input",

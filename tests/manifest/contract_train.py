@@ -267,6 +267,7 @@ OF_TRAIN = (
         SECURE / "with_too_few_left_the_training_fails_and_no_version_is_made",
         SECURE_SUM / "below_the_threshold_the_round_fails_and_nothing_is_unmasked",
         SECURE_SUM / "a_sum_of_two_is_never_asked_for",
+        SECURE / "a_worker_that_lies_about_its_shares_is_named_and_ends_no_training",
         MASKING / "of_two_neither_is_masked_nor_unmasked_for_each_would_know_the_other",
         SECURE_OPTIONS / "what_needs_single_updates_is_refused_with_the_reason",
         SECURE_OPTIONS / "fewer_than_three_clients_are_refused",

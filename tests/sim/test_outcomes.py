@@ -6,6 +6,7 @@ import anyio
 import numpy as np
 import pytest
 
+from flow_nexus_neural.engine.requests import InitRequest
 from flow_nexus_neural.errors import InvalidArguments, StoreUnavailable
 from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.protocol.messages import Outputs, Predict
@@ -286,3 +287,26 @@ async def test_deleting_that_the_disk_refuses_deletes_nothing(tmp_path):
         assert store._journal.read(lambda c: c.execute("SELECT COUNT(*) FROM versions").fetchone())[
             0
         ]
+
+
+@pytest.mark.parametrize("how", ["connect", "roll back"])
+async def test_the_same_model_under_a_new_number_keeps_what_it_learnt(tmp_path, how):
+    async with world(tmp_path, service=contrary) as w:
+        cluster = await told_of(w, 3)
+        await w.train(cluster, **WELL)
+        await told(w, cluster, 20)
+        before = await w.predict(cluster, aggregation="weighted")
+        if how == "connect":
+            await w.connect(cluster, topology="star")
+        else:
+            await w.train(cluster, epochs=1)
+            assert (await w.predict(cluster, aggregation="weighted")).weights_outcomes == 0
+            request = InitRequest(restore=cluster, version=before.model_version)
+            await w.engine.init_cluster(request)
+        after = await w.predict(cluster, aggregation="weighted")
+        assert after.model_version > before.model_version
+        assert (after.weights_source, after.weights_outcomes) == ("outcomes", 20)
+        assert after.prediction == before.prediction
+    async with world(tmp_path, service=contrary) as w:
+        again = await w.predict(cluster, aggregation="weighted", deadline_ms=20_000)
+        assert again.weights_outcomes == 20

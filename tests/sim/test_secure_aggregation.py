@@ -5,7 +5,7 @@ import pytest
 
 from flow_nexus_neural.engine.training.exchange import Exchange
 from flow_nexus_neural.node.service import NodeService
-from flow_nexus_neural.protocol.messages import Train
+from flow_nexus_neural.protocol.messages import AskUnmasking, Train
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from flow_nexus_neural.runtime.inproc.node import InprocNode
 from tests.sim.simulated import blobs, slots, world
@@ -170,3 +170,25 @@ async def test_with_too_few_left_the_training_fails_and_no_version_is_made(tmp_p
         status = await w.train(cluster, epochs=1, secure_aggregation=True, **ROUND)
         assert status.training_status == "failed"
         assert await w.versions(cluster) == []
+
+
+async def test_a_worker_that_lies_about_its_shares_is_named_and_ends_no_training(tmp_path):
+    class Liar(NodeService):
+        def handle(self, request, arrays, poll):
+            reply, sent = super().handle(request, arrays, poll)
+            if isinstance(request, AskUnmasking):
+                wrong = dict.fromkeys(reply.shares, f"{5:066x}")
+                reply = reply.model_copy(update={"shares": wrong})
+            return reply, sent
+
+    def service(spec):
+        kind = Liar if spec.slot == "worker-0" else NodeService
+        return kind(node_id=spec.node_id, incarnation=spec.incarnation, seed=spec.seed)
+
+    async with world(tmp_path, service=service) as w:
+        cluster = await w.cluster(4, consensus="raft")
+        status = await w.train(cluster, epochs=2, secure_aggregation=True, **ROUND)
+        assert status.training_status == "completed", status.training_error
+        told = {node.slot: str(node.last_error) for node in status.nodes}
+        assert "share of the secret" in told.pop("worker-0")
+        assert set(told.values()) == {"None"}

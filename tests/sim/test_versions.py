@@ -87,6 +87,13 @@ async def test_a_restored_version_answers_and_reports_what_it_did(tmp_path):
         assert (reply.prediction, reply.model_version) == (seen[first][0], last + 1)
         status = await w.status(cluster)
         was = seen[first][1]
+        # The training that ended last keeps its own numbers, and answers with none of its rounds.
+        assert was.training.served_round is not None
+        assert (status.training.training_id, status.training.served_round) == (
+            seen[last][1].training.training_id,
+            None,
+        )
+        assert status.training.best_round == seen[last][1].training.best_round
         assert status.evaluation == was.evaluation
         assert (status.global_accuracy, status.global_loss) == (
             was.global_accuracy,
@@ -95,6 +102,8 @@ async def test_a_restored_version_answers_and_reports_what_it_did(tmp_path):
         assert status.dataset_info == was.dataset_info
         after = await versions(w, cluster)
         assert after[last + 1].restored_from == first
+        assert after[last + 1].best == after[first].best
+        assert after[last].best
         for name in NAMED:
             assert getattr(after[last + 1], name) == getattr(before[first], name)
         entries = await ledger(w, cluster)
@@ -106,6 +115,7 @@ async def test_a_restored_version_answers_and_reports_what_it_did(tmp_path):
         # And forward again, and on with a training.
         assert (await restore(w, cluster, last)).model_version == last + 2
         assert (await w.predict(cluster)).prediction == seen[last][0]
+        assert (await w.status(cluster)).training == seen[last][1].training
         status = await w.train(cluster, blobs(240, seed=7), epochs=1)
         assert status.training_status == "completed"
 

@@ -60,7 +60,8 @@ class Sum:
             for slot in self.masked
             if slot not in silent
         }
-        return unmasked(Joined("s", self.threshold, self.peers, self.sealed), self.masked, shares)
+        self.joined = Joined("s", self.threshold, self.peers, self.sealed)
+        return unmasked(self.joined, self.masked, shares)
 
     def plain(self, slots):
         return decode(sum((encode(self.updates[s], 0.2) for s in slots), np.zeros(D, np.uint32)))
@@ -147,15 +148,40 @@ def test_an_altered_share_is_noticed():
 
 
 @pytest.mark.parametrize("lost", [(), ("worker-1",)])
-def test_a_holder_that_lies_about_a_share_spoils_no_sum_unnoticed(lost):
+@pytest.mark.parametrize("silent", [(), ("worker-3", "worker-4")])
+def test_a_holder_that_lies_about_a_share_is_named_and_spoils_no_sum(lost, silent):
     it = Sum().share().mask(*lost)
     holder = it.nodes["worker-0"]
     mine, key = holder.held["worker-1"]
     holder.held["worker-1"] = (mine[:-1] + f"{int(mine[-1], 16) ^ 1:x}", key[:-1] + "0")
     if key.endswith("0"):
         holder.held["worker-1"] = (holder.held["worker-1"][0], key[:-1] + "1")
-    with pytest.raises(RoundFailed, match="masks of worker-1 cannot be taken off"):
-        it.total()
+    if silent:  # no shares are left over in which it has no part
+        with pytest.raises(RoundFailed, match="masks of worker-1 cannot be taken off"):
+            it.total(*(silent[:1] if lost else silent))
+        return
+    assert np.array_equal(decode(it.total()), it.plain(it.masked))
+    assert it.joined.misfits == [("worker-0", "worker-1")]
+    assert list(it.joined.wrong()) == ["worker-0"]
+
+
+@pytest.mark.parametrize("liars", [("worker-0",), ("worker-1", "worker-2")])
+def test_holders_that_lie_about_all_shares_are_named_and_no_other(liars):
+    it = Sum().share().mask("worker-3") if len(liars) == 1 else Sum().share().mask()
+    for liar in liars:
+        node = it.nodes[liar]
+        node.held = dict.fromkeys(node.held, ("0" * 65 + "5", "0" * 65 + "6"))
+    assert np.array_equal(decode(it.total()), it.plain(it.masked))
+    assert set(it.joined.wrong()) == set(liars)
+    assert len(it.joined.misfits) == 5 * len(liars)
+
+
+def test_one_that_dealt_wrong_shares_is_named_and_not_those_that_hold_them():
+    it = Sum().share().mask()
+    for holder in ("worker-0", "worker-1"):
+        it.nodes[holder].held["worker-4"] = ("0" * 65 + holder[-1], "0" * 66)
+    assert np.array_equal(decode(it.total()), it.plain(it.masked))
+    assert set(it.joined.wrong()) == {"worker-4"}
 
 
 def test_keys_of_somebody_else_and_low_thresholds_are_refused():

@@ -3,6 +3,7 @@
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.reports import Restored, VersionLine
 from flow_nexus_neural.engine.requests import InitRequest
+from flow_nexus_neural.engine.state.version import model_digest
 from flow_nexus_neural.engine.versions.kept import is_best
 from flow_nexus_neural.engine.versions.rollback import roll_back
 from flow_nexus_neural.errors import InvalidArguments
@@ -51,6 +52,12 @@ def unmeasured_of(cluster: LiveCluster, version: int) -> list[str]:
             " predictions come without intervals, prediction sets and calibrated confidence"
         )
     return [told] if told else []
+
+
+def serving_digest(cluster: LiveCluster) -> str | None:
+    """Digest of the weights that answer; None before the first version."""
+    committed = cluster.committed
+    return None if committed is None else model_digest(committed.digests)
 
 
 def version_lines(cluster: LiveCluster) -> list[VersionLine]:

@@ -16,7 +16,7 @@ from flow_nexus_neural.engine.operations.feedback_status import (
     feedback_report,
     feedback_warnings,
 )
-from flow_nexus_neural.engine.operations.restore_version import version_lines
+from flow_nexus_neural.engine.operations.restore_version import serving_digest, version_lines
 from flow_nexus_neural.engine.raft.report import raft_report
 from flow_nexus_neural.engine.reports import (
     ClusterConfig,
@@ -133,7 +133,9 @@ def _training_part(
         "training_status": training.status if training else "none",
         "training_progress": training.percent if training else 0.0,
         "training_error": training.error if training else None,
-        "training": training.progress(full=full, lacks=_lacks(cluster, training))
+        "training": training.progress(
+            full=full, lacks=_lacks(cluster, training), serving=serving_digest(cluster)
+        )
         if training
         else None,
         "performance": Performance(

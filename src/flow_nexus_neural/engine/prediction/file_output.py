@@ -286,7 +286,9 @@ def report_of_all(
     """The reply to rows whose answers went into a file; of the rows themselves it holds nothing."""
     schema, bundle = committed.schema, committed.bundle
     used, expected = tally.nodes_used or 0, tally.nodes_expected
+    robust = bundle.robust and tally.batches > 0
     late = f"{tally.degraded} of {tally.batches} batches lack a node"
+    weights_source, weights_outcomes = tally.weighting.told_with(request.aggregation)
     return PredictionReport(
         cluster_id=cluster_id,
         prediction_id=prediction_id,
@@ -312,15 +314,13 @@ def report_of_all(
         node_predictions=None,
         individual_predictions=None,
         aggregation=request.aggregation,
-        weights_source=tally.weighting.source,
-        weights_outcomes=tally.weighting.outcomes,
+        weights_source=weights_source,
+        weights_outcomes=weights_outcomes,
         symbol_experts=None,
         nodes_used=used,
         nodes_expected=expected,
         excluded_nodes=[Exclusion(node_id=n, reason=why) for n, why in tally.excluded.items()],
-        quorum=quorum_report(robust_quorum(expected, used))
-        if bundle.robust and tally.batches
-        else None,
+        quorum=quorum_report(robust_quorum(expected, used)) if robust else None,
         confidence_source=_confidence_source(tally),
         stacker=_stacker(tally, request),
         source="nodes",

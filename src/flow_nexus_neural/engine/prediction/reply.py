@@ -62,6 +62,7 @@ def report(
     n_used, n_expected = len(answer.logits), len(answer.slots)
     per_node, individual, node_warnings = _node_answers(answer, fused)
     decisions, quorum = _decisions(answer, fused), answer.quorum
+    weights_source, weights_outcomes = answer.weighting.told_with(answer.request.aggregation)
     told = PredictionReport(
         cluster_id=cluster_id,
         prediction_id=prediction_id,
@@ -87,8 +88,8 @@ def report(
         node_predictions=per_node,
         individual_predictions=individual,
         aggregation=answer.request.aggregation,
-        weights_source=answer.weighting.source,
-        weights_outcomes=answer.weighting.outcomes,
+        weights_source=weights_source,
+        weights_outcomes=weights_outcomes,
         symbol_experts=_symbol_experts(answer),
         nodes_used=n_used,
         nodes_expected=n_expected,

@@ -1,6 +1,6 @@
 """The weight of every serving node: the caller's, those of the version, or what outcomes made of these."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from flow_nexus_neural.engine.live import LiveCluster
@@ -8,7 +8,9 @@ from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.errors import InvalidArguments
 from flow_nexus_neural.kernels.hedge import hedge_weights
+from flow_nexus_neural.vocabulary import Aggregation
 
+WEIGHTED: Collection[Aggregation] = ("weighted", "ensemble")
 BY_CALLER = "caller"
 BY_OUTCOMES = "outcomes"
 
@@ -26,6 +28,10 @@ class Weighting:
     by_slot: Mapping[str, float] = field(default_factory=dict)
     source: str = "equal"
     outcomes: int = 0
+
+    def told_with(self, aggregation: Aggregation) -> tuple[str | None, int | None]:
+        """Source and outcomes of the weights of an answer; None where the aggregation has no weights."""
+        return (self.source, self.outcomes) if aggregation in WEIGHTED else (None, None)
 
     @property
     def as_committed(self) -> bool:

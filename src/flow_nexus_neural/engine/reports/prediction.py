@@ -113,7 +113,8 @@ class PredictionReport(Report):
     `symbol_experts` has, by symbol of the records, the nodes that count twice for it: their capabilities
     name it.
     `weights_source` says where the nodes' weights come from, `weights_outcomes` from how many outcomes they
-    have learnt; `feedback_recorded` counts the outcomes that this call brought.
+    have learnt, None where the aggregation has no weights; `feedback_recorded` counts the outcomes that this
+    call brought.
     `prediction_set` has, per record, the classes that hold the right one with a probability of 0.9, as
     `interval` does for values; None where too few rows could show that, or the answer is another mix of
     models than was measured. `adapted_level` is where they are cut after outcomes of rows in time order, so
@@ -147,8 +148,8 @@ class PredictionReport(Report):
     node_predictions: dict[str, Label | list[Label]] | None
     individual_predictions: list[IndividualPrediction] | None
     aggregation: Aggregation
-    weights_source: str
-    weights_outcomes: int
+    weights_source: str | None
+    weights_outcomes: int | None
     symbol_experts: dict[str, list[str]] | None
     nodes_used: int
     nodes_expected: int

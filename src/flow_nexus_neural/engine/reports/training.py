@@ -266,7 +266,8 @@ class TrainingProgress(Report):
     """How far a training is.
 
     `served_round` is the round whose weights answer after the end: the best one where validation rows exist,
-    else the last. `phase` says what runs after the rounds: earlier folds, or the refit.
+    else the last; None where those of another training answer, as after a roll back. `phase` says what runs
+    after the rounds: earlier folds, or the refit.
     `aggregation` has the method by which updates are combined, and its options. `heterogeneity` is the mean
     Jensen-Shannon divergence (base 2, from 0 to 1) of the labels of federated workers against all rows
     together, None for numbers; `shards` is for `full`. `lacks` says which workers it does without and what

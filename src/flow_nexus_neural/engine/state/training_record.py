@@ -278,14 +278,15 @@ class Training:
         recent = sorted(self.round_s[-9:] or (point.seconds for point in self.history[-9:]))
         return recent[len(recent) // 2] if recent else None
 
-    def progress(self, *, full: bool = False, lacks: str | None = None) -> TrainingProgress:
-        """As status reports it, with the workers that it lacks; the shards only in full."""
+    def progress(
+        self, *, full: bool = False, lacks: str | None = None, serving: str | None = None
+    ) -> TrainingProgress:
+        """As status reports it, with the workers that it lacks; `serving` is the digest that answers now."""
         per_round, done = self.seconds_per_round, self.advance.rounds_done
         division = self.division
         running = self.status == "running"
-        left = self.later_planned - self.later_done
-        if self.phase == "rounds":
-            left += self.config.rounds - done
+        early = self.config.rounds - done if self.phase == "rounds" else 0
+        left = self.later_planned - self.later_done + early
         return TrainingProgress(
             training_id=self.training_id,
             current_round=done,
@@ -303,7 +304,7 @@ class Training:
             train_loss=self.advance.train_loss,
             val_loss=self.advance.val_loss,
             best_round=self.advance.best_round,
-            served_round=self._served_round,
+            served_round=self._served_round if serving == self.advance.digest_after else None,
             seconds_per_round=per_round,
             eta_seconds=per_round * left if running and per_round is not None else None,
             phase=self.phase if running else None,

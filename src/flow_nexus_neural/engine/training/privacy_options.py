@@ -157,6 +157,20 @@ def spent_before(
     return spent
 
 
+def _newest_in(cluster: LiveCluster) -> float:
+    """Ordinal of the training that made the weights in force; infinity where it is not known.
+
+    No later one is in them: after a roll back the trainings since then are not.
+    """
+    committed = cluster.committed
+    if committed is None or not committed.kept:
+        return math.inf
+    digest = committed.kept[-1].digest
+    makers = {one.training_id for one in committed.kept if one.digest == digest}
+    ordinals = [t.ordinal for t in cluster.state.trainings if t.training_id in makers]
+    return min(ordinals, default=math.inf)
+
+
 def foreseen(
     settings: PrivacySettings,
     config: TrainingConfig,
@@ -212,10 +226,11 @@ def check_lineage(cluster: LiveCluster, data: Sequence[str], *, continues: bool)
     Raises:
         UnsupportedCombination: They were trained on the same data without privacy, and may tell all of it.
     """
+    newest = _newest_in(cluster)
     bare = [
         one
         for one in cluster.state.trainings
-        if one.config.privacy is None and one.advance.rounds_done
+        if one.config.privacy is None and one.advance.rounds_done and one.ordinal <= newest
     ]
     if not continues or not bare:
         return []

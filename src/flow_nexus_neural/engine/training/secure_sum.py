@@ -5,8 +5,10 @@ lose workers; from the third on those that are left take off what the lost ones 
 engine carries public keys and sealed shares between them.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations, islice
 
 import anyio
 import numpy as np
@@ -46,6 +48,8 @@ from flow_nexus_neural.protocol.messages import (
 
 PHASE = Deadline(30.0, 60.0)
 """For each phase; the third is a pass over the update for every pair."""
+MOST_TRIES = 300
+"""Sets of shares from which a secret is tried to be joined, where some of them are wrong."""
 Answers = dict[str, tuple[R, dict[str, NDArray[np.generic]]]]
 
 
@@ -101,9 +105,10 @@ class SecureSum:
         noised = await self.private.policy(network, asked, self.policy) if self.private else None
         masked = await ask.masked(sealed, weights, threshold, clip)
         shares = await ask.unmasking(list(masked), threshold)
-        total = await self.cluster.context.offload(
-            unmasked, Joined(ask.session, threshold, peers, sealed), masked, shares
-        )
+        joined = Joined(ask.session, threshold, peers, sealed)
+        total = await self.cluster.context.offload(unmasked, joined, masked, shares)
+        for name, why in joined.wrong().items():
+            self.left_out.add(self.cluster.slots[name], why)
         share = sum(weights[slot] for slot in masked)
         told: dict[str, JsonValue] = {"delivered": len(masked), "threshold": threshold}
         evidence: dict[str, JsonValue] = {"secure": told}
@@ -239,32 +244,75 @@ class Joined:
         threshold: How many shares give a secret.
         peers: All that had keys, in the order that signs masks.
         sealed: What those sent with whom every delivered update is masked, by slot.
+        misfits: Pairs of a holder and the slot of whose secret its share is wrong, as they were found.
     """
 
     session: str
     threshold: int
     peers: Sequence[MaskPeer]
     sealed: Mapping[str, MaskShares]
+    misfits: list[tuple[str, str]] = field(default_factory=list)
 
     def secret(self, owner: str, held: Mapping[int, int], *, lost: bool) -> bytes:
         """The secret of a slot's own mask, or of its masking key if it was lost.
 
+        Where the lowest shares do not give what the slot had committed to, others are tried, and those that
+        do not fit the ones that do are noted in `misfits`.
+
         Raises:
-            RoundFailed: The shares do not give what the slot had committed to: a node lied, or too few came.
+            RoundFailed: No shares that were tried do: too many are wrong, or too few came.
         """
+        if len(held) < self.threshold:
+            few = f"{len(held)} shares are there and {self.threshold} are needed"
+            raise self._failed(owner, few)
+        for number, without in enumerate(self._doubted(held)):
+            kept = {place: share for place, share in held.items() if place not in without}
+            secret = self._committed(owner, kept, lost=lost)
+            if secret is None:
+                continue
+            for place, share in held.items() if number or without else ():
+                if share != shamir.share_at(kept, self.threshold, place):
+                    self.misfits.append((self.peers[place - 1].slot, owner))
+            return secret
+        raise self._failed(owner, "a share is not the one that was sent")
+
+    def wrong(self) -> dict[str, str]:
+        """Whom the misfits accuse, and of what.
+
+        A share may be wrong since its holder lies or since its owner sent it so: the one of both is named
+        that is part of more misfits, and the holder where both are part of as many.
+        """
+        holders = Counter(holder for holder, _ in self.misfits)
+        owners = Counter(owner for _, owner in self.misfits)
+        told: dict[str, str] = {}
+        for holder, owner in self.misfits:
+            at_fault = owner if owners[owner] > holders[holder] else holder
+            told[at_fault] = (
+                f"secure aggregation: what {holder} gave as its share of the secret of {owner} is wrong, by"
+                f" {holder} or by {owner}; the sum was unmasked with the shares of others"
+            )
+        return told
+
+    def _doubted(self, held: Mapping[int, int]) -> Iterator[Collection[int]]:
+        """Places to be left out: those that were wrong before, then nobody, then one after the other."""
+        spare = len(held) - self.threshold
+        order = {peer.slot: place for place, peer in enumerate(self.peers, 1)}
+        known = {order[holder] for holder, _ in self.misfits} & held.keys()
+        if known and len(known) <= spare:
+            yield known
+        sets = (one for size in range(spare + 1) for one in combinations(sorted(held), size))
+        yield from islice(sets, MOST_TRIES)
+
+    def _committed(self, owner: str, held: Mapping[int, int], *, lost: bool) -> bytes | None:
+        """The secret that these shares give; None if the slot had committed to another."""
         try:
             secret = shamir.join(held, self.threshold)
-        except ValueError as failure:
-            raise self._failed(owner, str(failure)) from failure
-        public = next(peer.masking for peer in self.peers if peer.slot == owner)
-        known = (
-            public_key(secret).hex() == public
-            if lost
-            else (commitment_to(secret) == self.sealed[owner].own)
-        )
-        if not known:
-            raise self._failed(owner, "a share is not the one that was sent")
-        return secret
+        except ValueError:
+            return None
+        if lost:
+            public = next(peer.masking for peer in self.peers if peer.slot == owner)
+            return secret if public_key(secret).hex() == public else None
+        return secret if commitment_to(secret) == self.sealed[owner].own else None
 
     def _failed(self, owner: str, why: str) -> RoundFailed:
         return RoundFailed(

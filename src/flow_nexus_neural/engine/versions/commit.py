@@ -26,7 +26,7 @@ from flow_nexus_neural.engine.storage.rows import ClusterRow
 from flow_nexus_neural.engine.storage.version_rows import SERVER_METHOD
 from flow_nexus_neural.engine.versions.candidate import Candidate
 from flow_nexus_neural.engine.versions.judge import Judge, Verdict
-from flow_nexus_neural.engine.versions.kept import kept_rows, with_line
+from flow_nexus_neural.engine.versions.kept import finish_install, kept_rows, with_line
 from flow_nexus_neural.engine.versions.loading import catch_up, load_everywhere
 from flow_nexus_neural.engine.versions.needless_files import needless_files
 from flow_nexus_neural.kernels.decision import DecisionRule
@@ -163,7 +163,7 @@ async def put_in_force(
             await load_everywhere(cluster, networks, installing.bundle.parity)
         finally:
             # Also after a failure: the version is durable, so it is the current one whichever nodes hold it.
-            state.finish_install()
+            await finish_install(cluster)
             settle(cluster)
         # After the switch: slots that joined during the loading were not among those loaded above.
         await catch_up(cluster, installing.members.keys() | roles.keys())

@@ -26,11 +26,10 @@ from flow_nexus_neural.engine.versions.commit import (
     store_blobs,
     version_entry,
 )
+from flow_nexus_neural.engine.versions.kept import EXACT_AGGREGATION
 from flow_nexus_neural.engine.versions.loading import serving_name, serving_slots
 from flow_nexus_neural.errors import NodeError, RoundFailed, UpdateRejected
 from flow_nexus_neural.protocol.messages import GetWeights
-
-RULE = "exact_aggregation"
 
 
 @dataclass(frozen=True)
@@ -167,4 +166,4 @@ def _entry(
     own = set(network.slots)
     contributors: list[JsonValue] = [{"slot": u.slot} for u in delivered.updates if u.slot in own]
     excluded = {slot: why for slot, why in delivered.excluded.items() if slot in own}
-    return version_entry(cluster, network, version, RULE, contributors, excluded)
+    return version_entry(cluster, network, version, EXACT_AGGREGATION, contributors, excluded)

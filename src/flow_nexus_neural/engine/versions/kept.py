@@ -9,9 +9,12 @@ from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.state.version import CommittedVersion, KeptVersion, model_digest
 from flow_nexus_neural.engine.storage.kept_rows import write_kept
 from flow_nexus_neural.engine.storage.schema import Write
+from flow_nexus_neural.errors import NeuralError
 
 ROLLBACK = "rollback"
 """Of the ledger entries of a version that takes over the weights of an earlier one."""
+EXACT_AGGREGATION = "exact_aggregation"
+"""Of those of a version that is the mean of the weights that the nodes hold."""
 
 
 def with_line(
@@ -42,14 +45,43 @@ def with_line(
 
 
 def is_best(committed: CommittedVersion, line: KeptVersion) -> bool:
-    """Whether a line is of the best round of the latest training."""
-    return bool(committed.best) and line.blobs >= set(committed.best.values())
+    """Whether a line is of the best round of the latest training, or has taken its weights over."""
+    files = set(committed.best.values())
+    best = {one.digest for one in (line, *committed.kept) if files and one.blobs >= files}
+    return line.digest in best
 
 
 def kept_rows(cluster: LiveCluster, version: CommittedVersion) -> list[Write]:
     """What the journal is to hold of a version with its lines."""
     kept = [one.version for one in version.kept]
     return [write_kept(cluster.cluster_id, version, kept)]
+
+
+async def finish_install(cluster: LiveCluster) -> None:
+    """Put the version being installed in force; what outcomes taught of the same model stays with it."""
+    state, version = cluster.state, cluster.state.installing
+    line = version.kept[-1] if version is not None and version.kept else None
+    if line is None or line.rule not in (ROLLBACK, EXACT_AGGREGATION):
+        state.finish_install()
+        return
+    # Held, as an outcome that is being written would bring back what was learnt under the former number.
+    async with cluster.recording:
+        former = {one.version: one for one in state.committed.kept} if state.committed else {}
+        state.finish_install()
+        feedback = state.feedback
+        learnt = None if feedback.version is None else former.get(feedback.version)
+        slots = state.committed.bundle.slot_weights if state.committed else {}
+        if (
+            learnt is None
+            or learnt.digest != line.digest
+            or slots.keys() != feedback.hedge.losses.keys()
+        ):
+            return
+        state.note_feedback(replace(feedback, version=line.version))
+        try:
+            await cluster.context.store.write_outcomes(cluster.cluster_id, [], state.feedback)
+        except NeuralError:
+            return  # it is written with the next outcome
 
 
 def _line(

@@ -39,21 +39,35 @@ def join(shares: Mapping[int, int], threshold: int) -> bytes:
     Raises:
         ValueError: There are too few, or they are not shares of one secret of 32 bytes.
     """
+    secret = share_at(shares, threshold, 0)
+    if secret >> (8 * SECRET_BYTES):
+        raise ValueError("the shares do not belong to one secret")
+    return secret.to_bytes(SECRET_BYTES, "big")
+
+
+def share_at(shares: Mapping[int, int], threshold: int, at: int) -> int:
+    """What a holder must have if these are shares of one secret; the secret itself for holder 0.
+
+    Args:
+        shares: By holder.
+        threshold: How many of them are used, the lowest holders first.
+        at: Place of the holder.
+
+    Raises:
+        ValueError: There are too few.
+    """
     if len(shares) < threshold:
         raise ValueError(f"{len(shares)} shares are there and {threshold} are needed")
     used = sorted(shares)[:threshold]
-    secret = 0
+    value = 0
     for place in used:
         numerator, denominator = 1, 1
         for other in used:
             if other != place:
-                numerator = numerator * other % PRIME
+                numerator = numerator * (other - at) % PRIME
                 denominator = denominator * (other - place) % PRIME
-        secret += shares[place] * numerator * pow(denominator, -1, PRIME)
-    secret %= PRIME
-    if secret >> (8 * SECRET_BYTES):
-        raise ValueError("the shares do not belong to one secret")
-    return secret.to_bytes(SECRET_BYTES, "big")
+        value += shares[place] * numerator * pow(denominator, -1, PRIME)
+    return value % PRIME
 
 
 def _value(polynomial: Sequence[int], at: int) -> int:

@@ -20,7 +20,7 @@ def test_the_newest_comes_first_and_says_that_it_serves():
     of = bundle({"worker-0": 1.0})
     state.committed = committed([network()], of, kept=(old, new), best={"c0": "best"})
     first, second = version_lines(live(state))
-    assert (first.version, first.serving, first.best, first.restored_from) == (3, True, False, 2)
+    assert (first.version, first.serving, first.best, first.restored_from) == (3, True, True, 2)
     assert (second.version, second.serving, second.best, second.accuracy) == (2, False, True, None)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flow_nexus_neural.engine.prediction.weighting import learnt_weights, weights_of
+from flow_nexus_neural.engine.prediction.weighting import Weighting, learnt_weights, weights_of
 from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.engine.state.feedback import Feedback
 from flow_nexus_neural.errors import InvalidArguments
@@ -65,3 +65,9 @@ def test_only_ratios_of_the_caller_s_weights_count(size):
     of = cluster()
     found = weights_of(of, of.committed, asked(weights=dict.fromkeys(PRIOR, size)))
     assert found.by_slot == {"worker-0": 0.5, "worker-1": 0.5}
+
+
+def test_an_aggregation_without_weights_has_no_source_of_them():
+    found = Weighting(PRIOR, "outcomes", 3)
+    assert found.told_with("weighted") == found.told_with("ensemble") == ("outcomes", 3)
+    assert found.told_with("mean") == found.told_with("majority") == (None, None)

@@ -136,8 +136,9 @@ def test_what_others_have_spent_on_the_data_is_where_a_training_begins():
 
 
 def test_weights_that_may_know_the_rows_are_no_start():
-    def lineage(*trainings, continues=True):
-        cluster = SimpleNamespace(state=SimpleNamespace(trainings=trainings))
+    def lineage(*trainings, continues=True, committed=None):
+        state = SimpleNamespace(trainings=trainings)
+        cluster = SimpleNamespace(state=state, committed=committed)
         return check_lineage(cluster, DATA, continues=continues)
 
     def bare(data):
@@ -152,6 +153,24 @@ def test_weights_that_may_know_the_rows_are_no_start():
     for unsafe in (bare(DATA), bare(("sha256:1",)), bare(())):
         with pytest.raises(UnsupportedCombination, match="trn_1 made without privacy"):
             lineage(unsafe)
+
+    def in_force(*makers):
+        lines = [SimpleNamespace(digest=d, training_id=t) for d, t in makers]
+        return SimpleNamespace(kept=lines)
+
+    def numbered(made, number):
+        made.training_id, made.ordinal = f"trn_{number}", number
+        return made
+
+    private = numbered(training(), 1)
+    rolled_back = in_force(("a", "trn_1"), ("b", "trn_2"), ("a", "trn_1"))
+    later, earlier = numbered(bare(DATA), 2), numbered(bare(DATA), 0)
+    assert lineage(private, later, committed=rolled_back) == []
+    for committed in (in_force(("a", "trn_1"), ("b", "trn_2")), in_force(("a", None))):
+        with pytest.raises(UnsupportedCombination):
+            lineage(private, later, committed=committed)
+    with pytest.raises(UnsupportedCombination, match="trn_0"):
+        lineage(earlier, private, later, committed=rolled_back)
 
 
 def told(earlier=(), *, clients=4, n=4, rounds=9, n_params=9, **asked):

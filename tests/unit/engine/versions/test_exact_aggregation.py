@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from flow_nexus_neural.engine.versions.exact_aggregation import RULE, aggregate_exactly
+from flow_nexus_neural.engine.versions.exact_aggregation import aggregate_exactly
+from flow_nexus_neural.engine.versions.kept import EXACT_AGGREGATION
 from flow_nexus_neural.errors import RoundFailed, StoreUnavailable
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.doubles.fail_points import FILES, JOURNAL, disk_is_full
@@ -140,7 +141,7 @@ async def test_the_entry_continues_the_networks_chain_under_a_rule_of_its_own(tm
         entries = await w.ledger("version")
         assert [one["version"] for one in entries] == [1, 2, 3]
         last = entries[-1]
-        assert (last["rule"], last["parent"], last["model_version"]) == (RULE, 2, 3)
+        assert (last["rule"], last["parent"], last["model_version"]) == (EXACT_AGGREGATION, 2, 3)
         assert last["weights_digest"] == w.committed.networks["c0"].digest
         assert "training_id" not in last
 
