@@ -13,6 +13,8 @@ from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.versions.loading import serving_slots
 from flow_nexus_neural.kernels.drift import PSI_LIMIT
 
+MORE_OUTCOMES = 1.5
+"""Of the outcomes that trained or judged, 85 % of all then, so that about a quarter of them is new."""
 FOR_GOOD = ("quarantined", "failed_permanently")
 """States in which a slot stays until somebody replaces it."""
 
@@ -72,6 +74,8 @@ def _drift(cluster: LiveCluster) -> dict[str, JsonValue] | None:
         feedback.errors.width < LEAST_OUTCOMES
     ):  # since errors last rose: older ones say what is wrong now
         return None
+    if _refused(cluster):
+        return None
     version = committed.version
     found: dict[str, JsonValue] = {}
     if feedback.drifted:
@@ -80,6 +84,19 @@ def _drift(cluster: LiveCluster) -> dict[str, JsonValue] | None:
     if inputs is not None and index is not None and index > PSI_LIMIT:
         found |= {"input_index": index, "input_column": inputs.column}
     return {"version": version, **found} if found else None
+
+
+def _refused(cluster: LiveCluster) -> bool:
+    """Whether what was last learnt from about these outcomes was refused.
+
+    Then drift counts again when a quarter of the outcomes is new: that quarter is what judges.
+    """
+    training = cluster.state.latest_training
+    learning = training.learning if training is not None else None
+    if learning is None or learning.admitted is not False:
+        return False
+    used = learning.outcomes + learning.held_out
+    return used <= cluster.state.feedback.errors.width < MORE_OUTCOMES * used
 
 
 def _training(cluster: LiveCluster) -> TrainingObservation | None:

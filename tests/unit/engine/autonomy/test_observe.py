@@ -2,7 +2,10 @@
 
 from types import SimpleNamespace
 
+import pytest
+
 from flow_nexus_neural.engine.autonomy.observe import observation
+from flow_nexus_neural.engine.state.feedback import Feedback
 from tests.unit.engine.autonomy.attended import cluster
 from tests.unit.engine.building import bundle, committed, network, point, training
 
@@ -59,3 +62,26 @@ def test_a_training_that_would_not_follow_is_not_seen():
     running.history += [point(1, val_loss=0.7)]
     made.begin_run(SimpleNamespace(training=running, shards={}, is_steered=False))
     assert observation(made).training is None
+
+
+@pytest.mark.parametrize(
+    ("admitted", "width", "is_seen"),
+    [
+        (None, 120, True),
+        (False, 120, False),
+        (False, 149, False),
+        (False, 150, True),
+        (False, 60, True),  # errors have risen since: other outcomes count now
+    ],
+)
+def test_drift_whose_model_was_refused_is_seen_again_with_new_outcomes(admitted, width, is_seen):
+    made = cluster(1)
+    version = committed([network(slots=("worker-0",))], bundle({"worker-0": 1.0}))
+    made.state.commit(version)
+    errors = SimpleNamespace(width=width, mean=0.7, drifts=1)
+    made.state.note_feedback(Feedback(version=version.version, errors=errors, drifted=True))
+    ended = training()
+    learning = SimpleNamespace(outcomes=70, held_out=30, admitted=admitted)
+    ended.note_learning(learning if admitted is not None else None)
+    made.state.trainings.append(ended)
+    assert (observation(made).drift is not None) is is_seen
