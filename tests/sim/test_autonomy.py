@@ -4,10 +4,12 @@ import anyio
 import pytest
 
 from flow_nexus_neural.coordination.autonomy.audit import verify_audit
+from flow_nexus_neural.engine.training.exchange import Exchange
 from tests.doubles.seeded import run_seeded
 from tests.sim.scheduled import scheduled_world
 from tests.sim.simulated import blobs, node_of
 from tests.sim.test_learning_from_outcomes import records, told
+from tests.sim.test_resuming import series
 
 MANY = blobs(400)
 """Rows enough for a part to validate on."""
@@ -325,5 +327,31 @@ def test_a_damaged_newest_entry_does_not_end_what_autonomy_does(tmp_path):
             assert any("audit entry 1" in warning for warning in status.warnings)
             assert (status.daa.executed, status.active_nodes) == (3, 3)
             assert [e["seq"] for e in (await w.engine.audit(cluster)).entries][-1] == 2
+
+    run_seeded(scenario)
+
+
+def test_a_refit_trains_at_the_rates_of_the_rounds_that_were_evaluated(tmp_path, monkeypatch):
+    rates = {"rounds": [], "refit": []}
+    request = Exchange.request
+
+    async def scenario():
+        async with scheduled_world(tmp_path) as w:
+            cluster = await w.cluster(1)
+
+            def seen(self, task):
+                run = w.engine.cluster(cluster).run
+                rates[run.training.phase].append(self.recipe.learning_rate)
+                if len(rates["rounds"]) == 3:
+                    run.steer(learning_rate=0.005)
+                return request(self, task)
+
+            monkeypatch.setattr(Exchange, "request", seen)
+            status = await w.train(
+                cluster, series(), target="y", time_column="date", epochs=6, learning_rate=0.01
+            )
+            assert status.training.refit.state == "done", status.training.refit.error
+            assert set(rates["refit"]) == {0.01, 0.005}
+            assert rates["refit"] == rates["rounds"][: len(rates["refit"])]
 
     run_seeded(scenario)

@@ -41,6 +41,10 @@ NOT_SCORED = dict.fromkeys(
 )
 
 
+def _configured(_number: int) -> float | None:
+    return None
+
+
 @dataclass
 class _Best:
     """The round with the lowest validation loss so far; none where there are no rows to validate on."""
@@ -187,12 +191,25 @@ class Retraining:
             return True
 
         try:
+            self._refuse_detour(n_rounds)
             # Its workers train on these rows too; nothing is left that they do not have.
             trusted = self.preparation.data.parts["select"]
-            networks = await self.train_apart(whole, trusted, n_rounds, advanced, self._own_weights)
+            rate_of = training.steering.rate_of
+            networks = await self.train_apart(
+                whole, trusted, n_rounds, advanced, self._own_weights, rate_of
+            )
             await commit_refit(self.cluster, training, judge, networks)
         except NeuralError as failure:
             training.note_refit(state="failed", error=str(failure))
+
+    def _refuse_detour(self, n_rounds: int) -> None:
+        """Raise `RoundFailed` where rounds were taken back: so many in a row are another way."""
+        steering = self.training.steering
+        if steering.diverged and steering.rate_of(n_rounds) is not None:
+            raise RoundFailed(
+                "the loss diverged and rounds were taken back; a refit would not repeat what was evaluated",
+                hint="train again with the learning rate of the last round",
+            )
 
     async def _own_weights(self, rounds: Rounds) -> Networks:
         """What the slots make of the refit's weights that answer with weights of their own.
@@ -223,10 +240,11 @@ class Retraining:
         n_rounds: int,
         after: Callable[[int, Networks], Awaitable[bool]],
         in_the_end: Callable[[Rounds], Awaitable[Networks]] | None = None,
+        rate_of: Callable[[int], float | None] = _configured,
     ) -> Networks:
         """Train from the start on these rows, until `after` a round says no; the networks then.
 
-        What `in_the_end` makes of the last round is added to them.
+        What `in_the_end` makes of the last round is added to them. `rate_of` has each round's learning rate.
         """
         course = self.preparation.course(rows, trusted)
         workers = [slot for slot in self.cluster.slots.healthy("worker") if self._trains(slot)]
@@ -240,6 +258,7 @@ class Retraining:
         try:
             for number in range(1, n_rounds + 1):
                 await self.between()
+                rounds.train_at(rate_of(number))
                 await rounds.admit_members()
                 await rounds.run(partial(self._advance, rounds, number))
                 self.training.count_proofs(rounds.take_proofs(), committed=True)

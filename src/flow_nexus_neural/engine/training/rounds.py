@@ -121,10 +121,13 @@ class Rounds:
 
     def follow(self, steering: Steering) -> None:
         """Train as it was changed, from the next request on."""
-        if steering.learning_rate is not None:
-            recipe = self.exchange.recipe
-            self.exchange.recipe = replace(recipe, learning_rate=steering.learning_rate)
+        self.train_at(steering.learning_rate)
         self._clients = steering.clients_per_round
+
+    def train_at(self, learning_rate: float | None) -> None:
+        """Train at this rate from the next request on; as before where it is None."""
+        if learning_rate is not None:
+            self.exchange.recipe = replace(self.exchange.recipe, learning_rate=learning_rate)
 
     async def run(self, attempt: Callable[[], Awaitable[None]], hold: Hold = _fails) -> None:
         """Run one round, and try it again with the remaining workers after a failure.

@@ -283,6 +283,8 @@ class TrainingRun:
         await self._apply_queued()
         await self._held()
         self.rounds.follow(self.training.steering)
+        number = self.training.advance.rounds_done + 1
+        self.training.steering = self.training.steering.with_rate_from(number)
         await await_majority(self.cluster)
         if self.cluster.committed is not None:
             newest, networks = self.cluster.committed.newest, self.rounds.networks

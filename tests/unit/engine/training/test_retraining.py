@@ -7,15 +7,18 @@ import pytest
 
 from flow_nexus_neural.data.rescaling import rescaled
 from flow_nexus_neural.engine.engine import Engine
+from flow_nexus_neural.engine.state.steering import Steering
 from flow_nexus_neural.engine.storage.cluster_rows import training_of
 from flow_nexus_neural.engine.training.course import Course
 from flow_nexus_neural.engine.training.preparation import cut_shards, prepare_training
-from flow_nexus_neural.engine.training.retraining import planned_refit
+from flow_nexus_neural.engine.training.retraining import Retraining, planned_refit
 from flow_nexus_neural.engine.training.rounds import Rounds
 from flow_nexus_neural.engine.versions.final import evaluated_networks
+from flow_nexus_neural.errors import RoundFailed
 from flow_nexus_neural.settings import Settings
 from tests.doubles.fail_points import JOURNAL, disk_is_full
 from tests.doubles.linear_service import LinearService
+from tests.unit.engine.building import training
 from tests.unit.engine.running import linear_runtime, running, virtual_time
 
 N = 300
@@ -264,3 +267,14 @@ async def test_nothing_of_folds_and_refit_is_left_in_the_nodes(tmp_path):
         kept = {key.partition(":")[0] for service in members for key in service.regions}
         assert not kept & {"shard", "publish", "base", "weights", "evaluate", "part", "fold-1"}
         assert [slot.last_error for slot in w.slots] == [None, None]
+
+
+def test_a_refit_is_refused_where_rounds_were_taken_back_on_the_way():
+    one = training()
+    again = Retraining(None, one, None, {}, None)
+    one.steering = Steering(learning_rate=0.03, diverged=1, rates=((7, 0.03),))
+    again._refuse_detour(6)
+    with pytest.raises(RoundFailed, match="taken back"):
+        again._refuse_detour(7)
+    one.steering = Steering(learning_rate=0.05, rates=((7, 0.05),))
+    again._refuse_detour(7)

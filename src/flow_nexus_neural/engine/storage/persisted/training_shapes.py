@@ -165,6 +165,7 @@ class StoredSteering(Stored):
     clients_per_round: int | None = None
     stop_reason: str | None = None
     paused: str | None = None
+    rates: tuple[tuple[int, float], ...] = ()
 
 
 class StoredGossip(Stored):
