@@ -227,9 +227,10 @@ class _Phases:
             for name in slots:
                 group.start_soon(ask, name)
         if len(found) < least:
+            lost = "; ".join(f"{slot}: {why}" for slot, why in list(self.lost.items())[:3])
             raise RoundFailed(
                 f"secure aggregation had {len(found)} of the {least} workers that it needs in a phase"
-                f" ({'; '.join(f'{slot}: {why}' for slot, why in list(self.lost.items())[:3])})",
+                + (f" ({lost})" if lost else ""),
                 hint="see neural_cluster_status; the version before stays in force",
             )
         return {slot: found[slot] for slot in sorted(found, key=slot_order)}

@@ -110,6 +110,14 @@ async def test_a_sum_of_two_is_never_asked_for(tmp_path, kind):
         assert KINDS[-1] not in {request.kind for _, request in nodes.seen}
 
 
+async def test_with_two_workers_from_the_start_the_failure_names_no_lost_one(tmp_path):
+    async with running(tmp_path, 3) as w:
+        secure = SecureSum(w.cluster, Nodes({}), AVERAGING, LeftOut())
+        with pytest.raises(RoundFailed) as caught:
+            await secure.combine(START, updates()[:2], ())
+        assert caught.value.message.endswith("2 of the 3 workers that it needs in a phase")
+
+
 async def test_of_three_that_delivered_two_may_take_the_masks_off(tmp_path):
     async with running(tmp_path, 3) as w:
         nodes = Nodes({"worker-2": KINDS[-1]})
