@@ -51,7 +51,7 @@ def until(client, cluster, condition):
 
 
 def rounds_stored(state_dir):
-    with closing(sqlite3.connect(state_dir / "state.db", timeout=5)) as journal:
+    with closing(sqlite3.connect(state_dir / "state.db", timeout=HANG_S)) as journal:
         return journal.execute("SELECT COUNT(*) FROM history").fetchone()[0]
 
 

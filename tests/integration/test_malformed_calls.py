@@ -46,7 +46,13 @@ WRONG_BY_KIND: dict[str, list[Any]] = {
 }
 
 
-def wrong_values(field: Expected) -> list[Any]:
+JUDGED_BY_ENGINE = ("privacy", "outcomes")
+"""Objects whose content is of many kinds: the server checks only that they are objects."""
+
+
+def wrong_values(name: str, field: Expected) -> list[Any]:
+    if name in JUDGED_BY_ENGINE:
+        return [value for value in WRONG_BY_KIND["object"] if not isinstance(value, dict)]
     if field.choices:
         return WRONG_BY_KIND["choice"]
     if field.kinds >= {"string", "object"}:  # data: every structure is for the engine to judge
@@ -64,7 +70,7 @@ def malformed_table() -> Iterator[tuple[str, dict[str, Any]]]:
         good = GOOD_CALLS[spec.name]
         for name, info in spec.request.model_fields.items():
             expected = Expected.of(info)
-            for value in wrong_values(expected):
+            for value in wrong_values(name, expected):
                 yield spec.name, {**good, name: value}
             if expected.required:
                 yield spec.name, {key: value for key, value in good.items() if key != name}

@@ -119,7 +119,7 @@ class InitRequest(EngineRequest):
     reuse: bool = False
     seed: Seed | None = None
     restore: str | None = None
-    version: Annotated[int, Field(ge=1)] | None = None
+    version: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
 
     @model_validator(mode="wrap")
     @classmethod

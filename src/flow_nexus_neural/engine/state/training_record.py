@@ -121,6 +121,10 @@ class Training:
         """Change its course from the next boundary between two rounds on; see `Steering`."""
         self.steering = replace(self.steering, **changes)  # type: ignore[arg-type]  # its own fields
 
+    def fix_rate_of(self, number: int) -> None:
+        """The round of this number trains with the learning rate in force, and so does its repetition."""
+        self.steering = self.steering.with_rate_from(number)
+
     @property
     def learning_rate(self) -> float:
         """The learning rate in force."""
@@ -266,11 +270,8 @@ class Training:
     @property
     def needs_rounds(self) -> bool:
         """Whether a further round follows; none does where its patience is exhausted."""
-        return (
-            self.phase == "rounds"
-            and self.advance.rounds_done < self.config.rounds
-            and not self.stops_early
-        )
+        left = self.config.rounds - self.advance.rounds_done
+        return self.phase == "rounds" and left > 0 and not self.stops_early
 
     @property
     def seconds_per_round(self) -> float | None:
@@ -283,8 +284,7 @@ class Training:
     ) -> TrainingProgress:
         """As status reports it, with the workers that it lacks; `serving` is the digest that answers now."""
         per_round, done = self.seconds_per_round, self.advance.rounds_done
-        division = self.division
-        running = self.status == "running"
+        division, running = self.division, self.status == "running"
         early = self.config.rounds - done if self.phase == "rounds" else 0
         left = self.later_planned - self.later_done + early
         return TrainingProgress(

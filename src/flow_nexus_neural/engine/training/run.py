@@ -283,8 +283,7 @@ class TrainingRun:
         await self._apply_queued()
         await self._held()
         self.rounds.follow(self.training.steering)
-        number = self.training.advance.rounds_done + 1
-        self.training.steering = self.training.steering.with_rate_from(number)
+        self.training.fix_rate_of(self.training.advance.rounds_done + 1)
         await await_majority(self.cluster)
         if self.cluster.committed is not None:
             newest, networks = self.cluster.committed.newest, self.rounds.networks

@@ -6,6 +6,7 @@ import pytest
 from flow_nexus_neural.engine.training import resume
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.doubles.fail_points import JOURNAL, disk_is_full
+from tests.doubles.limits import HANG_S
 from tests.unit.engine.running import running, virtual_time
 
 
@@ -134,7 +135,7 @@ async def test_a_change_that_waits_while_it_comes_back_is_made(tmp_path):
     _, cluster_id = await interrupted(tmp_path, 3)
     async with running(tmp_path / "state", cluster_id=cluster_id) as w:
         assert isinstance(w.cluster.run, resume.Resumption)
-        with anyio.fail_after(60):
+        with anyio.fail_after(HANG_S):
             report = await w.connect("ring")
         assert report.topology == "ring"
         await w.ended()
