@@ -223,7 +223,7 @@ async def test_a_new_server_on_the_old_directory_answers_the_same_to_the_bit(tmp
         cluster = await w.cluster(3, layers=SMALL)
         await w.train(cluster, blobs(400), epochs=4)
         before = await w.predict(cluster, record, deadline_ms=20_000)
-        report = await w.start(cluster, blobs(400), epochs=900)
+        report = await w.start(cluster, blobs(400), epochs=900, patience=0)
         await w.rounds(cluster, 2)
         with pytest.raises(StateDirLocked, match="another server"):
             async with Engine.open(Settings(state_dir=tmp_path), runtime=w.runtime):
@@ -234,10 +234,12 @@ async def test_a_new_server_on_the_old_directory_answers_the_same_to_the_bit(tmp
         status = await w.status(cluster)
         assert status.training.training_id == report.training_id
         assert status.training_status == "running"  # it goes on until it is stopped
-        await w.until(cluster, lambda s: s.training.resumed is not None)
+        # Stopped before its nodes are back, it would leave them to start on first use.
+        await w.rounds(cluster, status.training.current_round + 1)
         await w.terminate(cluster, training_id=report.training_id)
         status = await w.status(cluster)
         assert (status.training_status, status.failed_nodes) == ("stopped", 0)
+        assert status.training.resumed.times == 1
         with anyio.fail_after(HANG_S):
             first, second = [await w.predict(cluster, record, deadline_ms=20_000) for _ in range(2)]
         assert first.model_version == status.model_version

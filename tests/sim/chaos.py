@@ -96,6 +96,12 @@ class Chaos:
             await self.look()
 
 
+async def queued_connects_are_done(cluster):
+    """Wait for connects that a training left at its end: their version is durable before it is in force."""
+    async with cluster.changing:
+        pass
+
+
 def those_who_serve_are_there(cluster):
     """Serving weights sum to 1, and nobody serves who is not a slot any more."""
     if cluster.committed is None:
@@ -115,6 +121,7 @@ async def the_books_are_right(w, cluster, clients, *, most_clients):
         clients: Those that acted on it.
         most_clients: Per federated round; None where the rounds were not federated.
     """
+    await queued_connects_are_done(await w.whole(cluster))
     status = await w.status(cluster)
     entries = await w.versions(cluster)
     numbers = [entry["model_version"] for entry in entries]
