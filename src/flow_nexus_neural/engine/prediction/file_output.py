@@ -287,7 +287,6 @@ def report_of_all(
     schema, bundle = committed.schema, committed.bundle
     used, expected = tally.nodes_used or 0, tally.nodes_expected
     robust = bundle.robust and tally.batches > 0
-    late = f"{tally.degraded} of {tally.batches} batches lack a node"
     weights_source, weights_outcomes = tally.weighting.told_with(request.aggregation)
     return PredictionReport(
         cluster_id=cluster_id,
@@ -325,7 +324,7 @@ def report_of_all(
         stacker=_stacker(tally, request),
         source="nodes",
         degraded=tally.degraded > 0,
-        degraded_reason=late if tally.degraded else None,
+        degraded_reason=_shortage(tally),
         stale=tally.stale,
         model_version=committed.version,
         bundle_sha=committed.sha,
@@ -336,3 +335,9 @@ def report_of_all(
         output=None,
         warnings=[*_mixed(tally), *tally.warnings],
     )
+
+
+def _shortage(tally: Tally) -> str | None:
+    """How many batches were answered by fewer nodes than there are; None if none was."""
+    late = f"{tally.degraded} of {tally.batches} batches lack a node"
+    return late if tally.degraded else None

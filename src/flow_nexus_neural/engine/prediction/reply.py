@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -59,11 +60,13 @@ def report(
     fused = made.final
     labels, single = _labels(answer, fused), not answer.adapted.is_list
     confidence = _confidence(answer, made.certainty)
-    n_used, n_expected = len(answer.logits), len(answer.slots)
     per_node, individual, node_warnings = _node_answers(answer, fused)
     decisions, quorum = _decisions(answer, fused), answer.quorum
     weights_source, weights_outcomes = answer.weighting.told_with(answer.request.aggregation)
     told = PredictionReport(
+        **_of_nodes(answer),
+        node_predictions=per_node,
+        individual_predictions=individual,
         cluster_id=cluster_id,
         prediction_id=prediction_id,
         task=schema.task,
@@ -85,22 +88,12 @@ def report(
         node_agreement=float(fused.node_agreement.mean()),
         effective_ensemble_size=len({digest_of(answer, slot) for slot in answer.tellers}),
         error_correlation=bundle.error_correlation,
-        node_predictions=per_node,
-        individual_predictions=individual,
         aggregation=answer.request.aggregation,
         weights_source=weights_source,
         weights_outcomes=weights_outcomes,
         symbol_experts=_symbol_experts(answer),
-        nodes_used=n_used,
-        nodes_expected=n_expected,
-        excluded_nodes=_exclusions(answer),
-        quorum=None if quorum is None else quorum_report(quorum),
         confidence_source=source_of(answer, confidence),
         stacker=combined_by(answer),
-        source="student" if answer.by_student else "nodes",
-        degraded=n_used < n_expected,
-        degraded_reason=_shortage(quorum or prediction_quorum(n_expected, n_used), n_expected),
-        stale=answer.undecided is not None,
         model_version=answer.committed.version,
         bundle_sha=answer.committed.sha,
         input_report=_input_report(answer.adapted),
@@ -111,6 +104,21 @@ def report(
         warnings=_warnings(answer, decisions, node_warnings),
     )
     return told if quorum is None or quorum.met else withheld(told, quorum)
+
+
+def _of_nodes(answer: Answer) -> dict[str, Any]:
+    """Who answered and who did not, and whether that is enough."""
+    n_used, n_expected, quorum = len(answer.logits), len(answer.slots), answer.quorum
+    return {
+        "nodes_used": n_used,
+        "nodes_expected": n_expected,
+        "excluded_nodes": _exclusions(answer),
+        "quorum": None if quorum is None else quorum_report(quorum),
+        "source": "student" if answer.by_student else "nodes",
+        "degraded": n_used < n_expected,
+        "degraded_reason": _shortage(quorum or prediction_quorum(n_expected, n_used), n_expected),
+        "stale": answer.undecided is not None,
+    }
 
 
 def _symbol_experts(answer: Answer) -> dict[str, list[str]] | None:

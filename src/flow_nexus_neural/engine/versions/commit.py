@@ -90,9 +90,8 @@ async def commit_round(
     await agree(cluster, version, networks, entries)
     # Shielded: a stopped training must not leave rows in the database and the old version in memory.
     with anyio.CancelScope(shield=True):
-        await put_in_force(
-            cluster, committed, entries, rows, [*blobs, *candidate.files], advance=advance
-        )
+        blobs += candidate.files
+        await put_in_force(cluster, committed, entries, rows, blobs, advance=advance)
         training.commit_round(advance, point, cluster.clock() - candidate.began_s)
         cluster.changed()
     return dict(networks)

@@ -125,27 +125,21 @@ def serve(  # noqa: PLR0913 - what answered, beside what was asked
     Raises:
         QuorumLost: If no slot with weight answered; of a robust bundle, if 2 f or fewer of n >= 3 f + 1 did.
     """
-    scale = target_scale(schema, bundle.residual_median)
+    scale, rule = target_scale(schema, bundle.residual_median), bundle.rule
     f = liars_tolerated(len(logits) if n_expected is None else n_expected) if bundle.robust else 0
     raw = fuse(
         aggregation,
-        without_class_weight(logits, bundle.rule.class_weight),
+        without_class_weight(logits, rule.class_weight),
         weights,
         schema.task,
         expected_weight=expected_weight,
         scale=scale,
-        rule=bundle.rule,
+        rule=rule,
         f=f,
     )
     if stacked is not None and aggregation == "ensemble":
         raw = with_stacked(
-            raw,
-            stacked,
-            weights,
-            expected_weight=expected_weight,
-            scale=scale,
-            rule=bundle.rule,
-            f=f,
+            raw, stacked, weights, expected_weight=expected_weight, scale=scale, rule=rule, f=f
         )
     if aggregation == "majority" and raw.probabilities is not None:
         mean = serve(
@@ -161,7 +155,7 @@ def serve(  # noqa: PLR0913 - what answered, beside what was asked
     calibrator = bundle.calibrators.get(aggregation)
     if calibrator is None or raw.probabilities is None:
         return Served(raw, raw)
-    final = calibrate(raw, calibrator, weights, expected_weight=expected_weight, rule=bundle.rule)
+    final = calibrate(raw, calibrator, weights, expected_weight=expected_weight, rule=rule)
     return Served(raw, final)
 
 
