@@ -74,7 +74,7 @@ def test_clusters_are_listed_and_shown_while_a_server_trains_them_and_are_stoppe
     with ServerProcess(command(state), tmp_path, tmp_path / "stderr") as server:
         server.client.initialize()
         call = server.client.result
-        cluster_id = call("neural_cluster_init", {"name": "busy"})["id"]
+        cluster_id = call("neural_cluster_init", {"name": "busy", "daaEnabled": False})["id"]
         call("neural_node_deploy", {"cluster_id": cluster_id, "layers": LAYERS, "count": 2})
         training = {"cluster_id": cluster_id, "dataset": "synthetic:xor", "epochs": 1000}
         training_id = call("neural_train_distributed", {**training, "federated": True})["id"]

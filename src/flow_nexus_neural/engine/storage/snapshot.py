@@ -17,7 +17,7 @@ TRIES = 10
 
 
 def copy_state_dir(source: Path, target: Path) -> frozenset[str]:
-    """Copy a state directory; checkpoint files are linked where that is possible. Blocking.
+    """Copy a state directory; checkpoint files are linked where they are on the same file system. Blocking.
 
     In an order in which the copy never names what it does not have: the marker of commits is no newer than
     the journal, and files that the journal names were linked before it was read, or since.
@@ -82,17 +82,26 @@ def _link_checkpoints(source: Path, target: Path) -> None:
         place = target / file.relative_to(source)
         if file.is_dir():
             place.mkdir(exist_ok=True)
-        elif not place.is_symlink() and not place.exists():
+        elif not place.exists():
             try:
-                place.hardlink_to(file)  # stays when the server removes its own name of the file
+                _link_or_copy(place, file)
             except FileNotFoundError:
                 continue  # removed meanwhile: nothing newer names it
-            except OSError:  # another file system, or links are not permitted
-                _point_or_copy(place, file)
 
 
-def _point_or_copy(place: Path, file: Path) -> None:
+def _link_or_copy(place: Path, file: Path) -> None:
+    """A file of the copy that stays when the server removes its own name of it.
+
+    Raises:
+        FileNotFoundError: It has done so already.
+    """
     try:
-        place.symlink_to(file.resolve())
-    except OSError:  # not every system lets everybody do that
-        shutil.copyfile(file, place)
+        place.hardlink_to(file)
+    except FileNotFoundError:
+        raise
+    except (
+        OSError
+    ):  # another file system, or links are not permitted; a pointer would lead nowhere later
+        partial = place.with_suffix(".partial")
+        shutil.copyfile(file, partial)
+        partial.rename(place)

@@ -1,5 +1,6 @@
 """A copy of a state directory: whole, of one moment, and harmless to the original."""
 
+import errno
 import sqlite3
 
 import anyio
@@ -43,6 +44,27 @@ async def test_a_training_that_runs_is_told_of_and_goes_on(tmp_path):
         assert running == {training.training_id}
         assert (await w.status(cluster)).training_status == "running"
         await w.terminate(cluster, training_id=training.training_id)
+
+
+async def test_files_of_a_copy_on_another_file_system_outlive_those_of_the_server(
+    tmp_path, monkeypatch
+):
+    def elsewhere(_place, _file):
+        raise OSError(errno.EXDEV, "another file system")
+
+    monkeypatch.setattr("pathlib.Path.hardlink_to", elsewhere)
+    state, copy = tmp_path / "state", tmp_path / "copy"
+    async with world(state) as w:
+        cluster = await w.cluster(1)
+        await w.train(cluster)
+        copy_state_dir(state, copy)
+        files = w.engine.cluster(cluster).committed.blobs
+        for file in files:
+            (state / "blobs" / file[:2] / f"{file}.safetensors").unlink()
+    kept = [copy / "blobs" / file[:2] / f"{file}.safetensors" for file in files]
+    assert files
+    assert all(place.stat().st_size for place in kept)
+    assert not [*copy.rglob("*.partial")]
 
 
 @pytest.mark.parametrize("makes", [lambda state: None, lambda state: state.mkdir()])
