@@ -7,7 +7,7 @@ import pytest
 
 from tests.sim.schedules import run_schedule
 
-SEEDS = range(160)
+SEEDS = range(110)
 TWICE = (1, 3, 7, 10, 20, 33, 71, 87)
 RAFT_SEEDS = range(30)
 RAFT_TWICE = (28, 34)
