@@ -130,7 +130,7 @@ async def trained(w):
 
 
 async def test_a_leader_that_is_cut_off_commits_nothing_and_steps_down(tmp_path):
-    async with opened(tmp_path, SHORT) as w:
+    async with opened(tmp_path) as w:  # nothing here waits for its patience to end
         _, group, decide = await trained(w)
         cut_off = group.network.leader().name
         before = group.network.seats[cut_off].report.commit
