@@ -44,7 +44,9 @@ def back_up(source: Path, target: Path) -> Backup:
     pins = source / "tmp" / f"backup-{uuid4().hex}"
     try:
         copied = _copied(source, pins, target)
-    except BaseException:
+    except (
+        BaseException
+    ):  # also a cancelled or interrupted copy leaves nothing half done; raised again
         _empty(target, remove=made)
         raise
     finally:

@@ -27,6 +27,7 @@ from flow_nexus_neural.engine.versions.final import (
     measured,
     result_of,
     store_roles,
+    with_weights_of,
 )
 from flow_nexus_neural.engine.versions.judge import Judge
 
@@ -44,7 +45,7 @@ async def compared(
         NoWorkers: Nobody is left to compute them.
     """
     former = _in_force(cluster)
-    new = _with_weights_of(former, networks)
+    new = with_weights_of(former.shared_networks, networks)
     plain = plain_bundle(new, 0, judge.rule, robust=former.bundle.robust)
     before = await judge.test_losses(former.networks, former.bundle)
     after = await judge.test_losses(new, plain)
@@ -72,7 +73,7 @@ async def admit(
         ConsensusUnavailable, StoreUnavailable: It could not be committed; the former version stays.
     """
     last, (dataset, served_round) = _in_force(cluster), learnt
-    renewed, version = _with_weights_of(last, networks), last.version + 1
+    renewed, version = with_weights_of(last.shared_networks, networks), last.version + 1
     changed = changed_networks(last, renewed)
     stored, blobs = await store_blobs(cluster, last.schema, renewed, changed, judge.rule)
     plain = plain_bundle(stored, version, judge.rule, robust=last.bundle.robust)
@@ -103,18 +104,6 @@ async def admit(
     rows: list[LateRow] = [training_row(cluster.cluster_id, training), *points]
     await install(cluster, made, entries, rows, [*blobs, *of_roles])
     cluster.changed()
-
-
-def _with_weights_of(
-    version: CommittedVersion, others: Mapping[str, NetworkGroup]
-) -> dict[str, NetworkGroup]:
-    """The networks that slots share, with these weights; those of single slots fit the former ones only."""
-    return {
-        key: replace(network, state=others[key].state, digest=others[key].digest)
-        if key in others
-        else network
-        for key, network in version.shared_networks.items()
-    }
 
 
 def history_rows(cluster: LiveCluster, training: Training) -> list[HistoryRow]:

@@ -64,7 +64,7 @@ async def commit_final(
     served_round = training.advance.rounds_done
     if best is not None:
         served_round = training.advance.best_round or served_round
-    wanted = with_personal(_with_weights_of(last, best or {}), personal)
+    wanted = with_personal(with_weights_of(last.networks, best or {}), personal)
     changed = changed_networks(last, wanted)
     if not changed:
         # Also where a former server had completed it: what is fitted is fitted to the plain answers.
@@ -89,7 +89,7 @@ async def commit_best(
     last = cluster.committed
     if last is None:
         return
-    wanted = _with_weights_of(last, best)
+    wanted = with_weights_of(last.networks, best)
     changed = changed_networks(last, wanted)
     if changed:
         await _replaced(cluster, training, replace(judge, roles=None), (wanted, changed))
@@ -122,7 +122,7 @@ async def commit_refit(
     last, former = cluster.committed, training.result
     if last is None or former is None:
         return
-    renewed = _with_weights_of(last, networks)
+    renewed = with_weights_of(last.networks, networks)
     await judge.require_finite(renewed)
     changed = changed_networks(last, renewed)
     version, rule = last.version + 1, last.bundle.rule
@@ -170,15 +170,15 @@ async def evaluated_networks(cluster: LiveCluster) -> Mapping[str, NetworkGroup]
     return {key: network for key, network in found.items() if not network.is_personal}
 
 
-def _with_weights_of(
-    last: CommittedVersion, others: Mapping[str, NetworkGroup]
+def with_weights_of(
+    networks: Mapping[str, NetworkGroup], others: Mapping[str, NetworkGroup]
 ) -> dict[str, NetworkGroup]:
-    """The network groups of a version, those that `others` have with the weights that they have there."""
+    """Network groups, those that `others` have with the weights that they have there."""
     return {
         key: replace(network, state=others[key].state, digest=others[key].digest)
         if key in others
         else network
-        for key, network in last.networks.items()
+        for key, network in networks.items()
     }
 
 
