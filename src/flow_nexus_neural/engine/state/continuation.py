@@ -135,8 +135,8 @@ def told_of_interruption(
         return f"{told}; it goes on by itself when a server that is not read-only opens this state directory"
     if phase is not None and serving is not None:
         return (
-            f"interrupted: the server ended in the {phase} after the rounds; version {serving} stays in force,"
-            " as it was evaluated"
+            f"interrupted: the server ended in the {phase} after the rounds; version {serving} stays in"
+            " force, as it was evaluated"
         )
     if serving is None:
         return f"{told}; no version was committed, so none can be asked. Call neural_train_distributed again"
