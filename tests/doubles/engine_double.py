@@ -469,6 +469,9 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
         memory_source="rss_growth",
         nodes=nodes,
         retired_nodes=[],
+        links=[r.LinkStatus(from_slot="worker-0", to_slot="worker-1", latency_ms=0.02, fault=None)]
+        if full
+        else None,
         learnt=None,
         guarantees=GUARANTEES,
         consensus_report=None,

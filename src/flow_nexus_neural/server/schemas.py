@@ -92,6 +92,12 @@ class EdgeLine(BaseModel):
         return cls.model_validate(dict(edge))
 
 
+class LinkLine(EdgeLine):
+    """One link that is meant to be there, and what is wrong with it."""
+
+    fault: str | None
+
+
 class ConnectResult(ConnectReport, Succeeded):
     """The nodes are linked, or will be at the next round."""
 
@@ -160,12 +166,19 @@ class StatusResult(StatusReport, _ClusterAlias):
     """A cluster, as it is now."""
 
     nodes: list[NodeLine]  # type: ignore[assignment] # same field, each node with its aliases
+    links: list[LinkLine] | None  # type: ignore[assignment] # same field, ends renamed for the wire
 
     @classmethod
     def of(cls, report: StatusReport) -> Self:
-        """Add the aliases of the cluster and of its nodes."""
+        """Add the aliases of the cluster and of its nodes, and rename the ends of its links."""
         nodes = [NodeLine.of(node) for node in report.nodes]
-        return cls(success=True, id=report.cluster_id, **{**dict(report), "nodes": nodes})
+        links = (
+            None
+            if report.links is None
+            else [LinkLine.model_validate(dict(link)) for link in report.links]
+        )
+        told = {**dict(report), "nodes": nodes, "links": links}
+        return cls(success=True, id=report.cluster_id, **told)
 
 
 class PredictResult(PredictionReport, Succeeded):

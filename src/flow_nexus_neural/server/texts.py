@@ -284,6 +284,7 @@ STATUS_OUTPUTS = {
     "memory_usage": "percent of limits",
     "nodes": "One per node; empty in summary.",
     "retired_nodes": "Node ids that are gone, and why; only in full.",
+    "links": "Every link: latency, or what is wrong; only in full.",
     "learnt": "By slot, what the own network of each aggregator, validator and parameter server learnt.",
     "guarantees": _GUARANTEES,
     "consensus_report": "Proofs and their cost; robust rule: suspects; gossip: distances; raft: voters.",
