@@ -24,7 +24,8 @@ CONFIG: Final = "config.json"
 CARD: Final = "README.md"
 ROLE_PREFIX: Final = "roles" + SEPARATOR
 """Of the tensors of a network that serves no records: `roles/<slot>/<tensor>`."""
-HEADER: Final = {"format": "np", "made_by": "flow-nexus-neural"}
+HEADER: Final = {"format": "np"}
+"""One entry only: several would be written in no fixed order, and equal models as different files."""
 
 
 class SafetensorsFolder:
