@@ -1,6 +1,6 @@
 """Models as files: exports and imports."""
 
-from tests.manifest.files import EXPORTS, TOOLS
+from tests.manifest.files import EXPORTS, PREDICTOR, TOOLS
 from tests.manifest.promise import Section
 
 EXPORT = Section("contract: section 3.8, models as files")
@@ -39,6 +39,12 @@ PROMISES = (
         "With version a kept version is exported instead of the one in force.",
         HOLDS,
         EXPORTS / "an_export_during_a_training_is_one_committed_version",
+    ),
+    EXPORT.held(
+        "contract.export_format.predictor",
+        "An export as predictor is one Python file that needs numpy only and answers as the cluster does.",
+        PREDICTOR / "it_answers_as_the_cluster_and_knows_every_layer",
+        PREDICTOR / "as_a_program_it_reads_records_by_name_with_their_symbol",
     ),
     EXPORT.held(
         "contract.export_format.safetensors",
