@@ -385,7 +385,7 @@ class Engine:
             created=created,
             config=config,
             daa_enabled=cluster.spec.daa_enabled,
-            wasm_enabled=False,
+            wasm_enabled=config.wasm_optimization.active,
             guarantees=guarantees(cluster),
             isolation=isolation_preview(self.context),
             max_nodes=self.context.settings.max_nodes,

@@ -1,8 +1,8 @@
 """Runs modules in this process: the only place that knows `wasmtime`, which the extra `wasm` brings.
 
-A module that was written here (`compile`) has no imports, a memory that cannot grow and loops with constant
-bounds, so it is run without interruption points, which would cost half of its speed. Any other module runs with
-an epoch deadline, and still without imports.
+A module that was written here (`compile`) has no imports, a memory that cannot grow and loops with bounds, so
+it is run without interruption points, which would cost half of its speed. Any other module runs with an epoch
+deadline, and still without imports.
 """
 
 import ctypes
@@ -109,8 +109,14 @@ class Instance:
         memory: All of it, as floats; a view that stays valid, since the memory cannot grow.
     """
 
-    def __init__(self, engine: "wasmtime.Engine", module: "wasmtime.Module", *, fast: bool,
-                 with_deadline: bool = False) -> None:
+    def __init__(
+        self,
+        engine: "wasmtime.Engine",
+        module: "wasmtime.Module",
+        *,
+        fast: bool,
+        with_deadline: bool = False,
+    ) -> None:
         wasmtime = _wasmtime()
         if module.imports:
             raise WasmUnavailable(f"the module imports {module.imports[0].name!r}; none may")
@@ -122,9 +128,7 @@ class Instance:
         memory, run = exports["memory"], exports["run"]
         pointer = ctypes.cast(memory.data_ptr(self._store), ctypes.POINTER(ctypes.c_float))
         self.memory: Floats = np.ctypeslib.as_array(pointer, (memory.data_len(self._store) // 4,))
-        self.run: Callable[[int], None] = (
-            self._fast(run) if fast else self._public(run)
-        )
+        self.run: Callable[[int], None] = self._fast(run) if fast else self._public(run)
 
     def _public(self, run: Any) -> Callable[[int], None]:
         wasmtime, store = _wasmtime(), self._store
@@ -207,7 +211,9 @@ class LoadedNetwork:
         n, compiled = len(rows), self.compiled
         flat = rows.reshape(n, -1) if n else rows
         if not n or flat.shape[1] != compiled.row_width:
-            raise ValueError(f"rows of shape {rows.shape} do not fit {compiled.row_width} floats a row")
+            raise ValueError(
+                f"rows of shape {rows.shape} do not fit {compiled.row_width} floats a row"
+            )
         if not np.isfinite(flat).all():
             raise ValueError("rows are not finite")
         outputs = np.empty((n, compiled.n_outputs), np.float32)
@@ -249,12 +255,14 @@ def run_foreign(binary: bytes, rows: int, deadline_s: float) -> Floats:
 
 @cache
 def _engine() -> "wasmtime.Engine":
-    return _wasmtime().Engine()
+    engine: wasmtime.Engine = _wasmtime().Engine()
+    return engine
 
 
 @lru_cache(maxsize=KEPT_MODULES)
 def _module(binary: bytes) -> "wasmtime.Module":
-    return _wasmtime().Module(_engine(), binary)
+    module: wasmtime.Module = _wasmtime().Module(_engine(), binary)
+    return module
 
 
 def _wasmtime() -> Any:

@@ -4,7 +4,13 @@ The server adds the aliases that clients know (`id`, `sandbox_id`, `session_id`,
 Importing this package loads neither numpy nor the engine.
 """
 
-from flow_nexus_neural.engine.reports.base import Exclusion, Guarantees, Report, Wasm
+from flow_nexus_neural.engine.reports.base import (
+    Exclusion,
+    Guarantees,
+    NodeBackend,
+    Report,
+    Wasm,
+)
 from flow_nexus_neural.engine.reports.cluster import (
     ClusterConfig,
     ClusterLine,
@@ -117,6 +123,7 @@ __all__ = [
     "Limits",
     "MeasuredOnFile",
     "NetworkInfo",
+    "NodeBackend",
     "NodeReport",
     "NodeStatus",
     "Performance",

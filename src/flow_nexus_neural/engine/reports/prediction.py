@@ -25,6 +25,7 @@ class IndividualPrediction(Report):
     slot: str
     prediction: Label | None
     latency_ms: float | None
+    backend: str | None = None
 
 
 class IgnoredInput(Report):
@@ -158,6 +159,7 @@ class PredictionReport(Report):
     confidence_source: ConfidenceSource
     stacker: CombinedBy | None
     source: AnsweredBy
+    backends: dict[str, int] | None
     degraded: bool
     degraded_reason: str | None
     stale: bool

@@ -139,8 +139,8 @@ def _module(writer: Writer, exported: Mapping[str, int]) -> str:
             *writer.functions.values(),
             '(func (export "run") (param $n i32)',
             *writer.body.text.splitlines()[: len(writer.body.counters)],
-            f"(if (i32.or (i32.le_s (local.get $n) (i32.const 0)) (i32.gt_s (local.get $n)"
-            f" (i32.const {writer.max_batch}))) (then unreachable))",
+            "(if (i32.le_s (local.get $n) (i32.const 0)) (then unreachable))",
+            f"(if (i32.gt_s (local.get $n) (i32.const {writer.max_batch})) (then unreachable))",
             *writer.body.lines,
             "))",
         ]

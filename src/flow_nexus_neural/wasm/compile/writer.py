@@ -12,7 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow_nexus_neural.protocol.plan import PlannedLayer
-from flow_nexus_neural.wasm.compile.kernels.activations import FUNCTIONS, SOFTMAX, Function, map_kernel
+from flow_nexus_neural.wasm.compile.kernels.activations import (
+    FUNCTIONS,
+    SOFTMAX,
+    Function,
+    map_kernel,
+)
 from flow_nexus_neural.wasm.compile.kernels.matmul import MATMUL
 from flow_nexus_neural.wasm.compile.kernels.rows import KERNELS, NEEDS
 from flow_nexus_neural.wasm.compile.memory import PANEL, Arena, Buffer, padded
@@ -101,13 +106,25 @@ class Writer:
         self.constants.append(Constant(at, size, of_network))
         return at
 
+    def fixed(self, values: NDArray[np.floating]) -> int:
+        """Address of floats that do not depend on the weights."""
+        at = self.arena.keep(values.size * FLOAT_BYTES)
+        self.constants.append(Constant(at, values.size, lambda _tensors: values))
+        return at
+
+    def zeros(self, n: int) -> int:
+        """Address of a row of zeros."""
+        return self.fixed(np.zeros(padded(n), np.float32))
+
     def weights(self, k: int, n: int, fill: Fill) -> int:
         """Packed weights, made from a [k, n] matrix."""
         return self.constant(k * padded(n), lambda parts: pack(fill(parts)))
 
     def vector(self, n: int, fill: Fill) -> int:
         """A row of floats, zeros beyond n."""
-        return self.constant(padded(n), lambda parts: np.pad(fill(parts).ravel(), (0, padded(n) - n)))
+        return self.constant(
+            padded(n), lambda parts: np.pad(fill(parts).ravel(), (0, padded(n) - n))
+        )
 
     # statements
 
@@ -146,9 +163,7 @@ class Writer:
 
     def activate(self, name: str, buffer: Buffer) -> None:
         """An activation by its Keras name, in place, over the last axis."""
-        self.activate_at(
-            name, buffer.at, buffer.between_rows, buffer.width, self.rows(buffer)
-        )
+        self.activate_at(name, buffer.at, buffer.between_rows, buffer.width, self.rows(buffer))
 
     def activate_at(
         self, name: str, at: Expression | int, row_bytes: int, width: int, rows: Expression
@@ -159,7 +174,7 @@ class Writer:
         elif name != LINEAR:
             self.map_at(name, FUNCTIONS[name], at, row_bytes, width, rows)
 
-    def map_at(  # noqa: PLR0913 - a function and where it is mapped over
+    def map_at(
         self,
         name: str,
         function: Function,
@@ -197,5 +212,3 @@ class Writer:
     def sample(self, buffer: Buffer, index: Expression) -> Expression:
         """Address of one sample."""
         return add(times(index, buffer.sample_bytes), buffer.at)
-
-

@@ -1,7 +1,7 @@
 """Activation functions on four floats at a time, and the kernels that map them over rows.
 
-Absolute errors are below 3e-7 for results of magnitude 1. The exponential is that of the Cephes library (Moshier,
-`expf`): the argument is reduced by multiples of ln 2 in two parts, and a polynomial of degree 5 remains.
+Absolute errors are below 3e-7 for results of magnitude 1. The exponential is that of the Cephes library
+(Moshier, `expf`): multiples of ln 2 are taken off in two parts, and a polynomial of degree 5 remains.
 """
 
 import struct
@@ -47,7 +47,9 @@ def exponential(argument: str) -> list[str]:
     for coefficient in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5):
         polynomial = _two("add", _two("mul", polynomial, v), number(coefficient))
     lines.append(
-        assign("e", _two("add", _two("add", _two("mul", polynomial, _two("mul", v, v)), v), number(1)))
+        assign(
+            "e", _two("add", _two("add", _two("mul", polynomial, _two("mul", v, v)), v), number(1))
+        )
     )
     # 2^n in two steps: n may be 128 or below -126, where a single factor is no finite normal number.
     half = f"(i32x4.shr_s {n} {const(1)})"
@@ -107,7 +109,9 @@ def _gelu() -> list[str]:
     lines = [
         assign("u", _two("mul", _absolute(), number(0.7071067811865476))),
         *exponential(f"(f32x4.neg {_two('mul', u, u)})"),
-        assign("s", _two("div", number(1), _two("add", number(1), _two("mul", u, number(0.3275911))))),
+        assign(
+            "s", _two("div", number(1), _two("add", number(1), _two("mul", u, number(0.3275911))))
+        ),
     ]
     polynomial = number(1.061405429)
     for coefficient in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
@@ -214,8 +218,8 @@ def map_kernel(name: str, function: Function) -> str:
     )
     return "\n".join(
         [
-            f"(func ${name} (param $at i32) (param $row_bytes i32) (param $vectors i32)"
-            " (param $rows i32)",
+            f"(func ${name}",
+            "(param $at i32) (param $row_bytes i32) (param $vectors i32) (param $rows i32)",
             "(local $p i32) (local $c i32) (local $r i32)",
             " ".join(f"(local ${one} v128)" for one in VECTOR_LOCALS),
             counted("r", local("rows"), row),

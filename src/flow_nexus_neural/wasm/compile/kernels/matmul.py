@@ -1,18 +1,26 @@
 """The matrix product: all layers with weights are made of it.
 
-`y[r] = init[r] + sum over taps j and channels k of x[r][j][k] * w[j][k]`, in this order for every row, however
-many rows are computed together: so a row's result does not depend on the batch that it is part of.
+`y[r] = init[r] + sum over taps j and channels k of x[r][j][k] * w[j][k]`, in this order for every row
+however many are computed together: so a row's result does not depend on the batch that it is part of.
 
-Weights are packed as [panels][taps * k][8]: eight columns at a time, read in order. Several rows go through four
-at a time (8 accumulators of 4 columns each); single rows take four panels at a time (the same 8 accumulators),
-since a chain of dependent additions would leave most of the processor idle.
+Weights are packed as [panels][taps * k][8]: eight columns at a time, read in order. Several rows go through
+four at a time (8 accumulators of 4 columns each); single rows take four panels at a time (as many
+accumulators), since a chain of dependent additions would leave most of the processor idle.
 
 Addresses and strides are bytes.
 """
 
-from flow_nexus_neural.wasm.compile.text import Expression, add, assign, const, counted, local, times
+from flow_nexus_neural.wasm.compile.text import (
+    Expression,
+    add,
+    assign,
+    const,
+    counted,
+    local,
+    times,
+)
 
-UNROLLED = 4
+UNROLLED = 2
 """Channels per turn of the inner loop."""
 PANEL_BYTES = 32
 ROWS = 4
@@ -24,9 +32,7 @@ PARAMETERS = (
 
 
 def _accumulate(accumulator: str, x: str, weight: Expression) -> str:
-    return assign(
-        accumulator, f"(f32x4.add {local(accumulator)} (f32x4.mul {local(x)} {weight}))"
-    )
+    return assign(accumulator, f"(f32x4.add {local(accumulator)} (f32x4.mul {local(x)} {weight}))")
 
 
 def _tile_channel(channel: int) -> str:
@@ -36,7 +42,9 @@ def _tile_channel(channel: int) -> str:
         for half in range(2)
     ]
     for row in range(ROWS):
-        lines.append(assign("xs", f"(f32x4.splat (f32.load offset={4 * channel} {local(f'x{row}')}))"))
+        lines.append(
+            assign("xs", f"(f32x4.splat (f32.load offset={4 * channel} {local(f'x{row}')}))")
+        )
         lines += [_accumulate(f"a{row}{half}", "xs", local(f"w{half}")) for half in range(2)]
     return "\n".join(lines)
 
@@ -83,17 +91,14 @@ def _tiles() -> str:
     for row in range(ROWS):
         number = add(local("r"), row)
         begin.append(assign(f"x{row}", add(local("x"), f"(i32.mul {number} {local('x_row')})")))
-        begin.append(
-            assign("p0", add(local("init_p"), f"(i32.mul {number} {local('init_row')})"))
-        )
+        begin.append(assign("p0", add(local("init_p"), f"(i32.mul {number} {local('init_row')})")))
         end.append(assign("p0", add(local("y_p"), f"(i32.mul {number} {local('y_row')})")))
         for half in range(2):
             begin.append(assign(f"a{row}{half}", f"(v128.load offset={16 * half} {local('p0')})"))
             end.append(f"(v128.store offset={16 * half} {local('p0')} {local(f'a{row}{half}')})")
     move = {"wp": PANEL_BYTES, **{f"x{row}": 4 for row in range(ROWS)}}
     channels = [_tile_channel(channel) for channel in range(UNROLLED)]
-    tile = "\n".join([*begin, _over_channels(channels, move), *end])
-    return tile
+    return "\n".join([*begin, _over_channels(channels, move), *end])
 
 
 def _single(panels: int) -> str:
@@ -107,7 +112,9 @@ def _single(panels: int) -> str:
     for panel in range(panels):
         for half in range(2):
             offset = PANEL_BYTES * panel + 16 * half
-            begin.append(assign(f"a{panel}{half}", f"(v128.load offset={offset} {local('init_p')})"))
+            begin.append(
+                assign(f"a{panel}{half}", f"(v128.load offset={offset} {local('init_p')})")
+            )
             end.append(f"(v128.store offset={offset} {local('y_p')} {local(f'a{panel}{half}')})")
     move = {"wp": PANEL_BYTES, "x0": 4}
     move |= {f"wp{n}": PANEL_BYTES for n in range(1, panels)}
@@ -135,7 +142,10 @@ def _matmul() -> str:
     tiles = counted("r", f"(i32.and {local('rows')} {const(-ROWS)})", _tiles(), step=ROWS)
     many = counted("p", local("panels"), f"{assign('r', const(0))}\n{tiles}\n{_advance(1)}")
     by_fours = counted(
-        "p", f"(i32.and {local('panels')} {const(-PANELS)})", _single(PANELS) + _advance(PANELS), step=PANELS
+        "p",
+        f"(i32.and {local('panels')} {const(-PANELS)})",
+        _single(PANELS) + _advance(PANELS),
+        step=PANELS,
     )
     by_one = counted("q", local("panels"), _single(1) + _advance(1))
     row_start = "\n".join(
@@ -151,7 +161,9 @@ def _matmul() -> str:
         "r1", local("rows"),
         f"{assign('r', local('r1'))}\n{row_start}\n{by_fours}\n{assign('q', local('p'))}\n{by_one}",
     )  # fmt: skip
-    numbers = "c t r r1 p q k_main panel_bytes wp wp1 wp2 wp3 wp_panel init_p y_p x_p p0 x0 x1 x2 x3"
+    numbers = (
+        "c t r r1 p q k_main panel_bytes wp wp1 wp2 wp3 wp_panel init_p y_p x_p p0 x0 x1 x2 x3"
+    )
     vectors = ["xs", "w0", "w1", *(f"a{row}{half}" for row in range(ROWS) for half in range(2))]
     return "\n".join(
         [

@@ -1,7 +1,7 @@
 """Kernels over the rows of a buffer: copies, sums, products, normalisations, pooling, packing of weights.
 
-Addresses and strides are bytes, widths are floats, `vectors` counts four floats each. A row's result depends on
-that row alone, and the order of its additions on its width alone.
+Addresses and strides are bytes, widths are floats, `vectors` counts four floats each. A row's result depends
+on that row alone, and the order of its additions on its width alone.
 """
 
 from collections.abc import Mapping
@@ -73,6 +73,7 @@ _YXG = {**_YX, "s1": ("g", "g_row")}
 
 def _pool(name: str, operation: str, *, mean: bool) -> str:
     """One sample: windows of steps to steps, channel by channel."""
+    count = f"(f32.convert_i32_u {local('window')})"
     windows = "\n".join(
         [
             assign("s1", local("q")),
@@ -89,7 +90,7 @@ def _pool(name: str, operation: str, *, mean: bool) -> str:
                 ),
             ),
             *(
-                [assign("v", _f32x4("div", local("v"), f"(f32x4.splat (f32.convert_i32_u {local('window')}))"))]
+                [assign("v", _f32x4("div", local("v"), f"(f32x4.splat {count})"))]
                 if mean
                 else []
             ),
@@ -112,13 +113,18 @@ def _pool(name: str, operation: str, *, mean: bool) -> str:
 
 def _row_sum() -> str:
     """The sum of a row: lanes first, then the lanes, then what does not fill a vector."""
-    first, second, third, fourth = (f"(f32x4.extract_lane {lane} {local('v')})" for lane in range(4))
+    first, second, third, fourth = (
+        f"(f32x4.extract_lane {lane} {local('v')})" for lane in range(4)
+    )
     total = f"(f32.add (f32.add {first} {second}) (f32.add {third} {fourth}))"
     vector = "\n".join(
         [assign("v", _f32x4("add", local("v"), _load("p"))), assign("p", add(local("p"), 16))]
     )
     single = "\n".join(
-        [assign("f", f"(f32.add {local('f')} (f32.load {local('p')}))"), assign("p", add(local("p"), 4))]
+        [
+            assign("f", f"(f32.add {local('f')} (f32.load {local('p')}))"),
+            assign("p", add(local("p"), 4)),
+        ]
     )
     lines = [
         assign("p", local("x")),
@@ -134,7 +140,10 @@ def _row_sum() -> str:
 def _softmax() -> str:
     """Softmax over the first `width` floats of each row, in place."""
     biggest = "\n".join(
-        [assign("f", f"(f32.max {local('f')} (f32.load {local('p')}))"), assign("p", add(local("p"), 4))]
+        [
+            assign("f", f"(f32.max {local('f')} (f32.load {local('p')}))"),
+            assign("p", add(local("p"), 4)),
+        ]
     )
     powers = "\n".join(
         [
@@ -163,9 +172,7 @@ def _softmax() -> str:
             counted("c", vectors, shares),
         ]
     )
-    return _function(
-        "softmax", ("x", "x_row", "width", "rows"), [counted("r", local("rows"), row)]
-    )
+    return _function("softmax", ("x", "x_row", "width", "rows"), [counted("r", local("rows"), row)])
 
 
 def _layer_norm() -> str:
@@ -193,7 +200,10 @@ def _layer_norm() -> str:
             assign("q", _row("x", "x_row")),
             assign("p", _row("y", "y_row")),
             assign("s3", local("scratch")),
-            assign("v", f"(f32x4.splat (f32.div (call $row_sum {local('q')} {local('width')}) {width}))"),
+            assign(
+                "v",
+                f"(f32x4.splat (f32.div (call $row_sum {local('q')} {local('width')}) {width}))",
+            ),
             assign("c", const(0)),
             counted("c", vectors, centre),
             assign("f", f"(f32.add {spread} (f32.load {local('epsilon')}))"),
@@ -253,9 +263,7 @@ def _pack() -> str:
             counted("c", local("panels"), one),
         ]
     )
-    return _function(
-        "pack", ("y", "x", "x_row", "k", "panels"), [counted("r", local("k"), row)]
-    )
+    return _function("pack", ("y", "x", "x_row", "k", "panels"), [counted("r", local("k"), row)])
 
 
 def _spread() -> str:
@@ -287,7 +295,9 @@ def _copy_rows() -> str:
     """Copy the first bytes of each row."""
     one = f"(memory.copy {_row('y', 'y_row')} {_row('x', 'x_row')} {local('bytes')})"
     return _function(
-        "copy_rows", ("y", "y_row", "x", "x_row", "bytes", "rows"), [counted("r", local("rows"), one)]
+        "copy_rows",
+        ("y", "y_row", "x", "x_row", "bytes", "rows"),
+        [counted("r", local("rows"), one)],
     )
 
 
@@ -302,21 +312,16 @@ KERNELS: Mapping[str, str] = {
     "copy_rows": _copy_rows(),
     "max_pool": _pool("max_pool", "max", mean=False),
     "mean_pool": _pool("mean_pool", "add", mean=True),
-    # y = y + x
     "add": _over_rows("add", _YX, [_store("p", _f32x4("add", _load("p"), _load("q")))]),
-    # y = y * x
     "multiply": _over_rows("multiply", _YX, [_store("p", _f32x4("mul", _load("p"), _load("q")))]),
-    # y = y / 2
     "halve": _over_rows(
         "halve", {"p": ("y", "y_row")}, [_store("p", _f32x4("mul", _load("p"), number(0.5)))]
     ),
-    # y = g + y * x
     "scale_onto": _over_rows(
         "scale_onto",
         _YXG,
         [_store("p", _f32x4("add", _load("s1"), _f32x4("mul", _load("p"), _load("q"))))],
     ),
-    # y = x * y + (1 - x) * g
     "blend": _over_rows(
         "blend",
         _YXG,
@@ -326,7 +331,6 @@ KERNELS: Mapping[str, str] = {
             _store("p", _f32x4("add", _f32x4("mul", local("v"), _load("p")), local("u"))),
         ],
     ),
-    # y = (x - mean) * scale + shift, all three shared by the rows
     "normalise": _over_rows(
         "normalise",
         {**_YX, "s1": ("mean", None), "s2": ("scale", None), "s3": ("shift", None)},
@@ -336,7 +340,11 @@ KERNELS: Mapping[str, str] = {
         ],
     ),
 }
-"""Text by name."""
+"""Text by name. What those over rows do with y, x and g:
+
+add: y = y + x. multiply: y = y * x. halve: y = y / 2. scale_onto: y = g + y * x. blend: y = x y + (1 - x) g.
+normalise: y = (x - mean) * scale + shift, where the last three are shared by all rows.
+"""
 
 NEEDS: Mapping[str, tuple[str, ...]] = {"softmax": ("row_sum",), "layer_norm": ("row_sum",)}
 """Kernels that a kernel calls."""

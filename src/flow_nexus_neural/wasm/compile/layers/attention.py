@@ -1,7 +1,7 @@
 """Self-attention over the steps of a sequence: multi-head attention, encoder blocks, positions.
 
-Each head has its own padded part of a row. Keys and values of one head and sample are packed as the weights of a
-matrix product, so that scores and mixtures are made by the same kernel as everything else.
+Each head has its own padded part of a row. Keys and values of one head and sample are packed as the weights
+of a matrix product, so that scores and mixtures are made by the same kernel as everything else.
 """
 
 import numpy as np
@@ -23,10 +23,9 @@ ENCODER_EPSILON = 1e-3
 def attention(writer: Writer, layer: PlannedLayer, x: Buffer) -> Buffer:
     """Multi-head self-attention; the last step alone where no other is read."""
     heads = _Heads(writer, x, "", (integer(layer.args, "heads"), integer(layer.args, "key_dim")))
-    if layer.last_query_only:  # the last step attends to all steps even under a causal mask
-        y = heads.from_last()
-    else:
-        y = heads.of_all(causal=bool(layer.args["causal"]))
+    # The last step attends to all steps even under a causal mask.
+    causal = bool(layer.args["causal"])
+    y = heads.from_last() if layer.last_query_only else heads.of_all(causal=causal)
     writer.release(x)
     return y
 
@@ -117,10 +116,12 @@ class _Heads:
         keys = writer.arena.take(wide * self.key_dim)
         values = writer.arena.take(steps * self.part * FLOAT_BYTES)
         scores = writer.arena.take(steps * wide)
-        nothing = writer.vector(max(steps, self.part), lambda parts: np.zeros(max(steps, self.part)))
+        nothing = writer.zeros(max(steps, self.part))
         row, part = query.row_bytes, self.part * FLOAT_BYTES
         with writer.body.each(writer.samples) as i, writer.body.each(self.heads) as head:
-            at = [add(writer.sample(one, i), times(head, part)) for one in (query, key, value, mixed)]
+            at = [
+                add(writer.sample(one, i), times(head, part)) for one in (query, key, value, mixed)
+            ]
             writer.call("pack_transposed", keys, at[1], row, self.key_dim, steps)
             writer.call("pack", values, at[2], row, steps, self.part // PANEL)
             writer.call(
@@ -195,7 +196,7 @@ class _Heads:
         turned = writer.arena.take(wide * x.width)
         packed = writer.arena.take(steps * padded(x.width) * FLOAT_BYTES)
         scores = writer.arena.take(self.heads * wide)
-        nothing = writer.vector(max(steps, x.width), lambda parts: np.zeros(max(steps, x.width)))
+        nothing = writer.zeros(max(steps, x.width))
         panels = padded(x.width) // PANEL
         with writer.body.each(writer.samples) as i:
             source = writer.sample(x, i)
@@ -221,7 +222,7 @@ def positional_encoding(writer: Writer, layer: PlannedLayer, x: Buffer) -> Buffe
     steps, row = x.rows, x.row_bytes
     codes = sinusoids(steps, x.width)
     pad = ((0, 0), (0, padded(x.width) - x.width))
-    table = writer.constant(steps * padded(x.width), lambda parts: np.pad(codes, pad))
+    table = writer.fixed(np.pad(codes, pad))
     with writer.body.each(writer.samples) as i:
         writer.call("add", writer.sample(x, i), row, table, row, x.vectors, steps)
     return x

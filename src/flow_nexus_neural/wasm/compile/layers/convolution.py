@@ -62,16 +62,13 @@ def graph_conv(writer: Writer, layer: PlannedLayer, x: Buffer) -> Buffer:
     """`activation(A H W + b)`, with the product by A on the side with fewer channels."""
     units, steps = layer.out_shape[-1], x.rows
     adjacency = band_adjacency(steps, integer(layer.args, "hops"))
-    across = writer.constant(
-        steps * padded(steps),
-        lambda parts: np.pad(adjacency, ((0, 0), (0, padded(steps) - steps))),
-    )
+    across = writer.fixed(np.pad(adjacency, ((0, 0), (0, padded(steps) - steps))))
     if x.width < units:
-        mixed = _mixed(writer, x, across, writer.vector(x.width, lambda parts: np.zeros(x.width)))
+        mixed = _mixed(writer, x, across, writer.zeros(x.width))
         y = dense_part(writer, mixed, units, "")
         writer.release(mixed)
     else:
-        nothing = writer.vector(units, lambda parts: np.zeros(units))
+        nothing = writer.zeros(units)
         weights = writer.weights(x.width, units, _kernel)
         projected = writer.product(x, units, weights, nothing)
         y = _mixed(writer, projected, across, writer.vector(units, lambda parts: parts["bias"]))
@@ -105,4 +102,5 @@ def band_adjacency(steps: int, hops: int) -> NDArray[np.float32]:
     position = np.arange(steps)
     joined = (np.abs(position[:, None] - position[None, :]) <= hops).astype(np.float64)
     scale = 1 / np.sqrt(joined.sum(1))
-    return (scale[:, None] * joined * scale[None, :]).astype(np.float32)
+    normal: NDArray[np.float64] = scale[:, None] * joined * scale[None, :]
+    return normal.astype(np.float32)

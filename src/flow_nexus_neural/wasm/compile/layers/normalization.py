@@ -1,12 +1,12 @@
 """Batch and layer normalisation."""
 
+import numpy as np
+
 from flow_nexus_neural.protocol.plan import PlannedLayer
 from flow_nexus_neural.wasm.compile.memory import Buffer, padded
 from flow_nexus_neural.wasm.compile.registry import number, writes
 from flow_nexus_neural.wasm.compile.text import FLOAT_BYTES
 from flow_nexus_neural.wasm.compile.writer import Tensors, Writer
-
-import numpy as np
 
 
 @writes("batch_normalization")
@@ -39,7 +39,7 @@ def layer_norm(writer: Writer, x: Buffer, prefix: str, epsilon: float) -> Buffer
     y = writer.buffer(x.steps, x.width)
     gamma = writer.vector(x.width, lambda parts: parts[f"{prefix}gamma"])
     beta = writer.vector(x.width, lambda parts: parts[f"{prefix}beta"])
-    small = writer.constant(1, lambda parts: np.array([epsilon]))
+    small = writer.fixed(np.array([epsilon]))
     scratch = writer.arena.take(padded(x.width) * FLOAT_BYTES)
     writer.call(
         "layer_norm", y.at, y.between_rows, x.at, x.between_rows, x.width, writer.rows(x),

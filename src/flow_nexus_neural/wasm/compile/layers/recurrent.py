@@ -91,7 +91,9 @@ def _reversed(writer: Writer, x: Buffer) -> Buffer:
     y, last = writer.buffer(x.steps, x.width), (x.rows - 1) * x.row_bytes
     with writer.body.each(writer.samples) as i:
         source = add(writer.sample(x, i), last)
-        writer.call("copy_rows", writer.sample(y, i), y.row_bytes, source, -x.row_bytes, x.row_bytes, x.rows)
+        writer.call(
+            "copy_rows", writer.sample(y, i), y.row_bytes, source, -x.row_bytes, x.row_bytes, x.rows
+        )
     writer.release(x)
     return y
 
