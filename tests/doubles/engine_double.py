@@ -27,7 +27,7 @@ GUARANTEES = r.Guarantees(
     trusted=["engine", "parameter_server-0", "validator-0"],
     notes=[],
 )
-WASM = r.Wasm(requested=True, active=False, reason="the WASM back end is not part of this version")
+WASM = r.Wasm(requested=True, active=False, reason="there is no trained model yet")
 
 
 class EngineDouble:
@@ -115,6 +115,7 @@ class EngineDouble:
             deduplicated=False,
             joins="now",
             pid=41233,
+            wasm=r.NodeBackend(requested=True, backend={}, speedup_measured={}, reason=WASM.reason),
             isolation=r.IsolationReport(
                 level="strict",
                 layers={"no_new_privs": True, "landlock_abi": 7},
@@ -266,6 +267,29 @@ class EngineDouble:
                 uptime_seconds=190,
             ),
             terminated_at=LONG_AGO,
+            warnings=[],
+        )
+
+    async def export_model(self, request: q.ExportRequest) -> r.ExportReport:
+        self._record(request)
+        sha = "ab" * 32
+        return r.ExportReport(
+            cluster_id=CLUSTER,
+            model_version=51,
+            bundle_sha=sha,
+            format=request.format,
+            path=f"/data/{request.path}",
+            files=[r.ExportedFile(name="model.safetensors", bytes=4096, sha256=sha)],
+            bytes=4096,
+            sha256=sha,
+            task="binary",
+            inputs="rows in stored order",
+            outputs="probability per class",
+            verified=r.ExportCheck(
+                rows=8, max_difference=1e-8, tolerance=1e-5, by="numpy", rows_of="test rows"
+            ),
+            not_verified=None,
+            not_included=[],
             warnings=[],
         )
 
@@ -446,6 +470,9 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
         memory_source="rss_growth",
         nodes=nodes,
         retired_nodes=[],
+        links=[r.LinkStatus(from_slot="worker-0", to_slot="worker-1", latency_ms=0.02, fault=None)]
+        if full
+        else None,
         learnt=None,
         guarantees=GUARANTEES,
         consensus_report=None,
@@ -528,6 +555,7 @@ def prediction_report(aggregation: q.Aggregation) -> r.PredictionReport:
         excluded_nodes=[],
         confidence_source="margin",
         source="nodes",
+        backends={"torch": 1},
         stacker="fallback" if aggregation == "ensemble" else None,
         degraded=False,
         degraded_reason=None,

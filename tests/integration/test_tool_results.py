@@ -16,7 +16,7 @@ FIELDS = {
         daa_enabled wasm_enabled guarantees isolation max_nodes created_at warnings restored""",
     "neural_node_deploy": """success id node_id sandbox_id node_ids slots cluster_id slot role node_type
         status healthy model model_size capabilities autonomy autonomy_level template runtime layers
-        layers_source parameters
+        layers_source parameters wasm
         implied_head incarnation replaces synced_version sync_ms deduplicated joins pid isolation deployed_at
         warnings""",
     "neural_cluster_connect": """success cluster_id topology declared_topology previous_topology status
@@ -30,7 +30,7 @@ FIELDS = {
         status created_at uptime uptime_seconds active_nodes total_nodes failed_nodes training_status
         training_progress training_error training global_accuracy global_loss evaluation communication_bytes
         communication_mb communication avg_latency latency error_rate memory_usage memory_bytes memory_source
-        nodes retired_nodes learnt guarantees exchange consensus_report daa performance wasm features
+        nodes retired_nodes links learnt guarantees exchange consensus_report daa performance wasm features
         model_version serving feedback dataset_info versions history training_sessions timed_out changed
         poll_after_ms warnings""",
     "neural_predict_distributed": """success cluster_id prediction_id task prediction predictions confidence
@@ -39,10 +39,12 @@ FIELDS = {
         threshold decision consensus node_agreement
         effective_ensemble_size error_correlation node_predictions individual_predictions aggregation
         aggregation_method weights_source weights_outcomes symbol_experts feedback_recorded
-        nodes_used nodes_expected excluded_nodes quorum confidence_source stacker source
+        nodes_used nodes_expected excluded_nodes quorum confidence_source stacker source backends
         degraded stale
         degraded_reason model_version bundle_sha input_report latency_ms synthetic_training_data
         output warnings""",
+    "neural_model_export": """success cluster_id model_version bundle_sha format path files bytes sha256
+        task inputs outputs verified not_verified not_included warnings""",
     "neural_cluster_terminate": """success cluster_id status already_terminated nodes_terminated training_id
         node_id message checkpoints_kept artifacts_path final_metrics terminated_at warnings""",
     "neural_cluster_list": "success clusters live ended warnings",

@@ -13,7 +13,8 @@ here and downloads nothing; every number is measured, and null means not measure
 Order: neural_cluster_init -> neural_node_deploy (at least one worker; count deploys several) -> \
 neural_cluster_connect -> neural_train_distributed (returns at once) -> neural_cluster_status with \
 wait_seconds 25 and until "done" (one long poll; repeat it while training_status is "running") -> \
-neural_predict_distributed -> neural_cluster_terminate. neural_cluster_list finds earlier clusters.
+neural_predict_distributed -> neural_model_export (files) -> neural_cluster_terminate. \
+neural_cluster_list finds earlier clusters.
 
 Data: a built-in name (crypto_market_historical_data and synthetic:xor are generated and labelled so), \
 a CSV, JSON, JSONL or NPZ file in the data directory or the directory in which the server was started, or \
@@ -46,7 +47,8 @@ INIT_ARGUMENTS = {
         " voting nodes have it. gossip: workers average with their neighbours only; how far apart they are is"
         " in status."
     ),
-    "wasm_optimization": "Recorded only: nodes run PyTorch, and wasm_enabled stays false.",
+    "wasm_optimization": "true: WebAssembly in the server answers predictions for living nodes where it"
+    " is measured to be faster (needs the extra wasm); training stays on PyTorch.",
     "daa_enabled": (
         "true: the cluster restarts dead nodes, ends or slows trainings that gain nothing and so on, as far"
         " as its nodes' autonomy goes; status and the audit resource say what was done. false: it only says"
@@ -221,6 +223,12 @@ PREDICT_ARGUMENTS = _CLUSTER_ID | {
     "detail": "full: each node's answers for large lists too, which default leaves out.",
     "threshold": "Two classes: decides this call instead of the model's own.",
 }
+EXPORT_ARGUMENTS = _CLUSTER_ID | {
+    "path": "Where to write, below the data directory or an --allow-path; its folder must exist.",
+    "format": "safetensors: a folder with everything, which neural_model_import reads.",
+    "overwrite": "true: replace what an earlier export wrote there.",
+    "version": "A kept version instead of the one in force.",
+}
 TERMINATE_ARGUMENTS = _CLUSTER_ID | {
     "training_id": "Stop only this training; the cluster and its model stay.",
     "node_id": "Remove only this node, by id or slot name; the others go on. Not during a training.",
@@ -249,6 +257,7 @@ DEPLOY_OUTPUTS = {
     "implied_head": "whether an output layer was added",
     "deduplicated": "true: an equal call started it",
     "isolation": "How the process is confined, as measured.",
+    "wasm": "What computes its predictions, by batch size, and why.",
 }
 CONNECT_OUTPUTS = {
     "edges": "Working links; null above 16 nodes.",
@@ -277,12 +286,13 @@ STATUS_OUTPUTS = {
     "memory_usage": "percent of limits",
     "nodes": "One per node; empty in summary.",
     "retired_nodes": "Node ids that are gone, and why; only in full.",
+    "links": "Every link: latency, or what is wrong; only in full.",
     "learnt": "By slot, what the own network of each aggregator, validator and parameter server learnt.",
     "guarantees": _GUARANTEES,
     "consensus_report": "Proofs and their cost; robust rule: suspects; gossip: distances; raft: voters.",
     "daa": "What autonomy did, recommended and suppressed; events only in full.",
     "performance": "Training rows per second, ms of predict.",
-    "wasm": "Whether nodes run WASM, and why not.",
+    "wasm": "Whether WASM answers predictions, or why not; by node in full.",
     "features": "Switches and counts.",
     "serving": "The model that answers predictions.",
     "feedback": "Recorded outcomes, the weights they made, and drift.",
@@ -310,11 +320,18 @@ PREDICT_OUTPUTS = {
     "symbol_experts": "nodes that count twice, by symbol",
     "feedback_recorded": "outcomes kept for learning",
     "excluded_nodes": "Left out, and why.",
+    "backends": "How many answers WASM and PyTorch computed; null for a file.",
     "quorum": "byzantine: answers needed and got, and f that may lie; below it decision is no_quorum.",
     "degraded": "true: a node is missing",
     "stale": "true: raft has no majority for a later version",
     "input_report": "What of the input was used, filled in or ignored.",
     "output": "The file: status (running: call again), sha256, class_counts, metrics by its labels.",
+}
+EXPORT_OUTPUTS = {
+    "files": "Name, bytes and sha256 of each file.",
+    "verified": "How far the export, read back, was from the nodes on example rows; null if not compared.",
+    "not_included": "What of the cluster's answers the format does not hold.",
+    "sha256": "Of the file, or of a folder's manifest.json.",
 }
 TERMINATE_OUTPUTS = {
     "checkpoints_kept": "Files of the model that stay.",

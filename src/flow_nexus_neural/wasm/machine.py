@@ -5,6 +5,7 @@ it is run without interruption points, which would cost half of its speed. Any o
 deadline, and still without imports.
 """
 
+import atexit
 import ctypes
 import importlib.util
 import threading
@@ -273,3 +274,10 @@ def _require() -> None:
     reason = None if importlib.util.find_spec("wasmtime") else MISSING
     if reason is not None:
         raise WasmUnavailable(reason)
+
+
+@atexit.register
+def _forget() -> None:
+    """Free what is cached while wasmtime is still there: its objects fail when they outlive its module."""
+    _module.cache_clear()
+    _engine.cache_clear()

@@ -294,7 +294,6 @@ def _node_answers(
             slot=slot.name,
             prediction=by_slot[slot.name][0],
             latency_ms=answer.latency_ms.get(slot.name),
-            backend=answer.backends.get(slot.name),
         )
         for slot in answered
     ]

@@ -4,6 +4,7 @@ The server adds the aliases that clients know (`id`, `sandbox_id`, `session_id`,
 Importing this package loads neither numpy nor the engine.
 """
 
+from flow_nexus_neural.engine.reports.artifact import ExportCheck, ExportedFile, ExportReport
 from flow_nexus_neural.engine.reports.base import (
     Exclusion,
     Guarantees,
@@ -50,11 +51,13 @@ from flow_nexus_neural.engine.reports.status import (
     AuditReport,
     ClassScore,
     Communication,
+    ConfidenceBin,
     DaaReport,
     DatasetShort,
     Evaluation,
     Features,
     Latency,
+    LinkStatus,
     NodeStatus,
     Performance,
     RetiredNode,
@@ -93,6 +96,7 @@ __all__ = [
     "ClusterList",
     "ClusterReport",
     "Communication",
+    "ConfidenceBin",
     "ConnectReport",
     "DaaReport",
     "DatasetInfo",
@@ -105,6 +109,9 @@ __all__ = [
     "ExchangeReport",
     "ExcludedColumn",
     "Exclusion",
+    "ExportCheck",
+    "ExportReport",
+    "ExportedFile",
     "Features",
     "FeedbackReport",
     "FinalMetrics",
@@ -121,6 +128,7 @@ __all__ = [
     "Latency",
     "LearningReport",
     "Limits",
+    "LinkStatus",
     "MeasuredOnFile",
     "NetworkInfo",
     "NodeBackend",

@@ -25,7 +25,6 @@ class IndividualPrediction(Report):
     slot: str
     prediction: Label | None
     latency_ms: float | None
-    backend: str | None = None
 
 
 class IgnoredInput(Report):
