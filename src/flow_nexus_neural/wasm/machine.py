@@ -127,9 +127,14 @@ class Instance:
             self._store.set_epoch_deadline(1)
         exports = wasmtime.Instance(self._store, module, []).exports(self._store)
         memory, run = exports["memory"], exports["run"]
+        self._exports = exports
         pointer = ctypes.cast(memory.data_ptr(self._store), ctypes.POINTER(ctypes.c_float))
         self.memory: Floats = np.ctypeslib.as_array(pointer, (memory.data_len(self._store) // 4,))
         self.run: Callable[[int], None] = self._fast(run) if fast else self._public(run)
+
+    def number(self, name: str) -> int:
+        """An exported i32 global. Raises `KeyError` where there is none."""
+        return int(self._exports[name].value(self._store))
 
     def _public(self, run: Any) -> Callable[[int], None]:
         wasmtime, store = _wasmtime(), self._store
@@ -226,10 +231,11 @@ class LoadedNetwork:
         return outputs
 
 
-def run_foreign(binary: bytes, rows: int, deadline_s: float) -> Floats:
-    """Run a module that was not written here once, and give a copy of its memory.
+def run_foreign(binary: bytes, rows: Floats, deadline_s: float) -> Floats:
+    """Outputs [n, out_ld] of a module with the interface of `compile` that was not written here.
 
-    It has no imports, 64 MiB at most, and ends at the deadline.
+    It has no imports, 64 MiB at most, and ends at the deadline. Its globals `input`, `output`, `in_ld`,
+    `out_ld` and `max_batch` say where rows and outputs lie.
 
     Raises:
         WasmUnavailable: It is no module with this interface, imports something or wants more memory.
@@ -242,16 +248,32 @@ def run_foreign(binary: bytes, rows: int, deadline_s: float) -> Floats:
     engine = wasmtime.Engine(config)
     timer = threading.Timer(deadline_s, engine.increment_epoch)
     timer.daemon = True
+    timer.start()
     try:
-        module = wasmtime.Module(engine, binary)
-        instance = Instance(engine, module, fast=False, with_deadline=True)
-        timer.start()
-        instance.run(rows)
-        return instance.memory.copy()
-    except (wasmtime.WasmtimeError, wasmtime.Trap, KeyError) as failure:
+        instance = Instance(engine, wasmtime.Module(engine, binary), fast=False, with_deadline=True)
+        return _outputs_of(instance, rows.reshape(len(rows), -1))
+    except (wasmtime.WasmtimeError, wasmtime.Trap, KeyError, ValueError) as failure:
         raise WasmUnavailable(f"not a module that can be run: {failure}"[:200]) from None
     finally:
         timer.cancel()
+
+
+def _outputs_of(instance: Instance, rows: Floats) -> Floats:
+    """Run a module on rows, as many at a time as it takes."""
+    at = {
+        name: instance.number(name) for name in ("input", "output", "in_ld", "out_ld", "max_batch")
+    }
+    if rows.shape[1] != at["in_ld"] or min(at.values()) < 0 or not at["max_batch"]:
+        raise ValueError(f"it takes rows of {at['in_ld']} floats, not of {rows.shape[1]}")
+    outputs = []
+    for start in range(0, len(rows), at["max_batch"]):
+        part = rows[start : start + at["max_batch"]]
+        begin, size = at["input"] // 4, part.size
+        instance.memory[begin : begin + size] = part.ravel()
+        instance.run(len(part))
+        begin, size = at["output"] // 4, len(part) * at["out_ld"]
+        outputs.append(instance.memory[begin : begin + size].reshape(len(part), -1).copy())
+    return np.concatenate(outputs)
 
 
 @cache

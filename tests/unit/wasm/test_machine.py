@@ -12,13 +12,18 @@ from tests.unit.node.building import FLAT, plan_of, rows
 from tests.unit.wasm.reference import loaded, random_state
 
 MEMORY = '(memory (export "memory") 1 1)'
-ENDLESS = f'(module {MEMORY} (func (export "run") (param i32) (loop $l (br $l))))'
 IMPORTS = f'(module (import "a" "b" (func)) {MEMORY} (func (export "run") (param i32)))'
 LARGE = '(module (memory (export "memory") 2000) (func (export "run") (param i32)))'
-WRITES = (
-    f'(module {MEMORY} (func (export "run") (param $n i32)'
-    " (f32.store (i32.const 4) (f32.convert_i32_s (local.get $n)))))"
+GLOBALS = "".join(
+    f'(global (export "{name}") i32 (i32.const {value}))'
+    for name, value in {"input": 0, "output": 64, "in_ld": 2, "out_ld": 1, "max_batch": 2}.items()
 )
+WRITES = (
+    f'(module {MEMORY} {GLOBALS} (func (export "run") (param $n i32)'
+    " (f32.store (i32.const 64) (f32.convert_i32_s (local.get $n)))))"
+)
+ENDLESS = f'(module {MEMORY} {GLOBALS} (func (export "run") (param i32) (loop $l (br $l))))'
+ASKED = np.zeros((1, 2), np.float32)
 
 
 @pytest.fixture
@@ -57,24 +62,25 @@ def test_without_the_extra_the_reason_names_the_install_command(monkeypatch, afr
         assemble(WRITES)
 
 
-def test_a_foreign_module_runs_with_a_deadline_and_gives_its_memory():
-    assert run_foreign(assemble(WRITES), 7, deadline_s=10)[1] == 7
+def test_a_foreign_module_runs_with_a_deadline_as_many_rows_at_a_time_as_it_takes():
+    outputs = run_foreign(assemble(WRITES), np.zeros((3, 2), np.float32), deadline_s=10)
+    assert outputs[:, 0].tolist() == [2, 0, 1]
 
 
 def test_a_foreign_module_that_does_not_end_is_ended():
     with pytest.raises(WasmTrap):
-        run_foreign(assemble(ENDLESS), 1, deadline_s=0.05)
+        run_foreign(assemble(ENDLESS), ASKED, deadline_s=0.05)
 
 
 @pytest.mark.parametrize("text", [IMPORTS, LARGE, f"(module {MEMORY})"])
 def test_a_foreign_module_with_imports_much_memory_or_another_interface_is_not_run(text):
     with pytest.raises(WasmUnavailable):
-        run_foreign(assemble(text), 1, deadline_s=10)
+        run_foreign(assemble(text), ASKED, deadline_s=10)
 
 
 def test_bytes_that_are_no_module_are_not_run():
     with pytest.raises(WasmUnavailable):
-        run_foreign(b"\0asm nonsense", 1, deadline_s=10)
+        run_foreign(b"\0asm nonsense", ASKED, deadline_s=10)
 
 
 def test_nothing_of_ours_can_grow_or_call_out():
