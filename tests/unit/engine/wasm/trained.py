@@ -12,7 +12,7 @@ async def trained(tmp_path, workers=2, **more):
     """A trained cluster whose nodes count as processes."""
     async with world(tmp_path) as w:
         w.runtime.capabilities = replace(w.runtime.capabilities, processes=True)
-        cluster_id = await w.cluster(workers, **more)
+        cluster_id = await w.cluster(workers, **{"wasm_optimization": True} | more)
         await w.train(cluster_id, epochs=1)
         yield w, cluster_id
 
