@@ -48,6 +48,14 @@ NETWORKS = {
         SEQUENCE,
         "multiclass",
     ),
+    "every_step": (
+        [
+            {"type": "multi_head_attention", "num_heads": 2, "key_dim": 3, "dropout": 0.0},
+            {"type": "global_average_pooling1d"},
+        ],
+        SEQUENCE,
+        "binary",
+    ),
     "lstm": ([{"type": "lstm", "units": 4}], SEQUENCE, "binary"),
     "dropout": (
         [{"type": "dense", "units": 6}, {"type": "dropout", "rate": 0.5}],

@@ -6,7 +6,6 @@ by sampling clients: they are asked in turn, and status names them. Rows are dra
 (Poisson sampling), which counts: such sums are composed by their Renyi divergences.
 """
 
-import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -162,11 +161,6 @@ def _renyi_divergences(
     return tuple(map(float, accountant.orders)), tuple(map(float, accountant.rdp))
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a line of the library is to be logged: orders that do not converge are left out as they may."""
-    return "failed to converge" not in record.getMessage()
-
-
 def _library() -> ModuleType:
     try:
         import dp_accounting
@@ -175,6 +169,5 @@ def _library() -> ModuleType:
             f"privacy needs a library that is not installed ({missing})",
             hint=f"install it with {INSTALL} and start the server again, or leave privacy out",
         ) from missing
-    logging.getLogger("absl").addFilter(_is_news)
     found: ModuleType = dp_accounting
     return found

@@ -59,8 +59,7 @@ class Rounds:
         networks: Network groups with the state from which the next round starts.
         left_out: Workers that failed in the present round.
         asked: In which rounds each client took part.
-        private: Makes the sums of clients' updates private; None without that.
-        record_steps: Pays for what workers learn of single rows; None where these are not protected.
+        private: Makes the sums of clients' updates private; record_steps pays for what is learnt of rows.
     """
 
     cluster: LiveCluster
@@ -180,11 +179,8 @@ class Rounds:
             self.networks = {k: one.with_fresh_moments() for k, one in self.networks.items()}
         members = self.members() or await self._taken_over()
         await prepare_all(self.exchange, members, self.left_out)
-        members = [
-            (slot, network)
-            for slot, network in members
-            if slot.healthy and self.exchange.is_ready(slot)
-        ]
+        ready = self.exchange.is_ready
+        members = [(slot, own) for slot, own in members if slot.healthy and ready(slot)]
         if not members:
             raise NoWorkers(
                 "no healthy worker with a shard is left",
@@ -292,7 +288,7 @@ class Rounds:
     async def reshard(self, workers: Sequence[Slot]) -> int:
         """Partition the rows among these workers; returns the number of changed shards.
 
-        Under privacy shards stay: the noise hides one shard, or a row of it, in all rounds.
+        Under privacy shards stay: the noise hides one of them, or a row of it, in all rounds.
         """
         if self.course.config.privacy is not None:
             return 0

@@ -52,8 +52,8 @@ class Attention(Layer):
     @property
     @override
     def row_by_row(self) -> bool:
-        """With dropout it draws masks."""
-        return self.dropout > 0.0
+        """With dropout it draws masks, and torch's kernel for all steps cannot batch weights."""
+        return self.dropout > 0.0 or not self.last_query_only
 
     @override
     def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:
@@ -158,8 +158,8 @@ class TransformerEncoder(Layer):
     @property
     @override
     def row_by_row(self) -> bool:
-        """With dropout it draws masks."""
-        return self.dropout > 0.0
+        """With dropout it draws masks, and torch's kernel for all steps cannot batch weights."""
+        return self.dropout > 0.0 or self.depth > 1 or not self.last_query_only
 
     @override
     def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:
