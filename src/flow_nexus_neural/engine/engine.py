@@ -17,6 +17,7 @@ from flow_nexus_neural.engine.nodes.deploy import deploy
 from flow_nexus_neural.engine.operations.cluster_report import cluster_report, reused
 from flow_nexus_neural.engine.operations.clusters import Clusters, EndedCluster
 from flow_nexus_neural.engine.operations.export import export_model
+from flow_nexus_neural.engine.operations.import_model import read_model, started, stored
 from flow_nexus_neural.engine.operations.restore import restore, sweep
 from flow_nexus_neural.engine.operations.restore_ended import (
     ended_cluster,
@@ -43,6 +44,7 @@ from flow_nexus_neural.engine.reports import (
     ConnectReport,
     ExportReport,
     HistoryReport,
+    ImportReport,
     NodeReport,
     PredictionReport,
     StatusReport,
@@ -53,6 +55,7 @@ from flow_nexus_neural.engine.requests import (
     ConnectRequest,
     DeployRequest,
     ExportRequest,
+    ImportRequest,
     InitRequest,
     ListRequest,
     PredictRequest,
@@ -269,6 +272,18 @@ class Engine:
     async def export_model(self, request: ExportRequest) -> ExportReport:
         """Write a version of a cluster's model as files of a format, checked against its nodes."""
         return await export_model(await self._clusters.find_live(request.cluster_id), request)
+
+    async def import_model(self, request: ImportRequest) -> ImportReport:
+        """Make a cluster of an exported folder; it is durable and serves when this returns."""
+        model = await read_model(self.context, request)
+        with anyio.CancelScope(shield=True):
+            async with self._creating:
+                refuse_more_clusters(self.context, len(self._clusters.live()))
+                twins = [c for c in self._clusters.live() if c.spec.name == model.name]
+                cluster = self._add(await stored(self.context, model))
+            cluster.changed()
+            report = await started(cluster, model, [twin.cluster_id for twin in twins])
+        return report  # noqa: RET504  a cancel scope may swallow, as far as a type checker knows
 
     async def terminate(self, request: TerminateRequest) -> TerminateReport:
         """Stop every node of a cluster, or one training. Idempotent; shielded from cancellation."""

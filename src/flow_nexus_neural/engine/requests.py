@@ -263,6 +263,14 @@ class ExportRequest(EngineRequest):
     version: Version | None = None
 
 
+class ImportRequest(EngineRequest):
+    """Make a cluster of an exported folder; `sha256` is that of its manifest, where the caller knows it."""
+
+    path: str
+    name: ClusterName | None = None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+
+
 class TerminateRequest(EngineRequest):
     """End a cluster, or only one of its trainings or nodes."""
 

@@ -4,7 +4,13 @@ The server adds the aliases that clients know (`id`, `sandbox_id`, `session_id`,
 Importing this package loads neither numpy nor the engine.
 """
 
-from flow_nexus_neural.engine.reports.artifact import ExportCheck, ExportedFile, ExportReport
+from flow_nexus_neural.engine.reports.artifact import (
+    ExportCheck,
+    ExportedFile,
+    ExportReport,
+    ImportedFrom,
+    ImportReport,
+)
 from flow_nexus_neural.engine.reports.base import Exclusion, Guarantees, Report, Wasm
 from flow_nexus_neural.engine.reports.cluster import (
     ClusterConfig,
@@ -114,6 +120,8 @@ __all__ = [
     "HistoryPoint",
     "HistoryReport",
     "IgnoredInput",
+    "ImportReport",
+    "ImportedFrom",
     "IndividualPrediction",
     "InputReport",
     "Interval",
