@@ -15,6 +15,7 @@ class TestFile(str):
 BUILD = TestFile("tests/integration/test_building_a_cluster.py")
 USE = TestFile("tests/integration/test_using_a_cluster.py")
 EXCHANGES = TestFile("tests/integration/test_exchanges_local.py")
+WASM = TestFile("tests/unit/artifacts/test_wasm_folder.py")
 PREDICTOR = TestFile("tests/unit/artifacts/test_predictor_file.py")
 ONNX = TestFile("tests/unit/artifacts/test_onnx_file.py")
 IMPORTS = TestFile("tests/sim/test_importing.py")
