@@ -54,9 +54,13 @@ def _run(flags: argparse.Namespace) -> int:
             if flags.command == "verify"
             else back_up_state(settings, flags.target)
         )
+    if flags.command == "dashboard":
+        from flow_nexus_neural.cli.dashboard import dashboard
+
+        return dashboard(settings, flags.port)
     from flow_nexus_neural.cli.serve import serve
 
-    serve(settings, flags.http)
+    serve(settings, flags.http, flags.dashboard)
     return 0
 
 
