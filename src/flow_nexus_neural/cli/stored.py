@@ -16,7 +16,7 @@ from flow_nexus_neural.engine.engine import Engine
 from flow_nexus_neural.engine.requests import StatusRequest
 from flow_nexus_neural.engine.storage.snapshot import copy_state_dir
 from flow_nexus_neural.engine.storage.state_dir import holder
-from flow_nexus_neural.errors import StoreError
+from flow_nexus_neural.errors import NeuralError, StoreError
 from flow_nexus_neural.server.rounding import wire_json
 from flow_nexus_neural.server.schemas import StatusResult
 from flow_nexus_neural.settings import Settings
@@ -67,7 +67,11 @@ async def look(settings: Settings, read: Callable[[Engine, Look], Awaitable[T]])
 
 async def _look_once(settings: Settings, read: Callable[[Engine, Look], Awaitable[T]]) -> T:
     async with _opened_copy(settings) as (engine, seen):
-        return await read(engine, seen)
+        try:
+            return await read(engine, seen)
+        except NeuralError as found:  # raised here, the engine's task group would wrap it
+            failure = found
+    raise failure
 
 
 @asynccontextmanager

@@ -4,6 +4,13 @@ The server adds the aliases that clients know (`id`, `sandbox_id`, `session_id`,
 Importing this package loads neither numpy nor the engine.
 """
 
+from flow_nexus_neural.engine.reports.artifact import (
+    ExportCheck,
+    ExportedFile,
+    ExportReport,
+    ImportedFrom,
+    ImportReport,
+)
 from flow_nexus_neural.engine.reports.base import Exclusion, Guarantees, Report, Wasm
 from flow_nexus_neural.engine.reports.cluster import (
     ClusterConfig,
@@ -44,11 +51,13 @@ from flow_nexus_neural.engine.reports.status import (
     AuditReport,
     ClassScore,
     Communication,
+    ConfidenceBin,
     DaaReport,
     DatasetShort,
     Evaluation,
     Features,
     Latency,
+    LinkStatus,
     NodeStatus,
     Performance,
     RecentPrediction,
@@ -88,6 +97,7 @@ __all__ = [
     "ClusterList",
     "ClusterReport",
     "Communication",
+    "ConfidenceBin",
     "ConnectReport",
     "DaaReport",
     "DatasetInfo",
@@ -100,6 +110,9 @@ __all__ = [
     "ExchangeReport",
     "ExcludedColumn",
     "Exclusion",
+    "ExportCheck",
+    "ExportReport",
+    "ExportedFile",
     "Features",
     "FeedbackReport",
     "FinalMetrics",
@@ -108,6 +121,8 @@ __all__ = [
     "HistoryPoint",
     "HistoryReport",
     "IgnoredInput",
+    "ImportReport",
+    "ImportedFrom",
     "IndividualPrediction",
     "InputReport",
     "Interval",
@@ -116,6 +131,7 @@ __all__ = [
     "Latency",
     "LearningReport",
     "Limits",
+    "LinkStatus",
     "MeasuredOnFile",
     "NetworkInfo",
     "NodeReport",
