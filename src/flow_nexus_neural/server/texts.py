@@ -225,8 +225,8 @@ PREDICT_ARGUMENTS = _CLUSTER_ID | {
 EXPORT_ARGUMENTS = _CLUSTER_ID | {
     "path": "Where to write, below the data directory or an --allow-path; its folder must exist.",
     "format": (
-        "safetensors: a folder with everything, which neural_model_import reads. predictor: one Python file"
-        " that needs numpy only."
+        "safetensors: a folder with everything, which neural_model_import reads. onnx: one file for ONNX"
+        " Runtime (needs the extra onnx). predictor: one Python file that needs numpy only."
     ),
     "overwrite": "true: replace what an earlier export wrote there.",
     "version": "A kept version instead of the one in force.",
