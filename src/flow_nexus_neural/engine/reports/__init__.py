@@ -11,7 +11,13 @@ from flow_nexus_neural.engine.reports.artifact import (
     ImportedFrom,
     ImportReport,
 )
-from flow_nexus_neural.engine.reports.base import Exclusion, Guarantees, Report, Wasm
+from flow_nexus_neural.engine.reports.base import (
+    Exclusion,
+    Guarantees,
+    NodeBackend,
+    Report,
+    Wasm,
+)
 from flow_nexus_neural.engine.reports.cluster import (
     ClusterConfig,
     ClusterLine,
@@ -134,6 +140,7 @@ __all__ = [
     "LinkStatus",
     "MeasuredOnFile",
     "NetworkInfo",
+    "NodeBackend",
     "NodeReport",
     "NodeStatus",
     "Performance",
