@@ -484,6 +484,8 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
         exchange=[],
         avg_latency=None,
         latency=r.Latency(p50=None, p95=None, p99=None, n=0),
+        agreement=None,
+        recent_predictions=[],
         error_rate=0.0,
         memory_usage=9.4,
         memory_bytes=541_065_216,

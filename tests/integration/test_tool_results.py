@@ -29,7 +29,8 @@ FIELDS = {
     "neural_cluster_status": """success id cluster_id name topology declared_topology architecture consensus
         status created_at uptime uptime_seconds active_nodes total_nodes failed_nodes training_status
         training_progress training_error training global_accuracy global_loss evaluation communication_bytes
-        communication_mb communication avg_latency latency error_rate memory_usage memory_bytes memory_source
+        communication_mb communication avg_latency latency agreement recent_predictions
+        error_rate memory_usage memory_bytes memory_source
         nodes retired_nodes links learnt guarantees exchange consensus_report daa performance wasm features
         model_version serving feedback dataset_info versions history training_sessions timed_out changed
         poll_after_ms warnings""",

@@ -246,6 +246,8 @@ LIST_ARGUMENTS = {
     "limit": "At most this many, the newest ones.",
 }
 
+VIEW_ARGUMENTS = _CLUSTER_ID
+
 _GUARANTEES = "What the mode promises; holds false: nothing, for the reason given."
 
 INIT_OUTPUTS = {
@@ -288,6 +290,8 @@ STATUS_OUTPUTS = {
     "exchange": "How updates last travelled: path, steps, bytes, ms.",
     "avg_latency": "ms of predict",
     "latency": "Percentiles of predict in ms.",
+    "agreement": "of nodes, mean over the predictions that latency counts",
+    "recent_predictions": "Time and agreement of the last ones; only in full.",
     "error_rate": "failed calls to nodes, 0-1",
     "memory_usage": "percent of limits",
     "nodes": "One per node; empty in summary.",
@@ -351,4 +355,8 @@ LIST_OUTPUTS = {
     "clusters": "One each, newest last.",
     "live": "clusters that have not ended",
     "ended": "clusters that were terminated",
+}
+VIEW_OUTPUTS = {
+    "drawn": "false: this client draws no views",
+    "summary": "what the cluster does, in a few sentences",
 }

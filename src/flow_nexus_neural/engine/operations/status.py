@@ -73,7 +73,7 @@ async def status_report(
             **_training_part(cluster, training, full=full),
             "consensus_report": _consensus_report(training, await raft_report(cluster)),
             **_model_part(cluster, training, full=full),
-            **_traffic_part(cluster),
+            **_traffic_part(cluster, full=full),
             **memory_part(cluster, memory),
             "nodes": [node_line(cluster, slot, memory.get(slot.name), training) for slot in nodes],
             "learnt": learnt_by(cluster.slots, cluster.committed) if nodes else None,
@@ -204,7 +204,7 @@ def _earlier_model(training: Training) -> dict[str, object]:
     }
 
 
-def _traffic_part(cluster: LiveCluster) -> dict[str, object]:
+def _traffic_part(cluster: LiveCluster, *, full: bool) -> dict[str, object]:
     metrics = cluster.metrics
     return {
         "communication_bytes": metrics.communication_bytes,
@@ -213,6 +213,8 @@ def _traffic_part(cluster: LiveCluster) -> dict[str, object]:
         "exchange": [metrics.exchanges[key] for key in sorted(metrics.exchanges)],
         "avg_latency": metrics.predict_ms.mean(),
         "latency": metrics.latency(),
+        "agreement": metrics.agreement.mean(),
+        "recent_predictions": metrics.recent_predictions() if full else [],
         "error_rate": metrics.node_calls.mean(),
     }
 
