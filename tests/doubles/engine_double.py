@@ -269,6 +269,29 @@ class EngineDouble:
             warnings=[],
         )
 
+    async def export_model(self, request: q.ExportRequest) -> r.ExportReport:
+        self._record(request)
+        sha = "ab" * 32
+        return r.ExportReport(
+            cluster_id=CLUSTER,
+            model_version=51,
+            bundle_sha=sha,
+            format=request.format,
+            path=f"/data/{request.path}",
+            files=[r.ExportedFile(name="model.safetensors", bytes=4096, sha256=sha)],
+            bytes=4096,
+            sha256=sha,
+            task="binary",
+            inputs="rows in stored order",
+            outputs="probability per class",
+            verified=r.ExportCheck(
+                rows=8, max_difference=1e-8, tolerance=1e-5, by="numpy", rows_of="test rows"
+            ),
+            not_verified=None,
+            not_included=[],
+            warnings=[],
+        )
+
     async def clusters(self, request: q.ListRequest | None = None) -> r.ClusterList:
         if request is not None:
             self._record(request)

@@ -47,6 +47,7 @@ def test_the_tools_come_in_the_order_in_which_they_are_called(server: Served):
         "neural_train_distributed",
         "neural_cluster_status",
         "neural_predict_distributed",
+        "neural_model_export",
         "neural_cluster_terminate",
         "neural_cluster_list",
     ]
@@ -213,6 +214,7 @@ def test_no_published_schema_gives_one_value_a_list_of_types(server: Served):
         ("neural_train_distributed", (False, False, False, False)),
         ("neural_cluster_status", (True, False, True, False)),
         ("neural_predict_distributed", (False, True, False, False)),
+        ("neural_model_export", (False, True, False, False)),
         ("neural_cluster_terminate", (False, True, True, False)),
         ("neural_cluster_list", (True, False, True, False)),
     ],
@@ -274,4 +276,4 @@ def test_listing_the_tools_loads_neither_torch_nor_numpy_nor_the_engine():
     done = subprocess.run(
         [sys.executable, "-c", LISTING], capture_output=True, text=True, timeout=HANG_S, check=True
     )
-    assert done.stdout == "8 []\n"
+    assert done.stdout == f"{len(TOOL_SPECS)} []\n"

@@ -43,6 +43,8 @@ FIELDS = {
         degraded stale
         degraded_reason model_version bundle_sha input_report latency_ms synthetic_training_data
         output warnings""",
+    "neural_model_export": """success cluster_id model_version bundle_sha format path files bytes sha256
+        task inputs outputs verified not_verified not_included warnings""",
     "neural_cluster_terminate": """success cluster_id status already_terminated nodes_terminated training_id
         node_id message checkpoints_kept artifacts_path final_metrics terminated_at warnings""",
     "neural_cluster_list": "success clusters live ended warnings",

@@ -15,6 +15,7 @@ class TestFile(str):
 BUILD = TestFile("tests/integration/test_building_a_cluster.py")
 USE = TestFile("tests/integration/test_using_a_cluster.py")
 EXCHANGES = TestFile("tests/integration/test_exchanges_local.py")
+EXPORTS = TestFile("tests/sim/test_exporting.py")
 LISTING = TestFile("tests/integration/test_listing_clusters.py")
 RECOVER = TestFile("tests/integration/test_recovering_a_node.py")
 MEMORY = TestFile("tests/integration/test_memory_of_nodes.py")

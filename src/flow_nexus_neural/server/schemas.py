@@ -13,6 +13,7 @@ from flow_nexus_neural.engine.reports import (
     ClusterReport,
     ConnectReport,
     Edge,
+    ExportReport,
     NodeReport,
     NodeStatus,
     PredictionReport,
@@ -189,6 +190,15 @@ class PredictResult(PredictionReport, Succeeded):
     def of(cls, report: PredictionReport) -> Self:
         """Add the alias."""
         return cls(success=True, aggregation_method=report.aggregation, **dict(report))
+
+
+class ExportResult(ExportReport, Succeeded):
+    """A model was written."""
+
+    @classmethod
+    def of(cls, report: ExportReport) -> Self:
+        """Say that it succeeded."""
+        return cls(success=True, **dict(report))
 
 
 class TerminateResult(TerminateReport, Succeeded):

@@ -4,6 +4,7 @@ The server adds the aliases that clients know (`id`, `sandbox_id`, `session_id`,
 Importing this package loads neither numpy nor the engine.
 """
 
+from flow_nexus_neural.engine.reports.artifact import ExportCheck, ExportedFile, ExportReport
 from flow_nexus_neural.engine.reports.base import Exclusion, Guarantees, Report, Wasm
 from flow_nexus_neural.engine.reports.cluster import (
     ClusterConfig,
@@ -102,6 +103,9 @@ __all__ = [
     "ExchangeReport",
     "ExcludedColumn",
     "Exclusion",
+    "ExportCheck",
+    "ExportReport",
+    "ExportedFile",
     "Features",
     "FeedbackReport",
     "FinalMetrics",

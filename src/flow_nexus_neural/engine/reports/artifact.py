@@ -1,0 +1,52 @@
+"""Reports on models as files."""
+
+from flow_nexus_neural.engine.reports.base import Report
+from flow_nexus_neural.vocabulary import ExportFormat, Task
+
+
+class ExportedFile(Report):
+    """One file of an export; `sha256` is of its bytes."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class ExportCheck(Report):
+    """What an export answered, as it was read back, to rows that the cluster's own nodes answered too.
+
+    `max_difference` is in probabilities, or in standard deviations of a regression's target, and `tolerance`
+    the largest that is accepted. `by` says what computed the export's answers, `rows_of` where the rows come
+    from.
+    """
+
+    rows: int
+    max_difference: float
+    tolerance: float
+    by: str
+    rows_of: str
+
+
+class ExportReport(Report):
+    """A model was written.
+
+    `verified` is None where nobody could answer by the export or by the cluster, and `not_verified` says why.
+    `not_included` lists what of the cluster's answers the format does not hold. `sha256` is of the file, or
+    of a folder's manifest, which names every file of it.
+    """
+
+    cluster_id: str
+    model_version: int
+    bundle_sha: str
+    format: ExportFormat
+    path: str
+    files: list[ExportedFile]
+    bytes: int
+    sha256: str
+    task: Task
+    inputs: str
+    outputs: str
+    verified: ExportCheck | None
+    not_verified: str | None
+    not_included: list[str]
+    warnings: list[str]
