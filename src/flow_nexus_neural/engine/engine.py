@@ -17,6 +17,7 @@ from flow_nexus_neural.engine.nodes.deploy import deploy
 from flow_nexus_neural.engine.operations.cluster_report import cluster_report, reused
 from flow_nexus_neural.engine.operations.clusters import Clusters, EndedCluster
 from flow_nexus_neural.engine.operations.export import export_model
+from flow_nexus_neural.engine.operations.plot import plot
 from flow_nexus_neural.engine.operations.restore import restore, sweep
 from flow_nexus_neural.engine.operations.restore_ended import (
     ended_cluster,
@@ -44,6 +45,7 @@ from flow_nexus_neural.engine.reports import (
     ExportReport,
     HistoryReport,
     NodeReport,
+    PlotReport,
     PredictionReport,
     StatusReport,
     TerminateReport,
@@ -55,6 +57,7 @@ from flow_nexus_neural.engine.requests import (
     ExportRequest,
     InitRequest,
     ListRequest,
+    PlotRequest,
     PredictRequest,
     StatusRequest,
     TerminateRequest,
@@ -269,6 +272,10 @@ class Engine:
     async def export_model(self, request: ExportRequest) -> ExportReport:
         """Write a version of a cluster's model as files of a format, checked against its nodes."""
         return await export_model(await self._clusters.find_live(request.cluster_id), request)
+
+    async def plot(self, request: PlotRequest) -> PlotReport:
+        """Draw what was measured of a cluster, also of one that has ended."""
+        return await plot(await self._clusters.read(request.cluster_id), request)
 
     async def terminate(self, request: TerminateRequest) -> TerminateReport:
         """Stop every node of a cluster, or one training. Idempotent; shielded from cancellation."""

@@ -15,6 +15,7 @@ from flow_nexus_neural.engine.reports import (
     ExportReport,
     HistoryReport,
     NodeReport,
+    PlotReport,
     PredictionReport,
     StatusReport,
     TerminateReport,
@@ -26,6 +27,7 @@ from flow_nexus_neural.engine.requests import (
     ExportRequest,
     InitRequest,
     ListRequest,
+    PlotRequest,
     PredictRequest,
     StatusRequest,
     TerminateRequest,
@@ -67,6 +69,10 @@ class EngineSurface(Protocol):
         self, request: PredictRequest, progress: Progress | None = None
     ) -> PredictionReport:
         """Ask the serving nodes under a deadline; from a file or into one, batch by batch."""
+        ...
+
+    async def plot(self, request: PlotRequest) -> PlotReport:
+        """Draw what was measured of a cluster, also of one that has ended."""
         ...
 
     async def terminate(self, request: TerminateRequest) -> TerminateReport:

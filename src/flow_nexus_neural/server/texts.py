@@ -222,6 +222,15 @@ PREDICT_ARGUMENTS = _CLUSTER_ID | {
     "detail": "full: each node's answers for large lists too, which default leaves out.",
     "threshold": "Two classes: decides this call instead of the model's own.",
 }
+PLOT_ARGUMENTS = _CLUSTER_ID | {
+    "kind": "learning_curve: loss and accuracy per round. topology: nodes, links. reliability: whether"
+    " confidences are right. confusion: of classes. latency: of predictions. node_weights: what each node"
+    " counts. predictions: beside recorded outcomes.",
+    "format": "png, the default where matplotlib is installed, or svg: a picture. mermaid: a diagram as text."
+    " text: every number.",
+    "path": "Write it there too, below the data directory or an --allow-path.",
+    "overwrite": "true: replace the file at path.",
+}
 EXPORT_ARGUMENTS = _CLUSTER_ID | {
     "path": "Where to write, below the data directory or an --allow-path; its folder must exist.",
     "format": "safetensors: a folder with everything, which neural_model_import reads.",

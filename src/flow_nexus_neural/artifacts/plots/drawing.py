@@ -27,13 +27,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PictureFormat = Literal["png", "svg"]
-DPI = 110
+DPI = 96
 WIDTH_IN = 7.6
 CHART_IN = 3.4
 GRAPH_IN = 4.8
 NOTE_IN = 0.21
 TITLE_IN = 0.5
 CHARS_A_LINE = 104
+LABEL_AT = 0.62
+"""Along a link: links of two hubs cross in the middle, where their labels would hide each other."""
 COLOURS = {
     "first": "#0072B2",
     "second": "#D55E00",
@@ -90,7 +92,7 @@ def _drawn(figure: Figure, picture_format: PictureFormat) -> bytes:
     total_in = TITLE_IN + sum(heights) + below_in
     # Text stays text in an SVG, which is then a tenth as large; ids do not depend on a random salt.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "flow-nexus-neural"}):
-        inside = (0, below_in / total_in, 1, 1 - (below_in + TITLE_IN) / total_in)
+        inside = (0.01, below_in / total_in, 0.98, 1 - (below_in + TITLE_IN) / total_in)
         layout = ConstrainedLayoutEngine(rect=inside)
         canvas = Canvas(figsize=(WIDTH_IN, total_in), dpi=DPI, layout=layout)
         grid = canvas.add_gridspec(len(heights), 1, height_ratios=heights)
@@ -227,8 +229,8 @@ def _draw_graph(axes: "Axes", graph: Graph) -> None:
         if len(graph.links) <= 24 and (broken or link.latency_ms is not None):
             told = "broken" if broken else f"{link.latency_ms:.2g} ms"
             axes.text(
-                x1 + 0.5 * (x2 - x1),
-                y1 + 0.5 * (y2 - y1),
+                x1 + LABEL_AT * (x2 - x1),
+                y1 + LABEL_AT * (y2 - y1),
                 told,
                 fontsize=7.5,
                 ha="center",

@@ -1,7 +1,8 @@
 """A figure as Mermaid, which many chats draw.
 
-Charts are `xychart-beta`, graphs `flowchart`, counts `block-beta`. Mermaid's charts know lines and bars over evenly spaced places, and no gaps, legend or error bars. What it
-cannot draw is left out under a comment that says so; the text beside it has every number.
+Charts are `xychart-beta`, graphs `flowchart`, counts `block-beta`. Mermaid's charts know lines and bars over
+evenly spaced places, and no gaps, legend or error bars. What it cannot draw is left out under a comment that
+says so; the text beside it has every number.
 """
 
 from collections.abc import Iterator

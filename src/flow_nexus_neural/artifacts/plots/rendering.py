@@ -1,14 +1,14 @@
 """A figure in the format that was asked for: a picture, Mermaid or text, and always the text beside it."""
 
 from dataclasses import dataclass
-from typing import Literal, assert_never
+from typing import assert_never
 
 from flow_nexus_neural.artifacts.plots.drawing import can_draw, draw
 from flow_nexus_neural.artifacts.plots.figure import Figure
 from flow_nexus_neural.artifacts.plots.mermaid import as_mermaid
 from flow_nexus_neural.artifacts.plots.words import in_words
+from flow_nexus_neural.vocabulary import PlotFormat
 
-PlotFormat = Literal["png", "svg", "mermaid", "text"]
 SUFFIXES: dict[PlotFormat, tuple[str, ...]] = {
     "png": (".png",),
     "svg": (".svg",),

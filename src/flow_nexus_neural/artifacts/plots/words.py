@@ -84,7 +84,9 @@ def _summed_up(axis: Axis, series: Series) -> str:
     points = series.measured
     if not points:
         return f"{series.name}: not measured"
-    if len(points) == 1 or series.mark == "bars":
+    if len(points) == 1:
+        return f"{series.name}: {number(points[0][1])} at {place(axis, points[0][0])}"
+    if series.mark == "bars":
         total = sum(y for _, y in points)
         return f"{series.name}: {len(points)} values, sum {number(total)}"
     lowest, highest = min(points, key=_value), max(points, key=_value)

@@ -2,7 +2,7 @@
 
 import math
 
-from flow_nexus_neural.artifacts.plots.figure import Axis, Chart, Figure, Reference, Series
+from flow_nexus_neural.artifacts.plots.figure import Axis, Chart, Figure, Reference, Series, Tone
 from flow_nexus_neural.engine.figures.seen import Seen
 from flow_nexus_neural.errors import NotAvailable
 
@@ -37,7 +37,11 @@ def latency(seen: Seen) -> Figure:
         width=width,
     )
     found = status.latency
-    tones = (("p50", found.p50, "third"), ("p95", found.p95, "second"), ("p99", found.p99, "truth"))
+    tones: tuple[tuple[str, float | None, Tone], ...] = (
+        ("p50", found.p50, "third"),
+        ("p95", found.p95, "second"),
+        ("p99", found.p99, "truth"),
+    )
     marks = [
         Reference(f"{name}: {value:.3g} ms", value, upright=True, tone=tone)
         for name, value, tone in tones

@@ -93,18 +93,20 @@ def _notes(seen: Seen) -> list[str]:
     training = status.training
     if training is None:
         return []
-    notes = [
-        f"Training {training.training_id}, {status.training_status}: {training.current_round} of"
-        f" {training.total_rounds} rounds."
-    ]
+    done = f"{training.current_round} of {training.total_rounds} rounds"
+    notes = [f"Training {training.training_id}, {status.training_status}: {done}."]
     if all(point.val_loss is None for point in seen.history):
         notes.append("No rows were kept for validation: no validation loss was measured.")
     evaluation = status.evaluation
-    if evaluation is not None and evaluation.accuracy_interval and status.global_accuracy:
+    if (
+        evaluation is not None
+        and evaluation.accuracy_interval
+        and status.global_accuracy is not None
+    ):
         low, high = evaluation.accuracy_interval
         notes.append(
-            f"On {evaluation.test_rows} test rows {status.global_accuracy:.3f} are right (95 %:"
-            f" {low:.3f} to {high:.3f})."
+            f"{status.global_accuracy:.3f} {_right_label(status)} on {evaluation.test_rows} test rows"
+            f" (95 %: {low:.3f} to {high:.3f})."
         )
     if status.dataset_info is not None and status.dataset_info.synthetic:
         notes.append("The data is synthetic.")

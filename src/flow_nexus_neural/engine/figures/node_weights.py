@@ -33,5 +33,7 @@ def node_weights(seen: Seen) -> Figure:
     )
     source = feedback.weights_source or "unknown"
     notes = [f"Source of the weights: {source}, from {feedback.weights_outcomes} outcomes."]
-    notes.append("They count for the aggregations weighted and ensemble; mean and majority have none.")
+    notes.append(
+        "They count for the aggregations weighted and ensemble; mean and majority have none."
+    )
     return Figure(f"Weights of the nodes of {seen.subject}", (chart,), tuple(notes))

@@ -1,6 +1,6 @@
 """What was predicted beside what came of it, in the order in which outcomes arrived."""
 
-from flow_nexus_neural.artifacts.plots.figure import Axis, Chart, Figure, Series
+from flow_nexus_neural.artifacts.plots.figure import Axis, Chart, Figure, Series, Tone
 from flow_nexus_neural.engine.figures.seen import Seen, SeenOutcome
 from flow_nexus_neural.errors import NotAvailable
 from flow_nexus_neural.vocabulary import Label
@@ -21,8 +21,8 @@ def predictions(seen: Seen) -> Figure:
         of_them = f" ({more} are stored without what was predicted)" if more else ""
         raise NotAvailable(
             f"no outcome of a prediction of cluster {seen.status.cluster_id} is recorded{of_them}",
-            hint="tell outcomes: expectedOutcome in the records of neural_predict_distributed, or its outcomes"
-            " argument later, with the prediction_id",
+            hint="tell outcomes: expectedOutcome in the records of neural_predict_distributed, or later its"
+            " argument outcomes, by prediction_id",
         )
     evaluation, info = seen.status.evaluation, seen.status.dataset_info
     target = info.target if info else "value"
@@ -78,7 +78,7 @@ def _of_values(outcomes: tuple[SeenOutcome, ...]) -> list[str]:
 def _probabilities(outcomes: tuple[SeenOutcome, ...], positive: Label | None) -> Chart:
     x = _places(outcomes)
     predicted = Series(
-        f"predicted P({positive})", x, tuple(_number(one.prediction) for one in outcomes)
+        f"predicted P({positive})", x, tuple(_number(one.prediction) for one in outcomes), "dots"
     )
     happened = tuple(float(one.outcome == positive) for one in outcomes)
     truth = Series(f"outcome: 1 if {positive}", x, happened, "dots", "truth")
@@ -97,6 +97,10 @@ def _classes(outcomes: tuple[SeenOutcome, ...]) -> Chart:
     """Confidence of each decision, right ones apart from wrong ones."""
     x = _places(outcomes)
     right = [one.prediction == one.outcome for one in outcomes]
+    parts: tuple[tuple[str, bool, Tone], ...] = (
+        ("right", True, "first"),
+        ("wrong", False, "second"),
+    )
     confident = [one.confidence for one in outcomes]
     return Chart(
         ORDER,
@@ -109,7 +113,7 @@ def _classes(outcomes: tuple[SeenOutcome, ...]) -> Chart:
                 "dots",
                 tone,
             )
-            for name, wanted, tone in (("right", True, "first"), ("wrong", False, "second"))
+            for name, wanted, tone in parts
         ),
     )
 

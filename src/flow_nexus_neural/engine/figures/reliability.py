@@ -36,7 +36,8 @@ def reliability(seen: Seen) -> Figure:
         )
     bins = score.per_bin
     x = tuple(one.confidence for one in bins)
-    intervals = [wilson_interval(round(one.accuracy * one.n), one.n) for one in bins]
+    found = [wilson_interval(round(one.accuracy * one.n), one.n) for one in bins]
+    intervals = [interval or (0.0, 1.0) for interval in found]  # every bin has a row
     diagram = Chart(
         Axis("confidence: P(the decision is right), mean of the bin", low=0, high=1),
         Axis("share decided right", low=0, high=1),
@@ -66,9 +67,9 @@ def reliability(seen: Seen) -> Figure:
             ),
         ),
     )
+    errors = f"expected calibration error {score.ece:.4g}, Brier score {score.brier:.4g}"
     notes = (
-        f"{score.n} test rows; expected calibration error {score.ece:.4g}, Brier score of the confidence"
-        f" {score.brier:.4g}.",
+        f"{score.n} test rows; of the confidence: {errors}.",
         f"{score.bins} bins of equal width; those without a row are left out.",
     )
     return Figure(f"Reliability of {seen.subject}", (diagram, rows), notes)

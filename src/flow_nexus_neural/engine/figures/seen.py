@@ -34,8 +34,8 @@ class Seen:
         history: Every committed round of the training that the status is of.
         predict_ms: Of the last five minutes, at most a thousand calls, oldest first.
         outcomes: Stored ones of the model's kind of data, oldest first, with what had been predicted.
-        outcomes_without_answer: Others, of which an older server did not keep what it had said, or whose model
-            had other data.
+        outcomes_without_answer: Others, of which an older server did not keep what it had said, or
+            whose model had other data.
     """
 
     status: StatusReport

@@ -5,7 +5,7 @@ from flow_nexus_neural.engine.figures.seen import Seen
 from flow_nexus_neural.errors import NoWorkers
 
 ENGINE = "engine"
-DEAD = frozenset({"failed", "quarantined", "stopped", "retired"})
+DEAD = frozenset({"failed", "failed_permanently", "quarantined", "stopped", "retired"})
 UNKNOWN = frozenset({"unknown", "recovering"})
 
 

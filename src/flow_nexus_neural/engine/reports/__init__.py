@@ -4,7 +4,12 @@ The server adds the aliases that clients know (`id`, `sandbox_id`, `session_id`,
 Importing this package loads neither numpy nor the engine.
 """
 
-from flow_nexus_neural.engine.reports.artifact import ExportCheck, ExportedFile, ExportReport
+from flow_nexus_neural.engine.reports.artifact import (
+    ExportCheck,
+    ExportedFile,
+    ExportReport,
+    PlotReport,
+)
 from flow_nexus_neural.engine.reports.base import Exclusion, Guarantees, Report, Wasm
 from flow_nexus_neural.engine.reports.cluster import (
     ClusterConfig,
@@ -131,6 +136,7 @@ __all__ = [
     "PersonalSlot",
     "Personalisation",
     "Phase",
+    "PlotReport",
     "PredictedFile",
     "PredictionReport",
     "PrivacyReport",
