@@ -304,6 +304,27 @@ class EngineDouble:
             warnings=[],
         )
 
+    async def import_model(self, request: q.ImportRequest) -> r.ImportReport:
+        self._record(request)
+        sha = "ab" * 32
+        return r.ImportReport(
+            cluster_id=CLUSTER,
+            name=request.name or "double",
+            model_version=1,
+            source=r.ImportedFrom(
+                cluster_id=CLUSTER, name="double", version=51, bundle_sha=sha, sha256=sha
+            ),
+            consensus="byzantine",
+            task="binary",
+            classes=[0, 1],
+            nodes=6,
+            healthy_nodes=6,
+            networks=1,
+            accuracy=None,
+            loss=None,
+            warnings=[],
+        )
+
     async def clusters(self, request: q.ListRequest | None = None) -> r.ClusterList:
         if request is not None:
             self._record(request)

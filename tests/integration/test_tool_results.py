@@ -45,6 +45,8 @@ FIELDS = {
         output warnings""",
     "neural_model_export": """success cluster_id model_version bundle_sha format path files bytes sha256
         task inputs outputs verified not_verified not_included warnings""",
+    "neural_model_import": """success id cluster_id name model_version source consensus task classes nodes
+        healthy_nodes networks accuracy loss warnings""",
     "neural_cluster_terminate": """success cluster_id status already_terminated nodes_terminated training_id
         node_id message checkpoints_kept artifacts_path final_metrics terminated_at warnings""",
     "neural_cluster_list": "success clusters live ended warnings",

@@ -1,12 +1,39 @@
 """Models as files: exports and imports."""
 
-from tests.manifest.files import EXPORTS, TOOLS
+from tests.manifest.files import EXPORTS, IMPORTS, PREDICTOR, TOOLS
 from tests.manifest.promise import Section
 
 EXPORT = Section("contract: section 3.8, models as files")
 HOLDS = EXPORTS / "a_folder_holds_the_version_and_says_how_far_it_is_from_the_nodes"
 
+IMPORT = Section("contract: section 3.9, models read back")
+EQUAL = IMPORTS / "the_imported_cluster_answers_to_the_bit_as_its_source_and_outlives_the_server"
+REFUSED = IMPORTS / "an_edited_foreign_or_unreachable_folder_is_refused_and_makes_nothing"
+
 PROMISES = (
+    IMPORT.held(
+        "contract.tool.import",
+        "The tool neural_model_import makes a cluster of an exported folder, with equal predictions.",
+        EQUAL,
+        IMPORTS / "slots_keep_weights_of_their_own_under_their_names",
+        IMPORTS / "a_disk_that_fails_while_it_is_made_durable_leaves_nothing",
+    ),
+    IMPORT.held(
+        "contract.import.path",
+        "An import reads the folder at path, below a data root, and refuses one that was edited.",
+        REFUSED,
+        IMPORTS / "limits_of_the_server_hold_for_imports",
+    ),
+    IMPORT.held(
+        "contract.import.name",
+        "The imported cluster is called name, or as the exported one.",
+        EQUAL,
+    ),
+    IMPORT.held(
+        "contract.import.sha256",
+        "With sha256 any other export is refused.",
+        REFUSED,
+    ),
     EXPORT.held(
         "contract.tool.export",
         "The tool neural_model_export writes a committed version to files that other programs read.",
@@ -39,6 +66,12 @@ PROMISES = (
         "With version a kept version is exported instead of the one in force.",
         HOLDS,
         EXPORTS / "an_export_during_a_training_is_one_committed_version",
+    ),
+    EXPORT.held(
+        "contract.export_format.predictor",
+        "An export as predictor is one Python file that needs numpy only and answers as the cluster does.",
+        PREDICTOR / "it_answers_as_the_cluster_and_knows_every_layer",
+        PREDICTOR / "as_a_program_it_reads_records_by_name_with_their_symbol",
     ),
     EXPORT.held(
         "contract.export_format.safetensors",

@@ -15,6 +15,8 @@ class TestFile(str):
 BUILD = TestFile("tests/integration/test_building_a_cluster.py")
 USE = TestFile("tests/integration/test_using_a_cluster.py")
 EXCHANGES = TestFile("tests/integration/test_exchanges_local.py")
+PREDICTOR = TestFile("tests/unit/artifacts/test_predictor_file.py")
+IMPORTS = TestFile("tests/sim/test_importing.py")
 EXPORTS = TestFile("tests/sim/test_exporting.py")
 LISTING = TestFile("tests/integration/test_listing_clusters.py")
 RECOVER = TestFile("tests/integration/test_recovering_a_node.py")

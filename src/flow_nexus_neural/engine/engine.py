@@ -17,6 +17,7 @@ from flow_nexus_neural.engine.nodes.deploy import deploy
 from flow_nexus_neural.engine.operations.cluster_report import cluster_report, reused
 from flow_nexus_neural.engine.operations.clusters import Clusters, EndedCluster
 from flow_nexus_neural.engine.operations.export import export_model
+from flow_nexus_neural.engine.operations.import_model import read_model, started, stored
 from flow_nexus_neural.engine.operations.plot import plot
 from flow_nexus_neural.engine.operations.restore import restore, sweep
 from flow_nexus_neural.engine.operations.restore_ended import (
@@ -44,6 +45,7 @@ from flow_nexus_neural.engine.reports import (
     ConnectReport,
     ExportReport,
     HistoryReport,
+    ImportReport,
     NodeReport,
     PlotReport,
     PredictionReport,
@@ -55,6 +57,7 @@ from flow_nexus_neural.engine.requests import (
     ConnectRequest,
     DeployRequest,
     ExportRequest,
+    ImportRequest,
     InitRequest,
     ListRequest,
     PlotRequest,
@@ -276,6 +279,18 @@ class Engine:
     async def plot(self, request: PlotRequest) -> PlotReport:
         """Draw what was measured of a cluster, also of one that has ended."""
         return await plot(await self._clusters.read(request.cluster_id), request)
+
+    async def import_model(self, request: ImportRequest) -> ImportReport:
+        """Make a cluster of an exported folder; it is durable and serves when this returns."""
+        model = await read_model(self.context, request)
+        with anyio.CancelScope(shield=True):
+            async with self._creating:
+                refuse_more_clusters(self.context, len(self._clusters.live()))
+                twins = [c for c in self._clusters.live() if c.spec.name == model.name]
+                cluster = self._add(await stored(self.context, model))
+            cluster.changed()
+            report = await started(cluster, model, [twin.cluster_id for twin in twins])
+        return report  # noqa: RET504  a cancel scope may swallow, as far as a type checker knows
 
     async def terminate(self, request: TerminateRequest) -> TerminateReport:
         """Stop every node of a cluster, or one training. Idempotent; shielded from cancellation."""

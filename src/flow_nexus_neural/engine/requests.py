@@ -275,6 +275,14 @@ class PlotRequest(EngineRequest):
     overwrite: bool = False
 
 
+class ImportRequest(EngineRequest):
+    """Make a cluster of an exported folder; `sha256` is that of its manifest, where the caller knows it."""
+
+    path: str
+    name: ClusterName | None = None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+
+
 class TerminateRequest(EngineRequest):
     """End a cluster, or only one of its trainings or nodes."""
 

@@ -14,6 +14,7 @@ from flow_nexus_neural.engine.reports import (
     ConnectReport,
     ExportReport,
     HistoryReport,
+    ImportReport,
     NodeReport,
     PlotReport,
     PredictionReport,
@@ -25,6 +26,7 @@ from flow_nexus_neural.engine.requests import (
     ConnectRequest,
     DeployRequest,
     ExportRequest,
+    ImportRequest,
     InitRequest,
     ListRequest,
     PlotRequest,
@@ -81,6 +83,10 @@ class EngineSurface(Protocol):
 
     async def export_model(self, request: ExportRequest) -> ExportReport:
         """Write a version of a cluster's model as files of a format, checked against its nodes."""
+        ...
+
+    async def import_model(self, request: ImportRequest) -> ImportReport:
+        """Make a cluster of an exported folder; it is durable and serves when this returns."""
         ...
 
     async def clusters(self, request: ListRequest | None = None) -> ClusterList:

@@ -14,6 +14,7 @@ from flow_nexus_neural.engine.reports import (
     ConnectReport,
     Edge,
     ExportReport,
+    ImportReport,
     NodeReport,
     NodeStatus,
     PredictionReport,
@@ -199,6 +200,15 @@ class ExportResult(ExportReport, Succeeded):
     def of(cls, report: ExportReport) -> Self:
         """Say that it succeeded."""
         return cls(success=True, **dict(report))
+
+
+class ImportResult(ImportReport, _ClusterAlias):
+    """A cluster was made of an exported model."""
+
+    @classmethod
+    def of(cls, report: ImportReport) -> Self:
+        """Add the alias."""
+        return cls(success=True, id=report.cluster_id, **dict(report))
 
 
 class TerminateResult(TerminateReport, Succeeded):

@@ -8,6 +8,7 @@ from flow_nexus_neural.engine.requests import (
     ConnectRequest,
     DeployRequest,
     ExportRequest,
+    ImportRequest,
     InitRequest,
     ListRequest,
     PlotRequest,
@@ -25,6 +26,7 @@ from flow_nexus_neural.server.schemas import (
     ConnectResult,
     DeployResult,
     ExportResult,
+    ImportResult,
     InitResult,
     ListResult,
     PredictResult,
@@ -121,6 +123,16 @@ async def neural_model_export(
     out, and how far the file's answers are from the nodes' own.
     """
     return ExportResult.of(await engine.export_model(request))
+
+
+async def neural_model_import(
+    engine: EngineSurface, request: ImportRequest, _: Progress
+) -> ImportResult:
+    """Make a new cluster of an exported model, with its nodes and the same predictions.
+
+    It reads the folder of neural_model_export with format safetensors, and refuses one that was edited.
+    """
+    return ImportResult.of(await engine.import_model(request))
 
 
 async def neural_cluster_terminate(
@@ -246,6 +258,16 @@ TOOL_SPECS: tuple[ToolSpec[Any], ...] = (
         annotations=_hints(destroys=True),
         arguments=texts.EXPORT_ARGUMENTS,
         outputs=texts.EXPORT_OUTPUTS,
+        published={},
+    ),
+    ToolSpec(
+        call=neural_model_import,
+        title="Import a model",
+        request=ImportRequest,
+        result=ImportResult,
+        annotations=_hints(),
+        arguments=texts.IMPORT_ARGUMENTS,
+        outputs=texts.IMPORT_OUTPUTS,
         published={},
     ),
     ToolSpec(

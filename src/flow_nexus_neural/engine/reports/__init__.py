@@ -8,6 +8,8 @@ from flow_nexus_neural.engine.reports.artifact import (
     ExportCheck,
     ExportedFile,
     ExportReport,
+    ImportedFrom,
+    ImportReport,
     PlotReport,
 )
 from flow_nexus_neural.engine.reports.base import Exclusion, Guarantees, Report, Wasm
@@ -119,6 +121,8 @@ __all__ = [
     "HistoryPoint",
     "HistoryReport",
     "IgnoredInput",
+    "ImportReport",
+    "ImportedFrom",
     "IndividualPrediction",
     "InputReport",
     "Interval",

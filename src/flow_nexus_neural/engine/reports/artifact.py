@@ -1,7 +1,14 @@
 """Reports on models as files."""
 
 from flow_nexus_neural.engine.reports.base import Report
-from flow_nexus_neural.vocabulary import ExportFormat, PlotFormat, PlotKind, Task
+from flow_nexus_neural.vocabulary import (
+    Consensus,
+    ExportFormat,
+    Label,
+    PlotFormat,
+    PlotKind,
+    Task,
+)
 
 
 class ExportedFile(Report):
@@ -25,6 +32,38 @@ class ExportCheck(Report):
     tolerance: float
     by: str
     rows_of: str
+
+
+class ImportedFrom(Report):
+    """Where an imported model comes from, as its export says; `sha256` is of the export's manifest."""
+
+    cluster_id: str
+    name: str
+    version: int
+    bundle_sha: str
+    sha256: str
+
+
+class ImportReport(Report):
+    """A cluster was made of an exported model.
+
+    It has the nodes that the exported version had, under their slot names; `accuracy` and `loss` were
+    measured of that version and are None where they were not.
+    """
+
+    cluster_id: str
+    name: str
+    model_version: int
+    source: ImportedFrom
+    consensus: Consensus
+    task: Task
+    classes: list[Label] | None
+    nodes: int
+    healthy_nodes: int
+    networks: int
+    accuracy: float | None
+    loss: float | None
+    warnings: list[str]
 
 
 class ExportReport(Report):
