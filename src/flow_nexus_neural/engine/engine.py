@@ -34,6 +34,7 @@ from flow_nexus_neural.engine.operations.restore_version import (
 )
 from flow_nexus_neural.engine.operations.status import status_report
 from flow_nexus_neural.engine.operations.terminate import stop_nodes, terminate
+from flow_nexus_neural.engine.operations.tracking import Tracking
 from flow_nexus_neural.engine.operations.wait import wait_for_change
 from flow_nexus_neural.engine.ports import REAL_PORTS, Offload, Ports
 from flow_nexus_neural.engine.prediction.predict import predict
@@ -161,7 +162,10 @@ class Engine:
                 )
             )
             try:
-                await engine._restore(goes_on=goes_on and not settings.read_only)
+                serves = goes_on and not settings.read_only
+                await engine._restore(goes_on=serves)
+                if serves:
+                    engine._begin_tracking()
                 yield engine
             finally:
                 with anyio.CancelScope(shield=True):
@@ -342,6 +346,14 @@ class Engine:
             StoreCorrupt: It cannot be read.
         """
         return self._clusters.find(text)
+
+    def _begin_tracking(self) -> None:
+        """Trackers follow from now on, with what they lack of trainings of an earlier server."""
+        tracking = Tracking(self.context, self._clusters.known)
+        self.context.listeners.append(tracking.note)
+        self.context.spawn(tracking.run)
+        for cluster in self._clusters.live():
+            tracking.note(cluster.cluster_id)
 
     async def _restore(self, *, goes_on: bool) -> None:
         found = await restore(self.context)
