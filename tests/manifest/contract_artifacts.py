@@ -1,6 +1,6 @@
 """Models as files: exports and imports."""
 
-from tests.manifest.files import EXPORTS, IMPORTS, PREDICTOR, TOOLS
+from tests.manifest.files import EXPORTS, IMPORTS, ONNX, PREDICTOR, TOOLS
 from tests.manifest.promise import Section
 
 EXPORT = Section("contract: section 3.8, models as files")
@@ -66,6 +66,14 @@ PROMISES = (
         "With version a kept version is exported instead of the one in force.",
         HOLDS,
         EXPORTS / "an_export_during_a_training_is_one_committed_version",
+    ),
+    EXPORT.held(
+        "contract.export_format.onnx",
+        "An export in onnx is one graph of scaling, every serving network and their combination.",
+        ONNX / "the_answers_are_those_of_nodes_and_engine",
+        ONNX / "every_layer_alone_gives_the_logits_of_the_node",
+        ONNX / "windows_of_other_lengths_are_answered_where_the_layers_allow_it",
+        ONNX / "without_the_package_the_error_names_the_command",
     ),
     EXPORT.held(
         "contract.export_format.predictor",

@@ -110,3 +110,23 @@ async def test_an_export_during_a_training_is_one_committed_version(tmp_path, fo
             config = json.loads((folder / f"out{number}" / "config.json").read_text())
             digest = config["stored"]["networks"]["c0"]["digest"]
             assert stored[report.model_version] == digest
+
+
+@pytest.mark.parametrize(("kind", "path"), [("onnx", "m.onnx"), ("predictor", "m.py")])
+async def test_a_file_of_another_format_is_run_before_it_is_kept(tmp_path, folder, kind, path):
+    pytest.importorskip("onnxruntime")
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(1)
+        await w.deploy(cluster, layers=OTHER)
+        await w.train(cluster, epochs=1)
+        with pytest.raises(InvalidArguments, match=r"does not end in \."):
+            await export(w, cluster, "model.txt", format=kind)
+        report = await export(w, cluster, path, format=kind)
+        assert 0 < report.verified.max_difference < 1e-6
+        assert report.sha256 == hashlib.sha256((folder / path).read_bytes()).hexdigest()
+        assert any("weighted" in told for told in report.not_included)
+        with pytest.raises(InvalidArguments, match="exists"):
+            await export(w, cluster, path, format=kind)
+        again = await export(w, cluster, path, format=kind, overwrite=True)
+        assert again.sha256 == report.sha256
+    assert os.listdir(folder) == [path]

@@ -174,9 +174,9 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
         " model answers. Default: true for rows in time order."
     ),
     "privacy": (
-        'Federated only: differential privacy for each worker\'s rows, like {"mode": "central_dp",'
-        ' "target_epsilon": 8} or with noise_multiplier. Also clip_norm (1), adaptive, delta (1e-5), and'
-        " max_epsilon for all private trainings on the data. Status has what it cost."
+        'Differential privacy like {"mode": "central_dp", "target_epsilon": 8} or with noise_multiplier:'
+        " central_dp for each worker's rows (federated), record_dp for single rows (DP-SGD). Also clip_norm"
+        " (1), adaptive, delta (1e-5), max_epsilon for all on these data. Status has what it cost."
     ),
     "secure_aggregation": (
         "Federated only: true: the engine sees masked updates and their sum only. Needs consensus raft and 3"
@@ -234,8 +234,8 @@ PLOT_ARGUMENTS = _CLUSTER_ID | {
 EXPORT_ARGUMENTS = _CLUSTER_ID | {
     "path": "Where to write, below the data directory or an --allow-path; its folder must exist.",
     "format": (
-        "safetensors: a folder with everything, which neural_model_import reads. predictor: one Python file"
-        " that needs numpy only."
+        "safetensors: a folder with everything, which neural_model_import reads. onnx: one file for ONNX"
+        " Runtime (needs the extra onnx). predictor: one Python file that needs numpy only."
     ),
     "overwrite": "true: replace what an earlier export wrote there.",
     "version": "A kept version instead of the one in force.",

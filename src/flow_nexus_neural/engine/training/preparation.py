@@ -5,12 +5,13 @@ Nothing is changed and no node is touched here, so a refusal leaves the cluster 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 
 from flow_nexus_neural.coordination.consensus.registry import needs_trusted_rows
 from flow_nexus_neural.coordination.privacy.spending import PrivacySpent
 from flow_nexus_neural.coordination.training_defaults import Scale
 from flow_nexus_neural.coordination.training_strategy import Strategy, choose_strategy
-from flow_nexus_neural.data.partition import Shards, assign_shards, pooled_shards
+from flow_nexus_neural.data.partition import Shards
 from flow_nexus_neural.data.prepare import DataRequest, PreparedData, prepare
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.engine.live import LiveCluster
@@ -27,7 +28,7 @@ from flow_nexus_neural.engine.training.arguments import (
 )
 from flow_nexus_neural.engine.training.course import Course
 from flow_nexus_neural.engine.training.decision import Decision, decide_how
-from flow_nexus_neural.engine.training.exchange import Recipe
+from flow_nexus_neural.engine.training.division import cut_shards, deal_shards, pool_shards
 from flow_nexus_neural.engine.training.federated_options import rate_warnings
 from flow_nexus_neural.engine.training.feedback_data import FEEDBACK, feedback_data, is_feedback
 from flow_nexus_neural.engine.training.network_plans import (
@@ -38,13 +39,13 @@ from flow_nexus_neural.engine.training.network_plans import (
     plan_networks,
 )
 from flow_nexus_neural.engine.training.privacy_options import (
-    check_lineage,
-    effective_privacy,
-    foreseen,
+    Planned,
     identity_of,
-    spent_before,
+    plan_privacy,
+    steps_of_pass,
 )
 from flow_nexus_neural.engine.training.secure_options import check_secure_networks
+from flow_nexus_neural.engine.training.tasks import Recipe
 from flow_nexus_neural.engine.training.trusted_rows import Trusted, can_select, require_trusted
 from flow_nexus_neural.engine.training.work_sharing import ASKED, effort
 from flow_nexus_neural.engine.versions.final import evaluated_networks
@@ -100,6 +101,7 @@ class Preparation:
             feature_dropout=FEATURE_DROPOUT if self.data.schema.input.vector_length else 0.0,
             class_weight=self.decision.rule.class_weight,
             proximal_mu=self.config.proximal_mu or 0.0,
+            steps_of_pass=steps_of_pass(self.config),
         )
 
     def clients_of_workers(self) -> dict[str, tuple[str, ...]]:
@@ -121,23 +123,17 @@ class Preparation:
             rows: For the workers.
             trusted: For validators, in rules that need rows of their own; None for no such rule.
         """
-
-        def cut(workers: list[Slot]) -> Shards:
-            if self.config.strategy == "single_process":
-                return pool_shards(self.data, rows, workers)
-            return cut_shards(self.data, rows, workers, self.config.partition, self.run)
-
         return Course(
             config=self.config,
             recipe=self.recipe,
             rows=rows,
-            cut=cut,
+            cut=partial(deal_shards, self.data, rows, self.config, self.run),
             least_workers=self.least_workers,
             everybody=self.everybody,
             run=self.run,
             trusted=None
             if trusted is None
-            else Trusted(trusted, self.data.schema.task, self.recipe),
+            else Trusted(trusted, self.data.schema.task, replace(self.recipe, steps_of_pass=None)),
         )
 
 
@@ -206,21 +202,16 @@ async def _private(
     cluster: LiveCluster, request: TrainRequest, prepared: Preparation
 ) -> Preparation:
     """The same training with noise. Raises as `privacy_options`."""
-    offload, shards = cluster.context.offload, prepared.shards
-    groups = {name: shards.groups.get(name, "") for name, rows in shards.rows.items() if rows.size}
-    planned = (prepared.config, groups, prepared.networks, prepared.run)
-    settings = await offload(effective_privacy, request, *planned)
-    data, stored = prepared.spent.data, await cluster.context.store.privacy_spending()
-    earlier = [one.sums for one in stored if one.concerns(data)]
-    told = await offload(foreseen, settings, *planned, earlier)
-    return replace(
-        prepared,
-        config=prepared.config.model_copy(update={"privacy": settings}),
-        spent=await offload(spent_before, settings, data, stored),
-        warnings=prepared.warnings
-        + told
-        + check_lineage(cluster, data, continues=prepared.continues),
+    shards = prepared.shards
+    rows = {name: int(own.size) for name, own in shards.rows.items() if own.size}
+    groups = {name: shards.groups.get(name, "") for name in rows}
+    planned = Planned(prepared.config, rows, groups, prepared.networks, prepared.run)
+    plan = await plan_privacy(
+        cluster, request, planned, prepared.spent.data, continues=prepared.continues
     )
+    config = prepared.config.model_copy(update={"privacy": plan.settings})
+    warnings = prepared.warnings + plan.warnings
+    return replace(prepared, config=config, spent=plan.spent, warnings=warnings)
 
 
 async def _given(
@@ -367,31 +358,6 @@ def healthy_workers(cluster: LiveCluster) -> list[Slot]:
         hint=next_step(
             cluster.slots.of_role("worker"), "deploy one with neural_node_deploy (role: worker)"
         ),
-    )
-
-
-def cut_shards(
-    data: PreparedData, rows: Rows, workers: list[Slot], partition: str, run: tuple[int, int]
-) -> Shards:
-    """Divide rows of a data set among workers."""
-    return assign_shards(
-        rows,
-        [(slot.name, slot.spec.capabilities) for slot in workers],
-        partition,
-        seed64(run, 0, "", 0, "partition"),
-        symbols=data.description.symbols,
-        classes=data.schema.classes,
-        clients=data.clients,
-    )
-
-
-def pool_shards(data: PreparedData, rows: Rows, workers: list[Slot]) -> Shards:
-    """All rows for the first worker."""
-    return pooled_shards(
-        rows,
-        [(slot.name, slot.spec.capabilities) for slot in workers],
-        symbols=data.description.symbols,
-        classes=data.schema.classes,
     )
 
 
