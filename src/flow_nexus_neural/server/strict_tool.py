@@ -51,6 +51,7 @@ class ToolSpec(Generic[RequestT]):
         outputs: Descriptions of fields of `result`: of every object, and of fields whose name does not tell
             meaning or unit.
         published: Schemas that replace those of arguments, by field.
+        meta: What hosts read of the tool and models do not.
     """
 
     call: Callable[[EngineSurface, RequestT, Progress], Awaitable[BaseModel | OnWire[Any] | Shown]]
@@ -61,6 +62,7 @@ class ToolSpec(Generic[RequestT]):
     arguments: dict[str, str]
     outputs: dict[str, str]
     published: dict[str, Schema]
+    meta: dict[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -114,6 +116,7 @@ class StrictTool(Tool):
             is_async=True,
             context_kwarg=None,
             annotations=spec.annotations,
+            meta=spec.meta,
         )
         tool._spec = spec
         tool._host = host
@@ -132,10 +135,14 @@ class StrictTool(Tool):
             if isinstance(result, Shown):
                 return result.with_warnings(read.warnings).result
             sent = result if isinstance(result, OnWire) else OnWire(result)
-            return succeeded(_with_warnings(sent, read.warnings))
+            return self.answer(_with_warnings(sent, read.warnings), context)
         except Exception as failure:  # noqa: BLE001 - the tool boundary: every failure is worded
             told = with_path_advice(failure, named_path(failure, arguments))
             return failed(known_error(told, subject=self.name))
+
+    def answer(self, sent: OnWire[Any], _context: Context[Any, Any]) -> CallToolResult:
+        """The reply of a call that succeeded."""
+        return succeeded(sent)
 
 
 def succeeded(sent: OnWire[Any]) -> CallToolResult:

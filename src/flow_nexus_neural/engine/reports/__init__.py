@@ -12,7 +12,13 @@ from flow_nexus_neural.engine.reports.artifact import (
     ImportReport,
     PlotReport,
 )
-from flow_nexus_neural.engine.reports.base import Exclusion, Guarantees, Report, Wasm
+from flow_nexus_neural.engine.reports.base import (
+    Exclusion,
+    Guarantees,
+    NodeBackend,
+    Report,
+    Wasm,
+)
 from flow_nexus_neural.engine.reports.cluster import (
     ClusterConfig,
     ClusterLine,
@@ -61,6 +67,7 @@ from flow_nexus_neural.engine.reports.status import (
     LinkStatus,
     NodeStatus,
     Performance,
+    RecentPrediction,
     RetiredNode,
     Serving,
     StatusReport,
@@ -134,6 +141,7 @@ __all__ = [
     "LinkStatus",
     "MeasuredOnFile",
     "NetworkInfo",
+    "NodeBackend",
     "NodeReport",
     "NodeStatus",
     "Performance",
@@ -146,6 +154,7 @@ __all__ = [
     "PrivacyReport",
     "QuorumReport",
     "Rebalanced",
+    "RecentPrediction",
     "Refit",
     "Report",
     "Restored",
