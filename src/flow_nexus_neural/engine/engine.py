@@ -17,7 +17,9 @@ from flow_nexus_neural.engine.nodes.deploy import deploy
 from flow_nexus_neural.engine.operations.cluster_report import cluster_report, reused
 from flow_nexus_neural.engine.operations.clusters import Clusters, EndedCluster
 from flow_nexus_neural.engine.operations.export import export_model
+from flow_nexus_neural.engine.operations.fall_back import fall_back
 from flow_nexus_neural.engine.operations.import_model import read_model, started, stored
+from flow_nexus_neural.engine.operations.plot import plot
 from flow_nexus_neural.engine.operations.restore import restore, sweep
 from flow_nexus_neural.engine.operations.restore_ended import (
     ended_cluster,
@@ -33,6 +35,7 @@ from flow_nexus_neural.engine.operations.restore_version import (
 )
 from flow_nexus_neural.engine.operations.status import status_report
 from flow_nexus_neural.engine.operations.terminate import stop_nodes, terminate
+from flow_nexus_neural.engine.operations.tracking import Tracking
 from flow_nexus_neural.engine.operations.wait import wait_for_change
 from flow_nexus_neural.engine.ports import REAL_PORTS, Offload, Ports
 from flow_nexus_neural.engine.prediction.predict import predict
@@ -46,6 +49,7 @@ from flow_nexus_neural.engine.reports import (
     HistoryReport,
     ImportReport,
     NodeReport,
+    PlotReport,
     PredictionReport,
     StatusReport,
     TerminateReport,
@@ -58,6 +62,7 @@ from flow_nexus_neural.engine.requests import (
     ImportRequest,
     InitRequest,
     ListRequest,
+    PlotRequest,
     PredictRequest,
     StatusRequest,
     TerminateRequest,
@@ -158,7 +163,10 @@ class Engine:
                 )
             )
             try:
-                await engine._restore(goes_on=goes_on and not settings.read_only)
+                serves = goes_on and not settings.read_only
+                await engine._restore(goes_on=serves)
+                if serves:
+                    engine._begin_tracking()
                 yield engine
             finally:
                 with anyio.CancelScope(shield=True):
@@ -273,6 +281,10 @@ class Engine:
         """Write a version of a cluster's model as files of a format, checked against its nodes."""
         return await export_model(await self._clusters.find_live(request.cluster_id), request)
 
+    async def plot(self, request: PlotRequest) -> PlotReport:
+        """Draw what was measured of a cluster, also of one that has ended."""
+        return await plot(await self._clusters.read(request.cluster_id), request)
+
     async def import_model(self, request: ImportRequest) -> ImportReport:
         """Make a cluster of an exported folder; it is durable and serves when this returns."""
         model = await read_model(self.context, request)
@@ -336,6 +348,14 @@ class Engine:
         """
         return self._clusters.find(text)
 
+    def _begin_tracking(self) -> None:
+        """Trackers follow from now on, with what they lack of trainings of an earlier server."""
+        tracking = Tracking(self.context, self._clusters.known)
+        self.context.listeners.append(tracking.note)
+        self.context.spawn(tracking.run)
+        for cluster in self._clusters.live():
+            tracking.note(cluster.cluster_id)
+
     async def _restore(self, *, goes_on: bool) -> None:
         found = await restore(self.context)
         self._clusters.refuse(found.refused, found.names)
@@ -343,6 +363,8 @@ class Engine:
         for state in found.clusters:
             state.restart_clock()
             cluster = self._add(state)
+            if state.cluster_id in found.fall_backs:
+                await fall_back(cluster, found.fall_backs[state.cluster_id])
             if goes_on:
                 begin_resumption(cluster)
             else:
