@@ -31,10 +31,9 @@ def worded(value: Any, how: str) -> str:
             return f"{value:,}"
         case "share":
             return f"{100 * value:.1f} %"
-        case "ms" if value < 0.1:
-            return f"{value:.2g} ms"
         case "ms":
-            return f"{value:.2f} ms" if value < 10 else f"{value:.1f} ms"
+            digits = ".2g" if value < 0.1 else ".2f" if value < 10 else ".1f"
+            return f"{value:{digits}} ms"
         case "bytes":
             unit = 0
             while value >= 1000 and unit < len(UNITS) - 1:
