@@ -27,7 +27,7 @@ GUARANTEES = r.Guarantees(
     trusted=["engine", "parameter_server-0", "validator-0"],
     notes=[],
 )
-WASM = r.Wasm(requested=True, active=False, reason="the WASM back end is not part of this version")
+WASM = r.Wasm(requested=True, active=False, reason="there is no trained model yet")
 
 
 class EngineDouble:
@@ -115,6 +115,7 @@ class EngineDouble:
             deduplicated=False,
             joins="now",
             pid=41233,
+            wasm=r.NodeBackend(requested=True, backend={}, speedup_measured={}, reason=WASM.reason),
             isolation=r.IsolationReport(
                 level="strict",
                 layers={"no_new_privs": True, "landlock_abi": 7},
@@ -267,6 +268,18 @@ class EngineDouble:
             ),
             terminated_at=LONG_AGO,
             warnings=[],
+        )
+
+    async def plot(self, request: q.PlotRequest) -> r.PlotReport:
+        self._record(request)
+        return r.PlotReport(
+            cluster_id=request.cluster_id,
+            kind=request.kind,
+            format=request.format or "png",
+            content=b"picture",
+            text="one round",
+            path=request.path,
+            sha256=None if request.path is None else "00" * 32,
         )
 
     async def export_model(self, request: q.ExportRequest) -> r.ExportReport:
@@ -577,6 +590,7 @@ def prediction_report(aggregation: q.Aggregation) -> r.PredictionReport:
         excluded_nodes=[],
         confidence_source="margin",
         source="nodes",
+        backends={"torch": 1},
         stacker="fallback" if aggregation == "ensemble" else None,
         degraded=False,
         degraded_reason=None,

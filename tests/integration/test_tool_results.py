@@ -16,7 +16,7 @@ FIELDS = {
         daa_enabled wasm_enabled guarantees isolation max_nodes created_at warnings restored""",
     "neural_node_deploy": """success id node_id sandbox_id node_ids slots cluster_id slot role node_type
         status healthy model model_size capabilities autonomy autonomy_level template runtime layers
-        layers_source parameters
+        layers_source parameters wasm
         implied_head incarnation replaces synced_version sync_ms deduplicated joins pid isolation deployed_at
         warnings""",
     "neural_cluster_connect": """success cluster_id topology declared_topology previous_topology status
@@ -40,7 +40,7 @@ FIELDS = {
         threshold decision consensus node_agreement
         effective_ensemble_size error_correlation node_predictions individual_predictions aggregation
         aggregation_method weights_source weights_outcomes symbol_experts feedback_recorded
-        nodes_used nodes_expected excluded_nodes quorum confidence_source stacker source
+        nodes_used nodes_expected excluded_nodes quorum confidence_source stacker source backends
         degraded stale
         degraded_reason model_version bundle_sha input_report latency_ms synthetic_training_data
         output warnings""",
@@ -157,6 +157,7 @@ def test_a_read_only_server_offers_only_what_reads():
         assert [tool.name for tool in reader.tools()] == [
             "neural_cluster_status",
             "neural_predict_distributed",
+            "neural_cluster_plot",
             "neural_cluster_list",
         ]
         assert all(tool.annotations.read_only_hint for tool in reader.tools())

@@ -13,8 +13,8 @@ here and downloads nothing; every number is measured, and null means not measure
 Order: neural_cluster_init -> neural_node_deploy (at least one worker; count deploys several) -> \
 neural_cluster_connect -> neural_train_distributed (returns at once) -> neural_cluster_status with \
 wait_seconds 25 and until "done" (one long poll; repeat it while training_status is "running") -> \
-neural_predict_distributed -> neural_model_export (files; neural_model_import reads them) -> \
-neural_cluster_terminate. neural_cluster_list finds earlier clusters.
+neural_predict_distributed -> neural_cluster_plot (pictures) -> neural_model_export (files; \
+neural_model_import reads them) -> neural_cluster_terminate. neural_cluster_list finds earlier clusters.
 
 Data: a built-in name (crypto_market_historical_data and synthetic:xor are generated and labelled so), \
 a CSV, JSON, JSONL or NPZ file in the data directory or the directory in which the server was started, or \
@@ -47,7 +47,8 @@ INIT_ARGUMENTS = {
         " voting nodes have it. gossip: workers average with their neighbours only; how far apart they are is"
         " in status."
     ),
-    "wasm_optimization": "Recorded only: nodes run PyTorch, and wasm_enabled stays false.",
+    "wasm_optimization": "true: WebAssembly in the server answers predictions for living nodes where it"
+    " is measured to be faster (needs the extra wasm); training stays on PyTorch.",
     "daa_enabled": (
         "true: the cluster restarts dead nodes, ends or slows trainings that gain nothing and so on, as far"
         " as its nodes' autonomy goes; status and the audit resource say what was done. false: it only says"
@@ -222,11 +223,21 @@ PREDICT_ARGUMENTS = _CLUSTER_ID | {
     "detail": "full: each node's answers for large lists too, which default leaves out.",
     "threshold": "Two classes: decides this call instead of the model's own.",
 }
+PLOT_ARGUMENTS = _CLUSTER_ID | {
+    "kind": "learning_curve: loss and accuracy per round. topology: nodes, links. reliability: whether"
+    " confidences are right. confusion: of classes. latency: of predictions. node_weights: what each node"
+    " counts. predictions: beside recorded outcomes.",
+    "format": "png, the default where matplotlib is installed, or svg: a picture. mermaid: a diagram as text."
+    " text: every number.",
+    "path": "Write it there too, below the data directory or an --allow-path.",
+    "overwrite": "true: replace the file at path.",
+}
 EXPORT_ARGUMENTS = _CLUSTER_ID | {
     "path": "Where to write, below the data directory or an --allow-path; its folder must exist.",
     "format": (
         "safetensors: a folder with everything, which neural_model_import reads. onnx: one file for ONNX"
-        " Runtime (needs the extra onnx). predictor: one Python file that needs numpy only."
+        " Runtime (needs the extra onnx). predictor: one Python file that needs numpy only. wasm: a folder"
+        " with WebAssembly, a Node script and a web page."
     ),
     "overwrite": "true: replace what an earlier export wrote there.",
     "version": "A kept version instead of the one in force.",
@@ -266,6 +277,7 @@ DEPLOY_OUTPUTS = {
     "implied_head": "whether an output layer was added",
     "deduplicated": "true: an equal call started it",
     "isolation": "How the process is confined, as measured.",
+    "wasm": "What computes its predictions, by batch size, and why.",
 }
 CONNECT_OUTPUTS = {
     "edges": "Working links; null above 16 nodes.",
@@ -302,7 +314,7 @@ STATUS_OUTPUTS = {
     "consensus_report": "Proofs and their cost; robust rule: suspects; gossip: distances; raft: voters.",
     "daa": "What autonomy did, recommended and suppressed; events only in full.",
     "performance": "Training rows per second, ms of predict.",
-    "wasm": "Whether nodes run WASM, and why not.",
+    "wasm": "Whether WASM answers predictions, or why not; by node in full.",
     "features": "Switches and counts.",
     "serving": "The model that answers predictions.",
     "feedback": "Recorded outcomes, the weights they made, and drift.",
@@ -330,6 +342,7 @@ PREDICT_OUTPUTS = {
     "symbol_experts": "nodes that count twice, by symbol",
     "feedback_recorded": "outcomes kept for learning",
     "excluded_nodes": "Left out, and why.",
+    "backends": "How many answers WASM and PyTorch computed; null for a file.",
     "quorum": "byzantine: answers needed and got, and f that may lie; below it decision is no_quorum.",
     "degraded": "true: a node is missing",
     "stale": "true: raft has no majority for a later version",

@@ -17,6 +17,7 @@ from flow_nexus_neural.engine.reports import ClusterLine, ClusterList
 from flow_nexus_neural.engine.requests import ListRequest
 from flow_nexus_neural.engine.state.cluster import ClusterState, was_terminated
 from flow_nexus_neural.engine.storage.rows import ClusterRow, Stored
+from flow_nexus_neural.engine.wasm.serving import WasmServing
 from flow_nexus_neural.errors import (
     AmbiguousCluster,
     ClusterNotFound,
@@ -83,6 +84,11 @@ class Clusters:
         """Keep no more than a line of a cluster, once its end is durable and nothing of it runs."""
         if cluster.state.end_recorded and cluster.run is None:
             self._known[cluster.cluster_id] = EndedCluster.of(cluster)
+
+    def known(self, cluster_id: str) -> LiveCluster | None:
+        """The cluster of an id, as long as more than a line of it is kept."""
+        found = self._known.get(cluster_id)
+        return found if isinstance(found, LiveCluster) else None
 
     def live(self) -> list[LiveCluster]:
         """Those that have not ended."""
@@ -254,7 +260,9 @@ class Clusters:
 def with_parts(context: EngineContext, state: ClusterState) -> LiveCluster:
     """A cluster with the parts that act on it."""
     calls = NodeCalls(state.metrics, context.clock, "sync", context.patience)
-    return LiveCluster(context, state, wiring=Wiring(context, state.slots, calls))
+    cluster = LiveCluster(context, state, wiring=Wiring(context, state.slots, calls))
+    cluster.compute_with(WasmServing(cluster))
+    return cluster
 
 
 def _line(cluster: LiveCluster) -> ClusterLine:

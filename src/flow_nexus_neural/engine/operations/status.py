@@ -45,7 +45,6 @@ from flow_nexus_neural.vocabulary import DEFAULT_AGGREGATION
 
 HISTORY_POINTS = 20
 MIN_POLL_MS, MAX_POLL_MS = 500, 10_000
-NO_WASM = "the WASM back end is not part of this version"
 
 
 async def status_report(
@@ -84,7 +83,7 @@ async def status_report(
             if request.detail == "summary"
             else await feedback_report(cluster, full=full),
             "daa": autonomy.report(cluster, events=full),
-            "wasm": wasm(cluster),
+            "wasm": wasm(cluster, with_nodes=full),
             "versions": version_lines(cluster) if full or request.detail == "versions" else [],
             "history": thinned(training.history) if full and training else [],
             "training_sessions": [t.session() for t in cluster.state.trainings] if full else [],
@@ -115,7 +114,7 @@ def _identity(cluster: LiveCluster) -> dict[str, object]:
         "failed_nodes": counts.failed,
         "features": Features(
             daa_enabled=cluster.spec.daa_enabled,
-            wasm_enabled=False,
+            wasm_enabled=cluster.backends is not None and cluster.backends.active,
             nodes_deployed=counts.total,
             connections_active=len(cluster.wiring.working()),
             training_sessions=len(cluster.state.trainings),
@@ -219,9 +218,21 @@ def _traffic_part(cluster: LiveCluster, *, full: bool) -> dict[str, object]:
     }
 
 
-def wasm(cluster: LiveCluster) -> Wasm:
-    """Whether a node runs WASM: none does."""
-    return Wasm(requested=cluster.spec.wasm_optimization, active=False, reason=NO_WASM)
+def wasm(cluster: LiveCluster, *, with_nodes: bool = False) -> Wasm:
+    """Whether WebAssembly computes some node's predictions, or why not."""
+    requested, backends = cluster.spec.wasm_optimization, cluster.backends
+    if backends is None:
+        return Wasm(requested=requested, active=False, reason=None)
+    nodes = {slot.name: backends.of(slot) for slot in cluster.slots}
+    active = backends.active
+    reasons = list(dict.fromkeys(one.reason for one in nodes.values() if one.reason))
+    reason = backends.unusable or "; ".join(reasons[:3]) or "there is no node yet"
+    return Wasm(
+        requested=requested,
+        active=active,
+        reason=None if active else reason,
+        nodes=nodes if with_nodes else {},
+    )
 
 
 def cluster_config(cluster: LiveCluster) -> ClusterConfig:
@@ -318,7 +329,9 @@ def _confidence_source(committed: CommittedVersion) -> ConfidenceSource:
 
 
 def _warnings(cluster: LiveCluster, training: Training | None) -> list[str]:
-    warnings = [*cluster.context.notices.always, *cluster.state.cautions]
+    context = cluster.context
+    warnings = [*context.notices.always, *cluster.state.cautions]
+    warnings += [f"tracker {name}: {why}" for name, why in context.tracker_faults.items()]
     committed, latest = cluster.committed, cluster.state.latest_training
     if committed is not None and committed.dataset.synthetic:
         warnings.append(

@@ -150,6 +150,7 @@ def answer_from(
         logits=gathered.logits,
         latency_ms=gathered.latency_ms,
         excluded=gathered.excluded,
+        backends=gathered.backends,
         levels=cluster.state.feedback.levels_of(committed.version),
         weighting=weights,
         elapsed_ms=(cluster.clock() - began_s) * 1e3,

@@ -10,8 +10,15 @@ from flow_nexus_neural.engine.reports.artifact import (
     ExportReport,
     ImportedFrom,
     ImportReport,
+    PlotReport,
 )
-from flow_nexus_neural.engine.reports.base import Exclusion, Guarantees, Report, Wasm
+from flow_nexus_neural.engine.reports.base import (
+    Exclusion,
+    Guarantees,
+    NodeBackend,
+    Report,
+    Wasm,
+)
 from flow_nexus_neural.engine.reports.cluster import (
     ClusterConfig,
     ClusterLine,
@@ -134,12 +141,14 @@ __all__ = [
     "LinkStatus",
     "MeasuredOnFile",
     "NetworkInfo",
+    "NodeBackend",
     "NodeReport",
     "NodeStatus",
     "Performance",
     "PersonalSlot",
     "Personalisation",
     "Phase",
+    "PlotReport",
     "PredictedFile",
     "PredictionReport",
     "PrivacyReport",
