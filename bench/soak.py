@@ -12,6 +12,7 @@ status is 1 when any of these was not so:
   never missing for long;
 * every prediction equals the one computed here from the stored weights that it names;
 * every call returned in time, and every error was one that a caller is told to expect;
+* the server's memory did not grow by more than 5 % after the first part of the storm;
 * when all is quiet, the server holds no more descriptors than before and has no process but its nodes and the
   one that starts them; when it has ended, none is left.
 """
@@ -33,7 +34,7 @@ import numpy as np
 from safetensors import safe_open
 
 from bench.measure import process_tree
-from bench.processes import command, descriptors, parent, started_at
+from bench.processes import command, descriptors, parent, resident_mb, started_at
 from bench.soak_verdict import BACK_S, DEADLINE_MS, IN_TIME_S, Findings, victims
 from client import Neural, Reply, ToolFailed, neural_server
 
@@ -48,6 +49,7 @@ FREEZE_SHARE = 0.15
 ZYGOTE_EVERY_S = 150.0
 """The runtime gives up after five restarts in ten minutes; that is no fault to find here."""
 WHOLE_AGAIN_S = 90.0
+WEIGH_EVERY_S = 2.0
 TOLERANCE = 1e-5
 TOPOLOGIES = ("mesh", "ring", "star", "hierarchical")
 
@@ -246,6 +248,11 @@ class Soak:
                 self.found.done["zygotes killed"] += 1
         await anyio.sleep(ZYGOTE_EVERY_S * 0.5)
 
+    async def weigh(self) -> None:
+        """The server's own memory now and then."""
+        self.found.resident_mb.append(resident_mb(self.pid))
+        await anyio.sleep(WEIGH_EVERY_S)
+
     def _signal(self, pid: int, number: signal.Signals) -> None:
         try:
             os.kill(pid, number)
@@ -280,7 +287,7 @@ class Soak:
         with anyio.move_on_after(minutes * 60):
             async with anyio.create_task_group() as tasks:
                 works = (self.predict, self.train, self.connect, self.heal, self.harm)
-                for work in (*works, self.harm_zygote):
+                for work in (*works, self.harm_zygote, self.weigh):
                     tasks.start_soon(self.for_ever, work)
         silent_s = time.monotonic() - self._answered_s
         self.found.outage_s = max(self.found.outage_s, silent_s)
@@ -303,9 +310,9 @@ class Soak:
         ]
 
 
-async def soak(minutes: float, seed: int) -> Findings:
+async def soak(minutes: float, seed: int, scratch: Path | None = None) -> Findings:
     """Run it all; what was found."""
-    with tempfile.TemporaryDirectory(prefix="flow-nexus-soak-") as state_dir:
+    with tempfile.TemporaryDirectory(prefix="flow-nexus-soak-", dir=scratch) as state_dir:
         before = set(process_tree(os.getpid()))
         async with neural_server("--state-dir", state_dir, "--log-level", "error") as server:
             (pid,) = [
@@ -349,8 +356,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--scratch", type=Path, default=None, help="where the state directory is")
     given = parser.parse_args()
-    found = anyio.run(soak, given.minutes, given.seed)
+    found = anyio.run(soak, given.minutes, given.seed, given.scratch)
     text = json.dumps(found.summary(), indent=1)
     if given.out is not None:
         given.out.write_text(text + "\n")

@@ -15,6 +15,10 @@ SPARED_WORKERS = 2
 BACK_S = 30.0
 """Seconds after the death of the process that starts nodes in which predictions may find nobody."""
 MIN_ANSWERED = 0.5
+MAX_GROWTH = 0.05
+PARTS = 5
+"""Parts of a storm of which the second, when everything has happened once, is held against the last."""
+LEAST_WEIGHED = 50
 MAX_REFUSED_BESIDE = 0.05
 """Share of predictions that may be refused while workers were spared: a full machine misses a deadline."""
 
@@ -53,6 +57,7 @@ class Findings:
         asked: Predictions that were asked for.
         refused_beside: Those that were refused without the excuse of a dead zygote.
         outage_s: Longest time without an answer.
+        resident_mb: Memory of the server's own process, at equal intervals.
     """
 
     wrong: list[str] = field(default_factory=list)
@@ -63,6 +68,7 @@ class Findings:
     asked: int = 0
     refused_beside: int = 0
     outage_s: float = 0.0
+    resident_mb: list[float] = field(default_factory=list)
 
     def note_refusal(self, tool: str, text: str) -> None:
         """A tool refused with this text."""
@@ -104,6 +110,9 @@ class Findings:
             )
         if self.outage_s > BACK_S:
             self.wrong.append(f"no prediction was answered for {self.outage_s:.0f} s")
+        growth = memory_growth(self.resident_mb)
+        if growth is not None and growth > MAX_GROWTH:
+            self.wrong.append(f"the server's memory grew by {growth:.1%}")
         if self.done["trainings completed"] == 0:
             self.wrong.append("no training was completed")
 
@@ -124,11 +133,25 @@ class Findings:
             "unproven_predictions": self.unproven,
             "predictions_asked": self.asked,
             "refused_while_workers_were_spared": self.refused_beside,
+            "memory_growth": memory_growth(self.resident_mb),
+            "memory_mb": [
+                round(value, 1)
+                for value in self.resident_mb[:: max(1, len(self.resident_mb) // 20)]
+            ],
             "longest_outage_s": round(self.outage_s, 1),
             "times": times,
             "wrong": self.wrong[:50],
             "wrong_total": len(self.wrong),
         }
+
+
+def memory_growth(resident_mb: Sequence[float]) -> float | None:
+    """By which share the median of the last fifth exceeds that of the second; None for too few readings."""
+    length = len(resident_mb) // PARTS
+    if length * PARTS < LEAST_WEIGHED:
+        return None
+    second, last = resident_mb[length : 2 * length], resident_mb[-length:]
+    return float(np.median(last) / np.median(second) - 1.0)
 
 
 def victims(nodes: Sequence[Reply], harmed: Set[int]) -> list[int]:

@@ -46,6 +46,18 @@ def _run(flags: argparse.Namespace) -> int:
         from flow_nexus_neural.cli.clusters import clusters
 
         return clusters(settings, flags.action, getattr(flags, "cluster_id", None))
+    if flags.command == "export":
+        from flow_nexus_neural.cli.export import export
+        from flow_nexus_neural.engine.requests import ExportRequest
+
+        asked = ExportRequest(
+            cluster_id=flags.cluster_id,
+            path=flags.path,
+            format=flags.format,
+            overwrite=flags.overwrite,
+            version=flags.model_version,
+        )
+        return export(settings, asked)
     if flags.command in ("verify", "backup"):
         from flow_nexus_neural.cli.verify import back_up_state, verify_state
 

@@ -17,6 +17,7 @@ Role = Literal["worker", "parameter_server", "aggregator", "validator"]
 ModelSize = Literal["base", "large", "xl", "custom"]
 Optimizer = Literal["adam", "sgd", "rmsprop", "adagrad"]
 Aggregation = Literal["mean", "majority", "weighted", "ensemble"]
+ExportFormat = Literal["safetensors", "onnx", "predictor"]
 Task = Literal["binary", "multiclass", "regression"]
 TaskKind = Literal["classification", "regression"]
 TASK_KINDS: tuple[TaskKind, ...] = get_args(TaskKind)

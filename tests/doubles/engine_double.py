@@ -269,6 +269,50 @@ class EngineDouble:
             warnings=[],
         )
 
+    async def export_model(self, request: q.ExportRequest) -> r.ExportReport:
+        self._record(request)
+        sha = "ab" * 32
+        return r.ExportReport(
+            cluster_id=CLUSTER,
+            model_version=51,
+            bundle_sha=sha,
+            format=request.format,
+            path=f"/data/{request.path}",
+            files=[r.ExportedFile(name="model.safetensors", bytes=4096, sha256=sha)],
+            bytes=4096,
+            sha256=sha,
+            task="binary",
+            inputs="rows in stored order",
+            outputs="probability per class",
+            verified=r.ExportCheck(
+                rows=8, max_difference=1e-8, tolerance=1e-5, by="numpy", rows_of="test rows"
+            ),
+            not_verified=None,
+            not_included=[],
+            warnings=[],
+        )
+
+    async def import_model(self, request: q.ImportRequest) -> r.ImportReport:
+        self._record(request)
+        sha = "ab" * 32
+        return r.ImportReport(
+            cluster_id=CLUSTER,
+            name=request.name or "double",
+            model_version=1,
+            source=r.ImportedFrom(
+                cluster_id=CLUSTER, name="double", version=51, bundle_sha=sha, sha256=sha
+            ),
+            consensus="byzantine",
+            task="binary",
+            classes=[0, 1],
+            nodes=6,
+            healthy_nodes=6,
+            networks=1,
+            accuracy=None,
+            loss=None,
+            warnings=[],
+        )
+
     async def clusters(self, request: q.ListRequest | None = None) -> r.ClusterList:
         if request is not None:
             self._record(request)
@@ -446,6 +490,9 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
         memory_source="rss_growth",
         nodes=nodes,
         retired_nodes=[],
+        links=[r.LinkStatus(from_slot="worker-0", to_slot="worker-1", latency_ms=0.02, fault=None)]
+        if full
+        else None,
         learnt=None,
         guarantees=GUARANTEES,
         consensus_report=None,

@@ -23,6 +23,8 @@ GOOD_CALLS: dict[str, dict[str, Any]] = {
     "neural_train_distributed": {"cluster_id": CLUSTER, "dataset": "synthetic:xor"},
     "neural_cluster_status": {"cluster_id": CLUSTER},
     "neural_predict_distributed": {"cluster_id": CLUSTER, "input_data": {"price": 1.0}},
+    "neural_model_export": {"cluster_id": CLUSTER, "path": "model"},
+    "neural_model_import": {"path": "model"},
     "neural_cluster_terminate": {"cluster_id": CLUSTER},
     "neural_cluster_list": {},
 }

@@ -14,6 +14,7 @@ import pytest
 from mcp import Client
 
 from flow_nexus_neural.server.http import check_http
+from flow_nexus_neural.server.tools import TOOL_SPECS
 from flow_nexus_neural.settings import Settings
 from tests.doubles.limits import HANG_S
 from tests.doubles.programs import run_to_end
@@ -99,7 +100,7 @@ def status_of(port: int, address: str = "127.0.0.1", **headers: str) -> int:
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_a_client_of_either_era_calls_tools(port: int, mode: str):
     async with Client(f"http://127.0.0.1:{port}/mcp", mode=mode) as client:
-        assert len((await client.list_tools()).tools) == 8
+        assert len((await client.list_tools()).tools) == len(TOOL_SPECS)
         answer = await client.call_tool("neural_cluster_init", {"name": mode})
         assert answer.structured_content["success"] is True
         answer = await client.call_tool("neural_cluster_status", {"cluster_id": mode})

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from flow_nexus_neural.server.tools import TOOL_SPECS
 from tests.doubles.limits import HANG_S
 from tests.doubles.programs import run_to_end
 from tests.doubles.stdio_client import META, ServerProcess
@@ -36,7 +37,7 @@ def test_every_line_of_standard_output_is_protocol_whatever_is_printed(tmp_path:
             more = {"_meta": META}
             discovered = client.request("server/discover", more)["result"]
             assert era in discovered["supportedVersions"]
-        assert len(client.request("tools/list", more)["result"]["tools"]) == 8
+        assert len(client.request("tools/list", more)["result"]["tools"]) == len(TOOL_SPECS)
         assert client.result("neural_cluster_init", {"name": "c"}, **more)["success"] is True
         assert client.call("neural_cluster_init", {"naem": "c"}, **more)["isError"] is True
         for line in client.lines:

@@ -30,7 +30,7 @@ FIELDS = {
         status created_at uptime uptime_seconds active_nodes total_nodes failed_nodes training_status
         training_progress training_error training global_accuracy global_loss evaluation communication_bytes
         communication_mb communication avg_latency latency error_rate memory_usage memory_bytes memory_source
-        nodes retired_nodes learnt guarantees exchange consensus_report daa performance wasm features
+        nodes retired_nodes links learnt guarantees exchange consensus_report daa performance wasm features
         model_version serving feedback dataset_info versions history training_sessions timed_out changed
         poll_after_ms warnings""",
     "neural_predict_distributed": """success cluster_id prediction_id task prediction predictions confidence
@@ -43,6 +43,10 @@ FIELDS = {
         degraded stale
         degraded_reason model_version bundle_sha input_report latency_ms synthetic_training_data
         output warnings""",
+    "neural_model_export": """success cluster_id model_version bundle_sha format path files bytes sha256
+        task inputs outputs verified not_verified not_included warnings""",
+    "neural_model_import": """success id cluster_id name model_version source consensus task classes nodes
+        healthy_nodes networks accuracy loss warnings""",
     "neural_cluster_terminate": """success cluster_id status already_terminated nodes_terminated training_id
         node_id message checkpoints_kept artifacts_path final_metrics terminated_at warnings""",
     "neural_cluster_list": "success clusters live ended warnings",

@@ -4,6 +4,7 @@
 """
 
 from tests.manifest import (
+    contract_artifacts,
     contract_building,
     contract_data,
     contract_errors,
@@ -37,5 +38,6 @@ PROMISES: tuple[Promise, ...] = (
     *contract_errors.PROMISES,
     *contract_mcp.PROMISES,
     *contract_data.PROMISES,
+    *contract_artifacts.PROMISES,
     *contract_networks.PROMISES,
 )

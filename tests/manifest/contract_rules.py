@@ -1,4 +1,4 @@
-"""The rules of the contract that hold for every tool, and the tool that the document does not have."""
+"""The rules of the contract that hold for every tool, and the tools that the document does not have."""
 
 from tests.manifest.files import (
     ARGS,
@@ -55,8 +55,8 @@ PROMISES = (
         LISTING / "a_limit_keeps_the_newest_clusters_and_says_how_many_are_left_out",
     ),
     TOOLS_SECTION.held(
-        "contract.tools.eight",
-        "There are exactly eight tools, listed in the order in which they are called.",
+        "contract.tools.order",
+        "The tools are listed in the order in which they are called, and there is none besides.",
         TOOLS / "the_tools_come_in_the_order_in_which_they_are_called",
         TOOLS / "the_list_is_the_committed_one_in_both_eras",
     ),

@@ -124,7 +124,9 @@ def test_a_training_that_gains_nothing_is_slowed_and_ends_at_its_best_round(tmp_
             assert status.training.current_round < 60
             assert status.training.served_round == status.training.best_round
             assert executed(status) == ["adapt_learning_rate", "early_stop"]
-            (event,) = [e for e in status.daa.events if e["rule"] == "adapt_learning_rate"]
+            told = [e for e in status.daa.events if e["rule"] == "adapt_learning_rate"]
+            assert [e["decision"] for e in told] == ["intended", "executed"]
+            event = told[-1]
             assert (event["before"], event["after"]) == (
                 {"learning_rate": 0.05},
                 {"learning_rate": 0.025},
@@ -268,7 +270,8 @@ def test_labels_that_flip_start_one_training_and_accuracy_recovers(tmp_path, aut
             await anyio.sleep(10.0)
             status = await w.done(cluster)
             events = [e for e in status.daa.events if e["rule"] == "learn_from_feedback"]
-            assert [e["decision"] for e in events] == ["executed" if learns else "recommended"]
+            expected = ["intended", "executed"] if learns else ["recommended"]
+            assert [e["decision"] for e in events] == expected
             assert events[0]["evidence"]["drifts"] == 1
             if learns:
                 assert status.training.learning.admitted, status.training.learning.reason
@@ -291,7 +294,7 @@ def test_the_log_goes_on_after_a_restart_and_tells_when_it_was_altered(tmp_path)
             w.kill("worker-2")
             await anyio.sleep(3.0)
             audit = await w.engine.audit(cluster)
-            assert [entry["seq"] for entry in audit.entries] == [0, 1]
+            assert [entry["seq"] for entry in audit.entries] == [0, 1, 2, 3]
             assert audit.intact
             assert verify_audit(audit.entries).ok
             store = w.engine.context.store
@@ -316,7 +319,7 @@ def test_a_damaged_newest_entry_does_not_end_what_autonomy_does(tmp_path):
                 await anyio.sleep(4.0)
             w.engine.context.store._journal.write(
                 lambda c: c.execute(
-                    """UPDATE audit SET body=replace(body, '"seq":1', '"seq":0') WHERE seq=1"""
+                    """UPDATE audit SET body=replace(body, '"seq":3', '"seq":0') WHERE seq=3"""
                 )
             )
         async with scheduled_world(tmp_path) as w:
@@ -324,9 +327,9 @@ def test_a_damaged_newest_entry_does_not_end_what_autonomy_does(tmp_path):
             w.kill("worker-1")
             await anyio.sleep(30.0)
             status = await w.status(cluster)
-            assert any("audit entry 1" in warning for warning in status.warnings)
+            assert any("audit entry 3" in warning for warning in status.warnings)
             assert (status.daa.executed, status.active_nodes) == (3, 3)
-            assert [e["seq"] for e in (await w.engine.audit(cluster)).entries][-1] == 2
+            assert [e["seq"] for e in (await w.engine.audit(cluster)).entries][-1] == 5
 
     run_seeded(scenario)
 

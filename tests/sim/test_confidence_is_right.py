@@ -1,6 +1,7 @@
 """On data whose chances are known, a confidence of c is right in a share c of cases, for each aggregation."""
 
 import numpy as np
+import pytest
 
 from flow_nexus_neural.kernels.metrics import expected_calibration_error
 from tests.sim.simulated import world
@@ -63,7 +64,12 @@ async def test_confidence_is_as_often_right_as_it_says_on_fresh_draws(tmp_path):
             assert right[high].mean() - right[low].mean() > 0.2, "nothing is shown"
             told = status.evaluation.by_aggregation[mode]["ece"]
             assert told < 0.09, "of some 640 test rows, whose labels are drawn"
-        assert status.evaluation.confidence.n == status.evaluation.test_rows
+        found = status.evaluation.confidence
+        assert found.n == sum(one.n for one in found.per_bin) == status.evaluation.test_rows
+        gaps = [one.n * abs(one.confidence - one.accuracy) for one in found.per_bin]
+        assert found.ece == pytest.approx(sum(gaps) / found.n)
+        brief = (await w.status(cluster, detail="nodes")).evaluation
+        assert brief == status.evaluation.brief != status.evaluation, "bins are for full"
 
 
 async def test_whoever_exaggerates_three_times_is_seen(tmp_path):

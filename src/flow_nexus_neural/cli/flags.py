@@ -4,9 +4,11 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 from flow_nexus_neural import __version__
 from flow_nexus_neural.settings import Settings
+from flow_nexus_neural.vocabulary import ExportFormat
 
 PROGRAM = "flow-nexus-neural"
 MAX_PORT = 65_535
@@ -34,6 +36,12 @@ def build_parser() -> argparse.ArgumentParser:
         "backup", help="copy the state directory, also while a server runs"
     )
     backup.add_argument("target", metavar="DEST", type=Path)
+    export = commands.add_parser("export", help="write a cluster's model to files")
+    export.add_argument("cluster_id", metavar="ID")
+    export.add_argument("path", metavar="PATH", help="new file or folder")
+    export.add_argument("--format", choices=get_args(ExportFormat), default="safetensors")
+    export.add_argument("--overwrite", action="store_true", help="replace an earlier export")
+    export.add_argument("--model-version", type=_version, metavar="N", help="a kept version")
     clusters = commands.add_parser("clusters", help="list, show or remove stored clusters")
     actions = clusters.add_subparsers(dest="action", metavar="ACTION", required=True)
     actions.add_parser("list", help="ids, names and status")
@@ -53,6 +61,12 @@ def _port(text: str) -> int:
     if not 1 <= port <= MAX_PORT:
         raise argparse.ArgumentTypeError(f"{text!r} is no port; expected 1 to {MAX_PORT}")
     return port
+
+
+def _version(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) < 2**31:
+        raise argparse.ArgumentTypeError(f"{text!r} is no version; expected 1 or more")
+    return int(text)
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:

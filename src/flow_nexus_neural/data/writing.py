@@ -35,7 +35,8 @@ MODE = 0o600
 MAX_NAME = 200
 MAX_PATH = 1_024
 _TRIES = 3
-_PARTIAL = re.compile(r"\..+\.[0-9a-f]{16}\.partial")
+_PIECE = 1 << 24
+PARTIAL = re.compile(r"\..+\.[0-9a-f]{16}\.partial")
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
 
 
@@ -47,11 +48,13 @@ class OutputPlace:
         root: The write root, resolved.
         folders: Directories below it.
         name: Of the file.
+        argument: By which the caller named it, for errors.
     """
 
     root: Path
     folders: tuple[str, ...]
     name: str
+    argument: str = "output_path"
 
     @property
     def path(self) -> Path:
@@ -64,13 +67,16 @@ class OutputPlace:
         return self.path.suffix.lower()
 
 
-def output_place(text: str, roots: Sequence[Path], state_dir: Path) -> OutputPlace:
+def output_place(
+    text: str, roots: Sequence[Path], state_dir: Path, argument: str = "output_path"
+) -> OutputPlace:
     """Check where a caller wants a file.
 
     Args:
         text: A path; a relative one lies in the first root.
         roots: Directories below which may be written.
         state_dir: The server's own directory, into which nothing is written but below a root inside it.
+        argument: By which the caller named it, for errors.
 
     Raises:
         PathNotAllowed: It lies outside the roots or in the state directory, or is hidden or leads upwards.
@@ -79,38 +85,38 @@ def output_place(text: str, roots: Sequence[Path], state_dir: Path) -> OutputPla
     """
     if not CAN_WALK or sys.platform == "win32":
         raise NotAvailable(
-            "files cannot be written safely on this system", hint="leave output_path out"
+            "files cannot be written safely on this system", hint=f"leave {argument} out"
         )
     text = text.strip().removeprefix("file://")
     path = Path(text)
     usable = text and len(text) <= MAX_PATH and "\0" not in text and is_plain_text(text)
     if not usable or not path.name or len(path.name.encode()) > MAX_NAME:
         raise InvalidArguments(
-            "output_path is no usable name of a file", hint="give a name like predictions.csv"
+            f"{argument} is no usable name of a file", hint="give a name like predictions.csv"
         )
     if ".." in path.parts:
-        raise PathNotAllowed(f"output_path '{text[:120]}' holds '..'", hint=_where(roots))
+        raise PathNotAllowed(f"{argument} '{text[:120]}' holds '..'", hint=_where(roots))
     resolved = [root.resolve() for root in roots]
     folder = resolved_path(resolved[0] / path.parent)
     inside = [root for root in resolved if folder.is_relative_to(root)]
     root = max(inside, key=lambda root: len(root.parts), default=None)
     if root is None:
         raise PathNotAllowed(
-            f"output_path '{text[:120]}' lies, or leads by a link, outside the directories into which"
+            f"{argument} '{text[:120]}' lies, or leads by a link, outside the directories into which"
             " predictions may be written",
             hint=_where(roots),
         )
     own = state_dir.resolve()
     if folder.is_relative_to(own) and (root == own or not root.is_relative_to(own)):
         raise PathNotAllowed(
-            f"output_path '{text[:120]}' lies in the state directory", hint=_where(roots)
+            f"{argument} '{text[:120]}' lies in the state directory", hint=_where(roots)
         )
     folders = folder.relative_to(root).parts
     if any(part.startswith(".") for part in (*folders, path.name)):
         raise PathNotAllowed(
-            f"output_path '{text[:120]}' is hidden", hint="give a name without a dot in front"
+            f"{argument} '{text[:120]}' is hidden", hint="give a name without a dot in front"
         )
-    return OutputPlace(root, folders, path.name)
+    return OutputPlace(root, folders, path.name, argument)
 
 
 def _where(roots: Sequence[Path]) -> str:
@@ -139,7 +145,7 @@ class OutputFile:
         self.n_bytes = 0
         self._overwrite = overwrite
         self._digest = hashlib.sha256()
-        self._directory = _open_directory(place)
+        self._directory = open_directory(place)
         self._temporary = ""
         self._descriptor = -1
         try:
@@ -175,6 +181,16 @@ class OutputFile:
         self._digest.update(content)
         self.n_bytes += len(content)
         return len(content)
+
+    def content(self) -> bytes:
+        """What was written so far, as it is read back. Raises `StoreUnavailable`."""
+        try:
+            return b"".join(
+                os.pread(self._descriptor, _PIECE, start)
+                for start in range(0, self.n_bytes, _PIECE)
+            )
+        except OSError as failure:
+            raise self._unavailable(failure) from failure
 
     def tell(self) -> int:
         """Bytes written so far; libraries ask for that."""
@@ -221,7 +237,7 @@ class OutputFile:
             name = f".{self.place.name[:100]}.{secrets.token_hex(8)}.partial"
             descriptor = os.open(name, flags, MODE, dir_fd=self._directory)
             self._temporary, self._descriptor = name, descriptor
-            if _lock(descriptor):
+            if lock(descriptor):
                 return
             # Somebody who sweeps took it for what a killed process left.
             os.close(descriptor)
@@ -240,7 +256,7 @@ class OutputFile:
                 f"'{name}' is there and is no regular file", hint="give another name"
             )
         if not self._overwrite:
-            raise _exists(name)
+            raise _exists(self.place)
 
     def _rename(self) -> None:
         name, directory = self.place.name, self._directory
@@ -259,7 +275,7 @@ class OutputFile:
                 follow_symlinks=False,
             )
         except FileExistsError:
-            raise _exists(name) from None
+            raise _exists(self.place) from None
         except OSError as failure:
             if failure.errno not in _NO_LINKS:
                 raise
@@ -272,45 +288,54 @@ class OutputFile:
         try:
             os.close(os.open(self.place.name, flags, MODE, dir_fd=self._directory))
         except FileExistsError:
-            raise _exists(self.place.name) from None
+            raise _exists(self.place) from None
 
     def _unavailable(self, failure: OSError) -> StoreUnavailable:
         return StoreUnavailable(
             f"could not write '{self.place.name}': {failure.strerror or failure}",
-            hint="make room or give another output_path, then call again",
+            hint=f"make room or give another {self.place.argument}, then call again",
         )
 
 
-def _exists(name: str) -> InvalidArguments:
+def _exists(place: OutputPlace) -> InvalidArguments:
     return InvalidArguments(
-        f"'{name}' exists", hint="give another output_path, or overwrite true to replace it"
+        f"'{place.name}' exists",
+        hint=f"give another {place.argument}, or overwrite true to replace it",
     )
 
 
-def _open_directory(place: OutputPlace) -> int:
+def open_directory(place: OutputPlace) -> int:
+    """A descriptor of the directory in which something is to be written.
+
+    Raises:
+        InvalidArguments: There is none.
+        PathNotAllowed: A link took its place.
+        StoreUnavailable: It cannot be opened.
+    """
     try:
         descriptor = walk(place.root, place.folders)
     except (FileNotFoundError, NotADirectoryError):
         raise InvalidArguments(
-            f"output_path: there is no directory '{'/'.join(place.folders) or place.root.name}'",
+            f"{place.argument}: there is no directory '{'/'.join(place.folders) or place.root.name}'",
             hint="make it first, or write into another one",
         ) from None
     except InvalidDataset as refusal:
-        raise PathNotAllowed(f"output_path: {refusal.message}", hint=refusal.hint) from None
+        raise PathNotAllowed(f"{place.argument}: {refusal.message}", hint=refusal.hint) from None
     except OSError as failure:
         raise StoreUnavailable(
-            f"output_path: its directory cannot be opened: {failure.strerror}",
+            f"{place.argument}: its directory cannot be opened: {failure.strerror}",
             hint="check that the server may write there",
         ) from failure
     if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise InvalidArguments(
-            f"output_path: '{place.folders[-1]}' is no directory", hint="write into a directory"
+            f"{place.argument}: '{place.folders[-1]}' is no directory",
+            hint="write into a directory",
         )
     return descriptor
 
 
-def _lock(descriptor: int) -> bool:
+def lock(descriptor: int) -> bool:
     """Hold a file as long as its descriptor is open; False where somebody else does."""
     if sys.platform == "win32":
         return True
@@ -324,19 +349,19 @@ def _lock(descriptor: int) -> bool:
 def _sweep(directory: int) -> None:
     """Remove what killed processes left: files under temporary names that nobody holds."""
     for name in os.listdir(directory):
-        if not _PARTIAL.fullmatch(name):
+        if not PARTIAL.fullmatch(name):
             continue
         with suppress(OSError):
             flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             descriptor = os.open(name, flags, dir_fd=directory)
             try:
-                if stat.S_ISREG(os.fstat(descriptor).st_mode) and _held_by_nobody(descriptor):
+                if stat.S_ISREG(os.fstat(descriptor).st_mode) and held_by_nobody(descriptor):
                     os.unlink(name, dir_fd=directory)
             finally:
                 os.close(descriptor)
 
 
-def _held_by_nobody(descriptor: int) -> bool:
+def held_by_nobody(descriptor: int) -> bool:
     """Whether a lock can be had; False also where the file system knows none, as then nobody can tell."""
     if sys.platform == "win32":
         return False

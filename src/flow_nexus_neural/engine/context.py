@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeVar
 
 import anyio
@@ -48,6 +49,7 @@ class EngineContext:
         turns: Lets as many nodes train at one time as there are places, over all clusters.
         listeners: Called with a cluster id whenever its status changed.
         notices: What callers should know of the engine's place.
+        exporting: Held while an export is made, since each is held in memory.
         charging: Held while a privacy budget is read and charged.
     """
 
@@ -63,7 +65,13 @@ class EngineContext:
     turns: TrainingTurns
     listeners: list[Callable[[str], None]]
     notices: Notices
+    exporting: anyio.Lock = field(default_factory=anyio.Lock)
     charging: anyio.Lock = field(default_factory=anyio.Lock)
+
+    @cached_property
+    def offload_exporting(self) -> Offload:
+        """Writes exports in a thread of their own; once begun that is carried out."""
+        return self.ports.offload(1)
 
     def clock(self) -> float:
         """Seconds of a monotonic clock."""

@@ -1,4 +1,4 @@
-"""The engine: clusters by id, and the eight operations on them."""
+"""The engine: clusters by id, and the operations on them."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,8 +14,10 @@ from flow_nexus_neural.engine.context import EngineContext, Notices
 from flow_nexus_neural.engine.links.connect import connect
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.deploy import deploy
-from flow_nexus_neural.engine.nodes.guarantees import guarantees
+from flow_nexus_neural.engine.operations.cluster_report import cluster_report, reused
 from flow_nexus_neural.engine.operations.clusters import Clusters, EndedCluster
+from flow_nexus_neural.engine.operations.export import export_model
+from flow_nexus_neural.engine.operations.import_model import read_model, started, stored
 from flow_nexus_neural.engine.operations.restore import restore, sweep
 from flow_nexus_neural.engine.operations.restore_ended import (
     ended_cluster,
@@ -29,11 +31,7 @@ from flow_nexus_neural.engine.operations.restore_version import (
     restore_version,
     unmeasured_of,
 )
-from flow_nexus_neural.engine.operations.status import (
-    cluster_config,
-    isolation_preview,
-    status_report,
-)
+from flow_nexus_neural.engine.operations.status import status_report
 from flow_nexus_neural.engine.operations.terminate import stop_nodes, terminate
 from flow_nexus_neural.engine.operations.wait import wait_for_change
 from flow_nexus_neural.engine.ports import REAL_PORTS, Offload, Ports
@@ -44,10 +42,11 @@ from flow_nexus_neural.engine.reports import (
     ClusterList,
     ClusterReport,
     ConnectReport,
+    ExportReport,
     HistoryReport,
+    ImportReport,
     NodeReport,
     PredictionReport,
-    Restored,
     StatusReport,
     TerminateReport,
     TrainingReport,
@@ -55,6 +54,8 @@ from flow_nexus_neural.engine.reports import (
 from flow_nexus_neural.engine.requests import (
     ConnectRequest,
     DeployRequest,
+    ExportRequest,
+    ImportRequest,
     InitRequest,
     ListRequest,
     PredictRequest,
@@ -70,7 +71,6 @@ from flow_nexus_neural.engine.storage.store import Store
 from flow_nexus_neural.engine.surface import Progress
 from flow_nexus_neural.engine.training.resume import begin_resumption, show_interrupted
 from flow_nexus_neural.engine.training.start import start_training
-from flow_nexus_neural.errors import ClusterExists
 from flow_nexus_neural.runtime.base import NodeRuntime
 from flow_nexus_neural.runtime.choice import runtime_of_this_system
 from flow_nexus_neural.settings import Settings
@@ -184,11 +184,9 @@ class Engine:
                 cluster.changed()
                 restored = await start_again(cluster, ended_at)
         if isinstance(found, LiveCluster):
-            return await self._with_version(found, request, self._reused(found, request))
+            return await self._with_version(found, request, reused(found, request))
         warnings = [*self.context.notices.always, *restored.warnings]
-        made = self._cluster_report(
-            cluster, created=False, warnings=warnings, restored=restored.report
-        )
+        made = cluster_report(cluster, created=False, warnings=warnings, restored=restored.report)
         return await self._with_version(cluster, request, made)
 
     async def _reopened(self, request: InitRequest, ended: EndedCluster) -> tuple[LiveCluster, str]:
@@ -214,7 +212,7 @@ class Engine:
     async def _init_cluster(self, request: InitRequest) -> ClusterReport:
         twins = [c for c in self._clusters.live() if c.spec.name == request.name]
         if request.reuse and twins:
-            return self._reused(twins[-1], request)
+            return reused(twins[-1], request)
         context = self.context
         refuse_more_clusters(context, len(self._clusters.live()))
         seed = request.seed if request.seed is not None else context.ports.random_bits(48)
@@ -238,7 +236,7 @@ class Engine:
         if lost:
             ids = ", ".join(lost[:8])
             warnings.append(f"a stored cluster of this name cannot be read: {ids}")
-        return self._cluster_report(cluster, created=True, warnings=warnings)
+        return cluster_report(cluster, created=True, warnings=warnings)
 
     async def deploy_node(self, request: DeployRequest) -> NodeReport:
         """Start a node; it is healthy and its row durable when this returns."""
@@ -270,6 +268,22 @@ class Engine:
         if request.input_path is None and request.output_path is None and not request.overwrite:
             return await predict(cluster, request)
         return await predict_file(cluster, request, progress)
+
+    async def export_model(self, request: ExportRequest) -> ExportReport:
+        """Write a version of a cluster's model as files of a format, checked against its nodes."""
+        return await export_model(await self._clusters.find_live(request.cluster_id), request)
+
+    async def import_model(self, request: ImportRequest) -> ImportReport:
+        """Make a cluster of an exported folder; it is durable and serves when this returns."""
+        model = await read_model(self.context, request)
+        with anyio.CancelScope(shield=True):
+            async with self._creating:
+                refuse_more_clusters(self.context, len(self._clusters.live()))
+                twins = [c for c in self._clusters.live() if c.spec.name == model.name]
+                cluster = self._add(await stored(self.context, model))
+            cluster.changed()
+            report = await started(cluster, model, [twin.cluster_id for twin in twins])
+        return report  # noqa: RET504  a cancel scope may swallow, as far as a type checker knows
 
     async def terminate(self, request: TerminateRequest) -> TerminateReport:
         """Stop every node of a cluster, or one training. Idempotent; shielded from cancellation."""
@@ -351,48 +365,6 @@ class Engine:
             for cluster in self._clusters.live():
                 group.start_soon(stop_nodes, cluster)
             group.start_soon(self.context.runtime.aclose)
-
-    def _reused(self, cluster: LiveCluster, request: InitRequest) -> ClusterReport:
-        differences = cluster.spec.differences(request)
-        if differences:
-            listed = ", ".join(
-                f"{name}: has {mine!r}, asked {asked!r}"
-                for name, (mine, asked) in differences.items()
-            )
-            raise ClusterExists(
-                f"cluster {cluster.cluster_id} has this name and other settings ({listed})",
-                hint="ask for its settings, choose another name, or leave reuse out",
-            )
-        notices = list(self.context.notices.always)
-        return self._cluster_report(cluster, created=False, warnings=notices)
-
-    def _cluster_report(
-        self,
-        cluster: LiveCluster,
-        *,
-        created: bool,
-        warnings: list[str],
-        restored: Restored | None = None,
-    ) -> ClusterReport:
-        config = cluster_config(cluster)
-        return ClusterReport(
-            cluster_id=cluster.cluster_id,
-            name=cluster.spec.name,
-            topology=cluster.spec.topology,
-            architecture=cluster.spec.architecture,
-            consensus=cluster.spec.consensus,
-            status="initialized" if created else "ready",
-            created=created,
-            config=config,
-            daa_enabled=cluster.spec.daa_enabled,
-            wasm_enabled=False,
-            guarantees=guarantees(cluster),
-            isolation=isolation_preview(self.context),
-            max_nodes=self.context.settings.max_nodes,
-            created_at=cluster.state.created_at,
-            restored=restored,
-            warnings=warnings,
-        )
 
 
 async def _close_store(store: Store, offload: Offload) -> None:

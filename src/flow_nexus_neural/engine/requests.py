@@ -45,6 +45,7 @@ from flow_nexus_neural.vocabulary import (
     Architecture,
     Consensus,
     Detail,
+    ExportFormat,
     Label,
     ModelSize,
     Optimizer,
@@ -67,6 +68,7 @@ Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
 Epochs = Annotated[int, Field(ge=EPOCHS.low, le=EPOCHS.high)]
 Clients = Annotated[int, Field(ge=CLIENTS.low, le=CLIENTS.high)]
 Threshold = Annotated[float, Field(ge=THRESHOLD.low, le=THRESHOLD.high)]
+Version = Annotated[int, Field(ge=1, le=2**31 - 1)]
 WaitSeconds = Annotated[float, Field(ge=WAIT_S.low, le=WAIT_S.high)]
 
 
@@ -119,7 +121,7 @@ class InitRequest(EngineRequest):
     reuse: bool = False
     seed: Seed | None = None
     restore: str | None = None
-    version: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    version: Version | None = None
 
     @model_validator(mode="wrap")
     @classmethod
@@ -249,6 +251,24 @@ class PredictRequest(EngineRequest):
     def _needs_input(cls, given: Any, validate: Validate) -> Any:
         """Without a file, the records themselves are needed."""
         return _with_one_of(cls, ("input_data", "input_path"), given, validate)
+
+
+class ExportRequest(EngineRequest):
+    """Write a version of a cluster's model, by default the one in force, as files of a format."""
+
+    cluster_id: str
+    path: str
+    format: ExportFormat = "safetensors"
+    overwrite: bool = False
+    version: Version | None = None
+
+
+class ImportRequest(EngineRequest):
+    """Make a cluster of an exported folder; `sha256` is that of its manifest, where the caller knows it."""
+
+    path: str
+    name: ClusterName | None = None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
 
 
 class TerminateRequest(EngineRequest):

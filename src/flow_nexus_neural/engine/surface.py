@@ -1,4 +1,4 @@
-"""The eight operations and the three views that a face of the product may call.
+"""The operations and the three views that a face of the product may call.
 
 `engine.engine.Engine` implements it; the server depends on this protocol only, so that its tests can run
 against a double and so that listing tools does not load numpy.
@@ -12,7 +12,9 @@ from flow_nexus_neural.engine.reports import (
     ClusterList,
     ClusterReport,
     ConnectReport,
+    ExportReport,
     HistoryReport,
+    ImportReport,
     NodeReport,
     PredictionReport,
     StatusReport,
@@ -22,6 +24,8 @@ from flow_nexus_neural.engine.reports import (
 from flow_nexus_neural.engine.requests import (
     ConnectRequest,
     DeployRequest,
+    ExportRequest,
+    ImportRequest,
     InitRequest,
     ListRequest,
     PredictRequest,
@@ -69,6 +73,14 @@ class EngineSurface(Protocol):
 
     async def terminate(self, request: TerminateRequest) -> TerminateReport:
         """Stop every node of a cluster, or one training. Idempotent; shielded from cancellation."""
+        ...
+
+    async def export_model(self, request: ExportRequest) -> ExportReport:
+        """Write a version of a cluster's model as files of a format, checked against its nodes."""
+        ...
+
+    async def import_model(self, request: ImportRequest) -> ImportReport:
+        """Make a cluster of an exported folder; it is durable and serves when this returns."""
         ...
 
     async def clusters(self, request: ListRequest | None = None) -> ClusterList:

@@ -238,6 +238,17 @@ def area_under_curve(scores: Floats, labels: NDArray[np.integer[Any]]) -> float 
 
 
 @dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    """Claims above `low` and up to `high`: how many, what they claimed on the mean, how many were right."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
 class Reliability:
     """How well n claimed probabilities of being right agree with how often that was so.
 
@@ -245,11 +256,13 @@ class Reliability:
         n: Rows with a decision.
         ece: Expected calibration error, `CALIBRATION_BINS` bins of equal width.
         brier: Mean squared difference between the claim and 1 where it was right, else 0.
+        per_bin: The bins that hold a claim, from low to high.
     """
 
     n: int
     ece: float
     brier: float
+    per_bin: tuple[ReliabilityBin, ...]
 
 
 def reliability(confidence: Float64s, hits: NDArray[np.bool_]) -> Reliability | None:
@@ -264,7 +277,26 @@ def reliability(confidence: Float64s, hits: NDArray[np.bool_]) -> Reliability | 
     error = expected_calibration_error(claimed, right)
     if error is None:
         return None
-    return Reliability(int(claimed.size), error, float(np.mean((claimed - right) ** 2)))
+    brier = float(np.mean((claimed - right) ** 2))
+    return Reliability(int(claimed.size), error, brier, _reliability_bins(claimed, right))
+
+
+def _reliability_bins(claimed: Float64s, right: NDArray[np.bool_]) -> tuple[ReliabilityBin, ...]:
+    index = _bin_index(claimed, CALIBRATION_BINS)
+    rows, claims, hits = (
+        np.bincount(index, weights=weights, minlength=CALIBRATION_BINS)
+        for weights in (np.ones(claimed.size), claimed, right.astype(np.float64))
+    )
+    return tuple(
+        ReliabilityBin(
+            low=k / CALIBRATION_BINS,
+            high=(k + 1) / CALIBRATION_BINS,
+            n=int(rows[k]),
+            confidence=float(claims[k] / rows[k]),
+            accuracy=float(hits[k] / rows[k]),
+        )
+        for k in np.flatnonzero(rows).tolist()
+    )
 
 
 def expected_calibration_error(
@@ -273,10 +305,13 @@ def expected_calibration_error(
     """Mean gap between confidence and accuracy over bins of equal width, weighted by their rows."""
     if confidence.size == 0:
         return None
-    # Bins are open below and closed above, as in the source: ((k - 1) / bins, k / bins].
-    index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    gaps = np.bincount(index, weights=confidence - hits, minlength=bins)
+    gaps = np.bincount(_bin_index(confidence, bins), weights=confidence - hits, minlength=bins)
     return float(np.abs(gaps).sum() / confidence.size)
+
+
+def _bin_index(confidence: Float64s, bins: int) -> NDArray[np.int64]:
+    """[n] bins of claims, open below and closed above, as in the source: ((k - 1) / bins, k / bins]."""
+    return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
 
 
 def _class_indices(y: ClassLabels, n_classes: int) -> NDArray[np.int64]:

@@ -27,6 +27,8 @@ ALIASES: Mapping[str, Mapping[str, str]] = {
         "input": "input_data",
         "aggregation_method": "aggregation",
     },
+    "neural_model_export": {**_CLUSTER, "output_path": "path", "model_version": "version"},
+    "neural_model_import": {"input_path": "path"},
     "neural_cluster_terminate": {**_CLUSTER, **_TRAINING, "sandbox_id": "node_id"},
     "neural_cluster_list": {"include_terminated": "include_ended"},
 }

@@ -42,8 +42,9 @@ def named_path(failure: Exception, arguments: Mapping[str, Any]) -> object:
     """The argument whose path a call was refused for; None where another root would not help."""
     message = str(getattr(failure, "message", ""))
     given = {snake_case(name): value for name, value in arguments.items()}
-    if message.startswith("output_path"):
-        return given.get("output_path") if " outside " in message else None
+    for name in ("output_path", "path"):
+        if message.startswith(f"{name} "):
+            return given.get(name) if " outside " in message else None
     return given.get("dataset", given.get("input_path"))
 
 

@@ -13,6 +13,8 @@ from flow_nexus_neural.engine.reports import (
     ClusterReport,
     ConnectReport,
     Edge,
+    ExportReport,
+    ImportReport,
     NodeReport,
     NodeStatus,
     PredictionReport,
@@ -91,6 +93,12 @@ class EdgeLine(BaseModel):
         return cls.model_validate(dict(edge))
 
 
+class LinkLine(EdgeLine):
+    """One link that is meant to be there, and what is wrong with it."""
+
+    fault: str | None
+
+
 class ConnectResult(ConnectReport, Succeeded):
     """The nodes are linked, or will be at the next round."""
 
@@ -159,12 +167,19 @@ class StatusResult(StatusReport, _ClusterAlias):
     """A cluster, as it is now."""
 
     nodes: list[NodeLine]  # type: ignore[assignment] # same field, each node with its aliases
+    links: list[LinkLine] | None  # type: ignore[assignment] # same field, ends renamed for the wire
 
     @classmethod
     def of(cls, report: StatusReport) -> Self:
-        """Add the aliases of the cluster and of its nodes."""
+        """Add the aliases of the cluster and of its nodes, and rename the ends of its links."""
         nodes = [NodeLine.of(node) for node in report.nodes]
-        return cls(success=True, id=report.cluster_id, **{**dict(report), "nodes": nodes})
+        links = (
+            None
+            if report.links is None
+            else [LinkLine.model_validate(dict(link)) for link in report.links]
+        )
+        told = {**dict(report), "nodes": nodes, "links": links}
+        return cls(success=True, id=report.cluster_id, **told)
 
 
 class PredictResult(PredictionReport, Succeeded):
@@ -176,6 +191,24 @@ class PredictResult(PredictionReport, Succeeded):
     def of(cls, report: PredictionReport) -> Self:
         """Add the alias."""
         return cls(success=True, aggregation_method=report.aggregation, **dict(report))
+
+
+class ExportResult(ExportReport, Succeeded):
+    """A model was written."""
+
+    @classmethod
+    def of(cls, report: ExportReport) -> Self:
+        """Say that it succeeded."""
+        return cls(success=True, **dict(report))
+
+
+class ImportResult(ImportReport, _ClusterAlias):
+    """A cluster was made of an exported model."""
+
+    @classmethod
+    def of(cls, report: ImportReport) -> Self:
+        """Add the alias."""
+        return cls(success=True, id=report.cluster_id, **dict(report))
 
 
 class TerminateResult(TerminateReport, Succeeded):

@@ -9,6 +9,7 @@ MAX_STATUS_BYTES = 24_000
 N_POINTS = 5
 N_SESSIONS = 5
 N_EVENTS = 5
+N_LINKS = 48
 
 
 def short_enough(status: StatusResult) -> OnWire[StatusResult]:
@@ -24,6 +25,10 @@ def short_enough(status: StatusResult) -> OnWire[StatusResult]:
         (
             _with_last_events,
             f"only the last {N_EVENTS} events of daa are listed; {{uri}}/audit has more",
+        ),
+        (
+            _with_bad_links,
+            f"of more than {N_LINKS} `links` those that work were left out to keep this short",
         ),
         (_with_last_sessions, f"only the last {N_SESSIONS} training sessions are listed"),
     )
@@ -46,6 +51,14 @@ def _with_short_history(status: StatusResult) -> StatusResult:
     last = len(points) - 1
     kept = [points[round(i * last / (N_POINTS - 1))] for i in range(N_POINTS)]
     return status.model_copy(update={"history": kept})
+
+
+def _with_bad_links(status: StatusResult) -> StatusResult:
+    """Links that do not work stay."""
+    if status.links is None or len(status.links) <= N_LINKS:
+        return status
+    bad = [link for link in status.links if link.fault is not None]
+    return status.model_copy(update={"links": bad[:N_LINKS]})
 
 
 def _with_last_events(status: StatusResult) -> StatusResult:

@@ -13,7 +13,8 @@ here and downloads nothing; every number is measured, and null means not measure
 Order: neural_cluster_init -> neural_node_deploy (at least one worker; count deploys several) -> \
 neural_cluster_connect -> neural_train_distributed (returns at once) -> neural_cluster_status with \
 wait_seconds 25 and until "done" (one long poll; repeat it while training_status is "running") -> \
-neural_predict_distributed -> neural_cluster_terminate. neural_cluster_list finds earlier clusters.
+neural_predict_distributed -> neural_model_export (files; neural_model_import reads them) -> \
+neural_cluster_terminate. neural_cluster_list finds earlier clusters.
 
 Data: a built-in name (crypto_market_historical_data and synthetic:xor are generated and labelled so), \
 a CSV, JSON, JSONL or NPZ file in the data directory or the directory in which the server was started, or \
@@ -221,6 +222,20 @@ PREDICT_ARGUMENTS = _CLUSTER_ID | {
     "detail": "full: each node's answers for large lists too, which default leaves out.",
     "threshold": "Two classes: decides this call instead of the model's own.",
 }
+EXPORT_ARGUMENTS = _CLUSTER_ID | {
+    "path": "Where to write, below the data directory or an --allow-path; its folder must exist.",
+    "format": (
+        "safetensors: a folder with everything, which neural_model_import reads. onnx: one file for ONNX"
+        " Runtime (needs the extra onnx). predictor: one Python file that needs numpy only."
+    ),
+    "overwrite": "true: replace what an earlier export wrote there.",
+    "version": "A kept version instead of the one in force.",
+}
+IMPORT_ARGUMENTS = {
+    "path": "Folder of an export of format safetensors, in the data directory or an --allow-path.",
+    "name": "Name of the new cluster; the exported one's if left out.",
+    "sha256": "That of the export's reply, to refuse any other folder.",
+}
 TERMINATE_ARGUMENTS = _CLUSTER_ID | {
     "training_id": "Stop only this training; the cluster and its model stay.",
     "node_id": "Remove only this node, by id or slot name; the others go on. Not during a training.",
@@ -277,6 +292,7 @@ STATUS_OUTPUTS = {
     "memory_usage": "percent of limits",
     "nodes": "One per node; empty in summary.",
     "retired_nodes": "Node ids that are gone, and why; only in full.",
+    "links": "Every link: latency, or what is wrong; only in full.",
     "learnt": "By slot, what the own network of each aggregator, validator and parameter server learnt.",
     "guarantees": _GUARANTEES,
     "consensus_report": "Proofs and their cost; robust rule: suspects; gossip: distances; raft: voters.",
@@ -315,6 +331,16 @@ PREDICT_OUTPUTS = {
     "stale": "true: raft has no majority for a later version",
     "input_report": "What of the input was used, filled in or ignored.",
     "output": "The file: status (running: call again), sha256, class_counts, metrics by its labels.",
+}
+EXPORT_OUTPUTS = {
+    "files": "Name, bytes and sha256 of each file.",
+    "verified": "How far the export, read back, was from the nodes on example rows; null if not compared.",
+    "not_included": "What of the cluster's answers the format does not hold.",
+    "sha256": "Of the file, or of a folder's manifest.json.",
+}
+IMPORT_OUTPUTS = {
+    "source": "Cluster, version and digests that the export names as its origin.",
+    "accuracy": "As measured of the exported version; null if not.",
 }
 TERMINATE_OUTPUTS = {
     "checkpoints_kept": "Files of the model that stay.",

@@ -1,4 +1,4 @@
-"""The eight tools. Each docstring is what the calling model reads."""
+"""The tools. Each docstring is what the calling model reads."""
 
 from typing import Any
 
@@ -7,6 +7,8 @@ from mcp.types import ToolAnnotations
 from flow_nexus_neural.engine.requests import (
     ConnectRequest,
     DeployRequest,
+    ExportRequest,
+    ImportRequest,
     InitRequest,
     ListRequest,
     PredictRequest,
@@ -22,6 +24,8 @@ from flow_nexus_neural.server.rounding import OnWire
 from flow_nexus_neural.server.schemas import (
     ConnectResult,
     DeployResult,
+    ExportResult,
+    ImportResult,
     InitResult,
     ListResult,
     PredictResult,
@@ -98,6 +102,27 @@ async def neural_predict_distributed(
     """
     answer = PredictResult.of(await engine.predict(request, progress))
     return answer_short_enough(answer, full=request.detail == "full")
+
+
+async def neural_model_export(
+    engine: EngineSurface, request: ExportRequest, _: Progress
+) -> ExportResult:
+    """Write a trained cluster's model to a file or folder that other programs read.
+
+    Call it once neural_train_distributed has committed a round. It returns the path, what the format leaves
+    out, and how far the file's answers are from the nodes' own.
+    """
+    return ExportResult.of(await engine.export_model(request))
+
+
+async def neural_model_import(
+    engine: EngineSurface, request: ImportRequest, _: Progress
+) -> ImportResult:
+    """Make a new cluster of an exported model, with its nodes and the same predictions.
+
+    It reads the folder of neural_model_export with format safetensors, and refuses one that was edited.
+    """
+    return ImportResult.of(await engine.import_model(request))
 
 
 async def neural_cluster_terminate(
@@ -204,6 +229,26 @@ TOOL_SPECS: tuple[ToolSpec[Any], ...] = (
         arguments=texts.PREDICT_ARGUMENTS,
         outputs=texts.PREDICT_OUTPUTS,
         published={"input_data": _TEXT_OR_JSON},
+    ),
+    ToolSpec(
+        call=neural_model_export,
+        title="Export a model",
+        request=ExportRequest,
+        result=ExportResult,
+        annotations=_hints(destroys=True),
+        arguments=texts.EXPORT_ARGUMENTS,
+        outputs=texts.EXPORT_OUTPUTS,
+        published={},
+    ),
+    ToolSpec(
+        call=neural_model_import,
+        title="Import a model",
+        request=ImportRequest,
+        result=ImportResult,
+        annotations=_hints(),
+        arguments=texts.IMPORT_ARGUMENTS,
+        outputs=texts.IMPORT_OUTPUTS,
+        published={},
     ),
     ToolSpec(
         call=neural_cluster_terminate,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.soak_verdict import BACK_S, EXPECTED, SPARED_WORKERS, Findings, victims
+from bench.soak_verdict import BACK_S, EXPECTED, SPARED_WORKERS, Findings, memory_growth, victims
 from flow_nexus_neural import errors
 from flow_nexus_neural.errors import NeuralError
 
@@ -87,3 +87,15 @@ def test_a_refusal_counts_as_wrong_unless_it_is_expected():
     found.note_refusal("neural_cluster_status", "internal_error: unexpected")
     assert found.wrong == ["neural_cluster_status refused: internal_error: unexpected"]
     assert found.errors["neural_cluster_status: internal_error"] == 1
+
+
+@pytest.mark.parametrize(("last_mb", "grew"), [(104.0, False), (106.0, True)])
+def test_memory_that_grows_after_the_first_part_is_told(last_mb, grew):
+    found = Findings()
+    found.resident_mb += [60.0] * 20 + [100.0] * 20 + [last_mb] * 60
+    found.judge()
+    assert any("memory grew by 6.0%" in wrong for wrong in found.wrong) is grew
+
+
+def test_of_a_short_run_no_growth_is_told():
+    assert memory_growth([1.0, 2.0, 3.0]) is None

@@ -18,6 +18,7 @@ from flow_nexus_neural.kernels.metrics import (
     expected_calibration_error,
     per_class,
     regression,
+    reliability,
     wilson_interval,
 )
 
@@ -148,6 +149,26 @@ def test_calibration_bins_include_their_upper_edge_and_both_ends():
     # 1/15 shares a bin with .05, so their errors of +1/15 and -.95 offset one another.
     confidence, hits = np.array([0.05, 1 / 15]), np.array([True, False])
     assert expected_calibration_error(confidence, hits) == pytest.approx((0.95 - 1 / 15) / 2)
+
+
+def test_the_bins_of_a_reliability_say_what_was_claimed_and_what_was_so_and_give_its_error():
+    rng = np.random.default_rng(3)
+    confidence = np.append(rng.random(500), [np.nan, 1.0, 1 / 15])
+    hits = rng.random(503) < 0.6
+    found = reliability(confidence, hits)
+    assert found.n == sum(one.n for one in found.per_bin) == 502
+    for one in found.per_bin:
+        inside = (confidence > one.low) & (confidence <= one.high)
+        assert one.n == inside.sum()
+        assert one.confidence == pytest.approx(confidence[inside].mean())
+        assert one.accuracy == pytest.approx(hits[inside].mean())
+    gaps = [one.n * abs(one.confidence - one.accuracy) for one in found.per_bin]
+    assert found.ece == pytest.approx(sum(gaps) / found.n)
+
+
+def test_bins_without_a_claim_are_left_out():
+    found = reliability(np.array([0.99, 0.98]), np.array([True, False]))
+    assert [(one.n, one.high) for one in found.per_bin] == [(2, 1.0)]
 
 
 def test_a_regressor_is_measured_in_the_targets_own_unit():

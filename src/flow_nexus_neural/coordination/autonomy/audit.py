@@ -17,6 +17,10 @@ AuditEntry = dict[str, JsonValue]
 KEPT = 1000
 """Entries that are kept of a cluster."""
 
+INTENDED = "intended"
+"""What an entry decides that is written before an action; the one that follows it names it in `INTENT`."""
+INTENT = "intent"
+
 _DOMAIN = b"fnn-audit-1\0"
 
 

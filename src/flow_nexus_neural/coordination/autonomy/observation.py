@@ -39,6 +39,7 @@ class Rule:
         holds_s: Its condition has to be present for so long first.
         cooldown_s: Time between two executions for one target; doubled with every failure in a row.
         per_hour: Executions in an hour, over all targets; None where something else bounds them.
+        slow: It starts processes or waits for a training: others are decided on meanwhile.
     """
 
     level: float
@@ -46,26 +47,27 @@ class Rule:
     holds_s: float
     cooldown_s: float
     per_hour: int | None
+    slow: bool = False
 
 
 NODE_PER_HOUR, CLUSTER_PER_HOUR = 12, 6
 
 RULES: Mapping[Kind, Rule] = {
     # Its pauses grow by themselves: see `restart_pause_s`.
-    "restart_node": Rule(0.2, "node", 0.0, 0.0, NODE_PER_HOUR),
+    "restart_node": Rule(0.2, "node", 0.0, 0.0, NODE_PER_HOUR, slow=True),
     "give_up_node": Rule(0.2, "node", 0.0, 0.0, None),
     "resync_node": Rule(0.3, "node", 1.0, 30.0, NODE_PER_HOUR),
     "quarantine_node": Rule(0.4, "node", 0.0, 0.0, NODE_PER_HOUR),
     "pause_training": Rule(0.4, "cluster", 0.0, 0.0, CLUSTER_PER_HOUR),
     # Nothing may keep a paused training from going on.
     "resume_training": Rule(0.4, "cluster", 0.0, 0.0, None),
-    "rebalance_shards": Rule(0.5, "cluster", 0.0, 60.0, CLUSTER_PER_HOUR),
+    "rebalance_shards": Rule(0.5, "cluster", 0.0, 60.0, CLUSTER_PER_HOUR, slow=True),
     # Bounded by the rounds of a training and not by the time that they take: equal seeds, equal courses.
     "early_stop": Rule(0.6, "cluster", 0.0, 0.0, None),
     "adapt_learning_rate": Rule(0.7, "cluster", 0.0, 0.0, None),
     "restore_learning_rate": Rule(0.7, "cluster", 0.0, 0.0, None),
-    "learn_from_feedback": Rule(0.8, "cluster", 1.0, 600.0, CLUSTER_PER_HOUR),
-    "deploy_spare": Rule(0.95, "cluster", 60.0, 60.0, CLUSTER_PER_HOUR),
+    "learn_from_feedback": Rule(0.8, "cluster", 1.0, 600.0, CLUSTER_PER_HOUR, slow=True),
+    "deploy_spare": Rule(0.95, "cluster", 60.0, 60.0, CLUSTER_PER_HOUR, slow=True),
     "raise_clients": Rule(0.95, "cluster", 0.0, 60.0, CLUSTER_PER_HOUR),
 }
 """Every action. What is not here is not done at any level: no change of the consensus, no data deleted, no
@@ -154,6 +156,7 @@ class Observation:
             chance; None otherwise.
         max_nodes: Slots that the cluster may have.
         finished: Actions that ended since the observation before.
+        busy: Actions that are being carried out, by kind and target.
     """
 
     at_s: float
@@ -164,6 +167,7 @@ class Observation:
     drift: Mapping[str, JsonValue] | None = None
     max_nodes: int = 0
     finished: Sequence[Finished] = ()
+    busy: Sequence[tuple[Kind, str]] = ()
 
 
 def cluster_level(observation: Observation) -> float | None:

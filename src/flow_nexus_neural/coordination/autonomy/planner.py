@@ -95,7 +95,8 @@ class Plan:
 def plan(observation: Observation, memory: Memory) -> Plan:
     """Decide what is done about the present conditions.
 
-    One action is carried out at a time: the first in order that its level, its pauses and its budget allow.
+    One action is begun at a time: the first in order that its level, its pauses and its budget allow. While a
+    slow one is being carried out no other slow one is begun, and nothing that concerns the same slot.
     What is only recommended, or suppressed, is told when it appears, and after it has been away again only
     when a minute has passed, so that a flapping condition does not fill the log.
 
@@ -111,7 +112,7 @@ def plan(observation: Observation, memory: Memory) -> Plan:
     present = {(c.kind, c.target): c for c in conditions(observation, restarts)}
     decisions: list[Decision] = []
     dues: list[float] = []
-    restarting = set()
+    restarting = {target for kind, target in observation.busy if kind == "restart_node"}
     acting = False
     for key, condition in present.items():
         track = tracks.get(key, Track())
@@ -119,7 +120,9 @@ def plan(observation: Observation, memory: Memory) -> Plan:
         verdict, reason, due_s = _judged(observation, condition, track, tracks)
         if verdict == "executed" and condition.kind == "restart_node":
             restarting.add(condition.target)
-        if verdict == "executed" and due_s > at_s:
+        if verdict == "executed" and _is_in_the_way(observation.busy, condition):
+            pass  # the end of what is being done is a change, after which this is looked at again
+        elif verdict == "executed" and due_s > at_s:
             dues.append(due_s)
         elif verdict == "executed" and not acting:
             acting = True
@@ -138,6 +141,21 @@ def plan(observation: Observation, memory: Memory) -> Plan:
         min([*dues, *later], default=None),
         frozenset(restarting),
     )
+
+
+def not_carried_out(memory: Memory, decision: Decision) -> Memory:
+    """The memory as if an action had not been decided on, for one that was not even begun."""
+    key = (decision.kind, decision.target)
+    track = memory[key]
+    return {**memory, key: replace(track, executed_s=track.executed_s[:-1])}
+
+
+def _is_in_the_way(busy: Collection[Key], condition: Condition) -> bool:
+    """Whether something that is being carried out keeps this from being begun."""
+    if (condition.kind, condition.target) in busy:
+        return True
+    same_slot = condition.scope == "node" and condition.target in {target for _, target in busy}
+    return same_slot or (bool(busy) and RULES[condition.kind].slow)
 
 
 def _waits_for_time(observation: Observation) -> bool:

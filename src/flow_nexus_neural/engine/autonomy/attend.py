@@ -4,12 +4,14 @@ import logging
 import math
 
 import anyio
+from anyio.abc import TaskGroup
 from pydantic import JsonValue
 
-from flow_nexus_neural.coordination.autonomy.audit import AuditEntry
-from flow_nexus_neural.coordination.autonomy.observation import Finished, cluster_level
-from flow_nexus_neural.coordination.autonomy.planner import Decision, Plan, plan
-from flow_nexus_neural.engine.autonomy.execute import SLOW, Done, execute
+from flow_nexus_neural.coordination.autonomy.audit import INTENT, AuditEntry
+from flow_nexus_neural.coordination.autonomy.observation import RULES, Finished, cluster_level
+from flow_nexus_neural.coordination.autonomy.planner import Decision, Plan, not_carried_out, plan
+from flow_nexus_neural.engine.autonomy.execute import execute
+from flow_nexus_neural.engine.autonomy.intents import facts_of, outcome_fields, resolve_intents
 from flow_nexus_neural.engine.autonomy.observe import observation
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.reports import AuditReport, DaaReport
@@ -29,13 +31,24 @@ async def attend(cluster: LiveCluster) -> None:
     """Look at a cluster after every change, and when something falls due, until it is terminated.
 
     A task of its own: what is decided here acts on the cluster like any client, without re-entering the
-    operation whose change it saw.
+    operation whose change it saw. Slow actions have tasks beside it, so that a training is looked at
+    meanwhile.
     """
+    resolve_intents(cluster)
+    try:
+        async with anyio.create_task_group() as slow:
+            await _watch(cluster, slow)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await _written(cluster)  # what ended after the last look
+
+
+async def _watch(cluster: LiveCluster, slow: TaskGroup) -> None:
     autonomy = cluster.state.autonomy
     try:
         while cluster.state.terminated_at is None:
             seen = cluster.changes.count
-            due_s = await look(cluster)
+            due_s = await look(cluster, slow)
             if (
                 due_s is None or due_s > cluster.clock()
             ):  # else it has not done all that there is to do
@@ -49,10 +62,14 @@ async def attend(cluster: LiveCluster) -> None:
         cluster.looked.bump()
 
 
-async def look(cluster: LiveCluster) -> float | None:
-    """Look at a cluster once, act at most once, and log every decision.
+async def look(cluster: LiveCluster, slow: TaskGroup) -> float | None:
+    """Look at a cluster once, begin at most one action, and log every decision.
 
-    Nothing is decided while an earlier decision is not durable.
+    Nothing is decided while an earlier decision is not durable, and nothing begun before that it is to be is.
+
+    Args:
+        cluster: Is looked at.
+        slow: Where a slow action is carried out.
 
     Returns:
         When to look again although nothing changes; None for not.
@@ -61,15 +78,20 @@ async def look(cluster: LiveCluster) -> float | None:
         return cluster.clock() + UNWRITTEN_RETRY_S
     await _look_at_inputs(cluster)
     planned = _planned(cluster)
+    begun: tuple[Decision, int] | None = None
     for decision in planned.decisions:
+        fields = _fields(cluster, decision)
         if decision.verdict == "executed":
-            await _act(cluster, decision)
+            begun = (decision, cluster.state.autonomy.intend(fields))
         else:
-            _note(cluster, decision, Done(ok=True, outcome=""), 0.0)
-    if not await _written(cluster):
-        return cluster.clock() + UNWRITTEN_RETRY_S
-    acted = any(decision.verdict == "executed" for decision in planned.decisions)
-    return cluster.clock() if acted else planned.due_s
+            cluster.state.autonomy.record(decision.verdict, fields)
+    written = await _written(cluster)
+    if begun is not None and written:
+        await _begin(cluster, slow, *begun)
+        return cluster.clock()
+    if begun is not None:
+        _withdraw(cluster, *begun)
+    return planned.due_s if written else cluster.clock() + UNWRITTEN_RETRY_S
 
 
 def report(cluster: LiveCluster, *, events: bool) -> DaaReport:
@@ -123,20 +145,36 @@ def _planned(cluster: LiveCluster) -> Plan:
     return planned
 
 
-async def _act(cluster: LiveCluster, decision: Decision) -> None:
+async def _begin(cluster: LiveCluster, slow: TaskGroup, decision: Decision, intent: int) -> None:
+    """Carry out an action whose intention is durable; return at once from a slow one."""
+    cluster.state.autonomy.begin_action((decision.kind, decision.target))
+    if RULES[decision.kind].slow:
+        slow.start_soon(_act, cluster, decision, intent)
+    else:
+        await _act(cluster, decision, intent)
+
+
+async def _act(cluster: LiveCluster, decision: Decision, intent: int) -> None:
     autonomy, began_s = cluster.state.autonomy, cluster.clock()
-    autonomy.begin_action(slow=decision.kind in SLOW)
-    cluster.looked.bump()
     done = await execute(cluster, decision)
     ended_s = cluster.clock()
     autonomy.end_action(Finished(decision.kind, decision.target, ok=done.ok, at_s=ended_s))
-    _note(cluster, decision, done, ended_s - began_s)
-    cluster.changed()
+    outcome = outcome_fields(intent, done, duration_ms=round((ended_s - began_s) * 1e3, 3))
+    autonomy.record("executed", _fields(cluster, decision) | outcome)
+    cluster.changed()  # the next look makes it durable
 
 
-def _note(cluster: LiveCluster, decision: Decision, done: Done, duration_s: float) -> None:
-    executed = decision.verdict == "executed"
-    fields: dict[str, JsonValue] = {
+def _withdraw(cluster: LiveCluster, decision: Decision, intent: int) -> None:
+    """An action is not begun, for that it is to be cannot be made durable."""
+    autonomy = cluster.state.autonomy
+    autonomy.remember(not_carried_out(autonomy.planned, decision))
+    told: dict[str, JsonValue] = {INTENT: intent, "reason": "its intention could not be recorded"}
+    autonomy.record("suppressed", _fields(cluster, decision) | told)
+
+
+def _fields(cluster: LiveCluster, decision: Decision) -> dict[str, JsonValue]:
+    """What the log says of a decision, before anything came of it."""
+    return {
         "cluster_id": cluster.cluster_id,
         "ts": cluster.context.timestamp(),
         "loop": cluster.state.autonomy.looks,
@@ -148,13 +186,12 @@ def _note(cluster: LiveCluster, decision: Decision, done: Done, duration_s: floa
         "level_required": decision.level_required,
         "level_effective": decision.level_effective,
         "reason": decision.reason,
-        "before": done.before if executed else None,
-        "after": done.after if executed else None,
-        "ok": done.ok if executed else None,
-        "outcome": done.outcome if executed else None,
-        "duration_ms": round(duration_s * 1e3, 3) if executed else None,
+        "before": facts_of(cluster, decision.target) if decision.verdict == "executed" else None,
+        "after": None,
+        "ok": None,
+        "outcome": None,
+        "duration_ms": None,
     }
-    cluster.state.autonomy.record(decision.verdict, fields)
 
 
 async def _written(cluster: LiveCluster) -> bool:

@@ -59,7 +59,7 @@ async def execute(cluster: LiveCluster, decision: Decision) -> Done:
 
 async def _restart_node(cluster: LiveCluster, decision: Decision) -> Done:
     slot = cluster.slots.find(decision.target)
-    before = _facts(slot)
+    before = facts(slot)
     if slot.handle is not None:
         return Done(ok=True, outcome="somebody else had restarted it", before=before, after=before)
     await deploy(
@@ -68,18 +68,18 @@ async def _restart_node(cluster: LiveCluster, decision: Decision) -> Done:
     expected = slot in expected_slots(cluster)
     if slot.healthy and (not expected or slot in serving_slots(cluster)):
         what = "healthy with the committed weights" if expected else "healthy"
-        return Done(ok=True, outcome=what, before=before, after=_facts(slot))
+        return Done(ok=True, outcome=what, before=before, after=facts(slot))
     why = slot.last_error or slot.state
-    return Done(ok=False, outcome=f"not healthy: {why}", before=before, after=_facts(slot))
+    return Done(ok=False, outcome=f"not healthy: {why}", before=before, after=facts(slot))
 
 
 async def _give_up_node(cluster: LiveCluster, decision: Decision) -> Done:
     slot = cluster.slots.find(decision.target)
-    before = _facts(slot)
+    before = facts(slot)
     restarts = decision.evidence.get("restarts")
     reason = f"it failed again after {restarts} restarts; {slot.last_error or 'no error is known'}"
     await give_up(cluster, slot, reason)
-    return Done(ok=True, outcome="failed permanently", before=before, after=_facts(slot))
+    return Done(ok=True, outcome="failed permanently", before=before, after=facts(slot))
 
 
 async def _resync_node(cluster: LiveCluster, decision: Decision) -> Done:
@@ -94,9 +94,9 @@ async def _resync_node(cluster: LiveCluster, decision: Decision) -> Done:
 
 async def _quarantine_node(cluster: LiveCluster, decision: Decision) -> Done:
     slot = cluster.slots.find(decision.target)
-    before = _facts(slot)
+    before = facts(slot)
     await quarantine(cluster, slot, slot.accused or "it was caught cheating")
-    return Done(ok=True, outcome="quarantined", before=before, after=_facts(slot))
+    return Done(ok=True, outcome="quarantined", before=before, after=facts(slot))
 
 
 async def _pause_training(cluster: LiveCluster, decision: Decision) -> Done:
@@ -232,7 +232,8 @@ def _told(evidence: Mapping[str, JsonValue]) -> str:
     )
 
 
-def _facts(slot: Slot) -> Facts:
+def facts(slot: Slot) -> Facts:
+    """What an action on a slot is to change."""
     return {"state": slot.state, "incarnation": slot.incarnation, "node_id": slot.node_id}
 
 
@@ -251,8 +252,3 @@ _PERFORMED: Mapping[Kind, Callable[[LiveCluster, Decision], Awaitable[Done]]] = 
     "deploy_spare": _deploy_spare,
     "raise_clients": _raise_clients,
 }
-
-SLOW: frozenset[Kind] = frozenset(
-    {"restart_node", "rebalance_shards", "deploy_spare", "learn_from_feedback"}
-)
-"""Actions that start processes or wait for a training themselves."""

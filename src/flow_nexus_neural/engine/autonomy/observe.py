@@ -31,6 +31,7 @@ def observation(cluster: LiveCluster) -> Observation:
         drift=_drift(cluster),
         max_nodes=cluster.context.settings.max_nodes,
         finished=tuple(log.finished),
+        busy=log.busy,
     )
 
 

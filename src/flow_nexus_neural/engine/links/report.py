@@ -5,7 +5,13 @@ from dataclasses import dataclass
 from flow_nexus_neural.coordination.consensus import gossip
 from flow_nexus_neural.coordination.topology import Graph, Vertex, plan
 from flow_nexus_neural.engine.live import LiveCluster
-from flow_nexus_neural.engine.reports import AggregationReport, ConnectReport, Edge, Rebalanced
+from flow_nexus_neural.engine.reports import (
+    AggregationReport,
+    ConnectReport,
+    Edge,
+    LinkStatus,
+    Rebalanced,
+)
 from flow_nexus_neural.engine.state.advice import next_step
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.errors import NoWorkers
@@ -109,6 +115,22 @@ def connect_report(
         advice=_advice(cluster, shown),
         warnings=_warnings(cluster, planned=planned is not None),
     )
+
+
+def link_lines(cluster: LiveCluster) -> list[LinkStatus] | None:
+    """Every link that is meant to be there, and whether it works; None before the first connect."""
+    links, faults = cluster.state.links, cluster.wiring.faults()
+    if links is None:
+        return None
+    return [
+        LinkStatus(
+            from_slot=edge[0],
+            to_slot=edge[1],
+            latency_ms=None if edge in faults else cluster.wiring.latency_ms(edge),
+            fault=faults.get(edge),
+        )
+        for edge in links.graph.edges
+    ]
 
 
 def _advice(cluster: LiveCluster, shown: Graph) -> list[str]:

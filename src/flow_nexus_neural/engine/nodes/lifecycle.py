@@ -198,12 +198,17 @@ async def give_way(cluster: LiveCluster, slot: Slot) -> None:
 async def revive(cluster: LiveCluster) -> None:
     """Start every slot that lost its process because the server or the runtime ended.
 
-    Slots that cannot be started stay failed, with the reason; this is not an error of the call.
+    Slots that cannot be started stay failed, with the reason; this is not an error of the call. One that is
+    accused stays so: nobody has replaced it.
     """
 
     async def revive_one(slot: Slot) -> None:
+        accused = slot.accused
         try:
             await restart(cluster, slot)
+            if accused is not None:
+                slot.accuse(accused)
+                cluster.changed()
         except NeuralError as failure:
             slot.note_error(str(failure))
 

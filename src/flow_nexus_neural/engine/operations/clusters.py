@@ -70,7 +70,7 @@ class Clusters:
 
     def add(self, state: ClusterState) -> LiveCluster:
         """Take in a cluster that is new or was read back."""
-        cluster = _with_parts(self._context, state)
+        cluster = with_parts(self._context, state)
         self._known[state.cluster_id] = cluster
         return cluster
 
@@ -194,7 +194,7 @@ class Clusters:
         if isinstance(found, EndedCluster):
             context = self._context
             stored, row = await self.read_whole(found)
-            return _with_parts(context, await context.offload(read_cluster, context, stored, row))
+            return with_parts(context, await context.offload(read_cluster, context, stored, row))
         return self.find(text)
 
     async def _refuse_unknown(self, text: str) -> None:
@@ -251,7 +251,7 @@ class Clusters:
         )
 
 
-def _with_parts(context: EngineContext, state: ClusterState) -> LiveCluster:
+def with_parts(context: EngineContext, state: ClusterState) -> LiveCluster:
     """A cluster with the parts that act on it."""
     calls = NodeCalls(state.metrics, context.clock, "sync", context.patience)
     return LiveCluster(context, state, wiring=Wiring(context, state.slots, calls))

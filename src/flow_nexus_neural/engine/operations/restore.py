@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
+from flow_nexus_neural.coordination.autonomy.recollection import accusations, recollect
 from flow_nexus_neural.coordination.ledger import head
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.state.cluster import ClusterState
@@ -136,10 +137,16 @@ def read_cluster(context: EngineContext, stored: Stored, row: ClusterRow) -> Clu
     audit = stored.audits.get(row.cluster_id)
     if audit is not None:
         state.autonomy.restore(audit.entries, audit.damage, audit.last_seq)
+        now, now_s = context.timestamp(), context.clock()
+        state.autonomy.remember(recollect(audit.entries, now, now_s))
     state.note_feedback(stored.feedback.get(row.cluster_id, Feedback()))
+    accused = accusations(audit.entries, chain) if audit is not None else {}
     for slot_row in stored.slots:
         if slot_row.cluster_id == row.cluster_id:
-            state.slots.add(with_former(slot_of(slot_row), chain))
+            slot = with_former(slot_of(slot_row), chain)
+            if slot.name in accused:
+                slot.accuse(accused[slot.name])
+            state.slots.add(slot)
     for training in mine:
         points = [p for p in stored.history if p.training_id == training.training_id]
         state.restore_training(training_of(training, points))

@@ -8,26 +8,26 @@ from pydantic import JsonValue
 from flow_nexus_neural.coordination.membership import count
 from flow_nexus_neural.engine.autonomy import attend as autonomy
 from flow_nexus_neural.engine.context import EngineContext
+from flow_nexus_neural.engine.links.report import link_lines
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.guarantees import guarantees
-from flow_nexus_neural.engine.nodes.limits import memory_mb
 from flow_nexus_neural.engine.nodes.memory_readings import read_memory
 from flow_nexus_neural.engine.operations.feedback_status import (
     feedback_report,
     feedback_warnings,
 )
+from flow_nexus_neural.engine.operations.node_status import memory_part, node_line, retired
 from flow_nexus_neural.engine.operations.restore_version import serving_digest, version_lines
 from flow_nexus_neural.engine.raft.report import raft_report
 from flow_nexus_neural.engine.reports import (
     ClusterConfig,
     DatasetShort,
+    Evaluation,
     Features,
     HistoryPoint,
     IsolationPreview,
     Limits,
-    NodeStatus,
     Performance,
-    RetiredNode,
     Serving,
     StatusReport,
     Wasm,
@@ -35,19 +35,15 @@ from flow_nexus_neural.engine.reports import (
 from flow_nexus_neural.engine.reports.prediction import ConfidenceSource
 from flow_nexus_neural.engine.requests import StatusRequest
 from flow_nexus_neural.engine.state.advice import failure_warnings, missing_workers
-from flow_nexus_neural.engine.state.slot_spec import Former
-from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.engine.training.resume import Resumption
 from flow_nexus_neural.engine.versions.evaluation import baseline_warnings, model_warnings
 from flow_nexus_neural.engine.versions.loading import serving_slots
 from flow_nexus_neural.engine.versions.role_report import learnt_by
-from flow_nexus_neural.runtime.base import MemoryReading
 from flow_nexus_neural.vocabulary import DEFAULT_AGGREGATION
 
 HISTORY_POINTS = 20
-RETIRED_SHOWN = 32
 MIN_POLL_MS, MAX_POLL_MS = 500, 10_000
 NO_WASM = "the WASM back end is not part of this version"
 
@@ -76,12 +72,13 @@ async def status_report(
             **_identity(cluster),
             **_training_part(cluster, training, full=full),
             "consensus_report": _consensus_report(training, await raft_report(cluster)),
-            **_model_part(cluster, training),
+            **_model_part(cluster, training, full=full),
             **_traffic_part(cluster),
-            **_memory_part(cluster, memory),
-            "nodes": [_node(cluster, slot, memory.get(slot.name), training) for slot in nodes],
+            **memory_part(cluster, memory),
+            "nodes": [node_line(cluster, slot, memory.get(slot.name), training) for slot in nodes],
             "learnt": learnt_by(cluster.slots, cluster.committed) if nodes else None,
-            "retired_nodes": _retired(cluster) if full else [],
+            "retired_nodes": retired(cluster) if full else [],
+            "links": link_lines(cluster) if full else None,
             "guarantees": guarantees(cluster),
             "feedback": None
             if request.detail == "summary"
@@ -166,8 +163,18 @@ def _consensus_report(
     return {mode: report for mode, report in seen.items() if report} | dict(raft or {}) or None
 
 
-def _model_part(cluster: LiveCluster, training: Training | None) -> dict[str, object]:
+def _model_part(
+    cluster: LiveCluster, training: Training | None, *, full: bool
+) -> dict[str, object]:
     """The model in force; of an earlier training the model that it left in force."""
+    told = _model(cluster, training)
+    evaluation = told["evaluation"]
+    if full or not isinstance(evaluation, Evaluation):
+        return told
+    return {**told, "evaluation": evaluation.brief}
+
+
+def _model(cluster: LiveCluster, training: Training | None) -> dict[str, object]:
     committed = cluster.committed
     if training is not None and training is not cluster.state.latest_training:
         return _earlier_model(training)
@@ -269,70 +276,6 @@ def thinned(history: list[HistoryPoint], points: int = HISTORY_POINTS) -> list[H
         return list(history)
     step = (len(history) - 1) / (points - 1)
     return [history[round(index * step)] for index in range(points)]
-
-
-def _memory_part(
-    cluster: LiveCluster, readings: dict[str, MemoryReading | None]
-) -> dict[str, object]:
-    """Bytes of all nodes, their percentage of the nodes' limits, and how they were read."""
-    known = [reading for reading in readings.values() if reading is not None]
-    if not known or len(known) < len(readings):
-        return dict.fromkeys(("memory_bytes", "memory_usage", "memory_source"))
-    used = sum(reading.nbytes for reading in known)
-    limit = sum(_memory_limit_bytes(cluster, cluster.slots[name]) for name in readings)
-    sources = {reading.source for reading in known}
-    return {
-        "memory_bytes": used,
-        "memory_usage": 100.0 * used / limit,
-        "memory_source": sources.pop() if len(sources) == 1 else "mixed",
-    }
-
-
-def _memory_limit_bytes(cluster: LiveCluster, slot: Slot) -> int:
-    return memory_mb(cluster.context.settings, slot.spec.model) << 20
-
-
-def _node(
-    cluster: LiveCluster, slot: Slot, memory: MemoryReading | None, training: Training | None
-) -> NodeStatus:
-    return NodeStatus(
-        node_id=slot.node_id,
-        slot=slot.name,
-        role=slot.spec.role,
-        status=slot.state,
-        healthy=slot.healthy,
-        model=slot.spec.model,
-        capabilities=list(slot.spec.capabilities),
-        autonomy=slot.spec.autonomy,
-        connections=cluster.wiring.degree(slot.name),
-        incarnation=slot.incarnation,
-        rounds_done=slot.rounds_done,
-        loss=slot.loss,
-        rows=slot.rows,
-        memory_bytes=memory.nbytes if memory else None,
-        memory_limit_bytes=_memory_limit_bytes(cluster, slot),
-        parameters=slot.parameters,
-        pid=slot.handle.pid if slot.handle else None,
-        isolation_level=slot.handle.isolation.level if slot.handle else "none",
-        pol=training.advance.proofs.of_worker(slot.name) if training else None,
-        last_error=slot.last_error,
-    )
-
-
-def _retired(cluster: LiveCluster) -> list[RetiredNode]:
-    """Incarnations that are gone, by slot, oldest first; the last `RETIRED_SHOWN` of them."""
-    gone = []
-    for slot in cluster.slots.with_retired():
-        told = [*slot.former]
-        if slot.state == "retired":
-            told.append(Former(slot.node_id, slot.incarnation, slot.last_error or "removed"))
-        gone += [
-            RetiredNode(
-                slot=slot.name, node_id=f.node_id, incarnation=f.incarnation, reason=f.reason
-            )
-            for f in told
-        ]
-    return gone[-RETIRED_SHOWN:]
 
 
 def _throughput(cluster: LiveCluster) -> float | None:

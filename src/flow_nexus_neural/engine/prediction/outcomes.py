@@ -4,7 +4,7 @@ An outcome comes with the record that is predicted (`expectedOutcome`), whose pr
 a later call under the id of the prediction. It is durable before the caller is told so.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import anyio
@@ -21,7 +21,7 @@ from flow_nexus_neural.engine.prediction.adaptive import levels_after
 from flow_nexus_neural.engine.prediction.answer import Answer
 from flow_nexus_neural.engine.reports import PredictionReport
 from flow_nexus_neural.engine.requests import PredictRequest
-from flow_nexus_neural.engine.state.feedback import Awaited, Feedback, RecordedOutcome
+from flow_nexus_neural.engine.state.feedback import Awaited, Feedback, GivenAnswer, RecordedOutcome
 from flow_nexus_neural.engine.versions.input_drift import watch_inputs
 from flow_nexus_neural.errors import NeuralError
 from flow_nexus_neural.kernels.class_weight import without_class_weight
@@ -75,11 +75,11 @@ async def with_outcomes(
         made: The reply.
     """
     gathered, recorded, own = Gathered(), 0, made.prediction_id
-    awaited = _awaited(answer)
+    awaited = _awaited(answer, made)
     if answer.adapted.outcomes or request.outcomes:
         # Held from the look at what is awaited on, so that no outcome is recorded by two calls.
         async with cluster.recording:
-            _from_records(cluster, answer, own, gathered)
+            _from_records(cluster, answer, awaited, own, gathered)
             for prediction_id, given in (request.outcomes or {}).items():
                 _of_earlier(cluster, prediction_id, given, gathered)
             recorded = await _record(cluster, gathered)
@@ -147,7 +147,7 @@ def learnt(cluster: LiveCluster, feedback: Feedback, outcome: RecordedOutcome) -
 
 
 def _from_records(
-    cluster: LiveCluster, answer: Answer, prediction_id: str, gathered: Gathered
+    cluster: LiveCluster, answer: Answer, awaited: Awaited, prediction_id: str, gathered: Gathered
 ) -> None:
     schema, level = answer.committed.schema, _autonomy(cluster)
     for row, given in answer.adapted.outcomes.items():
@@ -158,7 +158,7 @@ def _from_records(
             shown = "unknown" if level is None else f"{level:g}"
             gathered.refuse(f"the cluster's autonomy is {shown}; {RECORD_LEVEL:g} records outcomes")
             continue
-        _take(cluster, _awaited(answer), (prediction_id, row), found, gathered)
+        _take(cluster, awaited, (prediction_id, row), found, gathered)
 
 
 def _of_earlier(
@@ -217,18 +217,30 @@ def _take(
             },
             x=awaited.x[row],
             at=cluster.context.timestamp(),
+            answer=awaited.answers[row] if awaited.answers else None,
         )
     )
 
 
-def _awaited(answer: Answer) -> Awaited:
+def _awaited(answer: Answer, made: PredictionReport) -> Awaited:
     return Awaited(
         version=answer.committed.version,
         schema_digest=answer.committed.schema.digest,
         logits=answer.logits,
         x=answer.adapted.x,
         symbols=tuple(answer.adapted.symbols),
+        answers=tuple(_given_answers(made)),
     )
+
+
+def _given_answers(made: PredictionReport) -> Iterator[GivenAnswer]:
+    """What a reply tells of each record."""
+    for row, (prediction, confidence) in enumerate(
+        zip(made.predictions, made.confidences, strict=True)
+    ):
+        interval = made.interval[row] if made.interval else None
+        low, high = (interval.low, interval.high) if interval else (None, None)
+        yield GivenAnswer(prediction, confidence, low, high)
 
 
 def _autonomy(cluster: LiveCluster) -> float | None:

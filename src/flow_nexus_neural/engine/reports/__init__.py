@@ -4,6 +4,13 @@ The server adds the aliases that clients know (`id`, `sandbox_id`, `session_id`,
 Importing this package loads neither numpy nor the engine.
 """
 
+from flow_nexus_neural.engine.reports.artifact import (
+    ExportCheck,
+    ExportedFile,
+    ExportReport,
+    ImportedFrom,
+    ImportReport,
+)
 from flow_nexus_neural.engine.reports.base import Exclusion, Guarantees, Report, Wasm
 from flow_nexus_neural.engine.reports.cluster import (
     ClusterConfig,
@@ -44,11 +51,13 @@ from flow_nexus_neural.engine.reports.status import (
     AuditReport,
     ClassScore,
     Communication,
+    ConfidenceBin,
     DaaReport,
     DatasetShort,
     Evaluation,
     Features,
     Latency,
+    LinkStatus,
     NodeStatus,
     Performance,
     RetiredNode,
@@ -87,6 +96,7 @@ __all__ = [
     "ClusterList",
     "ClusterReport",
     "Communication",
+    "ConfidenceBin",
     "ConnectReport",
     "DaaReport",
     "DatasetInfo",
@@ -99,6 +109,9 @@ __all__ = [
     "ExchangeReport",
     "ExcludedColumn",
     "Exclusion",
+    "ExportCheck",
+    "ExportReport",
+    "ExportedFile",
     "Features",
     "FeedbackReport",
     "FinalMetrics",
@@ -107,6 +120,8 @@ __all__ = [
     "HistoryPoint",
     "HistoryReport",
     "IgnoredInput",
+    "ImportReport",
+    "ImportedFrom",
     "IndividualPrediction",
     "InputReport",
     "Interval",
@@ -115,6 +130,7 @@ __all__ = [
     "Latency",
     "LearningReport",
     "Limits",
+    "LinkStatus",
     "MeasuredOnFile",
     "NetworkInfo",
     "NodeReport",

@@ -35,11 +35,22 @@ class ClassScore(Report):
     f1: float | None
 
 
+class ConfidenceBin(Report):
+    """Rows with a confidence above `low` and up to `high`: its mean, and the share decided right."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float
+    accuracy: float
+
+
 class ConfidenceScore(Report):
     """Whether `confidence` is what it says: P(the decision is right), on n test rows.
 
     `ece` is the expected calibration error by `definition`, and `brier` the mean squared difference between
-    the confidence and whether the decision was right.
+    the confidence and whether the decision was right. `per_bin` has the bins that hold a row; it is for
+    `full`, and None of versions stored before it was measured.
     """
 
     n: int
@@ -47,6 +58,7 @@ class ConfidenceScore(Report):
     definition: str
     ece: float
     brier: float
+    per_bin: list[ConfidenceBin] | None = None
 
 
 class ConformalScore(Report):
@@ -98,6 +110,14 @@ class Evaluation(Report):
     roles: dict[str, JsonValue] | None
     data_source: Literal["synthetic", "user", "builtin"]
 
+    @property
+    def brief(self) -> Self:
+        """Without the bins of the confidence."""
+        if self.confidence is None or self.confidence.per_bin is None:
+            return self
+        confidence = self.confidence.model_copy(update={"per_bin": None})
+        return self.model_copy(update={"confidence": confidence})
+
 
 class Communication(Report):
     """Cumulative payload and framing bytes of nodes; `links` is what they read of each other in exchanges."""
@@ -107,6 +127,15 @@ class Communication(Report):
     sync: int
     consensus: int
     links: int
+
+
+class LinkStatus(Report):
+    """One link that is meant to be there; `fault` says why it does not work, None where it does."""
+
+    from_slot: str
+    to_slot: str
+    latency_ms: float | None
+    fault: str | None
 
 
 class Latency(Report):
@@ -216,11 +245,12 @@ class DatasetShort(Report):
 class StatusReport(Report):
     """A cluster, as it is now.
 
-    `nodes` is empty and `feedback` None in `summary`; history and sessions are for `full`, versions for
-    `versions` and `full`. `consensus_report` has, under `byzantine`, what a robust rule saw of the training's
-    workers, under `pol` what the proofs of their updates showed and cost, and under `gossip` how far apart
-    they are that mix; None where there is none. `learnt` has, by slot, what the own network of a node that is
-    no worker learnt for the version in force, or why nothing; None where there is no such node or version.
+    `nodes` is empty and `feedback` None in `summary`; history, sessions and `links` are for `full`, versions
+    for `versions` and `full`. `links` is None before the first connect. `consensus_report` has, under
+    `byzantine`, what a robust rule saw of the training's workers, under `pol` what the proofs of their
+    updates showed and cost, and under `gossip` how far apart they are that mix; None where there is none.
+    `learnt` has, by slot, what the own network of a node that is no worker learnt for the version in force,
+    or why nothing; None where there is no such node or version.
     """
 
     cluster_id: str
@@ -255,6 +285,7 @@ class StatusReport(Report):
     memory_source: str | None
     nodes: list[NodeStatus]
     retired_nodes: list[RetiredNode]
+    links: list[LinkStatus] | None
     learnt: dict[str, dict[str, JsonValue]] | None
     guarantees: Guarantees
     consensus_report: dict[str, JsonValue] | None

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from flow_nexus_neural.coordination.autonomy.audit import AuditEntry, sealed
+from flow_nexus_neural.coordination.autonomy.audit import INTENDED, AuditEntry, sealed
 from flow_nexus_neural.coordination.autonomy.observation import Finished
-from flow_nexus_neural.coordination.autonomy.planner import Memory, Verdict
+from flow_nexus_neural.coordination.autonomy.planner import Key, Memory, Verdict
+from flow_nexus_neural.coordination.autonomy.recollection import unresolved
 from flow_nexus_neural.coordination.ledger import GENESIS
 
 EVENTS_KEPT = 50
@@ -30,11 +31,12 @@ class AutonomyLog:
         unwritten: Entries that are not durable yet, oldest first.
         totals: How many decisions of each kind there were in all.
         audit_damage: What is wrong with the stored entries; None where nothing is.
+        unresolved: Intentions of a former server of which no outcome is known, oldest first.
         failed_since_s: Monotonic time at which each failed slot was first seen failed.
         finished: Actions that ended since the last look.
         looks: How often the cluster was looked at.
         seen: Changes of the cluster of which the last look knew; None while nobody looks.
-        slow_action: An action is being carried out that may itself wait for a training.
+        busy: Actions that are being carried out.
     """
 
     planned: Memory = field(default_factory=dict)
@@ -42,11 +44,12 @@ class AutonomyLog:
     unwritten: list[AuditEntry] = field(default_factory=list)
     totals: dict[Verdict, int] = field(default_factory=_none_yet)
     audit_damage: str | None = None
+    unresolved: list[AuditEntry] = field(default_factory=list)
     failed_since_s: dict[str, float] = field(default_factory=dict)
     finished: list[Finished] = field(default_factory=list)
     looks: int = 0
     seen: int | None = None
-    slow_action: bool = False
+    busy: tuple[Key, ...] = ()
     _next_seq: int = 0
     _last_sha: str = GENESIS
 
@@ -63,26 +66,46 @@ class AutonomyLog:
         self.planned = memory
         self.looks += 1
 
+    def remember(self, memory: Memory) -> None:
+        """What was planned was not begun, or a former server had planned it."""
+        self.planned = memory
+
     def note_seen(self, changes: int | None) -> None:
         """A look that knew of so many changes is over; None when nobody looks any more."""
         self.seen = changes
 
-    def begin_action(self, *, slow: bool) -> None:
+    def begin_action(self, key: Key) -> None:
         """An action is being carried out."""
-        self.slow_action = slow
+        self.busy = (*self.busy, key)
 
     def end_action(self, done: Finished) -> None:
         """An action ended."""
-        self.slow_action = False
+        self.busy = tuple(key for key in self.busy if key != (done.kind, done.target))
         self.finished.append(done)
+
+    def intend(self, fields: Mapping[str, JsonValue]) -> int:
+        """Seal into the chain that an action is about to be carried out; returns the number of the entry.
+
+        It counts as a decision when its outcome is recorded, with this number as its `intent`.
+        """
+        number = self._next_seq
+        self._seal(INTENDED, fields)
+        return number
+
+    def resolve(self, intent: JsonValue) -> None:
+        """The outcome of an intention of a former server is recorded, as far as it is known."""
+        self.unresolved = [entry for entry in self.unresolved if entry.get("seq") != intent]
 
     def record(self, verdict: Verdict, fields: Mapping[str, JsonValue]) -> None:
         """Seal a decision into the chain; it is durable when `note_written` says so."""
         self.totals[verdict] += 1
+        self._seal(verdict, fields)
+
+    def _seal(self, decision: str, fields: Mapping[str, JsonValue]) -> None:
         totals: dict[str, JsonValue] = {str(name): count for name, count in self.totals.items()}
         entry = sealed(
             self._last_sha,
-            {"seq": self._next_seq, **fields, "decision": verdict, TOTALS: totals},
+            {"seq": self._next_seq, **fields, "decision": decision, TOTALS: totals},
         )
         self._next_seq, self._last_sha = self._next_seq + 1, str(entry["sha"])
         self.events.append(entry)
@@ -104,6 +127,7 @@ class AutonomyLog:
         """
         self.audit_damage = damage
         self.events.extend(entries)
+        self.unresolved = unresolved(entries)
         if not entries:
             return
         last = entries[-1]

@@ -92,11 +92,13 @@ class Resumptions:
         after_round: The last committed round when it last went on; None if it never did.
         in_vain: How often since anything of it was last made durable: a training that takes its server with
             it each time must not do so for ever.
+        counted: This server's try is counted in vain so far; not stored.
     """
 
     times: int = 0
     after_round: int | None = None
     in_vain: int = 0
+    counted: bool = False
 
     def report(self) -> Resumed | None:
         """As status reports it; None if it never went on."""
@@ -106,4 +108,36 @@ class Resumptions:
 
     def once_more(self, after_round: int) -> "Resumptions":
         """It goes on again, after this committed round."""
-        return Resumptions(self.times + 1, after_round, self.in_vain + 1)
+        return Resumptions(self.times + 1, after_round, self.in_vain + 1, counted=True)
+
+    def with_progress(self) -> "Resumptions":
+        """Something of it became durable."""
+        return replace(self, in_vain=0, counted=False)
+
+    def suspended(self) -> "Resumptions":
+        """Its server stops in order, for which the training is not to blame: that try does not count."""
+        return replace(self, in_vain=self.in_vain - self.counted, counted=False)
+
+
+def told_of_interruption(
+    phase: str | None, rounds: tuple[int, int], serving: int | None, *, waits: bool
+) -> str:
+    """What to say of a training whose server ended while it ran.
+
+    Args:
+        phase: What followed the rounds when it was interrupted; None in the rounds.
+        rounds: How many were committed, and planned.
+        serving: Version that is in force; None for none.
+        waits: It goes on when it may.
+    """
+    told = f"interrupted: the server ended after round {rounds[0]} of {rounds[1]}"
+    if waits:
+        return f"{told}; it goes on by itself when a server that is not read-only opens this state directory"
+    if phase is not None and serving is not None:
+        return (
+            f"interrupted: the server ended in the {phase} after the rounds; version {serving} stays in"
+            " force, as it was evaluated"
+        )
+    if serving is None:
+        return f"{told}; no version was committed, so none can be asked. Call neural_train_distributed again"
+    return f"{told}; version {serving} stays in force. Call neural_train_distributed to go on"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from flow_nexus_neural.kernels.conformal import AdaptiveLevel
 from flow_nexus_neural.kernels.drift import Adwin, after_value, forgotten
 from flow_nexus_neural.kernels.hedge import HedgeState
+from flow_nexus_neural.vocabulary import Label
 
 LEAST_OUTCOMES = 50
 """With fewer outcomes since errors last rose nothing is learnt from them."""
@@ -90,6 +91,23 @@ class InputDrift:
 
 
 @dataclass(frozen=True)
+class GivenAnswer:
+    """What the caller was told of one record.
+
+    Attributes:
+        prediction: Value, class, or for two classes the probability of the positive one; None where nothing
+            was decided.
+        confidence: P(the decision is right); None for values.
+        low: Of the interval; None where there is none. So is `high`.
+    """
+
+    prediction: Label | None
+    confidence: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
 class RecordedOutcome:
     """One outcome, with everything that a model can learn from it.
 
@@ -103,6 +121,7 @@ class RecordedOutcome:
         logits: [n_outputs] of every slot that answered.
         x: [*row_shape] float32, scaled.
         at: When it was recorded.
+        answer: What was predicted; None where an older version of this server did not keep it.
     """
 
     prediction_id: str
@@ -114,6 +133,7 @@ class RecordedOutcome:
     logits: Mapping[str, tuple[float, ...]]
     x: NDArray[np.float32]
     at: str
+    answer: GivenAnswer | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +146,7 @@ class Awaited:
         symbols: By row.
         schema_digest: Of the schema by which `x` is scaled.
         told: Rows whose outcomes are stored.
+        answers: By row; empty where they are not known.
     """
 
     version: int
@@ -134,6 +155,7 @@ class Awaited:
     x: NDArray[np.float32]
     symbols: tuple[str | None, ...]
     told: frozenset[int] = frozenset()
+    answers: tuple[GivenAnswer, ...] = ()
 
     @property
     def nbytes(self) -> int:

@@ -32,7 +32,7 @@ from flow_nexus_neural.engine.reports import (
     TrainingSession,
 )
 from flow_nexus_neural.engine.state.advance import Advance
-from flow_nexus_neural.engine.state.continuation import Resumptions
+from flow_nexus_neural.engine.state.continuation import Resumptions, told_of_interruption
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.steering import Steering
 from flow_nexus_neural.vocabulary import ENDED_WELL, TrainingStatus
@@ -174,7 +174,12 @@ class Training:
 
     def note_progress(self) -> None:
         """Something of it became durable since it last went on."""
-        self.resumptions = replace(self.resumptions, in_vain=0)
+        self.resumptions = self.resumptions.with_progress()
+
+    def suspend(self) -> bool:
+        """Its server stops in order; False where its row says so already."""
+        before, self.resumptions = self.resumptions, self.resumptions.suspended()
+        return before != self.resumptions
 
     def note_division(self, division: Division) -> None:
         """From the next round on the rows are divided like this."""
@@ -357,26 +362,9 @@ class Training:
 
     def interruption(self, serving: int | None, *, waits: bool = False) -> str:
         """What to say when the server ended while this ran; arguments as `interrupt`."""
-        if waits:
-            return (
-                f"interrupted: the server ended after round {self.advance.rounds_done} of"
-                f" {self.config.rounds}; it goes on by itself when a server that is not read-only opens this"
-                " state directory"
-            )
-        if self.phase != "rounds" and serving is not None:
-            return (
-                f"interrupted: the server ended in the {self.phase} after the rounds; version {serving} stays"
-                " in force, as it was evaluated"
-            )
-        left = (
-            "no version was committed, so none can be asked. Call neural_train_distributed again"
-            if serving is None
-            else f"version {serving} stays in force. Call neural_train_distributed to go on"
-        )
-        return (
-            f"interrupted: the server ended after round {self.advance.rounds_done} of"
-            f" {self.config.rounds}; {left}"
-        )
+        phase = None if self.phase == "rounds" else self.phase
+        done, planned = self.advance.rounds_done, self.config.rounds
+        return told_of_interruption(phase, (done, planned), serving, waits=waits)
 
     def entry(self, event: str) -> dict[str, JsonValue]:
         """What the ledger says of its start or its end."""

@@ -12,7 +12,7 @@ from dataclasses import asdict
 import numpy as np
 from pydantic import JsonValue, ValidationError
 
-from flow_nexus_neural.engine.state.feedback import Feedback, RecordedOutcome
+from flow_nexus_neural.engine.state.feedback import Feedback, GivenAnswer, RecordedOutcome
 from flow_nexus_neural.engine.storage.persisted import StoredFeedback, StoredOutcome
 from flow_nexus_neural.engine.storage.schema import Write
 from flow_nexus_neural.kernels.conformal import AdaptiveLevel
@@ -149,6 +149,7 @@ def _stored(feedback: Feedback) -> dict[str, JsonValue]:
 def _outcome_text(outcome: RecordedOutcome) -> str:
     x = np.ascontiguousarray(outcome.x, dtype="<f4")
     own = {name: getattr(outcome, name) for name in StoredOutcome.model_fields if name != "shape"}
+    own["answer"] = None if outcome.answer is None else asdict(outcome.answer)
     stored = StoredOutcome.model_validate(
         {
             **own,
@@ -167,7 +168,10 @@ def _outcome(body: str) -> RecordedOutcome | None:
         x = x.reshape(stored.shape).astype(np.float32)
     except ValueError:  # that of the shape's validation is one too
         return None
-    return RecordedOutcome(**stored.model_dump(exclude={"shape", "x"}), x=x)
+    answer = None if stored.answer is None else GivenAnswer(**stored.answer.model_dump())
+    return RecordedOutcome(
+        **stored.model_dump(exclude={"shape", "x", "answer"}), x=x, answer=answer
+    )
 
 
 def _check(*values: object) -> str:

@@ -11,13 +11,13 @@ SETTLES_S = 30.0
 async def attended(cluster: LiveCluster) -> bool:
     """Wait until autonomy knows of every change so far and has done what it does about them.
 
-    It is not waited for while it carries out an action that may itself wait for a training.
+    Slow actions, which may themselves wait for a training, are carried out beside its looks.
 
     Returns:
         False where nobody looks.
     """
     log, changes = cluster.state.autonomy, cluster.changes.count
     with anyio.move_on_after(SETTLES_S):
-        while log.seen is not None and log.seen < changes and not log.slow_action:
+        while log.seen is not None and log.seen < changes:
             await cluster.looked.wait_beyond(cluster.looked.count)
     return log.seen is not None

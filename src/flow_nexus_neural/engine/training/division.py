@@ -1,7 +1,51 @@
-"""How the rows of a federated training are divided, as status reports it."""
+"""How the rows of a training are divided among workers, and how status reports that."""
 
-from flow_nexus_neural.data.partition import Shards
-from flow_nexus_neural.engine.reports import Division, ShardInfo
+from flow_nexus_neural.data.partition import Shards, assign_shards, pooled_shards
+from flow_nexus_neural.data.prepare import PreparedData
+from flow_nexus_neural.data.rows import Rows
+from flow_nexus_neural.engine.reports import Division, ShardInfo, TrainingConfig
+from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.kernels.seeds import seed64
+
+NO_SHARDS = Shards({}, {}, {})
+
+
+def cut_shards(
+    data: PreparedData, rows: Rows, workers: list[Slot], partition: str, run: tuple[int, int]
+) -> Shards:
+    """Divide rows of a data set among workers."""
+    return assign_shards(
+        rows,
+        [(slot.name, slot.spec.capabilities) for slot in workers],
+        partition,
+        seed64(run, 0, "", 0, "partition"),
+        symbols=data.description.symbols,
+        classes=data.schema.classes,
+        clients=data.clients,
+    )
+
+
+def pool_shards(data: PreparedData, rows: Rows, workers: list[Slot]) -> Shards:
+    """All rows for the first worker."""
+    return pooled_shards(
+        rows,
+        [(slot.name, slot.spec.capabilities) for slot in workers],
+        symbols=data.description.symbols,
+        classes=data.schema.classes,
+    )
+
+
+def deal_shards(
+    data: PreparedData,
+    rows: Rows,
+    config: TrainingConfig,
+    run: tuple[int, int],
+    workers: list[Slot],
+) -> Shards:
+    """The rows of each worker, in a training of this configuration."""
+    if config.strategy == "single_process":
+        return pool_shards(data, rows, workers)
+    return cut_shards(data, rows, workers, config.partition, run)
 
 
 def division_of(shards: Shards) -> Division:

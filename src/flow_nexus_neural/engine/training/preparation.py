@@ -5,12 +5,13 @@ Nothing is changed and no node is touched here, so a refusal leaves the cluster 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 
 from flow_nexus_neural.coordination.consensus.registry import needs_trusted_rows
 from flow_nexus_neural.coordination.privacy.spending import PrivacySpent
 from flow_nexus_neural.coordination.training_defaults import Scale
 from flow_nexus_neural.coordination.training_strategy import Strategy, choose_strategy
-from flow_nexus_neural.data.partition import Shards, assign_shards, pooled_shards
+from flow_nexus_neural.data.partition import Shards
 from flow_nexus_neural.data.prepare import DataRequest, PreparedData, prepare
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.engine.live import LiveCluster
@@ -27,6 +28,7 @@ from flow_nexus_neural.engine.training.arguments import (
 )
 from flow_nexus_neural.engine.training.course import Course
 from flow_nexus_neural.engine.training.decision import Decision, decide_how
+from flow_nexus_neural.engine.training.division import cut_shards, deal_shards, pool_shards
 from flow_nexus_neural.engine.training.exchange import Recipe
 from flow_nexus_neural.engine.training.federated_options import rate_warnings
 from flow_nexus_neural.engine.training.feedback_data import FEEDBACK, feedback_data, is_feedback
@@ -121,17 +123,11 @@ class Preparation:
             rows: For the workers.
             trusted: For validators, in rules that need rows of their own; None for no such rule.
         """
-
-        def cut(workers: list[Slot]) -> Shards:
-            if self.config.strategy == "single_process":
-                return pool_shards(self.data, rows, workers)
-            return cut_shards(self.data, rows, workers, self.config.partition, self.run)
-
         return Course(
             config=self.config,
             recipe=self.recipe,
             rows=rows,
-            cut=cut,
+            cut=partial(deal_shards, self.data, rows, self.config, self.run),
             least_workers=self.least_workers,
             everybody=self.everybody,
             run=self.run,
@@ -367,31 +363,6 @@ def healthy_workers(cluster: LiveCluster) -> list[Slot]:
         hint=next_step(
             cluster.slots.of_role("worker"), "deploy one with neural_node_deploy (role: worker)"
         ),
-    )
-
-
-def cut_shards(
-    data: PreparedData, rows: Rows, workers: list[Slot], partition: str, run: tuple[int, int]
-) -> Shards:
-    """Divide rows of a data set among workers."""
-    return assign_shards(
-        rows,
-        [(slot.name, slot.spec.capabilities) for slot in workers],
-        partition,
-        seed64(run, 0, "", 0, "partition"),
-        symbols=data.description.symbols,
-        classes=data.schema.classes,
-        clients=data.clients,
-    )
-
-
-def pool_shards(data: PreparedData, rows: Rows, workers: list[Slot]) -> Shards:
-    """All rows for the first worker."""
-    return pooled_shards(
-        rows,
-        [(slot.name, slot.spec.capabilities) for slot in workers],
-        symbols=data.description.symbols,
-        classes=data.schema.classes,
     )
 
 

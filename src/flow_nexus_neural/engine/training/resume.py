@@ -6,7 +6,7 @@ as it was not recorded.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import anyio
@@ -23,24 +23,25 @@ from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.storage.cluster_rows import training_row
 from flow_nexus_neural.engine.storage.prepared_data import read_prepared
 from flow_nexus_neural.engine.training.aggregation_rule import asks_everybody
+from flow_nexus_neural.engine.training.boundary import Boundary, Change
 from flow_nexus_neural.engine.training.continuing import (
     Standpoint,
     read_standpoint,
     read_starts,
 )
 from flow_nexus_neural.engine.training.decision import decide_how
-from flow_nexus_neural.engine.training.end_record import record_end
+from flow_nexus_neural.engine.training.division import NO_SHARDS
+from flow_nexus_neural.engine.training.end_record import end_run
 from flow_nexus_neural.engine.training.feedback_data import FEEDBACK
 from flow_nexus_neural.engine.training.network_plans import describe_network
 from flow_nexus_neural.engine.training.preparation import (
     Preparation,
-    cut_shards,
     describe_data,
     healthy_workers,
-    pool_shards,
 )
 from flow_nexus_neural.engine.training.run import TrainingRun
 from flow_nexus_neural.errors import NeuralError, StoreCorrupt
+from flow_nexus_neural.vocabulary import TrainingStatus
 
 MAX_IN_VAIN = 25
 """A training that has taken its server with it so often, without anything new of it, is given up."""
@@ -54,14 +55,14 @@ class Resumption:
 
     Attributes:
         training: As it was stored, running.
-        boundary: Changes queued for the next round boundary, in order.
+        boundary: Changes that wait for the next boundary between two rounds.
         ended: Set when the training has ended, whether or not it went on.
         interrupted: The server is stopping again.
     """
 
     cluster: LiveCluster
     training: Training
-    boundary: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    boundary: Boundary = field(default_factory=Boundary)
     interrupted: bool = False
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     ended: anyio.Event = field(default_factory=anyio.Event)
@@ -100,9 +101,9 @@ class Resumption:
         self.interrupted = True
         self.scope.cancel()
 
-    def at_next_boundary(self, change: Callable[[], Awaitable[None]]) -> None:
+    def at_next_boundary(self, change: Change) -> None:
         """Queue a change for the boundary before its next round."""
-        self.boundary.append(change)
+        self.boundary.queue(change)
 
     def network_of(self, slot: str) -> NetworkGroup | None:
         """The network group in which a slot will train; None if it does not."""
@@ -166,28 +167,16 @@ class Resumption:
         return TrainingRun(cluster, training, preparation, standpoint=standpoint)
 
     async def _end(self, error: str | None) -> None:
-        training, cluster = self.training, self.cluster
-        goes_on = self.interrupted  # whatever failed since: its nodes are being stopped
-        if not goes_on:
-            training.end(
-                "stopped" if error is None else "failed", error, cluster.context.timestamp()
-            )
-        cluster.end_run()
-        pending, self.boundary = self.boundary, []
-        async with cluster.changing:
-            for change in pending:
-                await self._apply_late(change)
-        if not goes_on:
-            await record_end(cluster, training)
+        became: tuple[TrainingStatus, str | None] = (
+            "stopped" if error is None else "failed",
+            error,
+        )
+        # Interrupted, whatever failed since: its nodes are being stopped.
+        await end_run(
+            self.cluster, self.training, self.boundary, None if self.interrupted else became
+        )
         self.ended.set()
-        cluster.changed()
-
-    async def _apply_late(self, change: Callable[[], Awaitable[None]]) -> None:
-        """Run a change that waited; its failure must not keep the end from being recorded."""
-        try:
-            await change()
-        except Exception:  # it may be the very failure that ended this training
-            log.exception("incident %s in a change at the end", self.cluster.context.incident())
+        self.cluster.changed()
 
 
 def begin_resumption(cluster: LiveCluster) -> None:
@@ -231,17 +220,9 @@ async def prepare_again(cluster: LiveCluster, training: Training) -> tuple[Prepa
     decision = decide_how(request, data)
     if learns and cluster.committed is not None:
         decision = replace(decision, rule=cluster.committed.bundle.rule)
-    run = (config.seed, training.ordinal)
-    workers = _dealt(cluster, training)
-    if config.strategy == "single_process":
-        shards = await context.offload(pool_shards, data, data.parts["train"], workers)
-    else:
-        shards = await context.offload(
-            cut_shards, data, data.parts["train"], workers, config.partition, run
-        )
     preparation = Preparation(
         data=data,
-        shards=shards,
+        shards=NO_SHARDS,
         networks=networks,
         config=config,
         network_infos=[describe_network(network) for network in networks.values()],
@@ -251,9 +232,11 @@ async def prepare_again(cluster: LiveCluster, training: Training) -> tuple[Prepa
         everybody=asks_everybody(request, cluster.spec.consensus),
         decision=decision,
         warnings=[],
-        run=run,
+        run=(config.seed, training.ordinal),
     )
-    return preparation, standpoint
+    course = preparation.course(data.parts["train"])
+    shards = await context.offload(course.cut, _dealt(cluster, training))
+    return replace(preparation, shards=shards), standpoint
 
 
 def _dealt(cluster: LiveCluster, training: Training) -> list[Slot]:

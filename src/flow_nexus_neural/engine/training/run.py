@@ -5,7 +5,7 @@ take effect at the boundary between two rounds.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -20,9 +20,10 @@ from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.state.version import model_digest
 from flow_nexus_neural.engine.training.attention import attended
+from flow_nexus_neural.engine.training.boundary import Boundary, Change
 from flow_nexus_neural.engine.training.continuing import Standpoint, continuation_after
 from flow_nexus_neural.engine.training.division import division_of
-from flow_nexus_neural.engine.training.end_record import record_end
+from flow_nexus_neural.engine.training.end_record import end_run
 from flow_nexus_neural.engine.training.exchange import mean_loss
 from flow_nexus_neural.engine.training.learning import Learning
 from flow_nexus_neural.engine.training.personalisation import Personaliser
@@ -48,7 +49,7 @@ class TrainingRun:
     """Executes one training.
 
     Attributes:
-        boundary: Changes queued for the next round boundary, in order.
+        boundary: Changes that wait for the next boundary between two rounds.
         interrupted: The server is stopping; the user has not asked to end this training.
         scope: Cancelled to stop the training.
         ended: Set when the training's row is durable, or its server ends.
@@ -59,7 +60,7 @@ class TrainingRun:
     cluster: LiveCluster
     training: Training
     preparation: Preparation
-    boundary: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    boundary: Boundary = field(default_factory=Boundary)
     interrupted: bool = False
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     ended: anyio.Event = field(default_factory=anyio.Event)
@@ -122,9 +123,9 @@ class TrainingRun:
         self.interrupted = True
         self.scope.cancel()
 
-    def at_next_boundary(self, change: Callable[[], Awaitable[None]]) -> None:
+    def at_next_boundary(self, change: Change) -> None:
         """Queue a change for the next boundary between two rounds."""
-        self.boundary.append(change)
+        self.boundary.queue(change)
 
     @property
     def shards(self) -> Mapping[str, NDArray[np.int64]]:
@@ -256,7 +257,7 @@ class TrainingRun:
 
     def _again(self) -> Retraining:
         return Retraining(
-            self.cluster, self.training, self.preparation, self._starts, self._apply_queued
+            self.cluster, self.training, self.preparation, self._starts, self.boundary.apply
         )
 
     async def _restore_best(self) -> None:
@@ -289,16 +290,9 @@ class TrainingRun:
             else:
                 await self.cluster.changes.wait_beyond(seen)
 
-    async def _apply_late(self, change: Callable[[], Awaitable[None]]) -> None:
-        """Run a change that waited for a boundary; its failure must not keep the end from being recorded."""
-        try:
-            await change()
-        except Exception:  # it may be the very failure that ended this training
-            log.exception("incident %s in a change at the end", self.context.incident())
-
     async def _at_boundary(self) -> None:
         """Run queued changes, then assign networks and shards to new and returned workers."""
-        await self._apply_queued()
+        await self.boundary.apply()
         await self._held()
         self.rounds.follow(self.training.steering)
         self.training.fix_rate_of(self.training.advance.rounds_done + 1)
@@ -309,13 +303,6 @@ class TrainingRun:
         await self.rounds.admit_members()
         if self.training.config.federated:
             self.training.note_division(division_of(self.rounds.shards))
-
-    async def _apply_queued(self) -> None:
-        while self.boundary:
-            change = self.boundary[0]
-            # Removed only when done: if the training is stopped meanwhile, `_end` runs the change again.
-            await change()
-            self.boundary.pop(0)
 
     async def _end(self, status: TrainingStatus, error: str | None) -> None:
         """Cancel running requests, release memory, and record the end."""
@@ -331,16 +318,6 @@ class TrainingRun:
         training.count_proofs(self.rounds.take_proofs(), committed=False)
         self.rounds.close()
         self._judge.evaluator.close()
-        if not goes_on:
-            training.end(status, error, self.context.timestamp())
-        cluster.end_run()
-        # After `end_run`: a connect that still waits for a boundary is applied now, so that its caller gets
-        # an answer; from here on new ones are applied at once.
-        pending, self.boundary = self.boundary, []
-        async with cluster.changing:
-            for change in pending:
-                await self._apply_late(change)
-        if not goes_on:
-            await record_end(cluster, training)
+        await end_run(cluster, training, self.boundary, None if goes_on else (status, error))
         self.ended.set()  # last: waiting tasks may read the row
         cluster.changed()

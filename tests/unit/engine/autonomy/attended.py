@@ -2,6 +2,9 @@
 
 from types import SimpleNamespace
 
+import anyio
+
+from flow_nexus_neural.engine.autonomy.attend import look
 from flow_nexus_neural.errors import StoreUnavailable
 from tests.unit.engine.building import cluster_state, live, slot
 
@@ -34,3 +37,13 @@ def cluster(n=3, autonomy=0.8, **more):
             slot(f"worker-{number}", state="healthy", handle=object(), autonomy=autonomy)
         )
     return made
+
+
+async def looked(made):
+    """Look for as long as there is more to do at once; returns when the last look is to be followed."""
+    async with anyio.create_task_group() as slow:
+        due_s = await look(made, slow)
+    while due_s is not None and due_s <= made.clock():
+        async with anyio.create_task_group() as slow:
+            due_s = await look(made, slow)
+    return due_s

@@ -1,5 +1,7 @@
 """The loop: it looks after every change, acts once at a time, and no decision goes unrecorded."""
 
+from types import SimpleNamespace
+
 import anyio
 import pytest
 
@@ -9,13 +11,13 @@ from flow_nexus_neural.engine.autonomy.attend import (
     EVENTS_SHOWN,
     attend,
     audit_report,
-    look,
     report,
 )
 from flow_nexus_neural.engine.autonomy.execute import Done
-from flow_nexus_neural.engine.state.autonomy_log import EVENTS_KEPT
+from flow_nexus_neural.engine.state.autonomy_log import EVENTS_KEPT, AutonomyLog
 from flow_nexus_neural.engine.storage.rows import StoredAudit
-from tests.unit.engine.autonomy.attended import cluster
+from tests.unit.engine.autonomy.attended import cluster, looked
+from tests.unit.engine.building import point, training
 
 pytestmark = pytest.mark.anyio
 
@@ -31,7 +33,9 @@ def performed(monkeypatch):
     done = []
 
     async def execute(of, decision):
-        assert of.state.autonomy.slow_action is (decision.kind == "restart_node")
+        assert of.state.autonomy.busy == ((decision.kind, decision.target),)
+        written = of.context.store.entries[-1]
+        assert (written["decision"], written["target"]) == ("intended", decision.target)
         done.append((decision.kind, decision.target))
         of.state.clock.now_s += 0.25
         return Done(ok=True, outcome="as if", before={"x": 1}, after={"x": 2})
@@ -42,7 +46,7 @@ def performed(monkeypatch):
 
 async def test_nothing_is_decided_about_a_cluster_that_is_well(performed):
     made = cluster()
-    assert await look(made) is None
+    assert await looked(made) is None
     found = report(made, events=True)
     assert (found.executed, found.recommended, found.suppressed, found.events) == (0, 0, 0, [])
     assert found.level_effective == pytest.approx(0.8)
@@ -53,7 +57,7 @@ async def test_below_the_level_of_a_slot_its_restart_is_recommended_once(perform
     made = cluster(autonomy=0.1)
     made.slots["worker-1"].move("failed")
     for _ in range(3):
-        await look(made)
+        await looked(made)
     found = report(made, events=True)
     assert (found.executed, found.recommended) == (0, 1)
     (event,) = found.events
@@ -73,12 +77,14 @@ async def test_a_restart_is_awaited_until_its_pause_is_over_and_then_recorded(pe
     made = cluster()
     slot = made.slots["worker-1"]
     slot.move("failed")
-    assert await look(made) == 51.0
+    assert await looked(made) == 51.0
     assert (performed, slot.coming_back, slot.lost) == ([], True, False)
     made.state.clock.now_s = 51.0
-    await look(made)
+    await looked(made)
     assert performed == [("restart_node", "worker-1")]
-    (entry,) = made.context.store.entries
+    intent, entry = made.context.store.entries
+    assert (intent["decision"], intent["ok"], entry["intent"]) == ("intended", None, 0)
+    assert intent["before"] == {"state": "failed", "incarnation": 1, "node_id": "node_worker-1"}
     assert (entry["decision"], entry["ok"], entry["outcome"]) == ("executed", True, "as if")
     assert (entry["before"], entry["after"], entry["duration_ms"]) == ({"x": 1}, {"x": 2}, 250.0)
     assert entry["evidence"] == {"failed_for_s": 1.0, "restarts": 0}
@@ -88,7 +94,7 @@ async def test_autonomy_that_is_off_has_level_0_and_still_tells(performed):
     made = cluster(autonomy=1.0, daa_enabled=False)
     made.slots["worker-0"].move("failed")
     made.state.clock.now_s = 1000.0
-    await look(made)
+    await looked(made)
     found = report(made, events=True)
     assert (found.enabled, found.level_effective, found.recommended) == (False, 0.0, 1)
     assert (found.executed, performed) == (0, [])
@@ -98,29 +104,85 @@ async def test_nothing_is_done_while_a_decision_cannot_be_recorded(performed):
     made = cluster()
     made.slots["worker-0"].move("failed")
     made.slots["worker-1"].move("failed")
-    await look(made)
+    await looked(made)
     made.state.clock.now_s = 60.0
     made.context.store.full = True
-    assert await look(made) == pytest.approx(61.25)
-    assert len(performed) == 1
-    await look(made)
-    assert len(performed) == 1
+    for _ in range(3):
+        assert await looked(made) == pytest.approx(61.0)
+        assert performed == []
     made.context.store.full = False
-    await look(made)
+    await looked(made)
     assert len(performed) == 2
-    assert verify_audit(made.context.store.entries).ok
-    assert len(made.context.store.entries) == 2
+    entries = made.context.store.entries
+    assert verify_audit(entries).ok
+    told = [(entry["decision"], entry.get("intent")) for entry in entries]
+    assert told[:2] == [("intended", None), ("suppressed", 0)]
+    assert told[2:] == [("intended", None), ("executed", 2), ("intended", None), ("executed", 4)]
+    assert entries[1]["reason"] == "its intention could not be recorded"
+
+
+async def test_a_training_is_looked_at_while_a_slow_action_is_carried_out(monkeypatch):
+    made, done, go_on, running = cluster(), [], anyio.Event(), training()
+
+    async def execute(_, decision):
+        if decision.kind == "restart_node":
+            await go_on.wait()
+        else:
+            running.steer(adapted_at=len(running.history))
+        done.append(decision.kind)
+        return Done(ok=True, outcome="as if")
+
+    monkeypatch.setattr(module, "execute", execute)
+    made.slots["worker-1"].move("failed")
+    await looked(made)
+    made.state.clock.now_s = 60.0
+    async with anyio.create_task_group() as group:
+        group.start_soon(attend, made)
+        await anyio.wait_all_tasks_blocked()
+        assert made.state.autonomy.busy == (("restart_node", "worker-1"),)
+        running.history += [point(1, val_loss=1.0), point(2, val_loss=9.0)]
+        run = SimpleNamespace(
+            training=running, shards={}, least_workers=1, delivered=[], is_steered=True
+        )
+        made.begin_run(run)
+        made.changed()
+        await anyio.wait_all_tasks_blocked()
+        assert done[0] == "adapt_learning_rate"
+        made.end_run()
+        made.state.end("later")
+        made.changed()
+        go_on.set()
+    entries = made.context.store.entries
+    assert [e["rule"] for e in entries if e["decision"] == "executed"][-1] == "restart_node"
+    assert verify_audit(entries).ok
+
+
+async def test_what_a_former_server_had_begun_is_told_once(performed):
+    made = cluster(autonomy=0.1)
+    left = {"rule": "restart_node", "target": "worker-1", "before": {"incarnation": 1}}
+    former = AutonomyLog()
+    former.intend(left)
+    made.state.autonomy.restore(former.unwritten, None)
+    for _ in range(2):
+        async with anyio.create_task_group() as group:
+            group.start_soon(attend, made)
+            await anyio.wait_all_tasks_blocked()
+            group.cancel_scope.cancel()
+    (entry,) = made.context.store.entries
+    assert (entry["decision"], entry["intent"], entry["ok"]) == ("executed", 0, None)
+    assert "the server ended" in entry["outcome"]
+    assert performed == []
 
 
 async def test_how_long_a_slot_has_failed_counts_from_when_it_was_seen_to():
     made = cluster(daa_enabled=False)
     made.slots["worker-0"].move("failed")
-    await look(made)
+    await looked(made)
     made.state.clock.now_s = 70.0
-    await look(made)
+    await looked(made)
     assert made.state.autonomy.failed_since_s == {"worker-0": 50.0}
     made.slots["worker-0"].move("recovering")
-    await look(made)
+    await looked(made)
     assert made.state.autonomy.failed_since_s == {}
 
 

@@ -8,6 +8,7 @@ from flow_nexus_neural.engine.links.report import (
     MAX_FAULTS_TOLD,
     Applied,
     connect_report,
+    link_lines,
     not_performed,
     planned_graph,
 )
@@ -47,6 +48,18 @@ def test_a_graph_needs_a_healthy_node_and_a_topology_that_can_hold_them():
         cluster.slots.add(slot(f"worker-{number}", state="healthy", handle=object()))
     with pytest.raises(InvalidTopology):
         planned_graph(cluster, "mesh")
+
+
+def test_every_link_has_a_line_also_one_that_does_not_work_and_there_are_none_before_a_connect():
+    broken = ("worker-0", "worker-1")
+    cluster = cluster_of(3, broken=[broken])
+    assert link_lines(cluster) is None
+    connected(cluster)
+    lines = {(line.from_slot, line.to_slot): line for line in link_lines(cluster)}
+    assert len(lines) == 3
+    assert (lines[broken].latency_ms, lines[broken].fault) == (None, "it was cut")
+    others = [line for pair, line in lines.items() if pair != broken]
+    assert {(line.latency_ms, line.fault) for line in others} == {(0.5, None)}
 
 
 def test_only_links_that_work_are_counted_drawn_and_measured():

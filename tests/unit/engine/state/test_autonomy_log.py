@@ -63,15 +63,27 @@ def test_the_oldest_are_forgotten_and_all_are_counted():
     assert log.events[0]["seq"] == 5
 
 
-def test_a_training_knows_whether_an_action_may_wait_for_it():
+def test_what_is_being_carried_out_is_known_until_it_ends():
     log = AutonomyLog()
-    log.begin_action(slow=True)
-    assert log.slow_action
+    log.begin_action(("restart_node", "worker-0"))
+    log.begin_action(("early_stop", "cluster"))
     done = Finished("restart_node", "worker-0", ok=True, at_s=1.0)
     log.end_action(done)
-    assert (log.slow_action, log.finished) == (False, [done])
+    assert (log.busy, log.finished) == ((("early_stop", "cluster"),), [done])
     log.clear_finished()
     assert log.finished == []
+
+
+def test_an_intention_counts_when_its_outcome_is_known_and_is_open_until_then():
+    log, after = AutonomyLog(), AutonomyLog()
+    first, second = log.intend(FIELDS), log.intend(FIELDS)
+    log.record("executed", {**FIELDS, "intent": first})
+    assert log.totals["executed"] == 1
+    assert verify_audit(log.unwritten).ok
+    after.restore(log.unwritten, None)
+    assert [entry["seq"] for entry in after.unresolved] == [second]
+    after.resolve(second)
+    assert after.unresolved == []
 
 
 def test_two_clusters_share_no_event():

@@ -5,7 +5,7 @@ import sqlite3
 import numpy as np
 import pytest
 
-from flow_nexus_neural.engine.state.feedback import Feedback, RecordedOutcome
+from flow_nexus_neural.engine.state.feedback import Feedback, GivenAnswer, RecordedOutcome
 from flow_nexus_neural.engine.storage import outcome_rows
 from flow_nexus_neural.engine.storage.outcome_rows import (
     delete_outcomes,
@@ -30,10 +30,22 @@ def connection():
     opened.close()
 
 
+ANSWERS = (
+    None,
+    GivenAnswer(0.25, 0.75),
+    GivenAnswer("yes", 0.5),
+    GivenAnswer(3.5, None, -1e-300, 7.25),
+    GivenAnswer(None),
+)
+
+
 def outcome(n, width=3):
     x = np.random.Generator(np.random.PCG64(n)).standard_normal((2, width)).astype("f4")
     logits = {"worker-0": (0.1 * n,), "worker-1": (-1e-300,)}
-    return RecordedOutcome(f"prd_{n}", n, 4, "s", "BTC" if n % 2 else None, 1.0, logits, x, "now")
+    symbol = "BTC" if n % 2 else None
+    return RecordedOutcome(
+        f"prd_{n}", n, 4, "s", symbol, 1.0, logits, x, "now", ANSWERS[n % len(ANSWERS)]
+    )
 
 
 def written(connection, start, n, cluster_id="dnc_1"):
@@ -48,16 +60,17 @@ def places(found):
 
 
 def test_outcomes_are_read_back_bit_for_bit_in_order(connection):
-    sent = [*written(connection, 0, 2), *written(connection, 2, 1)]
+    sent = [*written(connection, 0, 2), *written(connection, 2, 3)]
     written(connection, 0, 1, "dnc_2")
     found, damaged = read_outcomes(connection, "dnc_1")
-    assert (places(found), damaged) == ([0, 1, 2], 0)
+    assert (places(found), damaged) == ([0, 1, 2, 3, 4], 0)
     for one, two in zip(sent, found, strict=True):
         assert (one.x == two.x).all()
         assert one.logits == two.logits
+        assert one.answer == two.answer
         assert (one.symbol, one.at, one.outcome) == (two.symbol, two.at, two.outcome)
     feedback = read_feedback(connection, "dnc_1")
-    assert (feedback.recorded, feedback.kept, feedback.version) == (3, 3, 4)
+    assert (feedback.recorded, feedback.kept, feedback.version) == (5, 5, 4)
     assert feedback.hedge == LOST
     assert feedback.kept_bytes == kept_outcomes(connection, "dnc_1")[1] > 0
 

@@ -37,15 +37,10 @@ async def test_a_look_that_is_over_ends_the_waiting_and_an_older_one_does_not():
     assert done == [True]
 
 
-@pytest.mark.parametrize("ends", [True, False])
-async def test_an_action_that_may_wait_for_a_training_is_not_waited_for(ends):
+async def test_nobody_is_waited_for_any_more_once_nobody_looks():
     made = live(cluster_state())
     made.state.autonomy.note_seen(0)
     made.changed()
-    if ends:
-        made.state.autonomy.begin_action(slow=True)
-        assert await attended(made)
-        return
     async with anyio.create_task_group() as group:
         group.start_soon(attended, made)
         await anyio.wait_all_tasks_blocked()

@@ -3,6 +3,7 @@
 import anyio
 import pytest
 
+from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.training import resume
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.doubles.fail_points import JOURNAL, disk_is_full
@@ -113,22 +114,39 @@ async def test_one_whose_rows_are_gone_fails_with_the_reason_and_its_version_sta
         assert (await w.predict()).model_version == w.committed.version
 
 
-async def test_one_that_takes_its_server_with_it_every_time_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(resume, "MAX_IN_VAIN", 2)
+async def in_vain(tmp_path, times):
+    """A training goes on so many times without getting anywhere; its cluster."""
     faults = FaultPlan().slow("worker-0", "train", delay_s=3600)
     async with running(tmp_path, 1, faults=faults) as w:
         await w.engine.train(w.train_request())
         cluster_id = w.cluster_id
-    for _ in range(2):
+    for _ in range(times):
         faults = FaultPlan().slow("worker-0", "train", delay_s=3600)
         async with running(tmp_path, cluster_id=cluster_id, faults=faults) as w:
             while isinstance(w.cluster.run, resume.Resumption):
                 await w.cluster.changes.wait_beyond(w.cluster.changes.count)
+    return cluster_id
+
+
+async def test_one_that_takes_its_server_with_it_every_time_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(resume, "MAX_IN_VAIN", 2)
+    # No server that is killed says that it stopped in order.
+    monkeypatch.setattr(Training, "suspend", lambda _: False)
+    cluster_id = await in_vain(tmp_path, 2)
     async with running(tmp_path, cluster_id=cluster_id) as w:
         await w.ended()
         training = w.cluster.state.latest_training
         assert training.status == "failed"
         assert "ended 2 times before anything further of it was made durable" in training.error
+
+
+async def test_servers_that_stop_in_order_count_for_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(resume, "MAX_IN_VAIN", 2)
+    cluster_id = await in_vain(tmp_path, 3)
+    async with running(tmp_path, cluster_id=cluster_id) as w:
+        await w.ended()
+        training = w.cluster.state.latest_training
+        assert (training.status, training.resumptions.times) == ("completed", 4)
 
 
 async def test_a_change_that_waits_while_it_comes_back_is_made(tmp_path):

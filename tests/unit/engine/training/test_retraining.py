@@ -10,7 +10,8 @@ from flow_nexus_neural.engine.engine import Engine
 from flow_nexus_neural.engine.state.steering import Steering
 from flow_nexus_neural.engine.storage.cluster_rows import training_of
 from flow_nexus_neural.engine.training.course import Course
-from flow_nexus_neural.engine.training.preparation import cut_shards, prepare_training
+from flow_nexus_neural.engine.training.division import cut_shards
+from flow_nexus_neural.engine.training.preparation import prepare_training
 from flow_nexus_neural.engine.training.retraining import Retraining, planned_refit
 from flow_nexus_neural.engine.training.rounds import Rounds
 from flow_nexus_neural.engine.versions.final import evaluated_networks

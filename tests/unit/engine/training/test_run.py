@@ -214,7 +214,7 @@ async def test_a_change_that_waits_when_it_is_stopped_is_still_carried_out(tmp_p
         run.stop()
         await run.ended.wait()
         assert seen == [None]  # when no training is in the way any more
-        assert run.boundary == []
+        assert len(run.boundary) == 0
 
 
 @pytest.mark.usefixtures("workers_share")

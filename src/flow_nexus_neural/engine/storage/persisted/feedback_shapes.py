@@ -1,6 +1,6 @@
 """Stored shapes of outcomes and of what was learnt from them."""
 
-from flow_nexus_neural.engine.storage.persisted.base import Stored
+from flow_nexus_neural.engine.storage.persisted.base import Label, Stored
 
 
 class StoredHedge(Stored):
@@ -41,6 +41,15 @@ class StoredFeedback(Stored):
     drifted: bool = False
 
 
+class StoredAnswer(Stored):
+    """What the caller was told of a record."""
+
+    prediction: Label | None = None
+    confidence: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
 class StoredOutcome(Stored):
     """One outcome; `x` is base64 of little-endian float32 in the order of the rows."""
 
@@ -54,3 +63,4 @@ class StoredOutcome(Stored):
     shape: tuple[int, ...]
     x: str
     at: str
+    answer: StoredAnswer | None = None

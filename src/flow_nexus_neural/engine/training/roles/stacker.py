@@ -1,4 +1,4 @@
-"""Aggregators learn to combine the slots: stacking on `meta` rows, which the answering networks have not seen."""
+"""Aggregators learn to combine the slots: stacking on `meta` rows, which the answering ones have not seen."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,0 +1,1 @@
+"""A model as one ONNX graph, written from the plans: scaling, every serving network and the combination."""

@@ -1,0 +1,74 @@
+"""`flow-nexus-neural export`: writes a stored cluster's model to files without a client.
+
+It works on a copy of what is stored, so that a running server goes on undisturbed, and starts the copy's
+nodes to compare their answers with what was written.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import anyio
+
+from flow_nexus_neural.cli.flags import PROGRAM
+from flow_nexus_neural.cli.logs import configure_logging
+from flow_nexus_neural.engine.engine import Engine
+from flow_nexus_neural.engine.requests import ExportRequest
+from flow_nexus_neural.engine.storage.snapshot import copy_state_dir
+from flow_nexus_neural.engine.storage.state_dir import holder
+from flow_nexus_neural.errors import StoreError
+from flow_nexus_neural.runtime.base import NodeRuntime
+from flow_nexus_neural.server.errors import error_text, known_error
+from flow_nexus_neural.server.rounding import wire_json
+from flow_nexus_neural.settings import Settings
+
+TRIES = 5
+
+
+def export(settings: Settings, request: ExportRequest, runtime: NodeRuntime | None = None) -> int:
+    """Write one version of a stored cluster's model, and print the report as JSON.
+
+    Args:
+        settings: Where the state is.
+        request: What to write where; a relative path lies in the current directory.
+        runtime: Where the copy's nodes live; processes of this system by default.
+
+    Returns:
+        0, or 1 after an error; then nothing is left of the export.
+    """
+    configure_logging(settings)
+    place = Path(request.path).expanduser().absolute()
+    asked = request.model_copy(update={"path": str(place)})
+    try:
+        text = anyio.run(_export, settings, asked, place.parent, runtime)
+    except Exception as failure:  # noqa: BLE001 - the command's boundary: every failure is worded
+        sys.stderr.write(f"{PROGRAM}: {error_text(known_error(failure, subject='export'))}\n")
+        return 1
+    sys.stdout.write(text + "\n")
+    return 0
+
+
+async def _export(
+    settings: Settings, request: ExportRequest, folder: Path, runtime: NodeRuntime | None
+) -> str:
+    """Copy and export; again where a server that commits fast has removed a file of the copy."""
+    for _ in range(TRIES - 1):
+        try:
+            return await _export_once(settings, request, folder, runtime)
+        except StoreError:
+            if holder(settings.state_dir) is None:
+                raise
+    return await _export_once(settings, request, folder, runtime)
+
+
+async def _export_once(
+    settings: Settings, request: ExportRequest, folder: Path, runtime: NodeRuntime | None
+) -> str:
+    with tempfile.TemporaryDirectory(prefix=f"{PROGRAM}-export-") as scratch:
+        copy_state_dir(settings.state_dir, Path(scratch))
+        places = {"state_dir": Path(scratch), "data_dir": None, "allow_paths": (folder,)}
+        copy = settings.model_copy(update=places)
+        async with Engine.open(copy, runtime=runtime, goes_on=False) as engine:
+            report = await engine.export_model(request)
+    return json.dumps(wire_json(report), indent=2, ensure_ascii=False)

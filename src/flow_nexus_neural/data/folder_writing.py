@@ -1,0 +1,195 @@
+"""Writes one new folder of files below the write roots: whole and durable under its name, or not at all.
+
+It grows under a temporary name beside its place. One that replaces another changes places with it in one step
+where the system offers that (Linux), so that there is an old folder or a new one at every moment.
+"""
+
+import ctypes
+import errno
+import os
+import secrets
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from flow_nexus_neural.data.writing import (
+    PARTIAL,
+    OutputPlace,
+    held_by_nobody,
+    lock,
+    open_directory,
+)
+from flow_nexus_neural.errors import InvalidArguments, PathNotAllowed, StoreUnavailable
+
+FOLDER_MODE, FILE_MODE = 0o700, 0o600
+_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+_TRIES = 3
+_EXCHANGE = 2
+"""RENAME_EXCHANGE of renameat2(2)."""
+
+Files = Mapping[str, bytes]
+
+
+def write_folder(
+    place: OutputPlace,
+    files: Files,
+    *,
+    overwrite: bool,
+    ours: str,
+    checked: Callable[[Files], None],
+) -> None:
+    """Write a folder. Blocking.
+
+    Args:
+        place: Where it goes; the folder around it exists.
+        files: Content by name, without folders.
+        overwrite: Whether it may replace a folder that has a file named `ours`; nothing else is replaced.
+        ours: Name of the file by which a former folder of this kind is known.
+        checked: Called with what was read back, before the folder gets its name; what it raises is passed on.
+
+    Raises:
+        InvalidArguments: There is no directory for it, or the name is taken and must stay.
+        PathNotAllowed: What has the name is no folder of this kind.
+        StoreUnavailable: The disk refuses. Nothing is left.
+    """
+    parent = open_directory(place)
+    temporary = ""
+    try:
+        _check_name(place, parent, overwrite=overwrite, ours=ours)
+        _sweep(parent)
+        temporary, folder = _begin(parent, place.name)
+        try:
+            for name, content in files.items():
+                _write(folder, name, content)
+            checked({name: _read(folder, name) for name in files})
+            os.fsync(folder)
+            _check_name(place, parent, overwrite=overwrite, ours=ours)
+            _put_in_place(parent, temporary, place.name)
+            os.fsync(parent)
+        finally:
+            os.close(folder)
+    except OSError as failure:
+        if failure.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            raise _exists(place) from None
+        raise StoreUnavailable(
+            f"could not write '{place.name}': {failure.strerror or failure}",
+            hint=f"make room or give another {place.argument}, then call again",
+        ) from failure
+    finally:
+        if temporary:  # what is left under it was not finished, or is the folder that was replaced
+            _remove(parent, temporary)
+        os.close(parent)
+
+
+def _check_name(place: OutputPlace, parent: int, *, overwrite: bool, ours: str) -> None:
+    try:
+        found = os.stat(place.name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(found.st_mode):
+        raise PathNotAllowed(f"'{place.name}' is there and is no folder", hint="give another name")
+    if not overwrite:
+        raise _exists(place)
+    try:
+        os.stat(Path(place.name, ours), dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        raise PathNotAllowed(
+            f"'{place.name}' is a folder that holds no '{ours}': it is not replaced",
+            hint="give another name",
+        ) from None
+
+
+def _exists(place: OutputPlace) -> InvalidArguments:
+    return InvalidArguments(
+        f"'{place.name}' exists",
+        hint=f"give another {place.argument}, or overwrite true to replace it",
+    )
+
+
+def _begin(parent: int, name: str) -> tuple[str, int]:
+    """A new folder under a temporary name, and its descriptor, which holds a lock on it."""
+    for _ in range(_TRIES):
+        temporary = f".{name[:100]}.{secrets.token_hex(8)}.partial"
+        os.mkdir(temporary, FOLDER_MODE, dir_fd=parent)
+        try:
+            folder = os.open(temporary, _FOLDER, dir_fd=parent)
+        except FileNotFoundError:
+            continue  # somebody who sweeps took it for what a killed process left
+        if lock(folder):
+            return temporary, folder
+        os.close(folder)
+    raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
+def _sweep(parent: int) -> None:
+    """Remove what killed processes left: folders under temporary names that nobody holds."""
+    for name in os.listdir(parent):
+        if not PARTIAL.fullmatch(name):
+            continue
+        with suppress(OSError):
+            folder = os.open(name, _FOLDER, dir_fd=parent)
+            try:
+                left = held_by_nobody(folder)
+            finally:
+                os.close(folder)
+            if left:
+                _remove(parent, name)
+
+
+def _remove(parent: int, name: str) -> None:
+    with suppress(OSError):
+        shutil.rmtree(name, dir_fd=parent)
+
+
+def _write(folder: int, name: str, content: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(name, flags, FILE_MODE, dir_fd=folder)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read(folder: int, name: str) -> bytes:
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()
+
+
+def _put_in_place(parent: int, temporary: str, name: str) -> None:
+    """Give the new folder its name; the temporary one then holds the former folder, if there was one."""
+    try:
+        os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        # Over an empty folder that appeared meanwhile this succeeds, over any other it does not.
+        os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+        return
+    if _exchanged(parent, temporary, name):
+        return
+    aside = f"{temporary}.old"
+    os.rename(name, aside, src_dir_fd=parent, dst_dir_fd=parent)
+    try:
+        os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+    except OSError:
+        os.rename(aside, name, src_dir_fd=parent, dst_dir_fd=parent)
+        raise
+    os.rename(aside, temporary, src_dir_fd=parent, dst_dir_fd=parent)
+
+
+def _exchanged(parent: int, one: str, other: str) -> bool:
+    """Let two entries change places in one step; False where the system or its file system cannot."""
+    if sys.platform != "linux":
+        return False
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    failed: int = rename(parent, os.fsencode(one), parent, os.fsencode(other), _EXCHANGE)
+    if failed and ctypes.get_errno() not in (errno.EINVAL, errno.ENOSYS):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return not failed

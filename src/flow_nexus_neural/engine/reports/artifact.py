@@ -1,0 +1,84 @@
+"""Reports on models as files."""
+
+from flow_nexus_neural.engine.reports.base import Report
+from flow_nexus_neural.vocabulary import Consensus, ExportFormat, Label, Task
+
+
+class ExportedFile(Report):
+    """One file of an export; `sha256` is of its bytes."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class ExportCheck(Report):
+    """What an export answered, as it was read back, to rows that the cluster's own nodes answered too.
+
+    `max_difference` is in probabilities, or in standard deviations of a regression's target, and `tolerance`
+    the largest that is accepted. `by` says what computed the export's answers, `rows_of` where the rows come
+    from.
+    """
+
+    rows: int
+    max_difference: float
+    tolerance: float
+    by: str
+    rows_of: str
+
+
+class ImportedFrom(Report):
+    """Where an imported model comes from, as its export says; `sha256` is of the export's manifest."""
+
+    cluster_id: str
+    name: str
+    version: int
+    bundle_sha: str
+    sha256: str
+
+
+class ImportReport(Report):
+    """A cluster was made of an exported model.
+
+    It has the nodes that the exported version had, under their slot names; `accuracy` and `loss` were
+    measured of that version and are None where they were not.
+    """
+
+    cluster_id: str
+    name: str
+    model_version: int
+    source: ImportedFrom
+    consensus: Consensus
+    task: Task
+    classes: list[Label] | None
+    nodes: int
+    healthy_nodes: int
+    networks: int
+    accuracy: float | None
+    loss: float | None
+    warnings: list[str]
+
+
+class ExportReport(Report):
+    """A model was written.
+
+    `verified` is None where nobody could answer by the export or by the cluster, and `not_verified` says why.
+    `not_included` lists what of the cluster's answers the format does not hold. `sha256` is of the file, or
+    of a folder's manifest, which names every file of it.
+    """
+
+    cluster_id: str
+    model_version: int
+    bundle_sha: str
+    format: ExportFormat
+    path: str
+    files: list[ExportedFile]
+    bytes: int
+    sha256: str
+    task: Task
+    inputs: str
+    outputs: str
+    verified: ExportCheck | None
+    not_verified: str | None
+    not_included: list[str]
+    warnings: list[str]
