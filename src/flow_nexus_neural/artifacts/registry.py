@@ -13,6 +13,7 @@ FORMATS: Final[dict[ExportFormatName, str]] = {
     "safetensors": "safetensors_folder:SafetensorsFolder",
     "onnx": "onnx_file:OnnxFile",
     "predictor": "predictor_file:PredictorFile",
+    "wasm": "wasm_folder:WasmFolder",
 }
 """Module of this package and class, by name."""
 
