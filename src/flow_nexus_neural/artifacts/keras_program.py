@@ -1,9 +1,9 @@
-"""Makes a Keras model of described networks, or runs one: a program of its own, for Keras brings a backend along.
+"""Makes a Keras model of described networks, or runs one; a program of its own, for Keras has a backend.
 
     python keras_program.py build|run FOLDER
 
-`build` reads model.json and tensors.npz and writes model.keras; `run` reads model.keras and rows.npy and writes
-logits.npz. It imports nothing of this project.
+`build` reads model.json and tensors.npz and writes model.keras; `run` reads model.keras and rows.npy and
+writes logits.npz. It imports nothing of this project.
 """
 
 import json

@@ -8,6 +8,9 @@ from flow_nexus_neural.artifacts.keras_folder import KerasFolder
 from flow_nexus_neural.errors import NotAvailable, StoreCorrupt
 from tests.unit.artifacts.building import CASES, DENSE, EVERY_LAYER, VECTOR, model_and_examples
 
+# Of Keras with torch: its variables do not know an argument of newer numpy.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
 
 @pytest.fixture
 def here(monkeypatch):
