@@ -35,3 +35,5 @@ def configure_logging(settings: Settings) -> None:
         else logging.Formatter("%(levelname)s %(name)s: %(message)s")
     )
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    # The accountant of privacy warns of each Renyi order that it cannot compute and leaves out, as it may.
+    logging.getLogger("absl").setLevel(logging.ERROR)

@@ -40,6 +40,11 @@ class Layer(ABC):
             ValueError: If an argument is missing from the plan or out of its bounds.
         """
 
+    @property
+    def row_by_row(self) -> bool:
+        """Whether the gradient of each row needs a pass of its own: it draws, or cannot batch weights."""
+        return False
+
     @abstractmethod
     def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:
         """Run the layer, in training mode if `noise` is given."""

@@ -1,10 +1,12 @@
 """A network built from a plan: computes logits from rows and weights."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from flow_nexus_neural.node.inputs import flat_view, sequence_view
-from flow_nexus_neural.node.layer import Layer, Noise
+from flow_nexus_neural.node.layer import Layer, Noise, Parts
 from flow_nexus_neural.node.layers import LAYERS
 from flow_nexus_neural.node.weights import Weights
 from flow_nexus_neural.protocol.plan import NetworkPlan, PlannedLayer
@@ -49,10 +51,20 @@ class Network:
         Returns:
             [n, n_outputs] float32.
         """
-        x = flat_view(rows) if self.plan.view == "flat" else sequence_view(rows, self.plan.input)
-        for planned, layer, parts in zip(
-            self.plan.layers, self._layers, weights.layers, strict=True
-        ):
+        return self.through(self.entered(rows), weights.layers, noise)
+
+    @property
+    def row_by_row(self) -> bool:
+        """Whether some layer needs a pass of its own for the gradient of each row."""
+        return any(layer.row_by_row for layer in self._layers)
+
+    def entered(self, rows: Tensor) -> Tensor:
+        """Rows [n, *row_shape] as the first layer takes them."""
+        return flat_view(rows) if self.plan.view == "flat" else sequence_view(rows, self.plan.input)
+
+    def through(self, x: Tensor, tensors: Sequence[Parts], noise: Noise) -> Tensor:
+        """What the layers make of rows that have entered, with these tensors of each layer."""
+        for planned, layer, parts in zip(self.plan.layers, self._layers, tensors, strict=True):
             if planned.take_last_step and x.dim() == 3:
                 x = x[:, -1]
             x = layer(x, parts, noise)

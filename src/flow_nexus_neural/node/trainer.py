@@ -1,7 +1,7 @@
 """Training: passes over a shard, from a committed state to a new one."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -10,15 +10,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import override
 
 from flow_nexus_neural.kernels.seeds import step_seed
 from flow_nexus_neural.networks.batches import smallest_batch
+from flow_nexus_neural.node.example_gradients import ExampleGradients
 from flow_nexus_neural.node.inputs import drop_features
 from flow_nexus_neural.node.losses import distilled, loss_of
 from flow_nexus_neural.node.network import Network
 from flow_nexus_neural.node.optimizers import Descent
+from flow_nexus_neural.node.private_steps import StepDraws
 from flow_nexus_neural.node.weights import Weights
-from flow_nexus_neural.protocol.messages import Pass, Train
+from flow_nexus_neural.protocol.messages import PrivateSteps, Train
 from flow_nexus_neural.protocol.model_state import MOMENTS
 from flow_nexus_neural.vocabulary import Optimizer
 
@@ -127,7 +130,8 @@ def train(
 
     Raises:
         ValueError: If a pass names steps that the shard does not have, no batch is large enough for the
-            network's batch norm, or the class weights are not one per class.
+            network's batch norm, or the class weights are not one per class; single rows are to be protected
+            and a teacher or running statistics learn from them too.
         Exception: Any exception of `watch`; the workspace then holds an incomplete state.
     """
     needed = smallest_batch(network.plan)
@@ -137,13 +141,18 @@ def train(
             f" {needed} rows"
         )
     pull = _Pull(workspace, request, part)
-    step = _Step(network, workspace, shard, request, pull)
+    private = request.private
+    step = (
+        _Step(network, workspace, shard, request, pull)
+        if private is None
+        else _PrivateStep(network, workspace, shard, request, pull, private)
+    )
     total, rows_seen, steps, cpu_s = 0.0, 0, 0, 0.0
     # A last batch of one row has no variance for batch norm to divide by.
     batches = (
         rows
-        for rows in _batches(request.passes, len(shard.x), request.batch_size)
-        if len(rows) >= needed
+        for rows in _batches(request, len(shard.x))
+        if private is not None or len(rows) >= needed
     )
     skip = part.start
     for rows in islice(batches, skip, part.stop):
@@ -162,16 +171,23 @@ def train(
     )
 
 
-def _batches(passes: Sequence[Pass], rows: int, batch_size: int) -> Iterator[NDArray[np.int64]]:
-    """Row indices of every batch, in order."""
-    available = -(-rows // batch_size)
-    for part in passes:
+def _batches(request: Train, rows: int) -> Iterator[NDArray[np.int64]]:
+    """Row indices of every batch, in order; of private steps those that are drawn for each."""
+    batch_size, private = request.batch_size, request.private
+    available = -(-rows // batch_size) if private is None else private.steps
+    drawn = 0
+    for part in request.passes:
         stop = available if part.stop is None else part.stop
         if stop > available or part.start > stop:
             raise ValueError(
                 f"steps {part.start} to {stop} are not among the {available} of {rows} rows in batches"
                 f" of {batch_size}"
             )
+        if private is not None:
+            for _ in range(part.start, stop):
+                yield StepDraws(private).rows(drawn, rows)
+                drawn += 1
+            continue
         order = np.random.Generator(np.random.PCG64(part.order_seed)).permutation(rows)
         for number in range(part.start, stop):
             yield order[number * batch_size : (number + 1) * batch_size]
@@ -238,12 +254,24 @@ class _Step:
 
     def __call__(self, rows: NDArray[np.int64], number: int) -> float:
         """Run step `number` of the request on these rows; return the batch's mean loss before the step."""
-        self._noise.manual_seed(step_seed(self._seed, number))
+        self._noise.manual_seed(self._seed_of(number))
         # take() copies, so torch never gets an array over the shard's read-only memory.
         x = torch.from_numpy(self._shard.x.take(rows, axis=0))
         y = torch.from_numpy(self._shard.y.take(rows, axis=0))
         if self._feature_dropout > 0.0:
             x = drop_features(x, self._network.plan.input, self._feature_dropout, self._noise)
+        loss = self._gradients(x, y, rows, number)
+        self._pull.add_to(self._weights.grads)
+        self._descent.step(self._first + number)
+        return loss
+
+    def _seed_of(self, number: int) -> int:
+        """Of what step `number` draws."""
+        return step_seed(self._seed, number)
+
+    def _gradients(self, x: Tensor, y: Tensor, rows: NDArray[np.int64], number: int) -> float:
+        """Set the gradients of a batch, [n, *row_shape] and [n]; return its mean loss."""
+        del number  # only what is drawn depends on it
         self._weights.grads.zero_()
         logits = self._network.logits(x, self._weights, self._noise)
         teacher = self._shard.teacher
@@ -252,6 +280,42 @@ class _Step:
         else:
             loss = self._distilled(logits, y, torch.from_numpy(teacher.take(rows, axis=0)))
         torch.autograd.backward(loss)
-        self._pull.add_to(self._weights.grads)
-        self._descent.step(self._first + number)
         return float(loss.item())
+
+
+class _PrivateStep(_Step):
+    """One step of DP-SGD: rows that were drawn, each clipped, with noise on their sum.
+
+    What the pull, the optimiser and any average make of the noised sum costs no privacy.
+
+    Source: Abadi et al., "Deep Learning with Differential Privacy", CCS 2016, algorithm 1. Departure: the sum
+    is divided by the rows that are expected, not by those that came: their number would have to be noised.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        workspace: Workspace,
+        shard: Shard,
+        request: Train,
+        pull: _Pull,
+        order: PrivateSteps,
+    ) -> None:
+        if shard.teacher is not None:
+            raise ValueError("what a teacher says of single rows would not be protected")
+        super().__init__(network, workspace, shard, request, pull)
+        self._order, self._draws = order, StepDraws(order)
+        self._of_rows = ExampleGradients(network, workspace.weights, self._loss)
+
+    @override
+    def _seed_of(self, number: int) -> int:
+        return self._draws.seed(number - 1)
+
+    @override
+    def _gradients(self, x: Tensor, y: Tensor, rows: NDArray[np.int64], number: int) -> float:
+        grads = self._weights.grads
+        total, loss = self._of_rows.clipped_sum(x, y, self._order.clip_norm, self._noise)
+        noise = self._draws.noise(number - 1, grads.numel())
+        noised = (total.numpy() + noise) / self._order.expected_rows
+        np.copyto(grads.numpy(), noised.astype(np.float32))
+        return loss / len(rows) if len(rows) else 0.0

@@ -32,6 +32,7 @@ from flow_nexus_neural.protocol.messages import (
     Pass,
     Ping,
     Predict,
+    PrivateSteps,
     ServiceRequest,
     Train,
 )
@@ -44,7 +45,20 @@ _INPUT = InputSpec(vector_length=_STEPS, n_scalars=2)
 
 _SEQUENCE: Final = Signal(is_sequence=True, steps=_STEPS, width=_WIDTH)
 
+_PRIVATE: Final = PrivateSteps(
+    key="0" * 64,
+    sampling_rate=1.0,
+    steps=1,
+    clip_norm=1.0,
+    noise_multiplier=1.0,
+    expected_rows=_ROWS,
+)
 _START: Final[WrittenLayer] = {"type": "dense", "units": _WIDTH}
+_OF_ROWS: Final[tuple[tuple[WrittenLayer, ...], ...]] = (
+    (_START,),
+    ({"type": "lstm", "units": _WIDTH},),
+)
+"""Networks whose gradients of single rows are computed at once, and one by one."""
 _KEEPS_STEPS: Final[WrittenLayer] = {"type": "positional_encoding"}
 _READS_STEPS: Final[WrittenLayer] = {"type": "global_average_pooling1d"}
 
@@ -63,6 +77,8 @@ def warm_up() -> None:
         torch.set_num_interop_threads(1)
     for plan, optimizer in _exercises():
         _exercise(plan, optimizer)
+    for layers in _OF_ROWS:
+        _exercise(_plan(list(layers), "multiclass"), "sgd", of_rows=True)
     _mask_once()
     _fail_once()
 
@@ -117,7 +133,7 @@ def _plan(layers: list[WrittenLayer], task: Task) -> NetworkPlan:
     ).plan
 
 
-def _exercise(plan: NetworkPlan, optimizer: Optimizer) -> None:
+def _exercise(plan: NetworkPlan, optimizer: Optimizer, *, of_rows: bool = False) -> None:
     service = NodeService(node_id="warm-up", incarnation=0, seed=0)
     x = np.random.Generator(np.random.PCG64(0)).normal(size=(_ROWS, *plan.input.row_shape))
     rows = {"x": x.astype(np.float32)}
@@ -128,23 +144,26 @@ def _exercise(plan: NetworkPlan, optimizer: Optimizer) -> None:
     service.attach("shard", rows | {"y": targets}, writable=False)
     service.attach("base", state, writable=False)
     service.attach("publish", {name: np.zeros_like(a) for name, a in state.items()}, writable=True)
+    training = Train(
+        network="main",
+        base="base",
+        opt_step=0,
+        shard="shard",
+        publish="publish",
+        optimizer=optimizer,
+        learning_rate=1e-3,
+        batch_size=2,
+        passes=(Pass(order_seed=2),),
+        dropout_seed=3,
+        feature_dropout=0.1,
+    )
+    private = (training.model_copy(update={"private": _PRIVATE}),) if of_rows else ()
     requests: tuple[ServiceRequest, ...] = (
         Build(network="main", plan=plan, seed=1),
         GetWeights(network="main"),
         Load(network="main", region="base"),
-        Train(
-            network="main",
-            base="base",
-            opt_step=0,
-            shard="shard",
-            publish="publish",
-            optimizer=optimizer,
-            learning_rate=1e-3,
-            batch_size=2,
-            passes=(Pass(order_seed=2),),
-            dropout_seed=3,
-            feature_dropout=0.1,
-        ),
+        training,
+        *private,
         Infer(network="main", weights="publish", data="shard"),
         Predict(network="main"),
         Ping(),

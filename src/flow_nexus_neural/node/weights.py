@@ -32,13 +32,13 @@ class Weights:
         self.params = torch.zeros(plan.n_params)
         self.buffers = torch.zeros(plan.n_buffers)
         self.grads = torch.zeros(plan.n_params if trainable else 0)
-        views = _views(self.params, plan.trainable) | _views(self.buffers, plan.buffers)
+        views = views_of(self.params, plan.trainable) | views_of(self.buffers, plan.buffers)
         if trainable:
-            grads = _views(self.grads, plan.trainable)
+            grads = views_of(self.grads, plan.trainable)
             for name, grad in grads.items():
                 views[name].requires_grad_()
                 views[name].grad = grad
-        self.layers: tuple[Parts, ...] = tuple(_parts(layer, views) for layer in plan.layers)
+        self.layers: tuple[Parts, ...] = tuple(parts_of(layer, views) for layer in plan.layers)
 
     def load(self, params: NDArray[Any], buffers: NDArray[Any]) -> None:
         """Copy both vectors into this object's memory.
@@ -61,7 +61,8 @@ class Weights:
         return weights_digest(self._plan, self.params.numpy(), self.buffers.numpy())
 
 
-def _views(vector: Tensor, specs: Sequence[TensorSpec]) -> dict[str, Tensor]:
+def views_of(vector: Tensor, specs: Sequence[TensorSpec]) -> dict[str, Tensor]:
+    """Views of a flat vector by tensor name, without gradients."""
     views: dict[str, Tensor] = {}
     start = 0
     for spec in specs:
@@ -72,7 +73,8 @@ def _views(vector: Tensor, specs: Sequence[TensorSpec]) -> dict[str, Tensor]:
     return views
 
 
-def _parts(layer: PlannedLayer, views: Parts) -> Parts:
+def parts_of(layer: PlannedLayer, views: Parts) -> Parts:
+    """The tensors of one layer by part name, of all tensors by their whole names."""
     prefix = "head." if layer.index is None else f"layers.{layer.index}."
     for spec in layer.tensors:
         if not spec.name.startswith(prefix):

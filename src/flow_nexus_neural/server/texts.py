@@ -174,9 +174,9 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
         " model answers. Default: true for rows in time order."
     ),
     "privacy": (
-        'Federated only: differential privacy for each worker\'s rows, like {"mode": "central_dp",'
-        ' "target_epsilon": 8} or with noise_multiplier. Also clip_norm (1), adaptive, delta (1e-5), and'
-        " max_epsilon for all private trainings on the data. Status has what it cost."
+        'Differential privacy like {"mode": "central_dp", "target_epsilon": 8} or with noise_multiplier:'
+        " central_dp for each worker's rows (federated), record_dp for single rows (DP-SGD). Also clip_norm"
+        " (1), adaptive, delta (1e-5), max_epsilon for all on these data. Status has what it cost."
     ),
     "secure_aggregation": (
         "Federated only: true: the engine sees masked updates and their sum only. Needs consensus raft and 3"

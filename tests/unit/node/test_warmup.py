@@ -34,6 +34,7 @@ print(json.dumps({
 
 def exercise_everything():
     """Train, judge and serve one network per layer type and activation, of other sizes than the warm-up's."""
+    from flow_nexus_neural.node.warmup import _PRIVATE
     from flow_nexus_neural.protocol.messages import Infer, Load, Pass, Predict
     from flow_nexus_neural.protocol.model_state import MOMENTS
     from tests.unit.node.building import ask, service_with, train_request
@@ -42,9 +43,12 @@ def exercise_everything():
     optimizers = list(MOMENTS)
     for number, layers in enumerate(networks()):
         optimizer = optimizers[number % len(optimizers)]
-        service, _, _, x, _ = service_with(plan_of(layers), count=9, optimizer=optimizer)
+        plan = plan_of(layers)
+        service, _, _, x, _ = service_with(plan, count=9, optimizer=optimizer)
         passes = (Pass(order_seed=1), Pass(order_seed=2))
         ask(service, train_request(optimizer=optimizer, batch_size=4, passes=passes))
+        if not plan.n_buffers:
+            ask(service, train_request(optimizer=optimizer, passes=passes, private=_PRIVATE))
         ask(service, Infer(network="net", weights="publish", data="shard"))
         ask(service, Load(network="net", region="publish"))
         ask(service, Predict(network="net"), {"x": x[:1]})

@@ -1,72 +1,164 @@
 """The privacy that noised sums have cost, by Google's dp-accounting: the one place that imports it.
 
-Every sum is a Gaussian mechanism of which nothing is sampled, so all of them together are one Gaussian
-mechanism with squared noise multipliers that add like parallel resistors, and its epsilon is exact. Nothing
-is gained by sampling: clients are asked in turn, and status names them.
+Sums of which nothing is sampled are Gaussian mechanisms, so all of them together are one Gaussian mechanism
+with squared noise multipliers that add like parallel resistors, and its epsilon is exact. Nothing is gained
+by sampling clients: they are asked in turn, and status names them. Rows are drawn for real and in secret
+(Poisson sampling), which counts: such sums are composed by their Renyi divergences.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from types import ModuleType
+from typing import Literal
 
-from flow_nexus_neural.errors import NotAvailable
+from flow_nexus_neural.errors import NotAvailable, UnsupportedCombination
 
 INSTALL = "pip install 'flow-nexus-neural[privacy]'"
-ACCOUNTANT = "dp-accounting: get_epsilon_gaussian over all noised sums as one Gaussian mechanism"
-CONVERSION = "exact for Gaussian noise (Balle and Wang, ICML 2018)"
-RELATION = "add_or_remove_one"
-SAMPLING = "none: clients are asked in turn, so nothing is gained by sampling"
+Unit = Literal["client", "record"]
 _DIGITS = 5
+_NARROWER = 1e-5
+"""Relative width at which the search for a noise multiplier ends."""
 
 
 @dataclass(frozen=True)
 class Sums:
-    """Noised sums into which the rows of one client went.
+    """Noised sums into which a protected unit went, or may have gone.
 
     Attributes:
         noise_multiplier: Standard deviation of the noise over the clipping norm.
         count: How many.
+        sampling_rate: Probability with which each row was part of a sum, drawn for each anew; 1 for always.
+        unit: What was clipped: the update of a client, or the gradient of a row.
     """
 
     noise_multiplier: float
     count: int
+    sampling_rate: float = 1.0
+    unit: Unit = "client"
+
+
+def seen_by(unit: Unit, spent: Sequence[Sums]) -> list[Sums]:
+    """Sums as they concern another protected unit.
+
+    A row that comes or goes turns the update of its client into another one, both of the clipping norm at
+    most, so that the sum moves by twice the norm: for a row, a sum of clients has half its noise multiplier.
+    What sums of rows tell of a whole client has no useful bound.
+
+    Args:
+        unit: That is to be protected.
+        spent: Of whatever unit.
+
+    Raises:
+        UnsupportedCombination: Clients are to be protected, and there are sums of rows.
+    """
+    if unit == "client" and any(one.unit == "record" and one.count for one in spent):
+        raise UnsupportedCombination(
+            "privacy: single rows of this data set were protected before (record_dp), and what that tells of"
+            " all rows of a worker together has no useful bound, so central_dp cannot be counted after it",
+            hint="use mode record_dp again, which counts both, or train on other rows",
+        )
+    return [
+        one
+        if one.unit == unit
+        else replace(one, noise_multiplier=one.noise_multiplier / 2, unit=unit)
+        for one in spent
+    ]
 
 
 def epsilon_of(spent: Sequence[Sums], delta: float) -> float:
     """The epsilon of all these sums together at this delta.
 
-    A client's rows are added to, or removed from, the data: what it sent is its own update or nothing.
+    A unit is added to, or removed from, the data: what it gave is its own vector or nothing.
 
     Args:
-        spent: Each with its own noise; 0 for none.
+        spent: All of one unit, each with its own noise; 0 for none.
         delta: In (0, 1).
 
     Raises:
         NotAvailable: The extra `privacy` is not installed.
 
     Source: Dong, Roth, Su, "Gaussian Differential Privacy", JRSS B 2022, corollary 3.3 for the composition;
-    Balle and Wang, "Improving the Gaussian Mechanism for Differential Privacy", ICML 2018, for epsilon.
+    Balle and Wang, "Improving the Gaussian Mechanism for Differential Privacy", ICML 2018, for epsilon. With
+    sampling: Mironov, Talwar, Zhang, "Renyi Differential Privacy of the Sampled Gaussian Mechanism", 2019,
+    and the conversion of Canonne, Kamath, Steinke, NeurIPS 2020, proposition 12.
     """
+    counted = tuple(one for one in spent if one.count)
+    if any(one.sampling_rate < 1 for one in counted):
+        return _renyi_epsilon(counted, delta)
+    precision = math.fsum(one.count / one.noise_multiplier**2 for one in counted)
     dp_accounting = _library()
-    precision = math.fsum(one.count / one.noise_multiplier**2 for one in spent)
     return float(dp_accounting.get_epsilon_gaussian(precision**-0.5, delta)) if precision else 0.0
 
 
-def noise_multiplier_for(target_epsilon: float, delta: float, count: int) -> float:
+def noise_multiplier_for(
+    target_epsilon: float, delta: float, count: int, sampling_rate: float = 1.0
+) -> float:
     """The smallest noise multiplier with which so many sums stay within an epsilon, to five digits.
 
     Args:
         target_epsilon: > 0.
         delta: In (0, 1).
-        count: Sums into which the rows of one client go, >= 1.
+        count: Sums into which a unit goes, >= 1.
+        sampling_rate: Of each sum.
 
     Raises:
         NotAvailable: The extra `privacy` is not installed.
     """
     exact = float(_library().get_sigma_gaussian(target_epsilon, delta)) * math.sqrt(count)
+    if sampling_rate < 1:
+        exact = _smallest(
+            lambda noise: epsilon_of([Sums(noise, count, sampling_rate)], delta) <= target_epsilon,
+            start=exact,
+        )
     unit = 10.0 ** (math.floor(math.log10(exact)) - _DIGITS + 1)
     return float(f"{math.ceil(exact / unit) * unit:.{_DIGITS}g}")
+
+
+def _smallest(enough: Callable[[float], bool], start: float) -> float:
+    """The smallest value that is enough, of all below and above a start, by bisection."""
+    high = start
+    while not enough(high):
+        high *= 2
+    low = high / 2
+    while enough(low):
+        high, low = low, low / 2
+    while high / low > 1 + _NARROWER:
+        middle = math.sqrt(high * low)
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def _renyi_epsilon(spent: Sequence[Sums], delta: float) -> float:
+    """Epsilon by the Renyi divergences of all sums, which add up at each order."""
+    _library()
+    from dp_accounting import rdp
+
+    orders, _ = _renyi_divergences(1.0, 1.0)
+    total = [0.0] * len(orders)
+    for one in spent:
+        _, of_one = _renyi_divergences(one.noise_multiplier, one.sampling_rate)
+        total = [held + one.count * more for held, more in zip(total, of_one, strict=True)]
+    return float(rdp.compute_epsilon(orders, total, delta)[0])
+
+
+@lru_cache(maxsize=256)
+def _renyi_divergences(
+    noise_multiplier: float, sampling_rate: float
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Orders, and the divergence of one sum at each; infinite where it cannot be computed."""
+    dp_accounting = _library()
+    from dp_accounting import rdp
+
+    accountant = rdp.RdpAccountant(
+        neighboring_relation=dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE
+    )
+    event = dp_accounting.GaussianDpEvent(noise_multiplier)
+    if sampling_rate < 1:
+        event = dp_accounting.PoissonSampledDpEvent(sampling_rate, event)
+    accountant.compose(event)
+    return tuple(map(float, accountant.orders)), tuple(map(float, accountant.rdp))
 
 
 def _library() -> ModuleType:

@@ -14,12 +14,13 @@ from pydantic import (
     model_validator,
 )
 
-from flow_nexus_neural.errors import InvalidArguments, NotAvailable
+from flow_nexus_neural.coordination.privacy.accountant import Sums, Unit
+from flow_nexus_neural.errors import InvalidArguments
 
 DEFAULT_DELTA = 1e-5
 DEFAULT_CLIP_NORM = 1.0
 LEAST_CLIENTS = 2
-NOT_BUILT = ("record_dp", "local_dp")
+Mode = Literal["central_dp", "record_dp"]
 EXAMPLE = '{"mode": "central_dp", "target_epsilon": 8, "clip_norm": 1.0}'
 
 
@@ -38,9 +39,10 @@ class AskedPrivacy(BaseModel):
     """The `privacy` of a training as it was asked for.
 
     Attributes:
-        clip_norm: Largest L2 norm of a client's update, over all parameters together; with `adaptive` that of
-            the first round.
-        noise_multiplier: Standard deviation of the noise of the sum, in clipping norms.
+        mode: `central_dp` protects all rows of a worker together, `record_dp` single rows.
+        clip_norm: Largest L2 norm of a client's update, or of the gradient of a row, over all parameters
+            together; with `adaptive` that of the first round.
+        noise_multiplier: Standard deviation of the noise of a sum, in clipping norms.
         target_epsilon: What the planned rounds may cost; gives the noise multiplier instead.
         delta: Probability with which epsilon may not hold.
         adaptive: Whether the clipping norm follows the median of the updates' norms.
@@ -49,7 +51,7 @@ class AskedPrivacy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    mode: Literal["central_dp"]
+    mode: Mode
     clip_norm: Positive = DEFAULT_CLIP_NORM
     noise_multiplier: Annotated[Number, Field(ge=1e-2, le=1e6, allow_inf_nan=False)] | None = None
     target_epsilon: Positive | None = None
@@ -61,36 +63,48 @@ class AskedPrivacy(BaseModel):
     def _one_noise(self) -> "AskedPrivacy":
         if (self.noise_multiplier is None) == (self.target_epsilon is None):
             raise ValueError("give either noise_multiplier or target_epsilon")
+        if self.mode == "record_dp" and self.adaptive:
+            raise ValueError("adaptive belongs to mode central_dp")
         return self
 
 
 class PrivacySettings(BaseModel):
-    """The `privacy` of a training as it takes effect; see `AskedPrivacy`."""
+    """The `privacy` of a training as it takes effect; see `AskedPrivacy`.
+
+    Attributes:
+        sampling_rate: Probability with which each row is part of a step; 1 with `central_dp`.
+        steps: Noised steps of one pass of a worker over its shard; 1 with `central_dp`: one sum a round.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    mode: Literal["central_dp"]
+    mode: Mode
     clip_norm: float
     noise_multiplier: float
     target_epsilon: float | None
     delta: float
     adaptive: bool
     max_epsilon: float | None
+    sampling_rate: float = 1.0
+    steps: int = 1
+
+    @property
+    def unit(self) -> Unit:
+        """What is protected."""
+        return "client" if self.mode == "central_dp" else "record"
+
+    def sums(self, count: int) -> Sums:
+        """So many noised sums of this training, for the accountant."""
+        return Sums(self.noise_multiplier, count, self.sampling_rate, self.unit)
 
 
 def read_privacy(given: Mapping[str, JsonValue]) -> AskedPrivacy:
     """Read the argument `privacy`; names may be in camelCase too.
 
     Raises:
-        NotAvailable: It asks for noise in the nodes.
         InvalidArguments: With everything that is wrong with it.
     """
     named = {_snake_case(name): value for name, value in given.items()}
-    if named.get("mode") in NOT_BUILT:
-        raise NotAvailable(
-            f"privacy: mode {named['mode']!r}, DP-SGD on single rows inside the nodes, is not built",
-            hint="use mode central_dp, which protects all rows of a worker together, or leave privacy out",
-        )
     try:
         return AskedPrivacy.model_validate(named)
     except ValidationError as failure:
@@ -123,6 +137,24 @@ def check_clients(asked: AskedPrivacy, clients: int) -> None:
             f"privacy: delta={asked.delta:g} is not below 1/{clients}, one over the number of clients: it"
             " would allow to publish one of them",
             hint=f"leave delta out for {DEFAULT_DELTA:g}, or choose one far below {1 / clients:g}",
+        )
+
+
+def check_rows(asked: AskedPrivacy, rows: int) -> None:
+    """Refuse a delta that says nothing of single rows.
+
+    Args:
+        asked: What was asked.
+        rows: Of the training, of all workers together.
+
+    Raises:
+        InvalidArguments: Delta is not below one over their number.
+    """
+    if asked.delta >= 1 / rows:
+        raise InvalidArguments(
+            f"privacy: delta={asked.delta:g} is not below 1/{rows}, one over the number of training rows: it"
+            " would allow to publish one of them",
+            hint=f"choose a delta far below {1 / rows:.3g}, for example {0.1 / rows:.1g}",
         )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from flow_nexus_neural.coordination.privacy.accountant import Sums, epsilon_of
+from flow_nexus_neural.coordination.privacy.accountant import Sums, epsilon_of, seen_by
 from flow_nexus_neural.coordination.privacy.settings import PrivacySettings
 
 TOLERANCE = 1e-9
@@ -15,7 +15,7 @@ class PrivacySpent:
     """What the noised sums of one training have cost.
 
     Attributes:
-        sums: In how many of them each client took part, or could have, by slot.
+        sums: In how many of them each client took part, or could have, by slot; of `record_dp` its steps.
         clip_norms: That of the next sum of each network, by key, where it is adapted.
         epsilon: Of this training, for the client that took part most often.
         epsilon_of_data: With all earlier private trainings on the same data set.
@@ -37,25 +37,28 @@ class PrivacySpent:
 
     def events(self, settings: PrivacySettings) -> list[Sums]:
         """For the accountant: those of the client that took part most often."""
-        return [Sums(settings.noise_multiplier, self.most)] if self.most else []
+        return [settings.sums(self.most)] if self.most else []
 
     def charged(
-        self, clients: Sequence[str], settings: PrivacySettings, earlier: Sequence[Sums]
+        self, more: Mapping[str, int], settings: PrivacySettings, earlier: Sequence[Sums]
     ) -> "PrivacySpent":
-        """With one more sum of these clients.
+        """With so many more sums of these clients.
 
         Args:
-            clients: Slots that were asked, whether or not they delivered.
+            more: By slot that was asked, whether or not it delivered.
             settings: Of the training.
             earlier: What other trainings have spent on the same data set.
+
+        Raises:
+            UnsupportedCombination: What was spent earlier cannot be counted with these.
         """
-        sums = {**self.sums, **{slot: self.sums.get(slot, 0) + 1 for slot in clients}}
+        sums = {**self.sums, **{slot: self.sums.get(slot, 0) + n for slot, n in more.items()}}
         spent = replace(self, sums=sums)
         own = spent.events(settings)
         return replace(
             spent,
             epsilon=epsilon_of(own, settings.delta),
-            epsilon_of_data=epsilon_of([*earlier, *own], settings.delta),
+            epsilon_of_data=epsilon_of([*seen_by(settings.unit, earlier), *own], settings.delta),
         )
 
     def with_clip_norm(self, network: str, clip_norm: float) -> "PrivacySpent":

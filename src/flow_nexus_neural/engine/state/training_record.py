@@ -6,14 +6,8 @@ from dataclasses import dataclass, field, replace
 from pydantic import JsonValue
 
 from flow_nexus_neural.coordination.early_stop import rounds_without_gain
-from flow_nexus_neural.coordination.privacy.accountant import (
-    ACCOUNTANT,
-    CONVERSION,
-    RELATION,
-    SAMPLING,
-)
 from flow_nexus_neural.coordination.privacy.spending import PrivacySpent
-from flow_nexus_neural.coordination.privacy.statement import OUTSIDE, UNIT
+from flow_nexus_neural.coordination.privacy.statement import statement_of
 from flow_nexus_neural.coordination.proof_record import ProvedExchange
 from flow_nexus_neural.engine.reports import (
     DatasetShort,
@@ -336,6 +330,7 @@ class Training:
         settings, spent = self.config.privacy, self.advance.privacy
         if settings is None:
             return None
+        said = statement_of(settings)
         return PrivacyReport(
             mode=settings.mode,
             epsilon=spent.epsilon,
@@ -345,12 +340,12 @@ class Training:
             clip_norm=min(spent.clip_norms.values(), default=settings.clip_norm),
             sums=spent.most,
             exhausted=spent.exhausted,
-            accountant=ACCOUNTANT,
-            relation=RELATION,
-            sampling=SAMPLING,
-            conversion=CONVERSION,
-            unit=UNIT,
-            outside=list(OUTSIDE) if full else None,
+            accountant=said.accountant,
+            relation=said.relation,
+            sampling=said.sampling,
+            conversion=said.conversion,
+            unit=said.unit,
+            outside=list(said.outside) if full else None,
         )
 
     @property

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from flow_nexus_neural.coordination.ledger import verify_chain
 from flow_nexus_neural.coordination.privacy.accountant import Sums
+from flow_nexus_neural.coordination.privacy.settings import PrivacySettings
 from flow_nexus_neural.coordination.privacy.spending import same_data
 from flow_nexus_neural.engine.storage import persisted
 from flow_nexus_neural.engine.storage.row_digests import named_rows
@@ -86,12 +87,14 @@ def read_spending(connection: sqlite3.Connection) -> list[StoredSpending]:
         try:
             config = persisted.read(persisted.StoredTraining, json.loads(spec)).config
             spent = persisted.read(persisted.StoredProgress, json.loads(progress)).privacy
+            own = config.privacy
+            settings = None if own is None else PrivacySettings.model_validate(own.model_dump())
         except (ValueError, StoreCorrupt) as failure:
             raise StoreCorrupt(
                 f"training {training_id} cannot be read, so what it has spent of a privacy budget is unknown",
                 hint="restore the state directory from a copy, or train without privacy",
             ) from failure
-        if config.privacy is not None and spent.sums:
-            sums = Sums(config.privacy.noise_multiplier, max(spent.sums.values()))
+        if settings is not None and spent.sums:
+            sums = settings.sums(max(spent.sums.values()))
             found.append(StoredSpending(training_id, spent.data, sums))
     return found

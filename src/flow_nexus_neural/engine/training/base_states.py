@@ -8,7 +8,8 @@ import anyio
 
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
-from flow_nexus_neural.engine.training.exchange import Base, Exchange
+from flow_nexus_neural.engine.training.exchange import Exchange
+from flow_nexus_neural.engine.training.tasks import Base
 from flow_nexus_neural.runtime.base import Buffer, Region
 
 

@@ -15,8 +15,9 @@ from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
-from flow_nexus_neural.engine.training.exchange import Exchange, Task
+from flow_nexus_neural.engine.training.exchange import Exchange
 from flow_nexus_neural.engine.training.left_out import LeftOut
+from flow_nexus_neural.engine.training.tasks import Task
 from flow_nexus_neural.errors import NeuralError, RoundFailed, UpdateRejected
 
 Event = tuple[str, str | None]

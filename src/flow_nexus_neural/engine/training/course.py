@@ -7,7 +7,7 @@ from flow_nexus_neural.data.partition import Shards
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.engine.reports import TrainingConfig
 from flow_nexus_neural.engine.state.slots import Slot
-from flow_nexus_neural.engine.training.exchange import Recipe
+from flow_nexus_neural.engine.training.tasks import Recipe
 from flow_nexus_neural.engine.training.trusted_rows import Trusted
 
 Cut = Callable[[list[Slot]], Shards]

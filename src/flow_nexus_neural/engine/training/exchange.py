@@ -5,7 +5,7 @@ the engine copies the buffer before it looks at a single value.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import anyio
 import numpy as np
@@ -21,6 +21,7 @@ from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.collectives import LinkExchange
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.engine.training.own_states import OwnStates
+from flow_nexus_neural.engine.training.tasks import Recipe, Task
 from flow_nexus_neural.errors import NodeError, NodeTimeout, UpdateRejected
 from flow_nexus_neural.kernels.seeds import seed64
 from flow_nexus_neural.protocol.messages import (
@@ -28,7 +29,6 @@ from flow_nexus_neural.protocol.messages import (
     Cancel,
     GetWeights,
     Pass,
-    ProofOrder,
     Train,
 )
 from flow_nexus_neural.protocol.model_state import MOMENTS
@@ -40,55 +40,6 @@ RELEASE_S = 2.0
 """A node that takes longer to forget is left to supervision."""
 NEVER = Deadline(float("inf"), None)
 """Training answers when it is done; the round's own rule decides how long that may take."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How every worker of a training trains."""
-
-    learning_rate: float
-    batch_size: int
-    feature_dropout: float
-    class_weight: tuple[float, ...]
-    proximal_mu: float = 0.0
-    temperature: float | None = None
-
-
-@dataclass(frozen=True)
-class Base:
-    """The state from which a worker starts.
-
-    Attributes:
-        key: Under which the worker finds it.
-        region: To be granted first; None if the worker holds the state since the last exchange.
-    """
-
-    key: str
-    region: Region | None
-
-
-@dataclass(frozen=True)
-class Task:
-    """What one worker does in an exchange.
-
-    Attributes:
-        base: The state to start from, whose optimiser has made `opt_step` steps.
-        copied: Whether the engine copies what the worker makes of it, and judges it.
-        passes: Which steps over its shard.
-        dropout_seed: Of everything that is drawn while training.
-        work: Rows times steps, in any unit; makes the times of unequal shards comparable.
-        proof: Orders a commitment to its course; None for none.
-    """
-
-    slot: Slot
-    network: NetworkGroup
-    base: Base
-    copied: bool
-    opt_step: int
-    passes: tuple[Pass, ...]
-    dropout_seed: int
-    work: float
-    proof: ProofOrder | None = None
 
 
 class Exchange:
@@ -123,6 +74,16 @@ class Exchange:
     def rows_of(self, slot: str) -> int:
         """Rows of a slot's shard, as the engine cut it."""
         return int(self.shards[slot].size) if slot in self.shards else 0
+
+    def steps_of_pass(self, slot: str) -> int:
+        """Optimiser steps of one pass over a slot's shard."""
+        whole = -(-self.rows_of(slot) // self.recipe.batch_size)
+        return whole if self.recipe.steps_of_pass is None else self.recipe.steps_of_pass
+
+    def steps_of(self, slot: str, passes: Sequence[Pass]) -> int:
+        """Optimiser steps that passes over a slot's shard can have."""
+        whole = self.steps_of_pass(slot)
+        return sum((whole if p.stop is None else p.stop) - p.start for p in passes)
 
     def reshard(self, shards: Mapping[str, NDArray[np.int64]]) -> int:
         """Replace the shards; workers get theirs before they train again.
@@ -229,7 +190,7 @@ class Exchange:
                 self.calls.pulled(region.nbytes)
         request = self.request(task)
         reply, _ = await self.calls.ask(slot, request, NEVER)
-        asked = self._steps(slot, task.passes)
+        asked = self.steps_of(slot.name, task.passes)
         if reply.opt_step != request.opt_step + reply.steps or reply.steps > asked:
             raise UpdateRejected(f"the update of {slot.name} claims {reply.steps} steps")
         update = Update(
@@ -286,6 +247,7 @@ class Exchange:
             control=self.controls[task.slot.name].key if task.slot.name in self.controls else None,
             proof=task.proof,
             kept=self.keeps,
+            private=task.private,
         )
 
     def control_region(self, slot: str) -> Region | None:
@@ -338,11 +300,6 @@ class Exchange:
         self._shards.clear()
         self._buffers.clear()
         self._prepared.clear()
-
-    def _steps(self, slot: Slot, passes: Sequence[Pass]) -> int:
-        """Optimiser steps that passes over a slot's shard can have."""
-        whole = -(-self.rows_of(slot.name) // self.recipe.batch_size)
-        return sum((whole if p.stop is None else p.stop) - p.start for p in passes)
 
     async def _shard(self, slot: str) -> Region:
         if slot not in self._shards:

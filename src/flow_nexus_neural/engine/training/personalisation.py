@@ -21,8 +21,8 @@ from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.base_states import BaseStates
 from flow_nexus_neural.engine.training.collect import Pace, collect, prepare_all
-from flow_nexus_neural.engine.training.exchange import Task
 from flow_nexus_neural.engine.training.rounds import Rounds
+from flow_nexus_neural.engine.training.tasks import Task
 from flow_nexus_neural.engine.versions.commit import is_robust, plain_bundle
 from flow_nexus_neural.engine.versions.judge import Judge
 from flow_nexus_neural.engine.versions.personal import Choice, Outputs, choose

@@ -29,7 +29,6 @@ from flow_nexus_neural.engine.training.arguments import (
 from flow_nexus_neural.engine.training.course import Course
 from flow_nexus_neural.engine.training.decision import Decision, decide_how
 from flow_nexus_neural.engine.training.division import cut_shards, deal_shards, pool_shards
-from flow_nexus_neural.engine.training.exchange import Recipe
 from flow_nexus_neural.engine.training.federated_options import rate_warnings
 from flow_nexus_neural.engine.training.feedback_data import FEEDBACK, feedback_data, is_feedback
 from flow_nexus_neural.engine.training.network_plans import (
@@ -40,13 +39,13 @@ from flow_nexus_neural.engine.training.network_plans import (
     plan_networks,
 )
 from flow_nexus_neural.engine.training.privacy_options import (
-    check_lineage,
-    effective_privacy,
-    foreseen,
+    Planned,
     identity_of,
-    spent_before,
+    plan_privacy,
+    steps_of_pass,
 )
 from flow_nexus_neural.engine.training.secure_options import check_secure_networks
+from flow_nexus_neural.engine.training.tasks import Recipe
 from flow_nexus_neural.engine.training.trusted_rows import Trusted, can_select, require_trusted
 from flow_nexus_neural.engine.training.work_sharing import ASKED, effort
 from flow_nexus_neural.engine.versions.final import evaluated_networks
@@ -102,6 +101,7 @@ class Preparation:
             feature_dropout=FEATURE_DROPOUT if self.data.schema.input.vector_length else 0.0,
             class_weight=self.decision.rule.class_weight,
             proximal_mu=self.config.proximal_mu or 0.0,
+            steps_of_pass=steps_of_pass(self.config),
         )
 
     def clients_of_workers(self) -> dict[str, tuple[str, ...]]:
@@ -133,7 +133,7 @@ class Preparation:
             run=self.run,
             trusted=None
             if trusted is None
-            else Trusted(trusted, self.data.schema.task, self.recipe),
+            else Trusted(trusted, self.data.schema.task, replace(self.recipe, steps_of_pass=None)),
         )
 
 
@@ -202,21 +202,16 @@ async def _private(
     cluster: LiveCluster, request: TrainRequest, prepared: Preparation
 ) -> Preparation:
     """The same training with noise. Raises as `privacy_options`."""
-    offload, shards = cluster.context.offload, prepared.shards
-    groups = {name: shards.groups.get(name, "") for name, rows in shards.rows.items() if rows.size}
-    planned = (prepared.config, groups, prepared.networks, prepared.run)
-    settings = await offload(effective_privacy, request, *planned)
-    data, stored = prepared.spent.data, await cluster.context.store.privacy_spending()
-    earlier = [one.sums for one in stored if one.concerns(data)]
-    told = await offload(foreseen, settings, *planned, earlier)
-    return replace(
-        prepared,
-        config=prepared.config.model_copy(update={"privacy": settings}),
-        spent=await offload(spent_before, settings, data, stored),
-        warnings=prepared.warnings
-        + told
-        + check_lineage(cluster, data, continues=prepared.continues),
+    shards = prepared.shards
+    rows = {name: int(own.size) for name, own in shards.rows.items() if own.size}
+    groups = {name: shards.groups.get(name, "") for name in rows}
+    planned = Planned(prepared.config, rows, groups, prepared.networks, prepared.run)
+    plan = await plan_privacy(
+        cluster, request, planned, prepared.spent.data, continues=prepared.continues
     )
+    config = prepared.config.model_copy(update={"privacy": plan.settings})
+    warnings = prepared.warnings + plan.warnings
+    return replace(prepared, config=config, spent=plan.spent, warnings=warnings)
 
 
 async def _given(

@@ -1,7 +1,7 @@
-"""Noised sums of a private training: charged to its budget, durably, before anything of them exists."""
+"""Noised sums of clients' updates: charged to the budget, durably, before anything of them exists."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
 from flow_nexus_neural.coordination.consensus.private_averaging import (
@@ -13,9 +13,8 @@ from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.state.update import Update
-from flow_nexus_neural.engine.storage.cluster_rows import training_row
+from flow_nexus_neural.engine.training.charging import charge
 from flow_nexus_neural.engine.versions.aggregate import Aggregated, aggregate
-from flow_nexus_neural.errors import PrivacyBudgetSpent
 from flow_nexus_neural.kernels.privacy.gaussian import gaussian_noise
 from flow_nexus_neural.kernels.privacy.keystream import KEY_BYTES
 
@@ -72,7 +71,7 @@ class PrivateSums:
         self, network: NetworkGroup, asked: Sequence[str], inner: AggregationPolicy
     ) -> PrivateAveraging:
         """What makes one sum private, charged and with noise of its own; see `combine`."""
-        await self._charge(asked)
+        await charge(self.cluster, self.training, dict.fromkeys(asked, 1))
         number = self._sums
         self._sums += 1
         offload, norms = self.cluster.context.offload, self.training.advance.privacy.clip_norms
@@ -85,27 +84,3 @@ class PrivateSums:
             adaptive=self.settings.adaptive,
             noise=await offload(gaussian_noise, self._key, number, size),
         )
-
-    async def _charge(self, asked: Sequence[str]) -> None:
-        """Count a sum against the budget of the data set, one training of the engine at a time."""
-        context, training = self.cluster.context, self.training
-        async with context.charging:
-            stored = await context.store.privacy_spending()
-            spent = training.advance.privacy
-            earlier = [
-                one.sums
-                for one in stored
-                if one.training_id != training.training_id and one.concerns(spent.data)
-            ]
-            spent = await context.offload(spent.charged, asked, self.settings, earlier)
-            why = spent.exceeds(self.settings)
-            if why is not None:
-                raise PrivacyBudgetSpent(
-                    f"the privacy budget is spent: {why}",
-                    hint="raise the limit or noise_multiplier, or train on other rows",
-                )
-            row = training_row(
-                self.cluster.cluster_id, training, replace(training.advance, privacy=spent)
-            )
-            await self.cluster.ledger.record([training.entry("privacy_charged")], [row])
-            training.note_privacy(spent)

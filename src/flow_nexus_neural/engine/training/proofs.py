@@ -37,9 +37,10 @@ from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.attention import attended
 from flow_nexus_neural.engine.training.collect import Collected
-from flow_nexus_neural.engine.training.exchange import Exchange, Task, state_layout
+from flow_nexus_neural.engine.training.exchange import Exchange, state_layout
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.engine.training.segment_states import SegmentStates
+from flow_nexus_neural.engine.training.tasks import Task
 from flow_nexus_neural.engine.training.verifiers import ENGINE, Segment, Verifiers
 from flow_nexus_neural.errors import NodeError, NodeFault, RoundFailed
 from flow_nexus_neural.networks.batches import smallest_batch
@@ -186,12 +187,13 @@ class Proofs:
     def _steps(self, task: Task) -> tuple[int, int]:
         """Steps that a task prescribes, and those of its segments."""
         request, plan = self._exchange.request(task), task.network.plan
-        n_steps = prescribed_steps(
-            task.passes,
-            self._exchange.rows_of(task.slot.name),
-            request.batch_size,
-            smallest_batch(plan),
+        # Drawn rows leave no last batch that is too small: every step of a pass is made.
+        rows = (
+            self._exchange.rows_of(task.slot.name)
+            if request.private is None
+            else request.private.steps * request.batch_size
         )
+        n_steps = prescribed_steps(task.passes, rows, request.batch_size, smallest_batch(plan))
         nbytes = sum(4 * prod(shape) for _, _, shape in state_layout(task.network))
         return n_steps, segment_steps(n_steps, nbytes, self._cost_of(task.network))
 

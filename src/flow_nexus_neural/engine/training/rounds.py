@@ -30,6 +30,7 @@ from flow_nexus_neural.engine.training.gossip import Gossip
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.engine.training.private_sums import PrivateSums
 from flow_nexus_neural.engine.training.proofs import Proofs
+from flow_nexus_neural.engine.training.record_steps import RecordSteps
 from flow_nexus_neural.engine.training.secure_sum import SecureSum
 from flow_nexus_neural.engine.training.strategies import (
     ClientHistory,
@@ -58,7 +59,7 @@ class Rounds:
         networks: Network groups with the state from which the next round starts.
         left_out: Workers that failed in the present round.
         asked: In which rounds each client took part.
-        private: Makes the sums of a private training; None without privacy.
+        private: Makes the sums of clients' updates private; record_steps pays for what is learnt of rows.
     """
 
     cluster: LiveCluster
@@ -67,6 +68,7 @@ class Rounds:
     shards: Shards
     left_out: LeftOut = field(default_factory=LeftOut)
     private: PrivateSums | None = None
+    record_steps: RecordSteps | None = None
 
     def __post_init__(self) -> None:
         course = self.course
@@ -177,11 +179,8 @@ class Rounds:
             self.networks = {k: one.with_fresh_moments() for k, one in self.networks.items()}
         members = self.members() or await self._taken_over()
         await prepare_all(self.exchange, members, self.left_out)
-        members = [
-            (slot, network)
-            for slot, network in members
-            if slot.healthy and self.exchange.is_ready(slot)
-        ]
+        ready = self.exchange.is_ready
+        members = [(slot, own) for slot, own in members if slot.healthy and ready(slot)]
         if not members:
             raise NoWorkers(
                 "no healthy worker with a shard is left",
@@ -289,9 +288,9 @@ class Rounds:
     async def reshard(self, workers: Sequence[Slot]) -> int:
         """Partition the rows among these workers; returns the number of changed shards.
 
-        Under privacy shards stay: what the noise hides is one shard, in all rounds of a training.
+        Under privacy shards stay: the noise hides one of them, or a row of it, in all rounds.
         """
-        if self.private is not None:
+        if self.course.config.privacy is not None:
             return 0
         shards = await self.cluster.context.offload(self.course.cut, list(workers))
         self.shards, self._groups = shards, dict(shards.groups)
@@ -363,6 +362,7 @@ class Rounds:
                 audited=self.cluster.spec.consensus == "proof-of-learning",
             ),
             proofs=self.proofs,
+            record_steps=self.record_steps,
         )
 
     def _moved_on(self, network: NetworkGroup, state: ModelState) -> NetworkGroup:

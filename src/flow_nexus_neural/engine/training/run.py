@@ -29,6 +29,7 @@ from flow_nexus_neural.engine.training.learning import Learning
 from flow_nexus_neural.engine.training.personalisation import Personaliser
 from flow_nexus_neural.engine.training.preparation import Preparation
 from flow_nexus_neural.engine.training.private_sums import PrivateSums
+from flow_nexus_neural.engine.training.record_steps import RecordSteps
 from flow_nexus_neural.engine.training.retraining import Retraining, planned_refit
 from flow_nexus_neural.engine.training.roles.learning import RoleLearning
 from flow_nexus_neural.engine.training.rounds import Rounds
@@ -76,7 +77,12 @@ class TrainingRun:
             course,
             dict(prepared.networks),
             prepared.shards,
-            private=PrivateSums(self.cluster, self.training, settings) if settings else None,
+            private=PrivateSums(self.cluster, self.training, settings)
+            if settings and settings.mode == "central_dp"
+            else None,
+            record_steps=RecordSteps(self.cluster, self.training, settings)
+            if settings and settings.mode == "record_dp"
+            else None,
         )
         evaluator = Evaluator(self.cluster, prepared.data.parts)
         roles = RoleLearning(

@@ -10,7 +10,8 @@ from flow_nexus_neural.engine.calls.deadlines import LOAD
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
-from flow_nexus_neural.engine.training.exchange import TRAINING, Exchange, Task, state_layout
+from flow_nexus_neural.engine.training.exchange import TRAINING, Exchange, state_layout
+from flow_nexus_neural.engine.training.tasks import Task
 from flow_nexus_neural.errors import InternalError
 from flow_nexus_neural.protocol.messages import Reveal
 from flow_nexus_neural.runtime.base import Buffer, Region

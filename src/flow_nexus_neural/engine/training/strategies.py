@@ -18,11 +18,13 @@ from flow_nexus_neural.engine.training.base_states import BaseStates
 from flow_nexus_neural.engine.training.collect import Pace, collect
 from flow_nexus_neural.engine.training.control_variates import corrected_gradients
 from flow_nexus_neural.engine.training.delivery import Delivery
-from flow_nexus_neural.engine.training.exchange import Exchange, Task
+from flow_nexus_neural.engine.training.exchange import Exchange
 from flow_nexus_neural.engine.training.gossip import Gossip
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.engine.training.proofs import Proofs
+from flow_nexus_neural.engine.training.record_steps import RecordSteps
 from flow_nexus_neural.engine.training.secure_sum import SecureSum
+from flow_nexus_neural.engine.training.tasks import Task
 from flow_nexus_neural.engine.versions.aggregate import Aggregated
 from flow_nexus_neural.errors import NoWorkers
 from flow_nexus_neural.kernels.seeds import seed64
@@ -69,6 +71,7 @@ class RoundSetting:
         delivery: The way that updates take to become the next state of a network group.
         proofs: Under proof-of-learning, who admits updates; None under other modes.
         clients: How many workers a federated round asks; None for as many as are configured.
+        record_steps: Pays for what workers learn of single rows; None where these are not protected.
     """
 
     context: EngineContext
@@ -83,6 +86,7 @@ class RoundSetting:
     delivery: Delivery | Gossip | SecureSum
     proofs: Proofs | None = None
     clients: int | None = None
+    record_steps: RecordSteps | None = None
 
 
 @dataclass(frozen=True)
@@ -170,8 +174,8 @@ async def local_sgd_round(setting: RoundSetting, number: int, members: Members) 
     Source: Stich, "Local SGD Converges Fast and Communicates Little", ICLR 2019.
     """
     config = setting.config
-    rows_of = setting.exchange.rows_of
-    steps_of = [-(-rows_of(slot.name) // config.batch_size) for slot, _ in members]
+    steps_of_pass = setting.exchange.steps_of_pass
+    steps_of = [steps_of_pass(slot.name) for slot, _ in members]
     n_steps = max(steps_of)
     stride = config.sync_every_steps or n_steps
     # Where workers vote, those with one step more must not be alone in a last part: it ends with the others'.
@@ -187,7 +191,7 @@ async def local_sgd_round(setting: RoundSetting, number: int, members: Members) 
             for slot, network in members
             if slot.healthy
             and not setting.left_out.holds(slot)
-            and rows_of(slot.name) > start * config.batch_size
+            and steps_of_pass(slot.name) > start
         ]
         if not going:
             continue
@@ -246,6 +250,8 @@ async def _exchange(
             )
             for slot, network in members
         ]
+        if setting.record_steps is not None:
+            tasks = await setting.record_steps.charged(setting.exchange, tasks)
         if setting.proofs is not None:
             tasks = await setting.proofs.ordered(tasks)
         collected = await collect(
@@ -273,7 +279,7 @@ def _part_of_epoch(
     """Steps `start` to `stop` of each slot's own epoch; a smaller shard ends before a larger one."""
 
     def passes(slot: str) -> tuple[Pass, ...]:
-        n_steps = -(-setting.exchange.rows_of(slot) // setting.config.batch_size)
+        n_steps = setting.exchange.steps_of_pass(slot)
         order_seed = seed64(setting.run, number, slot, 0, "order")
         return (Pass(order_seed=order_seed, start=start, stop=min(stop, n_steps)),)
 

@@ -12,7 +12,8 @@ from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
-from flow_nexus_neural.engine.training.exchange import Base, Exchange, Recipe, Task
+from flow_nexus_neural.engine.training.exchange import Exchange
+from flow_nexus_neural.engine.training.tasks import Base, Recipe, Task
 from flow_nexus_neural.engine.versions.evaluation import Evaluator
 from flow_nexus_neural.errors import InvalidArguments, NodeTimeout, NoWorkers
 from flow_nexus_neural.kernels.class_weight import without_class_weight

@@ -49,6 +49,12 @@ class Attention(Layer):
             layer.last_query_only,
         )
 
+    @property
+    @override
+    def row_by_row(self) -> bool:
+        """With dropout it draws masks, and torch's kernel for all steps cannot batch weights."""
+        return self.dropout > 0.0 or not self.last_query_only
+
     @override
     def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:
         """Run the layer."""
@@ -148,6 +154,12 @@ class TransformerEncoder(Layer):
             activation_of(arguments),
             layer.last_query_only,
         )
+
+    @property
+    @override
+    def row_by_row(self) -> bool:
+        """With dropout it draws masks, and torch's kernel for all steps cannot batch weights."""
+        return self.dropout > 0.0 or self.depth > 1 or not self.last_query_only
 
     @override
     def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:

@@ -65,6 +65,12 @@ class Recurrent(Layer):
             prefix,
         )
 
+    @property
+    @override
+    def row_by_row(self) -> bool:
+        """Its kernels take one set of weights for all rows."""
+        return True
+
     @override
     def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:
         """Run the layer."""
@@ -114,6 +120,12 @@ class Bidirectional(Layer):
             Recurrent.of(mirrored, cell, "backward."),
             arguments.choice("merge_mode", ("concat", "sum", "mul", "ave")),
         )
+
+    @property
+    @override
+    def row_by_row(self) -> bool:
+        """As its two recurrent layers."""
+        return True
 
     @override
     def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:

@@ -26,6 +26,12 @@ class Dropout(Layer):
         """Build from a plan."""
         return cls(Arguments.of(layer).number("rate", below=1.0))
 
+    @property
+    @override
+    def row_by_row(self) -> bool:
+        """It draws a mask of each row."""
+        return self.rate > 0.0
+
     @override
     def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:
         """Run the layer."""
@@ -45,6 +51,12 @@ class SpatialDropout(Layer):
         """Build from a plan."""
         return cls(Arguments.of(layer).number("rate", below=1.0))
 
+    @property
+    @override
+    def row_by_row(self) -> bool:
+        """It draws a mask of each row."""
+        return self.rate > 0.0
+
     @override
     def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:
         """Run the layer on [n, t, c]."""
@@ -63,6 +75,12 @@ class GaussianNoise(Layer):
     def planned(cls, layer: PlannedLayer) -> Self:
         """Build from a plan."""
         return cls(Arguments.of(layer).number("stddev"))
+
+    @property
+    @override
+    def row_by_row(self) -> bool:
+        """It draws noise of each row."""
+        return self.stddev > 0.0
 
     @override
     def __call__(self, x: Tensor, parts: Parts, noise: Noise) -> Tensor:

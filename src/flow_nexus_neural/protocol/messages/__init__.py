@@ -41,6 +41,7 @@ from flow_nexus_neural.protocol.messages.masking import (
     Unmasking,
 )
 from flow_nexus_neural.protocol.messages.memory import Grant, Revoke, Shutdown
+from flow_nexus_neural.protocol.messages.private_steps import PrivateSteps
 from flow_nexus_neural.protocol.messages.proofs import (
     Reexecute,
     Reexecuted,
@@ -177,6 +178,7 @@ __all__ = [
     "Ping",
     "Pong",
     "Predict",
+    "PrivateSteps",
     "ProofOrder",
     "RaftHeld",
     "RaftHold",

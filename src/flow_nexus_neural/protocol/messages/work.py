@@ -13,6 +13,7 @@ from flow_nexus_neural.protocol.arrays import (
 )
 from flow_nexus_neural.protocol.contract import AnsweredBy, NodeRecord
 from flow_nexus_neural.protocol.messages.commitments import ProofOrder
+from flow_nexus_neural.protocol.messages.private_steps import PrivateSteps
 from flow_nexus_neural.protocol.messages.replies import (
     Built,
     Done,
@@ -134,6 +135,8 @@ class Train(AnsweredBy[Trained]):
         kept: The new state stays in the node, for secure aggregation: nothing is written to `publish`, and
             the digest of the reply is `UNTOLD`.
         control: Region with `correction` [n_params] f4, which SCAFFOLD adds to every gradient; None for none.
+        private: How single rows are protected (DP-SGD); None for not. The rows of a step are then drawn with
+            its key, and of a pass only the number of its steps counts.
     """
 
     is_long: ClassVar[bool] = True
@@ -156,6 +159,7 @@ class Train(AnsweredBy[Trained]):
     temperature: Temperature | None = None
     control: Name | None = None
     kept: bool = False
+    private: PrivateSteps | None = None
 
     @override
     def region_filled(self) -> str:

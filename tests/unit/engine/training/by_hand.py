@@ -6,7 +6,8 @@ import numpy as np
 
 from flow_nexus_neural.data.prepare import Rows
 from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
-from flow_nexus_neural.engine.training.exchange import Exchange, Recipe
+from flow_nexus_neural.engine.training.exchange import Exchange
+from flow_nexus_neural.engine.training.tasks import Recipe
 from tests.doubles.linear_service import LinearService, linear_plan
 
 RATE = 0.05

@@ -3,7 +3,7 @@
 from contextlib import asynccontextmanager
 
 from flow_nexus_neural.engine.training.base_states import BaseStates
-from flow_nexus_neural.engine.training.exchange import Task
+from flow_nexus_neural.engine.training.tasks import Task
 from flow_nexus_neural.kernels.averaging import federated_average
 from flow_nexus_neural.protocol.messages import Pass
 from tests.unit.engine.running import running

@@ -8,8 +8,8 @@ from flow_nexus_neural.engine.calls.deadlines import CANCEL
 from flow_nexus_neural.engine.patience import Patience
 from flow_nexus_neural.engine.ports import Ports
 from flow_nexus_neural.engine.training.collect import Pace, collect, prepare_all
-from flow_nexus_neural.engine.training.exchange import Base, Task
 from flow_nexus_neural.engine.training.left_out import LeftOut
+from flow_nexus_neural.engine.training.tasks import Base, Task
 from flow_nexus_neural.errors import RoundFailed
 from flow_nexus_neural.protocol.messages import Pass
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan

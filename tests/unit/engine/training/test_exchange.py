@@ -8,7 +8,8 @@ from flow_nexus_neural.engine.patience import Patience
 from flow_nexus_neural.engine.ports import Ports
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.base_states import BaseStates
-from flow_nexus_neural.engine.training.exchange import TRAINING, Task, mean_loss
+from flow_nexus_neural.engine.training.exchange import TRAINING, mean_loss
+from flow_nexus_neural.engine.training.tasks import Task
 from flow_nexus_neural.errors import NodeDied, NodeError, UpdateRejected
 from flow_nexus_neural.protocol.messages import Failed, Pass, Weights
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan

@@ -9,9 +9,10 @@ import pytest
 from flow_nexus_neural.coordination.consensus.gossip import GOSSIP, PUSH_SUM, plan_mixing
 from flow_nexus_neural.coordination.topology import Vertex
 from flow_nexus_neural.engine.training.base_states import BaseStates
-from flow_nexus_neural.engine.training.exchange import Exchange, Recipe
+from flow_nexus_neural.engine.training.exchange import Exchange
 from flow_nexus_neural.engine.training.gossip import Gossip, check_mixing
 from flow_nexus_neural.engine.training.left_out import LeftOut
+from flow_nexus_neural.engine.training.tasks import Recipe
 from flow_nexus_neural.errors import (
     InvalidTopology,
     NotAvailable,

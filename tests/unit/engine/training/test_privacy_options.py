@@ -10,13 +10,14 @@ from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.engine.storage.privacy_rows import StoredSpending
 from flow_nexus_neural.engine.training.arguments import check_arguments
 from flow_nexus_neural.engine.training.privacy_options import (
+    Planned,
     check_lineage,
     check_privacy,
     effective_privacy,
     foreseen,
     identity_of,
-    most_sums,
     spent_before,
+    steps_of_pass,
 )
 from flow_nexus_neural.errors import (
     InvalidArguments,
@@ -60,7 +61,7 @@ def test_gossip_is_refused():
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"federated": False}, "privacy belongs to federated"),
+        ({"federated": False}, "mode central_dp belongs to federated"),
         ({"refit": True}, "refit trains on the same rows once more"),
         ({"folds": 3}, "folds trains on the same rows once more"),
         ({"privacy": {}}, "mode field required"),
@@ -77,18 +78,24 @@ def groups(n, *, symbols=1):
     return {f"worker-{k}": f"g{k % symbols}" for k in range(n)}
 
 
+def planned(made, *, n, networks, rows=100):
+    return Planned(made, dict.fromkeys(groups(n), rows), groups(n), networks, (1, 0))
+
+
 @pytest.mark.parametrize(
     ("clients", "rounds", "most"), [(4, 9, 9), (9, 9, 9), (2, 9, 5), (1, 8, 2), (3, 8, 6)]
 )
 def test_in_turn_a_client_is_asked_in_its_share_of_the_rounds(clients, rounds, most):
     run_of = config(clients_per_round=clients, rounds=rounds)
-    assert most_sums(run_of, groups(4), (1, 0)) == most
+    assert planned(run_of, n=4, networks={}).most_rounds() == most
+    alone = run_of.model_copy(update={"federated": False})
+    assert planned(alone, n=4, networks={}).most_rounds() == rounds
 
 
 def of_linear(asked, clients=3, n=4, **more):
     networks = {"c0": network(slots=tuple(groups(n)))}
     made = config(clients_per_round=clients, rounds=6, **more)
-    return effective_privacy(request(privacy=asked), made, groups(n), networks, (1, 0))
+    return effective_privacy(request(privacy=asked), planned(made, n=n, networks=networks))
 
 
 def test_a_target_becomes_the_noise_of_the_rounds_in_which_one_client_is_asked():
@@ -102,14 +109,55 @@ def test_one_client_or_a_small_group_of_equal_networks_is_refused():
         of_linear(LOUD, clients=1)
     networks = {"c0": network(slots=("worker-0", "worker-1")), "c1": network(slots=("worker-2",))}
     with pytest.raises(InvalidArguments, match="there is 1"):
-        effective_privacy(request(), config(), groups(3), networks, (1, 0))
+        effective_privacy(request(), planned(config(), n=3, networks=networks))
+
+
+RECORD = {"mode": "record_dp", "noise_multiplier": 1.5}
+
+
+def of_rows(asked, *, sizes=(100, 40), **more):
+    networks = {"c0": network(slots=tuple(groups(len(sizes))))}
+    made = config(rounds=6, batch_size=16, local_epochs=2, **more)
+    rows = {f"worker-{k}": size for k, size in enumerate(sizes)}
+    plan = Planned(made, rows, groups(len(sizes)), networks, (1, 0))
+    found = effective_privacy(request(privacy=asked), plan)
+    return found, made.model_copy(update={"privacy": found}), plan
+
+
+def test_single_rows_are_drawn_with_one_rate_and_so_many_steps_by_every_worker():
+    found, made, _ = of_rows(RECORD)
+    assert (found.sampling_rate, found.steps) == (0.16, 7)
+    assert steps_of_pass(made) == 7
+    few, _, _ = of_rows(RECORD, sizes=(9, 3))
+    assert (few.sampling_rate, few.steps) == (1.0, 1)
+    assert steps_of_pass(config()) is None
+
+
+def test_a_target_for_rows_counts_every_step_and_gains_by_their_sampling():
+    found, _, plan = of_rows(RECORD | {"noise_multiplier": None, "target_epsilon": 2.0})
+    steps = 6 * 2 * 7
+    spent = [Sums(found.noise_multiplier, steps, 0.16, "record")]
+    assert 1.998 < epsilon_of(spent, 1e-5) <= 2.0
+    assert epsilon_of([Sums(found.noise_multiplier, steps)], 1e-5) > 8
+    limit = epsilon_of([Sums(found.noise_multiplier, 3 * 14, 0.16, "record")], 1e-5)
+    limited = found.model_copy(update={"max_epsilon": limit})
+    assert "allows 3 of 6 rounds;" in foreseen(limited, plan, [])[0]
+
+
+def test_rows_may_be_protected_with_one_worker_any_rule_and_without_rounds_of_clients():
+    of_rows(RECORD, sizes=(50,))
+    for consensus, method in (("byzantine", None), ("raft", "krum"), ("gossip", None)):
+        check_privacy(request(privacy=RECORD, aggregation_method=method), consensus)
+    check_arguments(request(privacy=RECORD, federated=False), "raft")
+    with pytest.raises(InvalidArguments, match="below 1/140, one over the number of training"):
+        of_rows(RECORD | {"delta": 0.01})
 
 
 def test_running_statistics_are_refused_with_what_to_use_instead():
     plan = SimpleNamespace(n_buffers=2)
     networks = {"c0": SimpleNamespace(plan=plan, slots=tuple(groups(3)))}
     with pytest.raises(UnsupportedCombination, match="batch_normalization") as caught:
-        effective_privacy(request(), config(), groups(3), networks, (1, 0))
+        effective_privacy(request(), planned(config(), n=3, networks=networks))
     assert "layer_normalization" in caught.value.hint
 
 
@@ -126,13 +174,14 @@ def test_what_others_have_spent_on_the_data_is_where_a_training_begins():
         StoredSpending("trn_1", ("sha256:0", "file:/a.csv"), Sums(2.0, 3)),
         StoredSpending("trn_2", ("sha256:2",), Sums(1.0, 50)),
     ]
-    found = spent_before(settings(), DATA, stored)
+    found = spent_before(settings(), config(), DATA, stored)
     assert found.data == DATA
     assert found.epsilon == 0.0
     assert found.epsilon_of_data == epsilon_of([Sums(2.0, 3)], 1e-5)
     with pytest.raises(PrivacyBudgetSpent, match="max_epsilon 5"):
-        spent_before(settings(max_epsilon=5.0), DATA, stored)
-    assert spent_before(settings(max_epsilon=5.0), ("sha256:9",), stored).epsilon_of_data == 0.0
+        spent_before(settings(max_epsilon=5.0), config(), DATA, stored)
+    limited = settings(max_epsilon=5.0)
+    assert spent_before(limited, config(), ("sha256:9",), stored).epsilon_of_data == 0.0
 
 
 def test_weights_that_may_know_the_rows_are_no_start():
@@ -178,7 +227,7 @@ def told(earlier=(), *, clients=4, n=4, rounds=9, n_params=9, **asked):
         "c0": SimpleNamespace(plan=SimpleNamespace(n_params=n_params), slots=tuple(groups(n)))
     }
     made = config(clients_per_round=clients, rounds=rounds)
-    return foreseen(settings(**asked), made, groups(n), networks, (1, 0), earlier)
+    return foreseen(settings(**asked), planned(made, n=n, networks=networks), earlier)
 
 
 def test_a_budget_that_ends_a_training_early_is_told_before_it_begins():

@@ -4,9 +4,9 @@ import anyio
 import pytest
 
 from flow_nexus_neural.engine.training.collect import Pace, collect, prepare_all
-from flow_nexus_neural.engine.training.exchange import Base, Task
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.engine.training.proofs import Proofs
+from flow_nexus_neural.engine.training.tasks import Base, Task
 from flow_nexus_neural.errors import RoundFailed
 from flow_nexus_neural.protocol.digest import training_digest
 from flow_nexus_neural.protocol.messages import Pass

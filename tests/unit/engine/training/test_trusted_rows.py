@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flow_nexus_neural.coordination.consensus.validated_selection import LEAST_ROWS
-from flow_nexus_neural.engine.training.exchange import Recipe
+from flow_nexus_neural.engine.training.tasks import Recipe
 from flow_nexus_neural.engine.training.trusted_rows import (
     Trusted,
     TrustedRows,

@@ -16,6 +16,8 @@ class StoredPrivacySettings(Stored):
     delta: float
     adaptive: bool = False
     max_epsilon: float | None = None
+    sampling_rate: float = 1.0
+    steps: int = 1
 
 
 class StoredPrivacy(Stored):

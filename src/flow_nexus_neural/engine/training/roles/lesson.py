@@ -13,7 +13,8 @@ from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.state.network_groups import OF_ROLE, ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.roles import Learnt, Purpose
 from flow_nexus_neural.engine.state.slots import Slot
-from flow_nexus_neural.engine.training.exchange import Base, Exchange, Recipe, Task
+from flow_nexus_neural.engine.training.exchange import Exchange
+from flow_nexus_neural.engine.training.tasks import Base, Recipe, Task
 from flow_nexus_neural.engine.versions.evaluation import Evaluator
 from flow_nexus_neural.engine.versions.served import Logits
 from flow_nexus_neural.errors import NeuralError, NodeTimeout, StoreError, UpdateRejected
