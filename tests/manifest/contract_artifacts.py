@@ -1,6 +1,6 @@
 """Models as files: exports and imports."""
 
-from tests.manifest.files import EXPORTS, IMPORTS, KERAS, ONNX, PREDICTOR, TOOLS
+from tests.manifest.files import EXPORTS, IMPORTS, KERAS_EXPORT, ONNX, PREDICTOR, TOOLS
 from tests.manifest.promise import Section
 
 EXPORT = Section("contract: section 3.8, models as files")
@@ -78,9 +78,9 @@ PROMISES = (
     EXPORT.held(
         "contract.export_format.keras",
         "An export in keras is a folder with a Keras 3 model of the networks and the rest as numbers.",
-        KERAS / "keras_gives_the_logits_of_the_nodes_for_every_layer",
-        KERAS / "a_vector_column_becomes_the_first_channel_in_keras_too",
-        KERAS / "without_keras_the_error_names_the_command",
+        KERAS_EXPORT / "keras_gives_the_logits_of_the_nodes_for_every_layer",
+        KERAS_EXPORT / "a_vector_column_becomes_the_first_channel_in_keras_too",
+        KERAS_EXPORT / "without_keras_the_error_names_the_command",
     ),
     EXPORT.held(
         "contract.export_format.predictor",
