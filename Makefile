@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 CODE := src tests client_examples bench readme
 TEXTS := README.md ARCHITECTURE.md CHANGELOG.md SECURITY.md docs
 
-.PHONY: .venv help fmt check test examples fault security clients conformance demo bench soak clean
+.PHONY: .venv help fmt check test tables examples fault security clients conformance demo bench soak clean
 
 help:
 	@echo "make .venv     install into .venv, which the others do too where it is missing"
@@ -17,6 +17,7 @@ help:
 	@echo "make bench     quick measurements into build/bench (about three minutes)"
 	@echo "make soak      kill processes at random under load for ten minutes, and check everything"
 	@echo "make clients | conformance     other MCP clients and the official suite; downloads them, needs npm"
+	@echo "make tables     the cells of long tables (attacks, rules, seeds) that the suite leaves out (five minutes)"
 	@echo "make examples | fault | security     one part of the tests"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -54,6 +55,9 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -q $(HALF_ONE); one=$$?; \
 	wait $$two; two=$$?; cat build/test-half-two.txt; \
 	test $$one -eq 0 && test $$two -eq 0
+
+tables: $(STAMP)
+	$(BIN)/python -m pytest -q -m rest_of_table
 
 examples: $(STAMP)
 	$(BIN)/python -m pytest -q tests/integration/test_examples.py

@@ -168,10 +168,14 @@ def interleave(
 
 
 def process_tree(root: int) -> list[int]:
-    """A process and all its descendants."""
+    """A process and all its descendants; one that ends meanwhile may be among them."""
     found = [root]
     for pid in found:
-        for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            tasks = [*Path(f"/proc/{pid}/task").glob("*/children")]
+        except (FileNotFoundError, ProcessLookupError):  # it has just ended
+            continue
+        for task in tasks:
             found += [int(child) for child in (_lines(task) or [""])[0].split()]
     return found
 

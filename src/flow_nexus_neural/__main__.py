@@ -6,6 +6,7 @@ import sys
 
 from flow_nexus_neural.cli.flags import PROGRAM, parse, read_settings
 from flow_nexus_neural.errors import NeuralError
+from flow_nexus_neural.settings import Settings
 
 
 def main() -> int:
@@ -38,38 +39,50 @@ def _run(flags: argparse.Namespace) -> int:
     except NeuralError as error:
         sys.stderr.write(f"{PROGRAM}: {error}\n")
         return 2
-    if flags.command == "doctor":
-        from flow_nexus_neural.cli.doctor import doctor
-
-        return doctor(settings)
-    if flags.command == "clusters":
-        from flow_nexus_neural.cli.clusters import clusters
-
-        return clusters(settings, flags.action, getattr(flags, "cluster_id", None))
-    if flags.command == "export":
-        from flow_nexus_neural.cli.export import export
-        from flow_nexus_neural.engine.requests import ExportRequest
-
-        asked = ExportRequest(
-            cluster_id=flags.cluster_id,
-            path=flags.path,
-            format=flags.format,
-            overwrite=flags.overwrite,
-            version=flags.model_version,
-        )
-        return export(settings, asked)
-    if flags.command in ("verify", "backup"):
-        from flow_nexus_neural.cli.verify import back_up_state, verify_state
-
-        return (
-            verify_state(settings)
-            if flags.command == "verify"
-            else back_up_state(settings, flags.target)
-        )
+    if flags.command is not None:
+        return _command(flags, settings)
     from flow_nexus_neural.cli.serve import serve
 
-    serve(settings, flags.http)
+    serve(settings, flags.http, flags.dashboard)
     return 0
+
+
+def _command(flags: argparse.Namespace, settings: Settings) -> int:
+    """Run one command, of which only its own module is loaded."""
+    match flags.command:
+        case "doctor":
+            from flow_nexus_neural.cli.doctor import doctor
+
+            status = doctor(settings)
+        case "clusters":
+            from flow_nexus_neural.cli.clusters import clusters
+
+            status = clusters(settings, flags.action, getattr(flags, "cluster_id", None))
+        case "export":
+            from flow_nexus_neural.cli.export import export
+            from flow_nexus_neural.engine.requests import ExportRequest
+
+            asked = ExportRequest(
+                cluster_id=flags.cluster_id,
+                path=flags.path,
+                format=flags.format,
+                overwrite=flags.overwrite,
+                version=flags.model_version,
+            )
+            status = export(settings, asked)
+        case "dashboard":
+            from flow_nexus_neural.cli.dashboard import dashboard
+
+            status = dashboard(settings, flags.port)
+        case "verify":
+            from flow_nexus_neural.cli.verify import verify_state
+
+            status = verify_state(settings)
+        case _:
+            from flow_nexus_neural.cli.verify import back_up_state
+
+            status = back_up_state(settings, flags.target)
+    return status
 
 
 if __name__ == "__main__":

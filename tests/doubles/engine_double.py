@@ -27,7 +27,7 @@ GUARANTEES = r.Guarantees(
     trusted=["engine", "parameter_server-0", "validator-0"],
     notes=[],
 )
-WASM = r.Wasm(requested=True, active=False, reason="the WASM back end is not part of this version")
+WASM = r.Wasm(requested=True, active=False, reason="there is no trained model yet")
 
 
 class EngineDouble:
@@ -115,6 +115,7 @@ class EngineDouble:
             deduplicated=False,
             joins="now",
             pid=41233,
+            wasm=r.NodeBackend(requested=True, backend={}, speedup_measured={}, reason=WASM.reason),
             isolation=r.IsolationReport(
                 level="strict",
                 layers={"no_new_privs": True, "landlock_abi": 7},
@@ -484,6 +485,8 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
         exchange=[],
         avg_latency=None,
         latency=r.Latency(p50=None, p95=None, p99=None, n=0),
+        agreement=None,
+        recent_predictions=[],
         error_rate=0.0,
         memory_usage=9.4,
         memory_bytes=541_065_216,
@@ -575,6 +578,7 @@ def prediction_report(aggregation: q.Aggregation) -> r.PredictionReport:
         excluded_nodes=[],
         confidence_source="margin",
         source="nodes",
+        backends={"torch": 1},
         stacker="fallback" if aggregation == "ensemble" else None,
         degraded=False,
         degraded_reason=None,

@@ -54,7 +54,7 @@ async def test_a_cluster_has_the_settings_it_was_asked_for_and_says_which_of_the
             "limits": {"max_parameters": 700, "max_rows": 900},
         }
         assert (wasm["requested"], wasm["active"], made["wasm_enabled"]) == (True, False, False)
-        assert "not part of this version" in wasm["reason"]
+        assert "server's process" in wasm["reason"]
         assert (made["status"], made["created"], made["daa_enabled"]) == ("initialized", True, True)
         assert (made["name"], made["topology"]) == ("trading-neural-cluster", "hierarchical")
         assert (made["architecture"], made["consensus"]) == ("hybrid", "byzantine")

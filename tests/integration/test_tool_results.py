@@ -16,7 +16,7 @@ FIELDS = {
         daa_enabled wasm_enabled guarantees isolation max_nodes created_at warnings restored""",
     "neural_node_deploy": """success id node_id sandbox_id node_ids slots cluster_id slot role node_type
         status healthy model model_size capabilities autonomy autonomy_level template runtime layers
-        layers_source parameters
+        layers_source parameters wasm
         implied_head incarnation replaces synced_version sync_ms deduplicated joins pid isolation deployed_at
         warnings""",
     "neural_cluster_connect": """success cluster_id topology declared_topology previous_topology status
@@ -29,7 +29,8 @@ FIELDS = {
     "neural_cluster_status": """success id cluster_id name topology declared_topology architecture consensus
         status created_at uptime uptime_seconds active_nodes total_nodes failed_nodes training_status
         training_progress training_error training global_accuracy global_loss evaluation communication_bytes
-        communication_mb communication avg_latency latency error_rate memory_usage memory_bytes memory_source
+        communication_mb communication avg_latency latency agreement recent_predictions
+        error_rate memory_usage memory_bytes memory_source
         nodes retired_nodes links learnt guarantees exchange consensus_report daa performance wasm features
         model_version serving feedback dataset_info versions history training_sessions timed_out changed
         poll_after_ms warnings""",
@@ -39,7 +40,7 @@ FIELDS = {
         threshold decision consensus node_agreement
         effective_ensemble_size error_correlation node_predictions individual_predictions aggregation
         aggregation_method weights_source weights_outcomes symbol_experts feedback_recorded
-        nodes_used nodes_expected excluded_nodes quorum confidence_source stacker source
+        nodes_used nodes_expected excluded_nodes quorum confidence_source stacker source backends
         degraded stale
         degraded_reason model_version bundle_sha input_report latency_ms synthetic_training_data
         output warnings""",

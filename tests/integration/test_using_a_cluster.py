@@ -271,7 +271,7 @@ async def test_a_status_counts_nodes_bytes_and_time_without_mixing_units(tmp_pat
         assert all(status[name] >= 0 for name in ("uptime_seconds", "error_rate"))
         assert status["features"] == {
             "daa_enabled": False,
-            "wasm_enabled": False,
+            "wasm_enabled": status["wasm"]["active"],
             "nodes_deployed": 2,
             "connections_active": 1,
             "training_sessions": 1,

@@ -1,6 +1,6 @@
 """Models as files: exports and imports."""
 
-from tests.manifest.files import EXPORTS, IMPORTS, KERAS_EXPORT, ONNX, PREDICTOR, TOOLS
+from tests.manifest.files import EXPORTS, IMPORTS, KERAS_EXPORT, ONNX, PREDICTOR, TOOLS, WASM
 from tests.manifest.promise import Section
 
 EXPORT = Section("contract: section 3.8, models as files")
@@ -87,6 +87,12 @@ PROMISES = (
         "An export as predictor is one Python file that needs numpy only and answers as the cluster does.",
         PREDICTOR / "it_answers_as_the_cluster_and_knows_every_layer",
         PREDICTOR / "as_a_program_it_reads_records_by_name_with_their_symbol",
+    ),
+    EXPORT.held(
+        "contract.export_format.wasm",
+        "An export as wasm is a folder of modules that wasmtime, Node and browsers run.",
+        WASM / "the_bundled_script_answers_as_the_cluster",
+        WASM / "v8_and_wasmtime_compute_the_same_bits",
     ),
     EXPORT.held(
         "contract.export_format.safetensors",

@@ -186,7 +186,7 @@ OF_STATUS = (
     ),
     STATUS.held(
         "contract.status.reply.wasm",
-        "wasm says whether it was wished and that it is not active.",
+        "wasm says whether it was wished, whether it is active, and why not.",
         COUNTED,
     ),
     STATUS.held(

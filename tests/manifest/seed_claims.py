@@ -5,7 +5,7 @@ from tests.manifest.files import (
     AUTONOMOUS,
     AUTONOMY,
     AUTONOMY_LOG,
-    BUILD,
+    BACKENDS,
     CALIBRATING,
     CALIBRATION,
     CHAOS,
@@ -223,12 +223,11 @@ FAULT_TOLERANCE = (
 )
 
 COORDINATION = (
-    INIT.not_built(
+    INIT.held(
         "seed.claims.wasm",
-        "Nodes compute in WASM.",
-        "the WASM back end is not part of this version",
-        BUILD / "a_cluster_has_the_settings_it_was_asked_for_and_says_which_of_them_do_nothing",
-        USE / "a_status_counts_nodes_bytes_and_time_without_mixing_units",
+        "WASM computes predictions where it is measured to be faster.",
+        BACKENDS / "a_trained_cluster_is_answered_by_wasm_as_by_its_nodes",
+        BACKENDS / "a_node_that_was_killed_or_withholds_its_answer_counts_as_gone",
     ),
     INIT.held(
         "seed.claims.autonomous-coordination",
@@ -266,7 +265,7 @@ COORDINATION = (
     OVERVIEW.not_built(
         "seed.claims.several-machines",
         "A cluster spans several machines.",
-        "WASM, more than one machine",
+        "more than one machine",
     ),
 )
 

@@ -115,3 +115,6 @@ ATTACKS = {
     "Gaussian": (noise, False),
     "mimic": (mimic, False),
 }
+
+TELLING = ("ALIE", "FOE 10", "label flip")
+"""One that hides, one that takes the mean away, and one in the data."""

@@ -90,7 +90,15 @@ class World:
     async def cluster(self, workers=3, *, layers=LAYERS, seed=1, topology="star", **more):
         report = await self.engine.init_cluster(
             InitRequest(
-                **{"name": "sim", "topology": topology, "seed": seed, "daa_enabled": False} | more
+                **{
+                    "name": "sim",
+                    "topology": topology,
+                    "seed": seed,
+                    "daa_enabled": False,
+                    # Measured times choose what computes a prediction, and with it the last bit.
+                    "wasm_optimization": False,
+                }
+                | more
             )
         )
         for _ in range(workers):

@@ -335,7 +335,7 @@ def test_a_damaged_newest_entry_does_not_end_what_autonomy_does(tmp_path):
 
 
 def test_a_refit_trains_at_the_rates_of_the_rounds_that_were_evaluated(tmp_path, monkeypatch):
-    rates = {"rounds": [], "refit": []}
+    rates = {"rounds": {}, "refit": {}}  # of each round, which proofs ask for several times
     request = Exchange.request
 
     async def scenario():
@@ -344,7 +344,7 @@ def test_a_refit_trains_at_the_rates_of_the_rounds_that_were_evaluated(tmp_path,
 
             def seen(self, task):
                 run = w.engine.cluster(cluster).run
-                rates[run.training.phase].append(self.recipe.learning_rate)
+                rates[run.training.phase][task.dropout_seed] = self.recipe.learning_rate
                 if len(rates["rounds"]) == 3:
                     run.steer(learning_rate=0.005)
                 return request(self, task)
@@ -354,7 +354,8 @@ def test_a_refit_trains_at_the_rates_of_the_rounds_that_were_evaluated(tmp_path,
                 cluster, series(), target="y", time_column="date", epochs=6, learning_rate=0.01
             )
             assert status.training.refit.state == "done", status.training.refit.error
-            assert set(rates["refit"]) == {0.01, 0.005}
-            assert rates["refit"] == rates["rounds"][: len(rates["refit"])]
+            refit, rounds = list(rates["refit"].values()), list(rates["rounds"].values())
+            assert set(refit) == {0.01, 0.005}
+            assert refit == rounds[: len(refit)]
 
     run_seeded(scenario)

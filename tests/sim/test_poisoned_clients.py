@@ -8,16 +8,18 @@ from sklearn.datasets import load_digits
 
 from flow_nexus_neural.data import outlying_clients
 from flow_nexus_neural.engine.versions import by_client
+from tests.doubles.tables import cells
 from tests.sim.simulated import world
 from tests.sim.test_outvoted_liars import LAYERS, WORKERS
 
 pytestmark = pytest.mark.anyio
 
 POISONED = ("client_03", "client_07")
+ABSURD = "features times 1e6"
 FLOOD = "flipped labels of ten times as many rows"
 POISONS = {
     "flipped labels": lambda x, y: (x, 9 - y),
-    "features times 1e6": lambda x, y: (x * 1e6, y),
+    ABSURD: lambda x, y: (x * 1e6, y),
     FLOOD: lambda x, y: (np.tile(x, (10, 1)), 9 - np.tile(y, 10)),
 }
 
@@ -63,14 +65,14 @@ async def trained(tmp_path, place, consensus="byzantine", **more):
     return status, report
 
 
-@pytest.mark.parametrize("poison", POISONS)
+@pytest.mark.parametrize("poison", cells(POISONS, telling=(ABSURD, FLOOD)))
 async def test_two_poisoned_clients_of_eleven_are_withstood_and_named(tmp_path, folder, poison):
     status, report = await trained(tmp_path, folder(poison))
     assert report.config.partition == "client"
     assert status.global_accuracy > 0.85
     suspected = status.consensus_report["byzantine"]["suspected"]
     assert {name for one in suspected for name in one["clients"]} == set(POISONED)
-    if poison == "features times 1e6":
+    if poison == ABSURD:
         assert all(any(f"'{name}'" in said for said in report.warnings) for name in POISONED)
 
 
@@ -98,5 +100,5 @@ async def test_were_absurd_values_to_count_for_the_scaling_no_rule_could_help(
 ):
     """The control: what is withstood above does harm."""
     monkeypatch.setattr(outlying_clients, "LIMIT", np.inf)
-    status, _ = await trained(tmp_path, folder("features times 1e6"), epochs=10)
+    status, _ = await trained(tmp_path, folder(ABSURD), epochs=10)
     assert status.global_accuracy < 0.5

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
+from tests.doubles.tables import cells
 from tests.sim.chaos import Chaos, the_books_are_right
 from tests.sim.simulated import world
 
-SEEDS = 16
+SEEDS = range(16)
 EPOCHS = 8
 WORKERS = 4
 CLIENTS = 3
@@ -28,7 +29,7 @@ def random_plan(draw):
     return plan
 
 
-@pytest.mark.parametrize("seed", range(SEEDS), ids=lambda seed: f"seed{seed}")
+@pytest.mark.parametrize("seed", cells(SEEDS, telling=SEEDS[:8]), ids=lambda seed: f"seed{seed}")
 async def test_what_must_always_hold_holds(tmp_path, seed):
     draw = np.random.Generator(np.random.PCG64(seed))
     async with world(tmp_path, random_plan(draw), max_nodes=8) as w:

@@ -6,6 +6,7 @@ import pytest
 from flow_nexus_neural.coordination.consensus import registry
 from flow_nexus_neural.coordination.consensus.federated_methods import METHODS
 from flow_nexus_neural.coordination.consensus.policy import Combined
+from tests.doubles.tables import cells
 from tests.sim.simulated import AT_THE_END, blobs, world
 from tests.sim.test_lying_nodes import lying, publishes
 
@@ -66,9 +67,12 @@ LIAR = lying(publishes(HUGE, honest_digest=False))
 
 @pytest.mark.parametrize(
     "method",
-    sorted(
-        {p.name for p in registry.POLICIES} - SPOILT_BY_ONE - TRUSTING
-        | {"Middle", "nnm+caf", "arc+krum"}
+    cells(
+        sorted(
+            {p.name for p in registry.POLICIES} - SPOILT_BY_ONE - TRUSTING
+            | {"Middle", "nnm+caf", "arc+krum"}
+        ),
+        telling=("Middle", "auto", "fltrust", "krum", "nnm+caf", "validated"),
     ),
 )
 async def test_a_robust_rule_learns_as_well_with_a_lying_worker_as_without(tmp_path, method):
@@ -84,7 +88,7 @@ async def test_a_robust_rule_learns_as_well_with_a_lying_worker_as_without(tmp_p
     assert lied.training.val_loss < honest.training.val_loss + 0.2
 
 
-@pytest.mark.parametrize("method", sorted(SPOILT_BY_ONE))
+@pytest.mark.parametrize("method", cells(sorted(SPOILT_BY_ONE), telling=("federated_averaging",)))
 async def test_the_same_worker_spoils_a_rule_that_is_not_robust(tmp_path, method):
     honest, _ = await trained(tmp_path / "honest", method)
     lied, rules = await trained(tmp_path / "lied", method, LIAR)

@@ -24,6 +24,7 @@ ROOMS_OF_FILES = (
     "engine/storage",
     "engine/training",
     "engine/versions",
+    "engine/wasm",
 )
 """Folders whose modules each have a test file of their own: `room/name.py` in `unit/room/test_name.py`."""
 

@@ -14,6 +14,7 @@ FORMATS: Final[dict[ExportFormatName, str]] = {
     "onnx": "onnx_file:OnnxFile",
     "keras": "keras_folder:KerasFolder",
     "predictor": "predictor_file:PredictorFile",
+    "wasm": "wasm_folder:WasmFolder",
 }
 """Module of this package and class, by name."""
 

@@ -26,6 +26,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--http", type=_port, metavar="PORT", help="serve on http://HTTP_HOST:PORT/mcp instead"
     )
+    parser.add_argument(
+        "--dashboard",
+        type=_port,
+        metavar="PORT",
+        help="also show clusters in a browser, on loopback; the address with its token is logged",
+    )
     _add_settings(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("doctor", help="start a node, train a step, and say what works here")
@@ -50,7 +56,15 @@ def build_parser() -> argparse.ArgumentParser:
         ("remove", "end it and delete its files"),
     ):
         actions.add_parser(action, help=text).add_argument("cluster_id", metavar="ID")
+    view = commands.add_parser("dashboard", help="show stored clusters in a browser, on loopback")
+    view.add_argument(
+        "--port", type=_port_or_any, default=0, metavar="PORT", help="default: one that is free"
+    )
     return parser
+
+
+def _port_or_any(text: str) -> int:
+    return 0 if text == "0" else _port(text)
 
 
 def _port(text: str) -> int:

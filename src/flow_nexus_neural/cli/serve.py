@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def serve(settings: Settings, http_port: int | None) -> None:
+def serve(settings: Settings, http_port: int | None, dashboard_port: int | None = None) -> None:
     """Serve clients; ends the process instead of returning."""
     gc.disable()  # a collection during imports costs more than it frees
     # Before all other imports: a library that writes to standard output would corrupt the protocol.
@@ -41,6 +41,11 @@ def serve(settings: Settings, http_port: int | None) -> None:
 
     host = EngineHost(partial(open_engine, settings, FirstZygote(launch_zygote())))
     host.beside(partial(open_for_unfinished, host, settings))
+    if dashboard_port is not None:
+        from flow_nexus_neural.server.dashboard.sources import LiveSource
+        from flow_nexus_neural.server.dashboard.web import serve_beside
+
+        host.beside(partial(serve_beside, LiveSource(host), dashboard_port))
     server = build_server(host, settings)
     _freeze()
     if http_port is None:

@@ -17,6 +17,7 @@ from flow_nexus_neural.engine.nodes.deploy import deploy
 from flow_nexus_neural.engine.operations.cluster_report import cluster_report, reused
 from flow_nexus_neural.engine.operations.clusters import Clusters, EndedCluster
 from flow_nexus_neural.engine.operations.export import export_model
+from flow_nexus_neural.engine.operations.fall_back import fall_back
 from flow_nexus_neural.engine.operations.import_model import read_model, started, stored
 from flow_nexus_neural.engine.operations.restore import restore, sweep
 from flow_nexus_neural.engine.operations.restore_ended import (
@@ -343,6 +344,8 @@ class Engine:
         for state in found.clusters:
             state.restart_clock()
             cluster = self._add(state)
+            if state.cluster_id in found.fall_backs:
+                await fall_back(cluster, found.fall_backs[state.cluster_id])
             if goes_on:
                 begin_resumption(cluster)
             else:

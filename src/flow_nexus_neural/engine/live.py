@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from flow_nexus_neural.coordination.topology import Edge, Graph
 from flow_nexus_neural.engine.calls.calls import NodeCalls
 from flow_nexus_neural.engine.context import EngineContext
+from flow_nexus_neural.engine.reports import NodeBackend
 from flow_nexus_neural.engine.state.changes import Changes
 from flow_nexus_neural.engine.state.cluster import ClusterSpec, ClusterState
 from flow_nexus_neural.engine.state.feedback import InputDrift, RecentPredictions
@@ -124,6 +125,42 @@ class Voters(Protocol):
         ...
 
 
+class Backends(Protocol):
+    """What computes the predictions of a cluster's nodes; really `wasm.serving.WasmServing`."""
+
+    @property
+    def unusable(self) -> str | None:
+        """Why no node can run WebAssembly; None where some may."""
+        ...
+
+    @property
+    def active(self) -> bool:
+        """Whether WebAssembly answers some batches of some node now."""
+        ...
+
+    def consider(self) -> None:
+        """Something changed."""
+        ...
+
+    def answers(self, slot: Slot, committed: CommittedVersion, rows: int) -> bool:
+        """Whether WebAssembly answers a batch of this size for a node that lives."""
+        ...
+
+    def is_fresh(self, slot: Slot) -> bool:
+        """Whether the node was just heard to live."""
+        ...
+
+    def outputs(
+        self, slot: Slot, committed: CommittedVersion, x: NDArray[np.float32]
+    ) -> NDArray[np.float32] | None:
+        """The answer; None where the node itself is to be asked."""
+        ...
+
+    def of(self, slot: Slot) -> NodeBackend:
+        """What runs a node's predictions."""
+        ...
+
+
 class FilePrediction(Protocol):
     """A file being predicted as the rest of the engine sees it; really `prediction.predict_file.FileJob`."""
 
@@ -159,6 +196,7 @@ class LiveCluster:
         recent: Predictions whose outcomes may still come.
         inputs: How far recent inputs were from the training rows when last looked at.
         comparing: Held while that is looked at.
+        backends: What computes the predictions of its nodes; None where nodes always do.
     """
 
     context: EngineContext
@@ -177,6 +215,7 @@ class LiveCluster:
     recent: RecentPredictions = field(default_factory=RecentPredictions)
     inputs: InputDrift | None = None
     comparing: anyio.Lock = field(default_factory=anyio.Lock)
+    backends: Backends | None = None
 
     def __post_init__(self) -> None:
         self.ledger = LedgerWriter(self.context.store, self.state, self.context.timestamp)
@@ -247,8 +286,14 @@ class LiveCluster:
         """Remember how far recent inputs were from the training rows."""
         self.inputs = inputs
 
+    def compute_with(self, backends: Backends) -> None:
+        """From now on these compute predictions."""
+        self.backends = backends
+
     def changed(self) -> None:
         """Wake whoever waits for a change of this cluster, and tell the listeners."""
         self.changes.bump()
+        if self.backends is not None:
+            self.backends.consider()
         for listener in self.context.listeners:
             listener(self.cluster_id)

@@ -6,6 +6,7 @@ from mcp.server.subscriptions import InMemorySubscriptionBus
 
 from flow_nexus_neural import __version__
 from flow_nexus_neural.server.completions import register_completions
+from flow_nexus_neural.server.dashboard.view import VIEW_SPEC, VIEW_URI, ViewTool, view_page
 from flow_nexus_neural.server.host import EngineHost
 from flow_nexus_neural.server.neural_server import NeuralServer
 from flow_nexus_neural.server.prompts import register_prompts
@@ -38,12 +39,14 @@ def build_server(host: EngineHost, settings: Settings) -> NeuralServer:
         title="Flow Nexus Neural",
         version=__version__,
         instructions=INSTRUCTIONS,
-        tools=[StrictTool.build(spec, host) for spec in specs],
+        tools=[*(StrictTool.build(spec, host) for spec in specs), ViewTool.build(VIEW_SPEC, host)],
+        resources=[view_page()],
         subscriptions=bus,
         log_level="WARNING",
     )
     server.never_suggested = NEVER_SUGGESTED
     server.withheld = frozenset(spec.name for spec in TOOL_SPECS) - {spec.name for spec in specs}
+    server.only_for_apps = frozenset({VIEW_SPEC.name, VIEW_URI})
     register_resources(server, host)
     register_completions(server, host)
     register_prompts(server)

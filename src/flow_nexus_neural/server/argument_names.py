@@ -31,6 +31,7 @@ ALIASES: Mapping[str, Mapping[str, str]] = {
     "neural_model_import": {"input_path": "path"},
     "neural_cluster_terminate": {**_CLUSTER, **_TRAINING, "sandbox_id": "node_id"},
     "neural_cluster_list": {"include_terminated": "include_ended"},
+    "neural_cluster_view": {**_CLUSTER},
 }
 """Further names of arguments, by tool, in snake_case."""
 

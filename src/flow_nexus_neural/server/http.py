@@ -7,18 +7,12 @@ bounds the connections and memory of clients.
 
 import hmac
 import ipaddress
-import logging
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-import anyio
 import uvicorn
 from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import SecretStr
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
-from typing_extensions import override
 
 from flow_nexus_neural.errors import InvalidArguments
 from flow_nexus_neural.server.host import EngineHost
@@ -28,26 +22,9 @@ from flow_nexus_neural.server.http_limits import (
     limited_connection,
 )
 from flow_nexus_neural.server.lifetime import serve_until_stopped
+from flow_nexus_neural.server.listener import Listener, in_url
 from flow_nexus_neural.server.neural_server import NeuralServer
 from flow_nexus_neural.settings import Settings
-
-log = logging.getLogger(__name__)
-log.setLevel(logging.INFO)  # the address is told, however quiet the rest is
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers, which would end the process before nodes are stopped."""
-
-    @override
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            log.info("serving on http://%s:%d/mcp", _in_url(self.config.host), self.config.port)
-
-    @override
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 class TokenRequired:
@@ -100,13 +77,9 @@ def check_http(settings: Settings) -> None:
         )
 
 
-def _in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
 def http_app(server: NeuralServer, settings: Settings, port: int) -> ASGIApp:
     """The ASGI application: limits, checks of Host and Origin, and of the token if there is one."""
-    host = _in_url(settings.http_host)
+    host = in_url(settings.http_host)
     names = [host] if host != "127.0.0.1" else [host, "localhost"]
     app: ASGIApp = server.streamable_http_app(
         host=settings.http_host,
@@ -135,16 +108,5 @@ async def serve_http(server: NeuralServer, host: EngineHost, settings: Settings,
         ws="none",  # a connection upgraded to WebSocket would not be subject to the limits
         timeout_graceful_shutdown=1,
     )
-    listener = _Server(config)
-
-    async def serve(stop: anyio.Event) -> None:
-        async def stop_listener() -> None:
-            await stop.wait()
-            listener.should_exit = True
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(stop_listener)
-            await listener.serve()
-            tasks.cancel_scope.cancel()
-
-    await serve_until_stopped(host, serve)
+    listener = Listener(config, f"serving on http://{in_url(settings.http_host)}:{port}/mcp")
+    await serve_until_stopped(host, listener.serve_until)

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
+from mcp.server.apps import client_supports_apps
 from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.shared._stream_protocols import ReadStream, WriteStream
@@ -14,6 +15,9 @@ from mcp.types import (
     CallToolResult,
     GetPromptResult,
     InputRequiredResult,
+    ListResourcesResult,
+    ListToolsResult,
+    PaginatedRequestParams,
     RequestParams,
 )
 from typing_extensions import override
@@ -33,6 +37,32 @@ class NeuralServer(MCPServer[Any]):
     """Existing tools that are not offered because the server is read-only."""
     never_suggested: frozenset[str] = frozenset()
     """Tools that no unknown name is answered with."""
+    only_for_apps: frozenset[str] = frozenset()
+    """Names of tools and URIs of resources that are listed only for clients that draw MCP Apps.
+
+    For all others the lists are as if there were neither (specification 2026-01-26, capability negotiation).
+    """
+
+    @override
+    async def _handle_list_tools(
+        self, ctx: ServerRequestContext[Any, Any], params: PaginatedRequestParams | None
+    ) -> ListToolsResult:
+        every = await super()._handle_list_tools(ctx, params)
+        hidden = self._hidden(ctx)
+        shown = [tool for tool in every.tools if tool.name not in hidden]
+        return every.model_copy(update={"tools": shown})
+
+    @override
+    async def _handle_list_resources(
+        self, ctx: ServerRequestContext[Any, Any], params: PaginatedRequestParams | None
+    ) -> ListResourcesResult:
+        every = await super()._handle_list_resources(ctx, params)
+        hidden = self._hidden(ctx)
+        shown = [page for page in every.resources if str(page.uri) not in hidden]
+        return every.model_copy(update={"resources": shown})
+
+    def _hidden(self, ctx: ServerRequestContext[Any, Any]) -> frozenset[str]:
+        return frozenset() if client_supports_apps(ctx) else self.only_for_apps
 
     @override
     async def call_tool(
@@ -43,6 +73,7 @@ class NeuralServer(MCPServer[Any]):
         names = [tool.name for tool in tools]
         if name in names:
             return await super().call_tool(name, arguments, context)
+        names = [listed for listed in names if listed not in self.only_for_apps]
         nearest = _suggestion(name, names, self.never_suggested)
         question = f"; did you mean '{nearest}'?" if nearest else ""
         if name in self.withheld:

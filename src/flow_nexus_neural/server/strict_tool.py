@@ -50,6 +50,7 @@ class ToolSpec(Generic[RequestT]):
         outputs: Descriptions of fields of `result`: of every object, and of fields whose name does not tell
             meaning or unit.
         published: Schemas that replace those of arguments, by field.
+        meta: What hosts read of the tool and models do not.
     """
 
     call: Callable[[EngineSurface, RequestT, Progress], Awaitable[BaseModel | OnWire[Any]]]
@@ -60,6 +61,7 @@ class ToolSpec(Generic[RequestT]):
     arguments: dict[str, str]
     outputs: dict[str, str]
     published: dict[str, Schema]
+    meta: dict[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -111,6 +113,7 @@ class StrictTool(Tool):
             is_async=True,
             context_kwarg=None,
             annotations=spec.annotations,
+            meta=spec.meta,
         )
         tool._spec = spec
         tool._host = host
@@ -127,10 +130,14 @@ class StrictTool(Tool):
             engine = await self._host.engine()
             result = await self._spec.call(engine, read.request, paced_progress(context))
             sent = result if isinstance(result, OnWire) else OnWire(result)
-            return succeeded(_with_warnings(sent, read.warnings))
+            return self.answer(_with_warnings(sent, read.warnings), context)
         except Exception as failure:  # noqa: BLE001 - the tool boundary: every failure is worded
             told = with_path_advice(failure, named_path(failure, arguments))
             return failed(known_error(told, subject=self.name))
+
+    def answer(self, sent: OnWire[Any], _context: Context[Any, Any]) -> CallToolResult:
+        """The reply of a call that succeeded."""
+        return succeeded(sent)
 
 
 def succeeded(sent: OnWire[Any]) -> CallToolResult:

@@ -47,7 +47,8 @@ INIT_ARGUMENTS = {
         " voting nodes have it. gossip: workers average with their neighbours only; how far apart they are is"
         " in status."
     ),
-    "wasm_optimization": "Recorded only: nodes run PyTorch, and wasm_enabled stays false.",
+    "wasm_optimization": "true: WebAssembly in the server answers predictions for living nodes where it"
+    " is measured to be faster (needs the extra wasm); training stays on PyTorch.",
     "daa_enabled": (
         "true: the cluster restarts dead nodes, ends or slows trainings that gain nothing and so on, as far"
         " as its nodes' autonomy goes; status and the audit resource say what was done. false: it only says"
@@ -226,8 +227,8 @@ EXPORT_ARGUMENTS = _CLUSTER_ID | {
     "path": "Where to write, below the data directory or an --allow-path; its folder must exist.",
     "format": (
         "safetensors: a folder with everything, which neural_model_import reads. onnx: one file for ONNX"
-        " Runtime (extra onnx). keras: a folder for Keras 3 (extra keras). predictor: one Python"
-        " file that needs numpy only."
+        " Runtime (extra onnx). keras: a folder for Keras 3 (extra keras). predictor: one Python file that"
+        " needs numpy only. wasm: a folder with WebAssembly, a Node script and a web page."
     ),
     "overwrite": "true: replace what an earlier export wrote there.",
     "version": "A kept version instead of the one in force.",
@@ -247,6 +248,8 @@ LIST_ARGUMENTS = {
     "limit": "At most this many, the newest ones.",
 }
 
+VIEW_ARGUMENTS = _CLUSTER_ID
+
 _GUARANTEES = "What the mode promises; holds false: nothing, for the reason given."
 
 INIT_OUTPUTS = {
@@ -265,6 +268,7 @@ DEPLOY_OUTPUTS = {
     "implied_head": "whether an output layer was added",
     "deduplicated": "true: an equal call started it",
     "isolation": "How the process is confined, as measured.",
+    "wasm": "What computes its predictions, by batch size, and why.",
 }
 CONNECT_OUTPUTS = {
     "edges": "Working links; null above 16 nodes.",
@@ -289,6 +293,8 @@ STATUS_OUTPUTS = {
     "exchange": "How updates last travelled: path, steps, bytes, ms.",
     "avg_latency": "ms of predict",
     "latency": "Percentiles of predict in ms.",
+    "agreement": "of nodes, mean over the predictions that latency counts",
+    "recent_predictions": "Time and agreement of the last ones; only in full.",
     "error_rate": "failed calls to nodes, 0-1",
     "memory_usage": "percent of limits",
     "nodes": "One per node; empty in summary.",
@@ -299,7 +305,7 @@ STATUS_OUTPUTS = {
     "consensus_report": "Proofs and their cost; robust rule: suspects; gossip: distances; raft: voters.",
     "daa": "What autonomy did, recommended and suppressed; events only in full.",
     "performance": "Training rows per second, ms of predict.",
-    "wasm": "Whether nodes run WASM, and why not.",
+    "wasm": "Whether WASM answers predictions, or why not; by node in full.",
     "features": "Switches and counts.",
     "serving": "The model that answers predictions.",
     "feedback": "Recorded outcomes, the weights they made, and drift.",
@@ -327,6 +333,7 @@ PREDICT_OUTPUTS = {
     "symbol_experts": "nodes that count twice, by symbol",
     "feedback_recorded": "outcomes kept for learning",
     "excluded_nodes": "Left out, and why.",
+    "backends": "How many answers WASM and PyTorch computed; null for a file.",
     "quorum": "byzantine: answers needed and got, and f that may lie; below it decision is no_quorum.",
     "degraded": "true: a node is missing",
     "stale": "true: raft has no majority for a later version",
@@ -352,4 +359,8 @@ LIST_OUTPUTS = {
     "clusters": "One each, newest last.",
     "live": "clusters that have not ended",
     "ended": "clusters that were terminated",
+}
+VIEW_OUTPUTS = {
+    "drawn": "false: this client draws no views",
+    "summary": "what the cluster does, in a few sentences",
 }

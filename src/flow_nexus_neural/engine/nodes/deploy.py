@@ -336,6 +336,7 @@ def _report(
         joins="next_round" if cluster.is_training else "now",
         pid=slot.handle.pid if slot.handle else None,
         isolation=report_isolation(isolation),
+        wasm=cluster.backends.of(slot) if cluster.backends else None,
         deployed_at=slot.deployed_at,
         warnings=[
             *outcome.warnings,

@@ -33,7 +33,7 @@ def cluster_report(
         created=created,
         config=cluster_config(cluster),
         daa_enabled=cluster.spec.daa_enabled,
-        wasm_enabled=False,
+        wasm_enabled=cluster.backends is not None and cluster.backends.active,
         guarantees=guarantees(cluster),
         isolation=isolation_preview(cluster.context),
         max_nodes=cluster.context.settings.max_nodes,

@@ -17,6 +17,7 @@ from flow_nexus_neural.engine.reports import ClusterLine, ClusterList
 from flow_nexus_neural.engine.requests import ListRequest
 from flow_nexus_neural.engine.state.cluster import ClusterState, was_terminated
 from flow_nexus_neural.engine.storage.rows import ClusterRow, Stored
+from flow_nexus_neural.engine.wasm.serving import WasmServing
 from flow_nexus_neural.errors import (
     AmbiguousCluster,
     ClusterNotFound,
@@ -254,7 +255,9 @@ class Clusters:
 def with_parts(context: EngineContext, state: ClusterState) -> LiveCluster:
     """A cluster with the parts that act on it."""
     calls = NodeCalls(state.metrics, context.clock, "sync", context.patience)
-    return LiveCluster(context, state, wiring=Wiring(context, state.slots, calls))
+    cluster = LiveCluster(context, state, wiring=Wiring(context, state.slots, calls))
+    cluster.compute_with(WasmServing(cluster))
+    return cluster
 
 
 def _line(cluster: LiveCluster) -> ClusterLine:

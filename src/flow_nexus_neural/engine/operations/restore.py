@@ -4,12 +4,14 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pydantic import JsonValue
 
 from flow_nexus_neural.coordination.autonomy.recollection import accusations, recollect
 from flow_nexus_neural.coordination.ledger import head
 from flow_nexus_neural.engine.context import EngineContext
+from flow_nexus_neural.engine.operations.fall_back import FallBack, fall_back_of, find_whole
 from flow_nexus_neural.engine.state.cluster import ClusterState
 from flow_nexus_neural.engine.state.feedback import Feedback
 from flow_nexus_neural.engine.state.slot_spec import Former
@@ -37,12 +39,14 @@ class Restored:
     """What was found in a state directory.
 
     Attributes:
+        fall_backs: Versions that are whole, of clusters whose version in force is damaged, by id.
         refused: Why clusters cannot be read, by id.
         names: Of clusters, as far as they are known apart from the rows.
         doubts: Why files that no cluster names may be needed all the same; empty when nothing is missing.
     """
 
     clusters: Sequence[ClusterState]
+    fall_backs: Mapping[str, FallBack]
     refused: Mapping[str, str]
     names: Mapping[str, str]
     doubts: Sequence[str]
@@ -53,7 +57,8 @@ async def restore(context: EngineContext) -> Restored:
 
     Slots whose processes ended with the former server are `recovering`; they start on first use. A training
     that was running stays so, for it goes on; one of an older version, of which not all was stored, is
-    stopped at its last committed round. A cluster that cannot be read is left out, named, and costs no other
+    stopped at its last committed round. One whose version in force is damaged has an earlier one to fall back
+    to, where that is whole. A cluster that cannot be read is left out, named, and costs no other
     cluster.
 
     Raises:
@@ -63,12 +68,18 @@ async def restore(context: EngineContext) -> Restored:
     stored = await context.store.load()
     refused = dict(stored.refused)
     clusters: list[ClusterState] = []
+    fall_backs: dict[str, FallBack] = {}
     for row in stored.clusters:
         if row.cluster_id in refused:
             continue
         try:
             clusters.append(await context.offload(read_cluster, context, stored, row))
         except StoreCorrupt as failure:
+            state, whole = await _damaged(context, stored, row)
+            if state is not None and whole is not None:
+                clusters.append(state)
+                fall_backs[row.cluster_id] = whole
+                continue
             lost = stored.older.get(row.cluster_id)
             refused[row.cluster_id] = f"{failure.message}; {lost}" if lost else failure.message
     for cluster in clusters:
@@ -76,7 +87,25 @@ async def restore(context: EngineContext) -> Restored:
     doubts = _doubts(stored, refused)
     for doubt in doubts:
         log.error("%s", doubt)
-    return Restored(clusters, refused, stored.names, doubts)
+    return Restored(clusters, fall_backs, refused, stored.names, doubts)
+
+
+async def _damaged(
+    context: EngineContext, stored: Stored, row: ClusterRow
+) -> tuple[ClusterState | None, FallBack | None]:
+    """A cluster without its weights, where its rows can be read, and what it can fall back to.
+
+    One that lost its last commits falls back to nothing: what is missing may have been deleted since.
+    """
+    if row.cluster_id in stored.older:
+        return None, None
+    try:
+        state = await context.offload(partial(read_cluster, context, stored, row, weights=False))
+    except StoreCorrupt:
+        return None, None
+    if state.terminated_at is not None:
+        return None, None
+    return state, await find_whole(context, state)
 
 
 async def sweep(context: EngineContext, found: Restored) -> None:
@@ -105,8 +134,16 @@ def files_in_use(clusters: Sequence[ClusterState]) -> set[str]:
     return used
 
 
-def read_cluster(context: EngineContext, stored: Stored, row: ClusterRow) -> ClusterState:
-    """One cluster as it was stored, every checkpoint verified. Blocking.
+def read_cluster(
+    context: EngineContext, stored: Stored, row: ClusterRow, *, weights: bool = True
+) -> ClusterState:
+    """One cluster as it was stored, every checkpoint of its version in force verified. Blocking.
+
+    Args:
+        context: Of the engine.
+        stored: What is stored of it and of others.
+        row: Its own.
+        weights: Read them, unless it has ended.
 
     Raises:
         StoreCorrupt: A row cannot be understood or is named by no ledger entry, or a checkpoint is missing,
@@ -128,12 +165,16 @@ def read_cluster(context: EngineContext, stored: Stored, row: ClusterRow) -> Clu
     )
     mine = [t for t in stored.trainings if t.cluster_id == row.cluster_id]
     goes_on = any(training.status == "running" for training in mine)
-    files = None if state.end_recorded else context.checkpoints
+    files = context.checkpoints if weights and not state.end_recorded else None
     restore_state(row, state, files, linked=state.end_recorded or goes_on)
     chain = stored.ledgers.get(row.cluster_id, ())
     if state.end_recorded and _were_deleted(chain, has_model=state.committed is not None):
         state.forget_model()
     state.advance_ledger(head(chain))
+    if state.committed is not None:
+        told = fall_back_of(chain, state.committed.version)
+        if told is not None:
+            state.note_fall_back(state.committed.version, told)
     audit = stored.audits.get(row.cluster_id)
     if audit is not None:
         state.autonomy.restore(audit.entries, audit.damage, audit.last_seq)

@@ -45,7 +45,6 @@ from flow_nexus_neural.vocabulary import DEFAULT_AGGREGATION
 
 HISTORY_POINTS = 20
 MIN_POLL_MS, MAX_POLL_MS = 500, 10_000
-NO_WASM = "the WASM back end is not part of this version"
 
 
 async def status_report(
@@ -73,7 +72,7 @@ async def status_report(
             **_training_part(cluster, training, full=full),
             "consensus_report": _consensus_report(training, await raft_report(cluster)),
             **_model_part(cluster, training, full=full),
-            **_traffic_part(cluster),
+            **_traffic_part(cluster, full=full),
             **memory_part(cluster, memory),
             "nodes": [node_line(cluster, slot, memory.get(slot.name), training) for slot in nodes],
             "learnt": learnt_by(cluster.slots, cluster.committed) if nodes else None,
@@ -84,7 +83,7 @@ async def status_report(
             if request.detail == "summary"
             else await feedback_report(cluster, full=full),
             "daa": autonomy.report(cluster, events=full),
-            "wasm": wasm(cluster),
+            "wasm": wasm(cluster, with_nodes=full),
             "versions": version_lines(cluster) if full or request.detail == "versions" else [],
             "history": thinned(training.history) if full and training else [],
             "training_sessions": [t.session() for t in cluster.state.trainings] if full else [],
@@ -115,7 +114,7 @@ def _identity(cluster: LiveCluster) -> dict[str, object]:
         "failed_nodes": counts.failed,
         "features": Features(
             daa_enabled=cluster.spec.daa_enabled,
-            wasm_enabled=False,
+            wasm_enabled=cluster.backends is not None and cluster.backends.active,
             nodes_deployed=counts.total,
             connections_active=len(cluster.wiring.working()),
             training_sessions=len(cluster.state.trainings),
@@ -204,7 +203,7 @@ def _earlier_model(training: Training) -> dict[str, object]:
     }
 
 
-def _traffic_part(cluster: LiveCluster) -> dict[str, object]:
+def _traffic_part(cluster: LiveCluster, *, full: bool) -> dict[str, object]:
     metrics = cluster.metrics
     return {
         "communication_bytes": metrics.communication_bytes,
@@ -213,13 +212,27 @@ def _traffic_part(cluster: LiveCluster) -> dict[str, object]:
         "exchange": [metrics.exchanges[key] for key in sorted(metrics.exchanges)],
         "avg_latency": metrics.predict_ms.mean(),
         "latency": metrics.latency(),
+        "agreement": metrics.agreement.mean(),
+        "recent_predictions": metrics.recent_predictions() if full else [],
         "error_rate": metrics.node_calls.mean(),
     }
 
 
-def wasm(cluster: LiveCluster) -> Wasm:
-    """Whether a node runs WASM: none does."""
-    return Wasm(requested=cluster.spec.wasm_optimization, active=False, reason=NO_WASM)
+def wasm(cluster: LiveCluster, *, with_nodes: bool = False) -> Wasm:
+    """Whether WebAssembly computes some node's predictions, or why not."""
+    requested, backends = cluster.spec.wasm_optimization, cluster.backends
+    if backends is None:
+        return Wasm(requested=requested, active=False, reason=None)
+    nodes = {slot.name: backends.of(slot) for slot in cluster.slots}
+    active = backends.active
+    reasons = list(dict.fromkeys(one.reason for one in nodes.values() if one.reason))
+    reason = backends.unusable or "; ".join(reasons[:3]) or "there is no node yet"
+    return Wasm(
+        requested=requested,
+        active=active,
+        reason=None if active else reason,
+        nodes=nodes if with_nodes else {},
+    )
 
 
 def cluster_config(cluster: LiveCluster) -> ClusterConfig:

@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from flow_nexus_neural.coordination.backend_choice import Backend
 from flow_nexus_neural.coordination.quorum import (
     RobustQuorum,
     prediction_quorum,
@@ -39,6 +40,7 @@ class Answer:
         sure: [rows] P(the decision is right) by validators; None where none was asked or answered.
         students: [rows, n_outputs] of the distilled students that answered, by slot.
         student_slots: Those, in slot order.
+        backends: What computed the answers of those that answered.
         role_excluded: Nodes of other roles that were wanted and did not answer, with reasons.
     """
 
@@ -59,6 +61,7 @@ class Answer:
     students: Mapping[str, Floats] = field(default_factory=dict)
     student_slots: Sequence[Slot] = ()
     role_excluded: Mapping[str, str] = field(default_factory=dict)
+    backends: Mapping[str, Backend] = field(default_factory=dict)
 
     @property
     def level(self) -> Fraction | None:

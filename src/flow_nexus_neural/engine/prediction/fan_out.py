@@ -7,9 +7,10 @@ import anyio
 import numpy as np
 from numpy.typing import NDArray
 
+from flow_nexus_neural.coordination.backend_choice import Backend
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.prediction.conduct import hold_to_account
-from flow_nexus_neural.engine.prediction.question import Question, put
+from flow_nexus_neural.engine.prediction.question import Question, by_wasm, put
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.runtime.base import NodeHandle
 
@@ -25,6 +26,7 @@ class FanOut:
     Attributes:
         logits: [rows, n_outputs] float64 by slot.
         latency_ms: Of each answer.
+        backends: What computed each answer.
         excluded: Slots that did not answer, with reasons.
         asked: How many were asked.
         limit_s: How long all of them were waited for.
@@ -33,6 +35,7 @@ class FanOut:
     def __init__(self, cluster: LiveCluster, question: Question) -> None:
         self.logits: dict[str, NDArray[np.float64]] = {}
         self.latency_ms: dict[str, float] = {}
+        self.backends: dict[str, Backend] = {}
         self.excluded: dict[str, str] = {}
         self.asked, self.limit_s = 0, 0.0
         self._cluster = cluster
@@ -59,7 +62,7 @@ class FanOut:
         self._needed = needed
         self.asked, self.limit_s = len(slots), limit_s
         for slot in slots:
-            if slot.handle is not None:
+            if slot.handle is not None and not self._answered_here(slot):
                 self._open[slot.name] = slot, slot.handle, anyio.CancelScope()
         if not self._open:
             return
@@ -74,13 +77,24 @@ class FanOut:
         finally:
             self._leave()
 
+    def _answered_here(self, slot: Slot) -> bool:
+        """Answer for a node that was just heard to live, where WebAssembly computes its answers."""
+        outcome = by_wasm(self._cluster, slot, self._question)
+        if outcome is None or outcome.logits is None:
+            return False
+        self._note(slot, outcome.logits, outcome.backend)
+        return True
+
+    def _note(self, slot: Slot, logits: NDArray[np.float64], backend: Backend) -> None:
+        self.logits[slot.name], self.backends[slot.name] = logits, backend
+        self.latency_ms[slot.name] = (self._cluster.clock() - self._began_s) * 1e3
+
     async def _ask_one(self, slot: Slot, handle: NodeHandle, scope: anyio.CancelScope) -> None:
         try:
             with scope:
                 outcome = await put(self._cluster, slot, self._question)
                 if not self._left and outcome.logits is not None:
-                    self.logits[slot.name] = outcome.logits
-                    self.latency_ms[slot.name] = (self._cluster.clock() - self._began_s) * 1e3
+                    self._note(slot, outcome.logits, outcome.backend)
                     if len(self.logits) >= self._needed:
                         self._answered.set()
                 elif not self._left:

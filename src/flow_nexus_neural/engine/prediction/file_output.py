@@ -297,6 +297,7 @@ def report_of_all(
         confidence=tally.mean("confidence"),
         confidences=[],
         probabilities=None,
+        backends=None,
         interval=None,
         prediction_set=None,
         adapted_level=None,

@@ -65,7 +65,7 @@ async def predict(cluster: LiveCluster, request: PredictRequest) -> PredictionRe
         await bring_back(cluster, request)
         answer = await _answer(cluster, request, (committed, adapted), began_s)
         made = report(cluster.cluster_id, cluster.context.new_id("prd"), answer)
-    cluster.metrics.predict_ms.add(made.latency_ms)
+    cluster.metrics.note_prediction(made.latency_ms, made.node_agreement)
     return await with_outcomes(cluster, request, answer, made)
 
 
@@ -150,6 +150,7 @@ def answer_from(
         logits=gathered.logits,
         latency_ms=gathered.latency_ms,
         excluded=gathered.excluded,
+        backends=gathered.backends,
         levels=cluster.state.feedback.levels_of(committed.version),
         weighting=weights,
         elapsed_ms=(cluster.clock() - began_s) * 1e3,

@@ -7,6 +7,7 @@ import anyio
 import numpy as np
 from numpy.typing import NDArray
 
+from flow_nexus_neural.coordination.backend_choice import Backend
 from flow_nexus_neural.coordination.conduct import Answer as ConductAnswer
 from flow_nexus_neural.engine.calls.calls import NodeCalls
 from flow_nexus_neural.engine.live import LiveCluster
@@ -52,12 +53,14 @@ class Outcome:
         reason: Why there is none.
         conduct: What that says about the node; None when it may be honest and none of this its fault.
         doubtful: Whether the node is worth a question of the engine's own.
+        backend: What computed the answer.
     """
 
     logits: NDArray[np.float64] | None = None
     reason: str = ""
     conduct: ConductAnswer | None = None
     doubtful: bool = False
+    backend: Backend = "torch"
 
 
 async def put(cluster: LiveCluster, slot: Slot, question: Question) -> Outcome:
@@ -71,6 +74,9 @@ async def put(cluster: LiveCluster, slot: Slot, question: Question) -> Outcome:
         return Outcome(reason="serves no network of this version")
     calls, patience = cluster.calls("predict"), cluster.context.patience
     try:
+        outcome = await _by_wasm_once_heard(cluster, calls, slot, question)
+        if outcome is not None:
+            return outcome
         answer = await _Asking(calls, slot, question).answer(patience)
     except (NodeFault, Fenced) as failure:
         # Many rows may be more than its memory holds; whoever cannot do one is to blame for it.
@@ -85,6 +91,29 @@ async def put(cluster: LiveCluster, slot: Slot, question: Question) -> Outcome:
     unchanged = cluster.committed is question.committed or slot.state == "suspect"
     invented = answer[0].digest not in slot.offered
     return judged(network, question, answer, to_blame=invented or (holds and unchanged))
+
+
+def by_wasm(cluster: LiveCluster, slot: Slot, question: Question) -> Outcome | None:
+    """The answer that WebAssembly computes for a node that was just heard to live; None where it does not."""
+    backends = cluster.backends
+    if backends is None or not backends.answers(slot, question.committed, len(question.x)):
+        return None
+    if not backends.is_fresh(slot):
+        return None
+    outputs = backends.outputs(slot, question.committed, question.x)
+    return None if outputs is None else Outcome(outputs.astype(np.float64), backend="wasm")
+
+
+async def _by_wasm_once_heard(
+    cluster: LiveCluster, calls: NodeCalls, slot: Slot, question: Question
+) -> Outcome | None:
+    """The same for a node that may have died or frozen meanwhile: a ping first. Raises `NodeError`."""
+    backends = cluster.backends
+    if backends is None or not backends.answers(slot, question.committed, len(question.x)):
+        return None
+    patience = cluster.context.patience
+    await calls.ask(slot, Ping(), Deadline(MAX_DEADLINE_S + patience.max_grace_s, None))
+    return by_wasm(cluster, slot, question)
 
 
 def judged(

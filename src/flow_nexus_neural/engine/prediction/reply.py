@@ -1,5 +1,6 @@
 """From the nodes' answers to the reply: fusion, calibration, confidence, agreement."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -115,6 +116,7 @@ def _of_nodes(answer: Answer) -> dict[str, Any]:
         "excluded_nodes": _exclusions(answer),
         "quorum": None if quorum is None else quorum_report(quorum),
         "source": "student" if answer.by_student else "nodes",
+        "backends": dict(Counter(answer.backends.values())),
         "degraded": n_used < n_expected,
         "degraded_reason": _shortage(quorum or prediction_quorum(n_expected, n_used), n_expected),
         "stale": answer.undecided is not None,

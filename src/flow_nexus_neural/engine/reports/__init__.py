@@ -11,7 +11,13 @@ from flow_nexus_neural.engine.reports.artifact import (
     ImportedFrom,
     ImportReport,
 )
-from flow_nexus_neural.engine.reports.base import Exclusion, Guarantees, Report, Wasm
+from flow_nexus_neural.engine.reports.base import (
+    Exclusion,
+    Guarantees,
+    NodeBackend,
+    Report,
+    Wasm,
+)
 from flow_nexus_neural.engine.reports.cluster import (
     ClusterConfig,
     ClusterLine,
@@ -60,6 +66,7 @@ from flow_nexus_neural.engine.reports.status import (
     LinkStatus,
     NodeStatus,
     Performance,
+    RecentPrediction,
     RetiredNode,
     Serving,
     StatusReport,
@@ -133,6 +140,7 @@ __all__ = [
     "LinkStatus",
     "MeasuredOnFile",
     "NetworkInfo",
+    "NodeBackend",
     "NodeReport",
     "NodeStatus",
     "Performance",
@@ -144,6 +152,7 @@ __all__ = [
     "PrivacyReport",
     "QuorumReport",
     "Rebalanced",
+    "RecentPrediction",
     "Refit",
     "Report",
     "Restored",

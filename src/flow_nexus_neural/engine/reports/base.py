@@ -22,12 +22,28 @@ class Guarantees(Report):
     notes: list[str]
 
 
+class NodeBackend(Report):
+    """What computes one node's predictions.
+
+    Attributes:
+        backend: `wasm` or `torch` by batch size, up to which it holds; {} where torch does all.
+        speedup_measured: How many times faster WebAssembly was, by batch size.
+        reason: Why WebAssembly computes none; None where it computes some.
+    """
+
+    requested: bool
+    backend: dict[str, str]
+    speedup_measured: dict[str, float]
+    reason: str | None
+
+
 class Wasm(Report):
-    """Whether a node runs WASM, and why not."""
+    """Whether some node's predictions are computed by WebAssembly, or why none; by slot in `nodes`."""
 
     requested: bool
     active: bool
-    reason: str
+    reason: str | None
+    nodes: dict[str, NodeBackend] = {}
 
 
 class Exclusion(Report):

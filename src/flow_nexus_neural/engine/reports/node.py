@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from flow_nexus_neural.engine.reports.base import Report
+from flow_nexus_neural.engine.reports.base import NodeBackend, Report
 from flow_nexus_neural.vocabulary import Applies, ModelSize, Role
 
 
@@ -48,5 +48,6 @@ class NodeReport(Report):
     joins: Applies
     pid: int | None
     isolation: IsolationReport
+    wasm: NodeBackend | None
     deployed_at: str
     warnings: list[str]

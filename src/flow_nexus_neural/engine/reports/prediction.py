@@ -158,6 +158,7 @@ class PredictionReport(Report):
     confidence_source: ConfidenceSource
     stacker: CombinedBy | None
     source: AnsweredBy
+    backends: dict[str, int] | None
     degraded: bool
     degraded_reason: str | None
     stale: bool

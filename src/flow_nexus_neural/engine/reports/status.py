@@ -147,6 +147,14 @@ class Latency(Report):
     n: int
 
 
+class RecentPrediction(Report):
+    """One answered call of predict: seconds since, milliseconds inside the server, agreement of its nodes."""
+
+    age_s: float
+    ms: float
+    agreement: float | None
+
+
 class NodeStatus(Report):
     """One slot, as it is now; `pol` has the proofs of its updates in the training."""
 
@@ -251,6 +259,7 @@ class StatusReport(Report):
     updates showed and cost, and under `gossip` how far apart they are that mix; None where there is none.
     `learnt` has, by slot, what the own network of a node that is no worker learnt for the version in force,
     or why nothing; None where there is no such node or version.
+    `agreement` is the mean `node_agreement` over the window of `latency`; `recent_predictions` is for `full`.
     """
 
     cluster_id: str
@@ -279,6 +288,8 @@ class StatusReport(Report):
     exchange: list[ExchangeReport]
     avg_latency: float | None
     latency: Latency
+    agreement: float | None
+    recent_predictions: list[RecentPrediction]
     error_rate: float | None
     memory_usage: float | None
     memory_bytes: int | None

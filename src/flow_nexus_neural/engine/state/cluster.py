@@ -89,6 +89,7 @@ class ClusterState:
         predictions_waiting: Predictions being answered now.
         end_recorded: That it was terminated is durable.
         final: What a terminated cluster had reached.
+        fell_back: A version that took the place of a damaged one, and what is said while it is in force.
         lost_commits: What is to be said where the disk lost the last commits of the cluster.
         last_topology: How the nodes were linked when it was terminated; None where they were not, and for one
             that never was.
@@ -116,6 +117,7 @@ class ClusterState:
     end_recorded: bool = False
     final: FinalMetrics | None = None
     lost_commits: str | None = None
+    fell_back: tuple[int, str] | None = None
     last_topology: Topology | None = None
     artifacts_deleted: bool = False
     feedback: Feedback = field(default_factory=Feedback)
@@ -135,8 +137,15 @@ class ClusterState:
         """What every reply about it has to say."""
         damage = self.autonomy.audit_damage
         audit = None if damage is None else f"the audit log of autonomy was altered: {damage}"
-        told = (self.lost_commits, audit, self._lost_numbers)
+        told = (self.lost_commits, self._fell_back, audit, self._lost_numbers)
         return tuple(text for text in told if text is not None)
+
+    @property
+    def _fell_back(self) -> str | None:
+        of = self.committed
+        if of is None or self.fell_back is None or self.fell_back[0] != of.version:
+            return None
+        return self.fell_back[1]
 
     @property
     def _lost_numbers(self) -> str | None:
@@ -315,6 +324,10 @@ class ClusterState:
         """Its checkpoint files are given up."""
         self.committed, self.artifacts_deleted = None, True
         self.feedback = Feedback()
+
+    def note_fall_back(self, version: int, told: str) -> None:
+        """This version took the place of a damaged one."""
+        self.fell_back = (version, told)
 
     def note_feedback(self, feedback: Feedback) -> None:
         """What it has learnt from outcomes is durable."""

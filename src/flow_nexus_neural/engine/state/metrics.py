@@ -6,12 +6,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from flow_nexus_neural.engine.reports import Communication, ExchangeReport, Latency
+from flow_nexus_neural.engine.reports import (
+    Communication,
+    ExchangeReport,
+    Latency,
+    RecentPrediction,
+)
 from flow_nexus_neural.runtime.base import NodeHandle
 
 Category = Literal["train", "predict", "sync", "consensus", "links"]
 WINDOW_S = 300.0
 WINDOW_CALLS = 1000
+RECENT_PREDICTIONS = 24
 
 
 @dataclass
@@ -51,6 +57,7 @@ class Metrics:
 
     Attributes:
         predict_ms: End to end of predict inside the server.
+        agreement: How far the nodes of a prediction agreed, of those that had an answer.
         node_calls: 0 for each node call that succeeded, 1 for each that failed.
         exchanges: The latest exchange of each network group since the server started.
     """
@@ -64,6 +71,8 @@ class Metrics:
 
     def __post_init__(self) -> None:
         self.predict_ms = Window(self.clock)
+        self.agreement = Window(self.clock)
+        self._recent: deque[tuple[float, float, float | None]] = deque(maxlen=RECENT_PREDICTIONS)
         self.node_calls = Window(self.clock)
 
     def count_payload(self, category: Category, nbytes: int) -> None:
@@ -76,6 +85,21 @@ class Metrics:
         node_id = handle.spec.node_id
         self.bytes_by_category[category] += total - self._attributed.get(node_id, 0)
         self._attributed[node_id] = total
+
+    def note_prediction(self, latency_ms: float, agreement: float | None) -> None:
+        """Record an answered call of predict; `agreement` is None where its nodes decided nothing."""
+        self.predict_ms.add(latency_ms)
+        if agreement is not None:
+            self.agreement.add(agreement)
+        self._recent.append((self.clock(), latency_ms, agreement))
+
+    def recent_predictions(self) -> list[RecentPrediction]:
+        """The last answered calls of predict, oldest first."""
+        now_s = self.clock()
+        return [
+            RecentPrediction(age_s=now_s - at_s, ms=latency_ms, agreement=agreement)
+            for at_s, latency_ms, agreement in self._recent
+        ]
 
     def note_exchange(self, exchange: ExchangeReport) -> None:
         """Keep what the latest exchange of a network group cost."""

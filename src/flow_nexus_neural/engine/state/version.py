@@ -197,16 +197,19 @@ class CommittedVersion:
         return {key: network.digest or "" for key, network in self.networks.items()}
 
     @property
-    def blobs(self) -> frozenset[str]:
-        """Checkpoint files that must stay."""
+    def present_files(self) -> frozenset[str]:
+        """Checkpoint files of what is in force, and of what a training would go on from."""
         roles = self.bundle.roles.networks
         networks = (*self.networks.values(), *self.evaluated.values(), *roles.values())
-        current = [name for n in networks for name in (n.blob, n.moments_blob, n.server_blob)]
+        names = (name for n in networks for name in (n.blob, n.moments_blob, n.server_blob))
+        return frozenset(name for name in names if name is not None)
+
+    @property
+    def blobs(self) -> frozenset[str]:
+        """Checkpoint files that must stay."""
         recent = [name for names in self.recent.values() for name in names]
         kept = [name for one in self.kept for name in one.blobs]
-        return frozenset(
-            n for n in (*current, *recent, *kept, *self.best.values()) if n is not None
-        )
+        return self.present_files | {*recent, *kept, *self.best.values()}
 
     @property
     def weight_files(self) -> frozenset[str]:

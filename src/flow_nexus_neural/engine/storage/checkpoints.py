@@ -31,6 +31,8 @@ MIN_AGE_S = 60.0
 """A file younger than this may be about to be named."""
 
 SUFFIX = ".safetensors"
+DAMAGED = "damaged"
+"""Folder of the state directory for files that are not what their names say."""
 
 _METADATA_KEY = "flow_nexus_neural"
 _SHA = re.compile(r"[0-9a-f]{64}")
@@ -51,6 +53,7 @@ class CheckpointFiles:
         prepare(state_dir)
         self._blobs = state_dir / "blobs"
         self._tmp = state_dir / "tmp"
+        self._damaged = state_dir / DAMAGED
         self._at = at
 
     def write(
@@ -125,6 +128,23 @@ class CheckpointFiles:
         except OSError as failure:
             raise unavailable("remove old checkpoints", failure) from failure
         return removed
+
+    def keep_aside(self, sha: str) -> None:
+        """Move a file that is not what its name says to where nobody takes it for that.
+
+        One that is gone stays so.
+
+        Raises:
+            StoreUnavailable: It cannot be moved.
+        """
+        try:
+            self._damaged.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+            self._place(sha).rename(self._damaged / f"{sha}{SUFFIX}")
+            sync_directory(self._damaged)
+        except FileNotFoundError:
+            return
+        except OSError as failure:
+            raise unavailable("keep a damaged file aside", failure) from failure
 
     def has_files(self) -> bool:
         """Whether there is any.

@@ -4,6 +4,7 @@
     state.db   the journal (`engine.storage.journal`)
     COMMITS    how many commits there were (`engine.storage.commit_marker`)
     blobs/     files named by their sha256 (`engine.storage.checkpoints`)
+    damaged/   files that were not what their names say, kept aside
     tmp/       unfinished files; emptied at start
 
 Local disks only: neither file locks nor the journal's shared memory work on network file systems.

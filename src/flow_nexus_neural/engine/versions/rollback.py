@@ -6,12 +6,14 @@ over everything of the earlier one. So a version number never means two models.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from pydantic import JsonValue
 
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.version import CommittedVersion, KeptVersion, model_digest
+from flow_nexus_neural.engine.storage.checkpoints import CheckpointFiles
 from flow_nexus_neural.engine.storage.persisted import StoredVersion
 from flow_nexus_neural.engine.storage.version_rows import load_version
 from flow_nexus_neural.engine.versions.commit import (
@@ -56,15 +58,33 @@ async def roll_back(cluster: LiveCluster, version: int) -> CommittedVersion:
         if version == present.version:
             return present
         stored = await cluster.context.store.kept_version(cluster.cluster_id, version)
-        former = await cluster.context.offload(_loaded, cluster, stored, line)
-        await _commit(cluster, present, former, line)
+        former = await cluster.context.offload(
+            load_former, cluster.context.checkpoints, stored, line
+        )
+        await commit_former(cluster, present, former, line)
     cluster.changed()
     return cluster.committed or present
 
 
-async def _commit(
-    cluster: LiveCluster, present: CommittedVersion, former: CommittedVersion, line: KeptVersion
+async def commit_former(
+    cluster: LiveCluster,
+    present: CommittedVersion,
+    former: CommittedVersion,
+    line: KeptVersion,
+    why: Mapping[str, JsonValue] = MappingProxyType({}),
 ) -> None:
+    """Put a former version in force under the number after the present one.
+
+    Args:
+        cluster: Of both.
+        present: In force.
+        former: With its weights.
+        line: Of the former one.
+        why: What else the ledger is to say of it.
+
+    Raises:
+        InvalidArguments, ConsensusUnavailable, StoreUnavailable: As `roll_back`.
+    """
     number = present.version + 1
     networks, blobs = await store_blobs(
         cluster,
@@ -92,6 +112,7 @@ async def _commit(
         "restored": line.version,
         "replaced": present.version,
         "model_version": number,
+        **why,
     }
     told = {"round": line.round, "training_id": line.training_id}
     entries: list[Mapping[str, JsonValue]] = [
@@ -114,9 +135,15 @@ def _next(cluster: LiveCluster, network: NetworkGroup) -> NetworkGroup:
     return replace(network, state=fresh, version=at)
 
 
-def _loaded(cluster: LiveCluster, stored: StoredVersion, line: KeptVersion) -> CommittedVersion:
-    """A version with its weights, held against the line of it that the ledger names. Blocking."""
-    version = load_version(stored, cluster.context.checkpoints)
+def load_former(
+    files: CheckpointFiles, stored: StoredVersion, line: KeptVersion
+) -> CommittedVersion:
+    """A version with its weights, held against the line of it that the ledger names. Blocking.
+
+    Raises:
+        StoreCorrupt: It is not what was committed any more.
+    """
+    version = load_version(stored, files)
     if version.version != line.version or model_digest(version.digests) != line.digest:
         raise StoreCorrupt(
             f"what is stored as version {line.version} is another model",

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 from flow_nexus_neural.kernels.privacy.keystream import keystream
 
 _BITS = 53
+_SPARE = np.uint64(64 - _BITS)
+_BLOCK = 1 << 13
+"""Pairs that are worked on at a time: as many as stay in a cache."""
 
 
 def gaussian_noise(key: bytes, number: int, n: int) -> NDArray[np.float64]:
@@ -26,10 +29,17 @@ def gaussian_noise(key: bytes, number: int, n: int) -> NDArray[np.float64]:
     guarantee; see docs/privacy.md.
     """
     pairs = -(-n // 2)
-    drawn = keystream(key, number, 16 * pairs).view("<u8") >> (64 - _BITS)
-    uniform = drawn.astype(np.float64)
-    radius = np.sqrt(
-        -2 * np.log((uniform[:pairs] + 1) * 2.0**-_BITS)
-    )  # in (0, 1]: the logarithm is finite
-    angle = uniform[pairs:] * (2 * math.pi * 2.0**-_BITS)
-    return np.concatenate((radius * np.cos(angle), radius * np.sin(angle)))[:n]
+    drawn = keystream(key, number, 16 * pairs).view("<u8")
+    noise = np.empty(2 * pairs)
+    for start in range(0, pairs, _BLOCK):
+        first = slice(start, min(start + _BLOCK, pairs))
+        second = slice(pairs + first.start, pairs + first.stop)
+        # In (0, 1]: the logarithm is finite.
+        radius = ((drawn[first] >> _SPARE).astype(np.float64) + 1) * 2.0**-_BITS
+        np.log(radius, out=radius)
+        radius *= -2
+        np.sqrt(radius, out=radius)
+        angle = (drawn[second] >> _SPARE).astype(np.float64) * (2 * math.pi * 2.0**-_BITS)
+        np.multiply(radius, np.cos(angle), out=noise[first])
+        np.multiply(radius, np.sin(angle), out=noise[second])
+    return noise[:n]

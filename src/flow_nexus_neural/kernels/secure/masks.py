@@ -15,6 +15,8 @@ RANGE = 7.5
 """Largest absolute value of a coordinate; the weighted sum of such stays below 2^31 / SCALE = 8."""
 
 Words = NDArray[np.uint32]
+_BLOCK = 1 << 14
+"""Coordinates that are worked on at a time: as many as stay in a cache."""
 
 
 def encode(update: Floats, weight: float) -> Words:
@@ -27,10 +29,19 @@ def encode(update: Floats, weight: float) -> Words:
     Raises:
         ValueError: A coordinate is outside of +-RANGE: the sum could wrap around.
     """
-    values = np.asarray(update, np.float64)
-    if not 0 < weight <= 1 or not bool((np.abs(values) <= RANGE).all()):  # NaN is not <= anything
+    # NaN is neither <= nor >= anything.
+    inside = not update.size or bool(update.min() >= -RANGE and update.max() <= RANGE)
+    if not 0 < weight <= 1 or not inside:
         raise ValueError(f"an update leaves the range of +-{RANGE:g} that fixed point has")
-    return np.rint(values * (weight * SCALE)).astype(np.int64).astype(np.uint32)
+    words: Words = np.empty(update.size, np.uint32)
+    signed = words.view(np.int32)
+    for start in range(0, update.size, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        values = update[block].astype(np.float64)
+        values *= weight * SCALE
+        np.rint(values, out=values)
+        signed[block] = values  # below 2^31, see RANGE
+    return words
 
 
 def clipped(update: Floats, clip_norm: float, weight: float) -> NDArray[np.float64]:

@@ -81,3 +81,18 @@ def test_the_error_rate_is_the_share_of_failed_calls():
     for failed in (0.0, 0.0, 1.0, 0.0):
         metrics.node_calls.add(failed)
     assert metrics.node_calls.mean() == 0.25
+
+
+def test_predictions_are_remembered_with_their_time_and_what_their_nodes_agreed_on():
+    clock = Clock()
+    metrics = Metrics(clock)
+    assert metrics.agreement.mean() is None
+    for number in range(30):
+        metrics.note_prediction(float(number), None if number == 29 else 0.5 + (number % 2) / 2)
+        clock.now_s += 1
+    assert metrics.latency().n == 30
+    assert metrics.agreement.mean() == pytest.approx((15 * 0.5 + 14 * 1.0) / 29)
+    recent = metrics.recent_predictions()
+    assert [one.ms for one in recent] == [float(number) for number in range(6, 30)]
+    assert recent[-1].model_dump() == {"age_s": 1.0, "ms": 29.0, "agreement": None}
+    assert recent[0].age_s == 24.0

@@ -1,0 +1,1 @@
+"""WebAssembly: networks written as modules, and the machine that runs them."""

@@ -1,0 +1,1 @@
+"""Networks written as WebAssembly modules: text and memory layout, decided from the plan alone."""

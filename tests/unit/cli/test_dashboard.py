@@ -1,0 +1,54 @@
+"""Stored clusters as the dashboard's source, while another server has the state directory."""
+
+import anyio
+import pytest
+
+from flow_nexus_neural.cli.dashboard import StoredSource
+from flow_nexus_neural.engine.engine import Engine
+from flow_nexus_neural.engine.requests import InitRequest, TerminateRequest
+from flow_nexus_neural.errors import ClusterNotFound
+from flow_nexus_neural.runtime.inproc.runtime import InprocRuntime
+from flow_nexus_neural.settings import Settings
+from tests.sim.simulated import honest
+
+
+@pytest.mark.anyio
+async def test_a_directory_that_a_server_has_is_shown_as_stored_and_followed(tmp_path):
+    settings = Settings(state_dir=tmp_path)
+    source = StoredSource(settings)
+    async with Engine.open(settings, runtime=InprocRuntime(honest)) as engine:
+        one = await engine.init_cluster(InitRequest(name="one"))
+        assert [line["name"] for line in await source.clusters()] == ["one"]
+        shown = await source.show(one.cluster_id)
+        assert shown.seen == "stored"
+        assert shown.status["name"] == "one"
+        assert shown.status["active_nodes"] is None  # only the server knows
+        assert shown.rounds == []
+        with pytest.raises(ClusterNotFound):
+            await source.show("dnc_nothing")
+        waited = anyio.Event()
+
+        async def follow():
+            await source.wait(60)
+            waited.set()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(follow)
+            await engine.init_cluster(InitRequest(name="two"))
+            await waited.wait()
+        assert [line["name"] for line in await source.clusters()] == ["one", "two"]
+        await engine.terminate(TerminateRequest(cluster_id=one.cluster_id))
+        assert [line["name"] for line in await source.clusters()] == ["two"]
+
+
+@pytest.mark.anyio
+async def test_nothing_is_read_again_while_nothing_was_written(tmp_path, monkeypatch):
+    settings = Settings(state_dir=tmp_path)
+    async with Engine.open(settings, runtime=InprocRuntime(honest)) as engine:
+        await engine.init_cluster(InitRequest(name="one"))
+    source = StoredSource(settings)
+    first = await source.clusters()
+    monkeypatch.setattr(
+        "flow_nexus_neural.cli.dashboard.look", None
+    )  # would fail if it were called
+    assert await source.clusters() == first
