@@ -27,7 +27,7 @@ PlotKind = Literal[
     "predictions",
 ]
 PlotFormat = Literal["png", "svg", "mermaid", "text"]
-ExportFormat = Literal["safetensors", "onnx", "predictor", "wasm"]
+ExportFormat = Literal["safetensors", "onnx", "keras", "predictor", "wasm"]
 Task = Literal["binary", "multiclass", "regression"]
 TaskKind = Literal["classification", "regression"]
 TASK_KINDS: tuple[TaskKind, ...] = get_args(TaskKind)

@@ -236,8 +236,8 @@ EXPORT_ARGUMENTS = _CLUSTER_ID | {
     "path": "Where to write, below the data directory or an --allow-path; its folder must exist.",
     "format": (
         "safetensors: a folder with everything, which neural_model_import reads. onnx: one file for ONNX"
-        " Runtime (needs the extra onnx). predictor: one Python file that needs numpy only. wasm: a folder"
-        " with WebAssembly, a Node script and a web page."
+        " Runtime (extra onnx). keras: a folder for Keras 3 (extra keras). predictor: one Python file that"
+        " needs numpy only. wasm: a folder with WebAssembly, a Node script and a web page."
     ),
     "overwrite": "true: replace what an earlier export wrote there.",
     "version": "A kept version instead of the one in force.",
