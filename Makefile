@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 CODE := src tests client_examples bench readme
 TEXTS := README.md ARCHITECTURE.md CHANGELOG.md SECURITY.md docs
 
-.PHONY: .venv help fmt check test tables examples fault security clients conformance demo bench soak clean
+.PHONY: .venv help fmt check test tables examples fault security clients view pictures conformance demo bench soak clean
 
 help:
 	@echo "make .venv     install into .venv, which the others do too where it is missing"
@@ -18,6 +18,7 @@ help:
 	@echo "make soak      kill processes at random under load for ten minutes, and check everything"
 	@echo "make clients | conformance     other MCP clients and the official suite; downloads them, needs npm"
 	@echo "make tables     the cells of long tables (attacks, rules, seeds) that the suite leaves out (five minutes)"
+	@echo "make view | pictures     the live view in Chromium behind the official bridge; the README's picture; needs npm"
 	@echo "make examples | fault | security     one part of the tests"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -77,6 +78,18 @@ clients: $(STAMP) build/clients/.installed
 
 conformance: $(STAMP) build/clients/.installed
 	PATH="$(CURDIR)/build/clients/node_modules/.bin:$$PATH" $(BIN)/python -m pytest -q tests/integration/mcp_suite
+
+build/view/.installed: tests/integration/view/install.sh
+	tests/integration/view/install.sh build/view
+	touch $@
+
+view: $(STAMP) build/view/.installed
+	VIEW_DIR=$(CURDIR)/build/view $(BIN)/python -m pytest -q tests/integration/view
+
+pictures: $(STAMP) build/view/.installed
+	@mkdir -p build/view/pictures docs/pictures
+	VIEW_NAME=price-desk node tests/integration/view/view.mjs build/view $(abspath $(BIN))/python build/view/pictures > /dev/null
+	$(BIN)/python -c 'from PIL import Image; Image.open("build/view/pictures/readme-light.png").convert("RGB").quantize(64, dither=0).save("docs/pictures/view.png", optimize=True)'
 
 demo: $(STAMP)
 	$(BIN)/python client_examples/06_trading_system.py

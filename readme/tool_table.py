@@ -44,6 +44,8 @@ def _first_sentence(tool: Any) -> str:
 
 
 def _results(tool: Any) -> str:
+    if tool.output_schema is None:
+        return "a picture or text"
     return f"{len(tool.output_schema['properties'])} fields"
 
 

@@ -18,6 +18,7 @@ DIRECTORIES = ("state_dir", "data_dir", "start_dir")
 IsolationRequirement = Literal["auto", "strict", "seccomp", "process"]
 Hostile = Literal["errno", "kill"]
 """Effect of a system call that no library makes in normal use: an errno, or death by SIGSYS."""
+TrackerName = Literal["none", "tensorboard", "mlflow"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -54,6 +55,7 @@ class Settings(BaseModel):
         max_rows: Rows of one data set.
         checkpoint_keep: Recent checkpoints kept besides the best and the serving one.
         read_only: Only status, predict and the list of clusters are offered.
+        tracker: What besides the history files records the rounds of trainings.
         http_host: Address on which HTTP is served; an address other than loopback needs `http_token`.
         http_token: Bearer token that every HTTP request must carry; set only by the environment, because
             other users can read a command line.
@@ -85,6 +87,7 @@ class Settings(BaseModel):
     max_rows: int = Field(default=1_000_000, ge=MIN_ROWS)
     checkpoint_keep: int = Field(default=5, ge=1)
     read_only: bool = False
+    tracker: TrackerName = "none"
     http_host: str = "127.0.0.1"
     http_token: SecretStr | None = Field(default=None, min_length=16)
     http_max_connections: int = Field(default=128, ge=1, le=10_000)

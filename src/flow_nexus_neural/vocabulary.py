@@ -17,7 +17,17 @@ Role = Literal["worker", "parameter_server", "aggregator", "validator"]
 ModelSize = Literal["base", "large", "xl", "custom"]
 Optimizer = Literal["adam", "sgd", "rmsprop", "adagrad"]
 Aggregation = Literal["mean", "majority", "weighted", "ensemble"]
-ExportFormat = Literal["safetensors", "onnx", "predictor", "wasm"]
+PlotKind = Literal[
+    "learning_curve",
+    "topology",
+    "reliability",
+    "confusion",
+    "latency",
+    "node_weights",
+    "predictions",
+]
+PlotFormat = Literal["png", "svg", "mermaid", "text"]
+ExportFormat = Literal["safetensors", "onnx", "keras", "predictor", "wasm"]
 Task = Literal["binary", "multiclass", "regression"]
 TaskKind = Literal["classification", "regression"]
 TASK_KINDS: tuple[TaskKind, ...] = get_args(TaskKind)

@@ -270,6 +270,18 @@ class EngineDouble:
             warnings=[],
         )
 
+    async def plot(self, request: q.PlotRequest) -> r.PlotReport:
+        self._record(request)
+        return r.PlotReport(
+            cluster_id=request.cluster_id,
+            kind=request.kind,
+            format=request.format or "png",
+            content=b"picture",
+            text="one round",
+            path=request.path,
+            sha256=None if request.path is None else "00" * 32,
+        )
+
     async def export_model(self, request: q.ExportRequest) -> r.ExportReport:
         self._record(request)
         sha = "ab" * 32

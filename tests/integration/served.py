@@ -28,6 +28,8 @@ GOOD_CALLS: dict[str, dict[str, Any]] = {
     "neural_cluster_terminate": {"cluster_id": CLUSTER},
     "neural_cluster_list": {},
 }
+SHOWN = {"neural_cluster_plot": {"cluster_id": CLUSTER}}
+"""Calls of tools whose replies are looked at: they have no structured content."""
 
 
 @dataclass

@@ -76,7 +76,7 @@ def test_the_first_screen_says_how_to_run_and_test():
 
 
 def test_the_architecture_fits_on_a_few_pages():
-    assert len((ROOT / "ARCHITECTURE.md").read_text().splitlines()) <= 280
+    assert len((ROOT / "ARCHITECTURE.md").read_text().splitlines()) <= 290
 
 
 def modules_named(heading, end, columns):

@@ -13,7 +13,7 @@ import pytest
 
 from flow_nexus_neural.server.tools import TOOL_SPECS
 from tests.doubles.limits import HANG_S
-from tests.integration.served import Served, text_of
+from tests.integration.served import SHOWN, Served, text_of
 
 SNAPSHOT = Path(__file__).with_name("tools_list.json")
 UPDATE_VARIABLE = "UPDATE_TOOLS_SNAPSHOT"
@@ -47,6 +47,7 @@ def test_the_tools_come_in_the_order_in_which_they_are_called(server: Served):
         "neural_train_distributed",
         "neural_cluster_status",
         "neural_predict_distributed",
+        "neural_cluster_plot",
         "neural_model_export",
         "neural_model_import",
         "neural_cluster_terminate",
@@ -64,8 +65,8 @@ def test_the_list_keeps_its_byte_budgets(server: Served):
     before_a_model = [
         {key: tool[key] for key in ("name", "description", "inputSchema")} for tool in tools
     ]
-    assert sum(n_bytes(tool) for tool in before_a_model) <= 21_000
-    assert n_bytes(tools) <= 41_200
+    assert sum(n_bytes(tool) for tool in before_a_model) <= 22_100
+    assert n_bytes(tools) <= 43_000
     assert n_bytes(server.client.instructions) <= 1_500
 
 
@@ -89,7 +90,8 @@ def test_every_tool_and_every_argument_is_described(server: Served):
     for tool in listed(server):
         assert tool["title"]
         assert 1 <= tool["description"].count(".") <= 4
-        assert tool["outputSchema"]["type"] == "object"
+        if tool["name"] not in SHOWN:
+            assert tool["outputSchema"]["type"] == "object"
         for name, schema in tool["inputSchema"]["properties"].items():
             assert schema.get("description"), f"{tool['name']}.{name}"
 
@@ -138,13 +140,14 @@ def test_no_text_is_a_riddle(server: Served):
 @pytest.mark.parametrize("spec", TOOL_SPECS, ids=lambda spec: spec.name)
 def test_every_description_describes_something_that_exists(spec: Any):
     assert set(spec.arguments) == set(spec.request.model_fields)
-    assert set(spec.outputs) <= set(spec.output_schema()["properties"])
+    schema = spec.output_schema() or {"properties": {}}
+    assert set(spec.outputs) <= set(schema["properties"])
 
 
 def test_every_object_in_a_result_is_described(server: Served):
     """Its schema says no more than that it is one."""
     for tool in listed(server):
-        for name, schema in tool["outputSchema"]["properties"].items():
+        for name, schema in tool.get("outputSchema", {"properties": {}})["properties"].items():
             if '"type": "object"' in json.dumps(schema):
                 assert schema.get("description"), f"{tool['name']}.{name}"
 
@@ -203,7 +206,7 @@ def test_no_published_schema_gives_one_value_a_list_of_types(server: Served):
 
     for tool in listed(server):
         check(tool["inputSchema"], tool["name"])
-        check(tool["outputSchema"], tool["name"])
+        check(tool.get("outputSchema"), tool["name"])
 
 
 @pytest.mark.parametrize(
@@ -215,6 +218,7 @@ def test_no_published_schema_gives_one_value_a_list_of_types(server: Served):
         ("neural_train_distributed", (False, False, False, False)),
         ("neural_cluster_status", (True, False, True, False)),
         ("neural_predict_distributed", (False, True, False, False)),
+        ("neural_cluster_plot", (False, True, False, False)),
         ("neural_model_export", (False, True, False, False)),
         ("neural_model_import", (False, False, False, False)),
         ("neural_cluster_terminate", (False, True, True, False)),

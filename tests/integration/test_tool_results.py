@@ -157,6 +157,7 @@ def test_a_read_only_server_offers_only_what_reads():
         assert [tool.name for tool in reader.tools()] == [
             "neural_cluster_status",
             "neural_predict_distributed",
+            "neural_cluster_plot",
             "neural_cluster_list",
         ]
         assert all(tool.annotations.read_only_hint for tool in reader.tools())

@@ -118,7 +118,7 @@ def published(tools: Iterable[Mapping[str, Any]], part: str) -> dict[str, set[st
     found = {}
     for tool in tools:
         (short,) = [name for name in request_models() if name in tool["name"]]
-        found[short] = {snake_case(name) for name in tool[part]["properties"]}
+        found[short] = {snake_case(name) for name in tool.get(part, {}).get("properties", {})}
     return found
 
 

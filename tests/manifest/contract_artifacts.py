@@ -1,6 +1,6 @@
 """Models as files: exports and imports."""
 
-from tests.manifest.files import EXPORTS, IMPORTS, ONNX, PREDICTOR, TOOLS, WASM
+from tests.manifest.files import EXPORTS, IMPORTS, KERAS_EXPORT, ONNX, PREDICTOR, TOOLS, WASM
 from tests.manifest.promise import Section
 
 EXPORT = Section("contract: section 3.8, models as files")
@@ -74,6 +74,13 @@ PROMISES = (
         ONNX / "every_layer_alone_gives_the_logits_of_the_node",
         ONNX / "windows_of_other_lengths_are_answered_where_the_layers_allow_it",
         ONNX / "without_the_package_the_error_names_the_command",
+    ),
+    EXPORT.held(
+        "contract.export_format.keras",
+        "An export in keras is a folder with a Keras 3 model of the networks and the rest as numbers.",
+        KERAS_EXPORT / "keras_gives_the_logits_of_the_nodes_for_every_layer",
+        KERAS_EXPORT / "a_vector_column_becomes_the_first_channel_in_keras_too",
+        KERAS_EXPORT / "without_keras_the_error_names_the_command",
     ),
     EXPORT.held(
         "contract.export_format.predictor",

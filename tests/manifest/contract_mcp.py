@@ -121,7 +121,7 @@ PROMISES = (
         PROGRESS / "a_wait_reports_progress_with_a_message",
         PROGRESS / "reports_within_a_quarter_of_a_second_are_dropped",
         REAL / "a_client_that_asks_for_progress_hears_of_rounds",
-        WAITING / "a_waiter_is_told_the_rounds_and_their_loss",
+        WAITING / "a_waiter_is_told_the_rounds_their_loss_and_the_time_left_once_a_round_was_timed",
     ),
     ERAS.held(
         "contract.eras.concurrent",

@@ -11,7 +11,7 @@ from flow_nexus_neural.errors import (
 )
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.sim.simulated import blobs, world
-from tests.sim.test_privacy import params, with_key
+from tests.sim.test_privacy import loss_of, params, told_apart, with_key
 
 pytestmark = pytest.mark.anyio
 
@@ -154,3 +154,28 @@ async def test_rows_of_a_lost_worker_are_not_trained_on_by_another(tmp_path):
         assert status.training_status == "failed"
         assert "no_workers" in status.training_error
         assert set(training.advance.privacy.sums) == {"worker-0"}
+
+
+async def test_membership_inference_that_works_without_privacy_is_within_the_bound_of_epsilon(
+    tmp_path,
+):
+    """Yeom et al. 2018, as in `test_privacy`, whose control without privacy tells more than 0.6 apart."""
+    draw = np.random.Generator(np.random.PCG64(3))
+    x = draw.standard_normal((160, 24)).round(3)
+    y = draw.integers(0, 2, 160)
+    data = {"X": x[:80].tolist(), "y": y[:80].tolist()}
+    layers = ({"type": "dense", "units": 48, "activation": "relu"}, {"type": "dense", "units": 1})
+    rows = {"mode": "record_dp", "target_epsilon": 0.6, "clip_norm": 0.5}
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(2, layers=layers, consensus="raft")
+        more = {"local_epochs": 10, "learning_rate": 0.02, "optimizer": "adam"}
+        sizes = {"validation_size": 0, "test_size": 0.1}
+        status = await w.train(cluster, data, epochs=6, privacy=rows, **more, **sizes)
+        assert status.training_status == "completed", status.training_error
+        inside = await loss_of(w, cluster, x[:80], y[:80])
+        outside = await loss_of(w, cluster, x[80:], y[80:])
+    epsilon = status.training.privacy.epsilon
+    assert epsilon <= 0.6
+    # The bound of the advantage, and the deviation of two empirical distributions of 80 (95 %).
+    bound = (np.exp(epsilon) - 1 + 2e-5) / (np.exp(epsilon) + 1)
+    assert told_apart(inside, outside) < bound + 1.36 * (2 / 80) ** 0.5 < 0.6

@@ -147,15 +147,6 @@ async def test_classes_and_values_are_combined_too(tmp_path, task, outputs):
         assert reply.stacker == "net"
 
 
-async def test_of_few_rows_nothing_is_learnt_and_the_reason_is_told(tmp_path):
-    async with world(tmp_path) as w:
-        cluster = await opposed_cluster(w, "aggregator")
-        status = await trained(w, cluster, opposed(400))
-        learnt = status.learnt["aggregator-0"]
-        assert (learnt["trained"], learnt["digest"]) == (False, None)
-        assert "below 2000 rows" in learnt["reason"]
-
-
 async def test_a_version_put_in_force_again_brings_its_own_aggregators_networks_with_it(tmp_path):
     async with world(tmp_path) as w:
         cluster = await opposed_cluster(w, "aggregator")

@@ -62,7 +62,8 @@ def test_what_is_not_built_is_said_somewhere_in_the_words_of_its_promise():
 def test_the_groups_of_words_are_those_that_are_read_from_the_code():
     assert set(words_of_the_code()) == {
         "topology", "architecture", "consensus", "role", "model_size", "optimizer", "aggregation",
-        "export_format", "detail", "answer_detail", "until", "task_kind", "tool", "error", "layer",
+        "export_format", "plot_kind", "plot_format",
+        "detail", "answer_detail", "until", "task_kind", "tool", "error", "layer",
     }  # fmt: skip
     assert all(words_of_the_code().values())
 

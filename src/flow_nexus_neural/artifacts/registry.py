@@ -12,6 +12,7 @@ from flow_nexus_neural.vocabulary import ExportFormat as ExportFormatName
 FORMATS: Final[dict[ExportFormatName, str]] = {
     "safetensors": "safetensors_folder:SafetensorsFolder",
     "onnx": "onnx_file:OnnxFile",
+    "keras": "keras_folder:KerasFolder",
     "predictor": "predictor_file:PredictorFile",
     "wasm": "wasm_folder:WasmFolder",
 }

@@ -126,6 +126,12 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         " characters in FLOW_NEXUS_NEURAL_HTTP_TOKEN",
     )
     group.add_argument(
+        "--tracker",
+        metavar="NAME",
+        help="record rounds for tensorboard or mlflow too, below the state directory (default none);"
+        " history files are always written",
+    )
+    group.add_argument(
         "--log-level", metavar="LEVEL", help="debug, info, warning or error (default warning)"
     )
     for name, text in (

@@ -65,6 +65,9 @@ class PreparedData:
         test_span: Times of the first and the last test row of the last fold; None without folds or dates.
         replay: Rows that a later training on outcomes may replay, where these are not the train rows.
         replayed: How many of the train rows, the first, are replayed ones.
+        crossing: Whether those who learn from rows that the workers have not seen have none, so that they
+            need answers out of fold.
+        gap: Rows over which a label or a window reaches; None for rows without an order.
     """
 
     description: Description
@@ -78,6 +81,8 @@ class PreparedData:
     test_span: tuple[str | None, str | None] = (None, None)
     replay: Rows | None = None
     replayed: int = 0
+    crossing: bool = False
+    gap: int | None = None
 
 
 @dataclass(frozen=True)
@@ -161,6 +166,8 @@ def _prepare(request: DataRequest, settings: Settings) -> PreparedData:
         refit=refit,
         folds=folds,
         test_span=span_of(last_rows(samples["test"]), draft.series) if folds else (None, None),
+        crossing=draft.rule.verifying and not len(parts["calib"]),
+        gap=draft.rule.gap if draft.series.ordered else None,
     )
 
 

@@ -24,6 +24,9 @@ from flow_nexus_neural.data.part_sizes import (
 from flow_nexus_neural.data.table import Indices
 from flow_nexus_neural.errors import InvalidArguments, InvalidDataset
 
+OUT_OF_FOLD = "; these use training rows, answered by networks that were trained on the other rows"
+"""What is said of small data from which aggregators or validators learn."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -144,10 +147,11 @@ def _describe(rows: int, rule: SplitRule, *, has_select: bool) -> list[str]:
             *(["ensemble weights"] if rule.stacking else []),
             "calibration",
         ]
-        warnings.append(
+        told = (
             f"{rows} rows are below {FULL_ROWS}: they are split into {parts}, without rows for"
             f" {' and '.join(without)}"
         )
+        warnings.append(told + (OUT_OF_FOLD if rule.verifying else ""))
     if not has_select:
         warnings.append(
             f"there is no validation loss and no best round: {_why_no_select(rows, rule)}"

@@ -50,6 +50,7 @@ class EngineContext:
         listeners: Called with a cluster id whenever its status changed.
         notices: What callers should know of the engine's place.
         exporting: Held while an export is made, since each is held in memory.
+        tracker_faults: What is wrong with trackers, by their name; status tells it.
         charging: Held while a privacy budget is read and charged.
     """
 
@@ -66,6 +67,7 @@ class EngineContext:
     listeners: list[Callable[[str], None]]
     notices: Notices
     exporting: anyio.Lock = field(default_factory=anyio.Lock)
+    tracker_faults: dict[str, str] = field(default_factory=dict)
     charging: anyio.Lock = field(default_factory=anyio.Lock)
 
     @cached_property

@@ -19,6 +19,7 @@ from flow_nexus_neural.engine.operations.clusters import Clusters, EndedCluster
 from flow_nexus_neural.engine.operations.export import export_model
 from flow_nexus_neural.engine.operations.fall_back import fall_back
 from flow_nexus_neural.engine.operations.import_model import read_model, started, stored
+from flow_nexus_neural.engine.operations.plot import plot
 from flow_nexus_neural.engine.operations.restore import restore, sweep
 from flow_nexus_neural.engine.operations.restore_ended import (
     ended_cluster,
@@ -34,6 +35,7 @@ from flow_nexus_neural.engine.operations.restore_version import (
 )
 from flow_nexus_neural.engine.operations.status import status_report
 from flow_nexus_neural.engine.operations.terminate import stop_nodes, terminate
+from flow_nexus_neural.engine.operations.tracking import Tracking
 from flow_nexus_neural.engine.operations.wait import wait_for_change
 from flow_nexus_neural.engine.ports import REAL_PORTS, Offload, Ports
 from flow_nexus_neural.engine.prediction.predict import predict
@@ -47,6 +49,7 @@ from flow_nexus_neural.engine.reports import (
     HistoryReport,
     ImportReport,
     NodeReport,
+    PlotReport,
     PredictionReport,
     StatusReport,
     TerminateReport,
@@ -59,6 +62,7 @@ from flow_nexus_neural.engine.requests import (
     ImportRequest,
     InitRequest,
     ListRequest,
+    PlotRequest,
     PredictRequest,
     StatusRequest,
     TerminateRequest,
@@ -159,7 +163,10 @@ class Engine:
                 )
             )
             try:
-                await engine._restore(goes_on=goes_on and not settings.read_only)
+                serves = goes_on and not settings.read_only
+                await engine._restore(goes_on=serves)
+                if serves:
+                    engine._begin_tracking()
                 yield engine
             finally:
                 with anyio.CancelScope(shield=True):
@@ -274,6 +281,10 @@ class Engine:
         """Write a version of a cluster's model as files of a format, checked against its nodes."""
         return await export_model(await self._clusters.find_live(request.cluster_id), request)
 
+    async def plot(self, request: PlotRequest) -> PlotReport:
+        """Draw what was measured of a cluster, also of one that has ended."""
+        return await plot(await self._clusters.read(request.cluster_id), request)
+
     async def import_model(self, request: ImportRequest) -> ImportReport:
         """Make a cluster of an exported folder; it is durable and serves when this returns."""
         model = await read_model(self.context, request)
@@ -336,6 +347,14 @@ class Engine:
             StoreCorrupt: It cannot be read.
         """
         return self._clusters.find(text)
+
+    def _begin_tracking(self) -> None:
+        """Trackers follow from now on, with what they lack of trainings of an earlier server."""
+        tracking = Tracking(self.context, self._clusters.known)
+        self.context.listeners.append(tracking.note)
+        self.context.spawn(tracking.run)
+        for cluster in self._clusters.live():
+            tracking.note(cluster.cluster_id)
 
     async def _restore(self, *, goes_on: bool) -> None:
         found = await restore(self.context)

@@ -49,6 +49,8 @@ from flow_nexus_neural.vocabulary import (
     Label,
     ModelSize,
     Optimizer,
+    PlotFormat,
+    PlotKind,
     Role,
     TaskKind,
     Topology,
@@ -261,6 +263,16 @@ class ExportRequest(EngineRequest):
     format: ExportFormat = "safetensors"
     overwrite: bool = False
     version: Version | None = None
+
+
+class PlotRequest(EngineRequest):
+    """Draw what was measured of a cluster; None for the format is a picture where one can be drawn."""
+
+    cluster_id: str
+    kind: PlotKind = "learning_curve"
+    format: PlotFormat | None = None
+    path: str | None = None
+    overwrite: bool = False
 
 
 class ImportRequest(EngineRequest):

@@ -16,6 +16,7 @@ from flow_nexus_neural.engine.reports import (
     HistoryReport,
     ImportReport,
     NodeReport,
+    PlotReport,
     PredictionReport,
     StatusReport,
     TerminateReport,
@@ -28,6 +29,7 @@ from flow_nexus_neural.engine.requests import (
     ImportRequest,
     InitRequest,
     ListRequest,
+    PlotRequest,
     PredictRequest,
     StatusRequest,
     TerminateRequest,
@@ -69,6 +71,10 @@ class EngineSurface(Protocol):
         self, request: PredictRequest, progress: Progress | None = None
     ) -> PredictionReport:
         """Ask the serving nodes under a deadline; from a file or into one, batch by batch."""
+        ...
+
+    async def plot(self, request: PlotRequest) -> PlotReport:
+        """Draw what was measured of a cluster, also of one that has ended."""
         ...
 
     async def terminate(self, request: TerminateRequest) -> TerminateReport:

@@ -27,6 +27,7 @@ ALIASES: Mapping[str, Mapping[str, str]] = {
         "input": "input_data",
         "aggregation_method": "aggregation",
     },
+    "neural_cluster_plot": {**_CLUSTER, "output_path": "path", "type": "kind"},
     "neural_model_export": {**_CLUSTER, "output_path": "path", "model_version": "version"},
     "neural_model_import": {"input_path": "path"},
     "neural_cluster_terminate": {**_CLUSTER, **_TRAINING, "sandbox_id": "node_id"},

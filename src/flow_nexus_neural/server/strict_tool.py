@@ -32,6 +32,7 @@ from flow_nexus_neural.server.json_schema import (
 from flow_nexus_neural.server.path_advice import named_path, with_path_advice
 from flow_nexus_neural.server.progress import paced_progress
 from flow_nexus_neural.server.rounding import OnWire
+from flow_nexus_neural.server.shown import Shown
 
 RequestT = TypeVar("RequestT", bound=EngineRequest)
 
@@ -44,7 +45,7 @@ class ToolSpec(Generic[RequestT]):
         call: Its implementation; the tool has the name and docstring of this function.
         title: Name shown to people.
         request: Class of its arguments.
-        result: Class of its result.
+        result: Class of its result; None for one that is shown and has no structured content.
         annotations: Hints for hosts.
         arguments: One description per field of `request`.
         outputs: Descriptions of fields of `result`: of every object, and of fields whose name does not tell
@@ -53,10 +54,10 @@ class ToolSpec(Generic[RequestT]):
         meta: What hosts read of the tool and models do not.
     """
 
-    call: Callable[[EngineSurface, RequestT, Progress], Awaitable[BaseModel | OnWire[Any]]]
+    call: Callable[[EngineSurface, RequestT, Progress], Awaitable[BaseModel | OnWire[Any] | Shown]]
     title: str
     request: type[RequestT]
-    result: type[BaseModel]
+    result: type[BaseModel] | None
     annotations: ToolAnnotations
     arguments: dict[str, str]
     outputs: dict[str, str]
@@ -85,8 +86,10 @@ class ToolSpec(Generic[RequestT]):
         }
         return schema
 
-    def output_schema(self) -> Schema:
-        """The published schema of the result: its top level."""
+    def output_schema(self) -> Schema | None:
+        """The published schema of the result: its top level; None where it has no structured content."""
+        if self.result is None:
+            return None
         schema = result_schema(self.result)
         describe(schema, self.outputs)
         return schema
@@ -129,6 +132,8 @@ class StrictTool(Tool):
             read = self._reader.read(arguments)
             engine = await self._host.engine()
             result = await self._spec.call(engine, read.request, paced_progress(context))
+            if isinstance(result, Shown):
+                return result.with_warnings(read.warnings).result
             sent = result if isinstance(result, OnWire) else OnWire(result)
             return self.answer(_with_warnings(sent, read.warnings), context)
         except Exception as failure:  # noqa: BLE001 - the tool boundary: every failure is worded

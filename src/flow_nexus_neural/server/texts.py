@@ -13,8 +13,8 @@ here and downloads nothing; every number is measured, and null means not measure
 Order: neural_cluster_init -> neural_node_deploy (at least one worker; count deploys several) -> \
 neural_cluster_connect -> neural_train_distributed (returns at once) -> neural_cluster_status with \
 wait_seconds 25 and until "done" (one long poll; repeat it while training_status is "running") -> \
-neural_predict_distributed -> neural_model_export (files; neural_model_import reads them) -> \
-neural_cluster_terminate. neural_cluster_list finds earlier clusters.
+neural_predict_distributed -> neural_cluster_plot (pictures) -> neural_model_export (files; \
+neural_model_import reads them) -> neural_cluster_terminate. neural_cluster_list finds earlier clusters.
 
 Data: a built-in name (crypto_market_historical_data and synthetic:xor are generated and labelled so), \
 a CSV, JSON, JSONL or NPZ file in the data directory or the directory in which the server was started, or \
@@ -223,12 +223,21 @@ PREDICT_ARGUMENTS = _CLUSTER_ID | {
     "detail": "full: each node's answers for large lists too, which default leaves out.",
     "threshold": "Two classes: decides this call instead of the model's own.",
 }
+PLOT_ARGUMENTS = _CLUSTER_ID | {
+    "kind": "learning_curve: loss and accuracy per round. topology: nodes, links. reliability: whether"
+    " confidences are right. confusion: of classes. latency: of predictions. node_weights: what each node"
+    " counts. predictions: beside recorded outcomes.",
+    "format": "png, the default where matplotlib is installed, or svg: a picture. mermaid: a diagram as text."
+    " text: every number.",
+    "path": "Write it there too, below the data directory or an --allow-path.",
+    "overwrite": "true: replace the file at path.",
+}
 EXPORT_ARGUMENTS = _CLUSTER_ID | {
     "path": "Where to write, below the data directory or an --allow-path; its folder must exist.",
     "format": (
         "safetensors: a folder with everything, which neural_model_import reads. onnx: one file for ONNX"
-        " Runtime (needs the extra onnx). predictor: one Python file that needs numpy only. wasm: a folder"
-        " with WebAssembly, a Node script and a web page."
+        " Runtime (extra onnx). keras: a folder for Keras 3 (extra keras). predictor: one Python file that"
+        " needs numpy only. wasm: a folder with WebAssembly, a Node script and a web page."
     ),
     "overwrite": "true: replace what an earlier export wrote there.",
     "version": "A kept version instead of the one in force.",

@@ -11,6 +11,7 @@ from flow_nexus_neural.engine.requests import (
     ImportRequest,
     InitRequest,
     ListRequest,
+    PlotRequest,
     PredictRequest,
     StatusRequest,
     TerminateRequest,
@@ -33,6 +34,7 @@ from flow_nexus_neural.server.schemas import (
     TerminateResult,
     TrainResult,
 )
+from flow_nexus_neural.server.shown import Shown
 from flow_nexus_neural.server.status_size import short_enough
 from flow_nexus_neural.server.strict_tool import ToolSpec
 
@@ -102,6 +104,14 @@ async def neural_predict_distributed(
     """
     answer = PredictResult.of(await engine.predict(request, progress))
     return answer_short_enough(answer, full=request.detail == "full")
+
+
+async def neural_cluster_plot(engine: EngineSurface, request: PlotRequest, _: Progress) -> Shown:
+    """Draw what was measured of a cluster, as a picture with the same numbers in words.
+
+    Call it at any time; what was not measured yet is an error that says what to do.
+    """
+    return Shown.of(await engine.plot(request))
 
 
 async def neural_model_export(
@@ -231,6 +241,16 @@ TOOL_SPECS: tuple[ToolSpec[Any], ...] = (
         published={"input_data": _TEXT_OR_JSON},
     ),
     ToolSpec(
+        call=neural_cluster_plot,
+        title="Plot a cluster",
+        request=PlotRequest,
+        result=None,
+        annotations=_hints(destroys=True),
+        arguments=texts.PLOT_ARGUMENTS,
+        outputs={},
+        published={},
+    ),
+    ToolSpec(
         call=neural_model_export,
         title="Export a model",
         request=ExportRequest,
@@ -282,5 +302,6 @@ READING = _hints(reads=True, idempotent=True)
 READ_ONLY_TOOLS = (
     "neural_cluster_status",
     "neural_predict_distributed",
+    "neural_cluster_plot",
     "neural_cluster_list",
 )

@@ -85,6 +85,11 @@ class Clusters:
         if cluster.state.end_recorded and cluster.run is None:
             self._known[cluster.cluster_id] = EndedCluster.of(cluster)
 
+    def known(self, cluster_id: str) -> LiveCluster | None:
+        """The cluster of an id, as long as more than a line of it is kept."""
+        found = self._known.get(cluster_id)
+        return found if isinstance(found, LiveCluster) else None
+
     def live(self) -> list[LiveCluster]:
         """Those that have not ended."""
         return [

@@ -329,7 +329,9 @@ def _confidence_source(committed: CommittedVersion) -> ConfidenceSource:
 
 
 def _warnings(cluster: LiveCluster, training: Training | None) -> list[str]:
-    warnings = [*cluster.context.notices.always, *cluster.state.cautions]
+    context = cluster.context
+    warnings = [*context.notices.always, *cluster.state.cautions]
+    warnings += [f"tracker {name}: {why}" for name, why in context.tracker_faults.items()]
     committed, latest = cluster.committed, cluster.state.latest_training
     if committed is not None and committed.dataset.synthetic:
         warnings.append(

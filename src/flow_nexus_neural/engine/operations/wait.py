@@ -52,4 +52,7 @@ async def _tell(cluster: LiveCluster, progress: Progress | None) -> None:
     committed = cluster.committed
     if committed is not None and committed.accuracy is not None:
         parts.append(f"acc {committed.accuracy:.3f}")
+    left_s = training.progress().eta_seconds  # None before the first round was timed
+    if left_s is not None:
+        parts.append(f"about {left_s:.0f} s left")
     await progress(done, total, " ".join(parts))

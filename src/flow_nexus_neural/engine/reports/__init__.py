@@ -10,6 +10,7 @@ from flow_nexus_neural.engine.reports.artifact import (
     ExportReport,
     ImportedFrom,
     ImportReport,
+    PlotReport,
 )
 from flow_nexus_neural.engine.reports.base import (
     Exclusion,
@@ -147,6 +148,7 @@ __all__ = [
     "PersonalSlot",
     "Personalisation",
     "Phase",
+    "PlotReport",
     "PredictedFile",
     "PredictionReport",
     "PrivacyReport",

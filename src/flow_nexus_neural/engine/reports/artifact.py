@@ -1,7 +1,14 @@
 """Reports on models as files."""
 
 from flow_nexus_neural.engine.reports.base import Report
-from flow_nexus_neural.vocabulary import Consensus, ExportFormat, Label, Task
+from flow_nexus_neural.vocabulary import (
+    Consensus,
+    ExportFormat,
+    Label,
+    PlotFormat,
+    PlotKind,
+    Task,
+)
 
 
 class ExportedFile(Report):
@@ -82,3 +89,21 @@ class ExportReport(Report):
     not_verified: str | None
     not_included: list[str]
     warnings: list[str]
+
+
+class PlotReport(Report):
+    """A plot was drawn.
+
+    Attributes:
+        content: The picture or text of `format`.
+        text: The same in words and numbers.
+        path: Of the file that it was written to; None where none was asked for, as is `sha256`.
+    """
+
+    cluster_id: str
+    kind: PlotKind
+    format: PlotFormat
+    content: bytes
+    text: str
+    path: str | None
+    sha256: str | None

@@ -32,6 +32,7 @@ from flow_nexus_neural.engine.training.private_sums import PrivateSums
 from flow_nexus_neural.engine.training.record_steps import RecordSteps
 from flow_nexus_neural.engine.training.retraining import Retraining, planned_refit
 from flow_nexus_neural.engine.training.roles.learning import RoleLearning
+from flow_nexus_neural.engine.training.roles.out_of_fold import CrossFitting
 from flow_nexus_neural.engine.training.rounds import Rounds
 from flow_nexus_neural.engine.versions.candidate import Candidate
 from flow_nexus_neural.engine.versions.commit import commit_round
@@ -92,6 +93,7 @@ class TrainingRun:
         self._best: dict[str, NetworkGroup] | None = None
         self._starts: dict[str, NetworkGroup] = {}
         self._retrains = bool(prepared.data.folds) or prepared.data.refit or prepared.is_gated
+        self._starts_again = self._retrains or prepared.data.crossing
         if self.training.phase == "rounds":
             self.training.plan_later(
                 n_folds=len(prepared.data.folds), refit=planned_refit(prepared.data)
@@ -167,7 +169,7 @@ class TrainingRun:
         await self.rounds.begin()
         networks, advance = self.rounds.networks, self.training.advance
         self.training.begin_from(model_digest({key: n.digest or "" for key, n in networks.items()}))
-        self._starts = dict(self.rounds.networks) if self._retrains else {}
+        self._starts = dict(self.rounds.networks) if self._starts_again else {}
         if self.preparation.is_gated:
             await self._learn()
             return "completed"
@@ -195,9 +197,7 @@ class TrainingRun:
     async def _learn(self) -> None:
         """Train apart from what answers, and let the result answer if it is better."""
         await self.rounds.release()
-        again = Retraining(
-            self.cluster, self.training, self.preparation, self._starts, self.boundary.apply
-        )
+        again = self._again()
         await Learning(self.cluster, self.training, self.preparation, self._judge, again).run()
 
     async def _round(self, number: int) -> None:
@@ -239,14 +239,32 @@ class TrainingRun:
         if self.training.phase == "rounds":
             best = None if advance.best_round == advance.rounds_done else self._best
             personaliser = Personaliser(self.cluster, self.training, self.rounds)
-            personal = await personaliser.run(dict(best or self.rounds.networks), self._judge)
+            networks = dict(best or self.rounds.networks)
+            personal = await personaliser.run(networks, self._judge)
+            await self._cross_fit(networks, personal)
             await commit_final(self.cluster, self.training, self._judge, best, personal)
         if self._retrains:
             await self.rounds.release()
-            again = Retraining(
-                self.cluster, self.training, self.preparation, self._starts, self.boundary.apply
-            )
-            await again.run(self._judge)
+            await self._again().run(self._judge)
+
+    async def _cross_fit(
+        self, networks: Mapping[str, NetworkGroup], personal: dict[str, NetworkGroup]
+    ) -> None:
+        """Answers out of fold, for other roles to learn from, where the data have no rows for them."""
+        if not self.preparation.data.crossing:
+            return
+        await self.rounds.release()
+        advance = self.training.advance
+        n_rounds = advance.best_round or advance.rounds_done
+        fitting = CrossFitting(
+            self.cluster, self.training, self.preparation, self._again(), n_rounds
+        )
+        self._judge.crossed = await fitting.run(networks, personal)
+
+    def _again(self) -> Retraining:
+        return Retraining(
+            self.cluster, self.training, self.preparation, self._starts, self.boundary.apply
+        )
 
     async def _restore_best(self) -> None:
         if self._best is not None:

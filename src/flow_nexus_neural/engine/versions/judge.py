@@ -25,6 +25,7 @@ from flow_nexus_neural.engine.versions.evaluation import (
     score,
 )
 from flow_nexus_neural.engine.versions.members import Members, RoleTeacher, RoleWork
+from flow_nexus_neural.engine.versions.out_of_fold import OutOfFold
 from flow_nexus_neural.engine.versions.role_report import roles_report
 from flow_nexus_neural.engine.versions.served import Logits, Served, experts_of, serve_groups
 from flow_nexus_neural.engine.versions.sureness import sureness
@@ -59,12 +60,15 @@ class Judge:
     Attributes:
         rule: By which they decide.
         roles: Trains nodes of other roles on what a final model answers; None for a model without.
+        crossed: Answers out of fold, from which they learn where the data have no rows for them; None where
+            they have, or where nobody learns.
     """
 
     evaluator: Evaluator
     data: PreparedData
     rule: DecisionRule
     roles: RoleTeacher | None = None
+    crossed: OutOfFold | None = None
 
     @property
     def schema(self) -> DataSchema:
@@ -159,9 +163,12 @@ class Judge:
             RoundFailed: If its outputs are not finite.
             NoWorkers: If no node is left to compute them.
         """
-        parts, offload = self.data.parts, self.evaluator.cluster.context.offload
+        offload, crossed = self.evaluator.cluster.context.offload, self.crossed
+        parts = {**self.data.parts, **(crossed.parts if crossed else {})}
         fitted_on = "calib" if len(parts["calib"]) else "select"
         logits = await self._infer(networks, ("meta", "verify", fitted_on, "test"))
+        if crossed:
+            logits = {key: {**outputs, **crossed.logits[key]} for key, outputs in logits.items()}
         slots = slot_networks(networks)
         serving = [slot for slot in self.evaluator.cluster.slots if slot.name in slots]
         bundle = replace(bundle, experts=experts_of(serving, self.schema.symbols))
@@ -169,7 +176,17 @@ class Judge:
         work = RoleWork(fitted)
         if self.roles is not None:
             infer = partial(self._infer, networks)
-            members = Members(self.schema, parts, slots, bundle, fitted, logits, infer)
+            members = Members(
+                self.schema,
+                parts,
+                slots,
+                bundle,
+                fitted,
+                logits,
+                infer,
+                crossed=bool(crossed),
+                lack=crossed.reason if crossed is not None else None,
+            )
             work = await self.roles.learn(members)
             if work.bundle.roles != NO_ROLES:
                 work = replace(work, ablation=await offload(ablation, members, work))
@@ -214,7 +231,7 @@ class Judge:
             rule=work.bundle.rule,
             compared=compare(self.schema, served, self.data.parts) if compared else None,
         )
-        roles = {"roles": roles_report(work.bundle.roles, work.ablation)}
+        roles = {"roles": roles_report(work.bundle.roles, work.ablation, self.crossed)}
         return Verdict(validation, score(served), evaluation.model_copy(update=roles))
 
     def _served(

@@ -35,6 +35,8 @@ class Members:
         bundle: With weights and calibration, and without any role's network.
         logits: Outputs per network group and part, for parts that have rows.
         infer: Computes those of further parts.
+        crossed: Whether `meta`, `verify` and `calib` are training rows, with answers out of fold.
+        lack: Why there are no such answers; None where they are, or were not tried.
     """
 
     schema: DataSchema
@@ -44,6 +46,12 @@ class Members:
     bundle: Bundle
     logits: Outputs
     infer: Callable[[Sequence[str]], Awaitable[Outputs]]
+    crossed: bool = False
+    lack: str | None = None
+
+    def lacking(self, part: str) -> str:
+        """Why there are no rows for a purpose."""
+        return f"there are no {part} rows: {self.lack or 'none were kept when the training began'}"
 
     def answers(self, part: str, outputs: Outputs | None = None) -> dict[str, Float64s]:
         """[rows, n_outputs] of every slot, in slot order, without the class weights of the training."""

@@ -8,6 +8,7 @@ from pydantic import JsonValue
 from flow_nexus_neural.engine.state.roles import NO_ROLES, ROLE_OF, Learnt, Purpose, Roles
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.version import CommittedVersion
+from flow_nexus_neural.engine.versions.out_of_fold import OutOfFold
 from flow_nexus_neural.vocabulary import Role
 
 NO_NETWORK = (
@@ -18,13 +19,16 @@ STATES = {True: "net", False: "fallback"}
 
 
 def roles_report(
-    roles: Roles, ablation: Mapping[str, JsonValue] | None = None
+    roles: Roles,
+    ablation: Mapping[str, JsonValue] | None = None,
+    crossed: OutOfFold | None = None,
 ) -> dict[str, JsonValue] | None:
     """The comparisons by which the networks of roles are used or not; None where there are none.
 
     Args:
         roles: Of a bundle.
         ablation: What each adds on test rows, where that was measured.
+        crossed: Answers out of fold, where they learnt from these.
     """
     if roles == NO_ROLES:
         return None
@@ -32,6 +36,8 @@ def roles_report(
         name: {"state": STATES[gate.used], **{k: v for k, v in asdict(gate).items() if k != "used"}}
         for name, gate in roles.gates.items()
     }
+    if crossed:
+        told["out_of_fold"] = dict(crossed.report)
     return told if ablation is None else {**told, "ablation": dict(ablation)}
 
 

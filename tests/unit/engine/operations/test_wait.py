@@ -91,7 +91,9 @@ async def test_an_unknown_training_is_refused_before_any_wait(cluster):
     assert not scope.cancelled_caught
 
 
-async def test_a_waiter_is_told_the_rounds_and_their_loss(cluster):
+async def test_a_waiter_is_told_the_rounds_their_loss_and_the_time_left_once_a_round_was_timed(
+    cluster,
+):
     told = []
 
     async def progress(done, total, message):
@@ -103,7 +105,8 @@ async def test_a_waiter_is_told_the_rounds_and_their_loss(cluster):
     async def act(result):
         for number in (1, 2):
             made = cluster.state.trainings[0]
-            made.advance = made.advance.after(point(number, val_loss=0.5 / number), 1, "d")
+            done = point(number, val_loss=0.5 / number)
+            made.commit_round(made.advance.after(done, 1, "d"), done, 2.0)
             cluster.changes.bump()
             await anyio.wait_all_tasks_blocked()
         cluster.state.preparing = False
@@ -112,7 +115,7 @@ async def test_a_waiter_is_told_the_rounds_and_their_loss(cluster):
     await waited(cluster, request(until="done"), act, progress)
     assert told[:3] == [
         (0, 10, "round 0/10"),
-        (1, 10, "round 1/10 loss 0.500"),
-        (2, 10, "round 2/10 loss 0.250"),
+        (1, 10, "round 1/10 loss 0.500 about 18 s left"),
+        (2, 10, "round 2/10 loss 0.250 about 16 s left"),
     ]
     assert [done for done, _, _ in told] == sorted(done for done, _, _ in told)

@@ -23,7 +23,6 @@ PARTS = ("calib", "test")
 """On which the outputs of validators are used."""
 STANDARD_ERRORS = 2.0
 """By which validators must be better: what they would replace has been calibrated already."""
-NO_ROWS = "there are no verify rows: below 2000 rows the data are not divided so far"
 NO_DECISION = "values of a regression are not right or wrong"
 
 
@@ -59,7 +58,7 @@ class Doubting:
         if self.members.schema.task == "regression":
             return NO_DECISION
         if not rows:
-            return NO_ROWS
+            return self.members.lacking("verify")
         if rows < LEAST_ROWS:
             return f"{rows} verify rows are too few"
         hits = np.concatenate([self._hits(mode, "verify") for mode in CALIBRATED_MODES])

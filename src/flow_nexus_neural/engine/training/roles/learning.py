@@ -55,7 +55,8 @@ class RoleLearning(RoleTeacher):
         if why is not None:
             return self._untaught(work, "student", why)
         offload = self.cluster.context.offload
-        distilling = Distilling(members, await members.infer(("train", "select")))
+        asked = ("select",) if members.crossed else ("train", "select")
+        distilling = Distilling(members, await members.infer(asked))
         lesson = await offload(distilling.lesson, self.run)
         taught = {}
         for slot in slots:
@@ -74,7 +75,9 @@ class RoleLearning(RoleTeacher):
         if not slots:
             return work
         offload = self.cluster.context.offload
-        stacking = Stacking(members, work.student if work.bundle.roles.uses("student") else {})
+        # Out of fold the student has learnt from meta rows, and knows them better than it will others.
+        counts = work.bundle.roles.uses("student") and not members.crossed
+        stacking = Stacking(members, work.student if counts else {})
         if stacking.flaw is not None:
             return self._untaught(work, "stacker", stacking.flaw)
         taught = {}

@@ -1,4 +1,4 @@
-"""Aggregators learn to combine the slots: stacking on `meta` rows, which no slot was trained on."""
+"""Aggregators learn to combine the slots: stacking on `meta` rows, which the answering ones have not seen."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +29,6 @@ MAX_ROWS = 20_000
 """Of rows with answers hidden; beyond it there are fewer copies."""
 PARTS = ("verify", "calib", "test")
 """On which the outputs of stacking networks are used."""
-NO_ROWS = "there are no meta rows: below 2000 rows the data are not divided so far"
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,11 @@ class Stacking:
         """Why nothing can be learnt; None where something can."""
         rows = len(self.members.parts["meta"])
         return (
-            NO_ROWS if not rows else None if rows >= LEAST_ROWS else f"{rows} meta rows are too few"
+            self.members.lacking("meta")
+            if not rows
+            else None
+            if rows >= LEAST_ROWS
+            else f"{rows} meta rows are too few"
         )
 
     @property

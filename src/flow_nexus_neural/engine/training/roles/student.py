@@ -1,8 +1,9 @@
 """Parameter servers learn to answer alone: the served model distilled into their own networks.
 
-They learn from rows on which the workers were trained, and never from `meta` rows, which judge them later as
-one more column of the stacking networks. Departure from the design: neither noise nor mixup, which need
-outputs of the teacher for rows that nobody computes.
+They learn from rows on which the workers were trained, and never from rows that judge them later: kept `meta`
+rows do, as one more column of the stacking networks. Out of fold, `meta` rows are training rows; a student
+learns from these alone, with the answers out of fold, and is no such column. Departure from the design:
+neither noise nor mixup, which need outputs of the teacher for rows that nobody computes.
 """
 
 from collections.abc import Mapping
@@ -20,8 +21,10 @@ from flow_nexus_neural.vocabulary import DEFAULT_AGGREGATION
 
 MAX_ROWS = 20_000
 """Of which a student learns; more are sampled, so that a lesson stays short beside the training."""
-PARTS = ("meta", "verify", "calib", "test")
-"""On which the outputs of students are used, beside `select`."""
+PARTS = ("select", "meta", "verify", "calib", "test")
+"""On which the outputs of students are used."""
+SHARED_PARTS = ("train", "select")
+"""Of which the answers of the slots are computed for students; others are there."""
 NO_ROWS = "there are too few select rows to hold a student against its teacher"
 
 
@@ -31,28 +34,31 @@ class Distilling:
 
     Attributes:
         members: What the slots answer.
-        outputs: Of the slots' networks for `train` and `select` rows.
+        outputs: Of the slots' networks for `train` and `select` rows; for the latter alone out of fold.
     """
 
     members: Members
     outputs: Outputs
 
+    @property
+    def source(self) -> str:
+        """The part from which a student learns."""
+        return "meta" if self.members.crossed else "train"
+
     def lesson(self, run: tuple[int, int]) -> Lesson:
         """What every student learns; they differ in their initial weights and in the order of rows."""
         members = self.members
-        train = members.parts["train"]
-        teacher = self._teacher("train")
+        train, teacher = members.parts[self.source], self._teacher(self.source)
         if len(train) > MAX_ROWS:
             draw = np.random.Generator(np.random.PCG64(seed64(run, 0, "student", 0, "sample")))
             chosen = np.sort(draw.choice(len(train), MAX_ROWS, replace=False))
             train, teacher = train.at(chosen), teacher[chosen]
-        further = {part: members.parts[part] for part in PARTS if len(members.parts[part])}
-        select = members.parts["select"]
+        used = [part for part in PARTS if part != self.source and len(members.parts[part])]
         return Lesson(
             purpose="student",
             fit=train,
-            held=select,
-            further={"select": select, **further},
+            held=members.parts[judging(members)],
+            further={part: members.parts[part] for part in used},
             task=members.schema.task,
             n_outputs=members.schema.n_outputs,
             input=members.schema.input,
@@ -61,16 +67,17 @@ class Distilling:
         )
 
     def gate(self, student: Mapping[str, Logits]) -> Gate:
-        """Whether the students are near enough to their teacher on `select` rows."""
-        members, rows = self.members, self.members.parts["select"]
-        teacher, own = self._served("select").raw, np.asarray(student["select"], np.float64)
+        """Whether the students are near enough to their teacher on rows of neither."""
+        members, part = self.members, judging(self.members)
+        rows = members.parts[part]
+        teacher, own = self._served(part).raw, np.asarray(student[part], np.float64)
         if members.schema.task == "regression":
             error = float(np.mean((own[:, 0] - rows.y) ** 2))
-            rival = float(members.losses(teacher, "select").mean())
+            rival = float(members.losses(teacher, part).mean())
             return near(error, rival, len(rows), higher_is_better=False)
         decided = members.bundle.rule.decide(np.exp(class_log_probabilities(own)))
         accuracy = float((decided == rows.y.astype(np.int64)).mean())
-        rival = float(members.hits(teacher, "select").mean())
+        rival = float(members.hits(teacher, part).mean())
         return near(accuracy, rival, len(rows), higher_is_better=True)
 
     def _teacher(self, part: str) -> "np.typing.NDArray[np.float32]":
@@ -85,10 +92,17 @@ class Distilling:
 
     def _served(self, part: str) -> Served:
         members = self.members
-        own = {key: of_parts[part] for key, of_parts in self.outputs.items()}
+        known = self.outputs if part in SHARED_PARTS else members.logits
+        own = {key: of_parts[part] for key, of_parts in known.items()}
         return serve_groups(members.bundle, members.schema, DEFAULT_AGGREGATION, own, members.slots)
 
 
 def flaw(members: Members) -> str | None:
     """Why no student can be taught; None where one can."""
-    return NO_ROWS if len(members.parts["select"]) < LEAST_ROWS else None
+    return NO_ROWS if len(members.parts[judging(members)]) < LEAST_ROWS else None
+
+
+def judging(members: Members) -> str:
+    """The part by which a student is judged: out of fold `verify`, where `select` is small."""
+    few = len(members.parts["select"]) < LEAST_ROWS
+    return "verify" if members.crossed and few else "select"

@@ -33,7 +33,7 @@ function inRows(nodes, links, hub, width) {
   const left = new Set(nodes.map((node) => node.slot));
   while (levels.at(-1).length) {
     for (const name of levels.at(-1)) left.delete(name);
-    const neighbours = (name) => links.flatMap((link) => (link.from_slot === name ? [link.to_slot] : link.to_slot === name ? [link.from_slot] : []));
+    const neighbours = (name) => links.flatMap((link) => (link.from === name ? [link.to] : link.to === name ? [link.from] : []));
     levels.push([...new Set(levels.at(-1).flatMap(neighbours))].filter((name) => left.has(name)));
   }
   const rows = [...levels, [...left]].flatMap((names) => {
@@ -50,7 +50,7 @@ function inRows(nodes, links, hub, width) {
 
 /** The vertex in the middle: the engine where it is linked, else in a star the node with most links. */
 function hubOf(topology, links) {
-  const ends = links.flatMap((link) => [link.from_slot, link.to_slot]);
+  const ends = links.flatMap((link) => [link.from, link.to]);
   if (ends.includes(ENGINE)) return ENGINE;
   if (topology !== "star" || !ends.length) return null;
   const degree = (name) => ends.filter((end) => end === name).length;
@@ -85,10 +85,10 @@ function drawTopology({ status }, width) {
   const links = status.links ?? [];
   const hub = hubOf(status.topology, links);
   const { places, height } = placed(status.topology, nodes, links, hub, width);
-  const drawn = links.filter((link) => places.has(link.from_slot) && places.has(link.to_slot));
+  const drawn = links.filter((link) => places.has(link.from) && places.has(link.to));
   const isSparse = drawn.length <= 14 && width >= 420;
   const lines = drawn.map((link) => {
-    const [from, to] = [places.get(link.from_slot), places.get(link.to_slot)];
+    const [from, to] = [places.get(link.from), places.get(link.to)];
     return s("line", { class: link.fault ? "link broken" : "link", x1: from.x, y1: from.y, x2: to.x, y2: to.y });
   });
   const times = isSparse ? drawn.filter((link) => link.latency_ms !== null && !link.fault).map((link) => latencyLabel(link, places)) : [];
@@ -121,7 +121,7 @@ function roleLegend(nodes) {
 }
 
 function latencyLabel(link, places) {
-  const [from, to] = [places.get(link.from_slot), places.get(link.to_slot)];
+  const [from, to] = [places.get(link.from), places.get(link.to)];
   return s(
     "text",
     { class: "latency", x: from.x + 0.6 * (to.x - from.x), y: from.y + 0.6 * (to.y - from.y) + 4, "text-anchor": "middle" },
@@ -141,7 +141,7 @@ function linkTable(links) {
     "topology-as",
     "Links and their latency",
     [
-      { name: "Link", isHeader: true, cell: (link) => `${link.from_slot} \u2013 ${link.to_slot}` },
+      { name: "Link", isHeader: true, cell: (link) => `${link.from} \u2013 ${link.to}` },
       { name: "Latency", isNumber: true, cell: (link) => worded(link.latency_ms, "ms") },
       { name: "Works", cell: (link) => (link.fault ? `no: ${link.fault}` : "yes") },
     ],

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flow_nexus_neural.engine.training.roles.confidence import NO_DECISION, NO_ROWS, Doubting
+from flow_nexus_neural.engine.training.roles.confidence import NO_DECISION, Doubting
 from flow_nexus_neural.engine.versions.members import Members, RoleWork
 from flow_nexus_neural.kernels.decision_features import N_FEATURES
 from tests.unit.engine.building import bundle, schema
@@ -39,7 +39,7 @@ def test_they_learn_from_every_aggregations_decisions_whether_these_are_right():
 
 def test_there_must_be_something_to_learn():
     assert doubting().flaw is None
-    assert doubting(0).flaw == NO_ROWS
+    assert doubting(0).flaw.startswith("there are no verify rows: none were kept")
     assert "10 verify rows" in doubting(10).flaw
     assert doubting(task="regression").flaw == NO_DECISION
     assert "are right" in doubting(right=1.1).flaw

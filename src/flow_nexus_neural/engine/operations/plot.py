@@ -1,0 +1,123 @@
+"""A plot of a cluster: what is known of it at one moment, drawn in a worker thread, written where asked."""
+
+from collections.abc import Iterator, Sequence
+
+from flow_nexus_neural.artifacts.plots.rendering import SUFFIXES, Rendering, render, usual_format
+from flow_nexus_neural.data.schema import DataSchema
+from flow_nexus_neural.data.writing import OutputFile, OutputPlace, output_place
+from flow_nexus_neural.engine.context import EngineContext
+from flow_nexus_neural.engine.figures.kinds import FIGURES
+from flow_nexus_neural.engine.figures.seen import Seen, SeenOutcome
+from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.operations.status import status_report
+from flow_nexus_neural.engine.reports import PlotReport
+from flow_nexus_neural.engine.requests import PlotRequest, StatusRequest
+from flow_nexus_neural.engine.state.feedback import RecordedOutcome
+from flow_nexus_neural.errors import InvalidArguments, NotAvailable
+from flow_nexus_neural.vocabulary import Label, PlotFormat
+
+
+async def plot(cluster: LiveCluster, request: PlotRequest) -> PlotReport:
+    """Draw one kind of plot.
+
+    Raises:
+        NotTrained, NotAvailable, NoWorkers: What it would show was not measured, or it cannot be drawn here.
+        InvalidArguments, PathNotAllowed: The path cannot be used.
+        StoreUnavailable: The disk refuses; nothing is left.
+    """
+    context, place = cluster.context, None
+    chosen = request.format or (usual_format() if request.path is None else _named(request.path))
+    if request.path is not None:
+        place = await _place(context, request.path, chosen)
+    elif request.overwrite:
+        raise InvalidArguments("overwrite is of a file, and no path is given", hint="give a path")
+    figure = FIGURES[request.kind](await _seen(cluster))
+    made = await context.offload_data(render, figure, chosen)
+    written = None
+    if place is not None:
+        written = await context.offload_data(_write, place, made, request.overwrite)
+    return PlotReport(
+        cluster_id=cluster.cluster_id,
+        kind=request.kind,
+        format=made.format,
+        content=made.content,
+        text=made.text,
+        path=str(place.path) if place else None,
+        sha256=written,
+    )
+
+
+def _named(path: str) -> PlotFormat:
+    """The format that the suffix of a path names."""
+    for name, suffixes in SUFFIXES.items():
+        if path.strip().lower().endswith(suffixes):
+            return name
+    return usual_format()
+
+
+async def _place(context: EngineContext, path: str, chosen: PlotFormat) -> OutputPlace:
+    settings = context.settings
+    if settings.read_only:
+        raise NotAvailable("a read-only server writes no file", hint="leave path out")
+    place = await context.offload_data(
+        output_place, path, settings.write_roots, settings.state_dir, "path"
+    )
+    if place.suffix not in SUFFIXES[chosen]:
+        raise InvalidArguments(
+            f"path '{place.name}' does not end in {SUFFIXES[chosen][0]}, as a file of format {chosen} does",
+            hint=f"give a name like plot{SUFFIXES[chosen][0]}, or another format",
+        )
+    return place
+
+
+async def _seen(cluster: LiveCluster) -> Seen:
+    """What is known now."""
+    request = StatusRequest(cluster_id=cluster.cluster_id, detail="full")
+    status = await status_report(cluster, request, changed=False, timed_out=False)
+    training, committed = cluster.state.latest_training, cluster.committed
+    outcomes, without = [], 0
+    if committed is not None and cluster.state.feedback.kept:
+        stored, _ = await cluster.context.store.outcomes(cluster.cluster_id)
+        outcomes = list(seen_outcomes(committed.schema, stored))
+        without = len(stored) - len(outcomes)
+    return Seen(
+        status=status,
+        history=tuple(training.history) if training else (),
+        predict_ms=tuple(cluster.metrics.predict_ms.values()),
+        outcomes=tuple(outcomes),
+        outcomes_without_answer=without,
+    )
+
+
+def seen_outcomes(schema: DataSchema, stored: Sequence[RecordedOutcome]) -> Iterator[SeenOutcome]:
+    """Outcomes of the same kind of data of which it is known what had been predicted."""
+    for one in stored:
+        answer = one.answer
+        if one.schema_digest != schema.digest or answer is None or answer.prediction is None:
+            continue
+        yield SeenOutcome(
+            at=one.at,
+            prediction=answer.prediction,
+            confidence=answer.confidence,
+            low=answer.low,
+            high=answer.high,
+            outcome=_in_words(schema, one.outcome),
+        )
+
+
+def _in_words(schema: DataSchema, outcome: float) -> Label:
+    """A class by its label, a value in the target's unit."""
+    if schema.task == "regression":
+        return outcome * schema.target_sd + schema.target_mean
+    return schema.classes[int(outcome)] if schema.classes else int(outcome)
+
+
+def _write(place: OutputPlace, made: Rendering, overwrite: bool) -> str:  # noqa: FBT001  an offloaded call
+    """Write a plot, whole or not at all; its sha256. Blocking."""
+    file = OutputFile(place, overwrite=overwrite)
+    try:
+        file.write(made.content)
+        file.publish()
+    finally:
+        file.abandon()
+    return file.sha256
