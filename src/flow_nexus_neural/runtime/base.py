@@ -226,6 +226,10 @@ class NodeHandle(Protocol):
         """Current memory use, read from the system; None if unknown."""
         ...
 
+    def is_stopped(self) -> bool:
+        """Whether the system keeps its process from running; False if unknown."""
+        ...
+
 
 class NodeRuntime(Protocol):
     """Starts nodes, and stops all of them when it is closed."""

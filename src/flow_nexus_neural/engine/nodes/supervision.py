@@ -1,7 +1,8 @@
 """Telling a slow node from a frozen one.
 
 A process that ends is noticed by its handle. One that is stopped, spins or hangs says nothing: after some
-seconds of silence it is pinged, becomes `suspect` when it misses that, and is killed when it stays silent.
+seconds of silence it is pinged, becomes `suspect` when it misses that, and is killed when it stays silent: at
+once where the system says that its process is stopped, else after as long as one of its steps may take.
 """
 
 import anyio
@@ -59,14 +60,14 @@ async def _doubt(
     untimed = slot.calls > 0 and longest_step_s == 0
     least_s = patience.first_step_s if untimed else patience.min_grace_s
     grace_s = max(least_s, min(3 * longest_step_s, patience.max_grace_s))
-    pong = await _ping(handle, grace_s)
+    pong = await _ping_while_it_can_run(handle, grace_s, patience.min_grace_s)
     if slot.handle is not handle:
         return None
     if pong is None:
-        silent_s = patience.silence_s + patience.ping_s + grace_s
-        await _end(
-            slot, handle, f"node_timeout: silent for {silent_s:.1f} s, taken for frozen and killed"
-        )
+        silent_s = cluster.clock() - slot.heard_at_s
+        why = ", its process is stopped" if handle.is_stopped() else ""
+        told = f"node_timeout: silent for {silent_s:.1f} s{why}, taken for frozen and killed"
+        await _end(slot, handle, told)
         return None
     if slot.trust():
         cluster.changed()
@@ -78,6 +79,30 @@ async def _end(slot: Slot, handle: NodeHandle, reason: str) -> None:
     if slot.handle is handle:
         slot.condemn(reason)
     await handle.stop(grace_s=0)
+
+
+async def _ping_while_it_can_run(
+    handle: NodeHandle, grace_s: float, look_every_s: float
+) -> Pong | None:
+    """As `_ping`, but of a process that is stopped nothing is awaited: it is in no long step."""
+    found: Pong | NodeError | None = None
+
+    async def watch(scope: anyio.CancelScope) -> None:
+        while True:
+            await anyio.sleep(look_every_s)
+            if handle.is_stopped():
+                scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch, group.cancel_scope)
+        try:
+            found = await _ping(handle, grace_s)
+        except NodeError as failure:  # raised below: a task group would wrap it
+            found = failure
+        group.cancel_scope.cancel()
+    if isinstance(found, NodeError):
+        raise found
+    return found
 
 
 async def _ping(handle: NodeHandle, patience_s: float) -> Pong | None:

@@ -120,6 +120,10 @@ class NodeEnd(ABC):
         """Memory now, read from the system; None where it cannot be known."""
         return None
 
+    def is_stopped(self) -> bool:
+        """Whether the system keeps its process from running; False where that cannot be known."""
+        return False
+
     async def _relay(self, keys: Sequence[str]) -> None:
         """Grant again what neighbours have written since, where the node cannot see that by itself."""
         for key in keys:

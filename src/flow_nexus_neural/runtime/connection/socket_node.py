@@ -16,6 +16,7 @@ from flow_nexus_neural.runtime.base import MemoryReading, NodeSpec
 from flow_nexus_neural.runtime.connection.conversation import Outgoing
 from flow_nexus_neural.runtime.connection.node_end import NodeEnd
 from flow_nexus_neural.runtime.process.kernel_memory import proportional_bytes, resident_bytes
+from flow_nexus_neural.runtime.process.kernel_state import is_stopped
 from flow_nexus_neural.runtime.process.last_words import LastWords
 
 _LOG: Final = logging.getLogger(__name__)
@@ -73,6 +74,11 @@ class SocketNode(NodeEnd):
         if rss is None or before is None:
             return None
         return MemoryReading(max(rss - before, 0), "rss_growth")
+
+    @override
+    def is_stopped(self) -> bool:
+        """Whether its process is stopped by a signal or a tracer."""
+        return self._exit is None and is_stopped(self.pid)
 
     async def _read(self) -> None:
         buffer = memoryview(bytearray(_CHUNK_BYTES))

@@ -107,6 +107,17 @@ async def test_a_node_at_work_whose_steps_nobody_timed_gets_the_grace_of_a_first
         assert await until_dead(w) == pytest.approx(10 + 2 + 8)
 
 
+@pytest.mark.parametrize(("from_s", "dead_s"), [(0.0, 13.0), (15.5, 16.0), (1e9, 20.0)])
+async def test_of_one_whose_process_is_stopped_no_long_step_is_awaited(tmp_path, from_s, dead_s):
+    async with world(tmp_path, FaultPlan().freeze(SLOT, "ping")) as w:
+        w.slots[SLOT].begin_call()
+        began_s = anyio.current_time()
+        handle = w.slots[SLOT].handle
+        handle.is_stopped = lambda: anyio.current_time() - began_s >= from_s
+        assert await until_dead(w) == pytest.approx(dead_s)
+        assert ("its process is stopped" in w.slots[SLOT].last_error) is (from_s < 1e9)
+
+
 async def test_by_default_a_frozen_node_is_suspect_after_5_seconds_and_failed_within_10(tmp_path):
     """Idle, or at work with steps of up to a second and a half; one that has timed no step gets longer."""
     faults = FaultPlan().freeze(SLOT, "ping", nth=2)
