@@ -35,7 +35,9 @@ class ExampleGradients:
 
     def __init__(self, network: Network, weights: Weights, loss: Loss) -> None:
         if network.plan.n_buffers:
-            raise ValueError("single rows cannot be protected in a network with running statistics or frozen layers")
+            raise ValueError(
+                "single rows cannot be protected in a network with running statistics or frozen layers"
+            )
         self._network, self._loss = network, loss
         self._views = views_of(weights.params.detach(), network.plan.trainable)
         at_once = not network.row_by_row and rows_at_once_is_sound()

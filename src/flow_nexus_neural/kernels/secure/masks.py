@@ -50,7 +50,7 @@ def encode(update: Floats, weight: float, factor: float = 1.0) -> Words:
 
 
 def clip_factor_of(update: Floats, clip_norm: float, weight: float) -> float:
-    """With what to encode an update so that the words, divided by weight and SCALE, have at most this L2 norm.
+    """What to shorten an update with, so that its words / (weight * SCALE) have at most this L2 norm.
 
     Args:
         update: [d], finite.
@@ -86,13 +86,13 @@ def mask(seed: bytes, n: int) -> Words:
 def add_mask(total: Words, seed: bytes) -> None:
     """Add `mask(seed, total.size)`, in blocks: fresh memory for a whole mask costs more than the cipher."""
     for part, words in _with_mask(total, seed):
-        part += words
+        np.add(part, words, out=part)
 
 
 def subtract_mask(total: Words, seed: bytes) -> None:
     """Subtract it; see `add_mask`."""
     for part, words in _with_mask(total, seed):
-        part -= words
+        np.subtract(part, words, out=part)
 
 
 def _with_mask(total: Words, seed: bytes) -> Iterator[tuple[Words, Words]]:
