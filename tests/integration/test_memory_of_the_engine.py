@@ -104,6 +104,7 @@ def recomputed(folder: Path, *, secure: bool) -> Notes:
             assert (await it.done(made["id"]))["training_status"] == "completed"
 
     anyio.run(train)
+    del notes.made[ROUNDS:]  # what a worker trains for itself after the rounds
     assert [len(made) for made in notes.made] == [WORKERS] * ROUNDS
     return notes
 

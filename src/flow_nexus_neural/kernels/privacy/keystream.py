@@ -27,10 +27,10 @@ def keystream(key: bytes, number: int, n_bytes: int) -> NDArray[np.uint8]:
 
     Source: NIST SP 800-38A, section 6.5. The number is the upper half of the counter block.
     """
+    encryptor = _encryptor(key, number, n_bytes)
     # The only large allocation: fresh memory costs several times as much as the cipher. It is a little
     # longer, since the cipher wants room for one more block.
     stream = np.empty(n_bytes + _NONCE_BYTES, np.uint8)
-    encryptor = _encryptor(key, number, n_bytes)
     view = stream.data
     for start in range(0, n_bytes, BLOCK_BYTES):
         count = min(BLOCK_BYTES, n_bytes - start)
