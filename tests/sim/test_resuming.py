@@ -13,6 +13,7 @@ from tests.sim.test_learning_from_outcomes import learnt, records, told, told_of
 ROUNDS = 4
 WIDE = ({"type": "dense", "units": 9, "activation": "relu"}, {"type": "dense", "units": 1})
 FEDERATED = {"epochs": ROUNDS, "patience": ROUNDS}
+ROLES = ("aggregator", "validator", "parameter_server")
 ALONE = {**FEDERATED, "federated": False}
 
 
@@ -79,7 +80,17 @@ MODES = {
         "time_column": "date",
         "folds": 2,
     },
-    "roles": {"roles": ("aggregator", "validator", "parameter_server")},
+    "roles": {"roles": ROLES},
+    # Few rows, so that roles learn from answers out of fold.
+    "roles out of fold": {
+        "workers": 2,
+        "roles": ("aggregator",),
+        "batch_size": 128,
+        "data": [{**row, "y": row["a"] > 3} for row in series(170)],
+        "target": "y",
+        "time_column": "date",
+        "refit": False,
+    },
 }
 
 
@@ -99,6 +110,7 @@ def what(status, versions):
         "refit": status.training.refit,
         "steps": status.training.evidence.steps,
         "version": status.model_version,
+        "learnt": status.learnt,
         "losses": [(p.round, p.train_loss, p.val_loss) for p in status.history],
     }
 

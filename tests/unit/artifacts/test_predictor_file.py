@@ -9,6 +9,7 @@ import pytest
 
 from flow_nexus_neural.artifacts.predictor_file import PredictorFile
 from flow_nexus_neural.errors import StoreCorrupt
+from tests.doubles.limits import HANG_S
 from tests.unit.artifacts.building import CASES, model_and_examples
 
 
@@ -41,7 +42,7 @@ def test_as_a_program_it_reads_records_by_name_with_their_symbol(tmp_path):
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=HANG_S,
     )
     told = json.loads(done.stdout)
     assert told["classes"] == ["no", "yes"]

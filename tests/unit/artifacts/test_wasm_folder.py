@@ -10,6 +10,7 @@ import pytest
 from flow_nexus_neural.artifacts.wasm_folder import WasmFolder
 from flow_nexus_neural.errors import StoreCorrupt
 from flow_nexus_neural.wasm.compile.portable import meta_of, sections, signed, unsigned
+from tests.doubles.limits import HANG_S
 from tests.unit.artifacts.building import CASES, model_and_examples
 from tests.unit.wasm.reference import loaded
 
@@ -25,7 +26,7 @@ node = pytest.mark.skipif(shutil.which("node") is None, reason="Node is not inst
 
 def run_in_node(folder, *arguments):
     done = subprocess.run(
-        ["node", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=60
+        ["node", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=HANG_S
     )
     return np.array(json.loads(done.stdout))
 

@@ -38,7 +38,13 @@ GIVEN: dict[str, Any] = {
     "layers": [{"type": "dense", "units": 1}],
     "seed": 7,
     "until": "done",
+    "format": "safetensors",
+    "path": "model",
+    "kind": "confusion",
 }
+GIVEN_TO: dict[str, dict[str, Any]] = {"neural_cluster_plot": {"format": "png"}}
+ANSWERING = [spec for spec in TOOL_SPECS if spec.result is not None]
+"""Without the tool whose answer is a picture with words."""
 WRONG: list[Any] = [7, -1, 0.5, 1e9, "x", "x" * 65, True, [], ["a b"], {}, {"x": -1}, [["a"]]]
 
 
@@ -69,7 +75,8 @@ def test_a_schema_of_arguments_judges_like_pydantics_own_except_for_null(spec: A
     own = jsonschema.Draft202012Validator(spec.request.model_json_schema(mode="validation"))
     published = jsonschema.Draft202012Validator(argument_schema(spec.request))
     fields = spec.request.model_fields
-    good = {name: value for name, value in GIVEN.items() if name in fields}
+    given = GIVEN | GIVEN_TO.get(spec.name, {})
+    good = {name: value for name, value in given.items() if name in fields}
     assert own.is_valid(good)
     assert published.is_valid(good)
     assert not published.is_valid({**good, "unheard_of": 1})
@@ -106,7 +113,7 @@ def test_a_schema_of_a_result_names_the_type_of_every_field_and_requires_it(
                 assert not validator.is_valid({**content, name: value}), (name, kind)
 
 
-@pytest.mark.parametrize("spec", TOOL_SPECS, ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", ANSWERING, ids=lambda spec: spec.name)
 def test_a_schema_of_a_result_says_nothing_about_what_is_inside_an_object(spec: Any):
     schema = spec.output_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -119,7 +126,8 @@ def test_a_schema_of_a_result_says_nothing_about_what_is_inside_an_object(spec: 
 
 @pytest.mark.parametrize("spec", TOOL_SPECS, ids=lambda spec: spec.name)
 def test_published_schemas_carry_no_titles_and_no_definitions(spec: Any):
-    for schema in (spec.input_schema(), spec.output_schema()):
+    made = [spec.input_schema(), spec.output_schema()]
+    for schema in (one for one in made if one is not None):
         jsonschema.Draft202012Validator.check_schema(schema)
         for part in parts(schema):
             assert not {"$ref", "$defs"} & set(part)

@@ -71,6 +71,8 @@ def write_prepared(files: CheckpointFiles, cluster_id: str, data: PreparedData) 
             "replay": data.replay is not None,
             "replayed": data.replayed,
             "refit": data.refit,
+            "crossing": data.crossing,
+            "gap": data.gap,
             "test_span": list(data.test_span),
             "folds": [[fold.number, fold.begins, fold.ends] for fold in data.folds],
         },
@@ -99,6 +101,8 @@ def read_prepared(files: CheckpointFiles, ref: PreparedDataRef) -> PreparedData:
             replay=_rows(tensors, REPLAY) if metadata.get("replay") else None,
             replayed=int(metadata.get("replayed", 0)),
             folds=tuple(_fold(tensors, *fold) for fold in metadata.get("folds", ())),
+            crossing=bool(metadata.get("crossing", False)),
+            gap=metadata.get("gap"),
         )
     except (KeyError, TypeError, ValueError) as failure:
         raise StoreCorrupt(

@@ -215,7 +215,7 @@ async def prepare_again(cluster: LiveCluster, training: Training) -> tuple[Prepa
     standpoint = await read_standpoint(cluster, training)
     networks = standpoint.networks
     learns = data.description.kind == FEEDBACK
-    if data.folds or data.refit or learns:
+    if data.folds or data.refit or data.crossing or learns:
         networks = await read_starts(cluster, training)
     decision = decide_how(request, data)
     if learns and cluster.committed is not None:

@@ -21,6 +21,7 @@ def cluster_of(*slots):
         cluster.slots.add(one)
     cluster.wiring = SimpleNamespace(working=list, degree=lambda name: 0)
     cluster.context.settings = SimpleNamespace(node_memory_mb=64, max_nodes=8)
+    cluster.context.tracker_faults = {}
 
     async def read_nothing(_reader, living):
         return dict.fromkeys(living)

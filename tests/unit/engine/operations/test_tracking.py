@@ -11,6 +11,7 @@ from flow_nexus_neural.artifacts.trackers.history_files import HistoryFiles
 from flow_nexus_neural.artifacts.trackers.tracker import TrackedRound, TrackedTraining
 from flow_nexus_neural.engine.operations import tracking
 from flow_nexus_neural.settings import Settings
+from tests.doubles.limits import HANG_S
 from tests.sim.simulated import world
 
 
@@ -113,6 +114,6 @@ def _lines(folder, status):
 async def _until(condition):
     import anyio
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(HANG_S):
         while not condition():  # noqa: ASYNC110  what it waits for is a file
             await anyio.sleep(0.02)

@@ -55,6 +55,15 @@ def test_all_rows_and_the_earlier_folds_read_back_to_the_bit(tmp_path):
     assert again.refit is False
 
 
+def test_that_roles_need_answers_out_of_fold_reads_back(tmp_path):
+    rows = [{"time": f"2024-01-{1 + i % 28:02}", "a": i, "y": i % 2} for i in range(90)]
+    made = prepare(DataRequest(rows, admitting=True), Settings(state_dir=tmp_path))
+    files = CheckpointFiles(tmp_path)
+    again = read_prepared(files, write_prepared(files, "dnc_1", made))
+    assert (again.crossing, again.gap) == (True, made.gap)
+    assert made.gap is not None
+
+
 def test_a_file_that_names_neither_all_rows_nor_folds_is_read_without_them(tmp_path):
     files, made = CheckpointFiles(tmp_path), data(tmp_path)
     content, metadata = files.read_with_metadata(write_prepared(files, "dnc_1", made).sha256)

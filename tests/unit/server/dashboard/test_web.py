@@ -21,6 +21,7 @@ from flow_nexus_neural.server.dashboard.web import (
 )
 from flow_nexus_neural.server.host import EngineHost
 from tests.doubles.engine_double import CLUSTER, EngineDouble, opened
+from tests.doubles.limits import HANG_S
 
 PORT = 8123
 TOKEN = new_token()
@@ -157,7 +158,7 @@ async def test_a_change_of_the_engine_ends_the_wait_at_once():
         waited = anyio.Event()
 
         async def wait():
-            await source.wait(1000)
+            await source.wait(HANG_S)
             waited.set()
 
         tasks.start_soon(wait)

@@ -3,12 +3,13 @@
 import anyio
 import pytest
 
-from flow_nexus_neural.cli.dashboard import StoredSource
+from flow_nexus_neural.cli.stored_source import StoredSource
 from flow_nexus_neural.engine.engine import Engine
 from flow_nexus_neural.engine.requests import InitRequest, TerminateRequest
 from flow_nexus_neural.errors import ClusterNotFound
 from flow_nexus_neural.runtime.inproc.runtime import InprocRuntime
 from flow_nexus_neural.settings import Settings
+from tests.doubles.limits import HANG_S
 from tests.sim.simulated import honest
 
 
@@ -29,7 +30,7 @@ async def test_a_directory_that_a_server_has_is_shown_as_stored_and_followed(tmp
         waited = anyio.Event()
 
         async def follow():
-            await source.wait(60)
+            await source.wait(HANG_S)
             waited.set()
 
         async with anyio.create_task_group() as tasks:
@@ -49,6 +50,6 @@ async def test_nothing_is_read_again_while_nothing_was_written(tmp_path, monkeyp
     source = StoredSource(settings)
     first = await source.clusters()
     monkeypatch.setattr(
-        "flow_nexus_neural.cli.dashboard.look", None
+        "flow_nexus_neural.cli.stored_source.look", None
     )  # would fail if it were called
     assert await source.clusters() == first
