@@ -55,9 +55,7 @@ def _command(flags: argparse.Namespace, settings: Settings) -> int:
 
             status = doctor(settings)
         case "clusters":
-            from flow_nexus_neural.cli.clusters import clusters
-
-            status = clusters(settings, flags.action, getattr(flags, "cluster_id", None))
+            status = _clusters(flags, settings)
         case "export":
             from flow_nexus_neural.cli.export import export
             from flow_nexus_neural.engine.requests import ExportRequest
@@ -83,6 +81,22 @@ def _command(flags: argparse.Namespace, settings: Settings) -> int:
 
             status = back_up_state(settings, flags.target)
     return status
+
+
+def _clusters(flags: argparse.Namespace, settings: Settings) -> int:
+    if flags.action == "watch":
+        from flow_nexus_neural.cli.watch import watch
+
+        return watch(settings, flags.cluster_id)
+    if flags.action == "show" and (flags.plot is not None or flags.kind or flags.overwrite):
+        from flow_nexus_neural.cli.plot import Asked, plot_stored
+
+        return plot_stored(
+            settings, Asked(flags.cluster_id, flags.plot, flags.kind, flags.overwrite)
+        )
+    from flow_nexus_neural.cli.clusters import clusters
+
+    return clusters(settings, flags.action, getattr(flags, "cluster_id", None))
 
 
 if __name__ == "__main__":

@@ -8,10 +8,12 @@ from typing import get_args
 
 from flow_nexus_neural import __version__
 from flow_nexus_neural.settings import Settings
-from flow_nexus_neural.vocabulary import ExportFormat
+from flow_nexus_neural.vocabulary import ExportFormat, PlotKind
 
 PROGRAM = "flow-nexus-neural"
 MAX_PORT = 65_535
+STORED_KINDS = tuple(kind for kind in get_args(PlotKind) if kind not in ("latency", "topology"))
+"""What can be drawn of a stored cluster: latencies, and how nodes are, are known to their server only."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -51,11 +53,16 @@ def build_parser() -> argparse.ArgumentParser:
     clusters = commands.add_parser("clusters", help="list, show or remove stored clusters")
     actions = clusters.add_subparsers(dest="action", metavar="ACTION", required=True)
     actions.add_parser("list", help="ids, names and status")
-    for action, text in (
-        ("show", "one cluster in full, as JSON"),
-        ("remove", "end it and delete its files"),
-    ):
-        actions.add_parser(action, help=text).add_argument("cluster_id", metavar="ID")
+    show = actions.add_parser("show", help="one cluster in full, as JSON, or a plot of it")
+    watch = actions.add_parser("watch", help="the rounds of its training, until that ends")
+    remove = actions.add_parser("remove", help="end it and delete its files")
+    for action in (show, watch, remove):
+        action.add_argument("cluster_id", metavar="ID")
+    show.add_argument("--plot", metavar="FILE", help="draw it into FILE.png or FILE.svg instead")
+    show.add_argument(
+        "--kind", choices=STORED_KINDS, help="what --plot draws (default learning_curve)"
+    )
+    show.add_argument("--overwrite", action="store_true", help="replace the file of --plot")
     view = commands.add_parser("dashboard", help="show stored clusters in a browser, on loopback")
     view.add_argument(
         "--port", type=_port_or_any, default=0, metavar="PORT", help="default: one that is free"

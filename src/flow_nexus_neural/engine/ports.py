@@ -93,6 +93,14 @@ def system_timestamp() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def loop_time() -> float:
+    """Seconds of the event loop's clock, also in its worker threads, which cannot read it."""
+    try:
+        return anyio.current_time()
+    except RuntimeError:  # no event loop runs in this thread
+        return anyio.from_thread.run_sync(anyio.current_time)
+
+
 @dataclass(frozen=True)
 class Ports:
     """The outside world as the engine uses it.
@@ -108,7 +116,7 @@ class Ports:
         patience: How long the engine waits for nodes.
     """
 
-    clock: Callable[[], float] = anyio.current_time
+    clock: Callable[[], float] = loop_time
     timestamp: Callable[[], str] = system_timestamp
     random_bits: Callable[[int], int] = secrets.randbits
     offload: Callable[[int], Offload] = in_threads

@@ -24,9 +24,9 @@ def test_a_flag_wins_over_its_variable(name: str, tmp_path: Path):
         "log_json": (True, ["--no-log-json"], False),
         "require_isolation": ("seccomp", ["--require-isolation", "process"], "process"),
         "hostile": ("kill", ["--hostile", "errno"], "errno"),
+        "tracker": ("mlflow", ["--tracker", "tensorboard"], "tensorboard"),
         "log_level": ("debug", ["--log-level", "error"], "error"),
         "http_host": ("127.0.0.2", ["--http-host", "::1"], "::1"),
-        "tracker": ("mlflow", ["--tracker", "tensorboard"], "tensorboard"),
         "node_nice": ("7", ["--node-nice", "3"], 3),
     }
     is_path = name.endswith("_dir")

@@ -1,6 +1,6 @@
 """A plot of a cluster: what is known of it at one moment, drawn in a worker thread, written where asked."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from flow_nexus_neural.artifacts.plots.rendering import SUFFIXES, Rendering, render, usual_format
 from flow_nexus_neural.data.schema import DataSchema
@@ -17,8 +17,15 @@ from flow_nexus_neural.errors import InvalidArguments, NotAvailable
 from flow_nexus_neural.vocabulary import Label, PlotFormat
 
 
-async def plot(cluster: LiveCluster, request: PlotRequest) -> PlotReport:
+async def plot(
+    cluster: LiveCluster, request: PlotRequest, running: Collection[str] = ()
+) -> PlotReport:
     """Draw one kind of plot.
+
+    Args:
+        cluster: Of this server, or of the copy of a state directory that another server has.
+        request: What to draw.
+        running: Ids of trainings that another server runs, which a copy has as interrupted.
 
     Raises:
         NotTrained, NotAvailable, NoWorkers: What it would show was not measured, or it cannot be drawn here.
@@ -31,7 +38,7 @@ async def plot(cluster: LiveCluster, request: PlotRequest) -> PlotReport:
         place = await _place(context, request.path, chosen)
     elif request.overwrite:
         raise InvalidArguments("overwrite is of a file, and no path is given", hint="give a path")
-    figure = FIGURES[request.kind](await _seen(cluster))
+    figure = FIGURES[request.kind](await _seen(cluster, running))
     made = await context.offload_data(render, figure, chosen)
     written = None
     if place is not None:
@@ -70,11 +77,13 @@ async def _place(context: EngineContext, path: str, chosen: PlotFormat) -> Outpu
     return place
 
 
-async def _seen(cluster: LiveCluster) -> Seen:
+async def _seen(cluster: LiveCluster, running: Collection[str]) -> Seen:
     """What is known now."""
     request = StatusRequest(cluster_id=cluster.cluster_id, detail="full")
     status = await status_report(cluster, request, changed=False, timed_out=False)
     training, committed = cluster.state.latest_training, cluster.committed
+    if training is not None and training.training_id in running:
+        status = status.model_copy(update={"training_status": "running"})
     outcomes, without = [], 0
     if committed is not None and cluster.state.feedback.kept:
         stored, _ = await cluster.context.store.outcomes(cluster.cluster_id)

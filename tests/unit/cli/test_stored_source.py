@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from flow_nexus_neural.cli.dashboard import StoredSource
+from flow_nexus_neural.cli.stored_source import StoredSource
 from flow_nexus_neural.engine.engine import Engine
 from flow_nexus_neural.engine.requests import InitRequest, TerminateRequest
 from flow_nexus_neural.errors import ClusterNotFound
@@ -50,6 +50,6 @@ async def test_nothing_is_read_again_while_nothing_was_written(tmp_path, monkeyp
     source = StoredSource(settings)
     first = await source.clusters()
     monkeypatch.setattr(
-        "flow_nexus_neural.cli.dashboard.look", None
+        "flow_nexus_neural.cli.stored_source.look", None
     )  # would fail if it were called
     assert await source.clusters() == first

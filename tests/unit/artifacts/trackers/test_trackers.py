@@ -1,0 +1,45 @@
+"""Optional trackers have every round once, also where another server wrote the first ones."""
+
+import pytest
+
+from flow_nexus_neural.artifacts.trackers.mlflow import EXPERIMENT, MlflowTracker
+from flow_nexus_neural.artifacts.trackers.tensorboard import TensorBoardTracker
+from flow_nexus_neural.artifacts.trackers.tracker import TrackedRound, TrackedTraining
+
+
+def tracked(n, status="running"):
+    rounds = [TrackedRound(k, {"train_loss": 1 / k, "val_loss": None}) for k in range(1, n + 1)]
+    return TrackedTraining("dnc", "a name", "trn", {"epochs": 3}, tuple(rounds), status)
+
+
+@pytest.mark.filterwarnings("ignore")  # of libraries that are not ours
+def test_tensorboard_has_every_round_once(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    TensorBoardTracker(tmp_path).track(tracked(2))
+    TensorBoardTracker(tmp_path).track(tracked(4))
+    found = [
+        (event.step, value.tag, value.tensor.float_val[0])
+        for path in sorted((tmp_path / "tensorboard" / "dnc" / "trn").iterdir())
+        for event in EventFileLoader(str(path)).Load()
+        for value in event.summary.value
+    ]
+    assert sorted(found) == [
+        (k, "train_loss", pytest.approx(1 / k, rel=1e-6)) for k in (1, 2, 3, 4)
+    ]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_mlflow_has_one_run_of_a_training_with_every_round_once(tmp_path):
+    pytest.importorskip("mlflow")
+    from mlflow.tracking import MlflowClient
+
+    MlflowTracker(tmp_path).track(tracked(2))
+    MlflowTracker(tmp_path).track(tracked(4, "completed"))
+    client = MlflowClient(tracking_uri=(tmp_path / "mlflow").as_uri())
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert (run.info.status, run.data.params) == ("FINISHED", {"epochs": "3"})
+    history = client.get_metric_history(run.info.run_id, "train_loss")
+    assert sorted((one.step, one.value) for one in history) == [(k, 1 / k) for k in (1, 2, 3, 4)]
