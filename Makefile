@@ -18,7 +18,7 @@ help:
 	@echo "make soak      kill processes at random under load for ten minutes, and check everything"
 	@echo "make clients | conformance     other MCP clients and the official suite; downloads them, needs npm"
 	@echo "make tables     the cells of long tables (attacks, rules, seeds) that the suite leaves out (five minutes)"
-	@echo "make view | pictures     the live view in Chromium behind the official bridge; the README's picture; needs npm"
+	@echo "make view | pictures     the live view in Chromium behind the official bridge; the documents' pictures; needs npm"
 	@echo "make examples | fault | security     one part of the tests"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -87,6 +87,7 @@ view: $(STAMP) build/view/.installed
 	VIEW_DIR=$(CURDIR)/build/view $(BIN)/python -m pytest -q tests/integration/view
 
 pictures: $(STAMP) build/view/.installed
+	$(BIN)/python -m readme.pictures
 	@mkdir -p build/view/pictures docs/pictures
 	VIEW_NAME=price-desk node tests/integration/view/view.mjs build/view $(abspath $(BIN))/python build/view/pictures > /dev/null
 	$(BIN)/python -c 'from PIL import Image; Image.open("build/view/pictures/readme-light.png").convert("RGB").quantize(64, dither=0).save("docs/pictures/view.png", optimize=True)'

@@ -9,7 +9,7 @@ transport. Medians of pairs that ran one after the other.
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -17,7 +17,14 @@ import torch
 from flow_nexus_neural.coordination.consensus.averaging import FederatedAveraging
 from flow_nexus_neural.coordination.consensus.private_averaging import PrivateAveraging
 from flow_nexus_neural.kernels.privacy.gaussian import gaussian_noise
-from flow_nexus_neural.kernels.secure.masks import decode, encode, mask
+from flow_nexus_neural.kernels.secure.masks import (
+    Words,
+    add_mask,
+    decode,
+    encode,
+    mask,
+    subtract_mask,
+)
 
 CLIENTS, PARAMETERS, PAIRS = 8, 1_000_000, 7
 
@@ -55,22 +62,30 @@ def sums() -> None:
     base = draw.standard_normal(PARAMETERS).astype(np.float32)
     states = [base + draw.standard_normal(PARAMETERS).astype(np.float32) for _ in range(CLIENTS)]
     updates = [state - base for state in states]
-    seeds = [bytes([k]) * 32 for k in range(CLIENTS)]
+    keys = [bytes([k]) * 32 for k in range(CLIENTS)]
 
-    def one_node() -> np.ndarray:
-        total = encode(updates[0], 1 / CLIENTS)
-        for seed in seeds:
-            total += mask(seed, PARAMETERS)
+    def pair(one: int, other: int) -> bytes:
+        return bytes([min(one, other), 100 + max(one, other)]) * 16
+
+    def one_node(k: int) -> Words:
+        """As `MaskSession.masked`."""
+        total = encode(updates[k], 1 / CLIENTS)
+        add_mask(total, keys[k])
+        for other in range(CLIENTS):
+            if other != k:
+                (add_mask if k < other else subtract_mask)(total, pair(k, other))
         return total
 
-    masked = [one_node() for _ in range(CLIENTS)]
+    masked = [one_node(k) for k in range(CLIENTS)]
 
-    def engine() -> None:
+    def engine(masked: Sequence[Words]) -> np.ndarray:
+        """As `secure_sum.unmasked` and what follows it."""
         total = np.zeros(PARAMETERS, np.uint32)
-        for words, seed in zip(masked, seeds, strict=True):
+        for words in masked:
             total += words
-            total -= mask(seed, PARAMETERS)
-        (base + decode(total)).astype(np.float32)
+        for key in keys:
+            subtract_mask(total, key)
+        return (base + decode(total)).astype(np.float32)
 
     vectors = [{"params": s, "buffers": base[:0]} for s in states]
     start = {"params": base, "buffers": base[:0]}
@@ -86,11 +101,11 @@ def sums() -> None:
             noise_multiplier=1.0,
             clients=CLIENTS,
             adaptive=False,
-            noise=gaussian_noise(seeds[0], 1, PARAMETERS),
+            noise=gaussian_noise(keys[0], 1, PARAMETERS),
         ).combine(start, vectors, rows)
 
-    compared("one node's encoding and masks / plain mean of 8", one_node, plain)
-    compared("unmasking of 8 in the engine / plain mean of 8", engine, plain)
+    compared("one node's encoding and masks / plain mean of 8", lambda: one_node(0), plain)
+    compared("unmasking of 8 in the engine / plain mean of 8", lambda: engine(masked), plain)
     compared("clipping, noise and mean of 8 / plain mean of 8", private, plain)
 
 

@@ -10,7 +10,10 @@ from trading.monitor import NeuralClusterMonitor
 from trading.synthetic_market import SyntheticMarket
 from trading.trader import DistributedNeuralTrader
 
-DATASET = "crypto_market_historical_data"
+# A third of its usual hours: the networks of the workers are large, and a demonstration should take less than
+# three minutes on two cores. With so few hours and rounds they need not beat the majority class; the result
+# is shown as it is. What the default network reaches on all hours is for `bench/defaults.py` to say.
+DATASET = "crypto_market_historical_data#rows=2000"
 
 
 class TradingSystem:

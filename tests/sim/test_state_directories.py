@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from flow_nexus_neural.engine.requests import InitRequest
 from flow_nexus_neural.engine.storage.persisted import FORMAT
 from flow_nexus_neural.errors import StoreCorrupt
 from tests.sim.simulated import world
@@ -109,3 +110,17 @@ async def test_one_unreadable_row_costs_its_cluster_alone_and_is_named(
         assert made.predictions == pytest.approx(kept_answer["told"]["predictions"], rel=1e-5)
     assert any(lost in record.getMessage() for record in caplog.records)
     assert set(files) <= set((state_dir / "blobs").rglob("*.safetensors"))  # nothing is swept
+
+
+async def test_a_cluster_in_which_autonomy_acted_opens_again_living_ended_and_restored(tmp_path):
+    """With the real clock and real threads: a worker thread cannot ask the event loop's clock."""
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(1, daa_enabled=True)
+        w.kill("worker-0")
+        await w.until(cluster, lambda s: s.daa.executed)
+    async with world(tmp_path) as w:
+        status = await w.status(cluster)
+        assert "restart_node" in [e["rule"] for e in status.daa.events]
+        await w.terminate(cluster)
+        assert (await w.whole(cluster)).cluster_id == cluster
+        assert (await w.engine.init_cluster(InitRequest(restore=cluster))).cluster_id == cluster

@@ -102,7 +102,8 @@ async def test_a_node_whose_answers_are_refused_is_ended_named_and_replaceable(t
 
 async def test_a_node_that_answers_pings_and_no_prediction_is_ended_named_and_replaceable(tmp_path):
     faults = FaultPlan()
-    for n in range(1, 200):
+    # The next incarnation answers: one that does not is not called healthy.
+    for n in range(1, 4):
         faults.ignore(LIAR, "predict", nth=n)
     async with world(tmp_path, faults, ports=SOON) as w:
         cluster = await w.cluster(3)

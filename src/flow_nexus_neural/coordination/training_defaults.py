@@ -8,6 +8,7 @@ The constants were chosen on the data sets of `bench/defaults.py` by their score
 splits, so that its numbers flatter them a little.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,6 +48,11 @@ NARROW_PARAMETERS: Final = 20_000
 comes as far with them, and its steps are what a training costs."""
 NARROW_FACTOR: Final = 2.0
 """Of the learning rate for these."""
+NARROW_BATCH: Final = 128
+NARROW_BATCH_ROWS: Final = 3_000
+"""Rows of a shard from which these networks take batches of that size, which cost less than the same rows in
+small ones. On 6,000 hours of the synthetic market per symbol, with one seed, they came further in less
+processor time; on 2,000 as far."""
 
 STEPS_PER_EPOCH: Final = 20
 """Steps of an epoch below which batches become smaller."""
@@ -76,17 +82,25 @@ validation rows of a series are one short span of time, whose loss says little a
 
 def learning_rate(scale: Scale) -> float:
     """Step size of the optimiser."""
-    factor = LARGE_FACTOR if scale.parameters > SMALL_PARAMETERS else 1.0
-    return LEARNING_RATES[scale.optimizer] * (NARROW_FACTOR if _is_narrow(scale) else factor)
+    if not _is_narrow(scale):
+        factor = LARGE_FACTOR if scale.parameters > SMALL_PARAMETERS else 1.0
+        return LEARNING_RATES[scale.optimizer] * factor
+    # Adaptive steps of larger batches are larger by the square root (Malladi et al., NeurIPS 2022).
+    larger = math.sqrt(NARROW_BATCH / USUAL_BATCH) if _takes_large_batches(scale) else 1.0
+    return LEARNING_RATES[scale.optimizer] * NARROW_FACTOR * larger
 
 
 def _is_narrow(scale: Scale) -> bool:
     return scale.has_sequence and scale.parameters <= NARROW_PARAMETERS
 
 
+def _takes_large_batches(scale: Scale) -> bool:
+    return _is_narrow(scale) and scale.shard_rows >= NARROW_BATCH_ROWS
+
+
 def batch_size(scale: Scale) -> int:
     """Rows of an optimiser step: a power of two that gives an epoch 20 to 500 steps, where possible."""
-    size = USUAL_BATCH
+    size = NARROW_BATCH if _takes_large_batches(scale) else USUAL_BATCH
     while size > SMALLEST_BATCH and scale.shard_rows < size * STEPS_PER_EPOCH:
         size //= 2
     while size < LARGEST_BATCH and scale.shard_rows > size * LARGE_STEPS:
@@ -100,6 +114,8 @@ def epochs(scale: Scale, batch: int, passes: int = 1) -> int:
     steps = STEPS if scale.has_validation else STEPS_UNCHECKED
     if scale.has_sequence:
         steps = min(steps, NARROW_STEPS if _is_narrow(scale) else SEQUENCE_STEPS)
+    if _takes_large_batches(scale):
+        steps = steps * USUAL_BATCH // NARROW_BATCH
     wanted = -(-steps // max(1, per_epoch))
     return min(max(wanted, LEAST_EPOCHS), MOST_EPOCHS, EPOCHS.high)
 

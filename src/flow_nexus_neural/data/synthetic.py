@@ -15,8 +15,8 @@ from flow_nexus_neural.data.table import Column, Table, TextColumn, table_from
 from flow_nexus_neural.errors import InvalidArguments, LimitExceeded
 from flow_nexus_neural.vocabulary import MIN_ROWS
 
-MARKET_ROWS = 2_000
-"""Of each symbol, where no number is given: the document's large networks train on so many in minutes."""
+MARKET_ROWS = 6_000
+"""Of each symbol, where no number is given: of fewer the rules of its hours are not learnt well enough."""
 STEPS = 50
 WARM_UP = 100
 EWMA_DECAY = 0.94

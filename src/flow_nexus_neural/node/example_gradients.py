@@ -30,12 +30,14 @@ class ExampleGradients:
         loss: Mean over the rows of a batch.
 
     Raises:
-        ValueError: The network has running statistics: what a row adds to them is not clipped.
+        ValueError: The network has running statistics, to which a row adds unclipped, or frozen layers.
     """
 
     def __init__(self, network: Network, weights: Weights, loss: Loss) -> None:
         if network.plan.n_buffers:
-            raise ValueError("single rows cannot be protected in a network with running statistics")
+            raise ValueError(
+                "single rows cannot be protected in a network with running statistics or frozen layers"
+            )
         self._network, self._loss = network, loss
         self._views = views_of(weights.params.detach(), network.plan.trainable)
         at_once = not network.row_by_row and rows_at_once_is_sound()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from flow_nexus_neural.coordination.secure_sum import least_delivered
 from flow_nexus_neural.kernels.secure import shamir
 from flow_nexus_neural.kernels.secure.agreement import agreed_key, public_key, seal, unseal
-from flow_nexus_neural.kernels.secure.masks import clipped, encode, mask
+from flow_nexus_neural.kernels.secure.masks import add_mask, clip_factor_of, encode, subtract_mask
 from flow_nexus_neural.kernels.secure.purposes import (
     about_shares,
     commitment_to,
@@ -144,23 +144,19 @@ class MaskSession:
         others = [slot for slot in self.peers if slot in request.sealed]
         if self.held or self.slot not in others or len(others) < least_delivered(self.threshold):
             raise ValueError(f"session {self.name} cannot be masked like this")
-        short = (
-            update
+        factor = (
+            1.0
             if request.clip_norm is None
-            else clipped(update, request.clip_norm, request.weight)
+            else clip_factor_of(update, request.clip_norm, request.weight)
         )
-        encoded = encode(short, request.weight)
+        total = encode(update, request.weight, factor)
         self.held = {slot: self._opened(slot, request.sealed[slot]) for slot in others}
-        total = encoded + mask(self._own, update.size)
+        add_mask(total, self._own)
         order = list(self.peers)
         for slot in others:
             if slot != self.slot:
-                common = self._common(slot)
-                words = mask(common, update.size)
-                if order.index(self.slot) < order.index(slot):
-                    total += words
-                else:
-                    total -= words
+                before = order.index(self.slot) < order.index(slot)
+                (add_mask if before else subtract_mask)(total, self._common(slot))
         return total.view(np.int32)
 
     def unmask(self, request: AskUnmasking) -> Unmasking:

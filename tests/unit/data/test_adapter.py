@@ -84,7 +84,7 @@ def test_the_report_has_the_fields_of_the_engine(market):
 
 
 def test_rows_of_the_data_themselves_are_adapted_to_what_was_trained_on(load):
-    data = load("crypto_market_historical_data")
+    data = load("crypto_market_historical_data#rows=2000")
     from flow_nexus_neural.data.synthetic import GENERATORS
 
     table = GENERATORS["crypto_market_historical_data"].make(2_000, 20240101)

@@ -49,7 +49,7 @@ def stamp(hour):
 
 
 def test_the_description_is_what_the_engine_reports(load):
-    data = load("crypto_market_historical_data")
+    data = load("crypto_market_historical_data#rows=2000")
     info = DatasetInfo.model_validate(dataclasses.asdict(data.description))
     assert list(info.split.model_dump().values()) == [3158, 318, 0, 0, 198, 320, 6]
     assert (info.rows, info.target, info.symbols) == (4000, "next return > 0", ["BTC", "ETH"])

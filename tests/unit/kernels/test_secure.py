@@ -8,7 +8,16 @@ from hypothesis.extra import numpy as hnp
 
 from flow_nexus_neural.kernels.secure import shamir
 from flow_nexus_neural.kernels.secure.agreement import agreed_key, public_key, seal, unseal
-from flow_nexus_neural.kernels.secure.masks import RANGE, SCALE, clipped, decode, encode, mask
+from flow_nexus_neural.kernels.secure.masks import (
+    RANGE,
+    SCALE,
+    add_mask,
+    clip_factor_of,
+    decode,
+    encode,
+    mask,
+    subtract_mask,
+)
 from flow_nexus_neural.kernels.secure.purposes import about_shares, commitment_to, masking, sealing
 
 secrets = st.binary(min_size=32, max_size=32)
@@ -109,7 +118,7 @@ def test_the_sum_of_fixed_point_numbers_is_that_of_the_numbers(updates, rows):
 )
 def test_what_a_client_adds_is_within_the_clip_norm_also_after_rounding(update, norm, clients):
     weight = 1 / clients
-    words = encode(clipped(update, norm, weight), weight)
+    words = encode(update, weight, clip_factor_of(update, norm, weight))
     added = decode(words) * clients
     assert np.linalg.norm(added) <= norm * (1 + 1e-12)
     if np.linalg.norm(update.astype("f8")) < 0.999 * norm:
@@ -118,7 +127,7 @@ def test_what_a_client_adds_is_within_the_clip_norm_also_after_rounding(update, 
 
 def test_a_clip_norm_below_the_rounding_is_refused():
     with pytest.raises(ValueError, match="below the rounding"):
-        clipped(np.ones(10_000, "f4"), 1e-7, 0.1)
+        clip_factor_of(np.ones(10_000, "f4"), 1e-7, 0.1)
 
 
 @pytest.mark.parametrize("wrong", [RANGE + 0.01, -8.0, 1e9, np.nan, np.inf])
@@ -138,3 +147,23 @@ def test_a_mask_looks_random_and_repeats_with_its_seed_only():
     assert not np.array_equal(mask(bytes([1] * 32), 50_000), words)
     hidden = encode(np.full(50_000, 0.25, "f4"), 1.0) + words
     assert abs(np.unpackbits(hidden.view(np.uint8)).mean() - 0.5) < 0.002
+
+
+@pytest.mark.parametrize("n", [1, 16_383, 16_384, 16_385, 50_000])
+def test_a_mask_in_blocks_is_the_whole_mask(n):
+    total = np.arange(n, dtype=np.uint32)
+    whole = total + mask(bytes(32), n)
+    add_mask(total, bytes(32))
+    assert np.array_equal(total, whole)
+    subtract_mask(total, bytes(32))
+    assert np.array_equal(total, np.arange(n))
+
+
+def test_a_shortened_update_is_encoded_as_if_it_had_been_shortened_first():
+    update = np.random.default_rng(3).standard_normal(40_000).astype("f4")
+    factor = clip_factor_of(update, 2.0, 0.125)
+    whole = np.rint(update.astype("f8") * factor * (0.125 * SCALE)).astype("i4")
+    assert np.array_equal(encode(update, 0.125, factor).view("i4"), whole)
+    assert encode(np.full(2, 100.0, "f4"), 0.5, 0.01).size == 2
+    with pytest.raises(ValueError, match="range"):
+        encode(np.full(2, 100.0, "f4"), 0.5)

@@ -6,6 +6,7 @@ import anyio
 
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.limits import cpu_s, memory_mb
+from flow_nexus_neural.engine.nodes.probe import probe
 from flow_nexus_neural.engine.nodes.supervision import supervise
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.versions.loading import adopt, holds_version, synchronise
@@ -86,6 +87,11 @@ async def _synchronised(cluster: LiveCluster, slot: Slot) -> float | None:
     began = cluster.clock()
     loaded = await synchronise(cluster, slot)
     cluster.state.refuse_ended()
+    while loaded and not holds_version(cluster, slot):
+        loaded = await synchronise(cluster, slot)
+    if loaded:
+        await probe(cluster, slot)
+        cluster.state.refuse_ended()
     # Healthy before the check below: from now on a commit loads its version into this slot too. A version
     # that was committed during the loading above has not reached it and is loaded here.
     slot.become_healthy(cluster.context.timestamp())

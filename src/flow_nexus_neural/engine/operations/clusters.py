@@ -200,7 +200,8 @@ class Clusters:
         if isinstance(found, EndedCluster):
             context = self._context
             stored, row = await self.read_whole(found)
-            return with_parts(context, await context.offload(read_cluster, context, stored, row))
+            state = await context.offload(read_cluster, context, stored, row, context.clock())
+            return with_parts(context, state)
         return self.find(text)
 
     async def _refuse_unknown(self, text: str) -> None:

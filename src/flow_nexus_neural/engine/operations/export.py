@@ -199,6 +199,7 @@ def _checked(
             rows=len(examples.rows),
             max_difference=difference,
             tolerance=kind.tolerance,
+            compared="logits" if again.of_logits else "answers",
             by=again.by,
             rows_of=why,
         ),

@@ -73,7 +73,9 @@ async def restore(context: EngineContext) -> Restored:
         if row.cluster_id in refused:
             continue
         try:
-            clusters.append(await context.offload(read_cluster, context, stored, row))
+            clusters.append(
+                await context.offload(read_cluster, context, stored, row, context.clock())
+            )
         except StoreCorrupt as failure:
             state, whole = await _damaged(context, stored, row)
             if state is not None and whole is not None:
@@ -100,7 +102,8 @@ async def _damaged(
     if row.cluster_id in stored.older:
         return None, None
     try:
-        state = await context.offload(partial(read_cluster, context, stored, row, weights=False))
+        read = partial(read_cluster, context, stored, row, context.clock(), weights=False)
+        state = await context.offload(read)
     except StoreCorrupt:
         return None, None
     if state.terminated_at is not None:
@@ -135,7 +138,7 @@ def files_in_use(clusters: Sequence[ClusterState]) -> set[str]:
 
 
 def read_cluster(
-    context: EngineContext, stored: Stored, row: ClusterRow, *, weights: bool = True
+    context: EngineContext, stored: Stored, row: ClusterRow, now_s: float, *, weights: bool = True
 ) -> ClusterState:
     """One cluster as it was stored, every checkpoint of its version in force verified. Blocking.
 
@@ -143,6 +146,7 @@ def read_cluster(
         context: Of the engine.
         stored: What is stored of it and of others.
         row: Its own.
+        now_s: On the engine's clock, which only the event loop has: a worker thread cannot ask it.
         weights: Read them, unless it has ended.
 
     Raises:
@@ -178,8 +182,7 @@ def read_cluster(
     audit = stored.audits.get(row.cluster_id)
     if audit is not None:
         state.autonomy.restore(audit.entries, audit.damage, audit.last_seq)
-        now, now_s = context.timestamp(), context.clock()
-        state.autonomy.remember(recollect(audit.entries, now, now_s))
+        state.autonomy.remember(recollect(audit.entries, context.timestamp(), now_s))
     state.note_feedback(stored.feedback.get(row.cluster_id, Feedback()))
     accused = accusations(audit.entries, chain) if audit is not None else {}
     for slot_row in stored.slots:

@@ -122,7 +122,7 @@ async def reopened(
     """
     stored, row = await clusters.read_whole(ended)
     try:
-        state = await context.offload(_read, context, stored, row, request.name)
+        state = await context.offload(_read, context, stored, row, context.clock(), request.name)
     except StoreCorrupt as failure:
         raise StoreCorrupt(
             f"cluster {ended.cluster_id} cannot be restored: {failure.message}",
@@ -183,14 +183,15 @@ async def start_again(cluster: LiveCluster, terminated_at: str) -> StartedAgain:
 
 
 def _read(
-    context: EngineContext, stored: Stored, row: ClusterRow, name: str | None
+    context: EngineContext, stored: Stored, row: ClusterRow, now_s: float, name: str | None
 ) -> ClusterState:
     """The cluster with its weights, its slots waiting to be started. Blocking."""
     members = _members(stored.ledgers.get(row.cluster_id, ()))
     slots = tuple(
         replace(slot, state="recovering") if slot.slot in members else slot for slot in stored.slots
     )
-    state = read_cluster(context, replace(stored, slots=slots), replace(row, terminated_at=None))
+    whole, row = replace(stored, slots=slots), replace(row, terminated_at=None)
+    state = read_cluster(context, whole, row, now_s)
     state.reopen(name, last_topology(row))
     return state
 

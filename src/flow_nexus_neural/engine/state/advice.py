@@ -66,8 +66,13 @@ def missing_workers(paused: str | None, workers: Iterable[Slot]) -> str | None:
     if paused is not None:
         return f"paused until there are workers: {paused}"
     missing = [slot for slot in workers if not slot.healthy]
-    arriving, lost = _names(s for s in missing if s.arriving), _names(s for s in missing if s.lost)
+    doubted = [slot for slot in missing if slot.state == "suspect"]
+    suspect = _names(doubted)
+    arriving = _names(s for s in missing if s.arriving and s not in doubted)
+    lost = _names(s for s in missing if s.lost)
     told = []
+    if suspect:
+        told.append(f"{suspect} suspect")
     if arriving:
         told.append(f"{arriving} being started again")
     if lost:

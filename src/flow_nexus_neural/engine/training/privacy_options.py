@@ -208,12 +208,12 @@ def _per_round(mode: Mode, config: TrainingConfig, steps: int) -> int:
 
 
 def refuse_running_statistics(network: NetworkGroup, wish: str) -> None:
-    """Refuse a network whose means over rows would be shared. Raises `UnsupportedCombination`."""
+    """Refuse a network with numbers beside its parameters. Raises `UnsupportedCombination`."""
     if network.plan.n_buffers:
         raise UnsupportedCombination(
-            f"the network of {', '.join(network.slots[:8])} keeps running statistics"
-            " (batch_normalization), which are means over rows that nothing hides",
-            hint=f"deploy workers with layer_normalization instead, or leave {wish} out",
+            f"the network of {', '.join(network.slots[:8])} keeps numbers that no gradient moves: running"
+            " statistics (batch_normalization), means over rows that nothing hides, or frozen layers",
+            hint=f"deploy workers with layer_normalization and without frozen layers, or leave {wish} out",
         )
 
 

@@ -34,7 +34,7 @@ from flow_nexus_neural.engine.versions.aggregate import Aggregated, stepped, wit
 from flow_nexus_neural.errors import NeuralError, RoundFailed
 from flow_nexus_neural.kernels.secure import shamir
 from flow_nexus_neural.kernels.secure.agreement import agreed_key, public_key
-from flow_nexus_neural.kernels.secure.masks import Words, decode, mask
+from flow_nexus_neural.kernels.secure.masks import Words, add_mask, decode, subtract_mask
 from flow_nexus_neural.kernels.secure.purposes import commitment_to, masking
 from flow_nexus_neural.protocol.contract import AnsweredBy, R
 from flow_nexus_neural.protocol.messages import (
@@ -348,11 +348,11 @@ def unmasked(
         }
         secret = joined.secret(owner, held, lost=owner not in masked)
         if owner in masked:
-            total -= mask(secret, total.size)
+            subtract_mask(total, secret)
             continue
         for slot in masked:
             purpose = masking(joined.session, owner, slot)
-            words = mask(agreed_key(secret, public[slot], purpose), total.size)
+            key = agreed_key(secret, public[slot], purpose)
             # `slot` added it if it stands before the lost one, and subtracted it otherwise.
-            total += -words if order[slot] < order[owner] else words
+            (subtract_mask if order[slot] < order[owner] else add_mask)(total, key)
     return total

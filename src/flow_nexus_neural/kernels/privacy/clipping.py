@@ -46,24 +46,34 @@ def clipped_sum(
         raise ValueError("vectors to clip must be there, and have the shape of their base")
     norms = [_distance(vector, base) for vector in vectors]
     factors = [clip_factor(norm, clip_norm) for norm in norms]
-    total = np.zeros(base.shape)
+    total, scratch = np.zeros(base.shape), np.empty(_BLOCK)
     for start in range(0, base.size, _BLOCK):
         block = slice(start, start + _BLOCK)
         own, into = base[block].astype(np.float64), total[block]
+        change = scratch[: own.size]
         for vector, factor in zip(vectors, factors, strict=True):
-            into += factor * (vector[block] - own)
+            np.subtract(vector[block], own, out=change)
+            change *= factor
+            into += change
     return total, sum(norm <= clip_norm for norm in norms)
 
 
-def _distance(vector: Floats, base: Floats) -> float:
-    """The L2 norm of a change, in float64: squares of any float32 are finite there."""
-    squares = 0.0
-    for start in range(0, base.size, _BLOCK):
+def l2_norm(vector: Floats) -> float:
+    """The L2 norm, in float64: squares of any float32 are finite there."""
+    return _distance(vector, None)
+
+
+def _distance(vector: Floats, base: Floats | None) -> float:
+    """The L2 norm of a change, or of the vector itself."""
+    squares, scratch = 0.0, np.empty(_BLOCK)
+    for start in range(0, vector.size, _BLOCK):
         block = slice(start, start + _BLOCK)
-        change = vector[block] - base[block].astype(np.float64)
-        squares += float(
-            np.square(change, out=change).sum()
-        )  # not @: its threads wait for each other
+        change = scratch[: vector[block].size]
+        change[:] = vector[block]
+        if base is not None:
+            change -= base[block]
+        np.square(change, out=change)
+        squares += float(change.sum())  # not @: its threads wait for each other
     return math.sqrt(squares)
 
 

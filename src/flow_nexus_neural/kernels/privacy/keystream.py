@@ -1,12 +1,20 @@
 """Bytes that nobody can tell from random ones without the key, from a key and a counter."""
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers import CipherContext
+
 KEY_BYTES = 32
 _NONCE_BYTES = 16
-_ZEROS = bytes(1 << 16)
-"""What is encrypted, again and again: as much as stays in a cache."""
+BLOCK_BYTES = 1 << 16
+"""As much as stays in a cache."""
+_ZEROS = bytes(BLOCK_BYTES)
+"""What is encrypted, again and again."""
 
 
 def keystream(key: bytes, number: int, n_bytes: int) -> NDArray[np.uint8]:
@@ -19,18 +27,35 @@ def keystream(key: bytes, number: int, n_bytes: int) -> NDArray[np.uint8]:
 
     Source: NIST SP 800-38A, section 6.5. The number is the upper half of the counter block.
     """
+    encryptor = _encryptor(key, number, n_bytes)
+    # The only large allocation: fresh memory costs several times as much as the cipher. It is a little
+    # longer, since the cipher wants room for one more block.
+    stream = np.empty(n_bytes + _NONCE_BYTES, np.uint8)
+    view = stream.data
+    for start in range(0, n_bytes, BLOCK_BYTES):
+        count = min(BLOCK_BYTES, n_bytes - start)
+        encryptor.update_into(_ZEROS[:count], view[start:])
+    return stream[:n_bytes]
+
+
+def keystream_blocks(key: bytes, number: int, n_bytes: int) -> Iterator[NDArray[np.uint8]]:
+    """The same stream in blocks of `BLOCK_BYTES`, for those who need each part once.
+
+    Yields:
+        One buffer again and again, with the next part of the stream; the last one is cut off.
+    """
+    stream = np.empty(BLOCK_BYTES + _NONCE_BYTES, np.uint8)
+    encryptor = _encryptor(key, number, n_bytes)
+    for start in range(0, n_bytes, BLOCK_BYTES):
+        count = min(BLOCK_BYTES, n_bytes - start)
+        encryptor.update_into(_ZEROS[:count], stream.data)
+        yield stream[:count]
+
+
+def _encryptor(key: bytes, number: int, n_bytes: int) -> "CipherContext":
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
     if len(key) != KEY_BYTES or not 0 <= number < 1 << 64 or not 0 <= n_bytes < 1 << 36:
         raise ValueError("a key stream needs a key of 32 bytes and a number below 2**64")
     block = number.to_bytes(8, "big").ljust(_NONCE_BYTES, b"\0")
-    encryptor = Cipher(algorithms.AES(key), modes.CTR(block)).encryptor()
-    # The only large allocation: fresh memory costs several times as much as the cipher. It is a little
-    # longer, since the cipher wants room for one more block.
-    stream = np.empty(n_bytes + _NONCE_BYTES, np.uint8)
-    view = stream.data
-    for start in range(0, n_bytes, len(_ZEROS)):
-        count = min(len(_ZEROS), n_bytes - start)
-        zeros = _ZEROS if count == len(_ZEROS) else _ZEROS[:count]
-        encryptor.update_into(zeros, view[start:])
-    return stream[:n_bytes]
+    return Cipher(algorithms.AES(key), modes.CTR(block)).encryptor()

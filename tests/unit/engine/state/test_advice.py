@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 
 from flow_nexus_neural.coordination.membership import SlotState
-from flow_nexus_neural.engine.state.advice import failure_warnings, next_step
+from flow_nexus_neural.engine.state.advice import failure_warnings, missing_workers, next_step
 from tests.unit.engine.building import slot
 
 
@@ -82,3 +82,12 @@ def test_a_quarantined_node_is_told_apart_from_a_failed_one():
         ["worker-0", "quarantined,"],
     ]
     assert all("neural_node_deploy" in text for text in texts)
+
+
+def test_a_running_training_tells_a_suspect_worker_from_one_that_is_being_started_again():
+    suspect = slot("worker-0", state="suspect")
+    returning = slot("worker-1", state="failed", returning=True)
+    assert missing_workers(None, [suspect]) == "worker-0 suspect; rounds go on without"
+    assert missing_workers(None, [suspect, returning]) == (
+        "worker-0 suspect and worker-1 being started again; rounds go on without"
+    )
