@@ -298,7 +298,12 @@ class EngineDouble:
             inputs="rows in stored order",
             outputs="probability per class",
             verified=r.ExportCheck(
-                rows=8, max_difference=1e-8, tolerance=1e-5, by="numpy", rows_of="test rows"
+                rows=8,
+                max_difference=1e-8,
+                tolerance=1e-5,
+                compared="answers",
+                by="numpy",
+                rows_of="test rows",
             ),
             not_verified=None,
             not_included=[],

@@ -49,6 +49,14 @@ class Recomputed:
     by: str
     of_logits: bool = False
 
+    @classmethod
+    def logits(
+        cls, found: NDArray[np.float64], expected: NDArray[np.float64], by: str
+    ) -> "Recomputed":
+        """Outputs of networks, which have no bound: relative to the nodes', where these are above 1."""
+        unit = np.maximum(1.0, np.abs(expected))
+        return cls(found / unit, expected / unit, by, of_logits=True)
+
 
 class ExportFormat(Protocol):
     """One format; its module is imported only when it is used.

@@ -72,9 +72,9 @@ class KerasFolder:
             with np.load(folder / "logits.npz", allow_pickle=False) as found:
                 logits = [found[key].astype(np.float64).ravel() for key in keys]
         expected = np.concatenate([examples.logits[key].ravel() for key in keys])
-        unit = np.maximum(1.0, np.abs(expected))  # logits have no bound of their own
-        by = "Keras, logits of every network relative to their size"
-        return Recomputed(np.concatenate(logits) / unit, expected / unit, by, of_logits=True)
+        return Recomputed.logits(
+            np.concatenate(logits), expected, "Keras, from the model read back"
+        )
 
 
 def _run(action: str, folder: Path) -> None:

@@ -72,7 +72,7 @@ class WasmFolder:
         except (InvalidDataset, KeyError, WasmTrap, WasmUnavailable) as failure:
             raise StoreCorrupt(f"the export cannot be read back: {failure}") from failure
         by = "wasmtime, from the modules read back"
-        return Recomputed(np.concatenate(found, axis=1), expected, by, of_logits=True)
+        return Recomputed.logits(np.concatenate(found, axis=1), expected, by)
 
 
 def _module(model: ExportedModel, network: ExportedNetwork) -> bytes:

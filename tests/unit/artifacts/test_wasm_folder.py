@@ -7,6 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 
+from flow_nexus_neural.artifacts.export_format import Recomputed
 from flow_nexus_neural.artifacts.wasm_folder import WasmFolder
 from flow_nexus_neural.errors import StoreCorrupt
 from flow_nexus_neural.wasm.compile.portable import meta_of, sections, signed, unsigned
@@ -52,6 +53,15 @@ def test_the_bundled_script_answers_as_the_cluster(name, tmp_path):
     told = run_in_node(tmp_path, "predict.mjs", "asked.json")
     scale = max(1.0, float(np.abs(examples.answers).max()))
     assert np.abs(told - examples.answers).max() < 1e-5 * scale
+
+
+def test_large_logits_are_compared_by_their_size():
+    """The last bits of float32 are more than 1e-5 where a logit is above 100."""
+    found, expected = np.array([[300.0 + 6e-4, 0.5]]), np.array([[300.0, 0.5]])
+    again = Recomputed.logits(found, expected, "wasmtime")
+    assert np.abs(again.answers - again.expected).max() < WasmFolder.tolerance
+    again = Recomputed.logits(np.array([[300.0, 0.5 + 6e-4]]), expected, "wasmtime")
+    assert np.abs(again.answers - again.expected).max() > WasmFolder.tolerance
 
 
 @node

@@ -69,7 +69,7 @@ async def _answers_of_nodes(
     cluster: LiveCluster, version: CommittedVersion, x: NDArray[np.float32]
 ) -> dict[str, NDArray[np.float64]]:
     """Logits by network, of the first node in slot order that answered for it."""
-    fan_out = FanOut(cluster, Question(version, x, usual=True))
+    fan_out = FanOut(cluster, Question(version, x, usual=True, by_nodes=True))
     asked = serving_slots(cluster, version)
     await fan_out.ask(asked, MAX_DEADLINE_S, None, len(asked))
     found: dict[str, NDArray[np.float64]] = {}

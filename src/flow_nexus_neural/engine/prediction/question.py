@@ -33,11 +33,13 @@ class Question:
     Attributes:
         x: [rows, *row_shape] float32, as the network takes it.
         usual: They are like the training rows, so that the answer of an honest node is finite.
+        by_nodes: Whether the nodes' own processes are to answer, and no WebAssembly for them.
     """
 
     committed: CommittedVersion
     x: NDArray[np.float32]
     usual: bool
+    by_nodes: bool = False
 
     def first_row(self) -> Self:
         """A part that cannot be too large for a node."""
@@ -96,7 +98,9 @@ async def put(cluster: LiveCluster, slot: Slot, question: Question) -> Outcome:
 def by_wasm(cluster: LiveCluster, slot: Slot, question: Question) -> Outcome | None:
     """The answer that WebAssembly computes for a node that was just heard to live; None where it does not."""
     backends = cluster.backends
-    if backends is None or not backends.answers(slot, question.committed, len(question.x)):
+    if backends is None or question.by_nodes:
+        return None
+    if not backends.answers(slot, question.committed, len(question.x)):
         return None
     if not backends.is_fresh(slot):
         return None
@@ -109,7 +113,9 @@ async def _by_wasm_once_heard(
 ) -> Outcome | None:
     """The same for a node that may have died or frozen meanwhile: a ping first. Raises `NodeError`."""
     backends = cluster.backends
-    if backends is None or not backends.answers(slot, question.committed, len(question.x)):
+    if backends is None or question.by_nodes:
+        return None
+    if not backends.answers(slot, question.committed, len(question.x)):
         return None
     patience = cluster.context.patience
     await calls.ask(slot, Ping(), Deadline(MAX_DEADLINE_S + patience.max_grace_s, None))

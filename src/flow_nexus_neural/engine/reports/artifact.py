@@ -1,5 +1,7 @@
 """Reports on models as files."""
 
+from typing import Literal
+
 from flow_nexus_neural.engine.reports.base import Report
 from flow_nexus_neural.vocabulary import (
     Consensus,
@@ -22,14 +24,16 @@ class ExportedFile(Report):
 class ExportCheck(Report):
     """What an export answered, as it was read back, to rows that the cluster's own nodes answered too.
 
-    `max_difference` is in probabilities, or in standard deviations of a regression's target, and `tolerance`
-    the largest that is accepted. `by` says what computed the export's answers, `rows_of` where the rows come
-    from.
+    `compared` says what was: answers, in probabilities or in standard deviations of a regression's target; or
+    logits, the outputs of each network, relative to the nodes' where these are above 1. What a format makes
+    of logits was then not run. `max_difference` is the largest difference, `tolerance` what is accepted. `by`
+    says what computed the export's answers, `rows_of` where the rows come from.
     """
 
     rows: int
     max_difference: float
     tolerance: float
+    compared: Literal["answers", "logits"]
     by: str
     rows_of: str
 

@@ -1,8 +1,13 @@
 """WebAssembly answers for nodes that live, where it is faster; and nothing changes where it cannot."""
 
+from dataclasses import replace
+
 import anyio
+import numpy as np
 import pytest
 
+from flow_nexus_neural.engine.prediction.fan_out import FanOut
+from flow_nexus_neural.engine.prediction.question import MAX_DEADLINE_S, Question
 from flow_nexus_neural.engine.wasm import serving
 from flow_nexus_neural.wasm import machine
 from tests.sim.simulated import RECORD
@@ -36,6 +41,14 @@ async def test_a_trained_cluster_is_answered_by_wasm_as_by_its_nodes(tmp_path):
         assert after.backends == {"wasm": 2}
         assert after.model_version > one.model_version
         assert after.prediction != one.prediction
+        # What an export is held against is computed by the nodes, also where they answer nothing else.
+        rows = np.ones((2, 3), np.float32)
+        asked = Question(w.engine.cluster(cluster_id).committed, rows, usual=True)
+        slots = [w.engine.cluster(cluster_id).slots[name] for name in ("worker-0", "worker-1")]
+        for question, backend in ((asked, "wasm"), (replace(asked, by_nodes=True), "torch")):
+            fan_out = FanOut(w.engine.cluster(cluster_id), question)
+            await fan_out.ask(slots, MAX_DEADLINE_S, None, 2)
+            assert set(fan_out.backends.values()) == {backend}
         beside_torch(w, cluster_id)
         plain = await w.predict(cluster_id)
         assert plain.backends == {"torch": 2}
