@@ -252,3 +252,6 @@ RaftRefusal = Literal[
 ]
 """Why a leader does not append: it is none, its successor takes over, it has committed nothing of its term
 yet, an earlier change is not committed, or the change is of more than one voter or leaves none."""
+
+BY_OUTCOMES = "outcomes"
+"""The source of weights that outcomes moved."""

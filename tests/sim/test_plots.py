@@ -6,7 +6,13 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from flow_nexus_neural.engine.requests import PlotRequest
-from flow_nexus_neural.errors import InvalidArguments, NotAvailable, NotTrained, PathNotAllowed
+from flow_nexus_neural.errors import (
+    ClusterTerminated,
+    InvalidArguments,
+    NotAvailable,
+    NotTrained,
+    PathNotAllowed,
+)
 from tests.sim.simulated import blobs, world
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -43,6 +49,18 @@ async def told(w, cluster, record, outcome):
 
 async def words(w, cluster, kind):
     return (await drawn(w, cluster, kind, format="text")).content.decode()
+
+
+async def test_a_plot_of_an_ended_cluster_gives_no_advice_that_only_a_living_one_could_follow(
+    tmp_path,
+):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(1)
+        await w.terminate(cluster)
+        for kind in ("learning_curve", "reliability", "latency"):
+            with pytest.raises(ClusterTerminated) as refused:
+                await drawn(w, cluster, kind)
+            assert "restore" in refused.value.hint
 
 
 async def test_every_kind_says_in_words_what_status_measured(tmp_path):
@@ -95,7 +113,7 @@ async def test_every_kind_says_in_words_what_status_measured(tmp_path):
 
         said = await words(w, cluster, "latency")
         assert f"{status.latency.n} calls" in said
-        assert f"p95: {status.latency.p95:.3g} ms" in said
+        assert f"p95: {status.latency.p95:.4g} ms" in said
 
         rows = rows_of(await words(w, cluster, "predictions"), "recorded outcomes, oldest first")
         assert [row[2] for row in rows] == ["1", "0", "1"]

@@ -101,7 +101,10 @@ def _measured(stored: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[
     ]
     told += [f"| {label} | {_shown(evaluation.get(name))} |" for name, label in _METRICS]
     baselines = _part(evaluation, "baselines")
-    told += [f"| baseline {_plain(name)} | {_shown(value)} |" for name, value in baselines.items()]
+    told += [
+        f"| baseline {_plain(name)} | {_shown(value)} |"
+        for name, value in sorted(baselines.items())
+    ]
     return told
 
 

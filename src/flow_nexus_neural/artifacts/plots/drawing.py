@@ -21,6 +21,7 @@ from flow_nexus_neural.artifacts.plots.figure import (
     Vertex,
 )
 from flow_nexus_neural.artifacts.plots.layout import places
+from flow_nexus_neural.artifacts.plots.words import labelled
 from flow_nexus_neural.errors import NotAvailable
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ def _draw_reference(axes: "Axes", reference: Reference) -> None:
         color=COLOURS[reference.tone],
         linestyle=DASHES[reference.tone] if reference.tone != "truth" else ":",
         linewidth=1.2,
-        label=_text(reference.name),
+        label=_text(labelled(reference)),
     )
 
 

@@ -54,12 +54,16 @@ class Series:
 
 @dataclass(frozen=True)
 class Reference:
-    """A value to compare with, drawn across the whole chart; `upright` where it is one of the x axis."""
+    """A value to compare with, drawn across the whole chart; `upright` where it is one of the x axis.
+
+    Its name has no number: every form adds the value, and `unit`, if it has one.
+    """
 
     name: str
     value: float
     upright: bool = False
     tone: Tone = "muted"
+    unit: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 
-from flow_nexus_neural.artifacts.plots.figure import Axis, Chart, Figure, Graph, Matrix, Series
+from flow_nexus_neural.artifacts.plots.figure import (
+    Axis,
+    Chart,
+    Figure,
+    Graph,
+    Matrix,
+    Reference,
+    Series,
+)
 
 ROWS_IN_FULL = 200
 ROWS_IN_SHORT = 12
@@ -17,7 +25,7 @@ def in_words(figure: Figure, *, full: bool) -> str:
         figure: What is shown.
         full: Every point, up to 200 of a series; else at most 12, and what sums them up.
     """
-    lines = [figure.title, *figure.notes]
+    lines = [on_one_line(text) for text in (figure.title, *figure.notes)]
     for panel in figure.panels:
         match panel:
             case Chart():
@@ -36,17 +44,32 @@ def number(value: float | None) -> str:
     return f"{int(value)}" if value == int(value) and abs(value) < 1e15 else f"{value:.4g}"
 
 
+def labelled(one: Reference) -> str:
+    """A reference with its value, said once."""
+    return f"{one.name}: {number(one.value)}{one.unit and f' {one.unit}'}"
+
+
+def on_one_line(text: str) -> str:
+    """Text that breaks no line, as in the picture."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split()) or "?"
+
+
+def _cell_name(text: str) -> str:
+    """A name that breaks no table either."""
+    return on_one_line(text).replace("|", r"\|")
+
+
 def place(axis: Axis, x: float) -> str:
     """A place on an axis: its name, if places have names there."""
     if axis.names and x == int(x) and 0 <= x < len(axis.names):
-        return axis.names[int(x)]
+        return _cell_name(axis.names[int(x)])
     return number(x)
 
 
 def _chart(chart: Chart, *, full: bool) -> Iterator[str]:
     for series in chart.series:
         yield _summed_up(chart.x, series)
-    yield from (f"{one.name}: {number(one.value)}" for one in chart.references)
+    yield from map(labelled, chart.references)
     rows = sorted({x for series in chart.series for x in series.x})
     if not rows:
         return
@@ -120,9 +143,10 @@ def _matrix(matrix: Matrix, *, full: bool) -> Iterator[str]:
     hits = sum(row[i] for i, row in enumerate(matrix.counts))
     total = sum(map(sum, matrix.counts))
     yield f"on the diagonal: {hits} of {total}"
-    if len(matrix.names) ** 2 <= CELLS_IN_SHORT or full:
-        yield " | ".join([f"{matrix.rows} \\ {matrix.columns}", *matrix.names])
-        for name, row in zip(matrix.names, matrix.counts, strict=True):
+    names = [_cell_name(name) for name in matrix.names]
+    if len(names) ** 2 <= CELLS_IN_SHORT or full:
+        yield " | ".join([f"{matrix.rows} \\ {matrix.columns}", *names])
+        for name, row in zip(names, matrix.counts, strict=True):
             yield " | ".join([name, *map(str, row)])
         return
     for count, one, other in _largest_errors(matrix):
@@ -131,7 +155,7 @@ def _matrix(matrix: Matrix, *, full: bool) -> Iterator[str]:
 
 def _largest_errors(matrix: Matrix) -> list[tuple[int, str, str]]:
     errors = [
-        (count, matrix.names[i], matrix.names[j])
+        (count, _cell_name(matrix.names[i]), _cell_name(matrix.names[j]))
         for i, row in enumerate(matrix.counts)
         for j, count in enumerate(row)
         if i != j and count

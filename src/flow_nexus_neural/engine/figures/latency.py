@@ -43,11 +43,11 @@ def latency(seen: Seen) -> Figure:
         ("p99", found.p99, "truth"),
     )
     marks = [
-        Reference(f"{name}: {value:.3g} ms", value, upright=True, tone=tone)
+        Reference(name, value, upright=True, tone=tone, unit="ms")
         for name, value, tone in tones
         if value is not None
     ]
-    marks.append(Reference("100 ms", WANTED_MS, upright=True))
+    marks.append(Reference("wanted", WANTED_MS, upright=True, unit="ms"))
     chart = Chart(
         Axis("milliseconds inside the server", low=0, high=max(1.08 * WANTED_MS, *values)),
         Axis("calls", whole=True, low=0),
@@ -55,7 +55,8 @@ def latency(seen: Seen) -> Figure:
         tuple(marks),
     )
     slow = sum(value > WANTED_MS for value in values)
-    note = f"{len(values)} calls in the last five minutes; {slow} took more than 100 ms."
+    calls = "1 call" if len(values) == 1 else f"{len(values)} calls"
+    note = f"{calls} in the last five minutes; {slow} took more than 100 ms. Percentiles: n = {found.n}."
     return Figure(f"Latency of predictions of {seen.subject}", (chart,), (note,))
 
 

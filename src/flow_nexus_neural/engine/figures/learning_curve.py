@@ -3,7 +3,7 @@
 from flow_nexus_neural.artifacts.plots.figure import Axis, Chart, Figure, Reference, Series
 from flow_nexus_neural.engine.figures.seen import Seen
 from flow_nexus_neural.engine.reports import StatusReport
-from flow_nexus_neural.errors import NotTrained
+from flow_nexus_neural.errors import NotAvailable, NotTrained
 
 
 def learning_curve(seen: Seen) -> Figure:
@@ -11,9 +11,15 @@ def learning_curve(seen: Seen) -> Figure:
 
     Raises:
         NotTrained: No round is committed.
+        NotAvailable: The model was imported, without its rounds.
     """
     status, history = seen.status, seen.history
     training = status.training
+    if training is None and status.model_version is not None:
+        raise NotAvailable(
+            f"the model of cluster {status.cluster_id} was imported: its rounds were not exported",
+            hint='use another kind, as "topology", or train it with neural_train_distributed',
+        )
     if training is None or not history:
         raise NotTrained(
             f"cluster {status.cluster_id} has no committed round to draw",
@@ -29,7 +35,7 @@ def learning_curve(seen: Seen) -> Figure:
             Series("training rows", x, tuple(p.train_loss for p in history)),
             Series("validation rows", x, tuple(p.val_loss for p in history), tone="second"),
         ),
-        (Reference(f"best round: {best}", float(best), upright=True),) if best else (),
+        (Reference("best round", float(best), upright=True),) if best else (),
     )
     right = Chart(
         rounds,

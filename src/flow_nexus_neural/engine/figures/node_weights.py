@@ -2,7 +2,9 @@
 
 from flow_nexus_neural.artifacts.plots.figure import Axis, Chart, Figure, Reference, Series
 from flow_nexus_neural.engine.figures.seen import Seen
+from flow_nexus_neural.engine.reports import FeedbackReport
 from flow_nexus_neural.errors import NotTrained
+from flow_nexus_neural.vocabulary import BY_OUTCOMES
 
 
 def node_weights(seen: Seen) -> Figure:
@@ -29,11 +31,19 @@ def node_weights(seen: Seen) -> Figure:
                 "bars",
             ),
         ),
-        (Reference(f"equal: {1 / len(weights):.3g}", 1 / len(weights), tone="second"),),
+        (Reference("equal", 1 / len(weights), tone="second"),),
     )
-    source = feedback.weights_source or "unknown"
-    notes = [f"Source of the weights: {source}, from {feedback.weights_outcomes} outcomes."]
-    notes.append(
-        "They count for the aggregations weighted and ensemble; mean and majority have none."
-    )
+    notes = [
+        f"Source of the weights: {_source(feedback)}.",
+        "They count for the aggregations weighted and ensemble; mean and majority have none.",
+    ]
     return Figure(f"Weights of the nodes of {seen.subject}", (chart,), tuple(notes))
+
+
+def _source(feedback: FeedbackReport) -> str:
+    """Where the weights come from, and what outcomes had to do with it."""
+    source, n = feedback.weights_source or "unknown", feedback.weights_outcomes
+    outcomes = "1 outcome" if n == 1 else f"{n} outcomes"
+    if source == BY_OUTCOMES:
+        return f"{source}, {outcomes}"
+    return f"{source}; {outcomes} recorded, which moved none" if n else source

@@ -45,7 +45,9 @@ def topology(seen: Seen) -> Figure:
             "Links are known to a running server after neural_cluster_connect; none are drawn."
         )
     else:
-        notes.append(f"{len(links) - broken} links work, {broken} do not.")
+        works = len(links) - broken
+        working = "1 link works" if works == 1 else f"{works} links work"
+        notes.append(f"{working}, {broken} {'does' if broken == 1 else 'do'} not.")
     return Figure(f"{status.topology} topology of {seen.subject}", (graph,), tuple(notes))
 
 

@@ -1,10 +1,11 @@
 """What status says of recorded outcomes and of what was learnt from them."""
 
 from flow_nexus_neural.engine.live import LiveCluster
-from flow_nexus_neural.engine.prediction.weighting import BY_OUTCOMES, learnt_weights
+from flow_nexus_neural.engine.prediction.weighting import learnt_weights
 from flow_nexus_neural.engine.reports import DriftReport, FeedbackReport
 from flow_nexus_neural.engine.versions.input_drift import input_drift
 from flow_nexus_neural.kernels.drift import PSI_LIMIT
+from flow_nexus_neural.vocabulary import BY_OUTCOMES
 
 
 async def feedback_report(cluster: LiveCluster, *, full: bool) -> FeedbackReport:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 
+from flow_nexus_neural.artifacts.plots.figure import Figure
 from flow_nexus_neural.artifacts.plots.rendering import SUFFIXES, Rendering, render, usual_format
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.data.writing import OutputFile, OutputPlace, output_place
@@ -13,7 +14,7 @@ from flow_nexus_neural.engine.operations.status import status_report
 from flow_nexus_neural.engine.reports import PlotReport
 from flow_nexus_neural.engine.requests import PlotRequest, StatusRequest
 from flow_nexus_neural.engine.state.feedback import RecordedOutcome
-from flow_nexus_neural.errors import InvalidArguments, NotAvailable
+from flow_nexus_neural.errors import InvalidArguments, NotAvailable, NotTrained, NoWorkers
 from flow_nexus_neural.vocabulary import Label, PlotFormat
 
 
@@ -28,6 +29,7 @@ async def plot(
         running: Ids of trainings that another server runs, which a copy has as interrupted.
 
     Raises:
+        ClusterTerminated: It has ended, and only a living one could get what it would show.
         NotTrained, NotAvailable, NoWorkers: What it would show was not measured, or it cannot be drawn here.
         InvalidArguments, PathNotAllowed: The path cannot be used.
         StoreUnavailable: The disk refuses; nothing is left.
@@ -38,7 +40,7 @@ async def plot(
         place = await _place(context, request.path, chosen)
     elif request.overwrite:
         raise InvalidArguments("overwrite is of a file, and no path is given", hint="give a path")
-    figure = FIGURES[request.kind](await _seen(cluster, running))
+    figure = _figure(cluster, request, await _seen(cluster, running))
     made = await context.offload_data(render, figure, chosen)
     written = None
     if place is not None:
@@ -52,6 +54,18 @@ async def plot(
         path=str(place.path) if place else None,
         sha256=written,
     )
+
+
+def _figure(cluster: LiveCluster, request: PlotRequest, seen: Seen) -> Figure:
+    try:
+        return FIGURES[request.kind](seen)
+    except (NotTrained, NoWorkers):
+        cluster.state.refuse_ended()
+        raise
+    except NotAvailable:
+        if request.kind in ("latency", "learning_curve"):
+            cluster.state.refuse_ended()
+        raise
 
 
 def _named(path: str) -> PlotFormat:

@@ -8,11 +8,10 @@ from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.errors import InvalidArguments
 from flow_nexus_neural.kernels.hedge import hedge_weights
-from flow_nexus_neural.vocabulary import Aggregation
+from flow_nexus_neural.vocabulary import BY_OUTCOMES, Aggregation
 
 WEIGHTED: Collection[Aggregation] = ("weighted", "ensemble")
 BY_CALLER = "caller"
-BY_OUTCOMES = "outcomes"
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,20 @@ def test_words_have_every_number_and_a_dash_where_none_was_measured():
     assert "train: first 0.5, last 0.125, lowest 0.125 at 3, highest 0.5 at 1" in words
 
 
+def test_words_say_the_value_of_a_reference_once():
+    best = Reference("best round", 8.0, upright=True)
+    half = Reference("p50", 1.0934, upright=True, unit="ms")
+    chart = Chart(Axis("x"), Axis("y"), (Series("s", (1.0,), (2.0,)),), (best, half))
+    words = in_words(Figure("t", (chart,)), full=True).split("\n")
+    assert words[2:4] == ["best round: 8", "p50: 1.093 ms"]
+
+
+def test_names_with_line_breaks_or_bars_break_no_table():
+    matrix = Matrix("class", "decided", ("a\nb\u2028c", "d|e"), ((3, 1), (0, 4)))
+    words = in_words(Figure("t", (matrix,)), full=True).split("\n")
+    assert words[2:] == ["class \\ decided | a b c | d\\|e", "a b c | 3 | 1", "d\\|e | 0 | 4"]
+
+
 def test_short_words_thin_long_series_and_say_so():
     long = Series("train", tuple(map(float, range(100))), tuple(map(float, range(100))))
     figure = Figure("t", (Chart(Axis("round"), Axis("y"), (long,)),))

@@ -31,6 +31,21 @@ def test_tensorboard_has_every_round_once(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_tensorboard_has_one_file_a_training_with_its_rounds_in_order(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    tracker = TensorBoardTracker(tmp_path)
+    for n in range(1, 12):
+        tracker.track(tracked(n))
+        (path,) = (tmp_path / "tensorboard" / "dnc" / "trn").iterdir()
+        steps = [event.step for event in EventFileLoader(str(path)).Load() if event.summary.value]
+        assert steps == [*range(1, n + 1)], "every round can be read as soon as it is tracked"
+    tracker.track(tracked(11, "completed"))
+    assert not tracker._open
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_mlflow_has_one_run_of_a_training_with_every_round_once(tmp_path):
     pytest.importorskip("mlflow")
     from mlflow.tracking import MlflowClient

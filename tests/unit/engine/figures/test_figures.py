@@ -19,7 +19,15 @@ from tests.doubles.engine_double import history_point, node_status, status_repor
 
 STATUS = status_report([node_status(0), node_status(1)], full=True)
 NOTHING = Seen(
-    STATUS.model_copy(update={"training": None, "evaluation": None, "feedback": None, "nodes": []})
+    STATUS.model_copy(
+        update={
+            "training": None,
+            "evaluation": None,
+            "feedback": None,
+            "nodes": [],
+            "model_version": None,
+        }
+    )
 )
 
 
@@ -47,7 +55,7 @@ def test_links_that_do_not_work_and_dead_nodes_are_told_apart():
     (graph,) = figure.panels
     assert [vertex.working for vertex in graph.vertices] == [True, False]
     assert graph.links[0].fault == "it was cut"
-    assert "0 links work, 1 do not." in figure.notes
+    assert "0 links work, 1 does not." in figure.notes
 
 
 def test_a_version_of_which_the_bins_were_not_measured_has_no_reliability():
@@ -74,6 +82,30 @@ def test_a_histogram_counts_every_call_in_the_bin_that_holds_it(values):
     assert sum(bars.y) == len(values)
     assert len(bars.x) <= 30
     assert [one.value for one in chart.references] == [1.0, 2.0, 3.0, 100.0]
+
+
+def test_a_single_call_is_one_call_and_its_percentiles_say_so():
+    status = STATUS.model_copy(update={"latency": Latency(p50=1.0, p95=1.0, p99=1.0, n=1)})
+    (note,) = latency(Seen(status, predict_ms=(1.0,))).notes
+    assert note.startswith("1 call in")
+    assert note.endswith("n = 1.")
+
+
+def test_outcomes_that_moved_no_weight_are_no_source_of_them():
+    told = {"slot_weights": {"worker-0": 1.0}, "weights_outcomes": 2}
+    for source, said in (
+        ("validation loss", "validation loss; 2 outcomes recorded, which moved none"),
+        ("outcomes", "outcomes, 2 outcomes"),
+    ):
+        feedback = STATUS.feedback.model_copy(update={**told, "weights_source": source})
+        figure = node_weights(Seen(STATUS.model_copy(update={"feedback": feedback})))
+        assert figure.notes[0] == f"Source of the weights: {said}."
+
+
+def test_an_imported_model_has_no_rounds_and_is_not_called_untrained():
+    imported = STATUS.model_copy(update={"training": None, "model_version": 1})
+    with pytest.raises(NotAvailable, match="was imported"):
+        learning_curve(Seen(imported))
 
 
 def test_weights_are_those_in_force_beside_equal_ones():
