@@ -33,8 +33,8 @@ _ORDERS = (
     512,
     1024,
 )
-"""Of Renyi divergences. The series of a fractional order shrinks like a power of it: lower ones do not converge
-in the library's thousand terms."""
+"""Of Renyi divergences. The series of a fractional order shrinks like a power of it: lower ones do not
+converge in the library's thousand terms."""
 _LEAST_FRACTION = 3
 _MUCH_NOISE = 5.0
 """From here on the series of fractional orders below 3 do not always converge, and higher orders are best."""

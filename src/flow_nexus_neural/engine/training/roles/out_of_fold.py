@@ -1,8 +1,8 @@
 """Trains copies of the workers' networks on parts of the rows, for answers to the rest: small data only.
 
 The copies start where the training started, take as many rounds as its best one had, and are forgotten. With
-three folds that is at most twice the work of the rounds; what it was is reported. A training that goes on from
-weights that were trained before makes none: its copies would start from what may have seen the held rows.
+three folds that is at most twice the work of the rounds; what it was is reported. A training that goes on
+from trained weights makes none: its copies would start from what may have seen the held rows.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -63,7 +63,7 @@ class CrossFitting:
         rows = data.parts["train"]
         if len(rows) < LEAST_ROWS:
             return nothing_out_of_fold(f"{len(rows)} training rows are fewer than {LEAST_ROWS}")
-        # As recorded before the first round, so that a training that a new server goes on with is none of them.
+        # As recorded before the first round: a new server may go on with a training that began anew.
         if any(network.blob is not None for network in self.training.starts.values()):
             return nothing_out_of_fold(
                 "this training goes on from weights of an earlier one, which may know these rows"
