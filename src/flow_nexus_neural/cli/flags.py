@@ -48,7 +48,11 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("cluster_id", metavar="ID")
     export.add_argument("path", metavar="PATH", help="new file or folder")
     export.add_argument("--format", choices=get_args(ExportFormat), default="safetensors")
-    export.add_argument("--overwrite", action="store_true", help="replace an earlier export")
+    export.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace an earlier export's folder, or the file at PATH",
+    )
     export.add_argument("--model-version", type=_version, metavar="N", help="a kept version")
     clusters = commands.add_parser("clusters", help="list, show or remove stored clusters")
     actions = clusters.add_subparsers(dest="action", metavar="ACTION", required=True)

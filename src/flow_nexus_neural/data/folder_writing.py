@@ -11,9 +11,9 @@ import secrets
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from pathlib import Path
+from dataclasses import dataclass
 
 from flow_nexus_neural.data.writing import (
     PARTIAL,
@@ -22,15 +22,34 @@ from flow_nexus_neural.data.writing import (
     lock,
     open_directory,
 )
-from flow_nexus_neural.errors import InvalidArguments, PathNotAllowed, StoreUnavailable
+from flow_nexus_neural.errors import (
+    InvalidArguments,
+    InvalidDataset,
+    PathNotAllowed,
+    StoreUnavailable,
+)
 
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _TRIES = 3
 _EXCHANGE = 2
 """RENAME_EXCHANGE of renameat2(2)."""
+MAX_INDEX_BYTES = 1 << 20
 
 Files = Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class Former:
+    """By what a folder is known that may be replaced.
+
+    Attributes:
+        index: Name of its file that names the others.
+        listed: Those names from the content of the index; raises `InvalidDataset` where it is another's.
+    """
+
+    index: str
+    listed: Callable[[bytes], Collection[str]]
 
 
 def write_folder(
@@ -38,7 +57,7 @@ def write_folder(
     files: Files,
     *,
     overwrite: bool,
-    ours: str,
+    former: Former,
     checked: Callable[[Files], None],
 ) -> None:
     """Write a folder. Blocking.
@@ -46,19 +65,19 @@ def write_folder(
     Args:
         place: Where it goes; the folder around it exists.
         files: Content by name, without folders.
-        overwrite: Whether it may replace a folder that has a file named `ours`; nothing else is replaced.
-        ours: Name of the file by which a former folder of this kind is known.
+        overwrite: Whether it may replace a folder of this kind that holds no other files than its own.
+        former: By what such a folder is known; nothing else is replaced.
         checked: Called with what was read back, before the folder gets its name; what it raises is passed on.
 
     Raises:
         InvalidArguments: There is no directory for it, or the name is taken and must stay.
-        PathNotAllowed: What has the name is no folder of this kind.
+        PathNotAllowed: What has the name is no folder of this kind, or holds something else besides.
         StoreUnavailable: The disk refuses. Nothing is left.
     """
     parent = open_directory(place)
     temporary = ""
     try:
-        _check_name(place, parent, overwrite=overwrite, ours=ours)
+        _check_name(place, parent, former if overwrite else None)
         _sweep(parent)
         temporary, folder = _begin(parent, place.name)
         try:
@@ -66,7 +85,7 @@ def write_folder(
                 _write(folder, name, content)
             checked({name: _read(folder, name) for name in files})
             os.fsync(folder)
-            _check_name(place, parent, overwrite=overwrite, ours=ours)
+            _check_name(place, parent, former if overwrite else None)
             _put_in_place(parent, temporary, place.name)
             os.fsync(parent)
         finally:
@@ -84,22 +103,51 @@ def write_folder(
         os.close(parent)
 
 
-def _check_name(place: OutputPlace, parent: int, *, overwrite: bool, ours: str) -> None:
+def _check_name(place: OutputPlace, parent: int, former: Former | None) -> None:
     try:
         found = os.stat(place.name, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:
         return
     if not stat.S_ISDIR(found.st_mode):
         raise PathNotAllowed(f"'{place.name}' is there and is no folder", hint="give another name")
-    if not overwrite:
+    if former is None:
         raise _exists(place)
+    folder = os.open(place.name, _FOLDER, dir_fd=parent)
     try:
-        os.stat(Path(place.name, ours), dir_fd=parent, follow_symlinks=False)
-    except FileNotFoundError:
-        raise PathNotAllowed(
-            f"'{place.name}' is a folder that holds no '{ours}': it is not replaced",
-            hint="give another name",
-        ) from None
+        _check_former(place, folder, former)
+    finally:
+        os.close(folder)
+
+
+def _check_former(place: OutputPlace, folder: int, former: Former) -> None:
+    """Raises `PathNotAllowed` where a folder is of another kind, or holds what its index does not name."""
+    names = set(os.listdir(folder))
+    if former.index not in names:
+        raise _not_ours(place, f"holds no '{former.index}'")
+    try:
+        known = {former.index, *former.listed(_index(folder, former.index))}
+    except InvalidDataset as failure:
+        raise _not_ours(place, f"was not written by an export: {failure.message}") from failure
+    for name in sorted(names):
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if name not in known or not stat.S_ISREG(found.st_mode):
+            raise _not_ours(place, f"also holds '{name[:80]}', which no export wrote")
+
+
+def _index(folder: int, name: str) -> bytes:
+    if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+        raise InvalidDataset(f"'{name}' is no file")
+    descriptor = os.open(
+        name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder
+    )
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(MAX_INDEX_BYTES)
+
+
+def _not_ours(place: OutputPlace, why: str) -> PathNotAllowed:
+    return PathNotAllowed(
+        f"'{place.name}' is a folder that {why}: it is not replaced", hint="give another name"
+    )
 
 
 def _exists(place: OutputPlace) -> InvalidArguments:

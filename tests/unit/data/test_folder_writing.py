@@ -1,16 +1,29 @@
 """A folder is there whole under its name or not at all, and replaces only what this program wrote."""
 
 import errno
+import json
 import os
 
 import pytest
 
 from flow_nexus_neural.data import folder_writing
-from flow_nexus_neural.data.folder_writing import write_folder
+from flow_nexus_neural.data.folder_writing import Former, write_folder
 from flow_nexus_neural.data.writing import output_place
-from flow_nexus_neural.errors import InvalidArguments, PathNotAllowed, StoreUnavailable
+from flow_nexus_neural.errors import (
+    InvalidArguments,
+    InvalidDataset,
+    PathNotAllowed,
+    StoreUnavailable,
+)
 
-FILES = {"a.txt": b"one", "manifest.json": b"{}"}
+FILES = {"a.txt": b"one", "manifest.json": b'["a.txt"]'}
+
+
+def listed(index):
+    names = json.loads(index)
+    if not isinstance(names, list):
+        raise InvalidDataset("manifest.json is another program's")
+    return names
 
 
 @pytest.fixture
@@ -21,7 +34,8 @@ def root(tmp_path):
 
 def write(root, name="model", files=FILES, *, overwrite=False, checked=lambda files: None):
     place = output_place(name, [root], root.parent / "state", "path")
-    write_folder(place, files, overwrite=overwrite, ours="manifest.json", checked=checked)
+    former = Former("manifest.json", listed)
+    write_folder(place, files, overwrite=overwrite, former=former, checked=checked)
 
 
 def content(root, name="model"):
@@ -47,7 +61,12 @@ def test_a_refused_check_leaves_nothing_and_the_former_folder_as_it_was(root):
         raise StoreUnavailable("no")
 
     with pytest.raises(StoreUnavailable):
-        write(root, files={"b.txt": b"two", "manifest.json": b"{}"}, overwrite=True, checked=refuse)
+        write(
+            root,
+            files={"b.txt": b"two", "manifest.json": b'["b.txt"]'},
+            overwrite=True,
+            checked=refuse,
+        )
     assert content(root) == FILES
     assert os.listdir(root) == ["model"]
 
@@ -56,7 +75,7 @@ def test_a_refused_check_leaves_nothing_and_the_former_folder_as_it_was(root):
 def test_only_overwrite_replaces_a_folder_and_only_one_of_this_kind(root, monkeypatch, swaps):
     if not swaps:
         monkeypatch.setattr(folder_writing, "_exchanged", lambda *names: False)
-    new = {"b.txt": b"two", "manifest.json": b"{}"}
+    new = {"b.txt": b"two", "manifest.json": b'["b.txt"]'}
     write(root)
     with pytest.raises(InvalidArguments, match="exists"):
         write(root, files=new)
@@ -104,3 +123,32 @@ def test_there_is_no_way_out_of_the_roots(root, tmp_path):
             write(root, path)
     with pytest.raises(InvalidArguments, match="path: there is no directory 'none'"):
         write(root, "none/model")
+
+
+@pytest.mark.parametrize(
+    ("index", "extra"),
+    [
+        (b'{"name": "a browser extension"}', "src/precious.js"),
+        (b'["a.txt"]', "src/precious.js"),
+        (b'["a.txt"]', "notes.md"),
+        (b'["a.txt", "src"]', "src/precious.js"),
+    ],
+)
+def test_overwrite_leaves_a_folder_alone_that_holds_more_than_an_earlier_export(root, index, extra):
+    write(root)
+    (root / "model" / "manifest.json").write_bytes(index)
+    precious = root / "model" / extra
+    precious.parent.mkdir(exist_ok=True)
+    precious.write_text("years of work")
+    with pytest.raises(PathNotAllowed, match="not replaced"):
+        write(root, overwrite=True)
+    assert precious.read_text() == "years of work"
+    assert os.listdir(root) == ["model"]
+
+
+def test_overwrite_follows_no_link_in_place_of_the_manifest(root):
+    write(root)
+    (root / "model" / "manifest.json").rename(root / "elsewhere")
+    (root / "model" / "manifest.json").symlink_to(root / "elsewhere")
+    with pytest.raises(PathNotAllowed, match="not replaced"):
+        write(root, overwrite=True)

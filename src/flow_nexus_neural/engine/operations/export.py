@@ -9,11 +9,11 @@ import numpy as np
 from pydantic import JsonValue
 
 from flow_nexus_neural.artifacts.export_format import ExportFormat, Files, Rendered
-from flow_nexus_neural.artifacts.manifest import MANIFEST, manifest_digest
+from flow_nexus_neural.artifacts.manifest import MANIFEST, listed, manifest_digest
 from flow_nexus_neural.artifacts.model import Examples, ExportedModel, ExportedNetwork
 from flow_nexus_neural.artifacts.registry import format_named
 from flow_nexus_neural.coordination.quorum import liars_tolerated
-from flow_nexus_neural.data.folder_writing import write_folder
+from flow_nexus_neural.data.folder_writing import Former, write_folder
 from flow_nexus_neural.data.writing import OutputFile, OutputPlace, output_place
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.operations.export_examples import examples_of
@@ -148,7 +148,11 @@ def _write(
 
     if kind.suffix is None:
         write_folder(
-            place, rendered.files, overwrite=request.overwrite, ours=MANIFEST, checked=checked
+            place,
+            rendered.files,
+            overwrite=request.overwrite,
+            former=Former(MANIFEST, listed),
+            checked=checked,
         )
         digest = manifest_digest(rendered.files)
     else:
