@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, ValidationError
 
 from flow_nexus_neural.artifacts.folder_content import FolderContent, network_prefix, role_prefix
 from flow_nexus_neural.artifacts.manifest import EXPORT_AGAIN
@@ -52,12 +52,14 @@ class Source(_Shape):
 
 
 class DeclaredCluster(_Shape):
-    """What the cluster was declared to be."""
+    """What the cluster was declared to be; exports of earlier versions do not have its switches."""
 
     topology: Topology
     architecture: Architecture
     consensus: Consensus
     seed: Seed
+    wasm_optimization: StrictBool | None = None
+    daa_enabled: StrictBool | None = None
 
 
 class DeclaredNode(_Shape):
