@@ -4,16 +4,20 @@ from collections import OrderedDict
 from collections.abc import Collection
 from typing import Final
 
+import numpy as np
+
+from flow_nexus_neural.coordination.backend_choice import FAR_TOO_LONG_MS, TOO_LONG
 from flow_nexus_neural.engine.context import EngineContext
-from flow_nexus_neural.engine.state.network_groups import NetworkGroup
+from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.protocol.plan import NetworkPlan
 from flow_nexus_neural.wasm.compile.network import CompiledNetwork, compile_network
 from flow_nexus_neural.wasm.compile.writer import NotCompilable
-from flow_nexus_neural.wasm.machine import LoadedNetwork, WasmUnavailable, assemble
+from flow_nexus_neural.wasm.machine import LoadedNetwork, WasmTrap, WasmUnavailable, assemble
 
 MAX_PAGES: Final = 4096
 """256 MiB of 64 KiB pages for all instances of a cluster."""
 SHAPES_KEPT: Final = 32
+RUNS: Final = 3
 
 Assembled = tuple[CompiledNetwork, bytes]
 
@@ -25,6 +29,8 @@ class Twins:
         self._context = context
         self._loaded: dict[str, LoadedNetwork] = {}
         self._shapes: OrderedDict[str, Assembled | str] = OrderedDict()
+        self._too_long: set[str] = set()
+        """Weights with which a run for one record took too long; tried again with the next version."""
 
     def get(self, digest: str | None) -> LoadedNetwork | None:
         """The instance with these weights, if there is one."""
@@ -36,6 +42,7 @@ class Twins:
 
     def keep_only(self, digests: Collection[str]) -> None:
         """Give up the instances of other versions."""
+        self._too_long.intersection_update(digests)
         for digest in [one for one in self._loaded if one not in digests]:
             del self._loaded[digest]
 
@@ -45,30 +52,54 @@ class Twins:
         Returns:
             Why there can be none; None where there is one.
         """
-        if network.state is None or network.digest is None:
-            return "its weights are not in memory"
         if network.digest in self._loaded:
             return None
+        if network.state is None or network.digest is None:
+            return "its weights are not in memory"
+        try:
+            made = await self._load(network, network.state)
+            run_s = await self._shortest_run_s(made, network)
+        except WasmUnavailable as failure:
+            return str(failure)
+        except WasmTrap as trap:
+            return f"the module trapped: {trap}"
+        if run_s * 1e3 > FAR_TOO_LONG_MS:
+            self._too_long.add(network.digest)
+            return TOO_LONG
+        self._loaded[network.digest] = made
+        return None
+
+    async def _load(self, network: NetworkGroup, state: ModelState) -> LoadedNetwork:
+        """An instance of its own. Raises `WasmUnavailable`."""
+        if network.digest in self._too_long:
+            raise WasmUnavailable(TOO_LONG)
         shape = await self._shape(network)
         if isinstance(shape, str):
-            return shape
+            raise WasmUnavailable(shape)
         compiled, binary = shape
         pages = sum(one.compiled.pages for one in self._loaded.values())
         if pages + compiled.pages > MAX_PAGES:
-            return f"the modules of the cluster would need more than {MAX_PAGES // 16} MiB"
-        tensors = network.tensors(network.state)
+            raise WasmUnavailable(
+                f"the modules of the cluster would need more than {MAX_PAGES // 16} MiB"
+            )
+        tensors = network.tensors(state)
 
         def load() -> LoadedNetwork:
             made = LoadedNetwork(compiled, binary)
             made.load(tensors)
             return made
 
-        try:
-            made = await self._context.offload(load)
-        except WasmUnavailable as failure:
-            return str(failure)
-        self._loaded[network.digest] = made
-        return None
+        return await self._context.offload(load)
+
+    async def _shortest_run_s(self, made: LoadedNetwork, network: NetworkGroup) -> float:
+        """Of some runs for one record, beside the event loop, which a long one would hold up."""
+        row = np.zeros((1, *network.plan.input.row_shape), np.float32)
+        taken: list[float] = []
+        for _ in range(RUNS):
+            began_s = self._context.clock()
+            await self._context.offload(made.infer, row)
+            taken.append(self._context.clock() - began_s)
+        return min(taken)
 
     async def _shape(self, network: NetworkGroup) -> Assembled | str:
         """The module of a network's shape, or why there is none."""

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from flow_nexus_neural.coordination.backend_choice import TOO_LONG
 from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.engine.wasm import twins
 from flow_nexus_neural.engine.wasm.twins import Twins
@@ -18,7 +19,7 @@ async def offload(function, *arguments):
 
 @pytest.fixture
 def made():
-    return Twins(SimpleNamespace(offload=offload))
+    return Twins(SimpleNamespace(offload=offload, clock=lambda: 0.0))
 
 
 def group(seed=0, units=3):
@@ -58,3 +59,25 @@ async def test_what_is_too_much_memory_is_said(made, monkeypatch):
 
 async def test_a_network_without_weights_in_memory_has_none(made):
     assert "not in memory" in await made.bring(group().without_state())
+
+
+async def test_a_network_whose_runs_are_long_is_tried_beside_the_event_loop_only(made):
+    """And once a version: its weights are not loaded again for each node that has them."""
+    beside = []
+    now_s = iter(range(100))
+    made._context.clock = lambda: float(next(now_s))
+
+    async def noted(function, *arguments):
+        beside.append(function)
+        return function(*arguments)
+
+    made._context.offload = noted
+    one = group(1)
+    assert await made.bring(one) == TOO_LONG
+    assert made.get(one.digest) is None
+    n_beside = len(beside)
+    assert await made.bring(one) == TOO_LONG
+    assert len(beside) == n_beside
+    made.keep_only(())
+    made._context.clock = lambda: 0.0
+    assert await made.bring(one) is None
