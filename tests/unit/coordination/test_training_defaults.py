@@ -83,5 +83,5 @@ def test_a_narrow_network_with_many_rows_of_sequences_takes_larger_batches_at_a_
     assert (batch_size(few), batch_size(many)) == (32, 128)
     assert learning_rate(many) == 2 * learning_rate(few)
     assert steps(many) < steps(few) / 2
-    wide, rows = scale(8_000, has_sequence=True, parameters=50_000), scale(8_000)
+    wide, rows = scale(3_500, has_sequence=True, parameters=50_000), scale(3_500)
     assert batch_size(wide) == batch_size(rows) == 32
