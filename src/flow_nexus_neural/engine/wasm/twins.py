@@ -56,8 +56,6 @@ class Twins:
             return None
         if network.state is None or network.digest is None:
             return "its weights are not in memory"
-        if network.digest in self._too_long:
-            return TOO_LONG
         try:
             made = await self._load(network, network.state)
             run_s = await self._shortest_run_s(made, network)
@@ -72,7 +70,9 @@ class Twins:
         return None
 
     async def _load(self, network: NetworkGroup, state: ModelState) -> LoadedNetwork:
-        """An instance of its own. Raises `NotCompilable` or `WasmUnavailable`."""
+        """An instance of its own. Raises `WasmUnavailable`."""
+        if network.digest in self._too_long:
+            raise WasmUnavailable(TOO_LONG)
         shape = await self._shape(network)
         if isinstance(shape, str):
             raise WasmUnavailable(shape)
