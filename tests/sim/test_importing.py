@@ -80,6 +80,8 @@ async def test_the_imported_cluster_answers_to_the_bit_as_its_source_and_outlive
         assert (made.nodes, made.healthy_nodes, made.warnings) == (4, 4, [])
         assert made.accuracy == version.accuracy
         twin = made.cluster_id
+        assert w.engine.cluster(twin).spec.daa_enabled is False
+        assert w.engine.cluster(twin).spec.wasm_optimization is False
         await same(w, cluster, twin)
         before = await answers(w, twin, "ensemble")
         assert w.engine.cluster(twin).committed.bundle.content == {

@@ -42,6 +42,11 @@ async def test_equal_seeds_give_equal_role_networks_and_shuffled_labels_open_no_
             gate = status.evaluation.roles["stacker"]
             assert gate["state"] == "fallback"
             assert gate["own"] > 0.6, "labels that mean nothing were learnt"
+            if name == "two":  # what knows these labels by now says nothing out of fold
+                again = await trained(w, cluster, opposed(rows=300, shuffled=True), epochs=2)
+                learnt = again.learnt["aggregator-0"]
+                assert not learnt["trained"]
+                assert "goes on from weights" in learnt["reason"]
     assert found[0] == found[1]
     assert found[0] is not None
 

@@ -1,6 +1,7 @@
 """What an exported folder holds, read back: manifest, configuration and tensors checked, nothing believed."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -94,9 +95,15 @@ def folder_content(files: Files, expected: str | None) -> FolderContent:
 
 def _config(content: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(content) if len(content) <= MAX_CONFIG_BYTES else None
+        value = (
+            json.loads(content, parse_float=_finite, parse_constant=_finite)
+            if len(content) <= MAX_CONFIG_BYTES
+            else None
+        )
     except (ValueError, RecursionError) as failure:
-        raise InvalidDataset(f"'{CONFIG}' is no JSON", hint=EXPORT_AGAIN) from failure
+        raise InvalidDataset(
+            f"'{CONFIG}' is no JSON of finite numbers", hint=EXPORT_AGAIN
+        ) from failure
     if not isinstance(value, dict) or value.get("format") != KIND:
         raise InvalidDataset(
             f"'{CONFIG}' does not describe a model of this program", hint=EXPORT_AGAIN
@@ -107,6 +114,14 @@ def _config(content: bytes) -> dict[str, Any]:
             hint="use the version of this program that wrote it",
         )
     return value
+
+
+def _finite(text: str) -> float:
+    """A number of JSON text. Raises `ValueError` for NaN, infinities, and what is too large for a float."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is no number of JSON")
+    return number
 
 
 def _tensors(content: bytes) -> dict[str, Vector]:

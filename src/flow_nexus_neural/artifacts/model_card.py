@@ -90,7 +90,7 @@ def _data(dataset: Mapping[str, Any]) -> list[str]:
 def _measured(stored: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[str]:
     rows = evaluation.get("test_rows")
     told = [
-        f"On {rows} rows that no node trained on."
+        _measured_on(rows, refitted=bool(stored.get("evaluated")))
         if rows
         else "No numbers were measured of this version beyond those below.",
         "",
@@ -106,6 +106,15 @@ def _measured(stored: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[
         for name, value in sorted(baselines.items())
     ]
     return told
+
+
+def _measured_on(rows: object, *, refitted: bool) -> str:
+    if not refitted:
+        return f"On {rows} rows that no node trained on."
+    return (
+        f"On {rows} rows that no node had trained on, of the model before it was refitted on all rows:"
+        " of these weights nothing was measured."
+    )
 
 
 def _input(model: ExportedModel) -> str:

@@ -17,7 +17,7 @@ from flow_nexus_neural.engine.engine import Engine
 from flow_nexus_neural.engine.requests import ExportRequest
 from flow_nexus_neural.engine.storage.snapshot import copy_state_dir
 from flow_nexus_neural.engine.storage.state_dir import holder
-from flow_nexus_neural.errors import StoreError
+from flow_nexus_neural.errors import PathNotAllowed, StoreError
 from flow_nexus_neural.runtime.base import NodeRuntime
 from flow_nexus_neural.server.errors import error_text, known_error
 from flow_nexus_neural.server.rounding import wire_json
@@ -41,12 +41,25 @@ def export(settings: Settings, request: ExportRequest, runtime: NodeRuntime | No
     place = Path(request.path).expanduser().absolute()
     asked = request.model_copy(update={"path": str(place)})
     try:
+        _check_outside(settings, place.parent)
         text = anyio.run(_export, settings, asked, place.parent, runtime)
     except Exception as failure:  # noqa: BLE001 - the command's boundary: every failure is worded
         sys.stderr.write(f"{PROGRAM}: {error_text(known_error(failure, subject='export'))}\n")
         return 1
     sys.stdout.write(text + "\n")
     return 0
+
+
+def _check_outside(settings: Settings, folder: Path) -> None:
+    """Raises `PathNotAllowed` for the state directory itself, which the engine on the copy does not know."""
+    own, folder = settings.state_dir.resolve(), folder.resolve()
+    roots = [root.resolve() for root in settings.write_roots]
+    inner = [root for root in roots if root != own and root.is_relative_to(own)]
+    if folder.is_relative_to(own) and not any(folder.is_relative_to(root) for root in inner):
+        raise PathNotAllowed(
+            f"path '{str(folder)[:120]}' lies in the state directory",
+            hint="give a path outside of it",
+        )
 
 
 async def _export(

@@ -49,10 +49,10 @@ comes as far with them, and its steps are what a training costs."""
 NARROW_FACTOR: Final = 2.0
 """Of the learning rate for these."""
 NARROW_BATCH: Final = 128
-NARROW_BATCH_ROWS: Final = 7_500
+NARROW_BATCH_ROWS: Final = 3_000
 """Rows of a shard from which these networks take batches of that size, which cost less than the same rows in
-small ones. One worker with all rows of 6,000 hours of the synthetic market per symbol came further with them,
-with one seed; three workers with a third of the rows each did not."""
+small ones. On 6,000 hours of the synthetic market per symbol, three workers came as far with them in half the
+processor time (one seed); on 2,000 hours one worker did."""
 
 STEPS_PER_EPOCH: Final = 20
 """Steps of an epoch below which batches become smaller."""

@@ -89,10 +89,15 @@ def output_place(
         )
     text = text.strip().removeprefix("file://")
     path = Path(text)
-    usable = text and len(text) <= MAX_PATH and "\0" not in text and is_plain_text(text)
-    if not usable or not path.name or len(path.name.encode()) > MAX_NAME:
+    usable = text and text.isprintable() and is_plain_text(text)
+    if not usable or not path.name:
         raise InvalidArguments(
-            f"{argument} is no usable name of a file", hint="give a name like predictions.csv"
+            f"{argument} is no usable name of a file", hint="give a name of printable characters"
+        )
+    if len(text) > MAX_PATH or len(path.name.encode()) > MAX_NAME:
+        raise InvalidArguments(
+            f"{argument} is too long: a name may have {MAX_NAME} bytes, a path {MAX_PATH} characters",
+            hint="give a shorter name",
         )
     if ".." in path.parts:
         raise PathNotAllowed(f"{argument} '{text[:120]}' holds '..'", hint=_where(roots))
@@ -103,7 +108,7 @@ def output_place(
     if root is None:
         raise PathNotAllowed(
             f"{argument} '{text[:120]}' lies, or leads by a link, outside the directories into which"
-            " predictions may be written",
+            " files may be written",
             hint=_where(roots),
         )
     own = state_dir.resolve()

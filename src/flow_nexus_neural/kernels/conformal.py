@@ -71,7 +71,7 @@ class ConformalScores:
         that is, so that no level is missed.
 
         Returns:
-            None if there are too few rows for the level, for example below 9 at 0.9.
+            None if there are too few rows for the level, for example below 9 at 0.9, or no kept score does.
 
         Raises:
             ValueError: The level is not in (0, 1).
@@ -81,9 +81,8 @@ class ConformalScores:
         rank = conformal_rank(self.n, level)
         if rank is None:
             return None
-        return next(
-            score for kept, score in zip(self.ranks, self.scores, strict=True) if kept >= rank
-        )
+        enough = (s for kept, s in zip(self.ranks, self.scores, strict=True) if kept >= rank)
+        return next(enough, None)
 
 
 def class_scores(probabilities: Float64s, labels: NDArray[np.int64]) -> Float64s:

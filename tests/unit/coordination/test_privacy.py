@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from flow_nexus_neural.coordination.privacy import accountant
 from flow_nexus_neural.coordination.privacy.accountant import (
     Sums,
     epsilon_of,
@@ -100,6 +101,36 @@ def test_sampled_rows_cost_what_is_published(noise, rate, steps, delta, publishe
     found = epsilon_of([rows(noise, steps, rate)], delta)
     # Published figures of papers have an older conversion, which gives more by up to a fifth.
     assert 0.79 * published < found < 1.01 * published
+
+
+def test_sums_of_sampled_rows_never_cost_more_than_the_same_sums_of_all_rows():
+    assert epsilon_of([rows(0.5, 10, 0.99)], 1e-5) == epsilon_of([rows(0.5, 10, 1.0)], 1e-5)
+
+
+@pytest.mark.parametrize(("noise", "rate"), [(0.5, 0.05), (0.9, 0.2), (5.0, 0.5), (200.0, 0.5)])
+def test_no_order_is_asked_for_whose_series_does_not_converge(noise, rate, monkeypatch):
+    from absl import logging
+
+    told = []
+    monkeypatch.setattr(logging, "warning", lambda *words: told.append(words))
+    assert epsilon_of([rows(noise, 7, rate)], 1e-5) > 0
+    assert told == []
+
+
+@pytest.mark.parametrize(
+    ("target", "count", "rate"), [(8, 800, 0.29), (8, 100_000, 0.9999), (1, 100_000, 0.001)]
+)
+def test_a_noise_multiplier_is_found_with_few_looks(target, count, rate, monkeypatch):
+    looks, asked = [], accountant.epsilon_of
+
+    def counted(spent, delta):
+        looks.append(spent)
+        return asked(spent, delta)
+
+    monkeypatch.setattr(accountant, "epsilon_of", counted)
+    found = noise_multiplier_for(target, 1e-5, count, rate)
+    assert 0.999 * target < epsilon_of([rows(found, count, rate)], 1e-5) <= target
+    assert len(looks) < 35
 
 
 def test_sampling_gains_and_all_rows_in_every_step_is_the_gaussian_mechanism():

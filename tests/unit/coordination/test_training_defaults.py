@@ -79,9 +79,9 @@ def test_a_narrow_network_for_sequences_takes_fewer_and_larger_steps():
 
 
 def test_a_narrow_network_with_many_rows_of_sequences_takes_larger_batches_at_a_higher_rate():
-    few, many = (scale(rows, has_sequence=True, parameters=13_000) for rows in (7_000, 8_000))
+    few, many = (scale(rows, has_sequence=True, parameters=13_000) for rows in (2_500, 3_500))
     assert (batch_size(few), batch_size(many)) == (32, 128)
     assert learning_rate(many) == 2 * learning_rate(few)
     assert steps(many) < steps(few) / 2
-    wide, rows = scale(8_000, has_sequence=True, parameters=50_000), scale(8_000)
+    wide, rows = scale(3_500, has_sequence=True, parameters=50_000), scale(3_500)
     assert batch_size(wide) == batch_size(rows) == 32

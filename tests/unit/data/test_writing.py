@@ -233,3 +233,14 @@ def test_a_system_without_descriptors_of_directories_writes_nothing(tmp_path, mo
     monkeypatch.setattr(writing, "CAN_WALK", False)
     with pytest.raises(NotAvailable):
         output_place("a.csv", [tmp_path], tmp_path / "state")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("a\nb.csv", "printable"), ("x" * 300 + ".csv", "shorter")]
+)
+def test_a_name_with_a_line_break_or_too_long_is_refused_with_what_is_wrong(
+    tmp_path, folder, name, said
+):
+    with pytest.raises(InvalidArguments) as refused:
+        output_place(name, [folder], tmp_path / "state")
+    assert said in refused.value.hint

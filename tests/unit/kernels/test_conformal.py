@@ -149,3 +149,7 @@ def test_in_the_long_run_nine_of_ten_hold_although_errors_grow(factor):
     assert abs(state.covered / state.answers - 0.9) <= 0.905 / (0.005 * 4_000)
     if factor > 1:  # an interval that does not adapt breaks its promise
         assert fixed / 4_000 < 0.7
+
+
+def test_a_level_beyond_every_kept_rank_has_no_threshold():
+    assert ConformalScores(2**70, (1, 2), (0.1, 0.2)).threshold() is None

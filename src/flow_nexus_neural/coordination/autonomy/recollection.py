@@ -51,6 +51,26 @@ def unresolved(entries: Iterable[Entry]) -> list[AuditEntry]:
     return list(open_.values())
 
 
+def corrected(memory: Memory, entry: Entry) -> Memory:
+    """The same memory where an action without an outcome turned out to have had its effect."""
+    key = _key(entry)
+    if key is None or key not in memory:
+        return memory
+    return {**memory, key: replace(memory[key], failures=0)}
+
+
+def joined(ledger: Iterable[Entry]) -> dict[str, int]:
+    """The newest incarnation of each slot that joined. One that was begun only has not."""
+    found: dict[str, int] = {}
+    for line in ledger:
+        number = line.get("incarnation")
+        member = line.get("kind") == "membership" and line.get("event") == "joined"
+        if member and isinstance(number, int):
+            slot = str(line.get("slot"))
+            found[slot] = max(number, found.get(slot, number))
+    return found
+
+
 def accusations(entries: Iterable[Entry], ledger: Sequence[Entry]) -> dict[str, str]:
     """The proofs against slots that autonomy knew of, by slot, where no later incarnation joined.
 

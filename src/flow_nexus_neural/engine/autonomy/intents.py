@@ -2,14 +2,17 @@
 
 An intention is durable before its action begins. One without an outcome is resolved when the next server
 opens the directory: by what can be seen of the action where that tells, and as not known otherwise. Nothing
-is done again for it: what there still is to do is decided anew, and counts the action as one that failed.
+is done again for it: what there still is to do is decided anew, and counts the action as one that failed
+unless its effect is seen.
 """
 
 from pydantic import JsonValue
 
 from flow_nexus_neural.coordination.autonomy.audit import INTENT, AuditEntry
+from flow_nexus_neural.coordination.autonomy.recollection import corrected
 from flow_nexus_neural.engine.autonomy.execute import Done, Facts, facts
 from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.training.feedback_data import FEEDBACK
 from flow_nexus_neural.errors import NodeNotFound
 
 NOT_KNOWN = "not known: the server ended before it was recorded"
@@ -55,6 +58,8 @@ def resolve_intents(cluster: LiveCluster) -> None:
         }
         autonomy.record("executed", fields | outcome)
         autonomy.resolve(entry.get("seq"))
+        if ok:
+            autonomy.remember(corrected(autonomy.planned, entry))
 
 
 def _had_its_effect(cluster: LiveCluster, entry: AuditEntry) -> bool:
@@ -64,14 +69,18 @@ def _had_its_effect(cluster: LiveCluster, entry: AuditEntry) -> bool:
     target, rule = str(entry.get("target")), entry.get("rule")
     now = facts_of(cluster, target)
     if rule == "restart_node":
-        then, incarnation = was.get("incarnation"), now.get("incarnation")
-        return isinstance(then, int) and isinstance(incarnation, int) and incarnation > then
+        # Joined, for a restart that was begun and failed has raised the slot's incarnation too.
+        then, joined = was.get("incarnation"), cluster.state.autonomy.joined.get(target)
+        return isinstance(then, int) and joined is not None and joined > then
     if rule == "quarantine_node":
         return now.get("state") == "quarantined"
     if rule == "give_up_node":
         return now.get("state") == "failed_permanently"
     if rule == "learn_from_feedback":
-        return now.get("trainings") != was.get("trainings")
+        # Of feedback: a caller's training on other rows may have begun meanwhile.
+        then = was.get("trainings")
+        since = cluster.state.trainings[then:] if isinstance(then, int) else []
+        return any(dict(one.request or {}).get("dataset") == FEEDBACK for one in since)
     if rule == "deploy_spare":
         lost = change.get("like") if isinstance(change, dict) else None
         return any(slot.stands_in_for == lost for slot in cluster.slots.with_retired())

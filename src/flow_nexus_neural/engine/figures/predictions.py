@@ -15,8 +15,8 @@ def predictions(seen: Seen) -> Figure:
     Raises:
         NotAvailable: No outcome with its prediction is stored.
     """
-    outcomes = seen.outcomes[-SHOWN:]
-    if not outcomes:
+    outcomes, schema = seen.outcomes[-SHOWN:], seen.schema
+    if not outcomes or schema is None:
         more = seen.outcomes_without_answer
         of_them = f" ({more} are stored without what was predicted)" if more else ""
         raise NotAvailable(
@@ -24,13 +24,11 @@ def predictions(seen: Seen) -> Figure:
             hint="tell outcomes: expectedOutcome in the records of neural_predict_distributed, or later its"
             " argument outcomes, by prediction_id",
         )
-    evaluation, info = seen.status.evaluation, seen.status.dataset_info
-    target = info.target if info else "value"
-    if info is not None and info.task == "regression":
-        panel, notes = _values(outcomes, target), _of_values(outcomes)
-    elif info is not None and info.task == "binary":
-        positive = evaluation.positive_class if evaluation else None
-        panel, notes = _probabilities(outcomes, positive), _of_probabilities(outcomes, seen)
+    if schema.task == "regression":
+        panel, notes = _values(outcomes, schema.target), _of_values(outcomes)
+    elif schema.task == "binary":
+        positive = schema.classes[1] if schema.classes else 1
+        panel, notes = _probabilities(outcomes, positive), _of_probabilities(outcomes, positive)
     else:
         panel, notes = _classes(outcomes), _of_classes(outcomes)
     notes.append(f"{outcomes[0].at} to {outcomes[-1].at}, as predicted at the time.")
@@ -75,7 +73,7 @@ def _of_values(outcomes: tuple[SeenOutcome, ...]) -> list[str]:
     return notes
 
 
-def _probabilities(outcomes: tuple[SeenOutcome, ...], positive: Label | None) -> Chart:
+def _probabilities(outcomes: tuple[SeenOutcome, ...], positive: Label) -> Chart:
     x = _places(outcomes)
     predicted = Series(
         f"predicted P({positive})", x, tuple(_number(one.prediction) for one in outcomes), "dots"
@@ -85,9 +83,7 @@ def _probabilities(outcomes: tuple[SeenOutcome, ...], positive: Label | None) ->
     return Chart(ORDER, Axis(f"P({positive})", low=-0.05, high=1.05), (predicted, truth))
 
 
-def _of_probabilities(outcomes: tuple[SeenOutcome, ...], seen: Seen) -> list[str]:
-    evaluation = seen.status.evaluation
-    positive = evaluation.positive_class if evaluation else None
+def _of_probabilities(outcomes: tuple[SeenOutcome, ...], positive: Label) -> list[str]:
     pairs = [(_number(one.prediction), float(one.outcome == positive)) for one in outcomes]
     squares = [(p - y) ** 2 for p, y in pairs if p is not None]
     return [f"Brier score {sum(squares) / len(squares):.4g} over {len(squares)} outcomes."]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.reports import HistoryPoint, StatusReport
 from flow_nexus_neural.vocabulary import Label
 
@@ -31,6 +32,7 @@ class Seen:
 
     Attributes:
         status: In full, of one moment.
+        schema: Of the model in force, also where nothing was measured of it; None without a model.
         history: Every committed round of the training that the status is of.
         predict_ms: Of the last five minutes, at most a thousand calls, oldest first.
         outcomes: Stored ones of the model's kind of data, oldest first, with what had been predicted.
@@ -39,6 +41,7 @@ class Seen:
     """
 
     status: StatusReport
+    schema: DataSchema | None = None
     history: tuple[HistoryPoint, ...] = ()
     predict_ms: tuple[float, ...] = ()
     outcomes: tuple[SeenOutcome, ...] = ()

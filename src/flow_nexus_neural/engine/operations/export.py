@@ -102,6 +102,8 @@ def exported_model(cluster: LiveCluster, version: CommittedVersion) -> ExportedM
             "architecture": spec.architecture,
             "consensus": spec.consensus,
             "seed": spec.seed,
+            "wasm_optimization": spec.wasm_optimization,
+            "daa_enabled": spec.daa_enabled,
         },
         nodes=nodes,
     )

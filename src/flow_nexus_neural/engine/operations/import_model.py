@@ -17,7 +17,11 @@ from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.lifecycle import start
 from flow_nexus_neural.engine.operations.clusters import with_parts
-from flow_nexus_neural.engine.operations.imported_version import ImportedModel, imported_model
+from flow_nexus_neural.engine.operations.imported_version import (
+    DeclaredCluster,
+    ImportedModel,
+    imported_model,
+)
 from flow_nexus_neural.engine.reports import ImportedFrom, ImportReport
 from flow_nexus_neural.engine.requests import ImportRequest
 from flow_nexus_neural.engine.state.cluster import ClusterSpec, ClusterState
@@ -81,8 +85,8 @@ async def stored(context: EngineContext, model: ImportedModel) -> ClusterState:
             topology=declared.topology,
             architecture=declared.architecture,
             consensus=declared.consensus,
-            wasm_optimization=True,
-            daa_enabled=True,
+            wasm_optimization=declared.wasm_optimization is not False,
+            daa_enabled=declared.daa_enabled is not False,
             seed=declared.seed,
         ),
         created_at=context.timestamp(),
@@ -175,7 +179,7 @@ async def started(cluster: LiveCluster, model: ImportedModel, twins: Sequence[st
             group.start_soon(start_one, slot)
     cluster.state.refuse_ended()
     failed = [slot for slot in cluster.slots if not slot.healthy]
-    warnings = list(model.warnings)
+    warnings = [*model.warnings, *_unsaid(model.declared)]
     warnings += [
         f"{slot.name} did not start: {shortened(slot.last_error or slot.state, MAX_REASON_CHARS)}; replace it"
         " with neural_node_deploy (replace_node_id)"
@@ -199,3 +203,16 @@ async def started(cluster: LiveCluster, model: ImportedModel, twins: Sequence[st
         loss=version.loss,
         warnings=warnings,
     )
+
+
+def _unsaid(declared: DeclaredCluster) -> list[str]:
+    """What exports of earlier versions do not say of their cluster."""
+    switches = {
+        "wasmOptimization": declared.wasm_optimization,
+        "daaEnabled": declared.daa_enabled,
+    }
+    return [
+        f"the export does not say whether {name} was on: it is on, as by default"
+        for name, value in switches.items()
+        if value is None
+    ]

@@ -1,25 +1,28 @@
 """The version that an exported folder describes, checked, as one that a new cluster can serve."""
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, ValidationError
 
 from flow_nexus_neural.artifacts.folder_content import FolderContent, network_prefix, role_prefix
 from flow_nexus_neural.artifacts.manifest import EXPORT_AGAIN
 from flow_nexus_neural.coordination.membership import slot_order
+from flow_nexus_neural.engine.operations.imported_numbers import (
+    conformal_fault,
+    metrics_fault,
+    schema_fault,
+)
 from flow_nexus_neural.engine.requests import CapabilityTag, ClusterName, Probability, Seed
 from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.roles import Roles
 from flow_nexus_neural.engine.state.slot_spec import SlotSpec, in_one_order
 from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.engine.storage.persisted import StoredNetwork, StoredVersion
-from flow_nexus_neural.engine.storage.version_rows import load_version
+from flow_nexus_neural.engine.storage.version_rows import load_version, stored_version
 from flow_nexus_neural.errors import InvalidDataset, NeuralError, StoreCorrupt
-from flow_nexus_neural.kernels.conformal import ConformalScores
 from flow_nexus_neural.networks.parsing import parse_layers
 from flow_nexus_neural.networks.replanning import require_sound
 from flow_nexus_neural.vocabulary import (
@@ -52,12 +55,14 @@ class Source(_Shape):
 
 
 class DeclaredCluster(_Shape):
-    """What the cluster was declared to be."""
+    """What the cluster was declared to be; exports of earlier versions do not have its switches."""
 
     topology: Topology
     architecture: Architecture
     consensus: Consensus
     seed: Seed
+    wasm_optimization: StrictBool | None = None
+    daa_enabled: StrictBool | None = None
 
 
 class DeclaredNode(_Shape):
@@ -147,7 +152,13 @@ def _version(
         made = load_version(_without_files(stored), None)
     except (StoreCorrupt, ValidationError, ValueError, TypeError) as failure:
         raise _unfit(str(getattr(failure, "message", failure))[:200]) from failure
-    _check_conformal(made.bundle.conformal)
+    for fault in (
+        schema_fault(made.schema),
+        metrics_fault(made.accuracy, made.loss),
+        conformal_fault(made.bundle.conformal),
+    ):
+        if fault is not None:
+            raise _unfit(fault)
     for number in (*made.bundle.slot_weights.values(), made.bundle.rule.threshold):
         if not 0 <= number <= 1:
             raise _unfit(f"a weight or threshold is {number!r}")
@@ -172,6 +183,7 @@ def _version(
         roles=replace(roles, networks=of_roles),
     )
     version = replace(made, version=1, networks=networks, bundle=bundle)
+    _check_survives(version)
     if not made.evaluated:
         return version, ()
     told = "its accuracy was measured before it was trained on all rows: of these weights it is unknown"
@@ -259,12 +271,16 @@ def _check_roles(roles: Roles, networks: Mapping[str, NetworkGroup]) -> None:
             raise _unfit(f"the network of {slot} reads other answers than its layout has")
 
 
-def _check_conformal(scores: Mapping[str, ConformalScores]) -> None:
-    """Ranked scores are numbers, as many as their ranks."""
-    for mode, own in scores.items():
-        sound = len(own.ranks) == len(own.scores) and all(1 <= rank <= own.n for rank in own.ranks)
-        if not sound or not all(math.isfinite(score) for score in own.scores):
-            raise _unfit(f"its intervals of {mode[:20]} have no meaning")
+def _check_survives(version: CommittedVersion) -> None:
+    """What is stored of it is read back to the same, as the next start of a server will read it."""
+    try:
+        text = stored_version(version).model_dump_json()
+        again = load_version(StoredVersion.model_validate_json(text), None)
+        same = again.schema.digest == version.schema.digest
+    except (StoreCorrupt, ValidationError, ValueError, TypeError) as failure:
+        raise _unfit(str(getattr(failure, "message", failure))[:200]) from failure
+    if not same or again.bundle.content != version.bundle.content:
+        raise _unfit("it is not the same after it was stored")
 
 
 def _check_members(version: CommittedVersion, specs: Mapping[str, SlotSpec]) -> None:

@@ -105,6 +105,7 @@ async def _seen(cluster: LiveCluster, running: Collection[str]) -> Seen:
         without = len(stored) - len(outcomes)
     return Seen(
         status=status,
+        schema=committed.schema if committed is not None else None,
         history=tuple(training.history) if training else (),
         predict_ms=tuple(cluster.metrics.predict_ms.values()),
         outcomes=tuple(outcomes),

@@ -8,7 +8,7 @@ from functools import partial
 
 from pydantic import JsonValue
 
-from flow_nexus_neural.coordination.autonomy.recollection import accusations, recollect
+from flow_nexus_neural.coordination.autonomy.recollection import accusations, joined, recollect
 from flow_nexus_neural.coordination.ledger import head
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.operations.fall_back import FallBack, fall_back_of, find_whole
@@ -182,6 +182,7 @@ def read_cluster(
     audit = stored.audits.get(row.cluster_id)
     if audit is not None:
         state.autonomy.restore(audit.entries, audit.damage, audit.last_seq)
+        state.autonomy.note_joined(joined(chain))
         state.autonomy.remember(recollect(audit.entries, context.timestamp(), now_s))
     state.note_feedback(stored.feedback.get(row.cluster_id, Feedback()))
     accused = accusations(audit.entries, chain) if audit is not None else {}

@@ -32,6 +32,7 @@ class AutonomyLog:
         totals: How many decisions of each kind there were in all.
         audit_damage: What is wrong with the stored entries; None where nothing is.
         unresolved: Intentions of a former server of which no outcome is known, oldest first.
+        joined: The newest incarnation of each slot that had joined when the directory was opened.
         failed_since_s: Monotonic time at which each failed slot was first seen failed.
         finished: Actions that ended since the last look.
         looks: How often the cluster was looked at.
@@ -45,6 +46,7 @@ class AutonomyLog:
     totals: dict[Verdict, int] = field(default_factory=_none_yet)
     audit_damage: str | None = None
     unresolved: list[AuditEntry] = field(default_factory=list)
+    joined: Mapping[str, int] = field(default_factory=dict)
     failed_since_s: dict[str, float] = field(default_factory=dict)
     finished: list[Finished] = field(default_factory=list)
     looks: int = 0
@@ -69,6 +71,10 @@ class AutonomyLog:
     def remember(self, memory: Memory) -> None:
         """What was planned was not begun, or a former server had planned it."""
         self.planned = memory
+
+    def note_joined(self, incarnations: Mapping[str, int]) -> None:
+        """A former server had seen these incarnations join."""
+        self.joined = incarnations
 
     def note_seen(self, changes: int | None) -> None:
         """A look that knew of so many changes is over; None when nobody looks any more."""

@@ -8,6 +8,7 @@ from flow_nexus_neural.coordination.autonomy.observation import Finished
 from flow_nexus_neural.coordination.autonomy.planner import Track, plan
 from flow_nexus_neural.coordination.autonomy.recollection import (
     accusations,
+    joined,
     recollect,
     unresolved,
 )
@@ -126,3 +127,16 @@ def test_an_accusation_stays_until_another_incarnation_has_joined():
         {**joined, "slot": "worker-1", "at": at(101)},
     ]
     assert accusations(entries, ledger) == {"worker-0": "segment 3"}
+
+
+def test_only_the_incarnations_that_joined_are_told():
+    def line(event, incarnation, slot="worker-0"):
+        return {"kind": "membership", "event": event, "slot": slot, "incarnation": incarnation}
+
+    ledger = [
+        line("joined", 1),
+        line("joined", 2),
+        line("failed", 3),
+        line("failed", 1, "worker-1"),
+    ]
+    assert joined(ledger) == {"worker-0": 2}

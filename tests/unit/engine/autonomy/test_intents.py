@@ -1,7 +1,10 @@
 """What is told of an action whose server ended in the middle of it."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from flow_nexus_neural.coordination.autonomy.planner import Track
 from flow_nexus_neural.engine.autonomy.execute import Done
 from flow_nexus_neural.engine.autonomy.intents import (
     NOT_KNOWN,
@@ -24,6 +27,7 @@ def left(made, rule, target, **more):
 
 def restarted(made):
     made.slots["worker-0"].begin_incarnation("node_9")
+    made.state.autonomy.note_joined({"worker-0": made.slots["worker-0"].incarnation})
 
 
 def quarantined(made):
@@ -40,7 +44,16 @@ def replaced(made):
 
 
 def learning(made):
-    made.state.trainings.append(object())
+    made.state.trainings.append(SimpleNamespace(request={"dataset": "feedback"}))
+
+
+def begun_in_vain(made):
+    made.slots["worker-0"].begin_incarnation("node_9")
+
+
+def training_of_a_caller(made):
+    made.state.trainings.append(SimpleNamespace(request={"dataset": "moons"}))
+    made.state.trainings.append(SimpleNamespace(request=None))
 
 
 @pytest.mark.parametrize(
@@ -67,6 +80,33 @@ def test_an_effect_that_is_seen_is_told_and_nothing_else_is(rule, target, happen
     assert (entry["outcome"] == NOT_KNOWN) is not known
     assert (entry["after"] is not None) is known
     assert made.state.autonomy.unresolved == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "target", "happened"),
+    [
+        ("restart_node", "worker-0", begun_in_vain),
+        ("learn_from_feedback", "cluster", training_of_a_caller),
+    ],
+)
+def test_what_only_looks_like_the_effect_is_not_taken_for_it(rule, target, happened):
+    made = left(cluster(), rule, target)
+    made.state.autonomy.note_joined({"worker-0": made.slots["worker-0"].incarnation})
+    happened(made)
+    resolve_intents(made)
+    (entry,) = made.state.autonomy.unwritten
+    assert (entry["ok"], entry["outcome"], entry["after"]) == (None, NOT_KNOWN, None)
+
+
+@pytest.mark.parametrize(("happened", "failures"), [(quarantined, 0), (None, 1)])
+def test_the_planner_counts_a_failure_unless_the_effect_is_seen(happened, failures):
+    key = ("quarantine_node", "worker-0")
+    made = left(cluster(), *key)
+    made.state.autonomy.remember({key: Track(failures=1)})
+    if happened is not None:
+        happened(made)
+    resolve_intents(made)
+    assert made.state.autonomy.planned[key].failures == failures
 
 
 def test_an_outcome_names_its_intention():

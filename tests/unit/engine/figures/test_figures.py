@@ -16,8 +16,10 @@ from flow_nexus_neural.engine.figures.topology import topology
 from flow_nexus_neural.engine.reports import Latency
 from flow_nexus_neural.errors import NeuralError, NotAvailable
 from tests.doubles.engine_double import history_point, node_status, status_report
+from tests.unit.engine.building import schema
 
 STATUS = status_report([node_status(0), node_status(1)], full=True)
+BINARY = schema().model_copy(update={"classes": ["out", "in"]})
 NOTHING = Seen(
     STATUS.model_copy(
         update={
@@ -40,7 +42,7 @@ def test_what_was_not_measured_is_an_error_that_says_what_to_do(kind):
 
 def test_a_curve_has_every_round_also_those_without_a_loss():
     history = (history_point(0), history_point(1).model_copy(update={"val_loss": None}))
-    losses, right = learning_curve(Seen(STATUS, history)).panels
+    losses, right = learning_curve(Seen(STATUS, history=history)).panels
     assert losses.x.whole
     assert losses.series[1].y == (history[0].val_loss, None)
     assert next(one.y for one in right.series) == tuple(point.accuracy for point in history)
@@ -117,10 +119,25 @@ def test_weights_are_those_in_force_beside_equal_ones():
 
 
 def test_only_the_newest_outcomes_are_drawn_and_the_others_counted():
-    one = SeenOutcome("now", 0.9, 0.9, None, None, 1)
-    outcomes = (*[replace(one, outcome=0)] * 3, *[one] * SHOWN)
-    figure = predictions(Seen(STATUS, outcomes=outcomes))
+    one = SeenOutcome("now", 0.9, 0.9, None, None, "in")
+    outcomes = (*[replace(one, outcome="out")] * 3, *[one] * SHOWN)
+    figure = predictions(Seen(STATUS, BINARY, outcomes=outcomes))
     (chart,) = figure.panels
     assert set(chart.series[1].y) == {1.0}
     assert f"The newest {SHOWN} of {SHOWN + 3} that are stored." in figure.notes
     assert "Brier score 0.01 over 200 outcomes." in figure.notes
+
+
+@pytest.mark.parametrize(
+    "evaluation", [None, STATUS.evaluation.model_copy(update={"positive_class": "out"})]
+)
+def test_the_positive_class_of_outcomes_is_the_models_also_where_nothing_was_measured(evaluation):
+    status = STATUS.model_copy(update={"evaluation": evaluation, "dataset_info": None})
+    outcomes = (
+        SeenOutcome("now", 1.0, 1.0, None, None, "in"),
+        SeenOutcome("now", 0.0, 1.0, None, None, "out"),
+    )
+    figure = predictions(Seen(status, BINARY, outcomes=outcomes))
+    assert figure.panels[0].series[1].y == (1.0, 0.0)
+    assert figure.panels[0].series[1].name == "outcome: 1 if in"
+    assert "Brier score 0 over 2 outcomes." in figure.notes

@@ -105,3 +105,59 @@ def test_what_does_not_fit_together_is_refused_by_name(files, change):
         read(files, change)
     assert failure.value.code in ("invalid_dataset", "invalid_architecture", "invalid_arguments")
     assert failure.value.hint
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        at("stored", "accuracy", value=NAN),
+        at("stored", "accuracy", value=1e308),
+        at("stored", "accuracy", value=-1),
+        at("stored", "loss", value=-1),
+        at("stored", "loss", value=1e308),
+        at("stored", "bundle", "residual_median", value=NAN),
+        at("stored", "data_schema", "columns", 0, "mean", value=[NAN]),
+        at("stored", "data_schema", "columns", 0, "sd", value=[-1.0]),
+        at("stored", "data_schema", "columns", 0, "sd", value=[1.0, 1.0]),
+        at("stored", "data_schema", "classes", value=None),
+        at("stored", "data_schema", "classes", value=["in", "in"]),
+        at("stored", "data_schema", "classes", value=["a", "b", "c"]),
+        at("cluster", "daa_enabled", value="maybe"),
+    ],
+)
+def test_numbers_and_classes_without_a_meaning_are_refused(files, change):
+    with pytest.raises(NeuralError) as failure:
+        read(files, change)
+    assert failure.value.code == "invalid_dataset"
+
+
+def test_a_number_too_large_for_a_float_is_refused(files):
+    kept = {name: content for name, content in files.items() if name != "manifest.json"}
+    config = kept["config.json"].replace(b'"autonomy": 0', b'"autonomy": 1e999', 1)
+    assert config != kept["config.json"]
+    with pytest.raises(NeuralError, match="no JSON of finite numbers"):
+        folder_content(with_manifest({**kept, "config.json": config}), None)
+
+
+@pytest.mark.parametrize(
+    ("n", "ranks"), [(2**70, [1, 2]), (2**70, [1, 2**70]), (3, [1, 2]), (2, [2, 2]), (0, [])]
+)
+def test_intervals_whose_ranks_do_not_answer_every_level_are_refused(files, n, ranks):
+    scores = {"n": n, "ranks": ranks, "scores": [0.5] * len(ranks)}
+    with pytest.raises(NeuralError, match="intervals of mean have no meaning"):
+        read(files, at("stored", "bundle", "conformal", value={"mean": scores}))
+
+
+def test_the_switches_of_the_cluster_are_those_of_the_export_or_not_known(files):
+    assert read(files).declared.daa_enabled is not None
+    assert read(files).declared.wasm_optimization is not None
+    off = read(files, at("cluster", "daa_enabled", value=False)).declared
+    assert off.daa_enabled is False
+
+    def older(config):
+        del config["cluster"]["daa_enabled"], config["cluster"]["wasm_optimization"]
+
+    assert read(files, older).declared.daa_enabled is None

@@ -1,7 +1,8 @@
 """Trains copies of the workers' networks on parts of the rows, for answers to the rest: small data only.
 
 The copies start where the training started, take as many rounds as its best one had, and are forgotten. With
-three folds that is at most twice the work of the rounds; what it was is reported.
+three folds that is at most twice the work of the rounds; what it was is reported. A training that goes on
+from trained weights makes none: its copies would start from what may have seen the held rows.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -28,6 +29,8 @@ from flow_nexus_neural.kernels.seeds import seed64
 FOLDS: Final = 3
 LEAST_ROWS: Final = 125
 """Training rows below which no purpose would get fifty of them."""
+LEAST_KEPT: Final = 1 / 3
+"""Share of the training rows that every fold trains on: fewer make no copy of the model that answers."""
 HELD: Final = "held"
 
 
@@ -60,11 +63,23 @@ class CrossFitting:
         rows = data.parts["train"]
         if len(rows) < LEAST_ROWS:
             return nothing_out_of_fold(f"{len(rows)} training rows are fewer than {LEAST_ROWS}")
+        # As recorded before the first round: a new server may go on with a training that began anew.
+        if any(network.blob is not None for network in self.training.starts.values()):
+            return nothing_out_of_fold(
+                "this training goes on from weights of an earlier one, which may know these rows"
+            )
         answering = [key for key, one in with_personal(networks, personal).items() if one.slots]
         seed, began_s = seed64(run, 0, "", 1, "partition"), self.cluster.clock()
+        folds = held_folds(rows, FOLDS, seed, data.gap)
+        kept = [len(fold.train) for fold in folds]
+        if min(kept) < LEAST_KEPT * len(rows):
+            return nothing_out_of_fold(
+                f"with {data.gap} rows left out on both sides of each block of time, {FOLDS} folds keep"
+                f" {', '.join(map(str, kept))} of {len(rows)} rows to train on"
+            )
         made: dict[str, Logits] = {}
         try:
-            for number, fold in enumerate(held_folds(rows, FOLDS, seed, data.gap)):
+            for number, fold in enumerate(folds):
                 await self._fold(number, fold, answering, personal, made)
         except StoreError:
             raise
