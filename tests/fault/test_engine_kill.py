@@ -109,7 +109,8 @@ async def test_a_killed_worker_comes_back_by_itself_and_trains_again(w):
     await w.rounds(cluster, 3)
     os.kill(await pid_of(w, cluster, "worker-1"), signal.SIGKILL)
     status = await w.until(cluster, lambda s: s.daa.executed)
-    (event,) = status.daa.events
+    intended, event = status.daa.events
+    assert intended["decision"] == "intended"
     assert (event["rule"], event["target"], event["ok"]) == ("restart_node", "worker-1", True)
     node = await node_of(w, cluster, "worker-1")
     assert (node.healthy, node.incarnation) == (True, 2)

@@ -63,7 +63,7 @@ def real(
         else:
             more = {"_meta": META}
         tools = server.client.request("tools/list", more)["result"]["tools"]
-        yield Real(server, more, {tool["name"]: tool["outputSchema"] for tool in tools})
+        yield Real(server, more, {tool["name"]: tool.get("outputSchema") for tool in tools})
         server.process.stdin.close()
         assert server.process.wait(HANG_S) == 0
 

@@ -105,6 +105,6 @@ async def test_a_dead_node_comes_back_without_a_call_where_its_autonomy_allows_t
         stored = json.loads(audit.contents[0].text)
         assert stored["intact"]
         told_seqs = [event["seq"] for event in status["daa"]["events"]]
-        assert [entry["seq"] for entry in stored["entries"]] == told_seqs == [0, 1]
+        assert [entry["seq"] for entry in stored["entries"]] == told_seqs == [0, 1, 2]
         made = await it.result("node_deploy", cluster_id=cluster_id, layers=LAYERS)
         assert made["slot"] == "worker-2", "a deploy with layers is no recovery"

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow_nexus_neural.artifacts.model import Examples, ExportedModel
+from flow_nexus_neural.data.example import positions_in_order
 from flow_nexus_neural.vocabulary import ExportFormat as ExportFormatName
 
 Files = Mapping[str, bytes]
@@ -98,8 +99,9 @@ def answering(rows: str, model: ExportedModel) -> dict[str, Any]:
     """The words for inputs and outputs that formats share."""
     classes = model.schema.classes
     shape = ["n", *model.schema.input.row_shape]
-    named = ", ".join(column.name for column in model.schema.columns[:32])
-    more = len(model.schema.columns) - 32
+    places = positions_in_order(model.schema)
+    named = ", ".join(places[:32])
+    more = len(places) - 32
     listed = named + (f" and {more} more" if more > 0 else "")
     kind = "value" if classes is None else f"probability per class of {classes}"
     return {"inputs": f"{rows} {shape}: {listed}", "outputs": kind}

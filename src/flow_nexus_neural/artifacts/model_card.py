@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from flow_nexus_neural.artifacts.model import ExportedModel
+from flow_nexus_neural.data.example import positions_in_order
 
 NOT_MEASURED: Final = "not measured"
 _TASKS: Final = {
@@ -119,8 +120,9 @@ def _measured_on(rows: object, *, refitted: bool) -> str:
 
 def _input(model: ExportedModel) -> str:
     shape = " x ".join(str(size) for size in model.schema.input.row_shape)
-    names = ", ".join(f"`{_plain(column.name)}`" for column in model.schema.columns[:64])
-    more = len(model.schema.columns) - 64
+    places = positions_in_order(model.schema)
+    names = ", ".join(f"`{_plain(place)}`" for place in places[:64])
+    more = len(places) - 64
     return f"{shape} numbers: {names}{f' and {more} more' if more > 0 else ''}"
 
 

@@ -22,6 +22,7 @@ from flow_nexus_neural.artifacts.export_format import (
     left_out,
 )
 from flow_nexus_neural.artifacts.model import Examples, ExportedModel
+from flow_nexus_neural.data.example import example_record
 from flow_nexus_neural.errors import StoreCorrupt
 from flow_nexus_neural.protocol.digest import canonical_json
 from flow_nexus_neural.vocabulary import ExportFormat as ExportFormatName
@@ -45,7 +46,7 @@ It needs Python 3.10 or newer and numpy.
 
 As a program it reads a JSON list of records and prints the answers:
 
-    echo '[{example}]' | python predictor.py
+    echo '[{example}]' | python FILE          or: python FILE records.json
 
 As a module: `predictor.answer(records)`. A record is a dict by column name or a list of numbers in stored
 order, null where a value is unknown. Columns: {columns}
@@ -98,9 +99,9 @@ class PredictorFile:
 
     def recompute(self, model: ExportedModel, files: Files, examples: Examples) -> Recomputed:
         """See `ExportFormat.recompute`: the file runs in a Python process of its own."""
-        records = [
-            {"window": row.tolist()} if row.ndim == 2 else row.tolist() for row in examples.rows
-        ]
+        # What is missing is NaN here and null in a record.
+        rows = json.loads(json.dumps(examples.rows.tolist()), parse_constant=lambda _: None)
+        records = [{"window": row} if examples.rows.ndim == 3 else row for row in rows]
         driver = "import json, runpy, sys\nm = runpy.run_path(sys.argv[1])\ngiven = json.load(sys.stdin)\n"
         driver += "print(json.dumps(m['answer'](given['records'], given['symbols'])))"
         given = json.dumps({"records": records, "symbols": list(examples.symbols)})
@@ -133,7 +134,9 @@ class PredictorFile:
 
 def _head(model: ExportedModel) -> str:
     columns = model.schema.columns
-    example = "{" + ", ".join(f'"{_plain(column.name)}": 1.0' for column in columns[:2]) + "}"
+    example = example_record(model.schema)
+    if not example.isprintable() or '"""' in example or set(example) & set("\\'`$"):
+        example = "..."  # it would have to be quoted for a shell and for this docstring
     listed = ", ".join(_plain(column.name) for column in columns[:32])
     more = f" and {len(columns) - 32} more" if len(columns) > 32 else ""
     return _HEAD.format(

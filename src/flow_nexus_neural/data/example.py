@@ -1,4 +1,4 @@
-"""Describes the input of a model for error texts: the names of its inputs and one example record."""
+"""Describes the input of a model for people: its inputs, what stands at each place, one example record."""
 
 import json
 
@@ -20,6 +20,19 @@ def inputs_in_order(schema: DataSchema) -> str:
     ]
     more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
     return ", ".join(names[:MAX_LISTED]) + more
+
+
+def positions_in_order(schema: DataSchema) -> list[str]:
+    """What stands at each place of a row, in stored order: `a`, `color=red`, `spectrum[3]`."""
+    named: list[str] = []
+    for spec in schema.columns:
+        if spec.levels is not None:
+            named += [f"{spec.name}={level}" for level in spec.levels]
+        elif spec.width == 1:
+            named.append(spec.name)
+        else:
+            named += [f"{spec.name}[{place}]" for place in range(spec.width)]
+    return named
 
 
 def example_record(schema: DataSchema) -> str:

@@ -11,6 +11,7 @@ from flow_nexus_neural.cli.plot import Asked, plot_stored
 from flow_nexus_neural.cli.watch import PlainScreen, RichScreen, follow, screen_for
 from flow_nexus_neural.errors import NotTrained
 from flow_nexus_neural.settings import Settings
+from tests.doubles.limits import HANG_S
 from tests.sim.simulated import world
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -35,7 +36,7 @@ async def test_every_round_is_shown_once_while_a_server_trains_and_the_end_ends_
         with pytest.raises(NotTrained, match="no training to watch"):
             await follow(settings, cluster, PlainScreen(out))
         await w.start(cluster, epochs=8, patience=0, federated=False)
-        with anyio.fail_after(60):
+        with anyio.fail_after(HANG_S):
             assert await follow(settings, "sim", PlainScreen(out)) == 0
         status = await w.done(cluster)
         history = (await w.engine.history(cluster)).rounds

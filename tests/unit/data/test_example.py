@@ -1,6 +1,6 @@
 import json
 
-from flow_nexus_neural.data.example import example_record, inputs_in_order
+from flow_nexus_neural.data.example import example_record, inputs_in_order, positions_in_order
 from flow_nexus_neural.data.normalise import ColumnSpec
 from flow_nexus_neural.protocol.plan import InputSpec
 from tests.unit.engine.building import schema
@@ -17,6 +17,14 @@ def vector(name, *mean):
 def test_inputs_are_named_in_stored_order_with_the_width_of_lists():
     columns = (vector("lags", 1.0, 2.0, 3.0), number("size"))
     assert inputs_in_order(schema(columns=columns)) == "lags[3], size"
+
+
+def test_every_place_of_a_row_is_named_with_its_level_or_number():
+    color = ColumnSpec(name="color", kind="levels", mean=(0.5, 0.5), sd=(1, 1), levels=("red", "b"))
+    spectrum = ColumnSpec(name="s", kind="vector", mean=(0.0, 0.0), sd=(1, 1))
+    plain = ColumnSpec(name="a", kind="number", mean=(0.0,), sd=(1,))
+    named = positions_in_order(schema(columns=(plain, color, spectrum)))
+    assert named == ["a", "color=red", "color=b", "s[0]", "s[1]"]
 
 
 def test_of_many_inputs_the_first_eight_are_named_and_the_others_counted():
