@@ -307,7 +307,7 @@ async def test_a_worker_that_dies_before_it_reveals_is_unavailable_and_not_a_che
 async def test_three_withheld_proofs_in_a_row_are_a_quarantine(tmp_path):
     async with world(tmp_path, service=service_of(Withholds), ports=ports()) as w:
         cluster = await w.cluster(3, daa_enabled=True)
-        status = await w.train(cluster, DATA, epochs=30)
+        status = await w.train(cluster, DATA, epochs=30, patience=0)
         assert status.training_status == "completed", status.training_error
         node = node_of(status, CHEAT)
         assert (node.status, node.pol["strikes"], node.pol["failed"]) == ("quarantined", 3, 0)
