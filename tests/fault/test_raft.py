@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 KILLS = 20
 FAILOVER_ROUNDS = 80
 """Of a decision in which the leader turns out to be dead; an election is some dozens of steps."""
-SHORT = Ports(patience=replace(USUAL_PATIENCE, majority_s=4.0))
+SHORT = Ports(patience=replace(USUAL_PATIENCE, majority_s=10.0))
 """Nobody waits longer for a majority that is not there."""
 
 
