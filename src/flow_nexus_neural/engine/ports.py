@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import anyio
 import anyio.from_thread
@@ -54,6 +54,7 @@ def in_abandonable_threads(n_threads: int) -> Offload:
 
     async def offload(function: Callable[..., T], /, *arguments: object) -> T:
         await places.acquire()
+        event_loop = anyio.lowlevel.current_token()
         begun = threading.Lock()  # taken by the thread, or by a caller that is cancelled before
 
         def work() -> T:
@@ -62,8 +63,7 @@ def in_abandonable_threads(n_threads: int) -> Offload:
             try:
                 return function(*arguments)
             finally:
-                with suppress(RuntimeError):  # the event loop may be gone by now
-                    anyio.from_thread.run_sync(places.release)
+                _soon(event_loop, places.release)
 
         try:
             return await anyio.to_thread.run_sync(work, limiter=unlimited, abandon_on_cancel=True)
@@ -72,6 +72,22 @@ def in_abandonable_threads(n_threads: int) -> Offload:
                 places.release()
 
     return offload
+
+
+def _soon(event_loop: anyio.lowlevel.EventLoopToken, function: Callable[[], object]) -> None:
+    """Have the event loop call the function, from any thread, without waiting for it.
+
+    A loop that has stopped but is not yet closed still takes calls and answers none: whoever waited then
+    would hang for ever, and keep the process from ending.
+    """
+    native: Any = event_loop.native_token
+    call = (
+        native.call_soon_threadsafe
+        if hasattr(native, "call_soon_threadsafe")
+        else native.run_sync_soon
+    )
+    with suppress(RuntimeError):  # the loop may be closed by now
+        call(function)
 
 
 def inline(_n_threads: int) -> Offload:

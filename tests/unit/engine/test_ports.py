@@ -1,11 +1,13 @@
 """Work that hangs costs its caller, never the others."""
 
+import asyncio  # noqa: TID251 - anyio cannot stop a loop without closing it
 import threading
 
 import anyio
 import pytest
 
 from flow_nexus_neural.engine.ports import in_abandonable_threads, in_threads
+from tests.doubles.limits import HANG_S
 
 
 @pytest.fixture
@@ -69,3 +71,30 @@ async def test_a_caller_that_gives_up_before_its_turn_takes_no_place(hung):
             scope.cancel()
             await offload(hung.wait)
     assert await offload(divmod, 7, 2) == (3, 1)
+
+
+def test_a_thread_left_behind_ends_although_the_event_loop_has_stopped_without_being_closed(hung):
+    """The interpreter waits for such threads at its exit."""
+    offload = in_abandonable_threads(1)
+    begun = threading.Event()
+    threads = []
+
+    def hang() -> None:
+        threads.append(threading.current_thread())
+        begun.set()
+        hung.wait()
+
+    async def give_up() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(offload, hang)
+            await in_threads(1)(begun.wait)
+            tasks.cancel_scope.cancel()
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(give_up())
+    try:
+        hung.set()
+        threads[0].join(HANG_S)
+        assert not threads[0].is_alive()
+    finally:
+        loop.close()
