@@ -151,7 +151,7 @@ def train(
     # A last batch of one row has no variance for batch norm to divide by.
     batches = (
         rows
-        for rows in _batches(request, len(shard.x))
+        for rows in batches_of(request, len(shard.x))
         if private is not None or len(rows) >= needed
     )
     skip = part.start
@@ -171,7 +171,7 @@ def train(
     )
 
 
-def _batches(request: Train, rows: int) -> Iterator[NDArray[np.int64]]:
+def batches_of(request: Train, rows: int) -> Iterator[NDArray[np.int64]]:
     """Row indices of every batch, in order; of private steps those that are drawn for each."""
     batch_size, private = request.batch_size, request.private
     available = -(-rows // batch_size) if private is None else private.steps
