@@ -51,9 +51,7 @@ def main() -> None:
         os.close(ask)
 
 
-def fork_worker(
-    work: Work, plan: NetworkPlan, table: np.ndarray, number: int
-) -> tuple[int, int]:
+def fork_worker(work: Work, plan: NetworkPlan, table: np.ndarray, number: int) -> tuple[int, int]:
     """Start a process that trains every second client; return (where to ask, where it answers)."""
     asked, ask = os.pipe()
     answer, answered = os.pipe()

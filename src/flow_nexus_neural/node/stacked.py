@@ -1,9 +1,9 @@
-"""Training of several clients at once, their weights stacked: one batched product a layer, one optimiser call.
+"""Training of several clients at once, their weights stacked: one pass of Python, one optimiser call.
 
-What a client gets is what `node.trainer` makes of it, to rounding: its own batches, its own draws, its own
-moments. Only floating point sums may be taken in another order, so equal to 1e-6 a round and not bitwise.
-Equal clients in equal order give equal bytes. Small networks spend most of a step in calls, not in
-arithmetic; a stack makes as many calls as one client, and none of autograd's.
+What a client gets is what `node.trainer` makes of it: its own batches, its own draws, its own moments, by the
+same products. Promised is equality to 1e-6 a round; with the optimiser Adam and `relu` it is bitwise, whoever
+is in the stack. Small networks spend most of a step in calls, not in arithmetic: a stack makes those element
+by element once for all clients, and none of autograd's.
 
 Stacked are networks of dense layers, activations and dropout, without running statistics or frozen tensors.
 
@@ -106,9 +106,7 @@ def clients_per_stack(n_params: int, optimizer_moments: int) -> int:
     return max(FEWEST, STACK_BYTES // max(bytes_of_one, 1))
 
 
-def train_stacked(
-    plan: NetworkPlan, clients: Sequence[Client], watch: GroupWatch
-) -> list[Outcome]:
+def train_stacked(plan: NetworkPlan, clients: Sequence[Client], watch: GroupWatch) -> list[Outcome]:
     """Train clients of one plan; their requests may share a stack (`can_share_a_stack`).
 
     Args:
@@ -149,7 +147,7 @@ class _Stack:
         self._params, self._grads = torch.zeros(shape), torch.zeros(shape)
         self._moments = {name: torch.zeros(shape) for name in MOMENTS[self._request.optimizer]}
         for row, one in enumerate(self._clients):
-            for name, table in {"params": self._params, **self._moments}.items():
+            for name, table in self._tables.items():
                 np.copyto(table[row, : plan.n_params].numpy(), one.base[name])
         self._noises = [torch.Generator() for _ in clients]
         self._loss = loss_of(plan, self._request)
@@ -159,7 +157,8 @@ class _Stack:
         totals, cpu_s = np.zeros(len(self._clients)), np.zeros(len(self._clients))
         # Between two of these lengths the same clients are in the stack.
         for active, numbers in _shrinking([len(batches) for batches in self._batches]):
-            descend, passes = self._descent(active), dict[tuple[int, ...], _Pass]()
+            descend = self._descent(active)
+            passes: dict[tuple[int, ...], _Pass] = {}
             who = sorted(self._order[:active])
             for number in numbers:
                 started, cpu_started = time.perf_counter(), time.thread_time()
@@ -169,6 +168,11 @@ class _Stack:
                 watch((time.perf_counter() - started) * 1000.0, who)
         return self._outcomes(totals, cpu_s)
 
+    @property
+    def _tables(self) -> dict[str, Tensor]:
+        """What a state of training consists of."""
+        return {"params": self._params, **dict(self._moments.items())}
+
     def _descent(self, active: int) -> Callable[[int], None]:
         """The optimiser of the first clients, called with the number of the step."""
         request, size = self._request, self._plan.n_params
@@ -177,7 +181,7 @@ class _Stack:
             params, grads, m, v = (list(table[:active, :size]) for table in tables)
             rate = request.learning_rate
             return lambda number: fused_adam_of_many(params, grads, (m, v), number, rate)
-        moments = {name: table[:active] for name, table in self._moments.items()}
+        moments: dict[str, Tensor] = {name: table[:active] for name, table in self._moments.items()}
         return Descent(
             request.optimizer,
             request.learning_rate,
@@ -227,8 +231,7 @@ class _Stack:
                 opt_step=self._request.opt_step + len(batches),
                 cpu_s=float(cpu_s[row]),
             )
-            tables = {"params": self._params, **self._moments}
-            state = {name: table[row, :size].numpy() for name, table in tables.items()}
+            state = {name: table[row, :size].numpy() for name, table in self._tables.items()}
             found[number] = Outcome(state, progress, len(self._clients))
         return [found[number] for number in range(len(self._order))]
 

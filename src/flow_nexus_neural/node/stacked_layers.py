@@ -183,8 +183,10 @@ class _Dropout(Bound):
             self.out.slope.mul_(self._mask)
 
 
-_IN_PLACE: Final[dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], object]]]]
-_IN_PLACE = {
+InPlace = tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], object]]
+"""What replaces values by the activation's, and a slope behind it by the one before it."""
+
+_IN_PLACE: Final[dict[str, InPlace]] = {
     "relu": (
         torch.relu_,
         lambda s, y: _aten.threshold_backward.grad_input(s, y, 0, grad_input=s),
