@@ -161,7 +161,7 @@ class Instance:
         bindings = importlib.import_module("wasmtime._bindings")
         address = ctypes.cast(bindings._wasmtime_func_call_unchecked, ctypes.c_void_p)  # noqa: SLF001 - pinned, and tested at start
         # Numbers made once in place of the binding's pointers: their conversions took longer than the call.
-        call_unchecked = _UNCHECKED(address.value)
+        call_unchecked = _UNCHECKED(address.value or 0)
         function, parameters = run._func, (bindings.wasmtime_val_raw_t * 1)()  # noqa: SLF001
         parameter, trap = parameters[0], ctypes.c_void_p()
         context = ctypes.cast(self._store._context(), ctypes.c_void_p)  # noqa: SLF001
