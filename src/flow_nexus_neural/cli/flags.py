@@ -123,6 +123,12 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         help="lowest level at which nodes are started: auto, process, seccomp or strict (default auto)",
     )
     group.add_argument(
+        "--node-groups",
+        metavar="N",
+        help="workers of one network share N processes under raft and gossip and are trained in stacks:"
+        " a number, auto for one per processor, or off (default off)",
+    )
+    group.add_argument(
         "--hostile",
         metavar="HOW",
         help="what a node gets for a system call that no honest node makes: errno, or kill, which ends it"

@@ -51,6 +51,9 @@ def node_line(
         parameters=slot.parameters,
         pid=slot.handle.pid if slot.handle else None,
         isolation_level=slot.handle.isolation.level if slot.handle else "none",
+        shared_with=list(slot.handle.isolation.shared_with) if slot.handle else [],
+        stacked=slot.stacked,
+        train_cpu_s=slot.train_cpu_s,
         pol=training.advance.proofs.of_worker(slot.name) if training else None,
         last_error=slot.last_error,
     )

@@ -156,7 +156,11 @@ class RecentPrediction(Report):
 
 
 class NodeStatus(Report):
-    """One slot, as it is now; `pol` has the proofs of its updates in the training."""
+    """One slot, as it is now; `pol` has the proofs of its updates in the training.
+
+    `shared_with` has the slots in the same process, `stacked` how many clients its last round trained in one
+    stack, itself included (None by itself), and `train_cpu_s` what its own part of that took.
+    """
 
     node_id: str
     slot: str
@@ -176,6 +180,9 @@ class NodeStatus(Report):
     parameters: int | None
     pid: int | None
     isolation_level: str
+    shared_with: list[str]
+    stacked: int | None
+    train_cpu_s: float | None
     pol: dict[str, JsonValue] | None
     last_error: str | None
 

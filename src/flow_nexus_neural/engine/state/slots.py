@@ -12,6 +12,7 @@ import anyio
 from flow_nexus_neural.coordination.conduct import Answer, Conduct, Verdict, after, verdict
 from flow_nexus_neural.coordination.membership import SlotState, advance, slot_order
 from flow_nexus_neural.engine.state.slot_spec import Former, Layers, SlotSpec, in_one_order
+from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.errors import NodeNotFound
 from flow_nexus_neural.networks.defaults import default_layers
 from flow_nexus_neural.networks.parsing import parse_layers
@@ -58,6 +59,8 @@ class Slot:
         rounds_done: Committed rounds that rest on an update of this slot.
         loss: Its training loss in the last of them.
         rows: Rows of its shard in the latest training.
+        stacked: Clients that were trained in one stack with it in that round; None by itself.
+        train_cpu_s: CPU seconds that its part of that training took.
         last_error: Why it failed, or the last error that it answered with.
         condemned: Its process is being killed, or was, for what `last_error` says.
         conduct: How the living process answers predictions.
@@ -90,6 +93,8 @@ class Slot:
     rounds_done: int = 0
     loss: float | None = None
     rows: int | None = None
+    stacked: int | None = None
+    train_cpu_s: float | None = None
     last_error: str | None = None
     condemned: bool = False
     conduct: Conduct = field(default_factory=Conduct)
@@ -299,10 +304,11 @@ class Slot:
         """The slot has a shard of this many rows."""
         self.rows = rows
 
-    def finish_round(self, loss: float | None, rows: int) -> None:
+    def finish_round(self, update: Update) -> None:
         """A committed round rests on this slot's update."""
         self.rounds_done += 1
-        self.loss, self.rows = loss, rows
+        self.loss, self.rows = update.loss, update.rows
+        self.stacked, self.train_cpu_s = update.stacked, update.cpu_s
 
 
 class SlotBook:

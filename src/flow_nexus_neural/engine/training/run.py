@@ -230,8 +230,9 @@ class TrainingRun:
             self._best = dict(rounds.networks)
         self.rows_last_round = rounds.rows_trained(work.updates)
         self.delivered.append(len(work.updates))
+        self.training.note_stacked(work.updates)
         for update in work.updates:
-            cluster.slots[update.slot].finish_round(update.loss, update.rows)
+            cluster.slots[update.slot].finish_round(update)
 
     async def _finish(self) -> None:
         """After the last round: the best weights are in force, own ones where they help, and measured."""
