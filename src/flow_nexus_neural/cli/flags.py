@@ -123,12 +123,6 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         help="lowest level at which nodes are started: auto, process, seccomp or strict (default auto)",
     )
     group.add_argument(
-        "--node-groups",
-        metavar="N",
-        help="workers of one network share N processes under raft and gossip and are trained in stacks:"
-        " a number, auto for one per processor, or off (default off)",
-    )
-    group.add_argument(
         "--hostile",
         metavar="HOW",
         help="what a node gets for a system call that no honest node makes: errno, or kill, which ends it"
@@ -169,6 +163,8 @@ _NUMBERS = {
         "node_memory_mb": "memory of one node above its start size",
         "node_cpu_s": "CPU seconds of one node over its life",
         "node_nice": "steps by which nodes stand behind the server for a processor",
+        "node_groups": "processes that workers of one network share under raft and gossip, to be trained in"
+        " stacks; auto for one per processor",
         "node_ready_timeout_s": "seconds for a node to come up",
         "predict_deadline_ms": "milliseconds for one record",
         "max_parameters": "parameters of one network",

@@ -35,11 +35,10 @@ class Gathering:
         """The members whose orders wait no longer, by their places; empty if none are due."""
         for number in list(self._came):
             waiting = [one for one in members if _round_of(one) == number]
-            if not waiting:  # all were cancelled or have left
+            if self._is_due(number, all_wait=len(waiting) == len(members)):
                 self._forget(number)
-            elif self._is_due(number, all_wait=len(waiting) == len(members)):
-                self._forget(number)
-                return sorted(waiting, key=_place_of)
+                if waiting:  # else all were cancelled or have left
+                    return sorted(waiting, key=_place_of)
         return []
 
     def left_ms(self) -> float | None:

@@ -70,6 +70,7 @@ from flow_nexus_neural.engine.reports.status import (
     RecentPrediction,
     RetiredNode,
     Serving,
+    SharedProcess,
     StatusReport,
 )
 from flow_nexus_neural.engine.reports.training import (
@@ -89,7 +90,6 @@ from flow_nexus_neural.engine.reports.training import (
     Resumed,
     ShardInfo,
     SplitSizes,
-    Stacked,
     TrainingConfig,
     TrainingProgress,
     TrainingReport,
@@ -163,8 +163,8 @@ __all__ = [
     "RetiredNode",
     "Serving",
     "ShardInfo",
+    "SharedProcess",
     "SplitSizes",
-    "Stacked",
     "StatusReport",
     "TerminateReport",
     "TrainingConfig",

@@ -156,11 +156,7 @@ class RecentPrediction(Report):
 
 
 class NodeStatus(Report):
-    """One slot, as it is now; `pol` has the proofs of its updates in the training.
-
-    `shared_with` has the slots in the same process, `stacked` how many clients its last round trained in one
-    stack, itself included (None by itself), and `train_cpu_s` what its own part of that took.
-    """
+    """One slot, as it is now; `pol` has the proofs of its updates in the training."""
 
     node_id: str
     slot: str
@@ -180,11 +176,20 @@ class NodeStatus(Report):
     parameters: int | None
     pid: int | None
     isolation_level: str
-    shared_with: list[str]
-    stacked: int | None
-    train_cpu_s: float | None
     pol: dict[str, JsonValue] | None
     last_error: str | None
+
+
+class SharedProcess(Report):
+    """A process with several nodes: one failure. In their last round `stacked` were trained in stacks.
+
+    `cpu_s` are CPU seconds of the optimiser steps of all its slots in that round; None before the first.
+    """
+
+    pid: int
+    slots: list[str]
+    stacked: int
+    cpu_s: float | None
 
 
 class RetiredNode(Report):
@@ -302,6 +307,7 @@ class StatusReport(Report):
     memory_bytes: int | None
     memory_source: str | None
     nodes: list[NodeStatus]
+    processes: list[SharedProcess] | None
     retired_nodes: list[RetiredNode]
     links: list[LinkStatus] | None
     learnt: dict[str, dict[str, JsonValue]] | None

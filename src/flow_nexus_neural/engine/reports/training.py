@@ -262,13 +262,6 @@ class Resumed(Report):
     after_round: int
 
 
-class Stacked(Report):
-    """Workers of the last round that were trained in stacks, and the CPU seconds that these took together."""
-
-    workers: int
-    cpu_s: float
-
-
 class TrainingProgress(Report):
     """How far a training is.
 
@@ -279,7 +272,6 @@ class TrainingProgress(Report):
     Jensen-Shannon divergence (base 2, from 0 to 1) of the labels of federated workers against all rows
     together, None for numbers; `shards` is for `full`. `lacks` says which workers it does without and what
     becomes of them. `learning` is of a training on outcomes, whose model answers only if it was admitted.
-    `stacked` is None where each worker was trained by itself.
     """
 
     training_id: str
@@ -306,7 +298,6 @@ class TrainingProgress(Report):
     learning: LearningReport | None
     resumed: Resumed | None
     privacy: PrivacyReport | None
-    stacked: Stacked | None
     evidence: Evidence
 
 

@@ -12,7 +12,6 @@ import anyio
 from flow_nexus_neural.coordination.conduct import Answer, Conduct, Verdict, after, verdict
 from flow_nexus_neural.coordination.membership import SlotState, advance, slot_order
 from flow_nexus_neural.engine.state.slot_spec import Former, Layers, SlotSpec, in_one_order
-from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.errors import NodeNotFound
 from flow_nexus_neural.networks.defaults import default_layers
 from flow_nexus_neural.networks.parsing import parse_layers
@@ -304,11 +303,13 @@ class Slot:
         """The slot has a shard of this many rows."""
         self.rows = rows
 
-    def finish_round(self, update: Update) -> None:
+    def finish_round(
+        self, loss: float | None, rows: int, cpu_s: float | None = None, stacked: int | None = None
+    ) -> None:
         """A committed round rests on this slot's update."""
         self.rounds_done += 1
-        self.loss, self.rows = update.loss, update.rows
-        self.stacked, self.train_cpu_s = update.stacked, update.cpu_s
+        self.loss, self.rows = loss, rows
+        self.train_cpu_s, self.stacked = cpu_s, stacked
 
 
 class SlotBook:

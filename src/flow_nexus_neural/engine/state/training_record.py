@@ -21,7 +21,6 @@ from flow_nexus_neural.engine.reports import (
     Phase,
     PrivacyReport,
     Refit,
-    Stacked,
     TrainingConfig,
     TrainingProgress,
     TrainingSession,
@@ -30,7 +29,6 @@ from flow_nexus_neural.engine.state.advance import Advance
 from flow_nexus_neural.engine.state.continuation import Resumptions, told_of_interruption
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.steering import Steering
-from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.vocabulary import ENDED_WELL, TrainingStatus
 
 
@@ -112,7 +110,6 @@ class Training:
     steering: Steering = field(default_factory=Steering)
     starts: Mapping[str, NetworkGroup] = field(default_factory=dict)
     resumptions: Resumptions = field(default_factory=Resumptions)
-    stacked: Stacked | None = None
 
     def steer(self, **changes: float | str | None) -> None:
         """Change its course from the next boundary between two rounds on; see `Steering`."""
@@ -188,11 +185,6 @@ class Training:
         self.note_progress()
         self.history.append(point)
         self.round_s.append(seconds)
-
-    def note_stacked(self, updates: Sequence[Update]) -> None:
-        """How the workers of a committed round were trained."""
-        costs = [update.cpu_s for update in updates if update.stacked is not None]
-        self.stacked = Stacked(workers=len(costs), cpu_s=sum(costs)) if costs else None
 
     def count_proofs(self, exchanges: Sequence[ProvedExchange], *, committed: bool) -> None:
         """Updates were proved in a round that commits no version, or in tries of which nothing came."""
@@ -322,7 +314,6 @@ class Training:
             learning=self.learning,
             resumed=self.resumptions.report(),
             privacy=self.privacy(full=full),
-            stacked=self.stacked,
             evidence=Evidence(
                 steps=self.advance.steps,
                 weights_digest_before=self.advance.digest_before,
