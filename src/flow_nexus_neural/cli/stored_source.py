@@ -3,6 +3,8 @@
 A new copy is made when the journal changed, and one at a time, however many look.
 """
 
+from dataclasses import asdict
+
 import anyio
 
 from flow_nexus_neural.cli.stored import Look, look, stored_status
@@ -76,7 +78,10 @@ class StoredSource:
                     status = await stored_status(engine, cluster_id, seen)
                     history = await engine.history(cluster_id)
                     rounds = [wire_json(point) for point in history.rounds]
-                    self._shown[cluster_id] = Shown(status, rounds, "stored")
+                    links = await engine.recorded_links(cluster_id)
+                    self._shown[cluster_id] = Shown(
+                        status, rounds, "stored", None if links is None else asdict(links)
+                    )
 
             await look(self._settings, read)
             self._at = now

@@ -113,12 +113,12 @@ async def _seen(cluster: LiveCluster, copied: Copied | None) -> Seen:
         outcomes=tuple(outcomes),
         outcomes_without_answer=without,
         copied=copied,
-        recorded_links=None if copied is None else await _recorded_links(cluster),
+        recorded_links=None if copied is None else await recorded_links(cluster),
     )
 
 
-async def _recorded_links(cluster: LiveCluster) -> RecordedLinks | None:
-    """The links of the ledger's last entry about them."""
+async def recorded_links(cluster: LiveCluster) -> RecordedLinks | None:
+    """The links of the ledger's last entry about them; None where the nodes were never linked."""
     stored = await cluster.context.store.load(cluster.cluster_id)
     for entry in reversed(stored.ledgers.get(cluster.cluster_id, ())):
         if entry["kind"] == "topology":
