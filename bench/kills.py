@@ -50,7 +50,7 @@ WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"federated": True, "aggregation_method": "scaffold", "optimizer": "sgd"},
     ),
 }
-"""By name: how the cluster is made, and how it is trained. No star: to connect one averages, and makes a version."""
+"""By name: how the cluster is made, and how it is trained. No star: to connect one averages."""
 MOMENTS = ("round", "predict", "round", "connect")
 """When the server is killed while the rounds run, in turn."""
 IN_ROLES = 4
