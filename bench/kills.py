@@ -37,7 +37,7 @@ from flow_nexus_neural.engine.storage.verification import verify
 LAYERS = json.dumps(
     [{"type": "dense", "units": 32, "activation": "relu"}, {"type": "dense", "units": 3}]
 )
-ROUNDS = 40
+ROUNDS = 30
 TRAIN = {"dataset": "sklearn:wine", "epochs": ROUNDS, "patience": ROUNDS, "seed": 5}
 WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "proofs": ({"consensus": "proof-of-learning"}, {"federated": True}),
@@ -180,7 +180,9 @@ def after_rounds(server: Server, cluster: str) -> None:
     until = time.monotonic() + LIMIT_S
     while time.monotonic() < until:
         found = status(server, cluster)
-        if found["training_status"] != "running" or found["training"]["phase"] != "rounds":
+        training = found["training"]
+        rounds_done = training["current_round"] >= training["total_rounds"]
+        if found["training_status"] != "running" or rounds_done:
             return
         time.sleep(0.02)
 
@@ -226,7 +228,7 @@ def wait_for(
         time.sleep(draw.uniform(0.0, 0.5))
     elif moment == "roles":
         after_rounds(server, cluster)
-        time.sleep(draw.uniform(0.0, 0.6))
+        time.sleep(draw.uniform(0.0, 1.5))
     else:
         time.sleep(draw.uniform(0.05, 2.5))
 
