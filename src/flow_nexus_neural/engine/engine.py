@@ -1,6 +1,6 @@
 """The engine: clusters by id, and the operations on them."""
 
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Self
 from weakref import WeakValueDictionary
@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from flow_nexus_neural.engine.autonomy.attend import attend, audit_report
 from flow_nexus_neural.engine.calls.core_slots import TrainingTurns
 from flow_nexus_neural.engine.context import EngineContext, Notices
+from flow_nexus_neural.engine.figures.seen import Copied
 from flow_nexus_neural.engine.links.connect import connect
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.deploy import deploy
@@ -287,9 +288,9 @@ class Engine:
         """Write a version of a cluster's model as files of a format, checked against its nodes."""
         return await export_model(await self._clusters.find_live(request.cluster_id), request)
 
-    async def plot(self, request: PlotRequest, running: Collection[str] = ()) -> PlotReport:
-        """Draw what was measured of a cluster, also of one that has ended; `running` as `plot` has it."""
-        return await plot(await self._clusters.read(request.cluster_id), request, running)
+    async def plot(self, request: PlotRequest, copied: Copied | None = None) -> PlotReport:
+        """Draw what was measured of a cluster, also of one that has ended; `copied` as `plot` has it."""
+        return await plot(await self._clusters.read(request.cluster_id), request, copied)
 
     async def import_model(self, request: ImportRequest) -> ImportReport:
         """Make a cluster of an exported folder; it is durable and serves when this returns."""
@@ -366,15 +367,13 @@ class Engine:
         found = await restore(self.context)
         self._clusters.refuse(found.refused, found.names)
         await sweep(self.context, found)
+        bring_back = begin_resumption if goes_on else show_interrupted
         for state in found.clusters:
             state.restart_clock()
             cluster = self._add(with_parts(self.context, state))
             if state.cluster_id in found.fall_backs:
                 await fall_back(cluster, found.fall_backs[state.cluster_id])
-            if goes_on:
-                begin_resumption(cluster)
-            else:
-                show_interrupted(cluster)
+            bring_back(cluster)
             self._clusters.let_go(cluster)
 
     def _add(self, cluster: LiveCluster) -> LiveCluster:

@@ -14,6 +14,7 @@ from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.links.connect import link_again
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.lifecycle import revive
+from flow_nexus_neural.engine.operations.cluster_report import not_started, refuse_other_settings
 from flow_nexus_neural.engine.operations.clusters import Clusters, EndedCluster
 from flow_nexus_neural.engine.operations.fall_back import FallBack, find_whole
 from flow_nexus_neural.engine.operations.restore import read_cluster
@@ -35,10 +36,6 @@ from flow_nexus_neural.errors import (
     NeuralError,
     StoreCorrupt,
 )
-from flow_nexus_neural.protocol.node_words import shortened
-
-MAX_REASON_CHARS = 120
-MAX_TOLD = 8
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,12 @@ async def reopened(
     """
     stored, row = await clusters.read_whole(ended)
     state, whole = await _read_or_fall_back(context, stored, row, request.name)
-    _refuse_settings(state, request)
+    refuse_other_settings(
+        state,
+        request,
+        "had other settings",
+        hint="a restored cluster keeps its settings: leave them out",
+    )
     if len(state.slots) > context.settings.max_nodes:
         raise LimitExceeded(
             f"cluster {ended.cluster_id} had {len(state.slots)} nodes; the limit is"
@@ -175,12 +177,7 @@ async def start_again(cluster: LiveCluster, terminated_at: str) -> StartedAgain:
     topology = cluster.state.last_topology
     await revive(cluster)
     cluster.state.refuse_ended()
-    failed = [slot for slot in cluster.slots if not slot.healthy]
-    warnings = [
-        f"{slot.name} did not start: {shortened(slot.last_error or slot.state, MAX_REASON_CHARS)}; replace it"
-        " with neural_node_deploy (replace_node_id)"
-        for slot in failed[:MAX_TOLD]
-    ]
+    warnings = not_started(cluster)
     if topology is not None and cluster.state.links is None:
         try:
             await link_again(cluster, topology)
@@ -229,15 +226,3 @@ def _members(chain: Sequence[Mapping[str, JsonValue]]) -> set[str]:
         elif entry.get("event") == "left":
             members.discard(str(entry["slot"]))
     return members
-
-
-def _refuse_settings(state: ClusterState, request: InitRequest) -> None:
-    differences = state.spec.differences(request)
-    if differences:
-        listed = ", ".join(
-            f"{name}: has {mine!r}, asked {asked!r}" for name, (mine, asked) in differences.items()
-        )
-        raise ClusterExists(
-            f"cluster {state.cluster_id} had other settings ({listed})",
-            hint="a restored cluster keeps its settings: leave them out",
-        )
