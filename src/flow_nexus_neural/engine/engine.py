@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from flow_nexus_neural.engine.autonomy.attend import attend, audit_report
 from flow_nexus_neural.engine.calls.core_slots import TrainingTurns
 from flow_nexus_neural.engine.context import EngineContext, Notices
-from flow_nexus_neural.engine.figures.seen import Copied, RecordedLinks
+from flow_nexus_neural.engine.figures.seen import Copied
 from flow_nexus_neural.engine.links.connect import connect
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.deploy import deploy
@@ -20,7 +20,7 @@ from flow_nexus_neural.engine.operations.clusters import Clusters, EndedCluster,
 from flow_nexus_neural.engine.operations.export import export_model
 from flow_nexus_neural.engine.operations.fall_back import fall_back
 from flow_nexus_neural.engine.operations.import_model import read_model, started, stored
-from flow_nexus_neural.engine.operations.plot import plot, recorded_links
+from flow_nexus_neural.engine.operations.plot import plot
 from flow_nexus_neural.engine.operations.restore import restore, sweep
 from flow_nexus_neural.engine.operations.restore_ended import (
     ended_cluster,
@@ -336,10 +336,6 @@ class Engine:
             training_id=training.training_id if training else None,
             rounds=list(training.history) if training else [],
         )
-
-    async def recorded_links(self, cluster_id: str) -> RecordedLinks | None:
-        """How the nodes of a cluster were linked last, as its ledger has it; None where they never were."""
-        return await recorded_links(await self._clusters.read(cluster_id))
 
     async def audit(self, cluster_id: str) -> AuditReport:
         """The newest decisions of autonomy about a cluster, as they are stored."""
