@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from flow_nexus_neural.cli.flags import PROGRAM
 from flow_nexus_neural.cli.no_nodes import NoNodes
 from flow_nexus_neural.engine.engine import Engine
+from flow_nexus_neural.engine.figures.seen import Copied
 from flow_nexus_neural.engine.requests import StatusRequest
 from flow_nexus_neural.engine.storage.snapshot import copy_state_dir
 from flow_nexus_neural.engine.storage.state_dir import holder
@@ -26,22 +27,8 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Look:
-    """Who has the state directory that is looked at.
-
-    Attributes:
-        server: Process id of the server; None when none runs.
-        running: Trainings that are stored as running.
-    """
-
-    server: str | None
-    running: frozenset[str]
-
-    def status(self, stored: str) -> str:
-        """The word for a cluster or a node of which the copy says `stored`."""
-        if stored != "recovering":
-            return stored
-        return "stopped" if self.server is None else "unknown"
+class Look(Copied):
+    """Who has the state directory that is looked at."""
 
     def of_cluster(self, stored: str) -> str:
         """The word for a cluster in a list: how one that a server has is doing is the server's to say."""

@@ -7,7 +7,6 @@ import anyio
 
 from flow_nexus_neural.cli.stored import Look, look, stored_status
 from flow_nexus_neural.engine.engine import Engine
-from flow_nexus_neural.engine.requests import ListRequest
 from flow_nexus_neural.engine.storage.commit_marker import NAME as MARKER
 from flow_nexus_neural.engine.storage.snapshot import JOURNAL
 from flow_nexus_neural.server.dashboard.sources import Shown
@@ -63,7 +62,7 @@ class StoredSource:
                 return
 
             async def read(engine: Engine, seen: Look) -> None:
-                lines = (await engine.clusters(ListRequest())).clusters
+                lines = (await engine.clusters()).clusters
                 self._clusters = [
                     {
                         "cluster_id": one.cluster_id,
@@ -71,6 +70,7 @@ class StoredSource:
                         "status": seen.of_cluster(one.status),
                     }
                     for one in lines
+                    if one.status != "terminated"
                 ]
                 if cluster_id is not None:
                     status = await stored_status(engine, cluster_id, seen)

@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 
 import anyio
 
-from flow_nexus_neural.engine.requests import ListRequest, StatusRequest
+from flow_nexus_neural.engine.requests import StatusRequest
 from flow_nexus_neural.server.host import EngineHost
 from flow_nexus_neural.server.rounding import wire_json
 from flow_nexus_neural.server.schemas import StatusResult
@@ -60,9 +60,11 @@ class LiveSource:
     async def clusters(self) -> list[dict[str, str]]:
         """Those that have not ended."""
         engine = await self._host.engine()
-        lines = (await engine.clusters(ListRequest())).clusters
+        lines = (await engine.clusters()).clusters
         return [
-            {"cluster_id": one.cluster_id, "name": one.name, "status": one.status} for one in lines
+            {"cluster_id": one.cluster_id, "name": one.name, "status": one.status}
+            for one in lines
+            if one.status != "terminated"
         ]
 
     async def show(self, cluster_id: str) -> Shown:
