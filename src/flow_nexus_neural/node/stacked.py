@@ -13,6 +13,7 @@ Shapes: C clients, n rows of a batch, P parameters; [C, P] float32 holds one cli
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ from flow_nexus_neural.node.stacked_layers import (
     Tables,
     aligned,
     binders_of,
+    draws,
     padded,
 )
 from flow_nexus_neural.node.stacked_losses import StackedLoss, loss_of
@@ -150,6 +152,8 @@ class _Stack:
         for row, one in enumerate(self._clients):
             for name, table in self._tables.items():
                 np.copyto(table[row, : plan.n_params].numpy(), one.base[name])
+        # Seeding costs as much as a small product; most trainings draw nothing.
+        self._draws = self._request.feature_dropout > 0.0 or draws(plan)
         self._noises = [torch.Generator() for _ in clients]
         self._loss = loss_of(plan, self._request)
 
@@ -202,14 +206,15 @@ class _Stack:
         one = passes[counts]
         for row, rows in enumerate(chosen):
             client = self._clients[row]
-            self._noises[row].manual_seed(step_seed(client.request.dropout_seed, number))
+            if self._draws:
+                self._noises[row].manual_seed(step_seed(client.request.dropout_seed, number))
             one.take(row, client.shard, rows)
         rate = self._request.feature_dropout
         if rate > 0.0:
             for row, count in enumerate(counts):
                 mine = one.x[row, :count]
                 mine.copy_(drop_features(mine, self._plan.input, rate, self._noises[row]))
-        with torch.no_grad():
+        with one.mode():
             return one.run(self._noises[:active])
 
     def _pass(self, counts: tuple[int, ...]) -> "_Pass":
@@ -261,8 +266,13 @@ class _Pass:
             self._layers.append(binder(flow, tables, counts))
             flow = self._layers[-1].out
         self._logits, self._counts, self._loss = flow, counts, loss
+        self._records = any(layer.records for layer in self._layers)
         n = torch.tensor(counts, dtype=torch.float32)[:, None]
         self._row_share = (torch.arange(shape[1]) < n) / n
+
+    def mode(self) -> AbstractContextManager[object]:
+        """Without gradients; cheaper where nothing has to be recorded in between."""
+        return torch.no_grad() if self._records else torch.inference_mode()
 
     def take(self, row: int, shard: Shard, rows: NDArray[np.int64]) -> None:
         """Copy the batch of one client."""
@@ -278,6 +288,8 @@ class _Pass:
         for layer in reversed(self._layers):
             layer.backward()
         table = losses.numpy()
+        if min(self._counts) == len(table[0]):
+            return table.sum(1, dtype=np.float64)  # type: ignore[no-any-return]
         return np.array([table[c, :n].sum(dtype=np.float64) for c, n in enumerate(self._counts)])
 
 

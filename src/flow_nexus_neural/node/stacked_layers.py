@@ -62,9 +62,15 @@ def aligned(clients: int, *shape: int) -> Tensor:
 
 
 class Bound(ABC):
-    """One layer with the memory it reads and writes."""
+    """One layer with the memory it reads and writes.
+
+    Attributes:
+        out: What follows it.
+        records: Whether it records a graph for its derivative.
+    """
 
     out: Flow
+    records: bool = False
 
     @abstractmethod
     def forward(self, noises: Sequence[torch.Generator]) -> None:
@@ -144,6 +150,8 @@ class _InPlace(Bound):
 class _Recorded(Bound):
     """Any other activation: one call under autograd."""
 
+    records = True
+
     def __init__(self, before: Flow, function: Activation) -> None:
         self._before, self._function = before.values, function
         self.out = Flow(aligned(*before.values.shape), before.slope)
@@ -194,6 +202,11 @@ _IN_PLACE: Final[dict[str, InPlace]] = {
     "tanh": (torch.tanh_, lambda s, y: _aten.tanh_backward.grad_input(s, y, grad_input=s)),
     "sigmoid": (torch.sigmoid_, lambda s, y: _aten.sigmoid_backward.grad_input(s, y, grad_input=s)),
 }
+
+
+def draws(plan: NetworkPlan) -> bool:
+    """Whether a layer of a plan that can be stacked draws numbers."""
+    return any(planned.type == "dropout" for planned in plan.layers)
 
 
 def binders_of(plan: NetworkPlan) -> list[Binder] | None:
