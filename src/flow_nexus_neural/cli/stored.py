@@ -23,6 +23,23 @@ from flow_nexus_neural.server.schemas import StatusResult
 from flow_nexus_neural.settings import Settings
 
 TRIES = 5
+KNOWN_OF_PROCESS = ("connections", "healthy", "isolation", "isolation_level", "rounds_done")
+"""Of a node of which the copy has no process."""
+KNOWN_TO_SERVER = (
+    "active_nodes",
+    "failed_nodes",
+    "guarantees",
+    "recent_predictions",
+    "exchange",
+    "uptime",
+    "uptime_seconds",
+)
+PARTS_KNOWN_TO_SERVER = {
+    "latency": ("p50", "p95", "p99", "n"),
+    "serving": ("effective_ensemble_size",),
+    "features": ("connections_active",),
+}
+"""What a copy would say of its own nodes, of which none runs."""
 T = TypeVar("T")
 
 
@@ -83,6 +100,7 @@ def as_stored(report: Mapping[str, Any], seen: Look) -> dict[str, Any]:
     words = [seen.status(node["status"]) for node in report["nodes"]]
     shown["nodes"] = [
         {**node, "status": word, "state": word}
+        | (dict.fromkeys(KNOWN_OF_PROCESS) if word != node["status"] else {})
         for node, word in zip(report["nodes"], words, strict=True)
     ]
     if seen.server is None or report["status"] == "terminated":
@@ -90,7 +108,10 @@ def as_stored(report: Mapping[str, Any], seen: Look) -> dict[str, Any]:
     where = "how its nodes are is told by neural_cluster_status alone"
     said = f"process {seen.server} serves this cluster: this is what is stored of it, and {where}"
     shown |= {"status": "running", "warnings": [*report["warnings"], said]}
-    shown |= dict.fromkeys(("active_nodes", "failed_nodes"))
+    shown |= dict.fromkeys(KNOWN_TO_SERVER)
+    for part, names in PARTS_KNOWN_TO_SERVER.items():
+        if report[part] is not None:
+            shown[part] = {**report[part], **dict.fromkeys(names)}
     sessions = report["training_sessions"]
     if sessions and sessions[-1]["training_id"] in seen.running:
         last = {**sessions[-1], "status": "running", "error": None, "ended_at": None}

@@ -16,6 +16,7 @@ from flow_nexus_neural.engine.operations.status import status_report
 from flow_nexus_neural.engine.reports import PlotReport
 from flow_nexus_neural.engine.requests import PlotRequest, StatusRequest
 from flow_nexus_neural.engine.state.feedback import RecordedOutcome
+from flow_nexus_neural.engine.storage.store import Store
 from flow_nexus_neural.errors import InvalidArguments, NotAvailable, NotTrained, NoWorkers
 from flow_nexus_neural.vocabulary import Label, PlotFormat
 
@@ -97,12 +98,12 @@ async def _seen(cluster: LiveCluster, copied: Copied | None) -> Seen:
     """What is known now."""
     request = StatusRequest(cluster_id=cluster.cluster_id, detail="full")
     status = await status_report(cluster, request, changed=False, timed_out=False)
-    training, committed = cluster.state.latest_training, cluster.committed
+    context, training, committed = cluster.context, cluster.state.latest_training, cluster.committed
     if training is not None and copied is not None and training.training_id in copied.running:
         status = status.model_copy(update={"training_status": "running"})
     outcomes, without = [], 0
     if committed is not None and cluster.state.feedback.kept:
-        stored, _ = await cluster.context.store.outcomes(cluster.cluster_id)
+        stored, _ = await context.store.outcomes(cluster.cluster_id)
         outcomes = list(seen_outcomes(committed.schema, stored))
         without = len(stored) - len(outcomes)
     return Seen(
@@ -113,14 +114,16 @@ async def _seen(cluster: LiveCluster, copied: Copied | None) -> Seen:
         outcomes=tuple(outcomes),
         outcomes_without_answer=without,
         copied=copied,
-        recorded_links=None if copied is None else await _recorded_links(cluster),
+        recorded_links=None
+        if copied is None
+        else await recorded_links(context.store, cluster.cluster_id),
     )
 
 
-async def _recorded_links(cluster: LiveCluster) -> RecordedLinks | None:
-    """The links of the ledger's last entry about them."""
-    stored = await cluster.context.store.load(cluster.cluster_id)
-    for entry in reversed(stored.ledgers.get(cluster.cluster_id, ())):
+async def recorded_links(store: Store, cluster_id: str) -> RecordedLinks | None:
+    """The links of the ledger's last entry about them; None where the nodes were never linked."""
+    stored = await store.load(cluster_id)
+    for entry in reversed(stored.ledgers.get(cluster_id, ())):
         if entry["kind"] == "topology":
             edges = cast("list[tuple[str, str]]", entry["edges"])
             return RecordedLinks(

@@ -22,11 +22,14 @@ class Shown:
         status: As `neural_cluster_status` reports it in full.
         rounds: Every committed round of the latest training, as the history resource has it.
         seen: Whether it is as it is now, or as it was stored last.
+        recorded_links: Of a stored one `topology`, `at` and `edges` as they were recorded last; None where
+            nodes never were linked, and of a live one, whose status has its links.
     """
 
     status: Mapping[str, Any]
     rounds: Sequence[Mapping[str, Any]]
     seen: Seen
+    recorded_links: Mapping[str, Any] | None = None
 
 
 class ClusterSource(Protocol):
