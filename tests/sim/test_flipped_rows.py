@@ -13,6 +13,7 @@ import pytest
 from flow_nexus_neural.engine.storage.verification import KINDS, verify
 from flow_nexus_neural.errors import NeuralError
 from tests.doubles.seeded import run_seeded
+from tests.doubles.tables import cells
 from tests.sim.gossiping import LINKED
 from tests.sim.scheduled import scheduled_world
 from tests.sim.test_damaged_state import flipped
@@ -156,15 +157,20 @@ def test_a_flipped_bit_of_any_column_or_file_is_named_with_what_it_is_in(whole, 
     assert set(before)
 
 
-def test_it_costs_one_cluster_at_most_and_no_wrong_number_is_told(whole, tmp_path):
+@pytest.mark.parametrize(
+    "which", cells(("contents and files", "the rest"), telling=("contents and files",))
+)
+def test_it_costs_one_cluster_at_most_and_no_wrong_number_is_told(whole, tmp_path, which):
     place, before = whole
-    for number, ((table, column), row) in enumerate(columns(place).items()):
-        if row is None:
+    found = {place_: row for place_, row in columns(place).items() if row is not None}
+    last = {table: (table, column) for table, column in found}  # of each table, what it is made for
+    for where, row in found.items():
+        if (where in last.values()) == (which == "the rest"):
             continue
         copy = copied(place, tmp_path / "copy")
-        flip(copy / "state.db", table, column, *row)
-        one_at_most(before, run_seeded(seen, copy), (table, column, number))
-    for kind, file in named_files(place).items():
+        flip(copy / "state.db", *where, *row)
+        one_at_most(before, run_seeded(seen, copy), where)
+    for kind, file in named_files(place).items() if which != "the rest" else ():
         copy = copied(place, tmp_path / "copy")
         own = copy / file.relative_to(place)
         flipped(own, own.stat().st_size // 2, 3)
