@@ -36,6 +36,7 @@ from flow_nexus_neural.engine.versions.judge import Judge
 from flow_nexus_neural.errors import NeuralError, NoWorkers, RoundFailed
 
 Networks = dict[str, NetworkGroup]
+KNOWS_ROWS = "this training goes on from weights of an earlier one, which may know these rows"
 NOT_SCORED = dict.fromkeys(
     ("best_round", "accuracy", "loss", "rmse", "best_baseline", "baseline", "skill", "error")
 )
@@ -123,7 +124,12 @@ class Retraining:
         evaluator = Evaluator(self.cluster, data.parts, f"fold-{fold.number}")
         judge = Judge(evaluator, data, self.preparation.decision.rule)
         try:
-            found = await self._scored(judge, data, fold.number)
+            # Its test rows are the training rows of whoever made those weights.
+            found = (
+                {"error": KNOWS_ROWS}
+                if self.training.starts_trained
+                else await self._scored(judge, data, fold.number)
+            )
         except NeuralError as failure:
             found = {"error": str(failure)}
         finally:
