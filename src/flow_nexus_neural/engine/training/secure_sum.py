@@ -50,6 +50,8 @@ from flow_nexus_neural.protocol.messages import (
 
 PHASE = Deadline(30.0, 60.0)
 """For each phase; the third is a pass over the update for every pair."""
+MASK_BYTES = 4
+"""Of each word of a masked update, one for each parameter."""
 MOST_TRIES = 300
 """Sets of shares from which a secret is tried to be joined, where some of them are wrong."""
 Answers = dict[str, tuple[R, dict[str, NDArray[np.generic]]]]
@@ -110,6 +112,7 @@ class SecureSum:
         # Charged before anything of the sum exists: a server that ends in between has not spent unnoticed.
         noised = await self.private.policy(network, asked, self.policy) if self.private else None
         masked = await ask.masked(sealed, weights, threshold, clip)
+        self.exchange.calls.pulled(len(masked) * MASK_BYTES * network.plan.n_params)
         shares = await ask.unmasking(list(masked), threshold)
         joined = Joined(ask.session, threshold, peers, sealed)
         total = await offload(unmasked, joined, network.plan.n_params, masked, shares)
@@ -135,7 +138,7 @@ class SecureSum:
     def _report(
         self, network: NetworkGroup, masked: Collection[str], began_s: float
     ) -> ExchangeReport:
-        links, nbytes = self.cluster.state.links, 4 * network.plan.n_params
+        links, nbytes = self.cluster.state.links, MASK_BYTES * network.plan.n_params
         return ExchangeReport(
             network=network.key,
             path="engine",

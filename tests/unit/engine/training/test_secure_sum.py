@@ -34,10 +34,10 @@ class Nodes:
     """Answers as nodes do, except for those that die at a phase."""
 
     def __init__(self, deaths):
-        self.deaths, self.sessions, self.seen = deaths, {}, []
+        self.deaths, self.sessions, self.seen, self.pulled = deaths, {}, [], []
         draw = np.random.Generator(np.random.PCG64(2))
         self.updates = {slot: draw.normal(0, 0.1, 4).astype("f4") for slot in SLOTS}
-        self.calls = SimpleNamespace(ask=self.ask)
+        self.calls = SimpleNamespace(ask=self.ask, pulled=self.pulled.append)
         self.buffers = {slot: CarriedBuffer(slot, [("params", "f4", (4,))]) for slot in SLOTS}
 
     def buffer(self, slot):
@@ -82,6 +82,7 @@ async def test_the_sum_is_the_plain_mean_by_rows(tmp_path):
         assert np.abs(made.state.params - expected).max() < 1e-6
         assert made.weights == pytest.approx({s: ROWS[s] / sum(ROWS.values()) for s in SLOTS})
         assert secure.detour(START) is None
+        assert nodes.pulled == [5 * 4 * START.plan.n_params]
 
 
 @pytest.mark.parametrize("kind", KINDS)
