@@ -1,12 +1,14 @@
 """Kill the server at random while it trains, connects and predicts; compare with an undisturbed run.
 
-python -m bench.kills [--kills 24] [--seed 0] [--out FILE]
+python -m bench.kills [--kills 102] [--seed 0] [--out FILE]
 
 For each way of training the server is first left alone; then the same calls are made on another state
-directory and the server is killed with SIGKILL at random times. Whoever starts it again asks for the status,
-and now and then for a prediction or for the links. The exit status is 1 when any of these was not so:
+directory and the server is killed with SIGKILL at random times: in the rounds, in the middle of a prediction
+and of a connect that was sent and not answered, and while the other roles learn after the rounds. Whoever
+starts it again asks for the status, and now and then for a prediction. The exit status is 1 when any of these
+was not so:
 
-* the training ended as the undisturbed one did, with weights of the same digest;
+* the training ended as the undisturbed one did, with weights of the same digest and the same prediction;
 * a version that was told or that answered was there after the next start: none ever went back;
 * no process of a killed server was left after two seconds;
 * what is stored verifies, after every kill and at the end.
@@ -20,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,20 +37,25 @@ from flow_nexus_neural.engine.storage.verification import verify
 LAYERS = json.dumps(
     [{"type": "dense", "units": 32, "activation": "relu"}, {"type": "dense", "units": 3}]
 )
-ROUNDS = 40
+ROUNDS = 30
 TRAIN = {"dataset": "sklearn:wine", "epochs": ROUNDS, "patience": ROUNDS, "seed": 5}
 WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "proofs": ({"consensus": "proof-of-learning"}, {"federated": True}),
     "one epoch": ({"consensus": "proof-of-learning", "topology": "ring"}, {"federated": False}),
-    "byzantine": ({"consensus": "byzantine"}, {"federated": True}),
+    "byzantine": ({"consensus": "byzantine", "topology": "hierarchical"}, {"federated": True}),
     "raft": ({"consensus": "raft"}, {"federated": True, "aggregation_method": "fedadam"}),
     "gossip": ({"consensus": "gossip", "topology": "ring"}, {"federated": True}),
     "scaffold": (
-        {"consensus": "raft"},
+        {"consensus": "raft", "topology": "ring"},
         {"federated": True, "aggregation_method": "scaffold", "optimizer": "sgd"},
     ),
 }
-"""By name: how the cluster is made, and how it is trained."""
+"""By name: how the cluster is made, and how it is trained. No star: to connect one averages."""
+MOMENTS = ("round", "predict", "round", "connect")
+"""When the server is killed while the rounds run, in turn."""
+IN_ROLES = 4
+"""Kills of a way that are kept for what comes after the rounds."""
+RECORD = [0.5] * 13
 ROLES = ("aggregator", "validator")
 WORKERS = 4
 GONE_S = 2.0
@@ -59,6 +67,7 @@ class Outcome:
     """What became of one way of training."""
 
     kills: int = 0
+    moments: Counter[str] = field(default_factory=Counter)
     resumed: int = 0
     rounds_at_kills: list[int] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -131,11 +140,15 @@ def begin(server: Server, way: str) -> str:
         server.rpc.tool("neural_node_deploy", cluster_id=cluster, node_type="worker", layers=LAYERS)
     for role in ROLES:
         server.rpc.tool("neural_node_deploy", cluster_id=cluster, node_type=role)
-    server.rpc.tool(
-        "neural_cluster_connect", cluster_id=cluster, topology=init.get("topology", "star")
-    )
+    server.rpc.tool("neural_cluster_connect", cluster_id=cluster, topology=topology_of(way))
     server.rpc.tool("neural_train_distributed", cluster_id=cluster, **TRAIN, **train)
     return cluster
+
+
+def topology_of(way: str) -> str:
+    """How the nodes of a way are linked."""
+    topology: str = WAYS[way][0].get("topology", "mesh")
+    return topology
 
 
 def status(server: Server, cluster: str, **more: Any) -> dict[str, Any]:
@@ -162,10 +175,23 @@ def going_on(server: Server, cluster: str) -> None:
             return
 
 
-def result(found: dict[str, Any]) -> tuple[Any, ...]:
+def after_rounds(server: Server, cluster: str) -> None:
+    """Wait until something runs that comes after the rounds, or the training has ended."""
+    until = time.monotonic() + LIMIT_S
+    while time.monotonic() < until:
+        found = status(server, cluster)
+        training = found["training"]
+        rounds_done = training["current_round"] >= training["total_rounds"]
+        if found["training_status"] != "running" or rounds_done:
+            return
+        time.sleep(0.02)
+
+
+def result(server: Server, cluster: str, found: dict[str, Any]) -> tuple[Any, ...]:
     """What has to be equal."""
     training = found["training"]
     evidence = training["evidence"]
+    answer = predicted(server, cluster)
     return (
         found["training_status"],
         training["current_round"],
@@ -174,7 +200,37 @@ def result(found: dict[str, Any]) -> tuple[Any, ...]:
         evidence["steps"],
         found["global_accuracy"],
         found["global_loss"],
+        answer["prediction"],
     )
+
+
+def predicted(server: Server, cluster: str) -> dict[str, Any]:
+    """An answer by every node."""
+    return server.rpc.tool("neural_predict_distributed", **question(cluster))
+
+
+def question(cluster: str) -> dict[str, Any]:
+    """What a prediction is asked with."""
+    record = json.dumps(RECORD)
+    return {"cluster_id": cluster, "input_data": record, "deadline_ms": 20_000}
+
+
+def wait_for(
+    moment: str, server: Server, cluster: str, way: str, draw: np.random.Generator
+) -> None:
+    """Come to a random time at which such a thing goes on."""
+    if moment == "predict":
+        server.rpc.send_tool("neural_predict_distributed", **question(cluster))
+        time.sleep(draw.uniform(0.0, 0.1))
+    elif moment == "connect":
+        topology = topology_of(way)
+        server.rpc.send_tool("neural_cluster_connect", cluster_id=cluster, topology=topology)
+        time.sleep(draw.uniform(0.0, 0.5))
+    elif moment == "roles":
+        after_rounds(server, cluster)
+        time.sleep(draw.uniform(0.0, 1.5))
+    else:
+        time.sleep(draw.uniform(0.05, 2.5))
 
 
 def disturbed(
@@ -184,44 +240,36 @@ def disturbed(
     outcome, server, newest = Outcome(), Server(state_dir), 0
     cluster = begin(server, way)
     for number in range(kills):
-        if number % 2:  # else it may be killed while it comes back, again and again
+        in_rounds = number < kills - IN_ROLES
+        moment = MOMENTS[number % len(MOMENTS)] if in_rounds else "roles"
+        if number % 2 and in_rounds:  # else it may be killed while it comes back, again and again
             going_on(server, cluster)
-        time.sleep(draw.uniform(0.05, 2.5))
         found = status(server, cluster)
         newest = max(newest, found["model_version"] or 0)
+        wait_for(moment, server, cluster, way, draw)
         outcome.rounds_at_kills.append(found["training"]["current_round"])
+        outcome.moments[moment] += 1
         server.kill(outcome)
         server.start_again(outcome)
         if number % 3 == 1 and newest:
-            record = [0.5] * 13
-            answer = server.rpc.tool(
-                "neural_predict_distributed",
-                cluster_id=cluster,
-                input_data=json.dumps(record),
-                deadline_ms=20_000,
-            )
+            answer = predicted(server, cluster)
             if answer["model_version"] < newest:
                 outcome.faults.append(f"version {answer['model_version']} answered after {newest}")
-        if number % 4 == 2:  # the links are there: nothing is averaged, and no version made
-            topology = WAYS[way][0].get("topology", "star")
-            if topology != "star":
-                server.rpc.tool("neural_cluster_connect", cluster_id=cluster, topology=topology)
         found = status(server, cluster)
         if (found["model_version"] or 0) < newest:
             outcome.faults.append(f"version {found['model_version']} after {newest}")
-        if found["training_status"] != "running":
-            break
     found = ended(server, cluster)
     outcome.resumed = (found["training"]["resumed"] or {"times": 0})["times"]
+    came_to = result(server, cluster, found)
     server.end()
     outcome.faults += [f"at the end: {one}" for one in verify(state_dir).damages]
-    return outcome, (result(found), found["training_error"])
+    return outcome, (came_to, found["training_error"])
 
 
 def main() -> int:
     """Kill, compare, report; 1 after any fault."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--kills", type=int, default=24, help="in all, divided among the ways")
+    parser.add_argument("--kills", type=int, default=102, help="in all, divided among the ways")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ways", nargs="*", default=list(WAYS), choices=list(WAYS))
     parser.add_argument("--out", type=Path, help="write what was found as JSON")
@@ -230,15 +278,19 @@ def main() -> int:
     for way in flags.ways:
         with tempfile.TemporaryDirectory(prefix="flow-nexus-kills-") as scratch:
             whole = Server(Path(scratch) / "whole")
-            expected = result(ended(whole, begin(whole, way)))
+            cluster = begin(whole, way)
+            expected = result(whole, cluster, ended(whole, cluster))
             whole.end()
             each = max(1, flags.kills // len(flags.ways))
             outcome, (found, error) = disturbed(Path(scratch) / "killed", way, each, draw)
         if found != expected:
             outcome.faults.append(f"came to {found} ({error}) and not to {expected}")
         report[way] = asdict(outcome)
+        moments = ", ".join(f"{n} in {name}" for name, n in outcome.moments.items())
         print(
-            f"{way}: {outcome.kills} kills, went on {outcome.resumed} times,", end=" ", flush=True
+            f"{way}: {outcome.kills} kills ({moments}), went on {outcome.resumed} times,",
+            end=" ",
+            flush=True,
         )
         print("; ".join(outcome.faults) or "the same weights", flush=True)
     if flags.out is not None:

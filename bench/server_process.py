@@ -49,6 +49,12 @@ class RawServer:
         content: dict[str, Any] = result["structuredContent"]
         return content
 
+    def send_tool(self, name: str, /, **arguments: Any) -> None:
+        """Send a call of which nobody waits for the answer."""
+        self._next_id += 1
+        params = {"name": name, "arguments": arguments}
+        self._send({"id": self._next_id, "method": "tools/call", "params": params})
+
     def elapsed_s(self) -> float:
         """Seconds since the process was launched."""
         return time.monotonic() - self.launched_s

@@ -32,6 +32,15 @@ class FailPoints:
         """Raise this failure at the next arrival at the point."""
         self._planned[point] = failure, 0, 1
 
+    def refuse(self, point, failure, *, after, times):
+        """Raise this failure so many times at the point, after so many arrivals that pass."""
+        self._planned[point] = failure, after, times
+
+    def is_done(self, point):
+        """Whether all planned failures of the point have happened."""
+        _, passing, times = self._planned[point]
+        return (passing, times) == (0, 0)
+
     @contextmanager
     def failing(self, point, failure, *, after=0):
         """Raise this failure at every arrival at the point; the first `after` of them pass."""

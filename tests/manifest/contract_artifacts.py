@@ -1,6 +1,15 @@
 """Models as files: exports and imports."""
 
-from tests.manifest.files import EXPORTS, IMPORTS, KERAS_EXPORT, ONNX, PREDICTOR, TOOLS, WASM
+from tests.manifest.files import (
+    EXPORT_KILL,
+    EXPORTS,
+    IMPORTS,
+    KERAS_EXPORT,
+    ONNX,
+    PREDICTOR,
+    TOOLS,
+    WASM,
+)
 from tests.manifest.promise import Section
 
 EXPORT = Section("contract: section 3.8, models as files")
@@ -50,6 +59,7 @@ PROMISES = (
         "An export lies at path, below a write root, and is there whole or not at all.",
         HOLDS,
         EXPORTS / "an_export_that_answers_otherwise_than_the_nodes_is_not_kept",
+        EXPORT_KILL / "the_next_start_removes_what_a_killed_server_had_exported_by_half",
     ),
     EXPORT.held(
         "contract.export.format",
@@ -58,8 +68,9 @@ PROMISES = (
     ),
     EXPORT.held(
         "contract.export.overwrite",
-        "Without overwrite nothing that exists is replaced.",
+        "Without overwrite nothing that exists is replaced, and with it an earlier export alone.",
         HOLDS,
+        EXPORTS / "a_file_of_another_format_is_run_before_it_is_kept",
     ),
     EXPORT.held(
         "contract.export.version",

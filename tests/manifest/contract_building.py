@@ -58,7 +58,8 @@ OF_INIT = (
         RESTORING / "a_restored_cluster_gives_the_answers_that_it_gave_to_the_bit",
         RESTORING / "a_restored_cluster_goes_on_and_its_ledger_says_that_it_was_restored",
         RESTORING / "what_cannot_be_restored_is_refused_with_what_to_do",
-        RESTORING / "a_damaged_file_is_named_and_nothing_comes_back",
+        RESTORING / "where_voters_decide_a_damaged_file_is_named_and_nothing_comes_back",
+        RESTORING / "a_damaged_newest_file_is_named_and_the_newest_whole_version_comes_back",
     ),
     INIT.held(
         "contract.init.rule.defaults",

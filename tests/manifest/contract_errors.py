@@ -144,7 +144,7 @@ CALLERS = {
     ),
     "store_unavailable": (
         "A full or unwritable disk is told, and what was committed answers on.",
-        KILL / "a_full_disk_fails_the_training_and_predictions_go_on",
+        KILL / "a_full_disk_lets_a_training_wait_and_predictions_go_on",
     ),
     "store_corrupt": (
         "A changed journal refuses its cluster and no other.",

@@ -21,6 +21,7 @@ from tests.manifest.files import (
     SERVED,
     STACKING,
     STUDENTS,
+    UNFINISHED,
     USE,
     WRITING,
 )
@@ -79,7 +80,7 @@ OF_PREDICT = (
         PREDICTING_FILES / "a_cancelled_call_ends_the_work_and_leaves_nothing",
         PREDICTING_FILES / "a_call_is_answered_before_hosts_give_up_and_the_same_call_waits_on",
         WRITING / "a_file_appears_only_when_it_is_published",
-        WRITING / "what_a_killed_process_left_is_removed_by_the_next_and_what_lives_is_not",
+        UNFINISHED / "the_next_start_removes_it_and_forgets_the_note",
     ),
     PREDICTION.held(
         "contract.predict.overwrite",

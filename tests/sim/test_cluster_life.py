@@ -502,7 +502,7 @@ async def test_every_prediction_during_a_training_rests_on_one_committed_version
     async with world(tmp_path) as w:
         cluster = await w.cluster(3)
         await w.train(cluster, epochs=1)
-        await w.start(cluster, epochs=25)
+        await w.start(cluster, epochs=10)
         seen = []
         while (await w.status(cluster)).training_status == "running":
             answer = await w.predict(cluster)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from contextlib import contextmanager
 
 import anyio
 import anyio.lowlevel
@@ -17,6 +18,7 @@ from flow_nexus_neural.errors import (
     NotTrained,
     PathNotAllowed,
     StoreCorrupt,
+    StoreUnavailable,
 )
 from tests.sim.simulated import world
 
@@ -69,6 +71,8 @@ async def test_a_folder_holds_the_version_and_says_how_far_it_is_from_the_nodes(
             await export(w, cluster, str(tmp_path / "outside"))
         with pytest.raises(InvalidArguments, match=r"version 99 .* is not kept"):
             await export(w, cluster, "v99", version=99)
+        with no_file_larger_than(2_000), pytest.raises(StoreUnavailable, match="could not write"):
+            await export(w, cluster, "full")
         older = await export(w, cluster, "older", version=1)
         assert older.model_version == 1
         assert older.verified is None
@@ -129,4 +133,33 @@ async def test_a_file_of_another_format_is_run_before_it_is_kept(tmp_path, folde
             await export(w, cluster, path, format=kind)
         again = await export(w, cluster, path, format=kind, overwrite=True)
         assert again.sha256 == report.sha256
+        for own in (b"years of work", (folder / path).read_bytes()[40:], b""):
+            (folder / path).write_bytes(own)
+            with pytest.raises(PathNotAllowed, match="was not written by an export"):
+                await export(w, cluster, path, format=kind, overwrite=True)
+            assert (folder / path).read_bytes() == own
+        with pytest.raises(InvalidArguments, match="names a folder"):
+            await export(w, cluster, f"{path}/", format=kind)
+        await on_a_full_disk(w, cluster, folder, kind, f"other.{path}")
     assert os.listdir(folder) == [path]
+
+
+@contextmanager
+def no_file_larger_than(n_bytes):
+    """What the system does on a full disk, done by its limit for the size of a file."""
+    resource = pytest.importorskip("resource")
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, former[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, former)
+
+
+async def on_a_full_disk(w, cluster, folder, kind, path):
+    before = sorted(os.listdir(folder))
+    with no_file_larger_than(400), pytest.raises(StoreUnavailable, match="could not write"):
+        await export(w, cluster, path, format=kind)
+    assert sorted(os.listdir(folder)) == before
+    await export(w, cluster, path, format=kind)  # there was nothing wrong but the disk
+    (folder / path).unlink()

@@ -8,6 +8,7 @@ import pytest
 from flow_nexus_neural.coordination.consensus.federated_methods import METHODS
 from flow_nexus_neural.engine.state.network_groups import ModelState
 from flow_nexus_neural.errors import InvalidArguments
+from tests.doubles.tables import cells
 from tests.sim.simulated import blobs, world
 
 pytestmark = pytest.mark.anyio
@@ -78,7 +79,7 @@ async def last_rounds(w, cluster, method):
     return [entry["weights_digest"] for entry in rounds[-SMALL["epochs"] :]]
 
 
-@pytest.mark.parametrize("method", NAMES)
+@pytest.mark.parametrize("method", cells(NAMES, telling=("fedprox", "fedadam", "scaffold")))
 async def test_a_later_training_is_the_same_after_a_restart_of_the_server(tmp_path, method):
     went_on = await twice(tmp_path, "one life", method, restarted=False)
     assert len(went_on) == 4
@@ -117,7 +118,7 @@ def files(state_dir):
     return {path.stem for path in state_dir.glob("blobs/*/*.safetensors")}
 
 
-@pytest.mark.parametrize("method", KEEPING)
+@pytest.mark.parametrize("method", cells(KEEPING, telling=("fedavgm", "fedadam")))
 async def test_without_the_kept_state_a_later_training_would_be_another(
     tmp_path, method, monkeypatch
 ):

@@ -74,7 +74,7 @@ async def test_every_kind_says_in_words_what_status_measured(tmp_path):
         with pytest.raises(NotAvailable, match="no outcome"):
             await drawn(w, cluster, "predictions")
         await w.connect(cluster)
-        await w.train(cluster, blobs(600), epochs=5)
+        await w.train(cluster, blobs(200), epochs=3)
         for n, outcome in ((1, 1), (2, 0), (3, 1)):
             reply = await told(w, cluster, [float(n), 1.0, 0.5], outcome)
         w.kill("worker-1")

@@ -32,7 +32,7 @@ def folder(tmp_path):
         found = load_digits()
         x, y = np.round(found.data / 16, 3), found.target
         order = np.random.Generator(np.random.PCG64(5)).permutation(len(y))
-        test, rest = order[:360], order[360:]
+        test, rest = order[:300], order[300:1100]
         place = tmp_path / "digits"
         (place / "train").mkdir(parents=True)
         (place / "test").mkdir()
@@ -56,7 +56,7 @@ def folder(tmp_path):
 async def trained(tmp_path, place, consensus="byzantine", **more):
     async with world(tmp_path / "state", allow_paths=(place.parent,)) as w:
         cluster = await w.cluster(WORKERS, layers=LAYERS, consensus=consensus)
-        options = {"epochs": 25, "local_epochs": 2, "learning_rate": 0.05, "batch_size": 16}
+        options = {"epochs": 15, "local_epochs": 2, "learning_rate": 0.05, "batch_size": 16}
         report = await w.start(
             cluster, str(place), optimizer="sgd", clients_per_round=WORKERS, **options | more
         )

@@ -8,6 +8,8 @@ import pytest
 
 from flow_nexus_neural.engine.engine import _Turn
 from flow_nexus_neural.engine.requests import InitRequest, ListRequest
+from flow_nexus_neural.engine.state.version import model_digest
+from flow_nexus_neural.engine.storage.verification import verify
 from flow_nexus_neural.errors import (
     AmbiguousCluster,
     ClusterExists,
@@ -145,7 +147,8 @@ async def test_the_list_says_which_ended_clusters_can_be_restored(tmp_path):
         kept, deleted, damaged = ids
         for cluster in ids:
             await w.terminate(cluster, delete_artifacts=cluster == deleted)
-        (await a_file_of(w, damaged)).unlink()
+        for name in (await w.whole(damaged)).committed.blobs:
+            w.engine.context.checkpoints.path(name).unlink(missing_ok=True)
         told = {kept: True, deleted: False, damaged: False}
         assert {name: line.restorable for name, line in (await lines(w)).items()} == told
     async with world(tmp_path) as w:
@@ -175,17 +178,23 @@ async def test_a_cluster_whose_files_were_deleted_is_refused_and_stays_ended(tmp
         assert (await lines(w))[cluster].restorable is False
 
 
+def spoil(file, damage):
+    if damage == "gone":
+        file.unlink()
+    else:
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+
+
 @pytest.mark.parametrize("damage", ["gone", "altered"])
-async def test_a_damaged_file_is_named_and_nothing_comes_back(tmp_path, damage):
+async def test_where_voters_decide_a_damaged_file_is_named_and_nothing_comes_back(tmp_path, damage):
     async with world(tmp_path) as w:
-        cluster = await trained(w)
+        cluster = await w.cluster(2, consensus="raft")
+        await w.train(cluster)
         await w.terminate(cluster)
         file = await a_file_of(w, cluster)
         whole = file.read_bytes()
-        if damage == "gone":
-            file.unlink()
-        else:
-            file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        spoil(file, damage)
         entries = len((await w.stored()).ledgers[cluster])
         with pytest.raises(StoreCorrupt, match=file.stem):
             await restore(w, cluster)
@@ -193,7 +202,39 @@ async def test_a_damaged_file_is_named_and_nothing_comes_back(tmp_path, damage):
         assert (await lines(w))[cluster].status == "terminated"
         assert w.runtime.nodes == [] or all(node.gone for node in w.runtime.nodes)
         file.write_bytes(whole)  # put back from a copy
-        assert (await restore(w, cluster)).restored.healthy_nodes == 4
+        assert (await restore(w, cluster)).restored.healthy_nodes == 2
+
+
+@pytest.mark.parametrize("damage", ["gone", "altered"])
+async def test_a_damaged_newest_file_is_named_and_the_newest_whole_version_comes_back(
+    tmp_path, damage
+):
+    async with world(tmp_path) as w:
+        cluster = await trained(w)
+        await w.terminate(cluster)
+        present = (await w.whole(cluster)).committed
+        file = await a_file_of(w, cluster)
+        spoil(file, damage)
+        whole = [line for line in present.kept if file.stem not in line.blobs][-1]
+        assert (await lines(w))[cluster].restorable is True
+        with w.disk.failing(JOURNAL, disk_is_full(), after=1), pytest.raises(StoreUnavailable):
+            await restore(w, cluster)  # it goes on, but what takes the place could not be recorded
+        with pytest.raises(ClusterTerminated):
+            await w.predict(cluster)
+        report = await restore(w, cluster)
+        (told,) = [text for text in report.warnings if "is lost" in text]
+        assert file.stem[:12] in told
+        assert f"version {whole.version} was put in force again" in told
+        assert report.restored.healthy_nodes == 4
+        answer = await w.predict(cluster)
+        assert answer.model_version == report.restored.model_version == present.version + 1
+        assert (tmp_path / "damaged" / file.name).is_file() == (damage == "altered")
+        before = await answers(w, cluster)
+        assert model_digest((await w.whole(cluster)).committed.digests) == whole.digest
+    assert verify(tmp_path).damages == []
+    async with world(tmp_path) as w:
+        assert await answers(w, cluster) == before
+        assert any("is lost" in text for text in (await w.status(cluster)).warnings)
 
 
 async def test_what_cannot_be_restored_is_refused_with_what_to_do(tmp_path):

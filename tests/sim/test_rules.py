@@ -10,7 +10,7 @@ from tests.doubles.tables import cells
 from tests.sim.simulated import AT_THE_END, blobs, world
 from tests.sim.test_lying_nodes import lying, publishes
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("nothing_out_of_fold")]
 
 HUGE = 1e6
 """Weights that are finite and have their digest, so that no check refuses them."""

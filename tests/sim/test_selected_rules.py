@@ -14,7 +14,7 @@ from tests.sim.test_outvoted_liars import LAYERS, LIARS, WORKERS, digits
 from tests.sim.test_poisoned_clients import folder
 
 __all__ = ["digits", "folder"]
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("nothing_out_of_fold")]
 
 ENOUGH = blobs(1000)
 

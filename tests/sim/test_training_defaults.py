@@ -76,15 +76,12 @@ async def test_a_deploy_before_any_data_says_for_what_its_layers_are(tmp_path):
         assert any("rows without one get dense" in warning for warning in report.warnings)
 
 
-async def test_the_synthetic_market_is_told_from_its_majority_class(tmp_path):
+async def test_many_windows_are_learnt_in_large_batches(tmp_path):
+    """How well the market is learnt by default is measured by bench/defaults.py: it takes many rows."""
     async with world(tmp_path) as w:
-        # Fewer than its default hours, yet enough for large batches, and no refit; see bench/defaults.py.
-        market = "crypto_market_historical_data#rows=5000"
         cluster = await w.cluster(1, layers=None)
-        nothing = dict.fromkeys(("epochs", "batch_size", "learning_rate"))
-        started = await w.start(cluster, market, federated=False, refit=False, **nothing)
-        status = await w.done(cluster)
+        market = "crypto_market_historical_data#rows=5000"
+        wanted = {"epochs": 1, "batch_size": None, "learning_rate": None}
+        started = await w.start(cluster, market, federated=False, refit=False, **wanted)
         assert started.networks[0].input == [50, 4]
         assert started.config.batch_size == 128
-        # The exact filter of its hidden Markov model is right in some 0.62 of the hours.
-        assert status.evaluation.baseline_accuracy + 0.03 < status.global_accuracy < 0.66

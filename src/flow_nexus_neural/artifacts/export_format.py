@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from re import Pattern
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -58,6 +59,15 @@ class Recomputed:
         unit = np.maximum(1.0, np.abs(expected))
         return cls(found / unit, expected / unit, by, of_logits=True)
 
+    @classmethod
+    def networks(
+        cls, found: Mapping[str, NDArray[Any]], examples: Examples, by: str
+    ) -> "Recomputed":
+        """Logits [n, n_outputs] by key of the network, beside those of the nodes."""
+        wide = [logits.astype(np.float64).ravel() for logits in found.values()]
+        expected = [examples.logits[key].ravel() for key in found]
+        return cls.logits(np.concatenate(wide), np.concatenate(expected), by)
+
 
 class ExportFormat(Protocol):
     """One format; its module is imported only when it is used.
@@ -67,11 +77,14 @@ class ExportFormat(Protocol):
         suffix: Of the file, with its dot; None where a folder is written.
         tolerance: How far answers of the export may be from those of the nodes: in probabilities, or in
             standard deviations of a regression's target.
+        begins: How its files begin, so that nothing else is overwritten; None where a folder is written, of
+            which the manifest tells that.
     """
 
     name: ClassVar[ExportFormatName]
     suffix: ClassVar[str | None]
     tolerance: ClassVar[float]
+    begins: ClassVar[Pattern[bytes] | None]
 
     def render(self, model: ExportedModel) -> Rendered:
         """Make the files. Blocking, without any I/O.

@@ -13,9 +13,9 @@ import numpy as np
 
 from flow_nexus_neural.artifacts.description import described
 from flow_nexus_neural.artifacts.export_format import Files, Recomputed, Rendered, left_out
-from flow_nexus_neural.artifacts.manifest import check, config_json, with_manifest
+from flow_nexus_neural.artifacts.manifest import check_read_back, config_json, with_manifest
 from flow_nexus_neural.artifacts.model import Examples, ExportedModel
-from flow_nexus_neural.errors import InvalidDataset, NotAvailable, StoreCorrupt
+from flow_nexus_neural.errors import NotAvailable, StoreCorrupt
 from flow_nexus_neural.vocabulary import ExportFormat as ExportFormatName
 
 MODEL: Final = "model.keras"
@@ -31,6 +31,7 @@ class KerasFolder:
     name: ClassVar[ExportFormatName] = "keras"
     suffix: ClassVar[str | None] = None
     tolerance: ClassVar[float] = 1e-5
+    begins: ClassVar[None] = None
 
     def render(self, model: ExportedModel) -> Rendered:
         """See `ExportFormat.render`."""
@@ -59,22 +60,15 @@ class KerasFolder:
 
     def recompute(self, model: ExportedModel, files: Files, examples: Examples) -> Recomputed:
         """See `ExportFormat.recompute`: the written model, loaded by Keras, gives the logits of the nodes."""
-        keys = list(model.networks)
+        check_read_back(files)
         with tempfile.TemporaryDirectory(prefix="flow-nexus-neural-keras-") as scratch:
             folder = Path(scratch)
-            try:
-                check(files)
-            except InvalidDataset as failure:
-                raise StoreCorrupt(f"the export cannot be read back: {failure}") from failure
             (folder / MODEL).write_bytes(files[MODEL])
             np.save(folder / "rows.npy", examples.scaled)
             _run("run", folder)
             with np.load(folder / "logits.npz", allow_pickle=False) as found:
-                logits = [found[key].astype(np.float64).ravel() for key in keys]
-        expected = np.concatenate([examples.logits[key].ravel() for key in keys])
-        return Recomputed.logits(
-            np.concatenate(logits), expected, "Keras, from the model read back"
-        )
+                logits = {key: found[key] for key in model.networks}
+        return Recomputed.networks(logits, examples, "Keras, from the model read back")
 
 
 def _run(action: str, folder: Path) -> None:

@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 from flow_nexus_neural.artifacts.export_format import Files
-from flow_nexus_neural.errors import InvalidDataset
+from flow_nexus_neural.errors import InvalidDataset, StoreCorrupt
 from flow_nexus_neural.protocol.digest import canonical_json
 
 MANIFEST: Final = "manifest.json"
@@ -61,6 +61,14 @@ def check(files: Files) -> None:
     extra = sorted(set(files) - {*lines, MANIFEST})
     if extra:
         raise InvalidDataset(f"'{extra[0]}' is not part of the export", hint="remove it")
+
+
+def check_read_back(files: Files) -> None:
+    """Raises `StoreCorrupt` where files that were just written are not those that were made."""
+    try:
+        check(files)
+    except (InvalidDataset, KeyError) as failure:
+        raise StoreCorrupt(f"the export cannot be read back: {failure}") from failure
 
 
 def _lines(manifest: bytes) -> dict[str, tuple[int, str]]:

@@ -104,6 +104,7 @@ class Examples:
         scaled: [n, *row_shape] float32, as the nodes got them.
         logits: [n, n_outputs] by key of the network, as the nodes answered.
         answers: [n, classes] probabilities, or [n, 1] values, as the cluster answers with aggregation `mean`.
+        decisions: [n] indices of the classes that the cluster decides with it; None of values.
     """
 
     rows: NDArray[np.float64]
@@ -111,3 +112,4 @@ class Examples:
     scaled: NDArray[np.float32]
     logits: Mapping[str, NDArray[np.float64]]
     answers: NDArray[np.float64]
+    decisions: NDArray[np.int64] | None = None

@@ -1,6 +1,8 @@
 """One ONNX file from rows in the data's own units to probabilities or values, run before it is kept."""
 
 import json
+import re
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,6 +26,9 @@ from flow_nexus_neural.errors import StoreCorrupt
 from flow_nexus_neural.vocabulary import ExportFormat as ExportFormatName
 
 Array = NDArray[np.float64]
+Decisions = NDArray[np.int64]
+DECISION = "decision"
+"""Name of the output with the index of the decided class."""
 LONGER = 3
 """Steps by which a second window is longer, where the length is free."""
 
@@ -34,6 +39,10 @@ class OnnxFile:
     name: ClassVar[ExportFormatName] = "onnx"
     suffix: ClassVar[str | None] = ".onnx"
     tolerance: ClassVar[float] = 1e-5
+    begins: ClassVar[re.Pattern[bytes] | None] = re.compile(
+        rb"\x08.\x12\x11flow-nexus-neural", re.DOTALL
+    )
+    """Version of the format, and the name of the producer behind its length (onnx.proto, `ModelProto`)."""
 
     def render(self, model: ExportedModel) -> Rendered:
         """See `ExportFormat.render`."""
@@ -53,7 +62,7 @@ class OnnxFile:
             _output(model): (answers, "DOUBLE", ("n", width))
         }
         if schema.classes is not None:
-            outputs["decision"] = (decided(graph, model, answers), "INT64", ("n",))
+            outputs[DECISION] = (decided(graph, model, answers), "INT64", ("n",))
         content = graph.finished(inputs, outputs, _metadata(model), f"version {model.version}")
         fixed = () if free else (f"the length of a row is fixed: {list(schema.input.row_shape)}",)
         told = answering("float64 `rows`, null as NaN,", model)
@@ -80,31 +89,82 @@ class OnnxFile:
             session = onnxruntime.InferenceSession(
                 first(files), options, providers=["CPUExecutionProvider"]
             )
-            whole = _run(session, model, examples.rows, examples.symbols)
-            alone = _run(session, model, examples.rows[:1], examples.symbols[:1])
-            found, expected = [whole, alone], [examples.answers, examples.answers[:1]]
-            lengths = 1
-            if _free_length(model):
-                longer = np.concatenate([examples.rows, examples.rows[:, :LONGER]], axis=1)
-                found.append(_run(session, model, longer, examples.symbols))
-                expected.append(answer(model, model.tensors, longer, examples.symbols))
-                lengths = 2
+            runs = _runs(session, model, examples)
         except Exception as failure:  # the runtime raises types of its own
             raise StoreCorrupt(
                 f"ONNX Runtime cannot run the file: {str(failure)[:300]}"
             ) from failure
-        version = onnxruntime.__version__
-        by = f"ONNX Runtime {version}, 2 batch sizes, {lengths} length{'s' * (lengths > 1)}"
-        return Recomputed(np.concatenate(found), np.concatenate(expected), by)
+        _check_decisions(model, runs, self.tolerance)
+        lengths = "2 lengths" if _free_length(model) else "1 length"
+        by = f"ONNX Runtime {onnxruntime.__version__}, 2 batch sizes, {lengths}"
+        found, expected = (
+            np.concatenate(part) for part in zip(*(run.answers for run in runs), strict=True)
+        )
+        return Recomputed(found, expected, by)
 
 
-def _run(session: Any, model: ExportedModel, rows: Array, symbols: tuple[str | None, ...]) -> Array:
+@dataclass(frozen=True)
+class _Ran:
+    """What the file answered to some rows, and what the cluster does."""
+
+    answers: tuple[Array, Array]
+    decisions: tuple[Decisions, Decisions] | None
+
+
+def _runs(session: Any, model: ExportedModel, examples: Examples) -> list[_Ran]:
+    """All rows, the first alone and, where their length is free, longer ones, which numpy answers instead."""
+    decided = examples.decisions
+    own: list[tuple[Array, int, Array, Decisions | None]] = [
+        (examples.rows, n, examples.answers[:n], None if decided is None else decided[:n])
+        for n in (len(examples.rows), 1)
+    ]
+    if _free_length(model):
+        longer = np.concatenate([examples.rows, examples.rows[:, :LONGER]], axis=1)
+        answers = answer(model, model.tensors, longer, examples.symbols)
+        own.append(
+            (longer, len(longer), answers, None if decided is None else model.rule.decide(answers))
+        )
+    runs = []
+    for rows, n, answers, decisions in own:
+        found, *chosen = _run(session, model, rows[:n], examples.symbols[:n])
+        runs.append(_Ran((found, answers), None if decisions is None else (chosen[0], decisions)))
+    return runs
+
+
+def _check_decisions(model: ExportedModel, runs: list[_Ran], tolerance: float) -> None:
+    """Raises `StoreCorrupt` where the file decides another class than the cluster does.
+
+    Not where the cluster's own answer is nearer to deciding otherwise than answers may be apart.
+    """
+    for run in runs:
+        if run.decisions is None:
+            continue
+        found, expected = run.decisions
+        p = run.answers[1]
+        if p.shape[1] == 2:
+            margin = np.abs(p[:, 1] - model.rule.threshold)
+        else:
+            highest = np.sort(model.rule.scores(p), axis=1)
+            margin = highest[:, -1] - highest[:, -2]
+        wrong = np.flatnonzero((found != expected) & (margin > tolerance))
+        if wrong.size:
+            row = int(wrong[0])
+            raise StoreCorrupt(
+                f"the ONNX file decides class {found[row]} of row {row}, the cluster class {expected[row]}"
+            )
+
+
+def _run(
+    session: Any, model: ExportedModel, rows: Array, symbols: tuple[str | None, ...]
+) -> list[NDArray[Any]]:
+    """What the file gives out: answers and, of classes, decisions."""
     feeds: dict[str, NDArray[Any]] = {ROWS: rows}
     if model.needs_symbols:
         known = {symbol: index for index, symbol in enumerate(model.schema.symbols)}
         feeds[SYMBOL] = np.array([known.get(s or "", -1) for s in symbols], np.int64)
-    answers: Array = session.run([_output(model)], feeds)[0]
-    return answers
+    wanted = [_output(model), *([] if model.schema.classes is None else [DECISION])]
+    found: list[NDArray[Any]] = session.run(wanted, feeds)
+    return found
 
 
 def _output(model: ExportedModel) -> str:

@@ -74,6 +74,9 @@ class PredictorFile:
     name: ClassVar[ExportFormatName] = "predictor"
     suffix: ClassVar[str | None] = ".py"
     tolerance: ClassVar[float] = 1e-6
+    begins: ClassVar[re.Pattern[bytes] | None] = re.compile(
+        rb'"""Predictor of model .+, exported by flow-nexus-neural\.\n'
+    )
 
     def render(self, model: ExportedModel) -> Rendered:
         """See `ExportFormat.render`."""

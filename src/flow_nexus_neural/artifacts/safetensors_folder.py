@@ -13,10 +13,10 @@ from safetensors.numpy import load, save
 
 from flow_nexus_neural.artifacts.description import answer
 from flow_nexus_neural.artifacts.export_format import Files, Recomputed, Rendered, answering
-from flow_nexus_neural.artifacts.manifest import KIND, check, config_json, with_manifest
+from flow_nexus_neural.artifacts.manifest import KIND, check_read_back, config_json, with_manifest
 from flow_nexus_neural.artifacts.model import SEPARATOR, Examples, ExportedModel
 from flow_nexus_neural.artifacts.model_card import model_card
-from flow_nexus_neural.errors import InvalidDataset, StoreCorrupt
+from flow_nexus_neural.errors import StoreCorrupt
 from flow_nexus_neural.vocabulary import ExportFormat as ExportFormatName
 
 WEIGHTS: Final = "model.safetensors"
@@ -34,6 +34,7 @@ class SafetensorsFolder:
     name: ClassVar[ExportFormatName] = "safetensors"
     suffix: ClassVar[str | None] = None
     tolerance: ClassVar[float] = 1e-5
+    begins: ClassVar[None] = None
 
     def render(self, model: ExportedModel) -> Rendered:
         """See `ExportFormat.render`."""
@@ -52,11 +53,11 @@ class SafetensorsFolder:
 
     def recompute(self, model: ExportedModel, files: Files, examples: Examples) -> Recomputed:
         """See `ExportFormat.recompute`: tensors to the bit, and the answers that they give."""
+        check_read_back(files)
         try:
-            check(files)
             tensors = load(files[WEIGHTS])
             json.loads(files[CONFIG])
-        except (InvalidDataset, SafetensorError, KeyError, ValueError) as failure:
+        except (SafetensorError, KeyError, ValueError) as failure:
             raise StoreCorrupt(f"the export cannot be read back: {failure}") from failure
         made = all_tensors(model)
         if made.keys() != tensors.keys() or not all(

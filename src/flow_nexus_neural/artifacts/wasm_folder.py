@@ -15,9 +15,9 @@ from flow_nexus_neural.artifacts.export_format import (
     answering,
     left_out,
 )
-from flow_nexus_neural.artifacts.manifest import check, config_json, with_manifest
+from flow_nexus_neural.artifacts.manifest import check_read_back, config_json, with_manifest
 from flow_nexus_neural.artifacts.model import Examples, ExportedModel, ExportedNetwork
-from flow_nexus_neural.errors import InvalidDataset, NotAvailable, StoreCorrupt
+from flow_nexus_neural.errors import NotAvailable, StoreCorrupt
 from flow_nexus_neural.vocabulary import ExportFormat as ExportFormatName
 from flow_nexus_neural.wasm.compile.network import compile_network
 from flow_nexus_neural.wasm.compile.portable import complete
@@ -38,6 +38,7 @@ class WasmFolder:
     name: ClassVar[ExportFormatName] = "wasm"
     suffix: ClassVar[str | None] = None
     tolerance: ClassVar[float] = 1e-5
+    begins: ClassVar[None] = None
 
     def render(self, model: ExportedModel) -> Rendered:
         """See `ExportFormat.render`."""
@@ -62,17 +63,15 @@ class WasmFolder:
 
     def recompute(self, model: ExportedModel, files: Files, examples: Examples) -> Recomputed:
         """See `ExportFormat.recompute`: each module as read back, under a deadline, on the scaled rows."""
-        expected = np.concatenate([examples.logits[key] for key in model.networks], axis=1)
-        found: list[NDArray[np.float64]] = []
+        check_read_back(files)
+        found: dict[str, NDArray[np.float32]] = {}
         try:
-            check(files)
-            for number, network in enumerate(model.networks.values()):
+            for number, (key, network) in enumerate(model.networks.items()):
                 outputs = run_foreign(files[f"network{number}.wasm"], examples.scaled, DEADLINE_S)
-                found.append(outputs[:, : network.plan.n_outputs].astype(np.float64))
-        except (InvalidDataset, KeyError, WasmTrap, WasmUnavailable) as failure:
+                found[key] = outputs[:, : network.plan.n_outputs]
+        except (KeyError, WasmTrap, WasmUnavailable) as failure:
             raise StoreCorrupt(f"the export cannot be read back: {failure}") from failure
-        by = "wasmtime, from the modules read back"
-        return Recomputed.logits(np.concatenate(found, axis=1), expected, by)
+        return Recomputed.networks(found, examples, "wasmtime, from the modules read back")
 
 
 def _module(model: ExportedModel, network: ExportedNetwork) -> bytes:

@@ -1,8 +1,8 @@
 """`flow-nexus-neural dashboard`: the live view in a browser, also while a server has the state directory.
 
 It looks at copies of what that server stored, as `clusters show` does, and makes a new one when the journal
-changed. What only the server knows (latencies, links) is shown as not measured; `--dashboard` of the server
-itself shows it.
+changed. Links are those that were recorded last. What only the server knows (how nodes and links are,
+latencies) is not shown; `--dashboard` of the server itself shows it.
 """
 
 import signal

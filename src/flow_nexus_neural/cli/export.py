@@ -13,6 +13,7 @@ import anyio
 
 from flow_nexus_neural.cli.flags import PROGRAM
 from flow_nexus_neural.cli.logs import configure_logging
+from flow_nexus_neural.cli.user_path import user_path
 from flow_nexus_neural.engine.engine import Engine
 from flow_nexus_neural.engine.requests import ExportRequest
 from flow_nexus_neural.engine.storage.snapshot import copy_state_dir
@@ -38,8 +39,8 @@ def export(settings: Settings, request: ExportRequest, runtime: NodeRuntime | No
         0, or 1 after an error; then nothing is left of the export.
     """
     configure_logging(settings)
-    place = Path(request.path).expanduser().absolute()
-    asked = request.model_copy(update={"path": str(place)})
+    place = user_path(request.path)
+    asked = request.model_copy(update={"path": str(place) + "/" * request.path.endswith("/")})
     try:
         _check_outside(settings, place.parent)
         text = anyio.run(_export, settings, asked, place.parent, runtime)
@@ -58,7 +59,7 @@ def _check_outside(settings: Settings, folder: Path) -> None:
     if folder.is_relative_to(own) and not any(folder.is_relative_to(root) for root in inner):
         raise PathNotAllowed(
             f"path '{str(folder)[:120]}' lies in the state directory",
-            hint="give a path outside of it",
+            hint=f"give a path outside of {own}",
         )
 
 

@@ -12,8 +12,6 @@ from flow_nexus_neural.vocabulary import ExportFormat, PlotKind
 
 PROGRAM = "flow-nexus-neural"
 MAX_PORT = 65_535
-STORED_KINDS = tuple(kind for kind in get_args(PlotKind) if kind not in ("latency", "topology"))
-"""What can be drawn of a stored cluster: latencies, and how nodes are, are known to their server only."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -51,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace an earlier export's folder, or the file at PATH",
+        help="replace an earlier export, and nothing else",
     )
     export.add_argument("--model-version", type=_version, metavar="N", help="a kept version")
     clusters = commands.add_parser("clusters", help="list, show or remove stored clusters")
@@ -64,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
         action.add_argument("cluster_id", metavar="ID")
     show.add_argument("--plot", metavar="FILE", help="draw it into FILE.png or FILE.svg instead")
     show.add_argument(
-        "--kind", choices=STORED_KINDS, help="what --plot draws (default learning_curve)"
+        "--kind", choices=get_args(PlotKind), help="what --plot draws (default learning_curve)"
     )
     show.add_argument("--overwrite", action="store_true", help="replace the file of --plot")
     view = commands.add_parser("dashboard", help="show stored clusters in a browser, on loopback")

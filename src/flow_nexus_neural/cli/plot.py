@@ -9,6 +9,7 @@ import anyio
 from flow_nexus_neural.cli.flags import PROGRAM
 from flow_nexus_neural.cli.logs import configure_logging
 from flow_nexus_neural.cli.stored import Look, look
+from flow_nexus_neural.cli.user_path import user_path
 from flow_nexus_neural.engine.engine import Engine
 from flow_nexus_neural.engine.reports import PlotReport
 from flow_nexus_neural.engine.requests import PlotRequest
@@ -60,9 +61,9 @@ def _request(settings: Settings, asked: Asked) -> PlotRequest:
     """
     if asked.path is None:
         raise InvalidArguments("--kind and --overwrite are of --plot", hint="add --plot FILE.png")
-    place = Path(asked.path).expanduser().absolute()
+    place = user_path(asked.path)
     chosen = FORMATS.get(place.suffix.lower())
-    if chosen is None:
+    if chosen is None or asked.path.endswith("/"):
         raise InvalidArguments(
             f"'{place.name}' is no name of a picture", hint="end it in .png or .svg"
         )
@@ -72,7 +73,8 @@ def _request(settings: Settings, asked: Asked) -> PlotRequest:
         )
     if place.parent.resolve().is_relative_to(settings.state_dir.resolve()):
         raise PathNotAllowed(
-            f"'{place}' lies in the state directory", hint="give a FILE in another folder"
+            f"'{place}' lies in the state directory",
+            hint=f"give a FILE outside of {settings.state_dir.resolve()}",
         )
     return PlotRequest(
         cluster_id=asked.cluster_id,
@@ -92,7 +94,7 @@ async def _plot(settings: Settings, request: PlotRequest, folder: Path) -> PlotR
     """
 
     async def draw(engine: Engine, seen: Look) -> PlotReport:
-        return await engine.plot(request, seen.running)
+        return await engine.plot(request, seen)
 
     # Of the copy: what is written is written for the user, not by the server.
     allowed = settings.model_copy(update={"allow_paths": (folder,), "read_only": False})

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from flow_nexus_neural.cli.flags import PROGRAM
 from flow_nexus_neural.cli.no_nodes import NoNodes
 from flow_nexus_neural.engine.engine import Engine
+from flow_nexus_neural.engine.figures.seen import Copied
 from flow_nexus_neural.engine.requests import StatusRequest
 from flow_nexus_neural.engine.storage.snapshot import copy_state_dir
 from flow_nexus_neural.engine.storage.state_dir import holder
@@ -22,26 +23,29 @@ from flow_nexus_neural.server.schemas import StatusResult
 from flow_nexus_neural.settings import Settings
 
 TRIES = 5
+KNOWN_OF_PROCESS = ("connections", "healthy", "isolation", "isolation_level", "rounds_done")
+"""Of a node of which the copy has no process."""
+KNOWN_TO_SERVER = (
+    "active_nodes",
+    "failed_nodes",
+    "guarantees",
+    "recent_predictions",
+    "exchange",
+    "uptime",
+    "uptime_seconds",
+)
+PARTS_KNOWN_TO_SERVER = {
+    "latency": ("p50", "p95", "p99", "n"),
+    "serving": ("effective_ensemble_size",),
+    "features": ("connections_active",),
+}
+"""What a copy would say of its own nodes, of which none runs."""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Look:
-    """Who has the state directory that is looked at.
-
-    Attributes:
-        server: Process id of the server; None when none runs.
-        running: Trainings that are stored as running.
-    """
-
-    server: str | None
-    running: frozenset[str]
-
-    def status(self, stored: str) -> str:
-        """The word for a cluster or a node of which the copy says `stored`."""
-        if stored != "recovering":
-            return stored
-        return "stopped" if self.server is None else "unknown"
+class Look(Copied):
+    """Who has the state directory that is looked at."""
 
     def of_cluster(self, stored: str) -> str:
         """The word for a cluster in a list: how one that a server has is doing is the server's to say."""
@@ -96,6 +100,7 @@ def as_stored(report: Mapping[str, Any], seen: Look) -> dict[str, Any]:
     words = [seen.status(node["status"]) for node in report["nodes"]]
     shown["nodes"] = [
         {**node, "status": word, "state": word}
+        | (dict.fromkeys(KNOWN_OF_PROCESS) if word != node["status"] else {})
         for node, word in zip(report["nodes"], words, strict=True)
     ]
     if seen.server is None or report["status"] == "terminated":
@@ -103,7 +108,10 @@ def as_stored(report: Mapping[str, Any], seen: Look) -> dict[str, Any]:
     where = "how its nodes are is told by neural_cluster_status alone"
     said = f"process {seen.server} serves this cluster: this is what is stored of it, and {where}"
     shown |= {"status": "running", "warnings": [*report["warnings"], said]}
-    shown |= dict.fromkeys(("active_nodes", "failed_nodes"))
+    shown |= dict.fromkeys(KNOWN_TO_SERVER)
+    for part, names in PARTS_KNOWN_TO_SERVER.items():
+        if report[part] is not None:
+            shown[part] = {**report[part], **dict.fromkeys(names)}
     sessions = report["training_sessions"]
     if sessions and sessions[-1]["training_id"] in seen.running:
         last = {**sessions[-1], "status": "running", "error": None, "ended_at": None}

@@ -3,11 +3,13 @@
 A new copy is made when the journal changed, and one at a time, however many look.
 """
 
+from dataclasses import asdict
+
 import anyio
 
 from flow_nexus_neural.cli.stored import Look, look, stored_status
 from flow_nexus_neural.engine.engine import Engine
-from flow_nexus_neural.engine.requests import ListRequest
+from flow_nexus_neural.engine.operations.plot import recorded_links
 from flow_nexus_neural.engine.storage.commit_marker import NAME as MARKER
 from flow_nexus_neural.engine.storage.snapshot import JOURNAL
 from flow_nexus_neural.server.dashboard.sources import Shown
@@ -63,7 +65,7 @@ class StoredSource:
                 return
 
             async def read(engine: Engine, seen: Look) -> None:
-                lines = (await engine.clusters(ListRequest())).clusters
+                lines = (await engine.clusters()).clusters
                 self._clusters = [
                     {
                         "cluster_id": one.cluster_id,
@@ -71,12 +73,16 @@ class StoredSource:
                         "status": seen.of_cluster(one.status),
                     }
                     for one in lines
+                    if one.status != "terminated"
                 ]
                 if cluster_id is not None:
                     status = await stored_status(engine, cluster_id, seen)
                     history = await engine.history(cluster_id)
                     rounds = [wire_json(point) for point in history.rounds]
-                    self._shown[cluster_id] = Shown(status, rounds, "stored")
+                    links = await recorded_links(engine.context.store, status["cluster_id"])
+                    self._shown[cluster_id] = Shown(
+                        status, rounds, "stored", None if links is None else asdict(links)
+                    )
 
             await look(self._settings, read)
             self._at = now

@@ -60,7 +60,7 @@ def read_folder(
         if total > limit or len(wanted) > MAX_FILES:
             raise LimitExceeded(
                 f"the export has {len(wanted)} files of {total} bytes; the limit is {limit}",
-                hint="start the server with larger limits (--max-parameters)",
+                hint="no flag raises this limit: train the model here, or serve it where it was exported",
             )
         extra = sorted(set(names) - {index, *wanted})
         if extra:

@@ -7,7 +7,6 @@ where the system offers that (Linux), so that there is an old folder or a new on
 import ctypes
 import errno
 import os
-import secrets
 import shutil
 import stat
 import sys
@@ -15,13 +14,8 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from flow_nexus_neural.data.writing import (
-    PARTIAL,
-    OutputPlace,
-    held_by_nobody,
-    lock,
-    open_directory,
-)
+from flow_nexus_neural.data.output_place import OutputPlace, open_directory
+from flow_nexus_neural.data.unfinished import lock, note, note_over, sweep, temporary_name
 from flow_nexus_neural.errors import (
     InvalidArguments,
     InvalidDataset,
@@ -75,10 +69,11 @@ def write_folder(
         StoreUnavailable: The disk refuses. Nothing is left.
     """
     parent = open_directory(place)
-    temporary = ""
+    temporary, noted = "", None
     try:
         _check_name(place, parent, former if overwrite else None)
-        _sweep(parent)
+        sweep(parent)
+        noted = note(place)
         temporary, folder = _begin(parent, place.name)
         try:
             for name, content in files.items():
@@ -100,6 +95,7 @@ def write_folder(
     finally:
         if temporary:  # what is left under it was not finished, or is the folder that was replaced
             _remove(parent, temporary)
+        note_over(noted)
         os.close(parent)
 
 
@@ -160,7 +156,7 @@ def _exists(place: OutputPlace) -> InvalidArguments:
 def _begin(parent: int, name: str) -> tuple[str, int]:
     """A new folder under a temporary name, and its descriptor, which holds a lock on it."""
     for _ in range(_TRIES):
-        temporary = f".{name[:100]}.{secrets.token_hex(8)}.partial"
+        temporary = temporary_name(name)
         os.mkdir(temporary, FOLDER_MODE, dir_fd=parent)
         try:
             folder = os.open(temporary, _FOLDER, dir_fd=parent)
@@ -170,21 +166,6 @@ def _begin(parent: int, name: str) -> tuple[str, int]:
             return temporary, folder
         os.close(folder)
     raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-
-
-def _sweep(parent: int) -> None:
-    """Remove what killed processes left: folders under temporary names that nobody holds."""
-    for name in os.listdir(parent):
-        if not PARTIAL.fullmatch(name):
-            continue
-        with suppress(OSError):
-            folder = os.open(name, _FOLDER, dir_fd=parent)
-            try:
-                left = held_by_nobody(folder)
-            finally:
-                os.close(folder)
-            if left:
-                _remove(parent, name)
 
 
 def _remove(parent: int, name: str) -> None:

@@ -1,132 +1,27 @@
 """Writes one new file below the write roots: whole and durable under its name, or not at all.
 
-The directory is opened from its root, component by component, without following a link, and everything after
-that names entries of its descriptor. The file grows under a temporary name that this process holds a lock on;
-what a killed process left is told by that the lock is free, and is removed by the next one that writes there.
+The file grows under a temporary name beside its place; `data.unfinished` removes what a killed process left.
 """
 
 import errno
 import hashlib
 import os
-import re
-import secrets
 import stat
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-from flow_nexus_neural.data.opening import CAN_WALK, resolved_path, walk
-from flow_nexus_neural.data.table import is_plain_text
-from flow_nexus_neural.errors import (
-    InvalidArguments,
-    InvalidDataset,
-    NotAvailable,
-    PathNotAllowed,
-    StoreUnavailable,
-)
-
-if sys.platform != "win32":
-    import fcntl
+from flow_nexus_neural.data.output_place import OutputPlace, open_directory
+from flow_nexus_neural.data.unfinished import lock, note, note_over, sweep, temporary_name
+from flow_nexus_neural.errors import InvalidArguments, PathNotAllowed, StoreUnavailable
 
 MODE = 0o600
 """Predictions are as private as the rows that they are made of."""
-MAX_NAME = 200
-MAX_PATH = 1_024
+HEAD_BYTES = 4096
+"""By which a file is known that may be replaced."""
 _TRIES = 3
 _PIECE = 1 << 24
-PARTIAL = re.compile(r"\..+\.[0-9a-f]{16}\.partial")
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
-
-
-@dataclass(frozen=True)
-class OutputPlace:
-    """Where a file may be written.
-
-    Attributes:
-        root: The write root, resolved.
-        folders: Directories below it.
-        name: Of the file.
-        argument: By which the caller named it, for errors.
-    """
-
-    root: Path
-    folders: tuple[str, ...]
-    name: str
-    argument: str = "output_path"
-
-    @property
-    def path(self) -> Path:
-        """The whole path."""
-        return self.root.joinpath(*self.folders, self.name)
-
-    @property
-    def suffix(self) -> str:
-        """What decides the format, in lower case."""
-        return self.path.suffix.lower()
-
-
-def output_place(
-    text: str, roots: Sequence[Path], state_dir: Path, argument: str = "output_path"
-) -> OutputPlace:
-    """Check where a caller wants a file.
-
-    Args:
-        text: A path; a relative one lies in the first root.
-        roots: Directories below which may be written.
-        state_dir: The server's own directory, into which nothing is written but below a root inside it.
-        argument: By which the caller named it, for errors.
-
-    Raises:
-        PathNotAllowed: It lies outside the roots or in the state directory, or is hidden or leads upwards.
-        InvalidArguments: It is no usable name.
-        NotAvailable: This system cannot open entries of an opened directory.
-    """
-    if not CAN_WALK or sys.platform == "win32":
-        raise NotAvailable(
-            "files cannot be written safely on this system", hint=f"leave {argument} out"
-        )
-    text = text.strip().removeprefix("file://")
-    path = Path(text)
-    usable = text and text.isprintable() and is_plain_text(text)
-    if not usable or not path.name:
-        raise InvalidArguments(
-            f"{argument} is no usable name of a file", hint="give a name of printable characters"
-        )
-    if len(text) > MAX_PATH or len(path.name.encode()) > MAX_NAME:
-        raise InvalidArguments(
-            f"{argument} is too long: a name may have {MAX_NAME} bytes, a path {MAX_PATH} characters",
-            hint="give a shorter name",
-        )
-    if ".." in path.parts:
-        raise PathNotAllowed(f"{argument} '{text[:120]}' holds '..'", hint=_where(roots))
-    resolved = [root.resolve() for root in roots]
-    folder = resolved_path(resolved[0] / path.parent)
-    inside = [root for root in resolved if folder.is_relative_to(root)]
-    root = max(inside, key=lambda root: len(root.parts), default=None)
-    if root is None:
-        raise PathNotAllowed(
-            f"{argument} '{text[:120]}' lies, or leads by a link, outside the directories into which"
-            " files may be written",
-            hint=_where(roots),
-        )
-    own = state_dir.resolve()
-    if folder.is_relative_to(own) and (root == own or not root.is_relative_to(own)):
-        raise PathNotAllowed(
-            f"{argument} '{text[:120]}' lies in the state directory", hint=_where(roots)
-        )
-    folders = folder.relative_to(root).parts
-    if any(part.startswith(".") for part in (*folders, path.name)):
-        raise PathNotAllowed(
-            f"{argument} '{text[:120]}' is hidden", hint="give a name without a dot in front"
-        )
-    return OutputPlace(root, folders, path.name, argument)
-
-
-def _where(roots: Sequence[Path]) -> str:
-    more = "" if len(roots) == 1 else f" or {len(roots) - 1} directories given by --allow-path"
-    return f"write below {roots[0]} (set by --data-dir){more}"
 
 
 class OutputFile:
@@ -135,27 +30,36 @@ class OutputFile:
     Args:
         place: Where it goes.
         overwrite: Whether it may replace a regular file of its name.
+        former: Whether a file that begins so may be replaced, where not every one may.
 
     Attributes:
         n_bytes: Written so far.
 
     Raises:
         InvalidArguments: There is no such directory, or there is a file of the name and it must stay.
-        PathNotAllowed: What has the name is no regular file.
+        PathNotAllowed: What has the name is no regular file, or is none that may be replaced.
         StoreUnavailable: The disk refuses.
     """
 
-    def __init__(self, place: OutputPlace, *, overwrite: bool) -> None:
+    def __init__(
+        self,
+        place: OutputPlace,
+        *,
+        overwrite: bool,
+        former: Callable[[bytes], object] | None = None,
+    ) -> None:
         self.place = place
         self.n_bytes = 0
-        self._overwrite = overwrite
+        self._overwrite, self._former = overwrite, former
         self._digest = hashlib.sha256()
         self._directory = open_directory(place)
         self._temporary = ""
         self._descriptor = -1
+        self._noted: Path | None = None
         try:
             self._check_name()
-            _sweep(self._directory)
+            sweep(self._directory)
+            self._noted = note(place)
             self._begin()
         except OSError as failure:
             self.abandon()
@@ -235,11 +139,12 @@ class OutputFile:
                 with suppress(OSError):
                     os.close(descriptor)
         self._descriptor = self._directory = -1
+        note_over(self._noted)
 
     def _begin(self) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         for _ in range(_TRIES):
-            name = f".{self.place.name[:100]}.{secrets.token_hex(8)}.partial"
+            name = temporary_name(self.place.name)
             descriptor = os.open(name, flags, MODE, dir_fd=self._directory)
             self._temporary, self._descriptor = name, descriptor
             if lock(descriptor):
@@ -262,6 +167,20 @@ class OutputFile:
             )
         if not self._overwrite:
             raise _exists(self.place)
+        if self._former is not None and not self._former(self._head(name)):
+            raise PathNotAllowed(
+                f"'{name}' is there and was not written by an export: it is not replaced",
+                hint="give another name",
+            )
+
+    def _head(self, name: str) -> bytes:
+        """The first bytes of a file that is there."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(name, flags, dir_fd=self._directory)
+        try:
+            return os.read(descriptor, HEAD_BYTES)
+        finally:
+            os.close(descriptor)
 
     def _rename(self) -> None:
         name, directory = self.place.name, self._directory
@@ -307,71 +226,3 @@ def _exists(place: OutputPlace) -> InvalidArguments:
         f"'{place.name}' exists",
         hint=f"give another {place.argument}, or overwrite true to replace it",
     )
-
-
-def open_directory(place: OutputPlace) -> int:
-    """A descriptor of the directory in which something is to be written.
-
-    Raises:
-        InvalidArguments: There is none.
-        PathNotAllowed: A link took its place.
-        StoreUnavailable: It cannot be opened.
-    """
-    try:
-        descriptor = walk(place.root, place.folders)
-    except (FileNotFoundError, NotADirectoryError):
-        raise InvalidArguments(
-            f"{place.argument}: there is no directory '{'/'.join(place.folders) or place.root.name}'",
-            hint="make it first, or write into another one",
-        ) from None
-    except InvalidDataset as refusal:
-        raise PathNotAllowed(f"{place.argument}: {refusal.message}", hint=refusal.hint) from None
-    except OSError as failure:
-        raise StoreUnavailable(
-            f"{place.argument}: its directory cannot be opened: {failure.strerror}",
-            hint="check that the server may write there",
-        ) from failure
-    if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise InvalidArguments(
-            f"{place.argument}: '{place.folders[-1]}' is no directory",
-            hint="write into a directory",
-        )
-    return descriptor
-
-
-def lock(descriptor: int) -> bool:
-    """Hold a file as long as its descriptor is open; False where somebody else does."""
-    if sys.platform == "win32":
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as failure:
-        return failure.errno not in (errno.EAGAIN, errno.EACCES)
-    return True
-
-
-def _sweep(directory: int) -> None:
-    """Remove what killed processes left: files under temporary names that nobody holds."""
-    for name in os.listdir(directory):
-        if not PARTIAL.fullmatch(name):
-            continue
-        with suppress(OSError):
-            flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            descriptor = os.open(name, flags, dir_fd=directory)
-            try:
-                if stat.S_ISREG(os.fstat(descriptor).st_mode) and held_by_nobody(descriptor):
-                    os.unlink(name, dir_fd=directory)
-            finally:
-                os.close(descriptor)
-
-
-def held_by_nobody(descriptor: int) -> bool:
-    """Whether a lock can be had; False also where the file system knows none, as then nobody can tell."""
-    if sys.platform == "win32":
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

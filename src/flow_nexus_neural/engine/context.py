@@ -64,8 +64,8 @@ class EngineContext:
     offload_reading: Offload
     offload_data: Offload
     turns: TrainingTurns
-    listeners: list[Callable[[str], None]]
     notices: Notices
+    listeners: list[Callable[[str], None]] = field(default_factory=list)
     exporting: anyio.Lock = field(default_factory=anyio.Lock)
     tracker_faults: dict[str, str] = field(default_factory=dict)
     charging: anyio.Lock = field(default_factory=anyio.Lock)

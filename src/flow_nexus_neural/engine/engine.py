@@ -1,6 +1,6 @@
 """The engine: clusters by id, and the operations on them."""
 
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Self
 from weakref import WeakValueDictionary
@@ -11,11 +11,12 @@ from pydantic import JsonValue
 from flow_nexus_neural.engine.autonomy.attend import attend, audit_report
 from flow_nexus_neural.engine.calls.core_slots import TrainingTurns
 from flow_nexus_neural.engine.context import EngineContext, Notices
+from flow_nexus_neural.engine.figures.seen import Copied
 from flow_nexus_neural.engine.links.connect import connect
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.deploy import deploy
 from flow_nexus_neural.engine.operations.cluster_report import cluster_report, reused
-from flow_nexus_neural.engine.operations.clusters import Clusters, EndedCluster
+from flow_nexus_neural.engine.operations.clusters import Clusters, EndedCluster, with_parts
 from flow_nexus_neural.engine.operations.export import export_model
 from flow_nexus_neural.engine.operations.fall_back import fall_back
 from flow_nexus_neural.engine.operations.import_model import read_model, started, stored
@@ -158,20 +159,24 @@ class Engine:
                     offload_reading=ports.offload(WORKER_THREADS),
                     offload_data=ports.offload_data(DATA_THREADS),
                     turns=TrainingTurns(runtime.capabilities.places),
-                    listeners=[],
                     notices=notices,
                 )
             )
-            try:
-                serves = goes_on and not settings.read_only
-                await engine._restore(goes_on=serves)
-                if serves:
-                    engine._begin_tracking()
-                yield engine
-            finally:
-                with anyio.CancelScope(shield=True):
-                    await engine._close()
-                tasks.cancel_scope.cancel()
+            serves = goes_on and not settings.read_only
+            yield await stack.enter_async_context(engine._serving(goes_on=serves))
+
+    @asynccontextmanager
+    async def _serving(self, *, goes_on: bool) -> AsyncIterator[Self]:
+        """Read the clusters back and serve; on leaving, every node is stopped and no task is left."""
+        try:
+            await self._restore(goes_on=goes_on)
+            if goes_on:
+                self._begin_tracking()
+            yield self
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._close()
+            self.context.tasks.cancel_scope.cancel()
 
     async def init_cluster(self, request: InitRequest) -> ClusterReport:
         """Create a cluster; its row is durable when this returns."""
@@ -203,8 +208,11 @@ class Engine:
         async with turn.lock:
             # Once more: its files may have been deleted meanwhile.
             ended = refuse_restore(self.context, self._clusters, request, ended)
-            state = await reopened(self.context, self._clusters, request, ended)
-            return self._add(state), ended.terminated_at
+            state, whole = await reopened(self.context, self._clusters, request, ended)
+            cluster = with_parts(self.context, state)
+            if whole is not None:  # before anybody can ask it anything
+                await fall_back(cluster, whole)
+            return self._add(cluster), ended.terminated_at
 
     async def _with_version(
         self, cluster: LiveCluster, request: InitRequest, made: ClusterReport
@@ -234,14 +242,13 @@ class Engine:
         created: dict[str, JsonValue] = {"kind": "control", "event": "created"}
         ledger = LedgerWriter(context.store, state, context.timestamp)
         await ledger.record([created], [present_cluster_row(state)])
-        cluster = self._add(state)
+        cluster = self._add(with_parts(context, state))
         cluster.changed()
         warnings = list(context.notices.always)
         if twins:
             ids = ", ".join(twin.cluster_id for twin in twins[:8])
             warnings.append(f"a live cluster of this name exists already: {ids}")
-        lost = self._clusters.unreadable_named(request.name or "")
-        if lost:
+        if lost := self._clusters.unreadable_named(request.name or ""):
             ids = ", ".join(lost[:8])
             warnings.append(f"a stored cluster of this name cannot be read: {ids}")
         return cluster_report(cluster, created=True, warnings=warnings)
@@ -281,9 +288,9 @@ class Engine:
         """Write a version of a cluster's model as files of a format, checked against its nodes."""
         return await export_model(await self._clusters.find_live(request.cluster_id), request)
 
-    async def plot(self, request: PlotRequest, running: Collection[str] = ()) -> PlotReport:
-        """Draw what was measured of a cluster, also of one that has ended; `running` as `plot` has it."""
-        return await plot(await self._clusters.read(request.cluster_id), request, running)
+    async def plot(self, request: PlotRequest, copied: Copied | None = None) -> PlotReport:
+        """Draw what was measured of a cluster, also of one that has ended; `copied` as `plot` has it."""
+        return await plot(await self._clusters.read(request.cluster_id), request, copied)
 
     async def import_model(self, request: ImportRequest) -> ImportReport:
         """Make a cluster of an exported folder; it is durable and serves when this returns."""
@@ -292,7 +299,7 @@ class Engine:
             async with self._creating:
                 refuse_more_clusters(self.context, len(self._clusters.live()))
                 twins = [c for c in self._clusters.live() if c.spec.name == model.name]
-                cluster = self._add(await stored(self.context, model))
+                cluster = self._add(with_parts(self.context, await stored(self.context, model)))
             cluster.changed()
             report = await started(cluster, model, [twin.cluster_id for twin in twins])
         return report  # noqa: RET504  a cancel scope may swallow, as far as a type checker knows
@@ -360,21 +367,19 @@ class Engine:
         found = await restore(self.context)
         self._clusters.refuse(found.refused, found.names)
         await sweep(self.context, found)
+        bring_back = begin_resumption if goes_on else show_interrupted
         for state in found.clusters:
             state.restart_clock()
-            cluster = self._add(state)
+            cluster = self._add(with_parts(self.context, state))
             if state.cluster_id in found.fall_backs:
                 await fall_back(cluster, found.fall_backs[state.cluster_id])
-            if goes_on:
-                begin_resumption(cluster)
-            else:
-                show_interrupted(cluster)
+            bring_back(cluster)
             self._clusters.let_go(cluster)
 
-    def _add(self, state: ClusterState) -> LiveCluster:
+    def _add(self, cluster: LiveCluster) -> LiveCluster:
         """A cluster that is new or was read back, and whoever attends to it."""
-        cluster = self._clusters.add(state)
-        if state.terminated_at is None:
+        self._clusters.add(cluster)
+        if cluster.state.terminated_at is None:
             self.context.spawn(attend, cluster)
         return cluster
 

@@ -239,7 +239,7 @@ EXPORT_ARGUMENTS = _CLUSTER_ID | {
         " Runtime (extra onnx). keras: a folder for Keras 3 (extra keras). predictor: one Python file that"
         " needs numpy only. wasm: a folder with WebAssembly, a Node script and a web page."
     ),
-    "overwrite": "true: replace an earlier export's folder, or the file at path.",
+    "overwrite": "true: replace an earlier export, and nothing else.",
     "version": "A kept version instead of the one in force.",
 }
 IMPORT_ARGUMENTS = {

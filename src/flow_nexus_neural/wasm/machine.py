@@ -33,6 +33,11 @@ FOREIGN_PAGES = 1024
 KEPT_MODULES = 64
 
 Floats = NDArray[np.float32]
+_UNCHECKED: Final = ctypes.CFUNCTYPE(
+    ctypes.c_void_p,
+    *(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p),
+)
+"""`wasmtime_func_call_unchecked`: context, function, parameters and results, how many, place of a trap."""
 
 
 class WasmUnavailable(RuntimeError):
@@ -154,28 +159,32 @@ class Instance:
         """
         wasmtime = _wasmtime()
         bindings = importlib.import_module("wasmtime._bindings")
-        call_unchecked = bindings._wasmtime_func_call_unchecked  # noqa: SLF001 - pinned, and tested at start
-        parameter = (bindings.wasmtime_val_raw_t * 1)()
-        trap = ctypes.POINTER(bindings.wasm_trap_t)()
-        place = ctypes.byref(trap)
-        context, function = self._store._context(), ctypes.byref(run._func)  # noqa: SLF001
-        pointer_type = type(trap)
+        address = ctypes.cast(bindings._wasmtime_func_call_unchecked, ctypes.c_void_p)  # noqa: SLF001 - pinned, and tested at start
+        # Numbers made once in place of the binding's pointers: their conversions took longer than the call.
+        call_unchecked = _UNCHECKED(address.value or 0)
+        function, parameters = run._func, (bindings.wasmtime_val_raw_t * 1)()  # noqa: SLF001
+        parameter, trap = parameters[0], ctypes.c_void_p()
+        context = ctypes.cast(self._store._context(), ctypes.c_void_p)  # noqa: SLF001
+        places = (ctypes.c_void_p(ctypes.addressof(one)) for one in (function, parameters, trap))
+        function_at, parameters_at, trap_at = places
+        arguments = context, function_at, parameters_at, ctypes.c_size_t(1), trap_at
 
         def call(n: int) -> None:
-            parameter[0].i32 = n
-            error = call_unchecked(context, function, parameter, 1, place)
-            if trap or error:
+            parameter.i32 = n
+            error = call_unchecked(*arguments)
+            if error or trap.value:
                 raise WasmTrap(ended(error))
 
-        def ended(error: Any) -> str:
+        def ended(error: int | None) -> str:
             """What went wrong; the trap is freed, so that the next call starts without one."""
             if error:
-                return str(wasmtime.WasmtimeError._from_ptr(error)).splitlines()[0]  # noqa: SLF001
-            owned = wasmtime.Trap._from_ptr(ctypes.cast(trap, pointer_type))  # noqa: SLF001
-            ctypes.memset(place, 0, ctypes.sizeof(trap))
-            return str(owned).splitlines()[0]
+                owned = ctypes.cast(error, ctypes.POINTER(bindings.wasmtime_error_t))
+                return str(wasmtime.WasmtimeError._from_ptr(owned)).splitlines()[0]  # noqa: SLF001
+            owned = ctypes.cast(trap, ctypes.POINTER(bindings.wasm_trap_t))
+            trap.value = None
+            return str(wasmtime.Trap._from_ptr(owned)).splitlines()[0]  # noqa: SLF001
 
-        self._kept = run, function
+        self._kept = run, function, parameters, trap
         return call
 
 
@@ -198,10 +207,13 @@ class LoadedNetwork:
         except (_wasmtime().WasmtimeError, _wasmtime().Trap) as failure:
             raise WasmUnavailable(f"the module cannot be run: {failure}"[:200]) from None
         memory, batch = self._instance.memory, compiled.max_batch
+        self._most, self._width = batch, compiled.row_width
         start, row = compiled.input_at // 4, compiled.row_width
         self._input = memory[start : start + batch * row].reshape(batch, row)
         start, row = compiled.output_at // 4, compiled.output_row
-        self._output = memory[start : start + batch * row].reshape(batch, row)
+        self._output = memory[start : start + batch * row].reshape(batch, row)[
+            :, : compiled.n_outputs
+        ]
 
     def load(self, tensors: Mapping[str, Floats]) -> None:
         """Copy weights into the module: by full name, in Keras' shapes."""
@@ -214,21 +226,30 @@ class LoadedNetwork:
             ValueError: There is no row, rows are not finite, or have another size than the network's.
             WasmTrap: A run ended in a trap.
         """
-        n, compiled = len(rows), self.compiled
-        flat = rows.reshape(n, -1) if n else rows
-        if not n or flat.shape[1] != compiled.row_width:
-            raise ValueError(
-                f"rows of shape {rows.shape} do not fit {compiled.row_width} floats a row"
-            )
-        if not np.isfinite(flat).all():
-            raise ValueError("rows are not finite")
-        outputs = np.empty((n, compiled.n_outputs), np.float32)
-        for start in range(0, n, compiled.max_batch):
-            part = flat[start : start + compiled.max_batch]
-            self._input[: len(part)] = part
-            self._instance.run(len(part))
-            outputs[start : start + len(part)] = self._output[: len(part), : compiled.n_outputs]
-        return outputs
+        n = len(rows)
+        if rows.shape != (n, self._width):
+            if rows.size != n * self._width:
+                raise ValueError(
+                    f"rows of shape {rows.shape} do not fit {self._width} floats a row"
+                )
+            rows = rows.reshape(n, self._width)
+        if 0 < n <= self._most:
+            return self._run(rows, n)
+        if not n:
+            raise ValueError("there are no rows")
+        parts = [rows[start : start + self._most] for start in range(0, n, self._most)]
+        return np.concatenate([self._run(part, len(part)) for part in parts])
+
+    def _run(self, rows: Floats, n: int) -> Floats:
+        """Outputs of rows that one run can take."""
+        self._input[:n] = rows
+        try:
+            self._instance.run(n)
+        except WasmTrap:  # the module looks at its input, faster than it could be done here
+            if np.isfinite(self._input[:n]).all():
+                raise
+            raise ValueError("rows are not finite") from None
+        return self._output[:n].copy()
 
 
 def run_foreign(binary: bytes, rows: Floats, deadline_s: float) -> Floats:

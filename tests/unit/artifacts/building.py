@@ -151,7 +151,7 @@ def examples_of(model, bundle, made, rows):
     weights = list(bundle.slot_weights.values())
     final = serve(bundle, schema, "mean", stacked, weights).final
     answers = final.values[:, None] if final.probabilities is None else final.probabilities
-    return Examples(raw, symbols, x, logits, answers)
+    return Examples(raw, symbols, x, logits, answers, final.decisions)
 
 
 SCALED = Calibrator("temperature", 0.8, 0.0)

@@ -1,5 +1,7 @@
 """ONNX Runtime answers by the exported graph as nodes and engine do."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,14 @@ from flow_nexus_neural.artifacts.description import answer, described
 from flow_nexus_neural.artifacts.onnx_file import OnnxFile
 from flow_nexus_neural.artifacts.standalone.answering import decide
 from flow_nexus_neural.errors import NotAvailable, StoreCorrupt
-from tests.unit.artifacts.building import CASES, EVERY_LAYER, WINDOW, model_and_examples
+from tests.unit.artifacts.building import (
+    CASES,
+    DENSE,
+    EVERY_LAYER,
+    FLAT,
+    WINDOW,
+    model_and_examples,
+)
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -32,8 +41,35 @@ def test_the_answers_are_those_of_nodes_and_engine(case):
             places = {"BTC": 0, "ETH": 1}
             feeds["symbol"] = np.array([places.get(s, -1) for s in examples.symbols])
         (chosen,) = session.run(["decision"], feeds)
+        assert chosen.tolist() == examples.decisions.tolist()
         expected = decide(described(model), examples.answers)
         assert [model.schema.classes[index] for index in chosen] == expected
+
+
+@pytest.mark.parametrize("case", ["two classes, weighed", "several classes"])
+def test_a_file_that_decides_otherwise_than_the_cluster_is_no_export(case):
+    """Its probabilities are right, and what is made of them is not."""
+    model, examples = model_and_examples(**CASES[case])
+    changed = {"threshold": 0.0 if examples.decisions[0] == 0 else 1.0}
+    if case == "several classes":
+        changed = {
+            "class_weight": tuple(1.0 + 1e6 * (examples.decisions[0] != k) for k in range(3))
+        }
+    files = OnnxFile().render(replace(model, rule=replace(model.rule, **changed))).files
+    with pytest.raises(StoreCorrupt, match=r"decides class \d of row \d, the cluster class \d"):
+        OnnxFile().recompute(model, files, examples)
+
+
+def test_two_classes_between_which_the_cluster_itself_can_hardly_choose_may_be_either():
+    model, examples = model_and_examples([DENSE], spec=FLAT)
+    p = examples.answers[:, 1]
+    close = replace(model, rule=replace(model.rule, threshold=float(p[0]) + 1e-7))
+    files = OnnxFile().render(close).files
+    own = replace(examples, decisions=1 - close.rule.decide(examples.answers))
+    with pytest.raises(StoreCorrupt, match=r"of row [123]"):
+        OnnxFile().recompute(close, files, own)
+    own.decisions[1:] = close.rule.decide(examples.answers)[1:]
+    assert OnnxFile().recompute(close, files, own).answers is not None
 
 
 @pytest.mark.parametrize("layer", EVERY_LAYER, ids=str)

@@ -23,8 +23,11 @@ async def test_a_directory_that_a_server_has_is_shown_as_stored_and_followed(tmp
         shown = await source.show(one.cluster_id)
         assert shown.seen == "stored"
         assert shown.status["name"] == "one"
-        assert shown.status["active_nodes"] is None  # only the server knows
+        known_to_the_server = ("active_nodes", "guarantees", "recent_predictions", "uptime_seconds")
+        assert {shown.status[name] for name in known_to_the_server} == {None}
+        assert set(shown.status["latency"].values()) == {None}
         assert shown.rounds == []
+        assert shown.recorded_links is None  # never linked
         with pytest.raises(ClusterNotFound):
             await source.show("dnc_nothing")
         waited = anyio.Event()
@@ -44,11 +47,14 @@ async def test_a_directory_that_a_server_has_is_shown_as_stored_and_followed(tmp
 
 @pytest.mark.anyio
 async def test_nothing_is_read_again_while_nothing_was_written(tmp_path, monkeypatch):
-    settings = Settings(state_dir=tmp_path)
+    settings = Settings(state_dir=tmp_path, max_clusters=60)
     async with Engine.open(settings, runtime=InprocRuntime(honest)) as engine:
-        await engine.init_cluster(InitRequest(name="one"))
+        for n in range(52):
+            last = await engine.init_cluster(InitRequest(name=f"n{n}"))
+        await engine.terminate(TerminateRequest(cluster_id=last.cluster_id))
     source = StoredSource(settings)
     first = await source.clusters()
+    assert [one["name"] for one in first] == [f"n{n}" for n in range(51)], "every one, however many"
     monkeypatch.setattr(
         "flow_nexus_neural.cli.stored_source.look", None
     )  # would fail if it were called

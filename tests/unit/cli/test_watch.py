@@ -32,7 +32,7 @@ async def test_every_round_is_shown_once_while_a_server_trains_and_the_end_ends_
     state = tmp_path / "state"
     settings, out, status = Settings(state_dir=state), io.StringIO(), None
     async with world(state) as w:
-        cluster = await w.cluster(1)
+        cluster = await w.cluster(2)
         with pytest.raises(NotTrained, match="no training to watch"):
             await follow(settings, cluster, PlainScreen(out))
         await w.start(cluster, epochs=8, patience=0, federated=False)
@@ -53,6 +53,12 @@ async def test_every_round_is_shown_once_while_a_server_trains_and_the_end_ends_
         ([], 0, "Training " + status.training.training_id + ", completed"),
         ([], 1, "exists"),
         (["--overwrite", "--kind", "confusion"], 0, "class"),
+        (
+            ["--overwrite", "--kind", "topology"],
+            0,
+            "engine - worker-1: not known whether it works",
+        ),
+        (["--overwrite", "--kind", "latency"], 1, "neural_cluster_plot with kind latency"),
     ):
         monkeypatch.setattr("sys.argv", [*asked, cluster, "--plot", str(picture), *words])
         assert await anyio.to_thread.run_sync(main) == expected

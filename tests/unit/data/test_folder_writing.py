@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from flow_nexus_neural.data import folder_writing
+from flow_nexus_neural.data import folder_writing, unfinished
 from flow_nexus_neural.data.folder_writing import Former, write_folder
-from flow_nexus_neural.data.writing import output_place
+from flow_nexus_neural.data.output_place import output_place
 from flow_nexus_neural.errors import (
     InvalidArguments,
     InvalidDataset,
@@ -33,7 +33,7 @@ def root(tmp_path):
 
 
 def write(root, name="model", files=FILES, *, overwrite=False, checked=lambda files: None):
-    place = output_place(name, [root], root.parent / "state", "path")
+    place = output_place(name, [root], root.parent / "state", "path", folder=True)
     former = Former("manifest.json", listed)
     write_folder(place, files, overwrite=overwrite, former=former, checked=checked)
 
@@ -109,7 +109,7 @@ def test_what_a_killed_process_left_is_removed_and_what_another_one_writes_is_no
     other.mkdir()
     held = os.open(other, os.O_RDONLY)
     try:
-        assert folder_writing.lock(held)
+        assert unfinished.lock(held)
         write(root)
         assert sorted(os.listdir(root)) == [other.name, "model"]
     finally:

@@ -5,19 +5,13 @@ import fcntl
 import hashlib
 import os
 import stat
-import subprocess
 import sys
 
 import pytest
 
-from flow_nexus_neural.data import writing
-from flow_nexus_neural.data.writing import OutputFile, output_place
-from flow_nexus_neural.errors import (
-    InvalidArguments,
-    NotAvailable,
-    PathNotAllowed,
-    StoreUnavailable,
-)
+from flow_nexus_neural.data.output_place import output_place
+from flow_nexus_neural.data.writing import OutputFile
+from flow_nexus_neural.errors import InvalidArguments, PathNotAllowed, StoreUnavailable
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="not offered there")
 
@@ -119,6 +113,24 @@ def test_only_a_regular_file_is_replaced_and_only_when_that_is_allowed(place, fo
     assert os.listdir(folder) == ["out.csv"]
 
 
+def test_a_file_that_must_be_known_is_replaced_only_if_it_is(place, folder):
+    def known(head):
+        return head.startswith(b"ours ")
+
+    (folder / "out.csv").write_text("thesis")
+    with pytest.raises(PathNotAllowed, match="was not written by an export: it is not replaced"):
+        begun(place, overwrite=True, former=known)
+    assert (folder / "out.csv").read_text() == "thesis"
+    (folder / "out.csv").write_text("ours 1")
+    output = begun(place, overwrite=True, former=known)
+    output.write(b"ours 2")
+    (folder / "out.csv").write_text("thesis")  # while it was written
+    with pytest.raises(PathNotAllowed, match="not replaced"):
+        output.publish()
+    assert os.listdir(folder) == ["out.csv"]
+    assert (folder / "out.csv").read_text() == "thesis"
+
+
 def test_a_link_that_takes_the_place_of_a_folder_is_not_followed(tmp_path, folder):
     (folder / "sub").mkdir()
     outside = tmp_path / "outside"
@@ -140,38 +152,6 @@ def test_a_folder_that_is_moved_away_takes_the_file_with_it(tmp_path, folder):
     output.publish()
     assert (tmp_path / "moved" / "out.csv").read_bytes() == b"a"
     assert not (tmp_path / "out.csv").exists()
-
-
-def test_what_a_killed_process_left_is_removed_by_the_next_and_what_lives_is_not(place, folder):
-    program = (
-        "import sys, time; sys.path[:0] = sys.argv[3:];"
-        "from pathlib import Path;"
-        "from flow_nexus_neural.data.writing import OutputFile, output_place;"
-        "f = OutputFile(output_place('killed.csv', [Path(sys.argv[1])], Path(sys.argv[2])), overwrite=False);"
-        "f.write(b'half'); print('ready', flush=True); time.sleep(600)"
-    )
-    arguments = [str(folder), str(folder.parent / "state"), *sys.path]
-    with subprocess.Popen(
-        [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout.readline() == b"ready\n"
-        begun(place).abandon()
-        assert len(os.listdir(folder)) == 1  # it lives
-        process.kill()
-    (left,) = os.listdir(folder)
-    assert left.startswith(".killed.csv.")
-    begun(place).publish()
-    assert os.listdir(folder) == ["out.csv"]
-
-
-def test_files_that_only_look_alike_are_not_swept(place, folder):
-    names = [".x.partial", "a.0123456789abcdef.partial", ".csv.0123456789abcdeg.partial"]
-    for name in names:
-        (folder / name).write_text("mine")
-    (folder / ".link.0123456789abcdef.partial").symlink_to(folder / names[0])
-    (folder / ".folder.0123456789abcdef.partial").mkdir()
-    begun(place).abandon()
-    assert len(os.listdir(folder)) == 5
 
 
 def test_a_file_that_a_sweeper_took_is_begun_again(place, folder, monkeypatch):
@@ -203,44 +183,3 @@ def test_a_full_disk_is_named_and_leaves_nothing(place, folder, monkeypatch, cal
         output.write(b"a") if call == "write" else output.publish()
     output.abandon()
     assert os.listdir(folder) == []
-
-
-def test_a_relative_path_lies_in_the_first_root_and_an_absolute_one_below_any(tmp_path, folder):
-    other = tmp_path / "other"
-    other.mkdir()
-    roots, state = [folder, other], tmp_path / "state"
-    assert output_place("a.csv", roots, state).path == folder / "a.csv"
-    assert output_place(str(other / "a.CSV"), roots, state).suffix == ".csv"
-    assert output_place(f"file://{other}/a.csv", roots, state).path == other / "a.csv"
-    with pytest.raises(PathNotAllowed, match="outside"):
-        output_place(str(tmp_path / "a.csv"), roots, state)
-
-
-def test_nothing_is_written_into_the_state_directory_but_below_its_data(tmp_path):
-    state = tmp_path / "state"
-    data = state / "data"
-    (state / "blobs").mkdir(parents=True)
-    data.mkdir()
-    assert output_place("a.csv", [data], state).path == data / "a.csv"
-    for roots in ([data, state], [data, tmp_path], [state]):
-        for name in ("state.db", "a.csv", "blobs/a.csv"):
-            with pytest.raises(PathNotAllowed, match="state directory"):
-                output_place(str(state / name), roots, state)
-    assert output_place(str(data / "a.csv"), [data, tmp_path], state).root == data
-
-
-def test_a_system_without_descriptors_of_directories_writes_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(writing, "CAN_WALK", False)
-    with pytest.raises(NotAvailable):
-        output_place("a.csv", [tmp_path], tmp_path / "state")
-
-
-@pytest.mark.parametrize(
-    ("name", "said"), [("a\nb.csv", "printable"), ("x" * 300 + ".csv", "shorter")]
-)
-def test_a_name_with_a_line_break_or_too_long_is_refused_with_what_is_wrong(
-    tmp_path, folder, name, said
-):
-    with pytest.raises(InvalidArguments) as refused:
-        output_place(name, [folder], tmp_path / "state")
-    assert said in refused.value.hint

@@ -50,7 +50,8 @@ def test_a_wasmtime_without_the_private_call_is_used_through_the_public_one(monk
 
 def test_a_private_call_that_computes_nothing_is_found_out(monkeypatch, afresh):
     bindings = importlib.import_module("wasmtime._bindings")
-    monkeypatch.setattr(bindings, "_wasmtime_func_call_unchecked", lambda *_: None)
+    nothing = machine._UNCHECKED(lambda *_: None)
+    monkeypatch.setattr(bindings, "_wasmtime_func_call_unchecked", nothing)
     assert machine.availability() == machine.Availability(None, fast_call=False)
 
 

@@ -84,13 +84,40 @@ def test_rows_that_do_not_fit_are_refused_and_the_module_goes_on():
     plan = plan_of([WIDE], FLAT)
     module, asked = loaded(plan, random_state(plan)), rows(3, FLAT)
     first = module.infer(asked)
-    for wrong in (asked[:0], asked[:, :2], np.full_like(asked, np.nan), asked * np.float32(np.inf)):
+    for wrong in (asked[:0], asked[:, :2], asked[:0, :2], np.full_like(asked, np.nan)):
         with pytest.raises(ValueError, match="rows"):
             module.infer(wrong)
     for n in (0, -1, module.compiled.max_batch + 1):
         with pytest.raises(WasmTrap):
             module._instance.run(n)
     np.testing.assert_array_equal(module.infer(asked), first)
+
+
+@pytest.mark.parametrize("units", [1, 9, 33])
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 7, 8, 9])
+def test_a_product_of_any_width_is_that_of_float64(width, units):
+    holds(plan_of([{"type": "dense", "units": units}], InputSpec(vector_length=0, n_scalars=width)))
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("width", [1, 4, 7])
+def test_one_value_that_is_not_finite_traps_wherever_it_stands(width, wrong):
+    """Also where a layer would hide it; and what an earlier run left behind does not count."""
+    plan = plan_of(
+        [{"type": "activation", "activation": "relu"}],
+        InputSpec(vector_length=0, n_scalars=width),
+    )
+    module, asked = loaded(plan, random_state(plan)), rows(3, plan.input)
+    wanted = module.infer(asked)
+    for place in range(3 * width):
+        broken = asked.copy()
+        broken.flat[place] = wrong
+        with pytest.raises(ValueError, match="not finite"):
+            module.infer(broken)
+        # Rows of a later call lie where the broken ones were.
+        n = place // width
+        if n:
+            np.testing.assert_array_equal(module.infer(asked[:n]), wanted[:n])
 
 
 def test_a_network_that_needs_too_much_memory_is_named_and_not_compiled():

@@ -223,7 +223,7 @@ def _draw_graph(axes: "Axes", graph: Graph) -> None:
             [x1, x2],
             [y1, y2],
             color=COLOURS["second"] if broken else "#9A9A9A",
-            linestyle=":" if broken else "-",
+            linestyle=":" if broken else "-" if link.working else "--",
             linewidth=1.6 if broken else 1.0,
             zorder=1,
         )

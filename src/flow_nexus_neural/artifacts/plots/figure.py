@@ -89,12 +89,13 @@ class Vertex:
 
 @dataclass(frozen=True)
 class Link:
-    """An edge of a graph; `fault` says why it does not work."""
+    """An edge of a graph; `fault` says why it does not work, and `working` is None where nobody knows."""
 
     one: str
     other: str
     latency_ms: float | None = None
     fault: str | None = None
+    working: bool | None = True
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from flow_nexus_neural.artifacts.plots.figure import (
     Chart,
     Figure,
     Graph,
+    Link,
     Matrix,
     Reference,
     Series,
@@ -131,12 +132,17 @@ def _graph(graph: Graph, *, full: bool) -> Iterator[str]:
     links = sorted(graph.links, key=lambda link: link.fault is None)
     shown = links if full else links[:LINKS_IN_SHORT]
     for link in shown:
-        told = link.fault or (
-            "latency not measured" if link.latency_ms is None else f"{number(link.latency_ms)} ms"
-        )
-        yield f"{link.one} - {link.other}: {told}"
+        yield f"{link.one} - {link.other}: {_of_link(link)}"
     if len(shown) < len(links):
-        yield f"and {len(links) - len(shown)} more links that work"
+        which = " that work" if all(link.working for link in links[len(shown) :]) else ""
+        yield f"and {len(links) - len(shown)} more links{which}"
+
+
+def _of_link(link: Link) -> str:
+    if link.fault is not None:
+        return link.fault
+    latency = "latency not measured" if link.latency_ms is None else f"{number(link.latency_ms)} ms"
+    return latency if link.working else f"not known whether it works, {latency}"
 
 
 def _matrix(matrix: Matrix, *, full: bool) -> Iterator[str]:

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import os
-import shutil
 from pathlib import Path
 
 from flow_nexus_neural.artifacts.trackers.tracker import METRICS, TrackedRound, TrackedTraining
@@ -67,13 +66,6 @@ def _bring_up_to_date(path: Path, header: str, lines: list[str]) -> None:
         else:
             file.truncate(0)
             file.write(wanted)
-
-
-def delete_history(state_dir: Path, cluster_id: str) -> None:
-    """Delete what trackers that keep files wrote of a cluster. Raises OSError."""
-    for folder in (FOLDER, "tensorboard"):
-        if (state_dir / folder / cluster_id).is_dir():
-            shutil.rmtree(state_dir / folder / cluster_id)
 
 
 def _drop_oldest(folder: Path, keep: Path) -> None:

@@ -1,6 +1,7 @@
 """An MLflow file store in the state directory (extra `mlflow`); the only module that imports that library."""
 
 import os
+import shutil
 from pathlib import Path
 
 from flow_nexus_neural.artifacts.trackers.tracker import TrackedTraining
@@ -9,6 +10,7 @@ from flow_nexus_neural.errors import NotAvailable
 FOLDER = "mlflow"
 EXPERIMENT = "flow-nexus-neural"
 TAG = "training_id"
+CLUSTER_TAG = "cluster_id"
 INSTALL = "pip install 'flow-nexus-neural[mlflow]'"
 ENDED = {
     "completed": "FINISHED",
@@ -72,9 +74,20 @@ class MlflowTracker:
         )
         if runs:
             return str(runs[0].info.run_id)
-        tags = {TAG: training.training_id, "cluster_id": training.cluster_id}
+        tags = {TAG: training.training_id, CLUSTER_TAG: training.cluster_id}
         run = self._client.create_run(self._experiment, tags=tags, run_name=training.cluster_name)
         for name, value in training.config.items():
             if value is not None:
                 self._client.log_param(run.info.run_id, name, value)
         return str(run.info.run_id)
+
+
+def delete_runs(state_dir: Path, cluster_id: str) -> None:
+    """Delete the runs of a cluster, also where the library is not installed now. Raises OSError.
+
+    A file store has a folder for each run with a file for each tag. The library itself would only mark a run
+    as deleted, and keep its files.
+    """
+    for tag in (state_dir / FOLDER).glob(f"*/*/tags/{CLUSTER_TAG}"):
+        if tag.read_text(encoding="utf-8").strip() == cluster_id:
+            shutil.rmtree(tag.parents[1])

@@ -2,7 +2,7 @@
 
 from flow_nexus_neural.artifacts.plots.figure import Figure, Matrix
 from flow_nexus_neural.engine.figures.seen import Seen
-from flow_nexus_neural.errors import NotAvailable, NotTrained
+from flow_nexus_neural.errors import NotAvailable
 
 
 def confusion(seen: Seen) -> Figure:
@@ -12,13 +12,7 @@ def confusion(seen: Seen) -> Figure:
         NotTrained: Nothing was evaluated.
         NotAvailable: The task has no classes.
     """
-    status = seen.status
-    evaluation = status.evaluation
-    if evaluation is None:
-        raise NotTrained(
-            f"cluster {status.cluster_id} has no evaluated model yet",
-            hint='wait with neural_cluster_status (wait_seconds, until "done")',
-        )
+    evaluation = seen.evaluation
     counts = evaluation.confusion
     if counts is None:
         raise NotAvailable(

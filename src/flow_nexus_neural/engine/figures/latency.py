@@ -15,9 +15,16 @@ def latency(seen: Seen) -> Figure:
     """A histogram of the last five minutes, at most a thousand calls, with the percentiles of status.
 
     Raises:
-        NotAvailable: No prediction was made in that time, or by this process.
+        NotAvailable: No prediction was made in that time, or by this process, or this is a copy, which has no
+            times.
     """
     status, values = seen.status, seen.predict_ms
+    if seen.copied is not None:
+        raise NotAvailable(
+            f"how long predictions of cluster {status.cluster_id} took is not stored: only the server that"
+            " answered them knows it",
+            hint="ask that server: neural_cluster_plot with kind latency, or its --dashboard PORT",
+        )
     if not values:
         raise NotAvailable(
             f"no prediction of cluster {status.cluster_id} was timed in the last five minutes",

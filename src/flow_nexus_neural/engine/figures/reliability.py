@@ -2,7 +2,7 @@
 
 from flow_nexus_neural.artifacts.plots.figure import Axis, Chart, Figure, Series
 from flow_nexus_neural.engine.figures.seen import Seen
-from flow_nexus_neural.errors import NotAvailable, NotTrained
+from flow_nexus_neural.errors import NotAvailable
 from flow_nexus_neural.kernels.metrics import wilson_interval
 
 
@@ -16,13 +16,7 @@ def reliability(seen: Seen) -> Figure:
         NotTrained: Nothing was evaluated.
         NotAvailable: The task has no confidence, or the version was stored before its bins were measured.
     """
-    status = seen.status
-    evaluation = status.evaluation
-    if evaluation is None:
-        raise NotTrained(
-            f"cluster {status.cluster_id} has no evaluated model yet",
-            hint='wait with neural_cluster_status (wait_seconds, until "done")',
-        )
+    evaluation = seen.evaluation
     score = evaluation.confidence
     if score is None:
         raise NotAvailable(

@@ -11,6 +11,7 @@ from flow_nexus_neural.engine.calls.calls import NodeCalls
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.links.wiring import Wiring
 from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.operations.fall_back import ways_back
 from flow_nexus_neural.engine.operations.restore import read_cluster
 from flow_nexus_neural.engine.operations.status import cluster_state
 from flow_nexus_neural.engine.reports import ClusterLine, ClusterList
@@ -32,14 +33,15 @@ class EndedCluster:
 
     Attributes:
         deleted: Its files were deleted, so that it cannot come back.
-        files: Checkpoint files that it needs to come back.
+        ways: Sets of checkpoint files, each enough to come back: of the version in force, and of those that
+            can take its place.
     """
 
     cluster_id: str
     name: str
     terminated_at: str
     deleted: bool
-    files: tuple[str, ...]
+    ways: tuple[frozenset[str], ...]
     line: ClusterLine
 
     @classmethod
@@ -51,7 +53,7 @@ class EndedCluster:
             name=state.spec.name,
             terminated_at=str(state.terminated_at),
             deleted=state.artifacts_deleted,
-            files=tuple(state.committed.blobs) if state.committed else (),
+            ways=ways_back(state),
             line=_line(cluster),
         )
 
@@ -69,10 +71,9 @@ class Clusters:
         self._refused: dict[str, str] = {}
         self._names: dict[str, str] = {}
 
-    def add(self, state: ClusterState) -> LiveCluster:
+    def add(self, cluster: LiveCluster) -> LiveCluster:
         """Take in a cluster that is new or was read back."""
-        cluster = with_parts(self._context, state)
-        self._known[state.cluster_id] = cluster
+        self._known[cluster.cluster_id] = cluster
         return cluster
 
     def refuse(self, refused: Mapping[str, str], names: Mapping[str, str]) -> None:
@@ -285,8 +286,9 @@ def _line(cluster: LiveCluster) -> ClusterLine:
 
 def _is_whole(context: EngineContext, ended: EndedCluster) -> bool:
     """Whether a cluster could come back, as far as that shows without reading its files. Blocking."""
-    return not ended.deleted and all(
-        context.checkpoints.path(name).exists() for name in ended.files
+    there = context.checkpoints.path
+    return not ended.deleted and any(
+        all(there(name).exists() for name in files) for files in ended.ways
     )
 
 

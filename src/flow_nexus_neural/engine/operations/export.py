@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from hashlib import sha256
 from typing import cast
 
@@ -14,7 +15,8 @@ from flow_nexus_neural.artifacts.model import Examples, ExportedModel, ExportedN
 from flow_nexus_neural.artifacts.registry import format_named
 from flow_nexus_neural.coordination.quorum import liars_tolerated
 from flow_nexus_neural.data.folder_writing import Former, write_folder
-from flow_nexus_neural.data.writing import OutputFile, OutputPlace, output_place
+from flow_nexus_neural.data.output_place import OutputPlace, output_place
+from flow_nexus_neural.data.writing import OutputFile
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.operations.export_examples import examples_of
 from flow_nexus_neural.engine.reports import ExportCheck, ExportedFile, ExportReport
@@ -42,7 +44,11 @@ async def export_model(cluster: LiveCluster, request: ExportRequest) -> ExportRe
     settings = context.settings
     kind = format_named(request.format)
     place = await context.offload_data(
-        output_place, request.path, settings.write_roots, settings.state_dir, "path"
+        partial(output_place, folder=kind.suffix is None),
+        request.path,
+        settings.write_roots,
+        settings.state_dir,
+        "path",
     )
     _check_suffix(kind, place)
     version = await _version(cluster, request.version)
@@ -159,7 +165,9 @@ def _write(
         digest = manifest_digest(rendered.files)
     else:
         content = next(iter(rendered.files.values()))
-        output = OutputFile(place, overwrite=request.overwrite)
+        output = OutputFile(
+            place, overwrite=request.overwrite, former=kind.begins and kind.begins.match
+        )
         try:
             output.write(content)
             checked({place.name: output.content()})

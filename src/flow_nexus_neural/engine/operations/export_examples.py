@@ -62,7 +62,7 @@ async def examples_of(
     weights = list(version.bundle.slot_weights.values())
     served = serve(version.bundle, schema, DEFAULT_AGGREGATION, logits, weights).final
     answers = served.values[:, None] if served.probabilities is None else served.probabilities
-    return Examples(raw, rows.symbols, x, by_key, answers), rows.source
+    return Examples(raw, rows.symbols, x, by_key, answers, served.decisions), rows.source
 
 
 async def _answers_of_nodes(

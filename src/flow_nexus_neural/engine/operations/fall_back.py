@@ -50,7 +50,7 @@ async def find_whole(context: EngineContext, state: ClusterState) -> FallBack | 
         state: The cluster, read without the weights of its version in force.
     """
     present = state.committed
-    if present is None or state.spec.consensus == "raft":
+    if present is None or not _may_fall_back(state):
         return None
     damaged = await context.offload(_damaged, context.checkpoints, present)
     for line in reversed(present.kept):
@@ -64,6 +64,20 @@ async def find_whole(context: EngineContext, state: ClusterState) -> FallBack | 
         if damaged and state.with_current_members(former).members:
             return FallBack(former, line, damaged)
     return None
+
+
+def ways_back(state: ClusterState) -> tuple[frozenset[str], ...]:
+    """Sets of files, each enough for a cluster to answer again; an empty one where it has no version."""
+    present = state.committed
+    if present is None:
+        return (frozenset(),)
+    kept = present.kept if _may_fall_back(state) else ()
+    return (present.present_files, *(frozenset(line.blobs) for line in kept))
+
+
+def _may_fall_back(state: ClusterState) -> bool:
+    """Under raft a majority of voters decides what is in force, and nobody else."""
+    return state.spec.consensus != "raft"
 
 
 async def fall_back(cluster: LiveCluster, found: FallBack) -> None:

@@ -16,6 +16,7 @@ from flow_nexus_neural.data.folder_reading import read_folder
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.lifecycle import start
+from flow_nexus_neural.engine.operations.cluster_report import not_started
 from flow_nexus_neural.engine.operations.clusters import with_parts
 from flow_nexus_neural.engine.operations.imported_version import (
     DeclaredCluster,
@@ -40,9 +41,7 @@ from flow_nexus_neural.engine.versions.commit import (
 from flow_nexus_neural.engine.versions.final import store_roles
 from flow_nexus_neural.engine.versions.kept import kept_rows, with_line
 from flow_nexus_neural.errors import ClusterTerminated, LimitExceeded, NeuralError
-from flow_nexus_neural.protocol.node_words import shortened
 
-MAX_REASON_CHARS = 120
 MAX_BYTES_OF_FILES = 1 << 30
 """Of all files of an export together: they are held in memory while they are checked."""
 
@@ -178,13 +177,7 @@ async def started(cluster: LiveCluster, model: ImportedModel, twins: Sequence[st
         for slot in [slot for slot in cluster.slots if slot.handle is None]:
             group.start_soon(start_one, slot)
     cluster.state.refuse_ended()
-    failed = [slot for slot in cluster.slots if not slot.healthy]
-    warnings = [*model.warnings, *_unsaid(model.declared)]
-    warnings += [
-        f"{slot.name} did not start: {shortened(slot.last_error or slot.state, MAX_REASON_CHARS)}; replace it"
-        " with neural_node_deploy (replace_node_id)"
-        for slot in failed[:8]
-    ]
+    warnings = [*model.warnings, *_unsaid(model.declared), *not_started(cluster)]
     if twins:
         warnings.append(f"a live cluster of this name exists already: {', '.join(twins[:8])}")
     version, source = model.version, model.source

@@ -20,8 +20,12 @@ from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGro
 from flow_nexus_neural.engine.state.roles import Roles
 from flow_nexus_neural.engine.state.slot_spec import SlotSpec, in_one_order
 from flow_nexus_neural.engine.state.version import CommittedVersion
-from flow_nexus_neural.engine.storage.persisted import StoredNetwork, StoredVersion
-from flow_nexus_neural.engine.storage.version_rows import load_version, stored_version
+from flow_nexus_neural.engine.storage.persisted import StoredVersion
+from flow_nexus_neural.engine.storage.version_rows import (
+    load_version,
+    stored_version,
+    without_files,
+)
 from flow_nexus_neural.errors import InvalidDataset, NeuralError, StoreCorrupt
 from flow_nexus_neural.networks.parsing import parse_layers
 from flow_nexus_neural.networks.replanning import require_sound
@@ -200,24 +204,7 @@ def _without_files(stored: StoredVersion) -> StoredVersion:
         "opt_step": 0,
         "rows": {},
     }
-
-    def bare(networks: Mapping[str, StoredNetwork]) -> dict[str, StoredNetwork]:
-        return {key: network.model_copy(update=gone) for key, network in networks.items()}
-
-    bundle = stored.bundle
-    if bundle.roles is not None:
-        roles = bundle.roles.model_copy(update={"networks": bare(bundle.roles.networks)})
-        bundle = bundle.model_copy(update={"roles": roles})
-    return stored.model_copy(
-        update={
-            "bundle": bundle,
-            "networks": bare(stored.networks),
-            "evaluated": bare(stored.evaluated),
-            "recent": {},
-            "best": {},
-            "kept": (),
-        }
-    )
+    return without_files(stored, gone)
 
 
 def _known(key: str, network: NetworkGroup, pattern: re.Pattern[str]) -> bool:

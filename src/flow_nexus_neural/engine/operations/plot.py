@@ -1,32 +1,35 @@
 """A plot of a cluster: what is known of it at one moment, drawn in a worker thread, written where asked."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from typing import cast
 
 from flow_nexus_neural.artifacts.plots.figure import Figure
 from flow_nexus_neural.artifacts.plots.rendering import SUFFIXES, Rendering, render, usual_format
+from flow_nexus_neural.data.output_place import OutputPlace, output_place
 from flow_nexus_neural.data.schema import DataSchema
-from flow_nexus_neural.data.writing import OutputFile, OutputPlace, output_place
+from flow_nexus_neural.data.writing import OutputFile
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.figures.kinds import FIGURES
-from flow_nexus_neural.engine.figures.seen import Seen, SeenOutcome
+from flow_nexus_neural.engine.figures.seen import Copied, RecordedLinks, Seen, SeenOutcome
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.operations.status import status_report
 from flow_nexus_neural.engine.reports import PlotReport
 from flow_nexus_neural.engine.requests import PlotRequest, StatusRequest
 from flow_nexus_neural.engine.state.feedback import RecordedOutcome
+from flow_nexus_neural.engine.storage.store import Store
 from flow_nexus_neural.errors import InvalidArguments, NotAvailable, NotTrained, NoWorkers
 from flow_nexus_neural.vocabulary import Label, PlotFormat
 
 
 async def plot(
-    cluster: LiveCluster, request: PlotRequest, running: Collection[str] = ()
+    cluster: LiveCluster, request: PlotRequest, copied: Copied | None = None
 ) -> PlotReport:
     """Draw one kind of plot.
 
     Args:
         cluster: Of this server, or of the copy of a state directory that another server has.
         request: What to draw.
-        running: Ids of trainings that another server runs, which a copy has as interrupted.
+        copied: What the copy was made of; None where the server itself draws its cluster.
 
     Raises:
         ClusterTerminated: It has ended, and only a living one could get what it would show.
@@ -40,7 +43,7 @@ async def plot(
         place = await _place(context, request.path, chosen)
     elif request.overwrite:
         raise InvalidArguments("overwrite is of a file, and no path is given", hint="give a path")
-    figure = _figure(cluster, request, await _seen(cluster, running))
+    figure = _figure(cluster, request, await _seen(cluster, copied))
     made = await context.offload_data(render, figure, chosen)
     written = None
     if place is not None:
@@ -91,16 +94,16 @@ async def _place(context: EngineContext, path: str, chosen: PlotFormat) -> Outpu
     return place
 
 
-async def _seen(cluster: LiveCluster, running: Collection[str]) -> Seen:
+async def _seen(cluster: LiveCluster, copied: Copied | None) -> Seen:
     """What is known now."""
     request = StatusRequest(cluster_id=cluster.cluster_id, detail="full")
     status = await status_report(cluster, request, changed=False, timed_out=False)
-    training, committed = cluster.state.latest_training, cluster.committed
-    if training is not None and training.training_id in running:
+    context, training, committed = cluster.context, cluster.state.latest_training, cluster.committed
+    if training is not None and copied is not None and training.training_id in copied.running:
         status = status.model_copy(update={"training_status": "running"})
     outcomes, without = [], 0
     if committed is not None and cluster.state.feedback.kept:
-        stored, _ = await cluster.context.store.outcomes(cluster.cluster_id)
+        stored, _ = await context.store.outcomes(cluster.cluster_id)
         outcomes = list(seen_outcomes(committed.schema, stored))
         without = len(stored) - len(outcomes)
     return Seen(
@@ -110,7 +113,25 @@ async def _seen(cluster: LiveCluster, running: Collection[str]) -> Seen:
         predict_ms=tuple(cluster.metrics.predict_ms.values()),
         outcomes=tuple(outcomes),
         outcomes_without_answer=without,
+        copied=copied,
+        recorded_links=None
+        if copied is None
+        else await recorded_links(context.store, cluster.cluster_id),
     )
+
+
+async def recorded_links(store: Store, cluster_id: str) -> RecordedLinks | None:
+    """The links of the ledger's last entry about them; None where the nodes were never linked."""
+    stored = await store.load(cluster_id)
+    for entry in reversed(stored.ledgers.get(cluster_id, ())):
+        if entry["kind"] == "topology":
+            edges = cast("list[tuple[str, str]]", entry["edges"])
+            return RecordedLinks(
+                str(entry["topology"]),
+                str(entry["at"]),
+                tuple((one, other) for one, other in edges),
+            )
+    return None
 
 
 def seen_outcomes(schema: DataSchema, stored: Sequence[RecordedOutcome]) -> Iterator[SeenOutcome]:

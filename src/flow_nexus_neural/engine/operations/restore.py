@@ -10,6 +10,7 @@ from pydantic import JsonValue
 
 from flow_nexus_neural.coordination.autonomy.recollection import accusations, joined, recollect
 from flow_nexus_neural.coordination.ledger import head
+from flow_nexus_neural.data.unfinished import sweep_noted
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.operations.fall_back import FallBack, fall_back_of, find_whole
 from flow_nexus_neural.engine.state.cluster import ClusterState
@@ -114,9 +115,14 @@ async def _damaged(
 async def sweep(context: EngineContext, found: Restored) -> None:
     """Remove files that no cluster names, unless one may need them of which the rows are missing.
 
+    What a former server was writing for a caller when it was killed is removed as well.
+
     Raises:
         StoreUnavailable: One cannot be removed.
     """
+    settings = context.settings
+    if not settings.read_only:
+        await context.offload_data(sweep_noted, settings.state_dir, settings.write_roots)
     if found.clusters and not found.doubts:
         used = files_in_use(found.clusters)
         await context.offload(context.checkpoints.sweep, used, time.time())  # noqa: TID251  compared with file times

@@ -6,6 +6,7 @@ says that it was restored; only then do its nodes start again, as new processes 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from pydantic import JsonValue
 
@@ -13,7 +14,9 @@ from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.links.connect import link_again
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.lifecycle import revive
+from flow_nexus_neural.engine.operations.cluster_report import not_started, refuse_other_settings
 from flow_nexus_neural.engine.operations.clusters import Clusters, EndedCluster
+from flow_nexus_neural.engine.operations.fall_back import FallBack, find_whole
 from flow_nexus_neural.engine.operations.restore import read_cluster
 from flow_nexus_neural.engine.reports import Restored
 from flow_nexus_neural.engine.requests import InitRequest
@@ -33,10 +36,6 @@ from flow_nexus_neural.errors import (
     NeuralError,
     StoreCorrupt,
 )
-from flow_nexus_neural.protocol.node_words import shortened
-
-MAX_REASON_CHARS = 120
-MAX_TOLD = 8
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def refuse_more_clusters(context: EngineContext, live: int) -> None:
 
 async def reopened(
     context: EngineContext, clusters: Clusters, request: InitRequest, ended: EndedCluster
-) -> ClusterState:
+) -> tuple[ClusterState, FallBack | None]:
     """The cluster as it was, every file verified; that it goes on is durable when this returns.
 
     Raises:
@@ -121,15 +120,13 @@ async def reopened(
         StoreUnavailable: That it goes on could not be made durable.
     """
     stored, row = await clusters.read_whole(ended)
-    try:
-        state = await context.offload(_read, context, stored, row, context.clock(), request.name)
-    except StoreCorrupt as failure:
-        raise StoreCorrupt(
-            f"cluster {ended.cluster_id} cannot be restored: {failure.message}",
-            hint="put the file back from a copy of the state directory, or create a cluster with"
-            " neural_cluster_init",
-        ) from failure
-    _refuse_settings(state, request)
+    state, whole = await _read_or_fall_back(context, stored, row, request.name)
+    refuse_other_settings(
+        state,
+        request,
+        "had other settings",
+        hint="a restored cluster keeps its settings: leave them out",
+    )
     if len(state.slots) > context.settings.max_nodes:
         raise LimitExceeded(
             f"cluster {ended.cluster_id} had {len(state.slots)} nodes; the limit is"
@@ -145,7 +142,30 @@ async def reopened(
     ledger = LedgerWriter(context.store, state, context.timestamp)
     await ledger.record([restored], [*rows, present_cluster_row(state)])
     state.restart_clock()
-    return state
+    return state, whole
+
+
+async def _read_or_fall_back(
+    context: EngineContext, stored: Stored, row: ClusterRow, name: str | None
+) -> tuple[ClusterState, FallBack | None]:
+    """The cluster; without weights where a file of its version is damaged, and then what takes its place."""
+    read = partial(_read, context, stored, row, context.clock(), name)
+    try:
+        return await context.offload(read), None
+    except StoreCorrupt as failure:
+        damage = failure
+    try:
+        state = await context.offload(partial(read, weights=False))
+        whole = await find_whole(context, state)
+    except StoreCorrupt:
+        whole = None
+    if whole is None:
+        raise StoreCorrupt(
+            f"cluster {row.cluster_id} cannot be restored: {damage.message}",
+            hint="put the file back from a copy of the state directory, or create a cluster with"
+            " neural_cluster_init",
+        ) from damage
+    return state, whole
 
 
 async def start_again(cluster: LiveCluster, terminated_at: str) -> StartedAgain:
@@ -157,12 +177,7 @@ async def start_again(cluster: LiveCluster, terminated_at: str) -> StartedAgain:
     topology = cluster.state.last_topology
     await revive(cluster)
     cluster.state.refuse_ended()
-    failed = [slot for slot in cluster.slots if not slot.healthy]
-    warnings = [
-        f"{slot.name} did not start: {shortened(slot.last_error or slot.state, MAX_REASON_CHARS)}; replace it"
-        " with neural_node_deploy (replace_node_id)"
-        for slot in failed[:MAX_TOLD]
-    ]
+    warnings = not_started(cluster)
     if topology is not None and cluster.state.links is None:
         try:
             await link_again(cluster, topology)
@@ -183,15 +198,21 @@ async def start_again(cluster: LiveCluster, terminated_at: str) -> StartedAgain:
 
 
 def _read(
-    context: EngineContext, stored: Stored, row: ClusterRow, now_s: float, name: str | None
+    context: EngineContext,
+    stored: Stored,
+    row: ClusterRow,
+    now_s: float,
+    name: str | None,
+    *,
+    weights: bool = True,
 ) -> ClusterState:
-    """The cluster with its weights, its slots waiting to be started. Blocking."""
+    """The cluster, with its weights unless told otherwise, its slots waiting to be started. Blocking."""
     members = _members(stored.ledgers.get(row.cluster_id, ()))
     slots = tuple(
         replace(slot, state="recovering") if slot.slot in members else slot for slot in stored.slots
     )
     whole, row = replace(stored, slots=slots), replace(row, terminated_at=None)
-    state = read_cluster(context, whole, row, now_s)
+    state = read_cluster(context, whole, row, now_s, weights=weights)
     state.reopen(name, last_topology(row))
     return state
 
@@ -205,15 +226,3 @@ def _members(chain: Sequence[Mapping[str, JsonValue]]) -> set[str]:
         elif entry.get("event") == "left":
             members.discard(str(entry["slot"]))
     return members
-
-
-def _refuse_settings(state: ClusterState, request: InitRequest) -> None:
-    differences = state.spec.differences(request)
-    if differences:
-        listed = ", ".join(
-            f"{name}: has {mine!r}, asked {asked!r}" for name, (mine, asked) in differences.items()
-        )
-        raise ClusterExists(
-            f"cluster {state.cluster_id} had other settings ({listed})",
-            hint="a restored cluster keeps its settings: leave them out",
-        )

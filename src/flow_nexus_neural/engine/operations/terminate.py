@@ -5,7 +5,7 @@ from functools import partial
 import anyio
 from pydantic import JsonValue
 
-from flow_nexus_neural.artifacts.trackers.history_files import delete_history
+from flow_nexus_neural.artifacts.trackers.registry import delete_records
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.removal import Removal, remove_node
 from flow_nexus_neural.engine.operations.restore import ARTIFACTS_DELETED
@@ -174,7 +174,7 @@ async def _delete_artifacts(cluster: LiveCluster) -> None:
     state = cluster.state
     prepared = [t.data.sha256 for t in state.trainings if t.data is not None]
     await cluster.context.offload(
-        delete_history, cluster.context.settings.state_dir, cluster.cluster_id
+        delete_records, cluster.context.settings.state_dir, cluster.cluster_id
     )
     files = sorted({*prepared, *(state.committed.blobs if state.committed else ())})
     if not files:

@@ -9,6 +9,7 @@ from flow_nexus_neural.data.adapter import MAX_VALUES, adapt
 from flow_nexus_neural.data.file_labels import FileLabels, label_column, labels_in_file
 from flow_nexus_neural.data.file_series import series_in_file
 from flow_nexus_neural.data.opening import resolved_path
+from flow_nexus_neural.data.output_place import OutputPlace
 from flow_nexus_neural.data.records import MAX_RECORDS
 from flow_nexus_neural.data.resolve import resolve_file
 from flow_nexus_neural.data.row_numbers import ROW_NUMBER
@@ -16,7 +17,6 @@ from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.data.table import Table, TextColumn, number_text
 from flow_nexus_neural.data.table_adapter import AdaptedRows, TableAdapter
 from flow_nexus_neural.data.writers.row_writer import Value
-from flow_nexus_neural.data.writing import OutputPlace
 from flow_nexus_neural.engine.prediction.file_output import OWN_COLUMNS
 from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.engine.state.version import CommittedVersion

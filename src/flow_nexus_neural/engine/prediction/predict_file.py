@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from flow_nexus_neural.data.output_place import OutputPlace, output_place
 from flow_nexus_neural.data.records import MAX_RECORDS
 from flow_nexus_neural.data.writers.by_suffix import check_suffix, row_writer
-from flow_nexus_neural.data.writing import OutputFile, OutputPlace, output_place
+from flow_nexus_neural.data.writing import OutputFile
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.prediction.answer import Answer
 from flow_nexus_neural.engine.prediction.consult import with_roles

@@ -85,7 +85,7 @@ class Continuation:
 
 @dataclass(frozen=True)
 class Resumptions:
-    """How often a training went on after its server had ended.
+    """How often a training went on after its server had ended or its disk had refused.
 
     Attributes:
         times: In all.
@@ -109,6 +109,10 @@ class Resumptions:
     def once_more(self, after_round: int) -> "Resumptions":
         """It goes on again, after this committed round."""
         return Resumptions(self.times + 1, after_round, self.in_vain + 1, counted=True)
+
+    def in_vain_again(self) -> "Resumptions":
+        """Another try of which nothing came, without a server that ended."""
+        return replace(self, in_vain=self.in_vain + 1)
 
     def with_progress(self) -> "Resumptions":
         """Something of it became durable."""

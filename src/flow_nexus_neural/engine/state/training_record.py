@@ -1,7 +1,7 @@
 """The record of a training: what was asked, how far it is, and what it measured."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 from pydantic import JsonValue
 
@@ -170,6 +170,20 @@ class Training:
     def resume(self) -> None:
         """Its server ended while it ran, and it goes on."""
         self.resumptions = self.resumptions.once_more(self.advance.rounds_done)
+
+    def go_back_to(self, stored: "Training") -> None:
+        """Forget what was not made durable; its course stays as it was steered, and its tries count.
+
+        Args:
+            stored: What its rows say.
+        """
+        for one in fields(self):
+            if one.name not in ("steering", "resumptions", "round_s"):
+                setattr(self, one.name, getattr(stored, one.name))
+
+    def resume_in_vain(self, before: Resumptions) -> None:
+        """It could not even be recorded that it goes on; `before` is what there was before that try."""
+        self.resumptions = before.in_vain_again()
 
     def note_progress(self) -> None:
         """Something of it became durable since it last went on."""

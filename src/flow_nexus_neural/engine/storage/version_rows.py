@@ -140,10 +140,16 @@ def stored_version(version: CommittedVersion) -> persisted.StoredVersion:
 
 def stored_alone(version: CommittedVersion) -> persisted.StoredVersion:
     """A version as it is kept to answer again: without what only a training needs."""
-    stored = stored_version(version)
+    gone: dict[str, object] = {"moments_blob": None, "server_blob": None, "opt_step": 0}
+    return without_files(stored_version(version), gone)
+
+
+def without_files(
+    stored: persisted.StoredVersion, gone: Mapping[str, object]
+) -> persisted.StoredVersion:
+    """A stored version on its own, and every network of it with these fields changed."""
 
     def bare(networks: Mapping[str, persisted.StoredNetwork]) -> dict[str, persisted.StoredNetwork]:
-        gone = {"moments_blob": None, "server_blob": None, "opt_step": 0}
         return {key: network.model_copy(update=gone) for key, network in networks.items()}
 
     bundle, roles = stored.bundle, stored.bundle.roles

@@ -1,5 +1,6 @@
 """A training goes on whose server had ended: from its last committed round, with the same result to the byte.
 
+So does one whose server lives and whose disk refused to store a round, as soon as it can be stored again.
 All that a round rests on is durable with the round before it (`state.continuation`), the rows as they were
 prepared and the networks before the first round since the start. What follows the rounds begins anew, as far
 as it was not recorded.
@@ -20,7 +21,7 @@ from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training
-from flow_nexus_neural.engine.storage.cluster_rows import training_row
+from flow_nexus_neural.engine.storage.cluster_rows import training_of, training_row
 from flow_nexus_neural.engine.storage.prepared_data import read_prepared
 from flow_nexus_neural.engine.training.aggregation_rule import asks_everybody
 from flow_nexus_neural.engine.training.boundary import Boundary, Change
@@ -40,11 +41,16 @@ from flow_nexus_neural.engine.training.preparation import (
     healthy_workers,
 )
 from flow_nexus_neural.engine.training.run import TrainingRun
-from flow_nexus_neural.errors import NeuralError, StoreCorrupt
+from flow_nexus_neural.errors import NeuralError, StoreCorrupt, StoreUnavailable
 from flow_nexus_neural.vocabulary import TrainingStatus
 
 MAX_IN_VAIN = 25
-"""A training that has taken its server with it so often, without anything new of it, is given up."""
+"""A training that has taken its server with it so often, without anything new of it, is given up.
+
+So is one that could not be stored so often: that is after twenty minutes.
+"""
+LONGEST_PAUSE_S = 60.0
+"""Between two tries to store something."""
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +63,7 @@ class Resumption:
         training: As it was stored, running.
         boundary: Changes that wait for the next boundary between two rounds.
         ended: Set when the training has ended, whether or not it went on.
+        refusal: Why it waits where its server has not ended: the disk refuses.
         interrupted: The server is stopping again.
     """
 
@@ -68,6 +75,7 @@ class Resumption:
     ended: anyio.Event = field(default_factory=anyio.Event)
     rows_last_round: int = 0
     delivered: list[int] = field(default_factory=list)
+    refusal: StoreUnavailable | None = None
 
     @property
     def least_workers(self) -> int:
@@ -90,6 +98,11 @@ class Resumption:
     def waits(self) -> str:
         """What is missing until it goes on."""
         done, planned = self.training.advance.rounds_done, self.training.config.rounds
+        if self.refusal is not None:
+            return (
+                f"waits after round {done} of {planned} until it can be stored: {self.refusal.message};"
+                f" {self.refusal.hint}"
+            )
         return f"the server ended after round {done} of {planned}; goes on when its nodes are started again"
 
     def stop(self) -> None:
@@ -122,13 +135,22 @@ class Resumption:
 
     async def run(self) -> None:
         """Bring nodes and links back, then train on. Never raises: an error becomes the training's own."""
+        run = await self.becomes()
+        if run is not None:
+            await carry_through(run)
+
+    async def becomes(self) -> TrainingRun | None:
+        """The run that goes on, which stands in the cluster now; None where the training has ended."""
         error: str | None = None
         run: TrainingRun | None = None
         try:
             with self.scope:
-                run = await self._prepared()
+                run = await self._once_it_can_be_stored()
+        except StoreUnavailable as failure:
+            error = str(failure)
         except NeuralError as failure:
-            error = f"interrupted: the server ended, and it cannot go on: {failure}"
+            why = "the server ended" if self.refusal is None else "the disk refused"
+            error = f"interrupted: {why}, and it cannot go on: {failure}"
         except Exception:  # a bug must end this training only, not the engine's task group
             name = self.cluster.context.incident()
             log.exception("incident %s in resuming %s", name, self.training.training_id)
@@ -138,15 +160,48 @@ class Resumption:
             run.boundary, run.ended = self.boundary, self.ended
             self.cluster.begin_run(run)
             self.cluster.changed()
-            await run.run()
-            return
+            return run
         with anyio.CancelScope(shield=True):
             await self._end(error)
+        return None
+
+    async def _once_it_can_be_stored(self) -> TrainingRun:
+        """Prepare it, again and again while the disk refuses, with growing pauses.
+
+        Raises:
+            StoreUnavailable: It has refused for too long.
+            NeuralError: It cannot go on.
+        """
+        while True:
+            in_vain = self.training.resumptions.in_vain
+            if self.refusal is not None:
+                if in_vain >= MAX_IN_VAIN:
+                    raise self.refusal
+                await anyio.sleep(min(2.0**in_vain, LONGEST_PAUSE_S))
+            try:
+                if self.refusal is not None:
+                    await self._forget_what_is_not_durable()
+                return await self._prepared()
+            except StoreUnavailable as failure:
+                self.refusal = failure
+                self.cluster.changed()
+
+    async def _forget_what_is_not_durable(self) -> None:
+        """Back to what its rows say, as if its server had ended. Raises `StoreCorrupt`."""
+        cluster, training = self.cluster, self.training
+        stored = await cluster.context.store.load(cluster.cluster_id)
+        rows = [row for row in stored.trainings if row.training_id == training.training_id]
+        if not rows or cluster.cluster_id in stored.refused:
+            why = stored.refused.get(cluster.cluster_id, "its row is missing")
+            raise StoreCorrupt(f"training {training.training_id} cannot be read: {why}")
+        points = [one for one in stored.history if one.training_id == training.training_id]
+        training.go_back_to(training_of(rows[0], points))
 
     async def _prepared(self) -> TrainingRun:
         """The run that goes on; that it is to is durable before its nodes start. Raises `NeuralError`."""
         cluster, training = self.cluster, self.training
-        if training.resumptions.in_vain >= MAX_IN_VAIN:
+        before = training.resumptions
+        if before.in_vain >= MAX_IN_VAIN:
             raise StoreCorrupt(
                 f"the server ended {MAX_IN_VAIN} times before anything further of it was made durable",
                 hint="train with less memory: fewer workers, fewer rows or a smaller network",
@@ -158,7 +213,11 @@ class Resumption:
             "after_round": training.advance.rounds_done,
             "times": training.resumptions.times,
         }
-        await cluster.ledger.record([resumed], [training_row(cluster.cluster_id, training)])
+        try:
+            await cluster.ledger.record([resumed], [training_row(cluster.cluster_id, training)])
+        except StoreUnavailable:
+            training.resume_in_vain(before)
+            raise
         await revive(cluster)
         topology = cluster.state.last_topology
         if topology is not None and cluster.state.links is None:
@@ -177,6 +236,29 @@ class Resumption:
         )
         self.ended.set()
         self.cluster.changed()
+
+
+async def carry_through(run: TrainingRun) -> None:
+    """Run a training to its end. Never raises.
+
+    Where the disk refuses, what was not made durable is forgotten, as when a server ends, and it goes on from
+    its last committed round once that can be stored.
+    """
+    going: TrainingRun | None = run
+    while going is not None:
+        await going.run()
+        if going.stalled is None:
+            return
+        waiting = Resumption(
+            going.cluster,
+            going.training,
+            boundary=going.boundary,
+            ended=going.ended,
+            refusal=going.stalled,
+        )
+        going.cluster.begin_run(waiting)
+        going.cluster.changed()
+        going = await waiting.becomes()
 
 
 def begin_resumption(cluster: LiveCluster) -> None:

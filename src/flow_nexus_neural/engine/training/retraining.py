@@ -33,7 +33,7 @@ from flow_nexus_neural.engine.versions.commit import is_robust, plain_bundle
 from flow_nexus_neural.engine.versions.evaluation import Evaluator, Score
 from flow_nexus_neural.engine.versions.final import commit_refit
 from flow_nexus_neural.engine.versions.judge import Judge
-from flow_nexus_neural.errors import NeuralError, NoWorkers, RoundFailed
+from flow_nexus_neural.errors import NeuralError, NoWorkers, RoundFailed, StoreUnavailable
 
 Networks = dict[str, NetworkGroup]
 KNOWS_ROWS = "this training goes on from weights of an earlier one, which may know these rows"
@@ -130,6 +130,8 @@ class Retraining:
                 if self.training.starts_trained
                 else await self._scored(judge, data, fold.number)
             )
+        except StoreUnavailable:
+            raise
         except NeuralError as failure:
             found = {"error": str(failure)}
         finally:
@@ -205,6 +207,8 @@ class Retraining:
                 whole, trusted, n_rounds, advanced, self._own_weights, rate_of
             )
             await commit_refit(self.cluster, training, judge, networks)
+        except StoreUnavailable:
+            raise
         except NeuralError as failure:
             training.note_refit(state="failed", error=str(failure))
 

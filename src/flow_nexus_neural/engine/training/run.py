@@ -39,7 +39,7 @@ from flow_nexus_neural.engine.versions.commit import commit_round
 from flow_nexus_neural.engine.versions.evaluation import Evaluator
 from flow_nexus_neural.engine.versions.final import commit_best, commit_final
 from flow_nexus_neural.engine.versions.judge import Judge
-from flow_nexus_neural.errors import NeuralError, PrivacyBudgetSpent
+from flow_nexus_neural.errors import NeuralError, PrivacyBudgetSpent, StoreUnavailable
 from flow_nexus_neural.vocabulary import ENDED_WELL, TrainingStatus
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class TrainingRun:
         ended: Set when the training's row is durable, or its server ends.
         delivered: Workers on whose updates each committed round rests, of this server's life.
         standpoint: From where it goes on; None for one that begins.
+        stalled: Why it has not ended, although its run has: the disk refuses, and it may go on later.
     """
 
     cluster: LiveCluster
@@ -67,6 +68,7 @@ class TrainingRun:
     ended: anyio.Event = field(default_factory=anyio.Event)
     delivered: list[int] = field(default_factory=list)
     standpoint: Standpoint | None = None
+    stalled: StoreUnavailable | None = None
 
     def __post_init__(self) -> None:
         self.context = self.cluster.context
@@ -103,13 +105,16 @@ class TrainingRun:
     async def run(self) -> None:
         """Train until all rounds are committed or no longer gain, the training is stopped, or it fails.
 
-        Never raises: errors are recorded in the training's status.
+        Never raises: errors are recorded in the training's status. Where the disk refuses it is `stalled`.
         """
         status: TrainingStatus = "stopped"
         error: str | None = None
         try:
             with self.scope:
                 status = await self._rounds()
+        except StoreUnavailable as failure:
+            status, error = "failed", str(failure)
+            self.stalled = failure if self.training.can_resume else None
         except NeuralError as failure:
             status, error = "failed", str(failure)
         except Exception:  # a bug must end this training only, not the engine's task group
@@ -324,6 +329,10 @@ class TrainingRun:
         training.count_proofs(self.rounds.take_proofs(), committed=False)
         self.rounds.close()
         self._judge.evaluator.close()
+        if self.interrupted or self.scope.cancel_called:
+            self.stalled = None
+        if self.stalled is not None:
+            return
         await end_run(cluster, training, self.boundary, None if goes_on else (status, error))
         self.ended.set()  # last: waiting tasks may read the row
         cluster.changed()

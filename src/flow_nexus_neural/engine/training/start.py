@@ -28,6 +28,7 @@ from flow_nexus_neural.engine.training.preparation import (
     healthy_workers,
     prepare_training,
 )
+from flow_nexus_neural.engine.training.resume import carry_through
 from flow_nexus_neural.engine.training.run import TrainingRun
 from flow_nexus_neural.errors import TrainingRunning
 
@@ -57,7 +58,7 @@ async def start_training(cluster: LiveCluster, request: TrainRequest) -> Trainin
             prepared = _with_newest(cluster, prepared)
             training = await _recorded(cluster, request, prepared)
             run = _install(cluster, training, prepared)
-    cluster.context.spawn(run.run)
+    cluster.context.spawn(carry_through, run)
     cluster.changed()
     return _report(cluster, training, prepared, [*notes, *prepared.warnings])
 

@@ -13,6 +13,7 @@ from flow_nexus_neural.engine.state.feedback import (
     InputDrift,
     RecordedOutcome,
 )
+from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.engine.storage.prepared_data import read_prepared
 from flow_nexus_neural.errors import NeuralError, StoreCorrupt
 from flow_nexus_neural.kernels.drift import Reference, stability_index
@@ -48,7 +49,8 @@ async def input_drift(cluster: LiveCluster) -> InputDrift | None:
     outcomes, _ = await cluster.context.store.outcomes(cluster.cluster_id, RECENT_ROWS)
     digest = committed.schema.digest
     recent = [outcome for outcome in outcomes if outcome.schema_digest == digest]
-    found = await cluster.context.offload(_compared, cluster, recent)
+    # Of the count before they were read: outcomes that arrive meanwhile are not among them.
+    found = await cluster.context.offload(_compared, cluster, committed, n, recent)
     cluster.keep_inputs(found)
     return found
 
@@ -68,11 +70,15 @@ async def watch_inputs(cluster: LiveCluster) -> None:
         cluster.changed()
 
 
-def _compared(cluster: LiveCluster, recent: Sequence[RecordedOutcome]) -> InputDrift:
+def _compared(
+    cluster: LiveCluster,
+    committed: CommittedVersion,
+    recorded: int,
+    recent: Sequence[RecordedOutcome],
+) -> InputDrift:
     """Blocking."""
-    committed, recorded = cluster.committed, cluster.state.feedback.recorded
-    version = committed.version if committed else 0
-    if committed is None or len(recent) < LEAST_ROWS:
+    version = committed.version
+    if len(recent) < LEAST_ROWS:
         why = f"{len(recent)} of {LEAST_ROWS} recorded inputs"
         return InputDrift(version, recorded, len(recent), why=why)
     rows = training_rows(cluster, committed.schema)

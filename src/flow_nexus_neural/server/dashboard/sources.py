@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 
 import anyio
 
-from flow_nexus_neural.engine.requests import ListRequest, StatusRequest
+from flow_nexus_neural.engine.requests import StatusRequest
 from flow_nexus_neural.server.host import EngineHost
 from flow_nexus_neural.server.rounding import wire_json
 from flow_nexus_neural.server.schemas import StatusResult
@@ -22,11 +22,14 @@ class Shown:
         status: As `neural_cluster_status` reports it in full.
         rounds: Every committed round of the latest training, as the history resource has it.
         seen: Whether it is as it is now, or as it was stored last.
+        recorded_links: Of a stored one `topology`, `at` and `edges` as they were recorded last; None where
+            nodes never were linked, and of a live one, whose status has its links.
     """
 
     status: Mapping[str, Any]
     rounds: Sequence[Mapping[str, Any]]
     seen: Seen
+    recorded_links: Mapping[str, Any] | None = None
 
 
 class ClusterSource(Protocol):
@@ -60,9 +63,11 @@ class LiveSource:
     async def clusters(self) -> list[dict[str, str]]:
         """Those that have not ended."""
         engine = await self._host.engine()
-        lines = (await engine.clusters(ListRequest())).clusters
+        lines = (await engine.clusters()).clusters
         return [
-            {"cluster_id": one.cluster_id, "name": one.name, "status": one.status} for one in lines
+            {"cluster_id": one.cluster_id, "name": one.name, "status": one.status}
+            for one in lines
+            if one.status != "terminated"
         ]
 
     async def show(self, cluster_id: str) -> Shown:

@@ -177,7 +177,12 @@ async def _stream(
                     shown = await source.show(chosen)
                     yield _event(
                         "status",
-                        {"status": shown.status, "rounds": shown.rounds, "seen": shown.seen},
+                        {
+                            "status": shown.status,
+                            "rounds": shown.rounds,
+                            "seen": shown.seen,
+                            "recorded_links": shown.recorded_links,
+                        },
                     )
             except NeuralError as failure:
                 yield _event("trouble", {"message": error_text(failure)})

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from flow_nexus_neural.protocol.plan import InputSpec, NetworkPlan
 from flow_nexus_neural.wasm.compile.layers import EMITTERS
 from flow_nexus_neural.wasm.compile.memory import Buffer
-from flow_nexus_neural.wasm.compile.text import FLOAT_BYTES
+from flow_nexus_neural.wasm.compile.text import FLOAT_BYTES, times
 from flow_nexus_neural.wasm.compile.writer import Constant, NotCompilable, Writer
 
 BATCHES = (32, 8, 1)
@@ -79,6 +79,7 @@ def _compile(plan: NetworkPlan, max_batch: int) -> CompiledNetwork:
     writer = Writer(max_batch)
     width = plan.input.flat_width
     input_at = writer.arena.take(width * FLOAT_BYTES * max_batch)
+    writer.call("finite", input_at, times(writer.samples, width))
     x = _first(writer, plan, input_at)
     for layer in plan.layers:
         writer.begin(layer)

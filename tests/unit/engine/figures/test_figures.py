@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from flow_nexus_neural.artifacts.plots.figure import Link
+from flow_nexus_neural.artifacts.plots.words import in_words
 from flow_nexus_neural.engine.figures.confusion import confusion
 from flow_nexus_neural.engine.figures.kinds import FIGURES
 from flow_nexus_neural.engine.figures.latency import latency
@@ -11,7 +13,7 @@ from flow_nexus_neural.engine.figures.learning_curve import learning_curve
 from flow_nexus_neural.engine.figures.node_weights import node_weights
 from flow_nexus_neural.engine.figures.predictions import SHOWN, predictions
 from flow_nexus_neural.engine.figures.reliability import reliability
-from flow_nexus_neural.engine.figures.seen import Seen, SeenOutcome
+from flow_nexus_neural.engine.figures.seen import Copied, RecordedLinks, Seen, SeenOutcome
 from flow_nexus_neural.engine.figures.topology import topology
 from flow_nexus_neural.engine.reports import Latency
 from flow_nexus_neural.errors import NeuralError, NotAvailable
@@ -58,6 +60,26 @@ def test_links_that_do_not_work_and_dead_nodes_are_told_apart():
     assert [vertex.working for vertex in graph.vertices] == [True, False]
     assert graph.links[0].fault == "it was cut"
     assert "0 links work, 1 does not." in figure.notes
+
+
+@pytest.mark.parametrize("server", [None, "4711"])
+def test_of_a_copy_the_recorded_links_are_drawn_and_nothing_is_said_of_how_they_work(server):
+    nodes = [node.model_copy(update={"status": "recovering"}) for node in STATUS.nodes]
+    one, other = (node.slot for node in nodes)
+    links = RecordedLinks("ring", "2026-01-02", ((one, other), (other, "worker-9")))
+    status = STATUS.model_copy(update={"nodes": nodes, "links": None})
+    figure = topology(Seen(status, copied=Copied(server), recorded_links=links))
+    (graph,) = figure.panels
+    assert graph.links == (Link(one, other, working=None),), "a node that is gone has no link"
+    assert figure.title.startswith("ring topology")
+    said = in_words(figure, full=False)
+    assert f"{one} - {other}: not known whether it works, latency not measured" in said
+    assert "recorded last, at 2026-01-02" in said
+    assert ("only the server knows (process 4711)" in said) is (server is not None)
+    assert {vertex.status for vertex in graph.vertices} == {"unknown" if server else "stopped"}
+    with pytest.raises(NotAvailable, match="is not stored") as refused:
+        latency(Seen(status, copied=Copied(server)))
+    assert "neural_cluster_plot" in refused.value.hint
 
 
 def test_a_version_of_which_the_bins_were_not_measured_has_no_reliability():

@@ -3,7 +3,7 @@
 import pytest
 
 from flow_nexus_neural.engine.live import LiveCluster
-from flow_nexus_neural.engine.operations.clusters import Clusters, EndedCluster
+from flow_nexus_neural.engine.operations.clusters import Clusters, EndedCluster, with_parts
 from flow_nexus_neural.engine.operations.restore import restore
 from flow_nexus_neural.engine.operations.terminate import terminate
 from flow_nexus_neural.engine.requests import InitRequest, TerminateRequest
@@ -24,7 +24,7 @@ def anyio_backend():
 def clusters_of(w):
     """A book of its own over the stored clusters, with the running one in it."""
     book = Clusters(w.engine.context)
-    return book, book.add(w.cluster.state)
+    return book, book.add(with_parts(w.engine.context, w.cluster.state))
 
 
 async def ended(w, book, cluster):
@@ -53,7 +53,7 @@ async def test_a_name_that_two_live_clusters_have_is_refused_with_their_ids(tmp_
         book, first = clusters_of(w)
         await w.engine.init_cluster(InitRequest(name="other"))
         await w.begin(0)
-        second = book.add(w.cluster.state)
+        second = book.add(with_parts(w.engine.context, w.cluster.state))
         with pytest.raises(AmbiguousCluster) as refusal:
             book.find("unit")
         assert f"{first.cluster_id}, {second.cluster_id}" in refusal.value.message
@@ -158,7 +158,7 @@ async def test_one_that_cannot_be_read_is_listed_and_refused_by_id_and_by_name(t
         found = await restore(w.engine.context)
         book = Clusters(w.engine.context)
         book.refuse(found.refused, found.names)
-        live = [book.add(state) for state in found.clusters]
+        live = [book.add(with_parts(w.engine.context, state)) for state in found.clusters]
         assert [one.cluster_id for one in live] == [w.cluster_id]
         assert book.unreadable_named("unit") == [broken]
         first, last = (await book.report(None)).clusters

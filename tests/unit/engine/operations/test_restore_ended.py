@@ -2,6 +2,7 @@
 
 import pytest
 
+from flow_nexus_neural.engine.operations.clusters import with_parts
 from flow_nexus_neural.engine.operations.restore_ended import (
     ended_cluster,
     refuse_more_clusters,
@@ -30,7 +31,7 @@ async def test_what_is_read_back_has_the_slots_that_had_not_been_removed(tmp_pat
     async with running(tmp_path, 3) as w:
         await w.engine.terminate(TerminateRequest(cluster_id=w.cluster_id, node_id="worker-1"))
         book, request, ended = await end(w)
-        state = await reopened(w.engine.context, book, request, ended)
+        state, _ = await reopened(w.engine.context, book, request, ended)
         assert [slot.name for slot in state.slots] == ["worker-0", "worker-2"]
         assert {slot.state for slot in state.slots} == {"recovering"}
         assert state.slots.next_name("worker") == "worker-3"
@@ -40,8 +41,8 @@ async def test_what_is_read_back_has_the_slots_that_had_not_been_removed(tmp_pat
 async def test_nodes_that_do_not_start_again_are_named_and_the_cluster_is_there(tmp_path):
     async with running(tmp_path, 2) as w:
         book, request, ended = await end(w)
-        state = await reopened(w.engine.context, book, request, ended)
-        cluster = w.engine._add(state)
+        state, _ = await reopened(w.engine.context, book, request, ended)
+        cluster = w.engine._add(with_parts(w.engine.context, state))
         for slot in state.slots:  # neither waits to be started
             slot.begin_start()
             slot.fail("no memory")

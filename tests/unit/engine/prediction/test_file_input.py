@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flow_nexus_neural.data.writing import OutputPlace
+from flow_nexus_neural.data.output_place import OutputPlace
 from flow_nexus_neural.engine.prediction.file_input import (
     MIN_BATCH,
     read_input,

@@ -9,6 +9,7 @@ from flow_nexus_neural.data.rescaling import rescaled
 from flow_nexus_neural.engine.engine import Engine
 from flow_nexus_neural.engine.state.steering import Steering
 from flow_nexus_neural.engine.storage.cluster_rows import training_of
+from flow_nexus_neural.engine.training import retraining
 from flow_nexus_neural.engine.training.course import Course
 from flow_nexus_neural.engine.training.division import cut_shards
 from flow_nexus_neural.engine.training.preparation import prepare_training
@@ -17,7 +18,6 @@ from flow_nexus_neural.engine.training.rounds import Rounds
 from flow_nexus_neural.engine.versions.final import evaluated_networks
 from flow_nexus_neural.errors import RoundFailed
 from flow_nexus_neural.settings import Settings
-from tests.doubles.fail_points import JOURNAL, disk_is_full
 from tests.doubles.linear_service import LinearService
 from tests.unit.engine.building import training
 from tests.unit.engine.running import linear_runtime, running, virtual_time
@@ -148,20 +148,21 @@ async def test_evaluated_weights_outlive_the_server(tmp_path):
         assert cluster.state.latest_training.refit == report
 
 
-async def test_a_refit_that_fails_leaves_the_evaluated_version_and_says_why(tmp_path):
+async def test_a_refit_that_fails_leaves_the_evaluated_version_and_says_why(tmp_path, monkeypatch):
+    async def refuse(*_):
+        raise RoundFailed("not this time")
+
+    monkeypatch.setattr(retraining, "commit_refit", refuse)
     async with running(tmp_path, 1) as w:
         await w.engine.train(w.train_request(**ORDERED))
         run = w.cluster.run
         while run.training.phase != "refit":
             await w.cluster.changes.wait_beyond(w.cluster.changes.count)
         before = w.committed
-        with w.disk.failing(JOURNAL, disk_is_full()):
-            while run.training.refit.state in ("waiting", "running"):
-                await w.cluster.changes.wait_beyond(w.cluster.changes.count)
         await run.ended.wait()
         assert run.training.status == "completed"
         assert run.training.refit.state == "failed"
-        assert "store_unavailable" in run.training.refit.error
+        assert "not this time" in run.training.refit.error
         assert w.committed is before
         assert run.training.result.model_version == before.version
 

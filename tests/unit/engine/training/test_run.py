@@ -274,7 +274,25 @@ async def test_rows_of_the_last_round_are_those_that_steps_went_through(tmp_path
         await run.ended.wait()
 
 
-async def test_a_full_disk_fails_the_training_and_leaves_the_version_before_it(tmp_path):
+async def test_a_full_disk_lets_the_training_wait_and_it_goes_on_when_there_is_room(tmp_path):
+    faults = FaultPlan().slow("worker-0", "train", nth=2, delay_s=5)
+    async with running(tmp_path, 1, faults=faults, ports=PORTS) as w:
+        run = await begun(w, epochs=5)
+        await rounds_done(w, 1)
+        with w.disk.failing(JOURNAL, disk_is_full()):
+            while w.cluster.run is run:
+                await w.cluster.changes.wait_beyond(w.cluster.changes.count)
+            assert "waits after round 1 of 5 until it can be stored" in w.cluster.run.waits
+            assert (w.committed.version, run.training.status) == (1, "running")
+            assert (await w.predict()).model_version == 1
+        await run.ended.wait()
+        training = w.cluster.state.latest_training
+        assert (training.status, training.error) == ("completed", None)
+        assert training.resumptions.after_round == 1
+        assert [point.round for point in training.history] == [1, 2, 3, 4, 5]
+
+
+async def test_a_disk_that_stays_full_fails_the_training_in_the_end(tmp_path):
     faults = FaultPlan().slow("worker-0", "train", nth=2, delay_s=5)
     async with running(tmp_path, 1, faults=faults, ports=PORTS) as w:
         run = await begun(w, epochs=5)
@@ -286,6 +304,20 @@ async def test_a_full_disk_fails_the_training_and_leaves_the_version_before_it(t
         assert training.error.startswith("store_unavailable")
         assert w.committed.version == 1
         assert (await w.predict()).model_version == 1
+
+
+async def test_a_training_that_waits_for_the_disk_can_be_stopped(tmp_path):
+    faults = FaultPlan().slow("worker-0", "train", nth=2, delay_s=5)
+    async with running(tmp_path, 1, faults=faults, ports=PORTS) as w:
+        run = await begun(w, epochs=5)
+        await rounds_done(w, 1)
+        with w.disk.failing(JOURNAL, disk_is_full()):
+            while w.cluster.run is run:
+                await w.cluster.changes.wait_beyond(w.cluster.changes.count)
+            w.cluster.run.stop()
+            await run.ended.wait()
+        assert w.cluster.state.latest_training.status == "stopped"
+        assert w.cluster.run is None
 
 
 async def test_an_end_that_cannot_be_recorded_is_told(tmp_path):

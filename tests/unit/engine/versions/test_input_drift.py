@@ -1,5 +1,7 @@
 """When inputs are compared, and how an input is named; `tests/sim` compares them with rows on disk."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from flow_nexus_neural.engine.state.feedback import Feedback, InputDrift
@@ -44,6 +46,21 @@ async def test_a_comparison_holds_for_fifty_outcomes_of_its_version():
     of.keep_inputs(InputDrift(2, 250, 200, 0.1, "f0"))
     with pytest.raises(AttributeError):
         await input_drift(of)
+
+
+async def test_outcomes_that_arrive_during_a_comparison_are_not_counted_as_compared(monkeypatch):
+    of = cluster(250)
+
+    class Store:
+        async def outcomes(self, _cluster_id, _limit):
+            of.state.note_feedback(Feedback(recorded=550))
+            return [], False
+
+    async def on_the_spot(function, *arguments):
+        return function(*arguments)
+
+    of.context = SimpleNamespace(store=Store(), offload=on_the_spot)
+    assert (await input_drift(of)).recorded == 250
 
 
 async def test_what_cannot_be_compared_harms_nobody(monkeypatch, caplog):

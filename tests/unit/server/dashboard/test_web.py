@@ -7,6 +7,7 @@ import anyio
 import pytest
 from starlette.testclient import TestClient
 
+from flow_nexus_neural.engine.reports import ClusterList
 from flow_nexus_neural.errors import ClusterNotFound, InvalidArguments
 from flow_nexus_neural.server.dashboard import web
 from flow_nexus_neural.server.dashboard.page import content_policy, page_html
@@ -20,7 +21,7 @@ from flow_nexus_neural.server.dashboard.web import (
     new_token,
 )
 from flow_nexus_neural.server.host import EngineHost
-from tests.doubles.engine_double import CLUSTER, EngineDouble, opened
+from tests.doubles.engine_double import CLUSTER, EngineDouble, cluster_line, opened
 from tests.doubles.limits import HANG_S
 
 PORT = 8123
@@ -103,7 +104,12 @@ async def test_a_stream_begins_with_the_clusters_and_the_newest_of_them():
     (first, listed), (second, shown) = await events(Source())
     assert (first, second) == ("clusters", "status")
     assert listed["chosen"] == "dnc_1"
-    assert shown == {"status": {"name": HOSTILE}, "rounds": [{"round": 1}], "seen": "live"}
+    assert shown == {
+        "status": {"name": HOSTILE},
+        "rounds": [{"round": 1}],
+        "seen": "live",
+        "recorded_links": None,
+    }
 
 
 @pytest.mark.anyio
@@ -148,6 +154,22 @@ async def test_the_engine_of_this_process_is_shown_as_it_is_now():
         assert shown.status["cluster_id"] == CLUSTER
         assert len(shown.status["nodes"]) == double.n_nodes
         assert [point["round"] for point in shown.rounds]
+
+
+@pytest.mark.anyio
+async def test_every_cluster_that_has_not_ended_can_be_chosen(monkeypatch):
+    line, double = cluster_line(), EngineDouble()
+    many = [line.model_copy(update={"cluster_id": f"dnc_{n}"}) for n in range(120)]
+    many[7] = many[7].model_copy(update={"status": "terminated"})
+
+    async def clusters(request=None):
+        limit = len(many) if request is None else request.limit
+        return ClusterList(clusters=many[-limit:], live=119, ended=1, warnings=[])
+
+    monkeypatch.setattr(double, "clusters", clusters)
+    async with live(double) as source:
+        shown = [one["cluster_id"] for one in await source.clusters()]
+    assert shown == [one.cluster_id for one in many if one.status != "terminated"]
 
 
 @pytest.mark.anyio

@@ -7,6 +7,13 @@ const CURVES = [
 
 let chosenRound = null;
 
+/** Round numbers among the rounds, and the first and the last where these are not too near. */
+function roundTicks(first, last, most) {
+  const found = ticks(first, last, most).filter(Number.isInteger);
+  const apart = (last - first) / most / 2;
+  return [...new Set([first, ...found.filter((round) => round - first >= apart && last - round >= apart), last])];
+}
+
 function drawCurves({ status, rounds }, width) {
   const points = rounds ?? status.history;
   const all = points.flatMap((point) => CURVES.map(([field]) => point[field])).filter((value) => value !== null);
@@ -20,7 +27,7 @@ function drawCurves({ status, rounds }, width) {
     height,
     xRange: first === last ? [first - 1, last + 1] : [first, last],
     yRange,
-    xTicks: ticks(first, last, Math.max(2, Math.floor(width / 70))).filter(Number.isInteger),
+    xTicks: roundTicks(first, last, Math.max(2, Math.floor(width / 70))),
     yTicks: ticks(...yRange, 5),
     xName: "round",
     yName: "loss",
@@ -39,7 +46,7 @@ function drawCurves({ status, rounds }, width) {
   const svg = picture("curves", { width, height, title, description: `${ends.join("; ")}.` }, scale.nodes, marks, cursor);
   const missing = status.training && points.length < status.training.current_round && !rounds;
   return [
-    legend([...CURVES.map(([, name, className]) => [className, name, "line"]), ...(best ? [["best", `best round (${best.round})`, "line"]] : [])]),
+    legend([...CURVES.map(([field, name, className]) => [className, points.some((point) => point[field] !== null) ? name : `${name} (${NOT_MEASURED})`, "line"]), ...(best ? [["best", `best round (${best.round})`, "line"]] : [])]),
     readable(svg, cursor, points, scale),
     missing ? h("p", { class: "note" }, `${points.length} of `, shown(status, "training.current_round", "count"), " rounds are drawn.") : null,
     asTable(

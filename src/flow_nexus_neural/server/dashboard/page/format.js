@@ -3,6 +3,7 @@
 const NOT_MEASURED = "not measured";
 
 const FORMATS = {
+  word: (value) => value,
   count: (value) => value.toLocaleString("en"),
   share: (value) => `${(100 * value).toFixed(1)} %`,
   loss: (value) => String(Number(value.toPrecision(4))),

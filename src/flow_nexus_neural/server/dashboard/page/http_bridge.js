@@ -24,9 +24,9 @@ class HttpBridge {
     this.#source.addEventListener("error", () => this.view.say(`No connection${this.#lastAt ? ` since ${this.#lastAt}` : ""}; trying again`, true));
   }
 
-  #show({ status, rounds, seen }) {
+  #show({ status, rounds, seen, recorded_links: links }) {
     this.#lastAt = timeNow();
-    this.view.show(status, rounds);
+    this.view.show(status, rounds, seen === "live" ? null : { links });
     this.view.say(`${seen === "live" ? "Live" : "As stored"} \u00B7 ${this.#lastAt}`);
   }
 

@@ -21,7 +21,7 @@ function drawNodes({ status }) {
     },
     number("Links", "connections", "count"),
     number("Start", "incarnation", "count"),
-    { name: "Isolation", cell: (node) => node.isolation_level },
+    { name: "Isolation", cell: (_, index) => shown(status, `nodes.${index}.isolation_level`, "word") },
   ];
   return [table("nodes", "Nodes of the cluster", columns, status.nodes), status.retired_nodes.length ? drawRetired(status.retired_nodes) : null];
 }

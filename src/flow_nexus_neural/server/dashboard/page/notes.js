@@ -7,6 +7,7 @@ function drawWarnings({ status }) {
 
 function drawGuarantees({ status }) {
   const { guarantees } = status;
+  if (!guarantees) return nothing("What holds now depends on the nodes that run: only the server knows it.");
   return [
     h(
       "p",

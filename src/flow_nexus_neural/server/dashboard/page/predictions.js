@@ -1,13 +1,14 @@
 // How long predictions take inside the server, against the 100 ms that people expect, and whether nodes agree.
 
 const LIMIT_MS = 100;
+const LABEL_WIDTH = 62;
 const PERCENTILES = [
   ["p50", "median"],
   ["p95", "95 %"],
   ["p99", "99 %"],
 ];
 
-function drawPredictions({ status }, width) {
+function drawPredictions({ status, stored }, width) {
   const agreement = h(
     "p",
     { class: "note" },
@@ -16,6 +17,7 @@ function drawPredictions({ status }, width) {
     "; failed calls to nodes: ",
     shown(status, "error_rate", "share"),
   );
+  if (stored) return nothing("How long predictions take is not stored: only the server that answers them knows it.");
   if (!status.latency.n) return [nothing("No prediction in the last five minutes."), agreement];
   const recent = status.recent_predictions ?? [];
   return [
@@ -37,6 +39,11 @@ function drawPredictions({ status }, width) {
   ];
 }
 
+/** Where a number begins that the line of the limit must not cross. */
+function beside(start, limit) {
+  return start < limit && start + LABEL_WIDTH > limit ? limit + 6 : start;
+}
+
 function percentileBars(status, width) {
   const left = 58;
   const right = 74;
@@ -51,7 +58,7 @@ function percentileBars(status, width) {
     return [
       s("text", { class: "tick", x: left - 8, y: y + 17, "text-anchor": "end" }, name),
       value === null ? null : s("rect", { class: value > LIMIT_MS ? "bar late" : "bar", x: left, y: y + 4, width: Math.max(1, x(value) - left), height: row - 9, rx: 3 }),
-      s("text", { class: "value-text", x: value === null ? left : x(value) + 6, y: y + 17, "data-path": `latency.${field}`, "data-how": "ms" }, worded(value, "ms")),
+      s("text", { class: "value-text", x: value === null ? left : beside(x(value) + 6, x(LIMIT_MS)), y: y + 17, "data-path": `latency.${field}`, "data-how": "ms" }, worded(value, "ms")),
     ];
   });
   const told = PERCENTILES.map(([field, name]) => `${name} ${worded(status.latency[field], "ms")}`).join(", ");

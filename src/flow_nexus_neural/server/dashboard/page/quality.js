@@ -2,7 +2,7 @@
 
 function drawReliability({ status }, width) {
   const confidence = status.evaluation?.confidence;
-  if (!confidence) return nothing(status.dataset_info?.task === "regression" ? "A regression has no confidence; see its intervals." : `Calibration: ${NOT_MEASURED}.`);
+  if (!confidence) return nothing(status.dataset_info?.task === "regression" ? `A regression has no confidence${status.evaluation?.conformal ? "; see its intervals" : `, and its intervals are ${NOT_MEASURED}`}.` : `Calibration: ${NOT_MEASURED}.`);
   const numbers = h(
     "p",
     { class: "note" },

@@ -79,17 +79,26 @@ function vertex(slot, role, state, place, hasRoom) {
   );
 }
 
-function drawTopology({ status }, width) {
+/** Links as the server that has them tells, or of a copy those that were recorded last, of which no more is known. */
+function linksOf(status, stored) {
+  if (!stored) return status.links ?? [];
+  const present = new Set([ENGINE, ...status.nodes.map((node) => node.slot)]);
+  const edges = stored.links?.edges ?? [];
+  return edges.filter((edge) => edge.every((name) => present.has(name))).map(([from, to]) => ({ from, to, latency_ms: null, fault: null, isRecorded: true }));
+}
+
+function drawTopology({ status, stored }, width) {
   const { nodes } = status;
   if (!nodes.length) return nothing("No node has been deployed yet.");
-  const links = status.links ?? [];
-  const hub = hubOf(status.topology, links);
-  const { places, height } = placed(status.topology, nodes, links, hub, width);
+  const links = linksOf(status, stored);
+  const topology = stored?.links?.topology ?? status.topology;
+  const hub = hubOf(topology, links);
+  const { places, height } = placed(topology, nodes, links, hub, width);
   const drawn = links.filter((link) => places.has(link.from) && places.has(link.to));
   const isSparse = drawn.length <= 14 && width >= 420;
   const lines = drawn.map((link) => {
     const [from, to] = [places.get(link.from), places.get(link.to)];
-    return s("line", { class: link.fault ? "link broken" : "link", x1: from.x, y1: from.y, x2: to.x, y2: to.y });
+    return s("line", { class: link.fault ? "link broken" : link.isRecorded ? "link recorded" : "link", x1: from.x, y1: from.y, x2: to.x, y2: to.y });
   });
   const times = isSparse ? drawn.filter((link) => link.latency_ms !== null && !link.fault).map((link) => latencyLabel(link, places)) : [];
   const bySlot = new Map(nodes.map((node) => [node.slot, node]));
@@ -100,16 +109,18 @@ function drawTopology({ status }, width) {
     return vertex(slot, node?.role ?? ENGINE, node?.status ?? null, place, hasRoom);
   });
   const broken = links.filter((link) => link.fault);
-  const dead = nodes.filter((node) => !node.healthy);
+  const dead = nodes.filter((node) => node.healthy === false);
+  const unknown = nodes.filter((node) => node.healthy === null);
   const description = [
-    `${nodes.length} nodes in a ${status.topology}, ${links.length} links.`,
-    dead.length ? `Not healthy: ${dead.map((node) => `${node.slot} (${node.status})`).join(", ")}.` : "All nodes are healthy.",
+    `${nodes.length} nodes in a ${topology}, ${links.length} links.`,
+    dead.length ? `Not healthy: ${dead.map((node) => `${node.slot} (${node.status})`).join(", ")}.` : unknown.length ? "" : "All nodes are healthy.",
+    unknown.length ? `Of ${unknown.length} nodes it is not known how they are.` : "",
     broken.length ? `${broken.length} links do not work.` : "",
   ].join(" ");
   return [
     roleLegend(nodes),
-    picture("topology", { width, height, title: `Links of the nodes, ${status.topology}`, description }, lines, times, vertices),
-    linkSentence(status, links, broken),
+    picture("topology", { width, height, title: `Links of the nodes, ${topology}`, description }, lines, times, vertices),
+    stored ? recordedSentence(stored.links, links) : linkSentence(status, links, broken),
     links.length ? linkTable(links) : null,
   ];
 }
@@ -136,6 +147,12 @@ function linkSentence(status, links, broken) {
   return h("p", { class: "note" }, `${links.length - broken.length} of ${links.length} links work; ${range}.`);
 }
 
+function recordedSentence(recorded, links) {
+  if (!recorded) return h("p", { class: "note" }, "The nodes were never linked.");
+  const said = `${links.length} links as recorded last, ${clockTime(recorded.at)}; whether they work and how fast they are read only the server knows.`;
+  return h("p", { class: "note" }, said);
+}
+
 function linkTable(links) {
   return asTable(
     "topology-as",
@@ -143,7 +160,7 @@ function linkTable(links) {
     [
       { name: "Link", isHeader: true, cell: (link) => `${link.from} \u2013 ${link.to}` },
       { name: "Latency", isNumber: true, cell: (link) => worded(link.latency_ms, "ms") },
-      { name: "Works", cell: (link) => (link.fault ? `no: ${link.fault}` : "yes") },
+      { name: "Works", cell: (link) => (link.fault ? `no: ${link.fault}` : link.isRecorded ? "not known" : "yes") },
     ],
     links,
   );

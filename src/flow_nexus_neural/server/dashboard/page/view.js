@@ -4,16 +4,17 @@ const MIN_WIDTH = 240;
 
 /**
  * Parts in reading order. `of` is what a part is drawn from; while that stays the same, so does the part.
- * draw(model, width) returns nodes; model: { status, rounds }.
+ * `names` gives a part another title than its usual one.
+ * draw(model, width) returns nodes; model: { status, rounds, stored }.
  */
 const PARTS = [
   { id: "overview", title: null, of: (m) => [m.status.global_accuracy, m.status.evaluation, m.status.training, m.status.training_status, m.status.active_nodes, m.status.failed_nodes, m.status.total_nodes, m.status.latency, m.status.model_version, m.status.communication_bytes], draw: drawOverview },
-  { id: "warnings", title: "Warnings", of: (m) => m.status.warnings, draw: drawWarnings, hides: (m) => !m.status.warnings.length && !m.status.training_error },
+  { id: "warnings", title: "Warnings", of: (m) => [m.status.warnings, m.status.training_error], draw: drawWarnings, hides: (m) => !m.status.warnings.length && !m.status.training_error },
   { id: "curves", title: "Learning curves", of: (m) => [m.rounds ?? m.status.history, m.status.training?.best_round, m.status.training?.current_round], draw: drawCurves },
-  { id: "topology", title: "Topology", of: (m) => [m.status.topology, m.status.links, m.status.nodes.map((n) => [n.slot, n.role, n.status])], draw: drawTopology },
-  { id: "predictions", title: "Live predictions", of: (m) => [m.status.latency, m.status.agreement, m.status.recent_predictions, m.status.error_rate], draw: drawPredictions, size: "third" },
+  { id: "topology", title: "Topology", of: (m) => [m.status.topology, m.status.links, m.stored, m.status.nodes.map((n) => [n.slot, n.role, n.status])], draw: drawTopology },
+  { id: "predictions", title: "Live predictions", of: (m) => [m.status.latency, m.status.agreement, m.status.recent_predictions, m.status.error_rate, m.stored], draw: drawPredictions, size: "third" },
   { id: "reliability", title: "Is its confidence right?", of: (m) => [m.status.evaluation, m.status.dataset_info], draw: drawReliability, size: "third" },
-  { id: "confusion", title: "What it takes for what", of: (m) => [m.status.evaluation, m.status.dataset_info], draw: drawConfusion, size: "third last" },
+  { id: "confusion", title: "What it takes for what", of: (m) => [m.status.evaluation, m.status.dataset_info], draw: drawConfusion, size: "third last", names: (m) => (m.status.dataset_info?.task === "regression" ? "How far off it is" : "What it takes for what") },
   { id: "nodes", title: "Nodes", of: (m) => [m.status.nodes, m.status.retired_nodes], draw: drawNodes, size: "full" },
   { id: "guarantees", title: "Guarantees", of: (m) => m.status.guarantees, draw: drawGuarantees },
   { id: "events", title: "Autonomy, audited", of: (m) => m.status.daa, draw: drawEvents },
@@ -38,17 +39,20 @@ class View {
     this.observer = new ResizeObserver((entries) => this.#resized(entries));
   }
 
-  /** Show a cluster as it is now; `rounds` is its whole history, null where only that of the status is known. */
-  show(status, rounds = null) {
+  /**
+   * Show a cluster as it is now; `rounds` is its whole history, null where only that of the status is known.
+   * stored: null where its own server tells; of a copy { links }, where links are those that were recorded last, or null.
+   */
+  show(status, rounds = null, stored = null) {
     const isFirst = this.#model === null;
-    this.#model = { status, rounds };
+    this.#model = { status, rounds, stored };
     if (isFirst) {
       this.root.replaceChildren(h("header", {}, this.#head, this.controls), this.parts);
       this.root.removeAttribute("aria-busy");
       for (const body of this.#bodies.values()) this.observer.observe(body);
     }
     document.title = `${status.name} \u2013 neural cluster`;
-    this.#update({ id: "head", of: (m) => [m.status.name, m.status.status, m.status.dataset_info], draw: drawHead }, this.#head);
+    this.#update({ id: "head", of: (m) => [m.status.name, m.status.status, m.status.topology, m.status.dataset_info], draw: drawHead }, this.#head);
     for (const part of PARTS) this.#update(part, this.#bodies.get(part.id));
     this.#announce(status);
   }
@@ -82,6 +86,7 @@ class View {
     if (this.#drawn.get(part.id) === state) return;
     this.#drawn.set(part.id, state);
     if (body.parentElement.matches("section")) body.parentElement.hidden = part.hides?.(this.#model) ?? false;
+    if (part.names) body.previousElementSibling.textContent = part.names(this.#model);
     redraw(body, part.draw(this.#model, width));
   }
 

@@ -301,6 +301,41 @@ def _copy_rows() -> str:
     )
 
 
+def _finite() -> str:
+    """Trap unless all floats from an address on are finite."""
+
+    def below_infinity(kind: str, read: Expression, infinity: Expression) -> Expression:
+        return f"({kind}.lt ({kind}.abs {read}) {infinity})"
+
+    vector = "\n".join(
+        [
+            assign(
+                "v",
+                f"(v128.and {local('v')} {below_infinity('f32x4', _load('x'), number(float('inf')))})",
+            ),
+            assign("x", add(local("x"), 16)),
+        ]
+    )
+    single = "\n".join(
+        [
+            "(if (i32.eqz",
+            below_infinity("f32", f"(f32.load {local('x')})", "(f32.const inf)"),
+            ") (then unreachable))",
+            assign("x", add(local("x"), 4)),
+        ]
+    )
+    return _function(
+        "finite",
+        ("x", "count"),
+        [
+            assign("v", "(v128.const i32x4 -1 -1 -1 -1)"),
+            counted("c", f"(i32.and {local('count')} {const(-4)})", vector, step=4),
+            f"(if (i32.eqz (i32x4.all_true {local('v')})) (then unreachable))",
+            counted("c", local("count"), single),
+        ],
+    )
+
+
 _ONE = number(1)
 KERNELS: Mapping[str, str] = {
     "row_sum": _row_sum(),
@@ -310,6 +345,7 @@ KERNELS: Mapping[str, str] = {
     "pack": _pack(),
     "spread": _spread(),
     "copy_rows": _copy_rows(),
+    "finite": _finite(),
     "max_pool": _pool("max_pool", "max", mean=False),
     "mean_pool": _pool("mean_pool", "add", mean=True),
     "add": _over_rows("add", _YX, [_store("p", _f32x4("add", _load("p"), _load("q")))]),
