@@ -90,7 +90,7 @@ pictures: $(STAMP) build/view/.installed
 	$(BIN)/python -m readme.pictures
 	@mkdir -p build/view/pictures docs/pictures
 	VIEW_NAME=price-desk node tests/integration/view/view.mjs build/view $(abspath $(BIN))/python build/view/pictures > /dev/null
-	$(BIN)/python -c 'from PIL import Image; Image.open("build/view/pictures/readme-light.png").convert("RGB").quantize(64, dither=0).save("docs/pictures/view.png", optimize=True)'
+	$(BIN)/python -c 'from PIL import Image; Image.open("build/view/pictures/readme-light.png").convert("RGB").quantize(192, dither=0).save("docs/pictures/view.png", optimize=True)'
 
 demo: $(STAMP)
 	$(BIN)/python client_examples/06_trading_system.py

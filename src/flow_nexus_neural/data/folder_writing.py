@@ -71,7 +71,7 @@ def write_folder(
     parent = open_directory(place)
     temporary, noted = "", None
     try:
-        _check_name(place, parent, former if overwrite else None)
+        _check_name(place, parent, former, overwrite=overwrite)
         sweep(parent)
         noted = note(place)
         temporary, folder = _begin(parent, place.name)
@@ -80,7 +80,7 @@ def write_folder(
                 _write(folder, name, content)
             checked({name: _read(folder, name) for name in files})
             os.fsync(folder)
-            _check_name(place, parent, former if overwrite else None)
+            _check_name(place, parent, former, overwrite=overwrite)
             _put_in_place(parent, temporary, place.name)
             os.fsync(parent)
         finally:
@@ -99,20 +99,21 @@ def write_folder(
         os.close(parent)
 
 
-def _check_name(place: OutputPlace, parent: int, former: Former | None) -> None:
+def _check_name(place: OutputPlace, parent: int, former: Former, *, overwrite: bool) -> None:
+    """Of what may never be replaced that is said, so that nobody tries it with overwrite."""
     try:
         found = os.stat(place.name, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:
         return
     if not stat.S_ISDIR(found.st_mode):
         raise PathNotAllowed(f"'{place.name}' is there and is no folder", hint="give another name")
-    if former is None:
-        raise _exists(place)
     folder = os.open(place.name, _FOLDER, dir_fd=parent)
     try:
         _check_former(place, folder, former)
     finally:
         os.close(folder)
+    if not overwrite:
+        raise _exists(place)
 
 
 def _check_former(place: OutputPlace, folder: int, former: Former) -> None:

@@ -104,16 +104,17 @@ def output_place(
     parent = resolved_path(resolved[0] / path.parent)
     inside = [root for root in resolved if parent.is_relative_to(root)]
     root = max(inside, key=lambda root: len(root.parts), default=None)
+    own = state_dir.resolve()
+    below = root is not None and root != own and root.is_relative_to(own)
+    if parent.is_relative_to(own) and not below:  # said first: --allow-path would not help
+        raise PathNotAllowed(
+            f"{argument} '{text[:120]}' lies in the state directory", hint=_where(roots, state_dir)
+        )
     if root is None:
         raise PathNotAllowed(
             f"{argument} '{text[:120]}' lies, or leads by a link, outside the directories into which"
             " files may be written",
             hint=_where(roots, state_dir),
-        )
-    own = state_dir.resolve()
-    if parent.is_relative_to(own) and (root == own or not root.is_relative_to(own)):
-        raise PathNotAllowed(
-            f"{argument} '{text[:120]}' lies in the state directory", hint=_where(roots, state_dir)
         )
     folders = parent.relative_to(root).parts
     if any(part.startswith(".") for part in (*folders, path.name)):

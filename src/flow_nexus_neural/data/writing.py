@@ -165,13 +165,14 @@ class OutputFile:
             raise PathNotAllowed(
                 f"'{name}' is there and is no regular file", hint="give another name"
             )
-        if not self._overwrite:
-            raise _exists(self.place)
+        # Said also without overwrite, so that nobody tries it with that.
         if self._former is not None and not self._former(self._head(name)):
             raise PathNotAllowed(
                 f"'{name}' is there and was not written by an export: it is not replaced",
                 hint="give another name",
             )
+        if not self._overwrite:
+            raise _exists(self.place)
 
     def _head(self, name: str) -> bytes:
         """The first bytes of a file that is there."""

@@ -9,7 +9,8 @@ import atexit
 import ctypes
 import importlib.util
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -31,6 +32,8 @@ SELF_TEST = """
 """
 FOREIGN_PAGES = 1024
 KEPT_MODULES = 64
+_NO_MODULE: Final = (AttributeError, KeyError, TypeError, ValueError)
+"""What exports of other kinds, or none, fail with."""
 
 Floats = NDArray[np.float32]
 _UNCHECKED: Final = ctypes.CFUNCTYPE(
@@ -127,7 +130,9 @@ class Instance:
         if module.imports:
             raise WasmUnavailable(f"the module imports {module.imports[0].name!r}; none may")
         self._store = wasmtime.Store(engine)
-        self._store.set_limits(memory_size=FOREIGN_PAGES << 16)
+        self._store.set_limits(
+            memory_size=FOREIGN_PAGES << 16, table_elements=0, tables=0, memories=1
+        )
         if with_deadline:
             self._store.set_epoch_deadline(1)
         exports = wasmtime.Instance(self._store, module, []).exports(self._store)
@@ -255,8 +260,8 @@ class LoadedNetwork:
 def run_foreign(binary: bytes, rows: Floats, deadline_s: float) -> Floats:
     """Outputs [n, out_ld] of a module with the interface of `compile` that was not written here.
 
-    It has no imports, 64 MiB at most, and ends at the deadline. Its globals `input`, `output`, `in_ld`,
-    `out_ld` and `max_batch` say where rows and outputs lie.
+    It has no imports, 64 MiB at most, and is ended between one and two deadlines. Its globals `input`,
+    `output`, `in_ld`, `out_ld` and `max_batch` say where rows and outputs lie.
 
     Raises:
         WasmUnavailable: It is no module with this interface, imports something or wants more memory.
@@ -267,16 +272,35 @@ def run_foreign(binary: bytes, rows: Floats, deadline_s: float) -> Floats:
     config = wasmtime.Config()
     config.epoch_interruption = True
     engine = wasmtime.Engine(config)
-    timer = threading.Timer(deadline_s, engine.increment_epoch)
-    timer.daemon = True
-    timer.start()
+    with _ticking(engine, deadline_s):
+        try:
+            module = wasmtime.Module(engine, binary)
+            instance = Instance(engine, module, fast=False, with_deadline=True)
+            return _outputs_of(instance, rows.reshape(len(rows), -1))
+        except WasmTrap:
+            raise
+        except wasmtime.Trap as trap:  # by what it does when it is started
+            raise WasmTrap(str(trap).splitlines()[0]) from None
+        except (wasmtime.WasmtimeError, *_NO_MODULE) as failure:
+            raise WasmUnavailable(f"not a module that can be run: {failure}"[:200]) from None
+
+
+@contextmanager
+def _ticking(engine: "wasmtime.Engine", every_s: float) -> Iterator[None]:
+    """Advance an engine's epoch again and again: a single time might come before a run has its deadline."""
+    ended = threading.Event()
+
+    def tick() -> None:
+        while not ended.wait(every_s):
+            engine.increment_epoch()
+
+    ticker = threading.Thread(target=tick, daemon=True)
+    ticker.start()
     try:
-        instance = Instance(engine, wasmtime.Module(engine, binary), fast=False, with_deadline=True)
-        return _outputs_of(instance, rows.reshape(len(rows), -1))
-    except (wasmtime.WasmtimeError, wasmtime.Trap, KeyError, ValueError) as failure:
-        raise WasmUnavailable(f"not a module that can be run: {failure}"[:200]) from None
+        yield
     finally:
-        timer.cancel()
+        ended.set()
+        ticker.join()
 
 
 def _outputs_of(instance: Instance, rows: Floats) -> Floats:
@@ -293,7 +317,8 @@ def _outputs_of(instance: Instance, rows: Floats) -> Floats:
         instance.memory[begin : begin + size] = part.ravel()
         instance.run(len(part))
         begin, size = at["output"] // 4, len(part) * at["out_ld"]
-        outputs.append(instance.memory[begin : begin + size].reshape(len(part), -1).copy())
+        found = instance.memory[begin : begin + size]
+        outputs.append(found.reshape(len(part), at["out_ld"]).copy())
     return np.concatenate(outputs)
 
 

@@ -131,6 +131,15 @@ def test_a_theme_that_changes_while_the_view_is_open_changes_it_at_once(seen: di
     assert dark["overflow"] == back["overflow"] == 0
 
 
+def test_people_see_the_server_itself_and_every_change_of_it(seen: dict[str, Any]):
+    before, after = seen["views"]["live"], seen["views"]["relinked"]
+    assert (before["links"], before["recorded"]) == (15, 0)
+    assert "15 of 15 links work" in before["text"]
+    assert "mesh links" in before["text"]
+    assert "6 of 6 links work" in after["text"]
+    assert "ring links" in after["text"]
+
+
 def test_people_see_what_is_stored_while_the_server_has_it(seen: dict[str, Any]):
     view = seen["views"]["stored"]
     assert view["recorded"] == view["links"] == 6

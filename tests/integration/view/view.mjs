@@ -3,6 +3,7 @@
 import { spawn } from "node:child_process";
 import fs from "node:fs";
 import http from "node:http";
+import net from "node:net";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
@@ -26,7 +27,10 @@ const client = new Client(
   { name: "test-host", version: "1" },
   { capabilities: { extensions: { "io.modelcontextprotocol/ui": { mimeTypes: ["text/html;profile=mcp-app"] } } } },
 );
-await client.connect(new StdioClientTransport({ command: python, args: ["-m", "flow_nexus_neural", "--state-dir", state], stderr: "ignore" }));
+const freePort = () => new Promise((resolve) => { const server = net.createServer().listen(0, "127.0.0.1", () => { const { port } = server.address(); server.close(() => resolve(String(port))); }); });
+const transport = new StdioClientTransport({ command: python, args: ["-m", "flow_nexus_neural", "--state-dir", state, "--dashboard", await freePort()], stderr: "pipe" });
+const live = new Promise((resolve) => transport.stderr.on("data", (text) => { const found = /http:\S+/.exec(String(text)); if (found) resolve(found[0]); }));
+await client.connect(transport);
 const call = async (name, args) => {
   const result = await client.callTool({ name, arguments: args });
   if (result.isError) throw new Error(JSON.stringify(result.content));
@@ -143,7 +147,16 @@ for (const [id, prefix] of SHOWN) {
   report[`${prefix}first`] = first;
   report[`${prefix}status`] = answered[id]?.structuredContent ?? first;
 }
-// The same page for people, of what is stored while the server has it.
+// The same page for people, of the server itself: what happens is drawn without asking.
+const watched = await newPage(1200);
+await watched.goto(`${await live}?cluster=${mesh}`);
+await watched.waitForSelector("line.link", { state: "attached", timeout: 30000 });
+report.views.live = await measured(watched);
+await call("neural_cluster_connect", { cluster_id: mesh, topology: "ring" });
+await watched.waitForFunction(() => document.querySelectorAll("line.link").length === 6, null, { timeout: 30000 });
+report.views.relinked = await measured(watched);
+await watched.screenshot({ path: path.join(out, "live-1200-light.png"), fullPage: true });
+// And of what is stored while the server has it.
 const dashboard = spawn(python, ["-m", "flow_nexus_neural", "--state-dir", state, "dashboard"], { stdio: ["ignore", "pipe", "ignore"] });
 const address = await new Promise((resolve) => dashboard.stdout.once("data", (line) => resolve(String(line).trim())));
 const stored = await newPage(1200);

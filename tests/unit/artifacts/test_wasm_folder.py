@@ -12,16 +12,23 @@ from flow_nexus_neural.artifacts.wasm_folder import WasmFolder
 from flow_nexus_neural.errors import StoreCorrupt
 from flow_nexus_neural.wasm.compile.portable import meta_of, sections, signed, unsigned
 from tests.doubles.limits import HANG_S
-from tests.unit.artifacts.building import CASES, model_and_examples
+from tests.unit.artifacts.building import CASES, EVERY_LAYER, model_and_examples
 from tests.unit.wasm.reference import loaded
 
 IN_NODE = """
 import { readFileSync } from "node:fs";
 import { load } from "./answering.mjs";
-const { rows, width } = JSON.parse(readFileSync("asked.json"));
-const module = await load(readFileSync("network0.wasm"));
-console.log(JSON.stringify(module.run(rows.map((row) => Float32Array.from(row)), width)));
+const { rows, widths, sizes } = JSON.parse(readFileSync("asked.json"));
+const all = rows.map((row) => Float32Array.from(row));
+const found = [];
+for (const [number, width] of widths.entries()) {
+  const module = await load(readFileSync(`network${number}.wasm`));
+  found.push(sizes.flatMap((size) => module.run(all.slice(0, size), width)));
+}
+console.log(JSON.stringify(found));
 """
+SIZES = [1, 2, 5, 32, 40]
+"""Of batches: single rows, tiles, what a run takes at most, and more."""
 SEVERAL = [
     {"type": "lstm", "units": 3, "return_sequences": True},
     {"type": "attention", "heads": 2, "key_dim": 2},
@@ -70,17 +77,25 @@ def test_large_logits_are_compared_by_their_size():
 
 
 @node
-def test_v8_and_wasmtime_compute_the_same_bits(tmp_path):
-    model, examples = model_and_examples([SEVERAL])
+def test_v8_and_wasmtime_compute_the_same_bits_of_every_layer_in_every_batch(tmp_path):
+    model, examples = model_and_examples(**CASES["every layer"])
     written(model, tmp_path)
-    (network, *_) = model.networks.values()
-    mine = loaded(network.plan, (network.params, network.buffers)).infer(examples.scaled)
-    flat = examples.scaled.reshape(len(examples.scaled), -1)
-    width = network.plan.n_outputs
-    (tmp_path / "asked.json").write_text(json.dumps({"rows": flat.tolist(), "width": width}))
+    shape = (SIZES[-1], *examples.scaled.shape[1:])
+    rows = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    networks = list(model.networks.values())
+    asked = {
+        "rows": rows.reshape(len(rows), -1).tolist(),
+        "widths": [network.plan.n_outputs for network in networks],
+        "sizes": SIZES,
+    }
+    (tmp_path / "asked.json").write_text(json.dumps(asked))
     (tmp_path / "bits.mjs").write_text(IN_NODE)
     told = run_in_node(tmp_path, "bits.mjs").astype(np.float32)
-    np.testing.assert_array_equal(told, mine)
+    assert len(told) == len(EVERY_LAYER)
+    for network, by_v8 in zip(networks, told, strict=True):
+        module = loaded(network.plan, (network.params, network.buffers))
+        mine = np.concatenate([module.infer(rows[:size]) for size in SIZES])
+        np.testing.assert_array_equal(by_v8, mine)
 
 
 def test_a_module_says_what_it_computes_and_one_that_was_changed_is_noticed():

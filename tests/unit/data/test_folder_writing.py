@@ -83,8 +83,9 @@ def test_only_overwrite_replaces_a_folder_and_only_one_of_this_kind(root, monkey
     assert content(root) == new
     (root / "mine").mkdir()
     (root / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(PathNotAllowed, match=r"holds no 'manifest\.json'"):
-        write(root, "mine", overwrite=True)
+    for overwrite in (True, False):
+        with pytest.raises(PathNotAllowed, match=r"holds no 'manifest\.json'"):
+            write(root, "mine", overwrite=overwrite)
     (root / "file").write_text("x")
     with pytest.raises(PathNotAllowed, match="is no folder"):
         write(root, "file", overwrite=True)

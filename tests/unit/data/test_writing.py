@@ -118,8 +118,9 @@ def test_a_file_that_must_be_known_is_replaced_only_if_it_is(place, folder):
         return head.startswith(b"ours ")
 
     (folder / "out.csv").write_text("thesis")
-    with pytest.raises(PathNotAllowed, match="was not written by an export: it is not replaced"):
-        begun(place, overwrite=True, former=known)
+    for overwrite in (True, False):  # without it, no advice to give it
+        with pytest.raises(PathNotAllowed, match="not written by an export: it is not replaced"):
+            begun(place, overwrite=overwrite, former=known)
     assert (folder / "out.csv").read_text() == "thesis"
     (folder / "out.csv").write_text("ours 1")
     output = begun(place, overwrite=True, former=known)

@@ -1,6 +1,7 @@
 """What runs modules: its self-test, modules from elsewhere, and life without the extra."""
 
 import importlib.util
+import threading
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import wasmtime
 
 from flow_nexus_neural.wasm import machine
 from flow_nexus_neural.wasm.machine import WasmTrap, WasmUnavailable, assemble, run_foreign
+from tests.doubles.limits import HANG_S
 from tests.unit.node.building import FLAT, plan_of, rows
 from tests.unit.wasm.reference import loaded, random_state
 
@@ -23,6 +25,25 @@ WRITES = (
     " (f32.store (i32.const 64) (f32.convert_i32_s (local.get $n)))))"
 )
 ENDLESS = f'(module {MEMORY} {GLOBALS} (func (export "run") (param i32) (loop $l (br $l))))'
+RUN = '(func (export "run") (param i32))'
+ENDLESS_START = f"(module {MEMORY} {GLOBALS} (func $f (loop $l (br $l))) {RUN} (start $f))"
+ENDLESS_RECURSION = (
+    f'(module {MEMORY} {GLOBALS} (func $f (export "run") (param i32) (call $f (i32.const 1))))'
+)
+NO_INTERFACE = {
+    "no run": f"(module {MEMORY})",
+    "imports": IMPORTS,
+    "much memory": LARGE,
+    "a second memory": f"(module {MEMORY} (memory 1) {GLOBALS} {RUN})",
+    "a table": f"(module {MEMORY} (table 1000000000 funcref) {GLOBALS} {RUN})",
+    "a function as memory": f'(module (func (export "memory")) {GLOBALS} {RUN})',
+    "a memory as run": f'(module {MEMORY} {GLOBALS} (memory (export "run") 1))',
+    "a run of nothing": f'(module {MEMORY} {GLOBALS} (func (export "run")))',
+    "a function as number": f'(module {MEMORY} (func (export "input")) {RUN})',
+    "an input beyond its memory": WRITES.replace("(i32.const 0)", "(i32.const 2000000000)", 1),
+    "an output beyond its memory": WRITES.replace("(i32.const 64)", "(i32.const 2000000000)", 1),
+    "no batch": WRITES.replace('"max_batch") i32 (i32.const 2)', '"max_batch") i32 (i32.const 0)'),
+}
 ASKED = np.zeros((1, 2), np.float32)
 
 
@@ -63,20 +84,49 @@ def test_without_the_extra_the_reason_names_the_install_command(monkeypatch, afr
         assemble(WRITES)
 
 
+def test_memory_that_cannot_be_had_is_said(monkeypatch):
+    assert machine.availability().reason is None
+    monkeypatch.setattr(machine, "FOREIGN_PAGES", 0)
+    plan = plan_of([{"type": "dense", "units": 3}], FLAT)
+    with pytest.raises(WasmUnavailable, match="memory"):
+        loaded(plan, random_state(plan))
+
+
 def test_a_foreign_module_runs_with_a_deadline_as_many_rows_at_a_time_as_it_takes():
     outputs = run_foreign(assemble(WRITES), np.zeros((3, 2), np.float32), deadline_s=10)
     assert outputs[:, 0].tolist() == [2, 0, 1]
 
 
-def test_a_foreign_module_that_does_not_end_is_ended():
+@pytest.mark.parametrize("text", [ENDLESS, ENDLESS_START, ENDLESS_RECURSION])
+def test_a_foreign_module_that_does_not_end_is_ended(text):
+    with pytest.raises(WasmTrap):
+        run_foreign(assemble(text), ASKED, deadline_s=0.05)
+
+
+def test_a_foreign_module_whose_deadline_came_before_its_run_is_ended_too(monkeypatch):
+    """As where it takes long to compile: the deadline is one of the run, not of its beginning."""
+    ticked = threading.Event()
+    tick = wasmtime.Engine.increment_epoch
+
+    def noted(engine):
+        tick(engine)
+        ticked.set()
+
+    class Slow(machine.Instance):
+        def __init__(self, *given, **more):
+            assert ticked.wait(HANG_S)
+            super().__init__(*given, **more)
+
+    monkeypatch.setattr(wasmtime.Engine, "increment_epoch", noted)
+    monkeypatch.setattr(machine, "Instance", Slow)
     with pytest.raises(WasmTrap):
         run_foreign(assemble(ENDLESS), ASKED, deadline_s=0.05)
 
 
-@pytest.mark.parametrize("text", [IMPORTS, LARGE, f"(module {MEMORY})"])
-def test_a_foreign_module_with_imports_much_memory_or_another_interface_is_not_run(text):
-    with pytest.raises(WasmUnavailable):
-        run_foreign(assemble(text), ASKED, deadline_s=10)
+@pytest.mark.parametrize("name", NO_INTERFACE)
+def test_a_foreign_module_with_imports_much_memory_or_another_interface_is_not_run(name):
+    with pytest.raises((WasmUnavailable, WasmTrap)):
+        run_foreign(assemble(NO_INTERFACE[name]), ASKED, deadline_s=10)
 
 
 def test_bytes_that_are_no_module_are_not_run():

@@ -163,6 +163,7 @@ def _draw_series(axes: "Axes", series: Series) -> None:
             marker=marker,
             markersize=4.5,
             label=label,
+            clip_on=series.mark != "dots",  # one that lies on the end of an axis is drawn whole
         )
     if series.low:
         _draw_uncertainty(axes, series)

@@ -114,6 +114,18 @@ async def test_without_the_extra_the_nodes_answer_and_the_reason_says_how_to_get
         assert (await w.predict(cluster_id)).backends == {"torch": 2}
 
 
+async def test_without_memory_for_a_module_the_nodes_answer_and_the_reason_says_so(
+    tmp_path, monkeypatch
+):
+    assert machine.availability().reason is None
+    monkeypatch.setattr(machine, "FOREIGN_PAGES", 0)
+    async with trained(tmp_path) as (w, cluster_id):
+        status = await measured(w, cluster_id)
+        assert "memory" in status.wasm.nodes["worker-0"].reason
+        assert (status.wasm.active, status.features.wasm_enabled) == (False, False)
+        assert (await w.predict(cluster_id)).backends == {"torch": 2}
+
+
 async def test_a_trap_is_answered_by_the_node(tmp_path, monkeypatch):
     async with trained(tmp_path) as (w, cluster_id):
         await measured(w, cluster_id)
