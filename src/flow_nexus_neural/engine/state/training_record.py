@@ -158,11 +158,6 @@ class Training:
         return frozenset((*starts, *advance.continuation.files))
 
     @property
-    def starts_trained(self) -> bool:
-        """Whether it goes on from weights that were trained before, which may know any of its rows."""
-        return any(network.blob is not None for network in self.starts.values())
-
-    @property
     def can_resume(self) -> bool:
         """Whether all that it goes on from was stored; a row of an older version lacks some of it."""
         return bool(self.data is not None and self.request is not None and self.starts)

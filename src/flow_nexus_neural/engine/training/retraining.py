@@ -60,6 +60,11 @@ class _Best:
         self.losses.append(loss)
 
 
+def starts_trained(training: Training) -> bool:
+    """Whether it goes on from weights that were trained before, which may know any of its rows."""
+    return any(network.blob is not None for network in training.starts.values())
+
+
 def planned_refit(data: PreparedData) -> Refit | None:
     """The refit that will follow; None if none was asked for."""
     if not data.refit or data.whole is None:
@@ -127,7 +132,7 @@ class Retraining:
             # Its test rows are the training rows of whoever made those weights.
             found = (
                 {"error": KNOWS_ROWS}
-                if self.training.starts_trained
+                if starts_trained(self.training)
                 else await self._scored(judge, data, fold.number)
             )
         except StoreUnavailable:

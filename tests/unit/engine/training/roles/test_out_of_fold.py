@@ -27,7 +27,7 @@ def fitting(failure, rows=150, gap=None, blob=None):
     training = SimpleNamespace(
         personalisation=None,
         steering=SimpleNamespace(rate_of=None),
-        starts_trained=blob is not None,
+        starts={"c0": SimpleNamespace(blob=blob)},
     )
     cluster = SimpleNamespace(clock=lambda: 0.0)
     again = Again(failure)
