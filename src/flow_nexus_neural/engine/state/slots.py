@@ -33,7 +33,7 @@ def _few() -> deque[str]:
     return deque(maxlen=MAX_OFFERED)
 
 
-@dataclass
+@dataclass(eq=False)
 class Slot:
     """One stable place in a cluster.
 
