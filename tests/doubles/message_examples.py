@@ -93,6 +93,7 @@ EXAMPLES = (
         AskMasked(
             session="sum",
             network="net",
+            into="publish",
             sealed=dict.fromkeys(("worker-0", "worker-1"), "0" * 164),
             weight=0.5,
         ),

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from flow_nexus_neural.errors import InvalidState
@@ -90,6 +91,7 @@ def count(states: Iterable[SlotState]) -> Counts:
     )
 
 
+@lru_cache(maxsize=4096)
 def slot_order(slot: str) -> tuple[int, int, str]:
     """Sort key of slot names: by role, then by number. Names that are not `<role>-<number>` come last."""
     match = _SLOT.fullmatch(slot)

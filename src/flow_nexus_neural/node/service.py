@@ -203,7 +203,7 @@ class NodeService:
             case Fold():
                 return self._fold(request, poll), {}
             case AskMaskKeys() | AskMaskShares() | AskMasked() | AskUnmasking():
-                return self._masks.answer(request)
+                return self._masks.answer(request, self._region), {}
             case _:
                 assert_never(request)
 

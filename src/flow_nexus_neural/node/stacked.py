@@ -141,7 +141,7 @@ class _Stack:
 
     def __init__(self, plan: NetworkPlan, clients: Sequence[Client]) -> None:
         self._plan, self._request = plan, clients[0].request
-        batches = [list(batches_of(one.request, len(one.shard.x))) for one in clients]
+        batches = [list(batches_of(one.request, len(one.shard.x), 1)) for one in clients]
         self._order = sorted(range(len(clients)), key=lambda i: (-len(batches[i]), i))
         self._clients = [clients[i] for i in self._order]
         self._batches = [batches[i] for i in self._order]

@@ -152,6 +152,13 @@ class Buffer(Protocol):
         """
         ...
 
+    def read(self, name: str, start: int, into: NDArray[Any]) -> None:
+        """Fill a private array with the bytes of an array of the buffer, from its element `start` on.
+
+        May block.
+        """
+        ...
+
     def close(self) -> None:
         """Release the engine's reference. Idempotent."""
         ...

@@ -165,7 +165,8 @@ async def bring_back(cluster: LiveCluster, request: PredictRequest) -> None:
     Waited for only where nobody else could answer, and no longer than the caller's own deadline.
     """
     # Also those that somebody else starts: a training that goes on brings its nodes back too.
-    if not any(s.state == "recovering" or s.restarting.locked() for s in expected_slots(cluster)):
+    away = {s.name for s in cluster.slots if s.state == "recovering" or s.restarting.locked()}
+    if not away or away.isdisjoint(s.name for s in expected_slots(cluster)):
         return
     done = anyio.Event()
 

@@ -256,6 +256,10 @@ class Exchange:
             together=None if self.keeps else task.together,
         )
 
+    def buffer(self, slot: str) -> Buffer:
+        """Into which a prepared worker writes what it makes."""
+        return self._buffers[slot]
+
     def control_region(self, slot: str) -> Region | None:
         """What corrects a worker's gradients in this round; None without SCAFFOLD."""
         return self.controls.get(slot)
