@@ -22,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,7 +66,7 @@ class Outcome:
     """What became of one way of training."""
 
     kills: int = 0
-    moments: Counter[str] = field(default_factory=Counter)
+    moments: dict[str, int] = field(default_factory=dict)
     resumed: int = 0
     rounds_at_kills: list[int] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -248,7 +247,7 @@ def disturbed(
         newest = max(newest, found["model_version"] or 0)
         wait_for(moment, server, cluster, way, draw)
         outcome.rounds_at_kills.append(found["training"]["current_round"])
-        outcome.moments[moment] += 1
+        outcome.moments[moment] = outcome.moments.get(moment, 0) + 1
         server.kill(outcome)
         server.start_again(outcome)
         if number % 3 == 1 and newest:

@@ -3,6 +3,7 @@
 import json
 import signal
 import sqlite3
+import subprocess
 import sys
 import time
 from contextlib import closing
@@ -93,6 +94,23 @@ def test_a_killed_server_s_training_goes_on_without_a_call(tmp_path, undisturbed
         resumed = found["training"]["resumed"]
         assert resumed["times"] == 1
         assert resumed["after_round"] >= done[0]
+        another_server_is_told(tmp_path, server.process.pid, cluster)
         found = until(server.client, cluster, ended)
     assert (found["training_status"], found["training_error"]) == ("completed", None)
     assert found["training"]["evidence"]["weights_digest_after"] == undisturbed
+
+
+def another_server_is_told(tmp_path, pid, cluster):
+    """Who has the directory, and how to look at what is stored; it disturbs nothing."""
+    with serve(tmp_path, "state") as second:
+        second.client.initialize()
+        refusal = second.client.call("neural_cluster_status", {"cluster_id": cluster})
+    text = refusal["content"][0]["text"]
+    assert text.startswith("state_dir_locked: ")
+    assert f"process {pid}" in text
+    assert "another --state-dir" in text
+    command = [sys.executable, "-m", "flow_nexus_neural", "--state-dir", str(tmp_path / "state")]
+    shown = subprocess.run([*command, "clusters", "show", cluster], capture_output=True, check=True)
+    stored = json.loads(shown.stdout)
+    assert stored["status"] == "running"
+    assert any(f"process {pid} serves this cluster" in text for text in stored["warnings"])

@@ -237,6 +237,36 @@ async def test_concurrent_recoveries_of_one_node_start_one(tmp_path):
         assert len([n for n in w.runtime.nodes if n.spec.slot == "worker-0"]) <= 2
 
 
+@pytest.mark.parametrize("force", [False, True], ids=["failed", "healthy and forced"])
+async def test_concurrent_calls_that_name_one_node_replace_it_once(tmp_path, force):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(2)
+        former = node_of(await w.status(cluster), "worker-0").node_id
+        if not force:
+            await fail(w, cluster, "worker-0")
+        reports, refused = [], []
+
+        async def replace():
+            try:
+                made = await w.deploy(cluster, layers=None, replace_node_id=former, force=force)
+            except NeuralError as refusal:
+                refused.append(refusal.message)
+            else:
+                reports.append(made)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(5):
+                group.start_soon(replace)
+        status = await w.status(cluster)
+        node = node_of(status, "worker-0")
+        assert (node.incarnation, node.healthy, status.total_nodes) == (2, True, 2)
+        assert {report.node_id for report in reports} == {node.node_id}
+        assert [report.replaces for report in reports if not report.deduplicated] == [former]
+        assert refused == [], refused
+        assert [one.incarnation for one in status.retired_nodes] == [1]
+        assert len([n for n in w.runtime.nodes if n.spec.slot == "worker-0"]) <= 2
+
+
 async def test_concurrent_recoveries_replace_every_failed_node_before_they_join_one(tmp_path):
     async with world(tmp_path) as w:
         cluster = await w.cluster(4)

@@ -1,10 +1,13 @@
 """A slow client costs little: the deadline of a round, over whole trainings in virtual time."""
 
+import anyio
 import pytest
 
 from flow_nexus_neural.coordination import rounds
 from flow_nexus_neural.coordination.rounds import LATE
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan, PlannedFault
+from tests.doubles.seeded import run_seeded
+from tests.sim.scheduled import scheduled_world
 from tests.sim.simulated import reasons
 from tests.unit.engine.running import running, virtual_time
 
@@ -84,3 +87,24 @@ async def test_a_client_that_becomes_fast_again_contributes_again(tmp_path):
     _, entries, _ = await trained(tmp_path, 5, Recovering(w1=SLOW_S), clients_per_round=5)
     late = [SLOW in reasons(entry) for entry in entries]
     assert late == [number < ROUNDS // 2 for number in range(ROUNDS)]
+
+
+@pytest.mark.parametrize(
+    ("workers", "federated", "limit_s"), [(1, False, 80.0), (2, True, 40.0), (3, True, 10.0)]
+)
+def test_a_worker_that_answers_pings_and_never_finishes_costs_a_bounded_time(
+    tmp_path, workers, federated, limit_s
+):
+    """Virtual seconds: alone it is given up by its steps, beside others by the round."""
+
+    async def scenario():
+        faults = FaultPlan().ignore("worker-0", "train", nth=2)
+        async with scheduled_world(tmp_path, faults) as w:
+            cluster = await w.cluster(workers, daa_enabled=True)
+            began_s = anyio.current_time()
+            status = await w.train(cluster, epochs=4, federated=federated)
+            assert (status.training_status, status.training_error) == ("completed", None)
+            assert status.training.current_round == 4
+            return anyio.current_time() - began_s
+
+    assert run_seeded(scenario) < limit_s

@@ -131,17 +131,7 @@ async def _undo(cluster: LiveCluster, slots: Sequence[Slot]) -> None:
 async def _replacement(cluster: LiveCluster, request: DeployRequest, role: Role) -> Outcome | None:
     """Replace a slot when the request means one; None when it means a new slot."""
     if request.replace_node_id is not None:
-        slot = cluster.slots.find(request.replace_node_id)
-        if request.force and slot.state in ("healthy", "suspect"):
-            await give_way(cluster, slot)
-        if slot.state not in REPLACEABLE:
-            raise InvalidArguments(
-                f"node {slot.name} is {slot.state}; only a failed, recovering or quarantined node can be"
-                " replaced",
-                hint="pass force: true to replace a healthy node, or leave replace_node_id out to deploy a"
-                " further one",
-            )
-        return await _replaced(cluster, slot)
+        return await _named_replacement(cluster, request, request.replace_node_id)
     if request.layers is not None or not request.replace:
         return None
     kind = kind_of(role, request.model, request.capabilities)
@@ -150,17 +140,59 @@ async def _replacement(cluster: LiveCluster, request: DeployRequest, role: Role)
     failed = [s for s in same_kind if s.state in REPLACEABLE and s not in restarting]
     for slot in (*failed, *restarting):
         return await _replaced(cluster, slot)
-    now_s, recent_s = cluster.clock(), cluster.context.patience.deduplication_s
     for slot in same_kind:
-        recovered_at_s = slot.recovered_at_s
-        if recovered_at_s is None or now_s - recovered_at_s >= recent_s or _differs(slot, request):
-            continue
-        told = (
-            f"nothing was deployed: {slot.name} was restarted {now_s - recovered_at_s:.0f} s ago and is what"
-            " this call would have replaced; pass replace: false for a further node"
-        )
-        return Outcome(slot=slot, source="inherited", deduplicated=True, warnings=[told])
+        if _is_recent(cluster, slot) and not _differs(slot, request):
+            return _nothing_deployed(cluster, slot, "is what this call would have replaced")
     return None
+
+
+async def _named_replacement(cluster: LiveCluster, request: DeployRequest, named: str) -> Outcome:
+    """Replace the node that a request names, once however often it is named.
+
+    Raises:
+        InvalidArguments: It is healthy.
+    """
+    slot = cluster.slots.find(named)
+    former = slot.node_id
+    if slot.restarting.locked():
+        return await _replaced(cluster, slot)
+    replaced = _is_done(cluster, slot, request)
+    if request.force and slot.state in ("healthy", "suspect") and not replaced:
+        await give_way(cluster, slot)
+        replaced = slot.node_id != former  # another call was first
+    if slot.state in ("healthy", "suspect") and replaced:
+        return _nothing_deployed(cluster, slot, "took the place of the node that is named")
+    if slot.state not in REPLACEABLE:
+        raise InvalidArguments(
+            f"node {slot.name} is {slot.state}; only a failed, recovering or quarantined node can be"
+            " replaced",
+            hint="pass force: true to replace a healthy node, or leave replace_node_id out to deploy a"
+            " further one",
+        )
+    return await _replaced(cluster, slot)
+
+
+def _is_done(cluster: LiveCluster, slot: Slot, request: DeployRequest) -> bool:
+    """Whether what a call names was replaced already: the node of that id, or the slot a moment ago."""
+    if request.replace_node_id not in (slot.name, slot.node_id):
+        return True  # the id of a former node
+    return not request.force and _is_recent(cluster, slot)
+
+
+def _is_recent(cluster: LiveCluster, slot: Slot) -> bool:
+    recovered_at_s, recent_s = slot.recovered_at_s, cluster.context.patience.deduplication_s
+    return recovered_at_s is not None and cluster.clock() - recovered_at_s < recent_s
+
+
+def _nothing_deployed(cluster: LiveCluster, slot: Slot, why: str) -> Outcome:
+    ago = (
+        "" if slot.recovered_at_s is None else f" {cluster.clock() - slot.recovered_at_s:.0f} s ago"
+    )
+    told = (
+        f"nothing was deployed: {slot.name} was restarted{ago} and {why}; pass replace: false for a further"
+        " node"
+    )
+    return Outcome(slot=slot, source="inherited", deduplicated=True, warnings=[told])
 
 
 def _differs(slot: Slot, request: DeployRequest) -> bool:

@@ -3,7 +3,12 @@
 A process that ends is noticed by its handle. One that is stopped, spins or hangs says nothing: after some
 seconds of silence it is pinged, becomes `suspect` when it misses that, and is killed when it stays silent: at
 once where the system says that its process is stopped, else after as long as one of its steps may take.
+
+One that answers pings and never gets on with what it was asked is killed after the longest time that a step
+may take. Rounds do not wait that long for it where others deliver; a worker that trains alone has no others.
 """
+
+from dataclasses import dataclass
 
 import anyio
 
@@ -13,6 +18,9 @@ from flow_nexus_neural.errors import NodeError, NodeFault
 from flow_nexus_neural.protocol.messages import Ping, Pong
 from flow_nexus_neural.runtime.base import NodeHandle
 
+TRAINING = "train"
+"""What a node says that it is busy with when it makes optimiser steps."""
+
 
 async def supervise(cluster: LiveCluster, slot: Slot, handle: NodeHandle) -> None:
     """Ping a node whenever it has been silent, until its process is gone; kill it when it is frozen.
@@ -21,6 +29,7 @@ async def supervise(cluster: LiveCluster, slot: Slot, handle: NodeHandle) -> Non
     longest step it ever reported, within the bounds of `Patience`.
     """
     patience, longest_step_s = cluster.context.patience, 0.0
+    course = _Course(cluster.clock())
     while slot.handle is handle:
         due_s = slot.heard_at_s + patience.silence_s
         if cluster.clock() < due_s:
@@ -43,6 +52,39 @@ async def supervise(cluster: LiveCluster, slot: Slot, handle: NodeHandle) -> Non
         cluster.metrics.count_frames("sync", handle)
         slot.heard(cluster.clock())
         longest_step_s = max(longest_step_s, pong.longest_step_ms / 1e3)
+        idle_s = course.idle_s(cluster.clock(), pong, slot.calls_begun if slot.calls else None)
+        if idle_s > patience.max_grace_s:
+            told = f"node_timeout: it answers pings and made no step for {idle_s:.0f} s of what it was asked"
+            await _end(slot, handle, told)
+            return
+
+
+@dataclass
+class _Course:
+    """Whether a node gets on with what it was asked.
+
+    Attributes:
+        since_s: When it was last seen to.
+        seen: What it was asked, and how many optimiser steps it had made, then.
+    """
+
+    since_s: float
+    seen: tuple[int | None, int] = (None, 0)
+
+    def idle_s(self, now_s: float, pong: Pong, asked: int | None) -> float:
+        """Seconds for which it has done nothing about its last request.
+
+        Only training has steps; in any other work that it names it is believed.
+
+        Args:
+            now_s: When it answered.
+            pong: Its answer.
+            asked: Number of its last request; None where every one is answered.
+        """
+        seen = (asked, pong.steps_done)
+        if asked is None or pong.busy not in (None, TRAINING) or seen != self.seen:
+            self.since_s, self.seen = now_s, seen
+        return now_s - self.since_s
 
 
 async def _doubt(

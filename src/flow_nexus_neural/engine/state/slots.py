@@ -49,6 +49,7 @@ class Slot:
         recovered_at_s: Monotonic time of the last replacement; None before the first.
         heard_at_s: Monotonic time of the last reply.
         calls: Requests sent to the process and not yet answered.
+        calls_begun: Requests sent to it in all.
         durable: It joined once and has a row. One that never did is forgotten when its start fails.
         removal_recorded: That it was removed is durable.
         returning: Its process ended with the runtime, through no fault of its own, and is being restarted.
@@ -79,6 +80,7 @@ class Slot:
     recovered_at_s: float | None = None
     heard_at_s: float = 0.0
     calls: int = 0
+    calls_begun: int = 0
     durable: bool = False
     removal_recorded: bool = False
     returning: bool = False
@@ -269,6 +271,7 @@ class Slot:
     def begin_call(self) -> None:
         """A request was sent to the process."""
         self.calls += 1
+        self.calls_begun += 1
 
     def end_call(self) -> None:
         """A request was answered or given up."""

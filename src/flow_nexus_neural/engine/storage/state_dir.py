@@ -162,7 +162,8 @@ class StateDirLock:
             holder = self._holder()
             raise StateDirLocked(
                 f"the state directory is in use by another server, process {holder}",
-                hint="stop that server, or give this one another --state-dir",
+                hint="stop that server, or give this one another --state-dir; meanwhile"
+                " `flow-nexus-neural --state-dir DIR clusters show ID` shows what is stored",
                 details={"pid": holder},
             ) from None
 

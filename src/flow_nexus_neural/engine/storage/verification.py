@@ -118,6 +118,7 @@ class _Check:
         check_tables(self.connection)
         stored = read_stored(self.connection)
         self._marker()
+        self._owners()
         for row in self.connection.execute(
             "SELECT cluster_id FROM clusters ORDER BY rowid"
         ).fetchall():
@@ -138,6 +139,11 @@ class _Check:
         for (verdict,) in self.connection.execute("PRAGMA integrity_check(4)").fetchall():
             if verdict != "ok":
                 self._damaged(None, JOURNAL, "ok", verdict)
+
+    def _owners(self) -> None:
+        """Every row is of a cluster, and a round of a training, that is there."""
+        for table, row, parent, _ in self.connection.execute("PRAGMA foreign_key_check").fetchall():
+            self._damaged(None, f"{table} row {row}", f"of a row of {parent}", "of none")
 
     def _marker(self) -> None:
         """No cluster may have fewer entries than were once committed."""
@@ -258,6 +264,12 @@ class _Check:
         _, damaged = read_outcomes(self.connection, cluster)
         if damaged:
             self._damaged(cluster, "outcomes", "as they were written", f"{damaged} others")
+        for place, said, length in self.connection.execute(
+            "SELECT place, nbytes, length(body) FROM outcomes"
+            " WHERE cluster_id=? AND nbytes != length(body) ORDER BY place",
+            (cluster,),
+        ).fetchall():
+            self._damaged(cluster, f"outcome {place} bytes", length, said)
         if read_feedback(self.connection, cluster).damaged:
             self._damaged(cluster, "feedback", "as it was written", "something else")
 

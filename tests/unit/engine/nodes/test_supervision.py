@@ -131,6 +131,37 @@ async def test_by_default_a_frozen_node_is_suspect_after_5_seconds_and_failed_wi
         assert anyio.current_time() - began_s <= 10.0
 
 
+class SaysCourse(LinearService):
+    """Answers pings with what it does, and with as many more steps at each."""
+
+    def __init__(self, busy, steps):
+        super().__init__()
+        self.busy, self.steps, self.done = busy, steps, 0
+
+    def on_ping(self, request, arrays, poll):
+        self.done += self.steps
+        return Pong(busy=self.busy, steps_done=self.done, longest_step_ms=1.0), {}
+
+
+@pytest.mark.parametrize("busy", [None, "train"])
+async def test_one_that_answers_pings_and_never_gets_on_is_killed(tmp_path, busy):
+    async with world(tmp_path, service=lambda spec: SaysCourse(busy, 0)) as w:
+        w.slots[SLOT].begin_call()
+        assert 60 < await until_dead(w) <= 60 + 2 * 10
+        assert "made no step" in w.slots[SLOT].last_error
+
+
+@pytest.mark.parametrize(
+    ("busy", "steps", "asked"), [("train", 1, True), ("evaluate", 0, True), (None, 0, False)]
+)
+async def test_one_that_gets_on_or_is_asked_nothing_lives(tmp_path, busy, steps, asked):
+    async with world(tmp_path, service=lambda spec: SaysCourse(busy, steps)) as w:
+        if asked:
+            w.slots[SLOT].begin_call()
+        await anyio.sleep(1000.0)
+        assert w.slots[SLOT].healthy
+
+
 async def test_a_node_that_fails_at_a_ping_is_killed_for_that(tmp_path):
     async with world(tmp_path, service=lambda spec: FailsAtPings()) as w:
         assert await until_dead(w) == pytest.approx(10)
