@@ -352,7 +352,7 @@ OF_TRAIN = (
         TRAIN_ARGS / "what_is_given_is_used_and_the_rest_is_chosen_and_named",
         CHOSEN / "fewer_rows_get_smaller_batches_and_more_epochs",
         DEFAULT_RUNS / "a_training_that_is_given_only_data_learns_them",
-        DEFAULT_RUNS / "the_synthetic_market_is_told_from_its_majority_class",
+        DEFAULT_RUNS / "many_windows_are_learnt_in_large_batches",
     ),
     TRAIN.held(
         "contract.train.reply.participating_nodes",
