@@ -59,8 +59,7 @@ class Slot:
         rounds_done: Committed rounds that rest on an update of this slot.
         loss: Its training loss in the last of them.
         rows: Rows of its shard in the latest training.
-        stacked: Clients that were trained in one stack with it in that round; None by itself.
-        train_cpu_s: CPU seconds that its part of that training took.
+        stacked, train_cpu_s: Clients in its stack in that round, None by itself; CPU seconds of its part.
         last_error: Why it failed, or the last error that it answered with.
         condemned: Its process is being killed, or was, for what `last_error` says.
         conduct: How the living process answers predictions.
@@ -311,8 +310,7 @@ class Slot:
     ) -> None:
         """A committed round rests on this slot's update."""
         self.rounds_done += 1
-        self.loss, self.rows = loss, rows
-        self.train_cpu_s, self.stacked = cpu_s, stacked
+        self.loss, self.rows, self.train_cpu_s, self.stacked = loss, rows, cpu_s, stacked
 
 
 class SlotBook:
