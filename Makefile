@@ -18,7 +18,7 @@ help:
 	@echo "make soak      kill processes at random under load for ten minutes, and check everything"
 	@echo "make clients | conformance     other MCP clients and the official suite; downloads them, needs npm"
 	@echo "make tables     the cells of long tables (attacks, rules, seeds) that the suite leaves out (five minutes)"
-	@echo "make view | pictures     the live view in Chromium behind the official bridge; the documents' pictures; needs npm"
+	@echo "make view | pictures     the live view and an exported page in Chromium; the documents' pictures; needs npm"
 	@echo "make examples | fault | security     one part of the tests"
 
 $(STAMP): pyproject.toml constraints.txt

@@ -1,32 +1,43 @@
-"""What privacy costs: each step beside its plain counterpart, in processor time of one thread.
+"""What privacy costs, each thing beside its plain counterpart in one run.
 
-    python -m bench.privacy
+    python -m bench.privacy [--only masks sums exchange rounds]
 
-Of 8 clients with 1e6 parameters: the mask of a pair beside numpy's Mersenne Twister of the same length; the
-work of one node and of the engine for a secure sum, and clipping and noise, beside the plain mean. Without
-transport. Medians of pairs that ran one after the other.
+Of 8 clients with 1e6 parameters. `masks`: the mask of a pair beside numpy's Mersenne Twister of the same
+length. `sums`: the work of one node and of the engine for a secure sum, and clipping and noise, beside the
+plain mean, in processor time of one thread. `exchange`: whole exchanges of real nodes, secure beside plain,
+by the engine and over links. `rounds`: whole rounds of trainings with 100 rows a client. Printed are the
+medians of both, the median ratio of pairs that ran one after the other, and the load.
 """
 
+import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
 
+import anyio
 import numpy as np
 import torch
 
+from bench.private_round import Cost, nodes, whole_rounds
 from flow_nexus_neural.coordination.consensus.averaging import FederatedAveraging
 from flow_nexus_neural.coordination.consensus.private_averaging import PrivateAveraging
 from flow_nexus_neural.kernels.privacy.gaussian import gaussian_noise
 from flow_nexus_neural.kernels.secure.masks import (
+    Masks,
     Words,
-    add_mask,
     decode,
-    encode,
     mask,
-    subtract_mask,
+    sum_without,
+    write_masked,
 )
 
 CLIENTS, PARAMETERS, PAIRS = 8, 1_000_000, 7
+PARTS = ("masks", "sums", "exchange", "rounds")
+WAYS = {
+    "central_dp": {"privacy": {"mode": "central_dp", "noise_multiplier": 1.0}},
+    "secure": {"secure_aggregation": True},
+}
 
 
 def cpu_ms(work: Callable[[], object]) -> float:
@@ -37,13 +48,25 @@ def cpu_ms(work: Callable[[], object]) -> float:
 
 
 def compared(name: str, dear: Callable[[], object], plain: Callable[[], object]) -> None:
-    """Print both medians and the median of their ratios."""
+    """Measure two things in pairs, and print."""
     dear()
     plain()
     pairs = [(cpu_ms(dear), cpu_ms(plain)) for _ in range(PAIRS)]
-    one, other = (statistics.median(column) for column in zip(*pairs, strict=True))
-    ratio = statistics.median(a / b for a, b in pairs)
-    print(f"{name:<58}{one:9.1f} ms {other:9.1f} ms {ratio:8.2f}")
+    told(name, *zip(*pairs, strict=True))
+
+
+def told(name: str, dear: Sequence[float], plain: Sequence[float]) -> None:
+    """Print both medians and the median of their ratios."""
+    ratio = statistics.median(a / b for a, b in zip(dear, plain, strict=True))
+    one, other = statistics.median(dear), statistics.median(plain)
+    load = os.getloadavg()[0]
+    print(f"{name:<62}{one:9.1f} ms {other:9.1f} ms {ratio:8.2f} {load:6.1f}", flush=True)
+
+
+def both(name: str, dear: Sequence[Cost], plain: Sequence[Cost]) -> None:
+    """Print processor time and clock."""
+    told(f"{name}: processor", [c.cpu_ms for c in dear], [c.cpu_ms for c in plain])
+    told(f"{name}: clock", [c.ms for c in dear], [c.ms for c in plain])
 
 
 def masks() -> None:
@@ -63,28 +86,31 @@ def sums() -> None:
     states = [base + draw.standard_normal(PARAMETERS).astype(np.float32) for _ in range(CLIENTS)]
     updates = [state - base for state in states]
     keys = [bytes([k]) * 32 for k in range(CLIENTS)]
+    memory = [np.zeros(PARAMETERS, np.uint32) for _ in range(CLIENTS)]
 
     def pair(one: int, other: int) -> bytes:
         return bytes([min(one, other), 100 + max(one, other)]) * 16
 
-    def one_node(k: int) -> Words:
-        """As `MaskSession.masked`."""
-        total = encode(updates[k], 1 / CLIENTS)
-        add_mask(total, keys[k])
-        for other in range(CLIENTS):
-            if other != k:
-                (add_mask if k < other else subtract_mask)(total, pair(k, other))
-        return total
+    def one_node(k: int) -> None:
+        """As `MaskSession.write_masked`, into memory that is there."""
+        added = [keys[k], *(pair(k, other) for other in range(k + 1, CLIENTS))]
+        subtracted = [pair(k, other) for other in range(k)]
+        applied = Masks(PARAMETERS, added, subtracted)
+        write_masked(memory[k], updates[k], 1 / CLIENTS, 1.0, applied)
 
-    masked = [one_node(k) for k in range(CLIENTS)]
+    def reader(words: Words) -> Callable[[int, Words], None]:
+        def read(start: int, into: Words) -> None:
+            into[:] = words[start : start + into.size]
 
-    def engine(masked: Sequence[Words]) -> np.ndarray:
+        return read
+
+    for k in range(CLIENTS):
+        one_node(k)
+
+    def engine() -> np.ndarray:
         """As `secure_sum.unmasked` and what follows it."""
-        total = np.zeros(PARAMETERS, np.uint32)
-        for words in masked:
-            total += words
-        for key in keys:
-            subtract_mask(total, key)
+        readers = [reader(words) for words in memory]
+        total = sum_without(PARAMETERS, readers, Masks(PARAMETERS, [], keys))
         return (base + decode(total)).astype(np.float32)
 
     vectors = [{"params": s, "buffers": base[:0]} for s in states]
@@ -105,16 +131,43 @@ def sums() -> None:
         ).combine(start, vectors, rows)
 
     compared("one node's encoding and masks / plain mean of 8", lambda: one_node(0), plain)
-    compared("unmasking of 8 in the engine / plain mean of 8", lambda: engine(masked), plain)
+    compared("unmasking of 8 in the engine / plain mean of 8", engine, plain)
     compared("clipping, noise and mean of 8 / plain mean of 8", private, plain)
 
 
+async def exchange() -> None:
+    """Exchanges of real nodes, one way after the other."""
+    for name, topology in (("by the engine", None), ("over a mesh", "mesh")):
+        async with nodes(CLIENTS, PARAMETERS, topology) as workers:
+            found: dict[str, list[Cost]] = {"plain": [], "secure": []}
+            for number in range(PAIRS + 1):  # the first one warms up
+                for way, costs in found.items():
+                    cost = await workers.exchange_once(way)
+                    if number:
+                        costs.append(cost)
+            both(f"secure exchange / plain one {name}", found["secure"], found["plain"])
+
+
+async def rounds() -> None:
+    """Whole rounds."""
+    for way, options in WAYS.items():
+        found = await whole_rounds(CLIENTS, PARAMETERS, {"plain": {}, way: options}, PAIRS)
+        both(f"whole round, {way} / plain", found[way], found["plain"])
+
+
 def main() -> None:
-    """Print everything."""
+    """Read the command line, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS)
+    chosen = parser.parse_args().only
     torch.set_num_threads(1)
-    print(f"{'':<58}{'private':>12}{'plain':>13}{'ratio':>9}")
-    masks()
-    sums()
+    print(f"{'':<62}{'private':>12}{'plain':>13}{'ratio':>9}{'load':>7}")
+    for name, part in (("masks", masks), ("sums", sums)):
+        if name in chosen:
+            part()
+    for name, real in (("exchange", exchange), ("rounds", rounds)):
+        if name in chosen:
+            anyio.run(real)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from flow_nexus_neural.protocol.messages import (
     FoldSource,
     GetWeights,
     Grant,
+    Host,
     Infer,
     Load,
     MaskPeer,
@@ -92,6 +93,7 @@ EXAMPLES = (
         AskMasked(
             session="sum",
             network="net",
+            into="publish",
             sealed=dict.fromkeys(("worker-0", "worker-1"), "0" * 164),
             weight=0.5,
         ),
@@ -111,5 +113,6 @@ EXAMPLES = (
     ),
     (Revoke(keys=("shard",)), {}),
     (Shutdown(), {}),
+    (Host(node_id="node-2", incarnation=3, seed=4), {}),
 )
 """(request, arrays that go with it); the regions are those of `joined_node.granted_node`."""

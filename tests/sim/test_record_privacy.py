@@ -129,10 +129,13 @@ async def test_what_cannot_be_counted_for_rows_is_refused_in_one_error(tmp_path)
         {"type": "batch_normalization"},
         {"type": "dense", "units": 1},
     )
+    frozen = ({"type": "dense", "units": 4, "trainable": False}, {"type": "dense", "units": 1})
     async with world(tmp_path) as w:
-        cluster = await w.cluster(2, layers=normalised)
-        with pytest.raises(UnsupportedCombination, match="batch_normalization"):
-            await w.start(cluster, privacy=ROWS, **ROUND)
+        for layers, said in ((normalised, "batch_normalization"), (frozen, "or frozen layers")):
+            cluster = await w.cluster(2, layers=layers)
+            with pytest.raises(UnsupportedCombination, match=said) as caught:
+                await w.start(cluster, privacy=ROWS, **ROUND)
+            assert "without frozen layers" in caught.value.hint
         for more, said in (
             ({"delta": 0.5}, "one over the number of training rows"),
             ({"adaptive": True}, "adaptive belongs"),

@@ -4,7 +4,7 @@ Keys come from the system's generator, are of one sum, and never leave the node 
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from flow_nexus_neural.coordination.secure_sum import least_delivered
 from flow_nexus_neural.kernels.secure import shamir
 from flow_nexus_neural.kernels.secure.agreement import agreed_key, public_key, seal, unseal
-from flow_nexus_neural.kernels.secure.masks import add_mask, clip_factor_of, encode, subtract_mask
+from flow_nexus_neural.kernels.secure.masks import Masks, Words, clip_factor_of, write_masked
 from flow_nexus_neural.kernels.secure.purposes import (
     about_shares,
     commitment_to,
     masking,
     sealing,
 )
+from flow_nexus_neural.node.regions import Region, words_of
 from flow_nexus_neural.protocol.messages.masking import (
     AskMasked,
     AskMaskKeys,
@@ -47,27 +48,32 @@ class MaskSeat:
         """Keep the update of a network, in place of a former one."""
         self._kept[network] = update
 
-    def answer(self, request: Asked) -> tuple[Told, dict[str, NDArray[np.int32]]]:
+    def answer(self, request: Asked, region: Callable[[str], Region]) -> Told:
         """Answer a request of any phase.
 
+        Args:
+            request: Of the present sum, or for the keys of another.
+            region: Finds what was granted under a key.
+
         Raises:
-            LookupError: It is about another sum, or there is no update to mask.
-            ValueError: As the methods of `MaskSession`.
+            LookupError: It is about another sum, or there is no update to mask, or no region.
+            ValueError: As the methods of `MaskSession`, or the region does not fit.
         """
         if isinstance(request, AskMaskKeys):
             self._session = MaskSession.begin(request)
-            return self._session.keys(), {}
+            return self._session.keys()
         session = self._session
         if session is None or session.name != request.session:
             raise LookupError(f"this node takes part in no sum {request.session!r}")
         if isinstance(request, AskMaskShares):
-            return session.share(request), {}
+            return session.share(request)
         if isinstance(request, AskUnmasking):
-            return session.unmask(request), {}
+            return session.unmask(request)
         update = self._kept.pop(request.network, None)  # one update is masked once
         if update is None:
             raise LookupError(f"this node keeps no update of {request.network!r}")
-        return Masked(), {"y": session.masked(request, update)}
+        session.write_masked(request, update, words_of(region(request.into), update.size))
+        return Masked()
 
 
 @dataclass
@@ -134,8 +140,13 @@ class MaskSession:
         }
         return MaskShares(own=commitment_to(self._own), sealed=sealed)
 
-    def masked(self, request: AskMasked, update: NDArray[np.float32]) -> NDArray[np.int32]:
-        """The weighted update plus the masks with all whose shares came.
+    def write_masked(self, request: AskMasked, update: NDArray[np.float32], into: Words) -> None:
+        """Write the weighted update plus the masks with all whose shares came.
+
+        Args:
+            request: Names the others.
+            update: [d].
+            into: [d], overwritten; never with a word that lacks a mask.
 
         Raises:
             ValueError: It was done before, fewer than the threshold or than three take part, a share was
@@ -149,15 +160,14 @@ class MaskSession:
             if request.clip_norm is None
             else clip_factor_of(update, request.clip_norm, request.weight)
         )
-        total = encode(update, request.weight, factor)
         self.held = {slot: self._opened(slot, request.sealed[slot]) for slot in others}
-        add_mask(total, self._own)
-        order = list(self.peers)
-        for slot in others:
-            if slot != self.slot:
-                before = order.index(self.slot) < order.index(slot)
-                (add_mask if before else subtract_mask)(total, self._common(slot))
-        return total.view(np.int32)
+        here = others.index(self.slot)
+        masks = Masks(
+            into.size,
+            added=[self._own, *map(self._common, others[here + 1 :])],
+            subtracted=map(self._common, others[:here]),
+        )
+        write_masked(into, update, request.weight, factor, masks)
 
     def unmask(self, request: AskUnmasking) -> Unmasking:
         """One share of each slot; never both of one.

@@ -96,6 +96,18 @@ def state_of(
     return {name: region.array(name, np.float32, (size,)) for name, size in lengths.items()}
 
 
+def words_of(region: Region, n: int) -> NDArray[np.uint32]:
+    """Return the memory of `params` [n] float32 of a writable region, for words of 4 bytes.
+
+    Raises:
+        ValueError: If the region was granted for reading only, or has no such array.
+    """
+    params = region.array("params", np.float32, (n,))
+    if not region.writable or not params.flags.writeable:
+        raise ValueError(f"{region.key!r} was not granted for writing")
+    return params.view(np.uint32)
+
+
 def publish_to(region: Region, plan: NetworkPlan, optimizer: Optimizer) -> dict[str, NDArray[Any]]:
     """Return the vectors of a writable region, to be overwritten with a trained state.
 

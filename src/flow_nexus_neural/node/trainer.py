@@ -140,22 +140,10 @@ def train(
             f"batch_size={request.batch_size} is too small for batch_normalization, which needs"
             f" {needed} rows"
         )
-    pull = _Pull(workspace, request, part)
-    private = request.private
-    step = (
-        _Step(network, workspace, shard, request, pull)
-        if private is None
-        else _PrivateStep(network, workspace, shard, request, pull, private)
-    )
-    total, rows_seen, steps, cpu_s = 0.0, 0, 0, 0.0
-    # A last batch of one row has no variance for batch norm to divide by.
-    batches = (
-        rows
-        for rows in _batches(request, len(shard.x))
-        if private is not None or len(rows) >= needed
-    )
-    skip = part.start
-    for rows in islice(batches, skip, part.stop):
+    work = _Work(network, workspace, shard, request, _Pull(workspace, request, part))
+    step = _Step(work) if request.private is None else _PrivateStep(work, request.private)
+    total, rows_seen, steps, cpu_s, skip = 0.0, 0, 0, 0.0, part.start
+    for rows in islice(batches_of(request, len(shard.x), needed), skip, part.stop):
         started, cpu_started = time.perf_counter(), time.thread_time()
         steps += 1
         total += step(rows, skip + steps) * len(rows)
@@ -171,8 +159,11 @@ def train(
     )
 
 
-def _batches(request: Train, rows: int) -> Iterator[NDArray[np.int64]]:
-    """Row indices of every batch, in order; of private steps those that are drawn for each."""
+def batches_of(request: Train, rows: int, least: int) -> Iterator[NDArray[np.int64]]:
+    """Row indices of every batch, in order; of private steps those that are drawn for each.
+
+    A last batch of fewer than `least` rows is left out: one row has no variance for batch norm to divide by.
+    """
     batch_size, private = request.batch_size, request.private
     available = -(-rows // batch_size) if private is None else private.steps
     drawn = 0
@@ -190,7 +181,9 @@ def _batches(request: Train, rows: int) -> Iterator[NDArray[np.int64]]:
             continue
         order = np.random.Generator(np.random.PCG64(part.order_seed)).permutation(rows)
         for number in range(part.start, stop):
-            yield order[number * batch_size : (number + 1) * batch_size]
+            batch = order[number * batch_size : (number + 1) * batch_size]
+            if len(batch) >= least:
+                yield batch
 
 
 class _Pull:
@@ -224,20 +217,25 @@ class _Pull:
             grads.add_(self._correction)
 
 
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What every step of a request works with."""
+
+    network: Network
+    workspace: Workspace
+    shard: Shard
+    request: Train
+    pull: _Pull
+
+
 class _Step:
     """One optimiser step on given rows."""
 
-    def __init__(
-        self,
-        network: Network,
-        workspace: Workspace,
-        shard: Shard,
-        request: Train,
-        pull: _Pull,
-    ) -> None:
+    def __init__(self, work: _Work) -> None:
+        network, workspace, request, pull = work.network, work.workspace, work.request, work.pull
         self._network = network
         self._weights = workspace.weights
-        self._shard = shard
+        self._shard = work.shard
         self._noise = torch.Generator()
         self._seed, self._first = request.dropout_seed, request.opt_step
         self._pull = pull
@@ -292,20 +290,12 @@ class _PrivateStep(_Step):
     is divided by the rows that are expected, not by those that came: their number would have to be noised.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        workspace: Workspace,
-        shard: Shard,
-        request: Train,
-        pull: _Pull,
-        order: PrivateSteps,
-    ) -> None:
-        if shard.teacher is not None:
+    def __init__(self, work: _Work, order: PrivateSteps) -> None:
+        if work.shard.teacher is not None:
             raise ValueError("what a teacher says of single rows would not be protected")
-        super().__init__(network, workspace, shard, request, pull)
+        super().__init__(work)
         self._order, self._draws = order, StepDraws(order)
-        self._of_rows = ExampleGradients(network, workspace.weights, self._loss)
+        self._of_rows = ExampleGradients(work.network, work.workspace.weights, self._loss)
 
     @override
     def _seed_of(self, number: int) -> int:

@@ -195,8 +195,8 @@ def _mask_once() -> None:
     ask = AskMaskShares(session="warm-up", threshold=2, peers=peers)
     sealed = {one.slot: one.share(ask).sealed for one in sessions}
     own = {owner: shares[slots[0]] for owner, shares in sealed.items()}
-    masked = AskMasked(session="warm-up", network="none", sealed=own, weight=0.5)
-    sessions[0].masked(masked, _vector(3))
+    masked = AskMasked(session="warm-up", network="none", into="none", sealed=own, weight=0.5)
+    sessions[0].write_masked(masked, _vector(3), np.empty(3, np.uint32))
     sessions[0].unmask(AskUnmasking(session="warm-up", delivered=slots))
 
 

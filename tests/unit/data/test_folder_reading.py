@@ -34,8 +34,9 @@ def test_the_named_files_are_read_from_any_root(root, tmp_path):
 
 def test_what_is_larger_missing_besides_or_elsewhere_is_refused(root, tmp_path):
     folder = root / "model"
-    with pytest.raises(LimitExceeded, match="1 files of 3 bytes; the limit is 2"):
+    with pytest.raises(LimitExceeded, match="1 files of 3 bytes; the limit is 2") as too_large:
         read(root, limit=2)
+    assert too_large.value.hint.startswith("no flag raises this limit")
     (folder / "a").write_bytes(b"abcd")
     with pytest.raises(InvalidDataset, match="'a' has 4 bytes, more than the 3"):
         read(root)

@@ -11,12 +11,13 @@ from flow_nexus_neural.kernels.secure.agreement import agreed_key, public_key, s
 from flow_nexus_neural.kernels.secure.masks import (
     RANGE,
     SCALE,
-    add_mask,
+    Masks,
     clip_factor_of,
     decode,
     encode,
     mask,
-    subtract_mask,
+    sum_without,
+    write_masked,
 )
 from flow_nexus_neural.kernels.secure.purposes import about_shares, commitment_to, masking, sealing
 
@@ -149,14 +150,39 @@ def test_a_mask_looks_random_and_repeats_with_its_seed_only():
     assert abs(np.unpackbits(hidden.view(np.uint8)).mean() - 0.5) < 0.002
 
 
+ONE, OTHER = bytes(32), bytes([1] * 32)
+
+
 @pytest.mark.parametrize("n", [1, 16_383, 16_384, 16_385, 50_000])
-def test_a_mask_in_blocks_is_the_whole_mask(n):
-    total = np.arange(n, dtype=np.uint32)
-    whole = total + mask(bytes(32), n)
-    add_mask(total, bytes(32))
-    assert np.array_equal(total, whole)
-    subtract_mask(total, bytes(32))
-    assert np.array_equal(total, np.arange(n))
+def test_masks_in_blocks_are_the_whole_masks_and_vanish_in_the_sum(n):
+    update = np.random.default_rng(n).standard_normal(n).astype("f4")
+    bare, into = encode(update, 0.5), np.zeros(n, np.uint32)
+    write_masked(into, update, 0.5, 1.0, Masks(n, [ONE], [OTHER]))
+    assert np.array_equal(into, bare + mask(ONE, n) - mask(OTHER, n))
+
+    def read(start, some):
+        some[:] = into[start : start + some.size]
+
+    total = sum_without(n, [read, read], Masks(n, [OTHER, OTHER], [ONE, ONE]))
+    assert np.array_equal(total, bare + bare)
+
+
+def test_where_others_may_read_no_word_ever_stands_without_all_of_its_masks():
+    class Watched(np.ndarray):
+        def __setitem__(self, place, words):
+            assert not (words == bare[place]).any()
+            written.append(np.size(words))
+            super().__setitem__(place, words)
+
+    n, written = 40_000, []
+    update = np.random.default_rng(3).standard_normal(n).astype("f4")
+    bare, into = encode(update, 0.5), np.zeros(n, np.uint32).view(Watched)
+    write_masked(into, update, 0.5, 1.0, Masks(n, [ONE], [OTHER]))
+    assert sum(written) == n
+    kept = into.copy()
+    with pytest.raises(ValueError, match="range"):
+        write_masked(into, 100 * update, 0.5, 1.0, Masks(n, [ONE], [OTHER]))
+    assert np.array_equal(into, kept)
 
 
 def test_a_shortened_update_is_encoded_as_if_it_had_been_shortened_first():

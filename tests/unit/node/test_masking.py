@@ -7,6 +7,7 @@ from flow_nexus_neural.engine.training.secure_sum import Joined, unmasked
 from flow_nexus_neural.errors import RoundFailed
 from flow_nexus_neural.kernels.secure.masks import decode, encode
 from flow_nexus_neural.node.masking import MaskSeat, MaskSession
+from flow_nexus_neural.node.regions import Region
 from flow_nexus_neural.protocol.messages import (
     AskMasked,
     AskMaskKeys,
@@ -16,6 +17,13 @@ from flow_nexus_neural.protocol.messages import (
 )
 
 D = 300
+
+
+def reader(words):
+    def read(start, into):
+        into[:] = words[start : start + into.size]
+
+    return read
 
 
 class Sum:
@@ -42,16 +50,19 @@ class Sum:
 
     def request(self, slot, **more):
         own = {owner: shares.sealed[slot] for owner, shares in self.sealed.items()}
-        values = {"session": "s", "network": "train", "sealed": own, "weight": 0.2} | more
+        values = {"session": "s", "network": "train", "into": "buffer", "sealed": own}
+        values |= {"weight": 0.2} | more
         return AskMasked(**values)
 
     def mask(self, *lost):
         going = [slot for slot in self.sealed if slot not in lost]
-        self.masked = {
-            slot: self.nodes[slot].masked(self.request(slot), self.updates[slot]).view(np.uint32)
-            for slot in going
-        }
+        self.masked = {slot: self.written(slot) for slot in going}
         return self
+
+    def written(self, slot, **more):
+        into = np.zeros(D, np.uint32)
+        self.nodes[slot].write_masked(self.request(slot, **more), self.updates[slot], into)
+        return into
 
     def total(self, *silent):
         delivered = AskUnmasking(session="s", delivered=tuple(self.masked))
@@ -61,7 +72,8 @@ class Sum:
             if slot not in silent
         }
         self.joined = Joined("s", self.threshold, self.peers, self.sealed)
-        return unmasked(self.joined, self.masked, shares)
+        readers = {slot: reader(words) for slot, words in self.masked.items()}
+        return unmasked(self.joined, D, readers, shares)
 
     def plain(self, slots):
         return decode(sum((encode(self.updates[s], 0.2) for s in slots), np.zeros(D, np.uint32)))
@@ -133,10 +145,10 @@ def test_an_update_is_masked_once_and_with_enough_others():
     it = Sum().share()
     few = {slot: it.sealed[slot].sealed["worker-0"] for slot in ("worker-0", "worker-1")}
     with pytest.raises(ValueError, match="cannot be masked"):
-        it.nodes["worker-0"].masked(it.request("worker-0", sealed=few), it.updates["worker-0"])
+        it.written("worker-0", sealed=few)
     it.mask()
     with pytest.raises(ValueError, match="cannot be masked"):
-        it.nodes["worker-0"].masked(it.request("worker-0"), it.updates["worker-0"])
+        it.written("worker-0")
 
 
 def test_an_altered_share_is_noticed():
@@ -144,7 +156,7 @@ def test_an_altered_share_is_noticed():
     request = it.request("worker-0")
     wrong = {**request.sealed, "worker-1": request.sealed["worker-2"]}
     with pytest.raises(ValueError, match="shares of worker-1 for worker-0"):
-        it.nodes["worker-0"].masked(it.request("worker-0", sealed=wrong), it.updates["worker-0"])
+        it.written("worker-0", sealed=wrong)
 
 
 @pytest.mark.parametrize("lost", [(), ("worker-1",)])
@@ -210,21 +222,33 @@ def test_keys_are_new_for_every_sum_and_not_shown():
 
 def test_a_node_keeps_one_update_of_a_network_and_masks_it_once():
     it, seat = Sum(), MaskSeat()
-    own = seat.answer(AskMaskKeys(session="s", slot="worker-0"))[0]
+    words = np.zeros(4, "f4")
+    regions = {"buffer": Region("buffer", {"params": words}, writable=True)}
+    regions["base"] = Region("base", {"params": words})
+
+    def answer(request):
+        return seat.answer(request, regions.__getitem__)
+
+    own = answer(AskMaskKeys(session="s", slot="worker-0"))
     it.peers[0] = MaskPeer(slot="worker-0", **own.model_dump(exclude={"kind"}))
     it.ask = it.ask.model_copy(update={"peers": tuple(it.peers)})
     it.nodes.pop("worker-0")
     it.slots.remove("worker-0")
     it.share()
-    it.sealed["worker-0"] = seat.answer(it.ask)[0]
+    it.sealed["worker-0"] = answer(it.ask)
     with pytest.raises(LookupError, match="no update of 'train'"):
-        seat.answer(it.request("worker-0"))
+        answer(it.request("worker-0"))
+    for wrong, size in (("base", 4), ("buffer", 5)):
+        seat.keep("train", np.zeros(size, "f4"))
+        with pytest.raises(ValueError, match=r"not granted for writing|needed is"):
+            answer(it.request("worker-0", into=wrong))
     seat.keep("train", np.zeros(4, "f4"))
     seat.keep("train", np.ones(4, "f4"))
-    assert seat.answer(it.request("worker-0"))[1]["y"].shape == (4,)
+    answer(it.request("worker-0"))
+    assert words.all()
     with pytest.raises(LookupError, match="no update"):
-        seat.answer(it.request("worker-0"))
+        answer(it.request("worker-0"))
     with pytest.raises(LookupError, match="no sum 'other'"):
-        seat.answer(AskUnmasking(session="other", delivered=("worker-0", "worker-1")))
-    told = seat.answer(AskUnmasking(session="s", delivered=("worker-0", "worker-1", "worker-2")))
-    assert set(told[0].shares) == {"worker-0", *it.slots}
+        answer(AskUnmasking(session="other", delivered=("worker-0", "worker-1")))
+    told = answer(AskUnmasking(session="s", delivered=("worker-0", "worker-1", "worker-2")))
+    assert set(told.shares) == {"worker-0", *it.slots}

@@ -44,15 +44,15 @@ def exercise_everything():
     for number, layers in enumerate(networks()):
         optimizer = optimizers[number % len(optimizers)]
         plan = plan_of(layers)
-        service, _, _, x, _ = service_with(plan, count=9, optimizer=optimizer)
+        service, _, _, x, _ = service_with(plan, count=3, optimizer=optimizer)
         passes = (Pass(order_seed=1), Pass(order_seed=2))
-        ask(service, train_request(optimizer=optimizer, batch_size=4, passes=passes))
+        ask(service, train_request(optimizer=optimizer, batch_size=2, passes=passes))
         if not plan.n_buffers:
-            ask(service, train_request(optimizer=optimizer, passes=passes, private=_PRIVATE))
+            ask(service, train_request(optimizer=optimizer, passes=passes[:1], private=_PRIVATE))
         ask(service, Infer(network="net", weights="publish", data="shard"))
         ask(service, Load(network="net", region="publish"))
         ask(service, Predict(network="net"), {"x": x[:1]})
-        service.handle(train_request(batch_size=4, base="none"), {}, lambda: False)
+        service.handle(train_request(batch_size=2, base="none"), {}, lambda: False)
         service.handle(Predict(network="net"), {"x": x[:, :2]}, lambda: False)
         done += 1
     return done

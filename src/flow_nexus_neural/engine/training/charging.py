@@ -7,6 +7,15 @@ from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.storage.cluster_rows import training_row
 from flow_nexus_neural.errors import PrivacyBudgetSpent
+from flow_nexus_neural.kernels.privacy.keystream import KEY_BYTES
+
+
+def secret_of(cluster: LiveCluster) -> bytes:
+    """What all noise of one training is drawn from: new, of `KEY_BYTES` bytes.
+
+    It is kept in the engine's memory only and ends with the training: after a restart there is another one.
+    """
+    return cluster.context.ports.random_bits(8 * KEY_BYTES).to_bytes(KEY_BYTES, "big")
 
 
 async def charge(cluster: LiveCluster, training: Training, more: Mapping[str, int]) -> None:

@@ -13,30 +13,27 @@ from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.state.update import Update
-from flow_nexus_neural.engine.training.charging import charge
+from flow_nexus_neural.engine.training.charging import charge, secret_of
 from flow_nexus_neural.engine.versions.aggregate import Aggregated, aggregate
 from flow_nexus_neural.kernels.privacy.gaussian import gaussian_noise
-from flow_nexus_neural.kernels.privacy.keystream import KEY_BYTES
 
 
 @dataclass
 class PrivateSums:
     """Combines the updates of one training with noise.
 
-    The key of the noise is drawn when the training begins, is in the engine's memory only, and ends with it:
-    after a restart there is another one. Every sum has noise of its own, also one of a round that is tried
-    again: two sums with the same noise would tell their difference.
+    The key of the noise is the training's secret (`charging.secret_of`). Every sum has noise of its own, also
+    one of a round that is tried again: two sums with the same noise would tell their difference.
     """
 
     cluster: LiveCluster
     training: Training
     settings: PrivacySettings
-    _key: bytes = field(default=b"", repr=False)
+    _key: bytes = field(init=False, repr=False)
     _sums: int = 0
 
     def __post_init__(self) -> None:
-        bits = self.cluster.context.ports.random_bits(8 * KEY_BYTES)
-        self._key = self._key or bits.to_bytes(KEY_BYTES, "big")
+        self._key = secret_of(self.cluster)
 
     async def combine(
         self,

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field, replace
 from flow_nexus_neural.coordination.privacy.settings import PrivacySettings
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.state.training_record import Training
-from flow_nexus_neural.engine.training.charging import charge
+from flow_nexus_neural.engine.training.charging import charge, secret_of
 from flow_nexus_neural.engine.training.exchange import Exchange
 from flow_nexus_neural.engine.training.tasks import Task
-from flow_nexus_neural.kernels.privacy.keystream import KEY_BYTES
 from flow_nexus_neural.protocol.messages import PrivateSteps
 
 
@@ -18,20 +17,18 @@ from flow_nexus_neural.protocol.messages import PrivateSteps
 class RecordSteps:
     """The private steps of one training.
 
-    The secret is drawn when the training begins, is in the engine's memory only, and ends with it: after a
-    restart there is another one. No key serves two assignments, also not those of a round that is tried
-    again: two sums with the same noise would tell their difference.
+    The secret is that of the training (`charging.secret_of`). No key serves two assignments, also not those
+    of a round that is tried again: two sums with the same noise would tell their difference.
     """
 
     cluster: LiveCluster
     training: Training
     settings: PrivacySettings
-    _secret: bytes = field(default=b"", repr=False)
+    _secret: bytes = field(init=False, repr=False)
     _assignments: int = 0
 
     def __post_init__(self) -> None:
-        bits = self.cluster.context.ports.random_bits(8 * KEY_BYTES)
-        self._secret = self._secret or bits.to_bytes(KEY_BYTES, "big")
+        self._secret = secret_of(self.cluster)
 
     async def charged(self, exchange: Exchange, tasks: Sequence[Task]) -> list[Task]:
         """The same tasks with their noise, all steps of which are paid for.

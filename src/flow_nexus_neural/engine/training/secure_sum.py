@@ -8,6 +8,7 @@ engine carries public keys and sealed shares between them.
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations, islice
 
 import anyio
@@ -15,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
+from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy, Combined
+from flow_nexus_neural.coordination.consensus.private_averaging import PrivateAveraging
 from flow_nexus_neural.coordination.membership import slot_order
 from flow_nexus_neural.coordination.secure_sum import (
     LEAST_CLIENTS,
@@ -25,7 +27,7 @@ from flow_nexus_neural.coordination.secure_sum import (
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.patience import Deadline
 from flow_nexus_neural.engine.reports import ExchangeReport
-from flow_nexus_neural.engine.state.network_groups import NetworkGroup
+from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.exchange import TRAINING, Exchange
 from flow_nexus_neural.engine.training.left_out import LeftOut
@@ -34,7 +36,7 @@ from flow_nexus_neural.engine.versions.aggregate import Aggregated, stepped, wit
 from flow_nexus_neural.errors import NeuralError, RoundFailed
 from flow_nexus_neural.kernels.secure import shamir
 from flow_nexus_neural.kernels.secure.agreement import agreed_key, public_key
-from flow_nexus_neural.kernels.secure.masks import Words, add_mask, decode, subtract_mask
+from flow_nexus_neural.kernels.secure.masks import Masks, ReadWords, Words, decode, sum_without
 from flow_nexus_neural.kernels.secure.purposes import commitment_to, masking
 from flow_nexus_neural.protocol.contract import AnsweredBy, R
 from flow_nexus_neural.protocol.messages import (
@@ -48,6 +50,8 @@ from flow_nexus_neural.protocol.messages import (
 
 PHASE = Deadline(30.0, 60.0)
 """For each phase; the third is a pass over the update for every pair."""
+MASK_BYTES = 4
+"""Of each word of a masked update, one for each parameter."""
 MOST_TRIES = 300
 """Sets of shares from which a secret is tried to be joined, where some of them are wrong."""
 Answers = dict[str, tuple[R, dict[str, NDArray[np.generic]]]]
@@ -90,7 +94,11 @@ class SecureSum:
         base = network.state
         if base is None:
             raise ValueError(f"network {network.key} has no state to start from")
-        began_s, lost = self.cluster.clock(), dict[str, str]()
+        began_s, lost, offload = (
+            self.cluster.clock(),
+            dict[str, str](),
+            self.cluster.context.offload,
+        )
         ask = _Phases(self, f"sum-{self.cluster.context.ports.random_bits(64):016x}", lost)
         asked = [u.slot for u in updates] + [s for s in excluded if s in network.slots]
         # Under privacy each client counts once, whatever its rows, and those that are missing count nothing.
@@ -104,20 +112,19 @@ class SecureSum:
         # Charged before anything of the sum exists: a server that ends in between has not spent unnoticed.
         noised = await self.private.policy(network, asked, self.policy) if self.private else None
         masked = await ask.masked(sealed, weights, threshold, clip)
+        self.exchange.calls.pulled(len(masked) * MASK_BYTES * network.plan.n_params)
         shares = await ask.unmasking(list(masked), threshold)
         joined = Joined(ask.session, threshold, peers, sealed)
-        total = await self.cluster.context.offload(unmasked, joined, masked, shares)
+        total = await offload(unmasked, joined, network.plan.n_params, masked, shares)
         for name, why in joined.wrong().items():
             self.left_out.add(self.cluster.slots[name], why)
         share = sum(weights[slot] for slot in masked)
         told: dict[str, JsonValue] = {"delivered": len(masked), "threshold": threshold}
         evidence: dict[str, JsonValue] = {"secure": told}
         if noised is None:
-            mean = (base.params + decode(total) / share).astype(np.float32)
-            state = await self.cluster.context.offload(stepped, base, self.policy, mean)
+            state = await offload(_moved, base, self.policy, total, share)
         else:
-            kept = base.server.vectors if base.server is not None else {}
-            made = noised.go_on_from({**base.arrays, **kept}, decode(total) * len(asked))
+            made = await offload(_noised, base, noised, total, len(asked))
             state = with_params(base, self.policy.name, made.vectors)
             share, evidence = 1.0, {**evidence, **made.evidence}
         self.cluster.metrics.note_exchange(self._report(network, masked, began_s))
@@ -129,9 +136,9 @@ class SecureSum:
         )
 
     def _report(
-        self, network: NetworkGroup, masked: Mapping[str, Words], began_s: float
+        self, network: NetworkGroup, masked: Collection[str], began_s: float
     ) -> ExchangeReport:
-        links, nbytes = self.cluster.state.links, 4 * network.plan.n_params
+        links, nbytes = self.cluster.state.links, MASK_BYTES * network.plan.n_params
         return ExchangeReport(
             network=network.key,
             path="engine",
@@ -177,23 +184,25 @@ class _Phases:
         weights: Mapping[str, float],
         threshold: int,
         clip_norm: float | None,
-    ) -> dict[str, Words]:
-        """Masked updates of those that delivered one; of two, each could subtract its own from the sum."""
+    ) -> dict[str, ReadWords]:
+        """How to read masked updates, of those that delivered one.
+
+        Of two, each could subtract its own from the sum.
+        """
+        buffers = {slot: self.of.exchange.buffer(slot) for slot in sealed}
 
         def request(slot: str) -> AskMasked:
             return AskMasked(
                 session=self.session,
                 network=TRAINING,
+                into=buffers[slot].key,
                 sealed={owner: shares.sealed[slot] for owner, shares in sealed.items()},
                 weight=weights[slot],
                 clip_norm=clip_norm,
             )
 
         found = await self._ask(list(sealed), request, least_delivered(threshold))
-        for slot, (_, arrays) in found.items():
-            self.of.exchange.calls.pulled(arrays["y"].nbytes)
-            self.of.cluster.slots[slot].heard(self.of.cluster.clock())
-        return {slot: arrays["y"].view(np.uint32) for slot, (_, arrays) in found.items()}
+        return {slot: partial(buffers[slot].read, "params") for slot in found}
 
     async def unmasking(
         self, delivered: Sequence[str], threshold: int
@@ -323,7 +332,10 @@ class Joined:
 
 
 def unmasked(
-    joined: Joined, masked: Mapping[str, Words], shares: Mapping[str, Mapping[str, str]]
+    joined: Joined,
+    n: int,
+    masked: Mapping[str, ReadWords],
+    shares: Mapping[str, Mapping[str, str]],
 ) -> Words:
     """The sum of updates without masks. Blocking.
 
@@ -331,6 +343,7 @@ def unmasked(
 
     Args:
         joined: Who takes part.
+        n: Words of each.
         masked: Delivered updates, by slot.
         shares: By the slot that held them, then by whose they are.
 
@@ -339,20 +352,35 @@ def unmasked(
     """
     order = {peer.slot: place for place, peer in enumerate(joined.peers)}
     public = {peer.slot: bytes.fromhex(peer.masking) for peer in joined.peers}
-    total: Words = np.zeros_like(next(iter(masked.values())))
-    for words in masked.values():
-        total += words
+    added: list[bytes] = []
+    subtracted: list[bytes] = []
     for owner in joined.sealed:
         held = {
             order[holder] + 1: int(own[owner], 16) for holder, own in shares.items() if owner in own
         }
         secret = joined.secret(owner, held, lost=owner not in masked)
         if owner in masked:
-            subtract_mask(total, secret)
+            subtracted.append(secret)
             continue
         for slot in masked:
             purpose = masking(joined.session, owner, slot)
             key = agreed_key(secret, public[slot], purpose)
             # `slot` added it if it stands before the lost one, and subtracted it otherwise.
-            (subtract_mask if order[slot] < order[owner] else add_mask)(total, key)
-    return total
+            (subtracted if order[slot] < order[owner] else added).append(key)
+    return sum_without(n, list(masked.values()), Masks(n, added, subtracted))
+
+
+def _moved(base: ModelState, policy: AggregationPolicy, total: Words, share: float) -> ModelState:
+    """The next state from an unmasked sum, of updates whose weights sum to `share`. Blocking."""
+    mean = decode(total)
+    mean /= share
+    mean += base.params
+    return stepped(base, policy, mean.astype(np.float32))
+
+
+def _noised(base: ModelState, private: PrivateAveraging, total: Words, clients: int) -> Combined:
+    """What becomes of an unmasked sum with noise; each update had the weight 1 / clients. Blocking."""
+    kept = base.server.vectors if base.server is not None else {}
+    changes = decode(total)
+    changes *= clients
+    return private.go_on_from({**base.arrays, **kept}, changes)

@@ -1,6 +1,5 @@
 """Bytes that nobody can tell from random ones without the key, from a key and a counter."""
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +10,8 @@ if TYPE_CHECKING:
 
 KEY_BYTES = 32
 _NONCE_BYTES = 16
+ROOM_BYTES = 16
+"""What the cipher wants to have beyond its output: one more block."""
 BLOCK_BYTES = 1 << 16
 """As much as stays in a cache."""
 _ZEROS = bytes(BLOCK_BYTES)
@@ -28,9 +29,8 @@ def keystream(key: bytes, number: int, n_bytes: int) -> NDArray[np.uint8]:
     Source: NIST SP 800-38A, section 6.5. The number is the upper half of the counter block.
     """
     encryptor = _encryptor(key, number, n_bytes)
-    # The only large allocation: fresh memory costs several times as much as the cipher. It is a little
-    # longer, since the cipher wants room for one more block.
-    stream = np.empty(n_bytes + _NONCE_BYTES, np.uint8)
+    # The only large allocation: fresh memory costs several times as much as the cipher.
+    stream = np.empty(n_bytes + ROOM_BYTES, np.uint8)
     view = stream.data
     for start in range(0, n_bytes, BLOCK_BYTES):
         count = min(BLOCK_BYTES, n_bytes - start)
@@ -38,18 +38,21 @@ def keystream(key: bytes, number: int, n_bytes: int) -> NDArray[np.uint8]:
     return stream[:n_bytes]
 
 
-def keystream_blocks(key: bytes, number: int, n_bytes: int) -> Iterator[NDArray[np.uint8]]:
-    """The same stream in blocks of `BLOCK_BYTES`, for those who need each part once.
+class KeyStream:
+    """The same stream part by part, for those who need each part once; arguments as of `keystream`."""
 
-    Yields:
-        One buffer again and again, with the next part of the stream; the last one is cut off.
-    """
-    stream = np.empty(BLOCK_BYTES + _NONCE_BYTES, np.uint8)
-    encryptor = _encryptor(key, number, n_bytes)
-    for start in range(0, n_bytes, BLOCK_BYTES):
-        count = min(BLOCK_BYTES, n_bytes - start)
-        encryptor.update_into(_ZEROS[:count], stream.data)
-        yield stream[:count]
+    def __init__(self, key: bytes, number: int, n_bytes: int) -> None:
+        self._encryptor = _encryptor(key, number, n_bytes)
+
+    def next_into(self, room: NDArray[np.uint8], n_bytes: int) -> NDArray[np.uint8]:
+        """Write the next part to the beginning of a buffer, and return that.
+
+        Args:
+            room: [n_bytes + `ROOM_BYTES`] at least.
+            n_bytes: At most `BLOCK_BYTES`.
+        """
+        self._encryptor.update_into(_ZEROS[:n_bytes], room.data)
+        return room[:n_bytes]
 
 
 def _encryptor(key: bytes, number: int, n_bytes: int) -> "CipherContext":

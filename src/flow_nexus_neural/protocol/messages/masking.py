@@ -10,8 +10,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from typing_extensions import override
 
-from flow_nexus_neural.protocol.arrays import ArraySpecs, Shapes
-from flow_nexus_neural.protocol.contract import AnsweredBy, NodeRecord
+from flow_nexus_neural.protocol.contract import AnsweredBy
 from flow_nexus_neural.protocol.messages.values import Digest
 from flow_nexus_neural.protocol.plan import Frozen, Name
 
@@ -75,15 +74,16 @@ class AskMaskShares(AnsweredBy[MaskShares]):
 
 
 class Masked(Frozen):
-    """Carries the array `y` [n_params] i4: weighted update in fixed point plus masks, modulo 2^32."""
+    """The masked update is in its region."""
 
     kind: Literal["masked"] = "masked"
 
 
 class AskMasked(AnsweredBy[Masked]):
-    """Send the masked update of the training that was kept.
+    """Write the masked update of the training that was kept: in fixed point, plus masks, modulo 2^32.
 
     Attributes:
+        into: Writable region; the words replace the bits of its array `params` [n_params].
         sealed: The shares for this node, by the slot whose secrets they are; only these slots take part.
         weight: By which the update is multiplied.
         clip_norm: L2 norm to which the node clips its update before that; None for no limit.
@@ -94,13 +94,14 @@ class AskMasked(AnsweredBy[Masked]):
     kind: Literal["ask_masked"] = "ask_masked"
     session: Name
     network: Name
+    into: Name
     sealed: Annotated[dict[Name, Sealed], Field(min_length=2, max_length=MAX_MASKED)]
     weight: Annotated[float, Field(gt=0, le=1)]
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
     @override
-    def reply_arrays(self, node: NodeRecord, shapes: Shapes) -> tuple[ArraySpecs, ...]:
-        return tuple((("y", "i4", (plan.n_params,)),) for plan in node.plans_of(self.network))
+    def region_filled(self) -> str:
+        return self.into
 
 
 class Unmasking(Frozen):

@@ -180,6 +180,14 @@ class MemoryBuffer(_MemoryFile):
             copies[layout.name] = private
         return cast("dict[str, NDArray[np.float32]]", copies)
 
+    def read(self, name: str, start: int, into: NDArray[Any]) -> None:
+        """Fill a private array with the bytes of one of the arrays, from its element `start` on."""
+        (layout,) = (one for one in self.layout if one.name == name)
+        offset = layout.offset + start * DTYPES[layout.dtype].itemsize
+        if into.nbytes > layout.offset + layout.nbytes - offset:
+            raise InternalError(f"buffer {self.key}: {name} ends before what is to be read")
+        _read(self.fd, into.view(np.uint8).data, offset)
+
 
 class MemoryView(_MemoryFile):
     """A buffer's file, opened for reading only.
@@ -266,6 +274,14 @@ class CarriedBuffer(_Carried):
     def copy(self) -> dict[str, NDArray[np.float32]]:
         """Private copies of every array."""
         return {name: array.copy() for name, array in self.arrays.items()}
+
+    def read(self, name: str, start: int, into: NDArray[Any]) -> None:
+        """Fill a private array with the bytes of one of the arrays, from its element `start` on."""
+        array = self.arrays[name]
+        stop = start + into.nbytes // array.itemsize
+        if stop > array.size:
+            raise InternalError(f"buffer {self.key}: {name} ends before what is to be read")
+        into.view(np.uint8)[:] = array[start:stop].view(np.uint8)
 
     @override
     def close(self) -> None:

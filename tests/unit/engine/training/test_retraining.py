@@ -219,6 +219,18 @@ async def test_the_score_of_a_fold_is_that_of_a_training_on_its_rows_alone(tmp_p
         assert score.test_rows == len(test)
 
 
+async def test_folds_of_a_training_that_goes_on_from_trained_weights_are_not_scored(tmp_path):
+    """Their test rows are training rows of the weights that they would start from."""
+    async with running(tmp_path, 1) as w:
+        await w.train(**ORDERED, refit=False)
+        training = await w.train(**ORDERED, folds=3, refit=False)
+        assert training.status == "completed"
+        *earlier, last = training.folds
+        assert ["weights of an earlier one" in fold.error for fold in earlier] == [True, True]
+        assert [fold.accuracy for fold in earlier] == [None, None]
+        assert last.error is None
+
+
 async def test_a_server_that_ends_in_the_refit_loses_no_fold_and_no_progress(tmp_path):
     async with running(tmp_path, 1) as w:
         await w.engine.train(w.train_request(**ORDERED, folds=3))

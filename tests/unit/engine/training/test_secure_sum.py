@@ -14,6 +14,7 @@ from flow_nexus_neural.engine.training.secure_sum import SecureSum
 from flow_nexus_neural.errors import NodeDied, RoundFailed
 from flow_nexus_neural.node.masking import MaskSession
 from flow_nexus_neural.protocol.messages import AskMasked, AskMaskKeys, AskMaskShares
+from flow_nexus_neural.runtime.connection.memory import CarriedBuffer
 from tests.unit.engine.running import running, virtual_time
 from tests.unit.engine.training.by_hand import group
 from tests.unit.engine.training.test_private_sums import private_of
@@ -33,10 +34,14 @@ class Nodes:
     """Answers as nodes do, except for those that die at a phase."""
 
     def __init__(self, deaths):
-        self.deaths, self.sessions, self.seen = deaths, {}, []
+        self.deaths, self.sessions, self.seen, self.pulled = deaths, {}, [], []
         draw = np.random.Generator(np.random.PCG64(2))
         self.updates = {slot: draw.normal(0, 0.1, 4).astype("f4") for slot in SLOTS}
-        self.calls = SimpleNamespace(ask=self.ask, pulled=lambda _n: None)
+        self.calls = SimpleNamespace(ask=self.ask, pulled=self.pulled.append)
+        self.buffers = {slot: CarriedBuffer(slot, [("params", "f4", (4,))]) for slot in SLOTS}
+
+    def buffer(self, slot):
+        return self.buffers[slot]
 
     async def ask(self, slot, request, _deadline):
         self.seen.append((slot.name, request))
@@ -49,7 +54,10 @@ class Nodes:
         if isinstance(request, AskMaskShares):
             return session.share(request), {}
         if isinstance(request, AskMasked):
-            return None, {"y": session.masked(request, self.updates[slot.name])}
+            words = np.empty(4, np.uint32)
+            session.write_masked(request, self.updates[slot.name], words)
+            self.buffers[slot.name].store({"params": words.view("f4")})
+            return None, {}
         return session.unmask(request), {}
 
     def mean(self, slots):
@@ -74,6 +82,7 @@ async def test_the_sum_is_the_plain_mean_by_rows(tmp_path):
         assert np.abs(made.state.params - expected).max() < 1e-6
         assert made.weights == pytest.approx({s: ROWS[s] / sum(ROWS.values()) for s in SLOTS})
         assert secure.detour(START) is None
+        assert nodes.pulled == [5 * 4 * START.plan.n_params]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -81,6 +81,22 @@ def test_a_new_buffer_is_zero(make):
     buffer.close()
 
 
+@pytest.mark.parametrize("make", [MemoryBuffer.of, CarriedBuffer])
+def test_a_part_of_a_buffer_is_read_by_its_bits_and_nothing_beyond_its_array(make):
+    buffer = make("b", LAYOUT)
+    words = np.arange(5, dtype=np.uint32) + (1 << 31)
+    if isinstance(buffer, MemoryBuffer):
+        os.pwrite(buffer.fd, words.tobytes(), 0)
+    else:
+        buffer.store({"params": words.view("f4")})
+    part = np.empty(3, np.uint32)
+    buffer.read("params", 2, part)
+    assert np.array_equal(part, words[2:])
+    with pytest.raises(InternalError, match="ends before"):
+        buffer.read("params", 3, part)
+    buffer.close()
+
+
 @pytest.mark.parametrize(
     "make",
     [

@@ -17,7 +17,12 @@ from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.training_record import Training
 from flow_nexus_neural.engine.training.personalisation import Personaliser
 from flow_nexus_neural.engine.training.preparation import Preparation
-from flow_nexus_neural.engine.training.retraining import Networks, Retraining
+from flow_nexus_neural.engine.training.retraining import (
+    KNOWS_ROWS,
+    Networks,
+    Retraining,
+    starts_trained,
+)
 from flow_nexus_neural.engine.training.rounds import Rounds
 from flow_nexus_neural.engine.versions.evaluation import Evaluator
 from flow_nexus_neural.engine.versions.out_of_fold import OutOfFold, nothing_out_of_fold
@@ -64,10 +69,8 @@ class CrossFitting:
         if len(rows) < LEAST_ROWS:
             return nothing_out_of_fold(f"{len(rows)} training rows are fewer than {LEAST_ROWS}")
         # As recorded before the first round: a new server may go on with a training that began anew.
-        if any(network.blob is not None for network in self.training.starts.values()):
-            return nothing_out_of_fold(
-                "this training goes on from weights of an earlier one, which may know these rows"
-            )
+        if starts_trained(self.training):
+            return nothing_out_of_fold(KNOWS_ROWS)
         answering = [key for key, one in with_personal(networks, personal).items() if one.slots]
         seed, began_s = seed64(run, 0, "", 1, "partition"), self.cluster.clock()
         folds = held_folds(rows, FOLDS, seed, data.gap)
