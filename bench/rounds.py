@@ -14,7 +14,9 @@ CONTENDERS: dict[str, tuple[str, ...]] = {
     "plain, again": ("plain", "--fused"),
     "plain, torch's default Adam": ("plain",),
     "two processes": ("two_process",),
+    "stacked in two processes": ("stacked",),
     "ours, nodes": ("ours",),
+    "ours, node groups": ("ours_grouped",),
     "ours, through the tools": ("ours_tools",),
 }
 CONTROL = "plain, again"
@@ -23,6 +25,8 @@ CONFIGS = {
     "plain, again": "the same, as a control",
     "plain, torch's default Adam": "torch.optim.Adam, one thread; rounds differently, and rounding grows",
     "two processes": "two forks, shared parameters, fused Adam, no isolation",
+    "stacked in two processes": "two forks of the node's stacked trainer, shared parameters, no isolation",
+    "ours, node groups": "two confined processes, clients trained stacked, fresh moments each round",
     "ours, nodes": "one confined process per client, fresh moments each round",
     "ours, through the tools": "MCP, evaluation and durable commit each round, averaged moments",
 }

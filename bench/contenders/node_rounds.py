@@ -30,7 +30,7 @@ from flow_nexus_neural.kernels.averaging import federated_average
 from flow_nexus_neural.networks.parsing import parse_layers
 from flow_nexus_neural.networks.planner import plan_network
 from flow_nexus_neural.protocol.digest import weights_digest
-from flow_nexus_neural.protocol.messages import Build, Pass, Train, Trained
+from flow_nexus_neural.protocol.messages import Build, Pass, Together, Train, Trained
 from flow_nexus_neural.protocol.plan import InputSpec, NetworkPlan
 from flow_nexus_neural.runtime.base import Buffer, NodeHandle, NodeSpec, Region
 from flow_nexus_neural.runtime.local.runtime import LocalRuntime
@@ -88,10 +88,19 @@ def load_vector(model: nn.Module, vector: np.ndarray) -> None:
             parameter.copy_(torch.from_numpy(np.ascontiguousarray(shaped)))
 
 
-async def start_client(runtime: LocalRuntime, plan: NetworkPlan, work: Work, number: int) -> Client:
-    """Start a node, build its network, hand it its rows."""
+async def start_client(
+    runtime: LocalRuntime, plan: NetworkPlan, work: Work, number: int, groups: int = 0
+) -> Client:
+    """Start a node, build its network, hand it its rows; with groups it shares one of so many processes."""
     slot = f"worker-{number}"
-    spec = NodeSpec(node_id=f"node_{number:012x}", slot=slot, incarnation=1, seed=number)
+    spec = NodeSpec(
+        node_id=f"node_{number:012x}",
+        slot=slot,
+        incarnation=1,
+        seed=number,
+        group=f"clients/{number % groups}" if groups else None,
+        group_size=-(-work.clients // groups) if groups else 1,
+    )
     node = await runtime.start(spec)
     await node.call(Build(network="train", plan=plan, seed=0))
     x, y = client_data(work, number)
@@ -117,6 +126,7 @@ async def train_round(
     clients: list[Client],
     params: np.ndarray,
     round_number: int,
+    groups: int = 0,
 ) -> np.ndarray:
     """One round: all clients at once, then the average in slot order."""
     fresh = np.zeros_like(params)
@@ -138,6 +148,7 @@ async def train_round(
                 batch_size=BATCH_ROWS,
                 passes=(Pass(order_seed=order_seed(round_number, client.number)),),
                 dropout_seed=0,
+                together=_together(client.number, len(clients), round_number, groups),
             )
         )
         copied = client.publish.copy()
@@ -154,7 +165,15 @@ async def train_round(
     return federated_average(ordered, [1] * len(ordered))
 
 
-async def run(zygote: ZygoteProcess) -> None:
+def _together(number: int, clients: int, round_number: int, groups: int) -> Together | None:
+    """Who is asked at the same time in the process of this client."""
+    if not groups:
+        return None
+    size = len(range(number % groups, clients, groups))
+    return Together(round=round_number, size=size, place=number // groups)
+
+
+async def run(zygote: ZygoteProcess, groups: int = 0) -> None:
     """Run the rounds on nodes of this zygote."""
     torch.set_num_threads(1)
     work, rounds, _ = arguments()
@@ -162,9 +181,9 @@ async def run(zygote: ZygoteProcess) -> None:
     params = to_vector(model)
     watch = Stopwatch()
     async with LocalRuntime(Settings(), zygote) as runtime:
-        clients = [await start_client(runtime, plan, work, n) for n in range(work.clients)]
+        clients = [await start_client(runtime, plan, work, n, groups) for n in range(work.clients)]
         for round_number in range(1, rounds + 1):
             with watch:
-                params = await train_round(runtime, plan, clients, params, round_number)
+                params = await train_round(runtime, plan, clients, params, round_number, groups)
         load_vector(model, params)
         report(watch.round_s, pooled_loss(work, model), watch.first_round_at_s)

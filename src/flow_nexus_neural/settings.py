@@ -47,6 +47,8 @@ class Settings(BaseModel):
             limit. Enforced only with a control group.
         cgroup: Put all nodes into one control group, if the system permits the server to create it.
         node_nice: Niceness of nodes relative to the server, so that it answers while they train.
+        node_groups: Processes into which the workers of one network are dealt out under raft and gossip, to
+            be trained in stacks; `auto` is one per processor, `off` gives each its own process.
         node_ready_timeout_s: Time for a node to confine itself and report ready.
         predict_deadline_ms: Time for one record to be predicted.
         require_isolation: Lowest isolation level at which a deploy succeeds.
@@ -79,6 +81,7 @@ class Settings(BaseModel):
     total_memory_mb: int | None = Field(default=None, ge=256)
     cgroup: bool = True
     node_nice: int = Field(default=5, ge=0, le=19)
+    node_groups: str = Field(default="off", pattern=r"^(off|auto|[1-9][0-9]{0,2})$")
     node_ready_timeout_s: float = Field(default=20.0, gt=0)
     predict_deadline_ms: int = Field(default=80, ge=DEADLINE_MS.low, le=DEADLINE_MS.high)
     require_isolation: IsolationRequirement = "auto"
@@ -96,6 +99,12 @@ class Settings(BaseModel):
     http_request_timeout_s: float = Field(default=30, gt=0, allow_inf_nan=False)
     log_level: LogLevel = "warning"
     log_json: bool = False
+
+    def groups_on(self, processors: int) -> int | None:
+        """Processes for the workers of one network; None where each has its own."""
+        if self.node_groups == "off":
+            return None
+        return max(processors, 1) if self.node_groups == "auto" else int(self.node_groups)
 
     @property
     def data_root(self) -> Path:

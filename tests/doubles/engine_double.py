@@ -509,6 +509,7 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
         memory_bytes=541_065_216,
         memory_source="rss_growth",
         nodes=nodes,
+        processes=None,
         retired_nodes=[],
         links=[r.LinkStatus(from_slot="worker-0", to_slot="worker-1", latency_ms=0.02, fault=None)]
         if full

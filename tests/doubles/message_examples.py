@@ -17,6 +17,7 @@ from flow_nexus_neural.protocol.messages import (
     FoldSource,
     GetWeights,
     Grant,
+    Host,
     Infer,
     Load,
     MaskPeer,
@@ -112,5 +113,6 @@ EXAMPLES = (
     ),
     (Revoke(keys=("shard",)), {}),
     (Shutdown(), {}),
+    (Host(node_id="node-2", incarnation=3, seed=4), {}),
 )
 """(request, arrays that go with it); the regions are those of `joined_node.granted_node`."""

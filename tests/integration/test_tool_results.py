@@ -31,7 +31,8 @@ FIELDS = {
         training_progress training_error training global_accuracy global_loss evaluation communication_bytes
         communication_mb communication avg_latency latency agreement recent_predictions
         error_rate memory_usage memory_bytes memory_source
-        nodes retired_nodes links learnt guarantees exchange consensus_report daa performance wasm features
+        nodes processes retired_nodes links learnt guarantees exchange consensus_report daa performance
+        wasm features
         model_version serving feedback dataset_info versions history training_sessions timed_out changed
         poll_after_ms warnings""",
     "neural_predict_distributed": """success cluster_id prediction_id task prediction predictions confidence

@@ -103,7 +103,7 @@ PROMISES = (
         "contract.export_format.wasm",
         "An export as wasm is a folder of modules that wasmtime, Node and browsers run.",
         WASM / "the_bundled_script_answers_as_the_cluster",
-        WASM / "v8_and_wasmtime_compute_the_same_bits",
+        WASM / "v8_and_wasmtime_compute_the_same_bits_of_every_layer_in_every_batch",
     ),
     EXPORT.held(
         "contract.export_format.safetensors",

@@ -263,8 +263,8 @@ OF_TRAIN = (
         " workers are lost between the phases; below the threshold the round fails.",
         SECURE / "the_result_is_that_of_the_plain_average",
         SECURE / "in_all_that_reaches_the_engine_there_is_no_single_update",
-        SECURE / "a_worker_killed_in_a_phase_costs_no_more_than_its_update",
-        SECURE / "with_too_few_left_the_training_fails_and_no_version_is_made",
+        SECURE
+        / "workers_killed_between_the_phases_cost_their_updates_or_the_round_and_reveal_nothing",
         SECURE_SUM / "below_the_threshold_the_round_fails_and_nothing_is_unmasked",
         SECURE_SUM / "a_sum_of_two_is_never_asked_for",
         SECURE / "a_worker_that_lies_about_its_shares_is_named_and_ends_no_training",

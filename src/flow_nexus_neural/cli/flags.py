@@ -163,6 +163,8 @@ _NUMBERS = {
         "node_memory_mb": "memory of one node above its start size",
         "node_cpu_s": "CPU seconds of one node over its life",
         "node_nice": "steps by which nodes stand behind the server for a processor",
+        "node_groups": "processes that workers of one network share under raft and gossip, to be trained in"
+        " stacks; auto for one per processor",
         "node_ready_timeout_s": "seconds for a node to come up",
         "predict_deadline_ms": "milliseconds for one record",
         "max_parameters": "parameters of one network",

@@ -66,10 +66,25 @@ class Electorate:
     Attributes:
         voters: Nodes that vote.
         alive: Those of them whose processes live.
+        processes: How many of these each process holds; empty where each has its own.
     """
 
     voters: int
     alive: int
+    processes: tuple[int, ...] = ()
+
+    @property
+    def tolerated(self) -> int:
+        """Processes that may crash, whichever they are, so that a majority lives on."""
+        if not any(size > 1 for size in self.processes):
+            return (self.voters - 1) // 2
+        left, crashed = self.alive, 0
+        for size in sorted(self.processes, reverse=True):
+            left -= size
+            if 2 * left <= self.voters:
+                break
+            crashed += 1
+        return crashed
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,16 +190,26 @@ def _replicated(electorate: Electorate, evaluator: str | None, vote: Vote) -> Gu
     return Guarantee(
         mode="raft",
         n=voters,
-        f_tolerated=(voters - 1) // 2 if holds else 0,
+        f_tolerated=electorate.tolerated if holds else 0,
         condition=_CONDITIONS["raft"],
         holds=holds,
         reason=None if holds else reason,
         trusted=("engine",) if evaluator is None else ("engine", evaluator),
         notes=(
             *_notes("raft", evaluator, vote),
+            *_shared(electorate),
             f"f counts voters that crash; {alive} of {voters} are alive; voters that lie: 0 are tolerated",
         ),
     )
+
+
+def _shared(electorate: Electorate) -> list[str]:
+    """What it means that voters share processes; nothing where each has its own."""
+    sizes = electorate.processes
+    if not any(size > 1 for size in sizes):
+        return []
+    told = f"voters share {len(sizes)} processes ({', '.join(str(size) for size in sizes)} in each)"
+    return [f"{told}: f counts processes, since those in one crash together"]
 
 
 def _reason(consensus: Consensus, vote: Vote) -> str | None:

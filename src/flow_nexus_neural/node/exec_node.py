@@ -21,8 +21,9 @@ from typing_extensions import override
 from flow_nexus_neural.node.confinement.apply import Limits as ConfinementLimits
 from flow_nexus_neural.node.confinement.apply import Steps, run_probes
 from flow_nexus_neural.node.ending import NeverReturns, rehearse_last_words
-from flow_nexus_neural.node.loop import Ancillary, NodeLoop
+from flow_nexus_neural.node.loop import NodeLoop
 from flow_nexus_neural.node.preparation import ForkOrder, Preparation, prepare_torch, ready_of
+from flow_nexus_neural.node.wire import Ancillary, Wire
 from flow_nexus_neural.protocol.codec import FrameLimits
 
 if sys.platform == "linux":
@@ -37,8 +38,8 @@ _MAX_ORDER_BYTES: Final = 1 << 14
 _CONNECT_S: Final = 10.0
 
 
-class StreamLoop(NodeLoop):
-    """A node's loop over any stream socket, without descriptors: frames carry their arrays in the body."""
+class StreamWire(Wire):
+    """A node's wire over any stream socket, without descriptors: frames carry their arrays in the body."""
 
     @override
     def _read(self, buffer: bytearray, *, wait: bool) -> tuple[int, list[Ancillary]]:
@@ -49,6 +50,12 @@ class StreamLoop(NodeLoop):
     @override
     def _write(self, window: list[memoryview]) -> int:
         return self._connection.send(window[0])
+
+
+class StreamLoop(NodeLoop):
+    """A node's loop over such a wire."""
+
+    wire_class = StreamWire
 
 
 def serve(prepare: Callable[[], Preparation]) -> None:

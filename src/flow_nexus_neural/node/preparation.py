@@ -2,17 +2,22 @@
 
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flow_nexus_neural.node.confinement.steps import Steps
+from flow_nexus_neural.node.hosting import Hosting, TrainTogether
 from flow_nexus_neural.protocol.dispatch import Service
-from flow_nexus_neural.protocol.messages import Ready
+from flow_nexus_neural.protocol.messages import Host, Ready
 from flow_nexus_neural.settings import Hostile
 
 
 @dataclass(frozen=True, slots=True)
 class ForkOrder:
-    """The runtime's order to start one node; the field names are those of the message."""
+    """The runtime's order to start one node; the field names are those of the message.
+
+    Attributes:
+        hosts: Nodes that the process may host in the end, this one included; 1 hosts no other.
+    """
 
     id: int
     node_id: str
@@ -25,6 +30,7 @@ class ForkOrder:
     hostile: Hostile
     header_bytes: int
     body_bytes: int
+    hosts: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +42,14 @@ class Preparation:
         reseed: Called in the child, so that no two nodes draw from the same inherited generator state.
         versions: For `hello` and Ready; `python` and `torch` name the runtime of every node.
         cpu_capability: Vector instructions that the tensor library uses; None if unknown.
+        train_together: Trains several nodes of one process; None if each is trained by itself.
     """
 
     make_service: Callable[[ForkOrder], Service]
     reseed: Callable[[int], None]
     versions: Mapping[str, str]
     cpu_capability: str | None
+    train_together: TrainTogether | None = None
 
 
 def prepare_torch() -> Preparation:
@@ -50,6 +58,7 @@ def prepare_torch() -> Preparation:
     import numpy as np
     import torch
 
+    from flow_nexus_neural.node.cohort import train_together
     from flow_nexus_neural.node.service import NodeService
     from flow_nexus_neural.node.warmup import warm_up
 
@@ -74,6 +83,7 @@ def prepare_torch() -> Preparation:
             "numpy": np.__version__,
         },
         cpu_capability=torch.backends.cpu.get_cpu_capability(),
+        train_together=train_together,
     )
 
 
@@ -92,3 +102,25 @@ def ready_of(
         steps=steps,
         probes=probes,
     )
+
+
+def hosting_of(order: ForkOrder, preparation: Preparation, ready: Ready) -> Hosting | None:
+    """How the process takes in further nodes; None where its order allows for one.
+
+    Args:
+        order: Of the first node.
+        preparation: Makes services.
+        ready: Of the first node: what confines the process confines every node in it.
+    """
+    if order.hosts <= 1:
+        return None
+
+    def make_service(host: Host) -> Service:
+        return preparation.make_service(
+            replace(order, node_id=host.node_id, incarnation=host.incarnation, seed=host.seed)
+        )
+
+    def ready_again(host: Host) -> Ready:
+        return ready.model_copy(update={"node_id": host.node_id, "incarnation": host.incarnation})
+
+    return Hosting(make_service, ready_again, preparation.train_together, order.hosts)

@@ -9,19 +9,20 @@ service calls `poll` between its steps; in it the transport may call `handle` ag
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, assert_never
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from flow_nexus_neural.node.denormals import flushed_denormals
 from flow_nexus_neural.node.folding import fold_regions
+from flow_nexus_neural.node.held import Held
 from flow_nexus_neural.node.initializers import initial_weights
 from flow_nexus_neural.node.links import announce, observe
 from flow_nexus_neural.node.masking import MaskSeat
 from flow_nexus_neural.node.network import Network
-from flow_nexus_neural.node.proofs import Given, SegmentLog, execute_segment
+from flow_nexus_neural.node.proofs import Given, execute_segment
 from flow_nexus_neural.node.raft import RaftSeat
 from flow_nexus_neural.node.regions import (
     Region,
@@ -31,10 +32,10 @@ from flow_nexus_neural.node.regions import (
     shard_of,
     state_of,
 )
-from flow_nexus_neural.node.trainer import Part, Workspace, train
+from flow_nexus_neural.node.trainer import Workspace
+from flow_nexus_neural.node.training import Order
 from flow_nexus_neural.node.weights import Weights
 from flow_nexus_neural.protocol.messages import (
-    UNTOLD,
     Announce,
     AskMasked,
     AskMaskKeys,
@@ -88,27 +89,6 @@ class _Busy(Exception):
     """A long request came while another one runs."""
 
 
-@dataclass(slots=True)
-class _Held:
-    """One network of the node, with separate weights for serving, training and evaluating a candidate.
-
-    The three share no memory: a prediction during training or evaluation reads complete serving weights.
-    """
-
-    network: Network
-    serving: Weights
-    digest: str
-    workspace: Workspace | None = None
-    candidate: Weights | None = None
-    log: SegmentLog | None = None
-
-    def serve(self, state: Mapping[str, NDArray[Any]]) -> str:
-        """Copy a state into the serving weights; return their digest."""
-        self.serving.load(state["params"], state["buffers"])
-        self.digest = self.serving.digest()
-        return self.digest
-
-
 class NodeService:
     """The networks of one node and the operations on them.
 
@@ -121,7 +101,7 @@ class NodeService:
 
     def __init__(self, *, node_id: str, incarnation: int, seed: int) -> None:
         self._name = f"{node_id} (incarnation {incarnation})"
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, Held] = {}
         self._regions: dict[str, Region] = {}
         self._raft = RaftSeat()
         self._masks = MaskSeat()
@@ -153,23 +133,37 @@ class NodeService:
             arrays: The arrays of its frame, for Predict.
             poll: Called between optimiser steps and batches of a long request; True ends it.
         """
-        # Moments of dead units decay to denormal numbers, on which a step costs 20 times as much (measured).
-        # Set per request: the setting belongs to the thread, which in-process runtimes share with other code.
-        torch.set_flush_denormal(True)
         try:
-            with self._long(request.kind) if request.is_long else nullcontext():
+            long = self._long(request.kind) if request.is_long else nullcontext()
+            with flushed_denormals(), long:
                 return self._answer(request, arrays, poll)
-        except _Cancelled:
-            return Failed(type="cancelled", message=f"{self._name} was asked to stop"), {}
-        except _Busy as failure:
-            return Failed(type="busy", message=f"{self._name} is busy: {failure}"), {}
         except Exception as failure:  # noqa: BLE001 - a node outlives every request; the engine gets the error
-            text = str(failure) or "no message"
-            return Failed(type=type(failure).__name__[:80], message=text[:2000]), {}
-        finally:
-            # A short request answered during a long one must not switch it off for the rest of that one.
-            if self._running is None:
-                torch.set_flush_denormal(False)
+            return self.failed(failure), {}
+
+    def failed(self, failure: Exception) -> Failed:
+        """What the engine is told of an exception."""
+        if isinstance(failure, _Cancelled):
+            return Failed(type="cancelled", message=f"{self._name} was asked to stop")
+        if isinstance(failure, _Busy):
+            return Failed(type="busy", message=f"{self._name} is busy: {failure}")
+        text = str(failure) or "no message"
+        return Failed(type=type(failure).__name__[:80], message=text[:2000])
+
+    @contextmanager
+    def training(self, request: Train) -> "Iterator[Order]":
+        """A training that others carry out together with theirs: this node is busy meanwhile.
+
+        Raises:
+            Exception: Whatever is wrong with the request; `failed` tells it.
+        """
+        with self._long(request.kind):
+            self._longest_step_ms = 0.0
+            yield Order.of(self._network(request.network), request, self._region)
+
+    def note_step(self, step_ms: float) -> None:
+        """An optimiser step took so long."""
+        self._steps_done += 1
+        self._longest_step_ms = max(self._longest_step_ms, step_ms)
 
     def _answer(  # noqa: C901, PLR0911, PLR0912 - one case a message, which mypy checks
         self, request: ServiceRequest, arrays: Arrays, poll: Poll
@@ -242,7 +236,7 @@ class NodeService:
         # One forward pass before the network is stored: a plan that does not work fails its Build.
         network.check(serving)
         digest = serving.digest()
-        self._held[request.network] = _Held(network, serving, digest)
+        self._held[request.network] = Held(network, serving, digest)
         return Built(n_params=plan.n_params, n_buffers=plan.n_buffers, digest=digest)
 
     def _weights(self, request: GetWeights) -> Answer:
@@ -256,45 +250,9 @@ class NodeService:
         return Loaded(digest=held.serve(state))
 
     def _train(self, request: Train, poll: Poll) -> Trained:
-        held = self._network(request.network)
-        plan = held.network.plan
-        # All regions are checked before the first step, so that a wrong one costs no training.
-        taught = request.temperature is not None
-        shard = shard_of(self._region(request.shard), plan, taught=taught)
-        base = state_of(self._region(request.base), plan, request.optimizer)
-        publish = publish_to(self._region(request.publish), plan, request.optimizer)
-        control = None if request.control is None else self._region(request.control)
-        correction = None if control is None else correction_of(control, plan)
-        if held.workspace is None:
-            held.workspace = Workspace(held.network)
-        held.workspace.load(base, request.optimizer)
-        self._longest_step_ms, held.log = 0.0, None
-        log = SegmentLog(held.workspace, request, request.proof) if request.proof else None
-
-        def watch(step_ms: float) -> None:
-            if log is not None:
-                log.stepped()
-            self._stepped(step_ms, poll)
-
-        progress = train(
-            held.network, held.workspace, shard, request, watch, Part(correction=correction)
-        )
-        commitment, held.log = log.commit() if log else None, log
-        # Published only when complete: a cancelled training leaves the old content in the region.
-        if request.kept:
-            made = held.workspace.weights.params.numpy()
-            self._masks.keep(request.network, made - base["params"])
-        else:
-            for name, vector in held.workspace.state(request.optimizer).items():
-                np.copyto(publish[name], vector)
-        return Trained(
-            digest=UNTOLD if request.kept else held.workspace.weights.digest(),
-            loss=progress.loss,
-            steps=progress.steps,
-            opt_step=progress.opt_step,
-            cpu_s=progress.cpu_s,
-            commitment=commitment,
-        )
+        order = Order.of(self._network(request.network), request, self._region)
+        self._longest_step_ms = 0.0
+        return order.alone(lambda step_ms: self._stepped(step_ms, poll), self._masks.keep)
 
     def _reveal(self, request: Reveal) -> Revealed:
         held = self._network(request.network)
@@ -351,8 +309,7 @@ class NodeService:
 
     def _stepped(self, step_ms: float, poll: Poll) -> None:
         """An optimiser step took so long; raises as `_checkpoint`."""
-        self._steps_done += 1
-        self._longest_step_ms = max(self._longest_step_ms, step_ms)
+        self.note_step(step_ms)
         self._checkpoint(poll)
 
     def _fold(self, request: Fold, poll: Poll) -> Folded:
@@ -363,7 +320,7 @@ class NodeService:
         if poll() or self._cancelled:
             raise _Cancelled
 
-    def _network(self, name: str) -> _Held:
+    def _network(self, name: str) -> Held:
         if name not in self._held:
             raise LookupError(f"{self._name} has no network {name!r}; it has {sorted(self._held)}")
         return self._held[name]

@@ -143,7 +143,7 @@ def train(
     work = _Work(network, workspace, shard, request, _Pull(workspace, request, part))
     step = _Step(work) if request.private is None else _PrivateStep(work, request.private)
     total, rows_seen, steps, cpu_s, skip = 0.0, 0, 0, 0.0, part.start
-    for rows in islice(_batches(request, len(shard.x), needed), skip, part.stop):
+    for rows in islice(batches_of(request, len(shard.x), needed), skip, part.stop):
         started, cpu_started = time.perf_counter(), time.thread_time()
         steps += 1
         total += step(rows, skip + steps) * len(rows)
@@ -159,7 +159,7 @@ def train(
     )
 
 
-def _batches(request: Train, rows: int, least: int) -> Iterator[NDArray[np.int64]]:
+def batches_of(request: Train, rows: int, least: int) -> Iterator[NDArray[np.int64]]:
     """Row indices of every batch, in order; of private steps those that are drawn for each.
 
     A last batch of fewer than `least` rows is left out: one row has no variance for batch norm to divide by.

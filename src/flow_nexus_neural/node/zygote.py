@@ -35,7 +35,13 @@ from flow_nexus_neural.node.confinement.libc import PR_SET_PDEATHSIG, prctl
 from flow_nexus_neural.node.ending import NeverReturns, rehearse_last_words
 from flow_nexus_neural.node.free_memory import return_free_memory
 from flow_nexus_neural.node.loop import NodeLoop
-from flow_nexus_neural.node.preparation import ForkOrder, Preparation, prepare_torch, ready_of
+from flow_nexus_neural.node.preparation import (
+    ForkOrder,
+    Preparation,
+    hosting_of,
+    prepare_torch,
+    ready_of,
+)
 from flow_nexus_neural.protocol.codec import FrameLimits
 
 _MAX_MESSAGE_BYTES: Final = 1 << 16
@@ -195,7 +201,8 @@ class _Zygote:
         probes = run_probes(hostile=order.hostile)
         ready = ready_of(order, self._preparation, steps, probes)
         limits = FrameLimits(header_bytes=order.header_bytes, body_bytes=order.body_bytes)
-        NodeLoop(connection, service, order.incarnation, limits).serve(ready)
+        hosting = hosting_of(order, self._preparation, ready)
+        NodeLoop(connection, service, order.incarnation, limits, hosting).serve(ready)
 
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:

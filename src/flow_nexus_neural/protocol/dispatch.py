@@ -18,6 +18,7 @@ from flow_nexus_neural.protocol.messages import (
     Done,
     Failed,
     Grant,
+    Host,
     Reply,
     Request,
     Revoke,
@@ -56,19 +57,30 @@ class Service(Protocol):
 class Responder:
     """Answers frames for one incarnation of a slot.
 
+    Args:
+        service: The node's.
+        incarnation: Of its slot.
+        limits: Longest frames.
+        host: Begins to serve another node in this process; None where that is refused.
+
     Attributes:
         closing: Whether a Shutdown was accepted: the node answers no further request and exits.
         cancelled: Whether the running long request must end. The caller resets it before the next request.
     """
 
     def __init__(
-        self, service: Service, incarnation: int, limits: FrameLimits | None = None
+        self,
+        service: Service,
+        incarnation: int,
+        limits: FrameLimits | None = None,
+        host: Callable[[Host], None] | None = None,
     ) -> None:
         self.closing = False
         self.cancelled = False
         self._service = service
         self._incarnation = incarnation
         self._limits = limits or FrameLimits()
+        self._host = host
         self._carried: dict[str, Arrays] = {}
 
     def answer(
@@ -85,6 +97,12 @@ class Responder:
             open_region: Returns the arrays of a Grant whose frame does not carry them.
         """
         reply, arrays = self._reply(frame, poll, open_region)
+        return self.encoded(frame, reply, arrays)
+
+    def encoded(
+        self, frame: Frame[Request] | Unreadable, reply: BaseModel, arrays: Arrays
+    ) -> list[bytes | memoryview]:
+        """The reply to a frame as it goes out; one that cannot be encoded becomes a failure."""
         try:
             return self._encode(frame, reply, arrays)
         except (LimitExceeded, ValueError) as failure:
@@ -95,7 +113,7 @@ class Responder:
     ) -> list[bytes | memoryview]:
         return encode(frame.call_id, self._incarnation, reply, arrays, limits=self._limits)
 
-    def _reply(
+    def _reply(  # noqa: PLR0911 - one case a message
         self,
         frame: Frame[Request] | Unreadable,
         poll: Callable[[], bool],
@@ -112,6 +130,8 @@ class Responder:
                 return self._grant(grant, frame.arrays, open_region), {}
             case Revoke(keys=keys):
                 return self._revoke(keys), {}
+            case Host() as order:
+                return self._hosted(order), {}
             case Shutdown():
                 self.closing = True
                 return Done(), {}
@@ -129,6 +149,15 @@ class Responder:
         if filled is not None and isinstance(reply, request.reply_class()):
             return reply, self._carried.get(filled, brought)
         return reply, brought
+
+    def _hosted(self, order: Host) -> Done | Failed:
+        if self._host is None:
+            return Failed(type="no_host", message="this process serves one node and hosts no other")
+        try:
+            self._host(order)
+        except (OSError, ValueError) as failure:
+            return failed(failure)
+        return Done()
 
     def _revoke(self, keys: Sequence[str]) -> Done:
         self._service.detach(keys)

@@ -36,6 +36,9 @@ class NodeSpec:
         memory_mb: MiB that it may allocate above its start size.
         cpu_s: CPU seconds over its whole life.
         max_regions: Regions it may hold at one time; determines its descriptor limit.
+        group: Nodes of one group may share a process, where a runtime offers that; None for a process of
+            its own.
+        group_size: Most nodes of its group in one process.
     """
 
     node_id: str
@@ -45,6 +48,8 @@ class NodeSpec:
     memory_mb: int = 1024
     cpu_s: int = 86_400
     max_regions: int = 80
+    group: str | None = None
+    group_size: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,7 @@ class Capabilities:
         places: Number of nodes that may train at one time; more would only slow each other down.
         isolation: The best level that a node can reach here; see `Isolation.level`.
         shared_memory: Arrays reach nodes through shared memory, not inside frames.
+        groups: Nodes of one group share a process; see `NodeSpec.group`.
         peer_views: A node with a granted view reads its neighbour's buffer directly. Otherwise the engine
             relays, and a view shows the content of the writer's last reply.
         processes: Each node is a separate process: it has a process id and can be killed at any moment.
@@ -114,6 +120,7 @@ class Capabilities:
     places: int
     isolation: str
     shared_memory: bool = False
+    groups: bool = False
     peer_views: bool = False
     processes: bool = False
     gpu: bool = False

@@ -307,6 +307,7 @@ STATUS_OUTPUTS = {
     "error_rate": "failed calls to nodes, 0-1",
     "memory_usage": "percent of limits",
     "nodes": "One per node; empty in summary.",
+    "processes": "Processes with several workers, and how many were trained in stacks.",
     "retired_nodes": "Node ids that are gone, and why; only in full.",
     "links": "Every link: latency, or what is wrong; only in full.",
     "learnt": "By slot, what the own network of each aggregator, validator and parameter server learnt.",

@@ -27,6 +27,7 @@ def test_a_flag_wins_over_its_variable(name: str, tmp_path: Path):
         "tracker": ("mlflow", ["--tracker", "tensorboard"], "tensorboard"),
         "log_level": ("debug", ["--log-level", "error"], "error"),
         "http_host": ("127.0.0.2", ["--http-host", "::1"], "::1"),
+        "node_groups": ("auto", ["--node-groups", "2"], "2"),
         "node_nice": ("7", ["--node-nice", "3"], 3),
     }
     is_path = name.endswith("_dir")

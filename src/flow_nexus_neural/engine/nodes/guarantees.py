@@ -1,5 +1,7 @@
 """What the consensus mode promises with the nodes that are alive."""
 
+from collections import Counter
+
 from flow_nexus_neural.coordination.consensus.gossip import GossipPolicy
 from flow_nexus_neural.coordination.consensus.registry import AVERAGING, find_policy, policy_for
 from flow_nexus_neural.coordination.consensus.tolerance import RobustPolicy
@@ -9,6 +11,7 @@ from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.raft.gate import voters_of
 from flow_nexus_neural.engine.reports import Guarantees
 from flow_nexus_neural.engine.state.advance import Advance
+from flow_nexus_neural.runtime.base import NodeHandle
 
 
 def guarantees(cluster: LiveCluster) -> Guarantees:
@@ -48,7 +51,20 @@ def _electorate(cluster: LiveCluster) -> Electorate | None:
     if group is None:
         return None
     alive = [name for name in group.voters if group.network.slot(name) is not None]
-    return Electorate(len(group.voters), len(alive))
+    return Electorate(len(group.voters), len(alive), _per_process(cluster, alive))
+
+
+def _per_process(cluster: LiveCluster, names: list[str]) -> tuple[int, ...]:
+    """How many of these slots each process holds; empty where nothing is known of processes."""
+    handles = [cluster.slots[name].handle for name in names if name in cluster.slots.names()]
+    found = Counter(handle.pid for handle in handles if handle is not None and shares(handle))
+    alone = sum(handle is not None and not shares(handle) for handle in handles)
+    return (*sorted(found.values(), reverse=True), *([1] * alone)) if found else ()
+
+
+def shares(handle: NodeHandle) -> bool:
+    """Whether other slots live in the same process."""
+    return bool(handle.isolation.shared_with)
 
 
 def mixing_obstacle(cluster: LiveCluster) -> str | None:

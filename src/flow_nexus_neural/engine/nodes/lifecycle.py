@@ -5,6 +5,7 @@ import logging
 import anyio
 
 from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.nodes.grouping import group_of
 from flow_nexus_neural.engine.nodes.limits import cpu_s, memory_mb
 from flow_nexus_neural.engine.nodes.probe import probe
 from flow_nexus_neural.engine.nodes.supervision import supervise
@@ -253,6 +254,7 @@ async def _failed(cluster: LiveCluster, slot: Slot, reason: str) -> None:
 
 
 def _spec(cluster: LiveCluster, slot: Slot) -> NodeSpec:
+    group, group_size = group_of(cluster, slot)
     return NodeSpec(
         node_id=slot.node_id,
         slot=slot.name,
@@ -261,4 +263,6 @@ def _spec(cluster: LiveCluster, slot: Slot) -> NodeSpec:
         memory_mb=memory_mb(cluster.context.settings, slot.spec.model),
         cpu_s=cpu_s(cluster.context.settings, slot.spec.model),
         max_regions=16 + 2 * (cluster.context.settings.max_nodes - 1),
+        group=group,
+        group_size=group_size,
     )

@@ -2,7 +2,7 @@
 
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.limits import memory_mb
-from flow_nexus_neural.engine.reports import NodeStatus, RetiredNode
+from flow_nexus_neural.engine.reports import NodeStatus, RetiredNode, SharedProcess
 from flow_nexus_neural.engine.state.slot_spec import Former
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training
@@ -54,6 +54,27 @@ def node_line(
         pol=training.advance.proofs.of_worker(slot.name) if training else None,
         last_error=slot.last_error,
     )
+
+
+def shared_processes(cluster: LiveCluster) -> list[SharedProcess] | None:
+    """Processes with several nodes, and how these were trained last; None where each node has its own."""
+    found: dict[int, list[Slot]] = {}
+    for slot in cluster.slots:
+        handle = slot.handle
+        if handle is not None and handle.pid is not None and handle.isolation.shared_with:
+            found.setdefault(handle.pid, []).append(slot)
+    processes = []
+    for pid, slots in found.items():
+        costs = [slot.train_cpu_s for slot in slots if slot.train_cpu_s is not None]
+        processes.append(
+            SharedProcess(
+                pid=pid,
+                slots=[slot.name for slot in slots],
+                stacked=sum(slot.stacked is not None for slot in slots),
+                cpu_s=sum(costs) if costs else None,
+            )
+        )
+    return processes or None
 
 
 def retired(cluster: LiveCluster) -> list[RetiredNode]:

@@ -16,7 +16,12 @@ from flow_nexus_neural.engine.operations.feedback_status import (
     feedback_report,
     feedback_warnings,
 )
-from flow_nexus_neural.engine.operations.node_status import memory_part, node_line, retired
+from flow_nexus_neural.engine.operations.node_status import (
+    memory_part,
+    node_line,
+    retired,
+    shared_processes,
+)
 from flow_nexus_neural.engine.operations.restore_version import serving_digest, version_lines
 from flow_nexus_neural.engine.raft.report import raft_report
 from flow_nexus_neural.engine.reports import (
@@ -76,6 +81,7 @@ async def status_report(
             **memory_part(cluster, memory),
             "nodes": [node_line(cluster, slot, memory.get(slot.name), training) for slot in nodes],
             "learnt": learnt_by(cluster.slots, cluster.committed) if nodes else None,
+            "processes": shared_processes(cluster),
             "retired_nodes": retired(cluster) if full else [],
             "links": link_lines(cluster) if full else None,
             "guarantees": guarantees(cluster),

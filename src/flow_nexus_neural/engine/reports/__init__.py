@@ -70,6 +70,7 @@ from flow_nexus_neural.engine.reports.status import (
     RecentPrediction,
     RetiredNode,
     Serving,
+    SharedProcess,
     StatusReport,
 )
 from flow_nexus_neural.engine.reports.training import (
@@ -162,6 +163,7 @@ __all__ = [
     "RetiredNode",
     "Serving",
     "ShardInfo",
+    "SharedProcess",
     "SplitSizes",
     "StatusReport",
     "TerminateReport",

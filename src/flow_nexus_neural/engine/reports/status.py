@@ -180,6 +180,18 @@ class NodeStatus(Report):
     last_error: str | None
 
 
+class SharedProcess(Report):
+    """A process with several nodes: one failure. In their last round `stacked` were trained in stacks.
+
+    `cpu_s` are CPU seconds of the optimiser steps of all its slots in that round; None before the first.
+    """
+
+    pid: int
+    slots: list[str]
+    stacked: int
+    cpu_s: float | None
+
+
 class RetiredNode(Report):
     """An incarnation that is gone, and why; its slot has another one, or was removed."""
 
@@ -295,6 +307,7 @@ class StatusReport(Report):
     memory_bytes: int | None
     memory_source: str | None
     nodes: list[NodeStatus]
+    processes: list[SharedProcess] | None
     retired_nodes: list[RetiredNode]
     links: list[LinkStatus] | None
     learnt: dict[str, dict[str, JsonValue]] | None

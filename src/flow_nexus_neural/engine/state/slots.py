@@ -59,6 +59,7 @@ class Slot:
         rounds_done: Committed rounds that rest on an update of this slot.
         loss: Its training loss in the last of them.
         rows: Rows of its shard in the latest training.
+        stacked, train_cpu_s: Clients in its stack in that round, None by itself; CPU seconds of its part.
         last_error: Why it failed, or the last error that it answered with.
         condemned: Its process is being killed, or was, for what `last_error` says.
         conduct: How the living process answers predictions.
@@ -92,6 +93,8 @@ class Slot:
     rounds_done: int = 0
     loss: float | None = None
     rows: int | None = None
+    stacked: int | None = None
+    train_cpu_s: float | None = None
     last_error: str | None = None
     condemned: bool = False
     conduct: Conduct = field(default_factory=Conduct)
@@ -302,10 +305,12 @@ class Slot:
         """The slot has a shard of this many rows."""
         self.rows = rows
 
-    def finish_round(self, loss: float | None, rows: int) -> None:
+    def finish_round(
+        self, loss: float | None, rows: int, cpu_s: float | None = None, stacked: int | None = None
+    ) -> None:
         """A committed round rests on this slot's update."""
         self.rounds_done += 1
-        self.loss, self.rows = loss, rows
+        self.loss, self.rows, self.train_cpu_s, self.stacked = loss, rows, cpu_s, stacked
 
 
 class SlotBook:

@@ -18,6 +18,7 @@ class Update:
         rows: Rows of its shard that it trained on, counted by the engine.
         opt_step: Optimiser steps that the state has seen.
         loss: Its mean training loss; None when that was not finite.
+        stacked: Clients that were trained in one stack with it, itself included; None by itself.
         commitment: To its course of training, where a proof was ordered.
     """
 
@@ -30,6 +31,7 @@ class Update:
     loss: float | None
     cpu_s: float
     commitment: Commitment | None = None
+    stacked: int | None = None
 
     @property
     def copied(self) -> ModelState:

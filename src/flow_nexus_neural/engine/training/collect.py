@@ -18,6 +18,7 @@ from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.exchange import Exchange
 from flow_nexus_neural.engine.training.left_out import LeftOut
 from flow_nexus_neural.engine.training.tasks import Task
+from flow_nexus_neural.engine.training.together import asked_together, by_process
 from flow_nexus_neural.errors import NeuralError, RoundFailed, UpdateRejected
 
 Event = tuple[str, str | None]
@@ -59,7 +60,7 @@ async def collect(
 ) -> Collected:
     """Ask every worker of an exchange and close it by the round's rule.
 
-    Workers train in turns, as many at one time as the engine's `turns` allow.
+    Workers train in turns, as many processes at one time as the engine's `turns` allow.
 
     Workers that are still computing when it closes are told to stop; one that does not obey is killed. Those
     that failed are entered in `left_out`.
@@ -80,8 +81,9 @@ async def collect(
     asking = _Asking(exchange, context, pace, left_out, began_s, patience(expected_s), send)
     with send, receive:
         async with anyio.create_task_group() as group:
-            for task in tasks:
-                group.start_soon(asking.ask, task, group)
+            for sharing in by_process(tasks):
+                told = asked_together(sharing, next(exchange.times_asked))
+                group.start_soon(asking.ask, told, group)
             decision = await _decide(round_, receive, context.clock)
             group.cancel_scope.cancel()
     await _stop_late(exchange, tasks, decision)
@@ -105,12 +107,20 @@ class _Asking:
     events: MemoryObjectSendStream[Event]
     updates: dict[str, Update] = field(default_factory=dict)
 
-    async def ask(self, task: Task, group: TaskGroup) -> None:
-        """Let one worker train when its turn has come."""
-        refusal = None
+    async def ask(self, tasks: Sequence[Task], group: TaskGroup) -> None:
+        """Let the workers of one process train when its turn has come."""
         turn = await self.context.turns.take()
         # One that hangs must not keep its turn from the others until the round is over.
         group.start_soon(turn.give_back_after, self.patience_s)
+        try:
+            async with anyio.create_task_group() as asked:
+                for task in tasks:
+                    asked.start_soon(self._ask_one, task)
+        finally:
+            turn.give_back()
+
+    async def _ask_one(self, task: Task) -> None:
+        refusal = None
         try:
             self.updates[task.slot.name] = await self.exchange.train(task)
             self.pace.add(self.context.clock() - self.began_s, task.work)
@@ -118,8 +128,6 @@ class _Asking:
             refusal = rejection.message
         except NeuralError as failure:
             refusal = f"{failure.code}: {failure.message}"
-        finally:
-            turn.give_back()
         if refusal is not None:
             self.left_out.add(task.slot, refusal)
         self.events.send_nowait((task.slot.name, refusal))

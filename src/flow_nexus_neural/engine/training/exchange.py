@@ -6,6 +6,7 @@ the engine copies the buffer before it looks at a single value.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 
 import anyio
 import numpy as np
@@ -69,6 +70,9 @@ class Exchange:
         self.controls: Mapping[str, Region] = {}  # correct each slot's gradients in this round
         self.keeps = False  # whether workers keep what they make, for secure aggregation
         self._links_epoch: int | None = None
+        self.times_asked = count(
+            1
+        )  # numbers the times at which nodes of one process are asked together
         self.own_states = OwnStates()
 
     def rows_of(self, slot: str) -> int:
@@ -203,6 +207,7 @@ class Exchange:
             loss=reply.loss,
             cpu_s=reply.cpu_s,
             commitment=reply.commitment,
+            stacked=reply.stacked,
         )
         return await self.copied(task.network, update) if task.copied else update
 
@@ -248,6 +253,7 @@ class Exchange:
             proof=task.proof,
             kept=self.keeps,
             private=task.private,
+            together=None if self.keeps else task.together,
         )
 
     def buffer(self, slot: str) -> Buffer:

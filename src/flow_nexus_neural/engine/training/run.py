@@ -236,7 +236,9 @@ class TrainingRun:
         self.rows_last_round = rounds.rows_trained(work.updates)
         self.delivered.append(len(work.updates))
         for update in work.updates:
-            cluster.slots[update.slot].finish_round(update.loss, update.rows)
+            cluster.slots[update.slot].finish_round(
+                update.loss, update.rows, update.cpu_s, update.stacked
+            )
 
     async def _finish(self) -> None:
         """After the last round: the best weights are in force, own ones where they help, and measured."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
-from flow_nexus_neural.protocol.messages import Pass, PrivateSteps, ProofOrder
+from flow_nexus_neural.protocol.messages import Pass, PrivateSteps, ProofOrder, Together
 from flow_nexus_neural.runtime.base import Region
 
 
@@ -50,6 +50,7 @@ class Task:
         work: Rows times steps, in any unit; makes the times of unequal shards comparable.
         proof: Orders a commitment to its course; None for none.
         private: How single rows are protected; None for not.
+        together: Who is asked at the same time in its process; None for nobody.
     """
 
     slot: Slot
@@ -62,3 +63,4 @@ class Task:
     work: float
     proof: ProofOrder | None = None
     private: PrivateSteps | None = None
+    together: Together | None = None

@@ -40,7 +40,7 @@ from flow_nexus_neural.protocol.messages.masking import (
     MaskShares,
     Unmasking,
 )
-from flow_nexus_neural.protocol.messages.memory import Grant, Revoke, Shutdown
+from flow_nexus_neural.protocol.messages.memory import Grant, Host, Revoke, Shutdown
 from flow_nexus_neural.protocol.messages.private_steps import PrivateSteps
 from flow_nexus_neural.protocol.messages.proofs import (
     Reexecute,
@@ -80,6 +80,7 @@ from flow_nexus_neural.protocol.messages.work import (
     Pass,
     Ping,
     Predict,
+    Together,
     Train,
 )
 
@@ -107,7 +108,7 @@ Reply = Annotated[
 ]
 
 
-TransportRequest = Grant | Revoke | Shutdown
+TransportRequest = Grant | Host | Revoke | Shutdown
 """Answered by `protocol.dispatch`, independently of the node's service."""
 
 ServiceRequest = (
@@ -164,6 +165,7 @@ __all__ = [
     "Folded",
     "GetWeights",
     "Grant",
+    "Host",
     "Infer",
     "Load",
     "Loaded",
@@ -196,6 +198,7 @@ __all__ = [
     "ServiceRequest",
     "Shutdown",
     "Sight",
+    "Together",
     "Train",
     "Trained",
     "TransportRequest",

@@ -1,4 +1,4 @@
-"""Requests that `protocol.dispatch` answers: memory granted and revoked, the end."""
+"""Requests that `protocol.dispatch` answers: memory granted and revoked, another node hosted, the end."""
 
 from typing import Annotated, Literal
 
@@ -15,6 +15,7 @@ from flow_nexus_neural.protocol.contract import AnsweredBy, NodeRecord
 from flow_nexus_neural.protocol.messages.replies import (
     Done,
 )
+from flow_nexus_neural.protocol.messages.values import Seed
 from flow_nexus_neural.protocol.plan import Name
 
 
@@ -22,6 +23,18 @@ class Shutdown(AnsweredBy[Done]):
     """Reply `Done`, then exit with status 0."""
 
     kind: Literal["shutdown"] = "shutdown"
+
+
+class Host(AnsweredBy[Done]):
+    """Serve one more node in this process, on the socket that comes with the frame as a descriptor.
+
+    Only a process that was started to host several nodes does so. The other node says `Ready` on its socket.
+    """
+
+    kind: Literal["host"] = "host"
+    node_id: Name
+    incarnation: Count
+    seed: Seed
 
 
 class Grant(AnsweredBy[Done]):

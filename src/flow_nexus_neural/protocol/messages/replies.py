@@ -83,6 +83,8 @@ class Trained(Frozen):
         steps: Optimiser steps done in this request.
         cpu_s: CPU seconds they took.
         commitment: Present exactly if the request ordered a proof.
+        stacked: Clients that were trained in one stack with this one, itself included; None when it was
+            trained by itself.
     """
 
     kind: Literal["trained"] = "trained"
@@ -92,6 +94,7 @@ class Trained(Frozen):
     opt_step: Count
     cpu_s: Annotated[float, Field(ge=0, le=MAX_CPU_S)]
     commitment: Commitment | None = None
+    stacked: Annotated[int, Field(ge=2, le=1024)] | None = None
 
 
 class Outputs(Frozen):

@@ -116,6 +116,20 @@ class Pass(Frozen):
     stop: Count | None = None
 
 
+class Together(Frozen):
+    """Who is asked to train at the same time in one process, so that it may train them in one stack.
+
+    Attributes:
+        round: Equal for those who are asked together; another for each time.
+        size: How many are asked.
+        place: Of this node among them, from 0.
+    """
+
+    round: Count
+    size: Annotated[int, Field(ge=1, le=1024)]
+    place: Count
+
+
 class Train(AnsweredBy[Trained]):
     """Train on the node's shard from a committed state; the new state is written to `publish`.
 
@@ -137,6 +151,7 @@ class Train(AnsweredBy[Trained]):
         control: Region with `correction` [n_params] f4, which SCAFFOLD adds to every gradient; None for none.
         private: How single rows are protected (DP-SGD); None for not. The rows of a step are then drawn with
             its key, and of a pass only the number of its steps counts.
+        together: Who is asked at the same time in this process; None for nobody.
     """
 
     is_long: ClassVar[bool] = True
@@ -160,6 +175,7 @@ class Train(AnsweredBy[Trained]):
     control: Name | None = None
     kept: bool = False
     private: PrivateSteps | None = None
+    together: Together | None = None
 
     @override
     def region_filled(self) -> str:
@@ -171,6 +187,8 @@ class Train(AnsweredBy[Trained]):
             return "a commitment comes exactly if one was ordered"
         if self.kept and reply.digest != UNTOLD:
             return "a digest tells of a state that was to be kept"
+        if reply.stacked is not None and self.together is None:
+            return "clients were stacked that were not asked together"
         return None
 
 

@@ -100,10 +100,16 @@ class SocketNode(NodeEnd):
             )
             self._kill(f"protocol_violation: unreadable ({type(failure).__name__})")
             return
+        if self._leaves_alone():
+            return
         with anyio.move_on_after(_HUNG_UP_S):
             await self._dead.wait()
             return
         self._kill("protocol_violation: it closed its connection and lived on")
+
+    def _leaves_alone(self) -> bool:
+        """Whether it may close its connection while its process lives on."""
+        return False
 
     def _receive(self, buffer: memoryview) -> bool:
         """Read what is there, within bounds; False at the end of the stream."""

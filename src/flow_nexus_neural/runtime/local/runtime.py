@@ -17,19 +17,21 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Final, Self
 
 import anyio
 from typing_extensions import override
 
-from flow_nexus_neural.errors import NodeStartFailed, RuntimeUnavailable
+from flow_nexus_neural.errors import NodeStartFailed, NodeUnavailable, RuntimeUnavailable
 from flow_nexus_neural.protocol.codec import MAX_BODY_BYTES, FrameLimits
 from flow_nexus_neural.runtime.base import Capabilities, NodeSpec
 from flow_nexus_neural.runtime.connection.memory import MEMORY_FILES
 from flow_nexus_neural.runtime.connection.readiness import isolation_of
 from flow_nexus_neural.runtime.local.cgroups import GroupLimits, NodeGroup
 from flow_nexus_neural.runtime.local.node import Lines, LocalNode
+from flow_nexus_neural.runtime.local.shared_process import HostedNode, SharedProcess
 from flow_nexus_neural.runtime.local.zygote_client import Child, ZygoteClient, ZygoteInfo
 from flow_nexus_neural.runtime.local.zygote_process import ZygoteProcess
 from flow_nexus_neural.runtime.managed import ManagedRuntime, processors
@@ -50,7 +52,7 @@ _REMOVAL_PAUSE_S: Final = 0.005
 _DESCRIPTORS: Final = 1 << 16
 
 
-class LocalRuntime(ManagedRuntime[LocalNode]):
+class LocalRuntime(ManagedRuntime[HostedNode | LocalNode]):
     """Forks nodes from one warm zygote, and starts a new zygote when it died or froze.
 
     The end of a zygote is the end of its nodes. So one that is frozen is left alone until its last node has
@@ -78,6 +80,7 @@ class LocalRuntime(ManagedRuntime[LocalNode]):
                 places=processors(),
                 isolation=best_level(),
                 shared_memory=shared_memory,
+                groups=shared_memory,
                 peer_views=shared_memory,
                 processes=True,
             )
@@ -95,6 +98,8 @@ class LocalRuntime(ManagedRuntime[LocalNode]):
         self._group: NodeGroup | None = None
         self._grouping = anyio.Lock()
         self._memory_kills = OutOfMemoryKills()
+        self._shared: dict[str, SharedProcess] = {}
+        self._joining: dict[str, anyio.Lock] = {}
 
     @override
     async def __aenter__(self) -> Self:
@@ -134,8 +139,30 @@ class LocalRuntime(ManagedRuntime[LocalNode]):
         except OSError as refusal:  # its nodes' reports then say that nothing limits them together
             _LOG.warning("zygote %d is in no control group: %s", zygote.pid, refusal)
 
-    async def start(self, spec: NodeSpec, *, ready_timeout_s: float = 30.0) -> LocalNode:
+    async def start(
+        self, spec: NodeSpec, *, ready_timeout_s: float = 30.0
+    ) -> HostedNode | LocalNode:
         """Fork, confine and judge a node; see `base.NodeRuntime`."""
+        if spec.group is not None and self.capabilities.groups:
+            async with self._joining.setdefault(spec.group, anyio.Lock()):
+                return await self._start_in_group(spec, spec.group, ready_timeout_s)
+        return await self._start_forked(replace(spec, group=None, group_size=1), ready_timeout_s)
+
+    async def _start_in_group(
+        self, spec: NodeSpec, group: str, ready_timeout_s: float
+    ) -> HostedNode | LocalNode:
+        """Bring a node into the process of its group, or fork one for it; one at a time."""
+        shared = self._shared.get(group)
+        if shared is not None and shared.guide() is not None:
+            try:
+                return await self._bring_up(
+                    partial(self._join, shared, spec), spec, ready_timeout_s
+                )
+            except NodeUnavailable:  # its last node has just left, or it has died: nothing was done
+                self._shared.pop(group, None)
+        return await self._start_forked(spec, ready_timeout_s)
+
+    async def _start_forked(self, spec: NodeSpec, ready_timeout_s: float) -> HostedNode | LocalNode:
         zygote = await self._obedient_zygote()
         try:
             return await self._bring_up(partial(self._fork, zygote, spec), spec, ready_timeout_s)
@@ -247,13 +274,39 @@ class LocalRuntime(ManagedRuntime[LocalNode]):
             self._launches.append(time.monotonic())
 
     @override
-    async def _measure(self, node: LocalNode) -> None:
+    async def _measure(self, node: HostedNode | LocalNode) -> None:
         found = await isolation_of(node, self._settings)
         node.isolation = with_group(
             found, None if self._group is None else self._group.limits_on(node.pid)
         )
+        if isinstance(node, HostedNode):
+            node.process.tell_members()
 
-    async def _fork(self, zygote: ZygoteClient, spec: NodeSpec) -> LocalNode:
+    async def _join(self, shared: SharedProcess, spec: NodeSpec) -> HostedNode | LocalNode:
+        """Have a process serve one more node.
+
+        Raises:
+            NodeUnavailable: It takes none any more.
+        """
+        guide = shared.guide()
+        if guide is None:
+            raise NodeUnavailable(f"the process that {spec.slot} was to share has ended")
+        try:
+            connection, node_socket = socket.socketpair()
+        except OSError as failure:
+            raise NodeStartFailed(f"no descriptors for node {spec.slot}: {failure}") from failure
+        connection.settimeout(0)
+        node = HostedNode(spec, self._limits, shared, connection)
+        self._keep(node, node.run)
+        with node_socket:
+            try:
+                await node.enter(guide, node_socket.fileno())
+            except BaseException:
+                node.abandon()
+                raise
+        return node
+
+    async def _fork(self, zygote: ZygoteClient, spec: NodeSpec) -> HostedNode | LocalNode:
         with ExitStack() as theirs, ExitStack() as ours:
             try:
                 connection, node_socket = socket.socketpair()
@@ -270,6 +323,14 @@ class LocalRuntime(ManagedRuntime[LocalNode]):
             order = order_of(spec, self._settings, self._limits)
             child = await zygote.fork(order, (node_socket.fileno(), node_stderr))
             ours.pop_all()
+        if spec.group is not None:
+            name, most = spec.group, spec.group_size
+            shared = SharedProcess(name, most, child, stderr, self._memory_kills.claim)
+            self._shared[name] = shared
+            hosted = HostedNode(spec, self._limits, shared, connection)
+            self._spawn(partial(_serve, zygote, child, shared))
+            self._keep(hosted, hosted.run)
+            return hosted
         lines = Lines(child, connection, stderr)
         node = LocalNode(spec, self._limits, lines, self._memory_kills.claim)
         self._keep(node, partial(_serve, zygote, child, node))
@@ -293,9 +354,9 @@ class LocalRuntime(ManagedRuntime[LocalNode]):
         self._spawn(partial(self._watch, self._zygote))
 
 
-async def _serve(zygote: ZygoteClient, child: Child, node: LocalNode) -> None:
+async def _serve(zygote: ZygoteClient, child: Child, process: LocalNode | SharedProcess) -> None:
     try:
-        await node.run()
+        await process.run()
     finally:
         zygote.let_go(child)
 

@@ -17,11 +17,13 @@ def order_of(spec: NodeSpec, settings: Settings, limits: FrameLimits) -> dict[st
         "node_id": spec.node_id,
         "incarnation": spec.incarnation,
         "seed": spec.seed,
-        "memory_mb": spec.memory_mb,
-        "cpu_s": spec.cpu_s,
+        "hosts": spec.group_size,
+        # A limit cannot be raised later: that of a process is for all nodes that it may host in the end.
+        "memory_mb": spec.memory_mb * spec.group_size,
+        "cpu_s": spec.cpu_s * spec.group_size,
         "nice": settings.node_nice,
         "hostile": settings.hostile,
-        "nofile": _EXTRA_DESCRIPTORS + spec.max_regions,
+        "nofile": _EXTRA_DESCRIPTORS + spec.max_regions + spec.group_size - 1,
         "header_bytes": limits.header_bytes,
         "body_bytes": limits.body_bytes,
     }

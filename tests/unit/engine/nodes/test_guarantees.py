@@ -15,10 +15,19 @@ def system(*, peer_views):
     return SimpleNamespace(capabilities=SimpleNamespace(peer_views=peer_views))
 
 
+def own_process(name, shared_with=(), pid=None):
+    """A handle, as far as it says which process a slot has."""
+    return SimpleNamespace(
+        pid=pid or hash(name), isolation=SimpleNamespace(shared_with=shared_with)
+    )
+
+
 def cluster(*names, healthy=True, **init):
     made = cluster_state(**init)
     for name in names:
-        made.slots.add(slot(name, state="healthy" if healthy else "failed", handle=object()))
+        made.slots.add(
+            slot(name, state="healthy" if healthy else "failed", handle=own_process(name))
+        )
     return live(made)
 
 
@@ -150,3 +159,15 @@ def test_the_rule_is_that_of_the_latest_training():
     notes = guarantees(made).notes
     assert any("coordinate_median" in note for note in notes)
     assert not any("spoil" in note for note in notes)
+
+
+def test_voters_in_one_process_are_one_failure():
+    made = cluster("worker-0", "worker-1", "worker-2", consensus="raft")
+    assert guarantees(made).f_tolerated == 1
+    for name, other in (("worker-0", "worker-1"), ("worker-1", "worker-0")):
+        made.slots[name].handle = own_process(name, (other,), pid=7)
+    found = guarantees(made)
+    assert (found.n, found.holds, found.f_tolerated) == (3, True, 0)
+    assert any(
+        "share 2 processes (2, 1 in each): f counts processes" in note for note in found.notes
+    )

@@ -1,0 +1,39 @@
+"""Which workers share a process, so that it can train them in one stack.
+
+One process is one failure and one adversary. So only workers share one, only under raft and gossip, and only
+with workers of equal layers; guarantees count processes.
+"""
+
+from flow_nexus_neural.coordination.membership import slot_order
+from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.protocol.digest import json_digest
+from flow_nexus_neural.vocabulary import Consensus
+
+GROUPED: frozenset[Consensus] = frozenset({"raft", "gossip"})
+"""Not proof-of-learning, whose proofs execute single clients again; not byzantine: one process, one liar."""
+MOST_MEMBERS = 64
+
+
+def group_of(cluster: LiveCluster, slot: Slot) -> tuple[str | None, int]:
+    """The group in whose process a slot lives, and how many may be there; (None, 1) for a process alone.
+
+    Workers with equal layers are dealt out to as many processes as there are groups, in slot order.
+    """
+    context = cluster.context
+    capabilities = context.runtime.capabilities
+    n_groups = context.settings.groups_on(capabilities.places)
+    allowed = slot.spec.role == "worker" and cluster.spec.consensus in GROUPED
+    if n_groups is None or not allowed or not capabilities.groups:
+        return None, 1
+    kind = _kind(cluster, slot)
+    alike = [one.name for one in cluster.slots.of_role("worker") if _kind(cluster, one) == kind]
+    names = sorted({*alike, slot.name}, key=slot_order)
+    place = names.index(slot.name) % n_groups
+    most = -(-context.settings.max_nodes // n_groups)
+    return f"{cluster.cluster_id}/{kind[:16]}/{place}", min(max(most, 1), MOST_MEMBERS)
+
+
+def _kind(cluster: LiveCluster, slot: Slot) -> str:
+    layers = slot.layers_for(cluster.spec.architecture, None)
+    return json_digest([slot.spec.model, [dict(layer) for layer in layers]])
