@@ -72,7 +72,8 @@ def test_so_does_whoever_writes_there_next(folder, state):
 
 
 def test_files_that_only_look_alike_are_not_swept(folder, state):
-    names = [".x.partial", "a.0123456789abcdef.flow-nexus-neural.partial", ".csv.0123456789abcdeg.flow-nexus-neural.partial"]
+    end = ".flow-nexus-neural.partial"
+    names = [f".x{end}", f"a.0123456789abcdef{end}", f".csv.0123456789abcdeg{end}"]
     for name in names:
         (folder / name).write_text("mine")
     (folder / ".link.0123456789abcdef.flow-nexus-neural.partial").symlink_to(folder / names[0])
