@@ -218,7 +218,7 @@ class NodeLoop:
         return LoopSeat(member, frame, self._finish, self._put_back)
 
     def _put_back(self, member: Member, frame: Frame[Request]) -> None:
-        """Have an order wait for its own turn: until then its node is not busy, and can be asked to drop it."""
+        """Have an order wait for its turn: until then its node is not busy and can be asked to drop it."""
         if member in self._running:
             self._running.remove(member)
             if not member.wire.closed:
