@@ -7,6 +7,9 @@ once where the system says that its process is stopped, else after as long as on
 One that answers pings and never gets on with what it was asked is killed after the longest time that a step
 may take. Rounds do not wait that long for it where others deliver; a worker that trains alone has no others.
 One that shares its process may have to wait while others of that process train: it gets on as they do.
+
+How long a step may take follows from the network and the batch that the engine gave it, not from what the
+node says: a large network with many rows needs minutes for one.
 """
 
 from dataclasses import dataclass
@@ -22,13 +25,19 @@ from flow_nexus_neural.runtime.base import NodeHandle
 
 TRAINING = "train"
 """What a node says that it is busy with when it makes optimiser steps."""
+PRODUCTS_PER_S = 1e9
+"""Multiplications that a node makes in a second where many share a slow processor."""
+BACKWARD = 3
+"""A step takes so many times what answering its rows does: gradients of inputs and weights come to it."""
+LONGEST_STEP_S = 3600.0
+"""However large a network is; by then its round is given up (`coordination.rounds`)."""
 
 
 async def supervise(cluster: LiveCluster, slot: Slot, handle: NodeHandle) -> None:
     """Ping a node whenever it has been silent, until its process is gone; kill it when it is frozen.
 
     A node answers a ping between two optimiser steps, so the grace after a missed one is three times the
-    longest step it ever reported, within the bounds of `Patience`.
+    longest step it ever reported, within the bounds of `Patience`, and at least `step_limit_s`.
     """
     patience, longest_step_s = cluster.context.patience, 0.0
     course = _Course(cluster.clock())
@@ -56,10 +65,19 @@ async def supervise(cluster: LiveCluster, slot: Slot, handle: NodeHandle) -> Non
         longest_step_s = max(longest_step_s, pong.longest_step_ms / 1e3)
         idle_s = course.idle_s(cluster.clock(), pong, slot.calls_begun if slot.calls else None)
         idle_s = min(idle_s, _process_idle_s(cluster, handle, course))
-        if idle_s > patience.max_grace_s:
+        if idle_s > max(patience.max_grace_s, step_limit_s(cluster, slot)):
             told = f"node_timeout: it answers pings and made no step for {idle_s:.0f} s of what it was asked"
             await _end(slot, handle, told)
             return
+
+
+def step_limit_s(cluster: LiveCluster, slot: Slot) -> float:
+    """Seconds that a step of the running training may take with its largest network; 0.0 of an idle node."""
+    training = cluster.state.latest_training
+    if slot.calls == 0 or training is None or training.status != "running":
+        return 0.0
+    products = max((network.plan.products for network in training.starts.values()), default=0)
+    return min(BACKWARD * products * training.config.batch_size / PRODUCTS_PER_S, LONGEST_STEP_S)
 
 
 @dataclass
@@ -115,9 +133,11 @@ async def _doubt(
         slot.move("suspect")
         cluster.changed()
     patience = cluster.context.patience
+    limit_s = step_limit_s(cluster, slot)
     untimed = slot.calls > 0 and longest_step_s == 0
     least_s = patience.first_step_s if untimed else patience.min_grace_s
-    grace_s = max(least_s, min(3 * longest_step_s, patience.max_grace_s))
+    # The limit also where steps were timed: they may be those of an earlier training of a smaller network.
+    grace_s = max(least_s, limit_s, min(3 * longest_step_s, patience.max_grace_s))
     pong = await _ping_while_it_can_run(handle, grace_s, patience.min_grace_s)
     if slot.handle is not handle:
         return None

@@ -181,6 +181,49 @@ async def test_one_that_waits_for_another_of_its_process_gets_on_as_that_one_doe
         assert w.slots[SLOT].healthy == lives
 
 
+async def at_work(w, products, batch_size=500):
+    """The worker trains a network of so many multiplications a row, and is in its first step."""
+    training = await w.train()
+    network = next(iter(training.starts.values()))
+    plan = network.plan
+    (layer,) = plan.layers
+    wide = layer.model_copy(
+        update={"in_shape": (products // layer.tensors[0].size, 1), "tensors": layer.tensors[:1]}
+    )
+    large = replace(network, plan=plan.model_copy(update={"layers": (wide,)}))
+    config = training.config.model_copy(update={"batch_size": batch_size})
+    training.starts, training.config, training.status = {"a": large}, config, "running"
+    w.slots[SLOT].begin_call()
+
+
+@pytest.mark.parametrize(("products", "grace_s"), [(3 * 10**4, 8), (10**8, 150), (10**12, 3600)])
+async def test_a_first_step_may_take_as_long_as_its_network_and_batch_need(
+    tmp_path, products, grace_s
+):
+    faults = FaultPlan()
+    async with world(tmp_path, faults) as w:
+        await at_work(w, products)
+        faults.freeze(SLOT, "ping")
+        assert await until_dead(w) == pytest.approx(10 + 2 + grace_s)
+
+
+async def test_so_may_one_of_a_node_that_timed_the_steps_of_a_smaller_network(tmp_path):
+    faults = FaultPlan().freeze(SLOT, "ping", nth=2)
+    async with world(tmp_path, faults, lambda spec: SaysSteps(1.0)) as w:
+        await anyio.sleep(10.5)  # the first ping is answered
+        await at_work(w, 10**8)
+        heard_at_s = w.slots[SLOT].heard_at_s
+        await until_dead(w)
+        assert anyio.current_time() - heard_at_s == pytest.approx(10 + 2 + 150)
+
+
+async def test_one_that_answers_pings_has_as_long_for_a_step(tmp_path):
+    async with world(tmp_path, service=lambda spec: SaysCourse("train", 0)) as w:
+        await at_work(w, 10**8)
+        assert 150 < await until_dead(w) <= 150 + 2 * 10
+        assert "made no step" in w.slots[SLOT].last_error
+
+
 async def test_a_node_that_fails_at_a_ping_is_killed_for_that(tmp_path):
     async with world(tmp_path, service=lambda spec: FailsAtPings()) as w:
         assert await until_dead(w) == pytest.approx(10)
