@@ -20,6 +20,10 @@ Dim = Annotated[int, Field(ge=1, le=1 << 24)]
 Shape = Annotated[tuple[Dim, ...], Field(max_length=4)]
 
 
+PAIRWISE = frozenset({"attention", "transformer_encoder"})
+"""Layers that compare every step with every other."""
+
+
 class Frozen(BaseModel):
     """Base of everything on the wire: immutable, strictly typed, finite, no unknown field."""
 
@@ -109,6 +113,15 @@ class PlannedLayer(Frozen):
     last_query_only: bool = False
     tensors: tuple[TensorSpec, ...] = Field(default=(), max_length=256)
 
+    @property
+    def products(self) -> int:
+        """Multiplications for one row, roughly: each weight at each step, and steps with each other."""
+        shapes = (self.in_shape, self.out_shape)
+        steps = max(shape[0] if len(shape) > 1 else 1 for shape in shapes)
+        weights = sum(tensor.size for tensor in self.tensors)
+        pairs = steps * max(map(prod, shapes)) if self.type in PAIRWISE else 0
+        return steps * weights + 2 * pairs
+
 
 class NetworkPlan(Frozen):
     """A network whose shapes were checked for an input and a task.
@@ -151,6 +164,11 @@ class NetworkPlan(Frozen):
     def n_buffers(self) -> int:
         """Elements of `buffers`."""
         return sum(tensor.size for tensor in self.buffers)
+
+    @property
+    def products(self) -> int:
+        """Multiplications of one row on its way through the network, roughly."""
+        return sum(layer.products for layer in self.layers)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:

@@ -152,14 +152,16 @@ async def _named_replacement(cluster: LiveCluster, request: DeployRequest, named
     Raises:
         InvalidArguments: It is healthy.
     """
-    slot = cluster.slots.find(named)
+    slot = _named(cluster, named)
     former = slot.node_id
     if slot.restarting.locked():
         return await _replaced(cluster, slot)
     replaced = _is_done(cluster, slot, request)
     if request.force and slot.state in ("healthy", "suspect") and not replaced:
         await give_way(cluster, slot)
-        replaced = slot.node_id != former  # another call was first
+        if slot.restarting.locked():  # another call was first, and is not done
+            return await _replaced(cluster, slot)
+        replaced = slot.node_id != former
     if slot.state in ("healthy", "suspect") and replaced:
         return _nothing_deployed(cluster, slot, "took the place of the node that is named")
     if slot.state not in REPLACEABLE:
@@ -170,6 +172,12 @@ async def _named_replacement(cluster: LiveCluster, request: DeployRequest, named
             " further one",
         )
     return await _replaced(cluster, slot)
+
+
+def _named(cluster: LiveCluster, named: str) -> Slot:
+    """The slot of a name or node id, also of a node that was replaced. Raises `NodeNotFound`."""
+    replaced = (s for s in cluster.slots if named in [former.node_id for former in s.former])
+    return next(replaced, None) or cluster.slots.find(named)
 
 
 def _is_done(cluster: LiveCluster, slot: Slot, request: DeployRequest) -> bool:

@@ -22,7 +22,8 @@ from flow_nexus_neural.engine.storage.cluster_rows import (
 from flow_nexus_neural.engine.storage.kept_rows import delete_kept
 from flow_nexus_neural.engine.storage.ledger_writer import LateRow
 from flow_nexus_neural.engine.storage.outcome_rows import delete_outcomes
-from flow_nexus_neural.errors import InvalidArguments
+from flow_nexus_neural.engine.training.end_record import record_end
+from flow_nexus_neural.errors import InvalidArguments, StoreError
 
 STOP_TRAINING_S = 30.0
 
@@ -74,10 +75,12 @@ async def stop_nodes(cluster: LiveCluster) -> int:
 
 
 async def _stop_training(cluster: LiveCluster, training_id: str) -> bool:
-    """Stop one training; returns whether it had already ended."""
+    """Stop one training; returns whether it had already ended. An end that is not durable is recorded."""
     training = cluster.state.training(training_id)
     run = cluster.run
     if run is None or run.training is not training:
+        if training.unrecorded and run is None and training is cluster.state.latest_training:
+            await record_end(cluster, training)
         return True
     run.stop()
     with anyio.move_on_after(STOP_TRAINING_S):
@@ -138,7 +141,11 @@ def _training_report(cluster: LiveCluster, training_id: str, *, already: bool) -
         artifacts_path=_artifacts_path(cluster),
         final_metrics=_metrics(cluster),
         terminated_at=training.ended_at,
-        warnings=[],
+        warnings=[
+            f"{training.unrecorded} Until it is, another server would go on with it: call this again"
+        ]
+        if training.unrecorded
+        else [],
     )
 
 
@@ -164,7 +171,15 @@ async def _stop_everything(cluster: LiveCluster) -> int:
     # Once more: the disk may have refused the end of one, and from now on it alone is asked.
     rows += [partial(training_row, cluster.cluster_id, training) for training in state.trainings]
     fields: dict[str, JsonValue] = {"kind": "control", "event": "terminated"}
-    await cluster.ledger.record([fields], [*rows, partial(present_cluster_row, state)])
+    unrecorded = [training for training in state.trainings if training.unrecorded]
+    for training in unrecorded:
+        training.note_unrecorded_end(None)
+    try:
+        await cluster.ledger.record([fields], [*rows, partial(present_cluster_row, state)])
+    except StoreError as failure:
+        for training in unrecorded:
+            training.note_unrecorded_end(str(failure))
+        raise
     state.forget_weights()
     return stopped
 

@@ -70,7 +70,7 @@ class Training:
         data: The rows it trains on, as prepared; None where they were not stored.
         starts: Its network groups before the first round, without their weights; those that were trained
             before name the files.
-        error: Why it failed or was stopped.
+        error, unrecorded: Why it failed or was stopped; what is to be said of an end that is not durable.
         result: Its final model; None until it has one.
         division: How the rows of a federated training are divided now; None for another one.
         history: One point per committed round; its seconds end before the version is made durable.
@@ -95,6 +95,7 @@ class Training:
     status: TrainingStatus = "running"
     ended_at: str | None = None
     error: str | None = None
+    unrecorded: str | None = None
     result: Result | None = None
     advance: Advance = field(default_factory=Advance)
     division: Division | None = None
@@ -253,9 +254,11 @@ class Training:
         """The server ended while it ran and `serving` was in force; with `waits` it goes on when it may."""
         self.end("stopped", self.interruption(serving, waits=waits), at)
 
-    def note_unrecorded_end(self, reason: str) -> None:
-        """Its end could not be made durable; an error that it already has says more."""
-        self.error = self.error or f"its end is not recorded: {reason}"
+    def note_unrecorded_end(self, reason: str | None) -> None:
+        """Its end could not be made durable (None: it is so now); an error that it already has says more."""
+        own = None if self.error == self.unrecorded else self.error
+        self.unrecorded = reason and f"its end is not recorded: {reason}"
+        self.error = own or self.unrecorded
 
     @property
     def percent(self) -> float:

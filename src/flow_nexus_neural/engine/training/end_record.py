@@ -52,6 +52,7 @@ async def _record_suspension(cluster: LiveCluster, training: Training) -> None:
 
 async def record_end(cluster: LiveCluster, training: Training) -> None:
     """Record that a training has ended. A disk that refuses is noted in its error; then its files stay."""
+    training.note_unrecorded_end(None)
     state = cluster.state
     needed = training.files | (
         state.durable_version.blobs if state.durable_version else frozenset()

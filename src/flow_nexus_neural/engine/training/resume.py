@@ -99,9 +99,11 @@ class Resumption:
         """What is missing until it goes on."""
         done, planned = self.training.advance.rounds_done, self.training.config.rounds
         if self.refusal is not None:
+            pauses = [_pause_s(n) for n in range(self.training.resumptions.in_vain, MAX_IN_VAIN)]
             return (
                 f"waits after round {done} of {planned} until it can be stored: {self.refusal.message};"
-                f" {self.refusal.hint}"
+                f" {self.refusal.hint or 'free disk space'}; tries again within {(pauses or [0])[0]:.0f} s,"
+                f" and fails when nothing can be stored for {sum(pauses):.0f} s"
             )
         return f"the server ended after round {done} of {planned}; goes on when its nodes are started again"
 
@@ -177,7 +179,7 @@ class Resumption:
             if self.refusal is not None:
                 if in_vain >= MAX_IN_VAIN:
                     raise self.refusal
-                await anyio.sleep(min(2.0**in_vain, LONGEST_PAUSE_S))
+                await anyio.sleep(_pause_s(in_vain))
             try:
                 if self.refusal is not None:
                     await self._forget_what_is_not_durable()
@@ -259,6 +261,11 @@ async def carry_through(run: TrainingRun) -> None:
         going.cluster.begin_run(waiting)
         going.cluster.changed()
         going = await waiting.becomes()
+
+
+def _pause_s(in_vain: int) -> float:
+    """Before the next try, after so many in vain."""
+    return float(min(2.0**in_vain, LONGEST_PAUSE_S))
 
 
 def begin_resumption(cluster: LiveCluster) -> None:

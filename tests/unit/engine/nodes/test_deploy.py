@@ -16,6 +16,7 @@ from flow_nexus_neural.errors import (
     UnsupportedCombination,
 )
 from flow_nexus_neural.runtime.base import Isolation
+from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.unit.engine.running import LAYERS, running, virtual_time
 
 PORTS = Ports(patience=Patience(deduplication_s=10.0))
@@ -136,6 +137,51 @@ async def test_a_node_can_be_replaced_by_name_or_by_id_once_it_failed(tmp_path):
         failed_id = w.slots["worker-1"].node_id
         made = await deploy(w.cluster, w.deploy_request(replace_node_id=failed_id, layers=None))
         assert (made.slot, made.replaces) == ("worker-1", failed_id)
+
+
+@pytest.mark.parametrize(("stop_s", "build_s"), [(1.0, 0.0), (1.0, 2.0), (0.0, 2.0)])
+@pytest.mark.parametrize("by", ["slot", "id"])
+async def test_calls_that_force_one_replacement_while_it_is_made_share_it(
+    tmp_path, by, stop_s, build_s
+):
+    faults = FaultPlan()
+    async with world(tmp_path, 2, faults=faults) as w:
+        await w.train()
+        faults.slow("worker-0", "build", nth=faults.met("worker-0", "build") + 1, delay_s=build_s)
+        slot = w.slots["worker-0"]
+        former, handle = slot.node_id, slot.handle
+        stop = handle.stop
+
+        async def slowly(**more):
+            await anyio.sleep(stop_s)
+            await stop(**more)
+
+        handle.stop = slowly
+        named, reports = "worker-0" if by == "slot" else former, []
+
+        async def replace(after_s):
+            await anyio.sleep(after_s)
+            request = w.deploy_request(replace_node_id=named, force=True, layers=None)
+            reports.append(await deploy(w.cluster, request))
+
+        async with anyio.create_task_group() as group:
+            for after_s in (0.0, 0.0, 0.4):
+                group.start_soon(replace, after_s)
+        assert len(reports) == 3
+        assert {report.node_id for report in reports[-1:]} == {slot.node_id}
+        assert (slot.state, slot.incarnation <= 3) == ("healthy", True)
+        assert len([n for n in w.runtime.nodes if not n.gone]) == 2
+
+
+async def test_a_call_that_is_repeated_later_with_the_former_id_replaces_nothing(tmp_path):
+    async with world(tmp_path) as w:
+        former = w.slots["worker-0"].node_id
+        request = w.deploy_request(replace_node_id=former, force=True, layers=None)
+        first = await deploy(w.cluster, request)
+        await anyio.sleep(100)
+        again = await deploy(w.cluster, request)
+        assert (again.node_id, again.deduplicated, again.replaces) == (first.node_id, True, None)
+        assert "took the place of the node that is named" in again.warnings[0]
 
 
 async def test_a_repeated_request_for_a_node_that_just_came_back_starts_no_second_one(tmp_path):

@@ -5,6 +5,7 @@ import pytest
 
 from flow_nexus_neural.engine.operations.terminate import stop_nodes, terminate
 from flow_nexus_neural.engine.requests import TerminateRequest
+from flow_nexus_neural.engine.storage.cluster_rows import training_of
 from flow_nexus_neural.errors import ClusterTerminated, StoreUnavailable, TrainingNotFound
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.doubles.fail_points import JOURNAL, disk_is_full
@@ -200,6 +201,44 @@ async def test_a_training_that_had_ended_is_told_to_have(tmp_path):
         assert (report.already_terminated, report.nodes_terminated) == (True, 0)
         assert report.message == f"Training {training.training_id} had already ended: completed"
         assert living(w) == ["worker-0"]
+
+
+async def stopped_on_a_full_disk(w):
+    """A training that the caller stops while nothing can be stored; what the caller is told."""
+    started = await w.engine.train(w.train_request())
+    await anyio.sleep(1)
+    with w.disk.failing(JOURNAL, disk_is_full()):
+        return await ended(w, training_id=started.training_id)
+
+
+async def stored_training(w):
+    (row,) = (await w.engine.context.store.load()).trainings
+    return training_of(row, [])
+
+
+async def test_an_end_that_is_not_durable_is_told_and_recorded_when_asked_again(tmp_path):
+    async with running(tmp_path, 1, faults=long_training("worker-0")) as w:
+        report = await stopped_on_a_full_disk(w)
+        (warning,) = report.warnings
+        assert warning.startswith("its end is not recorded: store_unavailable")
+        assert "another server would go on" in warning
+        assert (await stored_training(w)).status == "running"
+        again = await ended(w, training_id=report.training_id)
+        assert (again.already_terminated, again.warnings) == (True, [])
+        stored = await stored_training(w)
+        assert (stored.status, stored.error) == ("stopped", None)
+        assert w.cluster.state.latest_training.error is None
+
+
+async def test_the_end_of_a_cluster_records_that_of_its_training(tmp_path):
+    async with running(tmp_path, 1, faults=long_training("worker-0")) as w:
+        await stopped_on_a_full_disk(w)
+        with w.disk.failing(JOURNAL, disk_is_full()), pytest.raises(StoreUnavailable):
+            await ended(w)
+        assert "not recorded" in w.cluster.state.latest_training.error
+        await ended(w)
+        stored = await stored_training(w)
+        assert (stored.status, stored.error) == ("stopped", None)
 
 
 async def test_an_unknown_training_ends_nothing(tmp_path):

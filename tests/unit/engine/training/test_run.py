@@ -282,7 +282,12 @@ async def test_a_full_disk_lets_the_training_wait_and_it_goes_on_when_there_is_r
         with w.disk.failing(JOURNAL, disk_is_full()):
             while w.cluster.run is run:
                 await w.cluster.changes.wait_beyond(w.cluster.changes.count)
-            assert "waits after round 1 of 5 until it can be stored" in w.cluster.run.waits
+            waits = w.cluster.run.waits
+            assert "waits after round 1 of 5 until it can be stored" in waits
+            # 1, 2, ... 32 s, then one minute each until it was tried 25 times.
+            assert (
+                "tries again within 1 s, and fails when nothing can be stored for 1203 s" in waits
+            )
             assert (w.committed.version, run.training.status) == (1, "running")
             assert (await w.predict()).model_version == 1
         await run.ended.wait()
