@@ -7,6 +7,7 @@ in which it waits for a processor that others have does not count: the machine i
 
 One that answers pings and never gets on with what it was asked is killed after the longest time that a step
 may take. Rounds do not wait that long for it where others deliver; a worker that trains alone has no others.
+One that shares its process may have to wait while others of that process train: it gets on as they do.
 
 How long a step may take follows from the network and the batch that the engine gave it, not from what the
 node says: a large network with many rows needs minutes for one.
@@ -14,6 +15,7 @@ node says: a large network with many rows needs minutes for one.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 
 import anyio
 
@@ -69,6 +71,7 @@ async def supervise(cluster: LiveCluster, slot: Slot, handle: NodeHandle) -> Non
         slot.heard(cluster.clock())
         longest_step_s = max(longest_step_s, pong.longest_step_ms / 1e3)
         idle_s = course.idle_s(cluster.clock(), pong, slot.calls_begun if slot.calls else None)
+        idle_s = min(idle_s, _process_idle_s(cluster, handle, course))
         if idle_s > max(patience.max_grace_s, step_limit_s(cluster, slot)):
             told = f"node_timeout: it answers pings and made no step for {idle_s:.0f} s of what it was asked"
             await _end(slot, handle, told)
@@ -91,10 +94,12 @@ class _Course:
     Attributes:
         since_s: When it was last seen to.
         seen: What it was asked, and how many optimiser steps it had made, then.
+        stepped: Whether it had made steps when it last answered that it had not made before.
     """
 
     since_s: float
     seen: tuple[int | None, int] = (None, 0)
+    stepped: bool = False
 
     def idle_s(self, now_s: float, pong: Pong, asked: int | None) -> float:
         """Seconds for which it has done nothing about its last request.
@@ -107,9 +112,20 @@ class _Course:
             asked: Number of its last request; None where every one is answered.
         """
         seen = (asked, pong.steps_done)
+        self.stepped = pong.steps_done != self.seen[1]
         if asked is None or pong.busy not in (None, TRAINING) or seen != self.seen:
             self.since_s, self.seen = now_s, seen
         return now_s - self.since_s
+
+
+def _process_idle_s(cluster: LiveCluster, handle: NodeHandle, course: _Course) -> float:
+    """Seconds since a node of this process was last seen to make steps; infinite where it has its own."""
+    if handle.pid is None or not handle.isolation.shared_with:
+        return inf
+    now_s = cluster.clock()
+    if course.stepped:
+        cluster.stepped_s[handle.pid] = now_s
+    return now_s - cluster.stepped_s.get(handle.pid, -inf)
 
 
 async def _doubt(

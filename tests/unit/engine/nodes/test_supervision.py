@@ -213,6 +213,23 @@ async def test_one_that_gets_on_or_is_asked_nothing_lives(tmp_path, busy, steps,
         assert w.slots[SLOT].healthy
 
 
+@pytest.mark.parametrize(("steps", "lives"), [(1, True), (0, False)])
+async def test_one_that_waits_for_another_of_its_process_gets_on_as_that_one_does(
+    tmp_path, monkeypatch, steps, lives
+):
+    def service(spec):
+        return SaysCourse("train", steps) if spec.slot == "worker-1" else SaysCourse(None, 0)
+
+    async with running(tmp_path, 2, service=service, ports=PORTS) as w:
+        handles = [w.slots[name].handle for name in (SLOT, "worker-1")]
+        monkeypatch.setattr(type(handles[0]), "pid", 7)
+        for handle, other in zip(handles, ("worker-1", SLOT), strict=True):
+            handle.isolation = replace(handle.isolation, shared_with=(other,))
+            w.slots[handle.spec.slot].begin_call()
+        await anyio.sleep(1000.0)
+        assert w.slots[SLOT].healthy == lives
+
+
 async def at_work(w, products, batch_size=500):
     """The worker trains a network of so many multiplications a row, and is in its first step."""
     training = await w.train()
