@@ -9,6 +9,7 @@ from flow_nexus_neural.engine.nodes.supervision import supervise
 from flow_nexus_neural.engine.patience import USUAL_PATIENCE, Patience
 from flow_nexus_neural.engine.ports import Ports
 from flow_nexus_neural.protocol.messages import Failed, Pong
+from flow_nexus_neural.runtime.base import ProcessorTime
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.doubles.limits import HANG_S
 from tests.doubles.linear_service import LinearService
@@ -118,6 +119,54 @@ async def test_of_one_whose_process_is_stopped_no_long_step_is_awaited(tmp_path,
         handle.is_stopped = lambda: anyio.current_time() - began_s >= from_s
         assert await until_dead(w) == pytest.approx(dead_s)
         assert ("its process is stopped" in w.slots[SLOT].last_error) is (from_s < 1e9)
+
+
+class Scheduled:
+    """What a scheduler says of a process that gets a share of each second, and wants it all or nothing."""
+
+    def __init__(self, share, wants):
+        self.share, self.wants, self.since_s = share, wants, anyio.current_time()
+
+    def __call__(self):
+        ran_s = self.share * (anyio.current_time() - self.since_s)
+        return ProcessorTime(ran_s, waited_s=0.0, runnable=self.wants)
+
+
+@pytest.mark.parametrize(
+    ("share", "wants", "grace_s"),
+    [(1.0, True, 1.0), (0.05, True, 20.0), (0.0, True, 60.0), (0.0, False, 1.0)],
+    ids=["spins alone", "spins beside others", "never gets to run", "hangs"],
+)
+async def test_the_grace_is_of_the_time_in_which_its_process_could_answer(
+    tmp_path, share, wants, grace_s
+):
+    async with world(tmp_path, FaultPlan().freeze(SLOT, "ping")) as w:
+        w.slots[SLOT].handle.processor_time = Scheduled(share, wants)
+        assert await until_dead(w) == pytest.approx(10 + 2 + grace_s, abs=0.1)
+
+
+async def test_waits_for_a_processor_that_are_over_do_not_count(tmp_path):
+    async with world(tmp_path, FaultPlan().freeze(SLOT, "ping")) as w:
+        began_s = anyio.current_time()
+
+        def waited():
+            half_s = (anyio.current_time() - began_s) / 2
+            return ProcessorTime(ran_s=0.0, waited_s=half_s, runnable=False)
+
+        w.slots[SLOT].handle.processor_time = waited
+        assert await until_dead(w) == pytest.approx(10 + 2 + 2, abs=0.01)
+
+
+async def test_one_that_answers_something_else_meanwhile_is_not_frozen(tmp_path):
+    faults = FaultPlan().ignore(SLOT, "ping").ignore(SLOT, "ping", nth=2)
+    async with world(tmp_path, faults) as w:
+        await anyio.sleep(12.5)
+        assert w.slots[SLOT].state == "suspect"
+        w.slots[SLOT].heard(anyio.current_time())  # as every answered call does
+        await anyio.sleep(100)
+        assert faults.met(SLOT, "ping") > 2
+        assert w.slots[SLOT].healthy
+        assert w.slots[SLOT].last_error is None
 
 
 async def test_by_default_a_frozen_node_is_suspect_after_5_seconds_and_failed_within_10(tmp_path):
