@@ -89,7 +89,7 @@ def _scheduled_ms(pid: int) -> float:
     try:
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e6
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # before it is read, and while it is
         raise SystemExit("a node was lost while it was measured; try again") from None
 
 

@@ -1,11 +1,12 @@
 """Settings of the server: limits and paths, read once at start, immutable, passed as an argument."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from flow_nexus_neural.errors import InvalidArguments
 from flow_nexus_neural.vocabulary import DEADLINE_MS, MIN_ROWS
@@ -81,7 +82,7 @@ class Settings(BaseModel):
     total_memory_mb: int | None = Field(default=None, ge=256)
     cgroup: bool = True
     node_nice: int = Field(default=5, ge=0, le=19)
-    node_groups: str = Field(default="off", pattern=r"^(off|auto|[1-9][0-9]{0,2})$")
+    node_groups: str = "off"
     node_ready_timeout_s: float = Field(default=20.0, gt=0)
     predict_deadline_ms: int = Field(default=80, ge=DEADLINE_MS.low, le=DEADLINE_MS.high)
     require_isolation: IsolationRequirement = "auto"
@@ -99,6 +100,13 @@ class Settings(BaseModel):
     http_request_timeout_s: float = Field(default=30, gt=0, allow_inf_nan=False)
     log_level: LogLevel = "warning"
     log_json: bool = False
+
+    @field_validator("node_groups")
+    @classmethod
+    def _is_a_number_of_groups(cls, value: str) -> str:
+        if re.fullmatch(r"off|auto|[1-9][0-9]{0,2}", value) is None:
+            raise ValueError("expected off, auto or a number of processes, 1 to 999")
+        return value
 
     def groups_on(self, processors: int) -> int | None:
         """Processes for the workers of one network; None where each has its own."""

@@ -9,7 +9,7 @@ import pytest
 
 from flow_nexus_neural.errors import NodeDied
 from flow_nexus_neural.protocol.digest import weights_digest
-from flow_nexus_neural.protocol.messages import Build, GetWeights, Pass, Ping, Together, Train
+from flow_nexus_neural.protocol.messages import Build, GetWeights, Pass, Ping, Pong, Together, Train
 from flow_nexus_neural.runtime.base import NodeSpec
 from flow_nexus_neural.runtime.local.runtime import LocalRuntime
 from flow_nexus_neural.runtime.local.zygote_process import ZygoteProcess
@@ -91,12 +91,26 @@ class Clients:
         return replies
 
 
+@pytest.fixture(scope="module")
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def runtime(anyio_backend, tmp_path_factory):
+    place = tmp_path_factory.mktemp("state")
+    settings = Settings(state_dir=place, require_isolation="auto", cgroup=False)
+    async with LocalRuntime(settings, ZygoteProcess.launch()) as opened:
+        yield opened
+
+
 @pytest.fixture
-async def clients(tmp_path):
-    settings = Settings(state_dir=tmp_path, require_isolation="auto", cgroup=False)
-    async with LocalRuntime(settings, ZygoteProcess.launch()) as runtime:
-        with anyio.fail_after(HANG_S):
-            yield Clients(runtime)
+async def clients(runtime):
+    made = Clients(runtime)
+    with anyio.fail_after(HANG_S):
+        yield made
+        for node in runtime.nodes:
+            await node.stop(grace_s=0)
 
 
 async def test_a_group_is_one_confined_process_and_learns_what_single_nodes_learn(clients):
@@ -167,3 +181,16 @@ async def test_a_node_that_is_killed_takes_the_others_along_and_they_say_for_who
     told = await clients.nodes[1].wait_exit()
     assert told.reason == "killed"
     assert "its process was worker-0's too, which was ended" in told.sentence
+
+
+async def test_a_node_that_is_asked_to_stop_has_time_to_leave_without_harm_to_the_others(clients):
+    await clients.start(2)
+    first, second = clients.nodes
+    os.kill(first.pid, signal.SIGSTOP)
+    async with anyio.create_task_group() as group:
+        group.start_soon(first.stop, 0.01)
+        with anyio.move_on_after(0.5):
+            await second.wait_exit()
+        os.kill(first.pid, signal.SIGCONT)
+    assert (await first.wait_exit()).reason == "stopped"
+    assert isinstance((await second.call(Ping()))[0], Pong)

@@ -18,7 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from flow_nexus_neural.node import loop
+from flow_nexus_neural.node import wire
 from flow_nexus_neural.node.zygote import Preparation, serve
 from flow_nexus_neural.protocol.messages import Outputs
 from tests.doubles.linear_service import LinearService
@@ -34,14 +34,14 @@ stolen = {}
 
 
 def keep_descriptors():
-    honest_map = loop.map_region
+    honest_map = wire.map_region
 
     def map_region(fd, grant):
         stolen[grant.key] = fd
         return honest_map(fd, grant)
 
-    loop.map_region = map_region
-    loop.os = SimpleNamespace(close=lambda fd: None, writev=os.writev)
+    wire.map_region = map_region
+    wire.os = SimpleNamespace(close=lambda fd: None, writev=os.writev)
 
 
 def page_at(fd, protection):

@@ -40,6 +40,10 @@ PARTS_KNOWN_TO_SERVER = {
     "features": ("connections_active",),
 }
 """What a copy would say of its own nodes, of which none runs."""
+NOT_OF_COPY = ("failed_nodes", "uptime", "uptime_seconds")
+"""What a copy counts of itself: its nodes were not started, and it was opened just now."""
+RAFT_OF_COPY = ("available", "reason", "raft")
+"""Of `consensus_report`: who of the voters lives and leads."""
 T = TypeVar("T")
 
 
@@ -103,7 +107,10 @@ def as_stored(report: Mapping[str, Any], seen: Look) -> dict[str, Any]:
         | (dict.fromkeys(KNOWN_OF_PROCESS) if word != node["status"] else {})
         for node, word in zip(report["nodes"], words, strict=True)
     ]
-    if seen.server is None or report["status"] == "terminated":
+    if report["status"] == "terminated":
+        return shown
+    shown |= _without_processes(report)
+    if seen.server is None:
         return shown
     where = "how its nodes are is told by neural_cluster_status alone"
     said = f"process {seen.server} serves this cluster: this is what is stored of it, and {where}"
@@ -111,10 +118,22 @@ def as_stored(report: Mapping[str, Any], seen: Look) -> dict[str, Any]:
     shown |= dict.fromkeys(KNOWN_TO_SERVER)
     for part, names in PARTS_KNOWN_TO_SERVER.items():
         if report[part] is not None:
-            shown[part] = {**report[part], **dict.fromkeys(names)}
+            shown[part] = {**shown[part], **dict.fromkeys(names)}
     sessions = report["training_sessions"]
     if sessions and sessions[-1]["training_id"] in seen.running:
         last = {**sessions[-1], "status": "running", "error": None, "ended_at": None}
         shown |= {"training_status": "running", "training_error": None}
         shown["training_sessions"] = [*sessions[:-1], last]
     return shown
+
+
+def _without_processes(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What a copy would say of processes that it has not, as not known."""
+    consensus = report["consensus_report"] or {}
+    kept = {name: part for name, part in consensus.items() if name not in RAFT_OF_COPY}
+    return {
+        **dict.fromkeys(NOT_OF_COPY),
+        "consensus_report": kept or None,
+        "wasm": {**report["wasm"], "active": None, "reason": None, "nodes": None},
+        "features": {**report["features"], "wasm_enabled": None},
+    }

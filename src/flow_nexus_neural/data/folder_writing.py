@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from flow_nexus_neural.data.output_place import OutputPlace, open_directory
-from flow_nexus_neural.data.unfinished import lock, note, note_over, sweep, temporary_name
+from flow_nexus_neural.data.unfinished import note, note_over, sweep, taken, temporary_name
 from flow_nexus_neural.errors import (
     InvalidArguments,
     InvalidDataset,
@@ -163,7 +163,7 @@ def _begin(parent: int, name: str) -> tuple[str, int]:
             folder = os.open(temporary, _FOLDER, dir_fd=parent)
         except FileNotFoundError:
             continue  # somebody who sweeps took it for what a killed process left
-        if lock(folder):
+        if taken(folder, temporary, parent):
             return temporary, folder
         os.close(folder)
     raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))

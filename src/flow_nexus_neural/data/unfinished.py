@@ -24,14 +24,14 @@ from flow_nexus_neural.errors import InvalidDataset
 if sys.platform != "win32":
     import fcntl
 
-PARTIAL = re.compile(r"\..+\.[0-9a-f]{16}\.partial")
+PARTIAL = re.compile(r"\..+\.[0-9a-f]{16}\.flow-nexus-neural\.partial")
 FOLDER = "unfinished"
 """Of the state directory: a note for each directory in which something is being written."""
 
 
 def temporary_name(name: str) -> str:
     """A name under which a file or folder grows beside its place."""
-    return f".{name[:100]}.{secrets.token_hex(8)}.partial"
+    return f".{name[:100]}.{secrets.token_hex(8)}.flow-nexus-neural.partial"
 
 
 def note(place: OutputPlace) -> Path | None:
@@ -102,13 +102,29 @@ def sweep(directory: int) -> None:
             descriptor = os.open(name, flags, dir_fd=directory)
             try:
                 mode = os.fstat(descriptor).st_mode
-                left = held_by_nobody(descriptor)
+                # Removed while the lock is held: whoever just began it must not be able to take it meanwhile.
+                if not held_by_nobody(descriptor):
+                    continue
+                if stat.S_ISDIR(mode):
+                    shutil.rmtree(name, dir_fd=directory)
+                elif stat.S_ISREG(mode):
+                    os.unlink(name, dir_fd=directory)
             finally:
                 os.close(descriptor)
-            if left and stat.S_ISDIR(mode):
-                shutil.rmtree(name, dir_fd=directory)
-            elif left and stat.S_ISREG(mode):
-                os.unlink(name, dir_fd=directory)
+
+
+def taken(descriptor: int, name: str, directory: int) -> bool:
+    """Hold what was just begun under a temporary name, as long as its descriptor is open.
+
+    False where somebody who sweeps took it for what a killed process left, and removes it or has done so.
+    """
+    if not lock(descriptor):
+        return False
+    try:
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(found, os.fstat(descriptor))
 
 
 def lock(descriptor: int) -> bool:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from flow_nexus_neural.data.output_place import OutputPlace, open_directory
-from flow_nexus_neural.data.unfinished import lock, note, note_over, sweep, temporary_name
+from flow_nexus_neural.data.unfinished import note, note_over, sweep, taken, temporary_name
 from flow_nexus_neural.errors import InvalidArguments, PathNotAllowed, StoreUnavailable
 
 MODE = 0o600
@@ -147,7 +147,7 @@ class OutputFile:
             name = temporary_name(self.place.name)
             descriptor = os.open(name, flags, MODE, dir_fd=self._directory)
             self._temporary, self._descriptor = name, descriptor
-            if lock(descriptor):
+            if taken(descriptor, name, self._directory):
                 return
             # Somebody who sweeps took it for what a killed process left.
             os.close(descriptor)

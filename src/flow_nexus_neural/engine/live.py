@@ -197,6 +197,7 @@ class LiveCluster:
         inputs: How far recent inputs were from the training rows when last looked at.
         comparing: Held while that is looked at.
         backends: What computes the predictions of its nodes; None where nodes always do.
+        stepped_s: By process that several nodes share, when one of them was last seen to get on.
     """
 
     context: EngineContext
@@ -216,6 +217,7 @@ class LiveCluster:
     inputs: InputDrift | None = None
     comparing: anyio.Lock = field(default_factory=anyio.Lock)
     backends: Backends | None = None
+    stepped_s: dict[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.ledger = LedgerWriter(self.context.store, self.state, self.context.timestamp)

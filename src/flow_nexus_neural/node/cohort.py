@@ -34,6 +34,11 @@ class _Trainee:
         """The node is no longer busy. First of all: the engine may ask for more as soon as it is answered."""
         self.busy.close()
 
+    def decline(self) -> None:
+        """It is trained by itself, after the others."""
+        self.leave()
+        self.seat.decline()
+
     def end_if_asked(self) -> bool:
         """Whether it has ended; answers it when it was asked to end just now."""
         if not self.seat.answered and self.seat.ended:
@@ -43,7 +48,7 @@ class _Trainee:
 
 
 def train_together(seats: Sequence[Seat], between_steps: Callable[[], None]) -> None:
-    """Train and answer every order that can share a stack with another; the rest is left unanswered.
+    """Train and answer every order that can share a stack with another; the rest is declined.
 
     Args:
         seats: Of nodes with the service of this package.
@@ -68,6 +73,7 @@ def _opened(seat: Seat, at_the_end: ExitStack) -> _Trainee | None:
     if order.can_be_stacked:
         return _Trainee(seat, order, busy)
     busy.close()
+    seat.decline()
     return None
 
 
@@ -88,7 +94,7 @@ def _stacks(trainees: Sequence[_Trainee]) -> list[list[_Trainee]]:
         stacks += [group[start : start + size] for start in range(0, len(group), size)]
     for stack in stacks:
         if len(stack) < FEWEST:
-            stack[0].leave()
+            stack[0].decline()
     return [stack for stack in stacks if len(stack) >= FEWEST]
 
 

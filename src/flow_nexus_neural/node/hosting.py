@@ -67,6 +67,10 @@ class Seat(Protocol):
         """Answer it on the socket of its own node."""
         ...
 
+    def decline(self) -> None:
+        """Leave it to be carried out by itself, after the others."""
+        ...
+
 
 TrainTogether = Callable[[Sequence[Seat], Callable[[], None]], None]
 """Carries out orders and answers those that it can; called between steps is what answers other requests."""
@@ -95,11 +99,12 @@ class Hosting:
 
 @dataclass(slots=True, eq=False)
 class LoopSeat:
-    """The seat of a member's order; `finish` sends its reply."""
+    """The seat of a member's order; `finish` sends its reply, `put_back` has it wait."""
 
     member: Member
     frame: Frame[Request]
     finish: Callable[[Member, Frame[Request], Reply], None]
+    put_back: Callable[[Member, Frame[Request]], None]
     answered: bool = False
 
     @property
@@ -121,3 +126,7 @@ class LoopSeat:
         """Answer it on the socket of its own node."""
         self.answered = True
         self.finish(self.member, self.frame, reply)
+
+    def decline(self) -> None:
+        """Leave it to be carried out by itself, after the others."""
+        self.put_back(self.member, self.frame)

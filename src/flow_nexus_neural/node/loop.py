@@ -209,14 +209,20 @@ class NodeLoop:
             if train is not None:
                 train(seats, self._answer_arrived)
         finally:
-            self._running = [one for one in self._running if one not in members]
             for seat in seats:
-                if not seat.answered and not seat.member.wire.closed:
-                    seat.member.waiting = seat.frame  # trained by itself, when its turn comes
+                if not seat.answered:
+                    self._put_back(seat.member, seat.frame)
         self._return_free_memory()
 
     def _seat(self, member: Member, frame: Frame[Request]) -> LoopSeat:
-        return LoopSeat(member, frame, self._finish)
+        return LoopSeat(member, frame, self._finish, self._put_back)
+
+    def _put_back(self, member: Member, frame: Frame[Request]) -> None:
+        """Have an order wait for its turn: until then its node is not busy and can be asked to drop it."""
+        if member in self._running:
+            self._running.remove(member)
+            if not member.wire.closed:
+                member.waiting = frame
 
     def _finish(self, member: Member, frame: Frame[Request], reply: Reply) -> None:
         self._running.remove(member)

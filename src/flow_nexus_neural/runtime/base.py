@@ -103,6 +103,21 @@ class MemoryReading:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessorTime:
+    """What the system's scheduler gave a node's process since it began.
+
+    Attributes:
+        ran_s: Seconds in which it ran.
+        waited_s: Seconds in which it could have run and others did; a wait counts when it is over.
+        runnable: Whether it runs or waits for a processor now.
+    """
+
+    ran_s: float
+    waited_s: float
+    runnable: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a runtime offers on this machine. The engine depends on these fields, not on the runtime's class.
 
@@ -242,6 +257,10 @@ class NodeHandle(Protocol):
 
     def is_stopped(self) -> bool:
         """Whether the system keeps its process from running; False if unknown."""
+        ...
+
+    def processor_time(self) -> ProcessorTime | None:
+        """How long its process ran and waited for a processor; None if unknown."""
         ...
 
 

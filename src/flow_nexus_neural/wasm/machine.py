@@ -134,7 +134,7 @@ class Instance:
             memory_size=FOREIGN_PAGES << 16, table_elements=0, tables=0, memories=1
         )
         if with_deadline:
-            self._store.set_epoch_deadline(1)
+            self._store.set_epoch_deadline(2)  # the first tick may come at once
         exports = wasmtime.Instance(self._store, module, []).exports(self._store)
         memory, run = exports["memory"], exports["run"]
         self._exports = exports
@@ -260,8 +260,8 @@ class LoadedNetwork:
 def run_foreign(binary: bytes, rows: Floats, deadline_s: float) -> Floats:
     """Outputs [n, out_ld] of a module with the interface of `compile` that was not written here.
 
-    It has no imports, 64 MiB at most, and is ended between one and two deadlines. Its globals `input`,
-    `output`, `in_ld`, `out_ld` and `max_batch` say where rows and outputs lie.
+    It has no imports, 64 MiB at most, and is ended between one and two deadlines after it was compiled. Its
+    globals `input`, `output`, `in_ld`, `out_ld` and `max_batch` say where rows and outputs lie.
 
     Raises:
         WasmUnavailable: It is no module with this interface, imports something or wants more memory.

@@ -67,6 +67,21 @@ def test_the_bundled_script_answers_as_the_cluster(name, tmp_path):
     assert np.abs(told - examples.answers).max() < 1e-5 * scale
 
 
+@node
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [(["60", 1.0], 'row 1 holds "60"'), ([True, 1.0], "row 1 holds true"), ({"a": 60}, "no list")],
+)
+def test_what_is_no_number_is_refused_and_not_taken_for_a_missing_value(row, why, tmp_path):
+    model, _ = model_and_examples([SEVERAL])
+    written(model, tmp_path)
+    sound = json.loads((tmp_path / "examples.json").read_text())["rows"][0]
+    (tmp_path / "asked.json").write_text(json.dumps([sound, row]))
+    with pytest.raises(subprocess.CalledProcessError) as failure:
+        run_in_node(tmp_path, "predict.mjs", "asked.json")
+    assert why in failure.value.stderr
+
+
 def test_large_logits_are_compared_by_their_size():
     """The last bits of float32 are more than 1e-5 where a logit is above 100."""
     found, expected = np.array([[300.0 + 6e-4, 0.5]]), np.array([[300.0, 0.5]])

@@ -5,7 +5,7 @@ import pytest
 
 from flow_nexus_neural.cli.stored_source import StoredSource
 from flow_nexus_neural.engine.engine import Engine
-from flow_nexus_neural.engine.requests import InitRequest, TerminateRequest
+from flow_nexus_neural.engine.requests import DeployRequest, InitRequest, TerminateRequest
 from flow_nexus_neural.errors import ClusterNotFound
 from flow_nexus_neural.runtime.inproc.runtime import InprocRuntime
 from flow_nexus_neural.settings import Settings
@@ -59,3 +59,23 @@ async def test_nothing_is_read_again_while_nothing_was_written(tmp_path, monkeyp
         "flow_nexus_neural.cli.stored_source.look", None
     )  # would fail if it were called
     assert await source.clusters() == first
+
+
+@pytest.mark.anyio
+async def test_a_copy_says_nothing_of_processes_that_it_has_not(tmp_path):
+    """Its own nodes do not run: raft would have lost its voters, and WebAssembly be refused."""
+    settings = Settings(state_dir=tmp_path)
+    async with (
+        InprocRuntime(honest) as runtime,
+        Engine.open(settings, runtime=runtime) as engine,
+    ):
+        one = await engine.init_cluster(InitRequest(name="one", consensus="raft"))
+        await engine.deploy_node(DeployRequest(cluster_id=one.cluster_id, count=3))
+        served = (await StoredSource(settings).show(one.cluster_id)).status
+    alone = (await StoredSource(settings).show(one.cluster_id)).status
+    assert (served["status"], alone["status"], alone["active_nodes"]) == ("running", "stopped", 0)
+    for shown in (served, alone):
+        assert {shown[name] for name in ("consensus_report", "failed_nodes", "uptime")} == {None}
+        wasm = shown["wasm"]
+        assert wasm == {"requested": True, "active": None, "reason": None, "nodes": None}
+        assert shown["features"]["wasm_enabled"] is None

@@ -104,9 +104,9 @@ def test_a_full_disk_leaves_nothing(root, monkeypatch):
 
 
 def test_what_a_killed_process_left_is_removed_and_what_another_one_writes_is_not(root):
-    (root / ".model.0123456789abcdef.partial").mkdir()
-    (root / ".model.0123456789abcdef.partial" / "a.txt").write_text("half")
-    other = root / ".other.fedcba9876543210.partial"
+    (root / ".model.0123456789abcdef.flow-nexus-neural.partial").mkdir()
+    (root / ".model.0123456789abcdef.flow-nexus-neural.partial" / "a.txt").write_text("half")
+    other = root / ".other.fedcba9876543210.flow-nexus-neural.partial"
     other.mkdir()
     held = os.open(other, os.O_RDONLY)
     try:
@@ -115,6 +115,20 @@ def test_what_a_killed_process_left_is_removed_and_what_another_one_writes_is_no
         assert sorted(os.listdir(root)) == [other.name, "model"]
     finally:
         os.close(held)
+
+
+def test_a_folder_that_was_swept_before_its_lock_is_begun_again(root, monkeypatch):
+    lock = unfinished.lock
+
+    def after_a_sweep(descriptor):
+        monkeypatch.setattr(unfinished, "lock", lock)
+        (swept,) = root.iterdir()
+        swept.rmdir()
+        return lock(descriptor)
+
+    monkeypatch.setattr(unfinished, "lock", after_a_sweep)
+    write(root)
+    assert os.listdir(root) == ["model"]
 
 
 def test_there_is_no_way_out_of_the_roots(root, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from flow_nexus_neural.data import unfinished
 from flow_nexus_neural.data.output_place import output_place
-from flow_nexus_neural.data.unfinished import FOLDER, note, note_over, sweep_noted
+from flow_nexus_neural.data.unfinished import FOLDER, note, note_over, sweep_noted, temporary_name
 from flow_nexus_neural.data.writing import OutputFile
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="not offered there")
@@ -72,10 +72,11 @@ def test_so_does_whoever_writes_there_next(folder, state):
 
 
 def test_files_that_only_look_alike_are_not_swept(folder, state):
-    names = [".x.partial", "a.0123456789abcdef.partial", ".csv.0123456789abcdeg.partial"]
+    end = ".flow-nexus-neural.partial"
+    names = [f".x{end}", f"a.0123456789abcdef{end}", f".csv.0123456789abcdeg{end}"]
     for name in names:
         (folder / name).write_text("mine")
-    (folder / ".link.0123456789abcdef.partial").symlink_to(folder / names[0])
+    (folder / ".link.0123456789abcdef.flow-nexus-neural.partial").symlink_to(folder / names[0])
     begun(folder, state, "out.csv").abandon()
     assert len(os.listdir(folder)) == len(names) + 2
 
@@ -90,7 +91,7 @@ def test_a_note_that_says_nothing_is_dropped(folder, state, content):
 
 def test_a_note_leads_neither_out_of_the_roots_nor_through_a_link(folder, state, tmp_path):
     (tmp_path / "out").mkdir()
-    left = tmp_path / "out" / ".x.0123456789abcdef.partial"
+    left = tmp_path / "out" / ".x.0123456789abcdef.flow-nexus-neural.partial"
     left.write_text("mine")
     (folder / "link").symlink_to(tmp_path / "out")
     (state / FOLDER).mkdir(parents=True)
@@ -118,3 +119,44 @@ def test_a_state_directory_that_is_full_keeps_nothing_from_being_written(
     monkeypatch.setattr(unfinished, "note_over", lambda noted: None)
     begun(folder, state, "out.csv").publish()
     assert "out.csv" in os.listdir(folder)
+
+
+def test_what_is_being_swept_cannot_be_begun_meanwhile(folder, monkeypatch):
+    """Whoever began it between the look of the sweep and the removal would write into nothing."""
+    begun_now = folder / temporary_name("x")
+    begun_now.write_text("half")
+    unlink, held = os.unlink, []
+
+    def removed(name, **where):
+        with begun_now.open() as file:
+            held.append(unfinished.lock(file.fileno()))
+        unlink(name, **where)
+
+    monkeypatch.setattr(unfinished.os, "unlink", removed)
+    directory = os.open(folder, os.O_RDONLY)
+    try:
+        unfinished.sweep(directory)
+    finally:
+        os.close(directory)
+    assert held == [False]
+    assert not begun_now.exists()
+
+
+def test_a_file_that_was_swept_before_its_lock_is_begun_again(folder, state, monkeypatch):
+    lock = unfinished.lock
+
+    def after_a_sweep(descriptor):
+        monkeypatch.setattr(unfinished, "lock", lock)
+        (swept,) = (folder / "sub").iterdir()
+        swept.unlink()
+        return lock(descriptor)
+
+    monkeypatch.setattr(unfinished, "lock", after_a_sweep)
+    begun(folder, state).publish()
+    assert os.listdir(folder / "sub") == ["out.csv"]
+
+
+def test_a_name_of_another_program_is_none_of_ours(folder, state):
+    (folder / ".film.0123456789abcdef.partial").write_text("of another program")
+    begun(folder, state, "out.csv").publish()
+    assert len(os.listdir(folder)) == 3

@@ -223,6 +223,45 @@ def test_what_is_not_alike_is_trained_by_itself(process):
     assert [line.reply().stacked for line in made.lines] == [2, None, 2, None]
 
 
+class Paused:
+    """Trains together, and between the first steps answers requests until it is let go."""
+
+    def __init__(self):
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, seats, between_steps):
+        def answer():
+            between_steps()
+            self.begun.set()
+            while not self.go_on.is_set():
+                between_steps()
+
+        train_together(seats, answer)
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_what_waits_for_a_stack_to_end_answers_meanwhile_and_can_be_cancelled(process, cancelled):
+    paused = Paused()
+    made, plan = process(3, together=paused), plan_of(LAYERS, FLAT)
+    plans = [plan, plan, plan_of([*LAYERS, {"type": "batch_normalization"}], FLAT)]
+    for number, line in enumerate(made.lines):
+        prepared(line, number, plans[number])
+    for number, line in enumerate(made.lines):
+        line.send(order(number, 3))
+    assert paused.begun.wait(HANG_S)
+    other = made.lines[2]
+    try:
+        if cancelled:
+            assert other.ask(Cancel()) == Done()
+            assert other.reply().type == "cancelled"
+        assert isinstance(other.ask(Ping()), Pong)
+    finally:
+        paused.go_on.set()
+    assert [line.reply().stacked for line in made.lines[:2]] == [2, 2]
+    if not cancelled:
+        assert isinstance(other.reply(), Trained)
+
+
 def test_a_wrong_order_fails_alone(process):
     made, plan = process(3), plan_of(LAYERS, FLAT)
     for number, line in enumerate(made.lines):

@@ -123,6 +123,19 @@ def test_a_foreign_module_whose_deadline_came_before_its_run_is_ended_too(monkey
         run_foreign(assemble(ENDLESS), ASKED, deadline_s=0.05)
 
 
+def test_a_tick_just_before_a_foreign_module_runs_takes_none_of_its_time(monkeypatch):
+    """As where compiling took nearly the whole deadline."""
+
+    class Ticked(machine.Instance):
+        def __init__(self, engine, *given, **more):
+            super().__init__(engine, *given, **more)
+            engine.increment_epoch()
+
+    monkeypatch.setattr(machine, "Instance", Ticked)
+    outputs = run_foreign(assemble(WRITES), np.zeros((3, 2), np.float32), deadline_s=HANG_S)
+    assert outputs[:, 0].tolist() == [2, 0, 1]
+
+
 @pytest.mark.parametrize("name", NO_INTERFACE)
 def test_a_foreign_module_with_imports_much_memory_or_another_interface_is_not_run(name):
     with pytest.raises((WasmUnavailable, WasmTrap)):

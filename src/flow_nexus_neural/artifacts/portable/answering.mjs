@@ -7,11 +7,22 @@ function standard(value, mean, sd) {
   return sd > 0 ? (value - mean) / sd : 0;
 }
 
+/** The numbers of a row, nested or not. Text is refused: as a number it would be missing or 0 without a word. */
+function numbers(row, place) {
+  if (!Array.isArray(row)) throw new Error(`row ${place} is no list of numbers in stored column order`);
+  return row.flat(Infinity).map((value) => {
+    if (value !== null && typeof value !== "number") {
+      throw new Error(`row ${place} holds ${JSON.stringify(value)}: a value is a number, or null where it is missing`);
+    }
+    return value ?? NaN;
+  });
+}
+
 /** Rows in the data's own units (NaN or null: missing) as float32 within 6 deviations, one array a row. */
 export function scale(model, rows, symbols = []) {
   const width = model.columns.reduce((sum, column) => sum + column.mean.length, 0);
   return rows.map((row, number) => {
-    const flat = row.flat(Infinity).map((value) => (value === null ? NaN : Number(value)));
+    const flat = numbers(row, number);
     return Float32Array.from(flat, (value, place) => {
       let at = place % width;
       const column = model.columns.find((one) => at < one.mean.length || ((at -= one.mean.length), false));

@@ -61,7 +61,7 @@ def _notes(seen: Seen, links: list[Link]) -> tuple[str, str]:
     status = seen.status
     active = f"{status.active_nodes} of {status.total_nodes} nodes are active."
     if status.links is None:
-        told = "Links are known to a running server after neural_cluster_connect; none are drawn."
+        told = "No node is linked: neural_cluster_connect links them, again after each start of the server."
         return active, told
     broken = sum(link.fault is not None for link in links)
     works = len(links) - broken

@@ -2,20 +2,25 @@
 
 A process that ends is noticed by its handle. One that is stopped, spins or hangs says nothing: after some
 seconds of silence it is pinged, becomes `suspect` when it misses that, and is killed when it stays silent: at
-once where the system says that its process is stopped, else after as long as one of its steps may take.
+once where the system says that its process is stopped, else after as long as one of its steps may take. Time
+in which it waits for a processor that others have does not count: the machine is busy, and no node frozen.
 
 One that answers pings and never gets on with what it was asked is killed after the longest time that a step
 may take. Rounds do not wait that long for it where others deliver; a worker that trains alone has no others.
+One that shares its process may have to wait while others of that process train: it gets on as they do.
 
 How long a step may take follows from the network and the batch that the engine gave it, not from what the
 node says: a large network with many rows needs minutes for one.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 
 import anyio
 
 from flow_nexus_neural.engine.live import LiveCluster
+from flow_nexus_neural.engine.patience import Patience
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.errors import NodeError, NodeFault
 from flow_nexus_neural.protocol.messages import Ping, Pong
@@ -23,6 +28,8 @@ from flow_nexus_neural.runtime.base import NodeHandle
 
 TRAINING = "train"
 """What a node says that it is busy with when it makes optimiser steps."""
+SHORTEST_S = 1e-3
+"""Less than this of a grace is none."""
 PRODUCTS_PER_S = 1e9
 """Multiplications that a node makes in a second where many share a slow processor."""
 BACKWARD = 3
@@ -56,12 +63,15 @@ async def supervise(cluster: LiveCluster, slot: Slot, handle: NodeHandle) -> Non
             return
         except NodeError:
             return  # it is gone, and whoever waits for its end tells
-        if pong is None:
+        if slot.handle is not handle or slot.condemned:
             return
+        if pong is None:
+            continue  # it has answered something else
         cluster.metrics.count_frames("sync", handle)
         slot.heard(cluster.clock())
         longest_step_s = max(longest_step_s, pong.longest_step_ms / 1e3)
         idle_s = course.idle_s(cluster.clock(), pong, slot.calls_begun if slot.calls else None)
+        idle_s = min(idle_s, _process_idle_s(cluster, handle, course))
         if idle_s > max(patience.max_grace_s, step_limit_s(cluster, slot)):
             told = f"node_timeout: it answers pings and made no step for {idle_s:.0f} s of what it was asked"
             await _end(slot, handle, told)
@@ -84,10 +94,12 @@ class _Course:
     Attributes:
         since_s: When it was last seen to.
         seen: What it was asked, and how many optimiser steps it had made, then.
+        stepped: Whether it had made steps when it last answered that it had not made before.
     """
 
     since_s: float
     seen: tuple[int | None, int] = (None, 0)
+    stepped: bool = False
 
     def idle_s(self, now_s: float, pong: Pong, asked: int | None) -> float:
         """Seconds for which it has done nothing about its last request.
@@ -100,9 +112,20 @@ class _Course:
             asked: Number of its last request; None where every one is answered.
         """
         seen = (asked, pong.steps_done)
+        self.stepped = pong.steps_done != self.seen[1]
         if asked is None or pong.busy not in (None, TRAINING) or seen != self.seen:
             self.since_s, self.seen = now_s, seen
         return now_s - self.since_s
+
+
+def _process_idle_s(cluster: LiveCluster, handle: NodeHandle, course: _Course) -> float:
+    """Seconds since a node of this process was last seen to make steps; infinite where it has its own."""
+    if handle.pid is None or not handle.isolation.shared_with:
+        return inf
+    now_s = cluster.clock()
+    if course.stepped:
+        cluster.stepped_s[handle.pid] = now_s
+    return now_s - cluster.stepped_s.get(handle.pid, -inf)
 
 
 async def _doubt(
@@ -111,8 +134,12 @@ async def _doubt(
     handle: NodeHandle,
     longest_step_s: float,
 ) -> Pong | None:
-    """A ping was missed: suspect the node, ask once more, kill it when it stays silent."""
-    suspected = slot.state == "healthy"
+    """A ping was missed: suspect the node, ask once more, kill it when it stays silent.
+
+    Returns:
+        Its answer; None where it is killed or gone, or has answered something else.
+    """
+    heard_at_s, suspected = slot.heard_at_s, slot.state == "healthy"
     if suspected:
         slot.move("suspect")
         cluster.changed()
@@ -122,10 +149,10 @@ async def _doubt(
     least_s = patience.first_step_s if untimed else patience.min_grace_s
     # The limit also where steps were timed: they may be those of an earlier training of a smaller network.
     grace_s = max(least_s, limit_s, min(3 * longest_step_s, patience.max_grace_s))
-    pong = await _ping_while_it_can_run(handle, grace_s, patience.min_grace_s)
+    pong = await _ping_while_it_can_run(handle, grace_s, patience, cluster.clock)
     if slot.handle is not handle:
         return None
-    if pong is None:
+    if pong is None and slot.heard_at_s == heard_at_s:
         silent_s = cluster.clock() - slot.heard_at_s
         why = ", its process is stopped" if handle.is_stopped() else ""
         told = f"node_timeout: silent for {silent_s:.1f} s{why}, taken for frozen and killed"
@@ -143,22 +170,51 @@ async def _end(slot: Slot, handle: NodeHandle, reason: str) -> None:
     await handle.stop(grace_s=0)
 
 
+@dataclass
+class _OwnTime:
+    """Seconds in which a node could have answered: those in which its process ran or had nothing to do."""
+
+    handle: NodeHandle
+    since_s: float
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._got = self.handle.processor_time()
+
+    def advance(self, now_s: float) -> None:
+        """Count the time since it was last counted."""
+        former, self._got = self._got, self.handle.processor_time()
+        passed_s, self.since_s = now_s - self.since_s, now_s
+        if former is not None and self._got is not None:
+            # A wait that is not over stands in no count yet.
+            waited_s = self._got.waited_s - former.waited_s
+            own_s = self._got.ran_s - former.ran_s if self._got.runnable else passed_s - waited_s
+            passed_s = min(max(own_s, 0.0), passed_s)
+        self.seconds += passed_s
+
+
 async def _ping_while_it_can_run(
-    handle: NodeHandle, grace_s: float, look_every_s: float
+    handle: NodeHandle, grace_s: float, patience: Patience, clock: Callable[[], float]
 ) -> Pong | None:
-    """As `_ping`, but of a process that is stopped nothing is awaited: it is in no long step."""
+    """As `_ping`, for `grace_s` of the process's own time, in `max_grace_s` at most.
+
+    Of a process that is stopped nothing is awaited: it is in no long step.
+    """
     found: Pong | NodeError | None = None
 
     async def watch(scope: anyio.CancelScope) -> None:
-        while True:
-            await anyio.sleep(look_every_s)
+        own, ends_s = _OwnTime(handle, clock()), clock() + max(grace_s, patience.max_grace_s)
+        while (left_s := min(grace_s - own.seconds, ends_s - own.since_s)) > SHORTEST_S:
+            await anyio.sleep(min(left_s, patience.min_grace_s))
+            own.advance(clock())
             if handle.is_stopped():
-                scope.cancel()
+                break
+        scope.cancel()
 
     async with anyio.create_task_group() as group:
         group.start_soon(watch, group.cancel_scope)
         try:
-            found = await _ping(handle, grace_s)
+            found, _ = await handle.call(Ping())
         except NodeError as failure:  # raised below: a task group would wrap it
             found = failure
         group.cancel_scope.cancel()

@@ -23,6 +23,7 @@ from flow_nexus_neural.runtime.base import (
     MemoryReading,
     NodeExit,
     NodeSpec,
+    ProcessorTime,
     Region,
 )
 from flow_nexus_neural.runtime.connection.conversation import Conversation, Outgoing
@@ -123,6 +124,10 @@ class NodeEnd(ABC):
     def is_stopped(self) -> bool:
         """Whether the system keeps its process from running; False where that cannot be known."""
         return False
+
+    def processor_time(self) -> ProcessorTime | None:
+        """How long its process ran and waited for a processor; None where that cannot be known."""
+        return None
 
     async def _relay(self, keys: Sequence[str]) -> None:
         """Grant again what neighbours have written since, where the node cannot see that by itself."""

@@ -12,11 +12,11 @@ from typing_extensions import override
 
 from flow_nexus_neural.errors import NeuralError, ProtocolViolation
 from flow_nexus_neural.protocol.codec import FrameLimits
-from flow_nexus_neural.runtime.base import MemoryReading, NodeSpec
+from flow_nexus_neural.runtime.base import MemoryReading, NodeSpec, ProcessorTime
 from flow_nexus_neural.runtime.connection.conversation import Outgoing
 from flow_nexus_neural.runtime.connection.node_end import NodeEnd
 from flow_nexus_neural.runtime.process.kernel_memory import proportional_bytes, resident_bytes
-from flow_nexus_neural.runtime.process.kernel_state import is_stopped
+from flow_nexus_neural.runtime.process.kernel_state import is_stopped, processor_time
 from flow_nexus_neural.runtime.process.last_words import LastWords
 
 _LOG: Final = logging.getLogger(__name__)
@@ -79,6 +79,11 @@ class SocketNode(NodeEnd):
     def is_stopped(self) -> bool:
         """Whether its process is stopped by a signal or a tracer."""
         return self._exit is None and is_stopped(self.pid)
+
+    @override
+    def processor_time(self) -> ProcessorTime | None:
+        """What the scheduler says of its process."""
+        return None if self._exit is not None else processor_time(self.pid)
 
     async def _read(self) -> None:
         buffer = memoryview(bytearray(_CHUNK_BYTES))

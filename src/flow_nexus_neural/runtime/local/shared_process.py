@@ -22,6 +22,7 @@ from flow_nexus_neural.runtime.process.last_words import LastWords
 
 _LAST_BYTES_S = 2.0
 _REPORT_S = 2.0
+_SHARED_GRACE_S = 10.0
 LEFT = ExitReport(returncode=0, max_rss_bytes=None, cpu_s=None)
 """Of a node that left a process which goes on: nothing was measured of it alone."""
 
@@ -182,6 +183,13 @@ class HostedNode(SocketNode):
                 await self._process.ended.wait()
                 exit_ = self._process.exit_of(self, was_ready=ready, asked=asked)
             self._settle(exit_, self._violation)
+
+    @override
+    async def stop(self, grace_s: float = 0.5) -> NodeExit:
+        """As `base.NodeHandle`, but with more grace where a kill would end nodes that are to stay."""
+        if grace_s > 0 and any(one.stays for one in self._process.members if one is not self):
+            grace_s = max(grace_s, _SHARED_GRACE_S)
+        return await super().stop(grace_s)
 
     @override
     def memory(self) -> MemoryReading | None:

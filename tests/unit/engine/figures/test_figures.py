@@ -62,6 +62,13 @@ def test_links_that_do_not_work_and_dead_nodes_are_told_apart():
     assert "0 links work, 1 does not." in figure.notes
 
 
+def test_nodes_that_a_new_start_has_not_linked_are_told_how_they_are_linked():
+    """A server that starts again has the topology, and links nothing until it is asked."""
+    figure = topology(Seen(STATUS.model_copy(update={"links": None})))
+    assert not figure.panels[0].links
+    assert figure.notes[1].startswith("No node is linked: neural_cluster_connect")
+
+
 @pytest.mark.parametrize("server", [None, "4711"])
 def test_of_a_copy_the_recorded_links_are_drawn_and_nothing_is_said_of_how_they_work(server):
     nodes = [node.model_copy(update={"status": "recovering"}) for node in STATUS.nodes]

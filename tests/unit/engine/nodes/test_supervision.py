@@ -9,6 +9,7 @@ from flow_nexus_neural.engine.nodes.supervision import supervise
 from flow_nexus_neural.engine.patience import USUAL_PATIENCE, Patience
 from flow_nexus_neural.engine.ports import Ports
 from flow_nexus_neural.protocol.messages import Failed, Pong
+from flow_nexus_neural.runtime.base import ProcessorTime
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.doubles.limits import HANG_S
 from tests.doubles.linear_service import LinearService
@@ -120,6 +121,54 @@ async def test_of_one_whose_process_is_stopped_no_long_step_is_awaited(tmp_path,
         assert ("its process is stopped" in w.slots[SLOT].last_error) is (from_s < 1e9)
 
 
+class Scheduled:
+    """What a scheduler says of a process that gets a share of each second, and wants it all or nothing."""
+
+    def __init__(self, share, wants):
+        self.share, self.wants, self.since_s = share, wants, anyio.current_time()
+
+    def __call__(self):
+        ran_s = self.share * (anyio.current_time() - self.since_s)
+        return ProcessorTime(ran_s, waited_s=0.0, runnable=self.wants)
+
+
+@pytest.mark.parametrize(
+    ("share", "wants", "grace_s"),
+    [(1.0, True, 1.0), (0.05, True, 20.0), (0.0, True, 60.0), (0.0, False, 1.0)],
+    ids=["spins alone", "spins beside others", "never gets to run", "hangs"],
+)
+async def test_the_grace_is_of_the_time_in_which_its_process_could_answer(
+    tmp_path, share, wants, grace_s
+):
+    async with world(tmp_path, FaultPlan().freeze(SLOT, "ping")) as w:
+        w.slots[SLOT].handle.processor_time = Scheduled(share, wants)
+        assert await until_dead(w) == pytest.approx(10 + 2 + grace_s, abs=0.1)
+
+
+async def test_waits_for_a_processor_that_are_over_do_not_count(tmp_path):
+    async with world(tmp_path, FaultPlan().freeze(SLOT, "ping")) as w:
+        began_s = anyio.current_time()
+
+        def waited():
+            half_s = (anyio.current_time() - began_s) / 2
+            return ProcessorTime(ran_s=0.0, waited_s=half_s, runnable=False)
+
+        w.slots[SLOT].handle.processor_time = waited
+        assert await until_dead(w) == pytest.approx(10 + 2 + 2, abs=0.01)
+
+
+async def test_one_that_answers_something_else_meanwhile_is_not_frozen(tmp_path):
+    faults = FaultPlan().ignore(SLOT, "ping").ignore(SLOT, "ping", nth=2)
+    async with world(tmp_path, faults) as w:
+        await anyio.sleep(12.5)
+        assert w.slots[SLOT].state == "suspect"
+        w.slots[SLOT].heard(anyio.current_time())  # as every answered call does
+        await anyio.sleep(100)
+        assert faults.met(SLOT, "ping") > 2
+        assert w.slots[SLOT].healthy
+        assert w.slots[SLOT].last_error is None
+
+
 async def test_by_default_a_frozen_node_is_suspect_after_5_seconds_and_failed_within_10(tmp_path):
     """Idle, or at work with steps of up to a second and a half; one that has timed no step gets longer."""
     faults = FaultPlan().freeze(SLOT, "ping", nth=2)
@@ -162,6 +211,23 @@ async def test_one_that_gets_on_or_is_asked_nothing_lives(tmp_path, busy, steps,
             w.slots[SLOT].begin_call()
         await anyio.sleep(1000.0)
         assert w.slots[SLOT].healthy
+
+
+@pytest.mark.parametrize(("steps", "lives"), [(1, True), (0, False)])
+async def test_one_that_waits_for_another_of_its_process_gets_on_as_that_one_does(
+    tmp_path, monkeypatch, steps, lives
+):
+    def service(spec):
+        return SaysCourse("train", steps) if spec.slot == "worker-1" else SaysCourse(None, 0)
+
+    async with running(tmp_path, 2, service=service, ports=PORTS) as w:
+        handles = [w.slots[name].handle for name in (SLOT, "worker-1")]
+        monkeypatch.setattr(type(handles[0]), "pid", 7)
+        for handle, other in zip(handles, ("worker-1", SLOT), strict=True):
+            handle.isolation = replace(handle.isolation, shared_with=(other,))
+            w.slots[handle.spec.slot].begin_call()
+        await anyio.sleep(1000.0)
+        assert w.slots[SLOT].healthy == lives
 
 
 async def at_work(w, products, batch_size=500):

@@ -141,7 +141,7 @@ function latencyLabel(link, places) {
 }
 
 function linkSentence(status, links, broken) {
-  if (status.links === null || status.links === undefined) return h("p", { class: "note" }, "The nodes have not been connected yet.");
+  if (status.links === null || status.links === undefined) return h("p", { class: "note" }, "The nodes are not linked: neural_cluster_connect links them, again after each start of the server.");
   const known = links.map((link) => link.latency_ms).filter((latency) => latency !== null);
   const range = known.length ? `read in ${worded(Math.min(...known), "ms")} to ${worded(Math.max(...known), "ms")}` : `latency ${NOT_MEASURED}`;
   return h("p", { class: "note" }, `${links.length - broken.length} of ${links.length} links work; ${range}.`);

@@ -1,0 +1,88 @@
+"""What is written to the client: whole, in order, and nothing lost, also where a writer is cancelled."""
+
+import os
+import threading
+from io import TextIOWrapper
+
+import anyio
+
+from flow_nexus_neural.server.stdio import _Output
+
+WRITERS, LINES, LONG = 6, 30, "x" * 20_000
+
+
+class Client:
+    """Reads a pipe to its end in a thread, once it is let."""
+
+    def __init__(self):
+        self._read_fd, self.write_fd = os.pipe()
+        self.text = ""
+        self.may_read = threading.Event()
+        self.thread = threading.Thread(target=self._read, daemon=True)
+        self.thread.start()
+
+    def _read(self):
+        self.may_read.wait()
+        with os.fdopen(self._read_fd, encoding="utf-8") as file:
+            self.text = file.read()
+
+    def output(self):
+        return _Output(TextIOWrapper(os.fdopen(self.write_fd, "wb"), encoding="utf-8"))
+
+
+async def test_every_line_of_many_writers_arrives_once_whole_and_in_its_writers_order():
+    client = Client()
+    output = client.output()
+
+    async def writer(name):
+        for number in range(LINES):
+            await output.write(f"{name} {number} {LONG}\n")
+            await output.flush()
+
+    async with anyio.create_task_group() as group:
+        for name in range(WRITERS):
+            group.start_soon(writer, name)
+        client.may_read.set()
+    await output.aclose()
+    client.thread.join()
+    lines = [line.split(" ") for line in client.text.splitlines()]
+    assert {rest for _, _, rest in lines} == {LONG}
+    for name in range(WRITERS):
+        assert [int(n) for who, n, _ in lines if who == str(name)] == list(range(LINES))
+
+
+async def test_a_client_that_does_not_read_holds_the_writer_up():
+    client = Client()
+    output = client.output()
+    done = anyio.Event()
+
+    async def writer():
+        for _ in range(LINES):
+            await output.write(LONG + "\n")
+            await output.flush()
+        done.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(writer)
+        await anyio.wait_all_tasks_blocked()
+        assert not done.is_set()  # more than a pipe holds
+        client.may_read.set()
+    await output.aclose()
+    client.thread.join()
+    assert client.text == (LONG + "\n") * LINES
+
+
+async def test_what_a_cancelled_writer_left_goes_out_with_the_next():
+    client = Client()
+    output = client.output()
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await output.write("first\n")
+        await output.flush()
+    assert scope.cancelled_caught
+    client.may_read.set()
+    await output.write("second\n")
+    await output.flush()
+    await output.aclose()
+    client.thread.join()
+    assert client.text == "first\nsecond\n"
