@@ -55,7 +55,7 @@ async def lifecycle(client: Any) -> dict[str, Any]:
         assert result == json.loads(answer.content[0].text)
         return result
 
-    assert len((await client.list_tools()).tools) == 8
+    assert len((await client.list_tools()).tools) == 11
     cluster_id = (await call("neural_cluster_init", name="python client", seed=3))["id"]
     for _ in range(2):
         node = await call("neural_node_deploy", cluster_id=cluster_id, layers=LAYERS)

@@ -120,7 +120,7 @@ def inspect(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def test_the_inspector_finds_nothing_in_the_tools_even_strictly(tmp_path: Path):
     done = inspect(tmp_path, "--method", "tools/list", "--strict")
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(json.loads(done.stdout)["tools"]) == 8
+    assert len(json.loads(done.stdout)["tools"]) == 11
 
 
 @pytest.mark.parametrize(

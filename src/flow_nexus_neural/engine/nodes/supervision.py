@@ -79,11 +79,16 @@ async def supervise(cluster: LiveCluster, slot: Slot, handle: NodeHandle) -> Non
 
 
 def step_limit_s(cluster: LiveCluster, slot: Slot) -> float:
-    """Seconds that a step of the running training may take with its largest network; 0.0 of an idle node."""
+    """Seconds that a step of the running training may take with its largest network; 0.0 of an idle node.
+
+    Nodes of one process may make their steps as one, which then takes as long as all of theirs.
+    """
     training = cluster.state.latest_training
     if slot.calls == 0 or training is None or training.status != "running":
         return 0.0
     products = max((network.plan.products for network in training.starts.values()), default=0)
+    n_nodes = 1 if slot.handle is None else 1 + len(slot.handle.isolation.shared_with)
+    products *= n_nodes
     return min(BACKWARD * products * training.config.batch_size / PRODUCTS_PER_S, LONGEST_STEP_S)
 
 

@@ -266,10 +266,15 @@ async def test_so_may_one_of_a_node_that_timed_the_steps_of_a_smaller_network(tm
         assert anyio.current_time() - heard_at_s == pytest.approx(10 + 2 + 150)
 
 
-async def test_one_that_answers_pings_has_as_long_for_a_step(tmp_path):
+@pytest.mark.parametrize(("others", "limit_s"), [((), 150), (("worker-1", "worker-2"), 450)])
+async def test_one_that_answers_pings_has_as_long_for_a_step_of_all_in_its_process(
+    tmp_path, others, limit_s
+):
     async with world(tmp_path, service=lambda spec: SaysCourse("train", 0)) as w:
         await at_work(w, 10**8)
-        assert 150 < await until_dead(w) <= 150 + 2 * 10
+        handle = w.slots[SLOT].handle
+        handle.isolation = replace(handle.isolation, shared_with=others)
+        assert limit_s < await until_dead(w) <= limit_s + 2 * 10
         assert "made no step" in w.slots[SLOT].last_error
 
 
