@@ -164,6 +164,12 @@ def ended(server: Server, cluster: str) -> dict[str, Any]:
             return found
 
 
+def is_running(server: Server, cluster: str) -> bool:
+    """Whether its training has not ended."""
+    running: bool = status(server, cluster)["training_status"] == "running"
+    return running
+
+
 def going_on(server: Server, cluster: str) -> None:
     """Wait until a round was committed since the server was started, or the training has ended."""
     before = status(server, cluster)["training"]["current_round"]
@@ -246,6 +252,8 @@ def disturbed(
         found = status(server, cluster)
         newest = max(newest, found["model_version"] or 0)
         wait_for(moment, server, cluster, way, draw)
+        ran = moment in ("predict", "connect") or is_running(server, cluster)
+        moment = moment if ran else "none: the training had ended"
         outcome.rounds_at_kills.append(found["training"]["current_round"])
         outcome.moments[moment] = outcome.moments.get(moment, 0) + 1
         server.kill(outcome)
