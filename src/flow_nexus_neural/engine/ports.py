@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import anyio
 import anyio.from_thread
@@ -18,6 +18,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from flow_nexus_neural.engine.patience import USUAL_PATIENCE, Patience
+from flow_nexus_neural.runtime.event_loop import soon
 
 T = TypeVar("T")
 
@@ -63,7 +64,8 @@ def in_abandonable_threads(n_threads: int) -> Offload:
             try:
                 return function(*arguments)
             finally:
-                _soon(event_loop, places.release)
+                with suppress(RuntimeError):  # the event loop may be closed by now
+                    soon(event_loop, places.release)  # whoever waited for it could hang
 
         try:
             return await anyio.to_thread.run_sync(work, limiter=unlimited, abandon_on_cancel=True)
@@ -72,22 +74,6 @@ def in_abandonable_threads(n_threads: int) -> Offload:
                 places.release()
 
     return offload
-
-
-def _soon(event_loop: anyio.lowlevel.EventLoopToken, function: Callable[[], object]) -> None:
-    """Have the event loop call the function, from any thread, without waiting for it.
-
-    A loop that has stopped but is not yet closed still takes calls and answers none: whoever waited then
-    would hang for ever, and keep the process from ending.
-    """
-    native: Any = event_loop.native_token
-    call = (
-        native.call_soon_threadsafe
-        if hasattr(native, "call_soon_threadsafe")
-        else native.run_sync_soon
-    )
-    with suppress(RuntimeError):  # the loop may be closed by now
-        call(function)
 
 
 def inline(_n_threads: int) -> Offload:

@@ -6,6 +6,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import anyio
 import anyio.from_thread
+import anyio.lowlevel
 import anyio.to_thread
 from numpy.typing import NDArray
 from typing_extensions import override
@@ -25,6 +26,7 @@ from flow_nexus_neural.protocol.messages import Grant, Ready, Reply, Request
 from flow_nexus_neural.runtime.base import Isolation, NodeExit, NodeSpec
 from flow_nexus_neural.runtime.connection.conversation import Outgoing
 from flow_nexus_neural.runtime.connection.node_end import NodeEnd
+from flow_nexus_neural.runtime.event_loop import answered
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan, PlannedFault
 
 _LIMITS: Final = FrameLimits(body_bytes=1 << 30)
@@ -83,16 +85,18 @@ class ThreadWorker:
 
     def __init__(self) -> None:
         self._threads = anyio.CapacityLimiter(_MAX_NODES)
+        self._event_loop: anyio.lowlevel.EventLoopToken
 
     async def work(self, function: Callable[..., T], *arguments: Any) -> T:
         """Run the function in a thread; if the node is killed meanwhile, the thread is abandoned."""
+        self._event_loop = anyio.lowlevel.current_token()
         return await anyio.to_thread.run_sync(
             function, *arguments, limiter=self._threads, abandon_on_cancel=True
         )
 
     def on_loop(self, function: Callable[..., T], *arguments: Any) -> T:
         """Run the function on the event loop while this thread waits."""
-        return anyio.from_thread.run_sync(function, *arguments)
+        return answered(self._event_loop, function, *arguments)
 
     def wait(self, delay_s: float) -> None:
         """Let this thread sleep by the event loop's clock."""
