@@ -5,6 +5,7 @@ from contextlib import suppress
 import anyio
 import pytest
 
+from flow_nexus_neural.engine.prediction import predict as prediction
 from flow_nexus_neural.errors import (
     ClusterTerminated,
     InvalidArchitecture,
@@ -223,3 +224,23 @@ async def test_a_prediction_under_way_loses_no_more_than_the_removed_node(tmp_pa
             await w.terminate(cluster, node_id="worker-1")
         (answer,) = answers
         assert answer.nodes_used == 2
+
+
+async def test_the_answer_of_a_node_that_is_removed_before_the_reply_is_made_counts(
+    tmp_path, monkeypatch
+):
+    ask_all = prediction.ask_all
+
+    async def ask_and_remove(*arguments):
+        found = await ask_all(*arguments)
+        await w.terminate(cluster, node_id="worker-0")
+        return found
+
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(1)
+        await w.train(cluster)
+        expected = await w.predict(cluster)
+        monkeypatch.setattr(prediction, "ask_all", ask_and_remove)
+        answer = await w.predict(cluster)
+        assert (answer.nodes_used, answer.nodes_expected) == (1, 1)
+        assert answer.prediction == expected.prediction

@@ -25,6 +25,7 @@ class FanOut:
 
     Attributes:
         logits: [rows, n_outputs] float64 by slot.
+        heard: Slots that answered; one may have been removed since.
         latency_ms: Of each answer.
         backends: What computed each answer.
         excluded: Slots that did not answer, with reasons.
@@ -34,6 +35,7 @@ class FanOut:
 
     def __init__(self, cluster: LiveCluster, question: Question) -> None:
         self.logits: dict[str, NDArray[np.float64]] = {}
+        self.heard: dict[str, Slot] = {}
         self.latency_ms: dict[str, float] = {}
         self.backends: dict[str, Backend] = {}
         self.excluded: dict[str, str] = {}
@@ -87,6 +89,7 @@ class FanOut:
 
     def _note(self, slot: Slot, logits: NDArray[np.float64], backend: Backend) -> None:
         self.logits[slot.name], self.backends[slot.name] = logits, backend
+        self.heard[slot.name] = slot
         self.latency_ms[slot.name] = (self._cluster.clock() - self._began_s) * 1e3
 
     async def _ask_one(self, slot: Slot, handle: NodeHandle, scope: anyio.CancelScope) -> None:

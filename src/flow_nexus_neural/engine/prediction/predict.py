@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import anyio
 
+from flow_nexus_neural.coordination.membership import slot_order
 from flow_nexus_neural.coordination.quorum import robust_quorum
 from flow_nexus_neural.data.adapter import adapt
 from flow_nexus_neural.data.schema import Adapted, DataSchema
@@ -26,6 +27,7 @@ from flow_nexus_neural.engine.raft.gate import cannot_decide
 from flow_nexus_neural.engine.reports import PredictionReport
 from flow_nexus_neural.engine.requests import PredictRequest
 from flow_nexus_neural.engine.state.advice import next_step
+from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.engine.versions.loading import expected_slots, serving_slots
 from flow_nexus_neural.errors import (
@@ -146,7 +148,7 @@ def answer_from(
         committed=committed,
         request=request,
         adapted=adapted,
-        slots=expected_slots(cluster, committed),
+        slots=_slots_of(cluster, committed, gathered),
         logits=gathered.logits,
         latency_ms=gathered.latency_ms,
         excluded=gathered.excluded,
@@ -157,6 +159,12 @@ def answer_from(
         cautions=(*stale, *cluster.state.cautions),
         undecided=undecided,
     )
+
+
+def _slots_of(cluster: LiveCluster, committed: CommittedVersion, gathered: FanOut) -> list[Slot]:
+    """Who was to answer, in slot order; also a node that answered and was removed meanwhile."""
+    slots = {slot.name: slot for slot in expected_slots(cluster, committed)} | gathered.heard
+    return [slots[name] for name in sorted(slots, key=slot_order)]
 
 
 async def bring_back(cluster: LiveCluster, request: PredictRequest) -> None:
