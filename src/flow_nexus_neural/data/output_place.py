@@ -82,22 +82,7 @@ def output_place(
             "files cannot be written safely on this system", hint=f"leave {argument} out"
         )
     text = text.strip().removeprefix("file://")
-    path = Path(text)
-    usable = text and text.isprintable() and is_plain_text(text)
-    if not usable or not path.name:
-        raise InvalidArguments(
-            f"{argument} is no usable name of a file", hint="give a name of printable characters"
-        )
-    if not folder and text.endswith(FOLDER_ENDS):
-        raise InvalidArguments(
-            f"{argument} '{text[:120]}' names a folder, and a file is to be written",
-            hint=f"give the name of a file, like {path}",
-        )
-    if len(text) > MAX_PATH or len(path.name.encode()) > MAX_NAME:
-        raise InvalidArguments(
-            f"{argument} is too long: a name may have {MAX_NAME} bytes, a path {MAX_PATH} characters",
-            hint="give a shorter name",
-        )
+    path = _named(text, argument, folder=folder)
     if ".." in path.parts:
         raise PathNotAllowed(f"{argument} '{text[:120]}' holds '..'", hint=_where(roots, state_dir))
     resolved = [root.resolve() for root in roots]
@@ -122,6 +107,27 @@ def output_place(
             f"{argument} '{text[:120]}' is hidden", hint="give a name without a dot in front"
         )
     return OutputPlace(root, folders, path.name, argument, own)
+
+
+def _named(text: str, argument: str, *, folder: bool) -> Path:
+    """The path that a text names. Raises `InvalidArguments` where nothing could have such a name."""
+    path = Path(text)
+    usable = text and text.isprintable() and is_plain_text(text)
+    if not usable or not path.name:
+        raise InvalidArguments(
+            f"{argument} is no usable name of a file", hint="give a name of printable characters"
+        )
+    if not folder and text.endswith(FOLDER_ENDS):
+        raise InvalidArguments(
+            f"{argument} '{text[:120]}' names a folder, and a file is to be written",
+            hint=f"give the name of a file, like {path}",
+        )
+    if len(text) > MAX_PATH or len(path.name.encode()) > MAX_NAME:
+        raise InvalidArguments(
+            f"{argument} is too long: a name may have {MAX_NAME} bytes, a path {MAX_PATH} characters",
+            hint="give a shorter name",
+        )
+    return path
 
 
 def _where(roots: Sequence[Path], state_dir: Path) -> str:

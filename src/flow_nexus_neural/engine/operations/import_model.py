@@ -102,7 +102,7 @@ async def stored(context: EngineContext, model: ImportedModel) -> ClusterState:
     version, blobs = await _with_files(cluster, model.version)
     try:
         await _record(cluster, model, version, blobs)
-    except BaseException:
+    except BaseException:  # also cancelled: no row names these files
         with anyio.CancelScope(shield=True):
             await context.delete_files([sha for sha, _, _ in blobs])
         raise

@@ -46,5 +46,7 @@ class Boundary:
                 change = self._waiting.popleft()
                 try:
                     await change()
-                except Exception:
+                except (
+                    Exception
+                ):  # a bug in one change must not cost the training its end, nor others theirs
                     log.exception("incident %s in a change at the end", cluster.context.incident())

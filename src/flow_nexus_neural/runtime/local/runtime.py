@@ -301,7 +301,7 @@ class LocalRuntime(ManagedRuntime[HostedNode | LocalNode]):
         with node_socket:
             try:
                 await node.enter(guide, node_socket.fileno())
-            except BaseException:
+            except BaseException:  # also cancelled: nobody else has the connection
                 node.abandon()
                 raise
         return node

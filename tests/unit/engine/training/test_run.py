@@ -1,5 +1,7 @@
 """A training runs round by round until its end, whatever happens on the way, and its end is always told."""
 
+from contextlib import asynccontextmanager
+
 import anyio
 import numpy as np
 import pytest
@@ -274,14 +276,26 @@ async def test_rows_of_the_last_round_are_those_that_steps_went_through(tmp_path
         await run.ended.wait()
 
 
-async def test_a_full_disk_lets_the_training_wait_and_it_goes_on_when_there_is_room(tmp_path):
+@asynccontextmanager
+async def after_one_round_of_five(tmp_path):
+    """A training whose second round takes five virtual seconds."""
     faults = FaultPlan().slow("worker-0", "train", nth=2, delay_s=5)
     async with running(tmp_path, 1, faults=faults, ports=PORTS) as w:
         run = await begun(w, epochs=5)
         await rounds_done(w, 1)
+        yield w, run
+
+
+async def waiting(w, run):
+    """Return when another run waits in the place of this one."""
+    while w.cluster.run is run:
+        await w.cluster.changes.wait_beyond(w.cluster.changes.count)
+
+
+async def test_a_full_disk_lets_the_training_wait_and_it_goes_on_when_there_is_room(tmp_path):
+    async with after_one_round_of_five(tmp_path) as (w, run):
         with w.disk.failing(JOURNAL, disk_is_full()):
-            while w.cluster.run is run:
-                await w.cluster.changes.wait_beyond(w.cluster.changes.count)
+            await waiting(w, run)
             waits = w.cluster.run.waits
             assert "waits after round 1 of 5 until it can be stored" in waits
             # 1, 2, ... 32 s, then one minute each until it was tried 25 times.
@@ -298,10 +312,7 @@ async def test_a_full_disk_lets_the_training_wait_and_it_goes_on_when_there_is_r
 
 
 async def test_a_disk_that_stays_full_fails_the_training_in_the_end(tmp_path):
-    faults = FaultPlan().slow("worker-0", "train", nth=2, delay_s=5)
-    async with running(tmp_path, 1, faults=faults, ports=PORTS) as w:
-        run = await begun(w, epochs=5)
-        await rounds_done(w, 1)
+    async with after_one_round_of_five(tmp_path) as (w, run):
         with w.disk.failing(JOURNAL, disk_is_full()):
             await run.ended.wait()
         training = w.cluster.state.latest_training
@@ -312,13 +323,9 @@ async def test_a_disk_that_stays_full_fails_the_training_in_the_end(tmp_path):
 
 
 async def test_a_training_that_waits_for_the_disk_can_be_stopped(tmp_path):
-    faults = FaultPlan().slow("worker-0", "train", nth=2, delay_s=5)
-    async with running(tmp_path, 1, faults=faults, ports=PORTS) as w:
-        run = await begun(w, epochs=5)
-        await rounds_done(w, 1)
+    async with after_one_round_of_five(tmp_path) as (w, run):
         with w.disk.failing(JOURNAL, disk_is_full()):
-            while w.cluster.run is run:
-                await w.cluster.changes.wait_beyond(w.cluster.changes.count)
+            await waiting(w, run)
             w.cluster.run.stop()
             await run.ended.wait()
         assert w.cluster.state.latest_training.status == "stopped"
