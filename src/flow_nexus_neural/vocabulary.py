@@ -103,6 +103,8 @@ PROTOCOL_NAME_LENGTH: Final = Bounds(1, 120)
 """Length of the names of networks, regions, arrays and tensors in the node protocol."""
 CAPABILITY_PATTERN: Final = r"^[A-Za-z0-9_.:-]{1,48}$"
 MAX_CAPABILITIES: Final = 16
+MAX_NODES_PER_PROCESS: Final = 64
+"""The engine deals out no more to one process, and a process takes in no more."""
 EPOCHS: Final = Bounds(1, 1000)
 """Passes over the rows, or rounds of federated training."""
 PATIENCE: Final = Bounds(0, 1000)

@@ -3,14 +3,13 @@
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from flow_nexus_neural.node.wire import Wire
 from flow_nexus_neural.protocol.codec import Frame
 from flow_nexus_neural.protocol.dispatch import Responder, Service
 from flow_nexus_neural.protocol.messages import Host, Ready, Reply, Request
-
-MOST_MEMBERS: Final = 64
+from flow_nexus_neural.vocabulary import MAX_NODES_PER_PROCESS
 
 
 @dataclass(slots=True, eq=False)
@@ -89,7 +88,7 @@ class Hosting:
     make_service: Callable[[Host], Service]
     ready_of: Callable[[Host], Ready]
     train_together: TrainTogether | None = None
-    most_members: int = MOST_MEMBERS
+    most_members: int = MAX_NODES_PER_PROCESS
 
     def adopt(self, descriptor: int) -> socket.socket:
         """The socket behind a descriptor that has arrived."""

@@ -8,11 +8,10 @@ from flow_nexus_neural.coordination.membership import slot_order
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.protocol.digest import json_digest
-from flow_nexus_neural.vocabulary import Consensus
+from flow_nexus_neural.vocabulary import MAX_NODES_PER_PROCESS, Consensus
 
 GROUPED: frozenset[Consensus] = frozenset({"raft", "gossip"})
 """Not proof-of-learning, whose proofs execute single clients again; not byzantine: one process, one liar."""
-MOST_MEMBERS = 64
 
 
 def group_of(cluster: LiveCluster, slot: Slot) -> tuple[str | None, int]:
@@ -31,7 +30,7 @@ def group_of(cluster: LiveCluster, slot: Slot) -> tuple[str | None, int]:
     names = sorted({*alike, slot.name}, key=slot_order)
     place = names.index(slot.name) % n_groups
     most = -(-context.settings.max_nodes // n_groups)
-    return f"{cluster.cluster_id}/{kind[:16]}/{place}", min(max(most, 1), MOST_MEMBERS)
+    return f"{cluster.cluster_id}/{kind[:16]}/{place}", min(max(most, 1), MAX_NODES_PER_PROCESS)
 
 
 def _kind(cluster: LiveCluster, slot: Slot) -> str:
