@@ -15,6 +15,7 @@ from flow_nexus_neural.runtime.local.runtime import LocalRuntime
 from flow_nexus_neural.runtime.local.zygote_process import ZygoteProcess
 from flow_nexus_neural.settings import Settings
 from tests.doubles.limits import HANG_S
+from tests.doubles.runtimes import until
 from tests.unit.node.building import FLAT, plan_of, rows
 
 pytestmark = pytest.mark.anyio
@@ -194,3 +195,12 @@ async def test_a_node_that_is_asked_to_stop_has_time_to_leave_without_harm_to_th
         os.kill(first.pid, signal.SIGCONT)
     assert (await first.wait_exit()).reason == "stopped"
     assert isinstance((await second.call(Ping()))[0], Pong)
+
+
+async def test_a_group_of_which_no_process_is_left_is_forgotten(clients):
+    await clients.start(2)
+    assert list(clients.runtime._shared) == ["g"]
+    for node in clients.nodes:
+        await node.stop()
+    await until(lambda: not clients.runtime._shared)
+    assert not clients.runtime._joining

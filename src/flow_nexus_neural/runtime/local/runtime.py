@@ -20,6 +20,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Final, Self
+from weakref import WeakValueDictionary
 
 import anyio
 from typing_extensions import override
@@ -99,7 +100,7 @@ class LocalRuntime(ManagedRuntime[HostedNode | LocalNode]):
         self._grouping = anyio.Lock()
         self._memory_kills = OutOfMemoryKills()
         self._shared: dict[str, SharedProcess] = {}
-        self._joining: dict[str, anyio.Lock] = {}
+        self._joining: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
 
     @override
     async def __aenter__(self) -> Self:
@@ -144,7 +145,8 @@ class LocalRuntime(ManagedRuntime[HostedNode | LocalNode]):
     ) -> HostedNode | LocalNode:
         """Fork, confine and judge a node; see `base.NodeRuntime`."""
         if spec.group is not None and self.capabilities.groups:
-            async with self._joining.setdefault(spec.group, anyio.Lock()):
+            turn = self._joining.setdefault(spec.group, anyio.Lock())
+            async with turn:
                 return await self._start_in_group(spec, spec.group, ready_timeout_s)
         return await self._start_forked(replace(spec, group=None, group_size=1), ready_timeout_s)
 
@@ -328,13 +330,23 @@ class LocalRuntime(ManagedRuntime[HostedNode | LocalNode]):
             shared = SharedProcess(name, most, child, stderr, self._memory_kills.claim)
             self._shared[name] = shared
             hosted = HostedNode(spec, self._limits, shared, connection)
-            self._spawn(partial(_serve, zygote, child, shared))
+            self._spawn(partial(self._serve_group, name, zygote, child, shared))
             self._keep(hosted, hosted.run)
             return hosted
         lines = Lines(child, connection, stderr)
         node = LocalNode(spec, self._limits, lines, self._memory_kills.claim)
         self._keep(node, partial(_serve, zygote, child, node))
         return node
+
+    async def _serve_group(
+        self, name: str, zygote: ZygoteClient, child: Child, shared: SharedProcess
+    ) -> None:
+        """As `_serve`; a group whose process has ended is forgotten, unless another has taken its place."""
+        try:
+            await _serve(zygote, child, shared)
+        finally:
+            if self._shared.get(name) is shared:
+                del self._shared[name]
 
     @override
     def _not_started(self, spec: NodeSpec, ready_timeout_s: float) -> NodeStartFailed:
