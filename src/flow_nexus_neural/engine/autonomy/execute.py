@@ -16,7 +16,12 @@ from flow_nexus_neural.engine.nodes.quarantine import quarantine
 from flow_nexus_neural.engine.requests import ConnectRequest, DeployRequest
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.training.start import learn_from_feedback
-from flow_nexus_neural.engine.versions.loading import expected_slots, serving_slots, synchronise
+from flow_nexus_neural.engine.versions.loading import (
+    expected_slots,
+    keep_up,
+    serving_slots,
+    synchronise,
+)
 from flow_nexus_neural.errors import NeuralError, TrainingNotFound
 from flow_nexus_neural.protocol.node_words import shortened
 
@@ -66,6 +71,8 @@ async def _restart_node(cluster: LiveCluster, decision: Decision) -> Done:
         cluster, DeployRequest(cluster_id=cluster.cluster_id, replace_node_id=decision.target)
     )
     expected = slot in expected_slots(cluster)
+    if slot.healthy and expected:  # a round may be committed this moment, and reaches the slot last
+        await keep_up(cluster, slot)
     if slot.healthy and (not expected or slot in serving_slots(cluster)):
         what = "healthy with the committed weights" if expected else "healthy"
         return Done(ok=True, outcome=what, before=before, after=facts(slot))

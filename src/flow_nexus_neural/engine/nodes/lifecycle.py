@@ -10,7 +10,7 @@ from flow_nexus_neural.engine.nodes.limits import cpu_s, memory_mb
 from flow_nexus_neural.engine.nodes.probe import probe
 from flow_nexus_neural.engine.nodes.supervision import supervise
 from flow_nexus_neural.engine.state.slots import Slot
-from flow_nexus_neural.engine.versions.loading import adopt, holds_version, synchronise
+from flow_nexus_neural.engine.versions.loading import adopt, keep_up, synchronise
 from flow_nexus_neural.errors import (
     ClusterTerminated,
     NeuralError,
@@ -88,16 +88,15 @@ async def _synchronised(cluster: LiveCluster, slot: Slot) -> float | None:
     began = cluster.clock()
     loaded = await synchronise(cluster, slot)
     cluster.state.refuse_ended()
-    while loaded and not holds_version(cluster, slot):
-        loaded = await synchronise(cluster, slot)
     if loaded:
+        await keep_up(cluster, slot)
         await probe(cluster, slot)
         cluster.state.refuse_ended()
     # Healthy before the check below: from now on a commit loads its version into this slot too. A version
     # that was committed during the loading above has not reached it and is loaded here.
     slot.become_healthy(cluster.context.timestamp())
-    while loaded and not holds_version(cluster, slot):
-        loaded = await synchronise(cluster, slot)
+    if loaded:
+        await keep_up(cluster, slot)
     sync_ms = (cluster.clock() - began) * 1e3 if loaded else None
     # Before the caller gets its reply: an acknowledged member must survive a crash of the server.
     await cluster.ledger.record_membership(slot, "joined")

@@ -159,13 +159,13 @@ async def put_in_force(
         try:
             roles = installing.bundle.roles.networks
             networks = [*installing.networks.values(), *roles.values()]
-            await load_everywhere(cluster, networks, installing.bundle.parity)
+            asked = await load_everywhere(cluster, networks, installing.bundle.parity)
         finally:
             # Also after a failure: the version is durable, so it is the current one whichever nodes hold it.
             await finish_install(cluster)
             settle(cluster)
-        # After the switch: slots that joined during the loading were not among those loaded above.
-        await catch_up(cluster, installing.members.keys() | roles.keys())
+        # After the switch: slots that joined or came back during the loading were not among those loaded above.
+        await catch_up(cluster, asked)
         await cluster.context.delete_files(dropped)  # last, when no row names these files any more
 
 
@@ -196,9 +196,9 @@ async def commit_bundle(
             blobs=blobs or [],
             more=kept_rows(cluster, version),
         )
-        await load_everywhere(cluster, list(roles.values()), finished.bundle.parity)
+        asked = await load_everywhere(cluster, list(roles.values()), finished.bundle.parity)
         state.commit(version)
-        await catch_up(cluster, version.members.keys() | roles.keys())
+        await catch_up(cluster, asked)
     settle(cluster)
     cluster.changed()
 

@@ -65,13 +65,17 @@ async def load(
 
 async def load_everywhere(
     cluster: LiveCluster, networks: Sequence[NetworkGroup], parity: int
-) -> None:
+) -> frozenset[str]:
     """Load committed networks into all healthy nodes that hold them.
 
     A node that fails here does not hold the version and is not asked for its predictions; the failure is
     recorded in its slot.
+
+    Returns:
+        Ids of the nodes that were to load something.
     """
     calls = cluster.calls("sync")
+    asked: set[str] = set()
 
     async def load_one(slot: Slot, network: NetworkGroup, region: Region) -> None:
         try:
@@ -87,9 +91,11 @@ async def load_everywhere(
             async with anyio.create_task_group() as group:
                 for slot in cluster.slots.healthy():
                     if slot.name in network.slots:
+                        asked.add(slot.node_id)
                         group.start_soon(load_one, slot, network, region)
         finally:
             region.close()
+    return frozenset(asked)
 
 
 async def synchronise(cluster: LiveCluster, slot: Slot) -> bool:
@@ -108,6 +114,17 @@ async def synchronise(cluster: LiveCluster, slot: Slot) -> bool:
     finally:
         region.close()
     return True
+
+
+async def keep_up(cluster: LiveCluster, slot: Slot) -> None:
+    """Load the current bundle into a slot until it holds it, also where versions are committed meanwhile.
+
+    Raises:
+        NodeError: As `synchronise`.
+    """
+    loaded = True
+    while loaded and not holds_version(cluster, slot):
+        loaded = await synchronise(cluster, slot)
 
 
 def adopt(cluster: LiveCluster, slot: Slot) -> None:
@@ -129,12 +146,15 @@ def same_network(cluster: LiveCluster, one: Slot, other: Slot, group: NetworkGro
     return one.layers_for(architecture, rows) == other.layers_for(architecture, rows)
 
 
-async def catch_up(cluster: LiveCluster, known: Collection[str]) -> None:
-    """Load the current bundle into slots that joined while it was being loaded into the `known` ones."""
+async def catch_up(cluster: LiveCluster, asked: Collection[str]) -> None:
+    """Load the current bundle into nodes that came while it was being loaded into those of the ids `asked`.
+
+    A member that was restarted meanwhile is one of them: its name is known, and its process is new.
+    """
     late = [
         slot
         for slot in cluster.slots.healthy()
-        if slot.name not in known and not holds_version(cluster, slot)
+        if slot.node_id not in asked and not holds_version(cluster, slot)
     ]
 
     async def bring(slot: Slot) -> None:

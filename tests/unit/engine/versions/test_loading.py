@@ -1,6 +1,7 @@
 """A version reaches the nodes that serve it: in the copy that nobody reads, and checked by digest."""
 
 from dataclasses import replace
+from functools import partial
 
 import anyio
 import numpy as np
@@ -164,9 +165,30 @@ async def test_who_came_while_a_version_was_installed_catches_up(tmp_path):
         for late in ("worker-1", "worker-2"):
             w.slots[late].served.clear()
         assert names(serving_slots(w.cluster)) == ["worker-0"]
-        await catch_up(w.cluster, {"worker-0", "worker-1"})  # worker-1 was there: it failed at it
+        asked = {w.slots[name].node_id for name in ("worker-0", "worker-1")}
+        await catch_up(w.cluster, asked)  # worker-1 was there: it failed at it
         assert names(serving_slots(w.cluster)) == ["worker-0", "worker-2"]
         assert (await held(w, "worker-2", parity))[0] == group.digest
+
+
+async def test_a_member_that_comes_back_while_a_version_is_installed_serves_that_version(tmp_path):
+    faults = FaultPlan()
+    async with running(tmp_path, 3, faults=faults) as w:
+        await trained(w)
+        before = w.committed.version
+        await w.kill("worker-1")
+        faults.slow("worker-0", "load", delay_s=5, nth=faults.met("worker-0", "load") + 1)
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(w.train, epochs=1))
+            while w.cluster.state.installing is None:
+                await anyio.sleep(0.1)
+            group.start_soon(partial(w.deploy, layers=None))
+            while not w.slots["worker-1"].healthy:
+                await anyio.sleep(0.1)
+            assert w.cluster.state.installing is not None  # worker-0 is still loading it
+        assert w.committed.version == before + 1  # and no later version, which would be loaded into all
+        assert names(serving_slots(w.cluster)) == ["worker-0", "worker-1", "worker-2"]
+        assert (await w.predict()).nodes_used == 3
 
 
 def at_rest(*slots, members=("worker-0",)):
