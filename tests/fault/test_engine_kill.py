@@ -111,7 +111,9 @@ async def test_a_killed_worker_comes_back_by_itself_and_trains_again(w):
     status = await w.until(cluster, lambda s: s.daa.executed)
     intended, event = status.daa.events
     assert intended["decision"] == "intended"
-    assert (event["rule"], event["target"], event["ok"]) == ("restart_node", "worker-1", True), event
+    assert (event["rule"], event["target"], event["ok"]) == ("restart_node", "worker-1", True), (
+        event
+    )
     node = await node_of(w, cluster, "worker-1")
     assert (node.healthy, node.incarnation) == (True, 2)
     rounds_done = node.rounds_done

@@ -164,7 +164,7 @@ async def put_in_force(
             # Also after a failure: the version is durable, so it is the current one whichever nodes hold it.
             await finish_install(cluster)
             settle(cluster)
-        # After the switch: slots that joined or came back during the loading were not among those loaded above.
+        # After the switch: slots that joined or came back during the loading were not asked above.
         await catch_up(cluster, asked)
         await cluster.context.delete_files(dropped)  # last, when no row names these files any more
 

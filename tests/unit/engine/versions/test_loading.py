@@ -22,6 +22,7 @@ from flow_nexus_neural.errors import NodeDied, SyncMismatch
 from flow_nexus_neural.protocol.messages import GetWeights
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.doubles.linear_service import LinearService
+from tests.doubles.runtimes import until
 from tests.unit.engine.building import bundle, cluster_state, committed, live, network, slot
 from tests.unit.engine.running import running, virtual_time
 
@@ -180,13 +181,13 @@ async def test_a_member_that_comes_back_while_a_version_is_installed_serves_that
         faults.slow("worker-0", "load", delay_s=5, nth=faults.met("worker-0", "load") + 1)
         async with anyio.create_task_group() as group:
             group.start_soon(partial(w.train, epochs=1))
-            while w.cluster.state.installing is None:
-                await anyio.sleep(0.1)
+            await until(lambda: w.cluster.state.installing is not None)
             group.start_soon(partial(w.deploy, layers=None))
-            while not w.slots["worker-1"].healthy:
-                await anyio.sleep(0.1)
+            await until(lambda: w.slots["worker-1"].healthy)
             assert w.cluster.state.installing is not None  # worker-0 is still loading it
-        assert w.committed.version == before + 1  # and no later version, which would be loaded into all
+        assert (
+            w.committed.version == before + 1
+        )  # and no later version, which would be loaded into all
         assert names(serving_slots(w.cluster)) == ["worker-0", "worker-1", "worker-2"]
         assert (await w.predict()).nodes_used == 3
 
