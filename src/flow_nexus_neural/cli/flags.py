@@ -129,6 +129,18 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         " (default errno)",
     )
     group.add_argument(
+        "--runtime",
+        metavar="NAME",
+        help="where nodes live: auto, on this machine, or ray, on the machines of a Ray cluster"
+        " (default auto)",
+    )
+    group.add_argument(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="cluster of --runtime ray: local, which starts one here, auto, which joins the one that runs"
+        " here, or HOST:PORT (default local)",
+    )
+    group.add_argument(
         "--http-host",
         metavar="ADDRESS",
         help="address for --http (default 127.0.0.1); one that is not loopback needs a token of 16 or more"

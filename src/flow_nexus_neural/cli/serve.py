@@ -31,6 +31,10 @@ def serve(settings: Settings, http_port: int | None, dashboard_port: int | None 
 
     wire = claim_wire()
     configure_logging(settings)
+    if settings.runtime == "ray":
+        from flow_nexus_neural.runtime.ray.session import require_ray
+
+        require_ray()
 
     import anyio
 
@@ -39,7 +43,10 @@ def serve(settings: Settings, http_port: int | None, dashboard_port: int | None 
     from flow_nexus_neural.server.host import EngineHost
     from flow_nexus_neural.server.stdio import serve_stdio
 
-    host = EngineHost(partial(open_engine, settings, FirstZygote(launch_zygote())))
+    local = settings.runtime == "auto"
+    host = EngineHost(
+        partial(open_engine, settings, FirstZygote(launch_zygote() if local else None))
+    )
     host.beside(partial(open_for_unfinished, host, settings))
     if dashboard_port is not None:
         from flow_nexus_neural.server.dashboard.sources import LiveSource

@@ -95,6 +95,14 @@ class Isolation:
 
 
 @dataclass(frozen=True, slots=True)
+class Placement:
+    """The machine on which a node lives: its name and its address, as its cluster knows them."""
+
+    host: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryReading:
     """Memory of a node's process; `source` is `pss` or `rss_growth` (growth since it was ready)."""
 
@@ -190,6 +198,11 @@ class NodeHandle(Protocol):
     @property
     def pid(self) -> int | None:
         """Process id; None if the node is not a separate process."""
+        ...
+
+    @property
+    def placement(self) -> Placement | None:
+        """Where it lives; None on this machine."""
         ...
 
     @property

@@ -23,6 +23,7 @@ from flow_nexus_neural.runtime.base import (
     MemoryReading,
     NodeExit,
     NodeSpec,
+    Placement,
     ProcessorTime,
     Region,
 )
@@ -52,6 +53,11 @@ class NodeEnd(ABC):
     @property
     def pid(self) -> int | None:
         """Process id; None where the node has no process of its own."""
+        return None
+
+    @property
+    def placement(self) -> Placement | None:
+        """Where it lives; None on this machine."""
         return None
 
     @property
