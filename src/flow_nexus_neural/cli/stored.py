@@ -23,7 +23,14 @@ from flow_nexus_neural.server.schemas import StatusResult
 from flow_nexus_neural.settings import Settings
 
 TRIES = 5
-KNOWN_OF_PROCESS = ("connections", "healthy", "isolation", "isolation_level", "rounds_done")
+KNOWN_OF_PROCESS = (
+    "connections",
+    "healthy",
+    "isolation",
+    "isolation_level",
+    "placement",
+    "rounds_done",
+)
 """Of a node of which the copy has no process."""
 KNOWN_TO_SERVER = (
     "active_nodes",

@@ -225,6 +225,11 @@ class NodeHandle(Protocol):
         """Bytes of frames received from it."""
         ...
 
+    @property
+    def inter_host_bytes(self) -> int:
+        """Bytes of its frames, and of regions put on its host for it, that went between two machines."""
+        ...
+
     async def call(
         self, request: AnsweredBy[R], arrays: Arrays | None = None
     ) -> tuple[R, dict[str, NDArray[Any]]]:

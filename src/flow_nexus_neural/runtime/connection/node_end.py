@@ -70,6 +70,11 @@ class NodeEnd(ABC):
         """Bytes of frames received from it."""
         return self._conversation.bytes_received
 
+    @property
+    def inter_host_bytes(self) -> int:
+        """Bytes that went between two machines: none, where it lives on this one."""
+        return 0
+
     async def call(
         self, request: AnsweredBy[R], arrays: Arrays | None = None
     ) -> tuple[R, dict[str, NDArray[Any]]]:

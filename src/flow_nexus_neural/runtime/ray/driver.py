@@ -164,7 +164,8 @@ class Driver:
         agent = kind.options(scheduling_strategy=place).remote(number, _LEASES * self._silence_s)
         settings = json.dumps(self._config["settings"]).encode()
         zygote = json.dumps(self._config["zygote"]).encode()
-        told = {"address": node["NodeManagerAddress"], "id": node["NodeID"]}
+        here = ray.get_runtime_context().get_node_id()
+        told = {"address": node["NodeManagerAddress"], "is_here": node["NodeID"] == here}
         try:
             hello = json.loads(await within(_BEGIN_S, agent.begin.remote(settings, zygote)))
             _require_same_code(hello["code"])

@@ -31,7 +31,7 @@ from flow_nexus_neural.runtime.ray.ties import die_with
 from flow_nexus_neural.runtime.ray.wire import DRIVER, Buffer, Message, unpack
 from flow_nexus_neural.settings import Settings
 
-_READINGS_EVERY_S: Final = 0.5
+_READINGS_EVERY_S: Final = 1.0
 _SEND: Final = DRIVER
 """The driver writes the host's number into what leaves here."""
 

@@ -24,6 +24,7 @@ class Host:
         self.placement = Placement(host=str(told["name"]), address=str(told["address"]))
         self.cores = int(told["cores"])
         self.isolation = str(told["isolation"])
+        self.is_remote = not told["is_here"]
         self.lost = False
         self._stream = stream
         self._regions: set[int] = set()
@@ -49,13 +50,14 @@ class Host:
         """End a node at once."""
         self._send("kill", node=node, cause=cause)
 
-    def hold(self, region: HostRegion) -> None:
-        """Make sure that the host holds a region."""
+    def hold(self, region: HostRegion) -> int:
+        """Make sure that the host holds a region; returns the bytes of it that were sent, once per host."""
         if region.number in self._regions:
-            return
+            return 0
         self._regions.add(region.number)
         told = {"region": region.number, "key": region.key, "specs": region.specs()}
         self._stream.send(self.number, {"kind": "put", **told}, *region.body())
+        return sum(layout.nbytes for layout in region.layout)
 
     def drop(self, region: int) -> None:
         """The engine has given a region up; nodes that were granted it keep it."""

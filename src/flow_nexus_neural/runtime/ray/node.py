@@ -53,6 +53,7 @@ class RayNode(NodeEnd):
         self._refusal: NeuralError | None = None
         self._violation: NeuralError | None = None
         self._killed = False
+        self._region_bytes = 0
         self._readings: Mapping[str, Any] = {}
 
     @property
@@ -66,6 +67,14 @@ class RayNode(NodeEnd):
     def placement(self) -> Placement | None:
         """Where it lives."""
         return self._host.placement
+
+    @property
+    @override
+    def inter_host_bytes(self) -> int:
+        """Its frames, and the regions that its host was sent for its sake; none on the server's machine."""
+        if not self._host.is_remote:
+            return 0
+        return self.bytes_sent + self.bytes_received + self._region_bytes
 
     async def run(self) -> None:
         """Until it has ended."""
@@ -88,7 +97,7 @@ class RayNode(NodeEnd):
         """Let the node use a region, which its host is sent if it does not hold it."""
         if isinstance(region, HostRegion):
             region.grant_frame()  # raises where it has been given up
-            self._host.hold(region)
+            self._region_bytes += self._host.hold(region)
         await super().grant(region)
 
     def take(self, kind: str, told: Mapping[str, Any], body: memoryview) -> None:

@@ -16,7 +16,7 @@ class Handle:
 
     def __init__(self, node_id):
         self.spec = type("Spec", (), {"node_id": node_id})
-        self.bytes_sent = self.bytes_received = 0
+        self.bytes_sent = self.bytes_received = self.inter_host_bytes = 0
 
 
 def test_an_empty_window_knows_nothing():
