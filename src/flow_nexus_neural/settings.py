@@ -130,7 +130,7 @@ class Settings(BaseModel):
             is None
         ):
             raise ValueError("expected local, auto or HOST:PORT")
-        if info.data.get("runtime") != "ray":
+        if value != "local" and info.data.get("runtime") != "ray":
             raise ValueError("it has no effect without runtime=ray")
         return value
 

@@ -35,6 +35,9 @@ class HostAgent:
     Args:
         number: Of this agent at its driver; stamped on every answer.
         lease_s: How long it lives without a driver.
+
+    Attributes:
+        host_pid: Of the process that runs the nodes.
     """
 
     def __init__(self, number: int, lease_s: float) -> None:
@@ -45,6 +48,7 @@ class HostAgent:
         self._answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._asked_s = time.monotonic()
         self._connection: socket.socket | None = None
+        self.host_pid: int | None = None
 
     def begin(self, settings: bytes, zygote: bytes) -> bytes:
         """Start the host's process; returns its hello as JSON.
@@ -113,6 +117,7 @@ class HostAgent:
                 cwd="/",
                 start_new_session=True,
             )
+        self.host_pid = process.pid
         try:
             while data := ours.recv(_CHUNK_BYTES):
                 for raw in splitter.feed(data):
