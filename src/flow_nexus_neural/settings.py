@@ -122,6 +122,13 @@ class Settings(BaseModel):
             raise ValueError("expected off, auto or a number of processes, 1 to 999")
         return value
 
+    @field_validator("runtime")
+    @classmethod
+    def _has_what_is_asked_of_it(cls, value: str, info: ValidationInfo) -> str:
+        if value == "ray" and info.data.get("node_groups", "off") != "off":
+            raise ValueError("it has no node groups: leave node_groups off")
+        return value
+
     @field_validator("ray_address")
     @classmethod
     def _is_an_address_of_ray(cls, value: str, info: ValidationInfo) -> str:

@@ -64,6 +64,7 @@ class Machine:
         if self._lifeline is not None:
             os.close(self._lifeline)
             self._lifeline = None
+            self.process.send_signal(signal.SIGCONT)  # where a test froze it
             self.process.wait(HANG_S)
 
     def close(self):

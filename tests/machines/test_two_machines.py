@@ -85,7 +85,7 @@ async def until_failed(it, cluster_id, slots):
     with anyio.fail_after(HANG_S):
         while True:
             status = await it.result("cluster_status", cluster_id=cluster_id, wait_seconds=1)
-            failed = {node["slot"] for node in status["nodes"] if not node["healthy"]}
+            failed = {node["slot"] for node in status["nodes"] if node["status"] == "failed"}
             if failed >= slots:
                 return status
 
@@ -133,7 +133,7 @@ async def test_a_lost_machine_closes_no_training_and_its_nodes_come_back_on_the_
         await it.result("cluster_status", cluster_id=cluster_id, wait_seconds=1)
         machines.second.stop()
         status = await until_failed(it, cluster_id, lost)
-        assert {node["slot"] for node in status["nodes"] if not node["healthy"]} == lost
+        assert {node["slot"] for node in status["nodes"] if node["status"] == "failed"} == lost
         assert (await asked(it, cluster_id))["nodes_answered"] > 0
         assert (await it.done(cluster_id))["training_status"] == "completed"
         await come_back(it, cluster_id, lost)
@@ -156,7 +156,7 @@ async def test_a_killed_agent_loses_its_nodes_only_and_its_machine_takes_nodes_a
         assert len(below) >= 2
         os.kill(agent, signal.SIGKILL)
         status = await until_failed(it, cluster_id, lost)
-        assert {node["slot"] for node in status["nodes"] if not node["healthy"]} == lost
+        assert {node["slot"] for node in status["nodes"] if node["status"] == "failed"} == lost
         await until(lambda: all(gone(pid) for pid in below))
         await come_back(it, cluster_id, lost)
         status = await status_of(it, cluster_id)

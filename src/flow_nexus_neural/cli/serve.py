@@ -31,10 +31,6 @@ def serve(settings: Settings, http_port: int | None, dashboard_port: int | None 
 
     wire = claim_wire()
     configure_logging(settings)
-    if settings.runtime == "ray":
-        from flow_nexus_neural.runtime.ray.session import require_ray
-
-        require_ray()
 
     import anyio
 

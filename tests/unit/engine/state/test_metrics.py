@@ -75,6 +75,20 @@ def test_every_byte_of_a_link_is_counted_once_under_who_claims_it_first():
     assert metrics.communication_bytes == 1160
 
 
+def test_bytes_between_machines_are_counted_once_and_beside_the_categories():
+    metrics, one = Metrics(Clock()), Handle("n1")
+    one.bytes_sent = one.inter_host_bytes = 100
+    metrics.count_frames("train", one)
+    one.bytes_sent, one.inter_host_bytes = 150, 1150  # a region went to its machine as well
+    metrics.count_frames("predict", one)
+    metrics.count_frames("predict", one)
+    assert metrics.communication().inter_host_bytes == 1150
+    assert metrics.communication_bytes == 150
+    heir = Metrics(Clock())
+    heir.restore(metrics.communication().model_dump(mode="json"))
+    assert heir.communication() == metrics.communication()
+
+
 def test_the_error_rate_is_the_share_of_failed_calls():
     metrics = Metrics(Clock())
     assert metrics.node_calls.mean() is None
