@@ -136,6 +136,7 @@ def two_machines():
         first.start()
         _until_it_listens(first)
         second.start()
+        _until_both_run(home / "raylets.log", first, second)
         yield Machines(first, second, environment, home)
 
 
@@ -169,6 +170,14 @@ class Machines:
 def freeze(pids):
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
+
+
+def _until_both_run(log, *machines):
+    ends = time.monotonic() + HANG_S
+    while log.read_text().count("Ray runtime started.") < len(machines):
+        if time.monotonic() > ends or any(one.process.poll() is not None for one in machines):
+            raise TimeoutError(f"a Ray node does not start: {log.read_text()[-500:]}")
+        time.sleep(0.2)
 
 
 def _until_it_listens(machine):

@@ -103,8 +103,8 @@ async def come_back(it, cluster_id, slots):
     for slot in sorted(slots):
         role = slot.rpartition("-")[0]
         made = await it.result("node_deploy", cluster_id=cluster_id, role=role)
-        assert (made["healthy"], made["incarnation"]) == (True, 2)
-        assert made["slot"] in slots
+        found = made["slot"], made["incarnation"], made["healthy"]
+        assert found == (slot, 2, True), f"{found}, {made['warnings']}"
 
 
 async def test_two_machines_commit_what_one_does_and_nodes_are_spread(machines, tmp_path):
@@ -134,7 +134,7 @@ async def test_a_lost_machine_closes_no_training_and_its_nodes_come_back_on_the_
         machines.second.stop()
         status = await until_failed(it, cluster_id, lost)
         assert {node["slot"] for node in status["nodes"] if node["status"] == "failed"} == lost
-        assert (await asked(it, cluster_id))["nodes_answered"] > 0
+        assert (await asked(it, cluster_id))["nodes_used"] > 0
         assert (await it.done(cluster_id))["training_status"] == "completed"
         await come_back(it, cluster_id, lost)
         assert slots_at(await status_of(it, cluster_id), HEAD) >= lost
