@@ -255,6 +255,34 @@ class Division(Report):
     shards: list[ShardInfo]
 
 
+class ClientFault(Report):
+    """A client of the data that did not train where it was first asked to, or not at all, and why."""
+
+    client: str
+    reason: str
+    nodes: list[str]
+
+
+class ClientsReport(Report):
+    """What the data's clients did in the latest round, where each of them trains by itself.
+
+    `total` is all of them, `asked` those of this round, `trained` those whose updates the weights rest on;
+    `per_node` has how many of these each node trained, one after the other. `moved` are clients that another
+    node trained after the first had failed (`nodes` has all that were asked), `missed` those without an
+    update; both lists end after 20, the numbers are whole.
+    """
+
+    round: int
+    total: int
+    asked: int
+    trained: int
+    per_node: dict[str, int]
+    n_moved: int
+    moved: list[ClientFault]
+    n_missed: int
+    missed: list[ClientFault]
+
+
 class Resumed(Report):
     """How often a training went on after its server had ended, and after which round it last did."""
 
@@ -270,7 +298,8 @@ class TrainingProgress(Report):
     after the rounds: earlier folds, or the refit.
     `aggregation` has the method by which updates are combined, and its options. `heterogeneity` is the mean
     Jensen-Shannon divergence (base 2, from 0 to 1) of the labels of federated workers against all rows
-    together, None for numbers; `shards` is for `full`. `lacks` says which workers it does without and what
+    together, None for numbers; `shards` is for `full`. `clients` is of partition each_client and
+    of this server's life. `lacks` says which workers it does without and what
     becomes of them. `learning` is of a training on outcomes, whose model answers only if it was admitted.
     """
 
@@ -284,6 +313,7 @@ class TrainingProgress(Report):
     aggregation: dict[str, JsonValue]
     heterogeneity: float | None
     shards: list[ShardInfo] | None
+    clients: ClientsReport | None
     train_loss: float | None
     val_loss: float | None
     best_round: int | None
