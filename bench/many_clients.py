@@ -107,8 +107,8 @@ async def _watched(engine: Engine, cluster_id: str, meter: Meter, clients: int) 
             break
     if status.training_status != "completed" or status.training is None:
         raise SystemExit(f"the training failed: {status.training_error}")
-    told = status.training.clients
-    if told is None or told.trained != clients:
+    told = status.training.aggregation["clients"]
+    if not isinstance(told, dict) or told["trained"] != clients:
         raise SystemExit(f"not every client trained: {told}")
     (first, cpu_ms, began_s), (last, end_cpu_ms, end_s) = marks[0], marks[-1]
     rounds = last - first

@@ -151,8 +151,8 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
     "partition": (
         "Federated only: who gets which rows. capability (default): by <symbol>_analysis tags. iid: at"
         " random. dirichlet:<alpha>: skewed labels, the more the smaller alpha. shards:<k>: k pieces each of"
-        " the rows sorted by label. client: the data's own clients, merged per worker. each_client: each of them"
-        " by itself, in turns on the workers."
+        " the rows sorted by label. client: the data's own clients, merged per worker. each_client: each of"
+        " them by itself, in turns on the workers."
     ),
     "target": "Column to predict; set it unless it is called target, label, y, class or direction.",
     "time_column": "Column that orders the rows. Default: the one that holds times, if any.",

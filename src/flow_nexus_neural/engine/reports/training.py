@@ -296,10 +296,10 @@ class TrainingProgress(Report):
     `served_round` is the round whose weights answer after the end: the best one where validation rows exist,
     else the last; None where those of another training answer, as after a roll back. `phase` says what runs
     after the rounds: earlier folds, or the refit.
-    `aggregation` has the method by which updates are combined, and its options. `heterogeneity` is the mean
+    `aggregation` has the method by which updates are combined, and its options; under partition each_client
+    `clients` as well, a `ClientsReport`, once this server has made a round. `heterogeneity` is the mean
     Jensen-Shannon divergence (base 2, from 0 to 1) of the labels of federated workers against all rows
-    together, None for numbers; `shards` is for `full`. `clients` is of partition each_client and
-    of this server's life. `lacks` says which workers it does without and what
+    together, None for numbers; `shards` is for `full`. `lacks` says which workers it does without and what
     becomes of them. `learning` is of a training on outcomes, whose model answers only if it was admitted.
     """
 
@@ -313,7 +313,6 @@ class TrainingProgress(Report):
     aggregation: dict[str, JsonValue]
     heterogeneity: float | None
     shards: list[ShardInfo] | None
-    clients: ClientsReport | None
     train_loss: float | None
     val_loss: float | None
     best_round: int | None

@@ -321,10 +321,14 @@ class Training:
             aggregation={
                 "method": self.config.aggregation_method,
                 **self.config.method_options,
+                **(
+                    {}
+                    if self.clients is None
+                    else {"clients": self.clients.model_dump(mode="json")}
+                ),
             },
             heterogeneity=division.heterogeneity if division else None,
             shards=division.shards if division and full else None,
-            clients=self.clients,
             train_loss=self.advance.train_loss,
             val_loss=self.advance.val_loss,
             best_round=self.advance.best_round,
