@@ -133,6 +133,7 @@ def whole(tmp_path, mode, wanted):
 
 # The others rest on the same files as one of these, and `averaging` is killed at every point below.
 TELLING = (
+    "clients in turns",
     "sampled",
     "alone",
     "two networks",
