@@ -14,6 +14,7 @@ from flow_nexus_neural.coordination.privacy.accountant import (
     noise_multiplier_for,
     seen_by,
 )
+from flow_nexus_neural.coordination.privacy.lineage import UNKNOWN, ModelPrivacy
 from flow_nexus_neural.coordination.privacy.settings import (
     AskedPrivacy,
     Mode,
@@ -247,6 +248,12 @@ def spent_before(
     return spent
 
 
+OTHER_DATA = (
+    "this training starts from weights that were trained on other data without privacy: the rows of those"
+    " data are not protected"
+)
+
+
 def _newest_in(cluster: LiveCluster) -> float:
     """Ordinal of the training that made the weights in force; infinity where it is not known.
 
@@ -314,6 +321,9 @@ def check_lineage(cluster: LiveCluster, data: Sequence[str], *, continues: bool)
     Raises:
         UnsupportedCombination: They were trained on the same data without privacy, and may tell all of it.
     """
+    committed = cluster.committed
+    if continues and committed is not None and (committed.privacy or not cluster.state.trainings):
+        return _check_recorded(committed.privacy or UNKNOWN, data)
     newest = _newest_in(cluster)
     bare = [
         one
@@ -325,13 +335,22 @@ def check_lineage(cluster: LiveCluster, data: Sequence[str], *, continues: bool)
     for training in bare:
         seen = training.advance.privacy.data
         if not seen or not set(seen).isdisjoint(data):
-            raise UnsupportedCombination(
-                f"this training would go on from weights that training {training.training_id} made without"
-                " privacy, perhaps from the same rows",
-                hint="create another cluster with neural_cluster_init for private training",
-            )
-    warning = (
-        "this training starts from weights that were trained on other data without privacy: the rows of those"
-        " data are not protected"
+            raise _bare_start(f"training {training.training_id} made without privacy")
+    return [OTHER_DATA]
+
+
+def _check_recorded(privacy: ModelPrivacy, data: Sequence[str]) -> list[str]:
+    """The same by what is recorded of the weights, imported ones too."""
+    bare = privacy.bare_on(data)
+    if bare is not None:
+        raise _bare_start(f"training {bare} made without privacy")
+    if privacy.mode == "unknown":
+        raise _bare_start("are of a model of which it is not recorded how it was trained")
+    return [OTHER_DATA] if any(one.mode == "none" for one in privacy.trainings) else []
+
+
+def _bare_start(of: str) -> UnsupportedCombination:
+    return UnsupportedCombination(
+        f"this training would go on from weights that {of}, perhaps from the same rows",
+        hint="create another cluster with neural_cluster_init for private training",
     )
-    return [warning]
