@@ -44,7 +44,7 @@ async def export_model(cluster: LiveCluster, request: ExportRequest) -> ExportRe
     settings = context.settings
     kind = format_named(request.format)
     place = await context.offload_data(
-        partial(output_place, folder=kind.suffix is None),
+        partial(output_place, folder=kind.suffix is None, notes_dir=settings.notes_dir),
         request.path,
         settings.write_roots,
         settings.state_dir,

@@ -322,15 +322,24 @@ def check_lineage(cluster: LiveCluster, data: Sequence[str], *, continues: bool)
         UnsupportedCombination: They were trained on the same data without privacy, and may tell all of it.
     """
     committed = cluster.committed
-    if continues and committed is not None and (committed.privacy or not cluster.state.trainings):
-        return _check_recorded(committed.privacy or UNKNOWN, data)
+    if not continues:
+        return []
+    if committed is not None:
+        privacy = committed.privacy or UNKNOWN
+        bare_one = privacy.bare_on(data)
+        if bare_one is not None:
+            raise _bare_start(f"training {bare_one} made without privacy")
+        if privacy.mode != "unknown":
+            other = any(one.mode == "none" for one in privacy.trainings)
+            return [OTHER_DATA] if other else []
+        _refuse_unexplained(cluster, privacy)
     newest = _newest_in(cluster)
     bare = [
         one
         for one in cluster.state.trainings
         if one.config.privacy is None and one.advance.rounds_done and one.ordinal <= newest
     ]
-    if not continues or not bare:
+    if not bare:
         return []
     for training in bare:
         seen = training.advance.privacy.data
@@ -339,14 +348,12 @@ def check_lineage(cluster: LiveCluster, data: Sequence[str], *, continues: bool)
     return [OTHER_DATA]
 
 
-def _check_recorded(privacy: ModelPrivacy, data: Sequence[str]) -> list[str]:
-    """The same by what is recorded of the weights, imported ones too."""
-    bare = privacy.bare_on(data)
-    if bare is not None:
-        raise _bare_start(f"training {bare} made without privacy")
-    if privacy.mode == "unknown":
+def _refuse_unexplained(cluster: LiveCluster, privacy: ModelPrivacy) -> None:
+    """Refuse weights of unknown origin where no training of the cluster, stored before, explains them."""
+    recorded = {one.training_id for one in privacy.trainings}
+    older = [one for one in cluster.state.trainings if one.training_id not in recorded]
+    if not any(one.advance.rounds_done for one in older):
         raise _bare_start("are of a model of which it is not recorded how it was trained")
-    return [OTHER_DATA] if any(one.mode == "none" for one in privacy.trainings) else []
 
 
 def _bare_start(of: str) -> UnsupportedCombination:
