@@ -209,7 +209,7 @@ PREDICT_ARGUMENTS = _CLUSTER_ID | {
         "Writes one row per input row into this new .csv, .jsonl or .parquet file in the data directory or"
         " below an --allow-path; needed above 1,000 rows."
     ),
-    "overwrite": "true: replace earlier output.",
+    "overwrite": "true: replace an earlier one.",
     "aggregation": (
         "How the nodes' answers are combined. mean: their average. majority: share of votes, or median."
         " weighted: better nodes count more, by validation rows and by recorded outcomes. ensemble:"
@@ -363,7 +363,7 @@ EXPORT_OUTPUTS = {
 IMPORT_OUTPUTS = {
     "source": "Cluster, version and digests that the export names as its origin.",
     "accuracy": "As measured of the exported version; null if not.",
-    "privacy": "As the export says.",
+    "privacy": "As its export says.",
 }
 TERMINATE_OUTPUTS = {
     "checkpoints_kept": "Files of the model that stay.",
