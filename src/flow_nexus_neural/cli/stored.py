@@ -28,6 +28,7 @@ KNOWN_OF_PROCESS = ("connections", "healthy", "isolation", "isolation_level", "r
 KNOWN_TO_SERVER = (
     "active_nodes",
     "failed_nodes",
+    "recovering_nodes",
     "guarantees",
     "recent_predictions",
     "exchange",
@@ -40,7 +41,7 @@ PARTS_KNOWN_TO_SERVER = {
     "features": ("connections_active",),
 }
 """What a copy would say of its own nodes, of which none runs."""
-NOT_OF_COPY = ("failed_nodes", "uptime", "uptime_seconds")
+NOT_OF_COPY = ("failed_nodes", "recovering_nodes", "uptime", "uptime_seconds")
 """What a copy counts of itself: its nodes were not started, and it was opened just now."""
 RAFT_OF_COPY = ("available", "reason", "raft")
 """Of `consensus_report`: who of the voters lives and leads."""

@@ -55,8 +55,8 @@ def _of_decisions(found: Verification) -> str:
         )
     if found.not_replayed:
         lines += (
-            f"{found.not_replayed} decisions cannot be derived again: an earlier version recorded less or decided"
-            " by other rules, or the beginning of a look is no longer kept\n"
+            f"{found.not_replayed} decisions cannot be derived again: an earlier version recorded less or"
+            " decided by other rules, or the beginning of a look is no longer kept\n"
         )
     return lines
 

@@ -1,8 +1,8 @@
 """Decisions derived again from the audit log alone.
 
-The first entry of a look holds what the planner saw and remembered then, without what no decision of that look
-depends on, so that its size follows the number of slots and not the length of a training. Whoever has the log
-can ask the planner again and compare.
+The first entry of a look holds what the planner saw and remembered then, without what no decision of that
+look depends on, so that its size follows the number of slots and not the length of a training. Whoever has
+the log can ask the planner again and compare.
 """
 
 import math
