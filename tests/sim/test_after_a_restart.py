@@ -1,6 +1,7 @@
-"""What a server that has just started says of clusters whose nodes it has not started yet, and their links."""
+"""What a server that just started says of clusters whose nodes it has not started yet, and their links."""
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from flow_nexus_neural.coordination.ledger import verify_chain
@@ -92,5 +93,5 @@ async def test_nodes_that_never_were_linked_are_not_linked_by_a_restart(tmp_path
         status = await w.status(cluster)
         assert status.topology == status.declared_topology
         await w.deploy(cluster)
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         assert await topologies(w, cluster) == []

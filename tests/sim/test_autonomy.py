@@ -371,7 +371,7 @@ def test_a_refit_trains_at_the_rates_of_the_rounds_that_were_evaluated(tmp_path,
 
 
 def test_every_decision_is_derived_again_from_the_stored_log_alone(tmp_path, monkeypatch, capsys):
-    """By `verify`, after the server has ended. Another planner is noticed, and a log without evidence told."""
+    """By `verify`, after the server has ended. Another planner is noticed; a log without evidence is told."""
 
     async def scenario():
         async with scheduled_world(tmp_path) as w:

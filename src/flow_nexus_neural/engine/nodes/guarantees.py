@@ -65,7 +65,7 @@ def _told(found: Guarantee, reason: str | None, *, holds: bool | None) -> Guaran
 
 
 def _proving(cluster: LiveCluster, up: Sequence[Slot]) -> Proving:
-    """How updates of the latest training were proved, and those of the next one will be by slots that are up."""
+    """How updates of the latest training were proved, and those of the next will be by who is up."""
     latest = cluster.state.latest_training
     validators = [slot for slot in up if slot.spec.role == "validator"]
     verifiers = sorted(validators or [s for s in up if s.spec.role != "worker"], key=vertex_order)
