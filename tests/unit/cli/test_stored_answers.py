@@ -30,7 +30,10 @@ def anyio_backend():
 async def test_what_is_stored_is_told_and_what_only_the_server_knows_is_null(tmp_path):
     settings = Settings(state_dir=tmp_path)
     answers = CopiedAnswers(settings)
-    async with Engine.open(settings, runtime=InprocRuntime(honest)) as engine:
+    async with (
+        InprocRuntime(honest) as runtime,
+        Engine.open(settings, runtime=runtime) as engine,
+    ):
         one = await engine.init_cluster(InitRequest(name="one"))
         await engine.deploy_node(DeployRequest(cluster_id=one.cluster_id, count=2))
         for detail in ("summary", "nodes", "full"):
@@ -50,7 +53,10 @@ async def test_what_is_stored_is_told_and_what_only_the_server_knows_is_null(tmp
 async def test_a_wait_ends_with_what_is_stored_next_or_with_its_time(tmp_path):
     settings = Settings(state_dir=tmp_path)
     answers, found = CopiedAnswers(settings), []
-    async with Engine.open(settings, runtime=InprocRuntime(honest)) as engine:
+    async with (
+        InprocRuntime(honest) as runtime,
+        Engine.open(settings, runtime=runtime) as engine,
+    ):
         one = await engine.init_cluster(InitRequest(name="one"))
         asked = StatusRequest(cluster_id=one.cluster_id, wait_seconds=1)
         told = await answers.status(asked)
