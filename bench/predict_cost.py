@@ -3,8 +3,8 @@
 python -m bench.predict_cost [--calls 300] [--only dense document]
 
 Eleven nodes answer single records over stdio, one call after the other, with aggregation `ensemble`: eleven
-dense workers, or the roles and networks of the document. Unlike latency, processor time counts nothing of what
-other processes of the machine do; the client's own is left out.
+dense workers, or the roles and networks of the document. Unlike latency, processor time counts nothing of
+what other processes of the machine do; the client's own is left out.
 """
 
 import argparse

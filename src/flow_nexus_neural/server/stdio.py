@@ -35,14 +35,15 @@ class _Input(BufferedReader):
 class _Output(anyio.AsyncFile[str]):
     """The client's end: whole messages, whoever of several tasks writes one.
 
-    What is written is kept until it is flushed. A reply that the client's pipe has room for is written at once;
-    only what it has no room for takes a turn of a thread, in which a client that does not read can be waited for.
+    What is written is kept until it is flushed. A reply is written at once where the client's pipe has room.
+    What it has no room for takes a turn of a thread, where a client that does not read can be waited for.
     """
 
     def __init__(self, file: TextIOWrapper) -> None:
         super().__init__(file)
         self._writing = anyio.Lock()
         self._kept: list[str] = []
+        self._bytes = file.buffer
         self._pipe = _pipe_of(file)
 
     @override
@@ -63,8 +64,8 @@ class _Output(anyio.AsyncFile[str]):
                         await anyio.to_thread.run_sync(self._send, rest)
 
     def _send(self, rest: memoryview) -> None:
-        self.wrapped.buffer.write(rest)
-        self.wrapped.flush()
+        self._bytes.write(rest)
+        self._bytes.flush()
 
 
 def written_at_once(pipe: int, data: memoryview) -> int:

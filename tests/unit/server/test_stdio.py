@@ -1,12 +1,15 @@
 """What is written to the client: whole, in order, and nothing lost, also where a writer is cancelled."""
 
+import contextlib
 import os
 import threading
 from io import TextIOWrapper
+from select import PIPE_BUF
 
 import anyio
+import pytest
 
-from flow_nexus_neural.server.stdio import _Output
+from flow_nexus_neural.server.stdio import _Output, written_at_once
 
 WRITERS, LINES, LONG = 6, 30, "x" * 20_000
 
@@ -86,3 +89,37 @@ async def test_what_a_cancelled_writer_left_goes_out_with_the_next():
     await output.aclose()
     client.thread.join()
     assert client.text == "first\nsecond\n"
+
+
+async def test_what_the_pipe_has_room_for_takes_no_thread():
+    client = Client()
+    output = client.output()
+
+    def refuse(_):
+        raise AssertionError("a thread was used")
+
+    output._send = refuse
+    for number in range(3):  # less than the smallest pipe holds, and more than one write of it
+        await output.write(f"{number} {'x' * (2 * PIPE_BUF // 3)}\n")
+        await output.flush()
+    client.may_read.set()
+    await output.aclose()
+    client.thread.join()
+    assert [line.split(" ")[0] for line in client.text.splitlines()] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("room", [0, 1, 3])
+def test_no_more_is_written_at_once_than_the_pipe_has_room_for(room):
+    read_fd, write_fd = os.pipe()
+    try:
+        os.set_blocking(write_fd, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(write_fd, b"f" * PIPE_BUF)
+        os.set_blocking(write_fd, True)
+        os.read(read_fd, room * PIPE_BUF)
+        done = written_at_once(write_fd, memoryview(b"d" * (10 * PIPE_BUF)))
+        assert done == room * PIPE_BUF
+    finally:
+        os.close(read_fd)
+        os.close(write_fd)
