@@ -64,7 +64,7 @@ class _Output(anyio.AsyncFile[str]):
                         await anyio.to_thread.run_sync(self._send, rest)
 
     def _send(self, rest: memoryview) -> None:
-        self._bytes.write(rest)
+        self._bytes.write(bytes(rest))
         self._bytes.flush()
 
 
