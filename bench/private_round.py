@@ -74,14 +74,15 @@ class Meter:
 
     nodes: Sequence[int]
 
-    def _cpu_ms(self) -> float:
+    def cpu_ms(self) -> float:
+        """Of the engine's process and the nodes, so far."""
         return 1000 * process_time() + sum(map(_scheduled_ms, self.nodes))
 
     async def measure(self, work: Callable[[], Awaitable[object]]) -> Cost:
         """Do it once."""
-        began_s, before = perf_counter(), self._cpu_ms()
+        began_s, before = perf_counter(), self.cpu_ms()
         await work()
-        return Cost(1000 * (perf_counter() - began_s), self._cpu_ms() - before)
+        return Cost(1000 * (perf_counter() - began_s), self.cpu_ms() - before)
 
 
 def _scheduled_ms(pid: int) -> float:

@@ -31,7 +31,7 @@ ExportFormat = Literal["safetensors", "onnx", "keras", "predictor", "wasm"]
 Task = Literal["binary", "multiclass", "regression"]
 TaskKind = Literal["classification", "regression"]
 TASK_KINDS: tuple[TaskKind, ...] = get_args(TaskKind)
-PartitionKind = Literal["capability", "iid", "dirichlet", "shards", "client"]
+PartitionKind = Literal["capability", "iid", "dirichlet", "shards", "client", "each_client"]
 SourceKind = Literal["builtin", "file", "directory", "inline", "feedback"]
 TrainingStatus = Literal["running", "completed", "early_stopped", "stopped", "failed"]
 ENDED_WELL: Final[frozenset[TrainingStatus]] = frozenset({"completed", "early_stopped"})
@@ -84,7 +84,9 @@ PARTITIONS: Final[dict[PartitionKind, str]] = {
     "dirichlet": "every class by shares drawn from a Dirichlet distribution",
     "shards": "a few pieces each of the rows sorted by label",
     "client": "whole clients of the source",
+    "each_client": "every client of the source trains by itself",
 }
+EACH_CLIENT: Final[PartitionKind] = "each_client"
 
 Number = TypeVar("Number", int, float)
 
@@ -110,8 +112,8 @@ EPOCHS: Final = Bounds(1, 1000)
 PATIENCE: Final = Bounds(0, 1000)
 """Rounds without a better validation loss after which a training ends; 0 for never."""
 LOCAL_EPOCHS: Final = Bounds(1, 50)
-CLIENTS: Final = Bounds(1, 64)
-"""Workers that train in one round."""
+CLIENTS: Final = Bounds(1, 10_000)
+"""Workers that train in one round, or clients of the data."""
 BYZANTINE_F: Final = Bounds(0, 31)
 """Lying workers that a round tolerates; fewer than half of those that take part."""
 PROXIMAL_MU: Final = Bounds(0.0, 1e6)
@@ -216,7 +218,8 @@ def parse_partition(text: str) -> Partition:
     if kind is None or (colon and kind not in ("dirichlet", "shards")):
         raise InvalidArguments(
             f"partition {text[:40]!r} is unknown",
-            hint="use capability, iid, dirichlet, dirichlet:<alpha>, shards, shards:<k> or client",
+            hint="use capability, iid, dirichlet, dirichlet:<alpha>, shards, shards:<k>, client or"
+            " each_client",
         )
     if not colon:
         return Partition(kind)

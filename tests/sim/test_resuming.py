@@ -9,6 +9,7 @@ from flow_nexus_neural.engine.training.continuing import read_standpoint
 from tests.doubles.tables import cells
 from tests.sim.gossiping import LINKED
 from tests.sim.killed import POINTS, gone_on, undisturbed
+from tests.sim.test_each_client import of_clients
 from tests.sim.test_learning_from_outcomes import learnt, records, told, told_of
 
 ROUNDS = 4
@@ -65,6 +66,12 @@ MODES = {
     "byzantine": {"consensus": "byzantine", "workers": 4},
     "validated": {"consensus": "byzantine", "workers": 4, "roles": ("validator",)},
     "raft": {"consensus": "raft"},
+    "clients in turns": {
+        "data": of_clients(),
+        "partition": "each_client",
+        "clients_per_round": 9,
+        "batch_size": 4,
+    },
     "gossip": {"consensus": "gossip", "topology": "ring", "workers": 4, "modes": LINKED},
     "gossip alone": {**ALONE, "consensus": "gossip", "topology": "mesh", "modes": LINKED},
     "push-sum": {
@@ -126,6 +133,7 @@ def whole(tmp_path, mode, wanted):
 
 # The others rest on the same files as one of these, and `averaging` is killed at every point below.
 TELLING = (
+    "clients in turns",
     "sampled",
     "alone",
     "two networks",

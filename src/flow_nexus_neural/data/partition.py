@@ -1,4 +1,7 @@
-"""Divides training rows among workers: by capability, at random, by skewed or sorted labels, or by client."""
+"""Divides training rows among workers: by capability, at random, by skewed or sorted labels, or by client.
+
+Where every client of the source trains by itself, workers are lent its rows in turn (`rows_of_clients`).
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,7 +14,7 @@ from numpy.typing import NDArray
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.data.table import Indices
 from flow_nexus_neural.errors import InvalidDataset
-from flow_nexus_neural.vocabulary import Label, parse_partition, symbols_of
+from flow_nexus_neural.vocabulary import EACH_CLIENT, Label, parse_partition, symbols_of
 
 GENERAL = "general"
 EVERYONE = "all"
@@ -47,19 +50,24 @@ class Shards:
         groups: Capability group of every slot, for sampling clients.
         report: Report of every slot's shard.
         warnings: For the caller.
+        label_counts: Rows of each class of every client that trains by itself; None where slots do.
     """
 
     rows: dict[str, Indices]
     groups: dict[str, str]
     report: dict[str, ShardReport]
     warnings: list[str] = field(default_factory=list)
+    label_counts: Sequence[NDArray[np.float64]] | None = None
 
     @cached_property
     def heterogeneity(self) -> float | None:
         """How far the shards' label distributions differ from that of all rows together, in [0, 1].
 
-        The mean Jensen-Shannon divergence, base 2, over the shards that have rows; None for regression.
+        The mean Jensen-Shannon divergence, base 2, over the shards that have rows, or over the clients that
+        train by themselves; None for regression.
         """
+        if self.label_counts is not None:
+            return _heterogeneity(self.label_counts) if len(self.label_counts) else None
         counts = [
             np.array([*shard.label_balance.values()]) * shard.rows
             for shard in self.report.values()
@@ -90,7 +98,8 @@ def assign_shards(  # noqa: PLR0913 - three of them name what the indices in `tr
     Args:
         train: Training rows, in time order where they have one.
         slots: (slot, capabilities), in slot order.
-        partition: `capability`, `iid`, `dirichlet`, `dirichlet:<alpha>`, `shards`, `shards:<k>` or `client`.
+        partition: `capability`, `iid`, `dirichlet`, `dirichlet:<alpha>`, `shards`, `shards:<k>`, `client` or
+            `each_client`, of which a shard is what a slot is lent in a round of all clients and all slots.
         seed: Of every draw.
         symbols: Names to which `train.symbols` are indices.
         classes: Labels by class index; None for regression.
@@ -107,8 +116,8 @@ def assign_shards(  # noqa: PLR0913 - three of them name what the indices in `tr
         )
     rng = np.random.Generator(np.random.PCG64([seed, 2]))
     kind, alpha, pieces = parse_partition(partition)
-    if kind == "client":
-        assigned = _by_client(train, slots, clients)
+    if kind in ("client", EACH_CLIENT):
+        assigned = _by_client(train, slots, clients, whole_slots=kind == "client")
     elif kind == "dirichlet":
         assigned = _by_dirichlet(train, slots, alpha, rng, classes)
     elif kind == "shards":
@@ -122,7 +131,22 @@ def assign_shards(  # noqa: PLR0913 - three of them name what the indices in `tr
                 "the data have no symbols: rows are dealt at random instead of by capability"
             )
     shards = _shards(train, slots, assigned, symbols, classes)
-    return replace(shards, warnings=[*assigned.warnings, *_empty_shards(shards.rows)])
+    counts = _counts_of_clients(train, clients, classes) if kind == EACH_CLIENT else None
+    warnings = [*assigned.warnings, *_empty_shards(shards.rows)]
+    return replace(shards, warnings=warnings, label_counts=counts)
+
+
+def rows_of_clients(train: Rows, clients: Sequence[str]) -> dict[str, Indices]:
+    """Row numbers of every client that has rows, in the order of `clients`.
+
+    Args:
+        train: Training rows.
+        clients: Names to which `train.clients` are indices.
+    """
+    order = np.argsort(train.clients, kind="stable").astype(np.int64)
+    bounds = np.searchsorted(train.clients[order], np.arange(len(clients) + 1))
+    cut = {name: order[bounds[k] : bounds[k + 1]] for k, name in enumerate(clients)}
+    return {name: rows for name, rows in cut.items() if rows.size}
 
 
 def pooled_shards(
@@ -272,10 +296,28 @@ def _strata(train: Rows, classes: Sequence[Label] | None) -> Indices:
     return np.searchsorted(edges, train.y).astype(np.int64)
 
 
-def _by_client(train: Rows, slots: Sequence[WorkerTags], clients: Sequence[str]) -> _Assignment:
-    """Assign whole clients, in the order of their names, to the slots in turn."""
+def _counts_of_clients(
+    train: Rows, clients: Sequence[str], classes: Sequence[Label] | None
+) -> list[NDArray[np.float64]]:
+    if classes is None:
+        return []
+    labels = train.y.astype(np.int64)
+    return [
+        np.bincount(labels[rows], minlength=len(classes)).astype(np.float64)
+        for rows in rows_of_clients(train, clients).values()
+    ]
+
+
+def _by_client(
+    train: Rows, slots: Sequence[WorkerTags], clients: Sequence[str], *, whole_slots: bool
+) -> _Assignment:
+    """Assign whole clients, in the order of their names, to the slots in turn.
+
+    Raises:
+        InvalidDataset: A slot would get none, and `whole_slots` says that each must.
+    """
     present = [index for index in range(len(clients)) if (train.clients == index).any()]
-    if len(present) < len(slots):
+    if len(present) < len(slots) and whole_slots:
         raise InvalidDataset(
             f"{len(present)} clients with training rows for {len(slots)} workers",
             hint="use fewer workers, or another partition than client",

@@ -39,6 +39,38 @@ def federated_average(vectors: Sequence[Floats], rows: Sequence[int]) -> NDArray
     return average
 
 
+class RunningAverage:
+    """`federated_average` of vectors of which one is there at a time, bit for bit.
+
+    Memory: O(d), however many vectors there are.
+    """
+
+    def __init__(self) -> None:
+        self._sum: NDArray[np.float64] | None = None
+        self.rows = 0
+
+    def add(self, vector: Floats, rows: int) -> None:
+        """Count one vector in, in slot order.
+
+        Raises:
+            ValueError: Its shape differs from the others', or the count is negative.
+        """
+        if rows < 0 or (self._sum is not None and vector.shape != self._sum.shape):
+            raise ValueError(f"a vector of shape {vector.shape} with {rows} rows does not fit")
+        if self._sum is None:
+            self._sum = np.zeros(vector.shape)
+        term = vector.astype(np.float64)
+        term *= float(rows)
+        self._sum += term
+        self.rows += rows
+
+    def average(self) -> NDArray[np.float32]:
+        """[d] float32. Raises `ValueError` if nothing with rows was counted in."""
+        if self._sum is None or not self.rows:
+            raise ValueError("there is nothing to average")
+        return (self._sum / self.rows).astype(np.float32)
+
+
 def averaged_step(steps: Sequence[int], rows: Sequence[int]) -> int:
     """Row-weighted mean of step counters, rounded to the nearest integer (halves up).
 

@@ -129,7 +129,9 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
     ),
     "rounds": "Federated only: number of rounds, instead of epochs.",
     "local_epochs": "Federated only: passes of each worker over its shard per round. Default 1.",
-    "clients_per_round": "Federated only: workers that train in a round. Default: up to 5.",
+    "clients_per_round": (
+        "Federated only: workers that train in a round, up to 5 by default; or clients of the data, all."
+    ),
     "min_nodes_per_round": (
         "Federated only: fewest updates that complete a round. Default: 80 % of clients_per_round, but not"
         " all of 3 or more, and where nodes were lost all that are left."
@@ -149,7 +151,8 @@ TRAIN_ARGUMENTS = _CLUSTER_ID | {
     "partition": (
         "Federated only: who gets which rows. capability (default): by <symbol>_analysis tags. iid: at"
         " random. dirichlet:<alpha>: skewed labels, the more the smaller alpha. shards:<k>: k pieces each of"
-        " the rows sorted by label. client: the data's own clients."
+        " the rows sorted by label. client: the data's own clients, merged per worker. each_client: each of"
+        " them by itself, in turns on the workers."
     ),
     "target": "Column to predict; set it unless it is called target, label, y, class or direction.",
     "time_column": "Column that orders the rows. Default: the one that holds times, if any.",

@@ -149,6 +149,17 @@ def test_a_sum_of_clients_has_half_its_noise_for_a_row_and_the_other_way_there_i
         seen_by("client", spent)
 
 
+def test_what_is_spent_on_workers_does_not_count_for_clients_of_the_data_nor_the_other_way():
+    of_workers, of_data = [Sums(4.0, 3)], [Sums(4.0, 3, unit="client_of_data")]
+    assert seen_by("client_of_data", of_data) == of_data
+    assert seen_by("record", of_data) == [Sums(2.0, 3, 1.0, "record")]
+    for unit, spent in (("client_of_data", of_workers), ("client", of_data)):
+        with pytest.raises(UnsupportedCombination, match="not those of this training"):
+            seen_by(unit, spent)
+    with pytest.raises(UnsupportedCombination, match="no useful bound"):
+        seen_by("client_of_data", [rows(2.0, 7, 0.1)])
+
+
 def test_a_delta_that_would_publish_a_row_is_refused():
     asked = read_privacy(MINIMAL | {"mode": "record_dp", "delta": 0.01})
     check_rows(asked, 99)

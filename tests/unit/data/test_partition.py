@@ -3,7 +3,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from flow_nexus_neural.data.partition import assign_shards, owned_symbols, pooled_shards
+from flow_nexus_neural.data.partition import (
+    assign_shards,
+    owned_symbols,
+    pooled_shards,
+    rows_of_clients,
+)
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.errors import InvalidArguments, InvalidDataset
 
@@ -152,6 +157,22 @@ def test_fewer_clients_than_workers_are_refused_with_both_counts():
     train = rows(np.arange(20) % 2, clients=np.zeros(20))
     with pytest.raises(InvalidDataset, match=r"1 clients .* for 2 workers"):
         deal(train, [(), ()], "client", clients=("a", "b"))
+
+
+def test_clients_that_train_by_themselves_have_their_rows_in_the_order_of_their_names():
+    clients = np.array([1, 0, -1, 1, 3])
+    found = rows_of_clients(rows(np.zeros(5), clients=clients), ("a", "b", "c", "d"))
+    assert list(found) == ["a", "b", "d"]
+    assert [own.tolist() for own in found.values()] == [[1], [0, 3], [4]]
+
+
+def test_clients_that_train_by_themselves_may_be_fewer_than_workers_and_differ_by_themselves():
+    train = rows(np.repeat([0, 1], 10), clients=np.repeat([0, 1], 10))
+    shards = deal(train, [(), (), ()], "each_client", clients=("a", "b"))
+    assert [len(own) for own in shards.rows.values()] == [10, 10, 0]
+    merged = deal(train, [()], "each_client", clients=("a", "b"))
+    assert merged.heterogeneity == shards.heterogeneity > 0.3
+    assert deal(train, [()], "client", clients=("a", "b")).heterogeneity == 0
 
 
 def test_a_regression_has_no_label_balance_and_still_splits_by_its_target():

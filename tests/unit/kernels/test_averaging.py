@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from flow_nexus_neural.kernels.averaging import averaged_step, federated_average
+from flow_nexus_neural.kernels.averaging import RunningAverage, averaged_step, federated_average
 from flow_nexus_neural.kernels.folding import BLOCK
 
 
@@ -82,3 +82,27 @@ def test_step_counters_are_weighted_by_rows_and_halves_go_up():
 def test_a_negative_step_counter_is_refused():
     with pytest.raises(ValueError, match="negative"):
         averaged_step([3, -1], [1, 1])
+
+
+def test_a_running_average_is_that_of_all_vectors_bit_for_bit():
+    draw = np.random.Generator(np.random.PCG64(6))
+    vectors = [(draw.standard_normal(40_000) * 10.0**k).astype("f4") for k in range(-3, 4)]
+    rows = [3, 0, 17, 1, 250, 4, 9]
+    running = RunningAverage()
+    for vector, count in zip(vectors, rows, strict=True):
+        running.add(vector, count)
+    assert running.rows == sum(rows)
+    assert running.average().tobytes() == federated_average(vectors, rows).tobytes()
+
+
+def test_a_running_average_refuses_what_does_not_fit():
+    running = RunningAverage()
+    with pytest.raises(ValueError, match="nothing"):
+        running.average()
+    running.add(np.zeros(3, "f4"), 0)
+    with pytest.raises(ValueError, match="nothing"):
+        running.average()
+    with pytest.raises(ValueError, match="does not fit"):
+        running.add(np.zeros(4, "f4"), 1)
+    with pytest.raises(ValueError, match="does not fit"):
+        running.add(np.zeros(3, "f4"), -1)

@@ -57,17 +57,31 @@ class PrivateAveraging:
 
     def combine(self, base: Vectors, updates: Sequence[Vectors], _rows: Sequence[int]) -> Combined:
         """Clip, sum, add noise, divide; see `policy.AggregationPolicy`. Rows do not count."""
+        vectors = [update[PARAMS] for update in updates]
+        total, within = clipped_sum(base[PARAMS], vectors, self.clip_norm)
+        return self.of_sum(base, total, within, len(updates))
+
+    def of_sum(
+        self, base: Vectors, total: NDArray[np.float64], within: int, delivered: int
+    ) -> Combined:
+        """The same from what `clipped_sum` gives.
+
+        Args:
+            base: As in `combine`.
+            total: [d] float64, the sum of clipped changes. Modified.
+            within: Updates that were not shortened.
+            delivered: Updates in the sum.
+        """
         start = base[PARAMS]
-        total, within = clipped_sum(start, [update[PARAMS] for update in updates], self.clip_norm)
         multiplier, told = self.noise_multiplier, {}
         if self.adaptive:
             of_count = usual_noise_of_count(self.noise_multiplier, self.clients)
             multiplier = noise_of_sum(self.noise_multiplier, of_count)
-            centred = within - len(updates) / 2 + of_count * float(self.noise[start.size])
+            centred = within - delivered / 2 + of_count * float(self.noise[start.size])
             told = {NEXT_CLIP_NORM: next_clip_norm(self.clip_norm, centred / self.clients + 0.5)}
         return Combined(
             vectors=self._noised(base, total, multiplier),
-            weights=(1 / self.clients,) * len(updates),
+            weights=(1 / self.clients,) * delivered,
             evidence={"privacy": self._evidence(multiplier, told)},
             keeps_moments=True,
         )

@@ -16,7 +16,8 @@ from typing import Literal
 from flow_nexus_neural.errors import NotAvailable, UnsupportedCombination
 
 INSTALL = "pip install 'flow-nexus-neural[privacy]'"
-Unit = Literal["client", "record"]
+Unit = Literal["client", "client_of_data", "record"]
+"""All rows of a worker together, all rows of a client of the data that trains by itself, or one row."""
 _DIGITS = 5
 _NARROWER = 1e-5
 """Relative width at which the search for a noise multiplier ends."""
@@ -69,13 +70,20 @@ def seen_by(unit: Unit, spent: Sequence[Sums]) -> list[Sums]:
         spent: Of whatever unit.
 
     Raises:
-        UnsupportedCombination: Clients are to be protected, and there are sums of rows.
+        UnsupportedCombination: Clients are to be protected, and there are sums of rows or of other clients.
     """
-    if unit == "client" and any(one.unit == "record" and one.count for one in spent):
+    if unit != "record" and any(one.unit == "record" and one.count for one in spent):
         raise UnsupportedCombination(
             "privacy: single rows of this data set were protected before (record_dp), and what that tells of"
             " all rows of a worker together has no useful bound, so central_dp cannot be counted after it",
             hint="use mode record_dp again, which counts both, or train on other rows",
+        )
+    if unit != "record" and any(one.unit != unit and one.count for one in spent):
+        raise UnsupportedCombination(
+            "privacy: the clients that were protected before on this data set are not those of this training:"
+            " once all rows of a worker together, once those of each client of the data, and what one tells"
+            " of the other is not counted",
+            hint="use the partition of that training again, or mode record_dp, or train on other rows",
         )
     return [
         one

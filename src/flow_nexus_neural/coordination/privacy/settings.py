@@ -74,6 +74,7 @@ class PrivacySettings(BaseModel):
     Attributes:
         sampling_rate: Probability with which each row is part of a step; 1 with `central_dp`.
         steps: Noised steps of one pass of a worker over its shard; 1 with `central_dp`: one sum a round.
+        of_data: Whether clients are those of the data, each of which trains by itself, and not workers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -87,11 +88,14 @@ class PrivacySettings(BaseModel):
     max_epsilon: float | None
     sampling_rate: float = 1.0
     steps: int = 1
+    of_data: bool = False
 
     @property
     def unit(self) -> Unit:
         """What is protected."""
-        return "client" if self.mode == "central_dp" else "record"
+        if self.mode == "record_dp":
+            return "record"
+        return "client_of_data" if self.of_data else "client"
 
     def sums(self, count: int) -> Sums:
         """So many noised sums of this training, for the accountant."""

@@ -1,6 +1,6 @@
 """The words that go with the numbers: what is protected, how it is counted, and what is not covered."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flow_nexus_neural.coordination.privacy.settings import PrivacySettings
 
@@ -53,10 +53,24 @@ _CLIENTS = Statement(
 )
 
 
+_CLIENTS_OF_DATA = replace(
+    _CLIENTS,
+    unit="client: all training rows of one client of the data, which trains by itself",
+    outside=(
+        _MEASURED,
+        _HELD_OUT,
+        _PREPARED,
+        "which clients there are, how many rows of which class each has, and who took part when",
+        "the engine, and every node that is lent the client's rows: they see single updates or rows",
+        _ELSEWHERE,
+    ),
+)
+
+
 def statement_of(settings: PrivacySettings) -> Statement:
     """The words for the numbers of a training."""
     if settings.mode == "central_dp":
-        return _CLIENTS
+        return _CLIENTS_OF_DATA if settings.of_data else _CLIENTS
     rate = settings.sampling_rate
     return Statement(
         accountant="dp-accounting: RdpAccountant over all steps of one worker",

@@ -12,6 +12,7 @@ from flow_nexus_neural.engine.state.feedback import LEAST_OUTCOMES
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.versions.loading import serving_slots
 from flow_nexus_neural.kernels.drift import PSI_LIMIT
+from flow_nexus_neural.vocabulary import EACH_CLIENT
 
 MORE_OUTCOMES = 1.5
 """Of the outcomes that trained or judged, 85 % of all then, so that about a quarter of them is new."""
@@ -128,10 +129,13 @@ def _training(cluster: LiveCluster) -> TrainingObservation | None:
 
 
 def _clients(cluster: LiveCluster, run: RunningTraining) -> tuple[int, int] | None:
-    """Clients asked per round and the most that may be; None where the caller named a number, or all are."""
+    """Clients asked per round and the most that may be; None where the caller named a number, or all are.
+
+    Clients of the data are no workers: more of them make up for none.
+    """
     training = run.training
     asked = training.steering.clients_per_round or training.config.clients_per_round
     chosen = (training.request or {}).get("clients_per_round")
-    if asked is None or chosen is not None:
+    if asked is None or chosen is not None or training.config.partition == EACH_CLIENT:
         return None
     return asked, len(cluster.slots.healthy("worker"))

@@ -74,6 +74,8 @@ from flow_nexus_neural.engine.reports.status import (
     StatusReport,
 )
 from flow_nexus_neural.engine.reports.training import (
+    ClientFault,
+    ClientsReport,
     DatasetInfo,
     Division,
     Evidence,
@@ -100,6 +102,8 @@ __all__ = [
     "AggregationReport",
     "AuditReport",
     "ClassScore",
+    "ClientFault",
+    "ClientsReport",
     "ClusterConfig",
     "ClusterLine",
     "ClusterList",

@@ -255,6 +255,34 @@ class Division(Report):
     shards: list[ShardInfo]
 
 
+class ClientFault(Report):
+    """A client of the data that did not train where it was first asked to, or not at all, and why."""
+
+    client: str
+    reason: str
+    nodes: list[str]
+
+
+class ClientsReport(Report):
+    """What the data's clients did in the latest round, where each of them trains by itself.
+
+    `total` is all of them, `asked` those of this round, `trained` those whose updates the weights rest on;
+    `per_node` has how many of these each node trained, one after the other. `moved` are clients that another
+    node trained after the first had failed (`nodes` has all that were asked), `missed` those without an
+    update; both lists end after 20, the numbers are whole.
+    """
+
+    round: int
+    total: int
+    asked: int
+    trained: int
+    per_node: dict[str, int]
+    n_moved: int
+    moved: list[ClientFault]
+    n_missed: int
+    missed: list[ClientFault]
+
+
 class Resumed(Report):
     """How often a training went on after its server had ended, and after which round it last did."""
 
@@ -268,7 +296,8 @@ class TrainingProgress(Report):
     `served_round` is the round whose weights answer after the end: the best one where validation rows exist,
     else the last; None where those of another training answer, as after a roll back. `phase` says what runs
     after the rounds: earlier folds, or the refit.
-    `aggregation` has the method by which updates are combined, and its options. `heterogeneity` is the mean
+    `aggregation` has the method by which updates are combined, and its options; under partition each_client
+    `clients` as well, a `ClientsReport`, once this server has made a round. `heterogeneity` is the mean
     Jensen-Shannon divergence (base 2, from 0 to 1) of the labels of federated workers against all rows
     together, None for numbers; `shards` is for `full`. `lacks` says which workers it does without and what
     becomes of them. `learning` is of a training on outcomes, whose model answers only if it was admitted.

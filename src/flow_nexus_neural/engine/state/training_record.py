@@ -7,9 +7,9 @@ from pydantic import JsonValue
 
 from flow_nexus_neural.coordination.early_stop import rounds_without_gain
 from flow_nexus_neural.coordination.privacy.spending import PrivacySpent
-from flow_nexus_neural.coordination.privacy.statement import statement_of
 from flow_nexus_neural.coordination.proof_record import ProvedExchange
 from flow_nexus_neural.engine.reports import (
+    ClientsReport,
     DatasetShort,
     Division,
     Evaluation,
@@ -28,6 +28,7 @@ from flow_nexus_neural.engine.reports import (
 from flow_nexus_neural.engine.state.advance import Advance
 from flow_nexus_neural.engine.state.continuation import Resumptions, told_of_interruption
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
+from flow_nexus_neural.engine.state.privacy_report import privacy_report
 from flow_nexus_neural.engine.state.steering import Steering
 from flow_nexus_neural.vocabulary import ENDED_WELL, TrainingStatus
 
@@ -73,6 +74,7 @@ class Training:
         error, unrecorded: Why it failed or was stopped; what is to be said of an end that is not durable.
         result: Its final model; None until it has one.
         division: How the rows of a federated training are divided now; None for another one.
+        clients: Who of the data's clients took part in the latest round; of this server's life only.
         history: One point per committed round; its seconds end before the version is made durable.
         round_s: Whole rounds, until the version answers predictions; of this server's life only.
         folds: Scores of the folds of a walk-forward split that are done.
@@ -99,6 +101,7 @@ class Training:
     result: Result | None = None
     advance: Advance = field(default_factory=Advance)
     division: Division | None = None
+    clients: ClientsReport | None = None
     history: list[HistoryPoint] = field(default_factory=list)
     round_s: list[float] = field(default_factory=list)
     personalisation: Personalisation | None = None
@@ -193,6 +196,10 @@ class Training:
     def note_division(self, division: Division) -> None:
         """From the next round on the rows are divided like this."""
         self.division = division
+
+    def note_clients(self, clients: ClientsReport | None) -> None:
+        """These of the data's clients took part in the latest round; None where workers have shards."""
+        self.clients = clients
 
     def commit_round(self, advance: Advance, point: HistoryPoint, seconds: float) -> None:
         """A round is durable and its version answers predictions after this many seconds."""
@@ -314,6 +321,11 @@ class Training:
             aggregation={
                 "method": self.config.aggregation_method,
                 **self.config.method_options,
+                **(
+                    {}
+                    if self.clients is None
+                    else {"clients": self.clients.model_dump(mode="json")}
+                ),
             },
             heterogeneity=division.heterogeneity if division else None,
             shards=division.shards if division and full else None,
@@ -344,26 +356,7 @@ class Training:
 
     def privacy(self, *, full: bool = False) -> PrivacyReport | None:
         """What it has cost in privacy; None without `privacy`. What is outside of that only in full."""
-        settings, spent = self.config.privacy, self.advance.privacy
-        if settings is None:
-            return None
-        said = statement_of(settings)
-        return PrivacyReport(
-            mode=settings.mode,
-            epsilon=spent.epsilon,
-            delta=settings.delta,
-            epsilon_of_data=spent.epsilon_of_data,
-            noise_multiplier=settings.noise_multiplier,
-            clip_norm=min(spent.clip_norms.values(), default=settings.clip_norm),
-            sums=spent.most,
-            exhausted=spent.exhausted,
-            accountant=said.accountant,
-            relation=said.relation,
-            sampling=said.sampling,
-            conversion=said.conversion,
-            unit=said.unit,
-            outside=list(said.outside) if full else None,
-        )
+        return privacy_report(self.config.privacy, self.advance.privacy, full=full)
 
     @property
     def _served_round(self) -> int | None:

@@ -13,12 +13,13 @@ from flow_nexus_neural.engine.training.aggregation_rule import (
     asks_all,
     find_rule,
 )
+from flow_nexus_neural.engine.training.client_options import check_each_client
 from flow_nexus_neural.engine.training.decision import Decision, check_class_weight
 from flow_nexus_neural.engine.training.federated_options import check_method, effective_options
 from flow_nexus_neural.engine.training.privacy_options import check_privacy
 from flow_nexus_neural.engine.training.secure_options import check_secure
 from flow_nexus_neural.errors import InvalidArguments, NoWorkers
-from flow_nexus_neural.vocabulary import Consensus, parse_partition
+from flow_nexus_neural.vocabulary import EACH_CLIENT, Consensus, parse_partition
 
 DEFAULT_CLIENTS = 5
 LEAST_TO_SPARE = 3
@@ -56,6 +57,8 @@ def check_arguments(request: TrainRequest, consensus: Consensus = "proof-of-lear
     check_secure(request, consensus)
     check_method(find_rule(request.aggregation_method, consensus), request, consensus)
     _check_partition(request)
+    if request.partition is not None:
+        check_each_client(request, request.partition, consensus)
     check_class_weight(request)
     wanted, fewest = request.clients_per_round, request.min_nodes_per_round
     if wanted is not None and fewest is not None and fewest > wanted:
@@ -70,7 +73,7 @@ class Circumstances:
     """What the cluster and the data decide about the arguments of a training.
 
     Attributes:
-        eligible: Healthy workers that have rows to train on.
+        eligible: Healthy workers that have rows to train on, or clients of the data that train by themselves.
         smallest_group: Those of the smallest group of equal networks; None if there is one group.
         consensus: Of the cluster.
         trusted: Whether rules can be selected by rows that no liar chose.
@@ -146,12 +149,14 @@ def effective_config(request: TrainRequest, found: Circumstances) -> TrainingCon
 def _clients(request: TrainRequest, found: Circumstances) -> tuple[int, int]:
     """Workers that take part in a round, and the fewest that complete it."""
     everybody = asks_all(request, found.consensus)
-    usual = found.eligible if everybody else min(DEFAULT_CLIENTS, found.eligible)
+    all_usual = everybody or found.partition == EACH_CLIENT
+    usual = found.eligible if all_usual else min(DEFAULT_CLIENTS, found.eligible)
     clients = request.clients_per_round or usual
     if clients > found.eligible:
         raise InvalidArguments(
-            f"clients_per_round={clients} is above the {found.eligible} workers that can train",
-            hint="lower it, or deploy more workers with neural_node_deploy",
+            f"clients_per_round={clients} is above the {found.eligible} {_kind(found)} that can train",
+            hint="lower it, or deploy more workers with neural_node_deploy; partition each_client trains"
+            " every client of the data by itself, however few workers there are",
         )
     fewest = request.min_nodes_per_round or _usual_minimum(clients, asks_all=everybody)
     if fewest > clients:
@@ -160,6 +165,10 @@ def _clients(request: TrainRequest, found: Circumstances) -> tuple[int, int]:
             hint="deploy more workers with neural_node_deploy or lower min_nodes_per_round",
         )
     return clients, fewest
+
+
+def _kind(found: Circumstances) -> str:
+    return "clients of the data" if found.partition == EACH_CLIENT else "workers"
 
 
 def _usual_minimum(clients: int, *, asks_all: bool) -> int:
@@ -203,13 +212,18 @@ def sync_steps(largest_shard: int, batch_size: int) -> int:
     return max(MIN_SYNC_STEPS, -(-steps_per_epoch // SYNCS_PER_EPOCH))
 
 
-def resolve_partition(request: TrainRequest, *, has_clients: bool) -> str:
-    """The partition in force: the asked one, else by clients, capability or at random."""
+def resolve_partition(request: TrainRequest, *, clients: int, workers: int) -> str:
+    """The partition in force: the asked one, else by clients, capability or at random.
+
+    Who asks for more clients a round than there are workers means the clients of the data.
+    """
     if request.partition is not None:
         return request.partition.strip().lower()
     if not request.federated:
         return "iid"
-    return "client" if has_clients else "capability"
+    if clients and (request.clients_per_round or 0) > workers:
+        return EACH_CLIENT
+    return "client" if clients else "capability"
 
 
 def _check_partition(request: TrainRequest) -> None:

@@ -120,16 +120,16 @@ class _Asking:
             turn.give_back()
 
     async def _ask_one(self, task: Task) -> None:
-        refusal = None
+        refusal, fails = None, self.left_out.add
         try:
             self.updates[task.slot.name] = await self.exchange.train(task)
             self.pace.add(self.context.clock() - self.began_s, task.work)
         except UpdateRejected as rejection:
-            refusal = rejection.message
+            refusal, fails = rejection.message, self.left_out.refuse
         except NeuralError as failure:
             refusal = f"{failure.code}: {failure.message}"
         if refusal is not None:
-            self.left_out.add(task.slot, refusal)
+            fails(task.slot, refusal)
         self.events.send_nowait((task.slot.name, refusal))
 
 

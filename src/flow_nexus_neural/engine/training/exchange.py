@@ -68,6 +68,9 @@ class Exchange:
         self._setup = cluster.calls("sync")
         self.shards = dict(shards)
         self.controls: Mapping[str, Region] = {}  # correct each slot's gradients in this round
+        self.lends = (
+            False  # whether workers are lent the rows of clients, and have no shards of their own
+        )
         self.keeps = False  # whether workers keep what they make, for secure aggregation
         self._links_epoch: int | None = None
         self.times_asked = count(
@@ -140,12 +143,28 @@ class Exchange:
             BUILD,
         )
         slot.note_built(TRAINING, network.plan_digest)
-        region = await self._shard(slot.name)
-        await self._setup.grant(slot, region)
-        self._setup.pulled(region.nbytes)
+        if not self.lends:
+            await self._grant_shard(slot)
         await self._setup.grant(slot, self._buffer(slot, network))
         self._prepared[slot.name] = slot.node_id
         return built.digest
+
+    async def lend(self, slot: Slot, rows: NDArray[np.int64]) -> None:
+        """Let a prepared worker have these rows, and no longer those that it was lent before.
+
+        Raises:
+            NodeError: The node failed.
+        """
+        await self.take_back(slot)
+        self.shards[slot.name] = rows
+        await self._grant_shard(slot)
+
+    async def take_back(self, slot: Slot) -> None:
+        """A worker forgets the rows that it was lent."""
+        region = self._shards.pop(slot.name, None)
+        if region is not None:
+            await self._setup.revoke(slot, region.key)
+            region.close()
 
     async def initial_state(self, slot: Slot, network: NetworkGroup) -> ModelState:
         """The weights that a worker drew from the seed, before any step.
@@ -299,7 +318,8 @@ class Exchange:
             async with anyio.create_task_group() as group:
                 for slot in slots:
                     if self.is_ready(slot):
-                        keys = [self._shards[slot.name].key, self._buffers[slot.name].key]
+                        held = (self._shards.get(slot.name), self._buffers.get(slot.name))
+                        keys = [one.key for one in held if one is not None]
                         group.start_soon(self._setup.revoke, slot, *keys)
 
     def close(self) -> None:
@@ -310,6 +330,11 @@ class Exchange:
         self._shards.clear()
         self._buffers.clear()
         self._prepared.clear()
+
+    async def _grant_shard(self, slot: Slot) -> None:
+        region = await self._shard(slot.name)
+        await self._setup.grant(slot, region)
+        self._setup.pulled(region.nbytes)
 
     async def _shard(self, slot: str) -> Region:
         if slot not in self._shards:

@@ -31,6 +31,10 @@ class LeftOut:
         if slot.healthy:  # of one that is being ended, its end says more
             slot.note_error(reason)
 
+    def refuse(self, slot: Slot, reason: str) -> None:
+        """What a worker made is refused, for this reason: it counts as a failure of the worker."""
+        self.add(slot, reason)
+
     def holds(self, slot: Slot) -> bool:
         """Whether the slot's present process has failed in this round."""
         node_id, _ = self._failed.get(slot.name, (None, ""))

@@ -29,6 +29,7 @@ from flow_nexus_neural.engine.versions.personal import Choice, Outputs, choose
 from flow_nexus_neural.errors import NeuralError, RoundFailed
 from flow_nexus_neural.kernels.seeds import seed64
 from flow_nexus_neural.protocol.messages import Pass
+from flow_nexus_neural.vocabulary import EACH_CLIENT
 
 Groups = dict[str, NetworkGroup]
 
@@ -236,6 +237,10 @@ class Personaliser:
             (
                 self.training.config.secure_aggregation,
                 "secure_aggregation: own weights are single updates, which the engine is not to see",
+            ),
+            (
+                self.training.config.partition == EACH_CLIENT,
+                "each client of the data trains by itself: workers have no rows of their own",
             ),
             (
                 len(members) < 2,

@@ -11,7 +11,7 @@ from flow_nexus_neural.coordination.consensus.registry import needs_trusted_rows
 from flow_nexus_neural.coordination.privacy.spending import PrivacySpent
 from flow_nexus_neural.coordination.training_defaults import Scale
 from flow_nexus_neural.coordination.training_strategy import Strategy, choose_strategy
-from flow_nexus_neural.data.partition import Shards
+from flow_nexus_neural.data.partition import Shards, rows_of_clients
 from flow_nexus_neural.data.prepare import DataRequest, PreparedData, prepare
 from flow_nexus_neural.data.rows import Rows
 from flow_nexus_neural.engine.live import LiveCluster
@@ -25,6 +25,12 @@ from flow_nexus_neural.engine.training.arguments import (
     Circumstances,
     effective_config,
     resolve_partition,
+)
+from flow_nexus_neural.engine.training.client_options import (
+    check_each_client,
+    check_one_network,
+    client_sizes,
+    merged_warning,
 )
 from flow_nexus_neural.engine.training.course import Course
 from flow_nexus_neural.engine.training.decision import Decision, decide_how
@@ -52,6 +58,7 @@ from flow_nexus_neural.engine.versions.final import evaluated_networks
 from flow_nexus_neural.errors import DataTooSmall, NoWorkers
 from flow_nexus_neural.kernels.seeds import seed64
 from flow_nexus_neural.networks.defaults import has_sequence
+from flow_nexus_neural.vocabulary import EACH_CLIENT
 
 NAMED_CLIENTS = 8
 """Of each worker, in what status says of a suspected one."""
@@ -123,14 +130,16 @@ class Preparation:
             rows: For the workers.
             trusted: For validators, in rules that need rows of their own; None for no such rule.
         """
+        by_client = self.config.partition == EACH_CLIENT
         return Course(
             config=self.config,
             recipe=self.recipe,
             rows=rows,
             cut=partial(deal_shards, self.data, rows, self.config, self.run),
-            least_workers=self.least_workers,
+            least_workers=1 if by_client else self.least_workers,
             everybody=self.everybody,
             run=self.run,
+            clients=rows_of_clients(rows, self.data.clients) if by_client else None,
             trusted=None
             if trusted is None
             else Trusted(trusted, self.data.schema.task, replace(self.recipe, steps_of_pass=None)),
@@ -148,19 +157,23 @@ async def prepare_training(
     workers = healthy_workers(cluster)
     data, decision, formers = await _given(cluster, request, workers, ordinal)
     seed = request.seed if request.seed is not None else cluster.spec.seed
-    partition = resolve_partition(request, has_clients=bool(data.clients))
+    partition = resolve_partition(request, clients=len(data.clients), workers=len(workers))
+    check_each_client(request, partition, cluster.spec.consensus)
+    of_clients = client_sizes(data) if partition == EACH_CLIENT else {}
     shards = await cluster.context.offload(
         cut_shards, data, data.parts["train"], workers, partition, (seed, ordinal)
     )
     eligible = _with_rows(workers, shards, data)
     networks, warnings = plan_networks(cluster, request, data, workers, formers)
-    sizes = [shards.rows[slot.name].size for slot in eligible]
+    if of_clients:
+        check_one_network(networks)
+    sizes = [*of_clients.values()] if of_clients else [shards.rows[s.name].size for s in eligible]
     strategy, scale = _strategy(cluster, request, data, sizes, networks)
     if strategy.name == "single_process":
         shards = await cluster.context.offload(pool_shards, data, data.parts["train"], workers)
     validators = len(cluster.slots.healthy("validator"))
     found = Circumstances(
-        eligible=len(eligible),
+        eligible=len(sizes),
         partition=partition,
         seed=seed,
         scale=scale,
@@ -179,6 +192,7 @@ async def prepare_training(
     check_secure_networks(config, networks.values(), {slot.name for slot in eligible})
     continues = any(network.state is not None for network in networks.values())
     warnings += [*_unused(request, config), *rate_warnings(config)]
+    warnings += merged_warning(data.clients, len(workers), config.partition)
     warnings += _lineage_warnings(cluster, data, decision, continues=continues)
     prepared = Preparation(
         data=data,
@@ -203,9 +217,16 @@ async def _private(
 ) -> Preparation:
     """The same training with noise. Raises as `privacy_options`."""
     shards = prepared.shards
-    rows = {name: int(own.size) for name, own in shards.rows.items() if own.size}
+    of_data = prepared.config.partition == EACH_CLIENT
+    rows = (
+        client_sizes(prepared.data)
+        if of_data
+        else {name: int(own.size) for name, own in shards.rows.items() if own.size}
+    )
     groups = {name: shards.groups.get(name, "") for name in rows}
-    planned = Planned(prepared.config, rows, groups, prepared.networks, prepared.run)
+    planned = Planned(
+        prepared.config, rows, groups, prepared.networks, prepared.run, of_data=of_data
+    )
     plan = await plan_privacy(
         cluster, request, planned, prepared.spent.data, continues=prepared.continues
     )

@@ -86,6 +86,7 @@ class Planned:
         groups: Capability group of each worker with rows.
         networks: To be trained.
         run: Root of every seed of the training.
+        of_data: Rows and groups are of clients of the data, each of which trains by itself.
     """
 
     config: TrainingConfig
@@ -93,6 +94,7 @@ class Planned:
     groups: Mapping[str, str]
     networks: Mapping[str, NetworkGroup]
     run: tuple[int, int]
+    of_data: bool = False
 
     @property
     def clients(self) -> int:
@@ -116,7 +118,9 @@ class Planned:
         return max(times.values())
 
     def members(self, network: NetworkGroup) -> int:
-        """Workers with rows that train a network."""
+        """Workers with rows that train a network, or clients of the data."""
+        if self.of_data:
+            return len(self.groups)
         return sum(slot in self.groups for slot in network.slots)
 
 
@@ -187,6 +191,7 @@ def effective_privacy(request: TrainRequest, planned: Planned) -> PrivacySetting
         noise_multiplier=_noise_multiplier(asked, most, rate),
         sampling_rate=rate,
         steps=steps,
+        of_data=planned.of_data,
     )
 
 

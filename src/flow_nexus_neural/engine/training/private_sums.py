@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from pydantic import JsonValue
+
 from flow_nexus_neural.coordination.consensus.policy import AggregationPolicy
 from flow_nexus_neural.coordination.consensus.private_averaging import (
     NEXT_CLIP_NORM,
@@ -57,12 +59,20 @@ class PrivateSums:
         if network.state is None:
             raise ValueError(f"network {network.key} has no state to start from")
         policy = await self.policy(network, asked, inner)
-        spent = self.training.advance.privacy
         made = await self.cluster.context.offload(aggregate, network.state, updates, policy)
-        told = made.evidence["privacy"]
-        if isinstance(told, dict) and isinstance(norm := told.get(NEXT_CLIP_NORM), float):
-            self.training.note_privacy(spent.with_clip_norm(network.key, norm))
+        self.note_norm(network, made.evidence["privacy"])
         return made
+
+    def clip_norm(self, network: NetworkGroup) -> float:
+        """To which the updates of the next sum are clipped."""
+        norms = self.training.advance.privacy.clip_norms
+        return norms.get(network.key, self.settings.clip_norm)
+
+    def note_norm(self, network: NetworkGroup, told: JsonValue) -> None:
+        """Clip the next sum as a noised one says, where the norm is adapted."""
+        if isinstance(told, dict) and isinstance(norm := told.get(NEXT_CLIP_NORM), float):
+            spent = self.training.advance.privacy
+            self.training.note_privacy(spent.with_clip_norm(network.key, norm))
 
     async def policy(
         self, network: NetworkGroup, asked: Sequence[str], inner: AggregationPolicy
@@ -71,11 +81,11 @@ class PrivateSums:
         await charge(self.cluster, self.training, dict.fromkeys(asked, 1))
         number = self._sums
         self._sums += 1
-        offload, norms = self.cluster.context.offload, self.training.advance.privacy.clip_norms
+        offload = self.cluster.context.offload
         size = network.plan.n_params + 1
         return PrivateAveraging(
             inner=inner,
-            clip_norm=norms.get(network.key, self.settings.clip_norm),
+            clip_norm=self.clip_norm(network),
             noise_multiplier=self.settings.noise_multiplier,
             clients=len(asked),
             adaptive=self.settings.adaptive,

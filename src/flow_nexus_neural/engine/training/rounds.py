@@ -21,6 +21,7 @@ from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGro
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.steering import Steering
 from flow_nexus_neural.engine.state.update import Update
+from flow_nexus_neural.engine.training.client_rounds import divided_round
 from flow_nexus_neural.engine.training.collect import Pace, prepare_all
 from flow_nexus_neural.engine.training.combining import Combiner
 from flow_nexus_neural.engine.training.course import Course
@@ -36,8 +37,6 @@ from flow_nexus_neural.engine.training.strategies import (
     ClientHistory,
     RoundSetting,
     RoundWork,
-    federated_round,
-    local_sgd_round,
 )
 from flow_nexus_neural.engine.training.trusted_rows import TrustedRows
 from flow_nexus_neural.engine.versions.loading import same_network
@@ -95,6 +94,7 @@ class Rounds:
             else None
         )
         self.exchange.keeps = config.secure_aggregation
+        self.exchange.lends = course.clients is not None
         secure = SecureSum(self.cluster, self.exchange, self.policy, self.left_out, self.private)
         self._secure = secure if config.secure_aggregation else None
         self.proofs = (
@@ -187,8 +187,7 @@ class Rounds:
                 hint="deploy a worker with neural_node_deploy",
             )
         self.combiner.begin_round(number)
-        one_round = federated_round if self.course.config.federated else local_sgd_round
-        work = await one_round(self._setting(), number, members)
+        work = await divided_round(self._setting(), number, members)
         if self._gossip is not None:
             for key, held in work.states.items():
                 made = await self._gossip.barrier(self.networks[key], held)
@@ -363,6 +362,7 @@ class Rounds:
             ),
             proofs=self.proofs,
             record_steps=self.record_steps,
+            virtual=self.course.clients,
         )
 
     def _moved_on(self, network: NetworkGroup, state: ModelState) -> NetworkGroup:

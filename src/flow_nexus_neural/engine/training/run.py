@@ -234,6 +234,7 @@ class TrainingRun:
         if self.training.advance.best_round == number:
             self._best = dict(rounds.networks)
         self.rows_last_round = rounds.rows_trained(work.updates)
+        self.training.note_clients(work.clients)
         self.delivered.append(len(work.updates))
         for update in work.updates:
             cluster.slots[update.slot].finish_round(

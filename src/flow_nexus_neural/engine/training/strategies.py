@@ -10,13 +10,14 @@ from flow_nexus_neural.coordination.consensus.tolerance import RobustPolicy
 from flow_nexus_neural.coordination.membership import slot_order
 from flow_nexus_neural.coordination.rounds import Client, sample_clients
 from flow_nexus_neural.engine.context import EngineContext
-from flow_nexus_neural.engine.reports import TrainingConfig
+from flow_nexus_neural.engine.reports import ClientsReport, TrainingConfig
 from flow_nexus_neural.engine.state.network_groups import ModelState, NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.base_states import BaseStates
 from flow_nexus_neural.engine.training.collect import Pace, collect
 from flow_nexus_neural.engine.training.control_variates import corrected_gradients
+from flow_nexus_neural.engine.training.course import RowsOfClients
 from flow_nexus_neural.engine.training.delivery import Delivery
 from flow_nexus_neural.engine.training.exchange import Exchange
 from flow_nexus_neural.engine.training.gossip import Gossip
@@ -72,6 +73,7 @@ class RoundSetting:
         proofs: Under proof-of-learning, who admits updates; None under other modes.
         clients: How many workers a federated round asks; None for as many as are configured.
         record_steps: Pays for what workers learn of single rows; None where these are not protected.
+        virtual: Rows of every client that trains by itself; None where workers have shards.
     """
 
     context: EngineContext
@@ -87,6 +89,7 @@ class RoundSetting:
     proofs: Proofs | None = None
     clients: int | None = None
     record_steps: RecordSteps | None = None
+    virtual: RowsOfClients | None = None
 
 
 @dataclass(frozen=True)
@@ -98,16 +101,19 @@ class RoundWork:
         updates: Those that the states rest on, in slot order.
         excluded: Slots left out, with reasons.
         evidence: Numbers behind the aggregation, by network group.
+        clients: Who of the data's clients took part, where they train by themselves.
     """
 
     states: dict[str, ModelState]
     updates: list[Update]
     excluded: dict[str, str]
     evidence: dict[str, Mapping[str, JsonValue]] = field(default_factory=dict)
+    clients: ClientsReport | None = None
 
     def with_aggregated(self, key: str, made: Aggregated) -> "RoundWork":
         """The same work with the next state of one network group."""
-        return RoundWork(
+        return replace(
+            self,
             states={**self.states, key: made.state},
             updates=[update for update in self.updates if update.slot not in made.excluded],
             excluded={**self.excluded, **made.excluded},

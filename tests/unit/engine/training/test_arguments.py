@@ -184,17 +184,21 @@ def test_workers_average_about_four_times_an_epoch(rows, batch, steps):
 
 
 @pytest.mark.parametrize(
-    ("more", "has_clients", "expected"),
+    ("more", "clients", "expected"),
     [
-        ({}, False, "iid"),
-        ({}, True, "iid"),
-        ({"federated": True}, False, "capability"),
-        ({"federated": True}, True, "client"),
-        ({"federated": True, "partition": " Dirichlet:0.5 "}, True, "dirichlet:0.5"),
+        ({}, 0, "iid"),
+        ({}, 9, "iid"),
+        ({"federated": True}, 0, "capability"),
+        ({"federated": True}, 9, "client"),
+        ({"federated": True, "partition": " Dirichlet:0.5 "}, 9, "dirichlet:0.5"),
+        ({"federated": True, "clients_per_round": 4}, 9, "client"),
+        ({"federated": True, "clients_per_round": 5}, 9, "each_client"),
+        ({"federated": True, "clients_per_round": 5}, 0, "capability"),
+        ({"federated": True, "clients_per_round": 5, "partition": "client"}, 9, "client"),
     ],
 )
-def test_the_partition_in_force(more, has_clients, expected):
-    assert resolve_partition(request(**more), has_clients=has_clients) == expected
+def test_the_partition_in_force(more, clients, expected):
+    assert resolve_partition(request(**more), clients=clients, workers=4) == expected
 
 
 def test_the_rule_of_gossip_may_be_named_where_training_is_not_federated():

@@ -51,3 +51,9 @@ def test_a_living_worker_shows_its_failure_and_a_dead_one_what_ended_it():
         left_out.add(worker, "no update")
     assert living.last_error == "no update"
     assert dead.last_error == "sandbox_violation"
+
+
+def test_a_refused_update_is_a_failure_of_its_worker():
+    left_out, worker = LeftOut(), slot("worker-0")
+    left_out.refuse(worker, "not finite")
+    assert left_out.holds(worker)

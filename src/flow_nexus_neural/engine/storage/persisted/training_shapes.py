@@ -18,6 +18,7 @@ class StoredPrivacySettings(Stored):
     max_epsilon: float | None = None
     sampling_rate: float = 1.0
     steps: int = 1
+    of_data: bool = False
 
 
 class StoredPrivacy(Stored):
