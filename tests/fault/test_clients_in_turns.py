@@ -1,4 +1,4 @@
-"""A real node that is killed among the clients that it trains in turns costs no client and changes no byte."""
+"""A real node that is killed among the clients that it trains in turns: no client and no byte is lost."""
 
 import os
 import signal
