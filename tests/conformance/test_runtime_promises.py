@@ -57,6 +57,9 @@ async def begin(tasks, node, request, outcome):
     with anyio.fail_after(HANG_S):
         while (await node.call(Ping()))[0].busy != request.kind:
             await anyio.lowlevel.checkpoint()
+            if outcome:  # a busy machine looked too late: once more
+                assert not isinstance(outcome.pop(), NodeError)
+                tasks.start_soon(ask)
 
 
 async def test_a_ready_node_answers_a_ping_and_counts_bytes(node):
@@ -202,7 +205,7 @@ async def test_stop_is_idempotent_and_equal_for_everybody(node):
     exits = []
 
     async def stop():
-        exits.append(await node.stop(grace_s=5))
+        exits.append(await node.stop(grace_s=HANG_S))
 
     async with anyio.create_task_group() as tasks:
         for _ in range(3):
@@ -215,7 +218,7 @@ async def test_stop_is_idempotent_and_equal_for_everybody(node):
 async def test_stop_runs_to_its_end_when_it_is_cancelled(node):
     with anyio.CancelScope() as scope:
         scope.cancel()
-        await node.stop(grace_s=5)
+        await node.stop(grace_s=HANG_S)
     assert node.gone
     assert (await node.wait_exit()).reason == "stopped"
 
@@ -225,7 +228,7 @@ async def test_a_node_that_trains_stops_at_once_when_asked(runtime, node):
     buffer = await prepare(runtime, node)
     async with anyio.create_task_group() as tasks:
         await begin(tasks, node, LONG_TRAIN, outcome := [])
-        exit_ = await node.stop(grace_s=10)
+        exit_ = await node.stop(grace_s=HANG_S)
     assert exit_.reason == "stopped"
     assert isinstance(outcome[0], NodeDied)
     buffer.close()

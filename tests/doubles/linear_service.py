@@ -46,6 +46,13 @@ from flow_nexus_neural.protocol.messages import (
 )
 from flow_nexus_neural.protocol.plan import InputSpec, NetworkPlan, PlannedLayer, TensorSpec
 
+ENDLESS = (1, 64)
+"""Batch size and passes of a training that makes one step and goes on until it is told to end.
+
+Who looks for a node at work finds it so, however late the look is.
+"""
+_PAUSE_S = 0.001
+
 
 def linear_plan(features=3, outputs=1):
     """The plan of one dense layer without activation."""
@@ -227,8 +234,11 @@ class LinearService:
         shard, state = self.regions[request.shard], own(self.regions[request.base])
         self.states, losses, digests = {}, [], [training_digest(state, request.opt_step)]
         order = request.proof
+        endless = (request.batch_size, len(request.passes)) == ENDLESS
         for rows in self.batches(request, shard):
-            if poll():
+            while not (cancelled := poll()) and endless and losses:
+                time.sleep(_PAUSE_S)
+            if cancelled:
                 return Failed(type="cancelled", message="as asked"), {}
             losses.append(self.stepped(request, state, rows))
             self.steps_done += 1

@@ -10,7 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-from tests.doubles.limits import HANG_S
+from flow_nexus_neural.settings import ENV_PREFIX
+from tests.doubles.limits import HANG_S, PREDICT_MS
 
 META = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -88,9 +89,15 @@ class ServerProcess:
 
     def __init__(self, command: list[str], cwd: Path, stderr: Path) -> None:
         self.stderr_path = stderr
+        variables = {f"{ENV_PREFIX}PREDICT_DEADLINE_MS": str(PREDICT_MS)} | os.environ
         with stderr.open("wb") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd=cwd
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=cwd,
+                env=variables,
             )
         self.client = PipeClient(self.process.stdin.fileno(), self.process.stdout.fileno())
 

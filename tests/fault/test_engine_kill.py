@@ -5,6 +5,7 @@ import gc
 import os
 import signal
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import anyio
 import pytest
@@ -18,7 +19,7 @@ from flow_nexus_neural.settings import Settings
 from tests.doubles.fail_points import FILES, JOURNAL, FailPoints, disk_is_full
 from tests.doubles.limits import HANG_S
 from tests.doubles.runtimes import descriptors, gone, until
-from tests.sim.simulated import World, blobs
+from tests.sim.simulated import World, blobs, slots
 
 DATA = blobs(300)
 LONG = 400
@@ -31,15 +32,19 @@ SMALL = (
 
 IMPATIENT = Patience(
     silence_s=0.5,
-    ping_s=1.0,
-    min_grace_s=1.0,
-    first_step_s=1.0,
-    rounds=RoundPatience(least_s=1.5, first_slack_s=1.5),
+    ping_s=2.0,
+    min_grace_s=2.0,
+    first_step_s=2.0,
+    rounds=RoundPatience(least_s=3.0, first_slack_s=1.5),
 )
 
 
+CALM = replace(USUAL_PATIENCE, rounds=RoundPatience(least_s=HANG_S))
+"""Who is slow is waited for: only who is killed is missing, however busy the machine is."""
+
+
 @asynccontextmanager
-async def opened(state_dir, patience=USUAL_PATIENCE):
+async def opened(state_dir, patience=CALM):
     disk = FailPoints()
     ports = Ports(fail_point=disk, patience=patience)
     async with Engine.open(Settings(state_dir=state_dir), ports=ports) as engine:
@@ -54,7 +59,7 @@ async def w(anyio_backend, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 async def hasty(anyio_backend, tmp_path_factory):
-    """A world in which frozen and late nodes are noticed in a second or two."""
+    """A world in which frozen and late nodes are noticed in some seconds."""
     async with opened(tmp_path_factory.mktemp("hasty"), IMPATIENT) as world:
         yield world
 
@@ -62,6 +67,13 @@ async def hasty(anyio_backend, tmp_path_factory):
 @pytest.fixture
 async def cluster(w):
     made = await w.cluster(3, layers=SMALL)
+    yield made
+    await w.terminate(made)
+
+
+@pytest.fixture
+async def autonomous(w):
+    made = await w.cluster(3, layers=SMALL, daa_enabled=True)
     yield made
     await w.terminate(made)
 
@@ -103,13 +115,13 @@ async def test_a_worker_killed_in_training_is_missed_named_and_replaceable(w, cl
     assert len(set(answer.node_predictions.values())) == 1
 
 
-async def test_a_killed_worker_comes_back_by_itself_and_trains_again(w):
-    cluster = await w.cluster(3, layers=SMALL, daa_enabled=True)
+async def test_a_killed_worker_comes_back_by_itself_and_trains_again(w, autonomous):
+    cluster = autonomous
     await w.start(cluster, DATA, epochs=LONG, min_nodes_per_round=1, learning_rate=1e-4)
     await w.rounds(cluster, 3)
     os.kill(await pid_of(w, cluster, "worker-1"), signal.SIGKILL)
     status = await w.until(cluster, lambda s: s.daa.executed)
-    intended, event = status.daa.events
+    intended, event = [e for e in status.daa.events if e["target"] == "worker-1"]
     assert intended["decision"] == "intended"
     assert (event["rule"], event["target"], event["ok"]) == ("restart_node", "worker-1", True), (
         event
@@ -120,7 +132,6 @@ async def test_a_killed_worker_comes_back_by_itself_and_trains_again(w):
     with anyio.fail_after(HANG_S):
         while (await node_of(w, cluster, "worker-1")).rounds_done <= rounds_done:
             await w.status(cluster, wait_seconds=1)
-    await w.terminate(cluster)
 
 
 async def test_a_burst_of_predictions_survives_the_death_of_a_worker(w, cluster):
@@ -167,7 +178,7 @@ async def test_a_stopped_worker_is_answered_without_then_suspected_then_ended(ha
     pid = await pid_of(w, cluster, "worker-0")
     os.kill(pid, signal.SIGSTOP)
     with anyio.fail_after(HANG_S):
-        answer = await w.predict(cluster, deadline_ms=1000)
+        answer = await w.predict(cluster, deadline_ms=3000)
     assert (answer.nodes_used, answer.nodes_expected, answer.degraded) == (2, 3, True)
     (excluded,) = answer.excluded_nodes
     assert excluded.reason == "no answer before the deadline"
@@ -185,14 +196,14 @@ async def test_a_worker_stopped_in_training_does_not_stop_the_training(hasty, ha
     os.kill(pid, signal.SIGSTOP)
     status = await w.done(cluster)
     assert status.training_status == "completed", status.training_error
-    excluded = [member for e in await w.versions(cluster) for member in e["excluded"]]
-    assert {member["slot"] for member in excluded} <= {"worker-1"}
     await until(lambda: gone(pid))
+    entries = await w.round_versions(cluster)
+    assert len(entries) == 12
+    assert "worker-1" not in slots(entries[-1], "contributors")
 
 
-async def test_a_cluster_with_a_stopped_worker_ends_at_once(hasty):
-    w = hasty
-    cluster = await w.cluster(3, layers=SMALL)
+async def test_a_cluster_with_a_stopped_worker_ends_at_once(hasty, hasty_cluster):
+    w, cluster = hasty, hasty_cluster
     await w.start(cluster, DATA, epochs=LONG)
     await w.rounds(cluster, 1)
     pids = [node.pid for node in (await w.status(cluster)).nodes]

@@ -48,7 +48,7 @@ async def test_a_killed_node_fails_its_call_and_no_other_node(runtime):
     assert (exit_.reason, exit_.returncode, exit_.signal) == ("killed", -9, "SIGKILL")
     assert (exit_.cpu_s, exit_.max_rss_bytes) == (None, None)
     assert (await nodes[1].call(Ping()))[0].kind == "pong"
-    assert (await nodes[1].stop(grace_s=5)).reason == "stopped"
+    assert (await nodes[1].stop(grace_s=HANG_S)).reason == "stopped"
 
 
 async def test_a_crash_is_told_with_its_last_words(runtime):

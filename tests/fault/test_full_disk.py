@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from flow_nexus_neural.engine.storage.verification import verify
+from tests.doubles.held_server import COMMAND, ROOT, held_after
 from tests.doubles.stdio_client import ServerProcess
 from tests.fault.test_resuming_kill import ended, status, until
 
@@ -55,9 +56,9 @@ class Room:
         return self.seen / "state"
 
     def server(self, name):
-        command = ["nsenter", f"--mount=/proc/{self._keeper.pid}/ns/mnt", sys.executable]
-        command += ["-m", "flow_nexus_neural", "--state-dir", str(self._place / "state")]
-        return ServerProcess(command, self._tmp, self._tmp / f"{name}.log")
+        command = ["nsenter", f"--mount=/proc/{self._keeper.pid}/ns/mnt", f"--wd={ROOT}", *COMMAND]
+        command += ["--state-dir", str(self._place / "state")]
+        return ServerProcess(command, ROOT, self._tmp / f"{name}.log")
 
     def fill(self):
         """Not a byte is left."""
@@ -119,14 +120,17 @@ def refused(client, tool, arguments):
     return text
 
 
-def test_a_full_file_system_loses_nothing_and_everything_goes_on_when_there_is_room(room, tmp_path):
-    with room.server("first") as server:
+def test_a_full_file_system_loses_nothing_and_everything_goes_on_when_there_is_room(
+    room, tmp_path, monkeypatch
+):
+    with held_after(tmp_path, 2, monkeypatch) as go_on, room.server("first") as server:
         client = server.client
         cluster = built(client)
         nodes = calls_are_refused_and_can_be_made_again(room, client, cluster)
         train(client, cluster, epochs=20, patience=20)
         until(client, cluster, lambda s: s["training"]["current_round"] >= 2)
         room.fill()
+        go_on()
         found = until(client, cluster, lambda s: "can be stored" in (s["training"]["lacks"] or ""))
         waited_after = found["training"]["current_round"]
         assert found["training_status"] == "running"

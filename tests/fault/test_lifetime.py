@@ -100,6 +100,7 @@ class RealServer:
                 "federated": True,
                 "rounds": 1000,
                 "local_epochs": 20,
+                "patience": 0,
             },
         )
         status = client.result(
@@ -110,6 +111,8 @@ class RealServer:
 
 
 Program = DoubleServer | RealServer
+REST = pytest.mark.rest_of_table
+"""How the real server ends is one program for all ways to be told so: the double shows each of them."""
 
 
 def test_what_the_server_allows_itself_to_end_is_within_what_is_promised():
@@ -138,7 +141,15 @@ def test_end_of_input_ends_the_server_and_its_children(program: Program, tmp_pat
         assert server.process.wait() == 0
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+@pytest.mark.parametrize(
+    ("program", "name"),
+    [
+        *((DoubleServer, name) for name in ("SIGTERM", "SIGHUP", "SIGINT")),
+        (RealServer, "SIGTERM"),
+        *(pytest.param(RealServer, name, marks=REST) for name in ("SIGHUP", "SIGINT")),
+    ],
+    indirect=["program"],
+)
 def test_a_signal_ends_the_server_and_its_children(program: Program, tmp_path: Path, name: str):
     with at_work(program, tmp_path) as (server, running):
         server.process.send_signal(getattr(signal, name))
@@ -192,7 +203,14 @@ def behind_a_client(
 
 
 @pytest.mark.parametrize(
-    "hold_the_pipe", [False, True], ids=["pipe closed", "pipe held open elsewhere"]
+    ("program", "hold_the_pipe"),
+    [
+        pytest.param(DoubleServer, False, id="double, pipe closed"),
+        pytest.param(DoubleServer, True, id="double, pipe held open elsewhere"),
+        pytest.param(RealServer, False, id="real, pipe closed", marks=REST),
+        pytest.param(RealServer, True, id="real, pipe held open elsewhere"),
+    ],
+    indirect=["program"],
 )
 def test_the_death_of_the_client_ends_the_server_and_its_children(
     program: Program, tmp_path: Path, hold_the_pipe: bool

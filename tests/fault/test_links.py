@@ -10,6 +10,7 @@ from flow_nexus_neural.engine.patience import Deadline, Patience
 from flow_nexus_neural.engine.requests import TerminateRequest
 from flow_nexus_neural.protocol.messages import Announce, Observed, Sight
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
+from tests.doubles.limits import HANG_S
 from tests.doubles.linear_service import LinearService
 from tests.doubles.runtimes import descriptors, until
 from tests.fault.linked import connections, linked, state_of
@@ -17,6 +18,8 @@ from tests.fault.linked import connections, linked, state_of
 pytestmark = pytest.mark.anyio
 
 N = 5
+CALM = Patience(link=Deadline(HANG_S, None))
+"""Whoever is slow is waited for, however busy the machine is."""
 EDGES = {"mesh": 10, "ring": 5, "star": 5, "hierarchical": 4}
 
 
@@ -26,14 +29,15 @@ def near(status, *counts):
 
 @pytest.fixture
 async def five(tmp_path, anyio_backend):
-    async with linked(tmp_path, N) as cluster:
+    async with linked(tmp_path, N, patience=CALM) as cluster:
         yield cluster
 
 
 @pytest.fixture
 async def brief_five(tmp_path, anyio_backend):
-    """Of these a frozen one costs a change of links one second."""
-    async with linked(tmp_path, N, patience=Patience(link=Deadline(1.0, None))) as cluster:
+    """Of these a frozen one costs a change of links three seconds, and is not ended for that."""
+    patience = Patience(silence_s=HANG_S, link=Deadline(3.0, None))
+    async with linked(tmp_path, N, patience=patience) as cluster:
         yield cluster
 
 
@@ -213,7 +217,7 @@ async def test_fifty_changes_of_topology_leave_as_many_descriptors_as_one(five):
 
 
 async def test_a_mesh_of_thirty_two_works(tmp_path):
-    async with linked(tmp_path, 32, max_nodes=32) as cluster:
+    async with linked(tmp_path, 32, max_nodes=32, patience=CALM) as cluster:
         before = len(descriptors())
         report = await cluster.connect("mesh")
         assert (report.connections, report.edges, report.diameter) == (496, None, 1)

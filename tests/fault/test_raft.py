@@ -12,9 +12,10 @@ import pytest
 
 from flow_nexus_neural.coordination.consensus.raft.applied import record
 from flow_nexus_neural.coordination.consensus.raft.timing import ELECTION_MS
+from flow_nexus_neural.coordination.rounds import RoundPatience
 from flow_nexus_neural.engine.engine import Engine
-from flow_nexus_neural.engine.patience import USUAL_PATIENCE
-from flow_nexus_neural.engine.ports import REAL_PORTS, Ports
+from flow_nexus_neural.engine.patience import USUAL_PATIENCE, Deadline
+from flow_nexus_neural.engine.ports import Ports
 from flow_nexus_neural.engine.raft import group as voters
 from flow_nexus_neural.engine.raft.gate import voters_of
 from flow_nexus_neural.engine.raft.network import TICK_MS
@@ -32,12 +33,22 @@ KILLS = 20
 ENDLESS = {"epochs": 1000, "patience": 0}
 FAILOVER_ROUNDS = 80
 """Of a decision in which the leader turns out to be dead; an election is some dozens of steps."""
-SHORT = Ports(patience=replace(USUAL_PATIENCE, majority_s=10.0))
+CALM = replace(
+    USUAL_PATIENCE,
+    raft=Deadline(HANG_S, None),
+    majority_s=HANG_S,
+    rounds=RoundPatience(least_s=HANG_S),
+)
+"""Who is slow is waited for: only who is killed is missing, however busy the machine is."""
+FROZEN = replace(CALM, raft=Deadline(3.0, None))
+"""For voters that are stopped, which are waited for once."""
+SHORT = replace(CALM, majority_s=10.0)
 """Nobody waits longer for a majority that is not there."""
 
 
 @asynccontextmanager
-async def opened(state_dir, ports=REAL_PORTS, **more):
+async def opened(state_dir, patience=CALM, **more):
+    ports = Ports(patience=patience)
     async with Engine.open(Settings(state_dir=state_dir), ports=ports, **more) as engine:
         yield World(engine, engine.context.runtime, None)
 
@@ -54,7 +65,20 @@ async def leader_of(w, cluster):
     """The slot and process id of whoever leads; None where nobody is known to."""
     status = await w.status(cluster)
     name = status.consensus_report["raft"]["leader"]
-    return None if name is None else (name, node_of(status, name).pid)
+    node = None if name is None else node_of(status, name)
+    return (name, node.pid) if node is not None and node.healthy else None
+
+
+async def led(w, cluster):
+    """The voters of a cluster when one of them leads: leadership may be on its way from one to another."""
+    group = voters_of(w.engine.cluster(cluster))
+    present = w.engine.cluster(cluster).committed
+    with anyio.fail_after(HANG_S):
+        while group.network.leader() is None:
+            version = group.applied.version
+            await group.commit(record(version + 1, version, []), present.networks)
+            await group.settle()
+    return group
 
 
 async def stopped(w, cluster, started):
@@ -80,11 +104,12 @@ async def test_twenty_killed_leaders_change_nothing_of_what_is_learnt(tmp_path):
             os.kill(pid, signal.SIGKILL)
             killed.append(name)
             await w.rounds(cluster, done + 2)
-            if not node_of(await w.status(cluster), name).healthy:
-                await w.deploy(cluster, name.rsplit("-", 1)[0], layers=None)
+            await w.until(cluster, lambda s, name=name: not node_of(s, name).healthy)
+            await w.deploy(cluster, name.rsplit("-", 1)[0], layers=None)
         report = (await w.status(cluster)).consensus_report["raft"]
         assert report["elections"] > 10
         learnt = await stopped(w, cluster, started)
+        await led(w, cluster)
         report = (await w.status(cluster)).consensus_report["raft"]
         assert report["applied_index"] == report["commit_index"]
     assert len(learnt) >= 2 * KILLS
@@ -97,19 +122,20 @@ async def test_twenty_killed_leaders_change_nothing_of_what_is_learnt(tmp_path):
 
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
 async def test_another_voter_leads_as_soon_as_something_is_decided(tmp_path, blow):
-    async with opened(tmp_path) as w:
+    async with opened(tmp_path, FROZEN if blow == signal.SIGSTOP else CALM) as w:
         cluster = await cluster_of_voters(w)
         await w.train(cluster, epochs=2)
-        group = voters_of(w.engine.cluster(cluster))
+        group = await led(w, cluster)
         name, pid = await leader_of(w, cluster)
         present = w.engine.cluster(cluster).committed
+        version = group.applied.version
         rounds, timeouts = (
             counted(group.network, "round"),
             counted(group.network.seats[name], "fall_silent"),
         )
         os.kill(pid, blow)
         try:
-            await group.commit(record(present.version + 1, present.version, []), present.networks)
+            await group.commit(record(version + 1, version, []), present.networks)
         finally:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
@@ -136,7 +162,8 @@ async def trained(w):
 
 async def test_a_leader_that_is_cut_off_commits_nothing_and_steps_down(tmp_path):
     async with opened(tmp_path) as w:  # nothing here waits for its patience to end
-        _, group, decide = await trained(w)
+        cluster, group, decide = await trained(w)
+        await led(w, cluster)
         cut_off = group.network.leader().name
         before = group.network.seats[cut_off].report.commit
         group.network.passes = lambda m: cut_off not in (m.sender, m.to)
@@ -147,7 +174,7 @@ async def test_a_leader_that_is_cut_off_commits_nothing_and_steps_down(tmp_path)
         ):  # it counts who answers once in an election timeout
             await group.network.round(TICK_MS)
         assert (seat.report.role != "leader", seat.report.commit) == (True, before)
-        assert group.network.leader().name != cut_off
+        assert (await led(w, cluster)).network.leader().name != cut_off
         group.network.passes = lambda message: True
         await decide("with it")
         assert seat.report.commit > before
@@ -155,12 +182,13 @@ async def test_a_leader_that_is_cut_off_commits_nothing_and_steps_down(tmp_path)
 
 async def test_a_follower_without_the_weights_does_not_acknowledge(tmp_path, monkeypatch):
     async with opened(tmp_path, SHORT) as w:
-        cluster, group, decide = await trained(w)
-        await decide("somebody leads")  # on a busy machine a leader may just have stepped down
+        cluster, group, _ = await trained(w)
+        await led(w, cluster)
         leader = group.network.leader().name
 
         async def to_the_leader_only(live, present, networks):
-            await hand_out(live, [one for one in present if one[0].name == leader], networks)
+            only = [one for one in present if one[0].name == leader]
+            return await hand_out(live, only, networks)
 
         monkeypatch.setattr(voters, "hand_out", to_the_leader_only)
         before = (await w.status(cluster)).model_version

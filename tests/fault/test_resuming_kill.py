@@ -10,19 +10,21 @@ from contextlib import closing
 
 import pytest
 
+from tests.doubles.held_server import COMMAND, ROOT, held_after
 from tests.doubles.limits import HANG_S
 from tests.doubles.stdio_client import ServerProcess, descendants, is_alive
 
 ROUNDS = 12
+PRODUCT = (sys.executable, "-m", "flow_nexus_neural")
 LAYERS = [
     {"type": "dense", "units": 8, "activation": "relu"},
     {"type": "dense", "units": 1},
 ]
 
 
-def serve(tmp_path, place):
-    command = [sys.executable, "-m", "flow_nexus_neural", "--state-dir", str(tmp_path / place)]
-    return ServerProcess(command, tmp_path, tmp_path / f"{place}.log")
+def serve(tmp_path, place, program=PRODUCT):
+    command = [*program, "--state-dir", str(tmp_path / place)]
+    return ServerProcess(command, ROOT, tmp_path / f"{place}.log")
 
 
 def begin(client, **init):
@@ -70,9 +72,9 @@ def undisturbed(tmp_path_factory):
     return found["training"]["evidence"]["weights_digest_after"]
 
 
-def test_a_killed_server_s_training_goes_on_without_a_call(tmp_path, undisturbed):
+def test_a_killed_server_s_training_goes_on_without_a_call(tmp_path, undisturbed, monkeypatch):
     done = []
-    with serve(tmp_path, "state") as server:
+    with held_after(tmp_path, 5, monkeypatch), serve(tmp_path, "state", COMMAND) as server:
         cluster = begin(server.client)
         found = until(server.client, cluster, lambda s: s["training"]["current_round"] >= 4)
         done.append(found["training"]["current_round"])
@@ -84,7 +86,10 @@ def test_a_killed_server_s_training_goes_on_without_a_call(tmp_path, undisturbed
     while any(map(is_alive, nodes)) and time.monotonic() < deadline_s:
         time.sleep(0.02)
     assert not any(map(is_alive, nodes))
-    with serve(tmp_path, "state") as server:
+    with (
+        held_after(tmp_path, ROUNDS - 2, monkeypatch) as go_on,
+        serve(tmp_path, "state", COMMAND) as server,
+    ):
         server.client.initialize()
         deadline_s = time.monotonic() + HANG_S
         while rounds_stored(tmp_path / "state") <= done[0] + 2:  # nobody calls a tool
@@ -95,6 +100,7 @@ def test_a_killed_server_s_training_goes_on_without_a_call(tmp_path, undisturbed
         assert resumed["times"] == 1
         assert resumed["after_round"] >= done[0]
         another_server_is_told(tmp_path, server.process.pid, cluster)
+        go_on()
         found = until(server.client, cluster, ended)
     assert (found["training_status"], found["training_error"]) == ("completed", None)
     assert found["training"]["evidence"]["weights_digest_after"] == undisturbed

@@ -36,7 +36,7 @@ async def test_a_real_node_that_answers_pings_only_is_ended_and_named_and_replac
         assert trained.training_status == "completed", trained.training_error
         liar = engine.cluster(cluster).slots[LIAR]
         pid = liar.handle.pid
-        assert (await w.predict(cluster, deadline_ms=2000)).nodes_used == 2
+        assert (await w.predict(cluster, deadline_ms=20_000)).nodes_used == 2
         status = await w.until(cluster, lambda s: s.failed_nodes == 1)
         await until(lambda: gone(pid))
         (named,) = [node for node in status.nodes if node.status == "failed"]

@@ -17,7 +17,7 @@ from flow_nexus_neural.runtime.inproc.runtime import InprocRuntime
 from flow_nexus_neural.server.app import build_server
 from flow_nexus_neural.server.host import EngineHost
 from flow_nexus_neural.settings import Settings
-from tests.doubles.limits import HANG_S
+from tests.doubles.limits import HANG_S, PREDICT_MS
 from tests.integration.served import text_of
 
 LAYERS = [{"type": "dense", "units": 6, "activation": "tanh"}]
@@ -91,7 +91,7 @@ async def product(
     ports: Ports = REAL_PORTS,
     **settings: Any,
 ) -> AsyncIterator[Product]:
-    made = Settings(state_dir=state_dir, **settings)
+    made = Settings(state_dir=state_dir, **{"predict_deadline_ms": PREDICT_MS} | settings)
     async with runtime or InprocRuntime(honest) as nodes:
 
         def open_engine() -> AbstractAsyncContextManager[Engine]:

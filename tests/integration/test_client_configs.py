@@ -18,6 +18,7 @@ from mcp.types import CallToolResult
 
 from flow_nexus_neural import __version__
 from flow_nexus_neural.settings import ENV_PREFIX, Settings
+from tests.doubles.tables import cells
 from tests.integration.served import text_of
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +73,7 @@ def test_the_line_for_claude_code_starts_the_server(tmp_path: Path):
     assert "neural_cluster_init" in tools_of(installed(command), arguments, tmp_path)
 
 
-@pytest.mark.parametrize("started_in", ["/", "home"])
+@pytest.mark.parametrize("started_in", cells(["/", "home"], telling=["/"]))
 def test_the_first_prompt_works_where_hosts_start_servers(started_in: str, tmp_path: Path):
     """Desktop hosts start servers in `/` or in the home directory, of which neither is a data root."""
     data, home = tmp_path / "data", tmp_path / "home"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from flow_nexus_neural.__main__ import main
+from tests.doubles.held_server import COMMAND, ROOT, held_after
 from tests.doubles.limits import HANG_S
 from tests.doubles.programs import run_to_end
 from tests.doubles.stdio_client import ServerProcess
@@ -39,11 +41,23 @@ def run(state: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """As `run`, in this process: the status and what was written."""
+
+    def call(state: Path, *words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [*command(state)[2:], *words])
+        status = main()
+        return status, *capsys.readouterr()
+
+    return call
+
+
 def test_stored_clusters_are_listed_shown_and_removed_but_not_removed_while_a_server_has_them(
-    tmp_path: Path,
+    tmp_path: Path, told
 ):
     state = tmp_path / "state"
-    assert "no clusters" in run(state, "clusters", "list").stdout
+    assert "no clusters" in told(state, "clusters", "list")[1]
     with ServerProcess(command(state), tmp_path, tmp_path / "stderr") as server:
         server.client.initialize()
         cluster_id = server.client.result("neural_cluster_init", {"name": "kept"})["id"]
@@ -58,20 +72,24 @@ def test_stored_clusters_are_listed_shown_and_removed_but_not_removed_while_a_se
     assert listed.returncode == 0
     assert cluster_id in listed.stdout
     assert "kept" in listed.stdout
-    shown = json.loads(run(state, "clusters", "show", "kept").stdout)
+    shown = json.loads(told(state, "clusters", "show", "kept")[1])
     assert (shown["id"], shown["total_nodes"]) == (cluster_id, 0)
     assert "Cluster kept terminated" in run(state, "clusters", "remove", cluster_id).stdout
-    assert "terminated" in run(state, "clusters", "list").stdout
-    unknown = run(state, "clusters", "show", "nothing")
-    assert unknown.returncode == 1
-    assert unknown.stderr.startswith("flow-nexus-neural: cluster_not_found: ")
+    assert "terminated" in told(state, "clusters", "list")[1]
+    status, _, failure = told(state, "clusters", "show", "nothing")
+    assert status == 1
+    assert failure.startswith("flow-nexus-neural: cluster_not_found: ")
 
 
 def test_clusters_are_listed_and_shown_while_a_server_trains_them_and_are_stopped_after_it(
-    tmp_path: Path,
+    tmp_path: Path, told, monkeypatch: pytest.MonkeyPatch
 ):
     state = tmp_path / "state"
-    with ServerProcess(command(state), tmp_path, tmp_path / "stderr") as server:
+    serving = [*COMMAND, "--state-dir", str(state)]
+    with (
+        held_after(tmp_path, 3, monkeypatch) as go_on,
+        ServerProcess(serving, ROOT, tmp_path / "stderr") as server,
+    ):
         server.client.initialize()
         call = server.client.result
         cluster_id = call("neural_cluster_init", {"name": "busy", "daaEnabled": False})["id"]
@@ -81,7 +99,7 @@ def test_clusters_are_listed_and_shown_while_a_server_trains_them_and_are_stoppe
         listed = run(state, "clusters", "list")
         assert (listed.returncode, listed.stderr) == (0, "")
         assert re.match(rf"{cluster_id}  running +\S+  busy\n", listed.stdout)
-        shown = json.loads(run(state, "clusters", "show", "busy").stdout)
+        shown = json.loads(told(state, "clusters", "show", "busy")[1])
         assert (shown["status"], shown["training_status"]) == ("running", "running")
         assert {node["status"] for node in shown["nodes"]} == {"unknown"}
         assert (shown["total_nodes"], shown["active_nodes"]) == (2, None)
@@ -89,6 +107,10 @@ def test_clusters_are_listed_and_shown_while_a_server_trains_them_and_are_stoppe
         # The server was not disturbed: nothing was interrupted, and it goes on to commit.
         live = call("neural_cluster_status", {"cluster_id": cluster_id, "detail": "full"})
         assert (live["training_status"], live["active_nodes"]) == ("running", 2)
+        go_on()
+        waited = {"cluster_id": cluster_id, "wait_seconds": 5}
+        while call("neural_cluster_status", waited)["training"]["current_round"] <= 3:
+            pass
         call("neural_cluster_terminate", {"cluster_id": cluster_id, "training_id": training_id})
         assert call(
             "neural_predict_distributed", {"cluster_id": cluster_id, "input_data": [[0, 1]]}
@@ -96,7 +118,7 @@ def test_clusters_are_listed_and_shown_while_a_server_trains_them_and_are_stoppe
         server.process.stdin.close()
         assert server.process.wait(HANG_S) == 0
     before = files_of(state)
-    assert re.match(rf"{cluster_id}  stopped +\S+  busy\n", run(state, "clusters", "list").stdout)
+    assert re.match(rf"{cluster_id}  stopped +\S+  busy\n", told(state, "clusters", "list")[1])
     shown = json.loads(run(state, "clusters", "show", cluster_id).stdout)
     assert (shown["status"], shown["training_status"]) == ("stopped", "stopped")
     assert {node["status"] for node in shown["nodes"]} == {"stopped"}

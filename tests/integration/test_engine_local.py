@@ -3,6 +3,7 @@
 import json
 import os
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -13,7 +14,10 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
+from flow_nexus_neural.coordination.rounds import RoundPatience
 from flow_nexus_neural.engine.engine import Engine
+from flow_nexus_neural.engine.patience import USUAL_PATIENCE, Deadline
+from flow_nexus_neural.engine.ports import Ports
 from flow_nexus_neural.errors import StateDirLocked
 from flow_nexus_neural.runtime.local.runtime import LocalRuntime
 from flow_nexus_neural.settings import Settings
@@ -29,6 +33,10 @@ SMALL = (
     {"type": "dense", "units": 16, "activation": "relu"},
     {"type": "dense", "units": 1, "activation": "sigmoid"},
 )
+
+
+CALM = replace(USUAL_PATIENCE, rounds=RoundPatience(least_s=HANG_S), link=Deadline(HANG_S, None))
+"""Who is slow is waited for, however busy the machine is."""
 
 
 class CountingRuntime(LocalRuntime):
@@ -71,7 +79,8 @@ class CountingRuntime(LocalRuntime):
 async def local_world(state_dir, kind=CountingRuntime, **settings):
     options = Settings(state_dir=state_dir, predict_deadline_ms=20_000, **settings)
     runtime = kind(options)
-    async with runtime, Engine.open(options, runtime=runtime) as engine:
+    ports = Ports(patience=CALM)
+    async with runtime, Engine.open(options, runtime=runtime, ports=ports) as engine:
         yield World(engine, runtime, None)
 
 

@@ -16,7 +16,7 @@ RUNS = {
     "03_federated_learning.py": ["--epochs=1"],
     "04_live_inference.py": ["--epochs=1", "--hours=6", "--cycles=10"],
     "05_kill_a_node.py": ["--epochs=1"],
-    "06_trading_system.py": ["--epochs=2", "--cycles=12"],
+    "06_trading_system.py": ["--epochs=1", "--cycles=6"],
 }
 
 

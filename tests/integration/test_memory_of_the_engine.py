@@ -12,12 +12,15 @@ from flow_nexus_neural.kernels.secure.masks import decode, encode
 from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.protocol.messages import Train
 from flow_nexus_neural.runtime.inproc.runtime import InprocRuntime
+from tests.doubles.held_server import COMMAND, ROOT, held_after
 from tests.doubles.stdio_client import META, ServerProcess
 from tests.integration.product import product
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 ROUNDS, WORKERS = 5, 3
+HELD_AFTER = 3
+"""The round after which the server's memory is read while it trains."""
 CLUSTER = {"name": "masked", "seed": 5, "daaEnabled": False, "consensus": "raft"}
 LAYERS = [{"type": "dense", "units": 24, "activation": "tanh"}]
 TRAINING = {
@@ -162,12 +165,17 @@ def searched(snapshot: list[bytes], needles: dict[bytes, tuple[str, str]]) -> se
 
 
 @pytest.mark.parametrize("secure", [True, False])
-def test_no_byte_of_the_server_is_part_of_a_single_update(tmp_path: Path, secure: bool):
+def test_no_byte_of_the_server_is_part_of_a_single_update(
+    tmp_path: Path, secure: bool, monkeypatch: pytest.MonkeyPatch
+):
     """The control: without masks the same search finds what every worker made."""
     notes = recomputed(tmp_path / "here", secure=secure)
     needles, mean = notes.needles(), notes.mean(ROUNDS - 1)
-    command = [sys.executable, "-m", "flow_nexus_neural", "--state-dir", str(tmp_path / "state")]
-    with ServerProcess(command, tmp_path, tmp_path / "stderr") as server:
+    command = [*COMMAND, "--state-dir", str(tmp_path / "state")]
+    with (
+        held_after(tmp_path, HELD_AFTER, monkeypatch) as go_on,
+        ServerProcess(command, ROOT, tmp_path / "stderr") as server,
+    ):
 
         def result(tool: str, **arguments):
             return server.client.result(f"neural_{tool}", arguments, _meta=META)
@@ -181,8 +189,9 @@ def test_no_byte_of_the_server_is_part_of_a_single_update(tmp_path: Path, secure
         while status["training_status"] == "running":
             wait = {"wait_seconds": 20, "until": "done"} if snapshots else {"wait_seconds": 1}
             status = result("cluster_status", cluster_id=cluster_id, **wait)
-            if not snapshots and status["training_progress"] > 0:
+            if not snapshots and status["training"]["current_round"] == HELD_AFTER:
                 snapshots.append((status["training_status"], held(server.process.pid)))
+                go_on()
         assert status["training_status"] == "completed", status["training_error"]
         after = held(server.process.pid)
     found = set().union(*(searched(one, needles) for one in [after, *(s for _, s in snapshots)]))

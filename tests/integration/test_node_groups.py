@@ -22,6 +22,10 @@ pytestmark = pytest.mark.anyio
 PLAN = plan_of([{"type": "dense", "units": 8, "activation": "relu"}], FLAT, "regression")
 
 
+MANY = 4000
+"""Rows of which a training of 64 passes takes so long that it is met at work on a busy machine too."""
+
+
 class Clients:
     """Nodes of one group with rows of their own."""
 
@@ -29,7 +33,7 @@ class Clients:
         self.runtime, self.nodes, self.buffers = runtime, [], []
         self._asked = 0
 
-    async def start(self, n_nodes, group="g"):
+    async def start(self, n_nodes, group="g", n_rows=40):
         for _ in range(n_nodes):
             number = len(self.nodes)
             spec = NodeSpec(
@@ -42,7 +46,7 @@ class Clients:
             )
             node = await self.runtime.start(spec)
             await node.call(Build(network="net", plan=PLAN, seed=1))
-            x = rows(40 + number, FLAT, number)
+            x = rows(n_rows + number, FLAT, number)
             shard = self.runtime.share(f"shard:{number}", {"x": x, "y": x[:, 0].copy()})
             size = (PLAN.n_params,)
             layout = [(name, "f4", size) for name in ("params", "m", "v")]
@@ -149,7 +153,7 @@ async def test_a_group_is_one_confined_process_and_learns_what_single_nodes_lear
 
 
 async def test_the_end_of_the_process_is_the_end_of_all_its_nodes_and_is_told_of_each(clients):
-    await clients.start(3)
+    await clients.start(3, n_rows=MANY)
     pid = clients.nodes[0].pid
     undisturbed = await clients.train([0, 1, 2], together=True)
 
@@ -163,7 +167,7 @@ async def test_the_end_of_the_process_is_the_end_of_all_its_nodes_and_is_told_of
     # A new process of the group learns what the first one learnt.
     clients.nodes.clear()
     clients.buffers.clear()
-    await clients.start(3)
+    await clients.start(3, n_rows=MANY)
     assert clients.nodes[0].pid != pid
     repeated = await clients.train([0, 1, 2], together=True)
     assert [repeated[n].digest for n in range(3)] == [undisturbed[n].digest for n in range(3)]

@@ -121,21 +121,27 @@ def test_a_prediction_follows_its_input(real: Real, trained: str):
     assert batch["predictions"] == pytest.approx(values[:2], rel=1e-5)
 
 
-def test_a_client_that_asks_for_progress_hears_of_rounds(real: Real, trained: str):
+def test_a_client_that_asks_for_progress_hears_of_rounds(real: Real):
+    cluster_id = real.result("neural_cluster_init", name="long", daaEnabled=False)["id"]
+    real.result("neural_node_deploy", cluster_id=cluster_id, layers=LAYERS)
     started = len(real.server.client.lines)
-    real.result(
+    training = real.result(
         "neural_train_distributed",
-        cluster_id=trained,
+        cluster_id=cluster_id,
         dataset="synthetic:xor",
         federated=True,
-        rounds=30,
+        rounds=1000,
+        patience=0,
     )
-    arguments = {"cluster_id": trained, "wait_seconds": 20, "until": "done"}
+    arguments = {"cluster_id": cluster_id, "wait_seconds": 2, "until": "done"}
     meta = {**real.more.get("_meta", {}), "progressToken": "p1"}
-    real.server.client.result("neural_cluster_status", arguments, _meta=meta)
-    heard = [json.loads(line) for line in real.server.client.lines[started:]]
-    progress = [one["params"] for one in heard if one.get("method") == "notifications/progress"]
-    assert progress
+    progress: list[dict[str, Any]] = []
+    while not progress:
+        answer = real.server.client.result("neural_cluster_status", arguments, _meta=meta)
+        assert answer["training_status"] == "running"
+        heard = [json.loads(line) for line in real.server.client.lines[started:]]
+        progress = [one["params"] for one in heard if one.get("method") == "notifications/progress"]
+    real.result("neural_cluster_terminate", cluster_id=cluster_id, training_id=training["id"])
     assert all(one["progressToken"] == "p1" and "round" in one["message"] for one in progress)
     done = [one["progress"] for one in progress]
     assert done == sorted(set(done))

@@ -38,7 +38,11 @@ async def test_the_call_of_a_monitor_brings_a_failed_slot_back_with_the_committe
 ):
     async with product(tmp_path) as it:
         cluster_id = await it.trained(3)
-        question = {"cluster_id": cluster_id, "input_data": {"x0": 1, "x1": 0}, "deadline_ms": 5000}
+        question = {
+            "cluster_id": cluster_id,
+            "input_data": {"x0": 1, "x1": 0},
+            "deadline_ms": 20_000,
+        }
         before = await it.result("predict_distributed", **question)
         status = await lose(it, cluster_id, "worker-1")
         assert (status["active_nodes"], status["total_nodes"], status["failed_nodes"]) == (2, 3, 1)
@@ -76,7 +80,7 @@ async def test_the_same_call_without_a_failed_node_opens_a_further_slot_that_ser
             "predict_distributed",
             cluster_id=cluster_id,
             input_data={"x0": 1, "x1": 0},
-            deadline_ms=5000,
+            deadline_ms=20_000,
         )
         assert (answer["nodes_used"], answer["effective_ensemble_size"]) == (3, 1)
 

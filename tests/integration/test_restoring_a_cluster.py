@@ -22,7 +22,7 @@ def serving(folder: Path) -> ServerProcess:
 
 
 def predicted(server: ServerProcess, cluster_id: str) -> dict[str, Any]:
-    asked = {"cluster_id": cluster_id, "input_data": RECORDS, "deadline_ms": 10_000}
+    asked = {"cluster_id": cluster_id, "input_data": RECORDS, "deadline_ms": 20_000}
     answer = server.client.result("neural_predict_distributed", asked)
     return {name: answer[name] for name in ANSWER}
 

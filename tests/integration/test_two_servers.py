@@ -30,7 +30,7 @@ def built(server: ServerProcess, name: str) -> dict[str, Any]:
     status = {"cluster_id": made["id"], "wait_seconds": 25, "until": "done"}
     while call("neural_cluster_status", status)["training_status"] == "running":
         pass
-    predicted = {"cluster_id": made["id"], "input_data": [[0, 1]], "deadline_ms": 5000}
+    predicted = {"cluster_id": made["id"], "input_data": [[0, 1]], "deadline_ms": 20_000}
     assert call("neural_predict_distributed", predicted)["nodes_used"] == 2
     return made
 

@@ -429,7 +429,7 @@ async def test_each_record_of_the_document_is_predicted_for_as_json_text(tmp_pat
                 cluster_id=cluster_id,
                 input_data=json.dumps(record),
                 aggregation="ensemble",
-                deadline_ms=5000,
+                deadline_ms=20_000,
             )
         assert len(replies["test data"]["predictions"]) == 100
         assert replies["test data"]["input_report"]["rows"] == 100

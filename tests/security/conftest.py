@@ -19,6 +19,12 @@ def pytest_collection_modifyitems(items):
             item.add_marker(quiet)
 
 
+@pytest.fixture
+def anyio_backend():
+    """What attacks a node, and what withstands it, knows of no event loop."""
+    return "asyncio"
+
+
 @pytest.fixture(scope="module")
 def whole_stage():
     stage = Stage()

@@ -116,5 +116,4 @@ ATTACKS = {
     "mimic": (mimic, False),
 }
 
-TELLING = ("ALIE", "FOE 10", "label flip")
 """One that hides, one that takes the mean away, and one in the data."""

@@ -132,25 +132,27 @@ class World:
         )
 
     async def done(self, cluster_id):
-        with anyio.fail_after(self.limit_s):
+        with anyio.move_on_after(self.limit_s):
             status = await self.status(cluster_id, wait_seconds=25, until="done")
             while status.training_status == "running":
                 status = await self.status(cluster_id, wait_seconds=25, until="done")
-        return status
+            return status
+        raise TimeoutError(f"it still trains: {await self.status(cluster_id)}")
 
     async def until(self, cluster_id, condition):
         """Wait for a condition of the status, at every change."""
-        with anyio.fail_after(self.limit_s):
+        with anyio.move_on_after(self.limit_s):
             status = await self.status(cluster_id)
             while not condition(status):
                 status = await self.status(cluster_id, wait_seconds=1)
-        return status
+            return status
+        raise TimeoutError(f"it has not come to that: {await self.status(cluster_id)}")
 
     async def rounds(self, cluster_id, n):
         """Wait until so many rounds are committed."""
         return await self.until(cluster_id, lambda s: s.training.current_round >= n)
 
-    async def predict(self, cluster_id, record=RECORD, *, deadline_ms=5000, **more):
+    async def predict(self, cluster_id, record=RECORD, *, deadline_ms=20_000, **more):
         return await self.engine.predict(
             PredictRequest(
                 cluster_id=cluster_id, input_data=record, deadline_ms=deadline_ms, **more

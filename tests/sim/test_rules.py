@@ -72,7 +72,7 @@ LIAR = lying(publishes(HUGE, honest_digest=False))
             {p.name for p in registry.POLICIES} - SPOILT_BY_ONE - TRUSTING
             | {"Middle", "nnm+caf", "arc+krum"}
         ),
-        telling=("Middle", "auto", "fltrust", "krum", "nnm+caf", "validated"),
+        telling=("Middle", "auto", "fltrust", "krum", "nnm+caf"),
     ),
 )
 async def test_a_robust_rule_learns_as_well_with_a_lying_worker_as_without(tmp_path, method):

@@ -8,7 +8,7 @@ from flow_nexus_neural.node.service import NodeService
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.doubles.tables import cells
 from tests.sim import test_outvoted_liars as outvoted
-from tests.sim.attackers import ATTACKS, TELLING
+from tests.sim.attackers import ATTACKS
 from tests.sim.simulated import AT_THE_END, blobs, world
 from tests.sim.test_outvoted_liars import LAYERS, LIARS, WORKERS, digits
 from tests.sim.test_poisoned_clients import folder
@@ -26,7 +26,7 @@ async def attacked(tmp_path, data, attack, **more):
     return status, [entry for entry in versions if entry["rule"] not in AT_THE_END]
 
 
-@pytest.mark.parametrize("attack", cells(ATTACKS, telling=TELLING))
+@pytest.mark.parametrize("attack", cells(ATTACKS, telling=("ALIE", "label flip")))
 async def test_with_a_validator_rules_are_selected_and_learn_although_two_attack(
     tmp_path, digits, attack
 ):

@@ -153,7 +153,7 @@ async def test_an_honest_node_that_is_late_for_every_caller_is_neither_doubted_n
             with suppress(NoServingNode):
                 await w.predict(cluster, deadline_ms=20)
         assert late.watched is not None
-        await until(lambda: late.watched is None, timeout_s=30)
+        await until(lambda: late.watched is None)
         assert (late.state, late.incarnation) == ("healthy", 1)
         assert (late.conduct.refused, late.conduct.unanswered) == (0, 0)
         assert faults.met(LIAR, "ping") > 0  # it was found to be slow, not mute
@@ -210,6 +210,6 @@ async def test_a_doubted_node_that_answers_again_is_trusted_and_serves_what_it_m
             gate.set()
         slot = w.engine.cluster(cluster).slots[LIAR]
         live = w.engine.cluster(cluster)
-        await until(lambda: slot in serving_slots(live), timeout_s=30)
+        await until(lambda: slot in serving_slots(live))
         assert (slot.state, slot.incarnation) == ("healthy", 1)
         assert (await w.predict(cluster)).nodes_used == 3

@@ -15,7 +15,7 @@ TESTS = Path(__file__).parents[1]
 SETTINGS = TESTS.parent / "pyproject.toml"
 LIMITS = {"fail_after": 0, "settimeout": 0, "until": 1, "wait": 0, "timeout": 0}
 """Calls that fail when time is up, and which argument says when."""
-KEYWORDS = ("timeout",)
+KEYWORDS = ("timeout", "timeout_s")
 
 
 def own_limits(source):

@@ -87,7 +87,7 @@ async def _opened_copy(settings: Settings) -> AsyncIterator[tuple[Engine, Look]]
     server = holder(settings.state_dir)
     with tempfile.TemporaryDirectory(prefix=f"{PROGRAM}-clusters-") as scratch:
         running = copy_state_dir(settings.state_dir, Path(scratch))
-        copy = settings.model_copy(update={"state_dir": Path(scratch), "data_dir": None})
+        copy = settings.of_copy(Path(scratch))
         async with Engine.open(copy, runtime=NoNodes(), goes_on=False) as engine:
             yield engine, Look(server, running)
 

@@ -22,7 +22,7 @@ from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.raft.network import TICK_MS, VoterNetwork
 from flow_nexus_neural.engine.raft.orders import Order
 from flow_nexus_neural.engine.raft.seat import Seat
-from flow_nexus_neural.engine.raft.weights import digests_of, hand_out, take_back
+from flow_nexus_neural.engine.raft.weights import ask_again, digests_of, hand_out, take_back
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.errors import (
@@ -293,7 +293,8 @@ class VoterGroup:
             leader = self.network.leader()
             if leader is not None:
                 # Only to those that answered the round before: nobody waits for one that is frozen.
-                await hand_out(self.cluster, self._answering(), networks)
+                late = await hand_out(self.cluster, self._answering(), networks)
+                ask_again(late, self._present(), majority(self.voters), digests_of(networks))
             order = orders(leader) if leader is not None else None
             await self._round({leader.name: order} if leader is not None and order else {})
             n_rounds += 1

@@ -164,6 +164,16 @@ async def test_a_voter_that_is_too_slow_keeps_no_regions(tmp_path):
         assert len(regions_of(services, "worker-1")) <= 1
 
 
+async def test_voters_that_were_late_are_given_them_again_where_too_few_hold_them(tmp_path):
+    """As after a second in which the whole machine stood still."""
+    services, faults = {}, FaultPlan()
+    for number in range(3):
+        faults.drag(f"worker-{number}", "raft_hold", delay_s=2.0, nth=1)
+    async with voting(tmp_path, service=kept(services), faults=faults) as w:
+        await commit(w, 1, networks=weights())
+        assert w.group.applied.version == 1
+
+
 async def test_who_votes_no_longer_gives_its_regions_back(tmp_path):
     services = {}
     async with voting(tmp_path, 2, service=kept(services)) as w:
