@@ -119,6 +119,7 @@ def _identity(cluster: LiveCluster) -> dict[str, object]:
         "active_nodes": counts.active,
         "total_nodes": counts.total,
         "failed_nodes": counts.failed,
+        "recovering_nodes": counts.recovering,
         "features": Features(
             daa_enabled=cluster.spec.daa_enabled,
             wasm_enabled=cluster.backends is not None and cluster.backends.active,

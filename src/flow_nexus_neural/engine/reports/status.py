@@ -293,6 +293,7 @@ class StatusReport(Report):
     active_nodes: int
     total_nodes: int
     failed_nodes: int
+    recovering_nodes: int
     training_status: Literal["none", TrainingStatus]
     training_progress: float
     training_error: str | None

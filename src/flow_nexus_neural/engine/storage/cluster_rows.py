@@ -90,16 +90,13 @@ def cluster_spec(row: ClusterRow) -> ClusterSpec:
     return ClusterSpec(name=row.name, **stored.model_dump())
 
 
-def restore_state(
-    row: ClusterRow, state: ClusterState, files: CheckpointFiles | None, *, linked: bool
-) -> None:
+def restore_state(row: ClusterRow, state: ClusterState, files: CheckpointFiles | None) -> None:
     """Bring a cluster to its stored state, every checkpoint verified. Blocking.
 
     Args:
         row: What is stored.
         state: The cluster.
         files: Its checkpoints; None for a version without weights, of a cluster that nobody can ask any more.
-        linked: Whether it is of interest how the nodes were linked.
 
     Raises:
         StoreCorrupt: The row cannot be understood, or a checkpoint is missing, altered, or does not hold what
@@ -113,7 +110,7 @@ def restore_state(
         networks_made=stored.networks_made,
         committed=version,
         final=final,
-        last_topology=stored.topology if linked else None,  # type: ignore[arg-type]  # a label
+        last_topology=stored.topology,  # type: ignore[arg-type]  # a label
     )
     state.metrics.restore(stored.communication)
 
