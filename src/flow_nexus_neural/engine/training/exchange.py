@@ -6,7 +6,6 @@ the engine copies the buffer before it looks at a single value.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from itertools import count
 from math import ceil
 
 import anyio
@@ -76,9 +75,7 @@ class Exchange:
         )
         self.keeps = False  # whether workers keep what they make, for secure aggregation
         self._links_epoch: int | None = None
-        self.times_asked = count(
-            1
-        )  # numbers the times at which nodes of one process are asked together
+        self.times_asked = cluster.context.times_asked
         self.own_states = OwnStates()
 
     def rows_of(self, slot: str) -> int:
