@@ -6,7 +6,9 @@ STAMP := $(VENV)/.installed
 CODE := src tests client_examples bench readme
 TEXTS := README.md ARCHITECTURE.md CHANGELOG.md SECURITY.md docs
 
-.PHONY: .venv help fmt check test tables examples fault security clients view pictures conformance demo bench soak clean
+RAY := build/ray
+
+.PHONY: ray .venv help fmt check test tables examples fault security clients view pictures conformance demo bench soak clean
 
 help:
 	@echo "make .venv     install into .venv, which the others do too where it is missing"
@@ -19,6 +21,7 @@ help:
 	@echo "make clients | conformance     other MCP clients and the official suite; downloads them, needs npm"
 	@echo "make tables     the cells of long tables (attacks, rules, seeds) that the suite leaves out (five minutes)"
 	@echo "make view | pictures     the live view and an exported page in Chromium; the documents' pictures; needs npm"
+	@echo "make ray        several machines: installs the extra into build/ray and runs its tests (ten minutes; wants root)"
 	@echo "make examples | fault | security     one part of the tests"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -94,6 +97,15 @@ pictures: $(STAMP) build/view/.installed
 	@mkdir -p build/view/pictures docs/pictures
 	VIEW_NAME=price-desk node tests/integration/view/view.mjs build/view $(abspath $(BIN))/python build/view/pictures > /dev/null
 	$(BIN)/python -c 'from PIL import Image; Image.open("build/view/pictures/readme-light.png").convert("RGB").quantize(192, dither=0).save("docs/pictures/view.png", optimize=True)'
+
+$(RAY)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(RAY)
+	$(RAY)/bin/pip install -q --disable-pip-version-check -c constraints.txt "torch==2.13.0"
+	$(RAY)/bin/pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev,ray]"
+	touch $@
+
+ray: $(RAY)/.installed
+	tests/machines/run.sh $(CURDIR)/$(RAY)/bin/python
 
 demo: $(STAMP)
 	$(BIN)/python client_examples/06_trading_system.py

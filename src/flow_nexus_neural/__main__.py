@@ -36,6 +36,10 @@ def _run(flags: argparse.Namespace) -> int:
             from flow_nexus_neural.server.http import check_http
 
             check_http(settings)
+        if settings.runtime == "ray" and flags.command in (None, "doctor"):
+            from flow_nexus_neural.runtime.ray.session import require_ray
+
+            require_ray()
     except NeuralError as error:
         sys.stderr.write(f"{PROGRAM}: {error}\n")
         return 2

@@ -13,6 +13,7 @@ from pydantic import (
     PrivateAttr,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
 )
 
@@ -27,6 +28,7 @@ DIRECTORIES = ("state_dir", "data_dir", "start_dir")
 IsolationRequirement = Literal["auto", "strict", "seccomp", "process"]
 Hostile = Literal["errno", "kill"]
 """Effect of a system call that no library makes in normal use: an errno, or death by SIGSYS."""
+RuntimeName = Literal["auto", "ray"]
 TrackerName = Literal["none", "tensorboard", "mlflow"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -62,6 +64,9 @@ class Settings(BaseModel):
         predict_deadline_ms: Time for one record to be predicted.
         require_isolation: Lowest isolation level at which a deploy succeeds.
         hostile: Whether a system call that no library makes in normal use fails, or kills the node.
+        runtime: Where nodes live: `auto`, on this machine; `ray`, on the machines of a Ray cluster.
+        ray_address: The cluster: `local` starts one on this machine alone, `auto` joins the one that runs on
+            this machine, HOST:PORT one whose head is there.
         max_parameters: Parameters of one network.
         max_rows: Rows of one data set.
         checkpoint_keep: Recent checkpoints kept besides the best and the serving one.
@@ -95,6 +100,8 @@ class Settings(BaseModel):
     predict_deadline_ms: int = Field(default=80, ge=DEADLINE_MS.low, le=DEADLINE_MS.high)
     require_isolation: IsolationRequirement = "auto"
     hostile: Hostile = "errno"
+    runtime: RuntimeName = "auto"
+    ray_address: str = "local"
     max_parameters: int = Field(default=10_000_000, ge=1)
     max_rows: int = Field(default=1_000_000, ge=MIN_ROWS)
     checkpoint_keep: int = Field(default=5, ge=1)
@@ -115,6 +122,25 @@ class Settings(BaseModel):
     def _is_a_number_of_groups(cls, value: str) -> str:
         if re.fullmatch(r"off|auto|[1-9][0-9]{0,2}", value) is None:
             raise ValueError("expected off, auto or a number of processes, 1 to 999")
+        return value
+
+    @field_validator("runtime")
+    @classmethod
+    def _has_what_is_asked_of_it(cls, value: str, info: ValidationInfo) -> str:
+        if value == "ray" and info.data.get("node_groups", "off") != "off":
+            raise ValueError("it has no node groups: leave node_groups off")
+        return value
+
+    @field_validator("ray_address")
+    @classmethod
+    def _is_an_address_of_ray(cls, value: str, info: ValidationInfo) -> str:
+        if (
+            re.fullmatch(r"local|auto|[A-Za-z0-9.\-]+:[0-9]{1,5}|\[[0-9a-f:]+\]:[0-9]{1,5}", value)
+            is None
+        ):
+            raise ValueError("expected local, auto or HOST:PORT")
+        if value != "local" and info.data.get("runtime") != "ray":
+            raise ValueError("it has no effect without runtime=ray")
         return value
 
     def groups_on(self, processors: int) -> int | None:

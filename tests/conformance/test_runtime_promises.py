@@ -32,6 +32,7 @@ from tests.doubles.limits import HANG_S
 from tests.doubles.linear_service import LinearService, linear_plan
 from tests.doubles.runtimes import (
     LONG_TRAIN,
+    RAY,
     ROWS,
     TRAIN,
     kill,
@@ -374,7 +375,7 @@ async def test_arrays_of_a_reply_are_private(node):
     np.testing.assert_array_equal(second["params"], kept)
 
 
-@pytest.mark.parametrize("kind", ["local", "local-carried", "exec", "exec-port", "inproc"])
+@pytest.mark.parametrize("kind", ["local", "local-carried", "exec", "exec-port", "inproc", RAY])
 async def test_closing_with_nodes_in_every_state_ends_them_all(kind):
     async with open_runtime(kind) as runtime:
         idle, training, dead, stopped = [
@@ -394,7 +395,7 @@ async def test_closing_with_nodes_in_every_state_ends_them_all(kind):
         buffer.close()
 
 
-@pytest.mark.parametrize("kind", ["local", "exec", "inproc", "inproc-inline"])
+@pytest.mark.parametrize("kind", ["local", "exec", "inproc", "inproc-inline", RAY])
 async def test_closing_runs_to_its_end_when_it_is_cancelled(kind):
     async with open_runtime(kind) as runtime:
         nodes = [await runtime.start(spec(f"worker-{number}")) for number in range(2)]
@@ -404,7 +405,7 @@ async def test_closing_runs_to_its_end_when_it_is_cancelled(kind):
         assert [node.gone for node in nodes] == [True, True]
 
 
-@pytest.mark.parametrize("kind", ["local", "exec", "inproc", "inproc-inline"])
+@pytest.mark.parametrize("kind", ["local", "exec", "inproc", "inproc-inline", RAY])
 async def test_a_start_that_is_cancelled_or_late_leaves_no_node(kind):
     async with open_runtime(kind) as runtime:
         with anyio.CancelScope() as scope:

@@ -405,6 +405,7 @@ def node_status(number: int) -> r.NodeStatus:
         memory_limit_bytes=1_073_741_824,
         parameters=834_561,
         pid=41_233,
+        placement=None,
         isolation_level="strict",
         pol=None,
         last_error=None,
@@ -498,7 +499,7 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
         communication_bytes=1_602_376_568,
         communication_mb=1602.376568,
         communication=r.Communication(
-            train=1_602_357_120, predict=0, sync=0, consensus=19_448, links=0
+            inter_host_bytes=0, train=1_602_357_120, predict=0, sync=0, consensus=19_448, links=0
         ),
         exchange=[],
         avg_latency=None,

@@ -3,12 +3,15 @@
 import os
 import signal
 import sys
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import anyio
 import numpy as np
+import pytest
 
 from flow_nexus_neural.protocol.messages import Build, Pass, Train
 from flow_nexus_neural.runtime.base import NodeSpec
@@ -22,26 +25,37 @@ from tests.doubles.linear_service import LinearService, linear_plan
 
 LIGHT_ZYGOTE = (sys.executable, "-I", str(Path(__file__).with_name("light_zygote.py")))
 LIGHT_EXEC = (sys.executable, "-I", str(Path(__file__).with_name("light_exec.py")))
-KINDS = ("local", "local-torch", "local-carried", "exec", "inproc", "inproc-inline")
+NEEDS_RAY = pytest.mark.skipif(
+    find_spec("ray") is None, reason="Ray is not installed: `make ray` runs this over it"
+)
+RAY = pytest.param("ray", marks=NEEDS_RAY)
+KINDS = ("local", "local-torch", "local-carried", "exec", "inproc", "inproc-inline", RAY)
 
 launch_light = partial(ZygoteProcess.launch, LIGHT_ZYGOTE)
 
 
 @asynccontextmanager
 async def open_runtime(kind, faults=None):
+    stack = ExitStack()
     if kind in ("inproc", "inproc-inline"):
         inline = kind == "inproc-inline"
         runtime = InprocRuntime(lambda spec: LinearService(), faults, inline=inline)
     elif kind in ("exec", "exec-port"):
         runtime = ExecRuntime(Settings(), command=LIGHT_EXEC, inherit=kind == "exec")
+    elif kind == "ray":
+        from flow_nexus_neural.runtime.ray.runtime import RayRuntime
+
+        settings = Settings(state_dir=stack.enter_context(TemporaryDirectory()), runtime="ray")
+        runtime = RayRuntime(settings, zygote=LIGHT_ZYGOTE)
     elif kind == "local-torch":
         runtime = LocalRuntime(Settings())
     else:
         runtime = LocalRuntime(
             Settings(), launch=launch_light, shared_memory=kind != "local-carried"
         )
-    async with runtime:
-        yield runtime
+    with stack:
+        async with runtime:
+            yield runtime
 
 
 def spec(slot="worker-0", incarnation=1, seed=7, **more):

@@ -73,8 +73,8 @@ def test_the_list_keeps_its_byte_budgets(server: Served):
 @pytest.mark.parametrize(
     ("tool", "arguments", "budget"),
     [
-        ("neural_cluster_status", {}, 9_100),
-        ("neural_cluster_status", {"detail": "summary"}, 3_200),
+        ("neural_cluster_status", {}, 9_350),
+        ("neural_cluster_status", {"detail": "summary"}, 3_260),
         ("neural_cluster_status", {"detail": "full"}, 24_000),
         ("neural_predict_distributed", {}, 40_000),
     ],

@@ -55,7 +55,7 @@ FIELDS = {
 }
 NODE_FIELDS = """id node_id sandbox_id slot role type status state healthy model model_size capabilities
     autonomy connections incarnation rounds_done loss rows memory_bytes memory_limit_bytes parameters
-    pol last_error pid isolation_level"""
+    pol last_error pid placement isolation_level"""
 
 
 @pytest.mark.parametrize("tool", FIELDS)

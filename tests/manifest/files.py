@@ -33,6 +33,7 @@ REAL = TestFile("tests/integration/test_real_server.py")
 BAD_CONTENT = TestFile("tests/integration/test_malformed_content.py")
 EXAMPLES = TestFile("tests/integration/test_examples.py")
 COMMANDS = TestFile("tests/integration/test_commands.py")
+MACHINES = TestFile("tests/machines/test_two_machines.py")
 README = TestFile("tests/integration/test_readme.py")
 
 # The MCP layer, over a double of the engine or as clients meet it.

@@ -22,6 +22,7 @@ from tests.manifest.files import (
     LIARS,
     LIFE,
     LOCAL,
+    MACHINES,
     METRICS,
     PARTITION,
     PREDICT,
@@ -262,10 +263,16 @@ COORDINATION = (
         PARTITION / "iid_shards_are_even_alike_and_follow_the_seed",
         LOCAL / "digits_are_learnt_by_five_workers_that_never_see_each_others_rows",
     ),
-    OVERVIEW.not_built(
+    OVERVIEW.held(
         "seed.claims.several-machines",
         "A cluster spans several machines.",
-        "more than one machine",
+        MACHINES / "two_machines_commit_what_one_does_and_nodes_are_spread",
+        MACHINES / "a_lost_machine_closes_no_training_and_its_nodes_come_back_on_the_other",
+    ),
+    OVERVIEW.not_built(
+        "seed.claims.machines-add-up",
+        "Updates are summed on the machine where their workers live.",
+        "sums where the workers live",
     ),
 )
 

@@ -30,6 +30,7 @@ OFFENCES = {
     "pure": ("coordination/quorum.py", "import time"),
     "mcp": ("engine/state/changes.py", "import mcp"),
     "fork-safety": ("node/service.py", "import anyio"),
+    "ray": ("runtime/ray/agent.py", "import ray"),
     "extras": ("runtime/process/exits.py", "import pyarrow"),
 }
 

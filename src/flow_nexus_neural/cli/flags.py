@@ -128,6 +128,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         help="what a node gets for a system call that no honest node makes: errno, or kill, which ends it"
         " (default errno)",
     )
+    _add_ray(group)
     group.add_argument(
         "--http-host",
         metavar="ADDRESS",
@@ -149,6 +150,21 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         ("--log-json", "log one JSON object per line"),
     ):
         group.add_argument(name, action=argparse.BooleanOptionalAction, help=text)
+
+
+def _add_ray(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--runtime",
+        metavar="NAME",
+        help="where nodes live: auto, on this machine, or ray, on the machines of a Ray cluster"
+        " (default auto)",
+    )
+    group.add_argument(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="cluster of --runtime ray: local, which starts one here, auto, which joins the one that runs"
+        " here, or HOST:PORT (default local)",
+    )
 
 
 def _number_help(text: str, field: str) -> str:

@@ -40,7 +40,8 @@ def serve(settings: Settings, http_port: int | None, dashboard_port: int | None 
     from flow_nexus_neural.server.host import EngineHost
     from flow_nexus_neural.server.stdio import serve_stdio
 
-    opener = partial(open_engine, settings, FirstZygote(launch_zygote()))
+    zygote = launch_zygote() if settings.runtime == "auto" else None
+    opener = partial(open_engine, settings, FirstZygote(zygote))
     host = EngineHost(opener, CopiedAnswers(settings))
     host.beside(partial(open_for_unfinished, host, settings))
     if dashboard_port is not None:

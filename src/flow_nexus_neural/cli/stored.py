@@ -24,7 +24,14 @@ from flow_nexus_neural.server.stored_answers import NULL_WHERE_STORED
 from flow_nexus_neural.settings import Settings
 
 TRIES = 5
-KNOWN_OF_PROCESS = ("connections", "healthy", "isolation", "isolation_level", "rounds_done")
+KNOWN_OF_PROCESS = (
+    "connections",
+    "healthy",
+    "isolation",
+    "isolation_level",
+    "placement",
+    "rounds_done",
+)
 """Of a node of which the copy has no process."""
 PARTS_KNOWN_TO_SERVER = {
     "latency": ("p50", "p95", "p99", "n"),

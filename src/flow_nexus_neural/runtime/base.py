@@ -95,6 +95,14 @@ class Isolation:
 
 
 @dataclass(frozen=True, slots=True)
+class Placement:
+    """The machine on which a node lives: its name and its address, as its cluster knows them."""
+
+    host: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryReading:
     """Memory of a node's process; `source` is `pss` or `rss_growth` (growth since it was ready)."""
 
@@ -193,6 +201,11 @@ class NodeHandle(Protocol):
         ...
 
     @property
+    def placement(self) -> Placement | None:
+        """Where it lives; None on this machine."""
+        ...
+
+    @property
     def isolation(self) -> Isolation:
         """Its confinement, as measured when it was ready."""
         ...
@@ -210,6 +223,11 @@ class NodeHandle(Protocol):
     @property
     def bytes_received(self) -> int:
         """Bytes of frames received from it."""
+        ...
+
+    @property
+    def inter_host_bytes(self) -> int:
+        """Bytes of its frames, and of regions put on its host for it, that went between two machines."""
         ...
 
     async def call(

@@ -15,7 +15,9 @@ def test_every_setting_has_a_flag_except_secrets():
     assert "--allow-path" in options
 
 
-@pytest.mark.parametrize("name", sorted(set(Settings.model_fields) - {"allow_paths"} - SECRETS))
+@pytest.mark.parametrize(
+    "name", sorted(set(Settings.model_fields) - {"allow_paths", "ray_address"} - SECRETS)
+)
 def test_a_flag_wins_over_its_variable(name: str, tmp_path: Path):
     samples = {
         "read_only": (True, ["--no-read-only"], False),
@@ -24,6 +26,7 @@ def test_a_flag_wins_over_its_variable(name: str, tmp_path: Path):
         "log_json": (True, ["--no-log-json"], False),
         "require_isolation": ("seccomp", ["--require-isolation", "process"], "process"),
         "hostile": ("kill", ["--hostile", "errno"], "errno"),
+        "runtime": ("auto", ["--runtime", "ray"], "ray"),
         "tracker": ("mlflow", ["--tracker", "tensorboard"], "tensorboard"),
         "log_level": ("debug", ["--log-level", "error"], "error"),
         "http_host": ("127.0.0.2", ["--http-host", "::1"], "::1"),
@@ -45,6 +48,23 @@ def test_a_flag_wins_over_its_variable(name: str, tmp_path: Path):
         variable
     )
     assert getattr(read_settings(parse(flags), environ), name) == meant
+
+
+def test_an_address_of_ray_belongs_to_its_runtime():
+    environ = {
+        "FLOW_NEXUS_NEURAL_RUNTIME": "ray",
+        "FLOW_NEXUS_NEURAL_RAY_ADDRESS": "10.0.0.1:6379",
+    }
+    assert read_settings(parse([]), environ).ray_address == "10.0.0.1:6379"
+    assert read_settings(parse(["--ray-address", "auto"]), environ).ray_address == "auto"
+    assert read_settings(parse(["--runtime", "ray"]), {}).ray_address == "local"
+    with pytest.raises(InvalidArguments, match="no effect without runtime=ray"):
+        read_settings(parse(["--ray-address", "auto"]), {})
+    for wrong in ("10.0.0.1", "ray://10.0.0.1:10001", "host:port"):
+        with pytest.raises(InvalidArguments, match="expected local, auto or HOST:PORT"):
+            read_settings(parse(["--ray-address", wrong]), environ)
+    with pytest.raises(InvalidArguments, match="no node groups"):
+        read_settings(parse(["--node-groups", "2"]), environ)
 
 
 def test_allow_path_can_be_repeated():

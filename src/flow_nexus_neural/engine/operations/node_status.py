@@ -2,7 +2,7 @@
 
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.limits import memory_mb
-from flow_nexus_neural.engine.reports import NodeStatus, RetiredNode, SharedProcess
+from flow_nexus_neural.engine.reports import NodeStatus, Placed, RetiredNode, SharedProcess
 from flow_nexus_neural.engine.state.slot_spec import Former
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.training_record import Training
@@ -50,10 +50,17 @@ def node_line(
         memory_limit_bytes=_memory_limit_bytes(cluster, slot),
         parameters=slot.parameters,
         pid=slot.handle.pid if slot.handle else None,
+        placement=_placement(slot),
         isolation_level=slot.handle.isolation.level if slot.handle else "none",
         pol=training.advance.proofs.of_worker(slot.name) if training else None,
         last_error=slot.last_error,
     )
+
+
+def _placement(slot: Slot) -> Placed | None:
+    """Where its process runs; None without one, and on this machine."""
+    found = slot.handle.placement if slot.handle else None
+    return None if found is None else Placed(host=found.host, address=found.address)
 
 
 def shared_processes(cluster: LiveCluster) -> list[SharedProcess] | None:

@@ -121,13 +121,17 @@ class Evaluation(Report):
 
 
 class Communication(Report):
-    """Cumulative payload and framing bytes of nodes; `links` is what they read of each other in exchanges."""
+    """Cumulative payload and framing bytes of nodes; `links` is what they read of each other in exchanges.
+
+    `inter_host_bytes` are counted apart: what went between the server and nodes of other machines.
+    """
 
     train: int
     predict: int
     sync: int
     consensus: int
     links: int
+    inter_host_bytes: int
 
 
 class LinkStatus(Report):
@@ -156,8 +160,18 @@ class RecentPrediction(Report):
     agreement: float | None
 
 
+class Placed(Report):
+    """The machine of a Ray cluster on which a node lives."""
+
+    host: str
+    address: str
+
+
 class NodeStatus(Report):
-    """One slot, as it is now; `pol` has the proofs of its updates in the training."""
+    """One slot, as it is now; `pol` has the proofs of its updates in the training.
+
+    `placement` is None for a node on the server's own machine, unless that is one of a Ray cluster.
+    """
 
     node_id: str
     slot: str
@@ -176,6 +190,7 @@ class NodeStatus(Report):
     memory_limit_bytes: int
     parameters: int | None
     pid: int | None
+    placement: Placed | None
     isolation_level: str
     pol: dict[str, JsonValue] | None
     last_error: str | None

@@ -59,6 +59,7 @@ class Metrics:
         predict_ms: End to end of predict inside the server.
         agreement: How far the nodes of a prediction agreed, of those that had an answer.
         node_calls: 0 for each node call that succeeded, 1 for each that failed.
+        inter_host_bytes: Bytes to and from nodes on other machines than the server's; not a category.
         exchanges: The latest exchange of each network group since the server started.
     """
 
@@ -66,8 +67,10 @@ class Metrics:
     bytes_by_category: dict[Category, int] = field(
         default_factory=lambda: dict.fromkeys(get_args(Category), 0)
     )
+    inter_host_bytes: int = 0
     exchanges: dict[str, ExchangeReport] = field(default_factory=dict)
     _attributed: dict[str, int] = field(default_factory=dict)
+    _between: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.predict_ms = Window(self.clock)
@@ -85,6 +88,9 @@ class Metrics:
         node_id = handle.spec.node_id
         self.bytes_by_category[category] += total - self._attributed.get(node_id, 0)
         self._attributed[node_id] = total
+        between = handle.inter_host_bytes
+        self.inter_host_bytes += between - self._between.get(node_id, 0)
+        self._between[node_id] = between
 
     def note_prediction(self, latency_ms: float, agreement: float | None) -> None:
         """Record an answered call of predict; `agreement` is None where its nodes decided nothing."""
@@ -113,10 +119,11 @@ class Metrics:
         """Go on counting from what a former server had counted."""
         for category in self.bytes_by_category:
             self.bytes_by_category[category] = counted.get(category, 0)
+        self.inter_host_bytes = counted.get("inter_host_bytes", 0)
 
     def communication(self) -> Communication:
         """Cumulative bytes by category."""
-        return Communication(**self.bytes_by_category)
+        return Communication(**self.bytes_by_category, inter_host_bytes=self.inter_host_bytes)
 
     @property
     def communication_bytes(self) -> int:

@@ -23,6 +23,7 @@ from flow_nexus_neural.runtime.base import (
     MemoryReading,
     NodeExit,
     NodeSpec,
+    Placement,
     ProcessorTime,
     Region,
 )
@@ -55,6 +56,11 @@ class NodeEnd(ABC):
         return None
 
     @property
+    def placement(self) -> Placement | None:
+        """Where it lives; None on this machine."""
+        return None
+
+    @property
     def gone(self) -> bool:
         """Whether it has ended."""
         return self._exit is not None
@@ -63,6 +69,11 @@ class NodeEnd(ABC):
     def bytes_received(self) -> int:
         """Bytes of frames received from it."""
         return self._conversation.bytes_received
+
+    @property
+    def inter_host_bytes(self) -> int:
+        """Bytes that went between two machines: none, where it lives on this one."""
+        return 0
 
     async def call(
         self, request: AnsweredBy[R], arrays: Arrays | None = None

@@ -333,10 +333,13 @@ class LocalRuntime(ManagedRuntime[HostedNode | LocalNode]):
             self._spawn(partial(self._serve_group, name, zygote, child, shared))
             self._keep(hosted, hosted.run)
             return hosted
-        lines = Lines(child, connection, stderr)
-        node = LocalNode(spec, self._limits, lines, self._memory_kills.claim)
+        node = self._lone_node(spec, Lines(child, connection, stderr))
         self._keep(node, partial(_serve, zygote, child, node))
         return node
+
+    def _lone_node(self, spec: NodeSpec, lines: Lines) -> LocalNode:
+        """The engine's end of a node that has a process of its own."""
+        return LocalNode(spec, self._limits, lines, self._memory_kills.claim)
 
     async def _serve_group(
         self, name: str, zygote: ZygoteClient, child: Child, shared: SharedProcess

@@ -16,7 +16,7 @@ class Handle:
 
     def __init__(self, node_id):
         self.spec = type("Spec", (), {"node_id": node_id})
-        self.bytes_sent = self.bytes_received = 0
+        self.bytes_sent = self.bytes_received = self.inter_host_bytes = 0
 
 
 def test_an_empty_window_knows_nothing():
@@ -73,6 +73,20 @@ def test_every_byte_of_a_link_is_counted_once_under_who_claims_it_first():
     found = metrics.communication()
     assert (found.train, found.predict, found.sync, found.consensus) == (1150, 7, 3, 0)
     assert metrics.communication_bytes == 1160
+
+
+def test_bytes_between_machines_are_counted_once_and_beside_the_categories():
+    metrics, one = Metrics(Clock()), Handle("n1")
+    one.bytes_sent = one.inter_host_bytes = 100
+    metrics.count_frames("train", one)
+    one.bytes_sent, one.inter_host_bytes = 150, 1150  # a region went to its machine as well
+    metrics.count_frames("predict", one)
+    metrics.count_frames("predict", one)
+    assert metrics.communication().inter_host_bytes == 1150
+    assert metrics.communication_bytes == 150
+    heir = Metrics(Clock())
+    heir.restore(metrics.communication().model_dump(mode="json"))
+    assert heir.communication() == metrics.communication()
 
 
 def test_the_error_rate_is_the_share_of_failed_calls():
