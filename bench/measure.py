@@ -14,6 +14,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 QUIET_LOAD = 0.5
+MOST_SPREAD = 1.1
+"""Two series of one thing that differ by more say that the machine, not the contender, was measured."""
 INTERESTING_FLAGS = ("avx2", "avx512f", "avx512_vnni", "amx_tile", "neon", "asimd")
 
 
@@ -33,7 +35,8 @@ class Record(BaseModel):
     """One contender's measurement of one thing; None where it was not measured.
 
     Attributes:
-        ratio_to_reference: Median over the reference's median of the same run; below 1 is faster.
+        ratio_to_reference: Median over the reference's median of the same run; below 1 is faster. None where
+            the controls of the run differ by more than a tenth.
         controls_spread: Ratio of two series of the same contender: differences inside it mean nothing.
         different_work: The final pooled loss was not the reference's, so there is no ratio.
         quiet: Load average was below 0.5 at the start.
@@ -130,6 +133,8 @@ def record(
         "threads": 1,
         **more,
     }
+    if not controls_agree(given["controls_spread"]):
+        given["ratio_to_reference"] = None
     return Record(
         suite=suite,
         work=work,
@@ -153,6 +158,11 @@ def record(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         **given,
     )
+
+
+def controls_agree(spread: float | None) -> bool:
+    """Whether ratios of a run mean something; unknown where it had no controls."""
+    return spread is None or 1 / MOST_SPREAD <= spread <= MOST_SPREAD
 
 
 def interleave(

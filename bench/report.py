@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench.measure import Record
+from bench.measure import Record, controls_agree
 from readme.markers import replace_between
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -80,6 +80,8 @@ def _rounds_table(rounds: list[Record], launches: list[Record]) -> str:
                 _quantity(one.median, "s"),
                 "different work"
                 if one.different_work
+                else "controls differ"
+                if not controls_agree(one.controls_spread)
                 else f"{one.ratio_to_reference:.2f}"
                 if one.ratio_to_reference is not None
                 else "",

@@ -83,6 +83,7 @@ def measure_rounds(work: str, *, repeats: int) -> list[Record]:
                 one.launch_s,
                 unit="s",
                 ratio_to_reference=_ratio(one.launch_s, reference.launch_s) if equal else None,
+                controls_spread=spread,
                 **more,
             )
         )

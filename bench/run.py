@@ -15,7 +15,7 @@ from typing import Protocol
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from bench.allocator import measure_allocator
-from bench.measure import QUIET_LOAD, Record, load
+from bench.measure import QUIET_LOAD, Record, controls_agree, load
 from bench.rounds import measure_rounds
 from bench.serving import measure_predict, measure_spawn, measure_startup
 
@@ -96,6 +96,8 @@ def main() -> None:
 
 def _line(one: Record) -> str:
     ratio = "" if one.ratio_to_reference is None else f" x{one.ratio_to_reference:.2f}"
+    if not controls_agree(one.controls_spread):
+        ratio = f" (no ratio: two series of one contender differ by a factor of {one.controls_spread:.2f})"
     median = "not measured" if one.median is None else f"{one.median:.4g} {one.unit}"
     label = " (different work)" if one.different_work else ""
     return f"{one.suite} {one.work} {one.contender}: {median}{ratio}{label}"

@@ -30,6 +30,14 @@ class Neural:
             raise ToolFailed("".join(getattr(block, "text", "") for block in result.content))
         return dict(result.structured_content)
 
+    async def words(self, tool: str, /, **arguments: Any) -> str:
+        """Call a tool that answers in words, such as neural_cluster_plot, or raise ToolFailed."""
+        result = await self._client.call_tool(tool, arguments)
+        text = "".join(getattr(block, "text", "") for block in result.content)
+        if result.is_error:
+            raise ToolFailed(text)
+        return text
+
     async def read(self, uri: str) -> Any:
         """Read a resource and return its JSON."""
         contents = (await self._client.read_resource(uri)).contents

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 
 from flow_nexus_neural.errors import InvalidArguments
 from flow_nexus_neural.vocabulary import DEADLINE_MS, MIN_ROWS
@@ -100,6 +108,7 @@ class Settings(BaseModel):
     http_request_timeout_s: float = Field(default=30, gt=0, allow_inf_nan=False)
     log_level: LogLevel = "warning"
     log_json: bool = False
+    _notes_dir: Path | None = PrivateAttr(default=None)
 
     @field_validator("node_groups")
     @classmethod
@@ -113,6 +122,17 @@ class Settings(BaseModel):
         if self.node_groups == "off":
             return None
         return max(processors, 1) if self.node_groups == "auto" else int(self.node_groups)
+
+    @property
+    def notes_dir(self) -> Path | None:
+        """The state directory of which `state_dir` is a copy; None for no copy."""
+        return self._notes_dir
+
+    def of_copy(self, state_dir: Path, **changes: object) -> Self:
+        """For a copy of the state directory; what is written is noted in the original."""
+        copy = self.model_copy(update={"state_dir": state_dir, "data_dir": None, **changes})
+        copy._notes_dir = self.state_dir  # noqa: SLF001 - an attribute of this class
+        return copy
 
     @property
     def data_root(self) -> Path:

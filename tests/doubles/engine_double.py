@@ -426,6 +426,7 @@ def status_report(nodes: list[r.NodeStatus], full: bool) -> r.StatusReport:
         active_nodes=11,
         total_nodes=11,
         failed_nodes=0,
+        recovering_nodes=0,
         training_status="running",
         training_progress=32.0,
         training_error=None,

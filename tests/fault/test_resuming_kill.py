@@ -107,10 +107,12 @@ def test_a_killed_server_s_training_goes_on_without_a_call(tmp_path, undisturbed
 
 
 def another_server_is_told(tmp_path, pid, cluster):
-    """Who has the directory, and how to look at what is stored; it disturbs nothing."""
+    """Who has the directory, and what is stored; it changes and disturbs nothing."""
     with serve(tmp_path, "state") as second:
         second.client.initialize()
-        refusal = second.client.call("neural_cluster_status", {"cluster_id": cluster})
+        refusal = second.client.call("neural_cluster_connect", {"cluster_id": cluster})
+        told = status(second.client, cluster)
+        assert (told["status"], told["active_nodes"]) == ("running", None)
     text = refusal["content"][0]["text"]
     assert text.startswith("state_dir_locked: ")
     assert f"process {pid}" in text

@@ -38,7 +38,7 @@ PROMISES = (
     ),
     PLOT.held(
         "contract.plot.overwrite",
-        "A plot replaces a file only with overwrite.",
+        "A plot replaces a plot that was written there, only with overwrite, and nothing else.",
         MEASURED,
     ),
     PLOT.held(

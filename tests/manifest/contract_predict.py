@@ -84,9 +84,10 @@ OF_PREDICT = (
     ),
     PREDICTION.held(
         "contract.predict.overwrite",
-        "overwrite lets output_path replace a regular file, which otherwise stays.",
+        "overwrite lets output_path replace what was written there, if nobody changed it since then.",
         PREDICTING_FILES / "a_file_that_is_there_stays_unless_it_may_be_replaced",
         WRITING / "only_a_regular_file_is_replaced_and_only_when_that_is_allowed",
+        WRITING / "only_what_was_written_there_is_replaced_and_only_if_nobody_changed_it",
     ),
     PREDICTION.held(
         "contract.predict.rule.one-version",

@@ -1,10 +1,19 @@
 """Autonomy that acts in a running engine: within levels and bounds, and never a wrong number of nodes."""
 
+import json
+import sqlite3
+from contextlib import closing
+
 import anyio
 import pytest
 
-from flow_nexus_neural.coordination.autonomy.audit import verify_audit
+from flow_nexus_neural.cli.verify import verify_state
+from flow_nexus_neural.coordination.autonomy import conditions
+from flow_nexus_neural.coordination.autonomy.audit import sealed, verify_audit
+from flow_nexus_neural.coordination.ledger import GENESIS
+from flow_nexus_neural.engine.storage.schema import json_text
 from flow_nexus_neural.engine.training.exchange import Exchange
+from flow_nexus_neural.settings import Settings
 from tests.doubles.seeded import run_seeded
 from tests.sim.scheduled import scheduled_world
 from tests.sim.simulated import blobs, node_of
@@ -359,3 +368,39 @@ def test_a_refit_trains_at_the_rates_of_the_rounds_that_were_evaluated(tmp_path,
             assert refit == rounds[: len(refit)]
 
     run_seeded(scenario)
+
+
+def test_every_decision_is_derived_again_from_the_stored_log_alone(tmp_path, monkeypatch, capsys):
+    """By `verify`, after the server has ended. Another planner is noticed; a log without evidence is told."""
+
+    async def scenario():
+        async with scheduled_world(tmp_path) as w:
+            cluster = await trained(w)
+            for slot in ("worker-1", "worker-2"):
+                w.kill(slot)
+                await anyio.sleep(4.0)
+            assert (await w.status(cluster)).daa.executed == 2
+
+    run_seeded(scenario)
+    settings = Settings(state_dir=tmp_path)
+    assert verify_state(settings) == 0
+    assert "\n2 decisions of autonomy, derived again" in capsys.readouterr().out
+    with monkeypatch.context() as patched:
+        patched.setattr(conditions, "restart_pause_s", lambda _restarts: 9.0)
+        assert verify_state(settings) == 1
+    assert "audit entry 0 decision, derived again" in capsys.readouterr().out
+    without_evidence(tmp_path / "state.db")
+    assert verify_state(settings) == 0
+    assert "\n2 decisions cannot be derived again" in capsys.readouterr().out
+
+
+def without_evidence(journal):
+    """The log of an earlier version, which recorded less."""
+    with closing(sqlite3.connect(journal)) as own, own:
+        rows = own.execute("SELECT seq, body FROM audit ORDER BY seq").fetchall()
+        last = GENESIS
+        for seq, body in rows:
+            left = {k: v for k, v in json.loads(body).items() if k not in ("sha", "seen", "place")}
+            entry = sealed(last, left)
+            last = entry["sha"]
+            own.execute("UPDATE audit SET sha=?, body=? WHERE seq=?", (last, json_text(entry), seq))

@@ -440,7 +440,7 @@ async def test_a_training_goes_on_when_a_server_opens_the_directory_again(tmp_pa
     async with world(tmp_path) as w:  # what was stopped on request stays stopped
         again = await w.status(cluster)
         assert (again.training_status, again.training.resumed.times) == ("stopped", 1)
-        assert (again.status, again.failed_nodes) == ("recovering", 2)
+        assert (again.status, again.recovering_nodes) == ("recovering", 2)
         assert again.training.current_round == again.model_version
 
 

@@ -137,6 +137,10 @@ async def pictures_of(w, cluster):
     with pytest.raises(InvalidArguments, match="exists"):
         await drawn(w, cluster, "confusion", path="confusion.svg")
     assert await drawn(w, cluster, "confusion", path="confusion.svg", overwrite=True)
+    (root / "confusion.svg").write_text("a drawing of somebody's own")
+    with pytest.raises(PathNotAllowed, match="is not replaced"):
+        await drawn(w, cluster, "confusion", path="confusion.svg", overwrite=True)
+    assert (root / "confusion.svg").read_text() == "a drawing of somebody's own"
     for path, refused in (
         ("../out.png", PathNotAllowed),
         ("/etc/out.png", PathNotAllowed),

@@ -428,7 +428,11 @@ async def test_a_file_that_is_there_stays_unless_it_may_be_replaced(tmp_path, fo
         cluster = await trained(w)
         with pytest.raises(InvalidArguments, match=r"'out.csv' exists"):
             await into_file(w, cluster)
+        with pytest.raises(PathNotAllowed, match="is not replaced"):
+            await into_file(w, cluster, overwrite=True)
         assert (folder / "out.csv").read_text() == "mine"
+        (folder / "out.csv").unlink()
+        await into_file(w, cluster)
         await into_file(w, cluster, overwrite=True)
         assert len(read_csv(folder / "out.csv")) == 40
         with pytest.raises(InvalidArguments, match="is the input"):

@@ -6,13 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow_nexus_neural.artifacts.model import SEPARATOR, ExportedModel, ExportedNetwork
+from flow_nexus_neural.artifacts.privacy import KEY, as_json
 from flow_nexus_neural.artifacts.standalone.answering import answers
 
 Tensors = dict[str, NDArray[Any]]
 
 
 def described(model: ExportedModel) -> dict[str, Any]:
-    """Everything but the weights that `artifacts.standalone` needs to answer as the cluster does."""
+    """Everything but the weights that `artifacts.standalone` needs to answer, and how private they are."""
     schema, calibrator = model.schema, model.calibrator
     return {
         "task": schema.task,
@@ -38,6 +39,7 @@ def described(model: ExportedModel) -> dict[str, Any]:
         "threshold": model.rule.threshold,
         "calibrator": None if calibrator is None else [calibrator.scale, calibrator.offset],
         "liars": model.liars,
+        KEY: as_json(model),
     }
 
 

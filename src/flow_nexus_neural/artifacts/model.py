@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
+from flow_nexus_neural.coordination.privacy.lineage import ModelPrivacy
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.kernels.calibration import Calibrator
 from flow_nexus_neural.kernels.decision import DecisionRule
@@ -62,6 +63,7 @@ class ExportedModel:
         stored: The version as the store keeps it: plans, bundle, data set, metrics.
         cluster: What the cluster was declared to be, as far as a new one can be made like it.
         nodes: What its slots were declared to be, by name.
+        privacy: Of all trainings in its weights; None where that was not recorded.
     """
 
     cluster_id: str
@@ -78,6 +80,7 @@ class ExportedModel:
     roles: Mapping[str, ExportedNetwork] = field(default_factory=dict)
     cluster: Mapping[str, JsonValue] = field(default_factory=dict)
     nodes: Mapping[str, Mapping[str, JsonValue]] = field(default_factory=dict)
+    privacy: ModelPrivacy | None = None
 
     @property
     def tensors(self) -> dict[str, NDArray[np.float32]]:

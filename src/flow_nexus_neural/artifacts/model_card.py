@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from flow_nexus_neural.artifacts.model import ExportedModel
+from flow_nexus_neural.artifacts.privacy import table
 from flow_nexus_neural.data.example import positions_in_order
 
 NOT_MEASURED: Final = "not measured"
@@ -62,7 +63,7 @@ def model_card(model: ExportedModel) -> str:
         kinds = ", ".join(layer.type for layer in network.plan.layers)
         lines.append(f"| `{key}` | {nodes} | {network.plan.n_params} | {kinds} |")
     lines += ["", "## Training data", "", *_data(dataset), "", "## Measured", ""]
-    lines += [*_measured(stored, evaluation), "", *_USE]
+    lines += [*_measured(stored, evaluation), "", "## Privacy", "", *table(model), "", *_USE]
     return "\n".join(lines) + "\n"
 
 
@@ -72,7 +73,7 @@ _USE: Final = (
     "`neural_model_import` with the path of this folder makes a cluster that answers as this one did.",
     "",
     "- `model.safetensors`: float32 tensors, named by network and Keras-like layer",
-    "- `config.json`: layers, the scaling of every column, calibration, thresholds, metrics",
+    "- `config.json`: layers, the scaling of every column, calibration, thresholds, metrics, privacy",
     "- `manifest.json`: the sha256 of every file, so that an edited folder is refused",
 )
 

@@ -21,6 +21,7 @@ from flow_nexus_neural.artifacts.model import Examples, ExportedModel
 from flow_nexus_neural.artifacts.onnx_graph.answering import ROWS, SYMBOL, combined, decided, scaled
 from flow_nexus_neural.artifacts.onnx_graph.graph import Graph, Shape
 from flow_nexus_neural.artifacts.onnx_graph.layers import any_length, network
+from flow_nexus_neural.artifacts.privacy import KEY, as_text
 from flow_nexus_neural.data.example import positions_in_order
 from flow_nexus_neural.errors import StoreCorrupt
 from flow_nexus_neural.vocabulary import ExportFormat as ExportFormatName
@@ -185,4 +186,5 @@ def _metadata(model: ExportedModel) -> dict[str, str]:
         "classes": json.dumps(schema.classes),
         "columns": json.dumps(positions_in_order(schema)),
         "symbols": json.dumps(list(schema.symbols)),
+        KEY: as_text(model),
     }

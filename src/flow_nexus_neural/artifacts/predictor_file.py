@@ -22,6 +22,7 @@ from flow_nexus_neural.artifacts.export_format import (
     left_out,
 )
 from flow_nexus_neural.artifacts.model import Examples, ExportedModel
+from flow_nexus_neural.artifacts.privacy import in_one_line
 from flow_nexus_neural.data.example import example_record
 from flow_nexus_neural.errors import StoreCorrupt
 from flow_nexus_neural.protocol.digest import canonical_json
@@ -50,6 +51,8 @@ As a program it reads a JSON list of records and prints the answers:
 
 As a module: `predictor.answer(records)`. A record is a dict by column name or a list of numbers in stored
 order, null where a value is unknown. Columns: {columns}
+
+Privacy of the training: {privacy}; the numbers are in MODEL["privacy"].
 """
 
 '''
@@ -143,7 +146,11 @@ def _head(model: ExportedModel) -> str:
     listed = ", ".join(_plain(column.name) for column in columns[:32])
     more = f" and {len(columns) - 32} more" if len(columns) > 32 else ""
     return _HEAD.format(
-        name=_plain(model.name), version=model.version, example=example, columns=listed + more
+        name=_plain(model.name),
+        version=model.version,
+        example=example,
+        columns=listed + more,
+        privacy=_plain(in_one_line(model)),
     )
 
 

@@ -4,6 +4,7 @@ It is the one format that holds everything of a version, so that `neural_model_i
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -16,6 +17,7 @@ from flow_nexus_neural.artifacts.export_format import Files, Recomputed, Rendere
 from flow_nexus_neural.artifacts.manifest import KIND, check_read_back, config_json, with_manifest
 from flow_nexus_neural.artifacts.model import SEPARATOR, Examples, ExportedModel
 from flow_nexus_neural.artifacts.model_card import model_card
+from flow_nexus_neural.artifacts.privacy import KEY, as_text
 from flow_nexus_neural.errors import StoreCorrupt
 from flow_nexus_neural.vocabulary import ExportFormat as ExportFormatName
 
@@ -26,6 +28,8 @@ ROLE_PREFIX: Final = "roles" + SEPARATOR
 """Of the tensors of a network that serves no records: `roles/<slot>/<tensor>`."""
 HEADER: Final = {"format": "np"}
 """One entry only: several would be written in no fixed order, and equal models as different files."""
+METADATA: Final = "__metadata__"
+ALIGNMENT: Final = 8
 
 
 class SafetensorsFolder:
@@ -39,7 +43,7 @@ class SafetensorsFolder:
     def render(self, model: ExportedModel) -> Rendered:
         """See `ExportFormat.render`."""
         files = {
-            WEIGHTS: save(all_tensors(model), HEADER),
+            WEIGHTS: with_metadata(save(all_tensors(model), HEADER), {KEY: as_text(model)}),
             CONFIG: config_json(config(model)),
             CARD: model_card(model).encode(),
         }
@@ -66,6 +70,20 @@ class SafetensorsFolder:
             raise StoreCorrupt("the tensors that were read back are not those of the model")
         found = answer(model, tensors, examples.rows, examples.symbols)
         return Recomputed(found, examples.answers, "numpy, from the tensors read back")
+
+
+def with_metadata(content: bytes, more: Mapping[str, str]) -> bytes:
+    """A file of tensors with further metadata, in the order of their names.
+
+    It begins with the length of a JSON header, 8 bytes little-endian; the tensors behind it are placed from
+    its end, so that a longer header moves all of them alike. It is padded with spaces, as the library does.
+    """
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header[METADATA] = dict(sorted({**header.get(METADATA, {}), **more}.items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text + content[8 + size :]
 
 
 def all_tensors(model: ExportedModel) -> dict[str, NDArray[Any]]:

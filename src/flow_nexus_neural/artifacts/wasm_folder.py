@@ -17,6 +17,7 @@ from flow_nexus_neural.artifacts.export_format import (
 )
 from flow_nexus_neural.artifacts.manifest import check_read_back, config_json, with_manifest
 from flow_nexus_neural.artifacts.model import Examples, ExportedModel, ExportedNetwork
+from flow_nexus_neural.artifacts.privacy import KEY, as_json
 from flow_nexus_neural.errors import NotAvailable, StoreCorrupt
 from flow_nexus_neural.vocabulary import ExportFormat as ExportFormatName
 from flow_nexus_neural.wasm.compile.network import compile_network
@@ -91,5 +92,6 @@ def _module(model: ExportedModel, network: ExportedNetwork) -> bytes:
         "cluster_id": model.cluster_id,
         "model_version": model.version,
         "bundle_sha": model.sha,
+        KEY: as_json(model),
     }  # fmt: skip
     return complete(binary, compiled, network.tensors, config_json(meta))

@@ -14,6 +14,7 @@ import anyio
 from flow_nexus_neural.cli.flags import PROGRAM
 from flow_nexus_neural.cli.logs import configure_logging
 from flow_nexus_neural.cli.user_path import user_path
+from flow_nexus_neural.data.unfinished import sweep_noted
 from flow_nexus_neural.engine.engine import Engine
 from flow_nexus_neural.engine.requests import ExportRequest
 from flow_nexus_neural.engine.storage.snapshot import copy_state_dir
@@ -42,6 +43,7 @@ def export(settings: Settings, request: ExportRequest, runtime: NodeRuntime | No
     place = user_path(request.path)
     asked = request.model_copy(update={"path": str(place) + "/" * request.path.endswith("/")})
     try:
+        sweep_noted(settings.state_dir, ())
         _check_outside(settings, place.parent)
         text = anyio.run(_export, settings, asked, place.parent, runtime)
     except Exception as failure:  # noqa: BLE001 - the command's boundary: every failure is worded
@@ -81,8 +83,7 @@ async def _export_once(
 ) -> str:
     with tempfile.TemporaryDirectory(prefix=f"{PROGRAM}-export-") as scratch:
         copy_state_dir(settings.state_dir, Path(scratch))
-        places = {"state_dir": Path(scratch), "data_dir": None, "allow_paths": (folder,)}
-        copy = settings.model_copy(update=places)
+        copy = settings.of_copy(Path(scratch), allow_paths=(folder,))
         async with Engine.open(copy, runtime=runtime, goes_on=False) as engine:
             report = await engine.export_model(request)
     return json.dumps(wire_json(report), indent=2, ensure_ascii=False)

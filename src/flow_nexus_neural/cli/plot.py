@@ -10,6 +10,7 @@ from flow_nexus_neural.cli.flags import PROGRAM
 from flow_nexus_neural.cli.logs import configure_logging
 from flow_nexus_neural.cli.stored import Look, look
 from flow_nexus_neural.cli.user_path import user_path
+from flow_nexus_neural.data.unfinished import sweep_noted
 from flow_nexus_neural.engine.engine import Engine
 from flow_nexus_neural.engine.reports import PlotReport
 from flow_nexus_neural.engine.requests import PlotRequest
@@ -44,6 +45,7 @@ def plot_stored(settings: Settings, asked: Asked) -> int:
     """
     configure_logging(settings)
     try:
+        sweep_noted(settings.state_dir, ())
         request = _request(settings, asked)
         report = anyio.run(_plot, settings, request, Path(request.path or "").parent)
     except Exception as failure:  # noqa: BLE001 - the command's boundary: every failure is worded

@@ -34,12 +34,14 @@ def serve(settings: Settings, http_port: int | None, dashboard_port: int | None 
 
     import anyio
 
+    from flow_nexus_neural.cli.stored_answers import CopiedAnswers
     from flow_nexus_neural.cli.unfinished import open_for_unfinished
     from flow_nexus_neural.server.app import build_server
     from flow_nexus_neural.server.host import EngineHost
     from flow_nexus_neural.server.stdio import serve_stdio
 
-    host = EngineHost(partial(open_engine, settings, FirstZygote(launch_zygote())))
+    opener = partial(open_engine, settings, FirstZygote(launch_zygote()))
+    host = EngineHost(opener, CopiedAnswers(settings))
     host.beside(partial(open_for_unfinished, host, settings))
     if dashboard_port is not None:
         from flow_nexus_neural.server.dashboard.sources import LiveSource

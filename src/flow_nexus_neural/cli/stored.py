@@ -20,27 +20,19 @@ from flow_nexus_neural.engine.storage.state_dir import holder
 from flow_nexus_neural.errors import NeuralError, StoreError
 from flow_nexus_neural.server.rounding import wire_json
 from flow_nexus_neural.server.schemas import StatusResult
+from flow_nexus_neural.server.stored_answers import NULL_WHERE_STORED
 from flow_nexus_neural.settings import Settings
 
 TRIES = 5
 KNOWN_OF_PROCESS = ("connections", "healthy", "isolation", "isolation_level", "rounds_done")
 """Of a node of which the copy has no process."""
-KNOWN_TO_SERVER = (
-    "active_nodes",
-    "failed_nodes",
-    "guarantees",
-    "recent_predictions",
-    "exchange",
-    "uptime",
-    "uptime_seconds",
-)
 PARTS_KNOWN_TO_SERVER = {
     "latency": ("p50", "p95", "p99", "n"),
     "serving": ("effective_ensemble_size",),
     "features": ("connections_active",),
 }
 """What a copy would say of its own nodes, of which none runs."""
-NOT_OF_COPY = ("failed_nodes", "uptime", "uptime_seconds")
+NOT_OF_COPY = ("failed_nodes", "recovering_nodes", "uptime", "uptime_seconds")
 """What a copy counts of itself: its nodes were not started, and it was opened just now."""
 RAFT_OF_COPY = ("available", "reason", "raft")
 """Of `consensus_report`: who of the voters lives and leads."""
@@ -87,7 +79,7 @@ async def _opened_copy(settings: Settings) -> AsyncIterator[tuple[Engine, Look]]
     server = holder(settings.state_dir)
     with tempfile.TemporaryDirectory(prefix=f"{PROGRAM}-clusters-") as scratch:
         running = copy_state_dir(settings.state_dir, Path(scratch))
-        copy = settings.model_copy(update={"state_dir": Path(scratch), "data_dir": None})
+        copy = settings.of_copy(Path(scratch))
         async with Engine.open(copy, runtime=NoNodes(), goes_on=False) as engine:
             yield engine, Look(server, running)
 
@@ -115,7 +107,7 @@ def as_stored(report: Mapping[str, Any], seen: Look) -> dict[str, Any]:
     where = "how its nodes are is told by neural_cluster_status alone"
     said = f"process {seen.server} serves this cluster: this is what is stored of it, and {where}"
     shown |= {"status": "running", "warnings": [*report["warnings"], said]}
-    shown |= dict.fromkeys(KNOWN_TO_SERVER)
+    shown |= dict.fromkeys(NULL_WHERE_STORED)
     for part, names in PARTS_KNOWN_TO_SERVER.items():
         if report[part] is not None:
             shown[part] = {**shown[part], **dict.fromkeys(names)}

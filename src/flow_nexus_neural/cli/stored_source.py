@@ -4,6 +4,7 @@ A new copy is made when the journal changed, and one at a time, however many loo
 """
 
 from dataclasses import asdict
+from pathlib import Path
 
 import anyio
 
@@ -88,12 +89,16 @@ class StoredSource:
             self._at = now
 
     def _fingerprint(self) -> Fingerprint:
-        """Size and time of change of the files that a commit touches."""
-        found: list[tuple[int, int] | None] = []
-        for name in JOURNAL_FILES:
-            try:
-                stat = (self._settings.state_dir / name).stat()
-                found.append((stat.st_size, stat.st_mtime_ns))
-            except OSError:
-                found.append(None)
-        return tuple(found)
+        return fingerprint(self._settings.state_dir)
+
+
+def fingerprint(state_dir: Path) -> Fingerprint:
+    """Size and time of change of the files that a commit touches."""
+    found: list[tuple[int, int] | None] = []
+    for name in JOURNAL_FILES:
+        try:
+            stat = (state_dir / name).stat()
+            found.append((stat.st_size, stat.st_mtime_ns))
+        except OSError:
+            found.append(None)
+    return tuple(found)

@@ -33,7 +33,7 @@ def verify_state(settings: Settings) -> int:
     if found.ok:
         sys.stdout.write(
             f"ok: {found.clusters} clusters, {found.entries} ledger entries, {found.files} files with"
-            f" {found.nbytes} bytes in {settings.state_dir}\n"
+            f" {found.nbytes} bytes in {settings.state_dir}\n{_of_decisions(found)}"
         )
         return 0
     lines = [
@@ -44,6 +44,21 @@ def verify_state(settings: Settings) -> int:
         lines.append(f"and {len(found.damages) - SHOWN} more")
     sys.stdout.write("\n".join(lines) + "\n")
     return 1
+
+
+def _of_decisions(found: Verification) -> str:
+    """What was found of autonomy's decisions; nothing where there are none."""
+    lines = ""
+    if found.decisions:
+        lines = (
+            f"{found.decisions} decisions of autonomy, derived again from what they were made on\n"
+        )
+    if found.not_replayed:
+        lines += (
+            f"{found.not_replayed} decisions cannot be derived again: an earlier version recorded less or"
+            " decided by other rules, or the beginning of a look is no longer kept\n"
+        )
+    return lines
 
 
 def back_up_state(settings: Settings, target: Path) -> int:

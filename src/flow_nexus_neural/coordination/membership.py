@@ -40,19 +40,21 @@ TRANSITIONS: dict[SlotState, frozenset[SlotState]] = {
 """Legal successors of each state. `healthy -> recovering` replaces a running node on request; `quarantined`
 and `failed_permanently` end only by an explicit replacement."""
 
-FAILED: frozenset[SlotState] = frozenset(
-    {"failed", "recovering", "failed_permanently", "quarantined"}
-)
+FAILED: frozenset[SlotState] = frozenset({"failed", "failed_permanently", "quarantined"})
 _SLOT = re.compile(r"([a-z_]+)-([0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Numbers of slots: `total` without retired ones, `active` healthy ones, `failed` those in FAILED."""
+    """Numbers of slots: `total` without retired ones, `active` healthy ones, `failed` those in FAILED.
+
+    `recovering` are being started again, or are by the next call that needs them.
+    """
 
     total: int
     active: int
     failed: int
+    recovering: int
 
 
 def advance(slot: str, state: SlotState, successor: SlotState) -> SlotState:
@@ -88,6 +90,7 @@ def count(states: Iterable[SlotState]) -> Counts:
         total=len(kept),
         active=sum(state == "healthy" for state in kept),
         failed=sum(state in FAILED for state in kept),
+        recovering=sum(state == "recovering" for state in kept),
     )
 
 

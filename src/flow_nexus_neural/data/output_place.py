@@ -35,14 +35,16 @@ class OutputPlace:
         folders: Directories below it.
         name: Of the file.
         argument: By which the caller named it, for errors.
-        state_dir: Of the server that writes, where what a killed one left is noted.
+        notes_dir: State directory in which is noted what is being written, and what was.
+        by_command: The user named its root to a command, which the server does not know.
     """
 
     root: Path
     folders: tuple[str, ...]
     name: str
     argument: str = "output_path"
-    state_dir: Path | None = None
+    notes_dir: Path | None = None
+    by_command: bool = False
 
     @property
     def path(self) -> Path:
@@ -62,6 +64,7 @@ def output_place(
     argument: str = "output_path",
     *,
     folder: bool = False,
+    notes_dir: Path | None = None,
 ) -> OutputPlace:
     """Check where a caller wants a file, or a folder.
 
@@ -71,6 +74,7 @@ def output_place(
         state_dir: The server's own directory, into which nothing is written but below a root inside it.
         argument: By which the caller named it, for errors.
         folder: Whether a folder is to be written; only then the path may end in a slash.
+        notes_dir: The state directory of which `state_dir` is a copy, made by a command; None for no copy.
 
     Raises:
         PathNotAllowed: It lies outside the roots or in the state directory, or is hidden or leads upwards.
@@ -106,7 +110,8 @@ def output_place(
         raise PathNotAllowed(
             f"{argument} '{text[:120]}' is hidden", hint="give a name without a dot in front"
         )
-    return OutputPlace(root, folders, path.name, argument, own)
+    noted = own if notes_dir is None else notes_dir.resolve()
+    return OutputPlace(root, folders, path.name, argument, noted, by_command=noted != own)
 
 
 def _named(text: str, argument: str, *, folder: bool) -> Path:

@@ -40,11 +40,12 @@ def note(place: OutputPlace) -> Path | None:
     Then nothing but the sweep at the next start is lost: a state directory without room must not keep a model
     from being written elsewhere.
     """
-    if place.state_dir is None:
+    if place.notes_dir is None:
         return None
-    folder = place.state_dir / FOLDER
+    folder = place.notes_dir / FOLDER
     path = folder / f"{secrets.token_hex(8)}.json"
-    content = json.dumps({"root": str(place.root), "folders": list(place.folders)})
+    told = {"root": str(place.root), "folders": list(place.folders), "by_command": place.by_command}
+    content = json.dumps(told)
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.write_text(content, encoding="utf-8")
@@ -64,32 +65,34 @@ def sweep_noted(state_dir: Path, roots: Sequence[Path]) -> None:
     """Remove what former processes of this state directory left, below the present write roots. Blocking.
 
     A note whose directory is gone, or cannot be opened now, is dropped; one below a root that is none now
-    stays for a start at which it is one.
+    stays for a start at which it is one. What a command was writing where its user told it to is removed
+    wherever that is.
     """
     allowed = {root.resolve() for root in roots}
     for path in (state_dir / FOLDER).glob("*.json") if CAN_WALK else ():
         with suppress(OSError, InvalidDataset):
             noted = _noted(path.read_text(encoding="utf-8"))
-            if noted is not None and noted[0] not in allowed:
+            if noted is not None and noted[0] not in allowed and not noted[2]:
                 continue
             note_over(path)
             if noted is not None:
-                directory = walk(*noted)
+                directory = walk(*noted[:2])
                 try:
                     sweep(directory)
                 finally:
                     os.close(directory)
 
 
-def _noted(content: str) -> tuple[Path, tuple[str, ...]] | None:
-    """A root and plain names of directories below it; None where a note says anything else."""
+def _noted(content: str) -> tuple[Path, tuple[str, ...], bool] | None:
+    """A root, plain names of directories below it, and `by_command`; None where a note says anything else."""
     try:
         told = json.loads(content)
         root, folders = Path(told["root"]), tuple(map(str, told["folders"]))
+        by_command = told.get("by_command") is True
     except (ValueError, KeyError, TypeError):
         return None
     plain = all(name not in ("", "..") and Path(name).name == name for name in folders)
-    return (root, folders) if plain else None
+    return (root, folders, by_command) if plain else None
 
 
 def sweep(directory: int) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from flow_nexus_neural.data.output_place import OutputPlace, open_directory
 from flow_nexus_neural.data.unfinished import note, note_over, sweep, taken, temporary_name
+from flow_nexus_neural.data.written import is_remembered, remember
 from flow_nexus_neural.errors import InvalidArguments, PathNotAllowed, StoreUnavailable
 
 MODE = 0o600
@@ -30,7 +31,8 @@ class OutputFile:
     Args:
         place: Where it goes.
         overwrite: Whether it may replace a regular file of its name.
-        former: Whether a file that begins so may be replaced, where not every one may.
+        former: By its beginning, whether a file may be replaced; None for one that this program remembers to
+            have written just so.
 
     Attributes:
         n_bytes: Written so far.
@@ -118,6 +120,8 @@ class OutputFile:
         try:
             os.fsync(self._descriptor)
             self._check_name()
+            if self._former is None:
+                remember(self.place, self.sha256)
             if self._overwrite:
                 self._rename()
             else:
@@ -165,21 +169,28 @@ class OutputFile:
             raise PathNotAllowed(
                 f"'{name}' is there and is no regular file", hint="give another name"
             )
-        # Said also without overwrite, so that nobody tries it with that.
-        if self._former is not None and not self._former(self._head(name)):
+        # Of an export it is said also without overwrite, so that nobody tries it with that.
+        if self._former is None and not self._overwrite:
+            raise _exists(self.place)
+        why = self._foreign(name) if found.st_size or self._former is not None else None
+        if why is not None:
             raise PathNotAllowed(
-                f"'{name}' is there and was not written by an export: it is not replaced",
-                hint="give another name",
+                f"'{name}' is there and {why}: it is not replaced",
+                hint="give another name, or move it away",
             )
         if not self._overwrite:
             raise _exists(self.place)
 
-    def _head(self, name: str) -> bytes:
-        """The first bytes of a file that is there."""
+    def _foreign(self, name: str) -> str | None:
+        """Why a file that is there may not be replaced; None where it may be."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(name, flags, dir_fd=self._directory)
         try:
-            return os.read(descriptor, HEAD_BYTES)
+            if self._former is not None:
+                ours = self._former(os.read(descriptor, HEAD_BYTES))
+                return None if ours else "was not written by an export"
+            ours = is_remembered(self.place, descriptor)
+            return None if ours else "is not what was written there with this state directory"
         finally:
             os.close(descriptor)
 
@@ -225,5 +236,5 @@ class OutputFile:
 def _exists(place: OutputPlace) -> InvalidArguments:
     return InvalidArguments(
         f"'{place.name}' exists",
-        hint=f"give another {place.argument}, or overwrite true to replace it",
+        hint=f"give another {place.argument}, or overwrite true to replace what was written there before",
     )

@@ -1,9 +1,10 @@
 """What all clusters of an engine share: settings, places, ports, and who may block."""
 
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import count
 from typing import TypeVar
 
 import anyio
@@ -52,6 +53,7 @@ class EngineContext:
         exporting: Held while an export is made, since each is held in memory.
         tracker_faults: What is wrong with trackers, by their name; status tells it.
         charging: Held while a privacy budget is read and charged.
+        times_asked: Numbers the times at which nodes of one process are asked to train together.
     """
 
     settings: Settings
@@ -69,6 +71,7 @@ class EngineContext:
     exporting: anyio.Lock = field(default_factory=anyio.Lock)
     tracker_faults: dict[str, str] = field(default_factory=dict)
     charging: anyio.Lock = field(default_factory=anyio.Lock)
+    times_asked: Iterator[int] = field(default_factory=partial(count, 1))
 
     @cached_property
     def offload_exporting(self) -> Offload:

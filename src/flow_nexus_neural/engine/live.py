@@ -4,14 +4,17 @@ The rooms above (nodes, links, training) put their part into it; what the rooms 
 said here as a protocol, so that no import points upwards.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Protocol
 
 import anyio
 import numpy as np
 from numpy.typing import NDArray
 
+from flow_nexus_neural.coordination.step_cost import Ordered
 from flow_nexus_neural.coordination.topology import Edge, Graph
 from flow_nexus_neural.engine.calls.calls import NodeCalls
 from flow_nexus_neural.engine.context import EngineContext
@@ -198,6 +201,7 @@ class LiveCluster:
         comparing: Held while that is looked at.
         backends: What computes the predictions of its nodes; None where nodes always do.
         stepped_s: By process that several nodes share, when one of them was last seen to get on.
+        ordered: By slot, the training that it was asked for and has not answered.
     """
 
     context: EngineContext
@@ -218,8 +222,10 @@ class LiveCluster:
     comparing: anyio.Lock = field(default_factory=anyio.Lock)
     backends: Backends | None = None
     stepped_s: dict[int, float] = field(default_factory=dict)
+    ordered: dict[str, Ordered] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._orders = count(1)
         self.ledger = LedgerWriter(self.context.store, self.state, self.context.timestamp)
 
     @property
@@ -251,6 +257,17 @@ class LiveCluster:
     def is_training(self) -> bool:
         """Whether a training runs or is being prepared."""
         return self.run is not None or self.state.preparing
+
+    @contextmanager
+    def ordering(self, slot: Slot, steps: int, step_s: float) -> Iterator[None]:
+        """A slot is asked to make so many optimiser steps, of which each may take so long."""
+        order = Ordered(next(self._orders), steps, step_s)
+        self.ordered[slot.name] = order
+        try:
+            yield
+        finally:
+            if self.ordered.get(slot.name) is order:
+                del self.ordered[slot.name]
 
     def calls(self, category: Category) -> NodeCalls:
         """Calls to its nodes, counted under one category of traffic."""

@@ -7,13 +7,16 @@ holds the state directory), every waiting caller gets the error, and the next ca
 
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from flow_nexus_neural.engine.surface import EngineSurface
 from flow_nexus_neural.errors import NeuralError, ShuttingDown
 from flow_nexus_neural.server.errors import known_error
+
+if TYPE_CHECKING:
+    from flow_nexus_neural.server.stored_answers import StoredAnswers
 
 OpenEngine = Callable[[], AbstractAsyncContextManager[EngineSurface]]
 Listener = Callable[[str], None]
@@ -37,10 +40,12 @@ class EngineHost:
 
     Args:
         open_engine: Returns the engine's context manager; the engine is imported inside this function.
+        stored: Answers what can be read while another server has the state directory; None for nothing.
     """
 
-    def __init__(self, open_engine: OpenEngine) -> None:
+    def __init__(self, open_engine: OpenEngine, stored: "StoredAnswers | None" = None) -> None:
         self._open_engine = open_engine
+        self.stored = stored
         self._opening: _Opening | None = None
         self._wanted = anyio.Event()
         self._stopping: anyio.Event | None = None

@@ -5,7 +5,7 @@ pydantic's, except for null. The schema of a result describes its top level only
 needs no nested schema, and a reply may gain fields.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 from pydantic import BaseModel, JsonValue
@@ -50,6 +50,16 @@ def result_schema(model: type[BaseModel]) -> Schema:
         "properties": cast(JsonValue, properties),
         "required": raw["required"],
     }
+
+
+def allow_null(schema: Schema, names: Iterable[str]) -> None:
+    """Let fields of a result be null."""
+    properties = cast(Schema, schema["properties"])
+    for name in names:
+        former = cast(Schema, properties[name])
+        arms = cast(list[Schema], former.get("anyOf", [former]))
+        if _NULL not in arms:
+            properties[name] = {"anyOf": cast(JsonValue, [*arms, _NULL])}
 
 
 def describe(schema: Schema, texts: Mapping[str, str]) -> None:

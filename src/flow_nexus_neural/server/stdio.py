@@ -1,6 +1,8 @@
 """Serves one client over the standard streams."""
 
 import os
+import select
+import stat
 from collections.abc import AsyncIterator
 from io import BufferedReader, FileIO, TextIOWrapper
 
@@ -14,6 +16,9 @@ from flow_nexus_neural.server.lifetime import limit_closing, serve_until_stopped
 from flow_nexus_neural.server.neural_server import NeuralServer
 from flow_nexus_neural.server.request_lines import messages_in
 from flow_nexus_neural.server.wire import Wire
+
+AT_ONCE_BYTES = 65_536
+"""Most of a message that is written on the event loop: more than any usual reply has."""
 
 
 class _Input(BufferedReader):
@@ -30,13 +35,16 @@ class _Input(BufferedReader):
 class _Output(anyio.AsyncFile[str]):
     """The client's end: whole messages, whoever of several tasks writes one.
 
-    What is written is kept until it is flushed, so that a reply takes one turn of a thread and not two.
+    What is written is kept until it is flushed. A reply is written at once where the client's pipe has room.
+    What it has no room for takes a turn of a thread, where a client that does not read can be waited for.
     """
 
     def __init__(self, file: TextIOWrapper) -> None:
         super().__init__(file)
         self._writing = anyio.Lock()
         self._kept: list[str] = []
+        self._bytes = file.buffer
+        self._pipe = _pipe_of(file)
 
     @override
     async def write(self, b: str) -> int:
@@ -48,11 +56,38 @@ class _Output(anyio.AsyncFile[str]):
         async with self._writing:
             if self._kept:
                 text, self._kept = "".join(self._kept), []
-                await anyio.to_thread.run_sync(self._send, text)
+                rest = memoryview(text.encode())
+                if self._pipe is not None:
+                    rest = rest[written_at_once(self._pipe, rest[:AT_ONCE_BYTES]) :]
+                if rest:
+                    with anyio.CancelScope(shield=True):  # half a message would spoil the next
+                        await anyio.to_thread.run_sync(self._send, rest)
 
-    def _send(self, text: str) -> None:
-        self.wrapped.write(text)
-        self.wrapped.flush()
+    def _send(self, rest: memoryview) -> None:
+        self._bytes.write(bytes(rest))
+        self._bytes.flush()
+
+
+def written_at_once(pipe: int, data: memoryview) -> int:
+    """Write to a pipe as long as that does not wait for its reader.
+
+    A pipe that is ready has room for `PIPE_BUF` bytes (POSIX, `poll` and `write`), so that so few never wait.
+
+    Returns:
+        Bytes that were written.
+    """
+    ready, done = select.poll(), 0
+    ready.register(pipe, select.POLLOUT)
+    while done < len(data) and ready.poll(0) == [(pipe, select.POLLOUT)]:
+        done += os.write(pipe, data[done : done + select.PIPE_BUF])
+    return done
+
+
+def _pipe_of(file: TextIOWrapper) -> int | None:
+    """The descriptor, if it is a pipe and the system can say whether that has room."""
+    if not (hasattr(select, "poll") and hasattr(select, "PIPE_BUF")):
+        return None
+    return file.fileno() if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode) else None
 
 
 class _Messages:

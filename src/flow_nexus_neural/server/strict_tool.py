@@ -5,7 +5,7 @@ sends every result twice, once indented. This one reads arguments itself (`argum
 failure as `code: ...`, and sends compact JSON. Only this module depends on the SDK's tool internals.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
@@ -13,26 +13,28 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
-from pydantic import BaseModel, PrivateAttr
+from pydantic import BaseModel, JsonValue, PrivateAttr
 from typing_extensions import override
 
 from flow_nexus_neural.engine.requests import EngineRequest
 from flow_nexus_neural.engine.surface import EngineSurface, Progress
-from flow_nexus_neural.errors import NeuralError
+from flow_nexus_neural.errors import NeuralError, StateDirLocked
 from flow_nexus_neural.server.argument_names import PUBLISHED
 from flow_nexus_neural.server.argument_reader import ArgumentReader
 from flow_nexus_neural.server.errors import error_text, known_error
 from flow_nexus_neural.server.host import EngineHost
 from flow_nexus_neural.server.json_schema import (
     Schema,
+    allow_null,
     argument_schema,
     describe,
     result_schema,
 )
 from flow_nexus_neural.server.path_advice import named_path, with_path_advice
 from flow_nexus_neural.server.progress import paced_progress
-from flow_nexus_neural.server.rounding import OnWire
+from flow_nexus_neural.server.rounding import OnWire, wire_text
 from flow_nexus_neural.server.shown import Shown
+from flow_nexus_neural.server.stored_answers import Content, StoredAnswers
 
 RequestT = TypeVar("RequestT", bound=EngineRequest)
 
@@ -52,6 +54,8 @@ class ToolSpec(Generic[RequestT]):
             meaning or unit.
         published: Schemas that replace those of arguments, by field.
         meta: What hosts read of the tool and models do not.
+        stored: What it answers while another server has the state directory; None for an error.
+        nullable: Fields of `result` that are null then and never else.
     """
 
     call: Callable[[EngineSurface, RequestT, Progress], Awaitable[BaseModel | OnWire[Any] | Shown]]
@@ -63,6 +67,8 @@ class ToolSpec(Generic[RequestT]):
     outputs: dict[str, str]
     published: dict[str, Schema]
     meta: dict[str, Any] | None = None
+    stored: Callable[[StoredAnswers, EngineRequest], Awaitable[Content]] | None = None
+    nullable: Collection[str] = ()
 
     @property
     def name(self) -> str:
@@ -91,6 +97,7 @@ class ToolSpec(Generic[RequestT]):
         if self.result is None:
             return None
         schema = result_schema(self.result)
+        allow_null(schema, self.nullable)
         describe(schema, self.outputs)
         return schema
 
@@ -130,7 +137,16 @@ class StrictTool(Tool):
         """Read the arguments, call the engine, format the outcome. Raises only if cancelled."""
         try:
             read = self._reader.read(arguments)
-            engine = await self._host.engine()
+            try:
+                engine = await self._host.engine()
+            except StateDirLocked:
+                if self._spec.stored is None or self._host.stored is None:
+                    raise
+                content = await self._spec.stored(self._host.stored, read.request)
+                known = cast(list[JsonValue], content["warnings"])
+                return self.answer_stored(
+                    {**content, "warnings": [*known, *read.warnings]}, context
+                )
             result = await self._spec.call(engine, read.request, paced_progress(context))
             if isinstance(result, Shown):
                 return result.with_warnings(read.warnings).result
@@ -143,6 +159,11 @@ class StrictTool(Tool):
     def answer(self, sent: OnWire[Any], _context: Context[Any, Any]) -> CallToolResult:
         """The reply of a call that succeeded."""
         return succeeded(sent)
+
+    def answer_stored(self, content: Content, _context: Context[Any, Any]) -> CallToolResult:
+        """The reply from what is stored while another server has the state directory."""
+        text = TextContent(type="text", text=wire_text(content))
+        return CallToolResult(content=[text], structured_content=content)
 
 
 def succeeded(sent: OnWire[Any]) -> CallToolResult:

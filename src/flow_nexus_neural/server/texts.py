@@ -209,7 +209,7 @@ PREDICT_ARGUMENTS = _CLUSTER_ID | {
         "Writes one row per input row into this new .csv, .jsonl or .parquet file in the data directory or"
         " below an --allow-path; needed above 1,000 rows."
     ),
-    "overwrite": "true: output_path may replace a file.",
+    "overwrite": "true: replace an earlier one.",
     "aggregation": (
         "How the nodes' answers are combined. mean: their average. majority: share of votes, or median."
         " weighted: better nodes count more, by validation rows and by recorded outcomes. ensemble:"
@@ -233,7 +233,7 @@ PLOT_ARGUMENTS = _CLUSTER_ID | {
     "format": "png, the default where matplotlib is installed, or svg: a picture. mermaid: a diagram as text."
     " text: every number.",
     "path": "Write it there too, below the data directory or an --allow-path.",
-    "overwrite": "true: replace the file at path.",
+    "overwrite": "true: replace an earlier plot.",
 }
 EXPORT_ARGUMENTS = _CLUSTER_ID | {
     "path": "Where to write, below the data directory or an --allow-path; its folder must exist.",
@@ -242,7 +242,7 @@ EXPORT_ARGUMENTS = _CLUSTER_ID | {
         " Runtime (extra onnx). keras: a folder for Keras 3 (extra keras). predictor: one Python file that"
         " needs numpy only. wasm: a folder with WebAssembly, a Node script and a web page."
     ),
-    "overwrite": "true: replace an earlier export, and nothing else.",
+    "overwrite": "true: replace an earlier export.",
     "version": "A kept version instead of the one in force.",
 }
 IMPORT_ARGUMENTS = {
@@ -358,10 +358,12 @@ EXPORT_OUTPUTS = {
     "verified": "How far the export, read back, was from the nodes on example rows; null if not compared.",
     "not_included": "What of the cluster's answers the format does not hold.",
     "sha256": "Of the file, or of a folder's manifest.json.",
+    "privacy": "Epsilon of its trainings.",
 }
 IMPORT_OUTPUTS = {
     "source": "Cluster, version and digests that the export names as its origin.",
     "accuracy": "As measured of the exported version; null if not.",
+    "privacy": "As its export says.",
 }
 TERMINATE_OUTPUTS = {
     "checkpoints_kept": "Files of the model that stay.",

@@ -36,6 +36,11 @@ from flow_nexus_neural.server.schemas import (
 )
 from flow_nexus_neural.server.shown import Shown
 from flow_nexus_neural.server.status_size import short_enough
+from flow_nexus_neural.server.stored_answers import (
+    NULL_WHERE_STORED,
+    stored_clusters,
+    stored_status,
+)
 from flow_nexus_neural.server.strict_tool import ToolSpec
 
 
@@ -229,6 +234,8 @@ TOOL_SPECS: tuple[ToolSpec[Any], ...] = (
         arguments=texts.STATUS_ARGUMENTS,
         outputs=texts.STATUS_OUTPUTS,
         published={},
+        stored=stored_status,
+        nullable=NULL_WHERE_STORED,
     ),
     ToolSpec(
         call=neural_predict_distributed,
@@ -289,6 +296,7 @@ TOOL_SPECS: tuple[ToolSpec[Any], ...] = (
         arguments=texts.LIST_ARGUMENTS,
         outputs=texts.LIST_OUTPUTS,
         published={},
+        stored=stored_clusters,
     ),
 )
 """In the order in which they are called; the list of clusters, at any time, comes last."""

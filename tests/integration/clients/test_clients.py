@@ -21,6 +21,8 @@ from tests.doubles.stdio_client import wait_until
 HERE = Path(__file__).parent
 CLIENTS = Path(os.environ.get("CLIENTS_DIR", "")).resolve()
 SERVER = Path(sys.executable).parent / "flow-nexus-neural"
+CONNECT_MS = "300000"
+"""The Inspector gives up on a server that starts on a busy machine sooner than anybody else."""
 
 pytestmark = [
     pytest.mark.skipif(
@@ -114,7 +116,10 @@ def test_a_python_client_lives_through_a_whole_cluster(tmp_path: Path, mode: str
 
 
 def inspect(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return run(["mcp-inspector", "--cli", *served(tmp_path), *words], tmp_path)
+    return run(
+        ["mcp-inspector", "--cli", "--connect-timeout", CONNECT_MS, *served(tmp_path), *words],
+        tmp_path,
+    )
 
 
 def test_the_inspector_finds_nothing_in_the_tools_even_strictly(tmp_path: Path):

@@ -30,6 +30,14 @@ def test_another_result_is_other_work():
     assert not same_work(None, 0.0045)
 
 
+@pytest.mark.parametrize(("spread", "ratio"), [(1.09, 0.5), (0.92, 0.5), (1.11, None), (0.9, None)])
+def test_no_ratio_is_told_where_the_controls_of_a_run_differ(tmp_path, spread, ratio):
+    made = make("ours", [0.03], ratio_to_reference=0.5, controls_spread=spread)
+    assert made.ratio_to_reference == ratio
+    (tmp_path / "rounds.json").write_text(json.dumps([made.model_dump()]))
+    assert ("controls differ" in render(load_records(tmp_path))) == (ratio is None)
+
+
 def test_a_ratio_is_shown_only_for_equal_work(tmp_path):
     records = [
         make("plain", [0.1], ratio_to_reference=1.0),

@@ -65,6 +65,17 @@ def test_the_next_start_removes_it_and_forgets_the_note(folder, state):
     assert os.listdir(state / FOLDER) == []
 
 
+def test_what_a_command_left_is_removed_wherever_its_user_had_it_written(folder, state, tmp_path):
+    place = output_place("sub/out.csv", [folder], tmp_path / "copy", notes_dir=state)
+    output = OutputFile(place, overwrite=False)
+    output.write(b"half")
+    assert not (tmp_path / "copy").exists(), "nobody looks there after the command was killed"
+    os.close(output._descriptor)  # as its end does
+    sweep_noted(state, [])
+    assert os.listdir(folder / "sub") == []
+    assert os.listdir(state / FOLDER) == []
+
+
 def test_so_does_whoever_writes_there_next(folder, state):
     killed(folder, state)
     begun(folder, state).publish()

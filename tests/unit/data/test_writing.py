@@ -96,7 +96,9 @@ def test_where_the_file_system_has_no_links_a_file_is_still_not_replaced(
 
 
 def test_only_a_regular_file_is_replaced_and_only_when_that_is_allowed(place, folder, tmp_path):
-    (folder / "out.csv").write_text("old")
+    first = begun(place)
+    first.write(b"old")
+    first.publish()
     with pytest.raises(InvalidArguments, match="overwrite true"):
         begun(place)
     output = begun(place, overwrite=True)
@@ -111,6 +113,44 @@ def test_only_a_regular_file_is_replaced_and_only_when_that_is_allowed(place, fo
         begun(place, overwrite=True)
     assert (tmp_path / "victim").read_text() == "precious"
     assert os.listdir(folder) == ["out.csv"]
+
+
+@pytest.mark.parametrize("who", ["somebody else", "its user", "another server", "nobody now"])
+def test_only_what_was_written_there_is_replaced_and_only_if_nobody_changed_it(
+    place, folder, tmp_path, who
+):
+    if who == "another server":
+        elsewhere = output_place("out.csv", [folder], tmp_path / "other")
+        theirs = begun(elsewhere)
+        theirs.write(b"precious")
+        theirs.publish()
+    elif who == "somebody else":
+        (folder / "out.csv").write_text("precious")
+    else:
+        ours = begun(place)
+        ours.write(b"old")
+        ours.publish()
+        if who == "its user":
+            (folder / "out.csv").write_text("precious")
+    again = lambda: begun(place, overwrite=True)  # noqa: E731
+    if who == "nobody now":
+        output = again()
+        (folder / "out.csv").write_text("precious")  # while it was written
+        output.write(b"new")
+        again = output.publish
+    with pytest.raises(PathNotAllowed, match=r"is not what was written there.*move it away"):
+        again()
+    assert (folder / "out.csv").read_text() == "precious"
+    assert os.listdir(folder) == ["out.csv"]
+
+
+def test_an_empty_file_is_no_loss_and_a_replaced_one_can_be_replaced_again(place, folder):
+    (folder / "out.csv").touch()
+    for content in (b"one", b"two", b"three"):
+        output = begun(place, overwrite=True)
+        output.write(content)
+        output.publish()
+        assert (folder / "out.csv").read_bytes() == content
 
 
 def test_a_file_that_must_be_known_is_replaced_only_if_it_is(place, folder):

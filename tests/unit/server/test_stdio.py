@@ -1,12 +1,15 @@
 """What is written to the client: whole, in order, and nothing lost, also where a writer is cancelled."""
 
+import contextlib
 import os
 import threading
 from io import TextIOWrapper
+from select import PIPE_BUF
 
 import anyio
+import pytest
 
-from flow_nexus_neural.server.stdio import _Output
+from flow_nexus_neural.server.stdio import _Output, written_at_once
 
 WRITERS, LINES, LONG = 6, 30, "x" * 20_000
 
@@ -86,3 +89,38 @@ async def test_what_a_cancelled_writer_left_goes_out_with_the_next():
     await output.aclose()
     client.thread.join()
     assert client.text == "first\nsecond\n"
+
+
+async def test_what_the_pipe_has_room_for_takes_no_thread():
+    client = Client()
+    output = client.output()
+
+    def refuse(_):
+        raise AssertionError("a thread was used")
+
+    output._send = refuse
+    for number in range(3):
+        await output.write(f"{number} {'x' * 100}\n")
+        await output.flush()
+    client.may_read.set()
+    await output.aclose()
+    client.thread.join()
+    assert [line.split(" ")[0] for line in client.text.splitlines()] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_no_more_is_written_at_once_than_the_pipe_has_room_for(read):
+    read_fd, write_fd = os.pipe()
+    try:
+        os.set_blocking(write_fd, False)
+        held = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                held += os.write(write_fd, b"f" * PIPE_BUF)
+        os.set_blocking(write_fd, True)  # a write of more than it has room for would hang
+        room = len(os.read(read_fd, held)) if read else 0
+        done = written_at_once(write_fd, memoryview(b"d" * (held + PIPE_BUF)))
+        assert done == room
+    finally:
+        os.close(read_fd)
+        os.close(write_fd)

@@ -11,6 +11,8 @@ FOLDER = "mlflow"
 EXPERIMENT = "flow-nexus-neural"
 TAG = "training_id"
 CLUSTER_TAG = "cluster_id"
+PRIVACY_TAG = "privacy."
+"""Before the name of each number that says how private a training is until now."""
 INSTALL = "pip install 'flow-nexus-neural[mlflow]'"
 ENDED = {
     "completed": "FINISHED",
@@ -65,6 +67,8 @@ class MlflowTracker:
         ]
         for first in range(0, len(metrics), 1000):
             self._client.log_batch(run_id, metrics=metrics[first : first + 1000])
+        for name, value in training.privacy.items():
+            self._client.set_tag(run_id, f"{PRIVACY_TAG}{name}", value)
         if training.status in ENDED:
             self._client.set_terminated(run_id, ENDED[training.status])
 

@@ -1,7 +1,7 @@
 """What every tracker is given, and what it must do with that."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 METRICS = ("train_loss", "val_loss", "accuracy", "bytes", "seconds")
@@ -24,6 +24,7 @@ class TrackedTraining:
         config: Its arguments as they took effect.
         rounds: Every committed one, from the first.
         status: `running`, or how it ended.
+        privacy: What it has cost in privacy until now, and how that is counted.
     """
 
     cluster_id: str
@@ -32,6 +33,7 @@ class TrackedTraining:
     config: Mapping[str, str | int | float | bool | None]
     rounds: tuple[TrackedRound, ...]
     status: str
+    privacy: Mapping[str, str] = field(default_factory=dict)
 
 
 class Tracker(Protocol):

@@ -10,6 +10,7 @@ from pydantic import JsonValue
 from flow_nexus_neural.coordination.autonomy.audit import INTENT, AuditEntry
 from flow_nexus_neural.coordination.autonomy.observation import RULES, Finished, cluster_level
 from flow_nexus_neural.coordination.autonomy.planner import Decision, Plan, not_carried_out, plan
+from flow_nexus_neural.coordination.autonomy.replay import PLACE, SEEN, seen
 from flow_nexus_neural.engine.autonomy.execute import execute
 from flow_nexus_neural.engine.autonomy.intents import facts_of, outcome_fields, resolve_intents
 from flow_nexus_neural.engine.autonomy.observe import observation
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 
 EVENTS_SHOWN = 20
 ENTRIES_SHOWN = 200
-NOT_SHOWN = frozenset({"cluster_id", "loop", "change", TOTALS, "prev_sha"})
+NOT_SHOWN = frozenset({"cluster_id", "loop", "change", TOTALS, "prev_sha", SEEN, PLACE})
 UNWRITTEN_RETRY_S = 1.0
 
 
@@ -77,10 +78,10 @@ async def look(cluster: LiveCluster, slow: TaskGroup) -> float | None:
     if not await _written(cluster):
         return cluster.clock() + UNWRITTEN_RETRY_S
     await _look_at_inputs(cluster)
-    planned = _planned(cluster)
+    planned, saw = _planned(cluster)
     begun: tuple[Decision, int] | None = None
-    for decision in planned.decisions:
-        fields = _fields(cluster, decision)
+    for place, decision in enumerate(planned.decisions):
+        fields = _fields(cluster, decision) | {PLACE: place, SEEN: None if place else saw}
         if decision.verdict == "executed":
             begun = (decision, cluster.state.autonomy.intend(fields))
         else:
@@ -133,16 +134,18 @@ async def _look_at_inputs(cluster: LiveCluster) -> None:
         log.warning("recorded inputs of %s cannot be read: %s", cluster.cluster_id, failure)
 
 
-def _planned(cluster: LiveCluster) -> Plan:
+def _planned(cluster: LiveCluster) -> tuple[Plan, JsonValue]:
+    """What is to be done, and what that was decided on; null where nothing is."""
     autonomy = cluster.state.autonomy
     failed = [slot.name for slot in cluster.slots if slot.state == "failed"]
     autonomy.see_failed(failed, cluster.clock())
-    planned = plan(observation(cluster), autonomy.planned)
+    found, memory = observation(cluster), autonomy.planned
+    planned = plan(found, memory)
     autonomy.clear_finished()
     autonomy.note_planned(planned.memory)
     for slot in cluster.slots:
         slot.await_restart(expected=slot.name in planned.restarting)
-    return planned
+    return planned, seen(found, memory) if planned.decisions else None
 
 
 async def _begin(cluster: LiveCluster, slow: TaskGroup, decision: Decision, intent: int) -> None:

@@ -10,13 +10,14 @@ from pydantic import JsonValue
 
 from flow_nexus_neural.coordination.autonomy.audit import INTENT, AuditEntry
 from flow_nexus_neural.coordination.autonomy.recollection import corrected
+from flow_nexus_neural.coordination.autonomy.replay import PLACE, SEEN
 from flow_nexus_neural.engine.autonomy.execute import Done, Facts, facts
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.training.feedback_data import FEEDBACK
 from flow_nexus_neural.errors import NodeNotFound
 
 NOT_KNOWN = "not known: the server ended before it was recorded"
-_NOT_OF_ITS_OUTCOME = ("seq", "sha", "prev_sha", "totals", "decision")
+_NOT_OF_ITS_OUTCOME = ("seq", "sha", "prev_sha", "totals", "decision", SEEN, PLACE)
 
 
 def facts_of(cluster: LiveCluster, target: str) -> Facts:

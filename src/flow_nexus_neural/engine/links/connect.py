@@ -1,4 +1,10 @@
-"""Links the nodes in a topology: at once, or during a training between two rounds."""
+"""Links the nodes in a topology: at once, or during a training between two rounds.
+
+After a start of the server nodes are linked again as they were, once they are up: that is a new epoch, whose
+ledger entry says so, and the model stays as it is.
+"""
+
+import logging
 
 import anyio
 
@@ -15,10 +21,13 @@ from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.lifecycle import revive
 from flow_nexus_neural.engine.reports import ConnectReport
 from flow_nexus_neural.engine.requests import ConnectRequest
+from flow_nexus_neural.engine.storage.ledger_writer import LINKED_AGAIN
 from flow_nexus_neural.engine.surface import Progress
 from flow_nexus_neural.engine.versions.exact_aggregation import aggregate_exactly
 from flow_nexus_neural.errors import NeuralError, UnsupportedCombination
 from flow_nexus_neural.vocabulary import Topology
+
+log = logging.getLogger(__name__)
 
 
 async def connect(
@@ -42,11 +51,13 @@ async def connect(
     await revive(cluster)
     # Planned before waiting, to refuse an impossible topology now and not at the round boundary.
     graph = planned_graph(cluster, topology)
-    previous = cluster.state.links.topology if cluster.state.links else None
+    previous = _previous(cluster)
     waiting = _Waiting(cluster, topology)
     # Under the lock, so that no training starts while the links change.
     async with cluster.changing:
         if cluster.run is None:
+            if topology != "star" and topology == cluster.state.last_topology:
+                await _link_as_before(cluster)  # else it would count as a change
             applied = await _apply(cluster, topology)
             return connect_report(cluster, topology, applied)
         cluster.run.at_next_boundary(waiting.apply)
@@ -73,21 +84,50 @@ def _refuse_other_than_a_ring(cluster: LiveCluster, topology: Topology) -> None:
 
 async def connect_for_training(cluster: LiveCluster) -> list[str]:
     """Link unlinked nodes in the declared topology; returns warnings. The caller holds `changing`."""
+    await _link_as_before(cluster)
     if cluster.state.links is not None:
         return []
     await _apply(cluster, cluster.spec.topology)
     return [f"the nodes were not connected; they are now, as {cluster.spec.topology}"]
 
 
-async def link_again(cluster: LiveCluster, topology: Topology) -> None:
-    """Link the healthy nodes as they were, and leave the model as it is.
+async def link_again(cluster: LiveCluster) -> None:
+    """Link the healthy nodes as they were before the server ended, and leave the model as it is.
+
+    Nothing where they are linked, or never were.
 
     Raises:
         NoWorkers, InvalidTopology, StoreUnavailable: As `connect`.
     """
     async with cluster.changing:
         cluster.state.refuse_ended()
-        await _link(cluster, topology, planned_graph(cluster, topology))
+        topology = cluster.state.last_topology
+        if topology is not None and cluster.state.links is None:
+            graph = planned_graph(cluster, topology)
+            await _link(cluster, topology, graph, event=LINKED_AGAIN)
+
+
+async def link_as_before(cluster: LiveCluster) -> None:
+    """As `link_again`, for a call that needs no links; what fails is logged and tried by the next one."""
+    async with cluster.changing:
+        await _link_as_before(cluster)
+
+
+async def _link_as_before(cluster: LiveCluster) -> None:
+    """The caller holds `changing`."""
+    topology, state = cluster.state.last_topology, cluster.state
+    if topology is None or state.links is not None or state.terminated_at is not None:
+        return
+    try:
+        await _link(cluster, topology, planned_graph(cluster, topology), event=LINKED_AGAIN)
+    except NeuralError as failure:
+        log.warning("%s is not linked as %s again: %s", cluster.cluster_id, topology, failure)
+
+
+def _previous(cluster: LiveCluster) -> Topology | None:
+    """How the nodes are linked, or were before the server ended."""
+    links = cluster.state.links
+    return links.topology if links is not None else cluster.state.last_topology
 
 
 class _Waiting:
@@ -123,6 +163,7 @@ async def _apply(cluster: LiveCluster, topology: Topology) -> Applied:
     graph = planned_graph(cluster, topology)
     former = cluster.state.links
     members = tuple(slot.name for slot in cluster.slots.healthy())
+    previous = _previous(cluster)
     same = former is not None and former.topology == topology and former.members == members
     if same and topology != "star" and not cluster.wiring.faults():
         return Applied(
@@ -135,20 +176,22 @@ async def _apply(cluster: LiveCluster, topology: Topology) -> Applied:
     moved = await _rebalance(cluster)
     await _link(cluster, topology, graph)
     return Applied(
-        previous=former.topology if former else None,
+        previous=previous,
         changed=True,
         aggregation=aggregation,
         moved_shards=moved,
     )
 
 
-async def _link(cluster: LiveCluster, topology: Topology, graph: Graph) -> None:
+async def _link(
+    cluster: LiveCluster, topology: Topology, graph: Graph, event: str | None = None
+) -> None:
     members = tuple(slot.name for slot in cluster.slots.healthy())
     # Shielded: interrupted in the middle, incomplete links would be reported as complete.
     with anyio.CancelScope(shield=True):
         epoch = cluster.state.link(topology, graph, members)
         await cluster.wiring.rewire(graph, epoch)
-        await cluster.ledger.record_topology()
+        await cluster.ledger.record_topology(event)
     cluster.changed()
 
 

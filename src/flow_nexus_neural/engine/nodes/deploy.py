@@ -8,12 +8,8 @@ import anyio
 from pydantic import JsonValue
 
 from flow_nexus_neural.engine.live import LiveCluster
-from flow_nexus_neural.engine.nodes.lifecycle import (
-    give_way,
-    isolation_warnings,
-    restart,
-    start,
-)
+from flow_nexus_neural.engine.nodes.grouping import why_alone
+from flow_nexus_neural.engine.nodes.lifecycle import give_way, isolation_warnings, restart, start
 from flow_nexus_neural.engine.nodes.removal import retire
 from flow_nexus_neural.engine.reports import IsolationReport, NodeReport
 from flow_nexus_neural.engine.requests import DeployRequest
@@ -67,7 +63,7 @@ async def deploy(
             hint="pass replace_node_id too, or leave force out",
         )
     role = request.role or request.node_type or "worker"
-    warnings = _role_warnings(request, role)
+    warnings = _role_warnings(cluster, request, role)
     if request.count > 1:
         return await _several(cluster, request, role, warnings)
     outcome = await _replacement(cluster, request, role)
@@ -299,8 +295,8 @@ def _network(
     return [layer.to_json() for layer in parse_layers(raw).layers], "default", []
 
 
-def _role_warnings(request: DeployRequest, role: Role) -> list[str]:
-    warnings = []
+def _role_warnings(cluster: LiveCluster, request: DeployRequest, role: Role) -> list[str]:
+    warnings = why_alone(cluster, role)
     if request.node_type is not None and request.node_type != role:
         warnings.append(f"role {role!r} wins over node_type {request.node_type!r}")
     return warnings

@@ -8,7 +8,7 @@ from flow_nexus_neural.coordination.membership import slot_order
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.protocol.digest import json_digest
-from flow_nexus_neural.vocabulary import MAX_NODES_PER_PROCESS, Consensus
+from flow_nexus_neural.vocabulary import MAX_NODES_PER_PROCESS, Consensus, Role
 
 GROUPED: frozenset[Consensus] = frozenset({"raft", "gossip"})
 """Not proof-of-learning, whose proofs execute single clients again; not byzantine: one process, one liar."""
@@ -31,6 +31,20 @@ def group_of(cluster: LiveCluster, slot: Slot) -> tuple[str | None, int]:
     place = names.index(slot.name) % n_groups
     most = -(-context.settings.max_nodes // n_groups)
     return f"{cluster.cluster_id}/{kind[:16]}/{place}", min(max(most, 1), MAX_NODES_PER_PROCESS)
+
+
+def why_alone(cluster: LiveCluster, role: Role) -> list[str]:
+    """A warning where the operator wants workers to share processes and this cluster's have their own."""
+    context = cluster.context
+    if role != "worker" or context.settings.node_groups == "off":
+        return []
+    if not context.runtime.capabilities.groups:
+        why = "nodes are started one by one on this system, and none hosts another"
+    elif cluster.spec.consensus not in GROUPED:
+        why = f"under consensus {cluster.spec.consensus} a process has to be one node"
+    else:
+        return []
+    return [f"node groups ({context.settings.node_groups}) have no effect: {why}"]
 
 
 def _kind(cluster: LiveCluster, slot: Slot) -> str:

@@ -1,42 +1,74 @@
 """What the consensus mode promises with the nodes that are alive."""
 
 from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from flow_nexus_neural.coordination.consensus.gossip import GossipPolicy
+from flow_nexus_neural.coordination.consensus.raft.electorate import voters_of as elected
 from flow_nexus_neural.coordination.consensus.registry import AVERAGING, find_policy, policy_for
 from flow_nexus_neural.coordination.consensus.tolerance import RobustPolicy
-from flow_nexus_neural.coordination.guarantees import Electorate, Proving, Vote
+from flow_nexus_neural.coordination.guarantees import Electorate, Guarantee, Proving, Vote
 from flow_nexus_neural.coordination.guarantees import guarantees as promised
+from flow_nexus_neural.coordination.membership import slot_order
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.raft.gate import voters_of
 from flow_nexus_neural.engine.reports import Guarantees
 from flow_nexus_neural.engine.state.advance import Advance
+from flow_nexus_neural.engine.state.advice import NAMES_TOLD
+from flow_nexus_neural.engine.state.slots import Slot, vertex_order
 from flow_nexus_neural.runtime.base import NodeHandle
 
 
 def guarantees(cluster: LiveCluster) -> Guarantees:
-    """What the mode promises with the workers that are alive."""
-    workers = cluster.slots.healthy("worker")
-    evaluators = cluster.slots.healthy("validator") or workers
-    evaluator = evaluators[0].name if evaluators else None
-    vote = _vote(cluster, [w.name for w in workers])
-    electorate, proving = _electorate(cluster), _proving(cluster)
-    found = promised(cluster.spec.consensus, len(workers), evaluator, vote, electorate, proving)
+    """What the mode promises with the workers that are alive.
+
+    Where it promises nothing since nodes are recovering, as after a start of the server: what it promises
+    once they are up, and `holds` null, for it is not known yet whether they come up.
+    """
+    found = _promised(cluster, [])
+    returning = [slot for slot in cluster.slots if slot.state == "recovering"]
+    if found.holds or not returning:
+        return _told(found, found.reason, holds=found.holds)
+    once_up = _promised(cluster, returning)
+    if not once_up.holds:
+        return _told(once_up, once_up.reason, holds=False)
+    names = ", ".join(slot.name for slot in returning[:NAMES_TOLD])
+    more = f" and {len(returning) - NAMES_TOLD} more" if len(returning) > NAMES_TOLD else ""
+    reason = f"{names}{more} recovering: these are the numbers once they are up, which the next call sees to"
+    return _told(once_up, reason, holds=None)
+
+
+def _promised(cluster: LiveCluster, returning: Sequence[Slot]) -> Guarantee:
+    """What the mode promises where these slots are up beside those that are."""
+    names = {slot.name for slot in returning}
+    up = [slot for slot in cluster.slots if slot.healthy or slot.name in names]
+    workers = [slot.name for slot in up if slot.spec.role == "worker"]
+    evaluators = [slot.name for slot in up if slot.spec.role == "validator"] or workers
+    evaluator = min(evaluators, key=slot_order) if evaluators else None
+    vote = _vote(cluster, workers, selecting=any(s.spec.role == "validator" for s in up))
+    electorate, proving = _electorate(cluster, names), _proving(cluster, up)
+    return promised(cluster.spec.consensus, len(workers), evaluator, vote, electorate, proving)
+
+
+def _told(found: Guarantee, reason: str | None, *, holds: bool | None) -> Guarantees:
     return Guarantees(
         mode=found.mode,
         n=found.n,
         f_tolerated=found.f_tolerated,
         condition=found.condition,
-        holds=found.holds,
-        reason=found.reason,
+        holds=holds,
+        reason=reason,
         trusted=list(found.trusted),
         notes=list(found.notes),
     )
 
 
-def _proving(cluster: LiveCluster) -> Proving:
-    """How updates of the latest training were proved, and those of the next one will be."""
-    latest, verifiers = cluster.state.latest_training, cluster.slots.verifiers()
+def _proving(cluster: LiveCluster, up: Sequence[Slot]) -> Proving:
+    """How updates of the latest training were proved, and those of the next will be by who is up."""
+    latest = cluster.state.latest_training
+    validators = [slot for slot in up if slot.spec.role == "validator"]
+    verifiers = sorted(validators or [s for s in up if s.spec.role != "worker"], key=vertex_order)
     advance = latest.advance if latest else Advance()
     return Proving(
         verifiers=tuple(slot.name for slot in verifiers),
@@ -45,13 +77,26 @@ def _proving(cluster: LiveCluster) -> Proving:
     )
 
 
-def _electorate(cluster: LiveCluster) -> Electorate | None:
-    """Who votes, or would if something were to be decided now; None under other modes than raft."""
+def _electorate(cluster: LiveCluster, returning: Collection[str]) -> Electorate | None:
+    """Who votes, or would if something were to be decided now; None under other modes than raft.
+
+    Args:
+        cluster: Whose voters.
+        returning: Slots that count as alive.
+    """
     group = voters_of(cluster)
     if group is None:
         return None
-    alive = [name for name in group.voters if group.network.slot(name) is not None]
-    return Electorate(len(group.voters), len(alive), _per_process(cluster, alive))
+    voters = group.voters
+    if not voters and returning:
+        voters = elected(
+            [
+                replace(one, lives=one.lives or one.slot in returning)
+                for one in group.network.candidates()
+            ]
+        )
+    alive = [name for name in voters if group.network.slot(name) is not None or name in returning]
+    return Electorate(len(voters), len(alive), _per_process(cluster, alive))
 
 
 def _per_process(cluster: LiveCluster, names: list[str]) -> tuple[int, ...]:
@@ -74,8 +119,8 @@ def mixing_obstacle(cluster: LiveCluster) -> str | None:
     return "nodes cannot read each other's memory on this system, and under gossip nobody averages for them"
 
 
-def _vote(cluster: LiveCluster, workers: list[str]) -> Vote:
-    """How the latest training combines updates of workers that are alive, or the first one will."""
+def _vote(cluster: LiveCluster, workers: list[str], *, selecting: bool) -> Vote:
+    """How the latest training combines updates of these workers, or the first one will."""
     latest = cluster.state.latest_training
     updates = _smallest_group(cluster, workers)
     if latest is None:
@@ -94,7 +139,7 @@ def _vote(cluster: LiveCluster, workers: list[str]) -> Vote:
         policy.name,
         updates,
         policy.usual_f(updates) if f is None else f,
-        selecting=bool(cluster.slots.healthy("validator")),
+        selecting=selecting,
     )
 
 

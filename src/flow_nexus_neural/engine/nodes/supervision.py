@@ -10,7 +10,9 @@ may take. Rounds do not wait that long for it where others deliver; a worker tha
 One that shares its process may have to wait while others of that process train: it gets on as they do.
 
 How long a step may take follows from the network and the batch that the engine gave it, not from what the
-node says: a large network with many rows needs minutes for one.
+node says: a large network with many rows needs minutes for one. So does how long all steps of an order may
+take together, which ends one that says that it makes steps and never finishes: time counts in which its
+process ran or had nothing to do, as the system's scheduler has it.
 """
 
 from collections.abc import Callable
@@ -19,6 +21,7 @@ from math import inf
 
 import anyio
 
+from flow_nexus_neural.coordination.step_cost import LONGEST_S, Ordered, step_s
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.patience import Patience
 from flow_nexus_neural.engine.state.slots import Slot
@@ -30,12 +33,10 @@ TRAINING = "train"
 """What a node says that it is busy with when it makes optimiser steps."""
 SHORTEST_S = 1e-3
 """Less than this of a grace is none."""
-PRODUCTS_PER_S = 1e9
-"""Multiplications that a node makes in a second where many share a slow processor."""
-BACKWARD = 3
-"""A step takes so many times what answering its rows does: gradients of inputs and weights come to it."""
-LONGEST_STEP_S = 3600.0
-"""However large a network is; by then its round is given up (`coordination.rounds`)."""
+LOOKS_AT_WORK = 4
+"""One that trains and answers other requests is pinged all the same, after so many usual silences."""
+UNMEASURED = 10.0
+"""Where no scheduler tells who had the processor, time of others counts: the limit is so much longer."""
 
 
 async def supervise(cluster: LiveCluster, slot: Slot, handle: NodeHandle) -> None:
@@ -45,9 +46,11 @@ async def supervise(cluster: LiveCluster, slot: Slot, handle: NodeHandle) -> Non
     longest step it ever reported, within the bounds of `Patience`, and at least `step_limit_s`.
     """
     patience, longest_step_s = cluster.context.patience, 0.0
-    course = _Course(cluster.clock())
+    course = _Course(handle, cluster.clock())
     while slot.handle is handle:
         due_s = slot.heard_at_s + patience.silence_s
+        if slot.name in cluster.ordered:
+            due_s = min(due_s, course.looked_s + LOOKS_AT_WORK * patience.silence_s)
         if cluster.clock() < due_s:
             # A point in time and not a duration: now + (due - now) need not be due in floating point.
             with anyio.CancelScope(deadline=due_s):
@@ -70,26 +73,55 @@ async def supervise(cluster: LiveCluster, slot: Slot, handle: NodeHandle) -> Non
         cluster.metrics.count_frames("sync", handle)
         slot.heard(cluster.clock())
         longest_step_s = max(longest_step_s, pong.longest_step_ms / 1e3)
-        idle_s = course.idle_s(cluster.clock(), pong, slot.calls_begun if slot.calls else None)
-        idle_s = min(idle_s, _process_idle_s(cluster, handle, course))
-        if idle_s > max(patience.max_grace_s, step_limit_s(cluster, slot)):
-            told = f"node_timeout: it answers pings and made no step for {idle_s:.0f} s of what it was asked"
-            await _end(slot, handle, told)
+        told = _why_no_end(cluster, slot, handle, course, pong)
+        if told is not None:
+            await _end(slot, handle, f"node_timeout: it answers pings and {told}")
             return
 
 
 def step_limit_s(cluster: LiveCluster, slot: Slot) -> float:
-    """Seconds that a step of the running training may take with its largest network; 0.0 of an idle node.
+    """Seconds that a step of what it was ordered may take; 0.0 of an idle node.
 
-    Nodes of one process may make their steps as one, which then takes as long as all of theirs.
+    Where it was asked something else during a training, one of the largest network. Nodes of one process may
+    make their steps as one, which then takes as long as all of theirs.
     """
-    training = cluster.state.latest_training
+    training, ordered = cluster.state.latest_training, cluster.ordered.get(slot.name)
     if slot.calls == 0 or training is None or training.status != "running":
         return 0.0
-    products = max((network.plan.products for network in training.starts.values()), default=0)
-    n_nodes = 1 if slot.handle is None else 1 + len(slot.handle.isolation.shared_with)
-    products *= n_nodes
-    return min(BACKWARD * products * training.config.batch_size / PRODUCTS_PER_S, LONGEST_STEP_S)
+    rows, networks = training.config.batch_size, training.starts.values()
+    longest_s = max((step_s(network.plan, rows) for network in networks), default=0.0)
+    if ordered is not None:
+        longest_s = ordered.step_s
+    return min(longest_s * _nodes_of(slot), LONGEST_S)
+
+
+def _nodes_of(slot: Slot) -> int:
+    """How many nodes its process has."""
+    return 1 if slot.handle is None else 1 + len(slot.handle.isolation.shared_with)
+
+
+def _why_no_end(
+    cluster: LiveCluster, slot: Slot, handle: NodeHandle, course: "_Course", pong: Pong
+) -> str | None:
+    """Why a node that has just answered a ping will not finish what it was asked; None where it may."""
+    now_s, patience = cluster.clock(), cluster.context.patience
+    order = cluster.ordered.get(slot.name)
+    idle_s = course.idle_s(now_s, pong, slot.calls_begun if slot.calls else None, order)
+    idle_s = min(idle_s, _process_idle_s(cluster, handle, course))
+    if idle_s > max(patience.max_grace_s, step_limit_s(cluster, slot)):
+        return f"made no step for {idle_s:.0f} s of what it was asked"
+    spent_s = course.spent_s(now_s, order)
+    if order is None:
+        return None
+    limit_s = order.limit_s(patience.max_grace_s, _nodes_of(slot))
+    if handle.processor_time() is None:
+        limit_s *= UNMEASURED
+    if spent_s <= limit_s:
+        return None
+    return (
+        f"has not finished {order.steps} steps in {spent_s:.0f} s of its process, which take {limit_s:.0f} s"
+        f" at most"
+    )
 
 
 @dataclass
@@ -100,27 +132,52 @@ class _Course:
         since_s: When it was last seen to.
         seen: What it was asked, and how many optimiser steps it had made, then.
         stepped: Whether it had made steps when it last answered that it had not made before.
+        looked_s: When it last answered.
+        own: Its process's time since it was first seen at its present order; None where it has none.
+        order: Number of that order.
     """
 
+    handle: NodeHandle
     since_s: float
     seen: tuple[int | None, int] = (None, 0)
     stepped: bool = False
+    own: "_OwnTime | None" = None
+    order: int | None = None
 
-    def idle_s(self, now_s: float, pong: Pong, asked: int | None) -> float:
+    def __post_init__(self) -> None:
+        self.looked_s = self.since_s
+
+    def idle_s(self, now_s: float, pong: Pong, asked: int | None, order: Ordered | None) -> float:
         """Seconds for which it has done nothing about its last request.
 
-        Only training has steps; in any other work that it names it is believed.
+        Only training has steps; in any other work that it names it is believed, unless it was ordered to
+        train: every other request has a time of its own after which it is not awaited.
 
         Args:
             now_s: When it answered.
             pong: Its answer.
             asked: Number of its last request; None where every one is answered.
+            order: To train, where it has one: further requests do not make it get on with that.
         """
+        at_other_work = pong.busy not in (None, TRAINING)
+        if order is not None:
+            asked, at_other_work = -order.number, False
         seen = (asked, pong.steps_done)
         self.stepped = pong.steps_done != self.seen[1]
-        if asked is None or pong.busy not in (None, TRAINING) or seen != self.seen:
+        if asked is None or at_other_work or seen != self.seen:
             self.since_s, self.seen = now_s, seen
+        self.looked_s = now_s
         return now_s - self.since_s
+
+    def spent_s(self, now_s: float, order: Ordered | None) -> float:
+        """Seconds of its process since it was first seen at this order."""
+        if order is None:
+            self.own = self.order = None
+            return 0.0
+        if self.own is None or self.order != order.number:
+            self.own, self.order = _OwnTime(self.handle, now_s), order.number
+        self.own.advance(now_s)
+        return self.own.seconds
 
 
 def _process_idle_s(cluster: LiveCluster, handle: NodeHandle, course: _Course) -> float:

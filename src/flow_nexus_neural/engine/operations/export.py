@@ -44,7 +44,7 @@ async def export_model(cluster: LiveCluster, request: ExportRequest) -> ExportRe
     settings = context.settings
     kind = format_named(request.format)
     place = await context.offload_data(
-        partial(output_place, folder=kind.suffix is None),
+        partial(output_place, folder=kind.suffix is None, notes_dir=settings.notes_dir),
         request.path,
         settings.write_roots,
         settings.state_dir,
@@ -102,6 +102,7 @@ def exported_model(cluster: LiveCluster, version: CommittedVersion) -> ExportedM
         rule=bundle.rule,
         liars=liars_tolerated(len(slots)) if bundle.robust else 0,
         stored=stored_alone(version).model_dump(mode="json"),
+        privacy=version.privacy,
         roles={slot: _network(network) for slot, network in bundle.roles.networks.items()},
         cluster={
             "topology": spec.topology,
@@ -250,5 +251,6 @@ def _report(
         verified=verified,
         not_verified=not_verified,
         not_included=list(rendered.not_included),
+        privacy=model.privacy,
         warnings=list(rendered.warnings),
     )

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from flow_nexus_neural.artifacts.model import Examples
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.data.unscaling import unscaled
+from flow_nexus_neural.engine.links.connect import link_as_before
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.lifecycle import revive
 from flow_nexus_neural.engine.prediction.fan_out import FanOut
@@ -43,6 +44,7 @@ async def examples_of(
     if any(slot.state == "recovering" for slot in expected_slots(cluster, version)):
         with anyio.move_on_after(COMEBACK_S):
             await revive(cluster)
+            cluster.context.spawn(link_as_before, cluster)
     rows = await cluster.context.offload_data(_example_rows, cluster, version)
     schema = version.schema
     raw = unscaled(schema, rows.x, rows.symbols)

@@ -31,6 +31,7 @@ from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.version import CommittedVersion
 from flow_nexus_neural.engine.storage.cluster_rows import cluster_row, slot_row
 from flow_nexus_neural.engine.storage.ledger_writer import LateRow
+from flow_nexus_neural.engine.storage.privacy_rows import IMPORTED
 from flow_nexus_neural.engine.versions.commit import (
     Blobs,
     bundle_entry,
@@ -133,7 +134,13 @@ async def _record(
     origin: dict[str, JsonValue] = {**source.model_dump(mode="json"), "sha256": model.sha256}
     entries: list[Mapping[str, JsonValue]] = [
         {"kind": "control", "event": "created"},
-        {"kind": "control", "event": "imported", "source": origin, "model_version": 1},
+        {
+            "kind": "control",
+            "event": IMPORTED,
+            "source": origin,
+            "model_version": 1,
+            **_spent(version),
+        },
         *(
             version_entry(cluster, version.networks[key], 1, rule)
             for key in sorted(version.networks)
@@ -155,6 +162,13 @@ async def _record(
         *(slot_row(state.cluster_id, s) for s in state.slots),
     ]
     await cluster.ledger.record(entries, rows, blobs=blobs, more=kept_rows(cluster, version))
+
+
+def _spent(version: CommittedVersion) -> dict[str, JsonValue]:
+    """What private trainings of the model have spent of budgets, which this state directory counts too."""
+    trainings = version.privacy.trainings if version.privacy else ()
+    private = [one.model_dump(mode="json") for one in trainings if one.mode != "none"]
+    return {"trainings": [*private]} if private else {}
 
 
 async def started(cluster: LiveCluster, model: ImportedModel, twins: Sequence[str]) -> ImportReport:
@@ -194,6 +208,7 @@ async def started(cluster: LiveCluster, model: ImportedModel, twins: Sequence[st
         networks=len(version.networks),
         accuracy=version.accuracy,
         loss=version.loss,
+        privacy=version.privacy,
         warnings=warnings,
     )
 

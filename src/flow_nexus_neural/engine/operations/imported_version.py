@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictBool, Valida
 from flow_nexus_neural.artifacts.folder_content import FolderContent, network_prefix, role_prefix
 from flow_nexus_neural.artifacts.manifest import EXPORT_AGAIN
 from flow_nexus_neural.coordination.membership import slot_order
+from flow_nexus_neural.coordination.privacy.lineage import fault_of
 from flow_nexus_neural.engine.operations.imported_numbers import (
     conformal_fault,
     metrics_fault,
@@ -26,7 +27,7 @@ from flow_nexus_neural.engine.storage.version_rows import (
     stored_version,
     without_files,
 )
-from flow_nexus_neural.errors import InvalidDataset, NeuralError, StoreCorrupt
+from flow_nexus_neural.errors import InvalidDataset, NeuralError, NotAvailable, StoreCorrupt
 from flow_nexus_neural.networks.parsing import parse_layers
 from flow_nexus_neural.networks.replanning import require_sound
 from flow_nexus_neural.vocabulary import (
@@ -188,10 +189,25 @@ def _version(
     )
     version = replace(made, version=1, networks=networks, bundle=bundle)
     _check_survives(version)
+    told = _check_privacy(version)
     if not made.evaluated:
-        return version, ()
-    told = "its accuracy was measured before it was trained on all rows: of these weights it is unknown"
-    return replace(version.unmeasured(), evaluated={}), (told,)
+        return version, told
+    unmeasured = "its accuracy was measured before it was trained on all rows: of these weights it is unknown"
+    return replace(version.unmeasured(), evaluated={}), (*told, unmeasured)
+
+
+def _check_privacy(version: CommittedVersion) -> tuple[str, ...]:
+    """What it says of its privacy is what its trainings cost; warnings where that cannot be told."""
+    privacy = version.privacy
+    if privacy is None:
+        return ("the export does not say how private its trainings were",)
+    try:
+        fault = fault_of(privacy)
+    except NotAvailable as failure:
+        return (f"what the export says of its privacy was not computed again: {failure.message}",)
+    if fault is not None:
+        raise _unfit(f"of its privacy {fault}")
+    return ()
 
 
 def _without_files(stored: StoredVersion) -> StoredVersion:

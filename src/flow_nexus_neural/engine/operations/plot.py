@@ -1,6 +1,7 @@
 """A plot of a cluster: what is known of it at one moment, drawn in a worker thread, written where asked."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import cast
 
 from flow_nexus_neural.artifacts.plots.figure import Figure
@@ -83,8 +84,9 @@ async def _place(context: EngineContext, path: str, chosen: PlotFormat) -> Outpu
     settings = context.settings
     if settings.read_only:
         raise NotAvailable("a read-only server writes no file", hint="leave path out")
+    placed = partial(output_place, notes_dir=settings.notes_dir)
     place = await context.offload_data(
-        output_place, path, settings.write_roots, settings.state_dir, "path"
+        placed, path, settings.write_roots, settings.state_dir, "path"
     )
     if place.suffix not in SUFFIXES[chosen]:
         raise InvalidArguments(

@@ -174,9 +174,8 @@ def read_cluster(
         lost_commits=stored.older.get(row.cluster_id),
     )
     mine = [t for t in stored.trainings if t.cluster_id == row.cluster_id]
-    goes_on = any(training.status == "running" for training in mine)
     files = context.checkpoints if weights and not state.end_recorded else None
-    restore_state(row, state, files, linked=state.end_recorded or goes_on)
+    restore_state(row, state, files)
     chain = stored.ledgers.get(row.cluster_id, ())
     if state.end_recorded and _were_deleted(chain, has_model=state.committed is not None):
         state.forget_model()

@@ -178,13 +178,12 @@ async def start_again(cluster: LiveCluster, terminated_at: str) -> StartedAgain:
     await revive(cluster)
     cluster.state.refuse_ended()
     warnings = not_started(cluster)
-    if topology is not None and cluster.state.links is None:
-        try:
-            await link_again(cluster, topology)
-        except ClusterTerminated:
-            raise
-        except NeuralError as failure:
-            warnings.append(f"the nodes could not be linked as {topology} again: {failure.message}")
+    try:
+        await link_again(cluster)
+    except ClusterTerminated:
+        raise
+    except NeuralError as failure:
+        warnings.append(f"the nodes could not be linked as {topology} again: {failure.message}")
     committed, links = cluster.committed, cluster.state.links
     report = Restored(
         terminated_at=terminated_at,

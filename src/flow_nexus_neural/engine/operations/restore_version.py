@@ -1,9 +1,9 @@
 """Putting an earlier version of a cluster's model in force again, and listing those that are kept."""
 
 from flow_nexus_neural.engine.live import LiveCluster
-from flow_nexus_neural.engine.reports import Restored, VersionLine
+from flow_nexus_neural.engine.reports import PrivacyShort, Restored, VersionLine
 from flow_nexus_neural.engine.requests import InitRequest
-from flow_nexus_neural.engine.state.version import model_digest
+from flow_nexus_neural.engine.state.version import KeptVersion, model_digest
 from flow_nexus_neural.engine.versions.kept import is_best
 from flow_nexus_neural.engine.versions.rollback import roll_back
 from flow_nexus_neural.errors import InvalidArguments
@@ -75,9 +75,16 @@ def version_lines(cluster: LiveCluster) -> list[VersionLine]:
             restored_from=one.restored_from,
             accuracy=one.accuracy,
             loss=one.loss,
+            privacy=_privacy(one),
             digest=one.digest,
             serving=one.version == committed.version,
             best=is_best(committed, one),
         )
         for one in reversed(committed.kept)
     ]
+
+
+def _privacy(line: KeptVersion) -> PrivacyShort | None:
+    if line.privacy_mode is None:
+        return None
+    return PrivacyShort(mode=line.privacy_mode, epsilon=line.epsilon, delta=line.delta)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pydantic import JsonValue
 
 from flow_nexus_neural.coordination.membership import count
+from flow_nexus_neural.coordination.privacy.lineage import ModelPrivacy
 from flow_nexus_neural.engine.autonomy import attend as autonomy
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.links.report import link_lines
@@ -118,6 +119,7 @@ def _identity(cluster: LiveCluster) -> dict[str, object]:
         "active_nodes": counts.active,
         "total_nodes": counts.total,
         "failed_nodes": counts.failed,
+        "recovering_nodes": counts.recovering,
         "features": Features(
             daa_enabled=cluster.spec.daa_enabled,
             wasm_enabled=cluster.backends is not None and cluster.backends.active,
@@ -172,14 +174,14 @@ def _model_part(
     cluster: LiveCluster, training: Training | None, *, full: bool
 ) -> dict[str, object]:
     """The model in force; of an earlier training the model that it left in force."""
-    told = _model(cluster, training)
+    told = _model(cluster, training, full=full)
     evaluation = told["evaluation"]
     if full or not isinstance(evaluation, Evaluation):
         return told
     return {**told, "evaluation": evaluation.brief}
 
 
-def _model(cluster: LiveCluster, training: Training | None) -> dict[str, object]:
+def _model(cluster: LiveCluster, training: Training | None, *, full: bool) -> dict[str, object]:
     committed = cluster.committed
     if training is not None and training is not cluster.state.latest_training:
         return _earlier_model(training)
@@ -191,7 +193,7 @@ def _model(cluster: LiveCluster, training: Training | None) -> dict[str, object]
         "global_loss": committed.loss,
         "evaluation": committed.evaluation,
         "model_version": committed.version,
-        "serving": _serving(cluster),
+        "serving": _serving(cluster, full=full),
         "dataset_info": DatasetShort.of(committed.dataset),
     }
 
@@ -306,7 +308,14 @@ def _throughput(cluster: LiveCluster) -> float | None:
     return rows / seconds if rows and seconds > 0 and math.isfinite(seconds) else None
 
 
-def _serving(cluster: LiveCluster) -> Serving | None:
+def _privacy(committed: CommittedVersion, *, full: bool) -> ModelPrivacy | None:
+    known = committed.privacy
+    if known is None or full:
+        return known
+    return known.model_copy(update={"data_sets": (), "trainings": ()})
+
+
+def _serving(cluster: LiveCluster, *, full: bool) -> Serving | None:
     committed = cluster.committed
     if committed is None:
         return None
@@ -323,6 +332,7 @@ def _serving(cluster: LiveCluster) -> Serving | None:
             {network.digest for network in networks if network is not None}
         ),
         confidence_source=_confidence_source(committed),
+        privacy=_privacy(committed, full=full),
     )
 
 

@@ -18,6 +18,7 @@ from flow_nexus_neural.artifacts.trackers.tracker import (
     TrackedTraining,
     Tracker,
 )
+from flow_nexus_neural.coordination.privacy.lineage import of_training
 from flow_nexus_neural.engine.context import EngineContext
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.ports import Offload
@@ -136,7 +137,21 @@ def _tracked(cluster: LiveCluster) -> TrackedTraining | None:
             for point in training.history
         ),
         status=training.status,
+        privacy=_privacy(training),
     )
+
+
+def _privacy(training: Training) -> dict[str, str]:
+    """What it has cost until now; `none` without privacy."""
+    own = of_training(
+        training.training_id,
+        training.advance.rounds_done,
+        training.config.privacy,
+        training.advance.privacy,
+        secure_aggregation=training.config.secure_aggregation,
+    )
+    values = own.model_dump(mode="json", exclude={"training_id", "data"}, exclude_none=True)
+    return {name: str(value) for name, value in values.items()}
 
 
 def _plain(training: Training) -> dict[str, str | int | float | bool | None]:

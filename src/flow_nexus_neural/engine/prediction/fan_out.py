@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from flow_nexus_neural.coordination.backend_choice import Backend
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.prediction.conduct import hold_to_account
-from flow_nexus_neural.engine.prediction.question import Question, by_wasm, put
+from flow_nexus_neural.engine.prediction.question import Asking, Question, by_wasm, tell_apart
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.runtime.base import NodeHandle
 
@@ -49,6 +49,7 @@ class FanOut:
         self._watching: set[str] = set()
         self._needed = 1
         self._left = False
+        self._watcher = anyio.CancelScope()
 
     async def ask(
         self, slots: Sequence[Slot], limit_s: float, patience_s: float | None, needed: int = 1
@@ -68,8 +69,12 @@ class FanOut:
                 self._open[slot.name] = slot, slot.handle, anyio.CancelScope()
         if not self._open:
             return
+        questions = []
         for slot, handle, scope in list(self._open.values()):
-            self._cluster.context.spawn(self._ask_one, slot, handle, scope)
+            asking = Asking(self._cluster, slot, self._question)
+            questions.append(asking)
+            self._cluster.context.spawn(self._ask_one, slot, handle, scope, asking)
+        self._cluster.context.spawn(self._watch, questions)
         try:
             with anyio.move_on_after(limit_s):
                 await self._done.wait()
@@ -92,10 +97,16 @@ class FanOut:
         self.heard[slot.name] = slot
         self.latency_ms[slot.name] = (self._cluster.clock() - self._began_s) * 1e3
 
-    async def _ask_one(self, slot: Slot, handle: NodeHandle, scope: anyio.CancelScope) -> None:
+    async def _watch(self, questions: Sequence[Asking]) -> None:
+        with self._watcher:
+            await tell_apart(self._cluster, questions)
+
+    async def _ask_one(
+        self, slot: Slot, handle: NodeHandle, scope: anyio.CancelScope, asking: Asking
+    ) -> None:
         try:
             with scope:
-                outcome = await put(self._cluster, slot, self._question)
+                outcome = await asking.outcome()
                 if not self._left and outcome.logits is not None:
                     self._note(slot, outcome.logits, outcome.backend)
                     if len(self.logits) >= self._needed:
@@ -114,6 +125,7 @@ class FanOut:
         if not self._open:
             self._done.set()
             self._answered.set()
+            self._watcher.cancel()
 
     def _leave(self) -> None:
         self._left = True

@@ -14,6 +14,7 @@ from flow_nexus_neural.coordination.quorum import robust_quorum
 from flow_nexus_neural.data.adapter import adapt
 from flow_nexus_neural.data.schema import Adapted, DataSchema
 from flow_nexus_neural.engine.context import EngineContext
+from flow_nexus_neural.engine.links.connect import link_as_before
 from flow_nexus_neural.engine.live import LiveCluster
 from flow_nexus_neural.engine.nodes.lifecycle import revive
 from flow_nexus_neural.engine.prediction.answer import Answer
@@ -186,6 +187,7 @@ async def bring_back(cluster: LiveCluster, request: PredictRequest) -> None:
                     pass
         finally:
             done.set()
+        await link_as_before(cluster)
 
     cluster.context.spawn(start_them)
     if not serving_slots(cluster):

@@ -1,6 +1,7 @@
 """One question to one node: its answer judged, or the proof that it withholds one."""
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import anyio
@@ -11,7 +12,7 @@ from flow_nexus_neural.coordination.backend_choice import Backend
 from flow_nexus_neural.coordination.conduct import Answer as ConductAnswer
 from flow_nexus_neural.engine.calls.calls import NodeCalls
 from flow_nexus_neural.engine.live import LiveCluster
-from flow_nexus_neural.engine.patience import Deadline, Patience
+from flow_nexus_neural.engine.patience import Deadline
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.state.version import CommittedVersion
@@ -71,28 +72,12 @@ async def put(cluster: LiveCluster, slot: Slot, question: Question) -> Outcome:
     Otherwise it ends after `MAX_DEADLINE_S` and the longest grace that a node gets: callers stop waiting on
     their own.
     """
-    network = question.committed.loaded_into(slot.name)
-    if network is None:
-        return Outcome(reason="serves no network of this version")
-    calls, patience = cluster.calls("predict"), cluster.context.patience
-    try:
-        outcome = await _by_wasm_once_heard(cluster, calls, slot, question)
-        if outcome is not None:
-            return outcome
-        answer = await _Asking(calls, slot, question).answer(patience)
-    except (NodeFault, Fenced) as failure:
-        # Many rows may be more than its memory holds; whoever cannot do one is to blame for it.
-        counted: ConductAnswer | None = "refused" if len(question.x) == 1 else None
-        return Outcome(None, f"{failure.code}: {failure.message}", counted, doubtful=True)
-    except NodeError as failure:
-        return Outcome(reason=f"{failure.code}: {failure.message}")
-    if answer is None:
-        reason = "it did not answer, although it answered a later ping"
-        return Outcome(None, reason, "unanswered", doubtful=True)
-    holds = slot.served.get(serving_name(question.committed.bundle.parity)) == network.digest
-    unchanged = cluster.committed is question.committed or slot.state == "suspect"
-    invented = answer[0].digest not in slot.offered
-    return judged(network, question, answer, to_blame=invented or (holds and unchanged))
+    asking = Asking(cluster, slot, question)
+    async with anyio.create_task_group() as group:
+        group.start_soon(tell_apart, cluster, (asking,))
+        outcome = await asking.outcome()
+        group.cancel_scope.cancel()
+    return outcome
 
 
 def by_wasm(cluster: LiveCluster, slot: Slot, question: Question) -> Outcome | None:
@@ -150,53 +135,82 @@ def _refused(reason: str, *, counted: bool = True) -> Outcome:
     return Outcome(None, reason, "refused" if counted else None, doubtful=counted)
 
 
-@dataclass
-class _Asking:
-    """A question under way.
+class Asking:
+    """A question under way to one node, which `tell_apart` watches.
 
-    A node answers in the order in which it was asked, also while it trains. So a ping behind a question that
-    takes long tells a slow node from one that withholds its answer, however long either takes.
+    Attributes:
+        settled: It has ended.
     """
 
-    calls: NodeCalls
-    slot: Slot
-    question: Question
-    answers: list[tuple[Outputs, Arrays]] = field(default_factory=list)
-    failures: list[NodeError] = field(default_factory=list)
-    settled: anyio.Event = field(default_factory=anyio.Event)
-    told_apart: anyio.Event = field(default_factory=anyio.Event)
+    def __init__(self, cluster: LiveCluster, slot: Slot, question: Question) -> None:
+        self.settled = anyio.Event()
+        self._cluster, self._slot, self._question = cluster, slot, question
+        self._calls = cluster.calls("predict")
+        grace_s = cluster.context.patience.max_grace_s
+        self._deadline = Deadline(MAX_DEADLINE_S + grace_s, None)
+        self._withheld, self._sent = anyio.CancelScope(), anyio.Event()
 
-    async def answer(self, patience: Patience) -> tuple[Outputs, Arrays] | None:
-        """The answer; None when a later ping was answered and this was not. Raises `NodeError`."""
-        deadline = Deadline(MAX_DEADLINE_S + patience.max_grace_s, None)
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._ask, deadline)
-            with anyio.move_on_after(patience.prediction_s):
-                await self.settled.wait()
-            if not self.settled.is_set():
-                group.start_soon(self._ping, deadline)
-                await self.told_apart.wait()
-                with anyio.move_on_after(SAME_MOMENT_S):
-                    await self.settled.wait()
-                group.cancel_scope.cancel()
-        if self.failures:
-            raise self.failures[0]
-        return self.answers[0] if self.answers else None
-
-    async def _ask(self, deadline: Deadline) -> None:
-        committed = self.question.committed
-        request = Predict(network=serving_name(committed.bundle.parity))
+    async def outcome(self) -> Outcome:
+        """As `put`; it ends only by itself, or where somebody watches it."""
         try:
-            answer = await self.calls.ask(self.slot, request, deadline, {"x": self.question.x})
-            self.answers.append(answer)
+            return await self._outcome()
+        finally:
+            self.settled.set()
+
+    async def _outcome(self) -> Outcome:
+        cluster, slot, question = self._cluster, self._slot, self._question
+        network = question.committed.loaded_into(slot.name)
+        if network is None:
+            return Outcome(reason="serves no network of this version")
+        answer = None
+        try:
+            outcome = await _by_wasm_once_heard(cluster, self._calls, slot, question)
+            if outcome is not None:
+                return outcome
+            with self._withheld:
+                answer = await self._ask()
+        except (NodeFault, Fenced) as failure:
+            # Many rows may be more than its memory holds; whoever cannot do one is to blame for it.
+            counted: ConductAnswer | None = "refused" if len(question.x) == 1 else None
+            return Outcome(None, f"{failure.code}: {failure.message}", counted, doubtful=True)
         except NodeError as failure:
-            self.failures.append(failure)
-        self.settled.set()
-        self.told_apart.set()
+            return Outcome(reason=f"{failure.code}: {failure.message}")
+        if answer is None:
+            reason = "it did not answer, although it answered a later ping"
+            return Outcome(None, reason, "unanswered", doubtful=True)
+        holds = slot.served.get(serving_name(question.committed.bundle.parity)) == network.digest
+        unchanged = cluster.committed is question.committed or slot.state == "suspect"
+        invented = answer[0].digest not in slot.offered
+        return judged(network, question, answer, to_blame=invented or (holds and unchanged))
 
-    async def _ping(self, deadline: Deadline) -> None:
+    async def _ask(self) -> tuple[Outputs, Arrays]:
+        request = Predict(network=serving_name(self._question.committed.bundle.parity))
+        self._sent.set()
+        return await self._calls.ask(self._slot, request, self._deadline, {"x": self._question.x})
+
+    async def ping(self) -> None:
+        """Ask behind the question whether the node lives; a question that is still open then is withheld."""
+        if not self._sent.is_set():  # it began late: its time begins with it
+            await self._sent.wait()
+            await anyio.sleep(self._cluster.context.patience.prediction_s)
         try:
-            await self.calls.ask(self.slot, Ping(), deadline)
+            await self._calls.ask(self._slot, Ping(), self._deadline)
         except NodeError:
             return  # whoever supervises the node sees to that; the question ends with it or in time
-        self.told_apart.set()
+        with anyio.move_on_after(SAME_MOMENT_S):
+            await self.settled.wait()
+        self._withheld.cancel()
+
+
+async def tell_apart(cluster: LiveCluster, questions: Sequence[Asking]) -> None:
+    """End questions that nodes withhold the answers to; it ends with the last one.
+
+    A node answers in the order in which it was asked, also while it trains. So a ping behind a question that
+    takes long tells a slow node from one that withholds its answer, however long either takes. One watcher
+    sees to all nodes that were asked at one time: most questions end before it has anything to do.
+    """
+    await anyio.sleep(cluster.context.patience.prediction_s)
+    async with anyio.create_task_group() as group:
+        for asking in questions:
+            if not asking.settled.is_set():
+                group.start_soon(asking.ping)

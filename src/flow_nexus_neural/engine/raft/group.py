@@ -23,6 +23,7 @@ from flow_nexus_neural.engine.raft.network import TICK_MS, VoterNetwork
 from flow_nexus_neural.engine.raft.orders import Order
 from flow_nexus_neural.engine.raft.seat import Seat
 from flow_nexus_neural.engine.raft.weights import ask_again, digests_of, hand_out, take_back
+from flow_nexus_neural.engine.state.advice import next_step, what_is_missing
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.errors import (
@@ -114,17 +115,18 @@ class VoterGroup:
         if self.cluster.state.terminated_at is not None:
             return "the cluster has ended"
         voters = self.voters
+        slots = self.cluster.slots
         if not voters:
-            return "no node can vote: deploy nodes with neural_node_deploy"
-        lost = [name for name in voters if self.network.slot(name) is None]
-        alive = len(voters) - len(lost)
+            possible = [slots[one.slot] for one in self.network.candidates()]
+            return (
+                f"no node can vote: {next_step(possible, 'deploy nodes with neural_node_deploy')}"
+            )
+        away = [name for name in voters if self.network.slot(name) is None]
+        alive = len(voters) - len(away)
         if alive >= majority(voters):
             return None
-        again = [name for name in lost if name in self.cluster.slots.names()]
-        return (
-            f"{alive} of {len(voters)} voters are alive and {majority(voters)} are needed; lost:"
-            f" {', '.join(lost)}. Deploy {', '.join(again)} again with neural_node_deploy"
-        )
+        told = f"{alive} of {len(voters)} voters are alive and {majority(voters)} are needed"
+        return told + what_is_missing(slots, away)
 
     async def wait(self) -> None:
         """Wait for a majority of living voters, for a limited time.

@@ -41,6 +41,7 @@ from flow_nexus_neural.engine.reports.feedback import (
     DriftReport,
     FeedbackReport,
     LearningReport,
+    PrivacyShort,
     VersionLine,
 )
 from flow_nexus_neural.engine.reports.node import IsolationReport, NodeReport
@@ -157,6 +158,7 @@ __all__ = [
     "PredictedFile",
     "PredictionReport",
     "PrivacyReport",
+    "PrivacyShort",
     "QuorumReport",
     "Rebalanced",
     "RecentPrediction",

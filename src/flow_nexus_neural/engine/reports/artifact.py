@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from flow_nexus_neural.coordination.privacy.lineage import ModelPrivacy
 from flow_nexus_neural.engine.reports.base import Report
 from flow_nexus_neural.vocabulary import (
     Consensus,
@@ -52,7 +53,7 @@ class ImportReport(Report):
     """A cluster was made of an exported model.
 
     It has the nodes that the exported version had, under their slot names; `accuracy` and `loss` were
-    measured of that version and are None where they were not.
+    measured of that version and are None where they were not. `privacy` is what the export says of it.
     """
 
     cluster_id: str
@@ -67,6 +68,7 @@ class ImportReport(Report):
     networks: int
     accuracy: float | None
     loss: float | None
+    privacy: ModelPrivacy | None
     warnings: list[str]
 
 
@@ -75,7 +77,7 @@ class ExportReport(Report):
 
     `verified` is None where nobody could answer by the export or by the cluster, and `not_verified` says why.
     `not_included` lists what of the cluster's answers the format does not hold. `sha256` is of the file, or
-    of a folder's manifest, which names every file of it.
+    of a folder's manifest, which names every file of it. `privacy` is of all trainings in the weights.
     """
 
     cluster_id: str
@@ -92,6 +94,7 @@ class ExportReport(Report):
     verified: ExportCheck | None
     not_verified: str | None
     not_included: list[str]
+    privacy: ModelPrivacy | None
     warnings: list[str]
 
 

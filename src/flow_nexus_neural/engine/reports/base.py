@@ -10,13 +10,17 @@ class Report(BaseModel):
 
 
 class Guarantees(Report):
-    """What the mode in force promises at this size; `holds` False says it promises nothing, for `reason`."""
+    """What the mode in force promises at this size.
+
+    `holds` False says that it promises nothing, for `reason`; None that nodes it needs are recovering: then
+    the numbers are those once they are up.
+    """
 
     mode: str
     n: int
     f_tolerated: int
     condition: str
-    holds: bool
+    holds: bool | None
     reason: str | None = None
     trusted: list[str]
     notes: list[str]

@@ -70,6 +70,14 @@ class FeedbackReport(Report):
     drift: DriftReport | None
 
 
+class PrivacyShort(Report):
+    """The privacy of a model in one line; epsilon is None where some of its trainings had none."""
+
+    mode: str
+    epsilon: float | None
+    delta: float | None
+
+
 class VersionLine(Report):
     """A committed version that can be put in force again.
 
@@ -77,6 +85,7 @@ class VersionLine(Report):
         round: Of its training; None where it came about otherwise, as `rule` says.
         restored_from: The version whose weights and numbers it has taken over; None for any other.
         accuracy: On test rows, as measured of this version; None where it was not. So is the loss.
+        privacy: Of all trainings in its weights; None where that was not recorded.
         digest: Of its weights.
         best: It has the weights of the best round of the latest training.
     """
@@ -89,6 +98,7 @@ class VersionLine(Report):
     restored_from: int | None
     accuracy: float | None
     loss: float | None
+    privacy: PrivacyShort | None
     digest: str
     serving: bool
     best: bool

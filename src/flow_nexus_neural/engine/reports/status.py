@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import JsonValue
 
+from flow_nexus_neural.coordination.privacy.lineage import ModelPrivacy
 from flow_nexus_neural.engine.reports.base import Guarantees, Report, Wasm
 from flow_nexus_neural.engine.reports.connection import ExchangeReport
 from flow_nexus_neural.engine.reports.feedback import FeedbackReport, VersionLine
@@ -239,12 +240,17 @@ class Features(Report):
 
 
 class Serving(Report):
-    """What answers predictions. `files` has each network's weights, relative to the state directory."""
+    """What answers predictions.
+
+    `files` has each network's weights, relative to the state directory. `privacy` is of all trainings in
+    the weights, each of them in `full` only, and None of versions stored before it was recorded.
+    """
 
     bundle_sha: str
     files: dict[str, str]
     effective_ensemble_size: int
     confidence_source: str
+    privacy: ModelPrivacy | None
 
 
 class DatasetShort(Report):
@@ -287,6 +293,7 @@ class StatusReport(Report):
     active_nodes: int
     total_nodes: int
     failed_nodes: int
+    recovering_nodes: int
     training_status: Literal["none", TrainingStatus]
     training_progress: float
     training_error: str | None

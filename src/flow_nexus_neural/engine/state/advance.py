@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pydantic import JsonValue
 
 from flow_nexus_neural.coordination.consensus.gossip import GossipSeen
+from flow_nexus_neural.coordination.privacy.lineage import ModelPrivacy
 from flow_nexus_neural.coordination.privacy.spending import PrivacySpent
 from flow_nexus_neural.coordination.proof_record import ProofRecord, ProvedExchange
 from flow_nexus_neural.coordination.scrutiny import Scrutiny
@@ -27,6 +28,7 @@ class Advance:
         gossip: How far apart workers are that mix with their neighbours.
         continuation: What the next round rests on besides the version in force.
         privacy: What identifies the data set, and what noised sums have cost.
+        inherited: The privacy of the weights that it started from; None where that was not recorded.
     """
 
     rounds_done: int = 0
@@ -42,6 +44,7 @@ class Advance:
     gossip: GossipSeen = field(default_factory=GossipSeen)
     continuation: Continuation = field(default_factory=Continuation)
     privacy: PrivacySpent = field(default_factory=PrivacySpent)
+    inherited: ModelPrivacy | None = None
 
     def after(self, point: HistoryPoint, steps: int, digest: str) -> "Advance":
         """One round further."""

@@ -7,7 +7,7 @@ next call that needs it: to tell a caller to replace those would be to tell of w
 
 from collections.abc import Iterable
 
-from flow_nexus_neural.engine.state.slots import Slot
+from flow_nexus_neural.engine.state.slots import Slot, SlotBook
 
 NAMES_TOLD = 8
 REPLACE = "with neural_node_deploy (same role, model and capabilities, no layers)"
@@ -32,6 +32,15 @@ def next_step(slots: Iterable[Slot], otherwise: str) -> str:
     if lost:
         steps.append(f"replace {lost} {REPLACE}")
     return "; ".join(steps) or otherwise
+
+
+def what_is_missing(slots: SlotBook, names: Iterable[str]) -> str:
+    """Which of these members are lost, and what to do about all of them; to follow a clause."""
+    names = list(names)
+    there = [slots[name] for name in names if name in slots.names()]
+    lost = [name for name in names if name not in slots.names() or slots[name].lost]
+    step = next_step(there, f"see {', '.join(names[:NAMES_TOLD])} in neural_cluster_status")
+    return (f"; lost: {', '.join(lost)}" if lost else "") + f". {step[:1].upper()}{step[1:]}"
 
 
 def failure_warnings(slots: Iterable[Slot]) -> list[str]:

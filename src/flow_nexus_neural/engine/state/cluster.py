@@ -91,8 +91,8 @@ class ClusterState:
         final: What a terminated cluster had reached.
         fell_back: A version that took the place of a damaged one, and what is said while it is in force.
         lost_commits: What is to be said where the disk lost the last commits of the cluster.
-        last_topology: How the nodes were linked when it was terminated; None where they were not, and for one
-            that never was.
+        last_topology: How the nodes were linked when it was terminated, or when the former server ended;
+            None where they were not.
         artifacts_deleted: Its files were deleted on request, so that it cannot come back.
         feedback: What it was told of the outcomes of its predictions.
     """

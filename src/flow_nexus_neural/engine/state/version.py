@@ -11,6 +11,7 @@ from typing import Self
 from pydantic import JsonValue
 
 from flow_nexus_neural.coordination.membership import slot_order
+from flow_nexus_neural.coordination.privacy.lineage import ModelPrivacy
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.reports import DatasetInfo, Evaluation
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup, shared_key
@@ -123,6 +124,7 @@ class KeptVersion:
         accuracy: As measured of it; None where it was not. The same holds for the loss.
         blobs: Checkpoint files of its weights.
         restored_from: The version whose weights and numbers it has taken over.
+        privacy_mode: As `ModelPrivacy.mode`, with its epsilon and delta; None where nothing is known of it.
     """
 
     version: int
@@ -135,6 +137,9 @@ class KeptVersion:
     loss: float | None
     blobs: frozenset[str]
     restored_from: int | None = None
+    privacy_mode: str | None = None
+    epsilon: float | None = None
+    delta: float | None = None
 
 
 @dataclass(frozen=True)
@@ -151,6 +156,7 @@ class CommittedVersion:
         kept: Versions that can be put in force again, this one the last; the best is among them.
         evaluated: Network groups, without their weights, that `evaluation` is about; empty where it is about
             `networks` themselves, which it is not after a refit.
+        privacy: Of all trainings that are in its weights; None where it was stored before that was recorded.
         measured: The version before slots joined that made another mix of models of it, until it is committed
             anew; None where nobody did. It comes back where they leave.
     """
@@ -167,6 +173,7 @@ class CommittedVersion:
     best: Mapping[str, str] = field(default_factory=dict)
     evaluated: Mapping[str, NetworkGroup] = field(default_factory=dict)
     kept: tuple[KeptVersion, ...] = ()
+    privacy: ModelPrivacy | None = None
     measured: "CommittedVersion | None" = field(default=None, compare=False, repr=False)
 
     @cached_property

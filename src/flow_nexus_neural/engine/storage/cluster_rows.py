@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from dataclasses import fields as dataclass_fields
+from typing import Any
 
 from flow_nexus_neural.coordination.consensus.gossip import GossipSeen
 from flow_nexus_neural.coordination.consensus.proof_of_learning import Cost, Standing
@@ -39,8 +40,10 @@ from flow_nexus_neural.engine.storage.checkpoints import CheckpointFiles
 from flow_nexus_neural.engine.storage.rows import ClusterRow, HistoryRow, SlotRow, TrainingRow
 from flow_nexus_neural.engine.storage.version_rows import (
     load_network,
+    load_privacy,
     load_version,
     stored_network,
+    stored_privacy,
     stored_version,
 )
 from flow_nexus_neural.vocabulary import Topology
@@ -87,16 +90,13 @@ def cluster_spec(row: ClusterRow) -> ClusterSpec:
     return ClusterSpec(name=row.name, **stored.model_dump())
 
 
-def restore_state(
-    row: ClusterRow, state: ClusterState, files: CheckpointFiles | None, *, linked: bool
-) -> None:
+def restore_state(row: ClusterRow, state: ClusterState, files: CheckpointFiles | None) -> None:
     """Bring a cluster to its stored state, every checkpoint verified. Blocking.
 
     Args:
         row: What is stored.
         state: The cluster.
         files: Its checkpoints; None for a version without weights, of a cluster that nobody can ask any more.
-        linked: Whether it is of interest how the nodes were linked.
 
     Raises:
         StoreCorrupt: The row cannot be understood, or a checkpoint is missing, altered, or does not hold what
@@ -110,7 +110,7 @@ def restore_state(
         networks_made=stored.networks_made,
         committed=version,
         final=final,
-        last_topology=stored.topology if linked else None,  # type: ignore[arg-type]  # a label
+        last_topology=stored.topology,  # type: ignore[arg-type]  # a label
     )
     state.metrics.restore(stored.communication)
 
@@ -197,7 +197,7 @@ def training_row(
     further = advance is not None and advance.rounds_done > training.advance.rounds_done
     in_vain = 0 if further else training.resumptions.in_vain
     progress = persisted.StoredProgress(
-        **asdict(advance or training.advance),
+        **_stored_advance(advance or training.advance),
         steering=persisted.StoredSteering(**asdict(training.steering)),
         result=_stored_result(training.result),
         personalisation=training.personalisation.model_dump(mode="json")
@@ -261,8 +261,12 @@ def training_of(row: TrainingRow, history: Sequence[HistoryRow]) -> Training:
     )
 
 
-_NESTED = {"scrutiny", "gossip", "proofs", "privacy", "continuation"}
+_NESTED = {"scrutiny", "gossip", "proofs", "privacy", "inherited", "continuation"}
 """Parts of an advance with shapes of their own."""
+
+
+def _stored_advance(advance: Advance) -> dict[str, Any]:
+    return {**asdict(advance), "inherited": stored_privacy(advance.inherited)}
 
 
 def _advance_of(progress: persisted.StoredProgress) -> Advance:
@@ -274,6 +278,7 @@ def _advance_of(progress: persisted.StoredProgress) -> Advance:
         scrutiny=Scrutiny(**seen, workers=workers),
         gossip=GossipSeen(**progress.gossip.model_dump()),
         privacy=PrivacySpent(**progress.privacy.model_dump()),
+        inherited=load_privacy(progress.inherited),
         proofs=_proofs_of(progress.proofs),
         continuation=_continuation_of(progress.continuation),
     )

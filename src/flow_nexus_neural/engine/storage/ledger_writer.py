@@ -19,6 +19,9 @@ Row = ClusterRow | SlotRow | TrainingRow | HistoryRow
 LateRow = Row | Callable[[], Row]
 """A row, or how to make it when its turn to be written has come."""
 
+LINKED_AGAIN = "linked_again"
+"""Of a topology that is as it was before the server ended."""
+
 
 class LedgerWriter:
     """Appends to the ledger of one cluster, one writer at a time, so that the chain cannot fork.
@@ -99,8 +102,12 @@ class LedgerWriter:
             rows.append(partial(present_cluster_row, self._state))
         await self.record([fields], rows)
 
-    async def record_topology(self) -> None:
-        """Record that the nodes are linked in another way. Raises as `record`."""
+    async def record_topology(self, event: str | None = None) -> None:
+        """Record that the nodes are linked in another way. Raises as `record`.
+
+        Args:
+            event: What made them so, where nobody asked for it.
+        """
         links = self._state.links
         fields: dict[str, JsonValue] = {
             "kind": "topology",
@@ -108,6 +115,8 @@ class LedgerWriter:
             "topology_epoch": self._state.topology_epoch,
             "edges": [list(edge) for edge in links.graph.edges] if links else [],
         }
+        if event is not None:
+            fields["event"] = event
         await self.record([fields], [partial(present_cluster_row, self._state)])
 
     def _sealed(self, fields: Mapping[str, JsonValue], head: Head) -> tuple[Entry, Head]:

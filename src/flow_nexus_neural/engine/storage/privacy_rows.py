@@ -2,17 +2,23 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pydantic import JsonValue
 
 from flow_nexus_neural.coordination.ledger import verify_chain
 from flow_nexus_neural.coordination.privacy.accountant import Sums
+from flow_nexus_neural.coordination.privacy.lineage import TrainingPrivacy
 from flow_nexus_neural.coordination.privacy.settings import PrivacySettings
 from flow_nexus_neural.coordination.privacy.spending import same_data
 from flow_nexus_neural.engine.storage import persisted
 from flow_nexus_neural.engine.storage.row_digests import named_rows
 from flow_nexus_neural.engine.storage.rows import Stored
 from flow_nexus_neural.errors import StoreCorrupt
+
+IMPORTED = "imported"
+"""Event of the second entry in the ledger of an imported cluster."""
 
 
 @dataclass(frozen=True)
@@ -97,4 +103,37 @@ def read_spending(connection: sqlite3.Connection) -> list[StoredSpending]:
         if settings is not None and spent.sums:
             sums = settings.sums(max(spent.sums.values()))
             found.append(StoredSpending(training_id, spent.data, sums))
-    return found
+    return [*found, *_imported(connection, found)]
+
+
+def _imported(
+    connection: sqlite3.Connection, own: Sequence[StoredSpending]
+) -> Iterator[StoredSpending]:
+    """What trainings have spent that imported models bring with them, and that are not of this directory.
+
+    The same one may be in several models, as it was at different times: then the most counts.
+    """
+    found: dict[tuple[str, Sums], StoredSpending] = {}
+    for one in own:
+        found[one.training_id, replace(one.sums, count=0)] = one
+    known = set(found)
+    bodies = connection.execute(
+        "SELECT body FROM clusters JOIN ledger USING (cluster_id) WHERE seq=1"
+    )
+    for (body,) in bodies:
+        for training in _brought(json.loads(body)):
+            sums = training.spent
+            if sums is None or not sums.count:
+                continue
+            key = (training.training_id, replace(sums, count=0))
+            held = found.get(key)
+            if held is None or held.sums.count < sums.count:
+                found[key] = StoredSpending(training.training_id, training.data, sums)
+                known.discard(key)
+    yield from (one for key, one in found.items() if key not in known)
+
+
+def _brought(entry: Mapping[str, JsonValue]) -> list[TrainingPrivacy]:
+    """The trainings of an imported model, as its ledger's entry names them."""
+    named = entry.get("trainings") if entry.get("event") == IMPORTED else None
+    return [TrainingPrivacy.model_validate(one) for one in named] if isinstance(named, list) else []

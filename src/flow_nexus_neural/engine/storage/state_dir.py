@@ -162,8 +162,9 @@ class StateDirLock:
             holder = self._holder()
             raise StateDirLocked(
                 f"the state directory is in use by another server, process {holder}",
-                hint="stop that server, or give this one another --state-dir; meanwhile"
-                " `flow-nexus-neural --state-dir DIR clusters show ID` shows what is stored",
+                hint="call that server, stop it, or give this one another --state-dir; meanwhile what is"
+                " stored is shown by neural_cluster_list, neural_cluster_status and"
+                " `flow-nexus-neural --state-dir DIR clusters show ID`",
                 details={"pid": holder},
             ) from None
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from flow_nexus_neural.coordination.autonomy.replay import replayed
 from flow_nexus_neural.coordination.ledger import verify_chain
 from flow_nexus_neural.engine.state.training_record import PreparedDataRef
 from flow_nexus_neural.engine.storage import persisted
@@ -70,11 +71,15 @@ class Verification:
     """What a check has found.
 
     Attributes:
+        decisions: Of autonomy, that its planner makes again from what the log says that it saw.
+        not_replayed: Decisions of which the log does not say that, or that other rules made.
         damages: In the order in which they were found: the journal, its ledgers and rows, then files.
     """
 
     clusters: int = 0
     entries: int = 0
+    decisions: int = 0
+    not_replayed: int = 0
     files: int = 0
     nbytes: int = 0
     damages: list[Damage] = field(default_factory=list)
@@ -224,9 +229,7 @@ class _Check:
             self._named(cluster, loaded.blobs if loaded is not None else ())
         self._tried(cluster, "raft", lambda: read_voters(self.connection, cluster))
         self._outcomes(cluster)
-        audit = read_audits(self.connection, cluster).get(cluster)
-        if audit is not None and audit.damage is not None:
-            self._damaged(cluster, "audit", "as it was written", audit.damage)
+        self._audit(cluster)
         for (number,) in self.connection.execute(
             "SELECT version FROM versions WHERE cluster_id=? ORDER BY version", (cluster,)
         ).fetchall():
@@ -259,6 +262,22 @@ class _Check:
         if self.connection.execute(named, (ref.sha256,)).fetchone() is not None:
             what = f"rows of training {training_id}"
             self._tried(cluster, what, lambda: read_prepared(self.files, ref))
+
+    def _audit(self, cluster: str) -> None:
+        """Decisions of autonomy: as they were written, and made again from what they were made on."""
+        audit = read_audits(self.connection, cluster).get(cluster)
+        if audit is None:
+            return
+        if audit.damage is not None:
+            self._damaged(cluster, "audit", "as it was written", audit.damage)
+            return
+        found = replayed(audit.entries)
+        self.found.decisions += found.again
+        self.found.not_replayed += found.without
+        bad = found.different
+        if bad is not None:
+            what = f"audit entry {bad.seq} {bad.field}, derived again"
+            self._damaged(cluster, what, bad.expected, bad.found)
 
     def _outcomes(self, cluster: str) -> None:
         _, damaged = read_outcomes(self.connection, cluster)

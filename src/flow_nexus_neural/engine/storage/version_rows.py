@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 import numpy as np
 from pydantic import JsonValue
 
+from flow_nexus_neural.coordination.privacy.lineage import ModelPrivacy
 from flow_nexus_neural.data.normalise import ColumnSpec
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.reports import DatasetInfo, Evaluation
@@ -45,6 +46,7 @@ def load_version(
         evaluation=persisted.report(Evaluation, evaluation) if evaluation is not None else None,
         accuracy=stored.accuracy,
         loss=stored.loss,
+        privacy=load_privacy(stored.privacy),
         recent=stored.recent,
         best=stored.best,
         evaluated={
@@ -54,6 +56,20 @@ def load_version(
             KeptVersion(**{**dict(one), "blobs": frozenset(one.blobs)}) for one in stored.kept
         ),
     )
+
+
+def load_privacy(stored: persisted.StoredModelPrivacy | None) -> ModelPrivacy | None:
+    """The privacy of weights; None where it was not recorded. Raises `StoreCorrupt`."""
+    if stored is None:
+        return None
+    return persisted.understood(ModelPrivacy, "privacy", stored.model_dump(mode="json"))
+
+
+def stored_privacy(privacy: ModelPrivacy | None) -> persisted.StoredModelPrivacy | None:
+    """The privacy of weights as it is stored."""
+    if privacy is None:
+        return None
+    return persisted.StoredModelPrivacy.model_validate(privacy.model_dump())
 
 
 def load_network(stored: persisted.StoredNetwork, files: CheckpointFiles | None) -> NetworkGroup:
@@ -128,6 +144,7 @@ def stored_version(version: CommittedVersion) -> persisted.StoredVersion:
         evaluation=version.evaluation.model_dump(mode="json") if version.evaluation else None,
         accuracy=version.accuracy,
         loss=version.loss,
+        privacy=stored_privacy(version.privacy),
         recent=dict(version.recent),
         best=dict(version.best),
         evaluated={key: stored_network(network) for key, network in version.evaluated.items()},

@@ -21,7 +21,7 @@ from flow_nexus_neural.engine.state.update import Update
 from flow_nexus_neural.engine.training.base_states import BaseStates
 from flow_nexus_neural.engine.training.client_record import ClientRecord
 from flow_nexus_neural.engine.training.client_sums import ClientSum, sum_of_clients
-from flow_nexus_neural.engine.training.collect import Collected, collect
+from flow_nexus_neural.engine.training.collect import Collected, Pace, collect
 from flow_nexus_neural.engine.training.course import RowsOfClients
 from flow_nexus_neural.engine.training.delivery import Delivery
 from flow_nexus_neural.engine.training.left_out import LeftOut
@@ -196,7 +196,9 @@ class _Lent:
         collected, failure = Collected([], {}), None
         if tasks:
             try:
-                collected = await self._collected(tasks, losses)
+                # Who is asked after another failed is awaited longer: the machine may be what is slow.
+                pace = Pace() if pairs.keys() & self._tried.keys() else self.setting.pace
+                collected = await self._collected(tasks, losses, pace)
             except RoundFailed as failed:
                 failure = failed.message
         by_slot = {update.slot: update for update in collected.updates}
@@ -215,7 +217,7 @@ class _Lent:
             self._resting.add(slot.name)
         return {c: by_slot[slot.name] for c, slot in pairs.items() if slot.name in by_slot}
 
-    async def _collected(self, tasks: list[Task], losses: LeftOut) -> Collected:
+    async def _collected(self, tasks: list[Task], losses: LeftOut, pace: Pace) -> Collected:
         """The updates of some tasks, proved where they have to be. Raises `RoundFailed`."""
         setting = self.setting
         if setting.proofs is not None:
@@ -224,7 +226,7 @@ class _Lent:
             setting.exchange,
             tasks,
             min_contributors=1,
-            pace=setting.pace,
+            pace=pace,
             left_out=losses,
             context=setting.context,
         )

@@ -6,12 +6,13 @@ the engine copies the buffer before it looks at a single value.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from itertools import count
+from math import ceil
 
 import anyio
 import numpy as np
 from numpy.typing import NDArray
 
+from flow_nexus_neural.coordination.step_cost import step_s
 from flow_nexus_neural.data.prepare import Rows
 from flow_nexus_neural.engine.calls.deadlines import BUILD, CANCEL
 from flow_nexus_neural.engine.live import LiveCluster
@@ -40,7 +41,8 @@ TRAINING = "train"
 RELEASE_S = 2.0
 """A node that takes longer to forget is left to supervision."""
 NEVER = Deadline(float("inf"), None)
-"""Training answers when it is done; the round's own rule decides how long that may take."""
+"""Training answers when it is done; the round's own rule decides how long that may take, and supervision ends
+one that takes longer than its steps can (`engine.nodes.supervision`)."""
 
 
 class Exchange:
@@ -73,9 +75,7 @@ class Exchange:
         )
         self.keeps = False  # whether workers keep what they make, for secure aggregation
         self._links_epoch: int | None = None
-        self.times_asked = count(
-            1
-        )  # numbers the times at which nodes of one process are asked together
+        self.times_asked = cluster.context.times_asked
         self.own_states = OwnStates()
 
     def rows_of(self, slot: str) -> int:
@@ -212,8 +212,9 @@ class Exchange:
                 await self.calls.grant(slot, region)
                 self.calls.pulled(region.nbytes)
         request = self.request(task)
-        reply, _ = await self.calls.ask(slot, request, NEVER)
         asked = self.steps_of(slot.name, task.passes)
+        with self._cluster.ordering(slot, asked, self._step_s(task)):
+            reply, _ = await self.calls.ask(slot, request, NEVER)
         if reply.opt_step != request.opt_step + reply.steps or reply.steps > asked:
             raise UpdateRejected(f"the update of {slot.name} claims {reply.steps} steps")
         update = Update(
@@ -229,6 +230,12 @@ class Exchange:
             stacked=reply.stacked,
         )
         return await self.copied(task.network, update) if task.copied else update
+
+    def _step_s(self, task: Task) -> float:
+        """Seconds that one step of a task may take."""
+        if task.private is None:
+            return step_s(task.network.plan, self.recipe.batch_size)
+        return step_s(task.network.plan, ceil(task.private.expected_rows), one_by_one=True)
 
     async def copied(self, network: NetworkGroup, update: Update) -> Update:
         """An update with the engine's own copy of its state, which is judged.

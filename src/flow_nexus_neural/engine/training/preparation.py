@@ -207,9 +207,16 @@ async def prepare_training(
         decision=decision,
         warnings=[*data.warnings, *decision.warnings, *shards.warnings, *warnings],
         run=(seed, ordinal),
-        spent=PrivacySpent(data=identity_of(data.description)),
+        spent=PrivacySpent(data=_identity(cluster, data)),
     )
     return prepared if request.privacy is None else await _private(cluster, request, prepared)
+
+
+def _identity(cluster: LiveCluster, data: PreparedData) -> tuple[str, ...]:
+    """What identifies the rows; those of the latest training too, where some of them are replayed."""
+    latest = cluster.state.latest_training
+    replayed = latest.advance.privacy.data if latest is not None and data.replayed else ()
+    return (*identity_of(data.description), *replayed)
 
 
 async def _private(

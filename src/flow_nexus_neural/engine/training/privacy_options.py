@@ -14,6 +14,7 @@ from flow_nexus_neural.coordination.privacy.accountant import (
     noise_multiplier_for,
     seen_by,
 )
+from flow_nexus_neural.coordination.privacy.lineage import UNKNOWN, ModelPrivacy
 from flow_nexus_neural.coordination.privacy.settings import (
     AskedPrivacy,
     Mode,
@@ -252,6 +253,12 @@ def spent_before(
     return spent
 
 
+OTHER_DATA = (
+    "this training starts from weights that were trained on other data without privacy: the rows of those"
+    " data are not protected"
+)
+
+
 def _newest_in(cluster: LiveCluster) -> float:
     """Ordinal of the training that made the weights in force; infinity where it is not known.
 
@@ -319,24 +326,43 @@ def check_lineage(cluster: LiveCluster, data: Sequence[str], *, continues: bool)
     Raises:
         UnsupportedCombination: They were trained on the same data without privacy, and may tell all of it.
     """
+    committed = cluster.committed
+    if not continues:
+        return []
+    if committed is not None:
+        privacy = committed.privacy or UNKNOWN
+        bare_one = privacy.bare_on(data)
+        if bare_one is not None:
+            raise _bare_start(f"training {bare_one} made without privacy")
+        if privacy.mode != "unknown":
+            other = any(one.mode == "none" for one in privacy.trainings)
+            return [OTHER_DATA] if other else []
+        _refuse_unexplained(cluster, privacy)
     newest = _newest_in(cluster)
     bare = [
         one
         for one in cluster.state.trainings
         if one.config.privacy is None and one.advance.rounds_done and one.ordinal <= newest
     ]
-    if not continues or not bare:
+    if not bare:
         return []
     for training in bare:
         seen = training.advance.privacy.data
         if not seen or not set(seen).isdisjoint(data):
-            raise UnsupportedCombination(
-                f"this training would go on from weights that training {training.training_id} made without"
-                " privacy, perhaps from the same rows",
-                hint="create another cluster with neural_cluster_init for private training",
-            )
-    warning = (
-        "this training starts from weights that were trained on other data without privacy: the rows of those"
-        " data are not protected"
+            raise _bare_start(f"training {training.training_id} made without privacy")
+    return [OTHER_DATA]
+
+
+def _refuse_unexplained(cluster: LiveCluster, privacy: ModelPrivacy) -> None:
+    """Refuse weights of unknown origin where no training of the cluster, stored before, explains them."""
+    recorded = {one.training_id for one in privacy.trainings}
+    older = [one for one in cluster.state.trainings if one.training_id not in recorded]
+    if not any(one.advance.rounds_done for one in older):
+        raise _bare_start("are of a model of which it is not recorded how it was trained")
+
+
+def _bare_start(of: str) -> UnsupportedCombination:
+    return UnsupportedCombination(
+        f"this training would go on from weights that {of}, perhaps from the same rows",
+        hint="create another cluster with neural_cluster_init for private training",
     )
-    return [warning]

@@ -221,9 +221,7 @@ class Resumption:
             training.resume_in_vain(before)
             raise
         await revive(cluster)
-        topology = cluster.state.last_topology
-        if topology is not None and cluster.state.links is None:
-            await link_again(cluster, topology)
+        await link_again(cluster)
         preparation, standpoint = await prepare_again(cluster, training)
         return TrainingRun(cluster, training, preparation, standpoint=standpoint)
 

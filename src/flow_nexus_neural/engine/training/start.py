@@ -30,6 +30,7 @@ from flow_nexus_neural.engine.training.preparation import (
 )
 from flow_nexus_neural.engine.training.resume import carry_through
 from flow_nexus_neural.engine.training.run import TrainingRun
+from flow_nexus_neural.engine.versions.lineage import inherited
 from flow_nexus_neural.errors import TrainingRunning
 
 FIRST_POLL_MS = 1000
@@ -92,6 +93,7 @@ async def _recorded(cluster: LiveCluster, request: TrainRequest, prepared: Prepa
             scrutiny=Scrutiny(clients=prepared.clients_of_workers()),
             continuation=Continuation(dealt=tuple(prepared.shards.rows)),
             privacy=prepared.spent,
+            inherited=inherited(cluster.committed, continues=prepared.continues),
         ),
         division=division_of(prepared.shards) if prepared.config.federated else None,
         starts={key: network.without_state() for key, network in prepared.networks.items()},

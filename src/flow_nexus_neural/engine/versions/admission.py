@@ -30,6 +30,7 @@ from flow_nexus_neural.engine.versions.final import (
     with_weights_of,
 )
 from flow_nexus_neural.engine.versions.judge import Judge
+from flow_nexus_neural.engine.versions.lineage import made_private
 
 RULE = "feedback"
 """Of the ledger entry of a version that learnt from outcomes."""
@@ -88,6 +89,7 @@ async def admit(
         evaluated={},
         recent=recent_files(last, stored, cluster.context.settings.checkpoint_keep),
         best={key: network.blob for key, network in stored.items() if network.blob is not None},
+        privacy=await made_private(cluster, training),
     )
     made = measured(made, found)
     told: dict[str, JsonValue] = {

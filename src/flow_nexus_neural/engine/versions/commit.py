@@ -27,6 +27,7 @@ from flow_nexus_neural.engine.storage.version_rows import SERVER_METHOD
 from flow_nexus_neural.engine.versions.candidate import Candidate
 from flow_nexus_neural.engine.versions.judge import Judge, Verdict
 from flow_nexus_neural.engine.versions.kept import finish_install, kept_rows, with_line
+from flow_nexus_neural.engine.versions.lineage import made_private
 from flow_nexus_neural.engine.versions.loading import catch_up, load_everywhere
 from flow_nexus_neural.engine.versions.needless_files import needless_files
 from flow_nexus_neural.kernels.decision import DecisionRule
@@ -78,6 +79,7 @@ async def commit_round(
         loss=verdict.test.loss,
         recent=recent_files(former, networks, cluster.context.settings.checkpoint_keep),
         best=_best(former, networks, is_best=advance.best_round in (None, candidate.number)),
+        privacy=await made_private(cluster, training, advance),
     )
     entries = [
         _round_entry(cluster, training, candidate, networks[key], version)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -36,6 +37,7 @@ def with_line(
         accuracy=version.accuracy,
         loss=version.loss,
         blobs=version.weight_files,
+        **_privacy(version),
     )
     others = [one for one in former if one.version != version.version]
     keep = cluster.context.settings.checkpoint_keep
@@ -82,6 +84,13 @@ async def finish_install(cluster: LiveCluster) -> None:
             await cluster.context.store.write_outcomes(cluster.cluster_id, [], state.feedback)
         except NeuralError:
             return  # it is written with the next outcome
+
+
+def _privacy(version: CommittedVersion) -> dict[str, Any]:
+    known = version.privacy
+    if known is None:
+        return {}
+    return {"privacy_mode": known.mode, "epsilon": known.epsilon, "delta": known.delta}
 
 
 def _line(

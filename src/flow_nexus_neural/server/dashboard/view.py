@@ -22,6 +22,7 @@ from flow_nexus_neural.server.dashboard.page import page_html
 from flow_nexus_neural.server.rounding import OnWire
 from flow_nexus_neural.server.schemas import StatusResult
 from flow_nexus_neural.server.status_size import short_enough
+from flow_nexus_neural.server.stored_answers import Content, stored_status, stored_summary
 from flow_nexus_neural.server.strict_tool import StrictTool, ToolSpec, succeeded
 
 VIEW_URI: Final = "ui://flow-nexus-neural/cluster.html"
@@ -71,6 +72,7 @@ VIEW_SPEC: Final[ToolSpec[ViewRequest]] = ToolSpec(
     outputs=texts.VIEW_OUTPUTS,
     published={},
     meta={"ui": {"resourceUri": VIEW_URI}},
+    stored=stored_status,
 )
 
 
@@ -96,6 +98,22 @@ class ViewTool(StrictTool):
         text = TextContent(type="text", text=f"{told.summary} {how}")
         meta = {STATUS_META: sent.content} if drawn else None
         return result.model_copy(update={"content": [text], "meta": meta})
+
+    @override
+    def answer_stored(self, content: Content, context: Context[Any, Any]) -> CallToolResult:
+        """As `answer`, of what is stored while another server has the state directory."""
+        drawn = client_supports_apps(context)
+        named = {name: content[name] for name in ("cluster_id", "name", "status", "warnings")}
+        told = ViewResult.model_validate(
+            {**named, "success": True, "drawn": drawn, "summary": stored_summary(content)}
+        )
+        text = f"{told.summary} {_DRAWN if drawn else _NOT_DRAWN}"
+        return succeeded(OnWire(told)).model_copy(
+            update={
+                "content": [TextContent(type="text", text=text)],
+                "meta": {STATUS_META: content} if drawn else None,
+            }
+        )
 
 
 _DRAWN: Final = "The user sees all of it in a live view, which keeps itself up to date."

@@ -5,9 +5,14 @@ from types import SimpleNamespace
 import anyio
 import pytest
 
-from flow_nexus_neural.engine.links.connect import connect, connect_for_training
+from flow_nexus_neural.engine.links.connect import (
+    connect,
+    connect_for_training,
+    link_again,
+    link_as_before,
+)
 from flow_nexus_neural.engine.requests import ConnectRequest
-from flow_nexus_neural.errors import NeuralError, UnsupportedCombination
+from flow_nexus_neural.errors import NeuralError, NoWorkers, UnsupportedCombination
 from tests.unit.engine.building import cluster_state, live, slot
 
 pytestmark = pytest.mark.anyio
@@ -50,9 +55,10 @@ def cluster_of(n=3):
         cluster.slots.add(slot(f"worker-{number}", state="healthy", handle=object()))
     cluster.context.runtime = SimpleNamespace(capabilities=SimpleNamespace(peer_views=True))
     cluster.wiring = Table()
-    cluster.recorded = []
+    cluster.recorded, cluster.events = [], []
 
-    async def record_topology():
+    async def record_topology(event=None):
+        cluster.events.append(event)
         cluster.recorded.append(cluster.state.topology_epoch)
 
     cluster.ledger = SimpleNamespace(record_topology=record_topology)
@@ -127,3 +133,56 @@ async def test_a_training_connects_what_nobody_connected_and_says_so_once():
     assert "as ring" in told
     assert await connect_for_training(cluster) == []
     assert cluster.wiring.epochs == [1]
+
+
+async def test_nodes_are_linked_again_as_they_were_before_the_server_ended_and_that_is_recorded():
+    cluster = cluster_of()
+    cluster.state.last_topology, cluster.state.topology_epoch = "mesh", 4
+    await link_as_before(cluster)
+    await link_as_before(cluster)
+    await link_again(cluster)
+    assert cluster.state.links.topology == "mesh"
+    assert (cluster.recorded, cluster.events) == ([5], ["linked_again"])
+    assert not (await connect(cluster, request("mesh"))).changed
+
+
+async def test_nodes_that_never_were_linked_are_not_linked_by_a_restart():
+    cluster = cluster_of()
+    await link_as_before(cluster)
+    await link_again(cluster)
+    assert (cluster.state.links, cluster.recorded) == (None, [])
+
+
+async def test_a_training_after_a_restart_finds_the_former_links_and_not_the_declared_ones():
+    cluster = cluster_of()
+    cluster.state.last_topology = "star"
+    assert await connect_for_training(cluster) == []
+    assert (cluster.state.links.topology, cluster.events) == ("star", ["linked_again"])
+
+
+async def test_a_connect_right_after_a_restart_says_how_nodes_were_linked_before():
+    cluster = cluster_of()
+    cluster.state.last_topology = "mesh"
+    report = await connect(cluster, request("ring"))
+    assert (report.previous_topology, report.topology, report.changed) == ("mesh", "ring", True)
+    assert cluster.events == [None]
+    again = cluster_of()
+    again.state.last_topology = "mesh"
+    assert (await connect(again, request("mesh"))).changed is False
+    assert again.events == ["linked_again"]
+
+
+async def test_links_that_cannot_be_made_again_cost_nothing_and_are_tried_by_the_next_call():
+    cluster = cluster_of()
+    cluster.state.last_topology = "mesh"
+    for one in list(cluster.slots):
+        one.move("recovering")
+    await link_as_before(cluster)
+    assert (cluster.state.links, cluster.recorded) == (None, [])
+    with pytest.raises(NoWorkers):
+        await link_again(cluster)
+    for one in list(cluster.slots):
+        one.move("syncing")
+        one.move("healthy")
+    await link_as_before(cluster)
+    assert cluster.recorded == [1]

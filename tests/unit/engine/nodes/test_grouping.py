@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from flow_nexus_neural.engine.nodes.grouping import group_of
+from flow_nexus_neural.engine.nodes.grouping import group_of, why_alone
 from flow_nexus_neural.settings import Settings
 from tests.unit.engine.building import cluster_state, live, slot
 
@@ -70,3 +70,17 @@ def test_gossip_shares_processes_too(tmp_path):
 def test_the_setting_and_the_runtime_can_switch_it_off(tmp_path, why):
     made = cluster(tmp_path, *WORKERS, **why)
     assert group_of(made, made.slots["worker-0"]) == (None, 1)
+
+
+def test_who_wants_groups_and_gets_none_is_told_why(tmp_path):
+    (exec_like,) = why_alone(cluster(tmp_path, runtime_groups=False), "worker")
+    assert "started one by one" in exec_like
+    (proved,) = why_alone(cluster(tmp_path, consensus="proof-of-learning"), "worker")
+    assert "node groups (2) have no effect" in proved
+    assert "proof-of-learning" in proved
+
+
+def test_nobody_is_told_who_has_groups_or_wants_none(tmp_path):
+    assert why_alone(cluster(tmp_path), "worker") == []
+    assert why_alone(cluster(tmp_path, runtime_groups=False), "validator") == []
+    assert why_alone(cluster(tmp_path, runtime_groups=False, groups="off"), "worker") == []

@@ -171,3 +171,43 @@ def test_voters_in_one_process_are_one_failure():
     assert any(
         "share 2 processes (2, 1 in each): f counts processes" in note for note in found.notes
     )
+
+
+def after_a_restart(*names, **init):
+    made = cluster(*names, healthy=False, **init)
+    for one in made.slots:
+        one.move("recovering")
+        one.handle = None
+    return made
+
+
+@pytest.mark.parametrize("consensus", ["byzantine", "raft", "proof-of-learning", "gossip"])
+def test_nodes_that_are_recovering_are_not_lost_and_the_promise_is_that_of_when_they_are_up(
+    consensus,
+):
+    names = [*(f"worker-{n}" for n in range(5)), "validator-0"]
+    made, alive = after_a_restart(*names, consensus=consensus), cluster(*names, consensus=consensus)
+    for one in (made, alive):
+        one.context.runtime = system(peer_views=True)
+    found, then = guarantees(made), guarantees(alive)
+    assert (found.holds, then.holds) == (None, True)
+    assert "worker-0, worker-1" in found.reason
+    assert "recovering" in found.reason
+    assert "deploy" not in found.reason.lower()
+    assert replace_reason(found) == replace_reason(then)
+
+
+def replace_reason(found):
+    return found.model_copy(update={"reason": None, "holds": None})
+
+
+def test_what_would_not_hold_with_every_node_up_does_not_hold():
+    found = guarantees(after_a_restart("worker-0", "worker-1", consensus="byzantine"))
+    assert (found.n, found.holds) == (2, False)
+    assert "deploy more workers" in found.reason
+
+
+def test_where_enough_are_alive_it_holds_whoever_else_is_recovering():
+    made = cluster("worker-0", "worker-1", "worker-2", consensus="raft")
+    made.slots["worker-1"].move("recovering")
+    assert guarantees(made).holds is True

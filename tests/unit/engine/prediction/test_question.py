@@ -1,10 +1,20 @@
 """Which answers can be used, and which of the others speak against the node."""
 
+import anyio
 import numpy as np
 import pytest
 
-from flow_nexus_neural.engine.prediction.question import Question, judged, put
+from flow_nexus_neural.engine.patience import Patience
+from flow_nexus_neural.engine.ports import Ports
+from flow_nexus_neural.engine.prediction.question import (
+    Asking,
+    Question,
+    judged,
+    put,
+    tell_apart,
+)
 from flow_nexus_neural.protocol.messages import Outputs
+from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.doubles.linear_service import LinearService
 from tests.unit.engine.building import bundle, committed, network
 from tests.unit.engine.running import running, virtual_time
@@ -98,3 +108,19 @@ async def test_of_a_version_that_was_replaced_only_an_invented_digest_counts_aga
         assert found.logits is None
         assert "another version" in found.reason
         assert found.conduct == conduct
+
+
+@pytest.mark.anyio
+async def test_a_question_that_begins_late_is_not_taken_for_withheld(tmp_path):
+    ports = Ports(patience=Patience(silence_s=1e6, prediction_s=5.0))
+    faults = FaultPlan().slow("worker-0", "predict", delay_s=2.0)
+    async with running(tmp_path, 1, faults=faults, ports=ports) as w:
+        await w.train()
+        question = Question(w.committed, np.zeros((1, 3), "f4"), usual=True)
+        asking = Asking(w.cluster, w.slots["worker-0"], question)
+        async with anyio.create_task_group() as group:
+            group.start_soon(tell_apart, w.cluster, (asking,))
+            await anyio.sleep(6.0)  # a ping that went out now would be answered before the question
+            found = await asking.outcome()
+            group.cancel_scope.cancel()
+        assert (found.conduct, found.reason) == ("right", "")

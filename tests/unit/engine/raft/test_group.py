@@ -363,7 +363,9 @@ async def test_where_most_voters_are_removed_the_others_begin_anew_also_after_a_
             await w.kill(name)
         report = await remove(w, "worker-0")
         assert any("still counted as a voter" in warning for warning in report.warnings)
-        assert "lost: worker-0, worker-1. Deploy worker-1 again" in w.group.missing
+        assert (
+            "lost: worker-0, worker-1. Replace worker-1 with neural_node_deploy" in w.group.missing
+        )
         await remove(w, "worker-1")
         w.group = VoterGroup(w.cluster)
         await w.group.load()

@@ -5,7 +5,13 @@ from typing import get_args
 import pytest
 
 from flow_nexus_neural.coordination.membership import SlotState
-from flow_nexus_neural.engine.state.advice import failure_warnings, missing_workers, next_step
+from flow_nexus_neural.engine.state.advice import (
+    failure_warnings,
+    missing_workers,
+    next_step,
+    what_is_missing,
+)
+from flow_nexus_neural.engine.state.slots import SlotBook
 from tests.unit.engine.building import slot
 
 
@@ -91,3 +97,15 @@ def test_a_running_training_tells_a_suspect_worker_from_one_that_is_being_starte
     assert missing_workers(None, [suspect, returning]) == (
         "worker-0 suspect and worker-1 being started again; rounds go on without"
     )
+
+
+def test_members_of_which_a_majority_is_missing_are_lost_only_where_nothing_brings_them_back():
+    book = SlotBook()
+    for one in (slot("worker-0", state="failed"), slot("worker-1", state="recovering")):
+        book.add(one)
+    both = what_is_missing(book, ["worker-0", "worker-1", "worker-9"])
+    assert both.startswith(
+        "; lost: worker-0, worker-9. Call again, which starts worker-1; replace worker-0"
+    )
+    assert what_is_missing(book, ["worker-1"]) == ". Call again, which starts worker-1"
+    assert what_is_missing(book, ["worker-9"]).startswith("; lost: worker-9. See worker-9 in ")

@@ -52,8 +52,9 @@ def test_a_cluster_reads_back_as_it_was():
     row = cluster_row(made, served())
     assert cluster_spec(row) == made.spec
     again = cluster_state()
-    restore_state(row, again, None, linked=False)
+    restore_state(row, again, None)
     assert (again.networks_made, again.topology_epoch, again.final) == (2, 1, made.final)
+    assert (again.links, again.last_topology) == (None, "star")
     assert again.metrics.communication() == made.metrics.communication()
     assert again.committed == served()
 

@@ -99,6 +99,30 @@ async def test_a_worker_holds_the_rows_of_its_own_shard_and_no_others(tmp_path):
         made.close()
 
 
+async def test_a_worker_that_is_lent_rows_has_those_of_one_client_at_a_time(tmp_path):
+    services = Services()
+    async with running(tmp_path, 2, service=services) as w:
+        rows, made, slot = training_rows(), exchange(w, SIZES), w.slots["worker-0"]
+        made.lends = True
+        await made.prepare(slot, START)
+        held = services["worker-0"].regions
+        assert not any(key.startswith("shard") for key in held)
+        for chosen in (np.array([3, 5]), np.array([9, 8, 1])):
+            await made.lend(slot, chosen)
+            np.testing.assert_array_equal(held["shard:worker-0"]["x"], rows.x[chosen])
+            assert made.rows_of("worker-0") == len(chosen)
+        await made.take_back(slot)
+        assert not any(key.startswith("shard") for key in held)
+        await made.take_back(slot)  # there is nothing left to forget
+        made.close()
+
+
+async def test_times_of_asking_are_numbered_over_all_trainings_of_an_engine(tmp_path):
+    async with running(tmp_path, 2) as w:
+        first, second = exchange(w, SIZES), exchange(w, SIZES)
+        assert next(first.times_asked) < next(second.times_asked) < next(first.times_asked)
+
+
 async def test_every_worker_draws_the_same_initial_weights_from_the_clusters_seed(tmp_path):
     bare = group(["worker-0", "worker-1"], optimizer="adagrad")
     async with running(tmp_path, 2) as w:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from flow_nexus_neural.coordination.privacy.accountant import Sums, epsilon_of
+from flow_nexus_neural.coordination.privacy.lineage import ModelPrivacy, TrainingPrivacy
 from flow_nexus_neural.coordination.privacy.spending import PrivacySpent
 from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.engine.storage.privacy_rows import StoredSpending
@@ -205,7 +206,7 @@ def test_weights_that_may_know_the_rows_are_no_start():
 
     def in_force(*makers):
         lines = [SimpleNamespace(digest=d, training_id=t) for d, t in makers]
-        return SimpleNamespace(kept=lines)
+        return SimpleNamespace(kept=lines, privacy=None)
 
     def numbered(made, number):
         made.training_id, made.ordinal = f"trn_{number}", number
@@ -220,6 +221,22 @@ def test_weights_that_may_know_the_rows_are_no_start():
             lineage(private, later, committed=committed)
     with pytest.raises(UnsupportedCombination, match="trn_0"):
         lineage(earlier, private, later, committed=rolled_back)
+
+    # What is recorded of the weights is believed first, also where no training of the cluster explains them.
+    def recorded(*made, mode="central_dp"):
+        return SimpleNamespace(kept=[], privacy=ModelPrivacy(mode=mode, trainings=made))
+
+    def one(data, mode="none"):
+        return TrainingPrivacy(training_id="trn_8", mode=mode, rounds=1, data=data)
+
+    assert lineage(earlier, committed=recorded(one(DATA, "central_dp"))) == []
+    assert "other data" in lineage(committed=recorded(one(("sha256:9",)), mode="mixed"))[0]
+    for unsafe in (one(DATA), one(())):
+        with pytest.raises(UnsupportedCombination, match="trn_8 made without privacy"):
+            lineage(private, committed=recorded(unsafe, mode="unknown"))
+    with pytest.raises(UnsupportedCombination, match="not recorded how it was trained"):
+        lineage(committed=recorded(mode="unknown"))
+    assert lineage(numbered(bare(("sha256:9",)), 3), committed=recorded(mode="unknown")) != []
 
 
 def told(earlier=(), *, clients=4, n=4, rounds=9, n_params=9, **asked):

@@ -42,6 +42,7 @@ from flow_nexus_neural.engine.storage.persisted.feedback_shapes import (
     StoredFeedback,
     StoredOutcome,
 )
+from flow_nexus_neural.engine.storage.persisted.privacy_shapes import StoredModelPrivacy
 from flow_nexus_neural.engine.storage.persisted.reading import (
     demands_digests,
     read,
@@ -85,6 +86,7 @@ __all__ = [
     "StoredKept",
     "StoredLayout",
     "StoredLearnt",
+    "StoredModelPrivacy",
     "StoredNetwork",
     "StoredOutcome",
     "StoredPart",

@@ -3,6 +3,7 @@
 from pydantic import JsonValue
 
 from flow_nexus_neural.engine.storage.persisted.base import Label, Stored, StoredPart
+from flow_nexus_neural.engine.storage.persisted.privacy_shapes import StoredModelPrivacy
 
 
 class StoredCluster(StoredPart):
@@ -148,12 +149,16 @@ class StoredKept(Stored):
     loss: float | None = None
     blobs: tuple[str, ...]
     restored_from: int | None = None
+    privacy_mode: str | None = None
+    epsilon: float | None = None
+    delta: float | None = None
 
 
 class StoredVersion(Stored):
     """A committed version.
 
-    `evaluation` holds measured numbers by name; one that is missing was not measured.
+    `evaluation` holds measured numbers by name; one that is missing was not measured. `privacy` is missing in
+    versions that were stored before it was recorded.
     """
 
     version: int
@@ -168,6 +173,7 @@ class StoredVersion(Stored):
     best: dict[str, str] = {}
     evaluated: dict[str, StoredNetwork] = {}
     kept: tuple[StoredKept, ...] = ()
+    privacy: StoredModelPrivacy | None = None
 
 
 class StoredFinal(Stored):

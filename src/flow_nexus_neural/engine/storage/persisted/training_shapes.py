@@ -4,6 +4,7 @@ from pydantic import JsonValue
 
 from flow_nexus_neural.engine.storage.persisted.base import Label, Stored, StoredPart
 from flow_nexus_neural.engine.storage.persisted.cluster_shapes import StoredNetwork
+from flow_nexus_neural.engine.storage.persisted.privacy_shapes import StoredModelPrivacy
 
 
 class StoredPrivacySettings(Stored):
@@ -224,6 +225,7 @@ class StoredProgress(StoredPart):
     gossip: StoredGossip = StoredGossip()
     steering: StoredSteering = StoredSteering()
     privacy: StoredPrivacy = StoredPrivacy()
+    inherited: StoredModelPrivacy | None = None
     digest_before: str | None = None
     digest_after: str | None = None
     result: StoredResult | None = None

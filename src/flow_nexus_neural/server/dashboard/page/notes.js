@@ -12,7 +12,7 @@ function drawGuarantees({ status }) {
     h(
       "p",
       {},
-      h("span", { class: `badge ${guarantees.holds ? "good" : "warn"}` }, h("span", { "aria-hidden": "true" }, guarantees.holds ? "\u2713 " : "! "), guarantees.holds ? "holds" : "does not hold"),
+      h("span", { class: `badge ${guarantees.holds ? "good" : "warn"}` }, h("span", { "aria-hidden": "true" }, guarantees.holds ? "\u2713 " : "! "), guarantees.holds ? "holds" : guarantees.holds === null ? "once nodes are up" : "does not hold"),
       ` ${guarantees.mode}: ${guarantees.condition}`,
     ),
     guarantees.reason ? h("p", { class: "note" }, guarantees.reason) : null,

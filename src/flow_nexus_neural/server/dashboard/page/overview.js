@@ -59,7 +59,7 @@ function drawOverview({ status }) {
     tile(
       "Nodes active",
       show("active_nodes", "count"),
-      small("of ", show("total_nodes", "count"), "; failed: ", show("failed_nodes", "count")),
+      small("of ", show("total_nodes", "count"), "; failed: ", show("failed_nodes", "count"), ...(status.recovering_nodes ? ["; recovering: ", show("recovering_nodes", "count")] : [])),
     ),
     tile("Predict, median", show("latency.p50", "ms"), status.latency.n === null ? null : small("of ", show("latency.n", "count"), status.latency.n === 1 ? " call" : " calls")),
     tile("Model version", show("model_version", "count"), small("to and from nodes: ", show("communication_bytes", "bytes"))),
