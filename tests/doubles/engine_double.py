@@ -307,6 +307,7 @@ class EngineDouble:
             ),
             not_verified=None,
             not_included=[],
+            privacy=None,
             warnings=[],
         )
 
@@ -328,6 +329,7 @@ class EngineDouble:
             networks=1,
             accuracy=None,
             loss=None,
+            privacy=None,
             warnings=[],
         )
 

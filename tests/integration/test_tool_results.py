@@ -27,7 +27,8 @@ FIELDS = {
         participating_nodes epochs total_epochs total_rounds config dataset_info networks guarantees
         poll_after_ms started_at privacy warnings""",
     "neural_cluster_status": """success id cluster_id name topology declared_topology architecture consensus
-        status created_at uptime uptime_seconds active_nodes total_nodes failed_nodes training_status
+        status created_at uptime uptime_seconds active_nodes total_nodes failed_nodes recovering_nodes
+        training_status
         training_progress training_error training global_accuracy global_loss evaluation communication_bytes
         communication_mb communication avg_latency latency agreement recent_predictions
         error_rate memory_usage memory_bytes memory_source
@@ -46,9 +47,9 @@ FIELDS = {
         degraded_reason model_version bundle_sha input_report latency_ms synthetic_training_data
         output warnings""",
     "neural_model_export": """success cluster_id model_version bundle_sha format path files bytes sha256
-        task inputs outputs verified not_verified not_included warnings""",
+        task inputs outputs verified not_verified not_included privacy warnings""",
     "neural_model_import": """success id cluster_id name model_version source consensus task classes nodes
-        healthy_nodes networks accuracy loss warnings""",
+        healthy_nodes networks accuracy loss privacy warnings""",
     "neural_cluster_terminate": """success cluster_id status already_terminated nodes_terminated training_id
         node_id message checkpoints_kept artifacts_path final_metrics terminated_at warnings""",
     "neural_cluster_list": "success clusters live ended warnings",
