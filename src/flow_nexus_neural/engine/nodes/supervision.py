@@ -190,7 +190,7 @@ class _Course:
         return self.own.seconds
 
     def others_s(self, beside: Sequence[Ordered]) -> float:
-        """Seconds for which its process may have been at others' orders since it was first seen at its own."""
+        """Seconds for which its process may have been at others' orders since it was seen at its own."""
         self.beside |= {order.number: order for order in beside}
         return sum(order.seconds for order in self.beside.values())
 
