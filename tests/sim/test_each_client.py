@@ -5,7 +5,7 @@ import pytest
 
 from flow_nexus_neural.engine.reports import ClientsReport
 from flow_nexus_neural.engine.training import client_rounds
-from flow_nexus_neural.errors import InvalidArguments, UnsupportedCombination
+from flow_nexus_neural.errors import InvalidArguments, NoWorkers, UnsupportedCombination
 from flow_nexus_neural.kernels.seeds import seed64
 from flow_nexus_neural.runtime.inproc.fault_plan import FaultPlan
 from tests.sim.simulated import DATA as WITHOUT_CLIENTS
@@ -64,9 +64,9 @@ async def refusal(tmp_path, data=DATA, init=None, layers=None, **more):
         cluster = await w.cluster(3, **init or {})
         if layers is not None:
             await w.deploy(cluster, layers=layers)
-        with pytest.raises((InvalidArguments, UnsupportedCombination)) as refused:
+        with pytest.raises((InvalidArguments, NoWorkers, UnsupportedCombination)) as refused:
             await w.start(cluster, data, **SHORT | more)
-    return refused.value.message
+    return f"{refused.value.message}. {refused.value.hint}"
 
 
 async def test_every_client_trains_once_a_round_on_whichever_node(tmp_path):
@@ -245,7 +245,13 @@ async def test_two_kinds_of_protected_clients_are_not_counted_together(tmp_path)
         ({"init": {"consensus": "raft"}, "secure_aggregation": True}, "secure_aggregation"),
         ({"privacy": {"mode": "record_dp", "noise_multiplier": 1.0}}, "record_dp"),
         ({"data": WITHOUT_CLIENTS}, "needs data with clients"),
+        ({"data": WITHOUT_CLIENTS}, "a column of one table names no clients"),
         ({"clients_per_round": CLIENTS + 1}, "above the 23 clients of the data"),
+        ({"clients_per_round": CLIENTS + 1}, "that can train. lower it, or leave it out"),
+        (
+            {"min_nodes_per_round": CLIENTS + 1},
+            "needs 24 clients of the data and 23 take part. lower min",
+        ),
         ({"layers": LINEAR}, "equal networks"),
     ],
     ids=lambda value: "" if isinstance(value, str) else next(iter(value.items()))[0],

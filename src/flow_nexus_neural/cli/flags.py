@@ -64,7 +64,9 @@ def build_parser() -> argparse.ArgumentParser:
     show.add_argument(
         "--kind", choices=get_args(PlotKind), help="what --plot draws (default learning_curve)"
     )
-    show.add_argument("--overwrite", action="store_true", help="replace the file of --plot")
+    show.add_argument(
+        "--overwrite", action="store_true", help="replace a picture that was drawn to FILE before"
+    )
     view = commands.add_parser("dashboard", help="show stored clusters in a browser, on loopback")
     view.add_argument(
         "--port", type=_port_or_any, default=0, metavar="PORT", help="default: one that is free"

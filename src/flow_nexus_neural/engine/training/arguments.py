@@ -155,14 +155,18 @@ def _clients(request: TrainRequest, found: Circumstances) -> tuple[int, int]:
     if clients > found.eligible:
         raise InvalidArguments(
             f"clients_per_round={clients} is above the {found.eligible} {_kind(found)} that can train",
-            hint="lower it, or deploy more workers with neural_node_deploy; partition each_client trains"
+            hint="lower it, or leave it out for all of them"
+            if found.partition == EACH_CLIENT
+            else "lower it, or deploy more workers with neural_node_deploy; partition each_client trains"
             " every client of the data by itself, however few workers there are",
         )
     fewest = request.min_nodes_per_round or _usual_minimum(clients, asks_all=everybody)
     if fewest > clients:
         raise NoWorkers(
-            f"a round needs {fewest} workers and {clients} take part",
-            hint="deploy more workers with neural_node_deploy or lower min_nodes_per_round",
+            f"a round needs {fewest} {_kind(found)} and {clients} take part",
+            hint="lower min_nodes_per_round"
+            if found.partition == EACH_CLIENT
+            else "deploy more workers with neural_node_deploy or lower min_nodes_per_round",
         )
     return clients, fewest
 

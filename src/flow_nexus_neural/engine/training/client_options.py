@@ -65,7 +65,8 @@ def client_sizes(data: PreparedData) -> dict[str, int]:
     if not rows:
         raise InvalidArguments(
             "partition each_client needs data with clients, and no training row has one",
-            hint='give one file per client, {"clients": {...}}, or a LEAF file; or choose another partition',
+            hint='give one file per client, {"clients": {...}}, or a LEAF file (a column of one table names'
+            " no clients); or choose another partition",
         )
     return {name: int(own.size) for name, own in rows.items()}
 
