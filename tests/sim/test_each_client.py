@@ -80,6 +80,16 @@ async def test_every_client_trains_once_a_round_on_whichever_node(tmp_path):
     assert status.training.heterogeneity is not None
 
 
+async def test_after_a_restart_who_took_part_is_null_and_not_missing(tmp_path):
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(3)
+        status = await w.train(cluster, DATA, **SHORT)
+        assert told_of(status).trained == CLIENTS
+    async with world(tmp_path) as w:
+        status = await w.status(cluster)
+        assert status.training.aggregation["clients"] is None
+
+
 @pytest.mark.parametrize("consensus", ["raft", "proof-of-learning"])
 async def test_the_weights_are_the_same_bytes_whatever_the_number_of_nodes(tmp_path, consensus):
     init = {"consensus": consensus}

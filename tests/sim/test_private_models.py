@@ -17,6 +17,7 @@ from flow_nexus_neural.errors import (
     UnsupportedCombination,
 )
 from tests.sim.simulated import blobs, world
+from tests.sim.test_each_client import of_clients
 
 pytestmark = pytest.mark.anyio
 
@@ -39,8 +40,8 @@ def folder(tmp_path):
     return tmp_path / "data"
 
 
-async def trained(w, cluster, privacy, epochs=3, data=None):
-    await w.start(cluster, data, privacy=privacy, epochs=epochs, **ROUND)
+async def trained(w, cluster, privacy, epochs=3, data=None, **more):
+    await w.start(cluster, data, privacy=privacy, epochs=epochs, **ROUND, **more)
     status = await w.done(cluster)
     assert status.training_status == "completed", status.training_error
     return (await w.status(cluster, detail="full")).serving.privacy
@@ -206,3 +207,28 @@ async def test_a_version_of_an_older_journal_is_unknown_and_so_is_what_follows(t
 async def card(w, cluster, folder):
     await export(w, cluster)
     return (folder / "out" / "README.md").read_text()
+
+
+async def test_clients_of_the_data_stay_that_in_an_import_and_are_not_added_to_workers(
+    tmp_path, folder
+):
+    each = {"partition": "each_client", "federated": True}
+    async with world(tmp_path) as w:
+        cluster = await w.cluster(2, consensus="raft")
+        first = await trained(w, cluster, FIRST, data=of_clients(), **each)
+        assert first.trainings[0].protects == first.data_sets[0].protects == "client_of_data"
+        await export(w, cluster)
+    other = tmp_path / "elsewhere"
+    (other / "data").mkdir(parents=True)
+    (folder / "out").rename(other / "data" / "out")
+    async with world(other) as w:
+        twin = await bring_in(w)
+        (spent,) = await w.engine.context.store.privacy_spending()
+        assert spent.sums.unit == "client_of_data"
+        merged = {"data": of_clients(), "privacy": FIRST, **ROUND, "partition": "client"}
+        fresh = await w.cluster(2, name="fresh", consensus="raft")
+        for cluster in (twin.cluster_id, fresh):
+            with pytest.raises(UnsupportedCombination, match="not those of this training"):
+                await w.start(cluster, **merged)
+        again = await trained(w, twin.cluster_id, FIRST, data=of_clients(), **each)
+        assert again.epsilon == pytest.approx(epsilon((2.0, 6)), rel=2e-3)

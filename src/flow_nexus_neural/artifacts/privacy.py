@@ -58,7 +58,7 @@ def table(model: ExportedModel) -> list[str]:
         "|" + " --- |" * len(COLUMNS),
         *(_row(one) for one in known.trainings),
     ]
-    for one in {one.mode: one for one in known.trainings if one.mode != "none"}.values():
+    for one in {one.protected: one for one in known.trainings if one.mode != "none"}.values():
         lines += [
             "",
             f"How {one.mode} is counted:",
@@ -75,6 +75,8 @@ def table(model: ExportedModel) -> list[str]:
 def _of_data(one: DataPrivacy) -> str:
     of = f"`{one.data[0][:80]}`" if one.data else "a data set without identity"
     trainings = f"{len(one.trainings)} training{'s' if len(one.trainings) != 1 else ''}"
+    if one.mode == "mixed":
+        return f"data {of}: {trainings} that protect workers and clients of the data: no common epsilon"
     if one.epsilon is None:
         return f"data {of}: {trainings}, one of them without privacy: no epsilon"
     return f"data {of}: {trainings}, together epsilon {one.epsilon:.6g} at delta {one.delta:g}"

@@ -20,6 +20,7 @@ from tests.unit.coordination.test_privacy_lineage import THERE, trained
 
 PRIVATE = with_training(FRESH, trained("trn_a", max_epsilon=9.0))
 BARE = with_training(FRESH, trained("trn_b", None))
+KINDS = with_training(PRIVATE, trained("trn_c", of_data=True))
 MIXED = with_training(PRIVATE, trained("trn_b", None, THERE))
 
 
@@ -37,6 +38,7 @@ def model_of(privacy):
         (UNKNOWN, "unknown: no epsilon holds"),
         (BARE, "none: training rows may be told"),
         (MIXED, "mixed: no epsilon holds"),
+        (KINDS, "mixed: no epsilon holds"),
         (PRIVATE, f"central_dp, epsilon {PRIVATE.epsilon:.6g} at delta 1e-05"),
     ],
 )
@@ -55,6 +57,15 @@ def test_the_table_has_each_training_and_how_it_is_counted():
     assert "at most 9" in cells[8]
     assert any("trn_b" in line and "| none | - |" in line for line in lines)
     assert any(line.startswith("- accountant: dp-accounting") for line in lines)
+
+
+def test_two_kinds_of_clients_have_no_common_number_and_are_both_explained():
+    lines = table(model_of(KINDS))
+    assert any("protect workers and clients of the data: no common epsilon" in one for one in lines)
+    protected = [
+        one for one in lines if one.startswith("- protected: client: all training rows of one")
+    ]
+    assert len(protected) == 2
 
 
 def test_metadata_of_every_format_has_the_same_numbers():

@@ -225,6 +225,9 @@ def test_too_few_clients_or_too_large_a_delta_are_refused():
         check_clients(asked, 10)
     with pytest.raises(InvalidArguments, match="at least 2 workers"):
         check_clients(asked, 1)
+    with pytest.raises(InvalidArguments, match="at least 2 clients of the data") as caught:
+        check_clients(asked, 1, of_data=True)
+    assert "deploy" not in caught.value.hint
 
 
 def test_only_clients_that_were_asked_are_charged_and_the_most_asked_one_counts():

@@ -83,6 +83,41 @@ def test_rows_of_clients_that_were_protected_count_as_single_rows_beside_steps()
     )
 
 
+def test_workers_and_clients_of_the_data_are_told_apart_and_never_added_up():
+    worker, client = trained("a"), trained("b", 9, of_data=True)
+    assert (worker.protects, client.protects) == ("client", "client_of_data")
+    assert client.spent.unit == "client_of_data"
+    both = with_training(with_training(FRESH, worker), client)
+    assert (both.mode, both.epsilon, both.delta) == ("mixed", None, None)
+    (data,) = both.data_sets
+    assert (data.mode, data.epsilon, data.protects) == ("mixed", None, None)
+    assert [one.epsilon for one in both.trainings] == [worker.epsilon, client.epsilon]
+    assert fault_of(both) is None
+    # A row is in one vector of either kind, so that of rows both are counted.
+    row = with_training(both, trained("c", 5, mode="record_dp", noise_multiplier=4.0))
+    halved = SelfComposedDpEvent(GaussianDpEvent(1.0), 13)
+    steps = SelfComposedDpEvent(GaussianDpEvent(4.0), 5)
+    assert (row.mode, row.data_sets[0].protects) == ("record_dp", "record")
+    assert row.epsilon == pytest.approx(by_pld(halved, steps), rel=2e-3)
+
+
+def test_clients_of_the_data_compose_with_clients_of_the_data():
+    made = with_training(
+        with_training(FRESH, trained("a", of_data=True)), trained("b", 9, of_data=True)
+    )
+    assert made.epsilon == pytest.approx(
+        by_pld(SelfComposedDpEvent(GaussianDpEvent(2.0), 13)), rel=2e-3
+    )
+    assert (made.mode, made.data_sets[0].protects) == ("central_dp", "client_of_data")
+
+
+def test_a_model_of_two_data_sets_says_where_these_protect_others():
+    made = with_training(with_training(FRESH, trained("a")), trained("b", 9, THERE, of_data=True))
+    assert made.mode == "mixed"
+    assert made.epsilon == made.trainings[1].epsilon
+    assert [one.protects for one in made.data_sets] == ["client", "client_of_data"]
+
+
 def test_of_other_data_the_dearest_set_counts_and_each_is_named():
     made = with_training(with_training(FRESH, trained("a", 2)), trained("b", 30, THERE))
     assert [one.data for one in made.data_sets] == [HERE, THERE]
@@ -153,5 +188,7 @@ def test_a_statement_from_elsewhere_is_held_against_its_sums():
         of_first(epsilon=0.01),
         of_first(mode="none"),
         of_first(sums=None),
+        of_first(protects="record"),
+        of_first(protects="client_of_data"),
     ):
         assert fault_of(bad) is not None

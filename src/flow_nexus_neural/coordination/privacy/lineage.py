@@ -36,6 +36,8 @@ class TrainingPrivacy(_Frozen):
         epsilon_of_data: With all private trainings on the data set in the state directory, in these weights
             or not.
         clip_norm: That of the newest sum.
+        protects: Whose sums these are; None without privacy, and where it was stored before that was
+            recorded: then clients are workers.
     """
 
     training_id: Annotated[str, Field(max_length=80)]
@@ -57,40 +59,55 @@ class TrainingPrivacy(_Frozen):
     sampling: Words | None = None
     conversion: Words | None = None
     unit: Words | None = None
+    protects: Unit | None = None
+
+    @property
+    def protected(self) -> Unit | None:
+        """Whose sums these are; None without privacy. Raises ValueError where the mode protects another."""
+        if self.mode == "none":
+            return None
+        found: Unit = self.protects or ("client" if self.mode == "central_dp" else "record")
+        if (found == "record") != (self.mode == "record_dp"):
+            raise ValueError(f"training {self.training_id} of mode {self.mode} protects no {found}")
+        return found
 
     @property
     def spent(self) -> Sums | None:
         """For the accountant; None without privacy. Raises ValueError where a number of it is missing."""
-        if self.mode == "none":
+        protects = self.protected
+        if protects is None:
             return None
         if None in (self.noise_multiplier, self.sums, self.sampling_rate, self.delta, self.epsilon):
             raise ValueError(f"training {self.training_id} of mode {self.mode} lacks numbers")
-        protects: Unit = "client" if self.mode == "central_dp" else "record"
         return Sums(self.noise_multiplier or 0, self.sums or 0, self.sampling_rate or 1, protects)
 
 
 class DataPrivacy(_Frozen):
-    """What a model's weights tell of one data set; epsilon is None where one of the trainings had no privacy.
+    """What a model's weights tell of one data set.
 
     Attributes:
         data: All that identifies the data set.
         trainings: On it, oldest first.
+        mode: `none` where one of them had no privacy; `mixed` where one protected workers and another clients
+            of the data, which cannot be counted together. Then epsilon is None.
         delta: That of the newest of them.
+        protects: Of whom epsilon is; None without one.
     """
 
     data: tuple[Identity, ...]
     trainings: tuple[str, ...]
-    mode: Literal["none"] | Mode
+    mode: Literal["none", "mixed"] | Mode
     epsilon: Amount | None = None
     delta: Share | None = None
+    protects: Unit | None = None
 
 
 class ModelPrivacy(_Frozen):
     """The privacy of a model: of every training that is in its weights.
 
     Attributes:
-        mode: That of all data sets; `mixed` where these differ; `unknown` where the weights started from some
-            of which nobody knows how they were trained.
+        mode: That of all data sets; `mixed` where these differ in it, or in whom they protect; `unknown`
+            where the weights started from some of which nobody knows how they were trained.
         epsilon: The largest of any data set, each composed over all its trainings; None unless all have one.
         delta: That of this epsilon.
         trainings: Oldest first.
@@ -159,6 +176,7 @@ def of_training(
             "sampling": said.sampling,
             "conversion": said.conversion,
             "unit": said.unit,
+            "protects": settings.unit,
         }
     )
 
@@ -168,7 +186,6 @@ def with_training(former: ModelPrivacy, own: TrainingPrivacy) -> ModelPrivacy:
 
     Raises:
         NotAvailable: Several private trainings are to be composed, and the extra `privacy` is not installed.
-        UnsupportedCombination: They protect what cannot be counted together.
     """
     kept = tuple(one for one in former.trainings if one.training_id != own.training_id)
     return composed((*kept, own), former.data_sets, unknown=former.mode == "unknown")
@@ -194,13 +211,13 @@ def composed(
         # The newest training has cost more since then.
         same = before.get(names) if group[-1] is not trainings[-1] else None
         data_sets.append(same or _of_data(group))
-    modes = {one.mode for one in data_sets}
-    mode: Literal["none", "mixed", "unknown"] | Mode = "mixed" if len(modes) > 1 else "none"
+    kinds = {(one.mode, one.protects) for one in data_sets}
+    mode: Literal["none", "mixed", "unknown"] | Mode = "mixed" if len(kinds) > 1 else "none"
     if unknown:
         mode = "unknown"
-    elif len(modes) == 1:
-        (mode,) = modes
-    whole = not unknown and "none" not in modes and bool(data_sets)
+    elif len(kinds) == 1:
+        ((mode, _),) = kinds
+    whole = not unknown and bool(data_sets) and all(one.epsilon is not None for one in data_sets)
     most = max(data_sets, key=lambda one: one.epsilon or 0.0) if whole else None
     return ModelPrivacy(
         mode=mode,
@@ -219,7 +236,11 @@ def fault_of(stated: ModelPrivacy) -> str | None:
     """
     try:
         found = composed(stated.trainings, unknown=stated.mode == "unknown")
-        single = [(one.epsilon, _epsilon([one])) for one in stated.trainings if one.spent]
+        single = [
+            (one.epsilon, _epsilon([one], one.protected))
+            for one in stated.trainings
+            if one.protected is not None
+        ]
     except ValueError as failure:
         return str(failure)
     pairs = [(stated.epsilon, found.epsilon), *single]
@@ -255,21 +276,26 @@ def _by_data(trainings: Sequence[TrainingPrivacy]) -> Iterator[list[TrainingPriv
 def _of_data(group: Sequence[TrainingPrivacy]) -> DataPrivacy:
     data = tuple(dict.fromkeys(identity for one in group for identity in one.data))
     names = tuple(one.training_id for one in group)
-    modes = {one.mode for one in group}
-    if "none" in modes:
+    units = {one.protected for one in group}
+    if None in units:
         return DataPrivacy(data=data, trainings=names, mode="none")
+    # What is told of a row is known of sums of either kind of client, of one kind by the other it is not.
+    if "record" not in units and len(units) > 1:
+        return DataPrivacy(data=data, trainings=names, mode="mixed")
+    unit: Unit = "record" if "record" in units else group[0].protected or "client"
     return DataPrivacy(
         data=data,
         trainings=names,
-        mode="record_dp" if "record_dp" in modes else "central_dp",
-        epsilon=group[0].epsilon if len(group) == 1 else _epsilon(group),
+        mode="record_dp" if unit == "record" else "central_dp",
+        epsilon=group[0].epsilon if len(group) == 1 else _epsilon(group, unit),
         delta=group[-1].delta,
+        protects=unit,
     )
 
 
-def _epsilon(group: Sequence[TrainingPrivacy]) -> float:
+def _epsilon(group: Sequence[TrainingPrivacy], unit: Unit) -> float:
     """Of private trainings together, for what the most careful of them protects."""
-    sums = [one.spent for one in group]
-    events = [one for one in sums if one is not None]
-    unit: Unit = "record" if any(one.unit == "record" for one in events) else "client"
-    return epsilon_of(seen_by(unit, events), group[-1].delta or 0.0)
+    events = [one.spent for one in group]
+    return epsilon_of(
+        seen_by(unit, [one for one in events if one is not None]), group[-1].delta or 0.0
+    )

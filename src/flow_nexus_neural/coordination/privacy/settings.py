@@ -39,7 +39,8 @@ class AskedPrivacy(BaseModel):
     """The `privacy` of a training as it was asked for.
 
     Attributes:
-        mode: `central_dp` protects all rows of a worker together, `record_dp` single rows.
+        mode: `central_dp` protects all rows of a worker together, or of a client of the data that trains by
+            itself; `record_dp` single rows.
         clip_norm: Largest L2 norm of a client's update, or of the gradient of a row, over all parameters
             together; with `adaptive` that of the first round.
         noise_multiplier: Standard deviation of the noise of a sum, in clipping norms.
@@ -120,21 +121,28 @@ def read_privacy(given: Mapping[str, JsonValue]) -> AskedPrivacy:
         ) from None
 
 
-def check_clients(asked: AskedPrivacy, clients: int) -> None:
+def check_clients(asked: AskedPrivacy, clients: int, *, of_data: bool = False) -> None:
     """Refuse a round in which nobody can hide, and a delta that says nothing.
 
     Args:
         asked: What was asked.
-        clients: Workers with rows.
+        clients: Workers with rows in a round, or clients of the data.
+        of_data: Whether these are clients of the data.
 
     Raises:
         InvalidArguments: There is one client, or delta is not below one over their number.
     """
     if clients < LEAST_CLIENTS:
+        who = "clients of the data" if of_data else "workers with rows"
+        more = (
+            "use data with more clients"
+            if of_data
+            else "deploy more workers with neural_node_deploy"
+        )
         raise InvalidArguments(
-            f"privacy needs at least {LEAST_CLIENTS} workers with rows in each round, and there is {clients}:"
+            f"privacy needs at least {LEAST_CLIENTS} {who} in each round, and there is {clients}:"
             " the average of one is its update",
-            hint="deploy more workers with neural_node_deploy, or raise clients_per_round",
+            hint=f"{more}, or raise clients_per_round",
         )
     if asked.delta >= 1 / clients:
         raise InvalidArguments(

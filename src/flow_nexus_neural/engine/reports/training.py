@@ -297,7 +297,7 @@ class TrainingProgress(Report):
     else the last; None where those of another training answer, as after a roll back. `phase` says what runs
     after the rounds: earlier folds, or the refit.
     `aggregation` has the method by which updates are combined, and its options; under partition each_client
-    `clients` as well, a `ClientsReport`, once this server has made a round. `heterogeneity` is the mean
+    `clients` as well, a `ClientsReport`, null until this server has made a round. `heterogeneity` is the mean
     Jensen-Shannon divergence (base 2, from 0 to 1) of the labels of federated workers against all rows
     together, None for numbers; `shards` is for `full`. `lacks` says which workers it does without and what
     becomes of them. `learning` is of a training on outcomes, whose model answers only if it was admitted.

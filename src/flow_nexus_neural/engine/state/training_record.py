@@ -30,7 +30,7 @@ from flow_nexus_neural.engine.state.continuation import Resumptions, told_of_int
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.privacy_report import privacy_report
 from flow_nexus_neural.engine.state.steering import Steering
-from flow_nexus_neural.vocabulary import ENDED_WELL, TrainingStatus
+from flow_nexus_neural.vocabulary import EACH_CLIENT, ENDED_WELL, TrainingStatus
 
 
 @dataclass(frozen=True)
@@ -296,6 +296,12 @@ class Training:
         left = self.config.rounds - self.advance.rounds_done
         return self.phase == "rounds" and left > 0 and not self.stops_early
 
+    def _clients(self) -> dict[str, JsonValue]:
+        """Of the data's clients, the latest round; nothing where workers have shards."""
+        if self.config.partition != EACH_CLIENT:
+            return {}
+        return {"clients": None if self.clients is None else self.clients.model_dump(mode="json")}
+
     @property
     def seconds_per_round(self) -> float | None:
         """Median of the last nine rounds."""
@@ -321,11 +327,7 @@ class Training:
             aggregation={
                 "method": self.config.aggregation_method,
                 **self.config.method_options,
-                **(
-                    {}
-                    if self.clients is None
-                    else {"clients": self.clients.model_dump(mode="json")}
-                ),
+                **self._clients(),
             },
             heterogeneity=division.heterogeneity if division else None,
             shards=division.shards if division and full else None,

@@ -177,7 +177,7 @@ def effective_privacy(request: TrainRequest, planned: Planned) -> PrivacySetting
     config, rate, steps = planned.config, 1.0, 1
     if asked.mode == "central_dp":
         smallest = min(planned.members(network) for network in planned.networks.values())
-        check_clients(asked, min(planned.clients, smallest))
+        check_clients(asked, min(planned.clients, smallest), of_data=planned.of_data)
     else:
         check_rows(asked, sum(planned.rows.values()))
         # One rate and one number of steps for all workers: equally many noised sums may have each row, and
@@ -295,7 +295,8 @@ def foreseen(settings: PrivacySettings, planned: Planned, earlier: Sequence[Sums
     allowed, told = bisect_left(range(1, rounds + 1), x=True, key=exceeds), []
     if allowed < rounds:
         every = rounds == planned.config.rounds
-        of = "rounds" if every else "rounds in which one worker is asked"
+        who = "client" if planned.of_data else "worker"
+        of = "rounds" if every else f"rounds in which one {who} is asked"
         told.append(f"the privacy budget allows {allowed} of {rounds} {of}; the training ends then")
     ratio = max(
         settings.noise_multiplier

@@ -25,6 +25,7 @@ class StoredTrainingPrivacy(Stored):
     sampling: str | None = None
     conversion: str | None = None
     unit: str | None = None
+    protects: str | None = None
 
 
 class StoredDataPrivacy(Stored):
@@ -35,6 +36,7 @@ class StoredDataPrivacy(Stored):
     mode: str
     epsilon: float | None = None
     delta: float | None = None
+    protects: str | None = None
 
 
 class StoredModelPrivacy(Stored):

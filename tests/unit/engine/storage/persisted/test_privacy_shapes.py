@@ -28,7 +28,9 @@ def test_no_field_is_lost():
 
 
 def test_it_reads_back_to_the_same():
-    made = with_training(with_training(FRESH, trained("a")), trained("b", None, THERE))
+    made = with_training(
+        with_training(FRESH, trained("a", of_data=True)), trained("b", None, THERE)
+    )
     stored = stored_privacy(made)
     again = StoredModelPrivacy.model_validate_json(stored.model_dump_json())
     assert load_privacy(again) == made
