@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import anyio.to_thread
+
 from flow_nexus_neural.cli.flags import PROGRAM
 from flow_nexus_neural.cli.no_nodes import NoNodes
 from flow_nexus_neural.engine.engine import Engine
@@ -85,7 +87,7 @@ async def _look_once(settings: Settings, read: Callable[[Engine, Look], Awaitabl
 async def _opened_copy(settings: Settings) -> AsyncIterator[tuple[Engine, Look]]:
     server = holder(settings.state_dir)
     with tempfile.TemporaryDirectory(prefix=f"{PROGRAM}-clusters-") as scratch:
-        running = copy_state_dir(settings.state_dir, Path(scratch))
+        running = await anyio.to_thread.run_sync(copy_state_dir, settings.state_dir, Path(scratch))
         copy = settings.of_copy(Path(scratch))
         async with Engine.open(copy, runtime=NoNodes(), goes_on=False) as engine:
             yield engine, Look(server, running)

@@ -1,9 +1,14 @@
 """A server's own tools while another one has its state directory: what is stored, and nothing guessed."""
 
+from itertools import count
+from threading import Event
+
 import anyio
+import anyio.from_thread
 import pytest
 
-from flow_nexus_neural.cli.stored_answers import CopiedAnswers
+from flow_nexus_neural.cli import stored, stored_source
+from flow_nexus_neural.cli.stored_answers import POLL_S, CopiedAnswers
 from flow_nexus_neural.engine.engine import Engine
 from flow_nexus_neural.engine.requests import (
     DeployRequest,
@@ -83,3 +88,37 @@ async def test_a_wait_ends_with_what_is_stored_next_or_with_its_time(tmp_path):
         done = asked.model_copy(update={"until": "done", "wait_seconds": HANG_S})
         assert (await answers.status(done))["training_status"] == "none"
         await engine.terminate(TerminateRequest(cluster_id=one.cluster_id))
+
+
+async def test_a_server_that_commits_all_the_time_is_not_copied_all_the_time(tmp_path, monkeypatch):
+    answers, looks, commits = CopiedAnswers(Settings(state_dir=tmp_path)), [], count()
+
+    async def look(read):
+        looks.append(read)
+        return {"training_status": "running"}
+
+    monkeypatch.setattr(answers, "_look", look)
+    monkeypatch.setattr(stored_source, "fingerprint", lambda state_dir: next(commits))
+    wait = StatusRequest(cluster_id="dnc_any", wait_seconds=1, until="done")
+    told = await answers.status(wait)
+    assert (told["changed"], told["timed_out"]) == (True, True)
+    assert len(looks) <= 2 + 1 / POLL_S
+
+
+async def test_calls_are_answered_while_a_copy_is_made(tmp_path, monkeypatch):
+    begun, answered, copies = anyio.Event(), Event(), stored.copy_state_dir
+
+    def slowly(source, target):
+        anyio.from_thread.run_sync(begun.set)
+        assert answered.wait(HANG_S)
+        return copies(source, target)
+
+    async def answer():
+        await begun.wait()
+        answered.set()
+
+    monkeypatch.setattr(stored, "copy_state_dir", slowly)
+    answers = CopiedAnswers(Settings(state_dir=tmp_path))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(answer)
+        assert (await answers.clusters(ListRequest()))["clusters"] == []

@@ -43,10 +43,19 @@ def test_a_step_may_take_twice_and_more_what_one_took_on_a_busy_core(
     assert 2 * measured_s < limit_s < 40 * measured_s
 
 
+@pytest.mark.parametrize(("one_by_one", "measured_s"), [(False, 0.06), (True, 0.34)])
+def test_a_large_network_has_time_for_its_parameters_however_few_rows(one_by_one, measured_s):
+    """Measured with one row: RMSprop over 7 million parameters, with digests for proofs or with noise."""
+    layers = [{"type": "dense", "units": units} for units in (2048, 2048, 1024)]
+    assert step_s(plan(layers), 1, one_by_one=one_by_one) > 3 * measured_s
+
+
 def test_rows_that_are_taken_one_by_one_and_steps_in_time_cost_more():
     one, both = plan(GRUS, 50), plan(GRUS, 100)
     assert step_s(both, 32) > 1.9 * step_s(one, 32)
-    assert step_s(one, 64, one_by_one=True) == pytest.approx(2 * step_s(one, 32, one_by_one=True))
+    assert step_s(one, 64, one_by_one=True) == pytest.approx(
+        2 * step_s(one, 32, one_by_one=True), rel=1e-3
+    )
     assert step_s(one, 32, one_by_one=True) > 10 * step_s(one, 32)
     forth = plan([{"type": "lstm", "units": 8}], 50)
     back = plan([{"type": "bidirectional", "layer": {"type": "lstm", "units": 8}}], 50)
@@ -56,4 +65,5 @@ def test_rows_that_are_taken_one_by_one_and_steps_in_time_cost_more():
 def test_an_order_has_a_least_time_and_never_more_than_a_round():
     assert Ordered(1, 10, 0.001).limit_s(60.0) == pytest.approx(60.01)
     assert Ordered(1, 10, 2.0).limit_s(60.0, n_nodes=3) == 120.0
+    assert Ordered(1, 10, 2.0).limit_s(60.0, n_nodes=3, others_s=7.0) == 127.0
     assert Ordered(1, 10**6, 2.0).limit_s(60.0) == LONGEST_S

@@ -15,8 +15,8 @@ take together, which ends one that says that it makes steps and never finishes: 
 process ran or had nothing to do, as the system's scheduler has it.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from math import inf
 
 import anyio
@@ -113,7 +113,8 @@ def _why_no_end(
     spent_s = course.spent_s(now_s, order)
     if order is None:
         return None
-    limit_s = order.limit_s(patience.max_grace_s, _nodes_of(slot))
+    others_s = course.others_s(_orders_beside(cluster, handle))
+    limit_s = order.limit_s(patience.max_grace_s, _nodes_of(slot), others_s)
     if handle.processor_time() is None:
         limit_s *= UNMEASURED
     if spent_s <= limit_s:
@@ -122,6 +123,12 @@ def _why_no_end(
         f"has not finished {order.steps} steps in {spent_s:.0f} s of its process, which take {limit_s:.0f} s"
         f" at most"
     )
+
+
+def _orders_beside(cluster: LiveCluster, handle: NodeHandle) -> list[Ordered]:
+    """What the other nodes of its process were ordered."""
+    ordered = cluster.ordered
+    return [ordered[name] for name in handle.isolation.shared_with if name in ordered]
 
 
 @dataclass
@@ -135,6 +142,7 @@ class _Course:
         looked_s: When it last answered.
         own: Its process's time since it was first seen at its present order; None where it has none.
         order: Number of that order.
+        beside: What others of its process were seen to be ordered since then, by number.
     """
 
     handle: NodeHandle
@@ -143,6 +151,7 @@ class _Course:
     stepped: bool = False
     own: "_OwnTime | None" = None
     order: int | None = None
+    beside: dict[int, Ordered] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.looked_s = self.since_s
@@ -176,8 +185,14 @@ class _Course:
             return 0.0
         if self.own is None or self.order != order.number:
             self.own, self.order = _OwnTime(self.handle, now_s), order.number
+            self.beside.clear()
         self.own.advance(now_s)
         return self.own.seconds
+
+    def others_s(self, beside: Sequence[Ordered]) -> float:
+        """Seconds for which its process may have been at others' orders since it was seen at its own."""
+        self.beside |= {order.number: order for order in beside}
+        return sum(order.seconds for order in self.beside.values())
 
 
 def _process_idle_s(cluster: LiveCluster, handle: NodeHandle, course: _Course) -> float:

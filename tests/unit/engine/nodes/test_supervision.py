@@ -303,6 +303,23 @@ async def test_one_that_claims_work_or_steps_for_ever_has_as_long_as_what_it_was
             assert "has not finished 200 steps" in w.slots[SLOT].last_error
 
 
+async def test_one_with_few_steps_may_wait_for_another_of_its_process_with_many(tmp_path):
+    """Unequal shards: the other is trained first, and its order is answered before this one begins."""
+    async with running(tmp_path, 2, service=lambda spec: SaysCourse("train", 1), ports=PORTS) as w:
+        slot, other = w.slots[SLOT], w.slots["worker-1"]
+        slot.handle.isolation = replace(slot.handle.isolation, shared_with=(other.name,))
+        slot.handle.processor_time = Scheduled(1.0, wants=True)
+        began_s = anyio.current_time()
+        with w.cluster.ordering(slot, 1, STEP_S):
+            slot.begin_call()
+            with w.cluster.ordering(other, 1500, STEP_S):
+                await anyio.sleep(290.0)
+            await anyio.sleep(60.0)
+            assert slot.healthy
+            await until_dead(w)
+        assert anyio.current_time() - began_s <= 60 + 1500 * STEP_S + 3 * 10
+
+
 async def test_requests_that_it_answers_meanwhile_do_not_let_a_liar_live_on(tmp_path):
     """As predictions, or the votes of raft: it is heard all the time, and numbers of requests go up."""
     async with world(tmp_path, service=lambda spec: SaysCourse("train", 1)) as w:
