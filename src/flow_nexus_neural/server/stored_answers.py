@@ -59,7 +59,8 @@ def stored_summary(status: Mapping[str, Any]) -> str:
     if training is not None:
         done, total = training["current_round"], training["total_rounds"]
         told = f"training {status['training_status']}, round {done} of {total} stored"
+    known_elsewhere = " Another server has it and alone knows how its nodes are."
     return (
         f"Cluster {status['name']} ({status['cluster_id']}) as it is stored, with {status['total_nodes']}"
-        f" nodes; {told}. Another server has it and alone knows how its nodes are."
+        f" nodes; {told}.{known_elsewhere if status['active_nodes'] is None else ''}"
     )

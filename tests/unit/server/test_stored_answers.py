@@ -46,9 +46,16 @@ def test_what_is_null_then_may_be_null_by_the_published_schema():
 
 def test_a_summary_says_that_it_is_of_what_is_stored():
     status = {"name": "one", "cluster_id": "dnc_1", "total_nodes": 3, "training": None}
+    status["active_nodes"] = None
     assert stored_summary(status).startswith(
         "Cluster one (dnc_1) as it is stored, with 3 nodes; not"
     )
     training = {"current_round": 4, "total_rounds": 9}
     told = stored_summary({**status, "training": training, "training_status": "running"})
     assert "training running, round 4 of 9 stored" in told
+
+
+def test_a_summary_of_a_cluster_that_has_ended_names_no_server_that_has_it():
+    ended = {"name": "one", "cluster_id": "dnc_1", "total_nodes": 0, "training": None}
+    assert "Another server has it" in stored_summary({**ended, "active_nodes": None})
+    assert "server" not in stored_summary({**ended, "active_nodes": 0})
