@@ -114,10 +114,14 @@ def shares(handle: NodeHandle) -> bool:
 
 
 def mixing_obstacle(cluster: LiveCluster) -> str | None:
-    """Why workers cannot mix on this system; None if they can."""
-    if cluster.context.runtime.capabilities.peer_views:
+    """Why workers cannot mix where this server's nodes live; None if they can."""
+    runtime = cluster.context.runtime
+    if runtime.capabilities.peer_views:
         return None
-    return "nodes cannot read each other's memory on this system, and under gossip nobody averages for them"
+    return (
+        f"nodes of the runtime {runtime.name} cannot read each other's memory, and under gossip"
+        " nobody averages for them"
+    )
 
 
 def _vote(cluster: LiveCluster, workers: list[str], *, selecting: bool) -> Vote:

@@ -12,7 +12,7 @@ from tests.unit.engine.building import cluster_state, live, slot, training
 
 def system(*, peer_views):
     """A runtime whose nodes can read each other, or not."""
-    return SimpleNamespace(capabilities=SimpleNamespace(peer_views=peer_views))
+    return SimpleNamespace(name="ray", capabilities=SimpleNamespace(peer_views=peer_views))
 
 
 def own_process(name, shared_with=(), pid=None):
@@ -52,6 +52,8 @@ def test_gossip_holds_where_two_can_mix_whoever_trains(method, holds):
     assert guarantees(made).holds is holds
     made.context.runtime = system(peer_views=False)
     assert guarantees(made).holds is False
+    if holds:
+        assert "nodes of the runtime ray cannot read" in guarantees(made).reason
     for name in ("worker-0", "worker-1"):
         made.slots[name].fail("dead")
     made.context.runtime = system(peer_views=True)
