@@ -35,6 +35,7 @@ class Vote:
         f: Lying ones among them that the rule tolerates; 0 for a rule that is not robust.
         obstacle: Why it cannot be done with these nodes at all; None if it can.
         selecting: For a rule that chooses by validation rows: whether a validator is alive to do so.
+        lends: Whether workers are lent the rows of the data's clients in turn, and have no shards.
     """
 
     rule: str = AVERAGING.name
@@ -42,6 +43,7 @@ class Vote:
     f: int = 0
     obstacle: str | None = None
     selecting: bool = True
+    lends: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +180,7 @@ def _proved(n_workers: int, evaluator: str | None, vote: Vote, proofs: Proving) 
         holds=reason is None,
         reason=reason,
         trusted=("engine", *dict.fromkeys(judges)),
-        notes=(*notes, *_common_notes(evaluator)),
+        notes=(*notes, *_common_notes(evaluator, lends=vote.lends)),
     )
 
 
@@ -243,7 +245,7 @@ def _notes(consensus: Consensus, evaluator: str | None, vote: Vote) -> tuple[str
     notes = [
         _rule_in_force(vote),
         f"{what} that are not finite or have the wrong shape are refused{spoils}",
-        *_common_notes(evaluator),
+        *_common_notes(evaluator, lends=vote.lends),
     ]
     if vote.rule == VALIDATED.name and not vote.selecting:
         notes.append(
@@ -276,11 +278,14 @@ def _rule_in_force(vote: Vote) -> str:
     return rule if plain else f"{rule}, f = {vote.f} of {vote.updates} updates"
 
 
-def _common_notes(evaluator: str | None) -> list[str]:
+def _common_notes(evaluator: str | None, *, lends: bool) -> list[str]:
     """What is true in every mode."""
+    rows = (
+        "those of the clients that it is lent, one after the other," if lends else "its own shard"
+    )
     notes = [
         "a worker that dies or is late is left out of the round and listed",
-        "data locality: a worker receives no training rows but its own shard and sends only updates",
+        f"data locality: a worker receives no training rows but {rows} and sends only updates",
     ]
     if evaluator is not None:
         notes.append(

@@ -52,7 +52,11 @@ def is_remembered(place: OutputPlace, descriptor: int) -> bool:
     digest = hashlib.sha256()
     while piece := os.read(descriptor, _PIECE):
         digest.update(piece)
-    return digest.hexdigest() in known
+    found = digest.hexdigest()
+    if found in known[1:]:
+        # What was to replace it never came: its digest must not be pushed out by the next try.
+        remember(place, found)
+    return found in known
 
 
 def _record(notes_dir: Path, place: OutputPlace) -> Path:

@@ -39,6 +39,14 @@ def test_the_last_two_files_of_a_path_are_known_and_only_there(place, tmp_path):
     assert len(os.listdir(tmp_path / "state" / FOLDER)) == 1
 
 
+def test_a_file_stays_known_however_often_its_replacement_failed(place):
+    told(place, b"there")
+    for content in (b"1", b"2", b"3"):
+        assert known(place, b"there")
+        told(place, content)
+    assert known(place, b"there")
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"sha256": 3}', '{"sha256": [1, null]}'])
 def test_a_record_that_says_nothing_knows_nothing_and_is_written_anew(place, tmp_path, content):
     told(place, b"1")

@@ -18,6 +18,7 @@ from flow_nexus_neural.engine.state.advance import Advance
 from flow_nexus_neural.engine.state.advice import NAMES_TOLD
 from flow_nexus_neural.engine.state.slots import Slot, vertex_order
 from flow_nexus_neural.runtime.base import NodeHandle
+from flow_nexus_neural.vocabulary import EACH_CLIENT
 
 
 def guarantees(cluster: LiveCluster) -> Guarantees:
@@ -113,28 +114,32 @@ def shares(handle: NodeHandle) -> bool:
 
 
 def mixing_obstacle(cluster: LiveCluster) -> str | None:
-    """Why workers cannot mix on this system; None if they can."""
-    if cluster.context.runtime.capabilities.peer_views:
+    """Why workers cannot mix where this server's nodes live; None if they can."""
+    runtime = cluster.context.runtime
+    if runtime.capabilities.peer_views:
         return None
-    return "nodes cannot read each other's memory on this system, and under gossip nobody averages for them"
+    return (
+        f"nodes of the runtime {runtime.name} cannot read each other's memory, and under gossip"
+        " nobody averages for them"
+    )
 
 
 def _vote(cluster: LiveCluster, workers: list[str], *, selecting: bool) -> Vote:
     """How the latest training combines updates of these workers, or the first one will."""
     latest = cluster.state.latest_training
-    updates = _smallest_group(cluster, workers)
+    updates, lends = _smallest_group(cluster, workers), False
     if latest is None:
         policy, f = policy_for(None, cluster.spec.consensus), None
     else:
         config = latest.config
-        policy = find_policy(config.aggregation_method)
+        policy, lends = find_policy(config.aggregation_method), config.partition == EACH_CLIENT
         f = None if "byzantine_f" in config.chosen else config.byzantine_f
         if not isinstance(policy, GossipPolicy):  # under gossip all mix, whoever trains
             updates = min(updates, config.clients_per_round or updates)
     if isinstance(policy, GossipPolicy):
         return Vote(policy.name, updates, obstacle=mixing_obstacle(cluster))
     if not isinstance(policy, RobustPolicy):
-        return Vote(policy.name if policy else AVERAGING.name, updates)
+        return Vote(policy.name if policy else AVERAGING.name, updates, lends=lends)
     return Vote(
         policy.name,
         updates,

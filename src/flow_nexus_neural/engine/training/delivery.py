@@ -55,8 +55,9 @@ class Delivery:
             return "privacy clips each update and adds noise at one place, which is the engine"
         if not isinstance(self.policy, FederatedAveraging | FedProx):
             return f"{self.policy.name} needs every single update at one place, which is the engine"
-        if not self.cluster.context.runtime.capabilities.peer_views:
-            return "nodes cannot read each other's memory on this system"
+        runtime = self.cluster.context.runtime
+        if not runtime.capabilities.peer_views:
+            return f"nodes of the runtime {runtime.name} cannot read each other's memory"
         return self._apart(network)
 
     def _apart(self, network: NetworkGroup) -> str | None:

@@ -237,7 +237,7 @@ def check_mixing(cluster: LiveCluster, method: str, networks: Collection[Network
         networks: That would be trained.
 
     Raises:
-        NotAvailable: Nodes cannot read each other on this system.
+        NotAvailable: Nodes cannot read each other with this server's runtime.
         UnsupportedCombination: Push-sum in another topology than a ring.
         InvalidTopology: A mesh in which mixing moves too much.
     """

@@ -12,7 +12,7 @@ from tests.unit.engine.building import cluster_state, live, slot, training
 
 def system(*, peer_views):
     """A runtime whose nodes can read each other, or not."""
-    return SimpleNamespace(capabilities=SimpleNamespace(peer_views=peer_views))
+    return SimpleNamespace(name="ray", capabilities=SimpleNamespace(peer_views=peer_views))
 
 
 def own_process(name, shared_with=(), pid=None):
@@ -52,6 +52,8 @@ def test_gossip_holds_where_two_can_mix_whoever_trains(method, holds):
     assert guarantees(made).holds is holds
     made.context.runtime = system(peer_views=False)
     assert guarantees(made).holds is False
+    if holds:
+        assert "nodes of the runtime ray cannot read" in guarantees(made).reason
     for name in ("worker-0", "worker-1"):
         made.slots[name].fail("dead")
     made.context.runtime = system(peer_views=True)
@@ -211,3 +213,20 @@ def test_where_enough_are_alive_it_holds_whoever_else_is_recovering():
     made = cluster("worker-0", "worker-1", "worker-2", consensus="raft")
     made.slots["worker-1"].move("recovering")
     assert guarantees(made).holds is True
+
+
+@pytest.mark.parametrize("consensus", ["proof-of-learning", "raft"])
+@pytest.mark.parametrize(
+    ("partition", "said"),
+    [
+        ("each_client", "but those of the clients that it is lent, one after the other, and sends"),
+        ("iid", "but its own shard and sends"),
+    ],
+)
+def test_whose_rows_a_worker_gets_is_said_as_it_is(consensus, partition, said):
+    made = cluster("worker-0", "worker-1", consensus=consensus)
+    latest = training()
+    latest.config = latest.config.model_copy(update={"partition": partition})
+    made.state.trainings.append(latest)
+    (told,) = [note for note in guarantees(made).notes if note.startswith("data locality")]
+    assert said in told
