@@ -98,7 +98,7 @@ def replayed(entries: Iterable[Entry]) -> Replay:
     for entry in entries:
         last = entry.get("seq")
         if INTENT in entry:
-            different = _of_outcome(entry, intended.get(entry[INTENT]))
+            different = _of_outcome(entry, intended)
             if different is not None:
                 return Replay(again, without, different)
             continue
@@ -166,8 +166,12 @@ def _compared(entry: Entry, decision: Decision | None) -> Different | None:
     return None
 
 
-def _of_outcome(entry: Entry, intended: Entry | None) -> Different | None:
+def _of_outcome(entry: Entry, intentions: Mapping[JsonValue, Entry]) -> Different | None:
     """An outcome is of the action that was intended; that entry may be no longer kept."""
+    number = entry[INTENT]
+    if not isinstance(number, int):
+        return Different(entry.get("seq"), INTENT, "the number of an entry", number)
+    intended = intentions.get(number)
     if intended is None:
         return None
     for field in ("rule", "target", "change", "evidence"):

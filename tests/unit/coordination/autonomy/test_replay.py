@@ -257,6 +257,12 @@ def test_an_outcome_is_of_the_action_that_was_intended():
     assert (replayed(entries).different.seq, replayed(entries).different.field) == (999, "target")
 
 
+@pytest.mark.parametrize("intent", [[1], None, "1"])
+def test_an_outcome_of_no_numbered_intention_is_named_and_ends_no_check(intent):
+    found = replayed([{**stored()[0], "intent": intent}]).different
+    assert (found.seq, found.field, found.found) == (0, "intent", intent)
+
+
 @pytest.mark.parametrize("broken", [{"planner": PLANNER}, {"planner": PLANNER, "observation": 3}])
 def test_an_observation_that_cannot_be_read_is_named(broken):
     entries = stored()
