@@ -70,7 +70,7 @@ class Settings(BaseModel):
         max_parameters: Parameters of one network.
         max_rows: Rows of one data set.
         checkpoint_keep: Recent checkpoints kept besides the best and the serving one.
-        read_only: Only status, predict and the list of clusters are offered.
+        read_only: Only status, predict, plot, the view and the list of clusters are offered.
         tracker: What besides the history files records the rounds of trainings.
         http_host: Address on which HTTP is served; an address other than loopback needs `http_token`.
         http_token: Bearer token that every HTTP request must carry; set only by the environment, because

@@ -148,7 +148,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     )
     for name, text in (
         ("--cgroup", "put all nodes into a control group where possible (default: yes)"),
-        ("--read-only", "offer only what reads: status, predict and the list"),
+        ("--read-only", "offer only what reads: status, predict, plot, list"),
         ("--log-json", "log one JSON object per line"),
     ):
         group.add_argument(name, action=argparse.BooleanOptionalAction, help=text)
