@@ -37,7 +37,7 @@ def test_a_status_of_the_usual_size_is_returned_as_it_is():
 
 
 def test_the_history_goes_first_keeps_its_ends_and_says_where_the_rest_is():
-    status = status_of([node_status(i) for i in range(37)])
+    status = status_of([node_status(i) for i in range(36)])
     assert n_bytes(status) > MAX_STATUS_BYTES
     short = short_enough(status).result
     assert [point.round for point in short.history] == [0, 5, 10, 14, 19]
