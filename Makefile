@@ -21,7 +21,7 @@ help:
 	@echo "make clients | conformance     other MCP clients and the official suite; downloads them, needs npm"
 	@echo "make tables     the cells of long tables (attacks, rules, seeds) that the suite leaves out (five minutes)"
 	@echo "make view | pictures     the live view and an exported page in Chromium; the documents' pictures; needs npm"
-	@echo "make ray        several machines: installs the extra into build/ray and runs its tests (ten minutes; wants root)"
+	@echo "make ray        several machines: installs the extra into build/ray and runs its tests (five minutes; wants root)"
 	@echo "make examples | fault | security     one part of the tests"
 
 $(STAMP): pyproject.toml constraints.txt
