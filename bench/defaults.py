@@ -81,13 +81,7 @@ def _train(server: RawServer, dataset: Any, seed: int, workers: int) -> Run:
     server.tool("neural_node_deploy", cluster_id=cluster_id, count=workers)
     began_s, began_cpu_s = time.monotonic(), _cpu_s(server.process.pid)
     server.tool("neural_train_distributed", cluster_id=cluster_id, dataset=dataset)
-    status: dict[str, Any] = {"training_status": "running"}
-    while status["training_status"] == "running":
-        status = server.tool(
-            "neural_cluster_status", cluster_id=cluster_id, wait_seconds=25, until="done"
-        )
-    if status["training_error"]:
-        raise SystemExit(f"training failed: {status['training_error']}")
+    status = server.trained(cluster_id)
     seconds, cpu_s = time.monotonic() - began_s, _cpu_s(server.process.pid) - began_cpu_s
     server.tool("neural_cluster_terminate", cluster_id=cluster_id, delete_artifacts=True)
     training, r2 = status["training"], status["evaluation"]["r2"]

@@ -13,7 +13,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from bench.measure import load
 from bench.server_process import RawServer, raw_server
@@ -75,13 +75,7 @@ def _trained(server: RawServer, cluster_id: str) -> str:
     server.tool(
         "neural_train_distributed", cluster_id=cluster_id, dataset=MARKET, epochs=1, refit=False
     )
-    status: dict[str, Any] = {"training_status": "running"}
-    while status["training_status"] == "running":
-        status = server.tool(
-            "neural_cluster_status", cluster_id=cluster_id, wait_seconds=25, until="done"
-        )
-    if status["training_error"]:
-        raise SystemExit(f"training failed: {status['training_error']}")
+    server.trained(cluster_id)
     return cluster_id
 
 

@@ -49,6 +49,17 @@ class RawServer:
         content: dict[str, Any] = result["structuredContent"]
         return content
 
+    def trained(self, cluster_id: str) -> dict[str, Any]:
+        """The status when the training has ended. Exits where it ended with an error."""
+        status: dict[str, Any] = {"training_status": "running"}
+        while status["training_status"] == "running":
+            status = self.tool(
+                "neural_cluster_status", cluster_id=cluster_id, wait_seconds=25, until="done"
+            )
+        if status["training_error"]:
+            raise SystemExit(f"training failed: {status['training_error']}")
+        return status
+
     def send_tool(self, name: str, /, **arguments: Any) -> None:
         """Send a call of which nobody waits for the answer."""
         self._next_id += 1

@@ -64,10 +64,11 @@ async def client_round(
     seed = seed64(setting.run, number, "", 0, "sample")
     sampled = {*sample_clients([setting.asked.client(c, "") for c in clients], wanted, seed)}
     chosen = [client for client in clients if client in sampled]
-    if not isinstance(setting.delivery, Delivery):
+    delivery = setting.delivery
+    if not isinstance(delivery, Delivery):
         raise InternalError("clients of the data were to train without a common sum")
     network = members[0][1]
-    summed = sum_of_clients(setting.delivery.combiner, network, chosen)
+    summed = sum_of_clients(delivery.combiner, network, chosen)
     lent = _Lent(setting, number, network, clients, members, ClientRecord(len(clients), chosen))
     await lent.train(chosen, summed)
     record = lent.record
@@ -80,7 +81,7 @@ async def client_round(
         )
     made = await summed.combined()
     setting.asked.asked(chosen, number)
-    setting.delivery.cluster.metrics.note_exchange(_told(setting, lent, network))
+    delivery.cluster.metrics.note_exchange(_told(delivery, lent))
     work = RoundWork({}, record.updates, {}, clients=record.report(number))
     evidence = {**made.evidence, "clients": record.evidence(number)}
     return work.with_aggregated(network.key, replace(made, evidence=evidence))
@@ -274,20 +275,8 @@ class _Lent:
         )
 
 
-def _told(setting: RoundSetting, lent: _Lent, network: NetworkGroup) -> ExchangeReport:
-    links = setting.delivery.cluster.state.links if isinstance(setting.delivery, Delivery) else None
+def _told(delivery: Delivery, lent: _Lent) -> ExchangeReport:
+    network, sent = lent.network, lent.record.per_node
     arrays = {} if network.state is None else network.state.arrays
-    nbytes, counts = sum(array.nbytes for array in arrays.values()), lent.record.per_node
-    return ExchangeReport(
-        network=network.key,
-        path="engine",
-        reason=THROUGH_THE_ENGINE,
-        topology=links.topology if links else None,
-        members=len(counts) + 1,
-        contributors=len(counts),
-        steps=1,
-        state_bytes=nbytes,
-        bytes=nbytes * lent.record.n_trained,
-        busiest_bytes=nbytes * max(counts.values(), default=0),
-        ms=None,
-    )
+    nbytes = sum(array.nbytes for array in arrays.values())
+    return delivery.through_engine(network, THROUGH_THE_ENGINE, nbytes, sent, len(sent))

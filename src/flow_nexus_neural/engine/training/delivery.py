@@ -4,7 +4,8 @@ Only a mean can be summed on the way. Every other rule needs the single updates 
 the engine.
 """
 
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -174,19 +175,32 @@ class Delivery:
     def _through_engine(
         self, network: NetworkGroup, updates: Sequence[Update], made: Aggregated, detour: str
     ) -> ExchangeReport:
-        links = self.cluster.state.links
         nbytes = sum(array.nbytes for array in updates[0].copied.arrays.values())
+        contributors = len(updates) - len(made.excluded)
+        sent = Counter(update.slot for update in updates)
+        return self.through_engine(network, detour, nbytes, sent, contributors)
+
+    def through_engine(
+        self,
+        network: NetworkGroup,
+        detour: str,
+        nbytes: int,
+        sent: Mapping[str, int],
+        contributors: int,
+    ) -> ExchangeReport:
+        """What went through the engine in a round, for this reason: so many states of each worker."""
+        links = self.cluster.state.links
         return ExchangeReport(
             network=network.key,
             path="engine",
             reason=detour,
             topology=links.topology if links else None,
-            members=len(updates) + 1,
-            contributors=len(updates) - len(made.excluded),
+            members=len(sent) + 1,
+            contributors=contributors,
             steps=1,
             state_bytes=nbytes,
-            bytes=nbytes * len(updates),
-            busiest_bytes=nbytes,
+            bytes=nbytes * sum(sent.values()),
+            busiest_bytes=nbytes * max(sent.values(), default=0),
             ms=None,  # workers are copied one by one as they end
         )
 

@@ -1,16 +1,17 @@
 """The networks of a training: workers with the same layers are one, planned, continued if trained."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from flow_nexus_neural.data.prepare import PreparedData
 from flow_nexus_neural.data.schema import DataSchema
 from flow_nexus_neural.engine.live import LiveCluster
-from flow_nexus_neural.engine.reports import NetworkInfo
+from flow_nexus_neural.engine.reports import NetworkInfo, TrainingConfig
 from flow_nexus_neural.engine.requests import TrainRequest
 from flow_nexus_neural.engine.state.network_groups import NetworkGroup
 from flow_nexus_neural.engine.state.slots import Slot
 from flow_nexus_neural.engine.training.aggregation_rule import find_rule
+from flow_nexus_neural.engine.training.secure_options import check_secure_networks
 from flow_nexus_neural.errors import InvalidArchitecture, InvalidArguments, LimitExceeded
 from flow_nexus_neural.networks.batches import smallest_batch
 from flow_nexus_neural.networks.defaults import has_sequence
@@ -88,7 +89,20 @@ def _dense_by_default(cluster: LiveCluster, slots: list[Slot], rows: InputSpec) 
     return [warning]
 
 
-def check_batch(batch_size: int, network: NetworkGroup) -> None:
+def check_networks(
+    config: TrainingConfig, networks: Collection[NetworkGroup], eligible: Collection[str]
+) -> None:
+    """Refuse settings with which a network cannot be trained by the slots that have rows.
+
+    Raises:
+        InvalidArguments, UnsupportedCombination: As the checks of batches and of secure sums.
+    """
+    for network in networks:
+        _check_batch(config.batch_size, network)
+    check_secure_networks(config, networks, eligible)
+
+
+def _check_batch(batch_size: int, network: NetworkGroup) -> None:
     """Refuse batches from which a network cannot learn. Raises `InvalidArguments`."""
     smallest = smallest_batch(network.plan)
     if batch_size < smallest:

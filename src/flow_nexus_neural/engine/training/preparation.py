@@ -38,7 +38,7 @@ from flow_nexus_neural.engine.training.division import cut_shards, deal_shards, 
 from flow_nexus_neural.engine.training.federated_options import rate_warnings
 from flow_nexus_neural.engine.training.feedback_data import FEEDBACK, feedback_data, is_feedback
 from flow_nexus_neural.engine.training.network_plans import (
-    check_batch,
+    check_networks,
     describe_network,
     learnt_by_another_split,
     members_by_network,
@@ -50,7 +50,6 @@ from flow_nexus_neural.engine.training.privacy_options import (
     plan_privacy,
     steps_of_pass,
 )
-from flow_nexus_neural.engine.training.secure_options import check_secure_networks
 from flow_nexus_neural.engine.training.tasks import Recipe
 from flow_nexus_neural.engine.training.trusted_rows import Trusted, can_select, require_trusted
 from flow_nexus_neural.engine.training.work_sharing import ASKED, effort
@@ -187,9 +186,7 @@ async def prepare_training(
     config = effective_config(request, found)
     if needs_trusted_rows(config.aggregation_method):
         require_trusted(config.aggregation_method, len(data.parts["select"]), validators)
-    for network in networks.values():
-        check_batch(config.batch_size, network)
-    check_secure_networks(config, networks.values(), {slot.name for slot in eligible})
+    check_networks(config, networks.values(), {slot.name for slot in eligible})
     continues = any(network.state is not None for network in networks.values())
     warnings += [*_unused(request, config), *rate_warnings(config)]
     warnings += merged_warning(data.clients, len(workers), config.partition)
