@@ -88,6 +88,16 @@ def averaged_step(steps: Sequence[int], rows: Sequence[int]) -> int:
     if any(step < 0 for step in steps):
         raise ValueError(f"a step counter is negative: {list(steps)}")
     weighted = sum(step * count for step, count in zip(steps, rows, strict=True))
+    return rounded_mean(weighted, total)
+
+
+def rounded_mean(weighted: int, total: int) -> int:
+    """`averaged_step` of sums that are there already: the nearest integer to their quotient, halves up.
+
+    Args:
+        weighted: Sum of counters times rows.
+        total: Sum of rows, > 0.
+    """
     return (2 * weighted + total) // (2 * total)
 
 

@@ -13,7 +13,7 @@ from flow_nexus_neural.engine.training.combining import Combiner
 from flow_nexus_neural.engine.training.private_sums import PrivateSums
 from flow_nexus_neural.engine.versions.aggregate import Aggregated, aggregate, with_params
 from flow_nexus_neural.errors import InternalError
-from flow_nexus_neural.kernels.averaging import RunningAverage
+from flow_nexus_neural.kernels.averaging import RunningAverage, rounded_mean
 from flow_nexus_neural.kernels.privacy.clipping import clipped_sum
 
 
@@ -73,7 +73,7 @@ class MeanOfClients:
     def _combined(self) -> Aggregated:
         arrays = {name: mean.average() for name, mean in self._means.items()}
         moments = {name: arrays[name] for name in self.base.moments}
-        step = (2 * self._steps + self._rows) // (2 * self._rows)
+        step = rounded_mean(self._steps, self._rows)
         mean = Update(
             slot="clients",
             state=ModelState(arrays["params"], arrays["buffers"], moments, step),
