@@ -31,14 +31,17 @@ from tests.doubles.limits import HANG_S
 LAYERS = ({"type": "dense", "units": 6, "activation": "relu"}, {"type": "dense", "units": 1})
 IMPATIENT = Ports(
     patience=Patience(
-        silence_s=0.4,
-        ping_s=0.6,
-        min_grace_s=0.6,
-        first_step_s=0.6,
-        rounds=RoundPatience(least_s=0.8, first_slack_s=0.8),
+        silence_s=0.8,
+        ping_s=1.5,
+        min_grace_s=1.5,
+        first_step_s=1.5,
+        rounds=RoundPatience(least_s=1.6, first_slack_s=1.6),
     )
 )
-"""Frozen and late nodes are noticed in a second or two, so that tests need not wait as long as people."""
+"""Frozen and late nodes are noticed in seconds, so that tests need not wait as long as people.
+
+A machine that stands still for less than two seconds must not look like a node that does.
+"""
 
 
 def blobs(rows=120, seed=0, features=3):
