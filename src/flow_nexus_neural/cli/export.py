@@ -6,7 +6,6 @@ nodes to compare their answers with what was written.
 
 import json
 import sys
-import tempfile
 from pathlib import Path
 
 import anyio
@@ -17,7 +16,7 @@ from flow_nexus_neural.cli.user_path import user_path
 from flow_nexus_neural.data.unfinished import sweep_noted
 from flow_nexus_neural.engine.engine import Engine
 from flow_nexus_neural.engine.requests import ExportRequest
-from flow_nexus_neural.engine.storage.snapshot import copy_state_dir
+from flow_nexus_neural.engine.storage.snapshot import copy_state_dir, scratch_for
 from flow_nexus_neural.engine.storage.state_dir import holder
 from flow_nexus_neural.errors import PathNotAllowed, StoreError
 from flow_nexus_neural.runtime.base import NodeRuntime
@@ -81,9 +80,9 @@ async def _export(
 async def _export_once(
     settings: Settings, request: ExportRequest, folder: Path, runtime: NodeRuntime | None
 ) -> str:
-    with tempfile.TemporaryDirectory(prefix=f"{PROGRAM}-export-") as scratch:
-        copy_state_dir(settings.state_dir, Path(scratch))
-        copy = settings.of_copy(Path(scratch), allow_paths=(folder,))
+    with scratch_for(settings.state_dir, f"{PROGRAM}-export-") as scratch:
+        copy_state_dir(settings.state_dir, scratch)
+        copy = settings.of_copy(scratch, allow_paths=(folder,))
         async with Engine.open(copy, runtime=runtime, goes_on=False) as engine:
             report = await engine.export_model(request)
     return json.dumps(wire_json(report), indent=2, ensure_ascii=False)

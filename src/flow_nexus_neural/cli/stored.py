@@ -3,11 +3,9 @@
 They look at a copy, so that nothing is locked or changed. What only the server knows is not guessed.
 """
 
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio.to_thread
@@ -17,7 +15,7 @@ from flow_nexus_neural.cli.no_nodes import NoNodes
 from flow_nexus_neural.engine.engine import Engine
 from flow_nexus_neural.engine.figures.seen import Copied
 from flow_nexus_neural.engine.requests import StatusRequest
-from flow_nexus_neural.engine.storage.snapshot import copy_state_dir
+from flow_nexus_neural.engine.storage.snapshot import copy_state_dir, scratch_for
 from flow_nexus_neural.engine.storage.state_dir import holder
 from flow_nexus_neural.errors import NeuralError, StoreError
 from flow_nexus_neural.server.rounding import wire_json
@@ -86,9 +84,9 @@ async def _look_once(settings: Settings, read: Callable[[Engine, Look], Awaitabl
 @asynccontextmanager
 async def _opened_copy(settings: Settings) -> AsyncIterator[tuple[Engine, Look]]:
     server = holder(settings.state_dir)
-    with tempfile.TemporaryDirectory(prefix=f"{PROGRAM}-clusters-") as scratch:
-        running = await anyio.to_thread.run_sync(copy_state_dir, settings.state_dir, Path(scratch))
-        copy = settings.of_copy(Path(scratch))
+    with scratch_for(settings.state_dir, f"{PROGRAM}-clusters-") as scratch:
+        running = await anyio.to_thread.run_sync(copy_state_dir, settings.state_dir, scratch)
+        copy = settings.of_copy(scratch)
         async with Engine.open(copy, runtime=NoNodes(), goes_on=False) as engine:
             yield engine, Look(server, running)
 

@@ -5,13 +5,12 @@ nothing there.
 """
 
 import sys
-import tempfile
 from pathlib import Path
 
 from flow_nexus_neural.cli.flags import PROGRAM
 from flow_nexus_neural.cli.logs import configure_logging
 from flow_nexus_neural.engine.storage.backup import back_up
-from flow_nexus_neural.engine.storage.snapshot import JOURNAL, copy_state_dir
+from flow_nexus_neural.engine.storage.snapshot import JOURNAL, copy_state_dir, scratch_for
 from flow_nexus_neural.engine.storage.state_dir import holder
 from flow_nexus_neural.engine.storage.verification import Damage, Verification, verify
 from flow_nexus_neural.errors import StoreError
@@ -92,10 +91,10 @@ def _verified(state_dir: Path) -> Verification:
 def _verified_once(state_dir: Path) -> Verification:
     if not (state_dir / JOURNAL).is_file():
         return verify(state_dir)
-    with tempfile.TemporaryDirectory(prefix=f"{PROGRAM}-verify-") as scratch:
+    with scratch_for(state_dir, f"{PROGRAM}-verify-") as scratch:
         try:
-            copy_state_dir(state_dir, Path(scratch))
+            copy_state_dir(state_dir, scratch)
         except StoreError as failure:
             damage = Damage(None, None, JOURNAL, "a whole database", failure.message)
             return Verification(damages=[damage])
-        return verify(Path(scratch))
+        return verify(scratch)

@@ -3,9 +3,12 @@
 The copy can be opened, brought up to date and thrown away; the original is only read.
 """
 
+import os
 import shutil
 import sqlite3
-from contextlib import closing
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from flow_nexus_neural.engine.storage.commit_marker import NAME as MARKER
@@ -14,6 +17,32 @@ from flow_nexus_neural.engine.storage.state_dir import prepare, unavailable
 
 JOURNAL = "state.db"
 TRIES = 10
+
+
+@contextmanager
+def scratch_for(state_dir: Path, prefix: str) -> Iterator[Path]:
+    """A directory for a copy of a state directory, removed at the end.
+
+    Where the system's temporary directory is on another file system, often one in memory, it lies among the
+    unfinished files of the state directory: checkpoints can be linked there, and need not be copied. A server
+    that starts meanwhile removes it, and the look at it fails like one at a file that was removed.
+    """
+    own = state_dir / "tmp"
+    place = own if _linkable(own, state_dir / "blobs") else None
+    with tempfile.TemporaryDirectory(
+        prefix=prefix, dir=place, ignore_cleanup_errors=True
+    ) as scratch:
+        yield Path(scratch)
+
+
+def _linkable(own: Path, blobs: Path) -> bool:
+    """Whether files can be linked from `blobs` into `own`, and not into the system's directory."""
+    try:
+        device = blobs.stat().st_dev
+        usual = Path(tempfile.gettempdir()).stat().st_dev
+        return usual != device == own.stat().st_dev and os.access(own, os.W_OK)
+    except OSError:
+        return False
 
 
 def copy_state_dir(source: Path, target: Path) -> frozenset[str]:

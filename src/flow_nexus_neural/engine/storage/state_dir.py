@@ -69,8 +69,9 @@ def empty_tmp(state_dir: Path) -> int:
     removed = 0
     try:
         for leftover in (state_dir / "tmp").iterdir():
-            if leftover.is_dir() and not leftover.is_symlink():  # of a backup that was killed
-                shutil.rmtree(leftover)
+            if leftover.is_dir() and not leftover.is_symlink():
+                # Of a command that was killed, or that copies into it just now: no reason to fail.
+                shutil.rmtree(leftover, ignore_errors=True)
             else:
                 leftover.unlink(missing_ok=True)
             removed += 1

@@ -1,13 +1,15 @@
 """A copy of a state directory: whole, of one moment, and harmless to the original."""
 
 import errno
+import os
 import sqlite3
+import tempfile
 
 import anyio
 import pytest
 
 from flow_nexus_neural.engine.engine import Engine
-from flow_nexus_neural.engine.storage.snapshot import copy_state_dir
+from flow_nexus_neural.engine.storage.snapshot import copy_state_dir, scratch_for
 from flow_nexus_neural.engine.storage.state_dir import holder
 from flow_nexus_neural.errors import StoreCorrupt
 from flow_nexus_neural.runtime.inproc.runtime import InprocRuntime
@@ -65,6 +67,42 @@ async def test_files_of_a_copy_on_another_file_system_outlive_those_of_the_serve
     assert files
     assert all(place.stat().st_size for place in kept)
     assert not [*copy.rglob("*.partial")]
+
+
+async def test_checkpoints_are_linked_also_where_temporary_files_are_on_another_file_system(
+    tmp_path, monkeypatch
+):
+    state = tmp_path / "state"
+    async with world(state) as w:
+        await w.train(await w.cluster(1))
+    elsewhere = next(
+        (d for d in ("/dev/shm", "/var/tmp") if _device(d) not in (None, _device(state))), None
+    )
+    if elsewhere is None:
+        pytest.skip("this machine has one file system")
+    monkeypatch.setattr(tempfile, "tempdir", elsewhere)
+    with scratch_for(state, "look-") as scratch:
+        copy_state_dir(state, scratch)
+        files = [*scratch.rglob("*.safetensors")]
+        assert files
+        assert {file.stat().st_nlink for file in files} == {2}, "linked, not copied"
+    assert not scratch.exists()
+
+
+async def test_a_server_that_starts_removes_what_a_killed_look_left(tmp_path):
+    async with world(tmp_path) as w:
+        await w.cluster(1)
+    left = tmp_path / "tmp" / "look-1" / "blobs"
+    left.mkdir(parents=True)
+    (left / "a.safetensors").write_bytes(b"0")
+    async with world(tmp_path) as w:
+        assert len((await w.engine.clusters()).clusters) == 1
+        assert [*(tmp_path / "tmp").iterdir()] == []
+
+
+def _device(path):
+    """The file system of a directory that can be written; None where there is no such directory."""
+    return os.stat(path).st_dev if os.access(path, os.W_OK) else None
 
 
 @pytest.mark.parametrize("makes", [lambda state: None, lambda state: state.mkdir()])
